@@ -1,0 +1,59 @@
+# `make up` and `make test` are the two commands; `make help` lists the rest.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BIN := .venv/bin
+PROTOS := $(wildcard proto/jitaccess/v1/*.proto)
+STAMP := .venv/.installed
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml clients/python/pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing hash-locked requirements into .venv ..." >&2
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@
+
+setup: $(STAMP) ## Create .venv from the locks.
+
+third_party: $(STAMP) ## Copy google/api and google/rpc from the installed package, for buf.
+	@$(BIN)/python tools/third_party.py
+
+up: $(STAMP) ## Run the service behind Envoy on SQLite, with development tokens.
+	@exec $(BIN)/jit-service up --dev --data-dir .data
+
+demo: $(STAMP) ## Walk through the product: ask, approve, check, revoke, verify.
+	@$(BIN)/python tools/demo.py
+
+test: $(STAMP) ## Run the whole test suite.
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint proto
+	$(BIN)/buf breaking proto --against proto/released.binpb
+	$(BIN)/python tools/generate.py --check
+
+format: $(STAMP) ## Format the Python code.
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
+
+proto: $(STAMP) ## Generate the Python code, the descriptor set and the reference.
+	@$(BIN)/python tools/generate.py
+
+release-contract: $(STAMP) third_party ## Take today's protos as the released contract for `buf breaking`.
+	@$(BIN)/buf build proto -o proto/released.binpb
+
+lock: $(STAMP) ## Refresh requirements/*.txt within the bounds of pyproject.toml.
+	@$(BIN)/python tools/lock.py
+
+clean: ## Remove what was built and the development data.
+	rm -rf .venv third_party .data
+
+.PHONY: help setup third_party up demo test lint format proto release-contract lock clean

@@ -1,0 +1,204 @@
+"""Every fact for which the service refuses, one class each.
+
+JitError
+├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired
+├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy, NotApprover, SelfApproval
+├── Invalid              InvalidField, MalformedMessage
+├── NotFound             GrantNotFound, PolicyNotFound
+├── AlreadyExists        PolicyExists
+├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows
+├── Conflict             StaleEtag, LostRace, RequestIdReused
+└── Unavailable          StoreUnavailable
+
+A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
+`reason` for programs and a message that names the id, what is, and what was needed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class JitError(Exception):
+    """A refusal. `metadata` is what a program may want to know of it, as text; never a secret."""
+
+    reason: ClassVar[str]
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = metadata
+
+
+class Unauthenticated(JitError):
+    """The caller has not proved who it is."""
+
+
+class TokenMissing(Unauthenticated):
+    """No bearer token came with the call."""
+
+    reason = "TOKEN_MISSING"
+
+
+class TokenInvalid(Unauthenticated):
+    """The token does not count: malformed, forged, or made for another purpose."""
+
+    reason = "TOKEN_INVALID"
+
+
+class TokenExpired(Unauthenticated):
+    """The token was good, and its time is over."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class NotPermitted(JitError):
+    """The caller is known and may not."""
+
+
+class RoleRequired(NotPermitted):
+    """The call needs an API role that the caller's token does not give."""
+
+    reason = "ROLE_REQUIRED"
+
+
+class NotVisible(NotPermitted):
+    """The caller may not see the named thing, whether it exists or not."""
+
+    reason = "NOT_VISIBLE"
+
+
+class NotYours(NotPermitted):
+    """Only the requester or holder of the grant may do this."""
+
+    reason = "NOT_YOURS"
+
+
+class NotEligible(NotPermitted):
+    """No policy lets the subject ask for this."""
+
+    reason = "NOT_ELIGIBLE"
+
+
+class DeniedByPolicy(NotPermitted):
+    """A deny policy forbids what is asked for."""
+
+    reason = "DENIED_BY_POLICY"
+
+
+class NotApprover(NotPermitted):
+    """The caller is not among the approvers of the step."""
+
+    reason = "NOT_APPROVER"
+
+
+class SelfApproval(NotPermitted):
+    """Requester and subject do not review their own request."""
+
+    reason = "SELF_APPROVAL"
+
+
+class Invalid(JitError):
+    """The call itself is wrong."""
+
+
+class InvalidField(Invalid):
+    """A field's value is malformed, out of range, or impossible. `field` is its path in the message."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, field: str, fault: str) -> None:
+        super().__init__(f"{field}: {fault}", field=field)
+        self.field = field
+        self.fault = fault
+
+    def within(self, parent: str) -> InvalidField:
+        """Returns the same fault with its path under `parent`."""
+        separator = "" if self.field.startswith("[") else "."
+        return InvalidField(f"{parent}{separator}{self.field}", self.fault)
+
+
+class MalformedMessage(Invalid):
+    """The request's bytes are not the message they should be."""
+
+    reason = "MALFORMED_MESSAGE"
+
+
+class NotFound(JitError):
+    """There is no such thing, and the caller may know that."""
+
+
+class GrantNotFound(NotFound):
+    """There is no such grant."""
+
+    reason = "GRANT_NOT_FOUND"
+
+
+class PolicyNotFound(NotFound):
+    """There is no such policy, or not in that revision."""
+
+    reason = "POLICY_NOT_FOUND"
+
+
+class AlreadyExists(JitError):
+    """The name is taken."""
+
+
+class PolicyExists(AlreadyExists):
+    """There is a policy of that name already."""
+
+    reason = "POLICY_EXISTS"
+
+
+class Precondition(JitError):
+    """The thing is not in the state that the call needs."""
+
+
+class WrongState(Precondition):
+    """The grant's state does not allow the transition."""
+
+    reason = "WRONG_STATE"
+
+
+class AlreadyReviewed(Precondition):
+    """The caller has already decided on this grant; one principal counts once."""
+
+    reason = "ALREADY_REVIEWED"
+
+
+class PolicyNoLongerAllows(Precondition):
+    """The policy's current revision would not give what the pending request asks for."""
+
+    reason = "POLICY_NO_LONGER_ALLOWS"
+
+
+class Conflict(JitError):
+    """Something else came first; read again and decide again."""
+
+
+class StaleEtag(Conflict):
+    """The thing has changed since the caller read it."""
+
+    reason = "STALE_ETAG"
+
+
+class LostRace(Conflict):
+    """Another write to the same thing was committed first."""
+
+    reason = "LOST_RACE"
+
+
+class RequestIdReused(Conflict):
+    """The request_id was used for another request, or by another principal."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class Unavailable(JitError):
+    """The service cannot be sure, so it does not answer."""
+
+
+class StoreUnavailable(Unavailable):
+    """The store did not answer in time."""
+
+    reason = "STORE_UNAVAILABLE"

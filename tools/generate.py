@@ -1,0 +1,67 @@
+"""Generates what is made from the protos; with --check, names each committed file that is not what they give.
+
+Made: the Python messages and stubs, the descriptor set that Envoy transcodes with.
+"""
+
+import argparse
+import os
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import grpc_tools
+from grpc_tools import protoc
+
+ROOT = Path(__file__).parent.parent
+SITE = Path(sysconfig.get_path("purelib"))
+INCLUDES = [ROOT / "proto", SITE, Path(grpc_tools.__file__).parent / "_proto"]
+PYTHON = "clients/python"
+DESCRIPTORS = "envoy/jitaccess.binpb"
+# Envoy answers an error whose details it cannot name with an empty body, so the set must hold these.
+NAMED_FOR_ENVOY = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
+
+
+def run_protoc(*arguments: str) -> None:
+    status = protoc.main(["protoc", *(f"-I{path}" for path in INCLUDES), *arguments])
+    if status != 0:
+        sys.exit(f"protoc ended with status {status}")
+
+
+def generate(out: Path) -> None:
+    protos = sorted(path.relative_to(ROOT / "proto").as_posix() for path in (ROOT / "proto").rglob("*.proto"))
+    python, descriptors = out / PYTHON, out / DESCRIPTORS
+    python.mkdir(parents=True)
+    descriptors.parent.mkdir(parents=True)
+    run_protoc(
+        f"--python_out={python}",
+        f"--grpc_python_out={python}",
+        f"--mypy_out=quiet:{python}",
+        f"--mypy_grpc_out=quiet:{python}",
+        *protos,
+    )
+    run_protoc("--include_imports", f"--descriptor_set_out={descriptors}", *protos, *NAMED_FOR_ENVOY)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare with what is committed, write nothing")
+    check = parser.parse_args().check
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # protoc-gen-mypy
+    stale = []
+    with tempfile.TemporaryDirectory() as directory:
+        generate(Path(directory))
+        for made in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
+            committed = ROOT / made.relative_to(directory)
+            if committed.exists() and committed.read_bytes() == made.read_bytes():
+                continue
+            stale.append(committed.relative_to(ROOT).as_posix())
+            if not check:
+                committed.parent.mkdir(parents=True, exist_ok=True)
+                committed.write_bytes(made.read_bytes())
+    if check and stale:
+        sys.exit("not what the protos give; run `make proto`: " + ", ".join(stale))
+
+
+if __name__ == "__main__":
+    main()

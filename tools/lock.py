@@ -1,0 +1,27 @@
+"""Writes requirements/*.txt: universal, with hashes, without any registry's name.
+
+`requirements/dev.txt` is everything; `requirements/runtime.txt` is what a production host needs.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LOCKS = {
+    "requirements/dev.txt": ["--group", "dev", "--all-extras"],
+    "requirements/runtime.txt": ["--all-extras"],
+}
+
+
+def main() -> None:
+    uv = Path(sys.executable).parent / "uv"
+    for path, selection in LOCKS.items():
+        command = [uv, "pip", "compile", "pyproject.toml", *selection, "--universal", "--generate-hashes"]
+        command += ["--no-emit-package", "jitaccess", "--python-version", "3.11", "--no-annotate"]
+        command += ["--custom-compile-command", "make lock", "--quiet", "--output-file", path]
+        subprocess.run(command, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main()
