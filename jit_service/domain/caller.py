@@ -1,0 +1,39 @@
+"""Who calls, from where, and what it may do at the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """An API role, mapped from token claims in the settings. Reviewing is not a role: policies decide it."""
+
+    CHECKER = "checker"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a call came from, for the record. Empty text is unknown."""
+
+    method: str = ""
+    source_address: str = ""
+    user_agent: str = ""
+    trace_id: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """A principal as its token proved it, with the groups and API roles that the token gave."""
+
+    principal: str
+    groups: frozenset[str] = frozenset()
+    roles: frozenset[Role] = frozenset()
+    origin: Origin = Origin()
+
+    def has(self, *roles: Role) -> bool:
+        """Says whether the caller has one of the roles."""
+        return not self.roles.isdisjoint(roles)

@@ -1,0 +1,163 @@
+"""The decision: may this subject do this action on this resource, now?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.pattern import action_covered, resource_covered
+from jit_service.domain.policy import Policy
+from jit_service.domain.request import denies
+
+
+class Reason(StrEnum):
+    """Why the answer is what it is."""
+
+    ALLOWED = "ALLOWED"
+    NO_GRANT = "NO_GRANT"
+    NOT_YET_STARTED = "NOT_YET_STARTED"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+    RELEASED = "RELEASED"
+    PENDING = "PENDING"
+    DENIED_BY_POLICY = "DENIED_BY_POLICY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Concrete names in canonical form. `groups` are the subject's own where the subject itself asks, else None."""
+
+    subject: str
+    action: str
+    resource: str
+    groups: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one grant says to the question. `name` is the grant's, or the deny policy's that overrules it."""
+
+    name: str
+    reason: Reason
+    message: str
+    grant: Grant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The answer. `grant` is what it rests on; `findings` is everything that was looked at."""
+
+    reason: Reason
+    message: str
+    grant: Grant | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the subject may."""
+        return self.reason is Reason.ALLOWED
+
+
+# What a grant that covers the question but does not allow it explains. Others (denied, withdrawn, lapsed) were never
+# access, and explain nothing.
+_EXPLAINS = {
+    GrantState.SCHEDULED: Reason.NOT_YET_STARTED,
+    GrantState.PENDING: Reason.PENDING,
+    GrantState.EXPIRED: Reason.EXPIRED,
+    GrantState.REVOKED: Reason.REVOKED,
+    GrantState.RELEASED: Reason.RELEASED,
+}
+# Of several explanations, the one that helps the subject most.
+_PRECEDENCE = (Reason.DENIED_BY_POLICY, Reason.NOT_YET_STARTED, Reason.PENDING)
+
+
+def decide(question: Question, *, grants: Iterable[Grant], policies: Sequence[Policy], now: datetime) -> Decision:
+    """Answers the question at `now`.
+
+    `grants` must hold every grant of the subject that may be live, and may hold others; `policies` every deny policy in
+    force. Allowed only if one ACTIVE grant of the subject covers action and resource and no deny policy forbids it to
+    the subject with the groups proved for that grant or by this call (invariants I1, I14).
+    """
+    findings = [
+        finding
+        for grant in grants
+        if _covers(grant, question) and (finding := _finding(grant, question, policies, now)) is not None
+    ]
+    allowing = [finding for finding in findings if finding.reason is Reason.ALLOWED]
+    chosen = max(allowing, key=_expiry) if allowing else _best_explanation(findings)
+    if chosen is None:
+        message = f"no grant lets {question.subject} {question.action} on {question.resource}"
+        return Decision(reason=Reason.NO_GRANT, message=message, grant=None, findings=())
+    return Decision(reason=chosen.reason, message=chosen.message, grant=chosen.grant, findings=tuple(findings))
+
+
+def _covers(grant: Grant, question: Question) -> bool:
+    return (
+        grant.subject == question.subject
+        and action_covered(question.action, grant.actions)
+        and resource_covered(question.resource, grant.resources)
+    )
+
+
+def _finding(grant: Grant, question: Question, policies: Sequence[Policy], now: datetime) -> Finding | None:
+    state = grant.state(now)
+    if state is not GrantState.ACTIVE:
+        reason = _EXPLAINS.get(state)
+        if reason is None:
+            return None
+        return Finding(name=grant.name, reason=reason, message=_message(grant, reason), grant=grant)
+    for policy in policies:
+        if _denied(policy, grant, question):
+            message = f"{policy.name} denies {question.subject} {question.action} on {question.resource}"
+            return Finding(name=policy.name, reason=Reason.DENIED_BY_POLICY, message=message, grant=grant)
+    return Finding(name=grant.name, reason=Reason.ALLOWED, message=_message(grant, Reason.ALLOWED), grant=grant)
+
+
+def _denied(policy: Policy, grant: Grant, question: Question) -> bool:
+    proved = [groups for groups in (grant.subject_groups, question.groups) if groups is not None]
+    groups = frozenset[str]().union(*proved) if proved else None
+    return denies(policy, subject=question.subject, groups=groups, resource=question.resource, action=question.action)
+
+
+def _message(grant: Grant, reason: Reason) -> str:
+    match reason:
+        case Reason.ALLOWED:
+            return f"{grant.name} allows it until {_instant(grant.expires_at)}"
+        case Reason.NOT_YET_STARTED:
+            return f"{grant.name} starts at {_instant(grant.starts_at)}"
+        case Reason.PENDING:
+            return f"{grant.name} waits for approval until {_instant(grant.request_expires_at)}"
+        case Reason.EXPIRED:
+            return f"{grant.name} expired at {_instant(grant.expires_at)}"
+        case _:
+            return f"{grant.name} was {reason.lower()} at {_instant(_over_at(grant))}"
+
+
+def _best_explanation(findings: Sequence[Finding]) -> Finding | None:
+    for reason in _PRECEDENCE:
+        for finding in findings:
+            if finding.reason is reason:
+                return finding
+    return max(findings, key=lambda finding: _over_at(finding.grant), default=None)
+
+
+def _expiry(finding: Finding) -> datetime:
+    return _sure(finding.grant.expires_at)
+
+
+def _over_at(grant: Grant) -> datetime:
+    return grant.end.at if grant.end is not None else _sure(grant.expires_at)
+
+
+def _instant(instant: datetime | None) -> str:
+    return _sure(instant).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _sure(instant: datetime | None) -> datetime:
+    """A grant in the state at hand has this instant; one that has not is broken, and must not decide anything."""
+    if instant is None:
+        raise AssertionError("a started grant without its instants")
+    return instant

@@ -1,0 +1,66 @@
+"""Audit events: what happened, to whom, and who did it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from jit_service.domain.caller import Origin
+
+SERVICE = "service:jit-service"
+"""The principal of what the service does by itself, such as recording that a grant ran out."""
+
+
+class EventType(StrEnum):
+    """What happened."""
+
+    GRANT_REQUESTED = "GRANT_REQUESTED"
+    GRANT_APPROVED = "GRANT_APPROVED"
+    GRANT_DENIED = "GRANT_DENIED"
+    GRANT_WITHDRAWN = "GRANT_WITHDRAWN"
+    GRANT_REVOKED = "GRANT_REVOKED"
+    GRANT_RELEASED = "GRANT_RELEASED"
+    GRANT_EXPIRED = "GRANT_EXPIRED"
+    GRANT_LAPSED = "GRANT_LAPSED"
+    POLICY_CREATED = "POLICY_CREATED"
+    POLICY_UPDATED = "POLICY_UPDATED"
+    POLICY_DELETED = "POLICY_DELETED"
+    ACCESS_CHECKED = "ACCESS_CHECKED"
+    CALL_REFUSED = "CALL_REFUSED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One act. Empty text and None mean that the act has no such side.
+
+    `decision` is the state after a transition, ALLOWED or DENIED for a check, REFUSED for a refused call;
+    `held` is how long a grant that ended had been usable; `revision` is the store's commit counter after the act.
+    """
+
+    type: EventType
+    at: datetime
+    principal: str
+    origin: Origin = Origin()
+    subject: str = ""
+    resources: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    decision: str = ""
+    reason: str = ""
+    message: str = ""
+    grant: str = ""
+    policy: str = ""
+    policy_revision: int = 0
+    duration: timedelta | None = None
+    held: timedelta | None = None
+    decision_id: str = ""
+    revision: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedEvent:
+    """An event in its place in the log: `seq` counts from 1 without gaps, `hash` is the chain's up to here."""
+
+    seq: int
+    hash: bytes
+    event: Event

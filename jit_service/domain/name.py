@@ -1,0 +1,197 @@
+"""Names: principals, resources, actions, groups and ids, and what makes one acceptable.
+
+Text is NFC-normalised at the edge and compared byte for byte from then on. Refused in every name: control, format
+(bidi, zero-width), surrogate, private-use and unassigned characters, white space, compatibility forms (`ａ`, `ﬁ`), and
+a segment that mixes scripts in a way that makes look-alikes (`аlice` with a Cyrillic а), after Unicode TR 39,
+"highly restrictive".
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+
+from jit_service.domain.errors import InvalidField
+
+MAX_PRINCIPAL = 256
+MAX_RESOURCE = 1024
+MAX_ACTION = 256
+MAX_GROUP = 256
+MAX_SEGMENTS = 64
+MAX_TEXT = 4096
+
+_PRINCIPAL_TYPES = ("user", "service")
+_RESOURCE_TYPE = re.compile(r"[a-z][a-z0-9_-]*")
+_POLICY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_GRANT_ID = re.compile(r"[0-9a-z]{1,64}")
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:@/-]{0,128}")
+# A name is data in logs, URLs and shells: of ASCII, these only.
+_ASCII_OK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-~@:+=,$!&'();")
+_UNSAFE_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp")
+_EAST_ASIAN = frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "KATAKANA-HIRAGANA"})
+
+
+def principal(text: str, field: str) -> str:
+    """Returns the canonical `user:…` or `service:…`, or raises InvalidField."""
+    name = _bounded(text, field, MAX_PRINCIPAL)
+    kind, separator, rest = name.partition(":")
+    if not separator or kind not in _PRINCIPAL_TYPES or not rest:
+        raise InvalidField(field, f"{_shown(name)} is not a principal; it must be user:NAME or service:NAME")
+    _check_segment(rest, name, field)
+    return name
+
+
+def group(text: str, field: str) -> str:
+    """Returns the canonical group name, or raises InvalidField. Slashes and single spaces are allowed in it."""
+    name = _bounded(text, field, MAX_GROUP)
+    for segment in re.split("[/ ]", name.removeprefix("/")):
+        _check_segment(segment, name, field)
+    return name
+
+
+def resource(text: str, field: str) -> str:
+    """Returns the canonical resource, `type/segment/…` without wildcards, or raises InvalidField."""
+    return _no_wildcard(resource_pattern(text, field), field)
+
+
+def action(text: str, field: str) -> str:
+    """Returns the canonical action, `verb` or `noun.verb` without wildcards, or raises InvalidField."""
+    return _no_wildcard(action_pattern(text, field), field)
+
+
+def resource_pattern(text: str, field: str) -> str:
+    """Returns the canonical resource pattern, or raises InvalidField."""
+    name = _bounded(text, field, MAX_RESOURCE)
+    segments = name.split("/")
+    _check_pattern(segments, name, field)
+    if "*" not in segments[0] and not _RESOURCE_TYPE.fullmatch(segments[0]):
+        fault = f"{_shown(name)} must begin with its type: a-z, then a-z, 0-9, _ or -"
+        raise InvalidField(field, fault)
+    if len(segments) == 1 and segments[0] != "**":
+        raise InvalidField(field, f"{_shown(name)} has only a type; write type/name")
+    return name
+
+
+def action_pattern(text: str, field: str) -> str:
+    """Returns the canonical action pattern, or raises InvalidField."""
+    name = _bounded(text, field, MAX_ACTION)
+    _check_pattern(name.split("."), name, field)
+    return name
+
+
+def policy_name(text: str, field: str) -> str:
+    """Returns `policies/{id}`; the bare id is taken for it. Raises InvalidField."""
+    identifier = text.removeprefix("policies/")
+    if not _POLICY_ID.fullmatch(identifier):
+        allowed = "policies/ID, where ID is 1 to 63 of a-z, 0-9 and -, starts with a letter and does not end with -"
+        raise InvalidField(field, f"{_shown(text)} is not a policy's name; it must be {allowed}")
+    return f"policies/{identifier}"
+
+
+def grant_name(text: str, field: str) -> str:
+    """Returns `grants/{id}`, or raises InvalidField."""
+    if not text.startswith("grants/") or not _GRANT_ID.fullmatch(text.removeprefix("grants/")):
+        raise InvalidField(field, f"{_shown(text)} is not a grant's name; it must be grants/ID")
+    return text
+
+
+def request_id(text: str, field: str = "request_id") -> str:
+    """Returns the UUID in its canonical form, empty for empty, or raises InvalidField (AIP-155)."""
+    if not text:
+        return ""
+    try:
+        identifier = str(uuid.UUID(text))
+    except ValueError:
+        identifier = ""
+    if identifier != text.lower():
+        raise InvalidField(field, f"{_shown(text)} is not a UUID such as 3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61")
+    return identifier
+
+
+def free_text(text: str, field: str, limit: int = MAX_TEXT) -> str:
+    """Returns people's words, NFC-normalised. Line breaks and tabs are allowed, other control characters are not."""
+    normal = unicodedata.normalize("NFC", text)
+    if len(normal) > limit:
+        raise InvalidField(field, f"has {len(normal)} characters; at most {limit} are allowed")
+    for character in normal:
+        if unicodedata.category(character) in ("Cc", "Cs", "Cn") and character not in "\n\t\r":
+            raise InvalidField(field, f"holds the control character U+{ord(character):04X}")
+        if unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"):
+            raise InvalidField(field, f"holds the bidirectional control U+{ord(character):04X}")
+    return normal
+
+
+def labels(given: dict[str, str], field: str = "labels") -> dict[str, str]:
+    """Returns the labels, or raises InvalidField: at most 64, keys a-z first, 63 characters, values 128."""
+    if len(given) > 64:
+        raise InvalidField(field, f"has {len(given)} labels; at most 64 are allowed")
+    for key, value in given.items():
+        if not _LABEL_KEY.fullmatch(key):
+            raise InvalidField(field, f"key {_shown(key)} must be 1 to 63 of a-z, 0-9, _ . -, starting with a letter")
+        if not _LABEL_VALUE.fullmatch(value):
+            raise InvalidField(f"{field}.{key}", "must be at most 128 of A-Z, a-z, 0-9 and _ . : @ / -")
+    return dict(sorted(given.items()))
+
+
+def canonical(name: str) -> str:
+    """Returns the key by which two principals are the same person: letter case and compatibility forms folded."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _bounded(text: str, field: str, limit: int) -> str:
+    if not text:
+        raise InvalidField(field, "is required")
+    if len(text) > limit:
+        raise InvalidField(field, f"has {len(text)} characters; at most {limit} are allowed")
+    normal = unicodedata.normalize("NFC", text)
+    if len(normal) > limit:
+        raise InvalidField(field, f"has {len(normal)} characters once normalised; at most {limit} are allowed")
+    return normal
+
+
+def _check_pattern(segments: list[str], name: str, field: str) -> None:
+    if len(segments) > MAX_SEGMENTS:
+        raise InvalidField(field, f"has {len(segments)} segments; at most {MAX_SEGMENTS} are allowed")
+    for position, segment in enumerate(segments):
+        if segment == "*" or (segment == "**" and position == len(segments) - 1):
+            continue
+        if segment == "**":
+            raise InvalidField(field, f"{_shown(name)} has ** before its end; ** may only be the last segment")
+        if "*" in segment:
+            raise InvalidField(field, f"{_shown(name)} has * inside a segment; * stands for one whole segment")
+        _check_segment(segment, name, field)
+
+
+def _check_segment(segment: str, name: str, field: str) -> None:
+    if not segment:
+        raise InvalidField(field, f"{_shown(name)} has an empty segment")
+    if segment in (".", ".."):
+        raise InvalidField(field, f"{_shown(name)} has the segment {segment}, which could mean another path")
+    for character in segment:
+        if character in _ASCII_OK:
+            continue
+        if character.isascii() or unicodedata.category(character) in _UNSAFE_CATEGORIES:
+            raise InvalidField(field, f"{_shown(name)} holds {_shown(character)} (U+{ord(character):04X})")
+    if unicodedata.normalize("NFKC", segment) != segment:
+        raise InvalidField(field, f"{_shown(name)} holds a compatibility character that looks like another")
+    scripts = {_script(character) for character in segment if unicodedata.category(character).startswith("L")}
+    if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
+        raise InvalidField(field, f"{_shown(name)} mixes the scripts {', '.join(sorted(scripts))} in one segment")
+
+
+def _script(character: str) -> str:
+    """Returns the first word of the character's Unicode name, which is its script's for letters."""
+    return unicodedata.name(character, "UNNAMED").split(" ")[0]
+
+
+def _no_wildcard(name: str, field: str) -> str:
+    if "*" in name:
+        raise InvalidField(field, f"{_shown(name)} has a wildcard; here it must be one concrete name")
+    return name
+
+
+def _shown(text: str) -> str:
+    """Returns text quoted for a message: escaped, and cut where the fault is plain without the rest."""
+    return ascii(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,36 @@
+"""Patterns over paths and dotted actions.
+
+`*` is one whole segment, `**` (last only) one or more. A name is a pattern without wildcards, so one function,
+`covers`, answers both "does this pattern match this name" and "is this pattern within that one".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def covers(outer: str, inner: str, separator: str) -> bool:
+    """Says whether every name that `inner` matches is matched by `outer`. Byte-exact, O(segments)."""
+    outer_segments, inner_segments = outer.split(separator), inner.split(separator)
+    if outer_segments[-1] == "**":
+        fixed = outer_segments[:-1]
+        # ** needs at least one segment of its own.
+        return len(inner_segments) > len(fixed) and _each_covers(fixed, inner_segments)
+    if len(outer_segments) != len(inner_segments) or inner_segments[-1] == "**":
+        return False
+    return _each_covers(outer_segments, inner_segments)
+
+
+def resource_covered(resource: str, patterns: Iterable[str]) -> bool:
+    """Says whether one of the resource patterns covers `resource`, a name or a pattern."""
+    return any(covers(pattern, resource, "/") for pattern in patterns)
+
+
+def action_covered(action: str, patterns: Iterable[str]) -> bool:
+    """Says whether one of the action patterns covers `action`, a name or a pattern."""
+    return any(covers(pattern, action, ".") for pattern in patterns)
+
+
+def _each_covers(outer: list[str], inner: list[str]) -> bool:
+    """Compares as many segments as `outer` has; `inner` has at least that many, and no ** among them."""
+    return all(left in ("*", right) for left, right in zip(outer, inner, strict=False))

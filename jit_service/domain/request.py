@@ -1,0 +1,196 @@
+"""Judging a request: is it covered, eligible, not denied, and within the policy's bounds?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from jit_service.domain import expression, name
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import DeniedByPolicy, InvalidField, JitError, NotEligible, PolicyNoLongerAllows
+from jit_service.domain.grant import Grant, Justification
+from jit_service.domain.policy import MAX_DURATION, Policy, checked_patterns
+
+MAX_TICKET = 256
+MAX_LEAD = timedelta(days=30)
+"""How far ahead a start may be asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What is asked for, in canonical form. An empty policy takes the first that covers it; no duration the default."""
+
+    subject: str
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    policy: str = ""
+    duration: timedelta | None = None
+    start_at: datetime | None = None
+    justification: Justification = Justification()
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+def checked(ask: Ask, *, now: datetime) -> Ask:
+    """Returns the ask in canonical form, or raises InvalidField for what no policy could make right."""
+    if ask.duration is not None and not timedelta() < ask.duration <= MAX_DURATION:
+        raise InvalidField("duration", f"is {ask.duration.total_seconds():g} s; above 0 and at most {MAX_DURATION}")
+    if ask.start_at is not None and not now <= ask.start_at <= now + MAX_LEAD:
+        fault = f"is {ask.start_at.isoformat()}; it must be from now to {MAX_LEAD.days} days ahead"
+        raise InvalidField("start_time", fault)
+    return Ask(
+        subject=name.principal(ask.subject, "subject"),
+        resources=checked_patterns(ask.resources, "resources", name.resource_pattern),
+        actions=checked_patterns(ask.actions, "actions", name.action_pattern),
+        policy=name.policy_name(ask.policy, "policy") if ask.policy else "",
+        duration=ask.duration,
+        start_at=ask.start_at,
+        justification=Justification(
+            text=name.free_text(ask.justification.text, "justification.text"),
+            ticket=name.free_text(ask.justification.ticket, "justification.ticket", MAX_TICKET),
+        ),
+        labels=name.labels(ask.labels),
+    )
+
+
+def judged(ask: Ask, *, policies: Iterable[Policy], by: Caller, grant_name: str, now: datetime) -> Grant:
+    """Returns the grant that the request becomes under its policy, not yet recorded.
+
+    Raises NotEligible, DeniedByPolicy, InvalidField.
+    """
+    policies = tuple(policies)
+    policy = _chosen(ask, policies, by)
+    subject_groups = by.groups if ask.subject == by.principal else None
+    _refuse_denied(ask, policies, subject_groups)
+    duration = ask.duration or policy.default_duration
+    _check_duration(duration, policy)
+    _check_justification(ask.justification, policy)
+    request_expires_at = now + policy.request_ttl
+    return Grant(
+        name=grant_name,
+        requester=by.principal,
+        requester_groups=by.groups,
+        subject=ask.subject,
+        policy=policy.name,
+        policy_revision=policy.revision,
+        steps=policy.steps,
+        resources=ask.resources,
+        actions=ask.actions,
+        duration=duration,
+        justification=ask.justification,
+        created_at=now,
+        request_expires_at=request_expires_at,
+        labels=ask.labels,
+        start_at=ask.start_at,
+    )
+
+
+def judge_again(grant: Grant, *, policy: Policy, policies: Iterable[Policy]) -> None:
+    """Judges a pending request by the policies as they are now. Raises PolicyNoLongerAllows with the reason."""
+    ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
+    try:
+        if not policy.in_force or policy.deny:
+            raise NotEligible(f"{policy.name} is no longer in force")
+        if not policy.covers(grant.resources, grant.actions):
+            raise NotEligible(f"{policy.name} no longer covers what is asked for")
+        if not _may_ask(policy, grant.subject, grant.requester, grant.requester_groups):
+            raise NotEligible(f"{policy.name} no longer lets {grant.requester} ask for {grant.subject}")
+        _refuse_denied(ask, policies, grant.subject_groups)
+        _check_duration(grant.duration, policy)
+        _check_justification(grant.justification, policy)
+    except JitError as refusal:
+        raise PolicyNoLongerAllows(
+            f"{grant.name} can no longer pass: {refusal.message}", grant=grant.name, policy=policy.name
+        ) from None
+
+
+def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resource: str, action: str) -> bool:
+    """Says whether a deny policy in force forbids this to the subject.
+
+    Groups that nobody has proved (None) may be any, so a deny for any group then applies: fail closed.
+    """
+    if not (policy.deny and policy.in_force and policy.covers((resource,), (action,))):
+        return False
+    if groups is None:
+        return bool(policy.eligible.groups) or subject in policy.eligible.principals
+    return policy.eligible.has(subject, groups)
+
+
+def requestable(
+    policies: Iterable[Policy], *, subject: str, groups: frozenset[str] | None, resource: str, action: str
+) -> list[str]:
+    """Returns the names of the policies that the subject could ask under, best first.
+
+    Groups that are not known (None) may be any, so a policy for any group is named then; asking decides.
+    """
+    return [
+        policy.name
+        for policy in _by_preference(policies)
+        if policy.covers((resource,), (action,))
+        and (
+            policy.eligible.has(subject, groups)
+            if groups is not None
+            else bool(policy.eligible.groups) or subject in policy.eligible.principals
+        )
+    ]
+
+
+def _chosen(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
+    asked = f"{', '.join(ask.actions)} on {', '.join(ask.resources)}"
+    for policy in _by_preference(policies):
+        if ask.policy and policy.name != ask.policy:
+            continue
+        if _may_ask(policy, ask.subject, by.principal, by.groups) and policy.covers(ask.resources, ask.actions):
+            return policy
+    if ask.policy:
+        raise NotEligible(
+            f"{ask.policy} does not let {by.principal} ask for {asked} for {ask.subject}", policy=ask.policy
+        )
+    raise NotEligible(f"no policy lets {by.principal} ask for {asked} for {ask.subject}")
+
+
+def _by_preference(policies: Iterable[Policy]) -> list[Policy]:
+    usable = (policy for policy in policies if policy.in_force and not policy.deny)
+    return sorted(usable, key=lambda policy: (-policy.priority, policy.name))
+
+
+def _may_ask(policy: Policy, subject: str, requester: str, groups: frozenset[str]) -> bool:
+    """The requester must be eligible, and another subject by name: its groups are not proved by this call."""
+    if not policy.eligible.has(requester, groups):
+        return False
+    return subject == requester or subject in policy.eligible.principals
+
+
+def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None) -> None:
+    for policy in policies:
+        for resource in ask.resources:
+            for action in ask.actions:
+                if denies(policy, subject=ask.subject, groups=groups, resource=resource, action=action):
+                    raise DeniedByPolicy(
+                        f"{policy.name} denies {ask.subject} {action} on {resource}", policy=policy.name
+                    )
+
+
+def _check_duration(duration: timedelta, policy: Policy) -> None:
+    if not policy.min_duration <= duration <= policy.max_duration:
+        shortest, longest = policy.min_duration, policy.max_duration
+        fault = f"is {duration}; {policy.name} allows {f'{shortest} to' if shortest else 'at most'} {longest}"
+        raise InvalidField("duration", fault)
+
+
+def _check_justification(given: Justification, policy: Policy) -> None:
+    rule = policy.justification
+    _check_said(given.text, "justification.text", required=rule.required, pattern=rule.pattern, by=policy.name)
+    _check_said(
+        given.ticket, "justification.ticket", required=rule.ticket_required, pattern=rule.ticket_pattern, by=policy.name
+    )
+
+
+def _check_said(text: str, field: str, *, required: bool, pattern: str, by: str) -> None:
+    """A pattern binds whatever is said; whether something must be said is the rule's other half."""
+    if not text.strip():
+        if required:
+            raise InvalidField(field, f"is required by {by}")
+        return
+    if pattern and not expression.matches(pattern, text):
+        raise InvalidField(field, f"does not match {pattern}, which {by} asks for")
