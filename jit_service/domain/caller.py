@@ -27,12 +27,16 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """A principal as its token proved it, with the groups and API roles that the token gave."""
+    """A principal as its token proved it, with the groups and API roles that the token gave.
+
+    `request_digest` is over the whole request, to know it again when its request_id comes a second time.
+    """
 
     principal: str
     groups: frozenset[str] = frozenset()
     roles: frozenset[Role] = frozenset()
     origin: Origin = Origin()
+    request_digest: str = ""
 
     def has(self, *roles: Role) -> bool:
         """Says whether the caller has one of the roles."""

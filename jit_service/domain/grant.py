@@ -198,8 +198,7 @@ def release(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[G
 def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
     """Ends the access at once.
 
-    Reviewers of the policy as it is now or was at approval, the requester, the holder and admins may. Raises
-    NotApprover, WrongState, InvalidField where the comment is empty.
+    Reviewers, the requester, the holder and admins may. Raises NotApprover, WrongState, InvalidField for no comment.
     """
     if not (by.has(Role.ADMIN) or grant.is_of(by.principal) or reviewers_have(grant, policy, by)):
         raise NotApprover(f"{by.principal} is not an approver of {grant.policy}, nor an admin", grant=grant.name)
@@ -211,9 +210,17 @@ def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now
 
 
 def reviewers_have(grant: Grant, policy: Policy | None, by: Caller) -> bool:
-    """Says whether the caller is an approver of the grant's policy, as it is now or as the grant was judged by."""
-    steps = grant.steps + (policy.steps if policy is not None else ())
-    return any(step.approvers.has(by.principal, by.groups) for step in steps)
+    """Says whether the caller is an approver of the grant's policy as it is now, or has reviewed the grant."""
+    if any(review.reviewer == by.principal for review in grant.reviews):
+        return True
+    return policy is not None and policy.reviewers_have(by.principal, by.groups)
+
+
+def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
+    """Says whether the caller may read the grant: its requester, subject and reviewers, auditors and admins."""
+    if by.has(Role.AUDITOR, Role.ADMIN) or by.principal in (grant.requester, grant.subject):
+        return True
+    return reviewers_have(grant, policy, by)
 
 
 def reviewable(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> bool:

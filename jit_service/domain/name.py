@@ -30,6 +30,7 @@ _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:@/-]{0,128}")
 # A name is data in logs, URLs and shells: of ASCII, these only.
 _ASCII_OK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-~@:+=,$!&'();")
 _UNSAFE_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp")
+_UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _EAST_ASIAN = frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "KATAKANA-HIRAGANA"})
 
 
@@ -133,6 +134,15 @@ def labels(given: dict[str, str], field: str = "labels") -> dict[str, str]:
         if not _LABEL_VALUE.fullmatch(value):
             raise InvalidField(f"{field}.{key}", "must be at most 128 of A-Z, a-z, 0-9 and _ . : @ / -")
     return dict(sorted(given.items()))
+
+
+def harmless(text: str, limit: int = 1024) -> str:
+    """Returns text of unknown origin fit for a record: control and format characters escaped, its length bounded."""
+    shown = "".join(
+        character if unicodedata.category(character) not in _UNPRINTABLE else f"\\u{ord(character):04x}"
+        for character in text[:limit]
+    )
+    return shown if len(text) <= limit else f"{shown}... ({len(text)} characters)"
 
 
 def canonical(name: str) -> str:

@@ -119,10 +119,14 @@ def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resou
 def requestable(
     policies: Iterable[Policy], *, subject: str, groups: frozenset[str] | None, resource: str, action: str
 ) -> list[str]:
-    """Returns the names of the policies that the subject could ask under, best first.
+    """Returns the names of the policies that the subject could ask under, best first; none where a deny forbids it.
 
     Groups that are not known (None) may be any, so a policy for any group is named then; asking decides.
     """
+    policies = tuple(policies)
+    known = groups or frozenset()
+    if any(denies(policy, subject=subject, groups=known, resource=resource, action=action) for policy in policies):
+        return []
     return [
         policy.name
         for policy in _by_preference(policies)

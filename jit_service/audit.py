@@ -1,0 +1,62 @@
+"""Use cases of the audit log: list it, verify it, and record a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jit_service.domain import paging
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import JitError
+from jit_service.domain.event import RecordedEvent
+from jit_service.domain.filter import parse
+from jit_service.domain.refusal import About, refused
+from jit_service.storage import Store, query
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditPage:
+    """One page of the log. An empty token: the last page."""
+
+    events: tuple[RecordedEvent, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What the chain says. `first_bad_seq` is 0 and `problem` empty where every record is as it was written."""
+
+    event_count: int
+    head_hash: bytes
+    first_bad_seq: int = 0
+    problem: str = ""
+
+
+def list_page(
+    store: Store, caller: Caller, *, filter_text: str, order_by: str, page_size: int, page_token: str
+) -> AuditPage:
+    """Lists a page of the log. Raises InvalidField."""
+    size = paging.page_size(page_size)
+    node = parse(filter_text, query.AUDIT_FIELDS)
+    order = paging.order_by(order_by, query.AUDIT_ORDER, default="seq desc")
+    this_query = paging.digest("auditEvents", caller.principal, filter_text, order_by)
+    after = query.position(page_token, this_query, order, query.AUDIT_COLUMNS)
+    with store.snapshot() as snapshot:
+        found = snapshot.audit_events(node=node, order=order, after=after, limit=size + 1)
+    token = paging.encode(found[size - 1][1], query=this_query) if len(found) > size else ""
+    return AuditPage(events=tuple(event for event, _ in found[:size]), next_page_token=token)
+
+
+def verify(store: Store) -> Verified:
+    """Recomputes the whole chain against the head."""
+    with store.snapshot() as snapshot:
+        bad = snapshot.first_bad_record()
+        verified = Verified(event_count=snapshot.seq, head_hash=snapshot.head_hash)
+    if bad is None:
+        return verified
+    return replace(verified, first_bad_seq=bad[0], problem=bad[1])
+
+
+def record_refusal(store: Store, caller: Caller, error: JitError, about: About) -> None:
+    """Records that a call was refused; an empty principal means that nobody proved to be one."""
+    with store.transaction() as tx:
+        tx.record(refused(caller, error, about, at=tx.now))

@@ -1,0 +1,47 @@
+"""The event of a call that was refused, about whatever the caller wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import JitError
+from jit_service.domain.event import Event, EventType
+from jit_service.domain.name import harmless
+
+MAX_RECORDED = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a refused call was about, as the caller wrote it: unchecked."""
+
+    subject: str = ""
+    resources: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    grant: str = ""
+    policy: str = ""
+
+
+def refused(by: Caller, error: JitError, about: About, *, at: datetime) -> Event:
+    """Returns the event. What the caller wrote is made harmless and bounded, since nothing has checked it."""
+    return Event(
+        type=EventType.CALL_REFUSED,
+        at=at,
+        principal=by.principal,
+        origin=by.origin,
+        subject=harmless(about.subject),
+        resources=_harmless(about.resources),
+        actions=_harmless(about.actions),
+        decision="REFUSED",
+        reason=error.reason,
+        message=harmless(error.message),
+        grant=harmless(about.grant),
+        policy=harmless(about.policy),
+    )
+
+
+def _harmless(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(harmless(text) for text in tuple(texts)[:MAX_RECORDED])

@@ -1,0 +1,66 @@
+"""Who may call what: the one table of all RPCs. What is not in it, nobody may call.
+
+What a caller may see and do within a call is judged by the use cases; reviewing is decided by policies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.errors import RoleRequired
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """`public`: without a token. `roles`: one of these is needed; None: every authenticated caller may.
+
+    `recorded`: a refusal leaves an audit record (writes and checks).
+    """
+
+    public: bool = False
+    roles: frozenset[Role] | None = None
+    recorded: bool = False
+
+
+_PUBLIC = Rule(public=True)
+_READ = Rule()
+_WRITE = Rule(recorded=True)
+_READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
+_WRITE_POLICY = Rule(roles=frozenset({Role.ADMIN}), recorded=True)
+
+RULES: dict[str, Rule] = {
+    "/jitaccess.v1.GrantService/RequestGrant": _WRITE,
+    "/jitaccess.v1.GrantService/GetGrant": _READ,
+    "/jitaccess.v1.GrantService/ListGrants": _READ,
+    "/jitaccess.v1.GrantService/ApproveGrant": _WRITE,
+    "/jitaccess.v1.GrantService/DenyGrant": _WRITE,
+    "/jitaccess.v1.GrantService/WithdrawGrant": _WRITE,
+    "/jitaccess.v1.GrantService/RevokeGrant": _WRITE,
+    "/jitaccess.v1.GrantService/ReleaseGrant": _WRITE,
+    "/jitaccess.v1.AccessService/CheckAccess": _WRITE,
+    "/jitaccess.v1.AccessService/BatchCheckAccess": _WRITE,
+    "/jitaccess.v1.PolicyService/CreatePolicy": _WRITE_POLICY,
+    "/jitaccess.v1.PolicyService/GetPolicy": _READ,
+    "/jitaccess.v1.PolicyService/ListPolicies": _READ,
+    "/jitaccess.v1.PolicyService/UpdatePolicy": _WRITE_POLICY,
+    "/jitaccess.v1.PolicyService/DeletePolicy": _WRITE_POLICY,
+    "/jitaccess.v1.PolicyService/ApplyPolicies": _WRITE_POLICY,
+    "/jitaccess.v1.AuditService/ListAuditEvents": _READ_AUDIT,
+    "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
+    # They say nothing that a caller must not know: whether the service answers, and its published contract.
+    "/grpc.health.v1.Health/Check": _PUBLIC,
+    "/grpc.health.v1.Health/List": _PUBLIC,
+    "/grpc.health.v1.Health/Watch": _PUBLIC,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _PUBLIC,
+}
+
+
+def demand(rule: Rule | None, caller: Caller) -> None:
+    """Raises RoleRequired unless the rule lets the caller call the method at all."""
+    method = caller.origin.method
+    if rule is None:
+        raise RoleRequired(f"{method} is not in the authorisation table, so nobody may call it")
+    if rule.roles is not None and not caller.has(*rule.roles):
+        needed = " or ".join(sorted(rule.roles))
+        raise RoleRequired(f"{method} needs the role {needed}, which {caller.principal} has not", needed=needed)

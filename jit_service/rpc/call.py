@@ -1,0 +1,200 @@
+"""The outermost interceptor: every call is authenticated, authorised and checked here, and every fault translated.
+
+In this order: the message is decoded, the caller is identified, the authorisation table is asked, the message is
+checked for what no servicer may see. A refusal of a write or a check is recorded before it is answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from jit_service import audit
+from jit_service.domain import name
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.errors import JitError, MalformedMessage, StoreUnavailable
+from jit_service.domain.refusal import About
+from jit_service.rpc import errors, strictness
+from jit_service.rpc.authorization import RULES, Rule, demand
+from jit_service.rpc.identity import Authenticator
+from jit_service.storage import Store
+
+_log = logging.getLogger(__name__)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_MAX_USER_AGENT = 256
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def current_caller() -> Caller:
+    """Returns whoever the call at hand comes from."""
+    return _caller.get()
+
+
+class _Malformed:
+    """Stands for a request whose bytes are not its message."""
+
+
+class CallInterceptor(grpc.ServerInterceptor):
+    """See the module. `trusted_proxies`: whose word counts for the caller's address."""
+
+    def __init__(self, store: Store, authenticator: Authenticator, trusted_proxies: Sequence[str]) -> None:
+        self._store = store
+        self._authenticator = authenticator
+        self._trusts_unix = "unix" in trusted_proxies
+        self._trusted = [ipaddress.ip_network(proxy) for proxy in trusted_proxies if proxy != "unix"]
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Returns the handler within the checks; public methods are served as they are."""
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        rule = RULES.get(method)
+        if handler is None or (rule is not None and rule.public):
+            return handler
+        behaviour, decode = handler.unary_unary, handler.request_deserializer
+        if behaviour is None or decode is None:
+            return grpc.unary_unary_rpc_method_handler(self._refuse_unlisted)
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: self._call(method, rule, behaviour, request, context),
+            request_deserializer=lambda data: _decoded(decode, data),
+            response_serializer=handler.response_serializer,
+        )
+
+    def _refuse_unlisted(self, _: bytes, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "nobody may call this")
+
+    def _call(
+        self,
+        method: str,
+        rule: Rule | None,
+        behaviour: Callable[[Any, grpc.ServicerContext], Any],
+        request: Message | _Malformed,
+        context: grpc.ServicerContext,
+    ) -> Any:
+        metadata = _single_valued(context)
+        caller = Caller(principal="", origin=self._origin(method, metadata, context))
+        try:
+            caller = self._identified(caller, context)
+            demand(rule, caller)
+            caller = _with_request(caller, request)
+            if isinstance(request, _Malformed):
+                raise MalformedMessage(f"the request is not the message of {method}")
+            strictness.check_message(request)
+            if "x-envoy-original-path" in metadata:
+                strictness.check_path(method, metadata["x-envoy-original-path"], request)
+            token = _caller.set(caller)
+            try:
+                return behaviour(request, context)
+            finally:
+                _caller.reset(token)
+        except JitError as refusal:
+            if rule is None or rule.recorded:
+                self._record(caller, refusal, request)
+            if isinstance(refusal, StoreUnavailable):
+                _log.warning("%s: %s (%s)", method, refusal, refusal.__cause__)
+            errors.abort(context, refusal)
+        except Exception:
+            _log.exception("%s failed", method)
+            errors.abort_internal(context)
+
+    def _identified(self, caller: Caller, context: grpc.ServicerContext) -> Caller:
+        authorization = [_text(value) for key, value in context.invocation_metadata() if key == "authorization"]
+        identity = self._authenticator.identify(authorization)
+        return replace(caller, principal=identity.principal, groups=identity.groups, roles=identity.roles)
+
+    def _origin(self, method: str, metadata: Mapping[str, str], context: grpc.ServicerContext) -> Origin:
+        trace = _TRACEPARENT.fullmatch(metadata.get("traceparent", ""))
+        return Origin(
+            method=method,
+            source_address=self._source_address(context.peer(), metadata.get("x-envoy-external-address", "")),
+            user_agent=name.harmless(metadata.get("user-agent", ""), _MAX_USER_AGENT),
+            trace_id=trace[1] if trace else "",
+        )
+
+    def _source_address(self, peer: str, told: str) -> str:
+        """The peer's own address, or what the trusted hop says of its client; only a real address counts."""
+        kind, _, address = peer.partition(":")
+        own = "" if kind == "unix" else _address(_host(address))
+        trusted = self._trusts_unix if kind == "unix" else _within(own, self._trusted)
+        return (_address(told) or own) if trusted else own
+
+    def _record(self, caller: Caller, refusal: JitError, request: Message | _Malformed) -> None:
+        try:
+            audit.record_refusal(self._store, caller, refusal, _about(request))
+        except StoreUnavailable as fault:
+            # The call is refused all the same; only its record is lost, and the log says so.
+            _log.warning("a refusal (%s, %s) is not recorded: %s", caller.origin.method, refusal.reason, fault)
+
+
+def _host(address: str) -> str:
+    """Returns the host of gRPC's `HOST:PORT`, where an IPv6 host is in (percent-encoded) brackets."""
+    host = address.rpartition(":")[0]
+    return host.replace("%5B", "").replace("%5D", "").strip("[]")
+
+
+def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return decode(data)
+    except (DecodeError, ValueError):
+        return _Malformed()
+
+
+def _with_request(caller: Caller, request: Message | _Malformed) -> Caller:
+    """Adds what makes the request known again: its request_id, and a digest of all of it."""
+    if isinstance(request, _Malformed):
+        return caller
+    request_id = name.request_id(getattr(request, "request_id", ""))
+    digest = hashlib.sha256(caller.origin.method.encode() + b"\0" + request.SerializeToString(deterministic=True))
+    origin = replace(caller.origin, request_id=request_id)
+    return replace(caller, origin=origin, request_digest=digest.hexdigest())
+
+
+def _about(request: Message | _Malformed) -> About:
+    if isinstance(request, _Malformed):
+        return About()
+    named = str(getattr(request, "name", ""))
+    policy = getattr(request, "policy", "")
+    policy_name = str(getattr(policy, "name", policy))
+    return About(
+        subject=getattr(request, "subject", ""),
+        resources=tuple(getattr(request, "resources", ())) or _one(request, "resource"),
+        actions=tuple(getattr(request, "actions", ())) or _one(request, "action"),
+        grant=named if named.startswith("grants/") else "",
+        policy=named if named.startswith("policies/") else policy_name,
+    )
+
+
+def _one(request: Message, field: str) -> tuple[str, ...]:
+    value = str(getattr(request, field, ""))
+    return (value,) if value else ()
+
+
+def _single_valued(context: grpc.ServicerContext) -> dict[str, str]:
+    return {key: _text(value) for key, value in context.invocation_metadata()}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""
+
+
+def _within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    return bool(address) and any(ipaddress.ip_address(address) in network for network in networks)

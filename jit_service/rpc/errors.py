@@ -1,0 +1,89 @@
+"""The one table from a class of fact to a gRPC status; Envoy maps that to HTTP."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from jit_service.domain.errors import (
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    InvalidField,
+    JitError,
+    NotFound,
+    NotPermitted,
+    Precondition,
+    Unauthenticated,
+    Unavailable,
+)
+from jit_service.domain.name import harmless
+
+DOMAIN = "jitaccess"
+INTERNAL_MESSAGE = "internal error; the cause is in the service's log"
+STATUS: dict[type[JitError], grpc.StatusCode] = {
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
+    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    Precondition: grpc.StatusCode.FAILED_PRECONDITION,
+    Conflict: grpc.StatusCode.ABORTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+}
+# Trailers are bounded (8 KiB by default at clients), so what goes into them is too.
+_MAX_MESSAGE = 1000
+_MAX_METADATA = 256
+_RETRY_SECONDS = 1
+
+
+def status_code(error: JitError) -> grpc.StatusCode:
+    """Returns the status of the error's class of fact, found along its ancestors."""
+    return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
+
+
+def status(error: JitError) -> Status:
+    """Returns the error as google.rpc.Status: always with ErrorInfo, and the details its class calls for (AIP-193)."""
+    message = harmless(error.message, _MAX_MESSAGE)
+    metadata = {key: harmless(value, _MAX_METADATA) for key, value in error.metadata.items()}
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
+    if isinstance(error, InvalidField):
+        violation = BadRequest.FieldViolation(
+            field=harmless(error.field, _MAX_METADATA), description=harmless(error.fault, _MAX_MESSAGE)
+        )
+        details.append(BadRequest(field_violations=[violation]))
+    if isinstance(error, Precondition):
+        subject = metadata.get("grant", metadata.get("policy", ""))
+        unmet = PreconditionFailure.Violation(type=error.reason, subject=subject, description=message)
+        details.append(PreconditionFailure(violations=[unmet]))
+    if isinstance(error, Unavailable):
+        details.append(RetryInfo(retry_delay=Duration(seconds=_RETRY_SECONDS)))
+    code: int = status_code(error).value[0]
+    return Status(code=code, message=message, details=[_packed(detail) for detail in details])
+
+
+def abort(context: grpc.ServicerContext, error: JitError) -> NoReturn:
+    """Ends the call with the error."""
+    answer = status(error)
+    context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))
+    context.abort(status_code(error), answer.message)
+
+
+def abort_internal(context: grpc.ServicerContext) -> NoReturn:
+    """Ends the call with a fixed text: a fault's own words may hold what the caller must not see."""
+    info = ErrorInfo(reason="INTERNAL", domain=DOMAIN)
+    answer = Status(code=grpc.StatusCode.INTERNAL.value[0], message=INTERNAL_MESSAGE, details=[_packed(info)])
+    context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))
+    context.abort(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
+
+
+def _packed(detail: Message) -> Any:
+    packed = Any()
+    packed.Pack(detail)
+    return packed

@@ -1,0 +1,335 @@
+"""The only mapping between the contract's messages and the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from jit_service.access import Checked
+from jit_service.domain import etag
+from jit_service.domain.decision import Finding
+from jit_service.domain.errors import InvalidField, JitError
+from jit_service.domain.event import RecordedEvent
+from jit_service.domain.grant import Grant, Justification, Review, approvals_missing
+from jit_service.domain.policy import DEFAULT_REQUEST_TTL, JustificationRule, Policy, PrincipalSet, Step
+from jit_service.domain.request import Ask
+from jit_service.policies import Applied, PolicyChange, Proposed
+from jit_service.rpc.errors import status
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+
+# protobuf's own bounds (duration.proto, timestamp.proto).
+_MAX_SECONDS: Final = 315_576_000_000
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+_POLICY_INPUT: Final = frozenset(
+    field.name
+    for field in policy_pb2.Policy.DESCRIPTOR.fields
+    if field.name not in ("name", "etag", "revision", "create_time", "update_time", "delete_time")
+)
+
+
+def ask_of(message: grant_pb2.RequestGrantRequest, caller: str) -> Ask:
+    """Returns what is asked for; a request without a subject is for the caller. Raises InvalidField."""
+    return Ask(
+        subject=message.subject or caller,
+        resources=tuple(message.resources),
+        actions=tuple(message.actions),
+        policy=message.policy,
+        duration=_span(message.duration, "duration") if message.HasField("duration") else None,
+        start_at=_instant(message.start_time, "start_time") if message.HasField("start_time") else None,
+        justification=Justification(text=message.justification.text, ticket=message.justification.ticket),
+        labels=dict(message.labels),
+    )
+
+
+def policy_of(message: policy_pb2.Policy) -> Policy:
+    """Returns the policy that the message describes, not yet checked. Raises InvalidField."""
+    return Policy(
+        name=message.name,
+        display_name=message.display_name,
+        eligible=_principals_of(message.eligible),
+        resources=tuple(message.resources),
+        actions=tuple(message.actions),
+        min_duration=_span(message.min_duration, "min_duration"),
+        max_duration=_positive(message, "max_duration"),
+        default_duration=_positive(message, "default_duration"),
+        request_ttl=_positive(message, "request_ttl") or DEFAULT_REQUEST_TTL,
+        justification=JustificationRule(
+            required=message.justification.required,
+            pattern=message.justification.pattern,
+            ticket_required=message.justification.ticket_required,
+            ticket_pattern=message.justification.ticket_pattern,
+        ),
+        steps=tuple(_step_of(step) for step in message.steps),
+        allow_self_approval=message.allow_self_approval,
+        priority=message.priority,
+        disabled=message.disabled,
+        deny=message.deny,
+        labels=dict(message.labels),
+    )
+
+
+def proposed_of(messages: Iterable[policy_pb2.Policy]) -> list[Proposed]:
+    """Returns the policies of a set, each with the etag it was read at. Raises InvalidField."""
+    proposed = []
+    for index, message in enumerate(messages):
+        try:
+            proposed.append(Proposed(policy=policy_of(message), etag=message.etag))
+        except InvalidField as fault:
+            raise fault.within(f"policies[{index}]") from None
+    return proposed
+
+
+def policy_changed(current: Policy, message: policy_pb2.Policy, mask: FieldMask) -> Policy:
+    """Returns `current` with the mask's fields taken from the message (AIP-134). Raises InvalidField."""
+    paths = list(mask.paths) or [field.name for field, _ in message.ListFields() if field.name in _POLICY_INPUT]
+    if paths == ["*"]:
+        paths = sorted(_POLICY_INPUT)
+    for path in paths:
+        if path.partition(".")[0] not in _POLICY_INPUT or not _is_path(path):
+            allowed = ", ".join(sorted(_POLICY_INPUT))
+            raise InvalidField("update_mask", f"{path!a} cannot be changed; * and {allowed} can")
+    merged = policy_message(current)
+    for path in paths:
+        if "." not in path:
+            merged.ClearField(path)
+    FieldMask(paths=paths).MergeMessage(message, merged, True, True)
+    return policy_of(merged)
+
+
+def grant_message(grant: Grant, at: datetime) -> grant_pb2.Grant:
+    """Returns the grant with the state it has at `at`."""
+    missing = approvals_missing(grant.steps, grant.reviews)
+    message = grant_pb2.Grant(
+        name=grant.name,
+        state=grant_pb2.Grant.State.Value(grant.state(at)),
+        requester=grant.requester,
+        subject=grant.subject,
+        policy=grant.policy,
+        policy_revision=grant.policy_revision,
+        resources=grant.resources,
+        actions=grant.actions,
+        duration=_duration(grant.duration),
+        labels=grant.labels,
+        create_time=_timestamp(grant.created_at),
+        request_expire_time=_timestamp(grant.request_expires_at),
+        approve_time=_timestamp(grant.approved_at),
+        start_time=_timestamp(grant.starts_at or grant.start_at),
+        expire_time=_timestamp(grant.expires_at),
+        reviews=[_review_message(review) for review in grant.reviews],
+        steps=[_step_status(step, remaining) for step, remaining in zip(grant.steps, missing, strict=True)],
+        etag=etag.etag(grant.name, grant.revision),
+        revision=grant.revision,
+    )
+    if grant.justification != Justification():
+        message.justification.text = grant.justification.text
+        message.justification.ticket = grant.justification.ticket
+    if grant.end is not None:
+        message.end_time.FromDatetime(grant.end.at)
+        message.ended_by, message.end_comment = grant.end.by, grant.end.comment
+    return message
+
+
+def policy_message(policy: Policy) -> policy_pb2.Policy:
+    """Returns the policy as stored."""
+    message = policy_pb2.Policy(
+        name=policy.name,
+        display_name=policy.display_name,
+        eligible=_principal_set(policy.eligible),
+        resources=policy.resources,
+        actions=policy.actions,
+        min_duration=_duration(policy.min_duration or None),
+        max_duration=_duration(policy.max_duration or None),
+        default_duration=_duration(policy.default_duration or None),
+        steps=[_step_message(step) for step in policy.steps],
+        allow_self_approval=policy.allow_self_approval,
+        priority=policy.priority,
+        disabled=policy.disabled,
+        deny=policy.deny,
+        labels=policy.labels,
+        etag=etag.etag(policy.name, policy.revision) if policy.revision else "",
+        revision=policy.revision,
+        create_time=_timestamp(policy.created_at),
+        update_time=_timestamp(policy.updated_at),
+        delete_time=_timestamp(policy.deleted_at),
+    )
+    rule = policy.justification
+    if rule != JustificationRule():
+        message.justification.required = rule.required
+        message.justification.pattern = rule.pattern
+        message.justification.ticket_required = rule.ticket_required
+        message.justification.ticket_pattern = rule.ticket_pattern
+    if not policy.deny:
+        message.request_ttl.FromTimedelta(policy.request_ttl)
+    return message
+
+
+def applied_message(applied: Applied) -> policy_pb2.ApplyPoliciesResponse:
+    """Returns the difference that applying a set makes."""
+    changes = [_change_message(change) for change in applied.changes]
+    return policy_pb2.ApplyPoliciesResponse(changes=changes, revision=applied.revision)
+
+
+def check_message(checked: Checked, *, explain: bool) -> access_pb2.CheckAccessResponse:
+    """Returns the answer, with what was looked at if that is asked for."""
+    decision = checked.decision
+    message = access_pb2.CheckAccessResponse(
+        allowed=decision.allowed,
+        reason=access_pb2.CheckAccessResponse.Reason.Value(decision.reason),
+        message=decision.message,
+        grant=decision.grant.name if decision.grant else "",
+        revision=checked.revision,
+        check_time=_timestamp(checked.at),
+        decision_id=checked.decision_id,
+        requestable_policies=checked.requestable,
+        trace=[_trace_message(finding) for finding in decision.findings] if explain else [],
+    )
+    if decision.allowed and decision.grant is not None and decision.grant.expires_at is not None:
+        message.expire_time.FromDatetime(decision.grant.expires_at)
+    return message
+
+
+def refused_item(error: JitError) -> access_pb2.CheckAccessResponse:
+    """Returns the answer to a bad item of a batch: not allowed, and why."""
+    return access_pb2.CheckAccessResponse(message=error.message, error=status(error))
+
+
+def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
+    """Returns the record."""
+    event = recorded.event
+    return audit_pb2.AuditEvent(
+        name=f"auditEvents/{recorded.seq}",
+        seq=recorded.seq,
+        event_type=audit_pb2.AuditEvent.EventType.Value(event.type),
+        event_time=_timestamp(event.at),
+        principal=event.principal,
+        subject=event.subject,
+        resources=event.resources,
+        actions=event.actions,
+        decision=event.decision,
+        reason=event.reason,
+        message=event.message,
+        grant=event.grant,
+        policy=event.policy,
+        policy_revision=event.policy_revision,
+        duration=_duration(event.duration),
+        held_duration=_duration(event.held),
+        method=event.origin.method,
+        source_address=event.origin.source_address,
+        user_agent=event.origin.user_agent,
+        trace_id=event.origin.trace_id,
+        request_id=event.origin.request_id,
+        decision_id=event.decision_id,
+        revision=event.revision,
+        hash=recorded.hash.hex(),
+    )
+
+
+def _principals_of(message: policy_pb2.PrincipalSet) -> PrincipalSet:
+    return PrincipalSet(principals=tuple(message.principals), groups=tuple(message.groups))
+
+
+def _step_of(message: policy_pb2.Step) -> Step:
+    return Step(
+        approvers=_principals_of(message.approvers),
+        approvals_needed=message.approvals_needed or 1,
+        display_name=message.display_name,
+    )
+
+
+def _principal_set(principals: PrincipalSet) -> policy_pb2.PrincipalSet:
+    return policy_pb2.PrincipalSet(principals=principals.principals, groups=principals.groups)
+
+
+def _step_message(step: Step) -> policy_pb2.Step:
+    return policy_pb2.Step(
+        display_name=step.display_name,
+        approvers=_principal_set(step.approvers),
+        approvals_needed=step.approvals_needed,
+    )
+
+
+def _step_status(step: Step, remaining: int) -> grant_pb2.StepStatus:
+    return grant_pb2.StepStatus(
+        display_name=step.display_name,
+        approvers=_principal_set(step.approvers),
+        approvals_needed=step.approvals_needed,
+        approvals_remaining=remaining,
+    )
+
+
+def _review_message(review: Review) -> grant_pb2.Review:
+    return grant_pb2.Review(
+        reviewer=review.reviewer,
+        decision=grant_pb2.Review.Decision.Value(review.decision),
+        step=review.step + 1,
+        comment=review.comment,
+        create_time=_timestamp(review.at),
+    )
+
+
+def _change_message(change: PolicyChange) -> policy_pb2.PolicyChange:
+    return policy_pb2.PolicyChange(
+        policy=change.name,
+        change_type=policy_pb2.PolicyChange.ChangeType.Value(change.type),
+        changed_fields=change.changed_fields,
+        before=policy_message(change.before) if change.before else None,
+        after=policy_message(change.after) if change.after else None,
+    )
+
+
+def _trace_message(finding: Finding) -> access_pb2.CheckTrace:
+    return access_pb2.CheckTrace(
+        name=finding.name,
+        reason=access_pb2.CheckAccessResponse.Reason.Value(finding.reason),
+        message=finding.message,
+    )
+
+
+def _positive(message: policy_pb2.Policy, field: str) -> timedelta:
+    span = _span(getattr(message, field), field)
+    if message.HasField(field) and span <= timedelta():  # type: ignore[arg-type]
+        raise InvalidField(field, f"is {span.total_seconds():g} s; it must be above 0, or left out")
+    return span
+
+
+def _span(message: Duration, field: str) -> timedelta:
+    seconds, nanos = message.seconds, message.nanos
+    if abs(seconds) > _MAX_SECONDS or abs(nanos) >= 10**9 or (seconds < 0 < nanos) or (nanos < 0 < seconds):
+        raise InvalidField(field, "is not a duration that google.protobuf.Duration allows")
+    if nanos % 1000:
+        raise InvalidField(field, "is finer than a microsecond")
+    return timedelta(seconds=seconds, microseconds=nanos // 1000)
+
+
+def _instant(message: Timestamp, field: str) -> datetime:
+    if not _FIRST_SECOND <= message.seconds <= _LAST_SECOND or not 0 <= message.nanos < 10**9:
+        raise InvalidField(field, "is not an instant that google.protobuf.Timestamp allows")
+    if message.nanos % 1000:
+        raise InvalidField(field, "is finer than a microsecond")
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def _duration(span: timedelta | None) -> Duration | None:
+    if span is None:
+        return None
+    message = Duration()
+    message.FromTimedelta(span)
+    return message
+
+
+def _timestamp(instant: datetime | None) -> Timestamp | None:
+    if instant is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(instant)
+    return message
+
+
+def _is_path(path: str) -> bool:
+    return FieldMask(paths=[path]).IsValidForDescriptor(policy_pb2.Policy.DESCRIPTOR)

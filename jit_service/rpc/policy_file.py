@@ -1,0 +1,42 @@
+"""Policy files: YAML of the contract's messages in proto3 JSON names, `policies:` and a list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf.json_format import ParseDict, ParseError
+
+from jit_service.domain.errors import InvalidField
+from jit_service.policies import Proposed
+from jit_service.rpc.messages import proposed_of
+from jitaccess.v1 import policy_pb2
+
+
+class PolicyFileError(ValueError):
+    """The file is not a policy file; the message is one line and names the file."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping: YAML keeps the last and drops the first without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load(path: Path) -> list[Proposed]:
+    """Returns the policies of the file. Raises PolicyFileError."""
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        if not isinstance(document, dict) or list(document) != ["policies"]:
+            raise PolicyFileError(f"{path}: must hold `policies:` and a list, and nothing else")
+        return proposed_of(ParseDict(document, policy_pb2.ApplyPoliciesRequest()).policies)
+    except (OSError, UnicodeDecodeError) as fault:
+        raise PolicyFileError(f"{path}: cannot be read: {fault}") from fault
+    except (yaml.YAMLError, ParseError, InvalidField) as fault:
+        raise PolicyFileError(f"{path}: {' '.join(str(fault).split())}") from fault

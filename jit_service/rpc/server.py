@@ -1,0 +1,77 @@
+"""The gRPC server: the servicers, health and reflection behind the one interceptor."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.rpc.access import AccessServicer
+from jit_service.rpc.audit import AuditServicer
+from jit_service.rpc.call import CallInterceptor
+from jit_service.rpc.grants import GrantServicer
+from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.policies import PolicyServicer
+from jit_service.settings import Settings
+from jit_service.storage import Store
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
+from jitaccess.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
+from jitaccess.v1.grant_pb2_grpc import add_GrantServiceServicer_to_server
+from jitaccess.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[service].full_name
+    for module, service in (
+        (grant_pb2, "GrantService"),
+        (access_pb2, "AccessService"),
+        (policy_pb2, "PolicyService"),
+        (audit_pb2, "AuditService"),
+    )
+)
+# Beyond it a call is refused with RESOURCE_EXHAUSTED instead of waiting for a thread longer than anybody would.
+_CALLS_PER_THREAD = 32
+
+
+class StoreHealth(health.HealthServicer):  # type: ignore[misc]
+    """Health that asks the store: a service that cannot read it serves nobody."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> object:
+        """Answers SERVING only while the store answers."""
+        if request.service not in ("", *SERVICES):
+            context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        try:
+            with self._store.snapshot():
+                status = health_pb2.HealthCheckResponse.SERVING
+        except StoreUnavailable:
+            status = health_pb2.HealthCheckResponse.NOT_SERVING
+        return health_pb2.HealthCheckResponse(status=status)
+
+
+def build_server(settings: Settings, store: Store, authenticator: Authenticator) -> grpc.Server:
+    """Returns the server, bound to nothing yet."""
+    server = grpc.server(
+        ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc"),
+        interceptors=[CallInterceptor(store, authenticator, settings.trusted_proxies)],
+        options=[
+            # Without it a second server would silently share the port.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ],
+        maximum_concurrent_rpcs=settings.rpc_threads * _CALLS_PER_THREAD,
+    )
+    add_GrantServiceServicer_to_server(GrantServicer(store), server)
+    add_AccessServiceServicer_to_server(AccessServicer(store), server)
+    add_PolicyServiceServicer_to_server(PolicyServicer(store), server)
+    add_AuditServiceServicer_to_server(AuditServicer(store), server)
+    health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
+    if settings.reflection:
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server

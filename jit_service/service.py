@@ -1,0 +1,88 @@
+"""One running service: store, gRPC server and the recorder of expiries, put together from the settings."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jit_service import policies
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.event import SERVICE
+from jit_service.policies import ChangeType
+from jit_service.rpc import policy_file
+from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.server import build_server
+from jit_service.settings import Address, Settings
+from jit_service.storage import Store
+from jit_service.storage.migrate import is_current
+from jit_service.storage.store import Clock
+from jit_service.sweeper import Sweeper
+
+STOP_SECONDS = 5
+_log = logging.getLogger(__name__)
+
+
+class ServiceError(Exception):
+    """The service cannot start; the message is one line."""
+
+
+def utc_now() -> datetime:
+    """The clock of a running service."""
+    return datetime.now(UTC)
+
+
+class Service:
+    """A service that is not listening yet. Raises StoreUnavailable, ServiceError."""
+
+    def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
+        self.store = Store(settings.database_url, clock=clock)
+        if not is_current(self.store.engine):
+            raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
+        authenticator = Authenticator(settings.issuers, clock=clock, max_lifetime=settings.max_token_lifetime)
+        self._server = build_server(settings, self.store, authenticator)
+        self._sweeper = Sweeper(self.store, interval=settings.sweep_interval)
+
+    def listen(self, address: Address) -> Address:
+        """Binds a TCP address; port 0 takes a free one. Returns what is bound. Raises ServiceError."""
+        return Address(host=address.host, port=self._bind(str(address)))
+
+    def listen_unix(self, path: Path) -> None:
+        """Binds a Unix socket that only this user can open. Raises ServiceError."""
+        path.unlink(missing_ok=True)
+        self._bind(f"unix:{path}")
+        path.chmod(0o600)
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self._server.start()
+        self._sweeper.start()
+
+    def stop(self) -> None:
+        """Lets the calls under way end, for up to 5 s, then closes everything."""
+        self._server.stop(grace=STOP_SECONDS).wait()
+        self._sweeper.stop()
+        self.store.close()
+
+    def apply_policies(self, path: Path, *, only_if_empty: bool = False) -> None:
+        """Applies a policy file without pruning. Raises PolicyFileError, JitError."""
+        proposed = policy_file.load(path)
+        if only_if_empty and not policies.is_empty(self.store):
+            return
+        applied = policies.apply(self.store, _itself(), proposed, prune=False)
+        changed = [change.name for change in applied.changes if change.type is not ChangeType.UNCHANGED]
+        _log.info("applied %s: %s", path, ", ".join(changed) or "nothing changed")
+
+    def _bind(self, address: str) -> int:
+        try:
+            return self._server.add_insecure_port(address)
+        except RuntimeError as fault:
+            raise ServiceError(f"cannot listen on {address}: it is taken, or not an address of this machine") from fault
+
+
+def _itself() -> Caller:
+    return Caller(principal=SERVICE, origin=Origin(method="start-up"))
+
+
+__all__ = ["Service", "ServiceError", "StoreUnavailable", "utc_now"]

@@ -1,0 +1,5 @@
+"""The store: the only place that knows SQL. SQLite and PostgreSQL give the same answers."""
+
+from jit_service.storage.store import Snapshot, Store, Transaction
+
+__all__ = ["Snapshot", "Store", "Transaction"]

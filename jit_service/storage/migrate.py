@@ -1,0 +1,49 @@
+"""Brings a database to the schema of this version, and says whether it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.storage.engine import for_writing, open_engine
+
+# Any number will do, as long as nobody else in the database takes it for another purpose.
+_ADVISORY_LOCK = 7_105_212_114
+
+
+def migrate(url: str) -> None:
+    """Applies every migration that the database lacks, in one transaction, alone. Raises StoreUnavailable."""
+    engine = open_engine(url)
+    try:
+        with for_writing(engine).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            command.upgrade(_config(connection), "head")
+    except DBAPIError as fault:
+        raise StoreUnavailable(f"cannot migrate the database: {str(fault.orig).splitlines()[0]}") from fault
+    finally:
+        engine.dispose()
+
+
+def is_current(engine: Engine) -> bool:
+    """Says whether the database has the schema of this version. Raises StoreUnavailable."""
+    try:
+        with engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+    except DBAPIError as fault:
+        raise StoreUnavailable(f"cannot open the database: {str(fault.orig).splitlines()[0]}") from fault
+    return found == ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,1 @@
+"""Filters, orders and positions as SQL, the same on SQLite and PostgreSQL."""

@@ -1,0 +1,343 @@
+"""Transactions and what can be read and written in one.
+
+A write transaction locks the head row first, so writes happen one after another: what it reads is the latest commit,
+the revision and the audit seq it takes have no gaps, and commit order is their order. No change of a grant or policy
+can be stored without its audit event.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, insert, or_, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import Session, col, select
+
+from jit_service.domain.chain import GENESIS, link
+from jit_service.domain.errors import LostRace, StoreUnavailable
+from jit_service.domain.event import Event, RecordedEvent
+from jit_service.domain.filter import Node
+from jit_service.domain.grant import Grant
+from jit_service.domain.paging import OrderTerm
+from jit_service.domain.policy import Policy
+from jit_service.storage import engine as engines
+from jit_service.storage import rows
+from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, Position, matching, page
+from jit_service.storage.tables import (
+    AuditRow,
+    GrantRow,
+    HeadRow,
+    PolicyRevisionRow,
+    PolicyRow,
+    ReplayRow,
+    ReviewRow,
+)
+
+Clock = Callable[[], datetime]
+VERIFY_CHUNK = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A request_id that was used: by whom, for which request (a digest), and the answer's JSON at `answered_at`."""
+
+    principal: str
+    digest: str
+    answered_at: datetime
+    answer: str
+
+
+class Store:
+    """The store behind a database URL. Every method raises StoreUnavailable when the database does not answer."""
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        self.engine = engines.open_engine(url)
+        self._reading = engines.for_reading(self.engine)
+        self._writing = engines.for_writing(self.engine)
+        self._clock = clock
+        # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
+        self._one_writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Reads one consistent, committed state."""
+        with _translated(), Session(self._reading) as session:
+            yield Snapshot(session, _head(session), self._clock)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Writes: commits at the end of the block, or rolls everything back when it raises."""
+        with _translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
+            transaction = Transaction(session, _head(session, lock=True), self._clock)
+            yield transaction
+            transaction.finish()
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _writer_turn(self) -> Iterator[None]:
+        if self._one_writer is None:
+            yield
+            return
+        if not self._one_writer.acquire(timeout=engines.WAIT_SECONDS):
+            raise StoreUnavailable("the store is busy: no turn to write in time")
+        try:
+            yield
+        finally:
+            self._one_writer.release()
+
+
+class Snapshot:
+    """What can be read. `now` is read once, and never below the latest instant that anything was judged at (I13)."""
+
+    def __init__(self, session: Session, head: HeadRow, clock: Clock) -> None:
+        self._session = session
+        self.revision = head.revision
+        self.seq = head.seq
+        self.head_hash = head.hash
+        self.now = max(clock(), head.time)
+
+    def grant(self, name: str) -> Grant | None:
+        """Returns the grant, or None."""
+        return next(iter(self._grants(select(GrantRow).where(GrantRow.name == name))), None)
+
+    def live_grants(self, subject: str) -> list[Grant]:
+        """Returns every grant of the subject that is pending, scheduled or active."""
+        undecided = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > self.now)
+        return self._grants(
+            select(GrantRow)
+            .where(GrantRow.subject == subject, col(GrantRow.ended_at).is_(None))
+            .where(or_(col(GrantRow.expires_at) > self.now, undecided))
+        )
+
+    def past_grants(self, subject: str, *, limit: int) -> list[Grant]:
+        """Returns the subject's grants that were usable and are over, the latest first."""
+        over = or_(col(GrantRow.ended_at).is_not(None), col(GrantRow.expires_at) <= self.now)
+        return self._grants(
+            select(GrantRow)
+            .where(GrantRow.subject == subject, col(GrantRow.expires_at).is_not(None), over)
+            .order_by(col(GrantRow.expires_at).desc())
+            .limit(limit)
+        )
+
+    def grants(
+        self,
+        scope: ColumnElement[bool],
+        *,
+        node: Node | None,
+        order: Sequence[OrderTerm],
+        after: Position | None,
+        limit: int,
+    ) -> list[tuple[Grant, Position]]:
+        """Returns up to `limit` grants of the scope that match, in order, each with its position for the next page."""
+        statement, position_of = page(select(GrantRow), GRANT_COLUMNS, order=order, after=after)
+        statement = statement.where(scope, matching(node, GRANT_COLUMNS, now=self.now)).limit(limit)
+        found = self._session.exec(statement).all()
+        grants = self._with_reviews(found)
+        return [(grant, position_of(row)) for grant, row in zip(grants, found, strict=True)]
+
+    def run_out(self, *, limit: int) -> list[Grant]:
+        """Returns grants whose time has run out and whose end no event records yet, the earliest first."""
+        unrecorded = and_(col(GrantRow.run_out_at).is_(None), col(GrantRow.ended_at).is_(None))
+        expired = col(GrantRow.expires_at) <= self.now
+        lapsed = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) <= self.now)
+        found: list[Grant] = []
+        for over, at in ((expired, GrantRow.expires_at), (lapsed, GrantRow.request_expires_at)):
+            statement = select(GrantRow).where(unrecorded, over).order_by(col(at)).limit(limit - len(found))
+            found += self._grants(statement)
+        return found
+
+    def policy(self, name: str) -> Policy | None:
+        """Returns the current revision of the policy, a deleted one too, or None."""
+        row = self._session.get(PolicyRow, name)
+        return None if row is None else rows.policy_of(row)
+
+    def policy_revision(self, name: str, revision: int) -> Policy | None:
+        """Returns an earlier revision of the policy, or None."""
+        row = self._session.get(PolicyRevisionRow, (name, revision))
+        return None if row is None else rows.POLICIES.validate_python(row.document)
+
+    def policies(self, *, deleted: bool = False) -> list[Policy]:
+        """Returns every policy in its current revision, by name; deleted ones only if asked for."""
+        statement = select(PolicyRow).order_by(PolicyRow.name)
+        if not deleted:
+            statement = statement.where(col(PolicyRow.deleted_at).is_(None))
+        return [rows.policy_of(row) for row in self._session.exec(statement)]
+
+    def replay(self, request_id: str) -> Replay | None:
+        """Returns what was answered under the request_id, or None."""
+        row = self._session.get(ReplayRow, request_id)
+        if row is None:
+            return None
+        return Replay(principal=row.principal, digest=row.digest, answered_at=row.answered_at, answer=row.answer)
+
+    def audit_events(
+        self, *, node: Node | None, order: Sequence[OrderTerm], after: Position | None, limit: int
+    ) -> list[tuple[RecordedEvent, Position]]:
+        """Returns up to `limit` records that match, in order, each with its position for the next page."""
+        statement, position_of = page(select(AuditRow), AUDIT_COLUMNS, order=order, after=after)
+        statement = statement.where(matching(node, AUDIT_COLUMNS, now=self.now)).limit(limit)
+        return [(rows.recorded_event_of(row), position_of(row)) for row in self._session.exec(statement)]
+
+    def first_bad_record(self) -> tuple[int, str] | None:
+        """Recomputes the chain from the first record to the head. Returns the first wrong seq and why, or None."""
+        previous, expected = GENESIS, 1
+        while chunk := self._records_from(expected):
+            for row in chunk:
+                if problem := _problem(row, previous, expected):
+                    return expected, problem
+                previous, expected = row.hash, expected + 1
+            self._session.expunge_all()
+        if (expected - 1, previous) != (self.seq, self.head_hash):
+            return expected, f"the log should have {self.seq} records and has {expected - 1}"
+        return None
+
+    def _records_from(self, seq: int) -> Sequence[AuditRow]:
+        statement = select(AuditRow).where(col(AuditRow.seq) >= seq).order_by(col(AuditRow.seq)).limit(VERIFY_CHUNK)
+        return self._session.exec(statement).all()
+
+    def _grants(self, statement: Any) -> list[Grant]:
+        return self._with_reviews(self._session.exec(statement).all())
+
+    def _with_reviews(self, found: Sequence[GrantRow]) -> list[Grant]:
+        names = [row.name for row in found]
+        reviews: dict[str, list[ReviewRow]] = {name: [] for name in names}
+        statement = select(ReviewRow).where(col(ReviewRow.grant_name).in_(names)).order_by(col(ReviewRow.position))
+        for review in self._session.exec(statement) if names else ():
+            reviews[review.grant_name].append(review)
+        return [rows.grant_of(row, reviews[row.name]) for row in found]
+
+
+class Transaction(Snapshot):
+    """What can be written, under the lock of the head row."""
+
+    def __init__(self, session: Session, head: HeadRow, clock: Clock) -> None:
+        super().__init__(session, head, clock)
+        self._head = head
+
+    def save_grant(self, grant: Grant, event: Event) -> Grant:
+        """Stores the grant as it follows from the revision it was read at, with its event. Returns it as stored.
+
+        Raises LostRace where the stored grant is not the one that was read.
+        """
+        saved = replace(grant, revision=self._next_revision())
+        columns = rows.grant_columns(saved)
+        if grant.revision == 0:
+            self._session.execute(insert(GrantRow).values(**columns, run_out_at=None))
+        else:
+            self._update_read(GrantRow, grant, columns)
+        self._insert_new_reviews(saved)
+        self.record(replace(event, revision=saved.revision))
+        return saved
+
+    def save_policy(self, policy: Policy, event: Event) -> Policy:
+        """Stores the policy as it follows from the revision it was read at, with its event. Returns it as stored.
+
+        Raises LostRace where the stored policy is not the one that was read.
+        """
+        saved = replace(policy, revision=self._next_revision())
+        document = rows.POLICIES.dump_python(saved, mode="json")
+        columns = {
+            "name": saved.name,
+            "revision": saved.revision,
+            "deleted_at": saved.deleted_at,
+            "document": document,
+        }
+        if policy.revision == 0:
+            self._session.execute(insert(PolicyRow).values(**columns))
+        else:
+            self._update_read(PolicyRow, policy, columns)
+        self._session.execute(
+            insert(PolicyRevisionRow).values(name=saved.name, revision=saved.revision, document=document)
+        )
+        self.record(replace(event, revision=saved.revision, policy_revision=saved.revision))
+        return saved
+
+    def record_run_out(self, grant: Grant, event: Event) -> None:
+        """Records, once, that the grant's time ran out. The grant itself does not change."""
+        unrecorded = and_(GrantRow.name == grant.name, col(GrantRow.run_out_at).is_(None))
+        result: Any = self._session.execute(update(GrantRow).where(unrecorded).values(run_out_at=self.now))
+        if result.rowcount == 1:
+            self.record(event)
+
+    def record(self, event: Event) -> None:
+        """Appends the event to the audit log."""
+        payload = rows.payload_of(event)
+        self.seq += 1
+        self.head_hash = link(self.head_hash, self.seq, payload)
+        columns = rows.audit_columns(event)
+        self._session.execute(insert(AuditRow).values(seq=self.seq, hash=self.head_hash, payload=payload, **columns))
+
+    def remember(self, request_id: str, replay: Replay) -> None:
+        """Keeps the answer for when the same request comes again."""
+        self._session.execute(
+            insert(ReplayRow).values(
+                request_id=request_id,
+                principal=replay.principal,
+                digest=replay.digest,
+                answered_at=replay.answered_at,
+                answer=replay.answer,
+            )
+        )
+
+    def finish(self) -> None:
+        """Writes the counters, as the last thing before the commit."""
+        self._session.execute(
+            update(HeadRow).values(revision=self.revision, seq=self.seq, hash=self.head_hash, time=self.now)
+        )
+
+    def _next_revision(self) -> int:
+        self.revision += 1
+        return self.revision
+
+    def _update_read(self, table: Any, read: Grant | Policy, columns: dict[str, Any]) -> None:
+        as_read = and_(table.name == read.name, table.revision == read.revision)
+        result: Any = self._session.execute(update(table).where(as_read).values(**columns))
+        if result.rowcount != 1:
+            raise LostRace(f"{read.name} was changed by another call; read it again")
+
+    def _insert_new_reviews(self, grant: Grant) -> None:
+        stored = self._session.exec(select(ReviewRow.position).where(ReviewRow.grant_name == grant.name)).all()
+        for position in range(len(stored), len(grant.reviews)):
+            self._session.execute(insert(ReviewRow).values(**rows.review_columns(grant, position)))
+
+
+def _head(session: Session, *, lock: bool = False) -> HeadRow:
+    statement = select(HeadRow)
+    head = session.exec(statement.with_for_update() if lock else statement).one_or_none()
+    if head is None:
+        raise StoreUnavailable("the store has no head row; run `jit-service migrate`")
+    return head
+
+
+def _problem(row: AuditRow, previous: bytes, expected: int) -> str:
+    if row.seq != expected:
+        return f"record {expected} is missing"
+    if link(previous, row.seq, row.payload) != row.hash:
+        return f"record {row.seq} is not what was hashed"
+    if not rows.found_as_hashed(row):
+        return f"record {row.seq} is indexed as something else than what was hashed"
+    return ""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns the database's failures into ours; their texts may hold addresses and values, so they stay in the cause."""
+    try:
+        yield
+    except IntegrityError as fault:
+        raise LostRace("another call stored the same thing first; read it again") from fault
+    except (OperationalError, InterfaceError, PoolTimeout) as fault:
+        raise StoreUnavailable("the store does not answer") from fault
+    except DBAPIError as fault:
+        if fault.connection_invalidated:
+            raise StoreUnavailable("the store does not answer") from fault
+        raise

@@ -1,0 +1,222 @@
+"""The tables. Instants and spans are integers of microseconds; SQLModel validates nothing here, the domain has.
+
+`head` has one row, which every write locks first: so writes are serial, and revision, seq and time only go up.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime as microseconds since 1970. A naive one is refused."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else EPOCH + value * MICROSECOND
+
+
+class Span(TypeDecorator[timedelta]):
+    """A timedelta as microseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        return None if value is None else value // MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:  # noqa: ARG002
+        return None if value is None else value * MICROSECOND
+
+
+# Byte order on PostgreSQL too, as on SQLite.
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def _text(**options: Any) -> Any:
+    return Field(sa_column=Column(TEXT, nullable=False, **options))
+
+
+def _number(**options: Any) -> Any:
+    return Field(sa_column=Column(BigInteger, nullable=False, autoincrement=False, **options))
+
+
+def _instant(*, nullable: bool = False) -> Any:
+    return Field(sa_column=Column(Instant, nullable=nullable))
+
+
+def _json() -> Any:
+    return Field(sa_column=Column(JSON().with_variant(JSONB(), "postgresql"), nullable=False))
+
+
+def _bytes() -> Any:
+    return Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class HeadRow(SQLModel, table=True):
+    """The store's counters: the last revision, the last audit record, the latest instant anything was judged at."""
+
+    __tablename__: ClassVar[Any] = "head"
+
+    id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    revision: int = _number()
+    seq: int = _number()
+    hash: bytes = _bytes()
+    time: datetime = _instant()
+
+
+class GrantRow(SQLModel, table=True):
+    """A grant's facts; its reviews are rows of their own."""
+
+    __tablename__: ClassVar[Any] = "access_grant"
+    __table_args__ = (
+        Index("access_grant_by_subject_and_expiry", "subject", "expires_at"),
+        Index("access_grant_by_requester", "requester", "created_at"),
+        Index("access_grant_by_policy", "policy", "request_expires_at"),
+        Index("access_grant_by_creation", "created_at", "name"),
+        Index("access_grant_by_revision", "revision"),
+        # What the recorder of expiries looks for: little, however many grants are kept.
+        Index(
+            "access_grant_to_expire",
+            "expires_at",
+            sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NOT NULL"),
+            postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NOT NULL"),
+        ),
+        Index(
+            "access_grant_to_lapse",
+            "request_expires_at",
+            sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
+            postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
+        ),
+    )
+
+    name: str = _text(primary_key=True)
+    requester: str = _text()
+    requester_groups: list[str] = _json()
+    subject: str = _text()
+    policy: str = _text()
+    policy_revision: int = _number()
+    steps: list[Any] = _json()
+    resources: list[str] = _json()
+    actions: list[str] = _json()
+    duration: timedelta = Field(sa_column=Column(Span, nullable=False))
+    justification: str = _text()
+    ticket: str = _text()
+    labels: dict[str, str] = _json()
+    created_at: datetime = _instant()
+    request_expires_at: datetime = _instant()
+    start_at: datetime | None = _instant(nullable=True)
+    approved_at: datetime | None = _instant(nullable=True)
+    starts_at: datetime | None = _instant(nullable=True)
+    expires_at: datetime | None = _instant(nullable=True)
+    ended_at: datetime | None = _instant(nullable=True)
+    ended_as: str | None = Field(sa_column=Column(TEXT, nullable=True))
+    ended_by: str | None = Field(sa_column=Column(TEXT, nullable=True))
+    end_comment: str | None = Field(sa_column=Column(TEXT, nullable=True))
+    revision: int = _number()
+    # When its expiry or lapse was recorded in the audit log. Nothing is decided by it.
+    run_out_at: datetime | None = _instant(nullable=True)
+
+
+class ReviewRow(SQLModel, table=True):
+    """One decision of a reviewer. The constraint, not a count, makes one principal count once."""
+
+    __tablename__: ClassVar[Any] = "review"
+    __table_args__ = (UniqueConstraint("grant_name", "reviewer_key", name="review_once_a_principal"),)
+
+    grant_name: str = Field(sa_column=Column(TEXT, ForeignKey("access_grant.name"), primary_key=True))
+    position: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    reviewer: str = _text()
+    reviewer_key: str = _text()
+    groups: list[str] = _json()
+    decision: str = _text()
+    step: int = _number()
+    comment: str = _text()
+    at: datetime = _instant()
+
+
+class PolicyRow(SQLModel, table=True):
+    """The current revision of a policy."""
+
+    __tablename__: ClassVar[Any] = "policy"
+
+    name: str = _text(primary_key=True)
+    revision: int = _number()
+    deleted_at: datetime | None = _instant(nullable=True)
+    document: dict[str, Any] = _json()
+
+
+class PolicyRevisionRow(SQLModel, table=True):
+    """Every revision that a policy ever had."""
+
+    __tablename__: ClassVar[Any] = "policy_revision"
+
+    name: str = _text(primary_key=True)
+    revision: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    document: dict[str, Any] = _json()
+
+
+class AuditRow(SQLModel, table=True):
+    """One record: `payload` is the event, byte for byte as hashed; the other columns only find it."""
+
+    __tablename__: ClassVar[Any] = "audit_event"
+    __table_args__ = (
+        Index("audit_event_by_grant", "grant_name", "seq"),
+        Index("audit_event_by_subject", "subject", "seq"),
+    )
+
+    seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    hash: bytes = _bytes()
+    payload: bytes = _bytes()
+    at: datetime = _instant()
+    type: str = _text()
+    principal: str = _text()
+    subject: str = _text()
+    resources: list[str] = _json()
+    actions: list[str] = _json()
+    decision: str = _text()
+    reason: str = _text()
+    grant_name: str = _text()
+    policy: str = _text()
+    method: str = _text()
+    source_address: str = _text()
+    trace_id: str = _text()
+    request_id: str = _text()
+    decision_id: str = _text()
+
+
+class ReplayRow(SQLModel, table=True):
+    """The answer that a request_id was given, to be given again (AIP-155)."""
+
+    __tablename__: ClassVar[Any] = "replay"
+
+    request_id: str = _text(primary_key=True)
+    principal: str = _text()
+    digest: str = _text()
+    answered_at: datetime = _instant()
+    answer: str = _text()

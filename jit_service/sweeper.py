@@ -1,0 +1,52 @@
+"""Records that grants have run out. The audit log needs it; no answer does (invariant I12)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+from jit_service.domain import grant as rules
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.storage import Store
+
+BATCH = 500
+_log = logging.getLogger(__name__)
+
+
+def record_run_out(store: Store) -> int:
+    """Records EXPIRED and LAPSED, once each, for up to a batch of grants. Returns how many it found."""
+    with store.snapshot() as snapshot:
+        if not snapshot.run_out(limit=1):
+            return 0
+    with store.transaction() as tx:
+        grants = tx.run_out(limit=BATCH)
+        for grant in grants:
+            tx.record_run_out(grant, rules.run_out(grant, now=tx.now))
+        return len(grants)
+
+
+class Sweeper(threading.Thread):
+    """Calls `record_run_out` at every interval until it is stopped."""
+
+    def __init__(self, store: Store, *, interval: timedelta) -> None:
+        super().__init__(name="sweeper", daemon=True)
+        self._store = store
+        self._interval = interval.total_seconds()
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Sweeps until stopped. A store that does not answer is asked again at the next interval."""
+        while not self._stopping.wait(self._interval):
+            try:
+                while record_run_out(self._store) == BATCH and not self._stopping.is_set():
+                    pass
+            except StoreUnavailable as fault:
+                _log.warning("expiries are not recorded for now: %s", fault)
+            except Exception:
+                _log.exception("expiries are not recorded")
+
+    def stop(self) -> None:
+        """Ends the thread after the sweep it is in."""
+        self._stopping.set()
+        self.join()
