@@ -1,0 +1,125 @@
+"""The Python client of the just-in-time access service.
+
+    from datetime import timedelta
+    from jitaccess import JitClient
+
+    with JitClient() as client:
+        grant = client.request("database/orders/eu", "read", duration=timedelta(minutes=30))
+        if client.check("user:alice@example.com", "read", "database/orders/eu"):
+            ...
+
+Names load when they are first used, so that the command line starts without gRPC.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jitaccess.aio import AsyncJitClient
+    from jitaccess.client import JitClient
+    from jitaccess.config import token_file
+    from jitaccess.errors import (
+        Aborted,
+        AlreadyExists,
+        DeadlineExceeded,
+        FailedPrecondition,
+        FieldViolation,
+        Internal,
+        InvalidArgument,
+        JitError,
+        Misconfigured,
+        NotFound,
+        PermissionDenied,
+        ResourceExhausted,
+        Unauthenticated,
+        Unavailable,
+    )
+    from jitaccess.model import (
+        AppliedPolicies,
+        AuditEvent,
+        AuditVerdict,
+        ChangeType,
+        CheckItem,
+        CheckReason,
+        CheckTrace,
+        Decision,
+        EventType,
+        Grant,
+        GrantState,
+        Justification,
+        JustificationRule,
+        Page,
+        Policy,
+        PolicyChange,
+        PrincipalSet,
+        Review,
+        ReviewDecision,
+        Step,
+        StepStatus,
+        View,
+    )
+    from jitaccess.transport import Retry
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "AppliedPolicies",
+    "AsyncJitClient",
+    "AuditEvent",
+    "AuditVerdict",
+    "ChangeType",
+    "CheckItem",
+    "CheckReason",
+    "CheckTrace",
+    "DeadlineExceeded",
+    "Decision",
+    "EventType",
+    "FailedPrecondition",
+    "FieldViolation",
+    "Grant",
+    "GrantState",
+    "Internal",
+    "InvalidArgument",
+    "JitClient",
+    "JitError",
+    "Justification",
+    "JustificationRule",
+    "Misconfigured",
+    "NotFound",
+    "Page",
+    "PermissionDenied",
+    "Policy",
+    "PolicyChange",
+    "PrincipalSet",
+    "ResourceExhausted",
+    "Retry",
+    "Review",
+    "ReviewDecision",
+    "Step",
+    "StepStatus",
+    "Unauthenticated",
+    "Unavailable",
+    "View",
+    "token_file",
+]
+
+_HOMES = {"JitClient": "client", "AsyncJitClient": "aio", "Retry": "transport", "token_file": "config"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'jitaccess' has no attribute {name!r}")
+    home = _HOMES.get(name)
+    modules = [home] if home else ["errors", "model"]
+    for module in modules:
+        found: object = getattr(import_module(f"jitaccess.{module}"), name, None)
+        if found is not None:
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module 'jitaccess' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

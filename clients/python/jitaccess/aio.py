@@ -1,0 +1,141 @@
+"""The client for asyncio: `jitaccess.client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from jitaccess import calls, config, transport
+from jitaccess.calls import Call
+from jitaccess.client import next_token, with_self
+from jitaccess.config import TokenSource
+from jitaccess.model import Page
+from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncJitClient, P], Awaitable[T]]:
+    """Returns the coroutine method that makes the built call."""
+
+    @functools.wraps(build)
+    async def method(self: AsyncJitClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.send(build(*args, **kwargs))
+
+    method.__signature__ = with_self(build)  # type: ignore[attr-defined]
+    return method
+
+
+def _listing(build: Callable[P, Call[Page[T]]]) -> Callable[Concatenate[AsyncJitClient, P], AsyncIterator[T]]:
+    """Returns the method that yields the items of every page; a page is fetched when it is reached."""
+
+    @functools.wraps(build)
+    def method(self: AsyncJitClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return self._items(build(*args, **kwargs))
+
+    method.__signature__ = with_self(build)  # type: ignore[attr-defined]
+    return method
+
+
+class AsyncJitClient:
+    """Asks, decides and checks over gRPC from one event loop; an asynchronous context manager.
+
+    Arguments, defaults and exceptions are those of `JitClient`. The connection belongs to the loop of the first call.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | TokenSource | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        tls: bool | grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
+        retry: Retry | None = None,
+    ) -> None:
+        settings = config.load(address=address, token=token)
+        self._token = settings.token
+        self._timeout = timeout
+        self._retry = retry or Retry()
+        self._target = transport.target(settings.address, tls=settings.tls if tls is None else tls, insecure=insecure)
+
+    @property
+    def address(self) -> str:
+        """Where the service is."""
+        return self._target.address
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def send(self, call: Call[T]) -> T:
+        """Makes a call that `jitaccess.calls` built, and returns its answer."""
+        attempts = Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
+        rpc = self._channel.unary_unary(
+            call.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        while True:
+            try:
+                answer = await rpc(
+                    call.request, timeout=attempts.remaining(), metadata=transport.authorization(self._token)
+                )
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(error)
+            else:
+                return call.read_answer(answer)
+            await asyncio.sleep(pause)
+
+    request = _method(calls.request)
+    get_grant = _method(calls.get_grant)
+    list_grants = _listing(calls.list_grants)
+    approve = _method(calls.approve)
+    deny = _method(calls.deny)
+    withdraw = _method(calls.withdraw)
+    revoke = _method(calls.revoke)
+    release = _method(calls.release)
+    check = _method(calls.check)
+    check_many = _method(calls.check_many)
+    create_policy = _method(calls.create_policy)
+    get_policy = _method(calls.get_policy)
+    list_policies = _listing(calls.list_policies)
+    update_policy = _method(calls.update_policy)
+    delete_policy = _method(calls.delete_policy)
+    apply_policies = _method(calls.apply_policies)
+    list_audit_events = _listing(calls.list_audit_events)
+    verify_audit_log = _method(calls.verify_audit_log)
+
+    @functools.cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        """The channel, made by the first call: grpc.aio binds it to the loop that is running then."""
+        where = self._target
+        if where.credentials is None:
+            return grpc.aio.insecure_channel(where.address, options=where.options)
+        return grpc.aio.secure_channel(where.address, where.credentials, options=where.options)
+
+    async def _items(self, call: Call[Page[T]]) -> AsyncIterator[T]:
+        token = ""
+        while True:
+            page = await self.send(call)
+            for item in page.items:
+                yield item
+            if not page.next_page_token:
+                return
+            token = next_token(page, after=token)
+            call = call.at_page(token)

@@ -1,0 +1,155 @@
+"""The client for ordinary code. `jitaccess.aio` has the same one for asyncio."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+
+from jitaccess import calls, config, transport
+from jitaccess.calls import Call
+from jitaccess.config import TokenSource
+from jitaccess.errors import Internal
+from jitaccess.model import Page
+from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def with_self(build: Callable[..., object]) -> inspect.Signature:
+    """Returns the signature of a method that takes the builder's arguments, for help() and editors."""
+    signature = inspect.signature(build)
+    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
+
+
+def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[JitClient, P], T]:
+    """Returns the method that makes the built call."""
+
+    @functools.wraps(build)
+    def method(self: JitClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.send(build(*args, **kwargs))
+
+    method.__signature__ = with_self(build)  # type: ignore[attr-defined]
+    return method
+
+
+def _listing(build: Callable[P, Call[Page[T]]]) -> Callable[Concatenate[JitClient, P], Iterator[T]]:
+    """Returns the method that yields the items of every page; a page is fetched when it is reached."""
+
+    @functools.wraps(build)
+    def method(self: JitClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self._items(build(*args, **kwargs))
+
+    method.__signature__ = with_self(build)  # type: ignore[attr-defined]
+    return method
+
+
+class JitClient:
+    """Asks, decides and checks over gRPC. Thread-safe; a context manager.
+
+    `address` is HOST:PORT or unix:PATH; `token` a text, or a function that is called for every call. What is not
+    given comes from the environment, then from the file (`jitaccess.config`). `timeout` is in seconds and holds for a
+    whole call, retries included; for a list, for each page.
+    Raises Misconfigured and Unauthenticated at once where address or token are missing; each call raises the
+    exceptions of `jitaccess.errors`.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | TokenSource | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        tls: bool | grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
+        retry: Retry | None = None,
+    ) -> None:
+        settings = config.load(address=address, token=token)
+        self._token = settings.token
+        self._timeout = timeout
+        self._retry = retry or Retry()
+        self._target = transport.target(settings.address, tls=settings.tls if tls is None else tls, insecure=insecure)
+        self._channel = _open(self._target)
+
+    @property
+    def address(self) -> str:
+        """Where the service is."""
+        return self._target.address
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls under way end with Unavailable."""
+        self._channel.close()
+
+    def send(self, call: Call[T]) -> T:
+        """Makes a call that `jitaccess.calls` built, and returns its answer."""
+        attempts = Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
+        rpc = self._channel.unary_unary(
+            call.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        while True:
+            try:
+                answer = rpc(call.request, timeout=attempts.remaining(), metadata=transport.authorization(self._token))
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(error)
+            else:
+                return call.read_answer(answer)
+            time.sleep(pause)
+
+    request = _method(calls.request)
+    get_grant = _method(calls.get_grant)
+    list_grants = _listing(calls.list_grants)
+    approve = _method(calls.approve)
+    deny = _method(calls.deny)
+    withdraw = _method(calls.withdraw)
+    revoke = _method(calls.revoke)
+    release = _method(calls.release)
+    check = _method(calls.check)
+    check_many = _method(calls.check_many)
+    create_policy = _method(calls.create_policy)
+    get_policy = _method(calls.get_policy)
+    list_policies = _listing(calls.list_policies)
+    update_policy = _method(calls.update_policy)
+    delete_policy = _method(calls.delete_policy)
+    apply_policies = _method(calls.apply_policies)
+    list_audit_events = _listing(calls.list_audit_events)
+    verify_audit_log = _method(calls.verify_audit_log)
+
+    def _items(self, call: Call[Page[T]]) -> Iterator[T]:
+        token = ""
+        while True:
+            page = self.send(call)
+            yield from page.items
+            if not page.next_page_token:
+                return
+            token = next_token(page, after=token)
+            call = call.at_page(token)
+
+
+def next_token(page: Page[T], *, after: str) -> str:
+    """Returns the token of the page that follows. Raises Internal for one that would repeat the page for ever."""
+    if page.next_page_token == after:
+        raise Internal("the service gave the same page token twice")
+    return page.next_page_token
+
+
+def _open(where: transport.Target) -> grpc.Channel:
+    if where.credentials is None:
+        return grpc.insecure_channel(where.address, options=where.options)
+    return grpc.secure_channel(where.address, where.credentials, options=where.options)

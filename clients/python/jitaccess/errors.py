@@ -1,0 +1,137 @@
+"""What a call may raise.
+
+JitError
+├── Misconfigured          no address, or a way to connect that would be unsafe
+├── Unauthenticated        no token, or one that does not count
+├── PermissionDenied       known, and may not
+├── InvalidArgument        the call itself is wrong; see field_violations
+├── NotFound               there is no such thing
+├── AlreadyExists          the name is taken
+├── FailedPrecondition     the thing is not in the state that the call needs
+├── Aborted                something else came first: read again, decide again
+├── ResourceExhausted      too many calls; try later
+├── Unavailable            no answer could be had
+│   └── DeadlineExceeded   no answer in time; a write may have happened
+└── Internal               the service failed, or answered what this client cannot read
+
+A refusal by the service carries a stable `reason` (google.rpc.ErrorInfo, AIP-193). Without
+one there is the status code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+
+class FieldViolation(NamedTuple):
+    """One field that was refused: its path in the message, and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class JitError(Exception):
+    """A call that gave no answer.
+
+    `code` is the gRPC status by name, `reason` the machine-readable cause (the code where the service gave none),
+    `metadata` what a program may want to know of it, `status` the google.rpc.Status as received, if any.
+    """
+
+    default_code: ClassVar[str] = "UNKNOWN"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        code: str = "",
+        metadata: Mapping[str, str] | None = None,
+        field_violations: tuple[FieldViolation, ...] = (),
+        status: Message | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.reason = reason or self.code
+        self.metadata = dict(metadata or {})
+        self.field_violations = field_violations
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.reason})"
+
+
+class Misconfigured(JitError):
+    """The client cannot be set up from what it was given. Nothing was sent."""
+
+    default_code = "INVALID_ARGUMENT"
+
+
+class Unauthenticated(JitError):
+    """No token, or one that does not count."""
+
+    default_code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(JitError):
+    """The caller is known and may not."""
+
+    default_code = "PERMISSION_DENIED"
+
+
+class InvalidArgument(JitError):
+    """The call itself is wrong: malformed, out of range, or impossible."""
+
+    default_code = "INVALID_ARGUMENT"
+
+
+class NotFound(JitError):
+    """There is no such thing."""
+
+    default_code = "NOT_FOUND"
+
+
+class AlreadyExists(JitError):
+    """The name is taken."""
+
+    default_code = "ALREADY_EXISTS"
+
+
+class FailedPrecondition(JitError):
+    """The thing is not in the state that the call needs."""
+
+    default_code = "FAILED_PRECONDITION"
+
+
+class Aborted(JitError):
+    """Something else came first: a stale etag, a lost race, a request_id used for another request. Never retried."""
+
+    default_code = "ABORTED"
+
+
+class ResourceExhausted(JitError):
+    """Too many calls; try later."""
+
+    default_code = "RESOURCE_EXHAUSTED"
+
+
+class Unavailable(JitError):
+    """The service is away or cannot be sure, also after the retries."""
+
+    default_code = "UNAVAILABLE"
+
+
+class DeadlineExceeded(Unavailable):
+    """No answer in time. A write may have happened; the same request_id asks again without doing it twice."""
+
+    default_code = "DEADLINE_EXCEEDED"
+
+
+class Internal(JitError):
+    """The service failed, or its answer cannot be read."""
+
+    default_code = "INTERNAL"

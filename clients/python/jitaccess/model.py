@@ -1,0 +1,344 @@
+"""What the service answers, as plain frozen values: aware UTC datetimes, timedeltas, tuples and enums.
+
+Fields bear the contract's names (proto/jitaccess/v1). `raw` is the protobuf message that the value was read from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from jitaccess.errors import JitError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+
+T = TypeVar("T")
+
+
+class GrantState(StrEnum):
+    """The state of a grant at the instant of the answer. UNKNOWN: one that this client is too old to know."""
+
+    UNKNOWN = "UNKNOWN"
+    PENDING = "PENDING"
+    SCHEDULED = "SCHEDULED"
+    ACTIVE = "ACTIVE"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+    RELEASED = "RELEASED"
+    DENIED = "DENIED"
+    WITHDRAWN = "WITHDRAWN"
+    LAPSED = "LAPSED"
+
+
+class ReviewDecision(StrEnum):
+    """What a reviewer decided."""
+
+    UNKNOWN = "UNKNOWN"
+    APPROVED = "APPROVED"
+    DENIED = "DENIED"
+
+
+class View(StrEnum):
+    """Whose grants a list holds."""
+
+    MINE = "MINE"
+    REVIEWABLE = "REVIEWABLE"
+    ALL = "ALL"
+    VISIBLE = "VISIBLE"
+
+
+class CheckReason(StrEnum):
+    """Why a check says yes or no."""
+
+    UNKNOWN = "UNKNOWN"
+    ALLOWED = "ALLOWED"
+    NO_GRANT = "NO_GRANT"
+    NOT_YET_STARTED = "NOT_YET_STARTED"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+    RELEASED = "RELEASED"
+    PENDING = "PENDING"
+    DENIED_BY_POLICY = "DENIED_BY_POLICY"
+
+
+class EventType(StrEnum):
+    """What an audit event records."""
+
+    UNKNOWN = "UNKNOWN"
+    GRANT_REQUESTED = "GRANT_REQUESTED"
+    GRANT_APPROVED = "GRANT_APPROVED"
+    GRANT_DENIED = "GRANT_DENIED"
+    GRANT_WITHDRAWN = "GRANT_WITHDRAWN"
+    GRANT_REVOKED = "GRANT_REVOKED"
+    GRANT_RELEASED = "GRANT_RELEASED"
+    GRANT_EXPIRED = "GRANT_EXPIRED"
+    GRANT_LAPSED = "GRANT_LAPSED"
+    POLICY_CREATED = "POLICY_CREATED"
+    POLICY_UPDATED = "POLICY_UPDATED"
+    POLICY_DELETED = "POLICY_DELETED"
+    ACCESS_CHECKED = "ACCESS_CHECKED"
+    CALL_REFUSED = "CALL_REFUSED"
+
+
+class ChangeType(StrEnum):
+    """What applying a set of policies did, or would do, to one of them."""
+
+    UNKNOWN = "UNKNOWN"
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    DELETED = "DELETED"
+    UNCHANGED = "UNCHANGED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrincipalSet:
+    """Principals by name and by group; one match is enough."""
+
+    principals: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Justification:
+    """The requester's why."""
+
+    text: str = ""
+    ticket: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """One reviewer's decision. `step` counts from 1."""
+
+    reviewer: str
+    decision: ReviewDecision
+    step: int
+    comment: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStatus:
+    """How far one step of the review is."""
+
+    display_name: str
+    approvers: PrincipalSet
+    approvals_needed: int
+    approvals_remaining: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """One aggregate from the request to its end: it is a request until it is approved. Unset instants are None."""
+
+    name: str
+    state: GrantState
+    requester: str
+    subject: str
+    policy: str
+    policy_revision: int
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    duration: timedelta
+    justification: Justification
+    labels: Mapping[str, str]
+    create_time: datetime | None
+    request_expire_time: datetime | None
+    approve_time: datetime | None
+    start_time: datetime | None
+    expire_time: datetime | None
+    end_time: datetime | None
+    ended_by: str
+    end_comment: str
+    reviews: tuple[Review, ...]
+    steps: tuple[StepStatus, ...]
+    etag: str
+    revision: int
+    raw: grant_pb2.Grant = field(repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The last segment of the name."""
+        return self.name.removeprefix("grants/")
+
+    @property
+    def approvals_remaining(self) -> int:
+        """How many approvals are missing, over all steps."""
+        return sum(step.approvals_remaining for step in self.steps)
+
+
+class CheckItem(NamedTuple):
+    """One question of a batch."""
+
+    subject: str
+    action: str
+    resource: str
+    explain: bool = False
+    min_revision: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckTrace:
+    """One grant or deny policy that a check looked at, and what it says."""
+
+    name: str
+    reason: CheckReason
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The answer to a check; true where it is a yes, so that `if client.check(...)` does what it says.
+
+    `error` is set only in a batch, for an item that could not be judged; such an item is a no.
+    """
+
+    allowed: bool
+    reason: CheckReason
+    message: str
+    grant: str
+    expire_time: datetime | None
+    revision: int
+    check_time: datetime | None
+    decision_id: str
+    requestable_policies: tuple[str, ...]
+    trace: tuple[CheckTrace, ...]
+    error: JitError | None
+    raw: access_pb2.CheckAccessResponse = field(repr=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return self.allowed and self.error is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JustificationRule:
+    """What a request must say."""
+
+    required: bool = False
+    pattern: str = ""
+    ticket_required: bool = False
+    ticket_pattern: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the review; `approvals_needed` 0 is 1."""
+
+    display_name: str = ""
+    approvers: PrincipalSet = PrincipalSet()
+    approvals_needed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Who may request which resources and actions, for how long, and who must approve.
+
+    Made by hand to be written, or read from the service; `dataclasses.replace` of one that was read changes it.
+    """
+
+    name: str = ""
+    display_name: str = ""
+    eligible: PrincipalSet = PrincipalSet()
+    resources: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    min_duration: timedelta | None = None
+    max_duration: timedelta | None = None
+    default_duration: timedelta | None = None
+    request_ttl: timedelta | None = None
+    justification: JustificationRule = JustificationRule()
+    steps: tuple[Step, ...] = ()
+    allow_self_approval: bool = False
+    priority: int = 0
+    disabled: bool = False
+    deny: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    etag: str = ""
+    revision: int = 0
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+    delete_time: datetime | None = None
+    raw: policy_pb2.Policy | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyChange:
+    """What happened, or would happen, to one policy. `before` is None when created, `after` when deleted."""
+
+    policy: str
+    change_type: ChangeType
+    changed_fields: tuple[str, ...]
+    before: Policy | None
+    after: Policy | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedPolicies:
+    """The difference between the stored policies and the given ones."""
+
+    changes: tuple[PolicyChange, ...]
+    revision: int
+    raw: policy_pb2.ApplyPoliciesResponse = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEvent:
+    """One act, as it was recorded. `seq` counts from 1 without gaps; `hash` is SHA-256 in hex."""
+
+    name: str
+    seq: int
+    event_type: EventType
+    event_time: datetime | None
+    principal: str
+    subject: str
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    decision: str
+    reason: str
+    message: str
+    grant: str
+    policy: str
+    policy_revision: int
+    duration: timedelta | None
+    held_duration: timedelta | None
+    method: str
+    source_address: str
+    user_agent: str
+    trace_id: str
+    request_id: str
+    decision_id: str
+    revision: int
+    hash: str
+    raw: audit_pb2.AuditEvent = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditVerdict:
+    """What the hash chain says; true where every record is there, in order and as it was written.
+
+    `first_bad_seq` is 0 where valid.
+    """
+
+    valid: bool
+    event_count: int
+    head_hash: str
+    first_bad_seq: int
+    problem: str
+    raw: audit_pb2.VerifyAuditLogResponse = field(repr=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return self.valid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Generic[T]):
+    """One page of a list; `next_page_token` is empty on the last. `raw` is the list's response message."""
+
+    items: tuple[T, ...]
+    next_page_token: str
+    raw: Message = field(repr=False, compare=False)
