@@ -15,14 +15,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-# Its own log of a bind that fails is many lines; the error below is one.
+# gRPC's own log of a bind that fails is many lines; the error below is one.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import typer
 
+from jit_service.dev import PEOPLE as DEV_PEOPLE
 from jit_service.dev import DevIssuer
+from jit_service.domain import name
+from jit_service.domain.caller import Role
 from jit_service.domain.errors import JitError
-from jit_service.domain.name import principal as checked_principal
 from jit_service.edge import EdgeError, Envoy, render, share
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.service import Service, ServiceError, utc_now
@@ -31,11 +33,204 @@ from jit_service.storage.migrate import migrate as migrate_database
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 _log = logging.getLogger("jit_service")
+_ENVOY_START_SECONDS = 20
 # sun_path holds 108 bytes on Linux and 104 elsewhere, the closing zero included.
 _MAX_SOCKET_PATH = 100
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where files are kept. JIT_DATA_DIR; default .data")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where files are kept [JIT_DATA_DIR; .data].")]
 Grpc = Annotated[str | None, typer.Option("--grpc", metavar="HOST:PORT", help="gRPC; port 0 takes a free one.")]
-Http = Annotated[str | None, typer.Option("--http", metavar="HOST:PORT", help="REST, through Envoy.")]
-DatabaseUrl = Annotated[str | None, typer.Option("--database-url", help="sqlite:///FILE or postgresql://…")]
+Http = Annotated[str | None, typer.Option("--http", metavar="HOST:PORT", help="REST and gRPC, through Envoy.")]
+DatabaseUrl = Annotated[str | None, typer.Option("--database-url", help="sqlite:///FILE or postgresql://USER@HOST/DB.")]
 Policies = Annotated[Path | None, typer.Option("--policies", help="A policy file to apply at the start.")]
+Dev = Annotated[bool, typer.Option("--dev", help="Issue tokens for made-up people; loopback only, never production.")]
+
+
+@app.command()
+def up(
+    *,
+    dev: Dev = False,
+    data_dir: DataDir = None,
+    grpc: Grpc = None,
+    http: Http = None,
+    database_url: DatabaseUrl = None,
+    policies: Policies = None,
+) -> None:
+    """Run the service with Envoy in front, in the foreground, on a database brought up to date."""
+    with _one_line_errors(), ExitStack() as stack:
+        stopping = _stop_signal()
+        settings = _settings(data_dir=data_dir, grpc=grpc, http=http, database_url=database_url, policies=policies)
+        issuer = _dev_issuer(settings) if dev else None
+        if issuer is not None:
+            settings = settings.with_issuer(issuer.issuer())
+        migrate_database(settings.database_url)
+        service, grpc_address = _listening(settings, stack)
+        socket = _socket_path(settings.data_dir, stack)
+        service.listen_unix(socket)
+        if issuer is not None and settings.policies is None:
+            service.apply_policies(share("examples") / "policies.yaml", only_if_empty=True)
+        service.start()
+        envoy = _envoy(settings, socket, stack)
+        http_address = envoy.start(timeout=_ENVOY_START_SECONDS)
+        if issuer is not None:
+            _say_dev(settings, str(http_address), grpc_address)
+        _ready(data_dir=settings.data_dir, grpc=grpc_address, http=f"http://{http_address}")
+        _wait(stopping, lambda: envoy.poll() is None)
+
+
+@app.command()
+def serve(
+    *,
+    data_dir: DataDir = None,
+    grpc: Grpc = None,
+    database_url: DatabaseUrl = None,
+    policies: Policies = None,
+) -> None:
+    """Run the gRPC service alone, on a database that `migrate` brought up to date; put your own Envoy in front."""
+    with _one_line_errors(), ExitStack() as stack:
+        stopping = _stop_signal()
+        settings = _settings(data_dir=data_dir, grpc=grpc, database_url=database_url, policies=policies)
+        service, grpc_address = _listening(settings, stack)
+        service.start()
+        _ready(data_dir=settings.data_dir, grpc=grpc_address)
+        _wait(stopping, lambda: True)
+
+
+@app.command()
+def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Bring the database to the schema of this version."""
+    with _one_line_errors():
+        settings = _settings(data_dir=data_dir, database_url=database_url)
+        migrate_database(settings.database_url)
+        typer.echo("the database has the schema of this version", err=True)
+
+
+@app.command("dev-token")
+def dev_token(
+    principal: Annotated[str, typer.Argument(help="user:NAME or service:NAME")],
+    *,
+    group: Annotated[list[str] | None, typer.Option("--group", help="A group; may be repeated.")] = None,
+    role: Annotated[list[Role] | None, typer.Option("--role", help="An API role; may be repeated.")] = None,
+    hours: Annotated[float, typer.Option("--hours", min=0.01, max=24, help="How long it is valid.")] = 24,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a token of the development issuer, for a service that runs with --dev on the same data directory."""
+    with _one_line_errors():
+        issuer = DevIssuer(_settings(data_dir=data_dir).data_dir)
+        token = issuer.token(
+            name.principal(principal, "PRINCIPAL"),
+            groups=[name.group(text, "--group") for text in group or ()],
+            roles=role or (),
+            ttl=timedelta(hours=hours),
+            now=utc_now(),
+        )
+        typer.echo(token)
+
+
+def main() -> None:
+    """Runs the command line."""
+    # What is made here, keys and tokens and the database, is for this user alone.
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    app()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (SettingsError, ServiceError, EdgeError, PolicyFileError, JitError) as fault:
+        typer.echo(f"jit-service: error: {' '.join(str(fault).split())}", err=True)
+        raise typer.Exit(1) from fault
+
+
+def _settings(**flags: Any) -> Settings:
+    settings = Settings.load(**{flag: value for flag, value in flags.items() if value is not None})
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return settings
+
+
+def _dev_issuer(settings: Settings) -> DevIssuer:
+    for flag, address in (("--grpc", settings.grpc), ("--http", settings.http)):
+        if not address.is_loopback:
+            raise ServiceError(f"--dev is for loopback only, and {flag} is {address}; anybody could be alice there")
+    issuer = DevIssuer(settings.data_dir)
+    issuer.write_tokens(utc_now())
+    return issuer
+
+
+def _listening(settings: Settings, stack: ExitStack) -> tuple[Service, Address]:
+    if not settings.issuers:
+        raise ServiceError("no issuer is configured, so nobody could call: set JIT_ISSUERS_FILE, or use up --dev")
+    service = Service(settings)
+    stack.callback(service.stop)
+    if settings.policies is not None:
+        service.apply_policies(settings.policies)
+    return service, service.listen(settings.grpc)
+
+
+def _socket_path(data_dir: Path, stack: ExitStack) -> Path:
+    """Returns where Envoy reaches the service: in the data directory, or in a private one where that is too long."""
+    path = data_dir.resolve() / "grpc.sock"
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+        return path
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jit-"))) / "grpc.sock"
+
+
+def _envoy(settings: Settings, socket: Path, stack: ExitStack) -> Envoy:
+    directory = settings.data_dir.resolve() / "envoy"
+    directory.mkdir(exist_ok=True)
+    config = render(http=(settings.http.host, settings.http.port), upstream=f"unix:{socket}", directory=directory)
+    envoy = Envoy(config, directory=directory)
+    stack.callback(envoy.stop)
+    return envoy
+
+
+def _say_dev(settings: Settings, http: str, grpc: Address) -> None:
+    """Loud about what --dev means, and what to paste first."""
+    tokens = settings.data_dir / "dev" / "tokens"
+    body = '{"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}'
+    typer.secho(
+        "\n*** DEVELOPMENT MODE: whoever reads the tokens below is alice, bob or the admin. Never in production. ***",
+        err=True,
+        fg=typer.colors.RED,
+        bold=True,
+    )
+    typer.echo(
+        f"""
+Tokens: {tokens}/{{{",".join(DEV_PEOPLE)}}}.jwt, valid for 24 h. A first request, by REST:
+
+  curl -s http://{http}/v1/grants -H "authorization: Bearer $(cat {tokens}/alice.jwt)" \\
+    -H 'content-type: application/json' -d '{body}'
+
+The same person at the command line:
+
+  export JIT_ADDRESS={grpc} JIT_TOKEN_FILE={tokens}/alice.jwt
+  {Path(sys.executable).parent / "jit"} ls
+""",
+        err=True,
+    )
+
+
+def _ready(*, data_dir: Path, grpc: Address, http: str | None = None) -> None:
+    """The one line on stdout, for whoever started us."""
+    facts = {"ready": True, "http": http, "grpc": str(grpc), "data_dir": str(data_dir.resolve())}
+    print(json.dumps({key: value for key, value in facts.items() if value is not None}), flush=True)
+
+
+def _stop_signal() -> threading.Event:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
+def _wait(stopping: threading.Event, healthy: Callable[[], bool]) -> None:
+    while not stopping.wait(timeout=0.5):
+        if not healthy():
+            raise EdgeError("Envoy ended by itself; its log is in DATA_DIR/envoy")
+    _log.info("stopping")
+
+
+if __name__ == "__main__":
+    main()

@@ -87,7 +87,7 @@ def list_page(
     after = query.position(page_token, this_query, order, query.GRANT_COLUMNS)
     with store.snapshot() as snapshot:
         scope, keep = _scope(snapshot, caller, view)
-        kept: list[tuple[Grant, query.Position]] = []
+        kept: list[tuple[Grant, paging.Position]] = []
         more = True
         # One more than the page shows whether there is a next one.
         while more and len(kept) <= size:
@@ -144,9 +144,7 @@ def revoke(store: Store, caller: Caller, name: str, *, comment: str, etag: str) 
         caller,
         name,
         etag,
-        lambda tx, grant: rules.revoke(
-            grant, policy=tx.policy(grant.policy), by=caller, comment=comment, now=tx.now
-        ),
+        lambda tx, grant: rules.revoke(grant, policy=tx.policy(grant.policy), by=caller, comment=comment, now=tx.now),
     )
 
 
@@ -195,9 +193,7 @@ def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope,
 
 
 def _reviewed_by(caller: Caller, policies: Sequence[Policy]) -> dict[str, Policy]:
-    return {
-        policy.name: policy for policy in policies if policy.reviewers_have(caller.principal, caller.groups)
-    }
+    return {policy.name: policy for policy in policies if policy.reviewers_have(caller.principal, caller.groups)}
 
 
 def _new_name() -> str:

@@ -102,7 +102,7 @@ def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str, 
     """Lists the policies that the caller may read, by name. Raises InvalidField."""
     size = paging.page_size(page_size)
     this_query = paging.digest("policies", caller.principal, str(deleted))
-    last = paging.decode(page_token, query=this_query, shape=(str,))[0] if page_token else ""
+    last = str(paging.decode(page_token, query=this_query, shape=(str,))[0]) if page_token else ""
     with store.snapshot() as snapshot:
         readable = [
             policy for policy in snapshot.policies(deleted=deleted) if _may_read(policy, caller) and policy.name > last
@@ -229,4 +229,3 @@ def _readable(snapshot: Snapshot, caller: Caller, name: str) -> Policy:
     if policy is None or not _may_read(policy, caller):
         raise NotVisible(f"{caller.principal} may not see {name}", policy=name)
     return policy
-

@@ -97,8 +97,14 @@ def policy_changed(current: Policy, message: policy_pb2.Policy, mask: FieldMask)
     merged = policy_message(current)
     for path in paths:
         if "." not in path:
-            merged.ClearField(path)
-    FieldMask(paths=paths).MergeMessage(message, merged, True, True)
+            merged.ClearField(path)  # type: ignore[arg-type]
+    given = policy_pb2.Policy()
+    given.CopyFrom(message)
+    for path in paths:
+        if "." in path:
+            # What is not set within a message that is not set either is given all the same: as empty.
+            getattr(given, path.partition(".")[0]).SetInParent()
+    FieldMask(paths=paths).MergeMessage(given, merged, True, True)
     return policy_of(merged)
 
 

@@ -20,9 +20,7 @@ class PolicyServicer(PolicyServiceServicer):
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def CreatePolicy(
-        self, request: policy_pb2.CreatePolicyRequest, context: grpc.ServicerContext
-    ) -> policy_pb2.Policy:
+    def CreatePolicy(self, request: policy_pb2.CreatePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
         message = policy_pb2.Policy()
         message.CopyFrom(request.policy)
         message.name = _new_name(request)
@@ -50,9 +48,7 @@ class PolicyServicer(PolicyServiceServicer):
             policies=[policy_message(policy) for policy in page.policies], next_page_token=page.next_page_token
         )
 
-    def UpdatePolicy(
-        self, request: policy_pb2.UpdatePolicyRequest, context: grpc.ServicerContext
-    ) -> policy_pb2.Policy:
+    def UpdatePolicy(self, request: policy_pb2.UpdatePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
         policy = name.policy_name(request.policy.name, "policy.name")
         updated = policies.update(
             self._store,
@@ -63,9 +59,7 @@ class PolicyServicer(PolicyServiceServicer):
         )
         return policy_message(updated)
 
-    def DeletePolicy(
-        self, request: policy_pb2.DeletePolicyRequest, context: grpc.ServicerContext
-    ) -> policy_pb2.Policy:
+    def DeletePolicy(self, request: policy_pb2.DeletePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
         policy = name.policy_name(request.name, "name")
         return policy_message(policies.delete(self._store, current_caller(), policy, etag=request.etag))
 

@@ -23,15 +23,17 @@ _VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
 
 def check_message(message: Message, path: str = "") -> None:
     """Raises InvalidField for the first unknown field or enum value in the message or within it."""
-    for unknown in UnknownFieldSet(message):  # type: ignore[no-untyped-call]
-        where = f"{path}.{unknown.field_number}" if path else str(unknown.field_number)
-        raise InvalidField(where, f"{message.DESCRIPTOR.full_name} has no field {unknown.field_number}")
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        number = unknown[0].field_number
+        where = f"{path}.{number}" if path else str(number)
+        raise InvalidField(where, f"{message.DESCRIPTOR.full_name} has no field {number}")
     for field, value in message.ListFields():
         where = f"{path}.{field.name}" if path else field.name
         if field.type == FieldDescriptor.TYPE_ENUM:
             _check_enum(field, value, where)
         elif field.type == FieldDescriptor.TYPE_MESSAGE and not _is_map(field):
-            _check_messages(field, value, where)
+            _check_messages(value, where)
 
 
 def check_path(method: str, original_path: str, message: Message) -> None:
@@ -55,7 +57,7 @@ def _check_enum(field: FieldDescriptor, value: int, where: str) -> None:
         raise InvalidField(where, f"{value} is unknown; one of {allowed} is allowed")
 
 
-def _check_messages(field: FieldDescriptor, value: Message | list[Message], where: str) -> None:
+def _check_messages(value: Message | list[Message], where: str) -> None:
     if isinstance(value, Message):
         check_message(value, where)
         return
@@ -71,7 +73,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 def _templates(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     """Returns the method's REST path as an expression over the variable, with the field that the variable sets."""
     full_name = method.strip("/").replace("/", ".")
-    descriptor: MethodDescriptor = descriptor_pool.Default().FindMethodByName(full_name)  # type: ignore[no-untyped-call]
+    descriptor: MethodDescriptor = descriptor_pool.Default().FindMethodByName(full_name)
     rule = descriptor.GetOptions().Extensions[http]
     template = getattr(rule, rule.WhichOneof("pattern"))
     variable = _VARIABLE.search(template)

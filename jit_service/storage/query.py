@@ -1,1 +1,241 @@
 """Filters, orders and positions as SQL, the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Text,
+    and_,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    true,
+    type_coerce,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlmodel import col
+
+from jit_service.domain import paging
+from jit_service.domain.event import EventType
+from jit_service.domain.filter import And, Comparison, FieldSpec, Kind, Node, Not, Or
+from jit_service.domain.grant import GrantState
+from jit_service.domain.paging import OrderTerm, Position
+from jit_service.storage.tables import AuditRow, GrantRow, Instant, ReviewRow
+
+Scope = ColumnElement[bool]
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "=": lambda left, right: left == right,
+    "!=": lambda left, right: left != right,
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A field of the API as the store has it: what a filter may say of it, and the expression that it compares.
+
+    `in_state` stands in for the expression where the field is derived.
+    """
+
+    spec: FieldSpec
+    expression: Any
+    in_state: Callable[[GrantState, datetime], Scope] | None = None
+
+
+def every_grant() -> Scope:
+    """Selects every grant."""
+    return true()
+
+
+def grants_of(principal: str) -> Scope:
+    """Selects the grants that the principal asked for or holds."""
+    return or_(col(GrantRow.requester) == principal, col(GrantRow.subject) == principal)
+
+
+def grants_seen_by(principal: str, policies: Sequence[str]) -> Scope:
+    """Selects the principal's grants, those it has reviewed, and those of the policies, which it reviews."""
+    reviewed = exists().where(col(ReviewRow.grant_name) == GrantRow.name, col(ReviewRow.reviewer) == principal)
+    return or_(grants_of(principal), col(GrantRow.policy).in_(policies), reviewed)
+
+
+def pending_grants(policies: Sequence[str], *, now: datetime) -> Scope:
+    """Selects the pending grants of the policies."""
+    return and_(col(GrantRow.policy).in_(policies), _in_state(GrantState.PENDING, now))
+
+
+def matching(node: Node | None, fields: Mapping[str, Field], *, now: datetime) -> Scope:
+    """Returns the filter as SQL. A comparison with something that is not set is false, and `!=` true."""
+    match node:
+        case None:
+            return true()
+        case And(operands=operands):
+            return and_(*(matching(operand, fields, now=now) for operand in operands))
+        case Or(operands=operands):
+            return or_(*(matching(operand, fields, now=now) for operand in operands))
+        case Not(operand=operand):
+            return not_(matching(operand, fields, now=now))
+        case Comparison():
+            return _comparison(node, fields[node.field], now)
+
+
+def position(page_token: str, query: str, order: Sequence[OrderTerm], fields: Mapping[str, Field]) -> Position | None:
+    """Returns where the page begins, None for the first. Raises InvalidField for a token of another query."""
+    if not page_token:
+        return None
+    shape = tuple(int if _is_number(fields[term.field]) else str for term in order)
+    return paging.decode(page_token, query=query, shape=shape)
+
+
+def page(statement: Any, fields: Mapping[str, Field], *, order: Sequence[OrderTerm], after: Position | None) -> Any:
+    """Returns the statement in order, from after the position; each row ends with its own position.
+
+    The order must end with a field that is unique.
+    """
+    keys = [_sort_key(fields[term.field]) for term in order]
+    if after is not None:
+        statement = statement.where(_beyond(order, keys, after))
+    directed = [key.desc() if term.descending else key for term, key in zip(order, keys, strict=True)]
+    return statement.add_columns(*keys).order_by(*directed)
+
+
+def _beyond(order: Sequence[OrderTerm], keys: Sequence[Any], after: Position) -> Scope:
+    """Later in the first key, or the same in it and later in the next, and so on."""
+    steps = []
+    for index, term in enumerate(order):
+        same = [key == value for key, value in zip(keys[:index], after[:index], strict=True)]
+        later = keys[index] < after[index] if term.descending else keys[index] > after[index]
+        steps.append(and_(*same, later))
+    return or_(*steps)
+
+
+def _sort_key(field: Field) -> ColumnElement[Any]:
+    """Instants as their microseconds; what is not set comes before everything."""
+    if not _is_number(field):
+        return cast(ColumnElement[Any], field.expression)
+    return func.coalesce(type_coerce(field.expression, BigInteger), 0)
+
+
+def _is_number(field: Field) -> bool:
+    return field.spec.kind in (Kind.INSTANT, Kind.INTEGER)
+
+
+def _comparison(comparison: Comparison, field: Field, now: datetime) -> Scope:
+    expression, operator, value = field.expression, comparison.operator, comparison.value
+    if field.in_state is not None:
+        found = field.in_state(GrantState(str(value)), now)
+        return found if operator == "=" else not_(found)
+    if field.spec.kind is Kind.LIST:
+        return has_element(expression, literal(value, Text))
+    if field.spec.kind is Kind.MAP:
+        if operator == ":":
+            return cast(Scope, expression[value].as_string().is_not(None))
+        expression = expression[comparison.key].as_string()
+    if field.spec.kind is Kind.NAME and operator == "=" and str(value).endswith("*"):
+        prefix = str(value)[:-1]
+        return func.substr(expression, 1, len(prefix)) == prefix
+    compared = _COMPARE[operator](expression, value)
+    if operator == "!=":
+        return or_(expression.is_(None), compared)
+    return and_(expression.is_not(None), compared)
+
+
+def _in_state(state: GrantState, now: datetime) -> Scope:
+    """Grant.state(now), as SQL."""
+    ended_as, starts_at, expires_at = col(GrantRow.ended_as), col(GrantRow.starts_at), col(GrantRow.expires_at)
+    asked_until = col(GrantRow.request_expires_at)
+    match state:
+        case GrantState.PENDING:
+            return and_(ended_as.is_(None), expires_at.is_(None), asked_until > now)
+        case GrantState.LAPSED:
+            return and_(ended_as.is_(None), expires_at.is_(None), asked_until <= now)
+        case GrantState.SCHEDULED:
+            return and_(ended_as.is_(None), starts_at > now)
+        case GrantState.ACTIVE:
+            return and_(ended_as.is_(None), starts_at <= now, expires_at > now)
+        case GrantState.EXPIRED:
+            return and_(ended_as.is_(None), expires_at <= now)
+        case _:
+            return and_(ended_as.is_not(None), ended_as == state)
+
+
+class has_element(FunctionElement[bool]):
+    """`has_element(json_list, text)`."""
+
+    inherit_cache = True
+    type = Boolean()
+
+
+@compiles(has_element, "sqlite")
+def _has_element_sqlite(element: has_element, compiler: SQLCompiler, **options: Any) -> str:
+    values, value = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"EXISTS (SELECT 1 FROM json_each({values}) WHERE json_each.value = {value})"  # noqa: S608 (bound values)
+
+
+@compiles(has_element, "postgresql")
+def _has_element_postgresql(element: has_element, compiler: SQLCompiler, **options: Any) -> str:
+    values, value = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"jsonb_exists({values}, {value})"
+
+
+_TEXT = FieldSpec(kind=Kind.TEXT)
+_INSTANT = FieldSpec(kind=Kind.INSTANT)
+_LIST = FieldSpec(kind=Kind.LIST)
+
+GRANT_COLUMNS: dict[str, Field] = {
+    "name": Field(spec=FieldSpec(kind=Kind.NAME), expression=col(GrantRow.name)),
+    "state": Field(spec=FieldSpec(kind=Kind.ENUM, values=tuple(GrantState)), expression=None, in_state=_in_state),
+    "subject": Field(spec=_TEXT, expression=col(GrantRow.subject)),
+    "requester": Field(spec=_TEXT, expression=col(GrantRow.requester)),
+    "policy": Field(spec=_TEXT, expression=col(GrantRow.policy)),
+    "resources": Field(spec=_LIST, expression=col(GrantRow.resources)),
+    "actions": Field(spec=_LIST, expression=col(GrantRow.actions)),
+    "create_time": Field(spec=_INSTANT, expression=col(GrantRow.created_at)),
+    # What the API shows as start_time: the start asked for, until there is a real one.
+    "start_time": Field(
+        spec=_INSTANT, expression=type_coerce(func.coalesce(GrantRow.starts_at, GrantRow.start_at), Instant)
+    ),
+    "expire_time": Field(spec=_INSTANT, expression=col(GrantRow.expires_at)),
+    "labels": Field(spec=FieldSpec(kind=Kind.MAP), expression=col(GrantRow.labels)),
+}
+GRANT_FIELDS = {name: field.spec for name, field in GRANT_COLUMNS.items()}
+GRANT_ORDER = ("create_time", "start_time", "expire_time", "subject", "requester", "policy", "name")
+
+AUDIT_COLUMNS: dict[str, Field] = {
+    "seq": Field(spec=FieldSpec(kind=Kind.INTEGER), expression=col(AuditRow.seq)),
+    "event_type": Field(spec=FieldSpec(kind=Kind.ENUM, values=tuple(EventType)), expression=col(AuditRow.type)),
+    "event_time": Field(spec=_INSTANT, expression=col(AuditRow.at)),
+    "resources": Field(spec=_LIST, expression=col(AuditRow.resources)),
+    "actions": Field(spec=_LIST, expression=col(AuditRow.actions)),
+    "grant": Field(spec=FieldSpec(kind=Kind.NAME), expression=col(AuditRow.grant_name)),
+    **{
+        name: Field(spec=_TEXT, expression=col(getattr(AuditRow, name)))
+        for name in (
+            "principal",
+            "subject",
+            "decision",
+            "reason",
+            "policy",
+            "method",
+            "source_address",
+            "trace_id",
+            "request_id",
+            "decision_id",
+        )
+    },
+}
+AUDIT_FIELDS = {name: field.spec for name, field in AUDIT_COLUMNS.items()}
+AUDIT_ORDER = ("seq",)

@@ -24,11 +24,11 @@ from jit_service.domain.errors import LostRace, StoreUnavailable
 from jit_service.domain.event import Event, RecordedEvent
 from jit_service.domain.filter import Node
 from jit_service.domain.grant import Grant
-from jit_service.domain.paging import OrderTerm
+from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.policy import Policy
 from jit_service.storage import engine as engines
 from jit_service.storage import rows
-from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, Position, matching, page
+from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, page
 from jit_service.storage.tables import (
     AuditRow,
     GrantRow,
@@ -138,11 +138,10 @@ class Snapshot:
         limit: int,
     ) -> list[tuple[Grant, Position]]:
         """Returns up to `limit` grants of the scope that match, in order, each with its position for the next page."""
-        statement, position_of = page(select(GrantRow), GRANT_COLUMNS, order=order, after=after)
-        statement = statement.where(scope, matching(node, GRANT_COLUMNS, now=self.now)).limit(limit)
-        found = self._session.exec(statement).all()
-        grants = self._with_reviews(found)
-        return [(grant, position_of(row)) for grant, row in zip(grants, found, strict=True)]
+        wanted = select(GrantRow).where(scope, matching(node, GRANT_COLUMNS, now=self.now)).limit(limit)
+        found = self._session.execute(page(wanted, GRANT_COLUMNS, order=order, after=after)).all()
+        grants = self._with_reviews([row[0] for row in found])
+        return [(grant, tuple(row[1:])) for grant, row in zip(grants, found, strict=True)]
 
     def run_out(self, *, limit: int) -> list[Grant]:
         """Returns grants whose time has run out and whose end no event records yet, the earliest first."""
@@ -183,9 +182,9 @@ class Snapshot:
         self, *, node: Node | None, order: Sequence[OrderTerm], after: Position | None, limit: int
     ) -> list[tuple[RecordedEvent, Position]]:
         """Returns up to `limit` records that match, in order, each with its position for the next page."""
-        statement, position_of = page(select(AuditRow), AUDIT_COLUMNS, order=order, after=after)
-        statement = statement.where(matching(node, AUDIT_COLUMNS, now=self.now)).limit(limit)
-        return [(rows.recorded_event_of(row), position_of(row)) for row in self._session.exec(statement)]
+        wanted = select(AuditRow).where(matching(node, AUDIT_COLUMNS, now=self.now)).limit(limit)
+        found = self._session.execute(page(wanted, AUDIT_COLUMNS, order=order, after=after))
+        return [(rows.recorded_event_of(row[0]), tuple(row[1:])) for row in found]
 
     def first_bad_record(self) -> tuple[int, str] | None:
         """Recomputes the chain from the first record to the head. Returns the first wrong seq and why, or None."""
@@ -263,7 +262,7 @@ class Transaction(Snapshot):
 
     def record_run_out(self, grant: Grant, event: Event) -> None:
         """Records, once, that the grant's time ran out. The grant itself does not change."""
-        unrecorded = and_(GrantRow.name == grant.name, col(GrantRow.run_out_at).is_(None))
+        unrecorded = and_(col(GrantRow.name) == grant.name, col(GrantRow.run_out_at).is_(None))
         result: Any = self._session.execute(update(GrantRow).where(unrecorded).values(run_out_at=self.now))
         if result.rowcount == 1:
             self.record(event)
