@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from google.rpc import code_pb2, error_details_pb2  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc import code_pb2, error_details_pb2
+from google.rpc.status_pb2 import Status
 
 from jitaccess.errors import (
     Aborted,

@@ -1,0 +1,80 @@
+"""The commands of `jit`, put together, and the way out of the process."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from jitaccess.cli import audit, check, exits, grants, policy, who
+from jitaccess.cli.command import common_options, pipe_closed
+from jitaccess.cli.who import COMPLETE_VARIABLE
+
+_HELP = """Ask for access, decide on it, and check it.
+
+The address and the token come from the options, then from JIT_ADDRESS and JIT_TOKEN or JIT_TOKEN_FILE, then from
+~/.config/jit/config.toml (keys address, token_file, token, tls; JIT_CONFIG names another file).
+"""
+_EPILOG = (
+    "Exit codes: 0 ok, 1 the answer is no, 2 usage or invalid, 3 unauthenticated, 4 not permitted, 5 not found, "
+    "6 conflict or wrong state, 7 no answer to be had, 130 interrupted."
+)
+
+
+def build() -> typer.Typer:
+    """Returns the app with all its commands."""
+    app = _typer(_HELP)
+    app.info.epilog = _EPILOG
+    common_options(app)
+    grants.add_to(app)
+    check.add_to(app)
+    policies, log = _typer("Read and apply policies."), _typer("Read and verify the audit log.")
+    policy.add_to(policies)
+    audit.add_to(log)
+    app.add_typer(policies, name="policy")
+    app.add_typer(log, name="audit")
+    who.add_to(app)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command line and returns its exit code; nothing escapes but what ends the interpreter itself."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _invoke(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return pipe_closed()
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return exits.BUG
+    return code
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    try:
+        build()(args=list(arguments), prog_name="jit")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else exits.OK
+    return exits.OK
+
+
+def _typer(help: str) -> typer.Typer:
+    # Without a markup mode, help and usage errors are plain text, and rich stays unloaded.
+    return typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        # Only while a shell asks for completions: it would add two options that `jit completion` stands for.
+        add_completion=COMPLETE_VARIABLE in os.environ,
+    )

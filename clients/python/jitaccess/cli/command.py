@@ -1,0 +1,111 @@
+"""What all commands share: the options that each takes, and how a failure becomes an exit code."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from jitaccess.cli import exits
+from jitaccess.cli.session import Output, Session
+from jitaccess.errors import JitError
+
+_COMMON: dict[str, Any] = {
+    "output": Annotated[
+        Output | None,
+        typer.Option("-o", "--output", help="Form of the answer: table (default), json as REST gives it, yaml."),
+    ],
+    "address": Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The service's gRPC endpoint [env var: JIT_ADDRESS].")
+    ],
+    "token_file": Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with the bearer token [env var: JIT_TOKEN_FILE].")
+    ],
+    "timeout": Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="How long to wait for an answer [default: 10].")
+    ],
+}
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds a function as a command of the app, with the common options behind its own.
+
+    The function takes a Session first. A JitError that it raises is reported and becomes the exit code.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(ctx: typer.Context, **given: Any) -> None:
+            own = Session(**{option: given.pop(option) for option in _COMMON})
+            session = own.over(ctx.obj) if isinstance(ctx.obj, Session) else own
+            _run(function, session, given)
+
+        _sign(run, function)
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def common_options(app: typer.Typer) -> None:
+    """Lets the app take the common options before the command too, where each command finds them."""
+
+    def remember(ctx: typer.Context, **given: Any) -> None:
+        ctx.obj = Session(**given)
+
+    remember.__doc__ = app.info.help
+    _sign(remember, None)
+    app.callback()(remember)
+
+
+def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Returns a parser for typer from one that raises ValueError: its message is the usage error."""
+
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return convert
+
+
+def pipe_closed() -> int:
+    """Returns the exit code for a reader that has gone, and keeps the interpreter from flushing into its pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exits.PIPE_CLOSED
+
+
+def _run(function: Callable[..., None], session: Session, given: dict[str, Any]) -> None:
+    try:
+        function(session, **given)
+    except JitError as error:
+        session.report(error)
+        raise typer.Exit(exits.code_of(error)) from None
+    except (KeyboardInterrupt, typer.Abort):
+        raise typer.Exit(exits.INTERRUPTED) from None
+    except BrokenPipeError:
+        # Typer would end with 1, our "no".
+        raise typer.Exit(pipe_closed()) from None
+
+
+def _sign(run: Callable[..., None], function: Callable[..., None] | None) -> None:
+    """Gives `run` the signature that typer reads: the context, the function's own parameters, the common options."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
+    if function is not None:
+        hints = get_type_hints(function, include_extras=True)
+        own = list(inspect.signature(function).parameters.values())[1:]
+        parameters += [parameter.replace(kind=kind, annotation=hints[parameter.name]) for parameter in own]
+        del run.__wrapped__  # type: ignore[attr-defined]  # Or typer would read the function beneath.
+    parameters += [
+        inspect.Parameter(name, kind, default=None, annotation=annotation) for name, annotation in _COMMON.items()
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

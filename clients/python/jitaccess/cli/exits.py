@@ -1,0 +1,50 @@
+"""What the exit code of `jit` says."""
+
+from __future__ import annotations
+
+from jitaccess.errors import JitError
+
+OK = 0
+NO = 1  # The service answered, and the answer is no.
+USAGE = 2
+UNAUTHENTICATED = 3
+NOT_PERMITTED = 4
+NOT_FOUND = 5
+CONFLICT = 6
+UNAVAILABLE = 7
+BUG = 70  # EX_SOFTWARE of sysexits.h: never to be taken for a no.
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+_CODES = {
+    "INVALID_ARGUMENT": USAGE,
+    "OUT_OF_RANGE": USAGE,
+    "UNAUTHENTICATED": UNAUTHENTICATED,
+    "PERMISSION_DENIED": NOT_PERMITTED,
+    "NOT_FOUND": NOT_FOUND,
+    "ABORTED": CONFLICT,
+    "FAILED_PRECONDITION": CONFLICT,
+    "ALREADY_EXISTS": CONFLICT,
+}
+_HINTS = {
+    "ADDRESS_MISSING": "pass --address HOST:PORT",
+    "TOKEN_MISSING": "pass --token-file FILE, or set JIT_TOKEN_FILE",
+    "TOKEN_EXPIRED": "get a new token; `jit whoami` shows what is in this one",
+    "TOKEN_INVALID": "`jit whoami` shows what is in the token",
+    "NOT_ELIGIBLE": "`jit policy ls` shows the policies that you may ask under",
+    "STALE_ETAG": "it has changed since it was read: look again with `jit show`, then decide",
+    "LOST_RACE": "somebody else was first: look again with `jit show`, then decide",
+    "POLICY_NO_LONGER_ALLOWS": "ask anew with `jit request`",
+    "DEADLINE_EXCEEDED": "a write may have happened all the same; look with `jit ls`, or pass a longer --timeout",
+    "UNAVAILABLE": "is the service up, and is the address its gRPC one?",
+}
+
+
+def code_of(error: JitError) -> int:
+    """Returns the exit code; what gave neither a yes nor a no is UNAVAILABLE."""
+    return _CODES.get(error.code, UNAVAILABLE)
+
+
+def hint_for(error: JitError) -> str:
+    """Returns what to do about it, or nothing where the message says it all."""
+    return _HINTS.get(error.reason, "")

@@ -1,0 +1,235 @@
+"""The commands on grants: ask, look, decide, end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitaccess.cli.command import command, parsed
+from jitaccess.cli.session import Session
+from jitaccess.cli.text import parse_instant, parse_label, parse_span
+
+if TYPE_CHECKING:
+    from jitaccess import Grant, JitClient, Page
+    from jitaccess.cli.screen import Screen
+
+PAGE_LIMIT = 1000
+DEFAULT_LIMIT = 100
+
+GrantId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The grant's id or how it begins, with or without grants/.", show_default=False),
+]
+Comment = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.", show_default=False)]
+Etag = Annotated[
+    str,
+    typer.Option(
+        metavar="ETAG", help="Decide only on this version of the grant [default: as it is now].", show_default=False
+    ),
+]
+Limit = Annotated[
+    int, typer.Option(metavar="N", min=0, max=PAGE_LIMIT, help="At most this many, up to 1000; 0 for all.")
+]
+Filter = Annotated[
+    str, typer.Option("--filter", metavar="F", help="""AIP-160, such as 'state = "ACTIVE"'.""", show_default=False)
+]
+
+
+class ViewName(StrEnum):
+    """The views as the command line names them."""
+
+    MINE = "mine"
+    REVIEWABLE = "reviewable"
+    ALL = "all"
+    VISIBLE = "visible"
+
+
+def request(
+    session: Session,
+    resources: Annotated[list[str], typer.Argument(metavar="RESOURCE", help="Such as database/orders/eu.")],
+    actions: Annotated[list[str], typer.Option("--action", metavar="A", help="Such as read; may be repeated.")],
+    duration: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--for",
+            metavar="DURATION",
+            parser=parsed(parse_span),
+            help="90s, 30m, 1h, 1h30m, 2d [default: the policy's].",
+        ),
+    ] = None,
+    justification: Annotated[str, typer.Option(metavar="TEXT", help="Why.", show_default=False)] = "",
+    ticket: Annotated[str, typer.Option(metavar="T", help="A ticket's id.", show_default=False)] = "",
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="P", help="Ask under this policy [default: the first that covers it].", show_default=False
+        ),
+    ] = "",
+    subject: Annotated[
+        str, typer.Option(metavar="S", help="Who shall have it [default: you].", show_default=False)
+    ] = "",
+    start: Annotated[
+        datetime | None,
+        typer.Option(metavar="INSTANT", parser=parsed(parse_instant), help="When it shall start, ISO 8601."),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", parser=parsed(parse_label), help="May be repeated.")
+    ] = None,
+    request_id: Annotated[
+        str | None, typer.Option(metavar="UUID", help="Sent again with the same one, it is the same request.")
+    ] = None,
+) -> None:
+    """Ask for access."""
+    from jitaccess.cli import describe
+
+    with session.client() as client:
+        grant = client.request(
+            resources,
+            actions,
+            duration=duration,
+            policy=policy,
+            subject=subject,
+            start_time=start,
+            justification=justification,
+            ticket=ticket,
+            labels=dict(label or ()),  # type: ignore[arg-type]  # The parser made pairs of the texts.
+            request_id=request_id,
+        )
+
+    def show(screen: Screen) -> None:
+        screen.fields([*describe.fields(grant, screen), ("next", describe.what_next(grant))])
+
+    session.answer(grant.raw, show)
+
+
+def inbox(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
+    """List what waits for your decision."""
+    from jitaccess.cli import describe
+
+    with session.client() as client:
+        page = _page(client, view="REVIEWABLE", limit=limit)
+    _answer_page(session, page, describe.INBOX_COLUMNS, describe.inbox_row, none="nothing waits for your decision")
+
+
+def ls(
+    session: Session,
+    view: Annotated[ViewName, typer.Option(case_sensitive=False, help="Whose grants.")] = ViewName.MINE,
+    filter: Filter = "",
+    order_by: Annotated[str, typer.Option(metavar="O", help="Such as 'expire_time desc'.", show_default=False)] = "",
+    limit: Limit = DEFAULT_LIMIT,
+) -> None:
+    """List grants, newest first."""
+    from jitaccess.cli import describe
+
+    with session.client() as client:
+        page = _page(client, view=view.name, filter=filter, order_by=order_by, limit=limit)
+    _answer_page(session, page, describe.LS_COLUMNS, describe.ls_row, none="no grants")
+
+
+def show(session: Session, grant: GrantId) -> None:
+    """Show all of one grant."""
+    from jitaccess.cli import describe, ids
+
+    with session.client() as client:
+        found = ids.find(client, grant)
+    session.answer(found.raw, lambda screen: screen.fields(describe.fields(found, screen)))
+
+
+def approve(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
+    """Approve a pending grant, as it was when its id was looked up."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        found = ids.find(client, grant)
+        decided = client.approve(found, comment=comment, etag=etag or None)
+    _answer_grant(session, decided)
+
+
+def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
+    """Deny a pending grant, as it was when its id was looked up."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        found = ids.find(client, grant)
+        decided = client.deny(found, comment=comment, etag=etag or None)
+    _answer_grant(session, decided)
+
+
+def withdraw(session: Session, grant: GrantId, comment: Comment = "") -> None:
+    """Take back your own pending request."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        ended = client.withdraw(ids.name(client, grant), comment=comment)
+    _answer_grant(session, ended)
+
+
+def revoke(
+    session: Session,
+    grant: GrantId,
+    comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.", show_default=False)],
+) -> None:
+    """End a scheduled or active grant at once."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        ended = client.revoke(ids.name(client, grant), comment=comment)
+    _answer_grant(session, ended)
+
+
+def release(session: Session, grant: GrantId, comment: Comment = "") -> None:
+    """Give your own scheduled or active grant back before its time."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        ended = client.release(ids.name(client, grant), comment=comment)
+    _answer_grant(session, ended)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    for function in (request, inbox, ls, show, approve, deny, withdraw, revoke, release):
+        command(app)(function)
+
+
+def _page(client: JitClient, *, view: str, limit: int, filter: str = "", order_by: str = "") -> Page[Grant]:
+    """Returns a page as the service gives it, or with limit 0 one page of all."""
+    from jitaccess import calls
+    from jitaccess.cli.paging import take
+
+    call = calls.list_grants(view=view, filter=filter, order_by=order_by, page_size=limit or PAGE_LIMIT)
+    return take(client, call, all_pages=not limit)
+
+
+def _answer_page(
+    session: Session,
+    page: Page[Grant],
+    columns: tuple[str, ...],
+    row: Callable[[Grant, str, Screen], tuple[str, ...]],
+    *,
+    none: str,
+) -> None:
+    from jitaccess.cli import ids
+
+    def show(screen: Screen) -> None:
+        names = [grant.name for grant in page.items]
+        shown = ids.short(names) if screen.is_terminal else [name.removeprefix("grants/") for name in names]
+        rows = [row(grant, identifier, screen) for grant, identifier in zip(page.items, shown, strict=True)]
+        screen.listing(columns, rows, none=none, more=bool(page.next_page_token))
+
+    session.answer(page.raw, show)
+
+
+def _answer_grant(session: Session, grant: Grant) -> None:
+    from jitaccess.cli import describe
+
+    def show(screen: Screen) -> None:
+        screen.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen)}")
+        if following := describe.what_next(grant):
+            screen.say(following)
+
+    session.answer(grant.raw, show)

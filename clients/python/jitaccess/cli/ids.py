@@ -1,0 +1,71 @@
+"""Finding the grant that a person means by the beginning of its id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from jitaccess import calls
+from jitaccess.client import JitClient
+from jitaccess.errors import FieldViolation, InvalidArgument, NotFound
+from jitaccess.model import Grant, View
+
+FULL_LENGTH = 26
+_ID = re.compile(r"[0-9a-z]{1,64}")
+_CANDIDATES = 10
+
+
+def find(client: JitClient, text: str) -> Grant:
+    """Returns the grant whose id is the text, or the only visible one whose id begins with it.
+
+    Raises InvalidArgument for what is no id or for several grants, NotFound for none, and what reading a grant raises.
+    """
+    identifier = _identifier(text)
+    if len(identifier) >= FULL_LENGTH:
+        return client.get_grant(f"grants/{identifier}")
+    page = client.send(
+        calls.list_grants(view=View.VISIBLE, filter=f'name = "grants/{identifier}*"', page_size=_CANDIDATES + 1)
+    )
+    if not page.items:
+        raise NotFound(f"no grant that you may see has an id that begins with {identifier}", reason="GRANT_NOT_FOUND")
+    if len(page.items) > 1 or page.next_page_token:
+        raise _ambiguous(identifier, page.items)
+    return page.items[0]
+
+
+def name(client: JitClient, text: str) -> str:
+    """Returns the grant's name; a full id is not looked up, so that ending a grant takes one call."""
+    identifier = _identifier(text)
+    return f"grants/{identifier}" if len(identifier) >= FULL_LENGTH else find(client, text).name
+
+
+def short(names: Sequence[str], *, least: int = 8) -> list[str]:
+    """Returns the ids of the named grants, cut to the length at which they differ, at least `least`."""
+    ids = [name.removeprefix("grants/") for name in names]
+    for length in range(least, FULL_LENGTH):
+        if len({identifier[:length] for identifier in ids}) == len(set(ids)):
+            return [identifier[:length] for identifier in ids]
+    return ids
+
+
+def _identifier(text: str) -> str:
+    identifier = text.removeprefix("grants/")
+    if not _ID.fullmatch(identifier):
+        fault = f"{text!r} is no grant's id or the beginning of one: a-z and 0-9, with or without grants/"
+        raise InvalidArgument(fault, reason="INVALID_FIELD", field_violations=())
+    return identifier
+
+
+def _ambiguous(identifier: str, grants: Sequence[Grant]) -> InvalidArgument:
+    shown = grants[:_CANDIDATES]
+    more = ", and more" if len(grants) > len(shown) else ""
+    return InvalidArgument(
+        f"several grants begin with {identifier}{more}; give more of the id",
+        reason="AMBIGUOUS_ID",
+        metadata={"candidates": " ".join(grant.id for grant in shown)},
+        field_violations=tuple(FieldViolation(grant.id, _described(grant)) for grant in shown),
+    )
+
+
+def _described(grant: Grant) -> str:
+    return f"{grant.state}, {grant.subject}, {', '.join(grant.actions)} on {', '.join(grant.resources)}"

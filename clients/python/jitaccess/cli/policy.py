@@ -1,0 +1,213 @@
+"""The commands on policies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitaccess.cli.command import command
+from jitaccess.cli.session import Session
+
+if TYPE_CHECKING:
+    from jitaccess import AppliedPolicies, JitClient, JustificationRule, Policy, PolicyChange
+    from jitaccess.cli.screen import Screen
+    from jitaccess.v1 import policy_pb2
+
+_LS_COLUMNS = ("NAME", "APPROVAL", "WHO", "ACTIONS", "RESOURCES", "AT MOST", "TITLE")
+_MARKS = {"CREATED": "+", "UPDATED": "~", "DELETED": "-"}
+
+PolicyId = Annotated[str, typer.Argument(metavar="ID", help="The policy's id, with or without policies/.")]
+
+
+def ls(session: Session) -> None:
+    """List the policies that you may ask or review under."""
+    from jitaccess import calls
+    from jitaccess.cli.grants import PAGE_LIMIT
+    from jitaccess.cli.paging import take
+
+    with session.client() as client:
+        page = take(client, calls.list_policies(page_size=PAGE_LIMIT), all_pages=True)
+
+    def show(screen: Screen) -> None:
+        rows = [_row(policy, screen) for policy in page.items]
+        screen.listing(_LS_COLUMNS, rows, none="no policies that you may see", more=False)
+
+    session.answer(page.raw, show)
+
+
+def show(session: Session, policy: PolicyId) -> None:
+    """Show all of one policy."""
+    with session.client() as client:
+        found = client.get_policy(policy)
+    session.answer(_raw(found), lambda screen: screen.fields(_fields(found, screen)))
+
+
+def apply(
+    session: Session,
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="YAML: `policies:` and a list; - is stdin.")],
+    prune: Annotated[bool, typer.Option("--prune", help="Delete the policies that the files do not have.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before pruning in a terminal.")] = False,
+) -> None:
+    """Make the policies of the service equal to those of the files, all or nothing."""
+    from jitaccess.cli import policyfile
+
+    policies = policyfile.read(files)
+    with session.client() as client:
+        if prune and not dry_run and not yes and _is_dialogue():
+            policies = _confirmed(client, policies)
+        applied = client.apply_policies(policies, prune=prune, validate_only=dry_run)
+    session.answer(applied.raw, lambda screen: _show_changes(screen, applied, would=dry_run))
+
+
+def rm(session: Session, policy: PolicyId) -> None:
+    """Delete a policy. Nothing new is judged by it; live grants go on."""
+    with session.client() as client:
+        deleted = client.delete_policy(policy)
+    session.answer(_raw(deleted), lambda screen: screen.say(f"{deleted.name} is deleted"))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    for function in (ls, show, apply, rm):
+        command(app)(function)
+
+
+def _is_dialogue() -> bool:
+    import sys
+
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _confirmed(client: JitClient, policies: list[policy_pb2.Policy]) -> list[policy_pb2.Policy]:
+    """Asks before anything is deleted, and returns the policies bound to what was shown by their etags."""
+    import sys
+
+    from jitaccess.cli.screen import screen_on
+
+    preview = client.apply_policies(policies, prune=True, validate_only=True)
+    doomed = [change.policy for change in preview.changes if change.change_type == "DELETED"]
+    if not doomed:
+        return policies
+    # On stderr, so that standard output holds the answer alone.
+    _show_changes(screen_on(sys.stderr), preview, would=True)
+    # Not with abort=True: Typer would print its word and end with 1, our "no".
+    if not typer.confirm(f"Delete {len(doomed)} of them?", err=True):
+        raise KeyboardInterrupt
+    etags = {change.policy: change.before.etag for change in preview.changes if change.before}
+    return [_bound(policy, etags) for policy in policies]
+
+
+def _bound(policy: policy_pb2.Policy, etags: dict[str, str]) -> policy_pb2.Policy:
+    from jitaccess.v1 import policy_pb2
+
+    bound = policy_pb2.Policy()
+    bound.CopyFrom(policy)
+    if not bound.etag:
+        bound.etag = etags.get(f"policies/{policy.name.removeprefix('policies/')}", "")
+    return bound
+
+
+def _show_changes(screen: Screen, applied: AppliedPolicies, *, would: bool) -> None:
+    for change in applied.changes:
+        if mark := _MARKS.get(change.change_type):
+            screen.say(f"{mark} {change.policy} {'would be ' if would else ''}{change.change_type.lower()}")
+            for line in _differences(change):
+                screen.say(f"    {line}")
+    counts = [f"{_count(applied, kind)} {kind.lower()}" for kind in (*_MARKS, "UNCHANGED")]
+    screen.say(", ".join(counts) + ("; nothing was written" if would else ""))
+
+
+def _count(applied: AppliedPolicies, kind: str) -> int:
+    return sum(change.change_type == kind for change in applied.changes)
+
+
+def _differences(change: PolicyChange) -> Iterable[str]:
+    if change.before is None or change.after is None:
+        return []
+    before, after = _plain(change.before), _plain(change.after)
+    return [f"{name}: {_value(before, name)} -> {_value(after, name)}" for name in change.changed_fields]
+
+
+def _plain(policy: Policy) -> dict[str, object]:
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(_raw(policy), preserving_proto_field_name=True)
+
+
+def _value(fields: dict[str, object], name: str) -> str:
+    return json.dumps(fields[name], ensure_ascii=False) if name in fields else "(unset)"
+
+
+def _raw(policy: Policy) -> policy_pb2.Policy:
+    from jitaccess.convert import encode_policy
+
+    return policy.raw if policy.raw is not None else encode_policy(policy)
+
+
+def _row(policy: Policy, screen: Screen) -> tuple[str, ...]:
+    from jitaccess.cli.describe import principals
+
+    return (
+        policy.name.removeprefix("policies/"),
+        _approval(policy),
+        principals(policy.eligible),
+        ", ".join(policy.actions),
+        ", ".join(policy.resources),
+        screen.span(policy.max_duration),
+        policy.display_name,
+    )
+
+
+def _approval(policy: Policy) -> str:
+    if policy.disabled:
+        return "disabled"
+    if policy.deny:
+        return "denies"
+    count = len(policy.steps)
+    return f"{count} step{'' if count == 1 else 's'}" if count else "automatic"
+
+
+def _fields(policy: Policy, screen: Screen) -> list[tuple[str, str]]:
+    from jitaccess.cli.describe import principals
+
+    return [
+        ("policy", policy.name),
+        ("title", policy.display_name),
+        ("approval", _approval(policy)),
+        ("who", principals(policy.eligible)),
+        ("actions", "\n".join(policy.actions)),
+        ("resources", "\n".join(policy.resources)),
+        ("at least", screen.span(policy.min_duration)),
+        ("at most", screen.span(policy.max_duration)),
+        ("by default", screen.span(policy.default_duration)),
+        ("requests lapse after", screen.span(policy.request_ttl)),
+        ("must say", "\n".join(_demands(policy.justification))),
+        ("steps", "\n".join(_steps(policy))),
+        ("self-approval", "allowed" if policy.allow_self_approval else ""),
+        ("priority", str(policy.priority) if policy.priority else ""),
+        ("labels", "\n".join(f"{key}={value}" for key, value in sorted(policy.labels.items()))),
+        ("revision", str(policy.revision)),
+        ("created", screen.clock(policy.create_time)),
+        ("changed", screen.clock(policy.update_time)),
+        ("deleted", screen.clock(policy.delete_time)),
+        ("etag", policy.etag),
+    ]
+
+
+def _demands(rule: JustificationRule) -> Iterable[str]:
+    if rule.required or rule.pattern:
+        yield f"why, matching {rule.pattern}" if rule.pattern else "why"
+    if rule.ticket_required or rule.ticket_pattern:
+        yield f"a ticket, matching {rule.ticket_pattern}" if rule.ticket_pattern else "a ticket"
+
+
+def _steps(policy: Policy) -> Iterable[str]:
+    from jitaccess.cli.describe import principals
+
+    for number, step in enumerate(policy.steps, 1):
+        name = f" ({step.display_name})" if step.display_name else ""
+        yield f"step {number}{name}: {max(1, step.approvals_needed)} of {principals(step.approvers)}"

@@ -1,0 +1,144 @@
+"""One run of a command: how it was asked to connect and to answer, and the answering itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jitaccess.cli.text import safe
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from jitaccess import JitClient, JitError
+    from jitaccess.cli.screen import Screen
+    from jitaccess.config import TokenSource
+
+
+class Output(StrEnum):
+    """The forms of an answer."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """The options that every command takes. None was not given."""
+
+    output: Output | None = None
+    address: str | None = None
+    token_file: Path | None = None
+    timeout: float | None = None
+
+    def over(self, outer: Session) -> Session:
+        """Returns the options of both; those of this one, given after the command, come first."""
+        return Session(
+            output=self.output or outer.output,
+            address=self.address or outer.address,
+            token_file=self.token_file or outer.token_file,
+            timeout=self.timeout if self.timeout is not None else outer.timeout,
+        )
+
+    @property
+    def token(self) -> TokenSource | None:
+        """The token that the options name, or None to look in environment and file."""
+        from jitaccess.config import token_file
+
+        return token_file(self.token_file) if self.token_file else None
+
+    def client(self) -> JitClient:
+        """Returns a client as the options want it. Raises what JitClient raises."""
+        from jitaccess.client import JitClient
+        from jitaccess.transport import DEFAULT_TIMEOUT
+
+        timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
+        return JitClient(self.address, token=self.token, timeout=timeout)
+
+    def answer(self, message: Message, show: Callable[[Screen], None]) -> None:
+        """Prints a message as REST would give it, or shows it to people."""
+        if self.output in (Output.JSON, Output.YAML):
+            self.print_data(_rest_json(message))
+        else:
+            self.show(show)
+
+    def answer_data(self, data: Mapping[str, object], show: Callable[[Screen], None]) -> None:
+        """Prints data of the command line's own, or shows it to people."""
+        if self.output in (Output.JSON, Output.YAML):
+            self.print_data(data)
+        else:
+            self.show(show)
+
+    def print_data(self, data: Mapping[str, object]) -> None:
+        """Prints plain JSON or YAML. Both escape all but ASCII, and with it whatever a terminal could act on."""
+        if self.output is Output.YAML:
+            import yaml
+
+            text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=False)
+        else:
+            import json
+
+            text = json.dumps(data, indent=2) + "\n"
+        sys.stdout.write(text)
+
+    def show(self, show: Callable[[Screen], None]) -> None:
+        """Shows something on a screen made for where the output goes."""
+        from jitaccess.cli.screen import screen_on
+
+        show(screen_on(sys.stdout))
+
+    def report(self, error: JitError) -> None:
+        """Prints the error: google.rpc.Status with `-o json`, else a line of words, its fields and a hint."""
+        from jitaccess.cli.exits import hint_for
+
+        if self.output is Output.JSON:
+            sys.stderr.write(_status_json(error) + "\n")
+            return
+        lines = [f"error: {safe(error.message)} ({safe(error.reason)})"]
+        lines += [f"  {safe(item.field)}: {safe(item.description)}" for item in error.field_violations]
+        lines += [f"hint: {hint}"] if (hint := hint_for(error)) else []
+        sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _rest_json(message: Message) -> dict[str, object]:
+    """Returns what Envoy's transcoder prints, whose print options ask for fields at their default value too."""
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+
+
+def _status_json(error: JitError) -> str:
+    from google.protobuf import json_format
+    from google.rpc import code_pb2, error_details_pb2
+    from google.rpc.status_pb2 import Status
+
+    status = Status()
+    if error.status is not None:
+        status.CopyFrom(error.status)
+        return _printable_json(status)
+    status.code, status.message = code_pb2.Code.Value(error.code), error.message
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain="jitaccess", metadata=error.metadata)
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(field=item.field, description=item.description)
+        for item in error.field_violations
+    ]
+    status.details.add().Pack(info)
+    if violations:
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
+    return json_format.MessageToJson(status)
+
+
+def _printable_json(status: Message) -> str:
+    """Returns the status as JSON, without details of types that this client does not know."""
+    from google.protobuf import json_format
+
+    try:
+        return json_format.MessageToJson(status)
+    except (TypeError, json_format.Error):
+        status.ClearField("details")
+        return json_format.MessageToJson(status)

@@ -1,0 +1,83 @@
+"""Words for people: text that cannot harm a terminal, instants in local time, lengths of time."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import datetime, timedelta, tzinfo
+
+# Controls (ESC and the C1 set among them), format characters (bidi, zero-width), surrogates, private use, unassigned,
+# and the two separators that break lines.
+_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_SPAN = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
+
+
+def safe(text: str) -> str:
+    """Returns the text with what a terminal would act on, or would hide, as visible escapes."""
+    return "".join(_shown(character) for character in text)
+
+
+def safe_lines(text: str) -> str:
+    """Returns the text as `safe` does, but for its line breaks."""
+    return "\n".join(safe(line) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def span(length: timedelta, *, units: int = len(_UNITS)) -> str:
+    """Returns a length such as "1 h 30 min", rounded down to its `units` largest units and whole seconds."""
+    rest, words = int(length.total_seconds()), []
+    for name, size in _UNITS:
+        amount, rest = divmod(rest, size)
+        if amount:
+            words.append(f"{amount} {name}")
+    return " ".join(words[:units]) or "0 s"
+
+
+def clock(at: datetime, *, now: datetime, zone: tzinfo | None = None) -> str:
+    """Returns an instant as local time with its zone, and with its date unless that is today's."""
+    local, today = at.astimezone(zone), now.astimezone(zone).date()
+    shown = local.strftime("%H:%M:%S %Z")
+    return shown if local.date() == today else f"{local:%Y-%m-%d} {shown}"
+
+
+def moment(at: datetime, *, now: datetime, zone: tzinfo | None = None) -> str:
+    """Returns an instant and how far it is: "14:30:00 CET, 42 min left" or "14:30:00 CET, 5 min ago"."""
+    distance = f"{span(at - now, units=2)} left" if at > now else f"{span(now - at, units=2)} ago"
+    return f"{clock(at, now=now, zone=zone)}, {distance}"
+
+
+def parse_span(text: str) -> timedelta:
+    """Returns the length of time that 90s, 30m, 1h, 1h30m or 2d names. Raises ValueError."""
+    match = _SPAN.fullmatch(text)
+    days, hours, minutes, seconds = (int(part or 0) for part in (match.groups() if match else (0, 0, 0, 0)))
+    try:
+        length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        length = timedelta()
+    if not length:
+        raise ValueError(f"{text!r} is no duration; write days, hours, minutes, seconds: 90s, 30m, 1h, 1h30m, 2d")
+    return length
+
+
+def parse_instant(text: str) -> datetime:
+    """Returns the aware instant of an ISO 8601 text; without a zone it is local time. Raises ValueError."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is no instant; write 2026-11-24T09:00:00+01:00, or without a zone for local time"
+        ) from None
+
+
+def parse_label(text: str) -> tuple[str, str]:
+    """Returns the key and value of `key=value`. Raises ValueError."""
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise ValueError(f"{text!r} is no label; write KEY=VALUE")
+    return key, value
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _HARMFUL:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
