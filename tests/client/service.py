@@ -1,0 +1,133 @@
+"""A real gRPC server of the contract that records what it got and answers what a test told it to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
+
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+
+SERVICES = [
+    service
+    for module in (grant_pb2, access_pb2, policy_pb2, audit_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+]
+METHODS = {method.name: method for service in SERVICES for method in service.methods}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """One call as it reached the server. `time_remaining` is in seconds."""
+
+    rpc: str
+    message: Any
+    metadata: dict[str, str]
+    time_remaining: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """An answer that is an error, with details as the contract has them; without a reason it has none."""
+
+    code: grpc.StatusCode
+    message: str = "refused"
+    reason: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: dict[str, str] = field(default_factory=dict)
+    trailer: bytes | None = None
+
+    def trailers(self) -> tuple[tuple[str, bytes], ...]:
+        if self.trailer is not None:
+            return (("grpc-status-details-bin", self.trailer),)
+        if not self.reason:
+            return ()
+        status = Status(code=self.code.value[0], message=self.message)
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain="jitaccess", metadata=self.metadata)
+        status.details.append(packed(info))
+        if self.violations:
+            violation = error_details_pb2.BadRequest.FieldViolation
+            items = [violation(field=name, description=fault) for name, fault in self.violations.items()]
+            status.details.append(packed(error_details_pb2.BadRequest(field_violations=items)))
+        return (("grpc-status-details-bin", status.SerializeToString()),)
+
+    def abort(self, context: grpc.ServicerContext) -> NoReturn:
+        context.set_trailing_metadata(self.trailers())
+        context.abort(self.code, self.message)
+
+
+@dataclass
+class Service:
+    """The server's memory: what was asked, and the answers still to give, by RPC; the last one stays."""
+
+    address: str = ""
+    received: list[Received] = field(default_factory=list)
+    answers: dict[str, list[Message | Refusal]] = field(default_factory=dict)
+    is_silent: bool = False
+
+    def will_answer(self, rpc: str, *answers: Message | Refusal) -> None:
+        self.answers[rpc] = list(answers)
+
+    def sent(self, rpc: str) -> list[Any]:
+        return [call.message for call in self.received if call.rpc == rpc]
+
+    def answer(self, rpc: str, message: Message, context: grpc.ServicerContext) -> Message:
+        metadata = {item.key: str(item.value) for item in context.invocation_metadata()}
+        self.received.append(
+            Received(rpc=rpc, message=message, metadata=metadata, time_remaining=context.time_remaining())
+        )
+        if self.is_silent:
+            ended = Event()
+            context.add_callback(ended.set)
+            ended.wait()
+        waiting = self.answers.get(rpc, [])
+        answer = waiting.pop(0) if len(waiting) > 1 else next(iter(waiting), None)
+        if isinstance(answer, Refusal):
+            answer.abort(context)
+        return answer if answer is not None else METHODS[rpc].output_type._concrete_class()
+
+
+def packed(message: Message) -> AnyMessage:
+    box = AnyMessage()
+    box.Pack(message)
+    return box
+
+
+@contextmanager
+def serving(service: Service, credentials: grpc.ServerCredentials | None = None) -> Iterator[Service]:
+    """Runs the service on a free port of loopback."""
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers([_handlers(service, descriptor) for descriptor in SERVICES])
+    if credentials is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+    service.address = f"127.0.0.1:{port}"
+    server.start()
+    try:
+        yield service
+    finally:
+        server.stop(None).wait()
+
+
+def _handlers(service: Service, descriptor: Any) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(
+        descriptor.full_name, {method.name: _handler(service, method) for method in descriptor.methods}
+    )
+
+
+def _handler(service: Service, method: Any) -> grpc.RpcMethodHandler:
+    return grpc.unary_unary_rpc_method_handler(
+        lambda message, context: service.answer(method.name, message, context),
+        request_deserializer=method.input_type._concrete_class.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )

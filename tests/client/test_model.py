@@ -1,0 +1,129 @@
+"""The values say all that the messages say."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jitaccess
+from jitaccess import model
+from jitaccess.convert import decode, encode_policy
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+
+PAIRS: list[tuple[type, type[Message]]] = [
+    (model.Grant, grant_pb2.Grant),
+    (model.Justification, grant_pb2.Justification),
+    (model.Review, grant_pb2.Review),
+    (model.StepStatus, grant_pb2.StepStatus),
+    (model.Decision, access_pb2.CheckAccessResponse),
+    (model.CheckTrace, access_pb2.CheckTrace),
+    (model.PrincipalSet, policy_pb2.PrincipalSet),
+    (model.JustificationRule, policy_pb2.JustificationRule),
+    (model.Step, policy_pb2.Step),
+    (model.Policy, policy_pb2.Policy),
+    (model.PolicyChange, policy_pb2.PolicyChange),
+    (model.AppliedPolicies, policy_pb2.ApplyPoliciesResponse),
+    (model.AuditEvent, audit_pb2.AuditEvent),
+    (model.AuditVerdict, audit_pb2.VerifyAuditLogResponse),
+]
+ENUMS: list[tuple[type[StrEnum], Any]] = [
+    (model.GrantState, grant_pb2.Grant.State),
+    (model.ReviewDecision, grant_pb2.Review.Decision),
+    (model.CheckReason, access_pb2.CheckAccessResponse.Reason),
+    (model.EventType, audit_pb2.AuditEvent.EventType),
+    (model.ChangeType, policy_pb2.PolicyChange.ChangeType),
+]
+
+spans = st.none() | st.timedeltas(min_value=timedelta(), max_value=timedelta(days=400))
+words = st.text(max_size=20)
+several = st.lists(words, max_size=3).map(tuple)
+sets = st.builds(model.PrincipalSet, principals=several, groups=several)
+policies = st.builds(
+    model.Policy,
+    name=words,
+    display_name=words,
+    eligible=sets,
+    resources=several,
+    actions=several,
+    min_duration=spans,
+    max_duration=spans,
+    default_duration=spans,
+    request_ttl=spans,
+    justification=st.builds(model.JustificationRule, required=st.booleans(), pattern=words),
+    steps=st.lists(
+        st.builds(model.Step, display_name=words, approvers=sets, approvals_needed=st.integers(0, 9)), max_size=3
+    ).map(tuple),
+    allow_self_approval=st.booleans(),
+    priority=st.integers(-(2**31), 2**31 - 1),
+    disabled=st.booleans(),
+    deny=st.booleans(),
+    labels=st.dictionaries(words, words, max_size=3),
+    etag=words,
+    raw=st.none(),
+)
+
+
+@pytest.mark.parametrize(("value", "message"), PAIRS)
+def test_a_value_has_every_field_of_its_message(value: Any, message: Any) -> None:
+    names = {field.name for field in dataclasses.fields(value)} - {"raw"}
+
+    assert names == set(message.DESCRIPTOR.fields_by_name)
+    assert decode(value, message()) is not None
+
+
+@pytest.mark.parametrize(("value", "enum"), ENUMS)
+def test_an_enum_has_every_value_of_the_contract(value: Any, enum: Any) -> None:
+    assert {member.value for member in value} - {"UNKNOWN"} == {
+        name for name in enum.keys() if not name.endswith("_UNSPECIFIED")  # noqa: SIM118  # Not a dict.
+    }  # fmt: skip
+
+
+def test_a_state_that_is_newer_than_this_client_is_unknown() -> None:
+    assert decode(model.Grant, grant_pb2.Grant(state=99)).state is model.GrantState.UNKNOWN  # type: ignore[arg-type]
+
+
+@given(policies)
+def test_a_policy_survives_its_message(policy: model.Policy) -> None:
+    assert decode(model.Policy, encode_policy(policy)) == policy
+
+
+def test_a_default_in_a_policy_is_not_sent() -> None:
+    assert encode_policy(model.Policy(name="policies/p")) == policy_pb2.Policy(name="policies/p")
+
+
+def test_a_change_of_a_policy_that_was_read_keeps_what_only_the_service_knows() -> None:
+    newer = b"\xca\x3e\x05newer"  # Field 1001, which this client has never heard of.
+    read = policy_pb2.Policy.FromString(policy_pb2.Policy(name="policies/p", priority=1).SerializeToString() + newer)
+    policy = decode(model.Policy, read)
+
+    message = encode_policy(dataclasses.replace(policy, priority=2))
+
+    assert (message.name, message.priority) == ("policies/p", 2)
+    assert [(item.field_number, item.data) for item in UnknownFieldSet(message)] == [(1001, b"newer")]
+
+
+def test_a_field_of_a_policy_that_was_read_can_be_emptied() -> None:
+    read = policy_pb2.Policy(name="policies/p", priority=1, resources=["a/b"])
+    policy = decode(model.Policy, read)
+
+    message = encode_policy(dataclasses.replace(policy, priority=0, resources=()))
+
+    assert message == policy_pb2.Policy(name="policies/p")
+
+
+@pytest.mark.parametrize("name", jitaccess.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(jitaccess, name).__name__ == name
+
+
+def test_another_name_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="Nothing"):
+        _ = jitaccess.Nothing
