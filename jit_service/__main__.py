@@ -62,7 +62,7 @@ def up(
         issuer = _dev_issuer(settings) if dev else None
         if issuer is not None:
             settings = settings.with_issuer(issuer.issuer())
-        migrate_database(settings.database_url)
+        migrate_database(settings.store_url)
         service, grpc_address = _listening(settings, stack)
         socket = _socket_path(settings.data_dir, stack)
         service.listen_unix(socket)
@@ -100,7 +100,7 @@ def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> No
     """Bring the database to the schema of this version."""
     with _one_line_errors():
         settings = _settings(data_dir=data_dir, database_url=database_url)
-        migrate_database(settings.database_url)
+        migrate_database(settings.store_url)
         typer.echo("the database has the schema of this version", err=True)
 
 

@@ -37,7 +37,7 @@ class Service:
     """A service that is not listening yet. Raises StoreUnavailable, ServiceError."""
 
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
-        self.store = Store(settings.database_url, clock=clock)
+        self.store = Store(settings.store_url, clock=clock)
         if not is_current(self.store.engine):
             raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
         authenticator = Authenticator(settings.issuers, clock=clock, max_lifetime=settings.max_token_lifetime)

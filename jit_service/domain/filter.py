@@ -182,7 +182,7 @@ class _Parser:
             raise self.fault(f"at most {MAX_COMPARISONS} comparisons")
         name, key, spec = self._field()
         operator = self._operator(name, key, spec)
-        return Comparison(name, key, operator, self._value(spec, operator))
+        return Comparison(name, key, operator, self._value(spec))
 
     def _field(self) -> tuple[str, str, FieldSpec]:
         token = self._peek()
@@ -205,7 +205,7 @@ class _Parser:
         self._next += 1
         return token.text
 
-    def _value(self, spec: FieldSpec, operator: str) -> str | int | datetime:
+    def _value(self, spec: FieldSpec) -> str | int | datetime:
         token = self._peek()
         if token.kind not in ("word", "quoted"):
             raise self.fault("a value")

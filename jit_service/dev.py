@@ -1,0 +1,111 @@
+"""The issuer of `up --dev`: a key of its own in the data directory, and tokens for made-up people."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from jit_service.domain.caller import Role
+from jit_service.settings import Issuer
+
+ISSUER: Final = "https://dev.jitaccess.invalid"
+AUDIENCE: Final = "jitaccess"
+LIFETIME: Final = timedelta(hours=24)
+PEOPLE: Final[dict[str, tuple[str, tuple[str, ...], tuple[Role, ...]]]] = {
+    "alice": ("user:alice@example.com", ("engineering",), ()),
+    "bob": ("user:bob@example.com", ("engineering", "database-owners"), ()),
+    "carol": ("user:carol@example.com", ("security",), ()),
+    "dave": ("user:dave@example.com", (), ()),
+    "gateway": ("service:gateway", (), (Role.CHECKER,)),
+    "auditor": ("user:auditor@example.com", (), (Role.AUDITOR,)),
+    "admin": ("user:admin@example.com", (), (Role.ADMIN,)),
+}
+"""Who there is: principal, groups, API roles."""
+_KID: Final = "dev"
+
+
+class DevIssuer:
+    """Signs tokens with a key in DATA_DIR/dev that is made once. Whoever can read that directory can be anybody."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._directory = data_dir.resolve() / "dev"
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._key = self._load_or_make_key()
+        public = jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        keys = {"keys": [{**public, "kid": _KID, "use": "sig", "alg": "ES256"}]}
+        _write(self._directory / "jwks.json", json.dumps(keys))
+
+    def issuer(self) -> Issuer:
+        """Returns the settings by which the service accepts these tokens."""
+        return Issuer(
+            issuer=ISSUER,
+            audience=AUDIENCE,
+            jwks_file=self._directory / "jwks.json",
+            algorithms=("ES256",),
+            roles={role: (role.value,) for role in Role},
+        )
+
+    def token(
+        self,
+        principal: str,
+        *,
+        now: datetime,
+        groups: Iterable[str] = (),
+        roles: Iterable[Role] = (),
+        ttl: timedelta = LIFETIME,
+    ) -> str:
+        """Returns a token that is valid from `now` for `ttl`."""
+        issued = int(now.timestamp())
+        claims: dict[str, Any] = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": principal,
+            "iat": issued,
+            "exp": issued + int(ttl.total_seconds()),
+            "groups": list(groups),
+            "roles": list(roles),
+        }
+        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": _KID})
+
+    def write_tokens(self, now: datetime) -> dict[str, Path]:
+        """Writes DATA_DIR/dev/tokens/NAME.jwt for everybody there is, valid for 24 h, and returns where."""
+        directory = self._directory / "tokens"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        written = {}
+        for who, (principal, groups, roles) in PEOPLE.items():
+            written[who] = directory / f"{who}.jwt"
+            _write(written[who], self.token(principal, groups=groups, roles=roles, now=now))
+        return written
+
+    def _load_or_make_key(self) -> ec.EllipticCurvePrivateKey:
+        path = self._directory / "key.pem"
+        if not path.exists():
+            made = ec.generate_private_key(ec.SECP256R1())
+            pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            _write(path, pem.decode())
+        key = load_pem_private_key(path.read_bytes(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError(f"{path} is not a key that this made; remove it")
+        return key
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes all or nothing, for this user alone."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    Path(temporary).replace(path)

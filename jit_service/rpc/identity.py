@@ -1,0 +1,207 @@
+"""Who calls: JWT bearer tokens (RFC 6750, RFC 7519, RFC 8725) of the configured issuers.
+
+A token counts only with an allow-listed asymmetric algorithm, a known kid of the issuer it names, exact iss and aud,
+typ, exp, iat and sub, a lifetime under the cap, and canonical encoding (invariant I18). Nothing else in the header is
+trusted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import jwt
+
+from jit_service.domain import name
+from jit_service.domain.caller import Role
+from jit_service.domain.errors import InvalidField, TokenExpired, TokenInvalid, TokenMissing
+from jit_service.rpc.keys import FileKeys, KeySource, UrlKeys
+from jit_service.settings import Issuer
+
+MAX_TOKEN: Final = 8192
+_CLOCK_SKEW_SECONDS: Final = 60
+_MAX_INSTANT: Final = 253_402_300_799
+_FAMILIES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a token proves."""
+
+    principal: str
+    groups: frozenset[str]
+    roles: frozenset[Role]
+
+
+class Authenticator:
+    """Judges tokens by the issuers' keys. Time comes from `clock`; `max_lifetime` caps exp - iat."""
+
+    def __init__(self, issuers: Sequence[Issuer], *, clock: Callable[[], datetime], max_lifetime: timedelta) -> None:
+        self._issuers = {issuer.issuer: (issuer, _key_source(issuer)) for issuer in issuers}
+        self._clock = clock
+        self._max_lifetime = max_lifetime
+
+    def identify(self, authorization: Sequence[str]) -> Identity:
+        """Returns whom the call's authorization header proves.
+
+        Raises TokenMissing, TokenInvalid, TokenExpired; no message holds any part of the token.
+        """
+        token = _bearer(authorization)
+        header, payload = _decoded(token)
+        issuer, keys = self._issuer(payload)
+        _check_header(header, issuer)
+        key = keys.key(header["kid"])
+        if key is None:
+            raise TokenInvalid("the token's kid is not a key of its issuer")
+        if key.key_type != _FAMILIES[header["alg"][:2]]:
+            raise TokenInvalid("the token's alg does not go with its key")
+        self._check_signature(token, key, header["alg"])
+        self._check_claims(payload, issuer)
+        return _identity(payload, issuer)
+
+    def _issuer(self, payload: dict[str, Any]) -> tuple[Issuer, KeySource]:
+        known = self._issuers.get(payload["iss"]) if isinstance(payload.get("iss"), str) else None
+        if known is None:
+            raise TokenInvalid("the token's iss is not an issuer of this service")
+        return known
+
+    def _check_signature(self, token: str, key: jwt.PyJWK, algorithm: str) -> None:
+        # The signature alone: claims and time are judged below, by our clock and without PyJWT's leniencies.
+        options = {"verify_signature": True, "require": []} | {
+            f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")
+        }
+        try:
+            jwt.decode(token, key.key, algorithms=[algorithm], options=options)  # type: ignore[arg-type]
+        except (jwt.PyJWTError, ValueError, TypeError):
+            raise TokenInvalid("the token's signature does not verify") from None
+
+    def _check_claims(self, payload: dict[str, Any], issuer: Issuer) -> None:
+        audience = payload.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if issuer.audience not in audiences:
+            raise TokenInvalid("the token's aud is not this service")
+        issued, expires = _instant(payload, "iat"), _instant(payload, "exp")
+        now = self._clock().timestamp()
+        cap = min(self._max_lifetime, issuer.max_token_lifetime or self._max_lifetime)
+        if not 0 < expires - issued <= cap.total_seconds():
+            raise TokenInvalid(f"the token's lifetime, exp - iat, is not above 0 and at most {cap}")
+        if issued > now + _CLOCK_SKEW_SECONDS:
+            raise TokenInvalid("the token's iat is in the future")
+        if "nbf" in payload and _instant(payload, "nbf") > now:
+            raise TokenInvalid("the token's nbf is in the future")
+        if now >= expires:
+            raise TokenExpired("the token's exp is over; get a new token")
+
+
+def _key_source(issuer: Issuer) -> KeySource:
+    if issuer.jwks_file is not None:
+        return FileKeys(issuer.jwks_file)
+    return UrlKeys(issuer.jwks_url or "")
+
+
+def _bearer(authorization: Sequence[str]) -> str:
+    if not authorization:
+        raise TokenMissing("no token; send `authorization: Bearer TOKEN`")
+    if len(authorization) > 1:
+        raise TokenInvalid("there is more than one authorization header")
+    scheme, _, token = authorization[0].partition(" ")
+    if scheme.lower() != "bearer":
+        raise TokenMissing("the authorization header is not `Bearer TOKEN`")
+    if not token or len(token) > MAX_TOKEN:
+        raise TokenInvalid(f"the token is empty or longer than {MAX_TOKEN} characters")
+    return token
+
+
+def _decoded(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns header and payload, not yet verified. A second spelling of the same token does not count."""
+    parts = token.split(".")
+    if len(parts) != 3 or not all(parts):
+        raise TokenInvalid("the token is not three parts; it must be a signed JWT")
+    contents = [_canonical(part) for part in parts]
+    return _object(contents[0]), _object(contents[1])
+
+
+def _canonical(part: str) -> bytes:
+    try:
+        content = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if base64.urlsafe_b64encode(content).rstrip(b"=") != part.encode():
+        raise TokenInvalid("the token is not canonical, unpadded base64url")
+    return content
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content.decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise TokenInvalid("the token's header or payload is not a JSON object with each key once")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _check_header(header: dict[str, Any], issuer: Issuer) -> None:
+    if header.get("alg") not in issuer.algorithms:
+        raise TokenInvalid(f"the token's alg is not one of {', '.join(issuer.algorithms)}")
+    if not isinstance(header.get("kid"), str):
+        raise TokenInvalid("the token has no kid")
+    if "crit" in header or "b64" in header:
+        raise TokenInvalid("the token's header demands an extension")
+    typ = header.get("typ")
+    plain = typ.lower().removeprefix("application/") if isinstance(typ, str) else ""
+    if plain not in {allowed.lower().removeprefix("application/") for allowed in issuer.token_types}:
+        raise TokenInvalid(f"the token's typ is not one of {', '.join(issuer.token_types)}")
+
+
+def _instant(payload: dict[str, Any], claim: str) -> float:
+    value = payload.get(claim)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TokenInvalid(f"the token's {claim} is missing or not a number")
+    if not 0 <= value <= _MAX_INSTANT:
+        raise TokenInvalid(f"the token's {claim} is out of range")
+    return float(value)
+
+
+def _identity(payload: dict[str, Any], issuer: Issuer) -> Identity:
+    subject, claimed = payload.get("sub"), payload.get(issuer.principal_claim)
+    if not isinstance(subject, str) or not subject or not isinstance(claimed, str):
+        raise TokenInvalid(f"the token's sub or {issuer.principal_claim} is missing or not text")
+    try:
+        principal = name.principal(issuer.principal_prefix + claimed, issuer.principal_claim)
+    except InvalidField as fault:
+        raise TokenInvalid(f"the token's {issuer.principal_claim} {fault.fault}") from None
+    values = _texts(payload, issuer.roles_claim)
+    return Identity(
+        principal=principal,
+        groups=frozenset(filter(None, map(_group, _texts(payload, issuer.groups_claim)))),
+        roles=frozenset(role for role, giving in issuer.roles.items() if not values.isdisjoint(giving)),
+    )
+
+
+def _texts(payload: dict[str, Any], claim: str) -> set[str]:
+    value = payload.get(claim, [])
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise TokenInvalid(f"the token's {claim} is not a list of texts")
+    return set(texts)
+
+
+def _group(text: str) -> str:
+    """A group whose name no policy could write matches nothing."""
+    try:
+        return name.group(text, "groups")
+    except InvalidField:
+        return ""

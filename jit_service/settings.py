@@ -1,0 +1,230 @@
+"""The settings: flags first, then JIT_* of the environment. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jit_service.domain.caller import Role
+
+ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""The signatures that a token may have: asymmetric ones only."""
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message is one line that names it."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A TCP address; port 0 asks for a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Returns the address of `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError."""
+        host, colon, port = text.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not colon or not bare or (":" in bare and bare == host) or not (port.isascii() and port.isdigit()):
+            raise ValueError(f"{text!a} is not HOST:PORT, such as 127.0.0.1:8081 or [::1]:8081")
+        if int(port) > 65535:
+            raise ValueError(f"{text!a} has a port above 65535")
+        return cls(bare, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Issuer(BaseModel):
+    """An issuer whose tokens prove callers.
+
+    Its keys are a JWK set in a file or behind an https URL. `principal_claim`, after `principal_prefix`, must give
+    `user:NAME` or `service:NAME`. `roles` maps an API role to the values of `roles_claim` that give it; none by
+    default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    jwks_file: Path | None = None
+    jwks_url: str | None = None
+    algorithms: tuple[str, ...] = ("ES256", "RS256")
+    token_types: tuple[str, ...] = ("JWT", "at+jwt")
+    principal_claim: str = "sub"
+    principal_prefix: str = ""
+    groups_claim: str = "groups"
+    roles_claim: str = "roles"
+    roles: dict[Role, tuple[str, ...]] = Field(default_factory=dict)
+    max_token_lifetime: timedelta | None = None
+
+    @field_validator("algorithms")
+    @classmethod
+    def _asymmetric(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for algorithm in given:
+            if algorithm not in ALGORITHMS:
+                raise ValueError(f"{algorithm!a} is not allowed; only {', '.join(ALGORITHMS)} are")
+        if not given:
+            raise ValueError("is empty, so no token could count")
+        return given
+
+    @model_validator(mode="after")
+    def _one_source_of_keys(self) -> Self:
+        if (self.jwks_file is None) == (self.jwks_url is None):
+            raise ValueError("needs exactly one of jwks_file and jwks_url")
+        if self.jwks_url is not None and not self.jwks_url.startswith(
+            ("https://", "http://127.0.0.1", "http://[::1]", "http://localhost")
+        ):
+            raise ValueError("jwks_url must be https, or http on loopback: whoever can change the keys can be anybody")
+        return self
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _decoded(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("is not JSON; give a list of issuers") from None
+
+
+def _address(value: object) -> object:
+    return Address.parse(value) if isinstance(value, str) else value
+
+
+def _span(value: object) -> object:
+    """Environment variables are text; a number of seconds is the natural way to write a span there."""
+    return float(value) if isinstance(value, str) and value.replace(".", "", 1).isdigit() else value
+
+
+BoundAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
+Span = Annotated[timedelta, BeforeValidator(_span)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, each as a flag of the same name or as JIT_NAME."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="JIT_", frozen=True, extra="ignore", arbitrary_types_allowed=True, env_ignore_empty=True
+    )
+
+    data_dir: Path = Field(default=Path(".data"), description="Where files are kept.")
+    database_url: str = Field(
+        default="", repr=False, description="sqlite:///FILE or postgresql://…; may hold a secret."
+    )
+    grpc: BoundAddress = Field(default=Address("127.0.0.1", 8081), description="Where gRPC is served.")
+    http: BoundAddress = Field(default=Address("127.0.0.1", 8080), description="Where Envoy serves REST and gRPC.")
+    policies: Path | None = Field(default=None, description="A policy file to apply at the start.")
+    issuers: Annotated[tuple[Issuer, ...], NoDecode, BeforeValidator(_decoded)] = Field(
+        default=(), description="The issuers, as a JSON list."
+    )
+    issuers_file: Path | None = Field(default=None, description="The issuers, as a YAML list in a file.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=("unix",),
+        description="Peers whose x-envoy-external-address is believed: addresses, CIDRs, or `unix`.",
+    )
+    max_token_lifetime: Span = Field(default=timedelta(hours=24), description="The longest exp - iat of a token.")
+    rpc_threads: int = Field(default=16, ge=1, le=512, description="Calls that are answered at once.")
+    max_message_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 26, description="The largest request.")
+    sweep_interval: Span = Field(default=timedelta(seconds=1), description="How often expiries are recorded.")
+    reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
+
+    @property
+    def store_url(self) -> str:
+        """The database's URL for SQLAlchemy: SQLite in data_dir by default, PostgreSQL always by psycopg 3."""
+        if not self.database_url:
+            return f"sqlite:///{self.data_dir.resolve() / 'jit.db'}"
+        scheme, separator, rest = self.database_url.partition("://")
+        return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgresql", "postgres") else self.database_url
+
+    @classmethod
+    def load(cls, **flags: Any) -> Settings:
+        """Returns the settings of the flags and the environment. Raises SettingsError."""
+        try:
+            settings = cls(**flags)
+            if settings.issuers_file is not None:
+                issuers = _issuers_of(settings.issuers_file)
+                settings = cls(**flags, issuers=(*settings.issuers, *issuers))
+        except ValidationError as fault:
+            raise SettingsError(_one_line(fault)) from None
+        names = [issuer.issuer for issuer in settings.issuers]
+        if len(set(names)) < len(names):
+            raise SettingsError("JIT_ISSUERS: the same issuer is there twice")
+        return settings
+
+    def with_issuer(self, issuer: Issuer) -> Settings:
+        """Returns the settings with one more issuer."""
+        return self.model_copy(update={"issuers": (*self.issuers, issuer)})
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        if url and url.partition("://")[0] not in ("sqlite", "postgresql", "postgres", "postgresql+psycopg"):
+            # Not shown: it may hold a password.
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in given:
+            if proxy != "unix":
+                ipaddress.ip_network(proxy)
+        return given
+
+    @field_validator("max_token_lifetime", "sweep_interval")
+    @classmethod
+    def _above_zero(cls, span: timedelta) -> timedelta:
+        if span <= timedelta():
+            raise ValueError("must be above zero")
+        return span
+
+
+def _issuers_of(path: Path) -> list[Any]:
+    try:
+        issuers = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        raise SettingsError(f"JIT_ISSUERS_FILE: {path} cannot be read: {' '.join(str(fault).split())}") from fault
+    if not isinstance(issuers, list):
+        raise SettingsError(f"JIT_ISSUERS_FILE: {path} must hold a list of issuers")
+    return issuers
+
+
+def _one_line(fault: ValidationError) -> str:
+    """The first fault: the variable, what is wrong, never the value, which may be a secret."""
+    first = fault.errors(include_url=False, include_input=False)[0]
+    name, *path = (str(part) for part in first["loc"])
+    where = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path)
+    return f"JIT_{name.upper()}{where}: {first['msg'].removeprefix('Value error, ')}"
