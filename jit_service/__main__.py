@@ -180,8 +180,7 @@ def _socket_path(data_dir: Path, stack: ExitStack) -> Path:
 def _envoy(settings: Settings, socket: Path, stack: ExitStack) -> Envoy:
     directory = settings.data_dir.resolve() / "envoy"
     directory.mkdir(exist_ok=True)
-    config = render(http=(settings.http.host, settings.http.port), upstream=f"unix:{socket}", directory=directory)
-    envoy = Envoy(config, directory=directory)
+    envoy = Envoy(render(http=settings.http, upstream=socket, directory=directory), directory=directory)
     stack.callback(envoy.stop)
     return envoy
 

