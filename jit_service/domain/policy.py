@@ -53,7 +53,11 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """One policy as stored. `revision` is the store's commit counter at its last change, 0 before it is stored."""
+    """One policy as stored.
+
+    Durations of zero are not set: a request without one then gets `max_duration`. `revision` is the store's commit
+    counter at the last change, 0 before it is stored.
+    """
 
     name: str
     eligible: PrincipalSet
@@ -97,7 +101,7 @@ class Policy:
 
 
 def checked(policy: Policy) -> Policy:
-    """Returns the policy in canonical form, with its defaults filled in, or raises InvalidField."""
+    """Returns the policy in canonical form, or raises InvalidField."""
     canonical = replace(
         policy,
         name=name.policy_name(policy.name, "name"),
@@ -110,6 +114,11 @@ def checked(policy: Policy) -> Policy:
         labels=name.labels(policy.labels),
     )
     return _checked_deny(canonical) if policy.deny else _checked_times(canonical)
+
+
+def seconds(span: timedelta) -> str:
+    """Returns the span as proto3 JSON writes it: `3600s`, `0.5s`."""
+    return f"{span.total_seconds():f}".rstrip("0").rstrip(".") + "s"
 
 
 def checked_patterns(given: Sequence[str], field: str, check: Callable[[str, str], str]) -> tuple[str, ...]:
@@ -176,17 +185,16 @@ def _checked_deny(policy: Policy) -> Policy:
 def _checked_times(policy: Policy) -> Policy:
     _check_between(policy.max_duration, "max_duration", timedelta(microseconds=1), MAX_DURATION)
     _check_between(policy.min_duration, "min_duration", timedelta(), policy.max_duration)
-    default = policy.default_duration or policy.max_duration
-    shortest = max(policy.min_duration, timedelta(microseconds=1))
-    _check_between(default, "default_duration", shortest, policy.max_duration)
+    if policy.default_duration:
+        _check_between(policy.default_duration, "default_duration", policy.min_duration, policy.max_duration)
     request_ttl = policy.request_ttl or DEFAULT_REQUEST_TTL
     _check_between(request_ttl, "request_ttl", MIN_REQUEST_TTL, MAX_DURATION)
-    return replace(policy, default_duration=default, request_ttl=request_ttl)
+    return replace(policy, request_ttl=request_ttl)
 
 
 def _check_between(value: timedelta, field: str, shortest: timedelta, longest: timedelta) -> None:
     if not shortest <= value <= longest:
-        raise InvalidField(field, f"is {value.total_seconds():g} s; {shortest} to {longest} is allowed")
+        raise InvalidField(field, f"is {seconds(value)}; {seconds(shortest)} to {seconds(longest)} is allowed")
 
 
 def _check_count(given: Sequence[object], field: str, *, at_most: int, at_least: int = 0) -> None:

@@ -10,7 +10,7 @@ from jit_service.domain import expression, name
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, JitError, NotEligible, PolicyNoLongerAllows
 from jit_service.domain.grant import Grant, Justification
-from jit_service.domain.policy import MAX_DURATION, Policy, checked_patterns
+from jit_service.domain.policy import MAX_DURATION, Policy, checked_patterns, seconds
 
 MAX_TICKET = 256
 MAX_LEAD = timedelta(days=30)
@@ -34,7 +34,8 @@ class Ask:
 def checked(ask: Ask, *, now: datetime) -> Ask:
     """Returns the ask in canonical form, or raises InvalidField for what no policy could make right."""
     if ask.duration is not None and not timedelta() < ask.duration <= MAX_DURATION:
-        raise InvalidField("duration", f"is {ask.duration.total_seconds():g} s; above 0 and at most {MAX_DURATION}")
+        fault = f"is {seconds(ask.duration)}; it must be above 0s and at most {seconds(MAX_DURATION)}"
+        raise InvalidField("duration", fault)
     if ask.start_at is not None and not now <= ask.start_at <= now + MAX_LEAD:
         fault = f"is {ask.start_at.isoformat()}; it must be from now to {MAX_LEAD.days} days ahead"
         raise InvalidField("start_time", fault)
@@ -62,7 +63,7 @@ def judged(ask: Ask, *, policies: Iterable[Policy], by: Caller, grant_name: str,
     policy = _chosen(ask, policies, by)
     subject_groups = by.groups if ask.subject == by.principal else None
     _refuse_denied(ask, policies, subject_groups)
-    duration = ask.duration or policy.default_duration
+    duration = ask.duration or policy.default_duration or policy.max_duration
     _check_duration(duration, policy)
     _check_justification(ask.justification, policy)
     request_expires_at = now + policy.request_ttl
@@ -177,9 +178,8 @@ def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] 
 
 def _check_duration(duration: timedelta, policy: Policy) -> None:
     if not policy.min_duration <= duration <= policy.max_duration:
-        shortest, longest = policy.min_duration, policy.max_duration
-        fault = f"is {duration}; {policy.name} allows {f'{shortest} to' if shortest else 'at most'} {longest}"
-        raise InvalidField("duration", fault)
+        allowed = f"{seconds(policy.min_duration)} to {seconds(policy.max_duration)}"
+        raise InvalidField("duration", f"is {seconds(duration)}; {policy.name} allows {allowed}")
 
 
 def _check_justification(given: Justification, policy: Policy) -> None:

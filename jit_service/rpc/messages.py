@@ -16,7 +16,7 @@ from jit_service.domain.decision import Finding
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.event import RecordedEvent
 from jit_service.domain.grant import Grant, Justification, Review, approvals_missing
-from jit_service.domain.policy import DEFAULT_REQUEST_TTL, JustificationRule, Policy, PrincipalSet, Step
+from jit_service.domain.policy import DEFAULT_REQUEST_TTL, JustificationRule, Policy, PrincipalSet, Step, seconds
 from jit_service.domain.request import Ask
 from jit_service.policies import Applied, PolicyChange, Proposed
 from jit_service.rpc.errors import status
@@ -300,7 +300,7 @@ def _trace_message(finding: Finding) -> access_pb2.CheckTrace:
 def _positive(message: policy_pb2.Policy, field: str) -> timedelta:
     span = _span(getattr(message, field), field)
     if message.HasField(field) and span <= timedelta():  # type: ignore[arg-type]
-        raise InvalidField(field, f"is {span.total_seconds():g} s; it must be above 0, or left out")
+        raise InvalidField(field, f"is {seconds(span)}; it must be above 0s, or left out")
     return span
 
 
