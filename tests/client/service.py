@@ -73,6 +73,7 @@ class Service:
     received: list[Received] = field(default_factory=list)
     answers: dict[str, list[Message | Refusal]] = field(default_factory=dict)
     is_silent: bool = False
+    was_asked: Event = field(default_factory=Event)
 
     def will_answer(self, rpc: str, *answers: Message | Refusal) -> None:
         self.answers[rpc] = list(answers)
@@ -85,6 +86,7 @@ class Service:
         self.received.append(
             Received(rpc=rpc, message=message, metadata=metadata, time_remaining=context.time_remaining())
         )
+        self.was_asked.set()
         if self.is_silent:
             ended = Event()
             context.add_callback(ended.set)

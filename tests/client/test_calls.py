@@ -349,6 +349,7 @@ def test_a_batch_with_another_number_of_answers_than_questions_is_no_answer(
     ("method", "args", "kwargs"),
     [
         ("request", ("a/b", "read"), {"start_time": datetime(2026, 1, 1)}),  # noqa: DTZ001
+        ("request", ("a/b", "read"), {"start_time": datetime.max.replace(tzinfo=timezone(-timedelta(hours=5)))}),
         ("request", ("a/\udcff", "read"), {}),
         ("request", ("a/b", "read"), {"justification": "\ud800"}),
         ("check", ("user:s", "read", "a/b"), {"min_revision": 2**63}),

@@ -373,7 +373,10 @@ def _instant(given: datetime | None, field: str) -> Timestamp | None:
     if given.tzinfo is None:
         raise _invalid(field, f"{given.isoformat()} has no time zone")
     message = Timestamp()
-    message.FromDatetime(given)
+    try:
+        message.FromDatetime(given)
+    except (ValueError, OverflowError) as error:
+        raise _invalid(field, f"{given.isoformat()}: {error}") from error
     return message
 
 

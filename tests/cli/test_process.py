@@ -1,0 +1,283 @@
+"""`jit` as a process: how it starts, ends, and behaves on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from jitaccess.v1 import access_pb2, policy_pb2
+from tests.cli.conftest import COMMAND
+from tests.cli.samples import grant, listed
+from tests.cli.terminal import terminal
+from tests.client.service import Service
+
+Process = Callable[..., "subprocess.CompletedProcess[str]"]
+SLOW = {"grpc", "rich", "yaml", "google.protobuf", "asyncio", "hypothesis"}
+COMMANDS = [
+    (), ("request",), ("inbox",), ("ls",), ("show",), ("approve",), ("deny",), ("withdraw",), ("revoke",),
+    ("release",), ("check",), ("whoami",), ("completion",), ("policy",), ("policy", "ls"), ("policy", "show"),
+    ("policy", "apply"), ("policy", "rm"), ("audit",), ("audit", "ls"), ("audit", "verify"),
+]  # fmt: skip
+
+
+def modules_of(*arguments: str, env: Mapping[str, str]) -> set[str]:
+    """Returns the modules that a run of `jit` loads, by what -X importtime says."""
+    code = "from jitaccess.cli import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code, *arguments],
+        env=dict(env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return {line.rsplit("|", 1)[1].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_loads_nothing_slow(environment: Mapping[str, str], command: tuple[str, ...]) -> None:
+    loaded = modules_of(*command, "--help", env=environment)
+
+    assert "typer" in loaded
+    assert not loaded & SLOW
+
+
+def test_a_usage_error_loads_nothing_slow(environment: Mapping[str, str]) -> None:
+    assert not modules_of("request", "a/b", "--for", "soon", env=environment) & SLOW
+
+
+def test_completion_by_the_shell_loads_nothing_slow_and_knows_the_commands(
+    process: Process, environment: Mapping[str, str]
+) -> None:
+    asked = {"_JIT_COMPLETE": "complete_bash", "COMP_WORDS": "jit po", "COMP_CWORD": "1"}
+
+    assert process(**asked).stdout.split() == ["policy"]
+    assert not modules_of(env=dict(environment) | asked) & SLOW
+
+
+def test_json_on_a_pipe_needs_no_tables(environment: Mapping[str, str], service: Service) -> None:
+    service.will_answer("CheckAccess", access_pb2.CheckAccessResponse(allowed=True))
+
+    loaded = modules_of("check", "user:a", "read", "a/b", "-o", "json", env=environment)
+
+    assert "grpc" in loaded
+    assert not loaded & {"rich", "yaml"}
+
+
+def test_the_client_package_loads_nothing_before_it_is_used() -> None:
+    code = "import sys, jitaccess; print(json.dumps(sorted(sys.modules))) if (json := __import__('json')) else 0"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert not set(json.loads(ran.stdout)) & (SLOW | {"typer"})
+
+
+def test_the_installed_command_is_there(process: Process, environment: Mapping[str, str]) -> None:
+    ran = subprocess.run(
+        [Path(sys.executable).parent / "jit", "--help"],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == 0
+    assert ran.stdout == process("--help").stdout
+
+
+def test_the_exit_code_of_the_process_is_the_answer(process: Process, service: Service) -> None:
+    service.will_answer(
+        "CheckAccess", access_pb2.CheckAccessResponse(allowed=True), access_pb2.CheckAccessResponse(allowed=False)
+    )
+
+    assert process("check", "user:a", "read", "a/b").returncode == 0
+    assert process("check", "user:a", "read", "a/b").returncode == 1
+
+
+def test_text_that_the_output_cannot_encode_is_escaped(process: Process, service: Service) -> None:
+    service.will_answer("ListGrants", listed(grant(resources=["database/価/x"])))
+
+    ran = process("ls", PYTHONIOENCODING="ascii")
+
+    assert ran.returncode == 0
+    assert "database/\\u4fa1/x" in ran.stdout
+
+
+def test_an_argument_that_is_no_text_is_a_usage_error(environment: Mapping[str, str], service: Service) -> None:
+    ran = subprocess.run(
+        [*COMMAND, "request", b"database/\xff", "--action", "read"],
+        env=dict(environment),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == 2, ran.stderr
+    assert service.received == []
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(environment: Mapping[str, str], service: Service) -> None:
+    service.will_answer("ListGrants", listed(*[grant() for _ in range(1000)]))
+    process = subprocess.Popen(
+        [*COMMAND, "ls", "--limit", "1000"],
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+    assert errors == b""
+
+
+def test_an_interrupt_while_waiting_exits_130_without_a_traceback(
+    environment: Mapping[str, str], service: Service
+) -> None:
+    service.is_silent = True
+    process = subprocess.Popen(
+        [*COMMAND, "ls", "--timeout", "50"], env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    service.was_asked.wait(timeout=50)
+
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert (out, err) == (b"", b"")
+
+
+def test_a_terminal_gets_colour_and_short_ids(environment: Mapping[str, str], service: Service) -> None:
+    service.will_answer("ListGrants", listed(grant()))
+    env = dict(environment) | {"TERM": "xterm-256color"}
+
+    with terminal([*COMMAND, "ls"], env=env, columns=200) as person:
+        shown = person.read_all()
+
+    assert "\x1b[33mPENDING" in shown
+    assert "abcdefgh " in shown
+    assert "abcdefghi" not in shown
+
+
+def test_no_color_is_respected_on_a_terminal(environment: Mapping[str, str], service: Service) -> None:
+    service.will_answer("ListGrants", listed(grant()))
+    env = dict(environment) | {"TERM": "xterm-256color", "NO_COLOR": "1"}
+
+    with terminal([*COMMAND, "ls"], env=env, columns=200) as person:
+        shown = person.read_all()
+
+    assert "PENDING" in shown
+    assert "\x1b" not in shown
+
+
+def test_json_on_a_terminal_is_plain_and_unwrapped(environment: Mapping[str, str], service: Service) -> None:
+    service.will_answer("ListGrants", listed(grant(resources=["database/" + "x" * 300])))
+    env = dict(environment) | {"TERM": "xterm-256color"}
+
+    with terminal([*COMMAND, "ls", "-o", "json"], env=env, columns=40) as person:
+        shown = person.read_all()
+
+    assert json.loads(shown)["grants"][0]["resources"] == ["database/" + "x" * 300]
+
+
+def test_a_narrow_terminal_shows_records(environment: Mapping[str, str], service: Service) -> None:
+    service.will_answer("ListGrants", listed(grant()))
+    env = dict(environment) | {"TERM": "dumb"}
+
+    with terminal([*COMMAND, "inbox"], env=env, columns=50) as person:
+        lines = [line.split() for line in person.read_all().splitlines()]
+
+    assert ["WHO", "user:alice@example.com"] in lines
+    assert ["TICKET", "OPS-1"] in lines
+
+
+@pytest.mark.parametrize(("typed", "code", "calls"), [("y\n", 0, [True, False]), ("n\n", 130, [True])])
+def test_on_a_terminal_prune_shows_and_asks_first(
+    environment: Mapping[str, str], service: Service, tmp_path: Path, typed: str, code: int, calls: list[bool]
+) -> None:
+    service.will_answer("ApplyPolicies", _pruning())
+    (tmp_path / "p.yaml").write_text("policies: [{name: policies/kept}]")
+
+    command = [*COMMAND, "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
+    with terminal(command, env=environment) as person:
+        asked = person.read_until("[y/N]")
+        person.type(typed)
+        person.read_all()
+        ended = person.code()
+
+    assert "- policies/old would be deleted" in asked
+    assert ended == code
+    assert [sent.validate_only for sent in service.sent("ApplyPolicies")] == calls
+
+
+def test_what_is_applied_after_asking_is_bound_to_what_was_shown(
+    environment: Mapping[str, str], service: Service, tmp_path: Path
+) -> None:
+    service.will_answer("ApplyPolicies", _pruning())
+    (tmp_path / "p.yaml").write_text("policies: [{name: kept}]")
+
+    command = [*COMMAND, "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
+    with terminal(command, env=environment) as person:
+        person.read_until("[y/N]")
+        person.type("y\n")
+        person.read_all()
+
+    assert service.sent("ApplyPolicies")[-1].policies[0].etag == "as-shown"
+
+
+@pytest.mark.parametrize("flag", ["--yes", "--dry-run"])
+def test_on_a_terminal_prune_can_be_told_not_to_ask(
+    environment: Mapping[str, str], service: Service, tmp_path: Path, flag: str
+) -> None:
+    service.will_answer("ApplyPolicies", _pruning())
+    (tmp_path / "p.yaml").write_text("policies: [{name: policies/kept}]")
+
+    command = [*COMMAND, "policy", "apply", str(tmp_path / "p.yaml"), "--prune", flag]
+    with terminal(command, env=environment) as person:
+        person.read_all()
+        ended = person.code()
+
+    assert ended == 0
+    assert len(service.received) == 1
+
+
+def test_an_end_of_input_at_the_question_changes_nothing(
+    environment: Mapping[str, str], service: Service, tmp_path: Path
+) -> None:
+    service.will_answer("ApplyPolicies", _pruning())
+    (tmp_path / "p.yaml").write_text("policies: [{name: policies/kept}]")
+
+    command = [*COMMAND, "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
+    with terminal(command, env=environment) as person:
+        person.read_until("[y/N]")
+        person.type("\x04")
+        shown = person.read_all()
+        ended = person.code()
+
+    assert ended == 130
+    assert "Traceback" not in shown
+    assert [sent.validate_only for sent in service.sent("ApplyPolicies")] == [True]
+
+
+def _pruning() -> policy_pb2.ApplyPoliciesResponse:
+    change = policy_pb2.PolicyChange
+    kept = policy_pb2.Policy(name="policies/kept", etag="as-shown")
+    return policy_pb2.ApplyPoliciesResponse(
+        changes=[
+            change(policy="policies/kept", change_type=change.UNCHANGED, before=kept, after=kept),
+            change(
+                policy="policies/old",
+                change_type=change.DELETED,
+                before=policy_pb2.Policy(name="policies/old", etag="e"),
+            ),
+        ]
+    )
