@@ -131,7 +131,11 @@ class Grant:
         return self.end.at - self.starts_at
 
     def is_of(self, principal: str) -> bool:
-        """Says whether the principal asked for it or holds it, in whatever letter case."""
+        """Says whether the principal asked for it or holds it. Byte-exact, since it permits."""
+        return principal in (self.requester, self.subject)
+
+    def is_own_review(self, principal: str) -> bool:
+        """Says whether the principal would review its own request or access; in any letter case, since it forbids."""
         return name.canonical(principal) in (name.canonical(self.requester), name.canonical(self.subject))
 
 
@@ -164,7 +168,7 @@ def approve(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: date
     """
     step = _reviewed_step(grant, policy=policy, by=by, now=now)
     reviewed = _with_review(grant, policy, ReviewDecision.APPROVED, step=step, by=by, comment=comment, now=now)
-    if not any(approvals_missing(reviewed.steps, reviewed.reviews)):
+    if not any(approvals_missing(policy.steps, _counting(reviewed, policy))):
         reviewed = _started(reviewed, now)
     return reviewed, _event(EventType.GRANT_APPROVED, reviewed, by=by, now=now, message=comment)
 
@@ -218,7 +222,7 @@ def reviewers_have(grant: Grant, policy: Policy | None, by: Caller) -> bool:
 
 def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
     """Says whether the caller may read the grant: its requester, subject and reviewers, auditors and admins."""
-    if by.has(Role.AUDITOR, Role.ADMIN) or by.principal in (grant.requester, grant.subject):
+    if by.has(Role.AUDITOR, Role.ADMIN) or grant.is_of(by.principal):
         return True
     return reviewers_have(grant, policy, by)
 
@@ -247,14 +251,14 @@ def run_out(grant: Grant, *, now: datetime) -> Event:
 
 def _reviewed_step(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> int:
     """Returns the index of the step that the caller decides, or raises why it may not."""
-    if grant.is_of(by.principal) and not policy.allow_self_approval:
+    if grant.is_own_review(by.principal) and not policy.allow_self_approval:
         raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
     if not policy.reviewers_have(by.principal, by.groups):
         raise NotApprover(f"{by.principal} is not an approver of {policy.name}", grant=grant.name)
     _demand_state(grant, now, GrantState.PENDING)
     if any(name.canonical(by.principal) == name.canonical(review.reviewer) for review in grant.reviews):
         raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
-    missing = approvals_missing(policy.steps, grant.reviews)
+    missing = approvals_missing(policy.steps, _counting(grant, policy))
     # None missing: the policy needs fewer approvals than when the last one came. One more, in the last step, decides.
     step = next((index for index, count in enumerate(missing) if count), len(missing) - 1)
     if not policy.steps[step].approvers.has(by.principal, by.groups):
@@ -263,6 +267,13 @@ def _reviewed_step(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -
             grant=grant.name,
         )
     return step
+
+
+def _counting(grant: Grant, policy: Policy) -> list[Review]:
+    """Returns the reviews without those of one's own request, unless the policy as it is now allows self-approval."""
+    return [
+        review for review in grant.reviews if policy.allow_self_approval or not grant.is_own_review(review.reviewer)
+    ]
 
 
 def _with_review(
