@@ -9,7 +9,7 @@ from datetime import datetime
 
 from jit_service.domain import name, request
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Decision, Question, decide
+from jit_service.domain.decision import Decision, Question, Reason, decide
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.policy import Policy
@@ -17,6 +17,7 @@ from jit_service.domain.refusal import About, refused
 from jit_service.storage import Store, Transaction
 
 MAX_ITEMS = 1000
+_NOTHING_TO_ASK_FOR = (Reason.ALLOWED, Reason.DENIED_BY_POLICY)
 _PAST = 100
 """How many of a subject's ended grants are looked at to explain a no; the answer itself needs none of them."""
 
@@ -105,7 +106,7 @@ def _answer(tx: Transaction, caller: Caller, asked: Question, policies: Sequence
         decision_id=str(uuid.uuid4()),
         revision=tx.revision,
         at=tx.now,
-        requestable=() if decision.allowed else _requestable(asked, policies),
+        requestable=_requestable(asked, policies) if decision.reason not in _NOTHING_TO_ASK_FOR else (),
     )
     tx.record(_event(caller, checked))
     return checked

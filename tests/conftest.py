@@ -7,12 +7,16 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from jit_service.storage import Store
 from jit_service.storage.migrate import migrate
+
+if TYPE_CHECKING:
+    from tests.world import Story, Surface, World
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -91,3 +95,40 @@ def store(database_url: str, clock: Clock) -> Iterator[Store]:
 
 def _sqlalchemy(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One whole service with Envoy for this worker, on SQLite."""
+    from tests.world import running_world
+
+    directory = tmp_path_factory.mktemp("w")
+    with running_world(directory, Clock(), f"sqlite:///{directory / 'jit.db'}") as world:
+        yield world
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def surface(request: pytest.FixtureRequest, world: World) -> Surface:
+    """The same test over gRPC and over REST."""
+    from tests.world import Grpc, Rest
+
+    return Grpc(world) if request.param == "grpc" else Rest(world)
+
+
+@pytest.fixture
+def story(world: World, surface: Surface) -> Story:
+    """People, groups and resources of this test alone."""
+    from tests.world import Story
+
+    return Story(world, surface)
+
+
+@pytest.fixture(scope="session")
+def grpc_server(world: World) -> World:
+    """pytest-grpc's server is ours, the real one."""
+    return world
+
+
+@pytest.fixture(scope="session")
+def grpc_addr(world: World) -> str:
+    return str(world.grpc)

@@ -1,0 +1,308 @@
+"""A whole service for tests: real gRPC, real Envoy, real tokens, and a clock that only the test moves.
+
+One world serves a test session's worker. Tests keep out of each other's way by people, groups and resources of their
+own: every `Story` has its own.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import grpc
+from google.api.annotations_pb2 import http as http_rule
+from google.protobuf import descriptor_pool
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2, status_pb2
+
+from jit_service.dev import DevIssuer
+from jit_service.domain.caller import Role
+from jit_service.edge import Envoy, render
+from jit_service.service import Service
+from jit_service.settings import Address, Settings
+from jit_service.storage.migrate import migrate
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2  # noqa: F401 (fill the descriptor pool)
+from tests.conftest import Clock
+
+GRANTS = "/jitaccess.v1.GrantService/"
+ACCESS = "/jitaccess.v1.AccessService/"
+POLICIES = "/jitaccess.v1.PolicyService/"
+AUDIT = "/jitaccess.v1.AuditService/"
+HTTP_OF = {
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "ABORTED": 409,
+    "UNAVAILABLE": 503,
+    "UNAUTHENTICATED": 401,
+}
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who can call."""
+
+    principal: str
+    groups: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An answer: its message, or the error as google.rpc.Status tells it."""
+
+    code: str
+    message: Any = None
+    text: str = ""
+    reason: str = ""
+    fields: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+
+
+class World:
+    """The running service, with what a test needs to call it."""
+
+    def __init__(self, directory: Path, clock: Clock, url: str) -> None:
+        self.clock = clock
+        self.issuer = DevIssuer(directory)
+        self.settings = Settings.load(data_dir=directory, database_url=url, sweep_interval=timedelta(days=1))
+        self.settings = self.settings.with_issuer(self.issuer.issuer())
+        migrate(self.settings.store_url)
+        self.service = Service(self.settings, clock=clock)
+        self.grpc = self.service.listen(Address("127.0.0.1", 0))
+        socket = directory / "s.sock"
+        self.service.listen_unix(socket)
+        self.service.start()
+        self.envoy = Envoy(
+            render(http=Address("127.0.0.1", 0), upstream=socket, directory=directory), directory=directory
+        )
+        self.http = self.envoy.start(timeout=30)
+        self.channel = grpc.insecure_channel(str(self.grpc))
+
+    def stop(self) -> None:
+        self.channel.close()
+        self.envoy.stop()
+        self.service.stop()
+
+    def token(self, person: Person) -> str:
+        return self.issuer.token(
+            person.principal, groups=person.groups, roles=person.roles, now=self.clock(), ttl=timedelta(hours=1)
+        )
+
+
+class Grpc:
+    """Calls over gRPC."""
+
+    name = "grpc"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def call(self, method: str, body: dict[str, Any] | Message, *, token: str | None, **metadata: str) -> Outcome:
+        request, answers = _messages(method)
+        message = body if isinstance(body, Message) else ParseDict(body, request())
+        return self.send(method, message.SerializeToString(), answers, token=token, **metadata)
+
+    def send(
+        self, method: str, data: bytes, answers: Callable[[bytes], Message], *, token: str | None, **metadata: str
+    ) -> Outcome:
+        """Sends bytes as they are."""
+        stub = self._world.channel.unary_unary(
+            method,
+            request_serializer=lambda raw: raw,
+            response_deserializer=answers.FromString,  # type: ignore[attr-defined]
+        )
+        headers = [(key.replace("_", "-"), value) for key, value in metadata.items()]
+        if token is not None:
+            headers.append(("authorization", f"Bearer {token}"))
+        try:
+            return Outcome("OK", stub(data, metadata=headers, timeout=20))
+        except grpc.RpcError as error:
+            trailers = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
+            status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+            return _refusal(error.code().name, error.details() or "", status)  # type: ignore[attr-defined]
+
+
+class Rest:
+    """Calls over REST, through Envoy, as the method's google.api.http says."""
+
+    name = "rest"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def call(self, method: str, body: dict[str, Any] | Message, *, token: str | None, **metadata: str) -> Outcome:
+        given = MessageToDict(body) if isinstance(body, Message) else body
+        verb, path, content = rest_call(method, given)
+        headers = {key.replace("_", "-"): value for key, value in metadata.items()}
+        status, answer = self.send(verb, path, content, token=token, headers=headers)
+        if status == 200:
+            return Outcome("OK", ParseDict(answer, _messages(method)[1]()))
+        refusal = ParseDict(answer, status_pb2.Status())
+        code = grpc.StatusCode((refusal.code, _code_text(refusal.code))).name
+        assert HTTP_OF.get(code, 500) == status, f"{code} came as HTTP {status}"
+        return _refusal(code, refusal.message, refusal)
+
+    def send(
+        self,
+        verb: str,
+        path: str,
+        content: str | bytes | None,
+        *,
+        token: str | None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, Any]:
+        """Sends the request as it is. Returns the HTTP status and the JSON of the answer, which must be JSON."""
+        connection = http.client.HTTPConnection(self._world.http.host, self._world.http.port, timeout=20)
+        sent = {"content-type": "application/json", **(headers or {})}
+        if token is not None:
+            sent["authorization"] = f"Bearer {token}"
+        try:
+            connection.request(verb, path, body=content, headers=sent)
+            response = connection.getresponse()
+            text = response.read()
+            assert response.headers["content-type"] == "application/json", (response.status, text[:200])
+            return response.status, json.loads(text)
+        finally:
+            connection.close()
+
+
+Surface = Grpc | Rest
+
+
+@dataclass
+class Story:
+    """People, groups and resources that no other test has, and a policy between them."""
+
+    world: World
+    surface: Surface
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    def __post_init__(self) -> None:
+        self.engineers, self.owners, self.security = f"eng-{self.id}", f"own-{self.id}", f"sec-{self.id}"
+        self.alice = Person(f"user:alice-{self.id}@example.com", (self.engineers,))
+        self.bob = Person(f"user:bob-{self.id}@example.com", (self.engineers, self.owners))
+        self.ben = Person(f"user:ben-{self.id}@example.com", (self.owners,))
+        self.carol = Person(f"user:carol-{self.id}@example.com", (self.security,))
+        self.dave = Person(f"user:dave-{self.id}@example.com")
+        self.gateway = Person(f"service:gateway-{self.id}", roles=(Role.CHECKER,))
+        self.auditor = Person(f"user:auditor-{self.id}@example.com", roles=(Role.AUDITOR,))
+        self.admin = Person(f"user:admin-{self.id}@example.com", roles=(Role.ADMIN,))
+        self.resource = f"database/{self.id}/eu"
+
+    def call(self, person: Person | None, method: str, body: dict[str, Any] | Message, **metadata: str) -> Outcome:
+        token = self.world.token(person) if person is not None else None
+        return self.surface.call(method, body, token=token, **metadata)
+
+    def must(self, person: Person, method: str, body: dict[str, Any] | Message) -> Any:
+        """Calls, and returns the answer, which must be one."""
+        outcome = self.call(person, method, body)
+        assert outcome.code == "OK", outcome
+        return outcome.message
+
+    def policy(self, suffix: str = "write", **changes: Any) -> dict[str, Any]:
+        """Returns a policy in JSON: one approval of the owners, at most four hours."""
+        document: dict[str, Any] = {
+            "name": f"policies/p{self.id}-{suffix}",
+            "eligible": {"groups": [self.engineers]},
+            "resources": [f"database/{self.id}/**"],
+            "actions": ["read", "write", "rows.*"],
+            "minDuration": "60s",
+            "defaultDuration": "3600s",
+            "maxDuration": "14400s",
+            "requestTtl": "28800s",
+            "steps": [{"displayName": "owners", "approvers": {"groups": [self.owners]}, "approvalsNeeded": 1}],
+        }
+        return {key: value for key, value in (document | changes).items() if value is not None}
+
+    def create_policy(self, suffix: str = "write", **changes: Any) -> Any:
+        return self.must(self.admin, POLICIES + "CreatePolicy", {"policy": self.policy(suffix, **changes)})
+
+    def asks(self, person: Person | None = None, **changes: Any) -> Any:
+        body = {"resources": [self.resource], "actions": ["read"]} | changes
+        return self.must(person or self.alice, GRANTS + "RequestGrant", body)
+
+    def approves(self, person: Person, grant: Any, **changes: Any) -> Any:
+        return self.must(person, GRANTS + "ApproveGrant", {"name": grant.name} | changes)
+
+    def granted(self, **changes: Any) -> Any:
+        """Returns an active grant of alice's."""
+        return self.approves(self.bob, self.asks(**changes))
+
+    def question(self, **changes: Any) -> dict[str, Any]:
+        return {"subject": self.alice.principal, "action": "read", "resource": self.resource} | changes
+
+    def check(self, person: Person | None = None, **changes: Any) -> Any:
+        return self.must(person or self.gateway, ACCESS + "CheckAccess", self.question(**changes))
+
+    def audit(self, text: str) -> list[Any]:
+        """Returns the records that the filter finds, oldest first."""
+        body = {"filter": text, "orderBy": "seq", "pageSize": 1000}
+        return list(self.must(self.auditor, AUDIT + "ListAuditEvents", body).audit_events)
+
+
+def rest_call(method: str, body: dict[str, Any]) -> tuple[str, str, str | None]:
+    """Returns verb, path and content of the REST call that means the same."""
+    descriptor: Any = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))  # type: ignore[no-untyped-call]
+    rule = descriptor.GetOptions().Extensions[http_rule]
+    verb = rule.WhichOneof("pattern")
+    template, rest = getattr(rule, verb), json.loads(json.dumps(body))
+    if "{" in template:
+        before, _, tail = template.partition("{")
+        variable, _, after = tail.partition("}")
+        holder, *path = rest, *variable.partition("=")[0].split(".")
+        for part in path[:-1]:
+            holder = holder[part]
+        template = before + quote(str(holder.pop(path[-1], "")), safe="/") + after
+    content = None
+    if rule.body == "*":
+        content, rest = json.dumps(rest), {}
+    elif rule.body:
+        content = json.dumps(rest.pop(rule.body, {}))
+    query = urlencode({key: str(value).lower() if isinstance(value, bool) else value for key, value in rest.items()})
+    return verb.upper(), template + (f"?{query}" if query else ""), content
+
+
+@contextmanager
+def running_world(directory: Path, clock: Clock, url: str) -> Iterator[World]:
+    world = World(directory, clock, url)
+    try:
+        yield world
+    finally:
+        world.stop()
+
+
+def _messages(method: str) -> tuple[type[Message], type[Message]]:
+    descriptor: Any = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))  # type: ignore[no-untyped-call]
+    return GetMessageClass(descriptor.input_type), GetMessageClass(descriptor.output_type)
+
+
+def _code_text(number: int) -> str:
+    return next(code.value[1] for code in grpc.StatusCode if code.value[0] == number)
+
+
+def _refusal(code: str, text: str, status: Any) -> Outcome:
+    reason, fields = "", ()
+    for detail in status.details:
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            assert info.domain == "jitaccess"
+            reason = info.reason
+        elif detail.Unpack(bad):
+            fields = tuple(violation.field for violation in bad.field_violations)
+    kinds = tuple(detail.type_url.rpartition("/")[2] for detail in status.details)
+    return Outcome(code, text=text, reason=reason, fields=fields, details=kinds)
