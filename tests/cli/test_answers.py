@@ -54,6 +54,13 @@ def test_a_no_exits_1_and_says_why_and_what_could_be_asked_for(jit: Jit, service
     assert "jit request database/orders/eu --action read --policy orders-read" in ran.out
 
 
+def test_what_waits_for_approval_is_not_to_be_asked_for_again(jit: Jit, service: Service) -> None:
+    waiting = access_pb2.CheckAccessResponse(reason=Reason.PENDING, requestable_policies=["policies/orders-read"])
+    service.will_answer("CheckAccess", waiting)
+
+    assert "jit request" not in jit(*CHECK).out
+
+
 def test_a_no_is_an_answer_in_json_too(jit: Jit, service: Service) -> None:
     service.will_answer("CheckAccess", access_pb2.CheckAccessResponse(reason=Reason.NO_GRANT, revision=7))
 
@@ -218,6 +225,18 @@ def test_an_error_names_the_fields_and_hides_no_control_character(jit: Jit, serv
         "error: resource: \\x1b[2J is not one (INVALID_FIELD)",
         "  resource: has \\u202e in it",
     ]
+
+
+def test_a_fault_that_the_message_tells_already_is_told_once(jit: Jit, service: Service) -> None:
+    refusal = Refusal(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="INVALID_FIELD",
+        message="action: is required",
+        violations={"action": "is required"},
+    )
+    service.will_answer("CheckAccess", refusal)
+
+    assert jit(*CHECK).err == "error: action: is required (INVALID_FIELD)\n"
 
 
 def test_an_error_in_json_is_the_status_that_rest_would_give(jit: Jit, service: Service) -> None:

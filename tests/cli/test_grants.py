@@ -63,7 +63,7 @@ def test_request_shows_the_grant_and_who_must_approve_it(jit: Jit, service: Serv
     assert "PENDING" in ran.out
     assert "1 approval missing; lapses" in ran.out
     assert "42 min left" in ran.out
-    assert "next: step 2 (security): 0 of 1 approvals, by group database-owners" in " ".join(ran.out.split())
+    assert "next step 2 (security): 0 of 1 approvals, by group database-owners" in " ".join(ran.out.split())
 
 
 def test_request_shows_until_when_a_grant_is_active(jit: Jit, service: Service) -> None:

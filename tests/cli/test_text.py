@@ -84,6 +84,8 @@ def test_a_length_is_shown_whole(length: timedelta, shown: str) -> None:
     ("at", "shown"),
     [
         (NOW + timedelta(minutes=42), "14:42:00 CET, 42 min left"),
+        (NOW + timedelta(minutes=29, seconds=58), "14:29:58 CET, 29 min left"),
+        (NOW + timedelta(minutes=9, seconds=58), "14:09:58 CET, 9 min 58 s left"),
         (NOW + timedelta(microseconds=1), "14:00:00 CET, 0 s left"),
         (NOW, "14:00:00 CET, 0 s ago"),
         (NOW - timedelta(minutes=5, seconds=9), "13:54:51 CET, 5 min 9 s ago"),

@@ -10,6 +10,7 @@ import typer
 from jitaccess.cli import exits
 from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
+from jitaccess.model import CheckReason
 
 if TYPE_CHECKING:
     from jitaccess import Decision
@@ -48,7 +49,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _fields(decision: Decision, screen: Screen, *, action: str, resource: str) -> list[tuple[str, str]]:
-    requests = "" if decision else "\n".join(_requests(decision, action=action, resource=resource))
+    waits = decision.reason is CheckReason.PENDING
+    requests = "" if decision or waits else "\n".join(_requests(decision, action=action, resource=resource))
     return [
         ("decision", "ALLOWED" if decision else "DENIED"),
         ("reason", decision.reason.value),

@@ -89,6 +89,8 @@ def _run(function: Callable[..., None], session: Session, given: dict[str, Any])
         session.report(error)
         raise typer.Exit(exits.code_of(error)) from None
     except (KeyboardInterrupt, typer.Abort):
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # The shell's prompt shall not stand behind a ^C.
         raise typer.Exit(exits.INTERRUPTED) from None
     except BrokenPipeError:
         # Typer would end with 1, our "no".

@@ -9,7 +9,7 @@ from jitaccess.model import Grant, GrantState, PrincipalSet, Review, StepStatus
 if TYPE_CHECKING:
     from jitaccess.cli.screen import Screen
 
-LS_COLUMNS = ("ID", "STATE", "SUBJECT", "ACTIONS", "RESOURCES", "FOR", "WHEN", "POLICY")
+LS_COLUMNS = ("ID", "STATE", "SUBJECT", "ACTIONS", "RESOURCES", "FOR", "WHEN")
 INBOX_COLUMNS = ("ID", "WHO", "ACTIONS", "RESOURCES", "FOR", "WHY", "TICKET", "MISSING", "LAPSES")
 
 
@@ -23,7 +23,6 @@ def ls_row(grant: Grant, shown_id: str, screen: Screen) -> tuple[str, ...]:
         ", ".join(grant.resources),
         screen.span(grant.duration),
         standing(grant, screen),
-        grant.policy.removeprefix("policies/"),
     )
 
 
@@ -91,7 +90,7 @@ def what_next(grant: Grant) -> str:
         number, step = next(
             ((number, step) for number, step in enumerate(grant.steps, 1) if step.approvals_remaining), (0, None)
         )
-        return f"next: {_step(number, step)}" if step else ""
+        return _step(number, step) if step else ""
     if grant.state is GrantState.ACTIVE:
         return "it can be used now"
     return "it can be used once it has started" if grant.state is GrantState.SCHEDULED else ""

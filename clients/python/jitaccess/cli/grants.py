@@ -229,7 +229,7 @@ def _answer_grant(session: Session, grant: Grant) -> None:
 
     def show(screen: Screen) -> None:
         screen.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen)}")
-        if following := describe.what_next(grant):
-            screen.say(following)
+        if grant.state == "PENDING":
+            screen.say(f"next: {describe.what_next(grant)}")
 
     session.answer(grant.raw, show)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jitaccess.cli.screen import Screen
     from jitaccess.v1 import policy_pb2
 
-_LS_COLUMNS = ("NAME", "APPROVAL", "WHO", "ACTIONS", "RESOURCES", "AT MOST", "TITLE")
+_LS_COLUMNS = ("NAME", "APPROVAL", "WHO", "ACTIONS", "RESOURCES", "AT MOST")
 _MARKS = {"CREATED": "+", "UPDATED": "~", "DELETED": "-"}
 
 PolicyId = Annotated[str, typer.Argument(metavar="ID", help="The policy's id, with or without policies/.")]
@@ -158,7 +158,6 @@ def _row(policy: Policy, screen: Screen) -> tuple[str, ...]:
         ", ".join(policy.actions),
         ", ".join(policy.resources),
         screen.span(policy.max_duration),
-        policy.display_name,
     )
 
 

@@ -58,10 +58,6 @@ class Screen:
         """Returns the instant in words; nothing for none."""
         return text.clock(at, now=self.now, zone=self.zone) if at else ""
 
-    def left(self, at: datetime | None) -> str:
-        """Returns the time until the instant in words; nothing for none or one that is over."""
-        return text.span(at - self.now, units=2) if at and at > self.now else ""
-
     def span(self, length: timedelta | None) -> str:
         """Returns the length of time in words; nothing for none."""
         return text.span(length) if length is not None else ""
@@ -106,7 +102,7 @@ class Screen:
         widths = [max(cell_len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
         # The first column is an id: it does not wrap.
         needed = widths[0] + sum(min(width, _READABLE) for width in widths[1:]) if widths else 0
-        return needed + 2 * len(widths) <= self.console.width
+        return needed + 2 * (len(widths) - 1) <= self.console.width
 
     def _print(self, shown: Table | Text, *, soft_wrap: bool = False) -> None:
         """Writes what rich makes of it.

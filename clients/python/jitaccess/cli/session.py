@@ -100,7 +100,8 @@ class Session:
             sys.stderr.write(_status_json(error) + "\n")
             return
         lines = [f"error: {safe(error.message)} ({safe(error.reason)})"]
-        lines += [f"  {safe(item.field)}: {safe(item.description)}" for item in error.field_violations]
+        faults = [f"{item.field}: {item.description}" for item in error.field_violations]
+        lines += [f"  {safe(fault)}" for fault in faults if fault != error.message]
         lines += [f"hint: {hint}"] if (hint := hint_for(error)) else []
         sys.stderr.write("\n".join(lines) + "\n")
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 # and the two separators that break lines.
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_SECONDS_MATTER_BELOW = timedelta(minutes=10)
 _SPAN = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 
 
@@ -42,7 +43,7 @@ def clock(at: datetime, *, now: datetime, zone: tzinfo | None = None) -> str:
 
 def moment(at: datetime, *, now: datetime, zone: tzinfo | None = None) -> str:
     """Returns an instant and how far it is: "14:30:00 CET, 42 min left" or "14:30:00 CET, 5 min ago"."""
-    distance = f"{span(at - now, units=2)} left" if at > now else f"{span(now - at, units=2)} ago"
+    distance = f"{_about(at - now)} left" if at > now else f"{_about(now - at)} ago"
     return f"{clock(at, now=now, zone=zone)}, {distance}"
 
 
@@ -75,6 +76,13 @@ def parse_label(text: str) -> tuple[str, str]:
     if not key or not separator:
         raise ValueError(f"{text!r} is no label; write KEY=VALUE")
     return key, value
+
+
+def _about(length: timedelta) -> str:
+    """Returns a length to two units, and without the seconds of one that is not nearly over."""
+    if length >= _SECONDS_MATTER_BELOW:
+        length -= timedelta(seconds=length.total_seconds() % 60)
+    return span(length, units=2)
 
 
 def _shown(character: str) -> str:

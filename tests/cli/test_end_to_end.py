@@ -1,0 +1,143 @@
+"""`jit` in the hands of people, against the real service behind the real Envoy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import COMMAND
+
+pytestmark = pytest.mark.xdist_group("jit_end_to_end")
+
+ALICE = "user:alice@example.com"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A running service, and the people who have tokens for it."""
+
+    grpc: str
+    http: str
+    data_dir: Path
+
+    def jit(self, person: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        env = dict(os.environ) | {"JIT_ADDRESS": self.grpc, "JIT_TOKEN_FILE": str(self._token_file(person))}
+        env.pop("JIT_TOKEN", None)
+        return subprocess.run([*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    def rest(self, person: str, path: str) -> Any:
+        token = self._token_file(person).read_text().strip()
+        request = urllib.request.Request(self.http + path, headers={"authorization": f"Bearer {token}"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # The service's own address.
+            return json.load(answer)
+
+    def _token_file(self, person: str) -> Path:
+        return self.data_dir / "dev" / "tokens" / f"{person}.jwt"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    data_dir = tmp_path_factory.mktemp("jit")
+    command = [sys.executable, "-m", "jit_service", "up", "--dev", "--data-dir", str(data_dir)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("JIT_")}
+    with (data_dir / "stderr").open("w") as log:
+        service = subprocess.Popen(
+            [*command, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=log, env=env
+        )
+    assert service.stdout is not None
+    try:
+        line = service.stdout.readline()
+        assert line, (data_dir / "stderr").read_text()
+        ready = json.loads(line)
+        yield World(grpc=ready["grpc"], http=ready["http"], data_dir=data_dir)
+    finally:
+        service.terminate()
+        service.wait(timeout=60)
+        service.stdout.close()
+
+
+@pytest.fixture
+def asked(world: World) -> dict[str, Any]:
+    """A request of alice's that waits for one approval."""
+    ran = world.jit(
+        "alice", "request", f"database/orders/{uuid.uuid4().hex}", "--action", "write", "--for", "30m",
+        "--justification", "repair", "-o", "json",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    answer: dict[str, Any] = json.loads(ran.stdout)
+    return answer
+
+
+def test_asked_for_approved_checked_revoked(world: World, asked: dict[str, Any]) -> None:
+    identifier = asked["name"].removeprefix("grants/")
+    [resource] = asked["resources"]
+    check = ("check", ALICE, "write", resource)
+
+    steps: list[tuple[str, Callable[[], subprocess.CompletedProcess[str]], int, str]] = [
+        ("the check says no before", lambda: world.jit("gateway", *check), 1, "PENDING"),
+        ("bob sees it in his inbox", lambda: world.jit("bob", "inbox"), 0, identifier),
+        ("alice may not approve", lambda: world.jit("alice", "approve", identifier), 4, ""),
+        ("carol may not see it", lambda: world.jit("carol", "show", identifier), 4, ""),
+        ("bob approves by prefix", lambda: world.jit("bob", "approve", identifier[:12]), 0, "ACTIVE"),
+        ("bob cannot approve twice", lambda: world.jit("bob", "approve", identifier), 6, ""),
+        ("the check says yes", lambda: world.jit("gateway", *check), 0, "ALLOWED"),
+        (
+            "not for another action",
+            lambda: world.jit("gateway", "check", ALICE, "rows.drop", resource),
+            1,
+            "",
+        ),
+        ("bob revokes", lambda: world.jit("bob", "revoke", identifier, "--comment", "over"), 0, "REVOKED"),
+        ("the check says no after", lambda: world.jit("gateway", *check), 1, "REVOKED"),
+        ("the audit verifies", lambda: world.jit("auditor", "audit", "verify"), 0, "valid: "),
+    ]
+    for told, step, code, words in steps:
+        ran = step()
+        assert ran.returncode == code, f"{told}: {ran.stdout}{ran.stderr}"
+        assert words in ran.stdout, f"{told}: {ran.stdout}"
+
+
+def test_json_is_what_rest_gives(world: World, asked: dict[str, Any]) -> None:
+    name = asked["name"]
+
+    by_cli = json.loads(world.jit("alice", "show", name, "-o", "json").stdout)
+
+    assert by_cli == world.rest("alice", f"/v1/{name}")
+
+
+def test_json_of_a_list_is_what_rest_gives(world: World) -> None:
+    by_cli = json.loads(world.jit("alice", "policy", "ls", "-o", "json").stdout)
+
+    assert by_cli == world.rest("alice", "/v1/policies?pageSize=1000")
+
+
+@pytest.mark.parametrize("person", ["alice", "bob", "carol", "dave", "gateway", "auditor", "admin"])
+def test_everybody_is_accepted(world: World, person: str) -> None:
+    ran = world.jit(person, "whoami")
+
+    assert ran.returncode == 0, ran.stderr
+    assert "accepts the token" in ran.stdout
+
+
+def test_the_first_letters_of_several_grants_are_ambiguous(world: World) -> None:
+    seen: dict[str, int] = {}
+    while max(seen.values(), default=0) < 2:
+        ran = world.jit("alice", "request", "database/orders/us", "--action", "read", "--for", "1m", "-o", "json")
+        first = json.loads(ran.stdout)["name"].removeprefix("grants/")[0]
+        seen[first] = seen.get(first, 0) + 1
+    letter = next(first for first, count in seen.items() if count == 2)
+
+    ran = world.jit("alice", "show", letter)
+
+    assert ran.returncode == 2
+    assert "AMBIGUOUS_ID" in ran.stderr
