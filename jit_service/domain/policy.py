@@ -155,8 +155,9 @@ def _checked_step(step: Step, field: str) -> Step:
     if not 1 <= step.approvals_needed <= MAX_APPROVALS:
         raise InvalidField(f"{field}.approvals_needed", f"is {step.approvals_needed}; 1 to {MAX_APPROVALS} are allowed")
     approvers = _checked_set(step.approvers, f"{field}.approvers")
-    if not approvers.groups and len(set(map(name.canonical, approvers.principals))) < step.approvals_needed:
-        fault = f"is {step.approvals_needed}, and only {len(approvers.principals)} approvers are named"
+    distinct = len(set(map(name.canonical, approvers.principals)))
+    if not approvers.groups and distinct < step.approvals_needed:
+        fault = f"is {step.approvals_needed}, and only {distinct} approvers are named"
         raise InvalidField(f"{field}.approvals_needed", fault)
     return replace(
         step,

@@ -1,0 +1,300 @@
+"""The form of a policy: what may be written down, and its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from jit_service.domain.errors import InvalidField
+from jit_service.domain.policy import (
+    DEFAULT_REQUEST_TTL,
+    JustificationRule,
+    Policy,
+    PrincipalSet,
+    Step,
+    checked,
+    seconds,
+)
+from tests.domain.factories import ALICE, BOB, CAROL, DAVE, HOUR, NOON, TICK, deny_policy, policy, step
+
+DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
+NOBODY = PrincipalSet()
+
+
+def fault(act: Callable[[], object]) -> InvalidField:
+    with pytest.raises(InvalidField) as raised:
+        act()
+    return raised.value
+
+
+def many(form: str, count: int) -> tuple[str, ...]:
+    return tuple(form.format(index) for index in range(count))
+
+
+# Names and patterns
+
+
+def test_a_policy_in_canonical_form_stays_as_it_is() -> None:
+    whole = policy(
+        display_name="Change orders",
+        justification=JustificationRule(required=True, pattern=".+", ticket_required=True, ticket_pattern="[A-Z]+"),
+        steps=(Step(approvers=PrincipalSet(principals=(BOB,)), display_name="Owner"), step("security", needed=20)),
+        labels={"team": "orders"},
+    )
+
+    assert checked(whole) == whole
+
+
+def test_every_text_of_a_policy_is_brought_to_canonical_form() -> None:
+    decomposed, composed = "e\u0301", "é"
+
+    def written(text: str, *, name: str, patterns: tuple[str, ...]) -> Policy:
+        people = PrincipalSet(principals=(f"user:{text}",), groups=(text,))
+        return policy(
+            name=name,
+            display_name=text,
+            eligible=people,
+            resources=patterns,
+            actions=(text,),
+            steps=(Step(approvers=people, display_name=text),),
+        )
+
+    given = written(decomposed, name="orders", patterns=(f"db/{decomposed}", f"db/{composed}"))
+    canonical = written(composed, name="policies/orders", patterns=(f"db/{composed}",))
+
+    assert checked(given) == canonical
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("name", {"name": "policies/Orders"}),
+        ("display_name", {"display_name": "\x07"}),
+        ("display_name", {"display_name": "x" * 257}),
+        ("eligible", {"eligible": NOBODY}),
+        ("eligible.principals[1]", {"eligible": PrincipalSet(principals=(ALICE, "bob"))}),
+        ("eligible.groups[0]", {"eligible": PrincipalSet(groups=("a\u200bb",))}),
+        ("eligible.principals", {"eligible": PrincipalSet(principals=many("user:u{}", 101))}),
+        ("eligible.groups", {"eligible": PrincipalSet(groups=many("g{}", 101))}),
+        ("resources", {"resources": ()}),
+        ("resources[0]", {"resources": ("database/**/orders",)}),
+        ("resources", {"resources": many("database/t{}", 101)}),
+        ("actions", {"actions": ()}),
+        ("actions[0]", {"actions": ("re*d",)}),
+        ("actions", {"actions": many("a{}", 101)}),
+        ("justification.pattern", {"justification": JustificationRule(pattern="(")}),
+        ("justification.ticket_pattern", {"justification": JustificationRule(ticket_pattern="(?=x)")}),
+        ("steps", {"steps": (step("owners"),) * 11}),
+        ("steps[1].approvers", {"steps": (step("owners"), step())}),
+        ("steps[0].approvers.groups[0]", {"steps": (step(""),)}),
+        ("steps[0].display_name", {"steps": (Step(approvers=step("owners").approvers, display_name="x" * 257),)}),
+        ("labels", {"labels": {"Team": "orders"}}),
+    ],
+)
+def test_a_malformed_field_is_named(field: str, changes: dict[str, object]) -> None:
+    assert fault(lambda: checked(policy(**changes))).field == field
+
+
+def test_the_most_that_is_allowed_is_allowed() -> None:
+    full = policy(
+        display_name="x" * 256,
+        eligible=PrincipalSet(principals=many("user:u{}", 100), groups=many("g{}", 100)),
+        resources=many("database/t{}", 100),
+        actions=many("a{}", 100),
+        steps=(step("owners"),) * 10,
+    )
+
+    assert checked(full) == full
+
+
+def test_too_many_entries_are_counted_in_the_message() -> None:
+    assert fault(lambda: checked(policy(actions=many("a{}", 101)))).fault == "has 101 entries; at most 100 are allowed"
+    assert fault(lambda: checked(policy(actions=()))).fault == "is required; give 1 to 100"
+
+
+# Durations
+
+
+def test_the_longest_duration_is_above_zero_and_at_most_thirty_days() -> None:
+    def longest(value: timedelta) -> timedelta:
+        return checked(policy(max_duration=value, default_duration=timedelta())).max_duration
+
+    assert longest(TICK) == TICK
+    assert longest(30 * DAY) == 30 * DAY
+    assert fault(lambda: longest(timedelta())).field == "max_duration"
+    assert fault(lambda: longest(-TICK)).field == "max_duration"
+    assert fault(lambda: longest(30 * DAY + TICK)).field == "max_duration"
+
+
+def test_the_shortest_duration_is_at_most_the_longest() -> None:
+    def shortest(value: timedelta) -> timedelta:
+        return checked(policy(min_duration=value, max_duration=HOUR, default_duration=HOUR)).min_duration
+
+    assert shortest(timedelta()) == timedelta()
+    assert shortest(HOUR) == HOUR
+    assert fault(lambda: shortest(HOUR + TICK)).field == "min_duration"
+    assert fault(lambda: shortest(-TICK)).field == "min_duration"
+
+
+def test_the_default_duration_is_within_the_policys_own_bounds() -> None:
+    def default(value: timedelta) -> timedelta:
+        return checked(policy(min_duration=HOUR, max_duration=2 * HOUR, default_duration=value)).default_duration
+
+    assert default(HOUR) == HOUR
+    assert default(2 * HOUR) == 2 * HOUR
+    assert fault(lambda: default(HOUR - TICK)).field == "default_duration"
+    assert fault(lambda: default(2 * HOUR + TICK)).field == "default_duration"
+
+
+def test_a_negative_default_duration_is_refused() -> None:
+    assert fault(lambda: checked(policy(default_duration=-TICK))).field == "default_duration"
+
+
+def test_a_default_duration_that_is_not_set_stays_so() -> None:
+    """One filled in at the write would contradict a later change of the longest."""
+    assert checked(policy(min_duration=HOUR, default_duration=timedelta())).default_duration == timedelta()
+
+
+def test_a_duration_out_of_bounds_is_named_in_seconds() -> None:
+    assert fault(lambda: checked(policy(max_duration=30 * DAY + SECOND / 2))).message == (
+        "max_duration: is 2592000.5s; 0.000001s to 2592000s is allowed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("span", "written"),
+    [(timedelta(), "0s"), (10 * SECOND, "10s"), (TICK, "0.000001s"), (-SECOND / 2, "-0.5s"), (30 * DAY, "2592000s")],
+)
+def test_seconds_are_written_as_in_proto3_json(span: timedelta, written: str) -> None:
+    assert seconds(span) == written
+
+
+def test_a_request_may_wait_between_one_second_and_thirty_days() -> None:
+    def ttl(value: timedelta) -> timedelta:
+        return checked(policy(request_ttl=value)).request_ttl
+
+    assert ttl(SECOND) == SECOND
+    assert ttl(30 * DAY) == 30 * DAY
+    assert fault(lambda: ttl(SECOND - TICK)).field == "request_ttl"
+    assert fault(lambda: ttl(30 * DAY + TICK)).field == "request_ttl"
+    assert fault(lambda: ttl(-SECOND)).field == "request_ttl"
+
+
+def test_no_request_ttl_means_a_day() -> None:
+    assert checked(policy(request_ttl=timedelta())).request_ttl == DAY
+
+
+# Steps
+
+
+def test_a_step_needs_one_to_twenty_approvals() -> None:
+    def needed(count: int) -> int:
+        return checked(policy(steps=(step("owners", needed=count),))).steps[0].approvals_needed
+
+    assert (needed(1), needed(20)) == (1, 20)
+    assert fault(lambda: needed(0)).field == "steps[0].approvals_needed"
+    assert fault(lambda: needed(-1)).field == "steps[0].approvals_needed"
+    assert fault(lambda: needed(21)).field == "steps[0].approvals_needed"
+
+
+def test_a_step_needs_no_more_approvals_than_it_names_principals() -> None:
+    def two_of(*names: str) -> Policy:
+        return checked(policy(steps=(step(principals=names, needed=2),)))
+
+    assert two_of(BOB, CAROL).steps[0].approvals_needed == 2
+    assert fault(lambda: two_of(BOB)).field == "steps[0].approvals_needed"
+
+
+def test_a_principal_named_twice_is_one_approver() -> None:
+    def two_of(*names: str) -> Policy:
+        return checked(policy(steps=(step(principals=names, needed=2),)))
+
+    assert fault(lambda: two_of(BOB, BOB)).fault == "is 2, and only 1 approvers are named"
+    assert fault(lambda: two_of(BOB, "user:Bob@example.com")).fault == "is 2, and only 1 approvers are named"
+
+
+def test_a_step_with_a_group_may_need_more_approvals_than_it_names_principals() -> None:
+    under = policy(steps=(step("owners", principals=(BOB,), needed=2),))
+
+    assert checked(under) == under
+
+
+# Deny policies
+
+
+def test_a_deny_policy_in_canonical_form_stays_as_it_is() -> None:
+    forbidding = deny_policy(priority=7, disabled=True, labels={"team": "security"}, request_ttl=DEFAULT_REQUEST_TTL)
+
+    assert checked(forbidding) == forbidding
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("min_duration", {"min_duration": TICK}),
+        ("max_duration", {"max_duration": TICK}),
+        ("default_duration", {"default_duration": TICK}),
+        ("steps", {"steps": (step("owners"),)}),
+        ("allow_self_approval", {"allow_self_approval": True}),
+        ("justification", {"justification": JustificationRule(required=True)}),
+        ("eligible", {"eligible": NOBODY}),
+    ],
+)
+def test_a_deny_policy_says_nothing_about_asking(field: str, changes: dict[str, object]) -> None:
+    assert fault(lambda: checked(deny_policy(**changes))).field == field
+
+
+def test_a_deny_policy_has_no_request_ttl_of_its_own() -> None:
+    assert checked(deny_policy(request_ttl=HOUR)).request_ttl == DEFAULT_REQUEST_TTL
+
+
+# What a policy answers
+
+
+def test_a_policy_is_in_force_unless_disabled_or_deleted() -> None:
+    assert policy().in_force
+    assert not policy(disabled=True).in_force
+    assert not policy(deleted_at=NOON).in_force
+
+
+def test_a_set_has_whom_it_names_and_whose_group_it_names() -> None:
+    people = PrincipalSet(principals=(ALICE,), groups=("owners",))
+
+    assert people.has(ALICE, ())
+    assert people.has(BOB, ("engineering", "owners"))
+    assert not people.has(BOB, ("engineering",))
+    assert not people.has(BOB, ())
+
+
+def test_a_group_is_no_principal_and_a_principal_no_group() -> None:
+    people = PrincipalSet(principals=("user:owners",), groups=(ALICE,))
+
+    assert not people.has(ALICE, ("user:owners",))
+
+
+def test_a_policy_concerns_whoever_may_ask_or_review() -> None:
+    under = policy(steps=(step("owners"), step("security")))
+
+    assert under.concerns(ALICE, {"engineering"})
+    assert under.concerns(BOB, {"owners"})
+    assert under.concerns(CAROL, {"security"})
+    assert not under.concerns(DAVE, {"sales"})
+
+
+def test_reviewers_are_the_approvers_of_any_step() -> None:
+    under = policy(steps=(step("owners"), step("security")))
+
+    assert under.reviewers_have(BOB, {"owners"})
+    assert under.reviewers_have(CAROL, {"security"})
+    assert not under.reviewers_have(ALICE, {"engineering"})
+
+
+def test_a_policy_covers_only_all_of_the_resources_and_all_of_the_actions() -> None:
+    under = policy(resources=("database/a/**", "database/b/*"), actions=("read", "rows.*"))
+
+    assert under.covers(("database/a/x/y", "database/b/x"), ("read", "rows.create"))
+    assert not under.covers(("database/a/x", "database/b/x/y"), ("read",))
+    assert not under.covers(("database/a/x",), ("read", "rows"))
