@@ -31,7 +31,9 @@ from jit_service.service import Service, ServiceError, utc_now
 from jit_service.settings import Address, Settings, SettingsError
 from jit_service.storage.migrate import migrate as migrate_database
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 _log = logging.getLogger("jit_service")
 _ENVOY_START_SECONDS = 20
 # sun_path holds 108 bytes on Linux and 104 elsewhere, the closing zero included.

@@ -49,4 +49,5 @@ class Sweeper(threading.Thread):
     def stop(self) -> None:
         """Ends the thread after the sweep it is in."""
         self._stopping.set()
-        self.join()
+        if self.is_alive():
+            self.join()

@@ -14,8 +14,8 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from typing import Any
 from jitaccess import JitClient
 
 BIN = Path(sys.executable).parent
-BOLD, DIM, GREEN, RED, RESET = ("\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m") if sys.stdout.isatty() else [""] * 5
+COLOURS = ["\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m"]
+BOLD, DIM, GREEN, RED, RESET = COLOURS if sys.stdout.isatty() else [""] * 5
 
 
 class DemoFailed(Exception):
@@ -61,8 +62,7 @@ def running_service() -> Iterator[Service]:
         with log.open("w") as stderr:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
+            line = process.stdout.readline() if process.stdout else ""
             if not line:
                 raise DemoFailed(f"the service did not start:\n{log.read_text()}")
             ready = json.loads(line)
@@ -120,7 +120,8 @@ def walk(service: Service) -> None:
             "justification": {"text": "backfill after the import failed"},
         }
         grant = rest(service, "alice", "/v1/grants", body)
-        print("     " + json.dumps({key: grant.get(key) for key in ("name", "state", "policy", "requestExpireTime")}))
+        shown = ("name", "state", "policy", "requestExpireTime")
+        print("     " + json.dumps({key: grant.get(key) for key in shown}))
         expect(grant.get("state") == "PENDING", "it waits for an approval; until then the answer stays no")
         check(gateway, "rows.create", "PENDING")
         name = grant["name"].removeprefix("grants/")
@@ -143,12 +144,15 @@ def walk(service: Service) -> None:
 
         step(7, "Everything is on record, and the record has not been touched.")
         events = jit(service, "auditor", "audit", "ls", "--filter", f'grant = "grants/{name}"')
-        expect(all(word in events.stdout for word in ("alice", "bob", "gateway")), "who asked, who decided, who checked")
+        expect(
+            all(word in events.stdout for word in ("alice", "bob", "gateway")), "who asked, who decided, who checked"
+        )
         expect(jit(service, "auditor", "audit", "verify").returncode == 0, "the hash chain of the audit log is whole")
 
 
 def main() -> None:
-    print(f"{BOLD}Just-in-time access, from nothing to nothing.{RESET} Starting the service and Envoy on an empty store ...")
+    print(f"{BOLD}Just-in-time access, from nothing to nothing.{RESET}")
+    print("Starting the service and Envoy on an empty store ...")
     try:
         with running_service() as service:
             walk(service)

@@ -50,7 +50,6 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
     # They say nothing that a caller must not know: whether the service answers, and its published contract.
     "/grpc.health.v1.Health/Check": _PUBLIC,
-    "/grpc.health.v1.Health/List": _PUBLIC,
     "/grpc.health.v1.Health/Watch": _PUBLIC,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _PUBLIC,
 }

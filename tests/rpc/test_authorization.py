@@ -1,0 +1,81 @@
+"""The one table of who may call what."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from jit_service.domain.caller import Caller, Origin, Role
+from jit_service.domain.errors import RoleRequired
+from jit_service.rpc.authorization import RULES, demand
+from jit_service.rpc.server import SERVICES
+from tests.world import Grpc, Person, World
+
+WRITES = ("Request", "Approve", "Deny", "Withdraw", "Revoke", "Release", "Create", "Update", "Delete", "Apply", "Check")
+
+
+def methods_of(service: str) -> list[str]:
+    descriptor = descriptor_pool.Default().FindServiceByName(service)
+    return [f"/{service}/{method.name}" for method in descriptor.methods]
+
+
+def served(channel: grpc.Channel) -> list[str]:
+    """Asks the running server itself what it serves."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = stub.ServerReflectionInfo(iter([request]))
+    return [service.name for service in answer.list_services_response.service]
+
+
+def test_every_rpc_that_is_served_has_a_rule(grpc_channel: grpc.Channel) -> None:
+    methods = [method for service in served(grpc_channel) for method in methods_of(service)]
+
+    assert sorted(methods) == sorted(RULES)
+
+
+def test_only_health_and_reflection_are_public() -> None:
+    public = {method for method, rule in RULES.items() if rule.public}
+
+    assert public == {method for method in RULES if method.startswith(("/grpc.health.", "/grpc.reflection."))}
+
+
+def test_every_write_and_check_that_is_refused_is_recorded() -> None:
+    for method, rule in RULES.items():
+        is_write = any(word in method.rpartition("/")[2] for word in WRITES) and not rule.public
+
+        assert rule.recorded == is_write, method
+
+
+def test_what_is_not_in_the_table_nobody_may_call() -> None:
+    everything = Caller(principal="user:a", roles=frozenset(Role), origin=Origin(method="/x.Y/Z"))
+
+    with pytest.raises(RoleRequired):
+        demand(None, everything)
+
+
+@pytest.mark.parametrize("method", [method for service in SERVICES for method in methods_of(service)])
+def test_no_call_goes_without_a_token(world: World, method: str) -> None:
+    assert Grpc(world).call(method, {}, token=None).reason == "TOKEN_MISSING"
+
+
+@pytest.mark.parametrize("method", [method for method, rule in RULES.items() if rule.roles is not None])
+@pytest.mark.parametrize("role", [None, *Role])
+def test_a_call_with_roles_is_for_those_roles(world: World, method: str, role: Role | None) -> None:
+    person = Person("user:somebody@example.com", roles=(role,) if role else ())
+    rule = RULES[method]
+    assert rule.roles is not None
+
+    outcome = Grpc(world).call(method, {}, token=world.token(person))
+
+    assert (outcome.reason == "ROLE_REQUIRED") == (role not in rule.roles)
+
+
+def test_health_needs_no_token(grpc_channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(grpc_channel)
+
+    for service in ("", *SERVICES):
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING

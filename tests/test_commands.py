@@ -1,0 +1,280 @@
+"""`jit-service` as an operator runs it: real processes, real signals."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jitaccess import JitClient
+
+SERVICE = Path(sys.executable).parent / "jit-service"
+ANY = "127.0.0.1:0"
+PEOPLE = {"alice", "bob", "carol", "dave", "gateway", "auditor", "admin"}
+
+
+@contextmanager
+def running(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """Runs the command until it says it is ready. Yields the process and what it said."""
+    process = subprocess.Popen(
+        [SERVICE, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        yield process, json.loads(line)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def up(data_dir: Path, *arguments: str) -> Any:
+    return running("up", "--dev", "--data-dir", str(data_dir), "--grpc", ANY, "--http", ANY, *arguments)
+
+
+def failing(*arguments: str, **environment: str) -> str:
+    """Runs the command, which must fail with one line. Returns the line."""
+    done = subprocess.run(
+        [SERVICE, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done
+    faults = [line for line in done.stderr.splitlines() if line.startswith("jit-service: error: ")]
+    assert len(faults) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return faults[0]
+
+
+def token(data_dir: Path, name: str) -> str:
+    return (data_dir / "dev" / "tokens" / f"{name}.jwt").read_text()
+
+
+def test_up_says_where_it_is_on_one_line_and_serves_both(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, ready):
+        assert set(ready) == {"ready", "http", "grpc", "data_dir"}
+        assert ready["ready"] is True
+        assert ready["data_dir"] == str(tmp_path)
+        with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
+            assert client.request(["database/orders/eu"], ["read"]).state == "ACTIVE"
+        address = ready["http"].removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=10)
+        connection.request("GET", "/v1/grants", headers={"authorization": f"Bearer {token(tmp_path, 'alice')}"})
+        assert len(json.load(connection.getresponse())["grants"]) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_envoy_in_order(tmp_path: Path, number: int) -> None:
+    with up(tmp_path) as (process, _):
+        (envoy,) = psutil.Process(process.pid).children()
+
+        process.send_signal(number)
+
+        assert process.wait(timeout=10) == 0
+        assert not envoy.is_running()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends a child with its parent")
+def test_envoy_does_not_outlive_a_service_that_is_killed(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, _):
+        (envoy,) = psutil.Process(process.pid).children()
+
+        process.kill()
+
+        envoy.wait(timeout=10)
+
+
+def test_it_ends_with_a_fault_when_envoy_does(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, _):
+        (envoy,) = psutil.Process(process.pid).children()
+
+        envoy.kill()
+
+        assert process.wait(timeout=15) == 1
+
+
+def test_what_it_writes_is_for_this_user_alone(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with up(data_dir):
+        tokens = data_dir / "dev" / "tokens"
+        assert {path.stem for path in tokens.iterdir()} == PEOPLE
+        private = [data_dir, tokens, *tokens.iterdir(), data_dir / "jit.db", data_dir / "dev" / "key.pem"]
+        private += [data_dir / "grpc.sock", data_dir / "envoy" / "envoy.yaml"]
+        assert {path: stat.S_IMODE(path.stat().st_mode) & 0o077 for path in private} == dict.fromkeys(private, 0)
+
+
+def test_what_it_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, ready):
+        with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
+            name = client.request(["database/orders/eu"], ["read"]).name
+        process.kill()
+        process.wait()
+
+    with up(tmp_path) as (_, ready), JitClient(ready["grpc"], token=token(tmp_path, "admin")) as client:
+        assert client.get_grant(name).state == "ACTIVE"
+        assert client.verify_audit_log().valid
+
+
+def test_examples_are_applied_to_an_empty_store_only(tmp_path: Path) -> None:
+    with up(tmp_path) as (_, ready), JitClient(ready["grpc"], token=token(tmp_path, "admin")) as client:
+        first = {policy.name for policy in client.list_policies()}
+        client.delete_policy("policies/orders-read")
+    assert first == {f"policies/{name}" for name in ("orders-read", "orders-write", "prod-admin", "no-contractors")}
+
+    with up(tmp_path) as (_, ready), JitClient(ready["grpc"], token=token(tmp_path, "admin")) as client:
+        assert "policies/orders-read" not in {policy.name for policy in client.list_policies()}
+
+
+def test_a_data_directory_with_a_long_path_works(tmp_path: Path) -> None:
+    with up(tmp_path / ("d" * 100)) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize("flag", ["--grpc", "--http"])
+def test_a_taken_port_is_one_clear_line(tmp_path: Path, flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        other = "--http" if flag == "--grpc" else "--grpc"
+
+        line = failing("up", "--dev", "--data-dir", str(tmp_path), flag, address, other, ANY)
+
+    assert address in line
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("policies: [", "YAML"),
+        ("- a", "must hold"),
+        ("policies:\n- name: x\n  name: y\n", "stands twice"),
+        ("policies:\n- nam: x\n", "nam"),
+        ("policies:\n- name: policies/x\n", "policies[0].eligible"),
+        ("policies:\n- maxDuration: 5 minutes\n", "duration"),
+    ],
+)
+def test_a_bad_policy_file_is_one_clear_line(tmp_path: Path, content: str, fault: str) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(content)
+
+    line = failing("up", "--dev", "--data-dir", str(tmp_path), "--grpc", ANY, "--http", ANY, "--policies", str(path))
+
+    assert fault.lower() in line.lower()
+
+
+def test_a_policy_file_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    line = failing("up", "--dev", "--data-dir", str(tmp_path), "--grpc", ANY, "--policies", str(tmp_path / "no.yaml"))
+
+    assert "no.yaml" in line
+
+
+def test_an_unreachable_database_is_one_clear_line_without_its_password(tmp_path: Path) -> None:
+    url = "postgresql://jit:hunter2@127.0.0.1:1/jit"
+
+    line = failing("up", "--dev", "--data-dir", str(tmp_path), "--database-url", url)
+
+    assert "database" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("JIT_GRPC", "8081"), ("JIT_HTTP", "a:b"), ("JIT_DATABASE_URL", "mysql://u:hunter2@h/d"), ("JIT_ISSUERS", "[{}]")],
+)
+def test_a_bad_setting_is_one_clear_line_that_names_it(tmp_path: Path, variable: str, value: str) -> None:
+    line = failing("up", "--dev", "--data-dir", str(tmp_path), **{variable: value})
+
+    assert variable in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("flag", ["--grpc", "--http"])
+def test_dev_is_for_loopback_only(tmp_path: Path, flag: str) -> None:
+    assert "loopback" in failing("up", "--dev", "--data-dir", str(tmp_path), flag, "0.0.0.0:0")
+
+
+def test_without_an_issuer_it_does_not_start(tmp_path: Path) -> None:
+    assert "issuer" in failing("up", "--data-dir", str(tmp_path))
+
+
+def test_dev_says_loudly_what_it_is(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, _):
+        process.terminate()
+        _, told = process.communicate(timeout=15)
+
+    assert "DEVELOPMENT MODE" in told
+    assert token(tmp_path, "admin") not in told
+
+
+def test_serve_needs_a_migrated_database(tmp_path: Path) -> None:
+    issuers = json.dumps([{"issuer": "i", "audience": "a", "jwks_file": str(tmp_path / "jwks.json")}])
+    common = ("--data-dir", str(tmp_path))
+    assert "migrate" in failing("serve", *common, "--grpc", ANY, JIT_ISSUERS=issuers)
+
+    subprocess.run([SERVICE, "migrate", *common], check=True, capture_output=True, timeout=60)
+
+    with running("serve", *common, "--grpc", ANY, environment={"JIT_ISSUERS": issuers}) as (process, ready):
+        assert set(ready) == {"ready", "grpc", "data_dir"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+
+
+def test_dev_token_is_accepted(tmp_path: Path) -> None:
+    with up(tmp_path) as (_, ready):
+        command = [SERVICE, "dev-token", "user:erin@example.com", "--group", "contractors", "--group", "engineering"]
+        made = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, text=True, check=True)
+
+        from jitaccess import PermissionDenied
+
+        with JitClient(ready["grpc"], token=made.stdout.strip()) as client, pytest.raises(PermissionDenied) as refused:
+            client.request(["database/orders/eu"], ["read"])
+
+    assert refused.value.reason == "DENIED_BY_POLICY"
+
+
+def test_a_postgresql_url_works_as_it_is_usually_written(tmp_path: Path, postgresql_url: str) -> None:
+    url = postgresql_url.replace("postgresql+psycopg://", "postgresql://")
+    with up(tmp_path, "--database-url", url) as (_, ready):
+        with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
+            assert client.request(["database/orders/eu"], ["read"]).state == "ACTIVE"
+        assert not (tmp_path / "jit.db").exists()
+
+
+def test_expiries_are_recorded_without_anybody_asking(tmp_path: Path) -> None:
+    """The one test on the real clock: the recorder's thread runs in a real process."""
+    with up(tmp_path) as (_, ready), JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
+        from datetime import timedelta
+
+        grant = client.request(["database/orders/eu"], ["read"], duration=timedelta(milliseconds=1))
+        with JitClient(ready["grpc"], token=token(tmp_path, "auditor")) as auditor:
+            deadline = time.monotonic() + 15
+            found: list[Any] = []
+            while not found and time.monotonic() < deadline:
+                text = f'event_type = GRANT_EXPIRED AND grant = "{grant.name}"'
+                found = list(auditor.list_audit_events(filter=text))
+            assert len(found) == 1
