@@ -1,0 +1,70 @@
+"""The tree of refusals: one stable reason for each fact, and none for the branches that only group them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from jit_service.domain import errors
+from jit_service.domain.errors import InvalidField, JitError, WrongState
+
+
+def descendants(of: type[JitError]) -> Iterator[type[JitError]]:
+    for child in of.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+# Only what is declared here: other modules of a test run may have added classes of their own.
+ALL = [error for error in descendants(JitError) if error.__module__ == errors.__name__]
+LEAVES = [error for error in ALL if not error.__subclasses__()]
+BRANCHES = [error for error in ALL if error.__subclasses__()]
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_the_reason_of_a_fact_is_its_name(leaf: type[JitError]) -> None:
+    assert leaf.reason == re.sub(r"(?<!^)(?=[A-Z])", "_", leaf.__name__).upper()
+
+
+def test_no_two_facts_share_a_reason() -> None:
+    assert len({leaf.reason for leaf in LEAVES}) == len(LEAVES) > 0
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_class_of_facts_has_no_reason(branch: type[JitError]) -> None:
+    assert not hasattr(branch, "reason")
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_every_class_says_what_it_means(error: type[JitError]) -> None:
+    assert error.__doc__
+    assert error.__doc__ != JitError.__doc__
+
+
+def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
+    lines = re.findall(r"[├└]── (\w+) +(.+)", errors.__doc__ or "")
+
+    drawn = {branch: leaves.split(", ") for branch, leaves in lines}
+
+    assert drawn == {branch.__name__: [leaf.__name__ for leaf in branch.__subclasses__()] for branch in BRANCHES}
+
+
+def test_a_refusal_has_its_message_and_metadata() -> None:
+    error = WrongState("grants/g7 is REVOKED, not PENDING", grant="grants/g7", state="REVOKED")
+
+    assert (str(error), error.message) == ("grants/g7 is REVOKED, not PENDING",) * 2
+    assert error.metadata == {"grant": "grants/g7", "state": "REVOKED"}
+
+
+def test_a_fault_names_its_field() -> None:
+    error = InvalidField("duration", "is 0s")
+
+    assert (error.message, error.field, error.fault) == ("duration: is 0s", "duration", "is 0s")
+    assert error.metadata == {"field": "duration"}
+
+
+def test_a_fault_within_something_has_the_whole_path() -> None:
+    assert InvalidField("name", "is required").within("policies[3]").message == "policies[3].name: is required"
+    assert InvalidField("[2]", "is empty").within("items").message == "items[2]: is empty"
