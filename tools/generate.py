@@ -1,6 +1,6 @@
 """Generates what is made from the protos; with --check, names each committed file that is not what they give.
 
-Made: the Python messages and stubs, the descriptor set that Envoy transcodes with.
+Made: the Python messages and stubs, the descriptor set that Envoy transcodes with, the reference of the API.
 """
 
 import argparse
@@ -12,12 +12,14 @@ from pathlib import Path
 
 import grpc_tools
 from grpc_tools import protoc
+from reference import reference
 
 ROOT = Path(__file__).parent.parent
 SITE = Path(sysconfig.get_path("purelib"))
 INCLUDES = [ROOT / "proto", SITE, Path(grpc_tools.__file__).parent / "_proto"]
 PYTHON = "clients/python"
 DESCRIPTORS = "envoy/jitaccess.binpb"
+REFERENCE = "docs/reference.md"
 # Envoy answers an error whose details it cannot name with an empty body, so the set must hold these.
 NAMED_FOR_ENVOY = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
 
@@ -41,6 +43,9 @@ def generate(out: Path) -> None:
         *protos,
     )
     run_protoc("--include_imports", f"--descriptor_set_out={descriptors}", *protos, *NAMED_FOR_ENVOY)
+    page = out / REFERENCE
+    page.parent.mkdir(parents=True)
+    page.write_text(reference(run_protoc))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from jwt import PyJWK, PyJWKError
+from jwt import PyJWK, PyJWTError
 
 _log = logging.getLogger(__name__)
 _MAX_BYTES: Final = 256 * 1024
@@ -127,6 +127,6 @@ def _usable(entry: Any) -> PyJWK | None:
         return None
     try:
         key = PyJWK({name: value for name, value in entry.items() if name not in ("d", "p", "q", "dp", "dq", "qi")})
-    except (PyJWKError, ValueError, TypeError):
+    except (PyJWTError, ValueError, TypeError):
         return None
     return None if getattr(key.key, "key_size", _MIN_RSA_BITS) < _MIN_RSA_BITS and entry["kty"] == "RSA" else key

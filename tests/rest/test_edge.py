@@ -1,0 +1,294 @@
+"""What holds at Envoy, with the real service behind it: one spelling of a path, Status for every error, no way round."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from jit_service.edge import EdgeError, Envoy, _binary, render, share
+from jit_service.settings import Address
+from jitaccess.v1 import grant_pb2, grant_pb2_grpc
+from tests.world import ACCESS, GRANTS, Grpc, Rest, Story, World
+
+
+@pytest.fixture
+def story(world: World) -> Story:
+    return Story(world, Rest(world))
+
+
+def send(story: Story, verb: str, path: str, content: str | bytes | None = None, **headers: str) -> tuple[int, Any]:
+    surface = Rest(story.world)
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    return surface.send(verb, path, content, token=story.world.token(story.alice), headers=named)
+
+
+def raw(address: Address, request: bytes) -> tuple[int, bytes]:
+    """Sends bytes that no client library would. Returns the status and the rest."""
+    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+        connection.sendall(request)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status, response.read()
+
+
+UNKNOWN = [
+    ("GET", "/"),
+    ("GET", "/nope"),
+    ("GET", "/v1/nope"),
+    ("GET", "/v1"),
+    ("GET", "/v2/grants"),
+    ("PUT", "/v1/grants"),
+    ("DELETE", "/v1/grants"),
+    ("GET", "/v1/grants/a/b"),
+    ("POST", "/v1/grants/a:explode"),
+    ("GET", "/v1/GRANTS"),
+    ("GET", "/v1/grants/"),
+    ("POST", "/jitaccess.v1.GrantService/Nothing"),
+    ("POST", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
+    ("POST", "/grpc.health.v1.Health/Check"),
+    ("GET", "/stats"),
+    ("GET", "/admin"),
+]
+
+
+@pytest.mark.parametrize(("verb", "path"), UNKNOWN)
+def test_what_is_not_in_the_contract_is_not_there(story: Story, verb: str, path: str) -> None:
+    status, answer = send(story, verb, path)
+
+    assert (status, answer["code"]) == (404, 5)
+    assert answer["details"][0]["reason"] == "UNKNOWN_PATH"
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "content"),
+    [
+        ("POST", "/v1/grants", "{bad"),
+        ("POST", "/v1/grants", '{"resources": 5}'),
+        ("POST", "/v1/grants", '{"resources": {"a": 1}}'),
+        ("POST", "/v1/grants", '{"duration": "an hour"}'),
+        ("POST", "/v1/grants", '{"startTime": "tomorrow"}'),
+        ("POST", "/v1/grants", '{"labels": []}'),
+        ("POST", "/v1/grants", "[" * 200),
+        ("GET", "/v1/grants?foo=1", None),
+        ("GET", "/v1/grants?view=EVERYTHING", None),
+        ("GET", "/v1/grants?pageSize=many", None),
+        ("POST", "/v1/grants/a:approve", '{"name": "grants/b"}'),
+    ],
+)
+def test_a_malformed_request_is_400_and_says_why(story: Story, verb: str, path: str, content: str | None) -> None:
+    status, answer = send(story, verb, path, content)
+
+    assert (status, answer["code"]) == (400, 3)
+    assert answer["message"]
+    assert answer["details"][0]["reason"] == "MALFORMED_REQUEST"
+
+
+@pytest.mark.parametrize("query", ["name=grants/evil", "na%6De=grants/evil", "name=grants/x&name=grants/evil"])
+def test_a_query_cannot_name_another_resource_than_the_path(story: Story, query: str) -> None:
+    status, answer = send(story, "GET", f"/v1/grants/mine?{query}")
+
+    assert status == 400
+    assert answer["details"][0]["metadata"] == {"field": "name"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/grants/a%2Fb", "/v1/grants/..%2fpolicies", "/v1/grants/a%5Cb", "/v1/grants%2Fa"],
+)
+def test_an_escaped_slash_is_refused(story: Story, path: str) -> None:
+    assert send(story, "GET", path)[0] == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/../v1/grants", "/v1//grants", "//v1/grants", "/v1/./grants", "/v1/%67rants"])
+def test_another_spelling_of_a_path_is_that_path_or_nothing(story: Story, path: str) -> None:
+    status, answer = send(story, "GET", path)
+
+    assert (status, answer) in [(200, {"grants": [], "nextPageToken": ""}), (404, answer)]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 10 << 20])
+def test_a_body_over_1_mib_is_413(story: Story, size: int) -> None:
+    status, answer = send(story, "POST", "/v1/grants", b'{"policy": "' + b"x" * size + b'"}')
+
+    assert (status, answer["details"][0]["reason"]) == (413, "BODY_TOO_LARGE")
+
+
+def test_an_unknown_json_field_is_dropped(story: Story) -> None:
+    """ADR 9: Envoy gives the service no chance to refuse it; the answer shows what was understood."""
+    story.create_policy()
+    body = {"resources": [story.resource], "actions": ["read"], "duraton": "60s"}
+
+    status, answer = send(story, "POST", "/v1/grants", json.dumps(body))
+
+    assert (status, answer["duration"]) == (200, "3600s")
+
+
+def test_json_shows_empty_fields_names_in_camel_case_and_64_bits_as_text(story: Story) -> None:
+    story.create_policy()
+    story.asks()
+
+    _, answer = send(story, "GET", "/v1/grants?view=mine&orderBy=create_time+desc")
+
+    (grant,) = answer["grants"]
+    assert grant["endComment"] == ""
+    assert grant["reviews"] == []
+    assert isinstance(grant["revision"], str)
+    assert grant["state"] == "PENDING"
+
+
+SPOOFED = [
+    "x-envoy-external-address",
+    "x-envoy-original-path",
+    "x-envoy-original-method",
+    "x-forwarded-for",
+    "x-forwarded-client-cert",
+    "x-jit-subject",
+    "x-envoy-max-retries",
+]
+
+
+@pytest.mark.parametrize("header", SPOOFED)
+@pytest.mark.parametrize("surface", ["rest", "grpc"])
+def test_a_header_that_the_service_believes_does_not_come_from_a_client(
+    world: World, story: Story, header: str, surface: str
+) -> None:
+    spoofed = {header.replace("-", "_"): "203.0.113.9"}
+    if surface == "rest":
+        outcome = story.call(story.alice, ACCESS + "CheckAccess", story.question(), **spoofed)
+    else:
+        with grpc.insecure_channel(str(world.http)) as channel:
+            through = Grpc(world)
+            through._world = type("Edge", (), {"channel": channel})()
+            outcome = through.call(ACCESS + "CheckAccess", story.question(), token=world.token(story.alice), **spoofed)
+
+    assert outcome.code == "OK", outcome
+    assert story.audit(f'principal = "{story.alice.principal}"')[-1].source_address == "127.0.0.1"
+
+
+def test_native_grpc_goes_through_with_its_details(world: World, story: Story) -> None:
+    with grpc.insecure_channel(str(world.http)) as channel:
+        stub = grant_pb2_grpc.GrantServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.ListGrants(grant_pb2.ListGrantsRequest())
+
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "grpc-status-details-bin" in dict(refused.value.trailing_metadata())
+
+
+def test_native_grpc_that_is_too_large_is_resource_exhausted(world: World, story: Story) -> None:
+    with grpc.insecure_channel(str(world.http)) as channel:
+        stub = grant_pb2_grpc.GrantServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.ListGrants(grant_pb2.ListGrantsRequest(filter="x" * (10 << 20)))
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_reflection_does_not_go_through(world: World) -> None:
+    with grpc.insecure_channel(str(world.http)) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            list(stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")])))
+
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_grpc_web_is_served(world: World, story: Story) -> None:
+    message = grant_pb2.ListGrantsRequest().SerializeToString()
+    connection = http.client.HTTPConnection(world.http.host, world.http.port, timeout=10)
+    headers = {
+        "content-type": "application/grpc-web+proto",
+        "authorization": f"Bearer {world.token(story.alice)}",
+        "x-grpc-web": "1",
+    }
+    connection.request("POST", GRANTS + "ListGrants", b"\0" + struct.pack(">I", len(message)) + message, headers)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+
+    assert response.status == 200
+    assert b"grpc-status:0" in content.replace(b" ", b"")
+
+
+def test_two_authorization_headers_are_refused(world: World, story: Story) -> None:
+    token = world.token(story.alice).encode()
+    header = b"authorization: Bearer " + token + b"\r\n"
+
+    status, _ = raw(world.http, b"GET /v1/grants HTTP/1.1\r\nhost: a\r\n" + header + header + b"\r\n")
+
+    assert status in (400, 401)
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET /v1/grants HTTP/1.1\r\nhost: a\r\nx_jit_subject: a\r\n\r\n",
+        b"GET http:// HTTP/9\r\n\r\n",
+        b"\0\1\2\r\n\r\n",
+    ],
+    ids=["an underscore in a header", "another protocol", "no HTTP"],
+)
+def test_what_is_not_proper_http_is_refused(world: World, request_line: bytes) -> None:
+    assert raw(world.http, request_line)[0] in (400, 426)
+
+
+def test_healthz_needs_no_token(world: World) -> None:
+    connection = http.client.HTTPConnection(world.http.host, world.http.port, timeout=10)
+    connection.request("GET", "/healthz")
+
+    assert connection.getresponse().status == 200
+
+
+@pytest.fixture
+def lonely_envoy(tmp_path: Path) -> Iterator[Envoy]:
+    """An Envoy whose service is not there."""
+    config = render(http=Address("127.0.0.1", 0), upstream=tmp_path / "nobody.sock", directory=tmp_path)
+    envoy = Envoy(config, directory=tmp_path)
+    yield envoy
+    envoy.stop()
+
+
+def test_without_a_service_it_is_not_ready_and_answers_503(lonely_envoy: Envoy, world: World, story: Story) -> None:
+    with pytest.raises(EdgeError, match="not ready"):
+        lonely_envoy.start(timeout=1)
+    address = lonely_envoy._listening()
+    assert address is not None
+
+    for path in ("/v1/grants", "/healthz"):
+        status, content = raw(address, f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+        assert status == 503
+        assert json.loads(content)["code"] == 14
+
+
+def test_a_taken_port_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = render(http=Address("127.0.0.1", port), upstream=tmp_path / "s.sock", directory=tmp_path)
+        envoy = Envoy(config, directory=tmp_path)
+
+        with pytest.raises(EdgeError) as fault:
+            envoy.start(timeout=10)
+
+        envoy.stop()
+        assert str(port) in str(fault.value)
+        assert "\n" not in str(fault.value)
+
+
+def validate(*arguments: str) -> None:
+    command = [_binary(), "--mode", "validate", "--log-level", "error", *arguments]
+    done = subprocess.run(command, cwd=share("envoy").parent, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    validate("--config-path", "envoy/envoy.yaml")

@@ -1,0 +1,395 @@
+"""Tokens: one that is good, and every way in which one is not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from jit_service.domain.caller import Role
+from jit_service.domain.errors import TokenExpired, TokenInvalid, TokenMissing
+from jit_service.rpc.identity import Authenticator, Identity
+from jit_service.rpc.keys import UrlKeys, usable_keys
+from jit_service.settings import Issuer
+from tests.conftest import HOUR, NOON, TICK, Clock
+from tests.rpc.tokens import AUDIENCE, DROP, Forge, encoded, raw_sign
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Forge:
+    return Forge(tmp_path_factory.mktemp("keys"))
+
+
+def authenticator(*issuers: Issuer, clock: Callable[[], Any] | None = None) -> Authenticator:
+    return Authenticator(issuers, clock=clock or Clock(), max_lifetime=timedelta(hours=24))
+
+
+def identify(forge: Forge, token: str, *, clock: Clock | None = None, **settings: Any) -> Identity:
+    return authenticator(forge.issuer(**settings), clock=clock).identify([f"Bearer {token}"])
+
+
+def test_a_good_token_proves_principal_and_groups(forge: Forge) -> None:
+    identity = identify(forge, forge.token(NOON))
+
+    assert identity == Identity(
+        principal="user:alice@example.com", groups=frozenset({"engineering"}), roles=frozenset()
+    )
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_is_in_any_case(forge: Forge, scheme: str) -> None:
+    assert authenticator(forge.issuer()).identify([f"{scheme} {forge.token(NOON)}"]).principal
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "typ"), [("RS256", "JWT"), ("RS256", "at+jwt"), ("RS256", "application/at+jwt"), ("RS256", "jwt")]
+)
+def test_other_allowed_algorithms_and_types_count(forge: Forge, algorithm: str, typ: str) -> None:
+    token = forge.sign(forge.claims(NOON), key=forge.rsa, algorithm=algorithm, kid=f"{forge.kid}-rsa", typ=typ)
+
+    assert identify(forge, token).principal
+
+
+def test_an_audience_may_be_one_of_a_list(forge: Forge) -> None:
+    assert identify(forge, forge.token(NOON, aud=["other", AUDIENCE])).principal
+
+
+@pytest.mark.parametrize("authorization", [[], ["Basic abc"], ["token"]])
+def test_without_a_bearer_token_there_is_nobody(forge: Forge, authorization: list[str]) -> None:
+    with pytest.raises(TokenMissing):
+        authenticator(forge.issuer()).identify(authorization)
+
+
+def test_two_authorization_headers_are_refused(forge: Forge) -> None:
+    header = f"Bearer {forge.token(NOON)}"
+
+    with pytest.raises(TokenInvalid):
+        authenticator(forge.issuer()).identify([header, header])
+
+
+BAD_CLAIMS: dict[str, dict[str, Any]] = {
+    "another issuer": {"iss": "https://evil.example.com"},
+    "the issuer with a slash more": {"iss": "https://login.example.com/"},
+    "no issuer": {"iss": DROP},
+    "an issuer that is a list": {"iss": ["https://login.example.com"]},
+    "another audience": {"aud": "other"},
+    "a longer audience": {"aud": "jitaccess2"},
+    "no audience": {"aud": DROP},
+    "an empty list of audiences": {"aud": []},
+    "no subject": {"sub": DROP},
+    "an empty subject": {"sub": ""},
+    "a subject that is a number": {"sub": 7},
+    "a subject without its kind": {"sub": "alice@example.com"},
+    "a look-alike subject": {"sub": "user:\u0430lice@example.com"},
+    "a control character in the subject": {"sub": "user:alice\n@example.com"},
+    "no exp": {"exp": DROP},
+    "no iat": {"iat": DROP},
+    "an exp of 10**30": {"exp": 10**30},
+    "an exp that is true": {"exp": True},
+    "an exp that is text": {"exp": "9999999999"},
+    "an exp that is not a number": {"exp": float("nan")},
+    "an exp without end": {"exp": float("inf")},
+    "an exp before its iat": {"exp": int(NOON.timestamp()) - 1},
+    "a negative iat": {"iat": -1},
+    "a lifetime a second over the cap": {"exp": int(NOON.timestamp()) + 24 * 3600 + 1},
+    "an iat 61 s ahead": {"iat": int(NOON.timestamp()) + 61},
+    "an nbf a second ahead": {"nbf": int(NOON.timestamp()) + 1},
+    "groups that are a number": {"groups": 5},
+    "groups with a number": {"groups": ["a", 5]},
+    "groups that are a map": {"groups": {"engineering": True}},
+    "roles with a number": {"roles": [5]},
+}
+
+
+@pytest.mark.parametrize("changes", BAD_CLAIMS.values(), ids=BAD_CLAIMS)
+def test_a_token_that_says_something_wrong_is_refused(forge: Forge, changes: dict[str, Any]) -> None:
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.token(NOON, **changes))
+
+
+BAD_HEADERS: dict[str, dict[str, Any]] = {
+    "no typ": {"typ": DROP},
+    "an id token's typ": {"typ": "id+jwt"},
+    "a typ that is a number": {"typ": 1},
+    "no kid": {"kid": DROP},
+    "a foreign kid": {"kid": "k2"},
+    "a kid that is a path": {"kid": "../../../../dev/null"},
+    "a kid that is a number": {"kid": 1},
+    "a kid of the other key": {"kid": "k1-rsa"},
+    "crit": {"crit": ["exp"]},
+    "b64": {"b64": False},
+}
+
+
+@pytest.mark.parametrize("changes", BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_a_token_with_a_wrong_header_is_refused(forge: Forge, changes: dict[str, Any]) -> None:
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.sign(forge.claims(NOON), **changes))
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE"])
+def test_an_unsigned_token_is_refused(forge: Forge, algorithm: str) -> None:
+    head = encoded(json.dumps({"typ": "JWT", "kid": forge.kid, "alg": algorithm}).encode())
+    signed = head + b"." + encoded(json.dumps(forge.claims(NOON)).encode())
+
+    for token in (raw_sign(signed, None, "none"), raw_sign(signed, None, "none") + "AA"):
+        with pytest.raises(TokenInvalid):
+            identify(forge, token)
+
+
+def test_a_public_key_is_no_hmac_secret(forge: Forge) -> None:
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.confused(NOON))
+
+
+def test_an_algorithm_that_the_issuer_does_not_use_is_refused(forge: Forge) -> None:
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.token(NOON), algorithms=("RS256",))
+
+
+def test_a_key_of_ones_own_under_a_known_kid_is_refused(forge: Forge) -> None:
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.sign(forge.claims(NOON), key=ec.generate_private_key(ec.SECP256R1())))
+
+
+def test_a_key_that_the_token_brings_is_not_trusted(forge: Forge, tmp_path: Path) -> None:
+    mallory = Forge(tmp_path, kid=forge.kid)
+
+    for brought in ({"jwk": mallory.jwk()}, {"jku": f"file://{mallory.path}"}, {"x5c": ["AAAA"]}):
+        with pytest.raises(TokenInvalid):
+            identify(forge, forge.sign(forge.claims(NOON), key=mallory.ec, **brought))
+
+
+def test_one_issuer_does_not_speak_for_another(forge: Forge, tmp_path: Path) -> None:
+    other = Forge(tmp_path, name="https://other.example.com", kid=forge.kid)
+    both = authenticator(forge.issuer(), other.issuer())
+    assert both.identify([f"Bearer {other.token(NOON)}"])
+
+    with pytest.raises(TokenInvalid):
+        both.identify([f"Bearer {other.sign(forge.claims(NOON))}"])
+
+
+def respelled(token: str) -> dict[str, str]:
+    head, payload, signature = token.split(".")
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    loose = signature[:-1] + last[last.index(signature[-1]) + 1]
+    return {
+        "padding": token + "==",
+        "a space": token + " ",
+        "a space inside": f"{head}. {payload}.{signature}",
+        "other spare bits": f"{head}.{payload}.{loose}",
+        "the plain alphabet": token.replace("-", "+").replace("_", "/") + "+",
+        "two parts": f"{head}.{payload}",
+        "four parts": f"{token}.",
+        "nothing": "",
+        "dots": "..",
+        "too long": token + "A" * 8192,
+        "not ASCII": token + "\u00e9",
+    }
+
+
+@pytest.mark.parametrize("spelling", list(respelled("a.b.A")))
+def test_a_second_spelling_of_a_good_token_is_refused(forge: Forge, spelling: str) -> None:
+    with pytest.raises(TokenInvalid):
+        identify(forge, respelled(forge.token(NOON))[spelling])
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_key_that_stands_twice_is_refused(forge: Forge, part: int) -> None:
+    contents = [json.dumps({"typ": "JWT", "kid": forge.kid, "alg": "ES256"}), json.dumps(forge.claims(NOON))]
+    contents[part] = contents[part][:-1] + ', "aud": "x", "aud": "jitaccess"}'
+    signed = b".".join(encoded(content.encode()) for content in contents)
+
+    with pytest.raises(TokenInvalid):
+        identify(forge, raw_sign(signed, forge.ec, "ES256"))
+
+
+def test_json_that_is_deep_or_no_object_is_refused(forge: Forge) -> None:
+    head = encoded(json.dumps({"typ": "JWT", "kid": forge.kid, "alg": "ES256"}).encode())
+
+    for payload in (b"[]", b"1", b"{", b"[" * 3000, b"\xff"):
+        with pytest.raises(TokenInvalid):
+            identify(forge, raw_sign(head + b"." + encoded(payload), forge.ec, "ES256"))
+
+
+@pytest.mark.parametrize(("late", "over"), [(HOUR - TICK, False), (HOUR, True)])
+def test_a_token_is_over_exactly_at_its_exp(forge: Forge, late: timedelta, over: bool) -> None:
+    token = forge.token(NOON)
+    clock = Clock(NOON + late)
+
+    if not over:
+        assert identify(forge, token, clock=clock).principal
+        return
+    with pytest.raises(TokenExpired):
+        identify(forge, token, clock=clock)
+
+
+def test_an_issuer_may_have_a_shorter_cap(forge: Forge) -> None:
+    token = forge.token(NOON, exp=int(NOON.timestamp()) + 601)
+
+    with pytest.raises(TokenInvalid):
+        identify(forge, token, max_token_lifetime=timedelta(minutes=10))
+
+
+def test_roles_come_from_the_claim_values_that_the_settings_name(forge: Forge) -> None:
+    settings = {"roles_claim": "groups", "roles": {"admin": ("jit-admins",), "auditor": ("auditors", "sox")}}
+    token = forge.token(NOON, groups=["sox", "engineering"], roles=["admin"])
+
+    assert identify(forge, token, **settings).roles == {Role.AUDITOR}
+    assert identify(forge, forge.token(NOON, roles=["admin"])).roles == frozenset()
+
+
+def test_the_principal_may_come_from_another_claim(forge: Forge) -> None:
+    settings = {"principal_claim": "email", "principal_prefix": "user:"}
+
+    assert identify(forge, forge.token(NOON, sub="00u1", email="al@example.com"), **settings).principal == (
+        "user:al@example.com"
+    )
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.token(NOON, sub="00u1"), **settings)
+
+
+def test_a_group_that_no_policy_could_name_is_left_out(forge: Forge) -> None:
+    identity = identify(forge, forge.token(NOON, groups=["Domain Admins", "a\u202eb", "", "/nested/group"]))
+
+    assert identity.groups == {"Domain Admins", "/nested/group"}
+
+
+def test_no_message_holds_the_token(forge: Forge) -> None:
+    token = forge.token(NOON, aud="other")
+
+    with pytest.raises(TokenInvalid) as refused:
+        identify(forge, token)
+
+    assert not any(part in refused.value.message for part in token.split("."))
+
+
+def test_a_changed_key_file_counts_at_once(tmp_path: Path) -> None:
+    forge = Forge(tmp_path)
+    service = authenticator(forge.issuer())
+    header = [f"Bearer {forge.token(NOON)}"]
+    assert service.identify(header)
+
+    forge.publish(forge.rsa_jwk())
+    with pytest.raises(TokenInvalid):
+        service.identify(header)
+
+    forge.publish(forge.jwk(), forge.rsa_jwk())
+    assert service.identify(header)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"keys": 5}', '{"keys": [5]}'])
+def test_a_broken_key_file_has_no_keys(tmp_path: Path, content: str) -> None:
+    forge = Forge(tmp_path)
+    forge.path.write_text(content)
+
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.token(NOON))
+    forge.path.unlink()
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.token(NOON))
+
+
+def test_only_keys_for_signatures_are_used(tmp_path: Path) -> None:
+    forge = Forge(tmp_path)
+    weak = rsa.generate_private_key(65537, 1024)  # noqa: S505
+    forge.rsa = weak
+    unusable = [
+        {"kty": "oct", "kid": "hmac", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"},
+        forge.jwk(kid="enc", use="enc"),
+        forge.jwk(kid=None),
+        forge.jwk(kid="twice"),
+        forge.jwk(kid="twice"),
+        forge.jwk(kid="broken", x="AAAA"),
+        forge.rsa_jwk(kid="weak"),
+    ]
+
+    keys = usable_keys(json.dumps({"keys": [*unusable, forge.jwk(kid="good")]}).encode())
+
+    assert set(keys) == {"good"}
+
+
+class KeyServer(HTTPServer):
+    """Serves what a test gives it, and counts how often it is asked."""
+
+    content = b""
+    status = 200
+    asked = 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: KeyServer
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        self.send_response(self.server.status)
+        if self.server.status == 302:
+            self.send_header("location", "/elsewhere")
+            self.server.status = 200
+        self.send_header("content-length", str(len(self.server.content)))
+        self.end_headers()
+        self.wfile.write(self.server.content)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def key_server() -> Iterator[KeyServer]:
+    server = KeyServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def url(server: KeyServer) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}/jwks.json"
+
+
+def test_keys_come_from_a_url_and_are_asked_for_once(forge: Forge, key_server: KeyServer) -> None:
+    key_server.content = forge.path.read_bytes()
+    service = authenticator(forge.issuer(jwks_file=None, jwks_url=url(key_server)))
+
+    for _ in range(3):
+        assert service.identify([f"Bearer {forge.token(NOON)}"])
+
+    assert key_server.asked == 1
+
+
+def test_unknown_kids_do_not_flood_the_issuer(forge: Forge, key_server: KeyServer) -> None:
+    key_server.content = forge.path.read_bytes()
+    keys = UrlKeys(url(key_server))
+
+    assert [keys.key(f"unknown-{number}") for number in range(20)] == [None] * 20
+    assert key_server.asked == 1
+
+
+@pytest.mark.parametrize(("status", "content"), [(500, b""), (302, None), (200, b"<html>"), (200, b" " * 300_000)])
+def test_an_issuer_that_answers_wrong_has_no_keys(
+    forge: Forge, key_server: KeyServer, status: int, content: bytes | None
+) -> None:
+    key_server.status = status
+    key_server.content = forge.path.read_bytes() if content is None else content
+
+    assert UrlKeys(url(key_server)).key(forge.kid) is None
+
+
+def test_an_issuer_that_is_away_has_no_keys(forge: Forge) -> None:
+    assert UrlKeys("http://127.0.0.1:1/jwks.json").key(forge.kid) is None
+
+
+def test_base64_of_the_standard_library_would_let_more_pass() -> None:
+    """Why the spelling is compared: this is what a lenient decoder does."""
+    assert base64.urlsafe_b64decode("QQ==") == base64.urlsafe_b64decode("QR==")
