@@ -154,20 +154,21 @@ def _comparison(comparison: Comparison, field: Field, now: datetime) -> Scope:
 
 
 def _in_state(state: GrantState, now: datetime) -> Scope:
-    """Grant.state(now), as SQL."""
+    """Grant.state(now), as SQL that is never NULL, so that NOT means not."""
     ended_as, starts_at, expires_at = col(GrantRow.ended_as), col(GrantRow.starts_at), col(GrantRow.expires_at)
     asked_until = col(GrantRow.request_expires_at)
+    given = and_(ended_as.is_(None), starts_at.is_not(None), expires_at.is_not(None))
     match state:
         case GrantState.PENDING:
             return and_(ended_as.is_(None), expires_at.is_(None), asked_until > now)
         case GrantState.LAPSED:
             return and_(ended_as.is_(None), expires_at.is_(None), asked_until <= now)
         case GrantState.SCHEDULED:
-            return and_(ended_as.is_(None), starts_at > now)
+            return and_(given, starts_at > now)
         case GrantState.ACTIVE:
-            return and_(ended_as.is_(None), starts_at <= now, expires_at > now)
+            return and_(given, starts_at <= now, expires_at > now)
         case GrantState.EXPIRED:
-            return and_(ended_as.is_(None), expires_at <= now)
+            return and_(given, expires_at <= now)
         case _:
             return and_(ended_as.is_not(None), ended_as == state)
 

@@ -1,18 +1,27 @@
-"""What holds at Envoy, with the real service behind it: one spelling of a path, Status for every error, no way round."""
+"""What holds at Envoy, with the real service behind it."""
 
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
+import select
 import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from jit_service.edge import EdgeError, Envoy, _binary, render, share
@@ -52,7 +61,6 @@ UNKNOWN = [
     ("GET", "/v1/grants/a/b"),
     ("POST", "/v1/grants/a:explode"),
     ("GET", "/v1/GRANTS"),
-    ("GET", "/v1/grants/"),
     ("POST", "/jitaccess.v1.GrantService/Nothing"),
     ("POST", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
     ("POST", "/grpc.health.v1.Health/Check"),
@@ -109,7 +117,9 @@ def test_an_escaped_slash_is_refused(story: Story, path: str) -> None:
     assert send(story, "GET", path)[0] == 400
 
 
-@pytest.mark.parametrize("path", ["/v1/../v1/grants", "/v1//grants", "//v1/grants", "/v1/./grants", "/v1/%67rants"])
+@pytest.mark.parametrize(
+    "path", ["/v1/../v1/grants", "/v1//grants", "//v1/grants", "/v1/./grants", "/v1/%67rants", "/v1/grants/"]
+)
 def test_another_spelling_of_a_path_is_that_path_or_nothing(story: Story, path: str) -> None:
     status, answer = send(story, "GET", path)
 
@@ -118,9 +128,19 @@ def test_another_spelling_of_a_path_is_that_path_or_nothing(story: Story, path: 
 
 @pytest.mark.parametrize("size", [1 << 20, 10 << 20])
 def test_a_body_over_1_mib_is_413(story: Story, size: int) -> None:
-    status, answer = send(story, "POST", "/v1/grants", b'{"policy": "' + b"x" * size + b'"}')
+    """It is refused while it is still being sent, so a client must listen while it sends, as curl does."""
+    address, token = story.world.http, story.world.token(story.alice)
+    head = f"POST /v1/grants HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\ncontent-length: {size + 1}\r\n\r\n"
+    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        sent = 0
+        while sent <= size and not select.select([connection], [], [], 0)[0]:
+            sent += connection.send(b"x" * min(65536, size + 1 - sent) or b"x")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        answer = json.load(response)
 
-    assert (status, answer["details"][0]["reason"]) == (413, "BODY_TOO_LARGE")
+    assert (response.status, answer["details"][0]["reason"]) == (413, "BODY_TOO_LARGE")
 
 
 def test_an_unknown_json_field_is_dropped(story: Story) -> None:
@@ -292,3 +312,28 @@ def validate(*arguments: str) -> None:
 
 def test_the_shipped_configuration_is_valid() -> None:
     validate("--config-path", "envoy/envoy.yaml")
+
+
+def merged(base: Any, overlay: Any) -> Any:
+    """Merges as envoy/tls.yaml says: mappings by key, listeners and filter chains by place."""
+    if isinstance(base, dict) and isinstance(overlay, dict):
+        return {key: merged(base.get(key), overlay.get(key)) for key in {**base, **overlay}}
+    if isinstance(base, list) and isinstance(overlay, list):
+        return [merged(left, right) for left, right in itertools.zip_longest(base, overlay)]
+    return base if overlay is None else overlay
+
+
+def test_the_tls_overlay_is_valid(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(start).not_valid_after(start + timedelta(days=3650))
+    (tmp_path / "tls.crt").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "tls.key").write_bytes(private)
+    overlay = (share("envoy") / "tls.yaml").read_text().replace("/etc/jitaccess", str(tmp_path))
+    config = merged(yaml.safe_load((share("envoy") / "envoy.yaml").read_text()), yaml.safe_load(overlay))
+    (tmp_path / "envoy.yaml").write_text(yaml.safe_dump(config))
+
+    validate("--config-path", str(tmp_path / "envoy.yaml"))

@@ -105,7 +105,7 @@ def test_reordered_records_are_found(five_records: Store) -> None:
 
 def test_an_inserted_record_is_found(five_records: Store) -> None:
     with five_records.engine.begin() as connection:
-        names = [name for name in AuditRow.__table__.columns.keys() if name != "seq"]  # type: ignore[attr-defined]
+        names = [name for name in AuditRow.model_fields if name != "seq"]
         listed = ", ".join(names)
         connection.execute(
             text(f"INSERT INTO audit_event (seq, {listed}) SELECT 6, {listed} FROM audit_event WHERE seq = 5")

@@ -1,0 +1,231 @@
+"""Names: what is acceptable, and why the rest is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jit_service.domain import name
+from jit_service.domain.errors import InvalidField
+
+Check = Callable[[str, str], str]
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        (name.principal, "user:alice@example.com"),
+        (name.principal, "service:build-bot"),
+        (name.principal, "user:" + "a" * 251),
+        (name.resource, "database/orders-prod"),
+        (name.resource, "http/payments.internal/admin/refunds"),
+        (name.resource, "http/host:8443/~user/a+b,c=d"),
+        (name.resource, "database/" + "/".join(["a"] * 63)),
+        (name.resource, "x/" + "a" * 1022),
+        (name.resource, "file/日本語とLatin"),
+        (name.resource, "file/заказы"),
+        (name.action, "read"),
+        (name.action, "rows.create"),
+        (name.resource_pattern, "**"),
+        (name.resource_pattern, "database/**"),
+        (name.resource_pattern, "*/orders"),
+        (name.action_pattern, "*"),
+        (name.action_pattern, "rows.*"),
+        (name.group, "engineering"),
+        (name.group, "/org/team a"),
+    ],
+)
+def test_good_names_stay_as_they_are(check: Check, text: str) -> None:
+    assert check(text, "f") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "alice",
+        "user:",
+        ":alice",
+        "group:x",
+        "User:alice",
+        "user:a b",
+        "user:a/b",
+        "user:a\n",
+        "user:\u0430lice",
+        "user:a\u200bb",
+        "user:\uff41",
+        "user:a%41",
+        "user:" + "a" * 252,
+        "user:..",
+    ],
+)
+def test_what_is_no_principal(text: str) -> None:
+    with pytest.raises(InvalidField):
+        name.principal(text, "subject")
+
+
+@pytest.mark.parametrize("check", [name.resource, name.resource_pattern])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "database",
+        "/database/x",
+        "database/",
+        "database//x",
+        "database/.",
+        "database/../x",
+        "Database/x",
+        "9database/x",
+        "database/%2e",
+        "database/a%",
+        "database/a\\b",
+        'database/a"b',
+        "database/a b",
+        "database/a\u00a0b",
+        "database/a\u0000",
+        "database/a\u007f",
+        "database/a\u0085",
+        "database/\u202ea",
+        "database/\u2066a",
+        "database/a\ufeff",
+        "database/a\u00ad",
+        "database/a\ue000",
+        "database/a\u0378",
+        "database/\u0391bc",
+        "database/\ufb01",
+        "database/\u2460",
+        "database/x*",
+        "database/**/x",
+        "database/***",
+        "x/" + "a" * 1023,
+        "/".join(["a"] * 65),
+    ],
+)
+def test_what_is_no_resource(check: Check, text: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        check(text, "resources[0]")
+
+    assert refused.value.field == "resources[0]"
+    assert refused.value.message.isascii()
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "a b", "a/b", "rows.**.x", "a" * 257])
+def test_what_is_no_action_pattern(text: str) -> None:
+    with pytest.raises(InvalidField):
+        name.action_pattern(text, "actions[0]")
+
+
+@pytest.mark.parametrize("check", [name.resource, name.action])
+@pytest.mark.parametrize("text", ["*", "**", "a/*", "a.*"])
+def test_a_concrete_name_has_no_wildcard(check: Check, text: str) -> None:
+    with pytest.raises(InvalidField):
+        check(text, "f")
+
+
+@pytest.mark.parametrize("text", ["", "a  b", "a//b", "a\nb", "x" * 257, " a"])
+def test_what_is_no_group(text: str) -> None:
+    with pytest.raises(InvalidField):
+        name.group(text, "groups[0]")
+
+
+def test_names_are_normalised_to_nfc() -> None:
+    assert name.resource("file/cafe\u0301", "f") == "file/caf\u00e9"
+    assert name.free_text("cafe\u0301", "f") == "caf\u00e9"
+
+
+def test_a_name_that_normalisation_makes_too_long_is_refused() -> None:
+    # U+0958 has no composed form, so NFC writes it with two characters.
+    with pytest.raises(InvalidField, match="normalised"):
+        name.resource("x/" + "\u0958" * 1022, "f")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("orders", "policies/orders"), ("policies/orders-2", "policies/orders-2"), ("a" * 63, "policies/" + "a" * 63)],
+)
+def test_a_policy_may_be_named_by_its_bare_id(text: str, expected: str) -> None:
+    assert name.policy_name(text, "policy") == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "policies/", "Orders", "a-", "-a", "9a", "a_b", "a/b", "a" * 64, "policies/policies/a"]
+)
+def test_what_is_no_policy_name(text: str) -> None:
+    with pytest.raises(InvalidField):
+        name.policy_name(text, "policy")
+
+
+@pytest.mark.parametrize("text", ["", "abc", "grants/", "grants/A", "grants/a/b", "grants/a-b", "grants/" + "a" * 65])
+def test_what_is_no_grant_name(text: str) -> None:
+    with pytest.raises(InvalidField):
+        name.grant_name(text, "name")
+    assert name.grant_name("grants/abc234", "name") == "grants/abc234"
+
+
+UUID = "3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61"
+
+
+def test_a_request_id_is_a_uuid_in_either_letter_case() -> None:
+    assert name.request_id("") == ""
+    assert name.request_id(UUID.upper()) == UUID
+
+
+@pytest.mark.parametrize("text", ["x", UUID.replace("-", ""), "{" + UUID + "}", f"urn:uuid:{UUID}", UUID + "0"])
+def test_another_spelling_is_no_request_id(text: str) -> None:
+    with pytest.raises(InvalidField):
+        name.request_id(text)
+
+
+def test_free_text_may_have_lines_and_any_script_and_no_controls() -> None:
+    assert name.free_text("one\ntwo\tthree \U0001f600 дела", "f") == "one\ntwo\tthree \U0001f600 дела"
+    for bad in ("\0", "\x1b[31m", "a\u202eb", "a\u2066b", "\ud800"):
+        with pytest.raises(InvalidField):
+            name.free_text(bad, "comment")
+    with pytest.raises(InvalidField, match="4097"):
+        name.free_text("x" * 4097, "comment")
+
+
+def test_labels_are_bounded_and_sorted() -> None:
+    assert list(name.labels({"b": "1", "a": "2"})) == ["a", "b"]
+    for bad in (
+        {"A": "x"},
+        {"": "x"},
+        {"a" * 64: "x"},
+        {"a": "x" * 129},
+        {"a": "b c"},
+        {f"k{n}": "" for n in range(65)},
+    ):
+        with pytest.raises(InvalidField):
+            name.labels(bad)
+
+
+def test_harmless_text_is_printable_and_bounded() -> None:
+    assert name.harmless("a\x1b[31m\u202e\0") == "a\\u001b[31m\\u202e\\u0000"
+    assert name.harmless("x" * 2000).endswith("... (2000 characters)")
+    assert name.harmless("é \U0001f600") == "é \U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("user:Bob", "user:bob"), ("user:STRASSE", "user:straße"), ("user:ﬁ", "user:fi")]
+)
+def test_two_spellings_of_a_person_are_one(one: str, two: str) -> None:
+    assert name.canonical(one) == name.canonical(two)
+
+
+@given(st.text())
+def test_a_name_is_accepted_in_one_form_or_refused(text: str) -> None:
+    for check in (name.principal, name.resource_pattern, name.action_pattern, name.group):
+        try:
+            accepted = check(text, "f")
+        except InvalidField:
+            continue
+        assert check(accepted, "f") == accepted
+
+
+@given(st.text())
+def test_folding_is_stable(text: str) -> None:
+    assert name.canonical(name.canonical(text)) == name.canonical(text)
