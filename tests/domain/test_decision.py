@@ -125,6 +125,19 @@ def test_a_grant_allows_nothing_else(changes: dict[str, str]) -> None:
     assert answer(approved(), asked=question(**changes)).reason is Reason.NO_GRANT
 
 
+def test_letter_case_counts_in_checks() -> None:
+    assert not answer(approved(), asked=question(subject="user:Alice@example.com")).allowed
+    assert not answer(approved(), asked=question(action="READ")).allowed
+    assert not answer(approved(), asked=question(resource="database/orders/EU")).allowed
+
+
+def test_a_grant_of_part_of_a_path_gives_nothing_below_it() -> None:
+    one_level = approved(resources=("database/orders/*",))
+
+    assert answer(one_level).allowed
+    assert not answer(one_level, asked=question(resource="database/orders/eu/1")).allowed
+
+
 def test_a_grant_is_its_subjects_not_its_requesters() -> None:
     grant = approve(pending(WITH_BOT, subject=BOT), under=WITH_BOT)
 

@@ -31,6 +31,11 @@ def test_any_other_etag_is_stale(given: str) -> None:
     assert raised.value.metadata == {"etag": etag("grants/a", 7)}
 
 
+def test_an_etag_of_another_revision_is_stale() -> None:
+    with pytest.raises(StaleEtag):
+        demand(etag("grants/a", 6), "grants/a", 7)
+
+
 def test_a_stale_etag_is_shown_bounded_and_harmless() -> None:
     with pytest.raises(StaleEtag) as raised:
         demand("\x1b" + "é" * 1000, "grants/a", 7)

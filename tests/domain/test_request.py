@@ -210,7 +210,13 @@ def test_a_refused_duration_is_told_the_bounds() -> None:
 def test_a_required_justification_must_say_something() -> None:
     assert judged(ask(justification=Justification(text="fix it")), JUSTIFIED)
     assert fault(lambda: judged(ask(), JUSTIFIED)).field == "justification.text"
-    assert fault(lambda: judged(ask(justification=Justification(text=" \n")), JUSTIFIED)).field == "justification.text"
+
+
+def test_white_space_is_no_justification() -> None:
+    anything = policy(justification=JustificationRule(required=True))
+
+    assert judged(ask(justification=Justification(text="x")), anything)
+    assert fault(lambda: judged(ask(justification=Justification(text=" \n")), anything)).field == "justification.text"
 
 
 def test_a_required_ticket_must_be_given() -> None:
