@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
+from typing import Any
 
 import pytest
 
@@ -597,8 +598,8 @@ def sown(twin: Twin) -> CodeType:
     assert source.count(twin.sound) == 1, f"{twin.sound!r} is not once in {sound.__qualname__}"
     scope = dict(sound.__globals__)
     exec(compile(source.replace(twin.sound, twin.bug), f"<{twin.name}>", "exec"), scope)  # noqa: S102
-    edited = scope[sound.__name__]
-    code: CodeType = (edited.fget if isinstance(edited, property) else edited).__code__
+    edited: Any = scope[sound.__name__]
+    code: CodeType = getattr(edited, "fget", edited).__code__
     return code
 
 
