@@ -94,6 +94,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             strictness.check_message(request)
             if "x-envoy-original-path" in metadata:
                 strictness.check_path(method, metadata["x-envoy-original-path"], request)
+                strictness.check_json(method, metadata.get("x-jit-json-names"), request)
             token = _caller.set(caller)
             try:
                 return behaviour(request, context)

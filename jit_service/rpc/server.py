@@ -64,6 +64,9 @@ def build_server(settings: Settings, store: Store, authenticator: Authenticator)
             # Without it a second server would silently share the port.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
+            # Envoy's bounds on headers, and the names in a JSON body, fit into it.
+            ("grpc.max_metadata_size", 96 << 10),
+            ("grpc.absolute_max_metadata_size", 96 << 10),
         ],
         maximum_concurrent_rpcs=settings.rpc_threads * _CALLS_PER_THREAD,
     )

@@ -1,7 +1,8 @@
 """What is refused in every request before a servicer sees it, whatever let it through so far.
 
-Unknown fields (a caller that asks for more than this version knows must hear so), unknown enum values, and a transcoded
-call whose message names another resource than its path (a query parameter or body can override the path's variable).
+Unknown fields (a caller that asks for more than this version knows must hear so), unknown enum values, a transcoded
+call whose message names another resource than its path (a query parameter or body can override the path's variable),
+and names in its JSON that the transcoder lost.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from urllib.parse import unquote
 
 from google.api.annotations_pb2 import http
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -50,6 +51,54 @@ def check_path(method: str, original_path: str, message: Message) -> None:
             raise InvalidField(field, f"must be {found[1]!a} as in the path, and not be given again")
 
 
+def check_json(method: str, names: str | None, message: Message) -> None:
+    """Raises InvalidField for the first name of the call's JSON that the contract has not, or that stands twice.
+
+    `names` is what envoy.yaml's Lua filter tells: paths joined by "/", a comma before each. Without it nobody knows
+    what was lost, so a call that has a body is refused.
+    """
+    body = _method(method).GetOptions().Extensions[http].body
+    if not body:
+        return
+    in_path = {field.partition(".")[0] for _, field in _templates(method)} if body == "*" else set()
+    if names is None and any(field.name not in in_path for field, _ in message.ListFields()):
+        raise InvalidField(body, "cannot be checked: the edge did not tell its names; see envoy/envoy.yaml")
+    root, prefix = _json_root(method)
+    spellings: dict[tuple[str, ...], str] = {}
+    for name in filter(None, (names or "").split(",")):
+        path, fault = _resolved(root, name.split("/"))
+        if not fault and spellings.setdefault(path, name) != name:
+            fault = f"stands twice, also as {spellings[path]}"
+        if fault:
+            raise InvalidField(prefix + name.removesuffix("!").replace("/", "."), fault)
+
+
+def _resolved(message: Descriptor, names: list[str]) -> tuple[tuple[str, ...], str]:
+    """Returns the path that the names mean, and what is wrong with them."""
+    if names[-1].endswith("!"):
+        return (), "stands twice"
+    path: list[str] = []
+    for position, name in enumerate(names):
+        field = message.fields_by_name.get(name) or message.fields_by_camelcase_name.get(name)
+        if field is None:
+            allowed = ", ".join(sorted(known.json_name for known in message.fields))
+            return (), f"{message.name} has no such field; it has {allowed}"
+        path.append(field.name)
+        if field.message_type is None or _is_map(field):
+            return (*path, *names[position + 1 :]), ""
+        message = field.message_type
+    return tuple(path), ""
+
+
+@cache
+def _json_root(method: str) -> tuple[Descriptor, str]:
+    """Returns the message that the call's JSON is, and its path within the request."""
+    descriptor = _method(method)
+    body, request = descriptor.GetOptions().Extensions[http].body, descriptor.input_type
+    inner = request.fields_by_name[body].message_type if body != "*" else None
+    return (request, "") if inner is None else (inner, f"{body}.")
+
+
 def _check_enum(field: FieldDescriptor, value: int, where: str) -> None:
     kind = field.enum_type
     if kind is not None and value not in kind.values_by_number:
@@ -72,9 +121,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 @cache
 def _templates(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     """Returns the method's REST path as an expression over the variable, with the field that the variable sets."""
-    full_name = method.strip("/").replace("/", ".")
-    descriptor: MethodDescriptor = descriptor_pool.Default().FindMethodByName(full_name)
-    rule = descriptor.GetOptions().Extensions[http]
+    rule = _method(method).GetOptions().Extensions[http]
     template = getattr(rule, rule.WhichOneof("pattern"))
     variable = _VARIABLE.search(template)
     if variable is None:
@@ -82,6 +129,10 @@ def _templates(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     before, after = template[: variable.start()], template[variable.end() :]
     inner = re.escape(variable[2]).replace(r"\*", "[^/]+")
     return ((re.compile(f"{re.escape(before)}({inner}){re.escape(after)}"), variable[1]),)
+
+
+def _method(method: str) -> MethodDescriptor:
+    return descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
 
 
 def _value(message: Message, path: str) -> str:

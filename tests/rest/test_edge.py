@@ -143,14 +143,62 @@ def test_a_body_over_1_mib_is_413(story: Story, size: int) -> None:
     assert (response.status, answer["details"][0]["reason"]) == (413, "BODY_TOO_LARGE")
 
 
-def test_an_unknown_json_field_is_dropped(story: Story) -> None:
-    """ADR 9: Envoy gives the service no chance to refuse it; the answer shows what was understood."""
+LOST = [
+    ("an unknown name", '{"duraton": "60s"}', "duraton"),
+    ("an unknown name deep within", '{"justification": {"txt": "x"}}', "justification.txt"),
+    ("an escaped name", '{"\\u0064uration": "60s"}', "?u0064uration"),
+    ("a name that stands twice", '{"duration": "60s", "duration": "14400s"}', "duration"),
+    ("a name in the wrong case", '{"Duration": "60s"}', "Duration"),
+    ("an empty name", '{"": 1}', ""),
+    ("a name in both spellings", '{"request_id": "", "requestId": ""}', "requestId"),
+]
+
+
+@pytest.mark.parametrize(("content", "field"), [case[1:] for case in LOST], ids=[case[0] for case in LOST])
+def test_json_that_the_transcoder_would_lose_is_refused(story: Story, content: str, field: str) -> None:
     story.create_policy()
-    body = {"resources": [story.resource], "actions": ["read"], "duraton": "60s"}
+    wanted = json.dumps({"resources": [story.resource], "actions": ["read"]})
 
-    status, answer = send(story, "POST", "/v1/grants", json.dumps(body))
+    status, answer = send(story, "POST", "/v1/grants", wanted[:-1] + ", " + content[1:])
 
-    assert (status, answer["duration"]) == (200, "3600s")
+    assert status == 400
+    assert answer["code"] == 3
+    assert not story.must(story.alice, GRANTS + "ListGrants", {}).grants
+    assert field in answer["message"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"labels": {"a.b": "1", "duraton": "x"}}',
+        '{ "justification" : { "text" : "a \\"quoted\\", {\\"x\\": 1} \\\\" } }',
+        '{"start_time": null, "duration": "60s"}',
+        '{"justification": {}, "labels": {}}',
+    ],
+)
+def test_json_that_means_what_it_says_is_accepted(story: Story, content: str) -> None:
+    story.create_policy()
+    wanted = json.dumps({"resources": [story.resource], "actions": ["read"]})
+
+    status, answer = send(story, "POST", "/v1/grants", wanted[:-1] + ", " + content[1:])
+
+    assert (status, answer.get("state")) == (200, "PENDING"), answer
+
+
+def test_names_within_a_body_field_are_checked_too(story: Story) -> None:
+    token = story.world.token(story.admin)
+    document = json.dumps(story.policy() | {"steps": [{"approver": {"groups": ["a"]}}]})
+
+    status, answer = Rest(story.world).send("POST", "/v1/policies", document, token=token)
+
+    assert status == 400
+    assert answer["details"][0]["metadata"] == {"field": "policy.steps.approver"}
+
+
+def test_more_names_than_can_be_checked_are_refused(story: Story) -> None:
+    labels = json.dumps({"labels": {f"name-{number}": "x" for number in range(5000)}})
+
+    assert send(story, "POST", "/v1/grants", labels)[0] == 400
 
 
 def test_json_shows_empty_fields_names_in_camel_case_and_64_bits_as_text(story: Story) -> None:
@@ -173,6 +221,7 @@ SPOOFED = [
     "x-forwarded-for",
     "x-forwarded-client-cert",
     "x-jit-subject",
+    "x-jit-json-names",
     "x-envoy-max-retries",
 ]
 

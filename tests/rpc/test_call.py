@@ -105,6 +105,16 @@ def test_an_update_must_name_what_its_path_names(story: Story) -> None:
     assert outcome.fields == ("policy.name",)
 
 
+def test_a_transcoded_body_whose_names_nobody_tells_is_refused(story: Story) -> None:
+    path = {"x_envoy_original_path": "/v1/access:check"}
+
+    refused = story.call(story.gateway, ACCESS + "CheckAccess", story.question(), **path)
+    told = story.call(story.gateway, ACCESS + "CheckAccess", story.question(), x_jit_json_names=",subject", **path)
+
+    assert refused.code == "INVALID_ARGUMENT"
+    assert told.code == "OK"
+
+
 def source_of(story: Story, call: Callable[[], object]) -> str:
     before = len(story.audit(f'principal = "{story.alice.principal}"'))
     call()
