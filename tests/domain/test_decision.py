@@ -184,6 +184,10 @@ def test_an_expired_grant_explains_since_when() -> None:
     assert decision.message == "grants/g7 expired at 2026-03-02T11:00:00Z"
 
 
+def test_instants_in_messages_are_cut_to_the_second() -> None:
+    assert answer(approved(at=NOON - TICK)).message == "grants/g7 allows it until 2026-03-02T12:59:59Z"
+
+
 def test_a_revoked_grant_explains_since_when() -> None:
     decision = answer(revoke(approved()))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from jit_service.domain.errors import StaleEtag
@@ -13,6 +15,14 @@ def test_an_etag_is_of_one_name_at_one_revision() -> None:
 
     assert len(etags) == 12
     assert etag("grants/a", 1) == etag("grants/a", 1)
+
+
+def test_an_etag_is_short_and_plain() -> None:
+    assert re.fullmatch("[0-9a-f]{16}", etag("grants/a", 1))
+
+
+def test_a_name_and_a_revision_do_not_run_together() -> None:
+    assert etag("grants/a", 11) != etag("grants/a1", 1)
 
 
 def test_the_current_etag_passes() -> None:

@@ -25,6 +25,7 @@ from tests.domain.factories import (
     BOB,
     BOT,
     CAROL,
+    DAVE,
     ERIN,
     HOUR,
     NOON,
@@ -124,6 +125,15 @@ def test_somebodys_end_stays_what_it_was_whatever_the_clock_says() -> None:
     assert {state: grant.state(NOON + 1000 * HOUR) for state, grant in ended.items()} == {
         state: state for state in ended
     }
+
+
+def test_a_grant_with_half_of_its_instants_is_no_access() -> None:
+    """No transition leads there; a store that lost half a grant must not give the whole access."""
+    halves = [replace(approved(), starts_at=None), replace(approved(), expires_at=None)]
+
+    assert [half.state(NOON) for half in halves] == [GrantState.PENDING] * 2
+    assert [half.state(DEADLINE) for half in halves] == [GrantState.LAPSED] * 2
+    assert [rules.run_out(half, now=DEADLINE).type for half in halves] == [EventType.GRANT_LAPSED] * 2
 
 
 # Requests
@@ -678,14 +688,14 @@ def test_the_event_of_an_expiry_says_how_long_it_was_held() -> None:
 
     assert (event.type, event.principal, event.decision) == (EventType.GRANT_EXPIRED, SERVICE, "EXPIRED")
     assert (event.held, event.duration, event.at) == (HOUR, HOUR, NOON + 5 * HOUR)
-    assert event.grant == "grants/g7"
+    assert (event.grant, event.message) == ("grants/g7", "its time ran out")
 
 
 def test_the_event_of_a_lapse_has_no_held_time() -> None:
     event = rules.run_out(pending(at=NOON), now=DEADLINE)
 
     assert (event.type, event.principal, event.decision) == (EventType.GRANT_LAPSED, SERVICE, "LAPSED")
-    assert (event.held, event.grant) == (None, "grants/g7")
+    assert (event.held, event.grant, event.message) == (None, "grants/g7", "nobody decided in time")
 
 
 def test_time_runs_out_exactly_at_expiry_and_deadline() -> None:
@@ -745,13 +755,40 @@ def test_reviewable_ends_exactly_at_the_deadline() -> None:
 
 
 def test_refusals_name_the_grant_what_is_and_what_was_needed() -> None:
+    grant, first = pending(TWO_STEPS), approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS)
+
+    said = {
+        "grants/g7 is PENDING, not SCHEDULED or ACTIVE": refused(WrongState, lambda: revoke(grant)),
+        f"grants/g7 was asked for by {ALICE}, not by {BOB}": refused(NotYours, lambda: withdraw(grant, by=bob())),
+        f"grants/g7 is held by {ALICE}, not by {BOB}": refused(NotYours, lambda: release(grant, by=bob())),
+        f"{DAVE} is not an approver of policies/orders": refused(NotApprover, lambda: approve(grant, by=dave())),
+        f"{DAVE} is not an approver of policies/orders, nor an admin": refused(
+            NotApprover, lambda: revoke(grant, by=dave())
+        ),
+        f"grants/g7 waits for step 1 of policies/orders, whose approvers do not have {CAROL}": refused(
+            NotApprover, lambda: approve(grant, under=TWO_STEPS, by=carol())
+        ),
+        f"{ALICE} asked for or would hold grants/g7, so may not review it": refused(
+            SelfApproval, lambda: approve(grant, by=alice())
+        ),
+        f"{BOB} has already reviewed grants/g7; one principal counts once": refused(
+            AlreadyReviewed, lambda: approve(first, under=TWO_OF_OWNERS)
+        ),
+        "comment: is required: say why the access ends": refused(InvalidField, lambda: revoke(grant, comment="")),
+    }
+
+    assert [error.message for error in said.values()] == list(said)
+
+
+def test_refusals_of_who_may_not_tell_programs_the_grant() -> None:
     grant = pending(TWO_STEPS)
 
-    assert refused(WrongState, lambda: revoke(grant)).message == "grants/g7 is PENDING, not SCHEDULED or ACTIVE"
-    assert refused(NotYours, lambda: withdraw(grant, by=bob())).message == (
-        f"grants/g7 was asked for by {ALICE}, not by {BOB}"
-    )
-    assert refused(NotYours, lambda: release(grant, by=bob())).message == f"grants/g7 is held by {ALICE}, not by {BOB}"
-    assert refused(NotApprover, lambda: approve(grant, under=TWO_STEPS, by=carol())).message == (
-        f"grants/g7 waits for step 1 of policies/orders, whose approvers do not have {CAROL}"
-    )
+    errors = [
+        refused(NotYours, lambda: withdraw(grant, by=bob())),
+        refused(NotYours, lambda: release(grant, by=bob())),
+        refused(NotApprover, lambda: revoke(grant, by=dave())),
+        refused(NotApprover, lambda: approve(grant, by=dave())),
+        refused(NotApprover, lambda: approve(grant, under=TWO_STEPS, by=carol())),
+    ]
+
+    assert [error.metadata for error in errors] == [{"grant": "grants/g7"}] * 5

@@ -115,6 +115,22 @@ def test_too_many_entries_are_counted_in_the_message() -> None:
     assert fault(lambda: checked(policy(actions=()))).fault == "is required; give 1 to 100"
 
 
+def test_a_refused_policy_is_told_what_is_and_what_is_allowed() -> None:
+    def message(written: Policy) -> str:
+        return fault(lambda: checked(written)).message
+
+    assert message(policy(eligible=NOBODY)) == "eligible: names nobody; give principals or groups"
+    assert message(policy(steps=(step("owners", needed=21),))) == (
+        "steps[0].approvals_needed: is 21; 1 to 20 are allowed"
+    )
+    assert message(deny_policy(max_duration=HOUR)) == (
+        "max_duration: must be empty in a deny policy, which nobody asks under"
+    )
+    assert message(deny_policy(justification=JustificationRule(required=True))) == (
+        "justification: must be empty in a deny policy, which nobody asks under"
+    )
+
+
 # Durations
 
 

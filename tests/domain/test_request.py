@@ -115,6 +115,14 @@ def test_a_start_is_at_most_thirty_days_ahead() -> None:
     assert fault(lambda: request.checked(ask(start_at=NOON + 30 * DAY + TICK), now=NOON)).field == "start_time"
 
 
+def test_a_refused_ask_is_told_what_is_and_what_is_allowed() -> None:
+    too_long = fault(lambda: request.checked(ask(duration=31 * DAY), now=NOON))
+    too_early = fault(lambda: request.checked(ask(start_at=NOON - HOUR), now=NOON))
+
+    assert too_long.message == "duration: is 2678400s; it must be above 0s and at most 2592000s"
+    assert too_early.message == ("start_time: is 2026-03-02T11:00:00+00:00; it must be from now to 30 days ahead")
+
+
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
@@ -235,6 +243,12 @@ def test_a_pattern_binds_the_whole_text() -> None:
     )
 
 
+def test_a_text_that_does_not_match_is_told_the_pattern() -> None:
+    assert fault(lambda: judged(ask(justification=Justification(text="please")), JUSTIFIED)).message == (
+        "justification.text: does not match fix .*, which policies/orders asks for"
+    )
+
+
 def test_a_pattern_binds_what_is_said_where_nothing_must_be() -> None:
     optional = policy(justification=JustificationRule(ticket_pattern="[A-Z]+-[0-9]+"))
 
@@ -348,8 +362,10 @@ def test_the_requesters_groups_are_the_subjects_only_where_they_are_one() -> Non
 
 
 def test_a_refusal_names_who_asks_for_what_for_whom() -> None:
-    assert refused(NotEligible, lambda: judged(ask(subject=BOT, actions=("read", "write")))).message == (
-        f"no policy lets {ALICE} ask for read, write on database/orders/eu for {BOT}"
+    two = ask(subject=BOT, actions=("read", "write"), resources=("database/a", "database/b"))
+
+    assert refused(NotEligible, lambda: judged(two)).message == (
+        f"no policy lets {ALICE} ask for read, write on database/a, database/b for {BOT}"
     )
     error = refused(NotEligible, lambda: judged(ask(policy="policies/x")))
     assert error.message == f"policies/x does not let {ALICE} ask for read on database/orders/eu for {ALICE}"
