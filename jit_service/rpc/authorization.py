@@ -27,25 +27,31 @@ _PUBLIC = Rule(public=True)
 _READ = Rule()
 _WRITE = Rule(recorded=True)
 _READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
-_WRITE_POLICY = Rule(roles=frozenset({Role.ADMIN}), recorded=True)
+_WRITE_ADMIN = Rule(roles=frozenset({Role.ADMIN}), recorded=True)
 
 RULES: dict[str, Rule] = {
     "/jitaccess.v1.GrantService/RequestGrant": _WRITE,
+    "/jitaccess.v1.GrantService/EnsureGrant": _WRITE,
     "/jitaccess.v1.GrantService/GetGrant": _READ,
     "/jitaccess.v1.GrantService/ListGrants": _READ,
     "/jitaccess.v1.GrantService/ApproveGrant": _WRITE,
     "/jitaccess.v1.GrantService/DenyGrant": _WRITE,
     "/jitaccess.v1.GrantService/WithdrawGrant": _WRITE,
     "/jitaccess.v1.GrantService/RevokeGrant": _WRITE,
+    "/jitaccess.v1.GrantService/RevokeGrants": _WRITE_ADMIN,
     "/jitaccess.v1.GrantService/ReleaseGrant": _WRITE,
     "/jitaccess.v1.AccessService/CheckAccess": _WRITE,
     "/jitaccess.v1.AccessService/BatchCheckAccess": _WRITE,
-    "/jitaccess.v1.PolicyService/CreatePolicy": _WRITE_POLICY,
+    "/jitaccess.v1.PolicyService/CreatePolicy": _WRITE_ADMIN,
     "/jitaccess.v1.PolicyService/GetPolicy": _READ,
     "/jitaccess.v1.PolicyService/ListPolicies": _READ,
-    "/jitaccess.v1.PolicyService/UpdatePolicy": _WRITE_POLICY,
-    "/jitaccess.v1.PolicyService/DeletePolicy": _WRITE_POLICY,
-    "/jitaccess.v1.PolicyService/ApplyPolicies": _WRITE_POLICY,
+    "/jitaccess.v1.PolicyService/UpdatePolicy": _WRITE_ADMIN,
+    "/jitaccess.v1.PolicyService/DeletePolicy": _WRITE_ADMIN,
+    "/jitaccess.v1.PolicyService/ApplyPolicies": _WRITE_ADMIN,
+    "/jitaccess.v1.SignalService/SetSignal": _WRITE_ADMIN,
+    "/jitaccess.v1.SignalService/GetSignal": _READ_AUDIT,
+    "/jitaccess.v1.SignalService/ListSignals": _READ_AUDIT,
+    "/jitaccess.v1.SignalService/DeleteSignal": _WRITE_ADMIN,
     "/jitaccess.v1.AuditService/ListAuditEvents": _READ_AUDIT,
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
     # They say nothing that a caller must not know: whether the service answers, and its published contract.

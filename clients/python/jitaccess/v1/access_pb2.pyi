@@ -6,6 +6,7 @@ Access: may this subject do this, now?"""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -52,6 +53,7 @@ class CheckAccessRequest(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Who would act: `user:alice@example.com`."""
     action: _builtins.str
@@ -64,6 +66,10 @@ class CheckAccessRequest(_message.Message):
     """The answer must know this revision of the store; a higher one than the store's is refused."""
     explain: _builtins.bool
     """Add the trace of what was tried."""
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct:
+        """What conditions may read, asserted by the caller; at most 64 names, 16 KiB. `source_ip` never comes from here."""
+
     def __init__(
         self,
         *,
@@ -73,10 +79,11 @@ class CheckAccessRequest(_message.Message):
         consistency: Global___CheckAccessRequest.Consistency.ValueType = ...,
         min_revision: _builtins.int = ...,
         explain: _builtins.bool = ...,
+        context: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consistency", b"consistency", "explain", b"explain", "min_revision", b"min_revision", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consistency", b"consistency", "context", b"context", "explain", b"explain", "min_revision", b"min_revision", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -110,6 +117,12 @@ class CheckAccessResponse(_message.Message):
         """The latest grant that covers it was released."""
         PENDING: CheckAccessResponse._Reason.ValueType  # 7
         """A request that covers it waits for approval."""
+        CONDITION_NOT_MET: CheckAccessResponse._Reason.ValueType  # 8
+        """The check_condition that the grant was given under is false."""
+        CONDITION_ERROR: CheckAccessResponse._Reason.ValueType  # 9
+        """The check_condition could not be judged: a missing key, or an error in it."""
+        SIGNAL_STALE: CheckAccessResponse._Reason.ValueType  # 11
+        """The check_condition asks for a signal that has expired."""
         DENIED_BY_POLICY: CheckAccessResponse._Reason.ValueType  # 12
         """A deny policy forbids it, whatever was granted."""
 
@@ -132,6 +145,12 @@ class CheckAccessResponse(_message.Message):
     """The latest grant that covers it was released."""
     PENDING: CheckAccessResponse.Reason.ValueType  # 7
     """A request that covers it waits for approval."""
+    CONDITION_NOT_MET: CheckAccessResponse.Reason.ValueType  # 8
+    """The check_condition that the grant was given under is false."""
+    CONDITION_ERROR: CheckAccessResponse.Reason.ValueType  # 9
+    """The check_condition could not be judged: a missing key, or an error in it."""
+    SIGNAL_STALE: CheckAccessResponse.Reason.ValueType  # 11
+    """The check_condition asks for a signal that has expired."""
     DENIED_BY_POLICY: CheckAccessResponse.Reason.ValueType  # 12
     """A deny policy forbids it, whatever was granted."""
 

@@ -61,6 +61,12 @@ class AuditEvent(_message.Message):
         """Access was asked about."""
         CALL_REFUSED: AuditEvent._EventType.ValueType  # 13
         """A write or a check was refused."""
+        SIGNAL_SET: AuditEvent._EventType.ValueType  # 14
+        """A signal was set."""
+        SIGNAL_DELETED: AuditEvent._EventType.ValueType  # 15
+        """A signal was deleted."""
+        GRANTS_REVOKED: AuditEvent._EventType.ValueType  # 16
+        """Many grants were ended in one act; each has its own GRANT_REVOKED as well."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -93,6 +99,12 @@ class AuditEvent(_message.Message):
     """Access was asked about."""
     CALL_REFUSED: AuditEvent.EventType.ValueType  # 13
     """A write or a check was refused."""
+    SIGNAL_SET: AuditEvent.EventType.ValueType  # 14
+    """A signal was set."""
+    SIGNAL_DELETED: AuditEvent.EventType.ValueType  # 15
+    """A signal was deleted."""
+    GRANTS_REVOKED: AuditEvent.EventType.ValueType  # 16
+    """Many grants were ended in one act; each has its own GRANT_REVOKED as well."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
@@ -117,6 +129,7 @@ class AuditEvent(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`auditEvents/{seq}`."""
@@ -154,6 +167,8 @@ class AuditEvent(_message.Message):
     """Of a check: the answer's decision_id."""
     revision: _builtins.int
     """The store's commit counter after the act."""
+    signal: _builtins.str
+    """Which signal."""
     hash: _builtins.str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     @_builtins.property
@@ -202,11 +217,12 @@ class AuditEvent(_message.Message):
         request_id: _builtins.str = ...,
         decision_id: _builtins.str = ...,
         revision: _builtins.int = ...,
+        signal: _builtins.str = ...,
         hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "decision", b"decision", "decision_id", b"decision_id", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "hash", b"hash", "held_duration", b"held_duration", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "source_address", b"source_address", "subject", b"subject", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "decision", b"decision", "decision_id", b"decision_id", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "hash", b"hash", "held_duration", b"held_duration", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

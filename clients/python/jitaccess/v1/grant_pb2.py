@@ -27,11 +27,12 @@ from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from jitaccess.v1 import policy_pb2 as jitaccess_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18jitaccess/v1/grant.proto\x12\x0cjitaccess.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19jitaccess/v1/policy.proto\"\xb7\t\n\x05Grant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.jitaccess.v1.Grant.StateB\x04\xe2\x41\x01\x03\x12\x17\n\trequester\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07subject\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x06policy\x18\x05 \x01(\tB%\xe2\x41\x01\x03\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x1d\n\x0fpolicy_revision\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\tresources\x18\x07 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x63tions\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x38\n\rjustification\x18\n \x01(\x0b\x32\x1b.jitaccess.v1.JustificationB\x04\xe2\x41\x01\x03\x12\x35\n\x06labels\x18\x0b \x03(\x0b\x32\x1f.jitaccess.v1.Grant.LabelsEntryB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12=\n\x13request_expire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x61pprove_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65nded_by\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65nd_comment\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x12+\n\x07reviews\x18\x14 \x03(\x0b\x32\x14.jitaccess.v1.ReviewB\x04\xe2\x41\x01\x03\x12-\n\x05steps\x18\x15 \x03(\x0b\x32\x18.jitaccess.v1.StepStatusB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x16 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x17 \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x95\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tSCHEDULED\x10\x02\x12\n\n\x06\x41\x43TIVE\x10\x03\x12\x0b\n\x07\x45XPIRED\x10\x04\x12\x0b\n\x07REVOKED\x10\x05\x12\x0c\n\x08RELEASED\x10\x06\x12\n\n\x06\x44\x45NIED\x10\x07\x12\r\n\tWITHDRAWN\x10\x08\x12\n\n\x06LAPSED\x10\t:?\xea\x41<\n\x1bjitaccess.example.com/Grant\x12\x0egrants/{grant}*\x06grants2\x05grant\"9\n\rJustification\x12\x12\n\x04text\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06ticket\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xf9\x01\n\x06Review\x12\x16\n\x08reviewer\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x1d.jitaccess.v1.Review.DecisionB\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63omment\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\">\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41PPROVED\x10\x01\x12\n\n\x06\x44\x45NIED\x10\x02\"\xa0\x01\n\nStepStatus\x12\x1a\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tapprovers\x18\x02 \x01(\x0b\x32\x1a.jitaccess.v1.PrincipalSetB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x61pprovals_needed\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12!\n\x13\x61pprovals_remaining\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\"\xc4\x03\n\x13RequestGrantRequest\x12\x35\n\x06policy\x18\x01 \x01(\tB%\xe2\x41\x01\x01\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x15\n\x07subject\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tresources\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x63tions\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\rjustification\x18\x07 \x01(\x0b\x32\x1b.jitaccess.v1.JustificationB\x04\xe2\x41\x01\x01\x12\x43\n\x06labels\x18\x08 \x03(\x0b\x32-.jitaccess.v1.RequestGrantRequest.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x0fGetGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\"\xfc\x01\n\x11ListGrantsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x04view\x18\x05 \x01(\x0e\x32$.jitaccess.v1.ListGrantsRequest.ViewB\x04\xe2\x41\x01\x01\"L\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x08\n\x04MINE\x10\x01\x12\x0e\n\nREVIEWABLE\x10\x02\x12\x07\n\x03\x41LL\x10\x03\x12\x0b\n\x07VISIBLE\x10\x04\"^\n\x12ListGrantsResponse\x12)\n\x06grants\x18\x01 \x03(\x0b\x32\x13.jitaccess.v1.GrantB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\x8e\x01\n\x13\x41pproveGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x8b\x01\n\x10\x44\x65nyGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x8f\x01\n\x14WithdrawGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x8d\x01\n\x12RevokeGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x8e\x01\n\x13ReleaseGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x32\xf7\x06\n\x0cGrantService\x12]\n\x0cRequestGrant\x12!.jitaccess.v1.RequestGrantRequest\x1a\x13.jitaccess.v1.Grant\"\x15\x82\xd3\xe4\x93\x02\x0f\"\n/v1/grants:\x01*\x12\x62\n\x08GetGrant\x12\x1d.jitaccess.v1.GetGrantRequest\x1a\x13.jitaccess.v1.Grant\"\"\xda\x41\x04name\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=grants/*}\x12\x63\n\nListGrants\x12\x1f.jitaccess.v1.ListGrantsRequest\x1a .jitaccess.v1.ListGrantsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/grants\x12n\n\x0c\x41pproveGrant\x12!.jitaccess.v1.ApproveGrantRequest\x1a\x13.jitaccess.v1.Grant\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=grants/*}:approve:\x01*\x12\x65\n\tDenyGrant\x12\x1e.jitaccess.v1.DenyGrantRequest\x1a\x13.jitaccess.v1.Grant\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=grants/*}:deny:\x01*\x12q\n\rWithdrawGrant\x12\".jitaccess.v1.WithdrawGrantRequest\x1a\x13.jitaccess.v1.Grant\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=grants/*}:withdraw:\x01*\x12k\n\x0bRevokeGrant\x12 .jitaccess.v1.RevokeGrantRequest\x1a\x13.jitaccess.v1.Grant\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=grants/*}:revoke:\x01*\x12n\n\x0cReleaseGrant\x12!.jitaccess.v1.ReleaseGrantRequest\x1a\x13.jitaccess.v1.Grant\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=grants/*}:release:\x01*\x1a\x18\xca\x41\x15jitaccess.example.comb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18jitaccess/v1/grant.proto\x12\x0cjitaccess.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19jitaccess/v1/policy.proto\"\x95\n\n\x05Grant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.jitaccess.v1.Grant.StateB\x04\xe2\x41\x01\x03\x12\x17\n\trequester\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07subject\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x06policy\x18\x05 \x01(\tB%\xe2\x41\x01\x03\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x1d\n\x0fpolicy_revision\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\tresources\x18\x07 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x63tions\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x38\n\rjustification\x18\n \x01(\x0b\x32\x1b.jitaccess.v1.JustificationB\x04\xe2\x41\x01\x03\x12\x35\n\x06labels\x18\x0b \x03(\x0b\x32\x1f.jitaccess.v1.Grant.LabelsEntryB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12=\n\x13request_expire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x61pprove_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65nded_by\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65nd_comment\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x12+\n\x07reviews\x18\x14 \x03(\x0b\x32\x14.jitaccess.v1.ReviewB\x04\xe2\x41\x01\x03\x12-\n\x05steps\x18\x15 \x03(\x0b\x32\x18.jitaccess.v1.StepStatusB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x16 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x17 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\x07\x63ontext\x18\x18 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12,\n\x07preview\x18\x19 \x01(\x0b\x32\x15.jitaccess.v1.PreviewB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x95\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tSCHEDULED\x10\x02\x12\n\n\x06\x41\x43TIVE\x10\x03\x12\x0b\n\x07\x45XPIRED\x10\x04\x12\x0b\n\x07REVOKED\x10\x05\x12\x0c\n\x08RELEASED\x10\x06\x12\n\n\x06\x44\x45NIED\x10\x07\x12\r\n\tWITHDRAWN\x10\x08\x12\n\n\x06LAPSED\x10\t:?\xea\x41<\n\x1bjitaccess.example.com/Grant\x12\x0egrants/{grant}*\x06grants2\x05grant\"m\n\x07Preview\x12\x19\n\x0bsatisfiable\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tshortfall\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x05steps\x18\x03 \x03(\x0b\x32\x19.jitaccess.v1.StepPreviewB\x04\xe2\x41\x01\x03\"\x96\x01\n\x0bStepPreview\x12\x1a\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tapprovers\x18\x02 \x01(\x0b\x32\x1a.jitaccess.v1.PrincipalSetB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65xcluded\x18\x03 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x61pprovals_needed\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\"9\n\rJustification\x12\x12\n\x04text\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06ticket\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xf9\x01\n\x06Review\x12\x16\n\x08reviewer\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x1d.jitaccess.v1.Review.DecisionB\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63omment\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\">\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41PPROVED\x10\x01\x12\n\n\x06\x44\x45NIED\x10\x02\"\xb7\x01\n\nStepStatus\x12\x1a\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tapprovers\x18\x02 \x01(\x0b\x32\x1a.jitaccess.v1.PrincipalSetB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x61pprovals_needed\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12!\n\x13\x61pprovals_remaining\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07skipped\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\x91\x04\n\x13RequestGrantRequest\x12\x35\n\x06policy\x18\x01 \x01(\tB%\xe2\x41\x01\x01\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x15\n\x07subject\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tresources\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x63tions\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\rjustification\x18\x07 \x01(\x0b\x32\x1b.jitaccess.v1.JustificationB\x04\xe2\x41\x01\x01\x12\x43\n\x06labels\x18\x08 \x03(\x0b\x32-.jitaccess.v1.RequestGrantRequest.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x07\x63ontext\x18\n \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf2\x03\n\x12\x45nsureGrantRequest\x12\x35\n\x06policy\x18\x01 \x01(\tB%\xe2\x41\x01\x01\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x15\n\x07subject\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tresources\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x63tions\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\rjustification\x18\x07 \x01(\x0b\x32\x1b.jitaccess.v1.JustificationB\x04\xe2\x41\x01\x01\x12\x42\n\x06labels\x18\x08 \x03(\x0b\x32,.jitaccess.v1.EnsureGrantRequest.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x07\x63ontext\x18\n \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x0fGetGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\"\xfc\x01\n\x11ListGrantsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x04view\x18\x05 \x01(\x0e\x32$.jitaccess.v1.ListGrantsRequest.ViewB\x04\xe2\x41\x01\x01\"L\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x08\n\x04MINE\x10\x01\x12\x0e\n\nREVIEWABLE\x10\x02\x12\x07\n\x03\x41LL\x10\x03\x12\x0b\n\x07VISIBLE\x10\x04\"^\n\x12ListGrantsResponse\x12)\n\x06grants\x18\x01 \x03(\x0b\x32\x13.jitaccess.v1.GrantB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\x8e\x01\n\x13\x41pproveGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x8b\x01\n\x10\x44\x65nyGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x8f\x01\n\x14WithdrawGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x8d\x01\n\x12RevokeGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\xb7\x02\n\x13RevokeGrantsRequest\x12\x15\n\x07subject\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x06policy\x18\x02 \x01(\tB%\xe2\x41\x01\x01\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x43\n\x06labels\x18\x04 \x03(\x0b\x32-.jitaccess.v1.RevokeGrantsRequest.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07plan_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x85\x01\n\x14RevokeGrantsResponse\x12\x15\n\x07plan_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63ount\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12)\n\x06sample\x18\x03 \x03(\x0b\x32\x13.jitaccess.v1.GrantB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65xecuted\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\x8e\x01\n\x13ReleaseGrantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x32\xd0\x08\n\x0cGrantService\x12]\n\x0cRequestGrant\x12!.jitaccess.v1.RequestGrantRequest\x1a\x13.jitaccess.v1.Grant\"\x15\x82\xd3\xe4\x93\x02\x0f\"\n/v1/grants:\x01*\x12\x62\n\x0b\x45nsureGrant\x12 .jitaccess.v1.EnsureGrantRequest\x1a\x13.jitaccess.v1.Grant\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/grants:ensure:\x01*\x12\x62\n\x08GetGrant\x12\x1d.jitaccess.v1.GetGrantRequest\x1a\x13.jitaccess.v1.Grant\"\"\xda\x41\x04name\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=grants/*}\x12\x63\n\nListGrants\x12\x1f.jitaccess.v1.ListGrantsRequest\x1a .jitaccess.v1.ListGrantsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/grants\x12n\n\x0c\x41pproveGrant\x12!.jitaccess.v1.ApproveGrantRequest\x1a\x13.jitaccess.v1.Grant\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=grants/*}:approve:\x01*\x12\x65\n\tDenyGrant\x12\x1e.jitaccess.v1.DenyGrantRequest\x1a\x13.jitaccess.v1.Grant\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=grants/*}:deny:\x01*\x12q\n\rWithdrawGrant\x12\".jitaccess.v1.WithdrawGrantRequest\x1a\x13.jitaccess.v1.Grant\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=grants/*}:withdraw:\x01*\x12k\n\x0bRevokeGrant\x12 .jitaccess.v1.RevokeGrantRequest\x1a\x13.jitaccess.v1.Grant\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=grants/*}:revoke:\x01*\x12s\n\x0cRevokeGrants\x12!.jitaccess.v1.RevokeGrantsRequest\x1a\".jitaccess.v1.RevokeGrantsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/grants:revoke:\x01*\x12n\n\x0cReleaseGrant\x12!.jitaccess.v1.ReleaseGrantRequest\x1a\x13.jitaccess.v1.Grant\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=grants/*}:release:\x01*\x1a\x18\xca\x41\x15jitaccess.example.comb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -86,8 +87,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRANT'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
   _globals['_GRANT'].fields_by_name['revision']._loaded_options = None
   _globals['_GRANT'].fields_by_name['revision']._serialized_options = b'\342A\001\003'
+  _globals['_GRANT'].fields_by_name['context']._loaded_options = None
+  _globals['_GRANT'].fields_by_name['context']._serialized_options = b'\342A\001\003'
+  _globals['_GRANT'].fields_by_name['preview']._loaded_options = None
+  _globals['_GRANT'].fields_by_name['preview']._serialized_options = b'\342A\001\003'
   _globals['_GRANT']._loaded_options = None
   _globals['_GRANT']._serialized_options = b'\352A<\n\033jitaccess.example.com/Grant\022\016grants/{grant}*\006grants2\005grant'
+  _globals['_PREVIEW'].fields_by_name['satisfiable']._loaded_options = None
+  _globals['_PREVIEW'].fields_by_name['satisfiable']._serialized_options = b'\342A\001\003'
+  _globals['_PREVIEW'].fields_by_name['shortfall']._loaded_options = None
+  _globals['_PREVIEW'].fields_by_name['shortfall']._serialized_options = b'\342A\001\003'
+  _globals['_PREVIEW'].fields_by_name['steps']._loaded_options = None
+  _globals['_PREVIEW'].fields_by_name['steps']._serialized_options = b'\342A\001\003'
+  _globals['_STEPPREVIEW'].fields_by_name['display_name']._loaded_options = None
+  _globals['_STEPPREVIEW'].fields_by_name['display_name']._serialized_options = b'\342A\001\003'
+  _globals['_STEPPREVIEW'].fields_by_name['approvers']._loaded_options = None
+  _globals['_STEPPREVIEW'].fields_by_name['approvers']._serialized_options = b'\342A\001\003'
+  _globals['_STEPPREVIEW'].fields_by_name['excluded']._loaded_options = None
+  _globals['_STEPPREVIEW'].fields_by_name['excluded']._serialized_options = b'\342A\001\003'
+  _globals['_STEPPREVIEW'].fields_by_name['approvals_needed']._loaded_options = None
+  _globals['_STEPPREVIEW'].fields_by_name['approvals_needed']._serialized_options = b'\342A\001\003'
   _globals['_JUSTIFICATION'].fields_by_name['text']._loaded_options = None
   _globals['_JUSTIFICATION'].fields_by_name['text']._serialized_options = b'\342A\001\001'
   _globals['_JUSTIFICATION'].fields_by_name['ticket']._loaded_options = None
@@ -110,6 +129,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPSTATUS'].fields_by_name['approvals_needed']._serialized_options = b'\342A\001\003'
   _globals['_STEPSTATUS'].fields_by_name['approvals_remaining']._loaded_options = None
   _globals['_STEPSTATUS'].fields_by_name['approvals_remaining']._serialized_options = b'\342A\001\003'
+  _globals['_STEPSTATUS'].fields_by_name['skipped']._loaded_options = None
+  _globals['_STEPSTATUS'].fields_by_name['skipped']._serialized_options = b'\342A\001\003'
   _globals['_REQUESTGRANTREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_REQUESTGRANTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_REQUESTGRANTREQUEST'].fields_by_name['policy']._loaded_options = None
@@ -130,6 +151,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTGRANTREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
   _globals['_REQUESTGRANTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REQUESTGRANTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_REQUESTGRANTREQUEST'].fields_by_name['context']._loaded_options = None
+  _globals['_REQUESTGRANTREQUEST'].fields_by_name['context']._serialized_options = b'\342A\001\001'
+  _globals['_REQUESTGRANTREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_REQUESTGRANTREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_ENSUREGRANTREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['policy']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['policy']._serialized_options = b'\342A\001\001\372A\036\n\034jitaccess.example.com/Policy'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['subject']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['subject']._serialized_options = b'\342A\001\001'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['resources']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['resources']._serialized_options = b'\342A\001\002'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['actions']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['actions']._serialized_options = b'\342A\001\002'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['duration']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['duration']._serialized_options = b'\342A\001\001'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['start_time']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['justification']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['justification']._serialized_options = b'\342A\001\001'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['context']._loaded_options = None
+  _globals['_ENSUREGRANTREQUEST'].fields_by_name['context']._serialized_options = b'\342A\001\001'
   _globals['_GETGRANTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETGRANTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\035\n\033jitaccess.example.com/Grant'
   _globals['_LISTGRANTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -178,6 +225,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEGRANTREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
   _globals['_REVOKEGRANTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REVOKEGRANTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_REVOKEGRANTSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_REVOKEGRANTSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['subject']._loaded_options = None
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['subject']._serialized_options = b'\342A\001\001'
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['policy']._loaded_options = None
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['policy']._serialized_options = b'\342A\001\001\372A\036\n\034jitaccess.example.com/Policy'
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['resource']._loaded_options = None
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['resource']._serialized_options = b'\342A\001\001'
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['comment']._loaded_options = None
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['comment']._serialized_options = b'\342A\001\001'
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['plan_id']._loaded_options = None
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['plan_id']._serialized_options = b'\342A\001\001'
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REVOKEGRANTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_REVOKEGRANTSRESPONSE'].fields_by_name['plan_id']._loaded_options = None
+  _globals['_REVOKEGRANTSRESPONSE'].fields_by_name['plan_id']._serialized_options = b'\342A\001\003'
+  _globals['_REVOKEGRANTSRESPONSE'].fields_by_name['count']._loaded_options = None
+  _globals['_REVOKEGRANTSRESPONSE'].fields_by_name['count']._serialized_options = b'\342A\001\003'
+  _globals['_REVOKEGRANTSRESPONSE'].fields_by_name['sample']._loaded_options = None
+  _globals['_REVOKEGRANTSRESPONSE'].fields_by_name['sample']._serialized_options = b'\342A\001\003'
+  _globals['_REVOKEGRANTSRESPONSE'].fields_by_name['executed']._loaded_options = None
+  _globals['_REVOKEGRANTSRESPONSE'].fields_by_name['executed']._serialized_options = b'\342A\001\003'
   _globals['_RELEASEGRANTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_RELEASEGRANTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\035\n\033jitaccess.example.com/Grant'
   _globals['_RELEASEGRANTREQUEST'].fields_by_name['comment']._loaded_options = None
@@ -190,6 +261,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRANTSERVICE']._serialized_options = b'\312A\025jitaccess.example.com'
   _globals['_GRANTSERVICE'].methods_by_name['RequestGrant']._loaded_options = None
   _globals['_GRANTSERVICE'].methods_by_name['RequestGrant']._serialized_options = b'\202\323\344\223\002\017\"\n/v1/grants:\001*'
+  _globals['_GRANTSERVICE'].methods_by_name['EnsureGrant']._loaded_options = None
+  _globals['_GRANTSERVICE'].methods_by_name['EnsureGrant']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/grants:ensure:\001*'
   _globals['_GRANTSERVICE'].methods_by_name['GetGrant']._loaded_options = None
   _globals['_GRANTSERVICE'].methods_by_name['GetGrant']._serialized_options = b'\332A\004name\202\323\344\223\002\025\022\023/v1/{name=grants/*}'
   _globals['_GRANTSERVICE'].methods_by_name['ListGrants']._loaded_options = None
@@ -202,44 +275,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRANTSERVICE'].methods_by_name['WithdrawGrant']._serialized_options = b'\202\323\344\223\002!\"\034/v1/{name=grants/*}:withdraw:\001*'
   _globals['_GRANTSERVICE'].methods_by_name['RevokeGrant']._loaded_options = None
   _globals['_GRANTSERVICE'].methods_by_name['RevokeGrant']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/{name=grants/*}:revoke:\001*'
+  _globals['_GRANTSERVICE'].methods_by_name['RevokeGrants']._loaded_options = None
+  _globals['_GRANTSERVICE'].methods_by_name['RevokeGrants']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/grants:revoke:\001*'
   _globals['_GRANTSERVICE'].methods_by_name['ReleaseGrant']._loaded_options = None
   _globals['_GRANTSERVICE'].methods_by_name['ReleaseGrant']._serialized_options = b'\202\323\344\223\002 \"\033/v1/{name=grants/*}:release:\001*'
-  _globals['_GRANT']._serialized_start=250
-  _globals['_GRANT']._serialized_end=1457
-  _globals['_GRANT_LABELSENTRY']._serialized_start=1195
-  _globals['_GRANT_LABELSENTRY']._serialized_end=1240
-  _globals['_GRANT_STATE']._serialized_start=1243
-  _globals['_GRANT_STATE']._serialized_end=1392
-  _globals['_JUSTIFICATION']._serialized_start=1459
-  _globals['_JUSTIFICATION']._serialized_end=1516
-  _globals['_REVIEW']._serialized_start=1519
-  _globals['_REVIEW']._serialized_end=1768
-  _globals['_REVIEW_DECISION']._serialized_start=1706
-  _globals['_REVIEW_DECISION']._serialized_end=1768
-  _globals['_STEPSTATUS']._serialized_start=1771
-  _globals['_STEPSTATUS']._serialized_end=1931
-  _globals['_REQUESTGRANTREQUEST']._serialized_start=1934
-  _globals['_REQUESTGRANTREQUEST']._serialized_end=2386
-  _globals['_REQUESTGRANTREQUEST_LABELSENTRY']._serialized_start=1195
-  _globals['_REQUESTGRANTREQUEST_LABELSENTRY']._serialized_end=1240
-  _globals['_GETGRANTREQUEST']._serialized_start=2388
-  _globals['_GETGRANTREQUEST']._serialized_end=2457
-  _globals['_LISTGRANTSREQUEST']._serialized_start=2460
-  _globals['_LISTGRANTSREQUEST']._serialized_end=2712
-  _globals['_LISTGRANTSREQUEST_VIEW']._serialized_start=2636
-  _globals['_LISTGRANTSREQUEST_VIEW']._serialized_end=2712
-  _globals['_LISTGRANTSRESPONSE']._serialized_start=2714
-  _globals['_LISTGRANTSRESPONSE']._serialized_end=2808
-  _globals['_APPROVEGRANTREQUEST']._serialized_start=2811
-  _globals['_APPROVEGRANTREQUEST']._serialized_end=2953
-  _globals['_DENYGRANTREQUEST']._serialized_start=2956
-  _globals['_DENYGRANTREQUEST']._serialized_end=3095
-  _globals['_WITHDRAWGRANTREQUEST']._serialized_start=3098
-  _globals['_WITHDRAWGRANTREQUEST']._serialized_end=3241
-  _globals['_REVOKEGRANTREQUEST']._serialized_start=3244
-  _globals['_REVOKEGRANTREQUEST']._serialized_end=3385
-  _globals['_RELEASEGRANTREQUEST']._serialized_start=3388
-  _globals['_RELEASEGRANTREQUEST']._serialized_end=3530
-  _globals['_GRANTSERVICE']._serialized_start=3533
-  _globals['_GRANTSERVICE']._serialized_end=4420
+  _globals['_GRANT']._serialized_start=280
+  _globals['_GRANT']._serialized_end=1581
+  _globals['_GRANT_LABELSENTRY']._serialized_start=1319
+  _globals['_GRANT_LABELSENTRY']._serialized_end=1364
+  _globals['_GRANT_STATE']._serialized_start=1367
+  _globals['_GRANT_STATE']._serialized_end=1516
+  _globals['_PREVIEW']._serialized_start=1583
+  _globals['_PREVIEW']._serialized_end=1692
+  _globals['_STEPPREVIEW']._serialized_start=1695
+  _globals['_STEPPREVIEW']._serialized_end=1845
+  _globals['_JUSTIFICATION']._serialized_start=1847
+  _globals['_JUSTIFICATION']._serialized_end=1904
+  _globals['_REVIEW']._serialized_start=1907
+  _globals['_REVIEW']._serialized_end=2156
+  _globals['_REVIEW_DECISION']._serialized_start=2094
+  _globals['_REVIEW_DECISION']._serialized_end=2156
+  _globals['_STEPSTATUS']._serialized_start=2159
+  _globals['_STEPSTATUS']._serialized_end=2342
+  _globals['_REQUESTGRANTREQUEST']._serialized_start=2345
+  _globals['_REQUESTGRANTREQUEST']._serialized_end=2874
+  _globals['_REQUESTGRANTREQUEST_LABELSENTRY']._serialized_start=1319
+  _globals['_REQUESTGRANTREQUEST_LABELSENTRY']._serialized_end=1364
+  _globals['_ENSUREGRANTREQUEST']._serialized_start=2877
+  _globals['_ENSUREGRANTREQUEST']._serialized_end=3375
+  _globals['_ENSUREGRANTREQUEST_LABELSENTRY']._serialized_start=1319
+  _globals['_ENSUREGRANTREQUEST_LABELSENTRY']._serialized_end=1364
+  _globals['_GETGRANTREQUEST']._serialized_start=3377
+  _globals['_GETGRANTREQUEST']._serialized_end=3446
+  _globals['_LISTGRANTSREQUEST']._serialized_start=3449
+  _globals['_LISTGRANTSREQUEST']._serialized_end=3701
+  _globals['_LISTGRANTSREQUEST_VIEW']._serialized_start=3625
+  _globals['_LISTGRANTSREQUEST_VIEW']._serialized_end=3701
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=3703
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=3797
+  _globals['_APPROVEGRANTREQUEST']._serialized_start=3800
+  _globals['_APPROVEGRANTREQUEST']._serialized_end=3942
+  _globals['_DENYGRANTREQUEST']._serialized_start=3945
+  _globals['_DENYGRANTREQUEST']._serialized_end=4084
+  _globals['_WITHDRAWGRANTREQUEST']._serialized_start=4087
+  _globals['_WITHDRAWGRANTREQUEST']._serialized_end=4230
+  _globals['_REVOKEGRANTREQUEST']._serialized_start=4233
+  _globals['_REVOKEGRANTREQUEST']._serialized_end=4374
+  _globals['_REVOKEGRANTSREQUEST']._serialized_start=4377
+  _globals['_REVOKEGRANTSREQUEST']._serialized_end=4688
+  _globals['_REVOKEGRANTSREQUEST_LABELSENTRY']._serialized_start=1319
+  _globals['_REVOKEGRANTSREQUEST_LABELSENTRY']._serialized_end=1364
+  _globals['_REVOKEGRANTSRESPONSE']._serialized_start=4691
+  _globals['_REVOKEGRANTSRESPONSE']._serialized_end=4824
+  _globals['_RELEASEGRANTREQUEST']._serialized_start=4827
+  _globals['_RELEASEGRANTREQUEST']._serialized_end=4969
+  _globals['_GRANTSERVICE']._serialized_start=4972
+  _globals['_GRANTSERVICE']._serialized_end=6076
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -122,6 +123,8 @@ class Grant(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`, chosen by the server."""
     state: Global___Grant.State.ValueType
@@ -194,6 +197,14 @@ class Grant(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepStatus]:
         """The policy's steps as last judged, with what each still needs."""
 
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct:
+        """What the requester asserted; conditions read it."""
+
+    @_builtins.property
+    def preview(self) -> Global___Preview:
+        """Only with validate_only: whether the request could be approved, and by whom."""
+
     def __init__(
         self,
         *,
@@ -220,14 +231,86 @@ class Grant(_message.Message):
         steps: _abc.Iterable[Global___StepStatus] | None = ...,
         etag: _builtins.str = ...,
         revision: _builtins.int = ...,
+        context: _struct_pb2.Struct | None = ...,
+        preview: Global___Preview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_time", b"approve_time", "create_time", b"create_time", "duration", b"duration", "end_time", b"end_time", "expire_time", b"expire_time", "justification", b"justification", "request_expire_time", b"request_expire_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_time", b"approve_time", "context", b"context", "create_time", b"create_time", "duration", b"duration", "end_time", b"end_time", "expire_time", b"expire_time", "justification", b"justification", "preview", b"preview", "request_expire_time", b"request_expire_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "approve_time", b"approve_time", "create_time", b"create_time", "duration", b"duration", "end_comment", b"end_comment", "end_time", b"end_time", "ended_by", b"ended_by", "etag", b"etag", "expire_time", b"expire_time", "justification", b"justification", "labels", b"labels", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "request_expire_time", b"request_expire_time", "requester", b"requester", "resources", b"resources", "reviews", b"reviews", "revision", b"revision", "start_time", b"start_time", "state", b"state", "steps", b"steps", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "approve_time", b"approve_time", "context", b"context", "create_time", b"create_time", "duration", b"duration", "end_comment", b"end_comment", "end_time", b"end_time", "ended_by", b"ended_by", "etag", b"etag", "expire_time", b"expire_time", "justification", b"justification", "labels", b"labels", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "preview", b"preview", "request_expire_time", b"request_expire_time", "requester", b"requester", "resources", b"resources", "reviews", b"reviews", "revision", b"revision", "start_time", b"start_time", "state", b"state", "steps", b"steps", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Grant: _TypeAlias = Grant  # noqa: Y015
+
+@_typing.final
+class Preview(_message.Message):
+    """What would become of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SATISFIABLE_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    satisfiable: _builtins.bool
+    """Enough approvers are left for every step, as far as policies name them; a group counts as large enough."""
+    shortfall: _builtins.str
+    """What is missing, in words; empty where satisfiable."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepPreview]:
+        """Who could approve each step."""
+
+    def __init__(
+        self,
+        *,
+        satisfiable: _builtins.bool = ...,
+        shortfall: _builtins.str = ...,
+        steps: _abc.Iterable[Global___StepPreview] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["satisfiable", b"satisfiable", "shortfall", b"shortfall", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Preview: _TypeAlias = Preview  # noqa: Y015
+
+@_typing.final
+class StepPreview(_message.Message):
+    """Who could approve one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    APPROVERS_FIELD_NUMBER: _builtins.int
+    EXCLUDED_FIELD_NUMBER: _builtins.int
+    APPROVALS_NEEDED_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """The step's name in the policy."""
+    approvals_needed: _builtins.int
+    """How many distinct approvers it needs."""
+    @_builtins.property
+    def approvers(self) -> _policy_pb2.PrincipalSet:
+        """The step's groups, and its named principals without those excluded."""
+
+    @_builtins.property
+    def excluded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Named principals who may not, since they asked for the access or would hold it."""
+
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.str = ...,
+        approvers: _policy_pb2.PrincipalSet | None = ...,
+        excluded: _abc.Iterable[_builtins.str] | None = ...,
+        approvals_needed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvers", b"approvers", "display_name", b"display_name", "excluded", b"excluded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepPreview: _TypeAlias = StepPreview  # noqa: Y015
 
 @_typing.final
 class Justification(_message.Message):
@@ -328,12 +411,15 @@ class StepStatus(_message.Message):
     APPROVERS_FIELD_NUMBER: _builtins.int
     APPROVALS_NEEDED_FIELD_NUMBER: _builtins.int
     APPROVALS_REMAINING_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """The step's name in the policy."""
     approvals_needed: _builtins.int
     """How many distinct approvers it needs."""
     approvals_remaining: _builtins.int
     """How many are still missing."""
+    skipped: _builtins.bool
+    """Its condition did not hold, so it needs nobody."""
     @_builtins.property
     def approvers(self) -> _policy_pb2.PrincipalSet:
         """Who may decide it."""
@@ -345,10 +431,11 @@ class StepStatus(_message.Message):
         approvers: _policy_pb2.PrincipalSet | None = ...,
         approvals_needed: _builtins.int = ...,
         approvals_remaining: _builtins.int = ...,
+        skipped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvals_remaining", b"approvals_remaining", "approvers", b"approvers", "display_name", b"display_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvals_remaining", b"approvals_remaining", "approvers", b"approvers", "display_name", b"display_name", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,12 +476,16 @@ class RequestGrantRequest(_message.Message):
     JUSTIFICATION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """The policy to ask under. Empty: the first that covers the request, by highest priority, then name."""
     subject: _builtins.str
     """Who shall hold the access. Empty: the caller. Another subject must be named in the policy's eligible principals."""
     request_id: _builtins.str
     """A UUID chosen by the caller; the same request sent again has the same answer (AIP-155)."""
+    validate_only: _builtins.bool
+    """Only answer what would become of it: the policy, the state, and a preview of who could approve."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Resource patterns, 1 to 100."""
@@ -419,6 +510,10 @@ class RequestGrantRequest(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """At most 64; keys as in AIP-148 labels."""
 
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct:
+        """What conditions may read, asserted by the caller; at most 64 names, 16 KiB. `source_ip` never comes from here."""
+
     def __init__(
         self,
         *,
@@ -431,14 +526,108 @@ class RequestGrantRequest(_message.Message):
         justification: Global___Justification | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        context: _struct_pb2.Struct | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "justification", b"justification", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "justification", b"justification", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "duration", b"duration", "justification", b"justification", "labels", b"labels", "policy", b"policy", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "context", b"context", "duration", b"duration", "justification", b"justification", "labels", b"labels", "policy", b"policy", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "subject", b"subject", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RequestGrantRequest: _TypeAlias = RequestGrantRequest  # noqa: Y015
+
+@_typing.final
+class EnsureGrantRequest(_message.Message):
+    """What must be there; the fields are those of RequestGrantRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    JUSTIFICATION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """The policy to ask under. Empty: the first that covers the request, by highest priority, then name."""
+    subject: _builtins.str
+    """Who shall hold the access. Empty: the caller."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource patterns, 1 to 100."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Action patterns, 1 to 100."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long it must last from now. Empty: whatever is left will do; a new request gets the policy's default."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the access shall start. Empty: as soon as it is approved."""
+
+    @_builtins.property
+    def justification(self) -> Global___Justification:
+        """Why."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """At most 64; keys as in AIP-148 labels."""
+
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct:
+        """What conditions may read, asserted by the caller."""
+
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        actions: _abc.Iterable[_builtins.str] | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        justification: Global___Justification | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+        context: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "justification", b"justification", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "context", b"context", "duration", b"duration", "justification", b"justification", "labels", b"labels", "policy", b"policy", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnsureGrantRequest: _TypeAlias = EnsureGrantRequest  # noqa: Y015
 
 @_typing.final
 class GetGrantRequest(_message.Message):
@@ -696,6 +885,110 @@ class RevokeGrantRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeGrantRequest: _TypeAlias = RevokeGrantRequest  # noqa: Y015
+
+@_typing.final
+class RevokeGrantsRequest(_message.Message):
+    """Which grants to end: those that match every field of the selector that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Whose access."""
+    policy: _builtins.str
+    """Given under which policy."""
+    resource: _builtins.str
+    """Reaching into which part of the resources: `database/orders` is it and everything below."""
+    comment: _builtins.str
+    """Why, at most 4,096 characters; needed to execute."""
+    plan_id: _builtins.str
+    """Empty: answer the plan. The plan's id: execute it, if the set is still the same."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """With all of these labels."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        resource: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        comment: _builtins.str = ...,
+        plan_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "labels", b"labels", "plan_id", b"plan_id", "policy", b"policy", "request_id", b"request_id", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeGrantsRequest: _TypeAlias = RevokeGrantsRequest  # noqa: Y015
+
+@_typing.final
+class RevokeGrantsResponse(_message.Message):
+    """The plan, or what was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    EXECUTED_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    """Names this very set; it goes stale when the set changes."""
+    count: _builtins.int
+    """How many grants would end, or have ended."""
+    executed: _builtins.bool
+    """Whether they have ended."""
+    @_builtins.property
+    def sample(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]:
+        """Up to 20 of them."""
+
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+        sample: _abc.Iterable[Global___Grant] | None = ...,
+        executed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "executed", b"executed", "plan_id", b"plan_id", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeGrantsResponse: _TypeAlias = RevokeGrantsResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseGrantRequest(_message.Message):

@@ -40,6 +40,11 @@ class GrantServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_grant__pb2.RequestGrantRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
                 _registered_method=True)
+        self.EnsureGrant = channel.unary_unary(
+                '/jitaccess.v1.GrantService/EnsureGrant',
+                request_serializer=jitaccess_dot_v1_dot_grant__pb2.EnsureGrantRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+                _registered_method=True)
         self.GetGrant = channel.unary_unary(
                 '/jitaccess.v1.GrantService/GetGrant',
                 request_serializer=jitaccess_dot_v1_dot_grant__pb2.GetGrantRequest.SerializeToString,
@@ -70,6 +75,11 @@ class GrantServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
                 _registered_method=True)
+        self.RevokeGrants = channel.unary_unary(
+                '/jitaccess.v1.GrantService/RevokeGrants',
+                request_serializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantsRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantsResponse.FromString,
+                _registered_method=True)
         self.ReleaseGrant = channel.unary_unary(
                 '/jitaccess.v1.GrantService/ReleaseGrant',
                 request_serializer=jitaccess_dot_v1_dot_grant__pb2.ReleaseGrantRequest.SerializeToString,
@@ -83,6 +93,13 @@ class GrantServiceServicer(object):
 
     def RequestGrant(self, request, context):
         """Asks for access. The answer is ACTIVE or SCHEDULED when the policy needs no approval, else PENDING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnsureGrant(self, request, context):
+        """Answers the live grant or pending request of the subject that already covers what is asked for, else asks for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +147,13 @@ class GrantServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeGrants(self, request, context):
+        """Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReleaseGrant(self, request, context):
         """Gives one's own scheduled or active grant back before its time.
         """
@@ -143,6 +167,11 @@ def add_GrantServiceServicer_to_server(servicer, server):
             'RequestGrant': grpc.unary_unary_rpc_method_handler(
                     servicer.RequestGrant,
                     request_deserializer=jitaccess_dot_v1_dot_grant__pb2.RequestGrantRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
+            ),
+            'EnsureGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureGrant,
+                    request_deserializer=jitaccess_dot_v1_dot_grant__pb2.EnsureGrantRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
             ),
             'GetGrant': grpc.unary_unary_rpc_method_handler(
@@ -174,6 +203,11 @@ def add_GrantServiceServicer_to_server(servicer, server):
                     servicer.RevokeGrant,
                     request_deserializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
+            ),
+            'RevokeGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeGrants,
+                    request_deserializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantsRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantsResponse.SerializeToString,
             ),
             'ReleaseGrant': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseGrant,
@@ -208,6 +242,33 @@ class GrantService(object):
             target,
             '/jitaccess.v1.GrantService/RequestGrant',
             jitaccess_dot_v1_dot_grant__pb2.RequestGrantRequest.SerializeToString,
+            jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.GrantService/EnsureGrant',
+            jitaccess_dot_v1_dot_grant__pb2.EnsureGrantRequest.SerializeToString,
             jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
             options,
             channel_credentials,
@@ -371,6 +432,33 @@ class GrantService(object):
             '/jitaccess.v1.GrantService/RevokeGrant',
             jitaccess_dot_v1_dot_grant__pb2.RevokeGrantRequest.SerializeToString,
             jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.GrantService/RevokeGrants',
+            jitaccess_dot_v1_dot_grant__pb2.RevokeGrantsRequest.SerializeToString,
+            jitaccess_dot_v1_dot_grant__pb2.RevokeGrantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class GrantServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GrantServiceAsyncStub: ...
     RequestGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.RequestGrantRequest, _grant_pb2.Grant]
     """Asks for access. The answer is ACTIVE or SCHEDULED when the policy needs no approval, else PENDING."""
+    EnsureGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.EnsureGrantRequest, _grant_pb2.Grant]
+    """Answers the live grant or pending request of the subject that already covers what is asked for, else asks for it."""
     GetGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.GetGrantRequest, _grant_pb2.Grant]
     """Reads one grant. Its requester, subject and reviewers, auditors and admins may."""
     ListGrants: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ListGrantsRequest, _grant_pb2.ListGrantsResponse]
@@ -47,6 +49,8 @@ class GrantServiceStub:
     """Takes back one's own pending request."""
     RevokeGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantRequest, _grant_pb2.Grant]
     """Ends a scheduled or active grant at once. Reviewers of its policy, its requester and subject, and admins may."""
+    RevokeGrants: _grpc.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantsRequest, _grant_pb2.RevokeGrantsResponse]
+    """Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id."""
     ReleaseGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ReleaseGrantRequest, _grant_pb2.Grant]
     """Gives one's own scheduled or active grant back before its time."""
 
@@ -57,6 +61,8 @@ class GrantServiceAsyncStub(GrantServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RequestGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.RequestGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Asks for access. The answer is ACTIVE or SCHEDULED when the policy needs no approval, else PENDING."""
+    EnsureGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.EnsureGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
+    """Answers the live grant or pending request of the subject that already covers what is asked for, else asks for it."""
     GetGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.GetGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Reads one grant. Its requester, subject and reviewers, auditors and admins may."""
     ListGrants: _aio.UnaryUnaryMultiCallable[_grant_pb2.ListGrantsRequest, _grant_pb2.ListGrantsResponse]  # type: ignore[assignment]
@@ -69,6 +75,8 @@ class GrantServiceAsyncStub(GrantServiceStub):
     """Takes back one's own pending request."""
     RevokeGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Ends a scheduled or active grant at once. Reviewers of its policy, its requester and subject, and admins may."""
+    RevokeGrants: _aio.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantsRequest, _grant_pb2.RevokeGrantsResponse]  # type: ignore[assignment]
+    """Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id."""
     ReleaseGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.ReleaseGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Gives one's own scheduled or active grant back before its time."""
 
@@ -82,6 +90,14 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
         """Asks for access. The answer is ACTIVE or SCHEDULED when the policy needs no approval, else PENDING."""
+
+    @_abc_1.abstractmethod
+    def EnsureGrant(
+        self,
+        request: _grant_pb2.EnsureGrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
+        """Answers the live grant or pending request of the subject that already covers what is asked for, else asks for it."""
 
     @_abc_1.abstractmethod
     def GetGrant(
@@ -130,6 +146,14 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
         """Ends a scheduled or active grant at once. Reviewers of its policy, its requester and subject, and admins may."""
+
+    @_abc_1.abstractmethod
+    def RevokeGrants(
+        self,
+        request: _grant_pb2.RevokeGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grant_pb2.RevokeGrantsResponse, _abc.Awaitable[_grant_pb2.RevokeGrantsResponse]]:
+        """Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id."""
 
     @_abc_1.abstractmethod
     def ReleaseGrant(

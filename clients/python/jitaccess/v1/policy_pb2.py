@@ -31,7 +31,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19jitaccess/v1/policy.proto\x12\x0cjitaccess.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x07\n\x06Policy\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65ligible\x18\x03 \x01(\x0b\x32\x1a.jitaccess.v1.PrincipalSetB\x04\xe2\x41\x01\x02\x12\x17\n\tresources\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x63tions\x18\x05 \x03(\tB\x04\xe2\x41\x01\x02\x12\x35\n\x0cmin_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x35\n\x0cmax_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x39\n\x10\x64\x65\x66\x61ult_duration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x34\n\x0brequest_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12<\n\rjustification\x18\n \x01(\x0b\x32\x1f.jitaccess.v1.JustificationRuleB\x04\xe2\x41\x01\x01\x12\'\n\x05steps\x18\x0b \x03(\x0b\x32\x12.jitaccess.v1.StepB\x04\xe2\x41\x01\x01\x12!\n\x13\x61llow_self_approval\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08priority\x18\r \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08\x64isabled\x18\x0e \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04\x64\x65ny\x18\x0f \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x36\n\x06labels\x18\x10 \x03(\x0b\x32 .jitaccess.v1.Policy.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x11 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08revision\x18\x12 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x64\x65lete_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:F\xea\x41\x43\n\x1cjitaccess.example.com/Policy\x12\x11policies/{policy}*\x08policies2\x06policy\">\n\x0cPrincipalSet\x12\x18\n\nprincipals\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06groups\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\"\x7f\n\x11JustificationRule\x12\x16\n\x08required\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07pattern\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fticket_required\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eticket_pattern\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"w\n\x04Step\x12\x1a\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x33\n\tapprovers\x18\x02 \x01(\x0b\x32\x1a.jitaccess.v1.PrincipalSetB\x04\xe2\x41\x01\x02\x12\x1e\n\x10\x61pprovals_needed\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"t\n\x13\x43reatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x02\x12\x17\n\tpolicy_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"_\n\x10GetPolicyRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"d\n\x13ListPoliciesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cshow_deleted\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"c\n\x14ListPoliciesResponse\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\x92\x01\n\x13UpdatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x13\x44\x65letePolicyRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x90\x01\n\x14\x41pplyPoliciesRequest\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x02\x12\x1b\n\rvalidate_only\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05prune\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"b\n\x15\x41pplyPoliciesResponse\x12\x31\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.jitaccess.v1.PolicyChangeB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\xdd\x02\n\x0cPolicyChange\x12\x35\n\x06policy\x18\x01 \x01(\tB%\xe2\x41\x01\x03\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12@\n\x0b\x63hange_type\x18\x02 \x01(\x0e\x32%.jitaccess.v1.PolicyChange.ChangeTypeB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63hanged_fields\x18\x03 \x03(\tB\x04\xe2\x41\x01\x03\x12*\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x03\x12)\n\x05\x61\x66ter\x18\x05 \x01(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x03\"_\n\nChangeType\x12\x1b\n\x17\x43HANGE_TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07UPDATED\x10\x02\x12\x0b\n\x07\x44\x45LETED\x10\x03\x12\r\n\tUNCHANGED\x10\x04\x32\xee\x05\n\rPolicyService\x12x\n\x0c\x43reatePolicy\x12!.jitaccess.v1.CreatePolicyRequest\x1a\x14.jitaccess.v1.Policy\"/\xda\x41\x10policy,policy_id\x82\xd3\xe4\x93\x02\x16\"\x0c/v1/policies:\x06policy\x12g\n\tGetPolicy\x12\x1e.jitaccess.v1.GetPolicyRequest\x1a\x14.jitaccess.v1.Policy\"$\xda\x41\x04name\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=policies/*}\x12k\n\x0cListPolicies\x12!.jitaccess.v1.ListPoliciesRequest\x1a\".jitaccess.v1.ListPoliciesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/policies\x12\x8a\x01\n\x0cUpdatePolicy\x12!.jitaccess.v1.UpdatePolicyRequest\x1a\x14.jitaccess.v1.Policy\"A\xda\x41\x12policy,update_mask\x82\xd3\xe4\x93\x02&2\x1c/v1/{policy.name=policies/*}:\x06policy\x12m\n\x0c\x44\x65letePolicy\x12!.jitaccess.v1.DeletePolicyRequest\x1a\x14.jitaccess.v1.Policy\"$\xda\x41\x04name\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=policies/*}\x12w\n\rApplyPolicies\x12\".jitaccess.v1.ApplyPoliciesRequest\x1a#.jitaccess.v1.ApplyPoliciesResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/policies:apply:\x01*\x1a\x18\xca\x41\x15jitaccess.example.comb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19jitaccess/v1/policy.proto\x12\x0cjitaccess.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x08\n\x06Policy\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65ligible\x18\x03 \x01(\x0b\x32\x1a.jitaccess.v1.PrincipalSetB\x04\xe2\x41\x01\x02\x12\x17\n\tresources\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x63tions\x18\x05 \x03(\tB\x04\xe2\x41\x01\x02\x12\x35\n\x0cmin_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x35\n\x0cmax_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x39\n\x10\x64\x65\x66\x61ult_duration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x34\n\x0brequest_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12<\n\rjustification\x18\n \x01(\x0b\x32\x1f.jitaccess.v1.JustificationRuleB\x04\xe2\x41\x01\x01\x12\'\n\x05steps\x18\x0b \x03(\x0b\x32\x12.jitaccess.v1.StepB\x04\xe2\x41\x01\x01\x12!\n\x13\x61llow_self_approval\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08priority\x18\r \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08\x64isabled\x18\x0e \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04\x64\x65ny\x18\x0f \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x36\n\x06labels\x18\x10 \x03(\x0b\x32 .jitaccess.v1.Policy.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x11 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08revision\x18\x12 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x64\x65lete_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1f\n\x11request_condition\x18\x16 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0f\x63heck_condition\x18\x17 \x01(\tB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:F\xea\x41\x43\n\x1cjitaccess.example.com/Policy\x12\x11policies/{policy}*\x08policies2\x06policy\">\n\x0cPrincipalSet\x12\x18\n\nprincipals\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06groups\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\"\x7f\n\x11JustificationRule\x12\x16\n\x08required\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07pattern\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fticket_required\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eticket_pattern\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x90\x01\n\x04Step\x12\x1a\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x33\n\tapprovers\x18\x02 \x01(\x0b\x32\x1a.jitaccess.v1.PrincipalSetB\x04\xe2\x41\x01\x02\x12\x1e\n\x10\x61pprovals_needed\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcondition\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"t\n\x13\x43reatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x02\x12\x17\n\tpolicy_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"_\n\x10GetPolicyRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"d\n\x13ListPoliciesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cshow_deleted\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"c\n\x14ListPoliciesResponse\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\x92\x01\n\x13UpdatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x13\x44\x65letePolicyRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x90\x01\n\x14\x41pplyPoliciesRequest\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x02\x12\x1b\n\rvalidate_only\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05prune\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"b\n\x15\x41pplyPoliciesResponse\x12\x31\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.jitaccess.v1.PolicyChangeB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\xdd\x02\n\x0cPolicyChange\x12\x35\n\x06policy\x18\x01 \x01(\tB%\xe2\x41\x01\x03\xfa\x41\x1e\n\x1cjitaccess.example.com/Policy\x12@\n\x0b\x63hange_type\x18\x02 \x01(\x0e\x32%.jitaccess.v1.PolicyChange.ChangeTypeB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63hanged_fields\x18\x03 \x03(\tB\x04\xe2\x41\x01\x03\x12*\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x03\x12)\n\x05\x61\x66ter\x18\x05 \x01(\x0b\x32\x14.jitaccess.v1.PolicyB\x04\xe2\x41\x01\x03\"_\n\nChangeType\x12\x1b\n\x17\x43HANGE_TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07UPDATED\x10\x02\x12\x0b\n\x07\x44\x45LETED\x10\x03\x12\r\n\tUNCHANGED\x10\x04\x32\xee\x05\n\rPolicyService\x12x\n\x0c\x43reatePolicy\x12!.jitaccess.v1.CreatePolicyRequest\x1a\x14.jitaccess.v1.Policy\"/\xda\x41\x10policy,policy_id\x82\xd3\xe4\x93\x02\x16\"\x0c/v1/policies:\x06policy\x12g\n\tGetPolicy\x12\x1e.jitaccess.v1.GetPolicyRequest\x1a\x14.jitaccess.v1.Policy\"$\xda\x41\x04name\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=policies/*}\x12k\n\x0cListPolicies\x12!.jitaccess.v1.ListPoliciesRequest\x1a\".jitaccess.v1.ListPoliciesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/policies\x12\x8a\x01\n\x0cUpdatePolicy\x12!.jitaccess.v1.UpdatePolicyRequest\x1a\x14.jitaccess.v1.Policy\"A\xda\x41\x12policy,update_mask\x82\xd3\xe4\x93\x02&2\x1c/v1/{policy.name=policies/*}:\x06policy\x12m\n\x0c\x44\x65letePolicy\x12!.jitaccess.v1.DeletePolicyRequest\x1a\x14.jitaccess.v1.Policy\"$\xda\x41\x04name\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=policies/*}\x12w\n\rApplyPolicies\x12\".jitaccess.v1.ApplyPoliciesRequest\x1a#.jitaccess.v1.ApplyPoliciesResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/policies:apply:\x01*\x1a\x18\xca\x41\x15jitaccess.example.comb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -82,6 +82,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICY'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_POLICY'].fields_by_name['delete_time']._loaded_options = None
   _globals['_POLICY'].fields_by_name['delete_time']._serialized_options = b'\342A\001\003'
+  _globals['_POLICY'].fields_by_name['request_condition']._loaded_options = None
+  _globals['_POLICY'].fields_by_name['request_condition']._serialized_options = b'\342A\001\001'
+  _globals['_POLICY'].fields_by_name['check_condition']._loaded_options = None
+  _globals['_POLICY'].fields_by_name['check_condition']._serialized_options = b'\342A\001\001'
   _globals['_POLICY']._loaded_options = None
   _globals['_POLICY']._serialized_options = b'\352AC\n\034jitaccess.example.com/Policy\022\021policies/{policy}*\010policies2\006policy'
   _globals['_PRINCIPALSET'].fields_by_name['principals']._loaded_options = None
@@ -102,6 +106,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEP'].fields_by_name['approvers']._serialized_options = b'\342A\001\002'
   _globals['_STEP'].fields_by_name['approvals_needed']._loaded_options = None
   _globals['_STEP'].fields_by_name['approvals_needed']._serialized_options = b'\342A\001\001'
+  _globals['_STEP'].fields_by_name['condition']._loaded_options = None
+  _globals['_STEP'].fields_by_name['condition']._serialized_options = b'\342A\001\001'
   _globals['_CREATEPOLICYREQUEST'].fields_by_name['policy']._loaded_options = None
   _globals['_CREATEPOLICYREQUEST'].fields_by_name['policy']._serialized_options = b'\342A\001\002'
   _globals['_CREATEPOLICYREQUEST'].fields_by_name['policy_id']._loaded_options = None
@@ -171,35 +177,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYSERVICE'].methods_by_name['ApplyPolicies']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['ApplyPolicies']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/policies:apply:\001*'
   _globals['_POLICY']._serialized_start=258
-  _globals['_POLICY']._serialized_end=1227
-  _globals['_POLICY_LABELSENTRY']._serialized_start=1110
-  _globals['_POLICY_LABELSENTRY']._serialized_end=1155
-  _globals['_PRINCIPALSET']._serialized_start=1229
-  _globals['_PRINCIPALSET']._serialized_end=1291
-  _globals['_JUSTIFICATIONRULE']._serialized_start=1293
-  _globals['_JUSTIFICATIONRULE']._serialized_end=1420
-  _globals['_STEP']._serialized_start=1422
-  _globals['_STEP']._serialized_end=1541
-  _globals['_CREATEPOLICYREQUEST']._serialized_start=1543
-  _globals['_CREATEPOLICYREQUEST']._serialized_end=1659
-  _globals['_GETPOLICYREQUEST']._serialized_start=1661
-  _globals['_GETPOLICYREQUEST']._serialized_end=1756
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=1758
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=1858
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1860
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1959
-  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1962
-  _globals['_UPDATEPOLICYREQUEST']._serialized_end=2108
-  _globals['_DELETEPOLICYREQUEST']._serialized_start=2110
-  _globals['_DELETEPOLICYREQUEST']._serialized_end=2230
-  _globals['_APPLYPOLICIESREQUEST']._serialized_start=2233
-  _globals['_APPLYPOLICIESREQUEST']._serialized_end=2377
-  _globals['_APPLYPOLICIESRESPONSE']._serialized_start=2379
-  _globals['_APPLYPOLICIESRESPONSE']._serialized_end=2477
-  _globals['_POLICYCHANGE']._serialized_start=2480
-  _globals['_POLICYCHANGE']._serialized_end=2829
-  _globals['_POLICYCHANGE_CHANGETYPE']._serialized_start=2734
-  _globals['_POLICYCHANGE_CHANGETYPE']._serialized_end=2829
-  _globals['_POLICYSERVICE']._serialized_start=2832
-  _globals['_POLICYSERVICE']._serialized_end=3582
+  _globals['_POLICY']._serialized_end=1291
+  _globals['_POLICY_LABELSENTRY']._serialized_start=1174
+  _globals['_POLICY_LABELSENTRY']._serialized_end=1219
+  _globals['_PRINCIPALSET']._serialized_start=1293
+  _globals['_PRINCIPALSET']._serialized_end=1355
+  _globals['_JUSTIFICATIONRULE']._serialized_start=1357
+  _globals['_JUSTIFICATIONRULE']._serialized_end=1484
+  _globals['_STEP']._serialized_start=1487
+  _globals['_STEP']._serialized_end=1631
+  _globals['_CREATEPOLICYREQUEST']._serialized_start=1633
+  _globals['_CREATEPOLICYREQUEST']._serialized_end=1749
+  _globals['_GETPOLICYREQUEST']._serialized_start=1751
+  _globals['_GETPOLICYREQUEST']._serialized_end=1846
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=1848
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=1948
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1950
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=2049
+  _globals['_UPDATEPOLICYREQUEST']._serialized_start=2052
+  _globals['_UPDATEPOLICYREQUEST']._serialized_end=2198
+  _globals['_DELETEPOLICYREQUEST']._serialized_start=2200
+  _globals['_DELETEPOLICYREQUEST']._serialized_end=2320
+  _globals['_APPLYPOLICIESREQUEST']._serialized_start=2323
+  _globals['_APPLYPOLICIESREQUEST']._serialized_end=2467
+  _globals['_APPLYPOLICIESRESPONSE']._serialized_start=2469
+  _globals['_APPLYPOLICIESRESPONSE']._serialized_end=2567
+  _globals['_POLICYCHANGE']._serialized_start=2570
+  _globals['_POLICYCHANGE']._serialized_end=2919
+  _globals['_POLICYCHANGE_CHANGETYPE']._serialized_start=2824
+  _globals['_POLICYCHANGE_CHANGETYPE']._serialized_end=2919
+  _globals['_POLICYSERVICE']._serialized_start=2922
+  _globals['_POLICYSERVICE']._serialized_end=3672
 # @@protoc_insertion_point(module_scope)
