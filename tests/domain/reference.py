@@ -8,7 +8,7 @@ facts with the domain (a policy's fields), none of its functions.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from jit_service.domain.policy import Policy, PrincipalSet, Step
@@ -16,11 +16,12 @@ from jit_service.domain.policy import Policy, PrincipalSet, Step
 OK = "OK"
 LIVE = ("PENDING", "SCHEDULED", "ACTIVE")
 
-RESOURCES = ("db/a/x", "db/a/y", "db/b/x")
+RESOURCES = ("db/a", "db/a/x", "db/a/x/1", "db/b/x")
 ACTIONS = ("read", "rows.add")
 WITHIN = {
-    "db/**": {"db/**", "db/a/*", "db/a/x", "db/a/y", "db/b/x"},
-    "db/a/*": {"db/a/*", "db/a/x", "db/a/y"},
+    "db/**": {"db/**", "db/a/**", "db/a/*", "db/a", "db/a/x", "db/a/x/1", "db/b/x"},
+    "db/a/**": {"db/a/**", "db/a/*", "db/a/x", "db/a/x/1"},
+    "db/a/*": {"db/a/*", "db/a/x"},
     "db/a/x": {"db/a/x"},
     "db/b/x": {"db/b/x"},
     "**": {"**", "read", "rows.*", "rows.add"},
@@ -306,6 +307,12 @@ class World:
         assert entry.begins is not None
         entry.finishes = entry.begins + entry.length
         entry.status = "SCHEDULED" if later else "ACTIVE"
+
+    def foresee(self, act: str, entry: Entry, who: Person) -> tuple[str, timedelta | None]:
+        """The status and held time that the act would lead to, tried on a copy."""
+        trial, tried = World(self.now, self.policies), replace(entry, votes=list(entry.votes))
+        getattr(trial, act)(tried, who)
+        return tried.status, tried.held
 
     # Reading
 
