@@ -6,14 +6,16 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from jit_service.domain import name, request
+from jit_service.domain import context, name, request, signal
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Decision, Question, Reason, decide
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.policy import Policy
 from jit_service.domain.refusal import About, refused
+from jit_service.domain.signal import Signals
 from jit_service.storage import Store, Transaction
 
 MAX_ITEMS = 1000
@@ -42,7 +44,9 @@ class RefusedItem:
     about: About
 
 
-def question(caller: Caller, *, subject: str, action: str, resource: str) -> Question:
+def question(
+    caller: Caller, *, subject: str, action: str, resource: str, asserted: dict[str, Any] | None = None
+) -> Question:
     """Returns the question in canonical form. Raises RoleRequired, InvalidField.
 
     Anyone may ask about itself, the role `checker` about others.
@@ -57,6 +61,9 @@ def question(caller: Caller, *, subject: str, action: str, resource: str) -> Que
         action=name.action(action, "action"),
         resource=name.resource(resource, "resource"),
         groups=caller.groups if itself else None,
+        principal=caller.principal,
+        context=context.checked(asserted or {}),
+        source_address=caller.origin.source_address,
     )
 
 
@@ -64,7 +71,7 @@ def check(store: Store, caller: Caller, asked: Question, *, min_revision: int = 
     """Answers one question. Raises InvalidField for a revision that the store has not reached."""
     with store.transaction() as tx:
         _demand_revision(tx, min_revision)
-        return _answer(tx, caller, asked, tx.policies())
+        return _answer(tx, caller, asked, tx.policies(), signal.at(tx.signals(), tx.now))
 
 
 def check_many(
@@ -76,14 +83,14 @@ def check_many(
     """
     with store.transaction() as tx:
         _demand_revision(tx, min_revision)
-        policies = tx.policies()
+        policies, signals = tx.policies(), signal.at(tx.signals(), tx.now)
         answers: list[Checked | JitError] = []
         for item in items:
             if isinstance(item, RefusedItem):
                 tx.record(refused(caller, item.error, item.about, at=tx.now))
                 answers.append(item.error)
             else:
-                answers.append(_answer(tx, caller, item, policies))
+                answers.append(_answer(tx, caller, item, policies, signals))
         return answers
 
 
@@ -94,12 +101,12 @@ def _demand_revision(tx: Transaction, min_revision: int) -> None:
         raise InvalidField("min_revision", f"is {min_revision}; the store is at revision {tx.revision}")
 
 
-def _answer(tx: Transaction, caller: Caller, asked: Question, policies: Sequence[Policy]) -> Checked:
-    decision = decide(asked, grants=tx.live_grants(asked.subject), policies=policies, now=tx.now)
+def _answer(tx: Transaction, caller: Caller, asked: Question, policies: Sequence[Policy], signals: Signals) -> Checked:
+    decision = decide(asked, grants=tx.live_grants(asked.subject), policies=policies, now=tx.now, signals=signals)
     if not decision.allowed:
         # Ended grants cannot allow anything; they explain.
         grants = tx.live_grants(asked.subject) + tx.past_grants(asked.subject, limit=_PAST)
-        decision = decide(asked, grants=grants, policies=policies, now=tx.now)
+        decision = decide(asked, grants=grants, policies=policies, now=tx.now, signals=signals)
     checked = Checked(
         question=asked,
         decision=decision,

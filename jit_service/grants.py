@@ -17,25 +17,28 @@ from pydantic import TypeAdapter
 
 from jit_service.domain import etag as etags
 from jit_service.domain import grant as rules
-from jit_service.domain import paging, request
+from jit_service.domain import paging, request, review, signal
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.errors import GrantNotFound, NotVisible, PolicyNoLongerAllows, RoleRequired
+from jit_service.domain.errors import GrantNotFound, NotVisible, PolicyNoLongerAllows, RoleRequired, Unsatisfiable
 from jit_service.domain.event import Event
 from jit_service.domain.filter import parse
-from jit_service.domain.grant import Grant
+from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.policy import Policy
+from jit_service.domain.review import Preview
 from jit_service.idempotency import answered_before, remember
 from jit_service.storage import Snapshot, Store, Transaction, query
 
 _GRANTS = TypeAdapter(Grant)
+_USABLE = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
 Transition = Callable[[Transaction, Grant], tuple[Grant, Event]]
 
 
 class GrantAnswer(NamedTuple):
-    """A grant, and the instant by which its state is derived."""
+    """A grant, the instant by which its state is derived, and after a dry run what would become of it."""
 
     grant: Grant
     at: datetime
+    preview: Preview | None = None
 
 
 class View(StrEnum):
@@ -57,15 +60,63 @@ class GrantPage:
 
 
 def ask(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
-    """Asks for access. Raises NotEligible, DeniedByPolicy, InvalidField, RequestIdReused."""
+    """Asks for access.
+
+    Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, Unsatisfiable, InvalidField, RequestIdReused.
+    """
+    with store.transaction() as tx:
+        if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
+            _visible(tx, caller, earlier[0].name)
+            return GrantAnswer(*earlier)
+        return _asked(tx, caller, request.checked(asked, now=tx.now))
+
+
+def preview(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
+    """Answers what would become of a request, and changes nothing. Raises as `ask` does, but for Unsatisfiable."""
+    with store.snapshot() as snapshot:
+        grant, policy = _judged(snapshot, caller, request.checked(asked, now=snapshot.now), name="")
+        shown = review.preview(grant, allow_self_approval=policy.allow_self_approval)
+        would_be, _ = rules.requested(grant, by=caller, now=snapshot.now)
+        return GrantAnswer(would_be, snapshot.now, shown)
+
+
+def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
+    """Answers the live grant or pending request that already covers what is asked for, else asks for it.
+
+    Raises as `ask` does.
+    """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
             _visible(tx, caller, earlier[0].name)
             return GrantAnswer(*earlier)
         checked = request.checked(asked, now=tx.now)
-        judged = request.judged(checked, policies=tx.policies(), by=caller, grant_name=_new_name(), now=tx.now)
-        grant, event = rules.requested(judged, by=caller, now=tx.now)
-        return GrantAnswer(*remember(tx, caller, _GRANTS, tx.save_grant(grant, event)))
+        policies = tx.policies()
+        there = [
+            grant
+            for grant in tx.live_grants(checked.subject)
+            if caller.principal in (grant.requester, grant.subject)
+            and request.covered_by(checked, grant, policies=policies, now=tx.now)
+        ]
+        if not there:
+            return _asked(tx, caller, checked)
+        best = max(there, key=lambda grant: (_USABLE.index(grant.state(tx.now)), grant.expires_at or tx.now))
+        return GrantAnswer(*remember(tx, caller, _GRANTS, best))
+
+
+def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
+    judged, policy = _judged(tx, caller, asked, name=_new_name())
+    shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
+    if shortfall:
+        raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
+    grant, event = rules.requested(judged, by=caller, now=tx.now)
+    return GrantAnswer(*remember(tx, caller, _GRANTS, tx.save_grant(grant, event)))
+
+
+def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> tuple[Grant, Policy]:
+    policies = snapshot.policies()
+    signals = signal.at(snapshot.signals(), snapshot.now)
+    grant = request.judged(asked, policies=policies, by=caller, grant_name=name, now=snapshot.now, signals=signals)
+    return grant, next(policy for policy in policies if policy.name == grant.policy)
 
 
 def get(store: Store, caller: Caller, name: str) -> GrantAnswer:
@@ -104,10 +155,12 @@ def approve(store: Store, caller: Caller, name: str, *, comment: str, etag: str)
 
     def transition(tx: Transaction, grant: Grant) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
-        approved = rules.approve(grant, policy=policy, by=caller, comment=comment, now=tx.now)
-        # The policies may have changed since the request.
-        request.judge_again(grant, policy=policy, policies=tx.policies())
-        return approved
+        # Whether the caller may approve at all comes before whether the request could still pass.
+        rules.approve(grant, policy=policy, by=caller, comment=comment, now=tx.now)
+        # Policies, signals and the time may have changed since the request.
+        signals = signal.at(tx.signals(), tx.now)
+        judged = request.judge_again(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
+        return rules.approve(judged, policy=policy, by=caller, comment=comment, now=tx.now)
 
     return _change(store, caller, name, etag, transition)
 

@@ -31,12 +31,13 @@ from jit_service.edge import Envoy, render
 from jit_service.service import Service
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2  # noqa: F401 (fill the descriptor pool)
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2  # noqa: F401 (fill the descriptor pool)
 from tests.conftest import Clock
 
 GRANTS = "/jitaccess.v1.GrantService/"
 ACCESS = "/jitaccess.v1.AccessService/"
 POLICIES = "/jitaccess.v1.PolicyService/"
+SIGNALS = "/jitaccess.v1.SignalService/"
 AUDIT = "/jitaccess.v1.AuditService/"
 HTTP_OF = {
     "INVALID_ARGUMENT": 400,
@@ -242,6 +243,12 @@ class Story:
     def granted(self, **changes: Any) -> Any:
         """Returns an active grant of alice's."""
         return self.approves(self.bob, self.asks(**changes))
+
+    def signals(self, name: str, value: Any, *, lasts: timedelta = timedelta(hours=1)) -> Any:
+        """Sets a signal of this story's own."""
+        expires = (self.world.clock() + lasts).isoformat().replace("+00:00", "Z")
+        signal = {"name": f"signals/{name}_{self.id}", "value": value, "expireTime": expires}
+        return self.must(self.admin, SIGNALS + "SetSignal", {"signal": signal})
 
     def question(self, **changes: Any) -> dict[str, Any]:
         return {"subject": self.alice.principal, "action": "read", "resource": self.resource} | changes

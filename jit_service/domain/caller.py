@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Role(StrEnum):
@@ -37,6 +39,7 @@ class Caller:
     roles: frozenset[Role] = frozenset()
     origin: Origin = Origin()
     request_digest: str = ""
+    claims: Mapping[str, Any] = field(default_factory=dict)
 
     def has(self, *roles: Role) -> bool:
         """Says whether the caller has one of the roles."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+from jit_service.domain import condition
+from jit_service.domain.condition import Facts, Verdict
 from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import Policy
-from jit_service.domain.request import denies
+from jit_service.domain.request import NO_SIGNALS, denies
+from jit_service.domain.signal import Signals
 
 
 class Reason(StrEnum):
@@ -23,17 +27,27 @@ class Reason(StrEnum):
     REVOKED = "REVOKED"
     RELEASED = "RELEASED"
     PENDING = "PENDING"
+    CONDITION_NOT_MET = "CONDITION_NOT_MET"
+    CONDITION_ERROR = "CONDITION_ERROR"
+    SIGNAL_STALE = "SIGNAL_STALE"
     DENIED_BY_POLICY = "DENIED_BY_POLICY"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Concrete names in canonical form. `groups` are the subject's own where the subject itself asks, else None."""
+    """Concrete names in canonical form.
+
+    `groups` are the subject's own where the subject itself asks, else None. `principal`, `context` and
+    `source_address` are the asker's, for conditions to read.
+    """
 
     subject: str
     action: str
     resource: str
     groups: frozenset[str] | None = None
+    principal: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    source_address: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +85,39 @@ _EXPLAINS = {
     GrantState.RELEASED: Reason.RELEASED,
 }
 # Of several explanations, the one that helps the subject most.
-_PRECEDENCE = (Reason.DENIED_BY_POLICY, Reason.NOT_YET_STARTED, Reason.PENDING)
+_PRECEDENCE = (
+    Reason.DENIED_BY_POLICY,
+    Reason.CONDITION_NOT_MET,
+    Reason.SIGNAL_STALE,
+    Reason.CONDITION_ERROR,
+    Reason.NOT_YET_STARTED,
+    Reason.PENDING,
+)
+_NOT_MET = {
+    Verdict.NOT_MET: Reason.CONDITION_NOT_MET,
+    Verdict.ERROR: Reason.CONDITION_ERROR,
+    Verdict.STALE: Reason.SIGNAL_STALE,
+}
 
 
-def decide(question: Question, *, grants: Iterable[Grant], policies: Sequence[Policy], now: datetime) -> Decision:
+def decide(
+    question: Question,
+    *,
+    grants: Iterable[Grant],
+    policies: Sequence[Policy],
+    now: datetime,
+    signals: Signals = NO_SIGNALS,
+) -> Decision:
     """Answers the question at `now`.
 
     `grants` must hold every grant of the subject that may be live, and may hold others; `policies` every deny policy in
-    force. Allowed only if one ACTIVE grant of the subject covers action and resource and no deny policy forbids it to
-    the subject with the groups proved for that grant or by this call (invariants I1, I14).
+    force. Allowed only if one ACTIVE grant of the subject covers action and resource, its condition is true, and no
+    deny policy forbids it to the subject with the groups proved for that grant or by this call (invariants I1, I14).
     """
     findings = [
         finding
         for grant in grants
-        if _covers(grant, question) and (finding := _finding(grant, question, policies, now)) is not None
+        if _covers(grant, question) and (finding := _finding(grant, question, policies, now, signals)) is not None
     ]
     allowing = [finding for finding in findings if finding.reason is Reason.ALLOWED]
     chosen = max(allowing, key=_expiry) if allowing else _best_explanation(findings)
@@ -102,7 +135,9 @@ def _covers(grant: Grant, question: Question) -> bool:
     )
 
 
-def _finding(grant: Grant, question: Question, policies: Sequence[Policy], now: datetime) -> Finding | None:
+def _finding(
+    grant: Grant, question: Question, policies: Sequence[Policy], now: datetime, signals: Signals
+) -> Finding | None:
     state = grant.state(now)
     if state is not GrantState.ACTIVE:
         reason = _EXPLAINS.get(state)
@@ -113,13 +148,39 @@ def _finding(grant: Grant, question: Question, policies: Sequence[Policy], now: 
         if _denied(policy, grant, question):
             message = f"{policy.name} denies {question.subject} {question.action} on {question.resource}"
             return Finding(name=policy.name, reason=Reason.DENIED_BY_POLICY, message=message, grant=grant)
+    judgement = condition.judge(grant.check_condition, _facts(grant, question, now, signals))
+    if judgement.verdict is not Verdict.MET:
+        message = f"the check_condition of {grant.name} is {judgement.verdict.value}: "
+        message += judgement.message or grant.check_condition
+        return Finding(name=grant.name, reason=_NOT_MET[judgement.verdict], message=message, grant=grant)
     return Finding(name=grant.name, reason=Reason.ALLOWED, message=_message(grant, Reason.ALLOWED), grant=grant)
 
 
+def _facts(grant: Grant, question: Question, now: datetime, signals: Signals) -> Facts:
+    return Facts(
+        subject=grant.subject,
+        principal=question.principal,
+        resources=(question.resource,),
+        actions=(question.action,),
+        duration=grant.duration,
+        now=now,
+        signals=signals,
+        groups=_groups(grant, question),
+        claims=grant.claims if grant.subject_groups is not None else None,
+        context=question.context,
+        source_address=question.source_address,
+    )
+
+
 def _denied(policy: Policy, grant: Grant, question: Question) -> bool:
-    proved = [groups for groups in (grant.subject_groups, question.groups) if groups is not None]
-    groups = frozenset[str]().union(*proved) if proved else None
+    groups = _groups(grant, question)
     return denies(policy, subject=question.subject, groups=groups, resource=question.resource, action=question.action)
+
+
+def _groups(grant: Grant, question: Question) -> frozenset[str] | None:
+    """The groups that were proved, when the grant was asked for or by this call; None where nobody proved any."""
+    proved = [groups for groups in (grant.subject_groups, question.groups) if groups is not None]
+    return frozenset[str]().union(*proved) if proved else None
 
 
 def _message(grant: Grant, reason: Reason) -> str:

@@ -2,12 +2,13 @@
 
 JitError
 ├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired
-├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy, NotApprover, SelfApproval
-├── Invalid              InvalidField, MalformedMessage
-├── NotFound             GrantNotFound, PolicyNotFound
+├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
+│                        ConditionNotMet, ConditionError, NotApprover, SelfApproval
+├── Invalid              InvalidField, MalformedMessage, Unsatisfiable
+├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound
 ├── AlreadyExists        PolicyExists
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows
-├── Conflict             StaleEtag, LostRace, RequestIdReused
+├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
 └── Unavailable          StoreUnavailable
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
@@ -86,6 +87,18 @@ class DeniedByPolicy(NotPermitted):
     reason = "DENIED_BY_POLICY"
 
 
+class ConditionNotMet(NotPermitted):
+    """The policy's condition does not hold for this request."""
+
+    reason = "CONDITION_NOT_MET"
+
+
+class ConditionError(NotPermitted):
+    """The policy's condition could not be judged, so it counts as not met."""
+
+    reason = "CONDITION_ERROR"
+
+
 class NotApprover(NotPermitted):
     """The caller is not among the approvers of the step."""
 
@@ -124,6 +137,12 @@ class MalformedMessage(Invalid):
     reason = "MALFORMED_MESSAGE"
 
 
+class Unsatisfiable(Invalid):
+    """Nobody could ever approve the request: its policy names too few who may."""
+
+    reason = "UNSATISFIABLE"
+
+
 class NotFound(JitError):
     """There is no such thing, and the caller may know that."""
 
@@ -138,6 +157,12 @@ class PolicyNotFound(NotFound):
     """There is no such policy, or not in that revision."""
 
     reason = "POLICY_NOT_FOUND"
+
+
+class SignalNotFound(NotFound):
+    """There is no such signal."""
+
+    reason = "SIGNAL_NOT_FOUND"
 
 
 class AlreadyExists(JitError):
@@ -180,6 +205,12 @@ class StaleEtag(Conflict):
     """The thing has changed since the caller read it."""
 
     reason = "STALE_ETAG"
+
+
+class StalePlan(Conflict):
+    """The set of grants is no longer the one that was planned for."""
+
+    reason = "STALE_PLAN"
 
 
 class LostRace(Conflict):

@@ -28,6 +28,9 @@ class EventType(StrEnum):
     POLICY_DELETED = "POLICY_DELETED"
     ACCESS_CHECKED = "ACCESS_CHECKED"
     CALL_REFUSED = "CALL_REFUSED"
+    SIGNAL_SET = "SIGNAL_SET"
+    SIGNAL_DELETED = "SIGNAL_DELETED"
+    GRANTS_REVOKED = "GRANTS_REVOKED"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,7 @@ class Event:
     held: timedelta | None = None
     decision_id: str = ""
     revision: int = 0
+    signal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

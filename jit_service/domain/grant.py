@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from jit_service.domain import name
 from jit_service.domain.caller import Caller, Role
@@ -82,8 +83,10 @@ class Grant:
     """The facts of a grant.
 
     `requester_groups` are those that the requester's token gave at the request; they are the subject's only where it
-    asked for itself. `start_at` is the start that was asked for. The access runs over [starts_at, expires_at), which
-    are None until it is approved. `revision` is the store's commit counter at the last change, 0 before it is stored.
+    asked for itself, and so are `claims`, kept only where conditions may read them. `skipped` are the steps, from 0,
+    whose condition did not hold when it was last judged. `start_at` is the start that was asked for. The access runs
+    over [starts_at, expires_at), which are None until it is approved. `revision` is the store's commit counter at the
+    last change, 0 before it is stored.
     """
 
     name: str
@@ -107,6 +110,11 @@ class Grant:
     end: End | None = None
     reviews: tuple[Review, ...] = ()
     revision: int = 0
+    skipped: frozenset[int] = frozenset()
+    context: dict[str, Any] = field(default_factory=dict)
+    claims: dict[str, Any] = field(default_factory=dict)
+    source_address: str = ""
+    check_condition: str = ""
 
     def state(self, now: datetime) -> GrantState:
         """Returns the state at `now`. Intervals are half-open: over when now >= expires_at."""
@@ -139,8 +147,10 @@ class Grant:
         return name.canonical(principal) in (name.canonical(self.requester), name.canonical(self.subject))
 
 
-def approvals_missing(steps: Sequence[Step], reviews: Iterable[Review]) -> list[int]:
-    """Returns for each step how many approvals it still needs.
+def approvals_missing(
+    steps: Sequence[Step], reviews: Iterable[Review], skipped: frozenset[int] = frozenset()
+) -> list[int]:
+    """Returns for each step how many approvals it still needs; a skipped one needs none.
 
     An approval counts for the step it was given in, once a principal, and only while the step's approvers, as they are
     now, have the reviewer.
@@ -151,12 +161,16 @@ def approvals_missing(steps: Sequence[Step], reviews: Iterable[Review]) -> list[
             continue
         if steps[review.step].approvers.has(review.reviewer, review.groups):
             counted[review.step].add(name.canonical(review.reviewer))
-    return [max(0, step.approvals_needed - len(by)) for step, by in zip(steps, counted, strict=True)]
+    return [
+        0 if index in skipped else max(0, step.approvals_needed - len(by))
+        for index, (step, by) in enumerate(zip(steps, counted, strict=True))
+    ]
 
 
 def requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
-    """Starts the grant's life. Without steps it is approved at once. The policy has already been judged."""
-    first = grant if grant.steps else _started(grant, now)
+    """Starts the grant's life. Where no step is needed it is approved at once. The policy has already been judged."""
+    needed = any(approvals_missing(grant.steps, (), grant.skipped))
+    first = grant if needed else _started(grant, now)
     message = f"[{grant.justification.ticket}] {grant.justification.text}".removeprefix("[] ")
     return first, _event(EventType.GRANT_REQUESTED, first, by=by, now=now, message=message)
 
@@ -168,7 +182,7 @@ def approve(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: date
     """
     step = _reviewed_step(grant, policy=policy, by=by, now=now)
     reviewed = _with_review(grant, policy, ReviewDecision.APPROVED, step=step, by=by, comment=comment, now=now)
-    if not any(approvals_missing(policy.steps, _counting(reviewed, policy))):
+    if not any(approvals_missing(policy.steps, _counting(reviewed, policy), reviewed.skipped)):
         reviewed = _started(reviewed, now)
     return reviewed, _event(EventType.GRANT_APPROVED, reviewed, by=by, now=now, message=comment)
 
@@ -258,7 +272,7 @@ def _reviewed_step(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -
     _demand_state(grant, now, GrantState.PENDING)
     if any(name.canonical(by.principal) == name.canonical(review.reviewer) for review in grant.reviews):
         raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
-    missing = approvals_missing(policy.steps, _counting(grant, policy))
+    missing = approvals_missing(policy.steps, _counting(grant, policy), grant.skipped)
     # None missing: the policy needs fewer approvals than when the last one came. One more, in the last step, decides.
     step = next((index for index, count in enumerate(missing) if count), len(missing) - 1)
     if not policy.steps[step].approvers.has(by.principal, by.groups):

@@ -31,6 +31,17 @@ def action_covered(action: str, patterns: Iterable[str]) -> bool:
     return any(covers(pattern, action, ".") for pattern in patterns)
 
 
+def reaches_into(pattern: str, prefix: str) -> bool:
+    """Says whether the resource pattern matches `prefix` itself or anything below it."""
+    wanted, below = pattern.split("/"), prefix.split("/")
+    for left, right in zip(wanted, below, strict=False):
+        if left == "**":
+            return True
+        if left not in ("*", right):
+            return False
+    return len(wanted) >= len(below)
+
+
 def _each_covers(outer: list[str], inner: list[str]) -> bool:
     """Compares as many segments as `outer` has; `inner` has at least that many, and no ** among them."""
     return all(left in ("*", right) for left, right in zip(outer, inner, strict=False))

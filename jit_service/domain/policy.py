@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from jit_service.domain import expression, name
+from jit_service.domain import condition, expression, name
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.pattern import action_covered, resource_covered
 
@@ -44,11 +44,12 @@ class JustificationRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of the review: this many distinct principals of the approvers."""
+    """One step of the review: this many distinct principals of the approvers, where the condition holds."""
 
     approvers: PrincipalSet
     approvals_needed: int = 1
     display_name: str = ""
+    condition: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,14 @@ class Policy:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     deleted_at: datetime | None = None
+    request_condition: str = ""
+    check_condition: str = ""
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether anything of it depends on more than who asks for what."""
+        conditions = (self.request_condition, self.check_condition, *(step.condition for step in self.steps))
+        return any(conditions)
 
     @property
     def in_force(self) -> bool:
@@ -112,6 +121,8 @@ def checked(policy: Policy) -> Policy:
         justification=_checked_justification(policy.justification),
         steps=_checked_steps(policy.steps),
         labels=name.labels(policy.labels),
+        request_condition=condition.checked(policy.request_condition, "request_condition"),
+        check_condition=condition.checked(policy.check_condition, "check_condition"),
     )
     return _checked_deny(canonical) if policy.deny else _checked_times(canonical)
 
@@ -163,6 +174,7 @@ def _checked_step(step: Step, field: str) -> Step:
         step,
         approvers=approvers,
         display_name=name.free_text(step.display_name, f"{field}.display_name", MAX_DISPLAY_NAME),
+        condition=condition.checked(step.condition, f"{field}.condition"),
     )
 
 
@@ -174,6 +186,8 @@ def _checked_deny(policy: Policy) -> Policy:
         "default_duration": policy.default_duration,
         "steps": policy.steps,
         "allow_self_approval": policy.allow_self_approval,
+        "request_condition": policy.request_condition,
+        "check_condition": policy.check_condition,
     }
     for path, value in asked.items():
         if value:

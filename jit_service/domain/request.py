@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any, Final
 
-from jit_service.domain import expression, name
+from jit_service.domain import condition, context, expression, name
 from jit_service.domain.caller import Caller
-from jit_service.domain.errors import DeniedByPolicy, InvalidField, JitError, NotEligible, PolicyNoLongerAllows
+from jit_service.domain.condition import Facts, Verdict
+from jit_service.domain.errors import (
+    ConditionError,
+    ConditionNotMet,
+    DeniedByPolicy,
+    InvalidField,
+    JitError,
+    NotEligible,
+    PolicyNoLongerAllows,
+)
 from jit_service.domain.grant import Grant, Justification
+from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import MAX_DURATION, Policy, checked_patterns, seconds
+from jit_service.domain.signal import Signals
 
 MAX_TICKET = 256
+NO_SIGNALS: Final = Signals()
 MAX_LEAD = timedelta(days=30)
 """How far ahead a start may be asked for."""
 
@@ -29,6 +42,7 @@ class Ask:
     start_at: datetime | None = None
     justification: Justification = Justification()
     labels: dict[str, str] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
 
 
 def checked(ask: Ask, *, now: datetime) -> Ask:
@@ -51,13 +65,16 @@ def checked(ask: Ask, *, now: datetime) -> Ask:
             ticket=name.free_text(ask.justification.ticket, "justification.ticket", MAX_TICKET),
         ),
         labels=name.labels(ask.labels),
+        context=context.checked(ask.context),
     )
 
 
-def judged(ask: Ask, *, policies: Iterable[Policy], by: Caller, grant_name: str, now: datetime) -> Grant:
+def judged(
+    ask: Ask, *, policies: Iterable[Policy], by: Caller, grant_name: str, now: datetime, signals: Signals = NO_SIGNALS
+) -> Grant:
     """Returns the grant that the request becomes under its policy, not yet recorded.
 
-    Raises NotEligible, DeniedByPolicy, InvalidField.
+    Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, InvalidField.
     """
     policies = tuple(policies)
     policy = _chosen(ask, policies, by)
@@ -67,7 +84,7 @@ def judged(ask: Ask, *, policies: Iterable[Policy], by: Caller, grant_name: str,
     _check_duration(duration, policy)
     _check_justification(ask.justification, policy)
     request_expires_at = now + policy.request_ttl
-    return Grant(
+    grant = Grant(
         name=grant_name,
         requester=by.principal,
         requester_groups=by.groups,
@@ -83,11 +100,20 @@ def judged(ask: Ask, *, policies: Iterable[Policy], by: Caller, grant_name: str,
         request_expires_at=request_expires_at,
         labels=ask.labels,
         start_at=ask.start_at,
+        context=ask.context,
+        claims=dict(by.claims) if policy.has_conditions and subject_groups is not None else {},
+        source_address=by.origin.source_address,
     )
+    return _judged_by_conditions(grant, policy, signals=signals, now=now)
 
 
-def judge_again(grant: Grant, *, policy: Policy, policies: Iterable[Policy]) -> None:
-    """Judges a pending request by the policies as they are now. Raises PolicyNoLongerAllows with the reason."""
+def judge_again(
+    grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals = NO_SIGNALS
+) -> Grant:
+    """Judges a pending request by the policies, signals and time as they are now.
+
+    Returns the grant with the steps that are needed now. Raises PolicyNoLongerAllows with the reason.
+    """
     ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
     try:
         if not policy.in_force or policy.deny:
@@ -99,10 +125,65 @@ def judge_again(grant: Grant, *, policy: Policy, policies: Iterable[Policy]) -> 
         _refuse_denied(ask, policies, grant.subject_groups)
         _check_duration(grant.duration, policy)
         _check_justification(grant.justification, policy)
+        return _judged_by_conditions(grant, policy, signals=signals, now=now)
     except JitError as refusal:
         raise PolicyNoLongerAllows(
             f"{grant.name} can no longer pass: {refusal.message}", grant=grant.name, policy=policy.name
         ) from None
+
+
+def _judged_by_conditions(grant: Grant, policy: Policy, *, signals: Signals, now: datetime) -> Grant:
+    """Demands the request's condition, and finds the steps that are not needed."""
+    facts = Facts(
+        subject=grant.subject,
+        principal=grant.requester,
+        resources=grant.resources,
+        actions=grant.actions,
+        duration=grant.duration,
+        now=now,
+        signals=signals,
+        groups=grant.subject_groups,
+        claims=grant.claims if grant.subject_groups is not None else None,
+        context=grant.context,
+        source_address=grant.source_address,
+    )
+    if not _holds(policy.request_condition, facts, f"request_condition of {policy.name}"):
+        raise ConditionNotMet(
+            f"the request_condition of {policy.name} is not met: {policy.request_condition}", policy=policy.name
+        )
+    skipped = frozenset(
+        index
+        for index, step in enumerate(policy.steps)
+        if not _holds(step.condition, facts, f"condition of step {index + 1} of {policy.name}")
+    )
+    return replace(grant, skipped=skipped, check_condition=policy.check_condition)
+
+
+def _holds(text: str, facts: Facts, what: str) -> bool:
+    judgement = condition.judge(text, facts)
+    if judgement.verdict in (Verdict.ERROR, Verdict.STALE):
+        raise ConditionError(f"the {what} cannot be judged: {judgement.message}")
+    return judgement.verdict is Verdict.MET
+
+
+def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datetime) -> bool:
+    """Says whether a live grant or pending request already gives, or would give, what is asked for.
+
+    It must cover every resource and action, last as long as is asked, be under the policy that is named if one is, and
+    not be denied.
+    """
+    if ask.policy and ask.policy != grant.policy:
+        return False
+    resources = all(resource_covered(resource, grant.resources) for resource in ask.resources)
+    actions = all(action_covered(action, grant.actions) for action in ask.actions)
+    left = grant.expires_at - now if grant.expires_at is not None else grant.duration
+    if not (resources and actions and left >= (ask.duration or timedelta())):
+        return False
+    try:
+        _refuse_denied(ask, policies, grant.subject_groups)
+    except DeniedByPolicy:
+        return False
+    return True
 
 
 def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resource: str, action: str) -> bool:

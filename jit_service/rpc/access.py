@@ -10,7 +10,7 @@ from jit_service.domain.decision import Question
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.refusal import About
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import check_message, refused_item
+from jit_service.rpc.messages import check_message, context_of, refused_item
 from jit_service.storage import Store
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
@@ -49,7 +49,13 @@ class AccessServicer(AccessServiceServicer):
 
 
 def _question(caller: Caller, request: access_pb2.CheckAccessRequest) -> Question:
-    return access.question(caller, subject=request.subject, action=request.action, resource=request.resource)
+    return access.question(
+        caller,
+        subject=request.subject,
+        action=request.action,
+        resource=request.resource,
+        asserted=context_of(request.context),
+    )
 
 
 def _item(caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | access.RefusedItem:

@@ -113,7 +113,13 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _identified(self, caller: Caller, context: grpc.ServicerContext) -> Caller:
         authorization = [_text(value) for key, value in context.invocation_metadata() if key == "authorization"]
         identity = self._authenticator.identify(authorization)
-        return replace(caller, principal=identity.principal, groups=identity.groups, roles=identity.roles)
+        return replace(
+            caller,
+            principal=identity.principal,
+            groups=identity.groups,
+            roles=identity.roles,
+            claims=identity.claims,
+        )
 
     def _origin(self, method: str, metadata: Mapping[str, str], context: grpc.ServicerContext) -> Origin:
         trace = _TRACEPARENT.fullmatch(metadata.get("traceparent", ""))

@@ -6,11 +6,11 @@ from typing import Protocol
 
 import grpc
 
-from jit_service import grants
+from jit_service import grants, revocation
 from jit_service.domain import name
 from jit_service.domain.caller import Caller
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import ask_of, grant_message
+from jit_service.rpc.messages import ask_of, grant_message, plan_message, selector_of
 from jit_service.storage import Store
 from jitaccess.v1 import grant_pb2
 from jitaccess.v1.grant_pb2_grpc import GrantServiceServicer
@@ -32,7 +32,12 @@ class GrantServicer(GrantServiceServicer):
 
     def RequestGrant(self, request: grant_pb2.RequestGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         caller = current_caller()
-        return grant_message(*grants.ask(self._store, caller, ask_of(request, caller.principal)))
+        use_case = grants.preview if request.validate_only else grants.ask
+        return grant_message(*use_case(self._store, caller, ask_of(request, caller.principal)))
+
+    def EnsureGrant(self, request: grant_pb2.EnsureGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
+        caller = current_caller()
+        return grant_message(*grants.ensure(self._store, caller, ask_of(request, caller.principal)))
 
     def GetGrant(self, request: grant_pb2.GetGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return grant_message(*grants.get(self._store, current_caller(), name.grant_name(request.name, "name")))
@@ -64,6 +69,16 @@ class GrantServicer(GrantServiceServicer):
 
     def RevokeGrant(self, request: grant_pb2.RevokeGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return _changed(grants.revoke, self._store, request)
+
+    def RevokeGrants(
+        self, request: grant_pb2.RevokeGrantsRequest, context: grpc.ServicerContext
+    ) -> grant_pb2.RevokeGrantsResponse:
+        selector = selector_of(request)
+        if not request.plan_id:
+            return plan_message(revocation.plan(self._store, selector))
+        comment = name.free_text(request.comment, "comment")
+        done = revocation.carry_out(self._store, current_caller(), selector, plan_id=request.plan_id, comment=comment)
+        return plan_message(done)
 
     def ReleaseGrant(self, request: grant_pb2.ReleaseGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return _changed(grants.release, self._store, request)

@@ -11,8 +11,8 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ class Identity:
     principal: str
     groups: frozenset[str]
     roles: frozenset[Role]
+    claims: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Authenticator:
@@ -188,6 +189,7 @@ def _identity(payload: dict[str, Any], issuer: Issuer) -> Identity:
         principal=principal,
         groups=frozenset(filter(None, map(_group, _texts(payload, issuer.groups_claim)))),
         roles=frozenset(role for role, giving in issuer.roles.items() if not values.isdisjoint(giving)),
+        claims=payload,
     )
 
 

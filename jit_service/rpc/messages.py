@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.access import Checked
@@ -18,14 +21,18 @@ from jit_service.domain.event import RecordedEvent
 from jit_service.domain.grant import Grant, Justification, Review, approvals_missing
 from jit_service.domain.policy import DEFAULT_REQUEST_TTL, JustificationRule, Policy, PrincipalSet, Step, seconds
 from jit_service.domain.request import Ask
+from jit_service.domain.review import Preview
+from jit_service.domain.signal import Signal, checked_name
 from jit_service.policies import Applied, PolicyChange, Proposed
+from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
 
 # protobuf's own bounds (duration.proto, timestamp.proto).
 _MAX_SECONDS: Final = 315_576_000_000
 _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
+MAX_SAMPLE: Final = 20
 _POLICY_INPUT: Final = frozenset(
     field.name
     for field in policy_pb2.Policy.DESCRIPTOR.fields
@@ -33,7 +40,7 @@ _POLICY_INPUT: Final = frozenset(
 )
 
 
-def ask_of(message: grant_pb2.RequestGrantRequest, caller: str) -> Ask:
+def ask_of(message: grant_pb2.RequestGrantRequest | grant_pb2.EnsureGrantRequest, caller: str) -> Ask:
     """Returns what is asked for; a request without a subject is for the caller. Raises InvalidField."""
     return Ask(
         subject=message.subject or caller,
@@ -44,6 +51,33 @@ def ask_of(message: grant_pb2.RequestGrantRequest, caller: str) -> Ask:
         start_at=_instant(message.start_time, "start_time") if message.HasField("start_time") else None,
         justification=Justification(text=message.justification.text, ticket=message.justification.ticket),
         labels=dict(message.labels),
+        context=context_of(message.context),
+    )
+
+
+def context_of(message: Struct) -> dict[str, Any]:
+    """Returns the object. Raises InvalidField for numbers that JSON does not have."""
+    for value in message.fields.values():
+        _check_finite(value, "context")
+    return MessageToDict(message)
+
+
+def selector_of(message: grant_pb2.RevokeGrantsRequest) -> Selector:
+    """Returns which grants are meant, not yet checked."""
+    return Selector(
+        subject=message.subject, policy=message.policy, resource=message.resource, labels=dict(message.labels)
+    )
+
+
+def signal_of(message: signal_pb2.Signal) -> Signal:
+    """Returns the signal that the message describes. Raises InvalidField."""
+    if not message.HasField("expire_time"):
+        raise InvalidField("signal.expire_time", "is required: from then on the signal counts as missing")
+    _check_finite(message.value, "signal.value")
+    return Signal(
+        name=checked_name(message.name, "signal.name"),
+        value=MessageToDict(message.value) if message.value.WhichOneof("kind") else None,
+        expires_at=_instant(message.expire_time, "signal.expire_time"),
     )
 
 
@@ -71,6 +105,8 @@ def policy_of(message: policy_pb2.Policy) -> Policy:
         disabled=message.disabled,
         deny=message.deny,
         labels=dict(message.labels),
+        request_condition=message.request_condition,
+        check_condition=message.check_condition,
     )
 
 
@@ -108,9 +144,9 @@ def policy_changed(current: Policy, message: policy_pb2.Policy, mask: FieldMask)
     return policy_of(merged)
 
 
-def grant_message(grant: Grant, at: datetime) -> grant_pb2.Grant:
-    """Returns the grant with the state it has at `at`."""
-    missing = approvals_missing(grant.steps, grant.reviews)
+def grant_message(grant: Grant, at: datetime, preview: Preview | None = None) -> grant_pb2.Grant:
+    """Returns the grant with the state it has at `at`, and after a dry run the preview."""
+    missing = approvals_missing(grant.steps, grant.reviews, grant.skipped)
     message = grant_pb2.Grant(
         name=grant.name,
         state=grant_pb2.Grant.State.Value(grant.state(at)),
@@ -128,8 +164,11 @@ def grant_message(grant: Grant, at: datetime) -> grant_pb2.Grant:
         start_time=_timestamp(grant.starts_at or grant.start_at),
         expire_time=_timestamp(grant.expires_at),
         reviews=[_review_message(review) for review in grant.reviews],
-        steps=[_step_status(step, remaining) for step, remaining in zip(grant.steps, missing, strict=True)],
-        etag=etag.etag(grant.name, grant.revision),
+        steps=[
+            _step_status(step, remaining, skipped=index in grant.skipped)
+            for index, (step, remaining) in enumerate(zip(grant.steps, missing, strict=True))
+        ],
+        etag=etag.etag(grant.name, grant.revision) if grant.revision else "",
         revision=grant.revision,
     )
     if grant.justification != Justification():
@@ -138,6 +177,35 @@ def grant_message(grant: Grant, at: datetime) -> grant_pb2.Grant:
     if grant.end is not None:
         message.end_time.FromDatetime(grant.end.at)
         message.ended_by, message.end_comment = grant.end.by, grant.end.comment
+    if grant.context:
+        ParseDict(grant.context, message.context)
+    if preview is not None:
+        message.preview.CopyFrom(_preview_message(preview))
+    return message
+
+
+def plan_message(plan: Plan) -> grant_pb2.RevokeGrantsResponse:
+    """Returns the plan, or what was done, with a sample of the grants."""
+    return grant_pb2.RevokeGrantsResponse(
+        plan_id=plan.id,
+        count=len(plan.grants),
+        sample=[grant_message(grant, plan.at) for grant in plan.grants[:MAX_SAMPLE]],
+        executed=plan.executed,
+    )
+
+
+def signal_message(signal: Signal, at: datetime) -> signal_pb2.Signal:
+    """Returns the signal, stale or not at `at`."""
+    message = signal_pb2.Signal(
+        name=signal.name,
+        expire_time=_timestamp(signal.expires_at),
+        stale=signal.stale(at),
+        setter=signal.setter,
+        update_time=_timestamp(signal.updated_at),
+        etag=etag.etag(signal.name, signal.revision),
+        revision=signal.revision,
+    )
+    ParseDict(signal.value, message.value)
     return message
 
 
@@ -163,6 +231,8 @@ def policy_message(policy: Policy) -> policy_pb2.Policy:
         create_time=_timestamp(policy.created_at),
         update_time=_timestamp(policy.updated_at),
         delete_time=_timestamp(policy.deleted_at),
+        request_condition=policy.request_condition,
+        check_condition=policy.check_condition,
     )
     rule = policy.justification
     if rule != JustificationRule():
@@ -232,6 +302,7 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         request_id=event.origin.request_id,
         decision_id=event.decision_id,
         revision=event.revision,
+        signal=event.signal,
         hash=recorded.hash.hex(),
     )
 
@@ -245,6 +316,7 @@ def _step_of(message: policy_pb2.Step) -> Step:
         approvers=_principals_of(message.approvers),
         approvals_needed=message.approvals_needed or 1,
         display_name=message.display_name,
+        condition=message.condition,
     )
 
 
@@ -257,15 +329,33 @@ def _step_message(step: Step) -> policy_pb2.Step:
         display_name=step.display_name,
         approvers=_principal_set(step.approvers),
         approvals_needed=step.approvals_needed,
+        condition=step.condition,
     )
 
 
-def _step_status(step: Step, remaining: int) -> grant_pb2.StepStatus:
+def _preview_message(preview: Preview) -> grant_pb2.Preview:
+    return grant_pb2.Preview(
+        satisfiable=preview.satisfiable,
+        shortfall=preview.shortfall,
+        steps=[
+            grant_pb2.StepPreview(
+                display_name=shown.step.display_name,
+                approvers=_principal_set(shown.step.approvers),
+                excluded=shown.excluded,
+                approvals_needed=shown.step.approvals_needed,
+            )
+            for shown in preview.steps
+        ],
+    )
+
+
+def _step_status(step: Step, remaining: int, *, skipped: bool) -> grant_pb2.StepStatus:
     return grant_pb2.StepStatus(
         display_name=step.display_name,
         approvers=_principal_set(step.approvers),
         approvals_needed=step.approvals_needed,
         approvals_remaining=remaining,
+        skipped=skipped,
     )
 
 
@@ -302,6 +392,16 @@ def _positive(message: policy_pb2.Policy, field: str) -> timedelta:
     if message.HasField(field) and span <= timedelta():  # type: ignore[arg-type]
         raise InvalidField(field, f"is {seconds(span)}; it must be above 0s, or left out")
     return span
+
+
+def _check_finite(value: Value, path: str) -> None:
+    """JSON has neither NaN nor infinity, and a message can hold both."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value" and not math.isfinite(value.number_value):
+        raise InvalidField(path, "holds a number that JSON does not have")
+    inner = value.struct_value.fields.values() if kind == "struct_value" else value.list_value.values
+    for part in inner:
+        _check_finite(part, path)
 
 
 def _span(message: Duration, field: str) -> timedelta:

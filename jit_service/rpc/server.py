@@ -15,13 +15,15 @@ from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.grants import GrantServicer
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.policies import PolicyServicer
+from jit_service.rpc.signals import SignalServicer
 from jit_service.settings import Settings
 from jit_service.storage import Store
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
 from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from jitaccess.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from jitaccess.v1.grant_pb2_grpc import add_GrantServiceServicer_to_server
 from jitaccess.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
+from jitaccess.v1.signal_pb2_grpc import add_SignalServiceServicer_to_server
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[service].full_name
@@ -29,6 +31,7 @@ SERVICES = tuple(
         (grant_pb2, "GrantService"),
         (access_pb2, "AccessService"),
         (policy_pb2, "PolicyService"),
+        (signal_pb2, "SignalService"),
         (audit_pb2, "AuditService"),
     )
 )
@@ -73,6 +76,7 @@ def build_server(settings: Settings, store: Store, authenticator: Authenticator)
     add_GrantServiceServicer_to_server(GrantServicer(store), server)
     add_AccessServiceServicer_to_server(AccessServicer(store), server)
     add_PolicyServiceServicer_to_server(PolicyServicer(store), server)
+    add_SignalServiceServicer_to_server(SignalServicer(store), server)
     add_AuditServiceServicer_to_server(AuditServicer(store), server)
     health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
     if settings.reflection:

@@ -84,10 +84,15 @@ def _resolved(message: Descriptor, names: list[str]) -> tuple[tuple[str, ...], s
             allowed = ", ".join(sorted(known.json_name for known in message.fields))
             return (), f"{message.name} has no such field; it has {allowed}"
         path.append(field.name)
-        if field.message_type is None or _is_map(field):
+        if field.message_type is None or _is_map(field) or _is_free(field.message_type):
             return (*path, *names[position + 1 :]), ""
         message = field.message_type
     return tuple(path), ""
+
+
+def _is_free(message: Descriptor) -> bool:
+    """JSON as it is: any name may stand in it."""
+    return message.file.name == "google/protobuf/struct.proto"
 
 
 @cache

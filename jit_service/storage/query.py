@@ -72,6 +72,16 @@ def grants_seen_by(principal: str, policies: Sequence[str]) -> Scope:
     return or_(grants_of(principal), col(GrantRow.policy).in_(policies), reviewed)
 
 
+def grants_matching(*, subject: str = "", policy: str = "", labels: Mapping[str, str] | None = None) -> Scope:
+    """Selects the grants with each of these that is given."""
+    wanted = [col(GrantRow.labels)[key].as_string() == value for key, value in (labels or {}).items()]
+    if subject:
+        wanted.append(col(GrantRow.subject) == subject)
+    if policy:
+        wanted.append(col(GrantRow.policy) == policy)
+    return and_(true(), *wanted)
+
+
 def pending_grants(policies: Sequence[str], *, now: datetime) -> Scope:
     """Selects the pending grants of the policies."""
     return and_(col(GrantRow.policy).in_(policies), _in_state(GrantState.PENDING, now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -10,7 +11,8 @@ from jit_service.domain import name
 from jit_service.domain.event import Event, RecordedEvent
 from jit_service.domain.grant import End, Grant, GrantState, Justification, Review, ReviewDecision
 from jit_service.domain.policy import Policy, Step
-from jit_service.storage.tables import AuditRow, GrantRow, PolicyRow, ReviewRow
+from jit_service.domain.signal import Signal
+from jit_service.storage.tables import AuditRow, GrantRow, PolicyRow, ReviewRow, SignalRow
 
 POLICIES = TypeAdapter(Policy)
 _STEPS = TypeAdapter(tuple[Step, ...])
@@ -43,6 +45,11 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
         "ended_as": grant.end and grant.end.state,
         "ended_by": grant.end and grant.end.by,
         "end_comment": grant.end and grant.end.comment,
+        "skipped": sorted(grant.skipped),
+        "context": grant.context,
+        "claims": grant.claims,
+        "source_address": grant.source_address,
+        "check_condition": grant.check_condition,
         "revision": grant.revision,
     }
 
@@ -87,12 +94,41 @@ def grant_of(row: GrantRow, reviews: list[ReviewRow]) -> Grant:
         end=_end_of(row),
         reviews=tuple(_review_of(review) for review in reviews),
         revision=row.revision,
+        skipped=frozenset(row.skipped),
+        context=dict(row.context),
+        claims=dict(row.claims),
+        source_address=row.source_address,
+        check_condition=row.check_condition,
     )
 
 
 def policy_of(row: PolicyRow) -> Policy:
     """Returns the policy of a row."""
     return POLICIES.validate_python(row.document)
+
+
+def signal_columns(signal: Signal) -> dict[str, Any]:
+    """Returns the columns of the signal's row."""
+    return {
+        "name": signal.name,
+        "value": json.dumps(signal.value, ensure_ascii=False),
+        "expires_at": signal.expires_at,
+        "setter": signal.setter,
+        "updated_at": signal.updated_at,
+        "revision": signal.revision,
+    }
+
+
+def signal_of(row: SignalRow) -> Signal:
+    """Returns the signal of a row."""
+    return Signal(
+        name=row.name,
+        value=json.loads(row.value),
+        expires_at=row.expires_at,
+        setter=row.setter,
+        updated_at=row.updated_at,
+        revision=row.revision,
+    )
 
 
 def audit_columns(event: Event) -> dict[str, Any]:

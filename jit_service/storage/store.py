@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, insert, or_, update
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, col, select
@@ -26,6 +26,7 @@ from jit_service.domain.filter import Node
 from jit_service.domain.grant import Grant
 from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.policy import Policy
+from jit_service.domain.signal import Signal
 from jit_service.storage import engine as engines
 from jit_service.storage import rows
 from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, page
@@ -37,6 +38,7 @@ from jit_service.storage.tables import (
     PolicyRow,
     ReplayRow,
     ReviewRow,
+    SignalRow,
 )
 
 Clock = Callable[[], datetime]
@@ -171,6 +173,20 @@ class Snapshot:
             statement = statement.where(col(PolicyRow.deleted_at).is_(None))
         return [rows.policy_of(row) for row in self._session.exec(statement)]
 
+    def signal(self, name: str) -> Signal | None:
+        """Returns the signal, an expired one too, or None."""
+        row = self._session.get(SignalRow, name)
+        return None if row is None else rows.signal_of(row)
+
+    def signals(self) -> list[Signal]:
+        """Returns every signal by name, expired ones too."""
+        return [rows.signal_of(row) for row in self._session.exec(select(SignalRow).order_by(SignalRow.name))]
+
+    def live_grants_of(self, scope: ColumnElement[bool]) -> list[Grant]:
+        """Returns every scheduled or active grant of the scope, by name."""
+        live = and_(col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at) > self.now)
+        return self._grants(select(GrantRow).where(scope, live).order_by(GrantRow.name))
+
     def replay(self, request_id: str) -> Replay | None:
         """Returns what was answered under the request_id, or None."""
         row = self._session.get(ReplayRow, request_id)
@@ -260,6 +276,25 @@ class Transaction(Snapshot):
         self.record(replace(event, revision=saved.revision, policy_revision=saved.revision))
         return saved
 
+    def save_signal(self, signal: Signal, event: Event) -> Signal:
+        """Stores the signal as it follows from the revision it was read at, with its event. Returns it as stored."""
+        saved = replace(signal, revision=self._next_revision())
+        columns = rows.signal_columns(saved)
+        if signal.revision == 0:
+            self._session.execute(insert(SignalRow).values(**columns))
+        else:
+            self._update_read(SignalRow, signal, columns)
+        self.record(replace(event, revision=saved.revision))
+        return saved
+
+    def delete_signal(self, signal: Signal, event: Event) -> None:
+        """Removes the signal that was read, with its event. Raises LostRace where it is not that one any more."""
+        as_read = and_(col(SignalRow.name) == signal.name, col(SignalRow.revision) == signal.revision)
+        result: Any = self._session.execute(delete(SignalRow).where(as_read))
+        if result.rowcount != 1:
+            raise LostRace(f"{signal.name} was changed by another call; read it again")
+        self.record(replace(event, revision=self._next_revision()))
+
     def record_run_out(self, grant: Grant, event: Event) -> None:
         """Records, once, that the grant's time ran out. The grant itself does not change."""
         unrecorded = and_(col(GrantRow.name) == grant.name, col(GrantRow.run_out_at).is_(None))
@@ -297,7 +332,7 @@ class Transaction(Snapshot):
         self.revision += 1
         return self.revision
 
-    def _update_read(self, table: Any, read: Grant | Policy, columns: dict[str, Any]) -> None:
+    def _update_read(self, table: Any, read: Grant | Policy | Signal, columns: dict[str, Any]) -> None:
         as_read = and_(table.name == read.name, table.revision == read.revision)
         result: Any = self._session.execute(update(table).where(as_read).values(**columns))
         if result.rowcount != 1:

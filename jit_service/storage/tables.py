@@ -139,6 +139,11 @@ class GrantRow(SQLModel, table=True):
     ended_by: str | None = Field(sa_column=Column(TEXT, nullable=True))
     end_comment: str | None = Field(sa_column=Column(TEXT, nullable=True))
     revision: int = _number()
+    skipped: list[int] = _json()
+    context: dict[str, Any] = _json()
+    claims: dict[str, Any] = _json()
+    source_address: str = _text()
+    check_condition: str = _text()
     # When its expiry or lapse was recorded in the audit log. Nothing is decided by it.
     run_out_at: datetime | None = _instant(nullable=True)
 
@@ -179,6 +184,19 @@ class PolicyRevisionRow(SQLModel, table=True):
     name: str = _text(primary_key=True)
     revision: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     document: dict[str, Any] = _json()
+
+
+class SignalRow(SQLModel, table=True):
+    """A signal. `value` is JSON text, since what a database makes of a bare number or text is its own affair."""
+
+    __tablename__: ClassVar[Any] = "signal"
+
+    name: str = _text(primary_key=True)
+    value: str = _text()
+    expires_at: datetime = _instant()
+    setter: str = _text()
+    updated_at: datetime = _instant()
+    revision: int = _number()
 
 
 class AuditRow(SQLModel, table=True):

@@ -128,7 +128,7 @@ class Domain:
     def approved(self, grant: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
         current = self.policies[grant.policy]
         approved = rules.approve(grant, policy=current, by=by, comment="", now=now)
-        request.judge_again(grant, policy=current, policies=self.policies.values())
+        request.judge_again(grant, policy=current, policies=self.policies.values(), now=now)
         return approved
 
     def denied(self, grant: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:

@@ -180,6 +180,7 @@ def test_a_request_becomes_a_grant_with_the_policys_terms() -> None:
         request_expires_at=NOON + 8 * HOUR,
         labels={"team": "orders"},
         start_at=NOON + HOUR,
+        source_address="192.0.2.7",
     )
 
 
@@ -442,7 +443,7 @@ def test_a_deny_is_only_of_what_it_covers() -> None:
 
 
 def again(grant: Grant, current: Policy, *others: Policy) -> None:
-    request.judge_again(grant, policy=current, policies=[current, *others])
+    request.judge_again(grant, policy=current, policies=[current, *others], now=NOON)
 
 
 def test_an_unchanged_policy_still_allows() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from jit_service.domain import (
     chain,
+    condition,
     decision,
     etag,
     expression,
@@ -26,12 +27,16 @@ from jit_service.domain import (
     policy_change,
     refusal,
     request,
+    review,
+    signal,
 )
 from jit_service.domain.errors import JitError
 from jit_service.domain.grant import Grant
 from jit_service.domain.policy import Policy, PrincipalSet
 from tests.domain import (
     test_chain,
+    test_condition,
+    test_conditional,
     test_decision,
     test_etag,
     test_expression,
@@ -40,6 +45,8 @@ from tests.domain import (
     test_policy_change,
     test_refusal,
     test_request,
+    test_review,
+    test_signal,
 )
 
 
@@ -61,6 +68,67 @@ def _getter(owner: type, name: str) -> Callable[..., Any]:
 
 
 TWINS = [
+    # Conditions
+    Twin(
+        "an error in a condition that counts as met",
+        condition.judge,
+        "return _error(text, facts, str(plain))",
+        "return Judgement(Verdict.MET)",
+        lambda: test_condition.test_what_cannot_be_judged_is_an_error("context.missing == 1"),
+    ),
+    Twin(
+        "a truthy value that counts as true",
+        condition.judge,
+        "if plain is True",
+        "if plain",
+        lambda: test_condition.test_what_cannot_be_judged_is_an_error("context.build"),
+    ),
+    Twin(
+        "a source address that the caller asserts",
+        condition._bindings,
+        'if key != "source_ip"',
+        "if True",
+        lambda: test_condition.test_what_is_not_known_is_an_error(
+            "context.source_ip != ''", {"source_address": "", "context": {"source_ip": "10.1.2.3"}}
+        ),
+    ),
+    Twin(
+        "a check that does not ask its condition",
+        decision._finding,
+        "judgement.verdict is not Verdict.MET",
+        "judgement is None",
+        test_conditional.test_a_check_allows_only_while_the_condition_is_true,
+    ),
+    Twin(
+        "a signal that outlives its expiry by an instant",
+        signal.Signal.stale,
+        "now >= self.expires_at",
+        "now > self.expires_at",
+        test_signal.test_a_signal_is_stale_exactly_at_its_expiry,
+    ),
+    Twin(
+        "a preview that counts one person for two steps",
+        review._matched,
+        "if person not in taken or fill(taken[person], tried)",
+        "if True",
+        lambda: test_review.test_one_person_fills_one_slot_in_all_steps_together(
+            [test_review.named("bob"), test_review.named("bob")], 1
+        ),
+    ),
+    Twin(
+        "an approval that does not judge the conditions again",
+        request.judge_again,
+        "return _judged_by_conditions(grant, policy, signals=signals, now=now)",
+        "return grant",
+        test_conditional.test_an_approval_judges_the_conditions_again,
+    ),
+    Twin(
+        "an ensured grant that ends too soon",
+        request.covered_by,
+        "left >= (ask.duration or timedelta())",
+        "left >= timedelta()",
+        test_conditional.test_a_live_grant_covers_what_is_within_it_for_as_long_as_it_lasts,
+    ),
     # Time
     Twin(
         "an expiry that is inclusive",
@@ -369,14 +437,14 @@ TWINS = [
     ),
     Twin(
         "a deny that this call's groups talk away",
-        decision._denied,
+        decision._groups,
         "(grant.subject_groups, question.groups)",
         "(question.groups if question.groups is not None else grant.subject_groups,)",
         test_decision.test_a_deny_still_sees_the_groups_of_the_request_where_this_call_proves_others,
     ),
     Twin(
         "a deny that does not see this call's groups",
-        decision._denied,
+        decision._groups,
         "(grant.subject_groups, question.groups)",
         "(grant.subject_groups,)",
         test_decision.test_a_deny_sees_the_groups_that_this_call_proves,

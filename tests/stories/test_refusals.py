@@ -13,7 +13,7 @@ from jit_service.domain import errors
 from jit_service.domain.errors import JitError
 from jit_service.rpc.errors import STATUS
 from tests.conftest import HOUR
-from tests.world import ACCESS, AUDIT, GRANTS, POLICIES, Outcome, Story
+from tests.world import ACCESS, AUDIT, GRANTS, POLICIES, SIGNALS, Outcome, Story
 
 Refused = Callable[[Story], Outcome]
 
@@ -67,6 +67,33 @@ def denied_by_policy(story: Story) -> Outcome:
         "deny", deny=True, steps=None, minDuration=None, defaultDuration=None, maxDuration=None, requestTtl=None
     )
     return asks(story)
+
+
+def condition_not_met(story: Story) -> Outcome:
+    story.create_policy(requestCondition="context.change == 'approved'")
+    return asks(story, context={"change": "draft"})
+
+
+def condition_that_fails(story: Story) -> Outcome:
+    story.create_policy(requestCondition="context.change == 'approved'")
+    return asks(story)
+
+
+def nobody_could_approve(story: Story) -> Outcome:
+    story.create_policy(steps=[{"approvers": {"principals": [story.alice.principal]}}])
+    return asks(story)
+
+
+def no_such_signal(story: Story) -> Outcome:
+    return story.call(story.admin, SIGNALS + "DeleteSignal", {"name": f"signals/s{story.id}"})
+
+
+def stale_plan(story: Story) -> Outcome:
+    story.create_policy()
+    selector = {"subject": story.alice.principal}
+    plan = story.must(story.admin, GRANTS + "RevokeGrants", selector)
+    story.granted()
+    return story.call(story.admin, GRANTS + "RevokeGrants", selector | {"planId": plan.plan_id, "comment": "x"})
 
 
 def approve_by_an_auditor(story: Story) -> Outcome:
@@ -150,6 +177,11 @@ CASES = [
     Case(withdraw_by_the_reviewer, errors.NotYours, who="bob"),
     Case(not_eligible, errors.NotEligible, who="dave"),
     Case(denied_by_policy, errors.DeniedByPolicy),
+    Case(condition_not_met, errors.ConditionNotMet),
+    Case(condition_that_fails, errors.ConditionError),
+    Case(nobody_could_approve, errors.Unsatisfiable),
+    Case(no_such_signal, errors.SignalNotFound, who="admin"),
+    Case(stale_plan, errors.StalePlan, who="admin"),
     Case(approve_by_an_auditor, errors.NotApprover, who="auditor"),
     Case(approve_ones_own, errors.SelfApproval, who="bob"),
     Case(too_long, errors.InvalidField, field="duration"),
@@ -257,6 +289,10 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any], str]] = [
     ("a label key with a space", {"labels": {"a b": "c"}}, "labels"),
     ("a label value with a quote", {"labels": {"a": "'"}}, "labels.a"),
     ("too many labels", {"labels": {f"k{n}": "v" for n in range(65)}}, "labels"),
+    ("a context with source_ip", {"context": {"source_ip": "10.0.0.1"}}, "context.source_ip"),
+    ("a context of too many names", {"context": {f"k{n}": 1 for n in range(65)}}, "context"),
+    ("a context that is too large", {"context": {"k": "x" * 16384}}, "context"),
+    ("a context with a NUL", {"context": {"k": "a\u0000"}}, "context"),
     ("a request_id that is no UUID", {"requestId": "42"}, "request_id"),
 ]
 
@@ -289,6 +325,16 @@ BAD_POLICIES: list[tuple[str, dict[str, Any], str]] = [
     ("a minimum above the maximum", {"minDuration": "14401s"}, "policy.min_duration"),
     ("a request_ttl of zero", {"requestTtl": "0s"}, "policy.request_ttl"),
     ("a bad expression", {"justification": {"pattern": "("}}, "policy.justification.pattern"),
+    ("a condition that is no CEL", {"requestCondition": "subject =="}, "policy.request_condition"),
+    ("a condition on what is not there", {"checkCondition": "user == 'a'"}, "policy.check_condition"),
+    ("a condition of another type", {"checkCondition": "subject"}, "policy.check_condition"),
+    ("a comparison of two types", {"checkCondition": "subject > 5"}, "policy.check_condition"),
+    ("an over-long condition", {"checkCondition": "true" + " " * 4093}, "policy.check_condition"),
+    (
+        "a bad condition of a step",
+        {"steps": [{"approvers": {"groups": ["a"]}, "condition": "1"}]},
+        "policy.steps[0].condition",
+    ),
     ("look-ahead", {"justification": {"ticketPattern": "(?=a)"}}, "policy.justification.ticket_pattern"),
     ("a step without approvers", {"steps": [{}]}, "policy.steps[0].approvers"),
     (

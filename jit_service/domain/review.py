@@ -1,0 +1,75 @@
+"""Whether a request could be approved at all, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from jit_service.domain.grant import Grant
+from jit_service.domain.name import canonical
+from jit_service.domain.policy import Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPreview:
+    """A step as far as its policy tells: who could approve it, and which named principals may not."""
+
+    step: Step
+    excluded: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What would become of a request. `shortfall` is empty where every step has approvers enough."""
+
+    steps: tuple[StepPreview, ...]
+    shortfall: str
+
+    @property
+    def satisfiable(self) -> bool:
+        """Whether it could be approved."""
+        return not self.shortfall
+
+
+def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
+    """Returns who could approve the grant's steps.
+
+    Only named principals can be counted; a step with a group has as many as it needs. One principal counts once in all
+    steps together, so they are assigned to steps by matching.
+    """
+    involved = set() if allow_self_approval else {canonical(grant.requester), canonical(grant.subject)}
+    steps = tuple(_without(step, involved) for index, step in enumerate(grant.steps) if index not in grant.skipped)
+    slots = [
+        [canonical(principal) for principal in shown.step.approvers.principals]
+        for shown in steps
+        if not shown.step.approvers.groups
+        for _ in range(shown.step.approvals_needed)
+    ]
+    missing = len(slots) - _matched(slots)
+    shortfall = (
+        f"{missing} more approver{'s' if missing > 1 else ''} would be needed than the policy names" if missing else ""
+    )
+    return Preview(steps=steps, shortfall=shortfall)
+
+
+def _without(step: Step, involved: Collection[str]) -> StepPreview:
+    principals = step.approvers.principals
+    excluded = tuple(principal for principal in principals if canonical(principal) in involved)
+    left = tuple(principal for principal in principals if canonical(principal) not in involved)
+    return StepPreview(step=replace(step, approvers=replace(step.approvers, principals=left)), excluded=excluded)
+
+
+def _matched(slots: list[list[str]]) -> int:
+    """Returns how many slots can be filled with distinct people (a maximum bipartite matching, by augmenting paths)."""
+    taken: dict[str, int] = {}
+
+    def fill(slot: int, tried: set[str]) -> bool:
+        for person in slots[slot]:
+            if person not in tried:
+                tried.add(person)
+                if person not in taken or fill(taken[person], tried):
+                    taken[person] = slot
+                    return True
+        return False
+
+    return sum(fill(slot, set()) for slot in range(len(slots)))

@@ -1,0 +1,111 @@
+"""Ending many grants, in two phases: first the plan, then that very plan or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import TypeAdapter
+
+from jit_service.domain import grant as rules
+from jit_service.domain import name
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import InvalidField, StalePlan
+from jit_service.domain.event import Event, EventType
+from jit_service.domain.grant import Grant
+from jit_service.domain.pattern import reaches_into
+from jit_service.idempotency import answered_before, remember
+from jit_service.storage import Snapshot, Store, query
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selector:
+    """Which live grants: those that match everything that is given. At least one thing must be."""
+
+    subject: str = ""
+    policy: str = ""
+    resource: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The grants at `at`, and the id that names exactly them as they are; `executed` once they have ended."""
+
+    id: str
+    grants: tuple[Grant, ...]
+    at: datetime
+    executed: bool = False
+
+
+_PLANS = TypeAdapter(Plan)
+
+
+def checked(selector: Selector) -> Selector:
+    """Returns the selector in canonical form, or raises InvalidField."""
+    if selector == Selector():
+        raise InvalidField("subject", "is empty, and so are policy, resource and labels; give at least one of them")
+    prefix = selector.resource.removesuffix("/**")
+    return Selector(
+        subject=name.principal(selector.subject, "subject") if selector.subject else "",
+        policy=name.policy_name(selector.policy, "policy") if selector.policy else "",
+        # The type alone is a prefix too.
+        resource=(name.resource(f"{prefix}/x", "resource").removesuffix("/x") if prefix else ""),
+        labels=name.labels(selector.labels),
+    )
+
+
+def plan(store: Store, selector: Selector) -> Plan:
+    """Answers which grants would end. Raises InvalidField."""
+    with store.snapshot() as snapshot:
+        return _plan(snapshot, checked(selector))
+
+
+def carry_out(store: Store, caller: Caller, selector: Selector, *, plan_id: str, comment: str) -> Plan:
+    """Ends the grants of the plan, all or none, with a record for each and one for the act.
+
+    Raises StalePlan where the set is not the planned one any more, InvalidField, RequestIdReused.
+    """
+    with store.transaction() as tx:
+        if (earlier := answered_before(tx, caller, _PLANS)) is not None:
+            return earlier[0]
+        if not comment.strip():
+            raise InvalidField("comment", "is required: say why the access ends")
+        current = _plan(tx, checked(selector))
+        if current.id != plan_id:
+            raise StalePlan(f"the plan is stale: {len(current.grants)} grants match now; ask for a new plan")
+        ended = []
+        for grant in current.grants:
+            revoked, event = rules.revoke(grant, policy=None, by=caller, comment=comment, now=tx.now)
+            ended.append(tx.save_grant(revoked, event))
+        tx.record(_act(caller, ended, selector, comment=comment, now=tx.now))
+        done = Plan(id=plan_id, grants=tuple(ended), at=tx.now, executed=True)
+        return remember(tx, caller, _PLANS, done)[0]
+
+
+def _plan(snapshot: Snapshot, selector: Selector) -> Plan:
+    scope = query.grants_matching(subject=selector.subject, policy=selector.policy, labels=selector.labels)
+    grants = tuple(
+        grant
+        for grant in snapshot.live_grants_of(scope)
+        if not selector.resource or any(reaches_into(pattern, selector.resource) for pattern in grant.resources)
+    )
+    named = json.dumps([(grant.name, grant.revision) for grant in grants])
+    return Plan(id=hashlib.sha256(named.encode()).hexdigest()[:32], grants=grants, at=snapshot.now)
+
+
+def _act(caller: Caller, ended: Sequence[Grant], selector: Selector, *, comment: str, now: datetime) -> Event:
+    return Event(
+        type=EventType.GRANTS_REVOKED,
+        at=now,
+        principal=caller.principal,
+        origin=caller.origin,
+        subject=selector.subject,
+        resources=(selector.resource,) if selector.resource else (),
+        decision="REVOKED",
+        message=f"{len(ended)} grants: {comment}",
+        policy=selector.policy,
+    )

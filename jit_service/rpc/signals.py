@@ -1,0 +1,42 @@
+"""The servicer of SignalService: decode, call, encode."""
+
+from __future__ import annotations
+
+import grpc
+
+from jit_service import signals
+from jit_service.domain.signal import checked_name
+from jit_service.rpc.call import current_caller
+from jit_service.rpc.messages import signal_message, signal_of
+from jit_service.storage import Store
+from jitaccess.v1 import signal_pb2
+from jitaccess.v1.signal_pb2_grpc import SignalServiceServicer
+
+
+class SignalServicer(SignalServiceServicer):
+    """System state."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def SetSignal(self, request: signal_pb2.SetSignalRequest, context: grpc.ServicerContext) -> signal_pb2.Signal:
+        wanted = signal_of(request.signal)
+        return signal_message(*signals.put(self._store, current_caller(), wanted, etag=request.signal.etag))
+
+    def GetSignal(self, request: signal_pb2.GetSignalRequest, context: grpc.ServicerContext) -> signal_pb2.Signal:
+        return signal_message(*signals.get(self._store, checked_name(request.name, "name")))
+
+    def ListSignals(
+        self, request: signal_pb2.ListSignalsRequest, context: grpc.ServicerContext
+    ) -> signal_pb2.ListSignalsResponse:
+        page = signals.list_page(
+            self._store, current_caller(), page_size=request.page_size, page_token=request.page_token
+        )
+        return signal_pb2.ListSignalsResponse(
+            signals=[signal_message(signal, page.at) for signal in page.signals],
+            next_page_token=page.next_page_token,
+        )
+
+    def DeleteSignal(self, request: signal_pb2.DeleteSignalRequest, context: grpc.ServicerContext) -> signal_pb2.Signal:
+        name = checked_name(request.name, "name")
+        return signal_message(*signals.delete(self._store, current_caller(), name, etag=request.etag))

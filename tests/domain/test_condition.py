@@ -1,0 +1,145 @@
+"""Conditions: only true counts; whatever cannot be judged refuses (I15)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jit_service.domain import condition, context
+from jit_service.domain.condition import Facts, Verdict
+from jit_service.domain.errors import InvalidField
+from jit_service.domain.signal import Signals
+from tests.domain.factories import HOUR, NOON
+
+FACTS = Facts(
+    subject="user:alice@example.com",
+    principal="service:gateway",
+    resources=("database/orders/eu",),
+    actions=("read",),
+    duration=HOUR,
+    now=NOON,
+    signals=Signals(live={"incident": "on", "level": 3}, stale=frozenset({"freeze"})),
+    groups=frozenset({"engineering"}),
+    claims={"amr": ["mfa"], "nested": {"deep": True}},
+    context={"build": 42},
+    source_address="10.1.2.3",
+)
+TEN = "[1,2,3,4,5,6,7,8,9,10]"
+
+
+def verdict(text: str, **changes: Any) -> Verdict:
+    return condition.judge(text, replace(FACTS, **changes)).verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "true",
+        "subject == 'user:alice@example.com' && principal == 'service:gateway'",
+        "resource == 'database/orders/eu' && resources == [resource]",
+        "action == 'read' && actions == [action]",
+        "duration == duration('1h')",
+        "now == timestamp('2026-03-02T12:00:00Z') || now < timestamp('2100-01-01T00:00:00Z')",
+        "'engineering' in groups",
+        "'mfa' in claims.amr && claims.nested.deep",
+        "context.build == 42",
+        "context.source_ip.inCidr('10.0.0.0/8') && !context.source_ip.inCidr('10.1.2.0/31')",
+        "signals.incident == 'on' && signals.level >= 3",
+        "!has(signals.freeze) && !has(signals.nothing)",
+        "subject.matches('^user:[a-z]+@')",
+    ],
+)
+def test_what_is_true_is_met(text: str) -> None:
+    assert verdict(condition.checked(text, "c")) is Verdict.MET
+
+
+@pytest.mark.parametrize(
+    "text", ["false", "subject == 'x'", "context.source_ip.inCidr('192.168.0.0/16')", "has(signals.freeze)"]
+)
+def test_what_is_false_is_not_met(text: str) -> None:
+    assert verdict(text) is Verdict.NOT_MET
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "context.missing == 1",
+        "claims.missing == 1",
+        "signals.missing == 'on'",
+        "context.build",
+        "context.source_ip.inCidr('nonsense')",
+        "subject.inCidr('10.0.0.0/8')",
+        "1 / 0 == 1",
+        "now.getHours('Nowhere/Land') > 0",
+        "context.source_ip.inCidr('10.1.2.3/8')",
+        f"{TEN}.all(a, {TEN}.all(b, {TEN}.all(c, {TEN}.all(d, {TEN}.all(e, a > 0)))))",
+    ],
+)
+def test_what_cannot_be_judged_is_an_error(text: str) -> None:
+    assert verdict(text) is Verdict.ERROR
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("'engineering' in groups", {"groups": None}),
+        ("'mfa' in claims.amr", {"claims": None}),
+        ("context.source_ip != ''", {"source_address": ""}),
+        ("context.source_ip != ''", {"source_address": "", "context": {"source_ip": "10.1.2.3"}}),
+        ("resource != ''", {"resources": ("a/b", "a/c")}),
+        ("action != ''", {"actions": ("read", "write")}),
+        ("claims.n == 1", {"claims": {"n": 10**30}}),
+    ],
+)
+def test_what_is_not_known_is_an_error(text: str, changes: dict[str, Any]) -> None:
+    assert verdict(text, **changes) is Verdict.ERROR
+
+
+def test_an_expired_signal_is_named_as_the_cause() -> None:
+    judged = condition.judge("signals.freeze == 'on'", FACTS)
+
+    assert judged.verdict is Verdict.STALE
+    assert judged.message.startswith("freeze has expired")
+    assert verdict("signals.frozen == 'on'") is Verdict.ERROR
+
+
+def test_an_ipv4_address_in_ipv6s_clothes_is_that_address() -> None:
+    assert verdict("context.source_ip.inCidr('10.0.0.0/8')", source_address="::ffff:10.1.2.3") is Verdict.MET
+    assert verdict("context.source_ip.inCidr('2001:db8::/32')", source_address="2001:db8::1") is Verdict.MET
+    assert verdict("context.source_ip.inCidr('10.0.0.0/8')", source_address="2001:db8::1") is Verdict.NOT_MET
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("subject ==", "line 1, column 11"),
+        ("\n  nobody == 1", "line 2, column 3"),
+        ("subject > 5", "line 1, column 9"),
+        ("subject", "gives string"),
+        ("1 + 1", "gives int"),
+        ("x" * 4097, "at most 4096"),
+    ],
+)
+def test_a_wrong_condition_says_where(text: str, fault: str) -> None:
+    with pytest.raises(InvalidField, match=fault):
+        condition.checked(text, "request_condition")
+
+
+def test_a_fault_without_a_place_is_told_as_it_is() -> None:
+    assert condition._fault("something  odd") == "is not CEL: something odd"
+
+
+def test_a_context_has_bounds() -> None:
+    assert context.checked({"a": {"b": [1, "x", None]}}) == {"a": {"b": [1, "x", None]}}
+    for bad in ({"source_ip": "x"}, {f"k{n}": 1 for n in range(65)}, {"a": "x" * 16384}, {"a": "\0"}):
+        with pytest.raises(InvalidField, match="context"):
+            context.checked(bad)
+
+
+def test_the_condition_reads_the_instant_that_is_given() -> None:
+    assert verdict("now.getHours() == 12", now=NOON) is Verdict.MET
+    assert verdict("now.getHours() == 12", now=NOON + timedelta(hours=1)) is Verdict.NOT_MET

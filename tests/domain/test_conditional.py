@@ -1,0 +1,144 @@
+"""Conditions at work: in requests, at approvals and in checks; and what a request already has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jit_service.domain import grant as rules
+from jit_service.domain import request
+from jit_service.domain.decision import Question, Reason, decide
+from jit_service.domain.errors import ConditionError, ConditionNotMet, PolicyNoLongerAllows
+from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.policy import Policy, PrincipalSet, Step
+from jit_service.domain.signal import Signals
+from tests.domain.factories import HOUR, NOON, TICK, alice, ask, policy
+
+ON = Signals(live={"window": True})
+STALE = Signals(stale=frozenset({"window"}))
+
+
+def judged(under: Policy, *, signals: Signals = ON, **changes: Any) -> Grant:
+    return request.judged(
+        ask(**changes), policies=[under], by=alice(), grant_name="grants/g", now=NOON, signals=signals
+    )
+
+
+def test_a_request_whose_condition_is_false_or_fails_is_refused() -> None:
+    assert judged(policy(request_condition="signals.window"))
+
+    with pytest.raises(ConditionNotMet):
+        judged(policy(request_condition="!signals.window"))
+    for signals in (STALE, Signals()):
+        with pytest.raises(ConditionError):
+            judged(policy(request_condition="signals.window"), signals=signals)
+
+
+def test_claims_are_kept_only_where_conditions_may_read_them() -> None:
+    by = replace(alice(), claims={"amr": ["mfa"]})
+
+    def claims(under: Policy, **changes: Any) -> dict[str, Any]:
+        given = request.judged(ask(**changes), policies=[under], by=by, grant_name="grants/g", now=NOON)
+        return given.claims
+
+    bot = PrincipalSet(groups=("engineering",), principals=("service:bot",))
+    assert claims(policy(check_condition="true")) == {"amr": ["mfa"]}
+    assert claims(policy()) == {}
+    assert claims(policy(check_condition="true", eligible=bot), subject="service:bot") == {}
+
+
+def test_an_approval_judges_the_conditions_again() -> None:
+    step = Step(approvers=PrincipalSet(groups=("database-owners",)))
+    extra = Step(approvers=PrincipalSet(groups=("security",)), condition="has(signals.window)")
+    under = policy(request_condition="size(signals) >= 0", steps=(step, extra))
+    pending = judged(under, signals=Signals())
+    assert pending.skipped == {1}
+
+    again = request.judge_again(pending, policy=under, policies=[under], now=NOON, signals=ON)
+
+    assert again.skipped == frozenset()
+    closed = replace(under, request_condition="!has(signals.window)")
+    with pytest.raises(PolicyNoLongerAllows, match="request_condition"):
+        request.judge_again(pending, policy=closed, policies=[closed], now=NOON, signals=ON)
+
+
+def active(check_condition: str) -> Grant:
+    given, _ = rules.requested(judged(policy(steps=(), check_condition=check_condition)), by=alice(), now=NOON)
+    return given
+
+
+def reason(given: Grant, *, signals: Signals = ON, **changes: Any) -> Reason:
+    question = Question(
+        **(
+            {"subject": given.subject, "action": "read", "resource": "database/orders/eu", "principal": "service:gw"}
+            | changes
+        )
+    )
+    return decide(question, grants=[given], policies=(), now=NOON, signals=signals).reason
+
+
+def test_a_check_allows_only_while_the_condition_is_true() -> None:
+    given = active("signals.window && principal == 'service:gw'")
+
+    assert reason(given) is Reason.ALLOWED
+    assert reason(given, principal="service:other") is Reason.CONDITION_NOT_MET
+    assert reason(given, signals=STALE) is Reason.SIGNAL_STALE
+    assert reason(given, signals=Signals()) is Reason.CONDITION_ERROR
+
+
+def test_a_grant_without_condition_allows_beside_one_whose_condition_fails() -> None:
+    bad, good = active("context.missing"), active("")
+    question = Question(subject=good.subject, action="read", resource="database/orders/eu")
+
+    assert decide(question, grants=[bad, good], policies=(), now=NOON).allowed
+
+
+def covered(there: Grant, *, now: Any = NOON, policies: tuple[Policy, ...] = (), **changes: Any) -> bool:
+    return request.covered_by(ask(**({"duration": None} | changes)), there, policies=policies, now=now)
+
+
+def test_a_live_grant_covers_what_is_within_it_for_as_long_as_it_lasts() -> None:
+    there = active("")
+    assert there.state(NOON) is GrantState.ACTIVE
+    assert there.expires_at is not None
+
+    assert covered(there)
+    assert covered(there, policy=there.policy)
+    assert not covered(there, policy="policies/other")
+    assert not covered(there, actions=("write",))
+    assert not covered(there, resources=("database/orders/us",))
+    assert covered(there, duration=there.duration)
+    assert not covered(there, duration=there.duration + TICK)
+    assert not covered(there, duration=there.duration, now=NOON + TICK)
+    assert covered(there, duration=timedelta(seconds=1), now=there.expires_at - timedelta(seconds=1))
+
+
+def test_a_pending_request_covers_what_it_asks_for() -> None:
+    pending = judged(policy(), duration=HOUR)
+
+    assert covered(pending, duration=HOUR)
+    assert not covered(pending, duration=HOUR + TICK)
+
+
+def test_a_denied_grant_covers_nothing() -> None:
+    deny = Policy(
+        name="policies/no",
+        deny=True,
+        eligible=PrincipalSet(groups=("engineering",)),
+        resources=("database/**",),
+        actions=("**",),
+    )
+
+    assert not covered(active(""), policies=(deny,))
+
+
+def test_skipped_steps_need_no_approval() -> None:
+    steps = (Step(approvers=PrincipalSet(groups=("database-owners",)), condition="false"),)
+
+    given, _ = rules.requested(judged(policy(steps=steps)), by=alice(), now=NOON)
+
+    assert given.state(NOON) is GrantState.ACTIVE
+    assert rules.approvals_missing(given.steps, (), given.skipped) == [0]

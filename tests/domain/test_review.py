@@ -1,0 +1,88 @@
+"""Previews: who could approve, and whether anybody could."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from jit_service.domain import request
+from jit_service.domain.grant import Grant
+from jit_service.domain.pattern import reaches_into
+from jit_service.domain.policy import PrincipalSet, Step
+from jit_service.domain.review import preview
+from tests.domain.factories import NOON, alice, ask, policy
+
+
+def asked(*steps: Step) -> Grant:
+    by = alice()
+    return request.judged(
+        replace(ask(), subject=by.principal), policies=[policy(steps=steps)], by=by, grant_name="grants/g", now=NOON
+    )
+
+
+def named(*people: str, needed: int = 1) -> Step:
+    return Step(
+        approvers=PrincipalSet(principals=tuple(f"user:{who}@example.com" for who in people)), approvals_needed=needed
+    )
+
+
+def shortfall(*steps: Step, allow: bool = False) -> str:
+    return preview(asked(*steps), allow_self_approval=allow).shortfall
+
+
+def test_a_group_counts_as_large_enough() -> None:
+    assert not shortfall(Step(approvers=PrincipalSet(groups=("owners",)), approvals_needed=20))
+
+
+def test_the_requester_does_not_count_in_any_letter_case() -> None:
+    assert shortfall(named("ALICE"))
+    assert not shortfall(named("ALICE"), allow=True)
+    shown = preview(asked(named("ALICE", "bob")), allow_self_approval=False)
+    assert shown.satisfiable
+    assert shown.steps[0].excluded == ("user:ALICE@example.com",)
+    assert shown.steps[0].step.approvers.principals == ("user:bob@example.com",)
+
+
+@pytest.mark.parametrize(
+    ("steps", "missing"),
+    [
+        ([named("bob", "carol", needed=2)], 0),
+        ([named("bob"), named("bob")], 1),
+        ([named("bob", "carol"), named("bob")], 0),
+        ([named("bob"), named("bob", "carol"), named("carol", "dan")], 0),
+        ([named("bob", "carol", needed=2), named("bob", "carol", needed=2)], 2),
+        ([named("bob"), Step(approvers=PrincipalSet(principals=("user:bob@example.com",), groups=("g",)))], 0),
+    ],
+)
+def test_one_person_fills_one_slot_in_all_steps_together(steps: list[Step], missing: int) -> None:
+    words = shortfall(*steps)
+
+    assert words.startswith(str(missing)) if missing else not words
+
+
+def test_a_skipped_step_needs_nobody() -> None:
+    never = replace(named("alice"), condition="false")
+
+    shown = preview(asked(never, named("bob")), allow_self_approval=False)
+
+    assert shown.satisfiable
+    assert len(shown.steps) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "prefix", "expected"),
+    [
+        ("database/orders/eu", "database/orders", True),
+        ("database/orders", "database/orders", True),
+        ("database", "database/orders", False),
+        ("database/*", "database/orders", True),
+        ("database/*", "database/orders/eu", False),
+        ("database/**", "database/orders/eu/x", True),
+        ("**", "database", True),
+        ("http/**", "database", False),
+        ("database/*/eu", "database/orders", True),
+    ],
+)
+def test_what_reaches_into_a_prefix(pattern: str, prefix: str, expected: bool) -> None:
+    assert reaches_into(pattern, prefix) is expected
