@@ -1,0 +1,121 @@
+"""examples/policies.yaml does what its comments say, over gRPC and REST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jit_service.dev import PEOPLE
+from jit_service.edge import share
+from jit_service.rpc.call import CallInterceptor
+from jitaccess.v1.access_pb2 import CheckAccessResponse
+from tests.conftest import Clock
+from tests.world import ACCESS, GRANTS, SIGNALS, Grpc, Outcome, Person, Rest, World, running_world
+
+Reason = CheckAccessResponse.Reason
+
+
+@pytest.fixture(scope="module")
+def example_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world of its own, since the examples are named for everybody."""
+    directory = tmp_path_factory.mktemp("x")
+    clock = Clock(datetime(2026, 3, 2, 12, tzinfo=UTC))
+    with running_world(directory, clock, f"sqlite:///{directory / 'jit.db'}") as world:
+        world.service.apply_policies(share("examples") / "policies.yaml")
+        yield world
+
+
+class Team:
+    """The people of `--dev`."""
+
+    def __init__(self, world: World, surface: Grpc | Rest) -> None:
+        self.world, self.surface = world, surface
+
+    def call(self, who: str, method: str, body: dict[str, Any]) -> Outcome:
+        return self.surface.call(method, body, token=self.world.token(Person(*PEOPLE[who])))
+
+    def asks(self, resource: str, action: str, **changes: Any) -> Outcome:
+        body = {"resources": [resource], "actions": [action]} | changes
+        return self.call("alice", GRANTS + "RequestGrant", body)
+
+    def check(self, resource: str, action: str) -> Any:
+        question = {"subject": "user:alice@example.com", "action": action, "resource": resource}
+        return self.call("gateway", ACCESS + "CheckAccess", question).message
+
+
+@pytest.fixture(params=[Grpc, Rest], ids=["grpc", "rest"])
+def team(example_world: World, request: pytest.FixtureRequest) -> Team:
+    return Team(example_world, request.param(example_world))
+
+
+def test_orders_are_read_at_once_and_changed_after_an_approval(team: Team) -> None:
+    assert team.asks("database/orders/eu", "read").message.policy == "policies/orders-read"
+    assert team.asks("database/orders/eu", "rows.create").fields == ("justification.text",)
+    asked = team.asks("database/orders/eu", "rows.create", justification={"text": "why"}).message
+    assert team.call("bob", GRANTS + "ApproveGrant", {"name": asked.name}).code == "OK"
+    assert team.check("database/orders/eu", "rows.create").allowed
+    assert not team.check("database/orders/eu", "rows.delete").allowed
+
+
+def test_production_needs_a_ticket_and_two_teams(team: Team) -> None:
+    resource = "http/admin.internal/users"
+    assert team.asks(resource, "http.post").fields == ("justification.ticket",)
+    asked = team.asks(resource, "http.post", justification={"ticket": "OPS-7"}).message
+    for who in ("bob", "carol"):
+        assert not team.check(resource, "http.post").allowed
+        assert team.call(who, GRANTS + "ApproveGrant", {"name": asked.name}).code == "OK"
+    assert team.check(resource, "http.post").allowed
+
+
+def test_the_ledger_is_for_the_office_network(team: Team) -> None:
+    assert team.asks("database/ledger/2026", "read").reason == "CONDITION_NOT_MET"
+
+
+@pytest.mark.parametrize(
+    ("address", "hour", "reason"),
+    [
+        ("10.1.2.3", 12, ""),
+        ("10.1.2.3", 6, "CONDITION_NOT_MET"),
+        ("10.1.2.3", 7, ""),
+        ("10.1.2.3", 17, "CONDITION_NOT_MET"),
+        ("192.0.2.1", 12, "CONDITION_NOT_MET"),
+    ],
+)
+def test_the_ledger_is_for_office_hours_in_berlin(
+    example_world: World, monkeypatch: pytest.MonkeyPatch, address: str, hour: int, reason: str
+) -> None:
+    """In winter Berlin is an hour ahead of UTC."""
+    monkeypatch.setattr(CallInterceptor, "_source_address", lambda *_: address)
+    clock = example_world.clock
+    tomorrow = (clock.now + timedelta(days=1)).replace(hour=hour)
+    clock.now = tomorrow
+
+    assert Team(example_world, Grpc(example_world)).asks("database/ledger/2026", "read").reason == reason
+
+
+def test_services_are_restarted_only_during_an_incident(team: Team) -> None:
+    def signal(value: str) -> None:
+        expires = (team.world.clock() + timedelta(hours=4)).isoformat().replace("+00:00", "Z")
+        body = {"signal": {"name": "signals/incident", "value": value, "expireTime": expires}}
+        assert team.call("admin", SIGNALS + "SetSignal", body).code == "OK"
+
+    signal("off")
+    assert team.asks("service/shop", "restart").reason == "CONDITION_NOT_MET"
+    signal("on")
+    assert team.asks("service/shop", "restart").code == "OK"
+    assert team.check("service/shop", "restart").allowed
+    signal("off")
+    assert team.check("service/shop", "restart").reason == Reason.CONDITION_NOT_MET
+
+
+def test_writing_to_the_catalogue_needs_a_second_factor(team: Team) -> None:
+    assert team.asks("database/catalogue/books", "read").code == "OK"
+    assert team.asks("database/catalogue/books", "write").reason == "CONDITION_NOT_MET"
+
+
+def test_the_file_is_where_the_readme_says() -> None:
+    assert (Path(__file__).parents[2] / "examples" / "policies.yaml").exists()
