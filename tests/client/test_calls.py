@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
 
@@ -27,7 +29,7 @@ from jitaccess import (
     PrincipalSet,
     View,
 )
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
 from tests.client.conftest import Ask
 from tests.client.service import METHODS, Service
 
@@ -70,6 +72,71 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         ID,
         "RequestGrant",
         grant_pb2.RequestGrantRequest(resources=["a/b"], actions=["read"], request_id=REQUEST_ID),
+    ),
+    (
+        "request",
+        ("a/b", "read"),
+        {"context": {"build": 42, "deep": {"a": [True]}}, "validate_only": True, **ID},
+        "RequestGrant",
+        grant_pb2.RequestGrantRequest(
+            resources=["a/b"],
+            actions=["read"],
+            context=json_format.ParseDict({"build": 42, "deep": {"a": [True]}}, Struct()),
+            validate_only=True,
+            request_id=REQUEST_ID,
+        ),
+    ),
+    (
+        "ensure",
+        (["a/b"], ["read"]),
+        {"duration": timedelta(minutes=30), "policy": "p", "context": {"build": 42}, **ID},
+        "EnsureGrant",
+        grant_pb2.EnsureGrantRequest(
+            policy="policies/p",
+            resources=["a/b"],
+            actions=["read"],
+            duration=Duration(seconds=1800),
+            context=json_format.ParseDict({"build": 42}, Struct()),
+            request_id=REQUEST_ID,
+        ),
+    ),
+    (
+        "plan_revocation",
+        (),
+        {"subject": "user:s", "policy": "p", "resource": "a", "labels": {"k": "v"}},
+        "RevokeGrants",
+        grant_pb2.RevokeGrantsRequest(subject="user:s", policy="policies/p", resource="a", labels={"k": "v"}),
+    ),
+    (
+        "revoke_grants",
+        ("plan",),
+        {"comment": "leak", "subject": "user:s", **ID},
+        "RevokeGrants",
+        grant_pb2.RevokeGrantsRequest(subject="user:s", plan_id="plan", comment="leak", request_id=REQUEST_ID),
+    ),
+    (
+        "set_signal",
+        ("incident", "on"),
+        {"expire_time": NOON, "etag": "e", **ID},
+        "SetSignal",
+        signal_pb2.SetSignalRequest(
+            signal=signal_pb2.Signal(
+                name="signals/incident",
+                value=Value(string_value="on"),
+                expire_time=Timestamp(seconds=int(NOON.timestamp())),
+                etag="e",
+            ),
+            request_id=REQUEST_ID,
+        ),
+    ),
+    ("get_signal", ("incident",), {}, "GetSignal", signal_pb2.GetSignalRequest(name="signals/incident")),
+    ("list_signals", (), {"page_size": 7}, "ListSignals", signal_pb2.ListSignalsRequest(page_size=7)),
+    (
+        "delete_signal",
+        ("signals/incident",),
+        {"etag": "e", **ID},
+        "DeleteSignal",
+        signal_pb2.DeleteSignalRequest(name="signals/incident", etag="e", request_id=REQUEST_ID),
     ),
     ("get_grant", ("x1",), {}, "GetGrant", grant_pb2.GetGrantRequest(name="grants/x1")),
     ("get_grant", ("grants/x1",), {}, "GetGrant", grant_pb2.GetGrantRequest(name="grants/x1")),
@@ -219,7 +286,7 @@ def test_every_rpc_of_the_contract_has_a_method_in_both_clients() -> None:
 def test_methods_tell_their_arguments(client: Any) -> None:
     names = list(inspect.signature(client.check).parameters)
 
-    assert names == ["self", "subject", "action", "resource", "explain", "min_revision"]
+    assert names == ["self", "subject", "action", "resource", "explain", "min_revision", "context"]
     assert client.check.__doc__
 
 
@@ -386,3 +453,25 @@ def _grant_message() -> grant_pb2.Grant:
         steps=[grant_pb2.StepStatus(approvers=owners, approvals_needed=2, approvals_remaining=2)],
         labels={"k": "v"},
     )
+
+
+def test_a_signal_reads_back_as_what_was_set(ask: Ask, service: Service) -> None:
+    service.will_answer(
+        "GetSignal", signal_pb2.Signal(name="signals/a", value=json_format.ParseDict({"n": 3}, Value()))
+    )
+
+    signal = ask("get_signal", "a")
+
+    assert (signal.id, signal.value) == ("a", {"n": 3})
+
+
+@pytest.mark.parametrize("given", [{}, {"ttl": timedelta(1), "expire_time": NOON}])
+def test_a_signal_is_set_until_one_instant(ask: Ask, given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        ask("set_signal", "a", 1, **given)
+
+
+@pytest.mark.parametrize("context", [{"a": object()}, {"a": {1, 2}}])
+def test_a_context_that_json_cannot_hold_is_refused(ask: Ask, context: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        ask("check", "user:a", "read", "a/b", context=context)

@@ -16,13 +16,17 @@ from hypothesis import strategies as st
 import jitaccess
 from jitaccess import model
 from jitaccess.convert import decode, encode_policy
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
 
 PAIRS: list[tuple[type, type[Message]]] = [
     (model.Grant, grant_pb2.Grant),
     (model.Justification, grant_pb2.Justification),
     (model.Review, grant_pb2.Review),
     (model.StepStatus, grant_pb2.StepStatus),
+    (model.StepPreview, grant_pb2.StepPreview),
+    (model.Preview, grant_pb2.Preview),
+    (model.RevocationPlan, grant_pb2.RevokeGrantsResponse),
+    (model.Signal, signal_pb2.Signal),
     (model.Decision, access_pb2.CheckAccessResponse),
     (model.CheckTrace, access_pb2.CheckTrace),
     (model.PrincipalSet, policy_pb2.PrincipalSet),

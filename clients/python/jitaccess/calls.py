@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,7 @@ from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from jitaccess.convert import decode, encode_policy
@@ -31,9 +32,11 @@ from jitaccess.model import (
     Grant,
     Page,
     Policy,
+    RevocationPlan,
+    Signal,
     View,
 )
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -80,12 +83,15 @@ def request(
     justification: str = "",
     ticket: str = "",
     labels: Mapping[str, str] | None = None,
+    context: Mapping[str, object] | None = None,
+    validate_only: bool = False,
     request_id: str | None = None,
 ) -> Call[Grant]:
     """Asks for access and returns the grant: ACTIVE or SCHEDULED where no approval is needed, else PENDING.
 
     Without `duration` the policy's default holds; without `policy` the first that covers the request is taken;
-    without `subject` it is for the caller. `start_time` is aware.
+    without `subject` it is for the caller. `start_time` is aware. Conditions may read `context`, which JSON can hold.
+    With `validate_only` nothing is asked for; the grant that is returned has a `preview` and no name.
     """
     message = _message(
         grant_pb2.RequestGrantRequest,
@@ -97,9 +103,45 @@ def request(
         start_time=_instant(start_time, "start_time"),
         justification=_justification(justification, ticket),
         labels=dict(labels or {}),
+        context=_struct(context),
+        validate_only=validate_only,
         request_id=_request_id(request_id),
     )
     return _grant_call("RequestGrant", message)
+
+
+def ensure(
+    resources: str | Iterable[str],
+    actions: str | Iterable[str],
+    *,
+    duration: timedelta | None = None,
+    policy: str = "",
+    subject: str = "",
+    start_time: datetime | None = None,
+    justification: str = "",
+    ticket: str = "",
+    labels: Mapping[str, str] | None = None,
+    context: Mapping[str, object] | None = None,
+    request_id: str | None = None,
+) -> Call[Grant]:
+    """Returns the live grant or pending request that already covers this, else asks for it as `request` does.
+
+    With `duration` a live grant must last at least that much longer.
+    """
+    message = _message(
+        grant_pb2.EnsureGrantRequest,
+        policy=_policy_name(policy),
+        subject=subject,
+        resources=_texts(resources),
+        actions=_texts(actions),
+        duration=_duration(duration),
+        start_time=_instant(start_time, "start_time"),
+        justification=_justification(justification, ticket),
+        labels=dict(labels or {}),
+        context=_struct(context),
+        request_id=_request_id(request_id),
+    )
+    return _grant_call("EnsureGrant", message)
 
 
 def get_grant(name: str) -> Call[Grant]:
@@ -160,12 +202,46 @@ def release(
     return _grant_call("ReleaseGrant", _decision(grant_pb2.ReleaseGrantRequest, grant, comment, etag, request_id))
 
 
-def check(subject: str, action: str, resource: str, *, explain: bool = False, min_revision: int = 0) -> Call[Decision]:
+def plan_revocation(
+    *, subject: str = "", policy: str = "", resource: str = "", labels: Mapping[str, str] | None = None
+) -> Call[RevocationPlan]:
+    """Returns which live grants would end: those that match all that is given. Ends nothing; admins only."""
+    return _revocation(_selector(subject, policy, resource, labels))
+
+
+def revoke_grants(
+    plan_id: str,
+    *,
+    comment: str,
+    subject: str = "",
+    policy: str = "",
+    resource: str = "",
+    labels: Mapping[str, str] | None = None,
+    request_id: str | None = None,
+) -> Call[RevocationPlan]:
+    """Ends the grants of a plan made with the same selection, all or none; a stale plan is refused (Aborted)."""
+    message = _selector(subject, policy, resource, labels)
+    message.MergeFrom(
+        _message(grant_pb2.RevokeGrantsRequest, plan_id=plan_id, comment=comment, request_id=_request_id(request_id))
+    )
+    return _revocation(message)
+
+
+def check(
+    subject: str,
+    action: str,
+    resource: str,
+    *,
+    explain: bool = False,
+    min_revision: int = 0,
+    context: Mapping[str, object] | None = None,
+) -> Call[Decision]:
     """Says whether a live grant lets the subject do the action on the resource now; true where it does.
 
-    A no is an answer. Whatever keeps the answer from being had raises, and so never allows.
+    Conditions may read `context`. A no is an answer. Whatever keeps the answer from being had raises, and so never
+    allows.
     """
-    message = _check_request(CheckItem(subject, action, resource, explain, min_revision))
+    message = _check_request(CheckItem(subject, action, resource, explain, min_revision, context))
     return Call(
         rpc="AccessService/CheckAccess",
         request=message,
@@ -262,6 +338,47 @@ def apply_policies(
     )
 
 
+def set_signal(
+    name: str,
+    value: object,
+    *,
+    expire_time: datetime | None = None,
+    ttl: timedelta | None = None,
+    etag: str = "",
+    request_id: str | None = None,
+) -> Call[Signal]:
+    """Sets a signal to what JSON can hold, until `expire_time`, or for `ttl` by this machine's clock."""
+    if (expire_time is None) == (ttl is None):
+        raise _invalid("expire_time", "give either expire_time or ttl")
+    until = expire_time if ttl is None else datetime.now(UTC) + ttl
+    signal = _message(signal_pb2.Signal, name=_signal_name(name), expire_time=_instant(until, "expire_time"), etag=etag)
+    try:
+        json_format.ParseDict(value, signal.value)  # type: ignore[arg-type]  # Any JSON will do for a Value.
+    except (ValueError, TypeError, json_format.ParseError) as error:
+        raise _invalid("value", str(error)) from error
+    return _signal_call("SetSignal", signal_pb2.SetSignalRequest(signal=signal, request_id=_request_id(request_id)))
+
+
+def get_signal(name: str) -> Call[Signal]:
+    """Returns a signal."""
+    return _signal_call("GetSignal", _message(signal_pb2.GetSignalRequest, name=_signal_name(name)))
+
+
+def list_signals(*, page_size: int = 0) -> Call[Page[Signal]]:
+    """Lists the signals by name, expired ones too."""
+    message = _message(signal_pb2.ListSignalsRequest, page_size=page_size)
+    read = partial(_page, Signal, "signals")
+    return Call(rpc="SignalService/ListSignals", request=message, answer=signal_pb2.ListSignalsResponse, read=read)
+
+
+def delete_signal(name: str, *, etag: str = "", request_id: str | None = None) -> Call[Signal]:
+    """Deletes a signal; conditions then miss it."""
+    message = _message(
+        signal_pb2.DeleteSignalRequest, name=_signal_name(name), etag=etag, request_id=_request_id(request_id)
+    )
+    return _signal_call("DeleteSignal", message)
+
+
 def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 0) -> Call[Page[AuditEvent]]:
     """Lists the records of the audit log, newest first unless `order_by` is `seq`."""
     message = _message(audit_pb2.ListAuditEventsRequest, filter=filter, order_by=order_by, page_size=page_size)
@@ -285,6 +402,31 @@ def _grant_call(rpc: str, message: Message) -> Call[Grant]:
     return Call(rpc=f"GrantService/{rpc}", request=message, answer=grant_pb2.Grant, read=partial(decode, Grant))
 
 
+def _signal_call(rpc: str, message: Message) -> Call[Signal]:
+    return Call(rpc=f"SignalService/{rpc}", request=message, answer=signal_pb2.Signal, read=partial(decode, Signal))
+
+
+def _selector(
+    subject: str, policy: str, resource: str, labels: Mapping[str, str] | None
+) -> grant_pb2.RevokeGrantsRequest:
+    return _message(
+        grant_pb2.RevokeGrantsRequest,
+        subject=subject,
+        policy=_policy_name(policy),
+        resource=resource,
+        labels=dict(labels or {}),
+    )
+
+
+def _revocation(message: grant_pb2.RevokeGrantsRequest) -> Call[RevocationPlan]:
+    return Call(
+        rpc="GrantService/RevokeGrants",
+        request=message,
+        answer=grant_pb2.RevokeGrantsResponse,
+        read=partial(decode, RevocationPlan),
+    )
+
+
 def _policy_call(rpc: str, message: Message) -> Call[Policy]:
     return Call(rpc=f"PolicyService/{rpc}", request=message, answer=policy_pb2.Policy, read=partial(decode, Policy))
 
@@ -305,6 +447,7 @@ def _check_request(item: CheckItem) -> access_pb2.CheckAccessRequest:
         resource=item.resource,
         explain=item.explain,
         min_revision=item.min_revision,
+        context=_struct(item.context),
     )
 
 
@@ -341,6 +484,19 @@ def _policy_message(policy: PolicyLike, field: str = "policy") -> policy_pb2.Pol
 
 def _policy_name(name: str) -> str:
     return f"policies/{name}" if name and "/" not in name else name
+
+
+def _signal_name(name: str) -> str:
+    return f"signals/{name}" if name and "/" not in name else name
+
+
+def _struct(given: Mapping[str, object] | None) -> Struct | None:
+    if given is None:
+        return None
+    try:
+        return json_format.ParseDict(dict(given), Struct())
+    except (ValueError, TypeError, json_format.ParseError) as error:
+        raise _invalid("context", str(error)) from error
 
 
 def _grant_name(name: str) -> str:

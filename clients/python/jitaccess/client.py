@@ -113,6 +113,7 @@ class JitClient:
             time.sleep(pause)
 
     request = _method(calls.request)
+    ensure = _method(calls.ensure)
     get_grant = _method(calls.get_grant)
     list_grants = _listing(calls.list_grants)
     approve = _method(calls.approve)
@@ -120,6 +121,8 @@ class JitClient:
     withdraw = _method(calls.withdraw)
     revoke = _method(calls.revoke)
     release = _method(calls.release)
+    plan_revocation = _method(calls.plan_revocation)
+    revoke_grants = _method(calls.revoke_grants)
     check = _method(calls.check)
     check_many = _method(calls.check_many)
     create_policy = _method(calls.create_policy)
@@ -128,6 +131,10 @@ class JitClient:
     update_policy = _method(calls.update_policy)
     delete_policy = _method(calls.delete_policy)
     apply_policies = _method(calls.apply_policies)
+    set_signal = _method(calls.set_signal)
+    get_signal = _method(calls.get_signal)
+    list_signals = _listing(calls.list_signals)
+    delete_signal = _method(calls.delete_signal)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
 

@@ -10,19 +10,27 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from jitaccess.errors import JitError
 from jitaccess.faults import from_status
 from jitaccess.model import Policy
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 _Reader = Callable[[Any], object]
 _Plan = tuple[tuple[str, _Reader], ...]
-_MESSAGES = {"access_pb2": access_pb2, "audit_pb2": audit_pb2, "grant_pb2": grant_pb2, "policy_pb2": policy_pb2}
+_MESSAGES = {
+    "access_pb2": access_pb2,
+    "audit_pb2": audit_pb2,
+    "grant_pb2": grant_pb2,
+    "policy_pb2": policy_pb2,
+    "signal_pb2": signal_pb2,
+}
 _PLANS: dict[type, _Plan] = {}  # Annotations are resolved once a class.
 
 
@@ -66,6 +74,8 @@ def _reader(field: Any, hint: Any) -> _Reader:
     if get_origin(hint) is tuple:
         read_one = _value_reader(field, arguments[0])
         return lambda message: tuple(read_one(item) for item in getattr(message, name))
+    if field.message_type is not None and field.message_type.file.name == "google/protobuf/struct.proto":
+        return lambda message: _plain(getattr(message, name))
     if get_origin(hint) is Mapping:
         return lambda message: dict(getattr(message, name))
     if NoneType not in arguments:
@@ -87,6 +97,11 @@ def _value_reader(field: Any, kind: type) -> _Reader:
     if dataclasses.is_dataclass(kind):
         return lambda message: decode(kind, message)
     return kind
+
+
+def _plain(value: Struct | Value) -> object:
+    """Returns JSON as Python has it; a value that is not set is None."""
+    return None if isinstance(value, Value) and not value.WhichOneof("kind") else MessageToDict(value)
 
 
 def _instant(value: Timestamp) -> datetime:

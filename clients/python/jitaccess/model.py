@@ -16,7 +16,7 @@ from jitaccess.errors import JitError
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2
+    from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
 
 T = TypeVar("T")
 
@@ -64,6 +64,9 @@ class CheckReason(StrEnum):
     REVOKED = "REVOKED"
     RELEASED = "RELEASED"
     PENDING = "PENDING"
+    CONDITION_NOT_MET = "CONDITION_NOT_MET"
+    CONDITION_ERROR = "CONDITION_ERROR"
+    SIGNAL_STALE = "SIGNAL_STALE"
     DENIED_BY_POLICY = "DENIED_BY_POLICY"
 
 
@@ -84,6 +87,9 @@ class EventType(StrEnum):
     POLICY_DELETED = "POLICY_DELETED"
     ACCESS_CHECKED = "ACCESS_CHECKED"
     CALL_REFUSED = "CALL_REFUSED"
+    SIGNAL_SET = "SIGNAL_SET"
+    SIGNAL_DELETED = "SIGNAL_DELETED"
+    GRANTS_REVOKED = "GRANTS_REVOKED"
 
 
 class ChangeType(StrEnum):
@@ -125,17 +131,40 @@ class Review:
 
 @dataclass(frozen=True, kw_only=True)
 class StepStatus:
-    """How far one step of the review is."""
+    """How far one step of the review is. Skipped: its condition did not hold, so it needs nobody."""
 
     display_name: str
     approvers: PrincipalSet
     approvals_needed: int
     approvals_remaining: int
+    skipped: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPreview:
+    """Who could approve one step; `excluded` are named principals who may not, being involved themselves."""
+
+    display_name: str
+    approvers: PrincipalSet
+    excluded: tuple[str, ...]
+    approvals_needed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What would become of a request. `shortfall` says what is missing where it is not satisfiable."""
+
+    satisfiable: bool
+    shortfall: str
+    steps: tuple[StepPreview, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """One aggregate from the request to its end: it is a request until it is approved. Unset instants are None."""
+    """One aggregate from the request to its end: it is a request until it is approved. Unset instants are None.
+
+    `preview` is there after a dry run only, whose grant has no name.
+    """
 
     name: str
     state: GrantState
@@ -160,6 +189,8 @@ class Grant:
     steps: tuple[StepStatus, ...]
     etag: str
     revision: int
+    context: Mapping[str, object]
+    preview: Preview | None
     raw: grant_pb2.Grant = field(repr=False, compare=False)
 
     @property
@@ -173,6 +204,17 @@ class Grant:
         return sum(step.approvals_remaining for step in self.steps)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RevocationPlan:
+    """Which grants would end, or have ended. `plan_id` names this very set, and goes stale when it changes."""
+
+    plan_id: str
+    count: int
+    sample: tuple[Grant, ...]
+    executed: bool
+    raw: grant_pb2.RevokeGrantsResponse = field(repr=False, compare=False)
+
+
 class CheckItem(NamedTuple):
     """One question of a batch."""
 
@@ -181,6 +223,7 @@ class CheckItem(NamedTuple):
     resource: str
     explain: bool = False
     min_revision: int = 0
+    context: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +276,7 @@ class Step:
     display_name: str = ""
     approvers: PrincipalSet = PrincipalSet()
     approvals_needed: int = 0
+    condition: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +307,8 @@ class Policy:
     create_time: datetime | None = None
     update_time: datetime | None = None
     delete_time: datetime | None = None
+    request_condition: str = ""
+    check_condition: str = ""
     raw: policy_pb2.Policy | None = field(default=None, repr=False, compare=False)
 
 
@@ -314,7 +360,28 @@ class AuditEvent:
     decision_id: str
     revision: int
     hash: str
+    signal: str
     raw: audit_pb2.AuditEvent = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """A named piece of system state; `value` is what JSON can hold. Stale: it has expired, and counts as missing."""
+
+    name: str
+    value: object
+    expire_time: datetime | None
+    stale: bool
+    setter: str
+    update_time: datetime | None
+    etag: str
+    revision: int
+    raw: signal_pb2.Signal = field(repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The last segment of the name."""
+        return self.name.removeprefix("signals/")
 
 
 @dataclass(frozen=True, kw_only=True)
