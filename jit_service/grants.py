@@ -95,7 +95,7 @@ def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             grant
             for grant in tx.live_grants(checked.subject)
             if caller.principal in (grant.requester, grant.subject)
-            and request.covered_by(checked, grant, policies=policies, now=tx.now)
+            and request.covered_by(checked, grant, policies=policies)
         ]
         if not there:
             return _asked(tx, caller, checked)

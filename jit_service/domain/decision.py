@@ -150,8 +150,10 @@ def _finding(
             return Finding(name=policy.name, reason=Reason.DENIED_BY_POLICY, message=message, grant=grant)
     judgement = condition.judge(grant.check_condition, _facts(grant, question, now, signals))
     if judgement.verdict is not Verdict.MET:
-        message = f"the check_condition of {grant.name} is {judgement.verdict.value}: "
-        message += judgement.message or grant.check_condition
+        fault = (
+            f"cannot be judged: {judgement.message}" if judgement.message else f"is not met: {grant.check_condition}"
+        )
+        message = f"the check_condition of {grant.name} {fault}"
         return Finding(name=grant.name, reason=_NOT_MET[judgement.verdict], message=message, grant=grant)
     return Finding(name=grant.name, reason=Reason.ALLOWED, message=_message(grant, Reason.ALLOWED), grant=grant)
 

@@ -166,18 +166,17 @@ def _holds(text: str, facts: Facts, what: str) -> bool:
     return judgement.verdict is Verdict.MET
 
 
-def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datetime) -> bool:
+def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy]) -> bool:
     """Says whether a live grant or pending request already gives, or would give, what is asked for.
 
-    It must cover every resource and action, last as long as is asked, be under the policy that is named if one is, and
-    not be denied.
+    It must cover every resource and action, be for at least as long, be under the policy that is named if one is, and
+    not be denied. Asking the same again is so answered with the same grant, until it is over.
     """
     if ask.policy and ask.policy != grant.policy:
         return False
     resources = all(resource_covered(resource, grant.resources) for resource in ask.resources)
     actions = all(action_covered(action, grant.actions) for action in ask.actions)
-    left = grant.expires_at - now if grant.expires_at is not None else grant.duration
-    if not (resources and actions and left >= (ask.duration or timedelta())):
+    if not (resources and actions and grant.duration >= (ask.duration or timedelta())):
         return False
     try:
         _refuse_denied(ask, policies, grant.subject_groups)

@@ -26,6 +26,7 @@ from jit_service.domain.signal import Signal, checked_name
 from jit_service.policies import Applied, PolicyChange, Proposed
 from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
+from jitaccess.convert import with_whole_numbers
 from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
 
 # protobuf's own bounds (duration.proto, timestamp.proto).
@@ -59,7 +60,7 @@ def context_of(message: Struct) -> dict[str, Any]:
     """Returns the object. Raises InvalidField for numbers that JSON does not have."""
     for value in message.fields.values():
         _check_finite(value, "context")
-    return MessageToDict(message)
+    return dict(with_whole_numbers(MessageToDict(message)))
 
 
 def selector_of(message: grant_pb2.RevokeGrantsRequest) -> Selector:
@@ -76,7 +77,7 @@ def signal_of(message: signal_pb2.Signal) -> Signal:
     _check_finite(message.value, "signal.value")
     return Signal(
         name=checked_name(message.name, "signal.name"),
-        value=MessageToDict(message.value) if message.value.WhichOneof("kind") else None,
+        value=with_whole_numbers(MessageToDict(message.value)) if message.value.WhichOneof("kind") else None,
         expires_at=_instant(message.expire_time, "signal.expire_time"),
     )
 

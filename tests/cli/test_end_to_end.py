@@ -141,3 +141,38 @@ def test_the_first_letters_of_several_grants_are_ambiguous(world: World) -> None
 
     assert ran.returncode == 2
     assert "AMBIGUOUS_ID" in ran.stderr
+
+
+def test_a_signal_opens_and_closes_access(world: World) -> None:
+    ask = ("request", "service/shop", "--action", "restart", "--ensure")
+    assert world.jit("alice", *ask).returncode == 4
+    assert world.jit("admin", "signal", "set", "incident", "on", "--for", "4h").returncode == 0
+    assert world.jit("alice", *ask).returncode == 0
+    check = ("check", ALICE, "restart", "service/shop")
+    assert world.jit("gateway", *check).returncode == 0
+
+    assert world.jit("admin", "signal", "rm", "incident").returncode == 0
+
+    assert "CONDITION_ERROR" in world.jit("gateway", *check).stdout
+
+
+def test_a_dry_run_leaves_nothing_and_ensure_answers_the_same_again(world: World) -> None:
+    resource = f"database/orders/{uuid.uuid4().hex}"
+    ask = ("request", resource, "--action", "read", "--for", "10m", "-o", "json")
+
+    dry = json.loads(world.jit("alice", *ask, "--dry-run").stdout)
+    first, second = (json.loads(world.jit("alice", *ask, "--ensure").stdout) for _ in range(2))
+
+    assert (dry["name"], dry["preview"]["satisfiable"]) == ("", True)
+    assert first["name"] == second["name"] != ""
+
+
+def test_many_grants_end_at_once(world: World) -> None:
+    place = f"database/orders/{uuid.uuid4().hex}"
+    for part in ("a", "b"):
+        assert world.jit("alice", "request", f"{place}/{part}", "--action", "read").returncode == 0
+
+    ran = world.jit("admin", "revoke", "--matching", "--resource", place, "--comment", "leak", "--yes")
+
+    assert (ran.returncode, ran.stdout) == (0, "2 grants ended\n")
+    assert "REVOKED" in world.jit("gateway", "check", ALICE, "read", f"{place}/a").stdout

@@ -123,11 +123,11 @@ TWINS = [
         test_conditional.test_an_approval_judges_the_conditions_again,
     ),
     Twin(
-        "an ensured grant that ends too soon",
+        "an ensured grant that was given for less",
         request.covered_by,
-        "left >= (ask.duration or timedelta())",
-        "left >= timedelta()",
-        test_conditional.test_a_live_grant_covers_what_is_within_it_for_as_long_as_it_lasts,
+        "grant.duration >= (ask.duration or timedelta())",
+        "grant.duration >= timedelta()",
+        test_conditional.test_a_live_grant_covers_what_is_within_it_and_no_longer_than_it,
     ),
     # Time
     Twin(

@@ -14,7 +14,21 @@ from jit_service.rpc.authorization import RULES, demand
 from jit_service.rpc.server import SERVICES
 from tests.world import Grpc, Person, World
 
-WRITES = ("Request", "Approve", "Deny", "Withdraw", "Revoke", "Release", "Create", "Update", "Delete", "Apply", "Check")
+WRITES = (
+    "Request",
+    "Ensure",
+    "Set",
+    "Approve",
+    "Deny",
+    "Withdraw",
+    "Revoke",
+    "Release",
+    "Create",
+    "Update",
+    "Delete",
+    "Apply",
+    "Check",
+)
 
 
 def methods_of(service: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,16 +54,17 @@ def team(example_world: World, request: pytest.FixtureRequest) -> Team:
 
 
 def test_orders_are_read_at_once_and_changed_after_an_approval(team: Team) -> None:
-    assert team.asks("database/orders/eu", "read").message.policy == "policies/orders-read"
-    assert team.asks("database/orders/eu", "rows.create").fields == ("justification.text",)
-    asked = team.asks("database/orders/eu", "rows.create", justification={"text": "why"}).message
+    resource = f"database/orders/{uuid.uuid4().hex}"
+    assert team.asks(resource, "read").message.policy == "policies/orders-read"
+    assert team.asks(resource, "rows.create").fields == ("justification.text",)
+    asked = team.asks(resource, "rows.create", justification={"text": "why"}).message
     assert team.call("bob", GRANTS + "ApproveGrant", {"name": asked.name}).code == "OK"
-    assert team.check("database/orders/eu", "rows.create").allowed
-    assert not team.check("database/orders/eu", "rows.delete").allowed
+    assert team.check(resource, "rows.create").allowed
+    assert not team.check(resource, "rows.delete").allowed
 
 
 def test_production_needs_a_ticket_and_two_teams(team: Team) -> None:
-    resource = "http/admin.internal/users"
+    resource = f"http/admin.internal/{uuid.uuid4().hex}"
     assert team.asks(resource, "http.post").fields == ("justification.ticket",)
     asked = team.asks(resource, "http.post", justification={"ticket": "OPS-7"}).message
     for who in ("bob", "carol"):

@@ -126,7 +126,7 @@ def ensure(
 ) -> Call[Grant]:
     """Returns the live grant or pending request that already covers this, else asks for it as `request` does.
 
-    With `duration` a live grant must last at least that much longer.
+    With `duration` it must have been given, or asked for, for at least as long; `expire_time` says what is left.
     """
     message = _message(
         grant_pb2.EnsureGrantRequest,

@@ -56,6 +56,15 @@ def encode_policy(policy: Policy) -> policy_pb2.Policy:
     return message
 
 
+def with_whole_numbers(value: Any) -> Any:
+    """Returns JSON with `2` for `2.0`, as REST gives it: a Struct holds every number as a double."""
+    if isinstance(value, dict):
+        return {name: with_whole_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [with_whole_numbers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _plan(cls: Any, descriptor: Any) -> _Plan:
     """Returns how each field of `cls` is read: the message's field of the same name, as the annotation wants it."""
     hints = get_type_hints(cls, localns=_MESSAGES)
@@ -101,7 +110,9 @@ def _value_reader(field: Any, kind: type) -> _Reader:
 
 def _plain(value: Struct | Value) -> object:
     """Returns JSON as Python has it; a value that is not set is None."""
-    return None if isinstance(value, Value) and not value.WhichOneof("kind") else MessageToDict(value)
+    if isinstance(value, Value) and not value.WhichOneof("kind"):
+        return None
+    return with_whole_numbers(MessageToDict(value))
 
 
 def _instant(value: Timestamp) -> datetime:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from jitaccess.cli import audit, check, exits, grants, policy, who
+from jitaccess.cli import audit, check, exits, grants, policy, signal, who
 from jitaccess.cli.command import common_options, pipe_closed
 from jitaccess.cli.who import COMPLETE_VARIABLE
 
@@ -33,9 +33,12 @@ def build() -> typer.Typer:
     grants.add_to(app)
     check.add_to(app)
     policies, log = _typer("Read and apply policies."), _typer("Read and verify the audit log.")
+    signals = _typer("Read and set signals, which conditions read.")
     policy.add_to(policies)
+    signal.add_to(signals)
     audit.add_to(log)
     app.add_typer(policies, name="policy")
+    app.add_typer(signals, name="signal")
     app.add_typer(log, name="audit")
     who.add_to(app)
     return app

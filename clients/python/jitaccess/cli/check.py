@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jitaccess.cli import exits
-from jitaccess.cli.command import command
+from jitaccess.cli.command import Facts, command, facts
 from jitaccess.cli.session import Session
 from jitaccess.model import CheckReason
 
@@ -23,13 +23,14 @@ def check(
     action: Annotated[str, typer.Argument(metavar="ACTION", help="Such as read.")],
     resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="Such as database/orders/eu.")],
     explain: Annotated[bool, typer.Option("--explain", help="Show what was looked at.")] = False,
+    context: Facts = None,
 ) -> None:
     """Say whether access is there now.
 
     Exit code 0 is a yes, 1 a no; any other is no answer.
     """
     with session.client() as client:
-        decision = client.check(subject, action, resource, explain=explain)
+        decision = client.check(subject, action, resource, explain=explain, context=facts(context))
 
     def show(screen: Screen) -> None:
         screen.fields(_fields(decision, screen, action=action, resource=resource))

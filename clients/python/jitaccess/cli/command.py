@@ -14,6 +14,7 @@ import typer
 
 from jitaccess.cli import exits
 from jitaccess.cli.session import Output, Session
+from jitaccess.cli.text import parse_fact
 from jitaccess.errors import JitError
 
 _COMMON: dict[str, Any] = {
@@ -74,6 +75,22 @@ def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise typer.BadParameter(str(error)) from None
 
     return convert
+
+
+Facts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--context",
+        metavar="K=V",
+        parser=parsed(parse_fact),
+        help="What conditions may read; may be repeated. V is JSON, else text.",
+    ),
+]
+
+
+def facts(given: list[str] | None) -> dict[str, object] | None:
+    """Returns the facts of `--context`, None where there are none."""
+    return dict(given) if given else None  # type: ignore[arg-type]  # The parser made pairs of the texts.
 
 
 def pipe_closed() -> int:

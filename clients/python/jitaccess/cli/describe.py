@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from jitaccess.model import Grant, GrantState, PrincipalSet, Review, StepStatus
+from jitaccess.model import Grant, GrantState, Preview, PrincipalSet, Review, StepPreview, StepStatus
 
 if TYPE_CHECKING:
     from jitaccess.cli.screen import Screen
@@ -60,7 +61,19 @@ def fields(grant: Grant, screen: Screen) -> list[tuple[str, str]]:
         ("approved", screen.clock(grant.approve_time)),
         ("steps", "\n".join(_step(number, step) for number, step in enumerate(grant.steps, 1))),
         ("reviews", "\n".join(_review(review, screen) for review in grant.reviews)),
+        ("context", "\n".join(f"{key}={json.dumps(value)}" for key, value in sorted(grant.context.items()))),
         ("etag", grant.etag),
+    ]
+
+
+def preview(found: Preview) -> list[tuple[str, str]]:
+    """Returns who could approve a request, labelled, and what is missing."""
+    return [
+        (
+            "could approve",
+            "\n".join(_could(number, step) for number, step in enumerate(found.steps, 1)) or "nobody needs to",
+        ),
+        ("satisfiable", "yes" if found.satisfiable else f"no: {found.shortfall}"),
     ]
 
 
@@ -119,8 +132,16 @@ def _how_long(grant: Grant, screen: Screen) -> str:
 
 def _step(number: int, step: StepStatus) -> str:
     name = f" ({step.display_name})" if step.display_name else ""
+    if step.skipped:
+        return f"step {number}{name}: not needed here"
     given = step.approvals_needed - step.approvals_remaining
     return f"step {number}{name}: {given} of {step.approvals_needed} approvals, by {principals(step.approvers)}"
+
+
+def _could(number: int, step: StepPreview) -> str:
+    name = f" ({step.display_name})" if step.display_name else ""
+    excluded = f"; not {', '.join(step.excluded)}" if step.excluded else ""
+    return f"step {number}{name}: {step.approvals_needed} of {principals(step.approvers)}{excluded}"
 
 
 def _review(review: Review, screen: Screen) -> str:

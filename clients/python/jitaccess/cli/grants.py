@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitaccess.cli.command import command, parsed
+from jitaccess.cli import exits
+from jitaccess.cli.command import Facts, command, facts, parsed
 from jitaccess.cli.session import Session
 from jitaccess.cli.text import parse_instant, parse_label, parse_span
 
@@ -82,12 +83,25 @@ def request(
     request_id: Annotated[
         str | None, typer.Option(metavar="UUID", help="Sent again with the same one, it is the same request.")
     ] = None,
+    context: Facts = None,
+    ensure: Annotated[
+        bool, typer.Option("--ensure", help="Only where no live grant or pending request of yours covers it.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it, and by whom.")] = False,
 ) -> None:
-    """Ask for access."""
+    """Ask for access.
+
+    With --dry-run, exit code 1 says that nobody could approve it.
+    """
+    from functools import partial
+
     from jitaccess.cli import describe
 
+    if ensure and dry_run:
+        raise typer.BadParameter("--ensure and --dry-run do not go together")
     with session.client() as client:
-        grant = client.request(
+        ask = client.ensure if ensure else partial(client.request, validate_only=dry_run)
+        grant = ask(
             resources,
             actions,
             duration=duration,
@@ -97,13 +111,17 @@ def request(
             justification=justification,
             ticket=ticket,
             labels=dict(label or ()),  # type: ignore[arg-type]  # The parser made pairs of the texts.
+            context=facts(context),
             request_id=request_id,
         )
 
     def show(screen: Screen) -> None:
-        screen.fields([*describe.fields(grant, screen), ("next", describe.what_next(grant))])
+        more = describe.preview(grant.preview) if grant.preview else [("next", describe.what_next(grant))]
+        screen.fields([*describe.fields(grant, screen), *more])
 
     session.answer(grant.raw, show)
+    if grant.preview and not grant.preview.satisfiable:
+        raise typer.Exit(exits.NO)
 
 
 def inbox(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
@@ -170,12 +188,33 @@ def withdraw(session: Session, grant: GrantId, comment: Comment = "") -> None:
 
 def revoke(
     session: Session,
-    grant: GrantId,
     comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.", show_default=False)],
+    grant: Annotated[
+        str, typer.Argument(metavar="[ID]", help="The grant's id or how it begins.", show_default=False)
+    ] = "",
+    matching: Annotated[bool, typer.Option("--matching", help="End all live grants that match what follows.")] = False,
+    subject: Annotated[str, typer.Option(metavar="S", help="Whose access.", show_default=False)] = "",
+    policy: Annotated[str, typer.Option(metavar="P", help="Given under this policy.", show_default=False)] = "",
+    resource: Annotated[
+        str, typer.Option(metavar="R", help="Reaching into this resource or below it.", show_default=False)
+    ] = "",
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", parser=parsed(parse_label), help="May be repeated.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before ending many.")] = False,
 ) -> None:
-    """End a scheduled or active grant at once."""
-    from jitaccess.cli import ids
+    """End a scheduled or active grant at once, or with --matching many."""
+    from jitaccess.cli import ids, revocation
 
+    if bool(grant) == matching:
+        raise typer.BadParameter("give either the grant's ID or --matching")
+    if matching:
+        labels: dict[str, str] = dict(label or ())  # type: ignore[arg-type]  # The parser made pairs of the texts.
+        selection = revocation.Selection(subject=subject, policy=policy, resource=resource, labels=labels)
+        revocation.revoke_matching(session, selection, comment=comment, yes=yes)
+        return
+    if subject or policy or resource or label:
+        raise typer.BadParameter("--subject, --policy, --resource and --label go with --matching")
     with session.client() as client:
         ended = client.revoke(ids.name(client, grant), comment=comment)
     _answer_grant(session, ended)

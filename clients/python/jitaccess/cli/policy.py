@@ -185,6 +185,8 @@ def _fields(policy: Policy, screen: Screen) -> list[tuple[str, str]]:
         ("by default", screen.span(policy.default_duration)),
         ("requests lapse after", screen.span(policy.request_ttl)),
         ("must say", "\n".join(_demands(policy.justification))),
+        ("asked only while", policy.request_condition),
+        ("used only while", policy.check_condition),
         ("steps", "\n".join(_steps(policy))),
         ("self-approval", "allowed" if policy.allow_self_approval else ""),
         ("priority", str(policy.priority) if policy.priority else ""),
@@ -209,4 +211,5 @@ def _steps(policy: Policy) -> Iterable[str]:
 
     for number, step in enumerate(policy.steps, 1):
         name = f" ({step.display_name})" if step.display_name else ""
-        yield f"step {number}{name}: {max(1, step.approvals_needed)} of {principals(step.approvers)}"
+        where = f", only where {step.condition}" if step.condition else ""
+        yield f"step {number}{name}: {max(1, step.approvals_needed)} of {principals(step.approvers)}{where}"

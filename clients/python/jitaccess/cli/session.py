@@ -110,7 +110,10 @@ def _rest_json(message: Message) -> dict[str, object]:
     """Returns what Envoy's transcoder prints, whose print options ask for fields at their default value too."""
     from google.protobuf import json_format
 
-    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    from jitaccess.convert import with_whole_numbers
+
+    data: dict[str, object] = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    return dict(with_whole_numbers(data))
 
 
 def _status_json(error: JitError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from datetime import datetime, timedelta, tzinfo
@@ -76,6 +77,22 @@ def parse_label(text: str) -> tuple[str, str]:
     if not key or not separator:
         raise ValueError(f"{text!r} is no label; write KEY=VALUE")
     return key, value
+
+
+def parse_json(text: str) -> object:
+    """Returns what the text means as JSON, else the text itself: `true` and `3` are no texts, `on` is one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def parse_fact(text: str) -> tuple[str, object]:
+    """Returns the key and value of `key=value`, the value as `parse_json` reads it. Raises ValueError."""
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise ValueError(f"{text!r} is no fact; write KEY=VALUE, where VALUE is JSON or else text")
+    return key, parse_json(value)
 
 
 def _about(length: timedelta) -> str:

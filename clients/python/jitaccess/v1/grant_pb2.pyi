@@ -589,7 +589,9 @@ class EnsureGrantRequest(_message.Message):
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long it must last from now. Empty: whatever is left will do; a new request gets the policy's default."""
+        """What it must have been given, or asked for, at least; what is left of it is in expire_time. Empty: any, and a new
+        request gets the policy's default.
+        """
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
