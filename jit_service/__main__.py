@@ -27,7 +27,7 @@ from jit_service.domain.caller import Role
 from jit_service.domain.errors import JitError
 from jit_service.edge import EdgeError, Envoy, render, share
 from jit_service.rpc.policy_file import PolicyFileError
-from jit_service.service import Service, ServiceError, utc_now
+from jit_service.service import Service, ServiceError, sole_user_of, utc_now
 from jit_service.settings import Address, Settings, SettingsError
 from jit_service.storage.migrate import migrate as migrate_database
 
@@ -61,6 +61,7 @@ def up(
     with _one_line_errors(), ExitStack() as stack:
         stopping = _stop_signal()
         settings = _settings(data_dir=data_dir, grpc=grpc, http=http, database_url=database_url, policies=policies)
+        stack.enter_context(sole_user_of(settings.data_dir))
         issuer = _dev_issuer(settings) if dev else None
         if issuer is not None:
             settings = settings.with_issuer(issuer.issuer())

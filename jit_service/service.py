@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +25,20 @@ from jit_service.sweeper import Sweeper
 
 STOP_SECONDS = 5
 _log = logging.getLogger(__name__)
+
+
+@contextmanager
+def sole_user_of(data_dir: Path) -> Iterator[None]:
+    """Holds the data directory, since a second Envoy's socket would take the place of the first's.
+
+    Raises ServiceError where another process holds it. The lock goes with the process, however that ends.
+    """
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ServiceError(f"another service runs on {data_dir}; give this one a --data-dir of its own") from None
+        yield
 
 
 class ServiceError(Exception):

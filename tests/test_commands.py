@@ -213,6 +213,18 @@ def test_a_bad_setting_is_one_clear_line_that_names_it(tmp_path: Path, variable:
     assert "hunter2" not in line
 
 
+def test_a_data_directory_is_for_one_service(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, ready):
+        line = failing("up", "--dev", "--data-dir", str(tmp_path), "--grpc", ANY, "--http", ANY)
+
+        assert str(tmp_path) in line
+        assert process.poll() is None
+        address = ready["http"].removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=10)
+        connection.request("GET", "/v1/grants", headers={"authorization": f"Bearer {token(tmp_path, 'alice')}"})
+        assert connection.getresponse().status == 200
+
+
 @pytest.mark.parametrize("flag", ["--grpc", "--http"])
 def test_dev_is_for_loopback_only(tmp_path: Path, flag: str) -> None:
     assert "loopback" in failing("up", "--dev", "--data-dir", str(tmp_path), flag, "0.0.0.0:0")

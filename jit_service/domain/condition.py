@@ -18,6 +18,7 @@ from typing import Any, Final
 from cel_expr_python import cel
 
 from jit_service.domain.errors import InvalidField
+from jit_service.domain.name import free_text
 from jit_service.domain.signal import Signals
 
 MAX_LENGTH: Final = 4096
@@ -64,6 +65,7 @@ def checked(text: str, path: str) -> str:
         raise InvalidField(path, f"has {len(text)} characters; at most {MAX_LENGTH} are allowed")
     if not text:
         return text
+    free_text(text, path)
     try:
         kind = _compiled(text).return_type()
     except RuntimeError as fault:

@@ -10,6 +10,7 @@ from functools import lru_cache
 import re2
 
 from jit_service.domain.errors import InvalidField
+from jit_service.domain.name import free_text
 
 MAX_LENGTH = 512
 
@@ -18,6 +19,7 @@ def checked(pattern: str, field: str) -> str:
     """Returns the pattern if RE2 can compile it, or raises InvalidField with RE2's words."""
     if len(pattern) > MAX_LENGTH:
         raise InvalidField(field, f"has {len(pattern)} characters; at most {MAX_LENGTH} are allowed")
+    free_text(pattern, field)
     try:
         _compiled(pattern)
     except re2.error as fault:

@@ -141,7 +141,12 @@ def _canonical(part: str) -> bytes:
 def _object(content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content.decode(), object_pairs_hook=_unique)
+        # Half a character, or none: no store could keep it as it is.
+        storable = "\0" not in (text := json.dumps(value, ensure_ascii=False)) and "\\u0000" not in text
+        text.encode()
     except (ValueError, RecursionError):
+        value, storable = None, False
+    if not storable:
         value = None
     if not isinstance(value, dict):
         raise TokenInvalid("the token's header or payload is not a JSON object with each key once")

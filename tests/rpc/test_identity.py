@@ -222,6 +222,12 @@ def test_json_that_is_deep_or_no_object_is_refused(forge: Forge) -> None:
             identify(forge, raw_sign(head + b"." + encoded(payload), forge.ec, "ES256"))
 
 
+@pytest.mark.parametrize("claim", ["a\0b", {"deep": ["\0"]}, {"\0": 1}, "\ud800"])
+def test_text_that_no_store_could_keep_is_refused(forge: Forge, claim: object) -> None:
+    with pytest.raises(TokenInvalid):
+        identify(forge, forge.token(NOON, extra=claim))
+
+
 @pytest.mark.parametrize(("late", "over"), [(HOUR - TICK, False), (HOUR, True)])
 def test_a_token_is_over_exactly_at_its_exp(forge: Forge, late: timedelta, over: bool) -> None:
     token = forge.token(NOON)

@@ -335,6 +335,8 @@ BAD_POLICIES: list[tuple[str, dict[str, Any], str]] = [
         {"steps": [{"approvers": {"groups": ["a"]}, "condition": "1"}]},
         "policy.steps[0].condition",
     ),
+    ("a NUL in an expression", {"justification": {"pattern": "a\u0000"}}, "policy.justification.pattern"),
+    ("a NUL in a condition", {"checkCondition": "subject == 'a\u0000'"}, "policy.check_condition"),
     ("look-ahead", {"justification": {"ticketPattern": "(?=a)"}}, "policy.justification.ticket_pattern"),
     ("a step without approvers", {"steps": [{}]}, "policy.steps[0].approvers"),
     (

@@ -93,20 +93,10 @@ def request(
     without `subject` it is for the caller. `start_time` is aware. Conditions may read `context`, which JSON can hold.
     With `validate_only` nothing is asked for; the grant that is returned has a `preview` and no name.
     """
-    message = _message(
-        grant_pb2.RequestGrantRequest,
-        policy=_policy_name(policy),
-        subject=subject,
-        resources=_texts(resources),
-        actions=_texts(actions),
-        duration=_duration(duration),
-        start_time=_instant(start_time, "start_time"),
-        justification=_justification(justification, ticket),
-        labels=dict(labels or {}),
-        context=_struct(context),
-        validate_only=validate_only,
-        request_id=_request_id(request_id),
+    wanted = _wanted(
+        resources, actions, duration, policy, subject, start_time, justification, ticket, labels, context, request_id
     )
+    message = _message(grant_pb2.RequestGrantRequest, validate_only=validate_only, **wanted)
     return _grant_call("RequestGrant", message)
 
 
@@ -128,19 +118,10 @@ def ensure(
 
     With `duration` it must have been given, or asked for, for at least as long; `expire_time` says what is left.
     """
-    message = _message(
-        grant_pb2.EnsureGrantRequest,
-        policy=_policy_name(policy),
-        subject=subject,
-        resources=_texts(resources),
-        actions=_texts(actions),
-        duration=_duration(duration),
-        start_time=_instant(start_time, "start_time"),
-        justification=_justification(justification, ticket),
-        labels=dict(labels or {}),
-        context=_struct(context),
-        request_id=_request_id(request_id),
+    wanted = _wanted(
+        resources, actions, duration, policy, subject, start_time, justification, ticket, labels, context, request_id
     )
+    message = _message(grant_pb2.EnsureGrantRequest, **wanted)
     return _grant_call("EnsureGrant", message)
 
 
@@ -400,6 +381,34 @@ def verify_audit_log() -> Call[AuditVerdict]:
 
 def _grant_call(rpc: str, message: Message) -> Call[Grant]:
     return Call(rpc=f"GrantService/{rpc}", request=message, answer=grant_pb2.Grant, read=partial(decode, Grant))
+
+
+def _wanted(
+    resources: str | Iterable[str],
+    actions: str | Iterable[str],
+    duration: timedelta | None,
+    policy: str,
+    subject: str,
+    start_time: datetime | None,
+    justification: str,
+    ticket: str,
+    labels: Mapping[str, str] | None,
+    context: Mapping[str, object] | None,
+    request_id: str | None,
+) -> dict[str, object]:
+    """Returns the fields that a request and an ensure have in common."""
+    return {
+        "policy": _policy_name(policy),
+        "subject": subject,
+        "resources": _texts(resources),
+        "actions": _texts(actions),
+        "duration": _duration(duration),
+        "start_time": _instant(start_time, "start_time"),
+        "justification": _justification(justification, ticket),
+        "labels": dict(labels or {}),
+        "context": _struct(context),
+        "request_id": _request_id(request_id),
+    }
 
 
 def _signal_call(rpc: str, message: Message) -> Call[Signal]:
