@@ -19,7 +19,14 @@ from jit_service.domain import etag as etags
 from jit_service.domain import grant as rules
 from jit_service.domain import paging, request, review, signal
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.errors import GrantNotFound, NotVisible, PolicyNoLongerAllows, RoleRequired, Unsatisfiable
+from jit_service.domain.errors import (
+    GrantNotFound,
+    NotVisible,
+    PolicyNoLongerAllows,
+    RoleRequired,
+    TooManyActive,
+    Unsatisfiable,
+)
 from jit_service.domain.event import Event
 from jit_service.domain.filter import parse
 from jit_service.domain.grant import Grant, GrantState
@@ -62,7 +69,8 @@ class GrantPage:
 def ask(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
     """Asks for access.
 
-    Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, Unsatisfiable, InvalidField, RequestIdReused.
+    Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, Unsatisfiable, TooManyActive, InvalidField,
+    RequestIdReused.
     """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
@@ -108,8 +116,18 @@ def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
     shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
     if shortfall:
         raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
+    _demand_room(tx, judged, policy)
     grant, event = rules.requested(judged, by=caller, now=tx.now)
     return GrantAnswer(*remember(tx, caller, _GRANTS, tx.save_grant(grant, event)))
+
+
+def _demand_room(tx: Transaction, grant: Grant, policy: Policy) -> None:
+    """Counted under the write lock, so two requests at once cannot both take the last place."""
+    most = policy.max_active_per_subject
+    there = sum(live.policy == policy.name for live in tx.live_grants(grant.subject))
+    if most and there >= most:
+        counted = f"{there} pending, scheduled or active grants under {policy.name}"
+        raise TooManyActive(f"{grant.subject} has {counted}; at most {most} are allowed", policy=policy.name)
 
 
 def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> tuple[Grant, Policy]:

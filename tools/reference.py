@@ -24,6 +24,7 @@ HTTP = {
     "ALREADY_EXISTS": 409,
     "FAILED_PRECONDITION": 400,
     "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
     "UNAVAILABLE": 503,
 }
 EDGE = [
@@ -170,7 +171,8 @@ def _errors() -> Iterator[str]:
         "## Errors",
         "",
         "Every error is a `google.rpc.Status` with an `ErrorInfo` of the domain `jitaccess`. Faults of a field also",
-        "carry `BadRequest`, wrong states `PreconditionFailure`, and a store that is away `RetryInfo`.",
+        "carry `BadRequest`, wrong states `PreconditionFailure`, limits `QuotaFailure`, and a store that",
+        "is away `RetryInfo`.",
         "",
         "| reason | gRPC | HTTP | |",
         "| --- | --- | --- | --- |",

@@ -9,6 +9,7 @@ JitError
 ├── AlreadyExists        PolicyExists
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
+├── TooMany              TooManyActive
 └── Unavailable          StoreUnavailable
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
@@ -223,6 +224,16 @@ class RequestIdReused(Conflict):
     """The request_id was used for another request, or by another principal."""
 
     reason = "REQUEST_ID_REUSED"
+
+
+class TooMany(JitError):
+    """There is a limit, and it is reached."""
+
+
+class TooManyActive(TooMany):
+    """The subject has as many grants under the policy as it may have at once."""
+
+    reason = "TOO_MANY_ACTIVE"
 
 
 class Unavailable(JitError):

@@ -188,10 +188,14 @@ def approve(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: date
 
 
 def deny(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
-    """Ends a pending request with a no. Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed."""
+    """Counts a denial for the current step; the last one needed ends the request.
+
+    Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed.
+    """
     step = _reviewed_step(grant, policy=policy, by=by, now=now)
-    reviewed = _with_review(grant, policy, ReviewDecision.DENIED, step=step, by=by, comment=comment, now=now)
-    denied = _ended(reviewed, GrantState.DENIED, by=by, comment=comment, now=now)
+    denied = _with_review(grant, policy, ReviewDecision.DENIED, step=step, by=by, comment=comment, now=now)
+    if _denials(denied, policy, step) >= policy.steps[step].denials_needed:
+        denied = _ended(denied, GrantState.DENIED, by=by, comment=comment, now=now)
     return denied, _event(EventType.GRANT_DENIED, denied, by=by, now=now, message=comment)
 
 
@@ -281,6 +285,20 @@ def _reviewed_step(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -
             grant=grant.name,
         )
     return step
+
+
+def _denials(grant: Grant, policy: Policy, step: int) -> int:
+    """Returns how many distinct approvers of the step, as they are now, have denied in it."""
+    approvers = policy.steps[step].approvers
+    return len(
+        {
+            name.canonical(review.reviewer)
+            for review in _counting(grant, policy)
+            if review.decision is ReviewDecision.DENIED
+            and review.step == step
+            and approvers.has(review.reviewer, review.groups)
+        }
+    )
 
 
 def _counting(grant: Grant, policy: Policy) -> list[Review]:

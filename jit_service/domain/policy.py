@@ -17,6 +17,7 @@ MIN_REQUEST_TTL: Final = timedelta(seconds=1)
 MAX_PATTERNS: Final = 100
 MAX_STEPS: Final = 10
 MAX_APPROVALS: Final = 20
+MAX_ACTIVE: Final = 1000
 MAX_DISPLAY_NAME: Final = 256
 
 
@@ -44,12 +45,13 @@ class JustificationRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of the review: this many distinct principals of the approvers, where the condition holds."""
+    """One step of the review, where its condition holds: so many distinct approvers pass it, or end the request."""
 
     approvers: PrincipalSet
     approvals_needed: int = 1
     display_name: str = ""
     condition: str = ""
+    denials_needed: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class Policy:
     deleted_at: datetime | None = None
     request_condition: str = ""
     check_condition: str = ""
+    max_active_per_subject: int = 0
 
     @property
     def has_conditions(self) -> bool:
@@ -163,13 +166,13 @@ def _checked_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def _checked_step(step: Step, field: str) -> Step:
-    if not 1 <= step.approvals_needed <= MAX_APPROVALS:
-        raise InvalidField(f"{field}.approvals_needed", f"is {step.approvals_needed}; 1 to {MAX_APPROVALS} are allowed")
     approvers = _checked_set(step.approvers, f"{field}.approvers")
     distinct = len(set(map(name.canonical, approvers.principals)))
-    if not approvers.groups and distinct < step.approvals_needed:
-        fault = f"is {step.approvals_needed}, and only {distinct} approvers are named"
-        raise InvalidField(f"{field}.approvals_needed", fault)
+    for path, needed in (("approvals_needed", step.approvals_needed), ("denials_needed", step.denials_needed)):
+        if not 1 <= needed <= MAX_APPROVALS:
+            raise InvalidField(f"{field}.{path}", f"is {needed}; 1 to {MAX_APPROVALS} are allowed")
+        if not approvers.groups and distinct < needed:
+            raise InvalidField(f"{field}.{path}", f"is {needed}, and only {distinct} approvers are named")
     return replace(
         step,
         approvers=approvers,
@@ -188,6 +191,7 @@ def _checked_deny(policy: Policy) -> Policy:
         "allow_self_approval": policy.allow_self_approval,
         "request_condition": policy.request_condition,
         "check_condition": policy.check_condition,
+        "max_active_per_subject": policy.max_active_per_subject,
     }
     for path, value in asked.items():
         if value:
@@ -202,6 +206,10 @@ def _checked_times(policy: Policy) -> Policy:
     _check_between(policy.min_duration, "min_duration", timedelta(), policy.max_duration)
     if policy.default_duration:
         _check_between(policy.default_duration, "default_duration", policy.min_duration, policy.max_duration)
+    if not 0 <= policy.max_active_per_subject <= MAX_ACTIVE:
+        raise InvalidField(
+            "max_active_per_subject", f"is {policy.max_active_per_subject}; 0 to {MAX_ACTIVE} are allowed"
+        )
     request_ttl = policy.request_ttl or DEFAULT_REQUEST_TTL
     _check_between(request_ttl, "request_ttl", MIN_REQUEST_TTL, MAX_DURATION)
     return replace(policy, request_ttl=request_ttl)

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from jit_service.domain.errors import (
@@ -20,6 +20,7 @@ from jit_service.domain.errors import (
     NotFound,
     NotPermitted,
     Precondition,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -35,6 +36,7 @@ STATUS: dict[type[JitError], grpc.StatusCode] = {
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     Precondition: grpc.StatusCode.FAILED_PRECONDITION,
     Conflict: grpc.StatusCode.ABORTED,
+    TooMany: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
 # Trailers are bounded (8 KiB by default at clients), so what goes into them is too.
@@ -62,6 +64,9 @@ def status(error: JitError) -> Status:
         subject = metadata.get("grant", metadata.get("policy", ""))
         unmet = PreconditionFailure.Violation(type=error.reason, subject=subject, description=message)
         details.append(PreconditionFailure(violations=[unmet]))
+    if isinstance(error, TooMany):
+        subject = metadata.get("policy", "")
+        details.append(QuotaFailure(violations=[QuotaFailure.Violation(subject=subject, description=message)]))
     if isinstance(error, Unavailable):
         details.append(RetryInfo(retry_delay=Duration(seconds=_RETRY_SECONDS)))
     code: int = status_code(error).value[0]

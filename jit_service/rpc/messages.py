@@ -108,6 +108,7 @@ def policy_of(message: policy_pb2.Policy) -> Policy:
         labels=dict(message.labels),
         request_condition=message.request_condition,
         check_condition=message.check_condition,
+        max_active_per_subject=message.max_active_per_subject,
     )
 
 
@@ -234,6 +235,7 @@ def policy_message(policy: Policy) -> policy_pb2.Policy:
         delete_time=_timestamp(policy.deleted_at),
         request_condition=policy.request_condition,
         check_condition=policy.check_condition,
+        max_active_per_subject=policy.max_active_per_subject,
     )
     rule = policy.justification
     if rule != JustificationRule():
@@ -318,6 +320,7 @@ def _step_of(message: policy_pb2.Step) -> Step:
         approvals_needed=message.approvals_needed or 1,
         display_name=message.display_name,
         condition=message.condition,
+        denials_needed=message.denials_needed or 1,
     )
 
 
@@ -331,6 +334,7 @@ def _step_message(step: Step) -> policy_pb2.Step:
         approvers=_principal_set(step.approvers),
         approvals_needed=step.approvals_needed,
         condition=step.condition,
+        denials_needed=step.denials_needed,
     )
 
 

@@ -162,6 +162,14 @@ def test_a_stale_plan_is_a_conflict(jit: Jit, service: Service) -> None:
     assert jit(*MATCHING, "--yes").code == 6
 
 
+def test_a_reached_limit_is_a_conflict(jit: Jit, service: Service) -> None:
+    service.will_answer("RequestGrant", Refusal(code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="TOO_MANY_ACTIVE"))
+
+    ran = jit(*ASK)
+
+    assert (ran.code, "hint: " in ran.err) == (6, True)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -9,10 +9,11 @@ import pytest
 
 from jit_service.domain import grant as rules
 from jit_service.domain import request
+from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Question, Reason, decide
-from jit_service.domain.errors import ConditionError, ConditionNotMet, PolicyNoLongerAllows
+from jit_service.domain.errors import ConditionError, ConditionNotMet, InvalidField, PolicyNoLongerAllows
 from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.policy import Policy, PrincipalSet, Step
+from jit_service.domain.policy import Policy, PrincipalSet, Step, checked
 from jit_service.domain.signal import Signals
 from tests.domain.factories import HOUR, NOON, TICK, alice, ask, policy
 
@@ -137,3 +138,41 @@ def test_skipped_steps_need_no_approval() -> None:
 
     assert given.state(NOON) is GrantState.ACTIVE
     assert rules.approvals_missing(given.steps, (), given.skipped) == [0]
+
+
+def quorum(*approvers: str) -> Policy:
+    return policy(steps=(Step(approvers=PrincipalSet(groups=approvers), denials_needed=2),))
+
+
+def denied(pending: Grant, by: Caller, under: Policy) -> Grant:
+    return rules.deny(pending, policy=under, by=by, comment="no", now=NOON)[0]
+
+
+def test_a_denial_quorum_takes_distinct_denials() -> None:
+    under = quorum("owners")
+    one, two = (Caller(principal=f"user:{who}", groups=frozenset({"owners"})) for who in ("one", "two"))
+
+    once = denied(judged(under), one, under)
+    assert once.state(NOON) is GrantState.PENDING
+
+    assert denied(once, two, under).state(NOON) is GrantState.DENIED
+
+
+def test_denials_count_while_their_approvers_are_approvers() -> None:
+    before, after = quorum("owners", "others"), quorum("owners")
+    gone = Caller(principal="user:gone", groups=frozenset({"others"}))
+    two, three = (Caller(principal=f"user:{who}", groups=frozenset({"owners"})) for who in ("two", "three"))
+
+    twice = denied(denied(judged(before), gone, before), two, after)
+    assert twice.state(NOON) is GrantState.PENDING
+
+    assert denied(twice, three, after).state(NOON) is GrantState.DENIED
+
+
+@pytest.mark.parametrize(("most", "fine"), [(-1, False), (0, True), (1000, True), (1001, False)])
+def test_a_limit_of_grants_has_bounds(most: int, fine: bool) -> None:
+    if fine:
+        assert checked(policy(max_active_per_subject=most)).max_active_per_subject == most
+        return
+    with pytest.raises(InvalidField, match="max_active_per_subject"):
+        checked(policy(max_active_per_subject=most))

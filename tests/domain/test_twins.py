@@ -68,6 +68,20 @@ def _getter(owner: type, name: str) -> Callable[..., Any]:
 
 
 TWINS = [
+    Twin(
+        "a denial that counts for a removed approver",
+        grant._denials,
+        "and approvers.has(review.reviewer, review.groups)",
+        "",
+        test_conditional.test_denials_count_while_their_approvers_are_approvers,
+    ),
+    Twin(
+        "a first denial that always ends it",
+        grant.deny,
+        ">= policy.steps[step].denials_needed",
+        ">= 1",
+        test_conditional.test_a_denial_quorum_takes_distinct_denials,
+    ),
     # Conditions
     Twin(
         "an error in a condition that counts as met",
@@ -601,8 +615,8 @@ TWINS = [
     Twin(
         "a step that needs nobody",
         policy._checked_step,
-        "1 <= step.approvals_needed",
-        "0 <= step.approvals_needed",
+        "1 <= needed",
+        "0 <= needed",
         test_policy.test_a_step_needs_one_to_twenty_approvals,
     ),
     Twin(

@@ -11,7 +11,7 @@ import pytest
 
 from jit_service import access, audit, grants
 from jit_service.domain.caller import Caller
-from jit_service.domain.errors import JitError, WrongState
+from jit_service.domain.errors import JitError, TooManyActive, WrongState
 from jit_service.domain.grant import Grant, GrantState
 from jit_service.storage import Store
 from tests.conftest import HOUR, TICK, Clock
@@ -144,3 +144,16 @@ def test_many_writers_leave_no_gap_in_the_log(store: Store) -> None:
     verified = audit.verify(store)
     assert not verified.problem
     assert verified.event_count == 17
+
+
+def test_two_requests_at_once_do_not_both_take_the_last_place(store: Store) -> None:
+    add_policy(store, max_active_per_subject=1)
+    for number in range(ROUNDS):
+        line = [lambda n=number, i=i: ask(store, resource=f"database/orders/{n}/{i}") for i in range(2)]
+
+        answers = at_once(*line)
+
+        refused = [answer for answer in answers if isinstance(answer, JitError)]
+        assert [type(refusal) for refusal in refused] == [TooManyActive]
+        (grant,) = (answer for answer in answers if isinstance(answer, Grant))
+        grants.withdraw(store, ALICE, grant.name, comment="", etag="")

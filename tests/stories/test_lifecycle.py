@@ -252,3 +252,44 @@ def test_everything_is_on_record(story: Story) -> None:
     assert released.held_duration.ToTimedelta() == timedelta(seconds=90)
     assert all(event.source_address == "127.0.0.1" and event.method and event.hash for event in events)
     assert story.must(story.auditor, AUDIT + "VerifyAuditLog", {}).valid
+
+
+def test_a_denial_quorum_takes_as_many_denials(story: Story) -> None:
+    step = {"approvers": {"groups": [story.owners]}, "approvalsNeeded": 1, "denialsNeeded": 2}
+    story.create_policy(steps=[step])
+    grant = story.asks()
+
+    once = story.must(story.bob, GRANTS + "DenyGrant", {"name": grant.name, "comment": "no"})
+    assert once.state == Grant.PENDING
+    assert story.call(story.bob, GRANTS + "DenyGrant", {"name": grant.name}).reason == "ALREADY_REVIEWED"
+    assert story.call(story.bob, GRANTS + "ApproveGrant", {"name": grant.name}).reason == "ALREADY_REVIEWED"
+
+    twice = story.must(story.ben, GRANTS + "DenyGrant", {"name": grant.name, "comment": "no"})
+    assert twice.state == Grant.DENIED
+    decisions = [(event.principal, event.decision) for event in story.audit(f'grant = "{grant.name}"')[1:]]
+    assert [decision for _, decision in decisions if decision in ("PENDING", "DENIED")] == ["PENDING", "DENIED"]
+
+
+def test_one_denial_short_of_a_quorum_does_not_stop_an_approval(story: Story) -> None:
+    step = {"approvers": {"groups": [story.owners]}, "denialsNeeded": 2}
+    story.create_policy(steps=[step])
+    grant = story.asks()
+    story.must(story.bob, GRANTS + "DenyGrant", {"name": grant.name})
+
+    assert story.approves(story.ben, grant).state == Grant.ACTIVE
+
+
+def test_a_subject_has_only_so_many_grants_at_once(story: Story) -> None:
+    story.create_policy(maxActivePerSubject=2)
+    first, second = story.asks(), story.granted()
+
+    full = story.call(story.alice, GRANTS + "RequestGrant", {"resources": [story.resource], "actions": ["read"]})
+    assert (full.code, full.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_ACTIVE")
+    assert "google.rpc.QuotaFailure" in full.details
+    assert story.asks(story.bob).state == Grant.PENDING
+
+    story.must(story.alice, GRANTS + "WithdrawGrant", {"name": first.name})
+    third = story.granted()
+    story.must(story.alice, GRANTS + "ReleaseGrant", {"name": second.name})
+    assert story.asks().state == Grant.PENDING
+    assert third.state == Grant.ACTIVE

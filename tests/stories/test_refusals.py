@@ -96,6 +96,12 @@ def stale_plan(story: Story) -> Outcome:
     return story.call(story.admin, GRANTS + "RevokeGrants", selector | {"planId": plan.plan_id, "comment": "x"})
 
 
+def one_grant_too_many(story: Story) -> Outcome:
+    story.create_policy(maxActivePerSubject=1)
+    story.asks()
+    return asks(story)
+
+
 def approve_by_an_auditor(story: Story) -> Outcome:
     story.create_policy()
     return story.call(story.auditor, GRANTS + "ApproveGrant", {"name": story.asks().name})
@@ -182,6 +188,7 @@ CASES = [
     Case(nobody_could_approve, errors.Unsatisfiable),
     Case(no_such_signal, errors.SignalNotFound, who="admin"),
     Case(stale_plan, errors.StalePlan, who="admin"),
+    Case(one_grant_too_many, errors.TooManyActive),
     Case(approve_by_an_auditor, errors.NotApprover, who="auditor"),
     Case(approve_ones_own, errors.SelfApproval, who="bob"),
     Case(too_long, errors.InvalidField, field="duration"),
@@ -349,6 +356,13 @@ BAD_POLICIES: list[tuple[str, dict[str, Any], str]] = [
         {"steps": [{"approvers": {"groups": ["a"]}, "approvalsNeeded": -1}]},
         "policy.steps[0].approvals_needed",
     ),
+    (
+        "fewer approvers than denials",
+        {"steps": [{"approvers": {"principals": ["user:a"]}, "denialsNeeded": 2}]},
+        "policy.steps[0].denials_needed",
+    ),
+    ("a negative limit", {"maxActivePerSubject": -1}, "policy.max_active_per_subject"),
+    ("too high a limit", {"maxActivePerSubject": 1001}, "policy.max_active_per_subject"),
     ("too many steps", {"steps": [{"approvers": {"groups": ["a"]}}] * 11}, "policy.steps"),
     ("a deny policy with steps", {"deny": True}, "policy.min_duration"),
 ]

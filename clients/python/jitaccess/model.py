@@ -271,12 +271,13 @@ class JustificationRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of the review; `approvals_needed` 0 is 1."""
+    """One step of the review; `approvals_needed` and `denials_needed` 0 are 1."""
 
     display_name: str = ""
     approvers: PrincipalSet = PrincipalSet()
     approvals_needed: int = 0
     condition: str = ""
+    denials_needed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +310,7 @@ class Policy:
     delete_time: datetime | None = None
     request_condition: str = ""
     check_condition: str = ""
+    max_active_per_subject: int = 0
     raw: policy_pb2.Policy | None = field(default=None, repr=False, compare=False)
 
 

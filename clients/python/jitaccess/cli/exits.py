@@ -32,6 +32,7 @@ _HINTS = {
     "TOKEN_EXPIRED": "get a new token; `jit whoami` shows what is in this one",
     "TOKEN_INVALID": "`jit whoami` shows what is in the token",
     "NOT_ELIGIBLE": "`jit policy ls` shows the policies that you may ask under",
+    "TOO_MANY_ACTIVE": "`jit ls` shows what there is; release or withdraw what is not needed",
     "STALE_ETAG": "it has changed since it was read: look again with `jit show`, then decide",
     "LOST_RACE": "somebody else was first: look again with `jit show`, then decide",
     "POLICY_NO_LONGER_ALLOWS": "ask anew with `jit request`",
@@ -42,6 +43,9 @@ _HINTS = {
 
 def code_of(error: JitError) -> int:
     """Returns the exit code; what gave neither a yes nor a no is UNAVAILABLE."""
+    # A limit of a policy does not pass by trying again, as one of the service does.
+    if error.reason == "TOO_MANY_ACTIVE":
+        return CONFLICT
     return _CODES.get(error.code, UNAVAILABLE)
 
 

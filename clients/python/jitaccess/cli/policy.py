@@ -187,6 +187,7 @@ def _fields(policy: Policy, screen: Screen) -> list[tuple[str, str]]:
         ("must say", "\n".join(_demands(policy.justification))),
         ("asked only while", policy.request_condition),
         ("used only while", policy.check_condition),
+        ("at once", str(policy.max_active_per_subject) if policy.max_active_per_subject else ""),
         ("steps", "\n".join(_steps(policy))),
         ("self-approval", "allowed" if policy.allow_self_approval else ""),
         ("priority", str(policy.priority) if policy.priority else ""),
@@ -212,4 +213,5 @@ def _steps(policy: Policy) -> Iterable[str]:
     for number, step in enumerate(policy.steps, 1):
         name = f" ({step.display_name})" if step.display_name else ""
         where = f", only where {step.condition}" if step.condition else ""
+        where += f", ended by {step.denials_needed} denials" if step.denials_needed > 1 else ""
         yield f"step {number}{name}: {max(1, step.approvals_needed)} of {principals(step.approvers)}{where}"

@@ -127,7 +127,7 @@ class GrantServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DenyGrant(self, request, context):
-        """Denies a pending grant, for good.
+        """Denies a pending grant. The last denial that the step needs ends it, for good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

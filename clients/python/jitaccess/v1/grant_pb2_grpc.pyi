@@ -44,7 +44,7 @@ class GrantServiceStub:
     ApproveGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ApproveGrantRequest, _grant_pb2.Grant]
     """Approves the current step of a pending grant. The last approval needed starts the access."""
     DenyGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.DenyGrantRequest, _grant_pb2.Grant]
-    """Denies a pending grant, for good."""
+    """Denies a pending grant. The last denial that the step needs ends it, for good."""
     WithdrawGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.WithdrawGrantRequest, _grant_pb2.Grant]
     """Takes back one's own pending request."""
     RevokeGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantRequest, _grant_pb2.Grant]
@@ -70,7 +70,7 @@ class GrantServiceAsyncStub(GrantServiceStub):
     ApproveGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.ApproveGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Approves the current step of a pending grant. The last approval needed starts the access."""
     DenyGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.DenyGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
-    """Denies a pending grant, for good."""
+    """Denies a pending grant. The last denial that the step needs ends it, for good."""
     WithdrawGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.WithdrawGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Takes back one's own pending request."""
     RevokeGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
@@ -129,7 +129,7 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grant_pb2.DenyGrantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
-        """Denies a pending grant, for good."""
+        """Denies a pending grant. The last denial that the step needs ends it, for good."""
 
     @_abc_1.abstractmethod
     def WithdrawGrant(

@@ -71,6 +71,7 @@ class Policy(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_CONDITION_FIELD_NUMBER: _builtins.int
     CHECK_CONDITION_FIELD_NUMBER: _builtins.int
+    MAX_ACTIVE_PER_SUBJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`policies/{id}`; the id is 1 to 63 of a-z, 0-9 and -, and starts with a letter (AIP-122)."""
     display_name: _builtins.str
@@ -91,6 +92,8 @@ class Policy(_message.Message):
     """CEL, at most 4,096 characters: a request is refused unless it is true."""
     check_condition: _builtins.str
     """CEL: a check is a no unless it is true. Live grants keep the one they were given under."""
+    max_active_per_subject: _builtins.int
+    """How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000."""
     @_builtins.property
     def eligible(self) -> Global___PrincipalSet:
         """Who may ask (of a deny policy: whom it denies)."""
@@ -169,10 +172,11 @@ class Policy(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         request_condition: _builtins.str = ...,
         check_condition: _builtins.str = ...,
+        max_active_per_subject: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "eligible", b"eligible", "justification", b"justification", "max_duration", b"max_duration", "min_duration", b"min_duration", "request_ttl", b"request_ttl", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "allow_self_approval", b"allow_self_approval", "check_condition", b"check_condition", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "deny", b"deny", "disabled", b"disabled", "display_name", b"display_name", "eligible", b"eligible", "etag", b"etag", "justification", b"justification", "labels", b"labels", "max_duration", b"max_duration", "min_duration", b"min_duration", "name", b"name", "priority", b"priority", "request_condition", b"request_condition", "request_ttl", b"request_ttl", "resources", b"resources", "revision", b"revision", "steps", b"steps", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "allow_self_approval", b"allow_self_approval", "check_condition", b"check_condition", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "deny", b"deny", "disabled", b"disabled", "display_name", b"display_name", "eligible", b"eligible", "etag", b"etag", "justification", b"justification", "labels", b"labels", "max_active_per_subject", b"max_active_per_subject", "max_duration", b"max_duration", "min_duration", b"min_duration", "name", b"name", "priority", b"priority", "request_condition", b"request_condition", "request_ttl", b"request_ttl", "resources", b"resources", "revision", b"revision", "steps", b"steps", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,12 +256,15 @@ class Step(_message.Message):
     APPROVERS_FIELD_NUMBER: _builtins.int
     APPROVALS_NEEDED_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
+    DENIALS_NEEDED_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """For people, at most 256 characters."""
     approvals_needed: _builtins.int
     """How many distinct approvers; 0 is 1."""
     condition: _builtins.str
     """CEL: the step is needed only where it is true. Empty: always."""
+    denials_needed: _builtins.int
+    """How many distinct approvers must deny to end the request; 0 is 1."""
     @_builtins.property
     def approvers(self) -> Global___PrincipalSet:
         """Who may decide."""
@@ -269,10 +276,11 @@ class Step(_message.Message):
         approvers: Global___PrincipalSet | None = ...,
         approvals_needed: _builtins.int = ...,
         condition: _builtins.str = ...,
+        denials_needed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvers", b"approvers", "condition", b"condition", "display_name", b"display_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvers", b"approvers", "condition", b"condition", "denials_needed", b"denials_needed", "display_name", b"display_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
