@@ -159,6 +159,10 @@ class Settings(BaseSettings):
     rpc_threads: int = Field(default=16, ge=1, le=512, description="Calls that are answered at once.")
     max_message_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 26, description="The largest request.")
     sweep_interval: Span = Field(default=timedelta(seconds=1), description="How often expiries are recorded.")
+    policies_dual_control: bool = Field(
+        default=False, description="Whether a change of policies needs a second admin's approval."
+    )
+    watch_streams: int = Field(default=64, ge=1, le=4096, description="Streams that are watched at once.")
     reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
 
     @property

@@ -3,14 +3,15 @@
 JitError
 ├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired
 ├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
-│                        ConditionNotMet, ConditionError, NotApprover, SelfApproval
+│                        ConditionNotMet, ConditionError, NotApprover, SelfApproval, ChildNotAllowed
 ├── Invalid              InvalidField, MalformedMessage, Unsatisfiable
-├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound
+├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound
 ├── AlreadyExists        PolicyExists
-├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows
+├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
+│                        DualControlRequired
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
-├── TooMany              TooManyActive
-└── Unavailable          StoreUnavailable
+├── TooMany              TooManyActive, TooManyWatchers
+└── Unavailable          StoreUnavailable, ServiceStopping
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
 `reason` for programs and a message that names the id, what is, and what was needed.
@@ -112,6 +113,12 @@ class SelfApproval(NotPermitted):
     reason = "SELF_APPROVAL"
 
 
+class ChildNotAllowed(NotPermitted):
+    """The grant cannot be passed on to that subject, or not that deep."""
+
+    reason = "CHILD_NOT_ALLOWED"
+
+
 class Invalid(JitError):
     """The call itself is wrong."""
 
@@ -166,6 +173,18 @@ class SignalNotFound(NotFound):
     reason = "SIGNAL_NOT_FOUND"
 
 
+class DelegationNotFound(NotFound):
+    """There is no such delegation."""
+
+    reason = "DELEGATION_NOT_FOUND"
+
+
+class ProposalNotFound(NotFound):
+    """There is no such proposal."""
+
+    reason = "PROPOSAL_NOT_FOUND"
+
+
 class AlreadyExists(JitError):
     """The name is taken."""
 
@@ -196,6 +215,24 @@ class PolicyNoLongerAllows(Precondition):
     """The policy's current revision would not give what the pending request asks for."""
 
     reason = "POLICY_NO_LONGER_ALLOWS"
+
+
+class ExtensionCap(Precondition):
+    """The policy does not let the grant be extended, or not that often or that long."""
+
+    reason = "EXTENSION_CAP"
+
+
+class ReviewOverdue(Precondition):
+    """The subject owes the review of an earlier break-glass use, so it may not break the glass again."""
+
+    reason = "REVIEW_OVERDUE"
+
+
+class DualControlRequired(Precondition):
+    """Policies change only by a proposal that another admin approves; ApplyPolicies makes one."""
+
+    reason = "DUAL_CONTROL_REQUIRED"
 
 
 class Conflict(JitError):
@@ -236,6 +273,12 @@ class TooManyActive(TooMany):
     reason = "TOO_MANY_ACTIVE"
 
 
+class TooManyWatchers(TooMany):
+    """As many streams as the service keeps are open."""
+
+    reason = "TOO_MANY_WATCHERS"
+
+
 class Unavailable(JitError):
     """The service cannot be sure, so it does not answer."""
 
@@ -244,3 +287,9 @@ class StoreUnavailable(Unavailable):
     """The store did not answer in time."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class ServiceStopping(Unavailable):
+    """The service stops; the stream can be resumed."""
+
+    reason = "SERVICE_STOPPING"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from jit_service.domain.caller import Origin
 
@@ -31,6 +32,22 @@ class EventType(StrEnum):
     SIGNAL_SET = "SIGNAL_SET"
     SIGNAL_DELETED = "SIGNAL_DELETED"
     GRANTS_REVOKED = "GRANTS_REVOKED"
+    BREAK_GLASS_USED = "BREAK_GLASS_USED"
+    REVIEW_COMPLETED = "REVIEW_COMPLETED"
+    GRANT_COUNTERED = "GRANT_COUNTERED"
+    COUNTER_OFFER_ACCEPTED = "COUNTER_OFFER_ACCEPTED"
+    COUNTER_OFFER_DECLINED = "COUNTER_OFFER_DECLINED"
+    EXTENSION_REQUESTED = "EXTENSION_REQUESTED"
+    EXTENSION_APPROVED = "EXTENSION_APPROVED"
+    EXTENSION_DENIED = "EXTENSION_DENIED"
+    EXTENSION_WITHDRAWN = "EXTENSION_WITHDRAWN"
+    EXTENSION_LAPSED = "EXTENSION_LAPSED"
+    DELEGATION_CREATED = "DELEGATION_CREATED"
+    DELEGATION_DELETED = "DELEGATION_DELETED"
+    POLICIES_PROPOSED = "POLICIES_PROPOSED"
+    PROPOSAL_APPROVED = "PROPOSAL_APPROVED"
+    PROPOSAL_REJECTED = "PROPOSAL_REJECTED"
+    PROPOSAL_LAPSED = "PROPOSAL_LAPSED"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +56,7 @@ class Event:
 
     `decision` is the state after a transition, ALLOWED or DENIED for a check, REFUSED for a refused call;
     `held` is how long a grant that ended had been usable; `revision` is the store's commit counter after the act.
+    `groups` and `context` are those of whoever asked for access or checked it, so that it can be judged again.
     """
 
     type: EventType
@@ -59,6 +77,11 @@ class Event:
     decision_id: str = ""
     revision: int = 0
     signal: str = ""
+    chain: tuple[str, ...] = ()
+    delegation: str = ""
+    proposal: str = ""
+    groups: tuple[str, ...] = ()
+    context: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

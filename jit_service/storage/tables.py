@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     ForeignKey,
@@ -100,6 +101,9 @@ class GrantRow(SQLModel, table=True):
         Index("access_grant_by_policy", "policy", "request_expires_at"),
         Index("access_grant_by_creation", "created_at", "name"),
         Index("access_grant_by_revision", "revision"),
+        Index("access_grant_by_parent", "parent"),
+        Index("access_grant_by_extension", "extension_expires_at"),
+        Index("access_grant_by_owed_review", "review_owed_at"),
         # What the recorder of expiries looks for: little, however many grants are kept.
         Index(
             "access_grant_to_expire",
@@ -144,15 +148,29 @@ class GrantRow(SQLModel, table=True):
     claims: dict[str, Any] = _json()
     source_address: str = _text()
     check_condition: str = _text()
+    limits: dict[str, Any] = _json()
+    usage: dict[str, Any] = _json()
+    requested: dict[str, Any] | None = _json()
+    offer: dict[str, Any] | None = _json()
+    extension: dict[str, Any] | None = _json()
+    extension_count: int = _number()
+    emergency: dict[str, Any] | None = _json()
+    chain: list[str] = _json()
+    parent: str = _text()
+    request_ttl: timedelta = Field(sa_column=Column(Span, nullable=False))
+    step_due_at: datetime | None = _instant(nullable=True)
+    # While a request for more time is open, and while a break-glass use owes a review; for finding only.
+    extension_expires_at: datetime | None = _instant(nullable=True)
+    review_owed_at: datetime | None = _instant(nullable=True)
     # When its expiry or lapse was recorded in the audit log. Nothing is decided by it.
     run_out_at: datetime | None = _instant(nullable=True)
 
 
 class ReviewRow(SQLModel, table=True):
-    """One decision of a reviewer. The constraint, not a count, makes one principal count once."""
+    """One decision of a reviewer. The constraint, not a count, makes one principal count once in a round."""
 
     __tablename__: ClassVar[Any] = "review"
-    __table_args__ = (UniqueConstraint("grant_name", "reviewer_key", name="review_once_a_principal"),)
+    __table_args__ = (UniqueConstraint("grant_name", "round", "reviewer_key", name="review_once_a_principal"),)
 
     grant_name: str = Field(sa_column=Column(TEXT, ForeignKey("access_grant.name"), primary_key=True))
     position: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
@@ -163,6 +181,56 @@ class ReviewRow(SQLModel, table=True):
     step: int = _number()
     comment: str = _text()
     at: datetime = _instant()
+    round: int = _number()
+    on_behalf_of: str = _text()
+    delegation: str = _text()
+    escalated: bool = Field(sa_column=Column(Boolean, nullable=False))
+    terms: dict[str, Any] | None = _json()
+
+
+class DelegationRow(SQLModel, table=True):
+    """One delegation of the right to review."""
+
+    __tablename__: ClassVar[Any] = "delegation"
+    __table_args__ = (Index("delegation_by_delegate", "delegate", "expires_at"),)
+
+    name: str = _text(primary_key=True)
+    delegator: str = _text()
+    delegator_groups: list[str] = _json()
+    delegate: str = _text()
+    policies: list[str] = _json()
+    starts_at: datetime = _instant()
+    expires_at: datetime = _instant()
+    comment: str = _text()
+    created_at: datetime = _instant()
+    deleted_at: datetime | None = _instant(nullable=True)
+    revision: int = _number()
+
+
+class PolicyProposalRow(SQLModel, table=True):
+    """A set of policies that waits for another admin, or waited."""
+
+    __tablename__: ClassVar[Any] = "policy_proposal"
+
+    name: str = _text(primary_key=True)
+    created_at: datetime = _instant()
+    expires_at: datetime = _instant()
+    decided_at: datetime | None = _instant(nullable=True)
+    lapse_recorded: bool = Field(sa_column=Column(Boolean, nullable=False))
+    revision: int = _number()
+    document: dict[str, Any] = _json()
+
+
+class GrantChangeRow(SQLModel, table=True):
+    """One change of a grant, as watchers are told: what happened, and the grant as it was then."""
+
+    __tablename__: ClassVar[Any] = "grant_change"
+
+    revision: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    grant_name: str = _text()
+    type: str = _text()
+    at: datetime = _instant()
+    document: dict[str, Any] = _json()
 
 
 class PolicyRow(SQLModel, table=True):

@@ -121,6 +121,8 @@ class CheckAccessResponse(_message.Message):
         """The check_condition that the grant was given under is false."""
         CONDITION_ERROR: CheckAccessResponse._Reason.ValueType  # 9
         """The check_condition could not be judged: a missing key, or an error in it."""
+        USES_EXHAUSTED: CheckAccessResponse._Reason.ValueType  # 10
+        """The grant has allowed as many checks as it may."""
         SIGNAL_STALE: CheckAccessResponse._Reason.ValueType  # 11
         """The check_condition asks for a signal that has expired."""
         DENIED_BY_POLICY: CheckAccessResponse._Reason.ValueType  # 12
@@ -149,6 +151,8 @@ class CheckAccessResponse(_message.Message):
     """The check_condition that the grant was given under is false."""
     CONDITION_ERROR: CheckAccessResponse.Reason.ValueType  # 9
     """The check_condition could not be judged: a missing key, or an error in it."""
+    USES_EXHAUSTED: CheckAccessResponse.Reason.ValueType  # 10
+    """The grant has allowed as many checks as it may."""
     SIGNAL_STALE: CheckAccessResponse.Reason.ValueType  # 11
     """The check_condition asks for a signal that has expired."""
     DENIED_BY_POLICY: CheckAccessResponse.Reason.ValueType  # 12

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -67,6 +68,38 @@ class AuditEvent(_message.Message):
         """A signal was deleted."""
         GRANTS_REVOKED: AuditEvent._EventType.ValueType  # 16
         """Many grants were ended in one act; each has its own GRANT_REVOKED as well."""
+        BREAK_GLASS_USED: AuditEvent._EventType.ValueType  # 17
+        """A grant was taken in an emergency, without approval."""
+        REVIEW_COMPLETED: AuditEvent._EventType.ValueType  # 18
+        """The review of a break-glass use was completed."""
+        GRANT_COUNTERED: AuditEvent._EventType.ValueType  # 19
+        """A reviewer offered other terms."""
+        COUNTER_OFFER_ACCEPTED: AuditEvent._EventType.ValueType  # 20
+        """The requester took the offered terms."""
+        COUNTER_OFFER_DECLINED: AuditEvent._EventType.ValueType  # 21
+        """The requester refused the offered terms."""
+        EXTENSION_REQUESTED: AuditEvent._EventType.ValueType  # 22
+        """More time was asked for, and given where no approval is needed."""
+        EXTENSION_APPROVED: AuditEvent._EventType.ValueType  # 23
+        """A reviewer approved more time."""
+        EXTENSION_DENIED: AuditEvent._EventType.ValueType  # 24
+        """A reviewer denied more time."""
+        EXTENSION_WITHDRAWN: AuditEvent._EventType.ValueType  # 25
+        """The requester took the request for more time back."""
+        EXTENSION_LAPSED: AuditEvent._EventType.ValueType  # 26
+        """Nobody decided on more time while there was time."""
+        DELEGATION_CREATED: AuditEvent._EventType.ValueType  # 27
+        """An approver let another review in its place."""
+        DELEGATION_DELETED: AuditEvent._EventType.ValueType  # 28
+        """A delegation was ended."""
+        POLICIES_PROPOSED: AuditEvent._EventType.ValueType  # 29
+        """A set of policies was proposed, to be approved by another admin."""
+        PROPOSAL_APPROVED: AuditEvent._EventType.ValueType  # 30
+        """Another admin approved a proposal; each change has its own record as well."""
+        PROPOSAL_REJECTED: AuditEvent._EventType.ValueType  # 31
+        """A proposal was rejected."""
+        PROPOSAL_LAPSED: AuditEvent._EventType.ValueType  # 32
+        """Nobody decided on a proposal in time."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -105,6 +138,38 @@ class AuditEvent(_message.Message):
     """A signal was deleted."""
     GRANTS_REVOKED: AuditEvent.EventType.ValueType  # 16
     """Many grants were ended in one act; each has its own GRANT_REVOKED as well."""
+    BREAK_GLASS_USED: AuditEvent.EventType.ValueType  # 17
+    """A grant was taken in an emergency, without approval."""
+    REVIEW_COMPLETED: AuditEvent.EventType.ValueType  # 18
+    """The review of a break-glass use was completed."""
+    GRANT_COUNTERED: AuditEvent.EventType.ValueType  # 19
+    """A reviewer offered other terms."""
+    COUNTER_OFFER_ACCEPTED: AuditEvent.EventType.ValueType  # 20
+    """The requester took the offered terms."""
+    COUNTER_OFFER_DECLINED: AuditEvent.EventType.ValueType  # 21
+    """The requester refused the offered terms."""
+    EXTENSION_REQUESTED: AuditEvent.EventType.ValueType  # 22
+    """More time was asked for, and given where no approval is needed."""
+    EXTENSION_APPROVED: AuditEvent.EventType.ValueType  # 23
+    """A reviewer approved more time."""
+    EXTENSION_DENIED: AuditEvent.EventType.ValueType  # 24
+    """A reviewer denied more time."""
+    EXTENSION_WITHDRAWN: AuditEvent.EventType.ValueType  # 25
+    """The requester took the request for more time back."""
+    EXTENSION_LAPSED: AuditEvent.EventType.ValueType  # 26
+    """Nobody decided on more time while there was time."""
+    DELEGATION_CREATED: AuditEvent.EventType.ValueType  # 27
+    """An approver let another review in its place."""
+    DELEGATION_DELETED: AuditEvent.EventType.ValueType  # 28
+    """A delegation was ended."""
+    POLICIES_PROPOSED: AuditEvent.EventType.ValueType  # 29
+    """A set of policies was proposed, to be approved by another admin."""
+    PROPOSAL_APPROVED: AuditEvent.EventType.ValueType  # 30
+    """Another admin approved a proposal; each change has its own record as well."""
+    PROPOSAL_REJECTED: AuditEvent.EventType.ValueType  # 31
+    """A proposal was rejected."""
+    PROPOSAL_LAPSED: AuditEvent.EventType.ValueType  # 32
+    """Nobody decided on a proposal in time."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
@@ -130,6 +195,11 @@ class AuditEvent(_message.Message):
     DECISION_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    DELEGATION_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`auditEvents/{seq}`."""
@@ -169,6 +239,10 @@ class AuditEvent(_message.Message):
     """The store's commit counter after the act."""
     signal: _builtins.str
     """Which signal."""
+    delegation: _builtins.str
+    """Which delegation: the one that was created or deleted, or that a reviewer acted by."""
+    proposal: _builtins.str
+    """Which proposal."""
     hash: _builtins.str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     @_builtins.property
@@ -190,6 +264,18 @@ class AuditEvent(_message.Message):
     @_builtins.property
     def held_duration(self) -> _duration_pb2.Duration:
         """For a grant that ended after it had started: how long it was held."""
+
+    @_builtins.property
+    def chain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a grant that was passed on: the grants above it, from the first to the parent."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The groups of the caller's token, of a request or a check."""
+
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct:
+        """What the caller asserted, of a request or a check."""
 
     def __init__(
         self,
@@ -218,11 +304,16 @@ class AuditEvent(_message.Message):
         decision_id: _builtins.str = ...,
         revision: _builtins.int = ...,
         signal: _builtins.str = ...,
+        chain: _abc.Iterable[_builtins.str] | None = ...,
+        delegation: _builtins.str = ...,
+        proposal: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        context: _struct_pb2.Struct | None = ...,
         hash: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "decision", b"decision", "decision_id", b"decision_id", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "hash", b"hash", "held_duration", b"held_duration", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "hash", b"hash", "held_duration", b"held_duration", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

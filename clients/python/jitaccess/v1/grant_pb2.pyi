@@ -125,6 +125,19 @@ class Grant(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
+    REQUESTED_FIELD_NUMBER: _builtins.int
+    COUNTER_OFFER_FIELD_NUMBER: _builtins.int
+    MAX_USES_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
+    EXTENSION_COUNT_FIELD_NUMBER: _builtins.int
+    BREAK_GLASS_FIELD_NUMBER: _builtins.int
+    REVIEW_DUE_TIME_FIELD_NUMBER: _builtins.int
+    USE_REVIEW_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`, chosen by the server."""
     state: Global___Grant.State.ValueType
@@ -145,6 +158,16 @@ class Grant(_message.Message):
     """Changes with every change of the grant; send it back to act on exactly what was read."""
     revision: _builtins.int
     """The store's commit counter at the last change."""
+    max_uses: _builtins.int
+    """How many checks it may allow; 0: any number."""
+    uses: _builtins.int
+    """How many checks it has allowed; counted only where its uses, its idle time or its activation are bounded."""
+    extension_count: _builtins.int
+    """How many times it was extended."""
+    break_glass: _builtins.bool
+    """Taken in an emergency, without approval; owes a review."""
+    parent: _builtins.str
+    """The grant that its holder passed on with this one."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Resource patterns it covers."""
@@ -205,6 +228,38 @@ class Grant(_message.Message):
     def preview(self) -> Global___Preview:
         """Only with validate_only: whether the request could be approved, and by whom."""
 
+    @_builtins.property
+    def requested(self) -> Global___AccessTerms:
+        """What was asked for, where a reviewer gave other terms; unset where it was given as asked."""
+
+    @_builtins.property
+    def counter_offer(self) -> Global___CounterOffer:
+        """Terms that a reviewer offers and nobody has answered yet."""
+
+    @_builtins.property
+    def last_use_time(self) -> _timestamp_pb2.Timestamp:
+        """The latest of them."""
+
+    @_builtins.property
+    def extension(self) -> Global___GrantExtension:
+        """The latest request for more time."""
+
+    @_builtins.property
+    def review_due_time(self) -> _timestamp_pb2.Timestamp:
+        """The review of the break-glass use is overdue from this instant."""
+
+    @_builtins.property
+    def use_review(self) -> Global___UseReview:
+        """How the break-glass use was reviewed; unset while it is owed."""
+
+    @_builtins.property
+    def chain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The grants above it, from the first to the parent."""
+
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """It ends early when it allows no check for so long."""
+
     def __init__(
         self,
         *,
@@ -233,14 +288,224 @@ class Grant(_message.Message):
         revision: _builtins.int = ...,
         context: _struct_pb2.Struct | None = ...,
         preview: Global___Preview | None = ...,
+        requested: Global___AccessTerms | None = ...,
+        counter_offer: Global___CounterOffer | None = ...,
+        max_uses: _builtins.int = ...,
+        uses: _builtins.int = ...,
+        last_use_time: _timestamp_pb2.Timestamp | None = ...,
+        extension: Global___GrantExtension | None = ...,
+        extension_count: _builtins.int = ...,
+        break_glass: _builtins.bool = ...,
+        review_due_time: _timestamp_pb2.Timestamp | None = ...,
+        use_review: Global___UseReview | None = ...,
+        parent: _builtins.str = ...,
+        chain: _abc.Iterable[_builtins.str] | None = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_time", b"approve_time", "context", b"context", "create_time", b"create_time", "duration", b"duration", "end_time", b"end_time", "expire_time", b"expire_time", "justification", b"justification", "preview", b"preview", "request_expire_time", b"request_expire_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_time", b"approve_time", "context", b"context", "counter_offer", b"counter_offer", "create_time", b"create_time", "duration", b"duration", "end_time", b"end_time", "expire_time", b"expire_time", "extension", b"extension", "idle_timeout", b"idle_timeout", "justification", b"justification", "last_use_time", b"last_use_time", "preview", b"preview", "request_expire_time", b"request_expire_time", "requested", b"requested", "review_due_time", b"review_due_time", "start_time", b"start_time", "use_review", b"use_review"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "approve_time", b"approve_time", "context", b"context", "create_time", b"create_time", "duration", b"duration", "end_comment", b"end_comment", "end_time", b"end_time", "ended_by", b"ended_by", "etag", b"etag", "expire_time", b"expire_time", "justification", b"justification", "labels", b"labels", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "preview", b"preview", "request_expire_time", b"request_expire_time", "requester", b"requester", "resources", b"resources", "reviews", b"reviews", "revision", b"revision", "start_time", b"start_time", "state", b"state", "steps", b"steps", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "approve_time", b"approve_time", "break_glass", b"break_glass", "chain", b"chain", "context", b"context", "counter_offer", b"counter_offer", "create_time", b"create_time", "duration", b"duration", "end_comment", b"end_comment", "end_time", b"end_time", "ended_by", b"ended_by", "etag", b"etag", "expire_time", b"expire_time", "extension", b"extension", "extension_count", b"extension_count", "idle_timeout", b"idle_timeout", "justification", b"justification", "labels", b"labels", "last_use_time", b"last_use_time", "max_uses", b"max_uses", "name", b"name", "parent", b"parent", "policy", b"policy", "policy_revision", b"policy_revision", "preview", b"preview", "request_expire_time", b"request_expire_time", "requested", b"requested", "requester", b"requester", "resources", b"resources", "review_due_time", b"review_due_time", "reviews", b"reviews", "revision", b"revision", "start_time", b"start_time", "state", b"state", "steps", b"steps", "subject", b"subject", "use_review", b"use_review", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Grant: _TypeAlias = Grant  # noqa: Y015
+
+@_typing.final
+class AccessTerms(_message.Message):
+    """What access is given, and when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource patterns."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Action patterns."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it starts; unset: once approved."""
+
+    def __init__(
+        self,
+        *,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        actions: _abc.Iterable[_builtins.str] | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "duration", b"duration", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessTerms: _TypeAlias = AccessTerms  # noqa: Y015
+
+@_typing.final
+class CounterOffer(_message.Message):
+    """Terms that a reviewer offers instead of those asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVIEWER_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    reviewer: _builtins.str
+    """Who offers."""
+    comment: _builtins.str
+    """Why."""
+    @_builtins.property
+    def terms(self) -> Global___AccessTerms:
+        """What."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        reviewer: _builtins.str = ...,
+        terms: Global___AccessTerms | None = ...,
+        comment: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "reviewer", b"reviewer", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CounterOffer: _TypeAlias = CounterOffer  # noqa: Y015
+
+@_typing.final
+class GrantExtension(_message.Message):
+    """A request for more time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GrantExtension._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: GrantExtension._State.ValueType  # 0
+        """Never answered."""
+        PENDING: GrantExtension._State.ValueType  # 1
+        """Waits for approvals until request_expire_time."""
+        APPROVED: GrantExtension._State.ValueType  # 2
+        """The grant ends later by its duration."""
+        DENIED: GrantExtension._State.ValueType  # 3
+        """A reviewer said no."""
+        WITHDRAWN: GrantExtension._State.ValueType  # 4
+        """Its requester took it back."""
+        LAPSED: GrantExtension._State.ValueType  # 5
+        """Nobody decided in time, or the grant ended first."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """How far it is."""
+
+    STATE_UNSPECIFIED: GrantExtension.State.ValueType  # 0
+    """Never answered."""
+    PENDING: GrantExtension.State.ValueType  # 1
+    """Waits for approvals until request_expire_time."""
+    APPROVED: GrantExtension.State.ValueType  # 2
+    """The grant ends later by its duration."""
+    DENIED: GrantExtension.State.ValueType  # 3
+    """A reviewer said no."""
+    WITHDRAWN: GrantExtension.State.ValueType  # 4
+    """Its requester took it back."""
+    LAPSED: GrantExtension.State.ValueType  # 5
+    """Nobody decided in time, or the grant ended first."""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REQUESTER_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    JUSTIFICATION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    state: Global___GrantExtension.State.ValueType
+    """How far it is."""
+    requester: _builtins.str
+    """Who asked."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How much more time."""
+
+    @_builtins.property
+    def justification(self) -> Global___Justification:
+        """Why."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def request_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """It lapses at this instant: with the grant at the latest."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___GrantExtension.State.ValueType = ...,
+        requester: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        justification: Global___Justification | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        request_expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time", "requester", b"requester", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantExtension: _TypeAlias = GrantExtension  # noqa: Y015
+
+@_typing.final
+class UseReview(_message.Message):
+    """How a break-glass use was reviewed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVIEWER_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    reviewer: _builtins.str
+    """By whom."""
+    comment: _builtins.str
+    """What was found."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        reviewer: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "reviewer", b"reviewer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UseReview: _TypeAlias = UseReview  # noqa: Y015
 
 @_typing.final
 class Preview(_message.Message):
@@ -372,6 +637,9 @@ class Review(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
     reviewer: _builtins.str
     """Who decided."""
     decision: Global___Review.Decision.ValueType
@@ -380,9 +648,17 @@ class Review(_message.Message):
     """The step it counts for, from 1."""
     comment: _builtins.str
     """The reviewer's why."""
+    on_behalf_of: _builtins.str
+    """The approver whose delegate the reviewer was; empty: the reviewer itself."""
+    round: _builtins.int
+    """Which request was decided: 0 the first, n the n-th for more time."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def terms(self) -> Global___AccessTerms:
+        """The terms that this approval gave, where it changed them."""
 
     def __init__(
         self,
@@ -392,10 +668,13 @@ class Review(_message.Message):
         step: _builtins.int = ...,
         comment: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        terms: Global___AccessTerms | None = ...,
+        on_behalf_of: _builtins.str = ...,
+        round: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "decision", b"decision", "reviewer", b"reviewer", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "decision", b"decision", "on_behalf_of", b"on_behalf_of", "reviewer", b"reviewer", "round", b"round", "step", b"step", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -412,6 +691,9 @@ class StepStatus(_message.Message):
     APPROVALS_NEEDED_FIELD_NUMBER: _builtins.int
     APPROVALS_REMAINING_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
+    ESCALATE_TO_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """The step's name in the policy."""
     approvals_needed: _builtins.int
@@ -420,9 +702,19 @@ class StepStatus(_message.Message):
     """How many are still missing."""
     skipped: _builtins.bool
     """Its condition did not hold, so it needs nobody."""
+    escalated: _builtins.bool
+    """due_time has come, and escalate_to may decide it too."""
     @_builtins.property
     def approvers(self) -> _policy_pb2.PrincipalSet:
         """Who may decide it."""
+
+    @_builtins.property
+    def escalate_to(self) -> _policy_pb2.PrincipalSet:
+        """Who may decide it as well from due_time on."""
+
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """Of the step that is waited for: when it escalates, or else lapses with the request."""
 
     def __init__(
         self,
@@ -432,10 +724,13 @@ class StepStatus(_message.Message):
         approvals_needed: _builtins.int = ...,
         approvals_remaining: _builtins.int = ...,
         skipped: _builtins.bool = ...,
+        escalate_to: _policy_pb2.PrincipalSet | None = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+        escalated: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers", "due_time", b"due_time", "escalate_to", b"escalate_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvals_remaining", b"approvals_remaining", "approvers", b"approvers", "display_name", b"display_name", "skipped", b"skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvals_remaining", b"approvals_remaining", "approvers", b"approvers", "display_name", b"display_name", "due_time", b"due_time", "escalate_to", b"escalate_to", "escalated", b"escalated", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,6 +773,9 @@ class RequestGrantRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    MAX_USES_FIELD_NUMBER: _builtins.int
+    BREAK_GLASS_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """The policy to ask under. Empty: the first that covers the request, by highest priority, then name."""
     subject: _builtins.str
@@ -486,6 +784,12 @@ class RequestGrantRequest(_message.Message):
     """A UUID chosen by the caller; the same request sent again has the same answer (AIP-155)."""
     validate_only: _builtins.bool
     """Only answer what would become of it: the policy, the state, and a preview of who could approve."""
+    max_uses: _builtins.int
+    """How many checks it may allow, within the policy's bound; 0: as many as the policy lets it."""
+    break_glass: _builtins.bool
+    """Take it at once, as the policy's break_glass allows; justification.text is demanded, and a review is owed."""
+    parent: _builtins.str
+    """Pass one's own active grant on, no wider in scope, time and uses, to a service or a job of one's own."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Resource patterns, 1 to 100."""
@@ -528,10 +832,13 @@ class RequestGrantRequest(_message.Message):
         request_id: _builtins.str = ...,
         context: _struct_pb2.Struct | None = ...,
         validate_only: _builtins.bool = ...,
+        max_uses: _builtins.int = ...,
+        break_glass: _builtins.bool = ...,
+        parent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "justification", b"justification", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "context", b"context", "duration", b"duration", "justification", b"justification", "labels", b"labels", "policy", b"policy", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "subject", b"subject", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "break_glass", b"break_glass", "context", b"context", "duration", b"duration", "justification", b"justification", "labels", b"labels", "max_uses", b"max_uses", "parent", b"parent", "policy", b"policy", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "subject", b"subject", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -573,12 +880,21 @@ class EnsureGrantRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    MAX_USES_FIELD_NUMBER: _builtins.int
+    BREAK_GLASS_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """The policy to ask under. Empty: the first that covers the request, by highest priority, then name."""
     subject: _builtins.str
     """Who shall hold the access. Empty: the caller."""
     request_id: _builtins.str
     """A UUID chosen by the caller (AIP-155)."""
+    max_uses: _builtins.int
+    """How many checks it may allow; 0: as many as the policy lets it. A grant with fewer left does not count as there."""
+    break_glass: _builtins.bool
+    """Take it at once where nothing covers it yet, as the policy's break_glass allows."""
+    parent: _builtins.str
+    """Pass one's own active grant on where nothing covers it yet."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Resource patterns, 1 to 100."""
@@ -622,10 +938,13 @@ class EnsureGrantRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         context: _struct_pb2.Struct | None = ...,
+        max_uses: _builtins.int = ...,
+        break_glass: _builtins.bool = ...,
+        parent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "justification", b"justification", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "context", b"context", "duration", b"duration", "justification", b"justification", "labels", b"labels", "policy", b"policy", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "break_glass", b"break_glass", "context", b"context", "duration", b"duration", "justification", b"justification", "labels", b"labels", "max_uses", b"max_uses", "parent", b"parent", "policy", b"policy", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -675,6 +994,8 @@ class ListGrantsRequest(_message.Message):
         """Every grant; auditors and admins only."""
         VISIBLE: ListGrantsRequest._View.ValueType  # 4
         """Every grant that the caller may read with GetGrant."""
+        REVIEW_DEBT: ListGrantsRequest._View.ValueType  # 5
+        """Break-glass uses that still owe a review, of those that the caller may read."""
 
     class View(_View, metaclass=_ViewEnumTypeWrapper):
         """Whose grants."""
@@ -689,6 +1010,8 @@ class ListGrantsRequest(_message.Message):
     """Every grant; auditors and admins only."""
     VISIBLE: ListGrantsRequest.View.ValueType  # 4
     """Every grant that the caller may read with GetGrant."""
+    REVIEW_DEBT: ListGrantsRequest.View.ValueType  # 5
+    """Break-glass uses that still owe a review, of those that the caller may read."""
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
@@ -762,12 +1085,128 @@ class ApproveGrantRequest(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`."""
     comment: _builtins.str
     """The reviewer's why, at most 4,096 characters."""
     etag: _builtins.str
     """The etag that was reviewed; another one is refused."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """Give it for shorter than asked."""
+
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Give only these of the resources: patterns within those asked for."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Give only these of the actions: patterns within those asked for."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Let it start later than asked."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        actions: _abc.Iterable[_builtins.str] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "comment", b"comment", "duration", b"duration", "etag", b"etag", "name", b"name", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveGrantRequest: _TypeAlias = ApproveGrantRequest  # noqa: Y015
+
+@_typing.final
+class CounterGrantRequest(_message.Message):
+    """Other terms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`grants/{id}`."""
+    comment: _builtins.str
+    """Why, at most 4,096 characters."""
+    etag: _builtins.str
+    """The etag that was read; another one is refused."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """For shorter than asked."""
+
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these of the resources: patterns within those asked for."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these of the actions: patterns within those asked for."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Later than asked."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        actions: _abc.Iterable[_builtins.str] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "comment", b"comment", "duration", b"duration", "etag", b"etag", "name", b"name", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CounterGrantRequest: _TypeAlias = CounterGrantRequest  # noqa: Y015
+
+@_typing.final
+class AcceptCounterOfferRequest(_message.Message):
+    """An answer to an offer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`grants/{id}`."""
+    comment: _builtins.str
+    """Why, at most 4,096 characters."""
+    etag: _builtins.str
+    """The etag that was read; another one is refused."""
     request_id: _builtins.str
     """A UUID chosen by the caller (AIP-155)."""
     def __init__(
@@ -784,7 +1223,282 @@ class ApproveGrantRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ApproveGrantRequest: _TypeAlias = ApproveGrantRequest  # noqa: Y015
+Global___AcceptCounterOfferRequest: _TypeAlias = AcceptCounterOfferRequest  # noqa: Y015
+
+@_typing.final
+class DeclineCounterOfferRequest(_message.Message):
+    """An answer to an offer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`grants/{id}`."""
+    comment: _builtins.str
+    """Why, at most 4,096 characters."""
+    etag: _builtins.str
+    """The etag that was read; another one is refused."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "etag", b"etag", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineCounterOfferRequest: _TypeAlias = DeclineCounterOfferRequest  # noqa: Y015
+
+@_typing.final
+class ExtendGrantRequest(_message.Message):
+    """More time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    JUSTIFICATION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`grants/{id}`."""
+    etag: _builtins.str
+    """The etag that was read; another one is refused."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How much more."""
+
+    @_builtins.property
+    def justification(self) -> Global___Justification:
+        """Why."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        justification: Global___Justification | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "justification", b"justification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "etag", b"etag", "justification", b"justification", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendGrantRequest: _TypeAlias = ExtendGrantRequest  # noqa: Y015
+
+@_typing.final
+class CompleteReviewRequest(_message.Message):
+    """The end of a review."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`grants/{id}`."""
+    comment: _builtins.str
+    """What was found, at most 4,096 characters."""
+    etag: _builtins.str
+    """The etag that was read; another one is refused."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "etag", b"etag", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteReviewRequest: _TypeAlias = CompleteReviewRequest  # noqa: Y015
+
+@_typing.final
+class WatchGrantsRequest(_message.Message):
+    """Which changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_REVISION_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    GRANT_FIELD_NUMBER: _builtins.int
+    start_revision: _builtins.int
+    """Tell what came after this revision. 0: first each live grant as CURRENT, then what comes."""
+    view: Global___ListGrantsRequest.View.ValueType
+    """Whose grants: MINE (the default), VISIBLE, or ALL for auditors and admins."""
+    grant: _builtins.str
+    """Only this grant."""
+    def __init__(
+        self,
+        *,
+        start_revision: _builtins.int = ...,
+        view: Global___ListGrantsRequest.View.ValueType = ...,
+        grant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "start_revision", b"start_revision", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchGrantsRequest: _TypeAlias = WatchGrantsRequest  # noqa: Y015
+
+@_typing.final
+class WatchGrantsResponse(_message.Message):
+    """One change, or a sign of life."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _EventType:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WatchGrantsResponse._EventType.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        EVENT_TYPE_UNSPECIFIED: WatchGrantsResponse._EventType.ValueType  # 0
+        """Never sent."""
+        CURRENT: WatchGrantsResponse._EventType.ValueType  # 1
+        """A live grant as it is at the start of the stream."""
+        HEARTBEAT: WatchGrantsResponse._EventType.ValueType  # 2
+        """Nothing; everything up to revision has been told. At least every 5 s."""
+        OVERRUN: WatchGrantsResponse._EventType.ValueType  # 3
+        """The last event of a stream that fell too far behind: watch again from revision."""
+        GRANT_REQUESTED: WatchGrantsResponse._EventType.ValueType  # 4
+        """Asked for; approved at once where no approval is needed."""
+        GRANT_APPROVED: WatchGrantsResponse._EventType.ValueType  # 5
+        """A reviewer approved."""
+        GRANT_DENIED: WatchGrantsResponse._EventType.ValueType  # 6
+        """A reviewer denied."""
+        GRANT_WITHDRAWN: WatchGrantsResponse._EventType.ValueType  # 7
+        """Its requester took it back."""
+        GRANT_REVOKED: WatchGrantsResponse._EventType.ValueType  # 8
+        """Somebody ended it."""
+        GRANT_RELEASED: WatchGrantsResponse._EventType.ValueType  # 9
+        """Its holder ended it."""
+        GRANT_EXPIRED: WatchGrantsResponse._EventType.ValueType  # 10
+        """Its time ran out; told within a second or so, true from expire_time on."""
+        GRANT_LAPSED: WatchGrantsResponse._EventType.ValueType  # 11
+        """Nobody decided in time."""
+        GRANT_USED: WatchGrantsResponse._EventType.ValueType  # 12
+        """A check used one of its uses, or kept it from idling out."""
+        BREAK_GLASS_USED: WatchGrantsResponse._EventType.ValueType  # 13
+        """Taken in an emergency."""
+        REVIEW_COMPLETED: WatchGrantsResponse._EventType.ValueType  # 14
+        """The review of a break-glass use was completed."""
+        GRANT_COUNTERED: WatchGrantsResponse._EventType.ValueType  # 15
+        """A reviewer offered other terms."""
+        COUNTER_OFFER_ACCEPTED: WatchGrantsResponse._EventType.ValueType  # 16
+        """The requester took the offered terms."""
+        COUNTER_OFFER_DECLINED: WatchGrantsResponse._EventType.ValueType  # 17
+        """The requester refused the offered terms."""
+        EXTENSION_REQUESTED: WatchGrantsResponse._EventType.ValueType  # 18
+        """More time was asked for, and given where no approval is needed."""
+        EXTENSION_APPROVED: WatchGrantsResponse._EventType.ValueType  # 19
+        """A reviewer approved more time."""
+        EXTENSION_DENIED: WatchGrantsResponse._EventType.ValueType  # 20
+        """A reviewer denied more time."""
+        EXTENSION_WITHDRAWN: WatchGrantsResponse._EventType.ValueType  # 21
+        """The requester took the request for more time back."""
+        EXTENSION_LAPSED: WatchGrantsResponse._EventType.ValueType  # 22
+        """Nobody decided on more time while there was time."""
+
+    class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
+        """What happened."""
+
+    EVENT_TYPE_UNSPECIFIED: WatchGrantsResponse.EventType.ValueType  # 0
+    """Never sent."""
+    CURRENT: WatchGrantsResponse.EventType.ValueType  # 1
+    """A live grant as it is at the start of the stream."""
+    HEARTBEAT: WatchGrantsResponse.EventType.ValueType  # 2
+    """Nothing; everything up to revision has been told. At least every 5 s."""
+    OVERRUN: WatchGrantsResponse.EventType.ValueType  # 3
+    """The last event of a stream that fell too far behind: watch again from revision."""
+    GRANT_REQUESTED: WatchGrantsResponse.EventType.ValueType  # 4
+    """Asked for; approved at once where no approval is needed."""
+    GRANT_APPROVED: WatchGrantsResponse.EventType.ValueType  # 5
+    """A reviewer approved."""
+    GRANT_DENIED: WatchGrantsResponse.EventType.ValueType  # 6
+    """A reviewer denied."""
+    GRANT_WITHDRAWN: WatchGrantsResponse.EventType.ValueType  # 7
+    """Its requester took it back."""
+    GRANT_REVOKED: WatchGrantsResponse.EventType.ValueType  # 8
+    """Somebody ended it."""
+    GRANT_RELEASED: WatchGrantsResponse.EventType.ValueType  # 9
+    """Its holder ended it."""
+    GRANT_EXPIRED: WatchGrantsResponse.EventType.ValueType  # 10
+    """Its time ran out; told within a second or so, true from expire_time on."""
+    GRANT_LAPSED: WatchGrantsResponse.EventType.ValueType  # 11
+    """Nobody decided in time."""
+    GRANT_USED: WatchGrantsResponse.EventType.ValueType  # 12
+    """A check used one of its uses, or kept it from idling out."""
+    BREAK_GLASS_USED: WatchGrantsResponse.EventType.ValueType  # 13
+    """Taken in an emergency."""
+    REVIEW_COMPLETED: WatchGrantsResponse.EventType.ValueType  # 14
+    """The review of a break-glass use was completed."""
+    GRANT_COUNTERED: WatchGrantsResponse.EventType.ValueType  # 15
+    """A reviewer offered other terms."""
+    COUNTER_OFFER_ACCEPTED: WatchGrantsResponse.EventType.ValueType  # 16
+    """The requester took the offered terms."""
+    COUNTER_OFFER_DECLINED: WatchGrantsResponse.EventType.ValueType  # 17
+    """The requester refused the offered terms."""
+    EXTENSION_REQUESTED: WatchGrantsResponse.EventType.ValueType  # 18
+    """More time was asked for, and given where no approval is needed."""
+    EXTENSION_APPROVED: WatchGrantsResponse.EventType.ValueType  # 19
+    """A reviewer approved more time."""
+    EXTENSION_DENIED: WatchGrantsResponse.EventType.ValueType  # 20
+    """A reviewer denied more time."""
+    EXTENSION_WITHDRAWN: WatchGrantsResponse.EventType.ValueType  # 21
+    """The requester took the request for more time back."""
+    EXTENSION_LAPSED: WatchGrantsResponse.EventType.ValueType  # 22
+    """Nobody decided on more time while there was time."""
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    GRANT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    event_type: Global___WatchGrantsResponse.EventType.ValueType
+    """What happened."""
+    revision: _builtins.int
+    """The store's commit counter; watch again from here after a break."""
+    @_builtins.property
+    def grant(self) -> Global___Grant:
+        """The grant as it was after that; unset in HEARTBEAT and OVERRUN."""
+
+    def __init__(
+        self,
+        *,
+        event_type: Global___WatchGrantsResponse.EventType.ValueType = ...,
+        grant: Global___Grant | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "grant", b"grant", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchGrantsResponse: _TypeAlias = WatchGrantsResponse  # noqa: Y015
 
 @_typing.final
 class DenyGrantRequest(_message.Message):

@@ -75,6 +75,36 @@ class GrantServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
                 _registered_method=True)
+        self.CounterGrant = channel.unary_unary(
+                '/jitaccess.v1.GrantService/CounterGrant',
+                request_serializer=jitaccess_dot_v1_dot_grant__pb2.CounterGrantRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+                _registered_method=True)
+        self.AcceptCounterOffer = channel.unary_unary(
+                '/jitaccess.v1.GrantService/AcceptCounterOffer',
+                request_serializer=jitaccess_dot_v1_dot_grant__pb2.AcceptCounterOfferRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+                _registered_method=True)
+        self.DeclineCounterOffer = channel.unary_unary(
+                '/jitaccess.v1.GrantService/DeclineCounterOffer',
+                request_serializer=jitaccess_dot_v1_dot_grant__pb2.DeclineCounterOfferRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+                _registered_method=True)
+        self.ExtendGrant = channel.unary_unary(
+                '/jitaccess.v1.GrantService/ExtendGrant',
+                request_serializer=jitaccess_dot_v1_dot_grant__pb2.ExtendGrantRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+                _registered_method=True)
+        self.CompleteReview = channel.unary_unary(
+                '/jitaccess.v1.GrantService/CompleteReview',
+                request_serializer=jitaccess_dot_v1_dot_grant__pb2.CompleteReviewRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+                _registered_method=True)
+        self.WatchGrants = channel.unary_stream(
+                '/jitaccess.v1.GrantService/WatchGrants',
+                request_serializer=jitaccess_dot_v1_dot_grant__pb2.WatchGrantsRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_grant__pb2.WatchGrantsResponse.FromString,
+                _registered_method=True)
         self.RevokeGrants = channel.unary_unary(
                 '/jitaccess.v1.GrantService/RevokeGrants',
                 request_serializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantsRequest.SerializeToString,
@@ -147,6 +177,48 @@ class GrantServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CounterGrant(self, request, context):
+        """Offers other terms than those asked for: shorter, narrower or later. The requester accepts or declines them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptCounterOffer(self, request, context):
+        """Takes the terms that a reviewer offered; the offer counts as that reviewer's approval.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeclineCounterOffer(self, request, context):
+        """Refuses the terms that a reviewer offered; the request stays as it was asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendGrant(self, request, context):
+        """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteReview(self, request, context):
+        """Closes the review that a break-glass use owes. Approvers of its policy and admins may, but nobody of their own use.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchGrants(self, request, context):
+        """Tells every change of grants that the caller may see, in order, once each; ends when the caller's token does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeGrants(self, request, context):
         """Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id.
         """
@@ -203,6 +275,36 @@ def add_GrantServiceServicer_to_server(servicer, server):
                     servicer.RevokeGrant,
                     request_deserializer=jitaccess_dot_v1_dot_grant__pb2.RevokeGrantRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
+            ),
+            'CounterGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CounterGrant,
+                    request_deserializer=jitaccess_dot_v1_dot_grant__pb2.CounterGrantRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
+            ),
+            'AcceptCounterOffer': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptCounterOffer,
+                    request_deserializer=jitaccess_dot_v1_dot_grant__pb2.AcceptCounterOfferRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
+            ),
+            'DeclineCounterOffer': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclineCounterOffer,
+                    request_deserializer=jitaccess_dot_v1_dot_grant__pb2.DeclineCounterOfferRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
+            ),
+            'ExtendGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendGrant,
+                    request_deserializer=jitaccess_dot_v1_dot_grant__pb2.ExtendGrantRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
+            ),
+            'CompleteReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteReview,
+                    request_deserializer=jitaccess_dot_v1_dot_grant__pb2.CompleteReviewRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_grant__pb2.Grant.SerializeToString,
+            ),
+            'WatchGrants': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchGrants,
+                    request_deserializer=jitaccess_dot_v1_dot_grant__pb2.WatchGrantsRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_grant__pb2.WatchGrantsResponse.SerializeToString,
             ),
             'RevokeGrants': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeGrants,
@@ -432,6 +534,168 @@ class GrantService(object):
             '/jitaccess.v1.GrantService/RevokeGrant',
             jitaccess_dot_v1_dot_grant__pb2.RevokeGrantRequest.SerializeToString,
             jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CounterGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.GrantService/CounterGrant',
+            jitaccess_dot_v1_dot_grant__pb2.CounterGrantRequest.SerializeToString,
+            jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptCounterOffer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.GrantService/AcceptCounterOffer',
+            jitaccess_dot_v1_dot_grant__pb2.AcceptCounterOfferRequest.SerializeToString,
+            jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclineCounterOffer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.GrantService/DeclineCounterOffer',
+            jitaccess_dot_v1_dot_grant__pb2.DeclineCounterOfferRequest.SerializeToString,
+            jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.GrantService/ExtendGrant',
+            jitaccess_dot_v1_dot_grant__pb2.ExtendGrantRequest.SerializeToString,
+            jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.GrantService/CompleteReview',
+            jitaccess_dot_v1_dot_grant__pb2.CompleteReviewRequest.SerializeToString,
+            jitaccess_dot_v1_dot_grant__pb2.Grant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/jitaccess.v1.GrantService/WatchGrants',
+            jitaccess_dot_v1_dot_grant__pb2.WatchGrantsRequest.SerializeToString,
+            jitaccess_dot_v1_dot_grant__pb2.WatchGrantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

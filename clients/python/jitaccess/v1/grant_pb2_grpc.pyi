@@ -49,6 +49,18 @@ class GrantServiceStub:
     """Takes back one's own pending request."""
     RevokeGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantRequest, _grant_pb2.Grant]
     """Ends a scheduled or active grant at once. Reviewers of its policy, its requester and subject, and admins may."""
+    CounterGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.CounterGrantRequest, _grant_pb2.Grant]
+    """Offers other terms than those asked for: shorter, narrower or later. The requester accepts or declines them."""
+    AcceptCounterOffer: _grpc.UnaryUnaryMultiCallable[_grant_pb2.AcceptCounterOfferRequest, _grant_pb2.Grant]
+    """Takes the terms that a reviewer offered; the offer counts as that reviewer's approval."""
+    DeclineCounterOffer: _grpc.UnaryUnaryMultiCallable[_grant_pb2.DeclineCounterOfferRequest, _grant_pb2.Grant]
+    """Refuses the terms that a reviewer offered; the request stays as it was asked for."""
+    ExtendGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ExtendGrantRequest, _grant_pb2.Grant]
+    """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on."""
+    CompleteReview: _grpc.UnaryUnaryMultiCallable[_grant_pb2.CompleteReviewRequest, _grant_pb2.Grant]
+    """Closes the review that a break-glass use owes. Approvers of its policy and admins may, but nobody of their own use."""
+    WatchGrants: _grpc.UnaryStreamMultiCallable[_grant_pb2.WatchGrantsRequest, _grant_pb2.WatchGrantsResponse]
+    """Tells every change of grants that the caller may see, in order, once each; ends when the caller's token does."""
     RevokeGrants: _grpc.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantsRequest, _grant_pb2.RevokeGrantsResponse]
     """Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id."""
     ReleaseGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ReleaseGrantRequest, _grant_pb2.Grant]
@@ -75,6 +87,18 @@ class GrantServiceAsyncStub(GrantServiceStub):
     """Takes back one's own pending request."""
     RevokeGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Ends a scheduled or active grant at once. Reviewers of its policy, its requester and subject, and admins may."""
+    CounterGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.CounterGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
+    """Offers other terms than those asked for: shorter, narrower or later. The requester accepts or declines them."""
+    AcceptCounterOffer: _aio.UnaryUnaryMultiCallable[_grant_pb2.AcceptCounterOfferRequest, _grant_pb2.Grant]  # type: ignore[assignment]
+    """Takes the terms that a reviewer offered; the offer counts as that reviewer's approval."""
+    DeclineCounterOffer: _aio.UnaryUnaryMultiCallable[_grant_pb2.DeclineCounterOfferRequest, _grant_pb2.Grant]  # type: ignore[assignment]
+    """Refuses the terms that a reviewer offered; the request stays as it was asked for."""
+    ExtendGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.ExtendGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
+    """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on."""
+    CompleteReview: _aio.UnaryUnaryMultiCallable[_grant_pb2.CompleteReviewRequest, _grant_pb2.Grant]  # type: ignore[assignment]
+    """Closes the review that a break-glass use owes. Approvers of its policy and admins may, but nobody of their own use."""
+    WatchGrants: _aio.UnaryStreamMultiCallable[_grant_pb2.WatchGrantsRequest, _grant_pb2.WatchGrantsResponse]  # type: ignore[assignment]
+    """Tells every change of grants that the caller may see, in order, once each; ends when the caller's token does."""
     RevokeGrants: _aio.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantsRequest, _grant_pb2.RevokeGrantsResponse]  # type: ignore[assignment]
     """Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id."""
     ReleaseGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.ReleaseGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
@@ -146,6 +170,54 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
         """Ends a scheduled or active grant at once. Reviewers of its policy, its requester and subject, and admins may."""
+
+    @_abc_1.abstractmethod
+    def CounterGrant(
+        self,
+        request: _grant_pb2.CounterGrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
+        """Offers other terms than those asked for: shorter, narrower or later. The requester accepts or declines them."""
+
+    @_abc_1.abstractmethod
+    def AcceptCounterOffer(
+        self,
+        request: _grant_pb2.AcceptCounterOfferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
+        """Takes the terms that a reviewer offered; the offer counts as that reviewer's approval."""
+
+    @_abc_1.abstractmethod
+    def DeclineCounterOffer(
+        self,
+        request: _grant_pb2.DeclineCounterOfferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
+        """Refuses the terms that a reviewer offered; the request stays as it was asked for."""
+
+    @_abc_1.abstractmethod
+    def ExtendGrant(
+        self,
+        request: _grant_pb2.ExtendGrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
+        """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on."""
+
+    @_abc_1.abstractmethod
+    def CompleteReview(
+        self,
+        request: _grant_pb2.CompleteReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
+        """Closes the review that a break-glass use owes. Approvers of its policy and admins may, but nobody of their own use."""
+
+    @_abc_1.abstractmethod
+    def WatchGrants(
+        self,
+        request: _grant_pb2.WatchGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_grant_pb2.WatchGrantsResponse], _abc.AsyncIterator[_grant_pb2.WatchGrantsResponse]]:
+        """Tells every change of grants that the caller may see, in order, once each; ends when the caller's token does."""
 
     @_abc_1.abstractmethod
     def RevokeGrants(

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -72,6 +73,13 @@ class Policy(_message.Message):
     REQUEST_CONDITION_FIELD_NUMBER: _builtins.int
     CHECK_CONDITION_FIELD_NUMBER: _builtins.int
     MAX_ACTIVE_PER_SUBJECT_FIELD_NUMBER: _builtins.int
+    ACTIVATION_WINDOW_FIELD_NUMBER: _builtins.int
+    MAX_USES_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
+    BREAK_GLASS_FIELD_NUMBER: _builtins.int
+    REVIEW_COMMENT_FIELD_NUMBER: _builtins.int
+    MAX_CHILD_DEPTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`policies/{id}`; the id is 1 to 63 of a-z, 0-9 and -, and starts with a letter (AIP-122)."""
     display_name: _builtins.str
@@ -94,6 +102,10 @@ class Policy(_message.Message):
     """CEL: a check is a no unless it is true. Live grants keep the one they were given under."""
     max_active_per_subject: _builtins.int
     """How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000."""
+    max_uses: _builtins.int
+    """How many checks a grant may allow; 0: any number; at most 1,000,000."""
+    max_child_depth: _builtins.int
+    """How deep its grants may be passed on to services and jobs; 0: not at all; at most 5."""
     @_builtins.property
     def eligible(self) -> Global___PrincipalSet:
         """Who may ask (of a deny policy: whom it denies)."""
@@ -146,6 +158,26 @@ class Policy(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When it was deleted."""
 
+    @_builtins.property
+    def activation_window(self) -> _duration_pb2.Duration:
+        """A grant that allows no check within it from its start ends then; empty: no such bound."""
+
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """A grant that allows no check for so long ends then; empty: no such bound."""
+
+    @_builtins.property
+    def extension(self) -> Global___ExtensionRule:
+        """How grants may be extended; unset: not at all."""
+
+    @_builtins.property
+    def break_glass(self) -> Global___BreakGlassRule:
+        """Who may take it at once in an emergency; unset: nobody."""
+
+    @_builtins.property
+    def review_comment(self) -> Global___CommentRule:
+        """What reviewers must say."""
+
     def __init__(
         self,
         *,
@@ -173,14 +205,115 @@ class Policy(_message.Message):
         request_condition: _builtins.str = ...,
         check_condition: _builtins.str = ...,
         max_active_per_subject: _builtins.int = ...,
+        activation_window: _duration_pb2.Duration | None = ...,
+        max_uses: _builtins.int = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
+        extension: Global___ExtensionRule | None = ...,
+        break_glass: Global___BreakGlassRule | None = ...,
+        review_comment: Global___CommentRule | None = ...,
+        max_child_depth: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "eligible", b"eligible", "justification", b"justification", "max_duration", b"max_duration", "min_duration", b"min_duration", "request_ttl", b"request_ttl", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activation_window", b"activation_window", "break_glass", b"break_glass", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "eligible", b"eligible", "extension", b"extension", "idle_timeout", b"idle_timeout", "justification", b"justification", "max_duration", b"max_duration", "min_duration", b"min_duration", "request_ttl", b"request_ttl", "review_comment", b"review_comment", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "allow_self_approval", b"allow_self_approval", "check_condition", b"check_condition", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "deny", b"deny", "disabled", b"disabled", "display_name", b"display_name", "eligible", b"eligible", "etag", b"etag", "justification", b"justification", "labels", b"labels", "max_active_per_subject", b"max_active_per_subject", "max_duration", b"max_duration", "min_duration", b"min_duration", "name", b"name", "priority", b"priority", "request_condition", b"request_condition", "request_ttl", b"request_ttl", "resources", b"resources", "revision", b"revision", "steps", b"steps", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "activation_window", b"activation_window", "allow_self_approval", b"allow_self_approval", "break_glass", b"break_glass", "check_condition", b"check_condition", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "deny", b"deny", "disabled", b"disabled", "display_name", b"display_name", "eligible", b"eligible", "etag", b"etag", "extension", b"extension", "idle_timeout", b"idle_timeout", "justification", b"justification", "labels", b"labels", "max_active_per_subject", b"max_active_per_subject", "max_child_depth", b"max_child_depth", "max_duration", b"max_duration", "max_uses", b"max_uses", "min_duration", b"min_duration", "name", b"name", "priority", b"priority", "request_condition", b"request_condition", "request_ttl", b"request_ttl", "resources", b"resources", "review_comment", b"review_comment", "revision", b"revision", "steps", b"steps", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class ExtensionRule(_message.Message):
+    """How grants may be extended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_EXTENSIONS_FIELD_NUMBER: _builtins.int
+    MAX_TOTAL_DURATION_FIELD_NUMBER: _builtins.int
+    max_extensions: _builtins.int
+    """How many times, 1 to 100."""
+    @_builtins.property
+    def max_total_duration(self) -> _duration_pb2.Duration:
+        """The longest access from its start, extensions included; at most 30 days."""
+
+    def __init__(
+        self,
+        *,
+        max_extensions: _builtins.int = ...,
+        max_total_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_total_duration", b"max_total_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_extensions", b"max_extensions", "max_total_duration", b"max_total_duration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtensionRule: _TypeAlias = ExtensionRule  # noqa: Y015
+
+@_typing.final
+class BreakGlassRule(_message.Message):
+    """Who may take access at once in an emergency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ELIGIBLE_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_FIELD_NUMBER: _builtins.int
+    REVIEW_WITHIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def eligible(self) -> Global___PrincipalSet:
+        """Who may."""
+
+    @_builtins.property
+    def max_duration(self) -> _duration_pb2.Duration:
+        """The longest such access; at most 30 days."""
+
+    @_builtins.property
+    def review_within(self) -> _duration_pb2.Duration:
+        """The use must be reviewed within it from its start; at most 30 days."""
+
+    def __init__(
+        self,
+        *,
+        eligible: Global___PrincipalSet | None = ...,
+        max_duration: _duration_pb2.Duration | None = ...,
+        review_within: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "max_duration", b"max_duration", "review_within", b"review_within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "max_duration", b"max_duration", "review_within", b"review_within"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BreakGlassRule: _TypeAlias = BreakGlassRule  # noqa: Y015
+
+@_typing.final
+class CommentRule(_message.Message):
+    """What reviewers must say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_TO_APPROVE_FIELD_NUMBER: _builtins.int
+    REQUIRED_TO_DENY_FIELD_NUMBER: _builtins.int
+    PATTERN_FIELD_NUMBER: _builtins.int
+    required_to_approve: _builtins.bool
+    """An approval needs a comment."""
+    required_to_deny: _builtins.bool
+    """A denial needs a comment."""
+    pattern: _builtins.str
+    """A regular expression that every comment must match as a whole."""
+    def __init__(
+        self,
+        *,
+        required_to_approve: _builtins.bool = ...,
+        required_to_deny: _builtins.bool = ...,
+        pattern: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pattern", b"pattern", "required_to_approve", b"required_to_approve", "required_to_deny", b"required_to_deny"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommentRule: _TypeAlias = CommentRule  # noqa: Y015
 
 @_typing.final
 class PrincipalSet(_message.Message):
@@ -257,6 +390,8 @@ class Step(_message.Message):
     APPROVALS_NEEDED_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     DENIALS_NEEDED_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    ESCALATE_TO_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """For people, at most 256 characters."""
     approvals_needed: _builtins.int
@@ -269,6 +404,14 @@ class Step(_message.Message):
     def approvers(self) -> Global___PrincipalSet:
         """Who may decide."""
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the step may take, from when it is waited for. Then it escalates, or else the request lapses."""
+
+    @_builtins.property
+    def escalate_to(self) -> Global___PrincipalSet:
+        """Who may decide too after the timeout. Unset: the request lapses then."""
+
     def __init__(
         self,
         *,
@@ -277,10 +420,12 @@ class Step(_message.Message):
         approvals_needed: _builtins.int = ...,
         condition: _builtins.str = ...,
         denials_needed: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        escalate_to: Global___PrincipalSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers", "escalate_to", b"escalate_to", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvers", b"approvers", "condition", b"condition", "denials_needed", b"denials_needed", "display_name", b"display_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvers", b"approvers", "condition", b"condition", "denials_needed", b"denials_needed", "display_name", b"display_name", "escalate_to", b"escalate_to", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -476,12 +621,15 @@ class ApplyPoliciesRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """Only answer the difference."""
     prune: _builtins.bool
     """Delete the policies that the set does not have."""
     request_id: _builtins.str
     """A UUID chosen by the caller (AIP-155)."""
+    comment: _builtins.str
+    """Why, at most 4,096 characters; whoever approves a proposal reads it."""
     @_builtins.property
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
         """The set, at most 1,000; an etag that is set must be the current one."""
@@ -493,10 +641,11 @@ class ApplyPoliciesRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         prune: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        comment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies", "prune", b"prune", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "policies", b"policies", "prune", b"prune", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,8 +659,11 @@ class ApplyPoliciesResponse(_message.Message):
 
     CHANGES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The store's commit counter afterwards."""
+    proposal: _builtins.str
+    """Under dual control: nothing is written yet, and this proposal waits for another admin."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
         """One a policy, by name; unchanged ones too."""
@@ -521,10 +673,11 @@ class ApplyPoliciesResponse(_message.Message):
         *,
         changes: _abc.Iterable[Global___PolicyChange] | None = ...,
         revision: _builtins.int = ...,
+        proposal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "proposal", b"proposal", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -604,3 +757,692 @@ class PolicyChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PolicyChange: _TypeAlias = PolicyChange  # noqa: Y015
+
+@_typing.final
+class PolicyProposal(_message.Message):
+    """A set of policies that waits for another admin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PolicyProposal._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: PolicyProposal._State.ValueType  # 0
+        """Never answered."""
+        PENDING: PolicyProposal._State.ValueType  # 1
+        """Waits for another admin until expire_time."""
+        APPROVED: PolicyProposal._State.ValueType  # 2
+        """Carried out."""
+        REJECTED: PolicyProposal._State.ValueType  # 3
+        """Ended without effect."""
+        LAPSED: PolicyProposal._State.ValueType  # 4
+        """Nobody decided in time."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """How far it is."""
+
+    STATE_UNSPECIFIED: PolicyProposal.State.ValueType  # 0
+    """Never answered."""
+    PENDING: PolicyProposal.State.ValueType  # 1
+    """Waits for another admin until expire_time."""
+    APPROVED: PolicyProposal.State.ValueType  # 2
+    """Carried out."""
+    REJECTED: PolicyProposal.State.ValueType  # 3
+    """Ended without effect."""
+    LAPSED: PolicyProposal.State.ValueType  # 4
+    """Nobody decided in time."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROPOSER_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    DECIDE_COMMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`policyProposals/{id}`, chosen by the server."""
+    state: Global___PolicyProposal.State.ValueType
+    """The state at the instant of the answer."""
+    proposer: _builtins.str
+    """Who proposed it."""
+    comment: _builtins.str
+    """Why."""
+    decided_by: _builtins.str
+    """Who decided."""
+    decide_comment: _builtins.str
+    """Why."""
+    etag: _builtins.str
+    """Changes with every change of the proposal."""
+    revision: _builtins.int
+    """The store's commit counter at the last change."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
+        """The difference that it makes, by name."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was proposed."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """It lapses at this instant."""
+
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___PolicyProposal.State.ValueType = ...,
+        proposer: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        changes: _abc.Iterable[Global___PolicyChange] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        decided_by: _builtins.str = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+        decide_comment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "comment", b"comment", "create_time", b"create_time", "decide_comment", b"decide_comment", "decide_time", b"decide_time", "decided_by", b"decided_by", "etag", b"etag", "expire_time", b"expire_time", "name", b"name", "proposer", b"proposer", "revision", b"revision", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyProposal: _TypeAlias = PolicyProposal  # noqa: Y015
+
+@_typing.final
+class GetPolicyProposalRequest(_message.Message):
+    """Which proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`policyProposals/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicyProposalRequest: _TypeAlias = GetPolicyProposalRequest  # noqa: Y015
+
+@_typing.final
+class ListPolicyProposalsRequest(_message.Message):
+    """Which proposals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many; 0 is 50, more than 1,000 is 1,000."""
+    page_token: _builtins.str
+    """next_page_token of the previous answer, with everything else the same."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPolicyProposalsRequest: _TypeAlias = ListPolicyProposalsRequest  # noqa: Y015
+
+@_typing.final
+class ListPolicyProposalsResponse(_message.Message):
+    """A page of proposals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_PROPOSALS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def policy_proposals(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyProposal]:
+        """The proposals."""
+
+    def __init__(
+        self,
+        *,
+        policy_proposals: _abc.Iterable[Global___PolicyProposal] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "policy_proposals", b"policy_proposals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPolicyProposalsResponse: _TypeAlias = ListPolicyProposalsResponse  # noqa: Y015
+
+@_typing.final
+class ApprovePolicyProposalRequest(_message.Message):
+    """A yes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`policyProposals/{id}`."""
+    comment: _builtins.str
+    """Why, at most 4,096 characters."""
+    etag: _builtins.str
+    """The etag that was read; another one is refused."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "etag", b"etag", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovePolicyProposalRequest: _TypeAlias = ApprovePolicyProposalRequest  # noqa: Y015
+
+@_typing.final
+class RejectPolicyProposalRequest(_message.Message):
+    """A no."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`policyProposals/{id}`."""
+    comment: _builtins.str
+    """Why, at most 4,096 characters."""
+    etag: _builtins.str
+    """The etag that was read; another one is refused."""
+    request_id: _builtins.str
+    """A UUID chosen by the caller (AIP-155)."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "etag", b"etag", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectPolicyProposalRequest: _TypeAlias = RejectPolicyProposalRequest  # noqa: Y015
+
+@_typing.final
+class TestPolicyRequest(_message.Message):
+    """Cases to try."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    CASES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`policies/{id}`."""
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """A draft to try instead of the stored policy; its name must be the same."""
+
+    @_builtins.property
+    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyTestCase]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        policy: Global___Policy | None = ...,
+        cases: _abc.Iterable[Global___PolicyTestCase] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "name", b"name", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestPolicyRequest: _TypeAlias = TestPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PolicyTestCase(_message.Message):
+    """One made-up request, and what shall come out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PolicyTestCase._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: PolicyTestCase._Outcome.ValueType  # 0
+        """Nothing is expected."""
+        ACTIVE: PolicyTestCase._Outcome.ValueType  # 1
+        """Given at once."""
+        SCHEDULED: PolicyTestCase._Outcome.ValueType  # 2
+        """Given at once from a later start."""
+        PENDING: PolicyTestCase._Outcome.ValueType  # 3
+        """Needs approval."""
+        REFUSED: PolicyTestCase._Outcome.ValueType  # 4
+        """Refused."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """What would become of a request."""
+
+    OUTCOME_UNSPECIFIED: PolicyTestCase.Outcome.ValueType  # 0
+    """Nothing is expected."""
+    ACTIVE: PolicyTestCase.Outcome.ValueType  # 1
+    """Given at once."""
+    SCHEDULED: PolicyTestCase.Outcome.ValueType  # 2
+    """Given at once from a later start."""
+    PENDING: PolicyTestCase.Outcome.ValueType  # 3
+    """Needs approval."""
+    REFUSED: PolicyTestCase.Outcome.ValueType  # 4
+    """Refused."""
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    JUSTIFICATION_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    SOURCE_IP_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    BREAK_GLASS_FIELD_NUMBER: _builtins.int
+    EXPECT_FIELD_NUMBER: _builtins.int
+    EXPECT_REASON_FIELD_NUMBER: _builtins.int
+    EXPECT_STEPS_FIELD_NUMBER: _builtins.int
+    EXPECT_CHECK_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """What the case shows, at most 256 characters."""
+    principal: _builtins.str
+    """Who asks: `user:alice@example.com`."""
+    subject: _builtins.str
+    """Who shall hold the access; empty: whoever asks."""
+    justification: _builtins.str
+    """Why, in text."""
+    source_ip: _builtins.str
+    """From which address."""
+    break_glass: _builtins.bool
+    """In an emergency."""
+    expect: Global___PolicyTestCase.Outcome.ValueType
+    """What shall become of it."""
+    expect_reason: _builtins.str
+    """The reason for which it shall be refused: `NOT_ELIGIBLE`."""
+    expect_check: _builtins.str
+    """What a check of each resource and action shall answer at that time, once approved: `ALLOWED`, `CONDITION_NOT_MET`."""
+    ticket: _builtins.str
+    """A ticket's id."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The groups of its token."""
+
+    @_builtins.property
+    def claims(self) -> _struct_pb2.Struct:
+        """The other claims of its token."""
+
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource patterns, 1 to 100."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Action patterns, 1 to 100."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long; empty: the policy's default."""
+
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct:
+        """What the caller asserts."""
+
+    @_builtins.property
+    def signals(self) -> _struct_pb2.Struct:
+        """Signals by id, all of them live; the stored ones do not count."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When; empty: now."""
+
+    @_builtins.property
+    def expect_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers, from 1, of the steps that shall need approval; empty: nothing is expected."""
+
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        claims: _struct_pb2.Struct | None = ...,
+        subject: _builtins.str = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        actions: _abc.Iterable[_builtins.str] | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        justification: _builtins.str = ...,
+        context: _struct_pb2.Struct | None = ...,
+        source_ip: _builtins.str = ...,
+        signals: _struct_pb2.Struct | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        break_glass: _builtins.bool = ...,
+        expect: Global___PolicyTestCase.Outcome.ValueType = ...,
+        expect_reason: _builtins.str = ...,
+        expect_steps: _abc.Iterable[_builtins.int] | None = ...,
+        expect_check: _builtins.str = ...,
+        ticket: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "context", b"context", "duration", b"duration", "signals", b"signals", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "break_glass", b"break_glass", "claims", b"claims", "context", b"context", "display_name", b"display_name", "duration", b"duration", "expect", b"expect", "expect_check", b"expect_check", "expect_reason", b"expect_reason", "expect_steps", b"expect_steps", "groups", b"groups", "justification", b"justification", "principal", b"principal", "resources", b"resources", "signals", b"signals", "source_ip", b"source_ip", "subject", b"subject", "ticket", b"ticket", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyTestCase: _TypeAlias = PolicyTestCase  # noqa: Y015
+
+@_typing.final
+class TestPolicyResponse(_message.Message):
+    """What came out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    PASSED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    passed_count: _builtins.int
+    """How many came out as expected."""
+    failed_count: _builtins.int
+    """How many did not."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyTestResult]:
+        """One for each case, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___PolicyTestResult] | None = ...,
+        passed_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_count", b"failed_count", "passed_count", b"passed_count", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestPolicyResponse: _TypeAlias = TestPolicyResponse  # noqa: Y015
+
+@_typing.final
+class PolicyTestResult(_message.Message):
+    """What came out of a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """The case's own."""
+    passed: _builtins.bool
+    """Everything expected came out."""
+    outcome: Global___PolicyTestCase.Outcome.ValueType
+    """What would become of it."""
+    reason: _builtins.str
+    """Where refused: why."""
+    message: _builtins.str
+    """The same in words."""
+    check: _builtins.str
+    """What a check would answer once it were approved; empty where refused, or where a name in it is a pattern."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers, from 1, of the steps that would need approval."""
+
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Each expectation that did not come out, in words."""
+
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.str = ...,
+        passed: _builtins.bool = ...,
+        outcome: Global___PolicyTestCase.Outcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
+        check: _builtins.str = ...,
+        differences: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "differences", b"differences", "display_name", b"display_name", "message", b"message", "outcome", b"outcome", "passed", b"passed", "reason", b"reason", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyTestResult: _TypeAlias = PolicyTestResult  # noqa: Y015
+
+@_typing.final
+class SimulatePoliciesRequest(_message.Message):
+    """A draft, and a window of the past."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICIES_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    MAX_CHANGES_FIELD_NUMBER: _builtins.int
+    prune: _builtins.bool
+    """The draft is all there is; else stored policies that it does not name stay as they are."""
+    max_changes: _builtins.int
+    """At most this many changes are told; 0 is 100; at most 1,000."""
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
+        """The draft set, at most 1,000."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From when; empty: 24 h before end_time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when, not itself; empty: now."""
+
+    def __init__(
+        self,
+        *,
+        policies: _abc.Iterable[Global___Policy] | None = ...,
+        prune: _builtins.bool = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        max_changes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "max_changes", b"max_changes", "policies", b"policies", "prune", b"prune", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatePoliciesRequest: _TypeAlias = SimulatePoliciesRequest  # noqa: Y015
+
+@_typing.final
+class SimulatePoliciesResponse(_message.Message):
+    """What would change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    CHECK_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    TRUNCATE_TIME_FIELD_NUMBER: _builtins.int
+    request_count: _builtins.int
+    """How many requests were judged again."""
+    check_count: _builtins.int
+    """How many checks were judged again."""
+    changed_count: _builtins.int
+    """How many of both would be answered otherwise."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedChange]:
+        """The earliest of them."""
+
+    @_builtins.property
+    def truncate_time(self) -> _timestamp_pb2.Timestamp:
+        """The window was longer than what is judged at once; what was left out came after this instant."""
+
+    def __init__(
+        self,
+        *,
+        request_count: _builtins.int = ...,
+        check_count: _builtins.int = ...,
+        changed_count: _builtins.int = ...,
+        changes: _abc.Iterable[Global___SimulatedChange] | None = ...,
+        truncate_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["truncate_time", b"truncate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_count", b"changed_count", "changes", b"changes", "check_count", b"check_count", "request_count", b"request_count", "truncate_time", b"truncate_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatePoliciesResponse: _TypeAlias = SimulatePoliciesResponse  # noqa: Y015
+
+@_typing.final
+class SimulatedChange(_message.Message):
+    """One answer that would change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SimulatedChange._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: SimulatedChange._Kind.ValueType  # 0
+        """Never answered."""
+        REQUEST: SimulatedChange._Kind.ValueType  # 1
+        """A request for access."""
+        CHECK: SimulatedChange._Kind.ValueType  # 2
+        """A check."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What was answered."""
+
+    KIND_UNSPECIFIED: SimulatedChange.Kind.ValueType  # 0
+    """Never answered."""
+    REQUEST: SimulatedChange.Kind.ValueType  # 1
+    """A request for access."""
+    CHECK: SimulatedChange.Kind.ValueType  # 2
+    """A check."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    AUDIT_EVENT_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEFORE_REASON_FIELD_NUMBER: _builtins.int
+    AFTER_REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    kind: Global___SimulatedChange.Kind.ValueType
+    """What was answered."""
+    audit_event: _builtins.str
+    """The audit event that recorded it: `auditEvents/{seq}`."""
+    subject: _builtins.str
+    """Whose access."""
+    before: _builtins.str
+    """The answer by the policies as they are: a state or REFUSED; ALLOWED or DENIED."""
+    after: _builtins.str
+    """The answer by the draft."""
+    before_reason: _builtins.str
+    """The reason by the policies as they are, where it is a no."""
+    after_reason: _builtins.str
+    """The reason by the draft, where it is a no."""
+    message: _builtins.str
+    """The draft's answer in words."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """On what."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """To do what."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___SimulatedChange.Kind.ValueType = ...,
+        audit_event: _builtins.str = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        subject: _builtins.str = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        actions: _abc.Iterable[_builtins.str] | None = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        before_reason: _builtins.str = ...,
+        after_reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "after", b"after", "after_reason", b"after_reason", "audit_event", b"audit_event", "before", b"before", "before_reason", b"before_reason", "event_time", b"event_time", "kind", b"kind", "message", b"message", "resources", b"resources", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedChange: _TypeAlias = SimulatedChange  # noqa: Y015

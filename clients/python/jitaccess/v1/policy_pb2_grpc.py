@@ -65,6 +65,36 @@ class PolicyServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_policy__pb2.ApplyPoliciesRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_policy__pb2.ApplyPoliciesResponse.FromString,
                 _registered_method=True)
+        self.TestPolicy = channel.unary_unary(
+                '/jitaccess.v1.PolicyService/TestPolicy',
+                request_serializer=jitaccess_dot_v1_dot_policy__pb2.TestPolicyRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_policy__pb2.TestPolicyResponse.FromString,
+                _registered_method=True)
+        self.SimulatePolicies = channel.unary_unary(
+                '/jitaccess.v1.PolicyService/SimulatePolicies',
+                request_serializer=jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesResponse.FromString,
+                _registered_method=True)
+        self.GetPolicyProposal = channel.unary_unary(
+                '/jitaccess.v1.PolicyService/GetPolicyProposal',
+                request_serializer=jitaccess_dot_v1_dot_policy__pb2.GetPolicyProposalRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.FromString,
+                _registered_method=True)
+        self.ListPolicyProposals = channel.unary_unary(
+                '/jitaccess.v1.PolicyService/ListPolicyProposals',
+                request_serializer=jitaccess_dot_v1_dot_policy__pb2.ListPolicyProposalsRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_policy__pb2.ListPolicyProposalsResponse.FromString,
+                _registered_method=True)
+        self.ApprovePolicyProposal = channel.unary_unary(
+                '/jitaccess.v1.PolicyService/ApprovePolicyProposal',
+                request_serializer=jitaccess_dot_v1_dot_policy__pb2.ApprovePolicyProposalRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.FromString,
+                _registered_method=True)
+        self.RejectPolicyProposal = channel.unary_unary(
+                '/jitaccess.v1.PolicyService/RejectPolicyProposal',
+                request_serializer=jitaccess_dot_v1_dot_policy__pb2.RejectPolicyProposalRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer(object):
@@ -113,6 +143,48 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TestPolicy(self, request, context):
+        """Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimulatePolicies(self, request, context):
+        """Judges the recorded requests and checks of a window by a draft set, and says which answers would change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicyProposal(self, request, context):
+        """Reads a proposal: a set that waits for another admin, under dual control.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPolicyProposals(self, request, context):
+        """Lists the proposals, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApprovePolicyProposal(self, request, context):
+        """Carries a proposal out. Another admin than its proposer may, while what it changes is as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectPolicyProposal(self, request, context):
+        """Ends a proposal, one's own too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +217,36 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ApplyPolicies,
                     request_deserializer=jitaccess_dot_v1_dot_policy__pb2.ApplyPoliciesRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_policy__pb2.ApplyPoliciesResponse.SerializeToString,
+            ),
+            'TestPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestPolicy,
+                    request_deserializer=jitaccess_dot_v1_dot_policy__pb2.TestPolicyRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_policy__pb2.TestPolicyResponse.SerializeToString,
+            ),
+            'SimulatePolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulatePolicies,
+                    request_deserializer=jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesResponse.SerializeToString,
+            ),
+            'GetPolicyProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicyProposal,
+                    request_deserializer=jitaccess_dot_v1_dot_policy__pb2.GetPolicyProposalRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.SerializeToString,
+            ),
+            'ListPolicyProposals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicyProposals,
+                    request_deserializer=jitaccess_dot_v1_dot_policy__pb2.ListPolicyProposalsRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_policy__pb2.ListPolicyProposalsResponse.SerializeToString,
+            ),
+            'ApprovePolicyProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApprovePolicyProposal,
+                    request_deserializer=jitaccess_dot_v1_dot_policy__pb2.ApprovePolicyProposalRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.SerializeToString,
+            ),
+            'RejectPolicyProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectPolicyProposal,
+                    request_deserializer=jitaccess_dot_v1_dot_policy__pb2.RejectPolicyProposalRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +412,168 @@ class PolicyService(object):
             '/jitaccess.v1.PolicyService/ApplyPolicies',
             jitaccess_dot_v1_dot_policy__pb2.ApplyPoliciesRequest.SerializeToString,
             jitaccess_dot_v1_dot_policy__pb2.ApplyPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.PolicyService/TestPolicy',
+            jitaccess_dot_v1_dot_policy__pb2.TestPolicyRequest.SerializeToString,
+            jitaccess_dot_v1_dot_policy__pb2.TestPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulatePolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.PolicyService/SimulatePolicies',
+            jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesRequest.SerializeToString,
+            jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicyProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.PolicyService/GetPolicyProposal',
+            jitaccess_dot_v1_dot_policy__pb2.GetPolicyProposalRequest.SerializeToString,
+            jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicyProposals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.PolicyService/ListPolicyProposals',
+            jitaccess_dot_v1_dot_policy__pb2.ListPolicyProposalsRequest.SerializeToString,
+            jitaccess_dot_v1_dot_policy__pb2.ListPolicyProposalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApprovePolicyProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.PolicyService/ApprovePolicyProposal',
+            jitaccess_dot_v1_dot_policy__pb2.ApprovePolicyProposalRequest.SerializeToString,
+            jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectPolicyProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.PolicyService/RejectPolicyProposal',
+            jitaccess_dot_v1_dot_policy__pb2.RejectPolicyProposalRequest.SerializeToString,
+            jitaccess_dot_v1_dot_policy__pb2.PolicyProposal.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,18 @@ class PolicyServiceStub:
     """Deletes a policy. Nothing new is judged by it; live grants go on."""
     ApplyPolicies: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ApplyPoliciesRequest, _policy_pb2.ApplyPoliciesResponse]
     """Makes the stored policies equal to the given ones, all or nothing, and answers the difference."""
+    TestPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.TestPolicyRequest, _policy_pb2.TestPolicyResponse]
+    """Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing."""
+    SimulatePolicies: _grpc.UnaryUnaryMultiCallable[_policy_pb2.SimulatePoliciesRequest, _policy_pb2.SimulatePoliciesResponse]
+    """Judges the recorded requests and checks of a window by a draft set, and says which answers would change."""
+    GetPolicyProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyProposalRequest, _policy_pb2.PolicyProposal]
+    """Reads a proposal: a set that waits for another admin, under dual control."""
+    ListPolicyProposals: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListPolicyProposalsRequest, _policy_pb2.ListPolicyProposalsResponse]
+    """Lists the proposals, newest first."""
+    ApprovePolicyProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ApprovePolicyProposalRequest, _policy_pb2.PolicyProposal]
+    """Carries a proposal out. Another admin than its proposer may, while what it changes is as it was."""
+    RejectPolicyProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.RejectPolicyProposalRequest, _policy_pb2.PolicyProposal]
+    """Ends a proposal, one's own too."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -63,6 +75,18 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Deletes a policy. Nothing new is judged by it; live grants go on."""
     ApplyPolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.ApplyPoliciesRequest, _policy_pb2.ApplyPoliciesResponse]  # type: ignore[assignment]
     """Makes the stored policies equal to the given ones, all or nothing, and answers the difference."""
+    TestPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.TestPolicyRequest, _policy_pb2.TestPolicyResponse]  # type: ignore[assignment]
+    """Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing."""
+    SimulatePolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.SimulatePoliciesRequest, _policy_pb2.SimulatePoliciesResponse]  # type: ignore[assignment]
+    """Judges the recorded requests and checks of a window by a draft set, and says which answers would change."""
+    GetPolicyProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyProposalRequest, _policy_pb2.PolicyProposal]  # type: ignore[assignment]
+    """Reads a proposal: a set that waits for another admin, under dual control."""
+    ListPolicyProposals: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPolicyProposalsRequest, _policy_pb2.ListPolicyProposalsResponse]  # type: ignore[assignment]
+    """Lists the proposals, newest first."""
+    ApprovePolicyProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.ApprovePolicyProposalRequest, _policy_pb2.PolicyProposal]  # type: ignore[assignment]
+    """Carries a proposal out. Another admin than its proposer may, while what it changes is as it was."""
+    RejectPolicyProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.RejectPolicyProposalRequest, _policy_pb2.PolicyProposal]  # type: ignore[assignment]
+    """Ends a proposal, one's own too."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Policies. Admins write them; whoever may ask or review under one, auditors and admins read it."""
@@ -114,5 +138,53 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ApplyPoliciesResponse, _abc.Awaitable[_policy_pb2.ApplyPoliciesResponse]]:
         """Makes the stored policies equal to the given ones, all or nothing, and answers the difference."""
+
+    @_abc_1.abstractmethod
+    def TestPolicy(
+        self,
+        request: _policy_pb2.TestPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.TestPolicyResponse, _abc.Awaitable[_policy_pb2.TestPolicyResponse]]:
+        """Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def SimulatePolicies(
+        self,
+        request: _policy_pb2.SimulatePoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.SimulatePoliciesResponse, _abc.Awaitable[_policy_pb2.SimulatePoliciesResponse]]:
+        """Judges the recorded requests and checks of a window by a draft set, and says which answers would change."""
+
+    @_abc_1.abstractmethod
+    def GetPolicyProposal(
+        self,
+        request: _policy_pb2.GetPolicyProposalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.PolicyProposal, _abc.Awaitable[_policy_pb2.PolicyProposal]]:
+        """Reads a proposal: a set that waits for another admin, under dual control."""
+
+    @_abc_1.abstractmethod
+    def ListPolicyProposals(
+        self,
+        request: _policy_pb2.ListPolicyProposalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ListPolicyProposalsResponse, _abc.Awaitable[_policy_pb2.ListPolicyProposalsResponse]]:
+        """Lists the proposals, newest first."""
+
+    @_abc_1.abstractmethod
+    def ApprovePolicyProposal(
+        self,
+        request: _policy_pb2.ApprovePolicyProposalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.PolicyProposal, _abc.Awaitable[_policy_pb2.PolicyProposal]]:
+        """Carries a proposal out. Another admin than its proposer may, while what it changes is as it was."""
+
+    @_abc_1.abstractmethod
+    def RejectPolicyProposal(
+        self,
+        request: _policy_pb2.RejectPolicyProposalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.PolicyProposal, _abc.Awaitable[_policy_pb2.PolicyProposal]]:
+        """Ends a proposal, one's own too."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
