@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request: pytest.FixtureRequest, service: Service) -> Ask:
-    """Makes one call by name with either client, and returns its answer; a list's answer as a list."""
+    """Makes one call by name with either client, and returns its answer.
+
+    A list's answer is a list, a watch's too: the first `events` of them, 1 unless told.
+    """
     both = {"sync": _ask_sync, "async": _ask_async}
 
     def ask(method: str, *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -42,15 +46,29 @@ def ask(request: pytest.FixtureRequest, service: Service) -> Ask:
 
 
 def _ask_sync(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> Any:
+    events = kwargs.pop("events", 1)
     with JitClient(**options) as client:
         answer = getattr(client, method)(*args, **kwargs)
+        if method.startswith("watch_"):
+            return _and_closed(answer, list(islice(answer, events)))
         return list(answer) if method.startswith("list_") else answer
 
 
 def _ask_async(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> Any:
+    events = kwargs.pop("events", 1)
+
     async def main() -> Any:
         async with AsyncJitClient(**options) as client:
             answer = getattr(client, method)(*args, **kwargs)
+            if method.startswith("watch_"):
+                found = [await anext(answer) for _ in range(events)]
+                await answer.aclose()
+                return found
             return [item async for item in answer] if method.startswith("list_") else await answer
 
     return asyncio.run(main())
+
+
+def _and_closed(stream: Any, found: list[Any]) -> list[Any]:
+    stream.close()
+    return found

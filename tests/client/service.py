@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 
 SERVICES = [
     service
-    for module in (grant_pb2, access_pb2, policy_pb2, signal_pb2, audit_pb2)
+    for module in (grant_pb2, access_pb2, policy_pb2, signal_pb2, audit_pb2, delegation_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
@@ -65,6 +65,17 @@ class Refusal:
         context.abort(self.code, self.message)
 
 
+class Held:
+    """The end of a stream that does not end: nothing more comes until the client leaves, or `released` is set."""
+
+    def __init__(self) -> None:
+        self.left = Event()
+        self.released = Event()
+
+
+Streamed = Sequence["Message | Refusal | Held"]
+
+
 @dataclass
 class Service:
     """The server's memory: what was asked, and the answers still to give, by RPC; the last one stays."""
@@ -72,21 +83,22 @@ class Service:
     address: str = ""
     received: list[Received] = field(default_factory=list)
     answers: dict[str, list[Message | Refusal]] = field(default_factory=dict)
+    streams: dict[str, list[Streamed]] = field(default_factory=dict)
     is_silent: bool = False
     was_asked: Event = field(default_factory=Event)
 
     def will_answer(self, rpc: str, *answers: Message | Refusal) -> None:
         self.answers[rpc] = list(answers)
 
+    def will_stream(self, rpc: str, *streams: Streamed) -> None:
+        """Tells what each stream of the RPC holds, one after another; the last one stays."""
+        self.streams[rpc] = list(streams)
+
     def sent(self, rpc: str) -> list[Any]:
         return [call.message for call in self.received if call.rpc == rpc]
 
     def answer(self, rpc: str, message: Message, context: grpc.ServicerContext) -> Message:
-        metadata = {item.key: str(item.value) for item in context.invocation_metadata()}
-        self.received.append(
-            Received(rpc=rpc, message=message, metadata=metadata, time_remaining=context.time_remaining())
-        )
-        self.was_asked.set()
+        self._record(rpc, message, context)
         if self.is_silent:
             ended = Event()
             context.add_callback(ended.set)
@@ -96,6 +108,33 @@ class Service:
         if isinstance(answer, Refusal):
             answer.abort(context)
         return answer if answer is not None else METHODS[rpc].output_type._concrete_class()
+
+    def stream(self, rpc: str, message: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+        self._record(rpc, message, context)
+        waiting = self.streams.get(rpc, [[METHODS[rpc].output_type._concrete_class()]])
+        for item in waiting.pop(0) if len(waiting) > 1 else waiting[0]:
+            if isinstance(item, Refusal):
+                item.abort(context)
+            elif isinstance(item, Held):
+                context.add_callback(item.left.set)
+                context.add_callback(item.released.set)
+                item.released.wait()
+            else:
+                yield item
+
+    def _record(self, rpc: str, message: Message, context: grpc.ServicerContext) -> None:
+        metadata = {item.key: str(item.value) for item in context.invocation_metadata()}
+        # A call without a deadline has all the time there is, which gRPC says as None or as a very long one.
+        remaining = context.time_remaining()
+        self.received.append(
+            Received(
+                rpc=rpc,
+                message=message,
+                metadata=metadata,
+                time_remaining=float("inf") if remaining is None else remaining,
+            )
+        )
+        self.was_asked.set()
 
 
 def packed(message: Message) -> AnyMessage:
@@ -107,7 +146,7 @@ def packed(message: Message) -> AnyMessage:
 @contextmanager
 def serving(service: Service, credentials: grpc.ServerCredentials | None = None) -> Iterator[Service]:
     """Runs the service on a free port of loopback."""
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers([_handlers(service, descriptor) for descriptor in SERVICES])
     if credentials is None:
         port = server.add_insecure_port("127.0.0.1:0")
@@ -128,8 +167,13 @@ def _handlers(service: Service, descriptor: Any) -> grpc.GenericRpcHandler:
 
 
 def _handler(service: Service, method: Any) -> grpc.RpcMethodHandler:
-    return grpc.unary_unary_rpc_method_handler(
-        lambda message, context: service.answer(method.name, message, context),
+    handler, respond = (
+        (grpc.unary_stream_rpc_method_handler, service.stream)
+        if method.server_streaming
+        else (grpc.unary_unary_rpc_method_handler, service.answer)
+    )
+    return handler(
+        lambda message, context: respond(method.name, message, context),
         request_deserializer=method.input_type._concrete_class.FromString,
         response_serializer=lambda message: message.SerializeToString(),
     )

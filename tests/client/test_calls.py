@@ -29,7 +29,7 @@ from jitaccess import (
     PrincipalSet,
     View,
 )
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 from tests.client.conftest import Ask
 from tests.client.service import METHODS, Service
 
@@ -38,6 +38,18 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ID = {"request_id": REQUEST_ID}
 POLICY = Policy(name="policies/p", resources=("a/b",), eligible=PrincipalSet(groups=("g",)))
 POLICY_MESSAGE = policy_pb2.Policy(name="policies/p", resources=["a/b"], eligible=policy_pb2.PrincipalSet(groups=["g"]))
+TERMS: dict[str, Any] = {
+    "duration": timedelta(minutes=30),
+    "resources": "a/b",
+    "actions": ["read"],
+    "start_time": NOON,
+}
+TERMS_MESSAGE: dict[str, Any] = {
+    "duration": Duration(seconds=1800),
+    "resources": ["a/b"],
+    "actions": ["read"],
+    "start_time": Timestamp(seconds=int(NOON.timestamp())),
+}
 
 SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
     (
@@ -249,6 +261,167 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         audit_pb2.ListAuditEventsRequest(filter="seq > 1", order_by="seq", page_size=9),
     ),
     ("verify_audit_log", (), {}, "VerifyAuditLog", audit_pb2.VerifyAuditLogRequest()),
+    (
+        "request",
+        ("a/b", "read"),
+        {"max_uses": 3, "break_glass": True, "parent": "x0", **ID},
+        "RequestGrant",
+        grant_pb2.RequestGrantRequest(
+            resources=["a/b"], actions=["read"], max_uses=3, break_glass=True, parent="grants/x0", request_id=REQUEST_ID
+        ),
+    ),
+    (
+        "ensure",
+        ("a/b", "read"),
+        {"max_uses": 3, "break_glass": True, "parent": "grants/x0", **ID},
+        "EnsureGrant",
+        grant_pb2.EnsureGrantRequest(
+            resources=["a/b"], actions=["read"], max_uses=3, break_glass=True, parent="grants/x0", request_id=REQUEST_ID
+        ),
+    ),
+    (
+        "approve",
+        ("x1",),
+        {**TERMS, **ID},
+        "ApproveGrant",
+        grant_pb2.ApproveGrantRequest(name="grants/x1", request_id=REQUEST_ID, **TERMS_MESSAGE),
+    ),
+    (
+        "counter",
+        ("x1",),
+        {"comment": "less", "etag": "e", **TERMS, **ID},
+        "CounterGrant",
+        grant_pb2.CounterGrantRequest(
+            name="grants/x1", comment="less", etag="e", request_id=REQUEST_ID, **TERMS_MESSAGE
+        ),
+    ),
+    (
+        "accept_counter_offer",
+        ("x1",),
+        {"comment": "ok", "etag": "e", **ID},
+        "AcceptCounterOffer",
+        grant_pb2.AcceptCounterOfferRequest(name="grants/x1", comment="ok", etag="e", request_id=REQUEST_ID),
+    ),
+    (
+        "decline_counter_offer",
+        ("x1",),
+        {"comment": "no", "etag": "e", **ID},
+        "DeclineCounterOffer",
+        grant_pb2.DeclineCounterOfferRequest(name="grants/x1", comment="no", etag="e", request_id=REQUEST_ID),
+    ),
+    (
+        "extend",
+        ("x1", timedelta(minutes=30)),
+        {"justification": "why", "ticket": "T-1", "etag": "e", **ID},
+        "ExtendGrant",
+        grant_pb2.ExtendGrantRequest(
+            name="grants/x1",
+            duration=Duration(seconds=1800),
+            justification=grant_pb2.Justification(text="why", ticket="T-1"),
+            etag="e",
+            request_id=REQUEST_ID,
+        ),
+    ),
+    (
+        "complete_review",
+        ("x1",),
+        {"comment": "fine", "etag": "e", **ID},
+        "CompleteReview",
+        grant_pb2.CompleteReviewRequest(name="grants/x1", comment="fine", etag="e", request_id=REQUEST_ID),
+    ),
+    (
+        "watch_grants",
+        (),
+        {"start_revision": 7, "view": "VISIBLE", "grant": "x1", "heartbeats": True},
+        "WatchGrants",
+        grant_pb2.WatchGrantsRequest(start_revision=7, view=grant_pb2.ListGrantsRequest.VISIBLE, grant="grants/x1"),
+    ),
+    (
+        "apply_policies",
+        ([POLICY],),
+        {"comment": "why", **ID},
+        "ApplyPolicies",
+        policy_pb2.ApplyPoliciesRequest(policies=[POLICY_MESSAGE], comment="why", request_id=REQUEST_ID),
+    ),
+    (
+        "test_policy",
+        ("p", [{"principal": "user:a", "expect": "ACTIVE"}]),
+        {"policy": POLICY},
+        "TestPolicy",
+        policy_pb2.TestPolicyRequest(
+            name="policies/p",
+            policy=POLICY_MESSAGE,
+            cases=[policy_pb2.PolicyTestCase(principal="user:a", expect=policy_pb2.PolicyTestCase.ACTIVE)],
+        ),
+    ),
+    (
+        "simulate_policies",
+        ([POLICY],),
+        {"prune": True, "start_time": NOON, "end_time": NOON + timedelta(hours=1), "max_changes": 5},
+        "SimulatePolicies",
+        policy_pb2.SimulatePoliciesRequest(
+            policies=[POLICY_MESSAGE],
+            prune=True,
+            start_time=Timestamp(seconds=int(NOON.timestamp())),
+            end_time=Timestamp(seconds=int(NOON.timestamp()) + 3600),
+            max_changes=5,
+        ),
+    ),
+    (
+        "get_policy_proposal",
+        ("q",),
+        {},
+        "GetPolicyProposal",
+        policy_pb2.GetPolicyProposalRequest(name="policyProposals/q"),
+    ),
+    (
+        "list_policy_proposals",
+        (),
+        {"page_size": 2},
+        "ListPolicyProposals",
+        policy_pb2.ListPolicyProposalsRequest(page_size=2),
+    ),
+    (
+        "approve_policy_proposal",
+        ("q",),
+        {"comment": "ok", "etag": "e", **ID},
+        "ApprovePolicyProposal",
+        policy_pb2.ApprovePolicyProposalRequest(
+            name="policyProposals/q", comment="ok", etag="e", request_id=REQUEST_ID
+        ),
+    ),
+    (
+        "reject_policy_proposal",
+        ("policyProposals/q",),
+        {"comment": "no", "etag": "e", **ID},
+        "RejectPolicyProposal",
+        policy_pb2.RejectPolicyProposalRequest(name="policyProposals/q", comment="no", etag="e", request_id=REQUEST_ID),
+    ),
+    (
+        "create_delegation",
+        ("user:b",),
+        {"policies": ["p"], "start_time": NOON, "ttl": timedelta(hours=1), "comment": "away", **ID},
+        "CreateDelegation",
+        delegation_pb2.CreateDelegationRequest(
+            delegation=delegation_pb2.Delegation(
+                delegate="user:b",
+                policies=["policies/p"],
+                start_time=Timestamp(seconds=int(NOON.timestamp())),
+                expire_time=Timestamp(seconds=int(NOON.timestamp()) + 3600),
+                comment="away",
+            ),
+            request_id=REQUEST_ID,
+        ),
+    ),
+    ("get_delegation", ("d",), {}, "GetDelegation", delegation_pb2.GetDelegationRequest(name="delegations/d")),
+    ("list_delegations", (), {"page_size": 2}, "ListDelegations", delegation_pb2.ListDelegationsRequest(page_size=2)),
+    (
+        "delete_delegation",
+        ("d",),
+        {"etag": "e", **ID},
+        "DeleteDelegation",
+        delegation_pb2.DeleteDelegationRequest(name="delegations/d", etag="e", request_id=REQUEST_ID),
+    ),
 ]
 WRITES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("request", ("a/b", "read"), {}),
@@ -261,6 +434,15 @@ WRITES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("update_policy", (POLICY,), {}),
     ("delete_policy", ("p",), {}),
     ("apply_policies", ([],), {}),
+    ("counter", ("x1",), {}),
+    ("accept_counter_offer", ("x1",), {}),
+    ("decline_counter_offer", ("x1",), {}),
+    ("extend", ("x1", timedelta(hours=1)), {}),
+    ("complete_review", ("x1",), {"comment": "fine"}),
+    ("approve_policy_proposal", ("q",), {}),
+    ("reject_policy_proposal", ("q",), {}),
+    ("create_delegation", ("user:b",), {"ttl": timedelta(hours=1)}),
+    ("delete_delegation", ("d",), {}),
 ]
 
 
@@ -302,7 +484,13 @@ def test_each_write_bears_a_request_id_of_its_own(
     assert first != second
 
 
-@pytest.mark.parametrize("method", ["approve", "deny", "withdraw", "revoke", "release"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "approve", "deny", "withdraw", "revoke", "release", "counter", "accept_counter_offer", "decline_counter_offer",
+        "complete_review",
+    ],
+)  # fmt: skip
 def test_a_grant_that_was_read_brings_its_etag_along(ask: Ask, service: Service, method: str) -> None:
     service.will_answer("GetGrant", grant_pb2.Grant(name="grants/x1", etag="as-read"))
     grant = ask("get_grant", "x1")
@@ -310,6 +498,15 @@ def test_a_grant_that_was_read_brings_its_etag_along(ask: Ask, service: Service,
     ask(method, grant, comment="why")
 
     assert (service.received[-1].message.name, service.received[-1].message.etag) == ("grants/x1", "as-read")
+
+
+def test_an_extension_brings_the_etag_along_too(ask: Ask, service: Service) -> None:
+    service.will_answer("GetGrant", grant_pb2.Grant(name="grants/x1", etag="as-read"))
+    grant = ask("get_grant", "x1")
+
+    ask("extend", grant, timedelta(hours=1))
+
+    assert service.received[-1].message.etag == "as-read"
 
 
 def test_an_answer_is_read_into_plain_values(ask: Ask, service: Service) -> None:
@@ -334,6 +531,8 @@ def test_an_answer_is_read_into_plain_values(ask: Ask, service: Service) -> None
         ("list_grants", "ListGrants", "grants"),
         ("list_policies", "ListPolicies", "policies"),
         ("list_audit_events", "ListAuditEvents", "audit_events"),
+        ("list_delegations", "ListDelegations", "delegations"),
+        ("list_policy_proposals", "ListPolicyProposals", "policy_proposals"),
     ],
 )
 def test_a_list_follows_every_page(ask: Ask, service: Service, method: str, rpc: str, items: str) -> None:
@@ -423,6 +622,12 @@ def test_a_batch_with_another_number_of_answers_than_questions_is_no_answer(
         ("list_grants", (), {"view": "EVERYTHING"}),
         ("create_policy", ({"nane": "policies/p"},), {}),
         ("apply_policies", ([{"maxDuration": "an hour"}],), {}),
+        ("request", ("a/b", "read"), {"max_uses": 2**31}),
+        ("approve", ("x1",), {"start_time": datetime(2026, 1, 1)}),  # noqa: DTZ001
+        ("test_policy", ("p", [{"principel": "user:a"}]), {}),
+        ("watch_grants", (), {"view": "EVERYTHING"}),
+        ("create_delegation", ("user:b",), {}),
+        ("create_delegation", ("user:b",), {"ttl": timedelta(1), "expire_time": NOON}),
     ],
 )
 def test_what_no_message_can_hold_is_refused_before_it_is_sent(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import jitaccess
 from jitaccess import model
 from jitaccess.convert import decode, encode_policy
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 
 PAIRS: list[tuple[type, type[Message]]] = [
     (model.Grant, grant_pb2.Grant),
@@ -36,6 +36,20 @@ PAIRS: list[tuple[type, type[Message]]] = [
     (model.PolicyChange, policy_pb2.PolicyChange),
     (model.AppliedPolicies, policy_pb2.ApplyPoliciesResponse),
     (model.AuditEvent, audit_pb2.AuditEvent),
+    (model.AccessTerms, grant_pb2.AccessTerms),
+    (model.CounterOffer, grant_pb2.CounterOffer),
+    (model.GrantExtension, grant_pb2.GrantExtension),
+    (model.UseReview, grant_pb2.UseReview),
+    (model.GrantEvent, grant_pb2.WatchGrantsResponse),
+    (model.ExtensionRule, policy_pb2.ExtensionRule),
+    (model.BreakGlassRule, policy_pb2.BreakGlassRule),
+    (model.CommentRule, policy_pb2.CommentRule),
+    (model.PolicyProposal, policy_pb2.PolicyProposal),
+    (model.PolicyTestResult, policy_pb2.PolicyTestResult),
+    (model.PolicyTestReport, policy_pb2.TestPolicyResponse),
+    (model.SimulatedChange, policy_pb2.SimulatedChange),
+    (model.Simulation, policy_pb2.SimulatePoliciesResponse),
+    (model.Delegation, delegation_pb2.Delegation),
     (model.AuditVerdict, audit_pb2.VerifyAuditLogResponse),
 ]
 ENUMS: list[tuple[type[StrEnum], Any]] = [
@@ -44,6 +58,12 @@ ENUMS: list[tuple[type[StrEnum], Any]] = [
     (model.CheckReason, access_pb2.CheckAccessResponse.Reason),
     (model.EventType, audit_pb2.AuditEvent.EventType),
     (model.ChangeType, policy_pb2.PolicyChange.ChangeType),
+    (model.View, grant_pb2.ListGrantsRequest.View),
+    (model.ExtensionState, grant_pb2.GrantExtension.State),
+    (model.GrantEventType, grant_pb2.WatchGrantsResponse.EventType),
+    (model.ProposalState, policy_pb2.PolicyProposal.State),
+    (model.PolicyTestOutcome, policy_pb2.PolicyTestCase.Outcome),
+    (model.SimulatedKind, policy_pb2.SimulatedChange.Kind),
 ]
 
 spans = st.none() | st.timedeltas(min_value=timedelta(), max_value=timedelta(days=400))
@@ -63,8 +83,21 @@ policies = st.builds(
     request_ttl=spans,
     justification=st.builds(model.JustificationRule, required=st.booleans(), pattern=words),
     steps=st.lists(
-        st.builds(model.Step, display_name=words, approvers=sets, approvals_needed=st.integers(0, 9)), max_size=3
+        st.builds(
+            model.Step,
+            display_name=words,
+            approvers=sets,
+            approvals_needed=st.integers(0, 9),
+            timeout=spans,
+            escalate_to=st.none() | sets,
+        ),
+        max_size=3,
     ).map(tuple),
+    max_uses=st.integers(0, 9),
+    idle_timeout=spans,
+    extension=st.none() | st.builds(model.ExtensionRule, max_extensions=st.integers(0, 9), max_total_duration=spans),
+    break_glass=st.none() | st.builds(model.BreakGlassRule, eligible=sets, max_duration=spans, review_within=spans),
+    review_comment=st.builds(model.CommentRule, required_to_deny=st.booleans(), pattern=words),
     allow_self_approval=st.booleans(),
     priority=st.integers(-(2**31), 2**31 - 1),
     disabled=st.booleans(),
@@ -97,6 +130,24 @@ def test_a_state_that_is_newer_than_this_client_is_unknown() -> None:
 @given(policies)
 def test_a_policy_survives_its_message(policy: model.Policy) -> None:
     assert decode(model.Policy, encode_policy(policy)) == policy
+
+
+def test_what_is_not_there_is_none() -> None:
+    grant, policy = decode(model.Grant, grant_pb2.Grant()), decode(model.Policy, policy_pb2.Policy())
+
+    assert (grant.requested, grant.counter_offer, grant.extension, grant.use_review) == (None, None, None, None)
+    assert (policy.extension, policy.break_glass) == (None, None)
+    assert decode(model.GrantEvent, grant_pb2.WatchGrantsResponse()).grant is None
+
+
+def test_an_empty_rule_is_a_rule() -> None:
+    policy = model.Policy(extension=model.ExtensionRule(), steps=(model.Step(escalate_to=model.PrincipalSet()),))
+
+    message = encode_policy(policy)
+
+    assert message.HasField("extension")
+    assert message.steps[0].HasField("escalate_to")
+    assert not message.HasField("break_glass")
 
 
 def test_a_default_in_a_policy_is_not_sent() -> None:

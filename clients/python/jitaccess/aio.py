@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 import grpc.aio
 
-from jitaccess import calls, config, transport
+from jitaccess import calls, config, transport, watch
 from jitaccess.calls import Call
 from jitaccess.client import next_token, with_self
 from jitaccess.config import TokenSource
-from jitaccess.model import Page
+from jitaccess.faults import from_call
+from jitaccess.model import Grant, GrantEvent, Page, View
 from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
+from jitaccess.watch import Resumption
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,7 +87,7 @@ class AsyncJitClient:
 
     async def send(self, call: Call[T]) -> T:
         """Makes a call that `jitaccess.calls` built, and returns its answer."""
-        attempts = Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
+        attempts = self._attempts()
         rpc = self._channel.unary_unary(
             call.path,
             request_serializer=type(call.request).SerializeToString,
@@ -102,6 +104,21 @@ class AsyncJitClient:
                 return call.read_answer(answer)
             await asyncio.sleep(pause)
 
+    def watch_grants(
+        self,
+        *,
+        start_revision: int = 0,
+        view: View | str = View.MINE,
+        grant: Grant | str = "",
+        heartbeats: bool = False,
+    ) -> AsyncGenerator[GrantEvent, None]:
+        """Yields each change of grants after `start_revision`, as `JitClient.watch_grants` does.
+
+        `aclose` on the iterator ends the call.
+        """
+        call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
+        return self._events(Resumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+
     request = _method(calls.request)
     ensure = _method(calls.ensure)
     get_grant = _method(calls.get_grant)
@@ -111,6 +128,11 @@ class AsyncJitClient:
     withdraw = _method(calls.withdraw)
     revoke = _method(calls.revoke)
     release = _method(calls.release)
+    counter = _method(calls.counter)
+    accept_counter_offer = _method(calls.accept_counter_offer)
+    decline_counter_offer = _method(calls.decline_counter_offer)
+    extend = _method(calls.extend)
+    complete_review = _method(calls.complete_review)
     plan_revocation = _method(calls.plan_revocation)
     revoke_grants = _method(calls.revoke_grants)
     check = _method(calls.check)
@@ -121,6 +143,16 @@ class AsyncJitClient:
     update_policy = _method(calls.update_policy)
     delete_policy = _method(calls.delete_policy)
     apply_policies = _method(calls.apply_policies)
+    test_policy = _method(calls.test_policy)
+    simulate_policies = _method(calls.simulate_policies)
+    get_policy_proposal = _method(calls.get_policy_proposal)
+    list_policy_proposals = _listing(calls.list_policy_proposals)
+    approve_policy_proposal = _method(calls.approve_policy_proposal)
+    reject_policy_proposal = _method(calls.reject_policy_proposal)
+    create_delegation = _method(calls.create_delegation)
+    get_delegation = _method(calls.get_delegation)
+    list_delegations = _listing(calls.list_delegations)
+    delete_delegation = _method(calls.delete_delegation)
     set_signal = _method(calls.set_signal)
     get_signal = _method(calls.get_signal)
     list_signals = _listing(calls.list_signals)
@@ -136,6 +168,36 @@ class AsyncJitClient:
             return grpc.aio.insecure_channel(where.address, options=where.options)
         return grpc.aio.secure_channel(where.address, where.credentials, options=where.options)
 
+    def _attempts(self) -> Attempts:
+        return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
+
+    async def _events(self, resumption: Resumption) -> AsyncGenerator[GrantEvent, None]:
+        while True:
+            call = resumption.call()
+            stream = self._open_stream(call)
+            fault = watch.ended()
+            try:
+                while (message := await _next(stream)) is not grpc.aio.EOF:
+                    event = call.read_answer(message)
+                    if resumption.take(event):
+                        yield event
+            except TimeoutError:
+                fault = watch.silent()
+            except grpc.RpcError as error:
+                fault = from_call(error, address=self.address)
+                fault.__cause__ = error
+            finally:
+                stream.cancel()
+            await asyncio.sleep(resumption.pause(fault))
+
+    def _open_stream(self, call: Call[T]) -> Any:
+        rpc = self._channel.unary_stream(
+            call.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        return rpc(call.request, metadata=transport.authorization(self._token))
+
     async def _items(self, call: Call[Page[T]]) -> AsyncIterator[T]:
         token = ""
         while True:
@@ -146,3 +208,9 @@ class AsyncJitClient:
                 return
             token = next_token(page, after=token)
             call = call.at_page(token)
+
+
+async def _next(stream: Any) -> Any:
+    """Returns the next message or grpc.aio.EOF. Raises TimeoutError for a stream that gives no sign of life."""
+    async with asyncio.timeout(watch.SILENCE):
+        return await stream.read()

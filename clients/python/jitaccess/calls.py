@@ -1,6 +1,6 @@
 """Every call of the contract, built once for both clients: from Python arguments to a message, and back.
 
-A grant is given by its name (`grants/ID`), its id, or as a Grant that was read; a policy by its name or id. A write
+A grant is given by its name (`grants/ID`), its id, or as a Grant that was read; all else by its name or id. A write
 carries a request_id, a fresh UUID unless one is given, so that sending it again does not do it twice (AIP-155).
 All raise InvalidArgument, before anything is sent, for what no message can hold.
 """
@@ -29,18 +29,24 @@ from jitaccess.model import (
     AuditVerdict,
     CheckItem,
     Decision,
+    Delegation,
     Grant,
+    GrantEvent,
     Page,
     Policy,
+    PolicyProposal,
+    PolicyTestReport,
     RevocationPlan,
     Signal,
+    Simulation,
     View,
 )
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 PolicyLike = Policy | policy_pb2.Policy | Mapping[str, object]
+TestCaseLike = policy_pb2.PolicyTestCase | Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,9 @@ def request(
     ticket: str = "",
     labels: Mapping[str, str] | None = None,
     context: Mapping[str, object] | None = None,
+    max_uses: int = 0,
+    break_glass: bool = False,
+    parent: Grant | str = "",
     validate_only: bool = False,
     request_id: str | None = None,
 ) -> Call[Grant]:
@@ -91,10 +100,27 @@ def request(
 
     Without `duration` the policy's default holds; without `policy` the first that covers the request is taken;
     without `subject` it is for the caller. `start_time` is aware. Conditions may read `context`, which JSON can hold.
+    It allows `max_uses` checks, with 0 as many as the policy lets it. `break_glass` takes it at once, as the policy
+    lets in an emergency, and owes a review. With `parent` one's own active grant is passed on.
     With `validate_only` nothing is asked for; the grant that is returned has a `preview` and no name.
     """
     wanted = _wanted(
-        resources, actions, duration, policy, subject, start_time, justification, ticket, labels, context, request_id
+        resources,
+        actions,
+        _Asked(
+            duration=duration,
+            policy=policy,
+            subject=subject,
+            start_time=start_time,
+            justification=justification,
+            ticket=ticket,
+            labels=labels,
+            context=context,
+            max_uses=max_uses,
+            break_glass=break_glass,
+            parent=parent,
+            request_id=request_id,
+        ),
     )
     message = _message(grant_pb2.RequestGrantRequest, validate_only=validate_only, **wanted)
     return _grant_call("RequestGrant", message)
@@ -112,6 +138,9 @@ def ensure(
     ticket: str = "",
     labels: Mapping[str, str] | None = None,
     context: Mapping[str, object] | None = None,
+    max_uses: int = 0,
+    break_glass: bool = False,
+    parent: Grant | str = "",
     request_id: str | None = None,
 ) -> Call[Grant]:
     """Returns the live grant or pending request that already covers this, else asks for it as `request` does.
@@ -119,7 +148,22 @@ def ensure(
     With `duration` it must have been given, or asked for, for at least as long; `expire_time` says what is left.
     """
     wanted = _wanted(
-        resources, actions, duration, policy, subject, start_time, justification, ticket, labels, context, request_id
+        resources,
+        actions,
+        _Asked(
+            duration=duration,
+            policy=policy,
+            subject=subject,
+            start_time=start_time,
+            justification=justification,
+            ticket=ticket,
+            labels=labels,
+            context=context,
+            max_uses=max_uses,
+            break_glass=break_glass,
+            parent=parent,
+            request_id=request_id,
+        ),
     )
     message = _message(grant_pb2.EnsureGrantRequest, **wanted)
     return _grant_call("EnsureGrant", message)
@@ -137,11 +181,9 @@ def list_grants(
 
     `filter` and `order_by` are those of AIP-160 and AIP-132; `page_size` 0 leaves it to the service.
     """
-    if view not in set(View):
-        raise _invalid("view", f"{str(view)!r} is none of {', '.join(View)}")
     message = _message(
         grant_pb2.ListGrantsRequest,
-        view=grant_pb2.ListGrantsRequest.View.Value(str(view)),
+        view=_view(view),
         filter=filter,
         order_by=order_by,
         page_size=page_size,
@@ -151,10 +193,23 @@ def list_grants(
 
 
 def approve(
-    grant: Grant | str, *, comment: str = "", etag: str | None = None, request_id: str | None = None
+    grant: Grant | str,
+    *,
+    comment: str = "",
+    duration: timedelta | None = None,
+    resources: str | Iterable[str] = (),
+    actions: str | Iterable[str] = (),
+    start_time: datetime | None = None,
+    etag: str | None = None,
+    request_id: str | None = None,
 ) -> Call[Grant]:
-    """Approves the current step of a pending grant. A Grant that has changed since it was read is refused (Aborted)."""
-    return _grant_call("ApproveGrant", _decision(grant_pb2.ApproveGrantRequest, grant, comment, etag, request_id))
+    """Approves the current step of a pending grant. A Grant that has changed since it was read is refused (Aborted).
+
+    What is given of `duration`, `resources`, `actions` and `start_time` narrows the access: shorter, less, or later.
+    """
+    message = _decision(grant_pb2.ApproveGrantRequest, grant, comment, etag, request_id)
+    _add_terms(message, duration, resources, actions, start_time)
+    return _grant_call("ApproveGrant", message)
 
 
 def deny(
@@ -181,6 +236,87 @@ def release(
 ) -> Call[Grant]:
     """Gives one's own scheduled or active grant back before its time."""
     return _grant_call("ReleaseGrant", _decision(grant_pb2.ReleaseGrantRequest, grant, comment, etag, request_id))
+
+
+def counter(
+    grant: Grant | str,
+    *,
+    comment: str = "",
+    duration: timedelta | None = None,
+    resources: str | Iterable[str] = (),
+    actions: str | Iterable[str] = (),
+    start_time: datetime | None = None,
+    etag: str | None = None,
+    request_id: str | None = None,
+) -> Call[Grant]:
+    """Offers other terms than those asked for: shorter, less, or later. The requester accepts or declines them."""
+    message = _decision(grant_pb2.CounterGrantRequest, grant, comment, etag, request_id)
+    _add_terms(message, duration, resources, actions, start_time)
+    return _grant_call("CounterGrant", message)
+
+
+def accept_counter_offer(
+    grant: Grant | str, *, comment: str = "", etag: str | None = None, request_id: str | None = None
+) -> Call[Grant]:
+    """Takes the terms that a reviewer offered; a Grant that was read takes those very terms, or none (Aborted)."""
+    message = _decision(grant_pb2.AcceptCounterOfferRequest, grant, comment, etag, request_id)
+    return _grant_call("AcceptCounterOffer", message)
+
+
+def decline_counter_offer(
+    grant: Grant | str, *, comment: str = "", etag: str | None = None, request_id: str | None = None
+) -> Call[Grant]:
+    """Refuses the terms that a reviewer offered; the request stays as it was asked for."""
+    message = _decision(grant_pb2.DeclineCounterOfferRequest, grant, comment, etag, request_id)
+    return _grant_call("DeclineCounterOffer", message)
+
+
+def extend(
+    grant: Grant | str,
+    duration: timedelta,
+    *,
+    justification: str = "",
+    ticket: str = "",
+    etag: str | None = None,
+    request_id: str | None = None,
+) -> Call[Grant]:
+    """Asks for so much more time without a gap; where it needs approval, the grant runs on meanwhile."""
+    message = _message(
+        grant_pb2.ExtendGrantRequest,
+        name=_grant_name(grant),
+        duration=_duration(duration),
+        justification=_justification(justification, ticket),
+        etag=_etag(grant, etag),
+        request_id=_request_id(request_id),
+    )
+    return _grant_call("ExtendGrant", message)
+
+
+def complete_review(
+    grant: Grant | str, *, comment: str, etag: str | None = None, request_id: str | None = None
+) -> Call[Grant]:
+    """Closes the review that a break-glass use owes. The comment, what was found, is demanded."""
+    message = _decision(grant_pb2.CompleteReviewRequest, grant, comment, etag, request_id)
+    return _grant_call("CompleteReview", message)
+
+
+def watch_grants(*, start_revision: int = 0, view: View | str = View.MINE, grant: Grant | str = "") -> Call[GrantEvent]:
+    """Tells what happened after `start_revision`, with 0 first each live grant as CURRENT; with `grant` of it only.
+
+    Its answers are a stream: JitClient.watch_grants reads it.
+    """
+    message = _message(
+        grant_pb2.WatchGrantsRequest,
+        start_revision=start_revision,
+        view=_view(view),
+        grant=_grant_name(grant),
+    )
+    return Call(
+        rpc="GrantService/WatchGrants",
+        request=message,
+        answer=grant_pb2.WatchGrantsResponse,
+        read=partial(decode, GrantEvent),
+    )
 
 
 def plan_revocation(
@@ -258,7 +394,7 @@ def create_policy(policy: PolicyLike, *, policy_id: str = "", request_id: str | 
 
 def get_policy(name: str, *, revision: int = 0) -> Call[Policy]:
     """Returns a policy, or with `revision` one of its earlier states."""
-    message = _message(policy_pb2.GetPolicyRequest, name=_policy_name(name), revision=revision)
+    message = _message(policy_pb2.GetPolicyRequest, name=_named("policies", name), revision=revision)
     return _policy_call("GetPolicy", message)
 
 
@@ -288,7 +424,7 @@ def update_policy(
 def delete_policy(name: str, *, etag: str = "", request_id: str | None = None) -> Call[Policy]:
     """Deletes a policy. Nothing new is judged by it; live grants go on."""
     message = _message(
-        policy_pb2.DeletePolicyRequest, name=_policy_name(name), etag=etag, request_id=_request_id(request_id)
+        policy_pb2.DeletePolicyRequest, name=_named("policies", name), etag=etag, request_id=_request_id(request_id)
     )
     return _policy_call("DeletePolicy", message)
 
@@ -298,17 +434,20 @@ def apply_policies(
     *,
     prune: bool = False,
     validate_only: bool = False,
+    comment: str = "",
     request_id: str | None = None,
 ) -> Call[AppliedPolicies]:
     """Makes the stored policies equal to the given ones, all or nothing, and returns the difference.
 
-    With `prune` those that are not given are deleted; with `validate_only` nothing is written.
+    With `prune` those that are not given are deleted; with `validate_only` nothing is written. Under dual control it
+    makes a proposal, whose approver reads the comment.
     """
     message = _message(
         policy_pb2.ApplyPoliciesRequest,
-        policies=[_policy_message(policy, f"policies[{index}]") for index, policy in enumerate(policies)],
+        policies=_policy_messages(policies),
         prune=prune,
         validate_only=validate_only,
+        comment=comment,
         request_id=_request_id(request_id),
     )
     return Call(
@@ -317,6 +456,156 @@ def apply_policies(
         answer=policy_pb2.ApplyPoliciesResponse,
         read=partial(decode, AppliedPolicies),
     )
+
+
+def test_policy(
+    name: str,
+    cases: Iterable[TestCaseLike],
+    *,
+    policy: PolicyLike | None = None,  # noqa: PT028  # It is no test.
+) -> Call[PolicyTestReport]:
+    """Judges made-up requests by the stored policy, or by the draft of the same name, and says which come out.
+
+    A case is a message, or a mapping in proto3 JSON names. Changes nothing.
+    """
+    message = _message(
+        policy_pb2.TestPolicyRequest,
+        name=_named("policies", name),
+        policy=None if policy is None else _policy_message(policy),
+        cases=[_case_message(case, f"cases[{index}]") for index, case in enumerate(cases)],
+    )
+    read = partial(decode, PolicyTestReport)
+    return Call(rpc="PolicyService/TestPolicy", request=message, answer=policy_pb2.TestPolicyResponse, read=read)
+
+
+def simulate_policies(
+    policies: Iterable[PolicyLike],
+    *,
+    prune: bool = False,
+    start_time: datetime | None = None,
+    end_time: datetime | None = None,
+    max_changes: int = 0,
+) -> Call[Simulation]:
+    """Judges the requests and checks recorded from `start_time` to `end_time` by a draft set; what would change.
+
+    Without times it is the last 24 hours; `max_changes` 0 leaves it to the service. Changes nothing.
+    """
+    message = _message(
+        policy_pb2.SimulatePoliciesRequest,
+        policies=_policy_messages(policies),
+        prune=prune,
+        start_time=_instant(start_time, "start_time"),
+        end_time=_instant(end_time, "end_time"),
+        max_changes=max_changes,
+    )
+    return Call(
+        rpc="PolicyService/SimulatePolicies",
+        request=message,
+        answer=policy_pb2.SimulatePoliciesResponse,
+        read=partial(decode, Simulation),
+    )
+
+
+def get_policy_proposal(name: str) -> Call[PolicyProposal]:
+    """Returns a set of policies that was proposed."""
+    message = _message(policy_pb2.GetPolicyProposalRequest, name=_named("policyProposals", name))
+    return _proposal_call("GetPolicyProposal", message)
+
+
+def list_policy_proposals(*, page_size: int = 0) -> Call[Page[PolicyProposal]]:
+    """Lists the proposals, newest first."""
+    return Call(
+        rpc="PolicyService/ListPolicyProposals",
+        request=_message(policy_pb2.ListPolicyProposalsRequest, page_size=page_size),
+        answer=policy_pb2.ListPolicyProposalsResponse,
+        read=partial(_page, PolicyProposal, "policy_proposals"),
+    )
+
+
+def approve_policy_proposal(
+    name: str, *, comment: str = "", etag: str = "", request_id: str | None = None
+) -> Call[PolicyProposal]:
+    """Carries out what another admin proposed, while what it changes is as it was."""
+    message = _message(
+        policy_pb2.ApprovePolicyProposalRequest,
+        name=_named("policyProposals", name),
+        comment=comment,
+        etag=etag,
+        request_id=_request_id(request_id),
+    )
+    return _proposal_call("ApprovePolicyProposal", message)
+
+
+def reject_policy_proposal(
+    name: str, *, comment: str = "", etag: str = "", request_id: str | None = None
+) -> Call[PolicyProposal]:
+    """Ends a proposal without effect, one's own too."""
+    message = _message(
+        policy_pb2.RejectPolicyProposalRequest,
+        name=_named("policyProposals", name),
+        comment=comment,
+        etag=etag,
+        request_id=_request_id(request_id),
+    )
+    return _proposal_call("RejectPolicyProposal", message)
+
+
+def create_delegation(
+    delegate: str,
+    *,
+    policies: str | Iterable[str] = (),
+    start_time: datetime | None = None,
+    expire_time: datetime | None = None,
+    ttl: timedelta | None = None,
+    comment: str = "",
+    request_id: str | None = None,
+) -> Call[Delegation]:
+    """Lets the delegate review in the caller's place, until `expire_time` or for `ttl` from its start.
+
+    Without `start_time` it starts at once; without `policies` it is for all that the caller reviews.
+    """
+    if (expire_time is None) == (ttl is None):
+        raise _invalid("expire_time", "give either expire_time or ttl")
+    until = expire_time if ttl is None else (start_time or datetime.now(UTC)) + ttl
+    delegation = _message(
+        delegation_pb2.Delegation,
+        delegate=delegate,
+        policies=[_named("policies", policy) for policy in _texts(policies)],
+        start_time=_instant(start_time, "start_time"),
+        expire_time=_instant(until, "expire_time"),
+        comment=comment,
+    )
+    message = _message(
+        delegation_pb2.CreateDelegationRequest, delegation=delegation, request_id=_request_id(request_id)
+    )
+    return _delegation_call("CreateDelegation", message)
+
+
+def get_delegation(name: str) -> Call[Delegation]:
+    """Returns a delegation."""
+    message = _message(delegation_pb2.GetDelegationRequest, name=_named("delegations", name))
+    return _delegation_call("GetDelegation", message)
+
+
+def list_delegations(*, page_size: int = 0) -> Call[Page[Delegation]]:
+    """Lists the delegations that the caller gave or has (auditors and admins: all), newest first."""
+    return Call(
+        rpc="DelegationService/ListDelegations",
+        request=_message(delegation_pb2.ListDelegationsRequest, page_size=page_size),
+        answer=delegation_pb2.ListDelegationsResponse,
+        read=partial(_page, Delegation, "delegations"),
+    )
+
+
+def delete_delegation(name: str, *, etag: str = "", request_id: str | None = None) -> Call[Delegation]:
+    """Ends a delegation at once."""
+    message = _message(
+        delegation_pb2.DeleteDelegationRequest,
+        name=_named("delegations", name),
+        etag=etag,
+        request_id=_request_id(request_id),
+    )
+    return _delegation_call("DeleteDelegation", message)
 
 
 def set_signal(
@@ -332,7 +621,9 @@ def set_signal(
     if (expire_time is None) == (ttl is None):
         raise _invalid("expire_time", "give either expire_time or ttl")
     until = expire_time if ttl is None else datetime.now(UTC) + ttl
-    signal = _message(signal_pb2.Signal, name=_signal_name(name), expire_time=_instant(until, "expire_time"), etag=etag)
+    signal = _message(
+        signal_pb2.Signal, name=_named("signals", name), expire_time=_instant(until, "expire_time"), etag=etag
+    )
     try:
         json_format.ParseDict(value, signal.value)  # type: ignore[arg-type]  # Any JSON will do for a Value.
     except (ValueError, TypeError, json_format.ParseError) as error:
@@ -342,7 +633,7 @@ def set_signal(
 
 def get_signal(name: str) -> Call[Signal]:
     """Returns a signal."""
-    return _signal_call("GetSignal", _message(signal_pb2.GetSignalRequest, name=_signal_name(name)))
+    return _signal_call("GetSignal", _message(signal_pb2.GetSignalRequest, name=_named("signals", name)))
 
 
 def list_signals(*, page_size: int = 0) -> Call[Page[Signal]]:
@@ -355,7 +646,7 @@ def list_signals(*, page_size: int = 0) -> Call[Page[Signal]]:
 def delete_signal(name: str, *, etag: str = "", request_id: str | None = None) -> Call[Signal]:
     """Deletes a signal; conditions then miss it."""
     message = _message(
-        signal_pb2.DeleteSignalRequest, name=_signal_name(name), etag=etag, request_id=_request_id(request_id)
+        signal_pb2.DeleteSignalRequest, name=_named("signals", name), etag=etag, request_id=_request_id(request_id)
     )
     return _signal_call("DeleteSignal", message)
 
@@ -383,31 +674,40 @@ def _grant_call(rpc: str, message: Message) -> Call[Grant]:
     return Call(rpc=f"GrantService/{rpc}", request=message, answer=grant_pb2.Grant, read=partial(decode, Grant))
 
 
-def _wanted(
-    resources: str | Iterable[str],
-    actions: str | Iterable[str],
-    duration: timedelta | None,
-    policy: str,
-    subject: str,
-    start_time: datetime | None,
-    justification: str,
-    ticket: str,
-    labels: Mapping[str, str] | None,
-    context: Mapping[str, object] | None,
-    request_id: str | None,
-) -> dict[str, object]:
-    """Returns the fields that a request and an ensure have in common."""
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The optional arguments that a request and an ensure have in common."""
+
+    duration: timedelta | None
+    policy: str
+    subject: str
+    start_time: datetime | None
+    justification: str
+    ticket: str
+    labels: Mapping[str, str] | None
+    context: Mapping[str, object] | None
+    max_uses: int
+    break_glass: bool
+    parent: Grant | str
+    request_id: str | None
+
+
+def _wanted(resources: str | Iterable[str], actions: str | Iterable[str], asked: _Asked) -> dict[str, object]:
+    """Returns the fields that the messages of a request and an ensure have in common."""
     return {
-        "policy": _policy_name(policy),
-        "subject": subject,
+        "policy": _named("policies", asked.policy),
+        "subject": asked.subject,
         "resources": _texts(resources),
         "actions": _texts(actions),
-        "duration": _duration(duration),
-        "start_time": _instant(start_time, "start_time"),
-        "justification": _justification(justification, ticket),
-        "labels": dict(labels or {}),
-        "context": _struct(context),
-        "request_id": _request_id(request_id),
+        "duration": _duration(asked.duration),
+        "start_time": _instant(asked.start_time, "start_time"),
+        "justification": _justification(asked.justification, asked.ticket),
+        "labels": dict(asked.labels or {}),
+        "context": _struct(asked.context),
+        "max_uses": asked.max_uses,
+        "break_glass": asked.break_glass,
+        "parent": _grant_name(asked.parent),
+        "request_id": _request_id(asked.request_id),
     }
 
 
@@ -421,7 +721,7 @@ def _selector(
     return _message(
         grant_pb2.RevokeGrantsRequest,
         subject=subject,
-        policy=_policy_name(policy),
+        policy=_named("policies", policy),
         resource=resource,
         labels=dict(labels or {}),
     )
@@ -440,12 +740,42 @@ def _policy_call(rpc: str, message: Message) -> Call[Policy]:
     return Call(rpc=f"PolicyService/{rpc}", request=message, answer=policy_pb2.Policy, read=partial(decode, Policy))
 
 
+def _proposal_call(rpc: str, message: Message) -> Call[PolicyProposal]:
+    read = partial(decode, PolicyProposal)
+    return Call(rpc=f"PolicyService/{rpc}", request=message, answer=policy_pb2.PolicyProposal, read=read)
+
+
+def _delegation_call(rpc: str, message: Message) -> Call[Delegation]:
+    read = partial(decode, Delegation)
+    return Call(rpc=f"DelegationService/{rpc}", request=message, answer=delegation_pb2.Delegation, read=read)
+
+
 def _decision(kind: type[M], grant: Grant | str, comment: str, etag: str | None, request_id: str | None) -> M:
     """Returns the message of a write on one grant; a Grant that was read brings its etag along."""
-    if etag is None:
-        etag = grant.etag if isinstance(grant, Grant) else ""
-    name = grant.name if isinstance(grant, Grant) else _grant_name(grant)
-    return _message(kind, name=name, comment=comment, etag=etag, request_id=_request_id(request_id))
+    return _message(
+        kind,
+        name=_grant_name(grant),
+        comment=comment,
+        etag=_etag(grant, etag),
+        request_id=_request_id(request_id),
+    )
+
+
+def _add_terms(
+    message: grant_pb2.ApproveGrantRequest | grant_pb2.CounterGrantRequest,
+    duration: timedelta | None,
+    resources: str | Iterable[str],
+    actions: str | Iterable[str],
+    start_time: datetime | None,
+) -> None:
+    terms = _message(
+        type(message),
+        duration=_duration(duration),
+        resources=_texts(resources),
+        actions=_texts(actions),
+        start_time=_instant(start_time, "start_time"),
+    )
+    message.MergeFrom(terms)  # type: ignore[arg-type]  # Both are of one type.
 
 
 def _check_request(item: CheckItem) -> access_pb2.CheckAccessRequest:
@@ -491,12 +821,28 @@ def _policy_message(policy: PolicyLike, field: str = "policy") -> policy_pb2.Pol
         raise _invalid(field, str(error)) from error
 
 
-def _policy_name(name: str) -> str:
-    return f"policies/{name}" if name and "/" not in name else name
+def _policy_messages(policies: Iterable[PolicyLike]) -> list[policy_pb2.Policy]:
+    return [_policy_message(policy, f"policies[{index}]") for index, policy in enumerate(policies)]
 
 
-def _signal_name(name: str) -> str:
-    return f"signals/{name}" if name and "/" not in name else name
+def _case_message(case: TestCaseLike, field: str) -> policy_pb2.PolicyTestCase:
+    if isinstance(case, policy_pb2.PolicyTestCase):
+        return case
+    try:
+        return json_format.ParseDict(dict(case), policy_pb2.PolicyTestCase())
+    except (ValueError, TypeError, AttributeError, json_format.ParseError) as error:
+        raise _invalid(field, str(error)) from error
+
+
+def _named(collection: str, name: str) -> str:
+    """Returns the full name of what is given by its name or id; nothing of nothing."""
+    return f"{collection}/{name}" if name and "/" not in name else name
+
+
+def _view(view: View | str) -> int:
+    if view not in set(View):
+        raise _invalid("view", f"{str(view)!r} is none of {', '.join(View)}")
+    return grant_pb2.ListGrantsRequest.View.Value(str(view))
 
 
 def _struct(given: Mapping[str, object] | None) -> Struct | None:
@@ -508,8 +854,15 @@ def _struct(given: Mapping[str, object] | None) -> Struct | None:
         raise _invalid("context", str(error)) from error
 
 
-def _grant_name(name: str) -> str:
-    return f"grants/{name}" if name and "/" not in name else name
+def _grant_name(grant: Grant | str) -> str:
+    return grant.name if isinstance(grant, Grant) else _named("grants", grant)
+
+
+def _etag(grant: Grant | str, given: str | None) -> str:
+    """Returns the etag that was given, else that of a Grant that was read."""
+    if given is not None:
+        return given
+    return grant.etag if isinstance(grant, Grant) else ""
 
 
 def _texts(given: str | Iterable[str]) -> list[str]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 
-from jitaccess import calls, config, transport
+from jitaccess import calls, config, transport, watch
 from jitaccess.calls import Call
 from jitaccess.config import TokenSource
 from jitaccess.errors import Internal
-from jitaccess.model import Page
+from jitaccess.faults import from_call
+from jitaccess.model import Grant, GrantEvent, Page, View
 from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
+from jitaccess.watch import Resumption
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,7 +100,7 @@ class JitClient:
 
     def send(self, call: Call[T]) -> T:
         """Makes a call that `jitaccess.calls` built, and returns its answer."""
-        attempts = Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
+        attempts = self._attempts()
         rpc = self._channel.unary_unary(
             call.path,
             request_serializer=type(call.request).SerializeToString,
@@ -112,6 +115,24 @@ class JitClient:
                 return call.read_answer(answer)
             time.sleep(pause)
 
+    def watch_grants(
+        self,
+        *,
+        start_revision: int = 0,
+        view: View | str = View.MINE,
+        grant: Grant | str = "",
+        heartbeats: bool = False,
+    ) -> Generator[GrantEvent, None, None]:
+        """Yields each change of grants after `start_revision`, in order and once, for ever.
+
+        From 0 each live grant comes first, as CURRENT; with `grant` it is of this one only, with `heartbeats` signs of
+        life are told too. A stream that breaks is taken up where it was, after pauses as `retry` has them; only where
+        several in a row tell nothing at all, Unavailable is raised, and any other error at once. Closing the iterator
+        ends the call.
+        """
+        call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
+        return self._events(Resumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+
     request = _method(calls.request)
     ensure = _method(calls.ensure)
     get_grant = _method(calls.get_grant)
@@ -121,6 +142,11 @@ class JitClient:
     withdraw = _method(calls.withdraw)
     revoke = _method(calls.revoke)
     release = _method(calls.release)
+    counter = _method(calls.counter)
+    accept_counter_offer = _method(calls.accept_counter_offer)
+    decline_counter_offer = _method(calls.decline_counter_offer)
+    extend = _method(calls.extend)
+    complete_review = _method(calls.complete_review)
     plan_revocation = _method(calls.plan_revocation)
     revoke_grants = _method(calls.revoke_grants)
     check = _method(calls.check)
@@ -131,12 +157,50 @@ class JitClient:
     update_policy = _method(calls.update_policy)
     delete_policy = _method(calls.delete_policy)
     apply_policies = _method(calls.apply_policies)
+    test_policy = _method(calls.test_policy)
+    simulate_policies = _method(calls.simulate_policies)
+    get_policy_proposal = _method(calls.get_policy_proposal)
+    list_policy_proposals = _listing(calls.list_policy_proposals)
+    approve_policy_proposal = _method(calls.approve_policy_proposal)
+    reject_policy_proposal = _method(calls.reject_policy_proposal)
+    create_delegation = _method(calls.create_delegation)
+    get_delegation = _method(calls.get_delegation)
+    list_delegations = _listing(calls.list_delegations)
+    delete_delegation = _method(calls.delete_delegation)
     set_signal = _method(calls.set_signal)
     get_signal = _method(calls.get_signal)
     list_signals = _listing(calls.list_signals)
     delete_signal = _method(calls.delete_signal)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
+
+    def _attempts(self) -> Attempts:
+        return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
+
+    def _events(self, resumption: Resumption) -> Generator[GrantEvent, None, None]:
+        while True:
+            call = resumption.call()
+            stream = _Stream(self._open_stream(call))
+            fault = watch.ended()
+            try:
+                for message in stream:
+                    event = call.read_answer(message)
+                    if resumption.take(event):
+                        yield event
+            except grpc.RpcError as error:
+                fault = watch.silent() if stream.was_silent else from_call(error, address=self.address)
+                fault.__cause__ = error
+            finally:
+                stream.close()
+            time.sleep(resumption.pause(fault))
+
+    def _open_stream(self, call: Call[T]) -> Any:
+        rpc = self._channel.unary_stream(
+            call.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        return rpc(call.request, metadata=transport.authorization(self._token))
 
     def _items(self, call: Call[Page[T]]) -> Iterator[T]:
         token = ""
@@ -147,6 +211,48 @@ class JitClient:
                 return
             token = next_token(page, after=token)
             call = call.at_page(token)
+
+
+class _Stream:
+    """The answers of a streaming call, which is cancelled when the next one does not come in time.
+
+    gRPC's blocking iterator knows no timeout, hence a thread that looks after it.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._waiting_since: float | None = time.monotonic()
+        self._closed = threading.Event()
+        self.was_silent = False
+        threading.Thread(target=self._look_after, name="jitaccess-watch", daemon=True).start()
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            # A consumer that takes its time is not the service's silence.
+            self._waiting_since = time.monotonic()
+            try:
+                message = next(self._call)
+            except StopIteration:
+                return
+            finally:
+                self._waiting_since = None
+            yield message
+
+    def close(self) -> None:
+        """Cancels the call, if it goes on."""
+        self._closed.set()
+        self._call.cancel()
+
+    def _look_after(self) -> None:
+        while (left := self._left()) > 0:
+            if self._closed.wait(left):
+                return
+        self.was_silent = True
+        self._call.cancel()
+
+    def _left(self) -> float:
+        since = self._waiting_since
+        return watch.SILENCE if since is None else since + watch.SILENCE - time.monotonic()
 
 
 def next_token(page: Page[T], *, after: str) -> str:

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jitaccess.errors import JitError
 from jitaccess.faults import from_status
 from jitaccess.model import Policy
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -27,6 +27,7 @@ _Plan = tuple[tuple[str, _Reader], ...]
 _MESSAGES = {
     "access_pb2": access_pb2,
     "audit_pb2": audit_pb2,
+    "delegation_pb2": delegation_pb2,
     "grant_pb2": grant_pb2,
     "policy_pb2": policy_pb2,
     "signal_pb2": signal_pb2,
@@ -136,10 +137,12 @@ def _names(value: Any) -> list[str]:
 
 def _write(message: Message, value: Any, names: list[str]) -> None:
     """Writes the named fields of the value over the message's."""
+    # Where None is unset, an empty rule is a rule.
+    optional = {field.name for field in dataclasses.fields(value) if field.default is None}
     for name in names:
         message.ClearField(name)
         item = getattr(value, name)
-        if not _is_default(item):
+        if item is not None and (name in optional or not _is_default(item)):
             _write_field(message, name, item)
 
 
@@ -159,6 +162,7 @@ def _write_field(message: Message, name: str, item: Any) -> None:
     elif isinstance(item, Mapping):
         target.update(item)
     elif dataclasses.is_dataclass(item):
+        target.SetInParent()
         _write(target, item, _names(item))
     elif isinstance(item, (tuple, list)):
         _write_items(target, item)

@@ -16,7 +16,7 @@ from jitaccess.errors import JitError
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
+    from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ class View(StrEnum):
     REVIEWABLE = "REVIEWABLE"
     ALL = "ALL"
     VISIBLE = "VISIBLE"
+    REVIEW_DEBT = "REVIEW_DEBT"
 
 
 class CheckReason(StrEnum):
@@ -66,6 +67,7 @@ class CheckReason(StrEnum):
     PENDING = "PENDING"
     CONDITION_NOT_MET = "CONDITION_NOT_MET"
     CONDITION_ERROR = "CONDITION_ERROR"
+    USES_EXHAUSTED = "USES_EXHAUSTED"
     SIGNAL_STALE = "SIGNAL_STALE"
     DENIED_BY_POLICY = "DENIED_BY_POLICY"
 
@@ -90,6 +92,22 @@ class EventType(StrEnum):
     SIGNAL_SET = "SIGNAL_SET"
     SIGNAL_DELETED = "SIGNAL_DELETED"
     GRANTS_REVOKED = "GRANTS_REVOKED"
+    BREAK_GLASS_USED = "BREAK_GLASS_USED"
+    REVIEW_COMPLETED = "REVIEW_COMPLETED"
+    GRANT_COUNTERED = "GRANT_COUNTERED"
+    COUNTER_OFFER_ACCEPTED = "COUNTER_OFFER_ACCEPTED"
+    COUNTER_OFFER_DECLINED = "COUNTER_OFFER_DECLINED"
+    EXTENSION_REQUESTED = "EXTENSION_REQUESTED"
+    EXTENSION_APPROVED = "EXTENSION_APPROVED"
+    EXTENSION_DENIED = "EXTENSION_DENIED"
+    EXTENSION_WITHDRAWN = "EXTENSION_WITHDRAWN"
+    EXTENSION_LAPSED = "EXTENSION_LAPSED"
+    DELEGATION_CREATED = "DELEGATION_CREATED"
+    DELEGATION_DELETED = "DELEGATION_DELETED"
+    POLICIES_PROPOSED = "POLICIES_PROPOSED"
+    PROPOSAL_APPROVED = "PROPOSAL_APPROVED"
+    PROPOSAL_REJECTED = "PROPOSAL_REJECTED"
+    PROPOSAL_LAPSED = "PROPOSAL_LAPSED"
 
 
 class ChangeType(StrEnum):
@@ -100,6 +118,73 @@ class ChangeType(StrEnum):
     UPDATED = "UPDATED"
     DELETED = "DELETED"
     UNCHANGED = "UNCHANGED"
+
+
+class ExtensionState(StrEnum):
+    """How far a request for more time is."""
+
+    UNKNOWN = "UNKNOWN"
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    DENIED = "DENIED"
+    WITHDRAWN = "WITHDRAWN"
+    LAPSED = "LAPSED"
+
+
+class GrantEventType(StrEnum):
+    """What happened to a grant; CURRENT: how it is when a watch begins."""
+
+    UNKNOWN = "UNKNOWN"
+    CURRENT = "CURRENT"
+    HEARTBEAT = "HEARTBEAT"
+    OVERRUN = "OVERRUN"
+    GRANT_REQUESTED = "GRANT_REQUESTED"
+    GRANT_APPROVED = "GRANT_APPROVED"
+    GRANT_DENIED = "GRANT_DENIED"
+    GRANT_WITHDRAWN = "GRANT_WITHDRAWN"
+    GRANT_REVOKED = "GRANT_REVOKED"
+    GRANT_RELEASED = "GRANT_RELEASED"
+    GRANT_EXPIRED = "GRANT_EXPIRED"
+    GRANT_LAPSED = "GRANT_LAPSED"
+    GRANT_USED = "GRANT_USED"
+    BREAK_GLASS_USED = "BREAK_GLASS_USED"
+    REVIEW_COMPLETED = "REVIEW_COMPLETED"
+    GRANT_COUNTERED = "GRANT_COUNTERED"
+    COUNTER_OFFER_ACCEPTED = "COUNTER_OFFER_ACCEPTED"
+    COUNTER_OFFER_DECLINED = "COUNTER_OFFER_DECLINED"
+    EXTENSION_REQUESTED = "EXTENSION_REQUESTED"
+    EXTENSION_APPROVED = "EXTENSION_APPROVED"
+    EXTENSION_DENIED = "EXTENSION_DENIED"
+    EXTENSION_WITHDRAWN = "EXTENSION_WITHDRAWN"
+    EXTENSION_LAPSED = "EXTENSION_LAPSED"
+
+
+class ProposalState(StrEnum):
+    """How far a proposed set of policies is."""
+
+    UNKNOWN = "UNKNOWN"
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    LAPSED = "LAPSED"
+
+
+class PolicyTestOutcome(StrEnum):
+    """What would become of a made-up request."""
+
+    UNKNOWN = "UNKNOWN"
+    ACTIVE = "ACTIVE"
+    SCHEDULED = "SCHEDULED"
+    PENDING = "PENDING"
+    REFUSED = "REFUSED"
+
+
+class SimulatedKind(StrEnum):
+    """What was judged again."""
+
+    UNKNOWN = "UNKNOWN"
+    REQUEST = "REQUEST"
+    CHECK = "CHECK"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,25 +204,78 @@ class Justification:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccessTerms:
+    """What access is given, and when; without `start_time` once it is approved."""
+
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    duration: timedelta | None
+    start_time: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterOffer:
+    """Terms that a reviewer offers instead of those asked for."""
+
+    reviewer: str
+    terms: AccessTerms
+    comment: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantExtension:
+    """A request for more time; it lapses at `request_expire_time`."""
+
+    state: ExtensionState
+    requester: str
+    duration: timedelta
+    justification: Justification
+    create_time: datetime | None
+    request_expire_time: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseReview:
+    """How a break-glass use was reviewed."""
+
+    reviewer: str
+    comment: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Review:
-    """One reviewer's decision. `step` counts from 1."""
+    """One reviewer's decision. `step` counts from 1; `round` 0 is the request, n the n-th one for more time.
+
+    `terms` are there where an approval changed them, `on_behalf_of` where the reviewer was a delegate.
+    """
 
     reviewer: str
     decision: ReviewDecision
     step: int
     comment: str
     create_time: datetime | None
+    terms: AccessTerms | None
+    on_behalf_of: str
+    round: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepStatus:
-    """How far one step of the review is. Skipped: its condition did not hold, so it needs nobody."""
+    """How far one step of the review is. Skipped: its condition did not hold, so it needs nobody.
+
+    From `due_time` on `escalate_to` may decide it too; without it the request lapses then.
+    """
 
     display_name: str
     approvers: PrincipalSet
     approvals_needed: int
     approvals_remaining: int
     skipped: bool
+    escalate_to: PrincipalSet | None
+    due_time: datetime | None
+    escalated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +301,9 @@ class Preview:
 class Grant:
     """One aggregate from the request to its end: it is a request until it is approved. Unset instants are None.
 
-    `preview` is there after a dry run only, whose grant has no name.
+    `preview` is there after a dry run only, whose grant has no name; `requested` where other terms were given than
+    asked for; `counter_offer` while nobody has answered it. `max_uses` 0 is any number. A break-glass grant without a
+    `use_review` owes one until `review_due_time`.
     """
 
     name: str
@@ -191,6 +331,19 @@ class Grant:
     revision: int
     context: Mapping[str, object]
     preview: Preview | None
+    requested: AccessTerms | None
+    counter_offer: CounterOffer | None
+    max_uses: int
+    uses: int
+    last_use_time: datetime | None
+    extension: GrantExtension | None
+    extension_count: int
+    break_glass: bool
+    review_due_time: datetime | None
+    use_review: UseReview | None
+    parent: str
+    chain: tuple[str, ...]
+    idle_timeout: timedelta | None
     raw: grant_pb2.Grant = field(repr=False, compare=False)
 
     @property
@@ -202,6 +355,19 @@ class Grant:
     def approvals_remaining(self) -> int:
         """How many approvals are missing, over all steps."""
         return sum(step.approvals_remaining for step in self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantEvent:
+    """One change of a grant, with the grant as it was after it; a sign of life has none.
+
+    Watching again from `revision` goes on after it.
+    """
+
+    event_type: GrantEventType
+    grant: Grant | None
+    revision: int
+    raw: grant_pb2.WatchGrantsResponse = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,13 +437,44 @@ class JustificationRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of the review; `approvals_needed` and `denials_needed` 0 are 1."""
+    """One step of the review; `approvals_needed` and `denials_needed` 0 are 1.
+
+    After `timeout` the principals of `escalate_to` may decide too; without them the request lapses then.
+    """
 
     display_name: str = ""
     approvers: PrincipalSet = PrincipalSet()
     approvals_needed: int = 0
     condition: str = ""
     denials_needed: int = 0
+    timeout: timedelta | None = None
+    escalate_to: PrincipalSet | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionRule:
+    """How often, and to which total from its start, a grant may be extended."""
+
+    max_extensions: int = 0
+    max_total_duration: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakGlassRule:
+    """Who may take access at once in an emergency, for how long, and how soon that must be reviewed."""
+
+    eligible: PrincipalSet = PrincipalSet()
+    max_duration: timedelta | None = None
+    review_within: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommentRule:
+    """What reviewers must say."""
+
+    required_to_approve: bool = False
+    required_to_deny: bool = False
+    pattern: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,6 +508,13 @@ class Policy:
     request_condition: str = ""
     check_condition: str = ""
     max_active_per_subject: int = 0
+    activation_window: timedelta | None = None
+    max_uses: int = 0
+    idle_timeout: timedelta | None = None
+    extension: ExtensionRule | None = None
+    break_glass: BreakGlassRule | None = None
+    review_comment: CommentRule = CommentRule()
+    max_child_depth: int = 0
     raw: policy_pb2.Policy | None = field(default=None, repr=False, compare=False)
 
 
@@ -327,11 +531,122 @@ class PolicyChange:
 
 @dataclass(frozen=True, kw_only=True)
 class AppliedPolicies:
-    """The difference between the stored policies and the given ones."""
+    """The difference between the stored policies and the given ones.
+
+    With a `proposal` nothing is written yet: that one waits for another admin.
+    """
 
     changes: tuple[PolicyChange, ...]
     revision: int
+    proposal: str
     raw: policy_pb2.ApplyPoliciesResponse = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyProposal:
+    """A set of policies that waits for another admin until `expire_time`."""
+
+    name: str
+    state: ProposalState
+    proposer: str
+    comment: str
+    changes: tuple[PolicyChange, ...]
+    create_time: datetime | None
+    expire_time: datetime | None
+    decided_by: str
+    decide_time: datetime | None
+    decide_comment: str
+    etag: str
+    revision: int
+    raw: policy_pb2.PolicyProposal = field(repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The last segment of the name."""
+        return self.name.removeprefix("policyProposals/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyTestResult:
+    """What came out of one case; true where it is all that was expected. `steps` count from 1."""
+
+    display_name: str
+    passed: bool
+    outcome: PolicyTestOutcome
+    reason: str
+    message: str
+    steps: tuple[int, ...]
+    check: str
+    differences: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyTestReport:
+    """What came out of the cases, in their order; true where each came out as expected."""
+
+    results: tuple[PolicyTestResult, ...]
+    passed_count: int
+    failed_count: int
+    raw: policy_pb2.TestPolicyResponse = field(repr=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return not self.failed_count and all(self.results)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedChange:
+    """One recorded answer that a draft would change. `before` and `after` are a state or REFUSED, ALLOWED or DENIED."""
+
+    kind: SimulatedKind
+    audit_event: str
+    event_time: datetime | None
+    subject: str
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    before: str
+    after: str
+    before_reason: str
+    after_reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """What a draft would have answered otherwise. Nothing after `truncate_time`, if any, was judged."""
+
+    request_count: int
+    check_count: int
+    changed_count: int
+    changes: tuple[SimulatedChange, ...]
+    truncate_time: datetime | None
+    raw: policy_pb2.SimulatePoliciesResponse = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delegation:
+    """The right of the delegator to review, lent to the delegate; without `policies` all of it."""
+
+    name: str
+    delegator: str
+    delegate: str
+    policies: tuple[str, ...]
+    start_time: datetime | None
+    expire_time: datetime | None
+    comment: str
+    active: bool
+    create_time: datetime | None
+    delete_time: datetime | None
+    etag: str
+    revision: int
+    raw: delegation_pb2.Delegation = field(repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The last segment of the name."""
+        return self.name.removeprefix("delegations/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,6 +678,11 @@ class AuditEvent:
     revision: int
     hash: str
     signal: str
+    chain: tuple[str, ...]
+    delegation: str
+    proposal: str
+    groups: tuple[str, ...]
+    context: Mapping[str, object]
     raw: audit_pb2.AuditEvent = field(repr=False, compare=False)
 
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 import grpc
 
 from jitaccess.config import TokenSource
-from jitaccess.errors import Misconfigured, Unauthenticated
+from jitaccess.errors import JitError, Misconfigured, Unauthenticated
 from jitaccess.faults import from_call
 
 DEFAULT_TIMEOUT = 10.0
@@ -55,9 +55,14 @@ class Attempts:
     def pause_after(self, error: grpc.RpcError) -> float:
         """Returns the seconds to wait before the next attempt, or raises the error as a JitError."""
         fault = from_call(error, address=self._address)
+        fault.__cause__ = error
+        return self.pause(fault)
+
+    def pause(self, fault: JitError) -> float:
+        """Returns the seconds to wait before the next attempt, or raises the fault."""
         pause = next(self._delays, None) if fault.code == "UNAVAILABLE" else None
         if pause is None or pause >= self.remaining():
-            raise fault from error
+            raise fault
         return pause
 
 
