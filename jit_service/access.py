@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Decision, Question, Reason, decide
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.event import Event, EventType
+from jit_service.domain.grant import Grant, expiring, used
 from jit_service.domain.policy import Policy
 from jit_service.domain.refusal import About, refused
 from jit_service.domain.signal import Signals
@@ -71,7 +72,7 @@ def check(store: Store, caller: Caller, asked: Question, *, min_revision: int = 
     """Answers one question. Raises InvalidField for a revision that the store has not reached."""
     with store.transaction() as tx:
         _demand_revision(tx, min_revision)
-        return _answer(tx, caller, asked, tx.policies(), signal.at(tx.signals(), tx.now))
+        return _answer(tx, caller, asked, tx.policies(), signal.at(tx.signals(), tx.now), tx.revision)
 
 
 def check_many(
@@ -83,14 +84,14 @@ def check_many(
     """
     with store.transaction() as tx:
         _demand_revision(tx, min_revision)
-        policies, signals = tx.policies(), signal.at(tx.signals(), tx.now)
+        policies, signals, revision = tx.policies(), signal.at(tx.signals(), tx.now), tx.revision
         answers: list[Checked | JitError] = []
         for item in items:
             if isinstance(item, RefusedItem):
                 tx.record(refused(caller, item.error, item.about, at=tx.now))
                 answers.append(item.error)
             else:
-                answers.append(_answer(tx, caller, item, policies, signals))
+                answers.append(_answer(tx, caller, item, policies, signals, revision))
         return answers
 
 
@@ -101,22 +102,40 @@ def _demand_revision(tx: Transaction, min_revision: int) -> None:
         raise InvalidField("min_revision", f"is {min_revision}; the store is at revision {tx.revision}")
 
 
-def _answer(tx: Transaction, caller: Caller, asked: Question, policies: Sequence[Policy], signals: Signals) -> Checked:
-    decision = decide(asked, grants=tx.live_grants(asked.subject), policies=policies, now=tx.now, signals=signals)
+def _answer(
+    tx: Transaction, caller: Caller, asked: Question, policies: Sequence[Policy], signals: Signals, revision: int
+) -> Checked:
+    live = tx.live_grants(asked.subject)
+    above = tx.ancestors(live)
+    decision = decide(asked, grants=live, policies=policies, now=tx.now, signals=signals, above=above)
     if not decision.allowed:
         # Ended grants cannot allow anything; they explain.
-        grants = tx.live_grants(asked.subject) + tx.past_grants(asked.subject, limit=_PAST)
-        decision = decide(asked, grants=grants, policies=policies, now=tx.now, signals=signals)
+        grants = live + tx.past_grants(asked.subject, limit=_PAST)
+        above = tx.ancestors(grants)
+        decision = decide(asked, grants=grants, policies=policies, now=tx.now, signals=signals, above=above)
     checked = Checked(
         question=asked,
         decision=decision,
         decision_id=str(uuid.uuid4()),
-        revision=tx.revision,
+        revision=revision,
         at=tx.now,
         requestable=_requestable(asked, policies) if decision.reason not in _NOTHING_TO_ASK_FOR else (),
     )
-    tx.record(_event(caller, checked))
+    used = _used(decision.grant, above, tx.now) if decision.allowed and decision.grant is not None else []
+    tx.save_uses(used, _event(caller, checked))
     return checked
+
+
+def _used(grant: Grant, above: Mapping[str, Grant], now: datetime) -> list[Grant]:
+    """Returns the grants that an allowed check changes: those above first, since none outlives what it came from."""
+    changed: list[Grant] = []
+    until: datetime | None = None
+    for before in (*(above[ancestor] for ancestor in grant.chain), grant):
+        after = used(before, now=now, until=until) if before.is_metered else expiring(before, until=until)
+        if after != before:
+            changed.append(after)
+        until = after.expires_at
+    return changed
 
 
 def _requestable(asked: Question, policies: Sequence[Policy]) -> tuple[str, ...]:
@@ -143,6 +162,7 @@ def _event(caller: Caller, checked: Checked) -> Event:
         grant=decision.grant.name if decision.grant else "",
         policy=decision.grant.policy if decision.grant else "",
         policy_revision=decision.grant.policy_revision if decision.grant else 0,
+        chain=decision.grant.chain if decision.grant else (),
         decision_id=checked.decision_id,
         revision=checked.revision,
     )

@@ -5,8 +5,7 @@ Every answer comes with the instant it was judged at, by which its state is deri
 
 from __future__ import annotations
 
-import base64
-import secrets
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,29 +14,33 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from jit_service.delegations import with_delegations
+from jit_service.domain import approval, emergency, paging, request, review, signal
 from jit_service.domain import etag as etags
 from jit_service.domain import grant as rules
-from jit_service.domain import paging, request, review, signal
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import (
     GrantNotFound,
     NotVisible,
     PolicyNoLongerAllows,
+    ReviewOverdue,
     RoleRequired,
     TooManyActive,
     Unsatisfiable,
 )
-from jit_service.domain.event import Event
+from jit_service.domain.event import Event, EventType
 from jit_service.domain.filter import parse
 from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.policy import Policy
 from jit_service.domain.review import Preview
 from jit_service.idempotency import answered_before, remember
+from jit_service.naming import new_name
 from jit_service.storage import Snapshot, Store, Transaction, query
 
 _GRANTS = TypeAdapter(Grant)
+_log = logging.getLogger(__name__)
 _USABLE = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
-Transition = Callable[[Transaction, Grant], tuple[Grant, Event]]
+Transition = Callable[[Transaction, Grant, Caller], tuple[Grant, Event]]
 
 
 class GrantAnswer(NamedTuple):
@@ -55,6 +58,7 @@ class View(StrEnum):
     REVIEWABLE = "REVIEWABLE"
     ALL = "ALL"
     VISIBLE = "VISIBLE"
+    REVIEW_DEBT = "REVIEW_DEBT"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +86,14 @@ def ask(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
 def preview(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
     """Answers what would become of a request, and changes nothing. Raises as `ask` does, but for Unsatisfiable."""
     with store.snapshot() as snapshot:
-        grant, policy = _judged(snapshot, caller, request.checked(asked, now=snapshot.now), name="")
+        checked = request.checked(asked, now=snapshot.now)
+        if checked.parent:
+            child = _passed_on(snapshot, caller, checked, name="")
+            return GrantAnswer(child, snapshot.now, review.preview(child, allow_self_approval=False))
+        grant, policy = _judged(snapshot, caller, checked, name="")
         shown = review.preview(grant, allow_self_approval=policy.allow_self_approval)
-        would_be, _ = rules.requested(grant, by=caller, now=snapshot.now)
+        _demand_no_debt(snapshot, grant)
+        would_be, _ = approval.requested(grant, by=caller, now=snapshot.now)
         return GrantAnswer(would_be, snapshot.now, shown)
 
 
@@ -112,22 +121,51 @@ def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
 
 
 def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
-    judged, policy = _judged(tx, caller, asked, name=_new_name())
+    if asked.parent:
+        child = _passed_on(tx, caller, asked, name=new_name("grants"))
+        return GrantAnswer(
+            *remember(tx, caller, _GRANTS, tx.save_grant(*approval.passed_on(child, by=caller, now=tx.now)))
+        )
+    judged, policy = _judged(tx, caller, asked, name=new_name("grants"))
     shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
     if shortfall:
         raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
     _demand_room(tx, judged, policy)
-    grant, event = rules.requested(judged, by=caller, now=tx.now)
+    _demand_no_debt(tx, judged)
+    grant, event = approval.requested(judged, by=caller, now=tx.now)
+    if event.type is EventType.BREAK_GLASS_USED:
+        _log.warning("break-glass: %s took %s under %s: %s", caller.principal, grant.name, grant.policy, event.message)
     return GrantAnswer(*remember(tx, caller, _GRANTS, tx.save_grant(grant, event)))
 
 
 def _demand_room(tx: Transaction, grant: Grant, policy: Policy) -> None:
     """Counted under the write lock, so two requests at once cannot both take the last place."""
     most = policy.max_active_per_subject
-    there = sum(live.policy == policy.name for live in tx.live_grants(grant.subject))
+    there = sum(live.policy == policy.name and not live.chain for live in tx.live_grants(grant.subject))
     if most and there >= most:
         counted = f"{there} pending, scheduled or active grants under {policy.name}"
         raise TooManyActive(f"{grant.subject} has {counted}; at most {most} are allowed", policy=policy.name)
+
+
+def _demand_no_debt(snapshot: Snapshot, grant: Grant) -> None:
+    if grant.emergency is None:
+        return
+    overdue = snapshot.owed_reviews(grant.subject, before=snapshot.now)
+    if overdue:
+        names = ", ".join(owed.name for owed in overdue)
+        raise ReviewOverdue(f"{grant.subject} owes the review of {names}", subject=grant.subject, grant=overdue[0].name)
+
+
+def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> Grant:
+    parent = _visible(snapshot, caller, asked.parent)
+    _demand_usable(snapshot, parent)
+    return request.passed_on(asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now)
+
+
+def _demand_usable(snapshot: Snapshot, parent: Grant) -> None:
+    """What ended above ends all below, also where its time ran out and nothing has recorded that yet."""
+    for grant in snapshot.ancestors([parent]).values():
+        rules.demand_state(grant, snapshot.now, GrantState.ACTIVE)
 
 
 def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> tuple[Grant, Policy]:
@@ -140,7 +178,7 @@ def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str
 def get(store: Store, caller: Caller, name: str) -> GrantAnswer:
     """Reads a grant. Raises NotVisible, GrantNotFound."""
     with store.snapshot() as snapshot:
-        return GrantAnswer(_visible(snapshot, caller, name), snapshot.now)
+        return GrantAnswer(_visible(snapshot, with_delegations(snapshot, caller), name), snapshot.now)
 
 
 def list_page(
@@ -155,7 +193,7 @@ def list_page(
     this_query = paging.digest("grants", caller.principal, view, filter_text, order_by)
     after = query.position(page_token, this_query, order, query.GRANT_COLUMNS)
     with store.snapshot() as snapshot:
-        scope, keep = _scope(snapshot, caller, view)
+        scope, keep = _scope(snapshot, with_delegations(snapshot, caller), view)
         kept: list[tuple[Grant, paging.Position]] = []
         more = True
         # One more than the page shows whether there is a next one.
@@ -168,65 +206,140 @@ def list_page(
         return GrantPage(grants=tuple(grant for grant, _ in kept[:size]), next_page_token=token, at=snapshot.now)
 
 
-def approve(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Approves the current step. Raises PolicyNoLongerAllows and what `domain.grant.approve` raises."""
+def approve(
+    store: Store, caller: Caller, name: str, *, comment: str, etag: str, edits: approval.Edits = approval.AS_ASKED
+) -> GrantAnswer:
+    """Approves the current step, of the request or of the extension that is asked for, with the edits if any.
 
-    def transition(tx: Transaction, grant: Grant) -> tuple[Grant, Event]:
+    Raises PolicyNoLongerAllows and what `domain.approval` raises.
+    """
+
+    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
-        rules.approve(grant, policy=policy, by=caller, comment=comment, now=tx.now)
-        # Policies, signals and the time may have changed since the request.
-        signals = signal.at(tx.signals(), tx.now)
-        judged = request.judge_again(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
-        return rules.approve(judged, policy=policy, by=caller, comment=comment, now=tx.now)
+        approval.demand_reviewer(grant, policy=policy, by=by, now=tx.now)
+        edited = approval.edited(grant, edits, now=tx.now)
+        judged = _judged_again(tx, edited, policy)
+        given = approval.given_instead(grant, edited)
+        return approval.approve(judged, policy=policy, by=by, comment=comment, now=tx.now, given=given)
 
     return _change(store, caller, name, etag, transition)
 
 
 def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Denies a pending grant. Raises what `domain.grant.deny` raises."""
+    """Denies a pending request, for access or for more time. Raises what `domain.approval.deny` raises."""
+
+    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+        return approval.deny(grant, policy=_policy_of(tx, grant), by=by, comment=comment, now=tx.now)
+
+    return _change(store, caller, name, etag, transition)
+
+
+def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str, edits: approval.Edits) -> GrantAnswer:
+    """Offers other terms. Raises PolicyNoLongerAllows and what `domain.approval.counter` raises."""
+
+    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+        policy = _policy_of(tx, grant)
+        offered = approval.counter(grant, edits, policy=policy, by=by, comment=comment, now=tx.now)
+        # An offer that could not be accepted as things are would be none.
+        _judged_again(tx, approval.edited(grant, edits, now=tx.now), policy)
+        return offered
+
+    return _change(store, caller, name, etag, transition)
+
+
+def accept_offer(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
+    """Takes the offered terms. Raises PolicyNoLongerAllows and what `domain.approval.accept` raises."""
+
+    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+        policy = _policy_of(tx, grant)
+        judged = _judged_again(tx, approval.offered_terms(grant, by=by, now=tx.now), policy)
+        return approval.accept(judged, policy=policy, by=by, comment=comment, now=tx.now)
+
+    return _change(store, caller, name, etag, transition)
+
+
+def decline_offer(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
+    """Refuses the offered terms. Raises what `domain.approval.decline` raises."""
     return _change(
-        store,
-        caller,
-        name,
-        etag,
-        lambda tx, grant: rules.deny(grant, policy=_policy_of(tx, grant), by=caller, comment=comment, now=tx.now),
+        store, caller, name, etag, lambda tx, grant, by: approval.decline(grant, by=by, comment=comment, now=tx.now)
     )
 
 
+def extend(store: Store, caller: Caller, name: str, more: request.MoreTime, *, etag: str) -> GrantAnswer:
+    """Asks for more time. Raises Unsatisfiable, and what `domain.request.extended` and `judge_extension` raise."""
+
+    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+        policy = _policy_of(tx, grant)
+        asked = request.extended(grant, request.checked_more(more), policy=policy, by=by, now=tx.now)
+        signals = signal.at(tx.signals(), tx.now)
+        judged = request.judge_extension(asked, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
+        shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
+        if shortfall:
+            raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
+        return approval.extension_requested(judged, by=by, now=tx.now)
+
+    return _change(store, caller, name, etag, transition)
+
+
+def complete_review(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
+    """Closes the review of a break-glass use. Raises what `domain.emergency.complete_review` raises."""
+
+    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+        policy = tx.policy(grant.policy)
+        return emergency.complete_review(grant, policy=policy, by=by, comment=comment, now=tx.now)
+
+    return _change(store, caller, name, etag, transition)
+
+
 def withdraw(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Takes back one's own pending request. Raises what `domain.grant.withdraw` raises."""
+    """Takes back a pending request of one's own. Raises what `domain.approval.withdraw` raises."""
     return _change(
-        store, caller, name, etag, lambda tx, grant: rules.withdraw(grant, by=caller, comment=comment, now=tx.now)
+        store, caller, name, etag, lambda tx, grant, by: approval.withdraw(grant, by=by, comment=comment, now=tx.now)
     )
 
 
 def release(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Gives one's own access back. Raises what `domain.grant.release` raises."""
+    """Gives one's own access back, and what was passed on from it. Raises what `domain.grant.release` raises."""
     return _change(
-        store, caller, name, etag, lambda tx, grant: rules.release(grant, by=caller, comment=comment, now=tx.now)
+        store, caller, name, etag, lambda tx, grant, by: rules.release(grant, by=by, comment=comment, now=tx.now)
     )
 
 
 def revoke(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Ends access at once. Raises what `domain.grant.revoke` raises."""
-    return _change(
-        store,
-        caller,
-        name,
-        etag,
-        lambda tx, grant: rules.revoke(grant, policy=tx.policy(grant.policy), by=caller, comment=comment, now=tx.now),
-    )
+    """Ends access at once, and what was passed on from it. Raises what `domain.approval.revoke` raises."""
+
+    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+        return approval.revoke(grant, policy=tx.policy(grant.policy), by=by, comment=comment, now=tx.now)
+
+    return _change(store, caller, name, etag, transition)
+
+
+def end_children(tx: Transaction, parent: Grant, *, by: Caller) -> list[Grant]:
+    """Ends what was passed on from a grant that has ended, each with its record. Returns them."""
+    return [
+        tx.save_grant(*rules.revoked_with_parent(child, parent=parent, by=by, now=tx.now))
+        for child in tx.live_children(parent.name)
+    ]
 
 
 def _change(store: Store, caller: Caller, name: str, etag: str, transition: Transition) -> GrantAnswer:
     with store.transaction() as tx:
-        grant = _visible(tx, caller, name)
+        by = with_delegations(tx, caller)
+        grant = _visible(tx, by, name)
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
             return GrantAnswer(*earlier)
         etags.demand(etag, grant.name, grant.revision)
-        changed, event = transition(tx, grant)
-        return GrantAnswer(*remember(tx, caller, _GRANTS, tx.save_grant(changed, event)))
+        saved = tx.save_grant(*transition(tx, grant, by))
+        if saved.end is not None:
+            end_children(tx, saved, by=by)
+        return GrantAnswer(*remember(tx, caller, _GRANTS, saved))
+
+
+def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
+    """Policies, signals and the time may have changed since the request."""
+    signals = signal.at(tx.signals(), tx.now)
+    return request.judge_again(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
 
 
 def _visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
@@ -234,7 +347,7 @@ def _visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
     grant = snapshot.grant(name)
     if grant is None and caller.has(Role.AUDITOR, Role.ADMIN):
         raise GrantNotFound(f"there is no {name}", grant=name)
-    if grant is None or not rules.visible(grant, snapshot.policy(grant.policy), caller):
+    if grant is None or not approval.visible(grant, snapshot.policy(grant.policy), caller):
         raise NotVisible(f"{caller.principal} may not see {name}", grant=name)
     return grant
 
@@ -249,6 +362,8 @@ def _policy_of(tx: Transaction, grant: Grant) -> Policy:
 def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope, Callable[[Grant], bool]]:
     """Returns what the view selects in the store, and what then still has to be judged grant by grant."""
     everything: Callable[[Grant], bool] = lambda _: True  # noqa: E731
+    if view is View.REVIEW_DEBT:
+        return query.owing_reviews(_scope(snapshot, caller, View.VISIBLE)[0]), everything
     if view is View.ALL or (view is View.VISIBLE and caller.has(Role.AUDITOR, Role.ADMIN)):
         return query.every_grant(), everything
     if view is View.MINE:
@@ -258,15 +373,10 @@ def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope,
         return query.grants_seen_by(caller.principal, list(policies)), everything
 
     def reviewable(grant: Grant) -> bool:
-        return rules.reviewable(grant, policy=policies[grant.policy], by=caller, now=snapshot.now)
+        return approval.reviewable(grant, policy=policies[grant.policy], by=caller, now=snapshot.now)
 
-    return query.pending_grants(list(policies), now=snapshot.now), reviewable
+    return query.undecided_grants(list(policies), now=snapshot.now), reviewable
 
 
 def _reviewed_by(caller: Caller, policies: Sequence[Policy]) -> dict[str, Policy]:
-    return {policy.name: policy for policy in policies if policy.reviewers_have(caller.principal, caller.groups)}
-
-
-def _new_name() -> str:
-    """Returns a name that nobody can guess: 128 random bits in 26 characters of a-z and 2-7."""
-    return "grants/" + base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+    return {policy.name: policy for policy in policies if approval.reviews_under(policy, caller)}

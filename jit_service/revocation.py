@@ -10,13 +10,14 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from jit_service.domain import grant as rules
+from jit_service.domain import approval as rules
 from jit_service.domain import name
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField, StalePlan
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import Grant
 from jit_service.domain.pattern import reaches_into
+from jit_service.grants import end_children
 from jit_service.idempotency import answered_before, remember
 from jit_service.storage import Snapshot, Store, query
 
@@ -79,8 +80,13 @@ def carry_out(store: Store, caller: Caller, selector: Selector, *, plan_id: str,
             raise StalePlan(f"the plan is stale: {len(current.grants)} grants match now; ask for a new plan")
         ended = []
         for grant in current.grants:
-            revoked, event = rules.revoke(grant, policy=None, by=caller, comment=comment, now=tx.now)
+            standing = tx.grant(grant.name)
+            # It may have ended a moment ago, with what it was passed on from.
+            if standing is None or standing.end is not None:
+                continue
+            revoked, event = rules.revoke(standing, policy=None, by=caller, comment=comment, now=tx.now)
             ended.append(tx.save_grant(revoked, event))
+            ended += end_children(tx, ended[-1], by=caller)
         tx.record(_act(caller, ended, selector, comment=comment, now=tx.now))
         done = Plan(id=plan_id, grants=tuple(ended), at=tx.now, executed=True)
         return remember(tx, caller, _PLANS, done)[0]

@@ -17,11 +17,13 @@ from jit_service.policies import ChangeType
 from jit_service.rpc import policy_file
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.server import build_server
+from jit_service.rpc.streams import Streams
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.store import Clock
 from jit_service.sweeper import Sweeper
+from jit_service.watch import Feed
 
 STOP_SECONDS = 5
 _log = logging.getLogger(__name__)
@@ -58,7 +60,9 @@ class Service:
         if not is_current(self.store.engine):
             raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
         authenticator = Authenticator(settings.issuers, clock=clock, max_lifetime=settings.max_token_lifetime)
-        self._server = build_server(settings, self.store, authenticator)
+        self._feed = Feed(self.store)
+        self._streams = Streams(settings.watch_streams)
+        self._server = build_server(settings, self.store, authenticator, feed=self._feed, streams=self._streams)
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval)
 
     def listen(self, address: Address) -> Address:
@@ -73,12 +77,16 @@ class Service:
 
     def start(self) -> None:
         """Begins to answer."""
+        self._feed.start()
         self._server.start()
         self._sweeper.start()
 
     def stop(self) -> None:
-        """Lets the calls under way end, for up to 5 s, then closes everything."""
-        self._server.stop(grace=STOP_SECONDS).wait()
+        """Ends the streams, lets the calls under way end for up to 5 s, then closes everything."""
+        ended = self._server.stop(grace=STOP_SECONDS)
+        self._feed.stop()
+        ended.wait()
+        self._streams.stop()
         self._sweeper.stop()
         self.store.close()
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from datetime import timedelta
 
+from jit_service.domain import approval
 from jit_service.domain import grant as rules
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store
@@ -15,15 +16,18 @@ _log = logging.getLogger(__name__)
 
 
 def record_run_out(store: Store) -> int:
-    """Records EXPIRED and LAPSED, once each, for up to a batch of grants. Returns how many it found."""
+    """Records what ran out, once each: grants, and requests for more time. Returns how many, up to a batch."""
     with store.snapshot() as snapshot:
-        if not snapshot.run_out(limit=1):
+        if not (snapshot.run_out(limit=1) or snapshot.lapsed_extensions(limit=1)):
             return 0
     with store.transaction() as tx:
+        extensions = tx.lapsed_extensions(limit=BATCH)
+        for grant in extensions:
+            tx.save_grant(*approval.extension_lapsed(grant, now=tx.now))
         grants = tx.run_out(limit=BATCH)
         for grant in grants:
             tx.record_run_out(grant, rules.run_out(grant, now=tx.now))
-        return len(grants)
+        return max(len(grants), len(extensions))
 
 
 class Sweeper(threading.Thread):

@@ -58,7 +58,9 @@ def reference(protoc: Callable[..., None]) -> str:
     """Returns the page as Markdown. `protoc` runs the compiler with the project's include paths."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "source.binpb"
-        protos = [f"jitaccess/v1/{name}.proto" for name in ("grant", "access", "policy", "delegation", "signal", "audit")]
+        protos = [
+            f"jitaccess/v1/{name}.proto" for name in ("grant", "access", "policy", "delegation", "signal", "audit")
+        ]
         protoc("--include_source_info", f"--descriptor_set_out={path}", *protos)
         compiled = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
     files = sorted(compiled, key=lambda file: protos.index(file.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -28,10 +29,25 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Right:
+    """What somebody reviews by: the holder's name and groups. With a delegation it is in another's hands.
+
+    No policies: it holds under all of them.
+    """
+
+    holder: str
+    groups: frozenset[str]
+    delegation: str = ""
+    policies: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Caller:
     """A principal as its token proved it, with the groups and API roles that the token gave.
 
     `request_digest` is over the whole request, to know it again when its request_id comes a second time.
+    `proved_until` is when its token expires. `delegated` are the rights to review that others have put into its hands,
+    as they are now.
     """
 
     principal: str
@@ -40,7 +56,14 @@ class Caller:
     origin: Origin = Origin()
     request_digest: str = ""
     claims: Mapping[str, Any] = field(default_factory=dict)
+    delegated: tuple[Right, ...] = ()
+    proved_until: datetime | None = None
 
     def has(self, *roles: Role) -> bool:
         """Says whether the caller has one of the roles."""
         return not self.roles.isdisjoint(roles)
+
+    def rights(self, policy: str) -> tuple[Right, ...]:
+        """Returns what the caller may review by under the policy, its own right first."""
+        own = Right(holder=self.principal, groups=self.groups)
+        return (own, *(right for right in self.delegated if not right.policies or policy in right.policies))

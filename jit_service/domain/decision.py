@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from jit_service.domain import condition
 from jit_service.domain.condition import Facts, Verdict
@@ -29,6 +29,7 @@ class Reason(StrEnum):
     PENDING = "PENDING"
     CONDITION_NOT_MET = "CONDITION_NOT_MET"
     CONDITION_ERROR = "CONDITION_ERROR"
+    USES_EXHAUSTED = "USES_EXHAUSTED"
     SIGNAL_STALE = "SIGNAL_STALE"
     DENIED_BY_POLICY = "DENIED_BY_POLICY"
 
@@ -90,6 +91,7 @@ _PRECEDENCE = (
     Reason.CONDITION_NOT_MET,
     Reason.SIGNAL_STALE,
     Reason.CONDITION_ERROR,
+    Reason.USES_EXHAUSTED,
     Reason.NOT_YET_STARTED,
     Reason.PENDING,
 )
@@ -107,20 +109,22 @@ def decide(
     policies: Sequence[Policy],
     now: datetime,
     signals: Signals = NO_SIGNALS,
+    above: Mapping[str, Grant] | None = None,
 ) -> Decision:
     """Answers the question at `now`.
 
     `grants` must hold every grant of the subject that may be live, and may hold others; `policies` every deny policy in
-    force. Allowed only if one ACTIVE grant of the subject covers action and resource, its condition is true, and no
-    deny policy forbids it to the subject with the groups proved for that grant or by this call (invariants I1, I14).
+    force; `above` the grants that those were passed on from, by name. Allowed only if one ACTIVE grant of the subject
+    covers action and resource, has uses left, its condition is true, all of that holds for the grants above it too, and
+    no deny policy forbids it to any of their subjects with the groups proved for that grant or by this call (invariants
+    I1, I14).
     """
+    facts = _Facts(question=question, policies=policies, now=now, signals=signals, above=above or {})
     findings = [
-        finding
-        for grant in grants
-        if _covers(grant, question) and (finding := _finding(grant, question, policies, now, signals)) is not None
+        finding for grant in grants if _covers(grant, question) and (finding := _finding(grant, facts)) is not None
     ]
     allowing = [finding for finding in findings if finding.reason is Reason.ALLOWED]
-    chosen = max(allowing, key=_expiry) if allowing else _best_explanation(findings)
+    chosen = max(allowing, key=_preference) if allowing else _best_explanation(findings)
     if chosen is None:
         message = f"no grant lets {question.subject} {question.action} on {question.resource}"
         return Decision(reason=Reason.NO_GRANT, message=message, grant=None, findings=())
@@ -135,20 +139,70 @@ def _covers(grant: Grant, question: Question) -> bool:
     )
 
 
-def _finding(
-    grant: Grant, question: Question, policies: Sequence[Policy], now: datetime, signals: Signals
-) -> Finding | None:
-    state = grant.state(now)
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What all grants are judged by."""
+
+    question: Question
+    policies: Sequence[Policy]
+    now: datetime
+    signals: Signals
+    above: Mapping[str, Grant]
+
+
+def _finding(grant: Grant, facts: _Facts) -> Finding | None:
+    """Returns what the grant says to the question; what it was passed on from must allow it too."""
+    finding = _own_finding(grant, facts)
+    if finding is None or finding.reason is not Reason.ALLOWED:
+        return finding
+    for name in grant.chain:
+        found = _finding_above(name, facts)
+        if found.reason is not Reason.ALLOWED:
+            message = f"{grant.name} came from {name}: {found.message}"
+            return Finding(name=found.name, reason=found.reason, message=message, grant=grant)
+    return finding
+
+
+def _finding_above(name: str, facts: _Facts) -> _Above:
+    grant = facts.above.get(name)
+    state = grant.state(facts.now) if grant is not None else None
+    if grant is None or state is not GrantState.ACTIVE:
+        # Whatever it is, it gives nothing.
+        reason = _EXPLAINS.get(state, Reason.NO_GRANT) if state is not None else Reason.NO_GRANT
+        return _Above(name, reason, f"{name} is not ACTIVE")
+    if grant.is_used_up:
+        return _Above(name, Reason.USES_EXHAUSTED, _message(grant, Reason.USES_EXHAUSTED))
+    for policy in facts.policies:
+        question = replace(facts.question, subject=grant.subject, groups=None)
+        if _denied(policy, grant, question):
+            return _Above(policy.name, Reason.DENIED_BY_POLICY, f"{policy.name} denies it to {grant.subject}")
+    return _Above(name, Reason.ALLOWED, "")
+
+
+class _Above(NamedTuple):
+    """What a grant above says; its condition is the same as that of what was passed on."""
+
+    name: str
+    reason: Reason
+    message: str
+
+
+def _own_finding(grant: Grant, facts: _Facts) -> Finding | None:
+    question = facts.question
+    state = grant.state(facts.now)
     if state is not GrantState.ACTIVE:
         reason = _EXPLAINS.get(state)
         if reason is None:
             return None
         return Finding(name=grant.name, reason=reason, message=_message(grant, reason), grant=grant)
-    for policy in policies:
+    for policy in facts.policies:
         if _denied(policy, grant, question):
             message = f"{policy.name} denies {question.subject} {question.action} on {question.resource}"
             return Finding(name=policy.name, reason=Reason.DENIED_BY_POLICY, message=message, grant=grant)
-    judgement = condition.judge(grant.check_condition, _facts(grant, question, now, signals))
+    if grant.is_used_up:
+        message = _message(grant, Reason.USES_EXHAUSTED)
+        return Finding(name=grant.name, reason=Reason.USES_EXHAUSTED, message=message, grant=grant)
+    judgement = condition.judge(grant.check_condition, _facts(grant, question, facts.now, facts.signals))
     if judgement.verdict is not Verdict.MET:
         fault = (
             f"cannot be judged: {judgement.message}" if judgement.message else f"is not met: {grant.check_condition}"
@@ -191,6 +245,8 @@ def _message(grant: Grant, reason: Reason) -> str:
             return f"{grant.name} allows it until {_instant(grant.expires_at)}"
         case Reason.NOT_YET_STARTED:
             return f"{grant.name} starts at {_instant(grant.starts_at)}"
+        case Reason.USES_EXHAUSTED:
+            return f"{grant.name} has allowed {grant.usage.count} checks, as many as it may"
         case Reason.PENDING:
             return f"{grant.name} waits for approval until {_instant(grant.request_expires_at)}"
         case Reason.EXPIRED:
@@ -207,8 +263,9 @@ def _best_explanation(findings: Sequence[Finding]) -> Finding | None:
     return max(findings, key=lambda finding: _over_at(finding.grant), default=None)
 
 
-def _expiry(finding: Finding) -> datetime:
-    return _sure(finding.grant.expires_at)
+def _preference(finding: Finding) -> tuple[bool, datetime]:
+    """A grant that the check does not use up comes first, then the one that lasts longest."""
+    return not finding.grant.limits.max_uses, _sure(finding.grant.expires_at)
 
 
 def _over_at(grant: Grant) -> datetime:

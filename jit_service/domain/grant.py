@@ -1,30 +1,22 @@
 """Grants: one aggregate from the request to its end.
 
 A grant is its facts. `state(now)` derives the state from them, so that nothing needs to run for access to end. A
-transition is judged here, takes `now`, and returns the new grant with the event that records it, or raises the fact
-for which it is refused.
+transition takes `now`, and returns the new grant with the event that records it, or raises the fact for which it is
+refused. Those of its end are here; those that reviewers decide are in `approval`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from jit_service.domain import name
-from jit_service.domain.caller import Caller, Role
-from jit_service.domain.errors import (
-    AlreadyReviewed,
-    InvalidField,
-    NotApprover,
-    NotYours,
-    SelfApproval,
-    WrongState,
-)
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import NotYours, WrongState
 from jit_service.domain.event import SERVICE, Event, EventType
-from jit_service.domain.policy import Policy, Step
+from jit_service.domain.policy import Step
 
 
 class GrantState(StrEnum):
@@ -57,8 +49,22 @@ class Justification:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What access is given, and when. No start: once approved."""
+
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    duration: timedelta
+    start_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Review:
-    """One reviewer's decision. `groups` are those its token gave then; `step` counts from 0."""
+    """One reviewer's decision; `step` counts from 0, `round` is 0 for the request and n for its n-th extension.
+
+    `groups` are those that proved the right it was made by: the reviewer's then, or the delegator's. `escalated`: the
+    right is only one after the step's timeout. `terms` are what an approval gave, where that changed them.
+    """
 
     reviewer: str
     groups: frozenset[str]
@@ -66,6 +72,85 @@ class Review:
     step: int
     comment: str
     at: datetime
+    round: int = 0
+    on_behalf_of: str = ""
+    delegation: str = ""
+    escalated: bool = False
+    terms: Terms | None = None
+
+    @property
+    def holder(self) -> str:
+        """Whose right it was made by."""
+        return self.on_behalf_of or self.reviewer
+
+    def uses_right_of(self, *principals: str) -> bool:
+        """Says whether one of them is in it, as the reviewer or the right's holder; in any letter case."""
+        mine = {name.canonical(self.reviewer), name.canonical(self.holder)}
+        return any(name.canonical(principal) in mine for principal in principals)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What ends access before its time. Zero: no such bound."""
+
+    max_uses: int = 0
+    activation_window: timedelta = timedelta()
+    idle_timeout: timedelta = timedelta()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """The checks that a grant with limits has allowed."""
+
+    count: int = 0
+    last_at: datetime | None = None
+
+
+class ExtensionState(StrEnum):
+    """How far a request for more time is."""
+
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    DENIED = "DENIED"
+    WITHDRAWN = "WITHDRAWN"
+    LAPSED = "LAPSED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """A request for more time, the n-th of its grant (`round`). `decided` is None while nobody has decided.
+
+    Groups and claims are those of its requester, who may be another than the grant's.
+    """
+
+    round: int
+    requester: str
+    requester_groups: frozenset[str]
+    claims: dict[str, Any]
+    source_address: str
+    duration: timedelta
+    justification: Justification
+    created_at: datetime
+    lapses_at: datetime
+    expires_at: datetime
+    decided: ExtensionState | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseReview:
+    """How a break-glass use was reviewed."""
+
+    reviewer: str
+    comment: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emergency:
+    """A break-glass use: its review is overdue from `review_due_at`, until there is one."""
+
+    review_due_at: datetime
+    review: UseReview | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +170,11 @@ class Grant:
     `requester_groups` are those that the requester's token gave at the request; they are the subject's only where it
     asked for itself, and so are `claims`, kept only where conditions may read them. `skipped` are the steps, from 0,
     whose condition did not hold when it was last judged. `start_at` is the start that was asked for. The access runs
-    over [starts_at, expires_at), which are None until it is approved. `revision` is the store's commit counter at the
-    last change, 0 before it is stored.
+    over [starts_at, expires_at), which are None until it is approved; limits may bring expires_at forward, never past
+    starts_at + duration. `request_expires_at` is when it lapses undecided: after request_ttl, or with the step that is
+    waited for since `step_since`. `requested` is what was asked for, where a reviewer gave other terms; `offer` is the
+    approval that a reviewer would give for other terms. `chain` are the grants it was passed on from, the first first.
+    `revision` is the store's commit counter at the last change, 0 before it is stored.
     """
 
     name: str
@@ -115,6 +203,16 @@ class Grant:
     claims: dict[str, Any] = field(default_factory=dict)
     source_address: str = ""
     check_condition: str = ""
+    request_ttl: timedelta = timedelta()
+    step_since: datetime | None = None
+    requested: Terms | None = None
+    offer: Review | None = None
+    limits: Limits = Limits()
+    usage: Usage = Usage()
+    extension: Extension | None = None
+    extension_count: int = 0
+    emergency: Emergency | None = None
+    chain: tuple[str, ...] = ()
 
     def state(self, now: datetime) -> GrantState:
         """Returns the state at `now`. Intervals are half-open: over when now >= expires_at."""
@@ -125,6 +223,55 @@ class Grant:
         if now < self.starts_at:
             return GrantState.SCHEDULED
         return GrantState.ACTIVE if now < self.expires_at else GrantState.EXPIRED
+
+    def extension_state(self, now: datetime) -> ExtensionState | None:
+        """Returns how far the latest request for more time is; one that outlives its grant has lapsed."""
+        if self.extension is None:
+            return None
+        if self.extension.decided is not None:
+            return self.extension.decided
+        running = self.state(now) in (GrantState.SCHEDULED, GrantState.ACTIVE)
+        return ExtensionState.PENDING if running and now < self.extension.expires_at else ExtensionState.LAPSED
+
+    @property
+    def terms(self) -> Terms:
+        """What it gives."""
+        return Terms(resources=self.resources, actions=self.actions, duration=self.duration, start_at=self.start_at)
+
+    @property
+    def round(self) -> int:
+        """Which request was the latest: 0 the first, n the n-th for more time."""
+        return self.extension.round if self.extension is not None else 0
+
+    @property
+    def round_reviews(self) -> tuple[Review, ...]:
+        """The reviews of the latest request."""
+        return tuple(review for review in self.reviews if review.round == self.round)
+
+    @property
+    def parent(self) -> str:
+        """The grant that was passed on with this one; empty for a grant of its own."""
+        return self.chain[-1] if self.chain else ""
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether the checks that it allows change it."""
+        return self.limits != Limits()
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has allowed as many checks as it may."""
+        return bool(self.limits.max_uses) and self.usage.count >= self.limits.max_uses
+
+    @property
+    def latest_end(self) -> datetime | None:
+        """When it ends at the latest; None until it is approved."""
+        return self.starts_at and self.starts_at + self.duration
+
+    @property
+    def owes_review(self) -> bool:
+        """Whether it is a break-glass use that nobody has reviewed."""
+        return self.emergency is not None and self.emergency.review is None
 
     @property
     def subject_groups(self) -> frozenset[str] | None:
@@ -147,191 +294,71 @@ class Grant:
         return name.canonical(principal) in (name.canonical(self.requester), name.canonical(self.subject))
 
 
-def approvals_missing(
-    steps: Sequence[Step], reviews: Iterable[Review], skipped: frozenset[int] = frozenset()
-) -> list[int]:
-    """Returns for each step how many approvals it still needs; a skipped one needs none.
-
-    An approval counts for the step it was given in, once a principal, and only while the step's approvers, as they are
-    now, have the reviewer.
-    """
-    counted: list[set[str]] = [set() for _ in steps]
-    for review in reviews:
-        if review.decision is not ReviewDecision.APPROVED or review.step >= len(steps):
-            continue
-        if steps[review.step].approvers.has(review.reviewer, review.groups):
-            counted[review.step].add(name.canonical(review.reviewer))
-    return [
-        0 if index in skipped else max(0, step.approvals_needed - len(by))
-        for index, (step, by) in enumerate(zip(steps, counted, strict=True))
-    ]
-
-
-def requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
-    """Starts the grant's life. Where no step is needed it is approved at once. The policy has already been judged."""
-    needed = any(approvals_missing(grant.steps, (), grant.skipped))
-    first = grant if needed else _started(grant, now)
-    message = f"[{grant.justification.ticket}] {grant.justification.text}".removeprefix("[] ")
-    return first, _event(EventType.GRANT_REQUESTED, first, by=by, now=now, message=message)
-
-
-def approve(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
-    """Counts an approval for the current step; the last one needed starts the access.
-
-    `policy` is the current revision. Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed.
-    """
-    step = _reviewed_step(grant, policy=policy, by=by, now=now)
-    reviewed = _with_review(grant, policy, ReviewDecision.APPROVED, step=step, by=by, comment=comment, now=now)
-    if not any(approvals_missing(policy.steps, _counting(reviewed, policy), reviewed.skipped)):
-        reviewed = _started(reviewed, now)
-    return reviewed, _event(EventType.GRANT_APPROVED, reviewed, by=by, now=now, message=comment)
-
-
-def deny(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
-    """Counts a denial for the current step; the last one needed ends the request.
-
-    Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed.
-    """
-    step = _reviewed_step(grant, policy=policy, by=by, now=now)
-    denied = _with_review(grant, policy, ReviewDecision.DENIED, step=step, by=by, comment=comment, now=now)
-    if _denials(denied, policy, step) >= policy.steps[step].denials_needed:
-        denied = _ended(denied, GrantState.DENIED, by=by, comment=comment, now=now)
-    return denied, _event(EventType.GRANT_DENIED, denied, by=by, now=now, message=comment)
-
-
-def withdraw(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
-    """Takes a pending request back. Raises NotYours, WrongState."""
-    if not grant.is_of(by.principal):
-        raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
-    _demand_state(grant, now, GrantState.PENDING)
-    withdrawn = _ended(grant, GrantState.WITHDRAWN, by=by, comment=comment, now=now)
-    return withdrawn, _event(EventType.GRANT_WITHDRAWN, withdrawn, by=by, now=now, message=comment)
-
-
 def release(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
     """Gives the access back before its time. Raises NotYours, WrongState."""
     if by.principal != grant.subject:
         raise NotYours(f"{grant.name} is held by {grant.subject}, not by {by.principal}", grant=grant.name)
-    _demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
-    released = _ended(grant, GrantState.RELEASED, by=by, comment=comment, now=now)
-    return released, _event(EventType.GRANT_RELEASED, released, by=by, now=now, message=comment)
+    demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
+    released = ended(grant, GrantState.RELEASED, by=by, comment=comment, now=now)
+    return released, event(EventType.GRANT_RELEASED, released, by=by, now=now, message=comment)
 
 
-def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
-    """Ends the access at once.
-
-    Reviewers, the requester, the holder and admins may. Raises NotApprover, WrongState, InvalidField for no comment.
-    """
-    if not (by.has(Role.ADMIN) or grant.is_of(by.principal) or reviewers_have(grant, policy, by)):
-        raise NotApprover(f"{by.principal} is not an approver of {grant.policy}, nor an admin", grant=grant.name)
-    if not comment.strip():
-        raise InvalidField("comment", "is required: say why the access ends")
-    _demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
-    revoked = _ended(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
-    return revoked, _event(EventType.GRANT_REVOKED, revoked, by=by, now=now, message=comment)
+def revoked_with_parent(grant: Grant, *, parent: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
+    """Ends what was passed on, since what it was passed on from has ended."""
+    comment = f"{parent.name} was {parent.state(now).lower()}, and this one came from it"
+    revoked = ended(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
+    return revoked, event(EventType.GRANT_REVOKED, revoked, by=by, now=now, message=comment)
 
 
-def reviewers_have(grant: Grant, policy: Policy | None, by: Caller) -> bool:
-    """Says whether the caller is an approver of the grant's policy as it is now, or has reviewed the grant."""
-    if any(review.reviewer == by.principal for review in grant.reviews):
-        return True
-    return policy is not None and policy.reviewers_have(by.principal, by.groups)
-
-
-def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
-    """Says whether the caller may read the grant: its requester, subject and reviewers, auditors and admins."""
-    if by.has(Role.AUDITOR, Role.ADMIN) or grant.is_of(by.principal):
-        return True
-    return reviewers_have(grant, policy, by)
-
-
-def reviewable(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> bool:
-    """Says whether the caller could approve the grant now."""
-    try:
-        _reviewed_step(grant, policy=policy, by=by, now=now)
-    except (SelfApproval, NotApprover, WrongState, AlreadyReviewed):
-        return False
-    return True
+def used(grant: Grant, *, now: datetime, until: datetime | None = None) -> Grant:
+    """Counts a check that the grant allows at `now`. It ends by `until`, the end of what it was passed on from."""
+    counted = replace(grant, usage=Usage(count=grant.usage.count + 1, last_at=now))
+    return expiring(counted, until=until)
 
 
 def run_out(grant: Grant, *, now: datetime) -> Event:
     """Returns the event of a grant whose time ran out: EXPIRED or LAPSED. Raises WrongState for any other."""
-    _demand_state(grant, now, GrantState.EXPIRED, GrantState.LAPSED)
+    demand_state(grant, now, GrantState.EXPIRED, GrantState.LAPSED)
     service = Caller(principal=SERVICE)
     if grant.expires_at is None or grant.starts_at is None:
-        return _event(EventType.GRANT_LAPSED, grant, by=service, now=now, message="nobody decided in time")
-    held = grant.expires_at - grant.starts_at
-    return replace(
-        _event(EventType.GRANT_EXPIRED, grant, by=service, now=now, message="its time ran out"),
-        held=held,
-    )
+        return event(EventType.GRANT_LAPSED, grant, by=service, now=now, message="nobody decided in time")
+    early = grant.latest_end is not None and grant.expires_at < grant.latest_end
+    message = "it was not used in time" if early else "its time ran out"
+    expired = event(EventType.GRANT_EXPIRED, grant, by=service, now=now, message=message)
+    return replace(expired, held=grant.expires_at - grant.starts_at)
 
 
-def _reviewed_step(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> int:
-    """Returns the index of the step that the caller decides, or raises why it may not."""
-    if grant.is_own_review(by.principal) and not policy.allow_self_approval:
-        raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
-    if not policy.reviewers_have(by.principal, by.groups):
-        raise NotApprover(f"{by.principal} is not an approver of {policy.name}", grant=grant.name)
-    _demand_state(grant, now, GrantState.PENDING)
-    if any(name.canonical(by.principal) == name.canonical(review.reviewer) for review in grant.reviews):
-        raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
-    missing = approvals_missing(policy.steps, _counting(grant, policy), grant.skipped)
-    # None missing: the policy needs fewer approvals than when the last one came. One more, in the last step, decides.
-    step = next((index for index, count in enumerate(missing) if count), len(missing) - 1)
-    if not policy.steps[step].approvers.has(by.principal, by.groups):
-        raise NotApprover(
-            f"{grant.name} waits for step {step + 1} of {policy.name}, whose approvers do not have {by.principal}",
-            grant=grant.name,
-        )
-    return step
+def started(grant: Grant, now: datetime) -> Grant:
+    """Starts the clock of the access: at approval, or at the start that was asked for if that is later."""
+    return expiring(replace(grant, approved_at=now, starts_at=max(now, grant.start_at or now), offer=None))
 
 
-def _denials(grant: Grant, policy: Policy, step: int) -> int:
-    """Returns how many distinct approvers of the step, as they are now, have denied in it."""
-    approvers = policy.steps[step].approvers
-    return len(
-        {
-            name.canonical(review.reviewer)
-            for review in _counting(grant, policy)
-            if review.decision is ReviewDecision.DENIED
-            and review.step == step
-            and approvers.has(review.reviewer, review.groups)
-        }
-    )
+def expiring(grant: Grant, *, until: datetime | None = None) -> Grant:
+    """Sets when a started grant ends: after its duration, or before that as its limits say, and by `until`."""
+    if grant.starts_at is None:
+        raise AssertionError("a grant that has not started does not end")
+    ends = [grant.starts_at + grant.duration]
+    if grant.limits.activation_window and grant.usage.last_at is None:
+        ends.append(grant.starts_at + grant.limits.activation_window)
+    if grant.limits.idle_timeout:
+        ends.append((grant.usage.last_at or grant.starts_at) + grant.limits.idle_timeout)
+    return replace(grant, expires_at=min(*ends, until or ends[0]))
 
 
-def _counting(grant: Grant, policy: Policy) -> list[Review]:
-    """Returns the reviews without those of one's own request, unless the policy as it is now allows self-approval."""
-    return [
-        review for review in grant.reviews if policy.allow_self_approval or not grant.is_own_review(review.reviewer)
-    ]
+def ended(grant: Grant, state: GrantState, *, by: Caller, comment: str, now: datetime) -> Grant:
+    """Returns the grant ended by somebody."""
+    return replace(grant, offer=None, end=End(state=state, at=now, by=by.principal, comment=comment))
 
 
-def _with_review(
-    grant: Grant, policy: Policy, decision: ReviewDecision, *, step: int, by: Caller, comment: str, now: datetime
-) -> Grant:
-    review = Review(reviewer=by.principal, groups=by.groups, decision=decision, step=step, comment=comment, at=now)
-    return replace(grant, reviews=(*grant.reviews, review), steps=policy.steps, policy_revision=policy.revision)
-
-
-def _started(grant: Grant, now: datetime) -> Grant:
-    """The clock of the access starts at approval, or at the start that was asked for if that is later."""
-    starts_at = max(now, grant.start_at or now)
-    return replace(grant, approved_at=now, starts_at=starts_at, expires_at=starts_at + grant.duration)
-
-
-def _ended(grant: Grant, state: GrantState, *, by: Caller, comment: str, now: datetime) -> Grant:
-    return replace(grant, end=End(state=state, at=now, by=by.principal, comment=comment))
-
-
-def _demand_state(grant: Grant, now: datetime, *needed: GrantState) -> None:
+def demand_state(grant: Grant, now: datetime, *needed: GrantState) -> None:
+    """Raises WrongState unless the grant is in one of the states."""
     state = grant.state(now)
     if state not in needed:
         raise WrongState(f"{grant.name} is {state}, not {' or '.join(needed)}", grant=grant.name, state=state)
 
 
-def _event(type_: EventType, grant: Grant, *, by: Caller, now: datetime, message: str) -> Event:
+def event(type_: EventType, grant: Grant, *, by: Caller, now: datetime, message: str) -> Event:
+    """Returns the event of a transition, `grant` being what it led to."""
     return Event(
         type=type_,
         at=now,
@@ -347,4 +374,5 @@ def _event(type_: EventType, grant: Grant, *, by: Caller, now: datetime, message
         policy_revision=grant.policy_revision,
         duration=grant.duration,
         held=grant.held,
+        chain=grant.chain,
     )

@@ -98,6 +98,13 @@ def grant_name(text: str, field: str) -> str:
     return text
 
 
+def delegation_name(text: str, field: str) -> str:
+    """Returns `delegations/{id}`, or raises InvalidField."""
+    if not text.startswith("delegations/") or not _GRANT_ID.fullmatch(text.removeprefix("delegations/")):
+        raise InvalidField(field, f"{_shown(text)} is not a delegation's name; it must be delegations/ID")
+    return text
+
+
 def request_id(text: str, field: str = "request_id") -> str:
     """Returns the UUID in its canonical form, empty for empty, or raises InvalidField (AIP-155)."""
     if not text:

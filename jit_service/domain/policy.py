@@ -13,12 +13,16 @@ from jit_service.domain.pattern import action_covered, resource_covered
 
 MAX_DURATION: Final = timedelta(days=30)
 DEFAULT_REQUEST_TTL: Final = timedelta(hours=24)
-MIN_REQUEST_TTL: Final = timedelta(seconds=1)
 MAX_PATTERNS: Final = 100
 MAX_STEPS: Final = 10
 MAX_APPROVALS: Final = 20
 MAX_ACTIVE: Final = 1000
 MAX_DISPLAY_NAME: Final = 256
+MAX_USES: Final = 1_000_000
+MAX_EXTENSIONS: Final = 100
+MAX_CHILD_DEPTH: Final = 5
+SHORTEST: Final = timedelta(seconds=1)
+"""The shortest of the spans that end something by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +48,60 @@ class JustificationRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CommentRule:
+    """What reviewers must say. An empty pattern asks for nothing."""
+
+    required_to_approve: bool = False
+    required_to_deny: bool = False
+    pattern: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionRule:
+    """How often a grant may be extended, and how long it may last from its start with all of that."""
+
+    max_extensions: int
+    max_total_duration: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakGlassRule:
+    """Who may take access at once in an emergency, for how long, and how soon that must have been reviewed."""
+
+    eligible: PrincipalSet
+    max_duration: timedelta
+    review_within: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of the review, where its condition holds: so many distinct approvers pass it, or end the request."""
+    """One step of the review, where its condition holds: so many distinct approvers pass it, or end the request.
+
+    A step that takes longer than its timeout (zero: no bound) may be decided by `escalate_to` as well; where that is
+    None the request lapses.
+    """
 
     approvers: PrincipalSet
     approvals_needed: int = 1
     display_name: str = ""
     condition: str = ""
     denials_needed: int = 1
+    timeout: timedelta = timedelta()
+    escalate_to: PrincipalSet | None = None
+
+    def has(self, principal: str, groups: Iterable[str], *, escalated: bool) -> bool:
+        """Says whether the principal may decide the step, before or after it has escalated."""
+        if self.approvers.has(principal, groups):
+            return True
+        return escalated and self.escalate_to is not None and self.escalate_to.has(principal, groups)
+
+    @property
+    def deciders(self) -> PrincipalSet:
+        """All who may ever decide it."""
+        more = self.escalate_to or PrincipalSet()
+        return PrincipalSet(
+            principals=self.approvers.principals + more.principals, groups=self.approvers.groups + more.groups
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +135,13 @@ class Policy:
     request_condition: str = ""
     check_condition: str = ""
     max_active_per_subject: int = 0
+    activation_window: timedelta = timedelta()
+    max_uses: int = 0
+    idle_timeout: timedelta = timedelta()
+    extension: ExtensionRule | None = None
+    break_glass: BreakGlassRule | None = None
+    review_comment: CommentRule = CommentRule()
+    max_child_depth: int = 0
 
     @property
     def has_conditions(self) -> bool:
@@ -104,12 +161,13 @@ class Policy:
         )
 
     def reviewers_have(self, principal: str, groups: Iterable[str]) -> bool:
-        """Says whether the principal may approve one of the steps."""
-        return any(step.approvers.has(principal, groups) for step in self.steps)
+        """Says whether the principal may approve one of the steps, be it after an escalation."""
+        return any(step.has(principal, groups, escalated=True) for step in self.steps)
 
     def concerns(self, principal: str, groups: Iterable[str]) -> bool:
         """Says whether the principal may ask or review under the policy, and so may read it."""
-        return self.eligible.has(principal, groups) or self.reviewers_have(principal, groups)
+        in_emergency = self.break_glass is not None and self.break_glass.eligible.has(principal, groups)
+        return in_emergency or self.eligible.has(principal, groups) or self.reviewers_have(principal, groups)
 
 
 def checked(policy: Policy) -> Policy:
@@ -126,6 +184,8 @@ def checked(policy: Policy) -> Policy:
         labels=name.labels(policy.labels),
         request_condition=condition.checked(policy.request_condition, "request_condition"),
         check_condition=condition.checked(policy.check_condition, "check_condition"),
+        break_glass=_checked_break_glass(policy.break_glass),
+        review_comment=_checked_comment(policy.review_comment),
     )
     return _checked_deny(canonical) if policy.deny else _checked_times(canonical)
 
@@ -160,6 +220,19 @@ def _checked_justification(rule: JustificationRule) -> JustificationRule:
     return rule
 
 
+def _checked_comment(rule: CommentRule) -> CommentRule:
+    expression.checked(rule.pattern, "review_comment.pattern")
+    return rule
+
+
+def _checked_break_glass(rule: BreakGlassRule | None) -> BreakGlassRule | None:
+    if rule is None:
+        return None
+    _check_between(rule.max_duration, "break_glass.max_duration", timedelta(microseconds=1), MAX_DURATION)
+    _check_between(rule.review_within, "break_glass.review_within", SHORTEST, MAX_DURATION)
+    return replace(rule, eligible=_checked_set(rule.eligible, "break_glass.eligible"))
+
+
 def _checked_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
     _check_count(steps, "steps", at_most=MAX_STEPS)
     return tuple(_checked_step(step, f"steps[{index}]") for index, step in enumerate(steps))
@@ -167,18 +240,31 @@ def _checked_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 def _checked_step(step: Step, field: str) -> Step:
     approvers = _checked_set(step.approvers, f"{field}.approvers")
-    distinct = len(set(map(name.canonical, approvers.principals)))
+    escalate_to = _checked_timeout(step, field)
+    deciders = replace(step, approvers=approvers, escalate_to=escalate_to).deciders
+    distinct = len(set(map(name.canonical, deciders.principals)))
     for path, needed in (("approvals_needed", step.approvals_needed), ("denials_needed", step.denials_needed)):
         if not 1 <= needed <= MAX_APPROVALS:
             raise InvalidField(f"{field}.{path}", f"is {needed}; 1 to {MAX_APPROVALS} are allowed")
-        if not approvers.groups and distinct < needed:
+        if not deciders.groups and distinct < needed:
             raise InvalidField(f"{field}.{path}", f"is {needed}, and only {distinct} approvers are named")
     return replace(
         step,
         approvers=approvers,
+        escalate_to=escalate_to,
         display_name=name.free_text(step.display_name, f"{field}.display_name", MAX_DISPLAY_NAME),
         condition=condition.checked(step.condition, f"{field}.condition"),
     )
+
+
+def _checked_timeout(step: Step, field: str) -> PrincipalSet | None:
+    if step.timeout:
+        _check_between(step.timeout, f"{field}.timeout", SHORTEST, MAX_DURATION)
+    if step.escalate_to is None:
+        return None
+    if not step.timeout:
+        raise InvalidField(f"{field}.timeout", "is required with escalate_to: it says when the step escalates")
+    return _checked_set(step.escalate_to, f"{field}.escalate_to")
 
 
 def _checked_deny(policy: Policy) -> Policy:
@@ -192,12 +278,22 @@ def _checked_deny(policy: Policy) -> Policy:
         "request_condition": policy.request_condition,
         "check_condition": policy.check_condition,
         "max_active_per_subject": policy.max_active_per_subject,
+        "activation_window": policy.activation_window,
+        "max_uses": policy.max_uses,
+        "idle_timeout": policy.idle_timeout,
+        "extension": policy.extension,
+        "break_glass": policy.break_glass,
+        "max_child_depth": policy.max_child_depth,
     }
     for path, value in asked.items():
         if value:
             raise InvalidField(path, "must be empty in a deny policy, which nobody asks under")
-    if policy.justification != JustificationRule():
-        raise InvalidField("justification", "must be empty in a deny policy, which nobody asks under")
+    for path, rule, empty in (
+        ("justification", policy.justification, JustificationRule()),
+        ("review_comment", policy.review_comment, CommentRule()),
+    ):
+        if rule != empty:
+            raise InvalidField(path, "must be empty in a deny policy, which nobody asks under")
     return replace(policy, request_ttl=DEFAULT_REQUEST_TTL)
 
 
@@ -206,13 +302,29 @@ def _checked_times(policy: Policy) -> Policy:
     _check_between(policy.min_duration, "min_duration", timedelta(), policy.max_duration)
     if policy.default_duration:
         _check_between(policy.default_duration, "default_duration", policy.min_duration, policy.max_duration)
-    if not 0 <= policy.max_active_per_subject <= MAX_ACTIVE:
-        raise InvalidField(
-            "max_active_per_subject", f"is {policy.max_active_per_subject}; 0 to {MAX_ACTIVE} are allowed"
-        )
+    for path, count, most in (
+        ("max_active_per_subject", policy.max_active_per_subject, MAX_ACTIVE),
+        ("max_uses", policy.max_uses, MAX_USES),
+        ("max_child_depth", policy.max_child_depth, MAX_CHILD_DEPTH),
+    ):
+        if not 0 <= count <= most:
+            raise InvalidField(path, f"is {count}; 0 to {most} are allowed")
+    for path, span in (("activation_window", policy.activation_window), ("idle_timeout", policy.idle_timeout)):
+        if span:
+            _check_between(span, path, SHORTEST, MAX_DURATION)
+    _check_extension(policy)
     request_ttl = policy.request_ttl or DEFAULT_REQUEST_TTL
-    _check_between(request_ttl, "request_ttl", MIN_REQUEST_TTL, MAX_DURATION)
+    _check_between(request_ttl, "request_ttl", SHORTEST, MAX_DURATION)
     return replace(policy, request_ttl=request_ttl)
+
+
+def _check_extension(policy: Policy) -> None:
+    rule = policy.extension
+    if rule is None:
+        return
+    if not 1 <= rule.max_extensions <= MAX_EXTENSIONS:
+        raise InvalidField("extension.max_extensions", f"is {rule.max_extensions}; 1 to {MAX_EXTENSIONS} are allowed")
+    _check_between(rule.max_total_duration, "extension.max_total_duration", policy.max_duration, MAX_DURATION)
 
 
 def _check_between(value: timedelta, field: str, shortest: timedelta, longest: timedelta) -> None:

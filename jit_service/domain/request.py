@@ -5,25 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from jit_service.domain import condition, context, expression, name
 from jit_service.domain.caller import Caller
 from jit_service.domain.condition import Facts, Verdict
 from jit_service.domain.errors import (
+    ChildNotAllowed,
     ConditionError,
     ConditionNotMet,
     DeniedByPolicy,
+    ExtensionCap,
     InvalidField,
     JitError,
     NotEligible,
+    NotYours,
     PolicyNoLongerAllows,
+    WrongState,
 )
-from jit_service.domain.grant import Grant, Justification
+from jit_service.domain.grant import (
+    Emergency,
+    Extension,
+    ExtensionState,
+    Grant,
+    GrantState,
+    Justification,
+    Limits,
+    demand_state,
+    expiring,
+    started,
+)
 from jit_service.domain.pattern import action_covered, resource_covered
-from jit_service.domain.policy import MAX_DURATION, Policy, checked_patterns, seconds
+from jit_service.domain.policy import MAX_DURATION, MAX_USES, Policy, checked_patterns, seconds
 from jit_service.domain.signal import Signals
 
+Found = TypeVar("Found")
 MAX_TICKET = 256
 NO_SIGNALS: Final = Signals()
 MAX_LEAD = timedelta(days=30)
@@ -32,7 +48,11 @@ MAX_LEAD = timedelta(days=30)
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What is asked for, in canonical form. An empty policy takes the first that covers it; no duration the default."""
+    """What is asked for, in canonical form. An empty policy takes the first that covers it; no duration the default.
+
+    `max_uses` 0 are as many as the policy gives. With `break_glass` it is taken at once, in an emergency; with `parent`
+    it is passed on from that grant.
+    """
 
     subject: str
     resources: tuple[str, ...]
@@ -43,13 +63,25 @@ class Ask:
     justification: Justification = Justification()
     labels: dict[str, str] = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)
+    max_uses: int = 0
+    break_glass: bool = False
+    parent: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreTime:
+    """How much longer, and why."""
+
+    duration: timedelta
+    justification: Justification = Justification()
 
 
 def checked(ask: Ask, *, now: datetime) -> Ask:
     """Returns the ask in canonical form, or raises InvalidField for what no policy could make right."""
-    if ask.duration is not None and not timedelta() < ask.duration <= MAX_DURATION:
-        fault = f"is {seconds(ask.duration)}; it must be above 0s and at most {seconds(MAX_DURATION)}"
-        raise InvalidField("duration", fault)
+    if ask.duration is not None:
+        _check_span(ask.duration)
+    if not 0 <= ask.max_uses <= MAX_USES:
+        raise InvalidField("max_uses", f"is {ask.max_uses}; 0 to {MAX_USES} are allowed")
     if ask.start_at is not None and not now <= ask.start_at <= now + MAX_LEAD:
         fault = f"is {ask.start_at.isoformat()}; it must be from now to {MAX_LEAD.days} days ahead"
         raise InvalidField("start_time", fault)
@@ -60,12 +92,31 @@ def checked(ask: Ask, *, now: datetime) -> Ask:
         policy=name.policy_name(ask.policy, "policy") if ask.policy else "",
         duration=ask.duration,
         start_at=ask.start_at,
-        justification=Justification(
-            text=name.free_text(ask.justification.text, "justification.text"),
-            ticket=name.free_text(ask.justification.ticket, "justification.ticket", MAX_TICKET),
-        ),
+        justification=_checked_justification(ask.justification),
         labels=name.labels(ask.labels),
         context=context.checked(ask.context),
+        max_uses=ask.max_uses,
+        break_glass=ask.break_glass,
+        parent=name.grant_name(ask.parent, "parent") if ask.parent else "",
+    )
+
+
+def checked_more(more: MoreTime) -> MoreTime:
+    """Returns what is asked for in canonical form, or raises InvalidField."""
+    _check_span(more.duration)
+    return replace(more, justification=_checked_justification(more.justification))
+
+
+def _check_span(duration: timedelta) -> None:
+    if not timedelta() < duration <= MAX_DURATION:
+        fault = f"is {seconds(duration)}; it must be above 0s and at most {seconds(MAX_DURATION)}"
+        raise InvalidField("duration", fault)
+
+
+def _checked_justification(given: Justification) -> Justification:
+    return Justification(
+        text=name.free_text(given.text, "justification.text"),
+        ticket=name.free_text(given.ticket, "justification.ticket", MAX_TICKET),
     )
 
 
@@ -80,10 +131,7 @@ def judged(
     policy = _chosen(ask, policies, by)
     subject_groups = by.groups if ask.subject == by.principal else None
     _refuse_denied(ask, policies, subject_groups)
-    duration = ask.duration or policy.default_duration or policy.max_duration
-    _check_duration(duration, policy)
     _check_justification(ask.justification, policy)
-    request_expires_at = now + policy.request_ttl
     grant = Grant(
         name=grant_name,
         requester=by.principal,
@@ -91,13 +139,16 @@ def judged(
         subject=ask.subject,
         policy=policy.name,
         policy_revision=policy.revision,
-        steps=policy.steps,
+        steps=() if ask.break_glass else policy.steps,
         resources=ask.resources,
         actions=ask.actions,
-        duration=duration,
+        duration=_emergency_duration(ask, policy) if ask.break_glass else _duration(ask, policy),
         justification=ask.justification,
         created_at=now,
-        request_expires_at=request_expires_at,
+        request_expires_at=now + policy.request_ttl,
+        request_ttl=policy.request_ttl,
+        limits=_limits(ask.max_uses, policy),
+        emergency=_emergency(ask, policy, now),
         labels=ask.labels,
         start_at=ask.start_at,
         context=ask.context,
@@ -107,34 +158,149 @@ def judged(
     return _judged_by_conditions(grant, policy, signals=signals, now=now)
 
 
+def passed_on(
+    ask: Ask, parent: Grant, *, policies: Iterable[Policy], by: Caller, grant_name: str, now: datetime
+) -> Grant:
+    """Returns the part of the caller's own active grant that it passes on, not yet recorded.
+
+    No wider in scope, time and uses, at once, without approval, and as deep as the policy's current revision lets it.
+    Raises NotYours, WrongState, ChildNotAllowed, DeniedByPolicy, InvalidField.
+    """
+    policies = tuple(policies)
+    if by.principal != parent.subject:
+        raise NotYours(f"{parent.name} is held by {parent.subject}, not by {by.principal}", grant=parent.name)
+    demand_state(parent, now, GrantState.ACTIVE)
+    policy = next((policy for policy in policies if policy.name == parent.policy), None)
+    _check_child(ask, parent, policy)
+    subject_groups = by.groups if ask.subject == by.principal else None
+    _refuse_denied(ask, policies, subject_groups)
+    left = _sure(parent.latest_end) - now
+    if ask.duration is not None and ask.duration > left:
+        raise InvalidField("duration", f"is {seconds(ask.duration)}; {parent.name} lasts {seconds(left)} more")
+    child = Grant(
+        name=grant_name,
+        requester=by.principal,
+        requester_groups=by.groups,
+        subject=ask.subject,
+        policy=parent.policy,
+        policy_revision=policy.revision if policy is not None else parent.policy_revision,
+        steps=(),
+        resources=ask.resources,
+        actions=ask.actions,
+        duration=ask.duration or left,
+        justification=ask.justification,
+        created_at=now,
+        request_expires_at=now + parent.request_ttl,
+        request_ttl=parent.request_ttl,
+        limits=replace(parent.limits, activation_window=timedelta(), max_uses=_child_uses(ask, parent)),
+        chain=(*parent.chain, parent.name),
+        labels=ask.labels,
+        context=ask.context,
+        claims=dict(by.claims) if parent.check_condition and subject_groups is not None else {},
+        source_address=by.origin.source_address,
+        check_condition=parent.check_condition,
+    )
+    return expiring(started(child, now), until=parent.expires_at)
+
+
+def judge_extension(
+    grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals = NO_SIGNALS
+) -> Grant:
+    """Judges the grant's request for more time by the policies, signals and time as they are.
+
+    Returns the grant with the steps that are needed. Raises ExtensionCap, NotEligible, DeniedByPolicy,
+    ConditionNotMet, ConditionError, InvalidField.
+    """
+    extension = _sure(grant.extension)
+    ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
+    _check_cap(grant, policy, extension.duration)
+    _demand_still_covered(policy, grant, extension.requester, extension.requester_groups)
+    _refuse_denied(ask, policies, _extension_groups(grant))
+    _check_justification(extension.justification, policy)
+    facts = replace(
+        _facts(grant, signals=signals, now=now),
+        principal=extension.requester,
+        duration=extension.duration,
+        groups=_extension_groups(grant),
+        claims=extension.claims if extension.requester == grant.subject else None,
+        source_address=extension.source_address,
+    )
+    return _with_steps_needed(replace(grant, steps=policy.steps), policy, facts)
+
+
+def extended(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: datetime) -> Grant:
+    """Returns the grant with the request for more time, not yet judged. Raises NotYours, WrongState, ExtensionCap.
+
+    It lapses with the grant at the latest, so that what is given follows without a gap.
+    """
+    if not grant.is_of(by.principal):
+        raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
+    demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
+    if grant.extension_state(now) is ExtensionState.PENDING:
+        raise WrongState(f"{grant.name} has a request for more time already; wait for it, or withdraw it")
+    if grant.chain:
+        raise ExtensionCap(f"{grant.name} was passed on, and ends with {grant.parent} at the latest", grant=grant.name)
+    lapses_at = min(now + policy.request_ttl, _sure(grant.expires_at))
+    extension = Extension(
+        round=grant.round + 1,
+        requester=by.principal,
+        requester_groups=by.groups,
+        claims=dict(by.claims) if policy.has_conditions else {},
+        source_address=by.origin.source_address,
+        duration=more.duration,
+        justification=more.justification,
+        created_at=now,
+        lapses_at=lapses_at,
+        expires_at=lapses_at,
+    )
+    return replace(grant, extension=extension)
+
+
 def judge_again(
     grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals = NO_SIGNALS
 ) -> Grant:
-    """Judges a pending request by the policies, signals and time as they are now.
+    """Judges a pending request, for access or for more time, by the policies, signals and time as they are now.
 
     Returns the grant with the steps that are needed now. Raises PolicyNoLongerAllows with the reason.
     """
-    ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
     try:
-        if not policy.in_force or policy.deny:
-            raise NotEligible(f"{policy.name} is no longer in force")
-        if not policy.covers(grant.resources, grant.actions):
-            raise NotEligible(f"{policy.name} no longer covers what is asked for")
-        if not _may_ask(policy, grant.subject, grant.requester, grant.requester_groups):
-            raise NotEligible(f"{policy.name} no longer lets {grant.requester} ask for {grant.subject}")
-        _refuse_denied(ask, policies, grant.subject_groups)
-        _check_duration(grant.duration, policy)
-        _check_justification(grant.justification, policy)
-        return _judged_by_conditions(grant, policy, signals=signals, now=now)
+        if grant.extension is not None:
+            return judge_extension(grant, policy=policy, policies=policies, now=now, signals=signals)
+        return _judge_request_again(grant, policy, policies=policies, signals=signals, now=now)
     except JitError as refusal:
         raise PolicyNoLongerAllows(
             f"{grant.name} can no longer pass: {refusal.message}", grant=grant.name, policy=policy.name
         ) from None
 
 
+def _judge_request_again(
+    grant: Grant, policy: Policy, *, policies: Iterable[Policy], signals: Signals, now: datetime
+) -> Grant:
+    ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
+    _demand_still_covered(policy, grant, grant.requester, grant.requester_groups)
+    _refuse_denied(ask, policies, grant.subject_groups)
+    _check_duration(grant.duration, policy)
+    _check_justification(grant.justification, policy)
+    limited = replace(grant, steps=policy.steps, limits=_limits(grant.limits.max_uses, policy))
+    return _judged_by_conditions(limited, policy, signals=signals, now=now)
+
+
+def _demand_still_covered(policy: Policy, grant: Grant, requester: str, groups: frozenset[str]) -> None:
+    if not policy.in_force or policy.deny:
+        raise NotEligible(f"{policy.name} is no longer in force")
+    if not policy.covers(grant.resources, grant.actions):
+        raise NotEligible(f"{policy.name} no longer covers what is asked for")
+    if not _may_ask(policy, grant.subject, requester, groups):
+        raise NotEligible(f"{policy.name} no longer lets {requester} ask for {grant.subject}")
+
+
 def _judged_by_conditions(grant: Grant, policy: Policy, *, signals: Signals, now: datetime) -> Grant:
-    """Demands the request's condition, and finds the steps that are not needed."""
-    facts = Facts(
+    judged = _with_steps_needed(grant, policy, _facts(grant, signals=signals, now=now))
+    return replace(judged, check_condition=policy.check_condition)
+
+
+def _facts(grant: Grant, *, signals: Signals, now: datetime) -> Facts:
+    return Facts(
         subject=grant.subject,
         principal=grant.requester,
         resources=grant.resources,
@@ -147,16 +313,20 @@ def _judged_by_conditions(grant: Grant, policy: Policy, *, signals: Signals, now
         context=grant.context,
         source_address=grant.source_address,
     )
+
+
+def _with_steps_needed(grant: Grant, policy: Policy, facts: Facts) -> Grant:
+    """Demands the request's condition, and finds the steps that are not needed."""
     if not _holds(policy.request_condition, facts, f"request_condition of {policy.name}"):
         raise ConditionNotMet(
             f"the request_condition of {policy.name} is not met: {policy.request_condition}", policy=policy.name
         )
     skipped = frozenset(
         index
-        for index, step in enumerate(policy.steps)
+        for index, step in enumerate(grant.steps)
         if not _holds(step.condition, facts, f"condition of step {index + 1} of {policy.name}")
     )
-    return replace(grant, skipped=skipped, check_condition=policy.check_condition)
+    return replace(grant, skipped=skipped)
 
 
 def _holds(text: str, facts: Facts, what: str) -> bool:
@@ -172,7 +342,9 @@ def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy]) -> bool:
     It must cover every resource and action, be for at least as long, be under the policy that is named if one is, and
     not be denied. Asking the same again is so answered with the same grant, until it is over.
     """
-    if ask.policy and ask.policy != grant.policy:
+    if (ask.policy and ask.policy != grant.policy) or (ask.parent and ask.parent != grant.parent):
+        return False
+    if grant.limits.max_uses and grant.limits.max_uses - grant.usage.count < max(1, ask.max_uses):
         return False
     resources = all(resource_covered(resource, grant.resources) for resource in ask.resources)
     actions = all(action_covered(action, grant.actions) for action in ask.actions)
@@ -221,12 +393,14 @@ def requestable(
 
 
 def _chosen(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
-    asked = f"{', '.join(ask.actions)} on {', '.join(ask.resources)}"
+    may = _may_break_glass if ask.break_glass else _may_ask
     for policy in _by_preference(policies):
         if ask.policy and policy.name != ask.policy:
             continue
-        if _may_ask(policy, ask.subject, by.principal, by.groups) and policy.covers(ask.resources, ask.actions):
+        if may(policy, ask.subject, by.principal, by.groups) and policy.covers(ask.resources, ask.actions):
             return policy
+    emergency = "in an emergency " if ask.break_glass else ""
+    asked = f"{emergency}{', '.join(ask.actions)} on {', '.join(ask.resources)}"
     if ask.policy:
         raise NotEligible(
             f"{ask.policy} does not let {by.principal} ask for {asked} for {ask.subject}", policy=ask.policy
@@ -246,6 +420,12 @@ def _may_ask(policy: Policy, subject: str, requester: str, groups: frozenset[str
     return subject == requester or subject in policy.eligible.principals
 
 
+def _may_break_glass(policy: Policy, subject: str, requester: str, groups: frozenset[str]) -> bool:
+    """In an emergency one asks for oneself."""
+    rule = policy.break_glass
+    return rule is not None and subject == requester and rule.eligible.has(requester, groups)
+
+
 def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None) -> None:
     for policy in policies:
         for resource in ask.resources:
@@ -254,6 +434,107 @@ def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] 
                     raise DeniedByPolicy(
                         f"{policy.name} denies {ask.subject} {action} on {resource}", policy=policy.name
                     )
+
+
+def _duration(ask: Ask, policy: Policy) -> timedelta:
+    duration = ask.duration or policy.default_duration or policy.max_duration
+    _check_duration(duration, policy)
+    return duration
+
+
+def _emergency_duration(ask: Ask, policy: Policy) -> timedelta:
+    longest = _sure(policy.break_glass).max_duration
+    duration = ask.duration or min(policy.default_duration or policy.max_duration, longest)
+    if duration > longest:
+        raise InvalidField(
+            "duration", f"is {seconds(duration)}; {policy.name} allows {seconds(longest)} in emergencies"
+        )
+    return duration
+
+
+def _emergency(ask: Ask, policy: Policy, now: datetime) -> Emergency | None:
+    if not ask.break_glass:
+        return None
+    if not ask.justification.text.strip():
+        raise InvalidField("justification.text", "is required with break_glass: say what the emergency is")
+    if ask.start_at is not None:
+        raise InvalidField("start_time", "does not go with break_glass, which takes access at once")
+    return Emergency(review_due_at=now + _sure(policy.break_glass).review_within)
+
+
+def _limits(max_uses: int, policy: Policy) -> Limits:
+    """Returns the policy's limits, and fewer uses where fewer are asked for."""
+    return Limits(
+        max_uses=min(max_uses or policy.max_uses, policy.max_uses or max_uses),
+        activation_window=policy.activation_window,
+        idle_timeout=policy.idle_timeout,
+    )
+
+
+def _check_child(ask: Ask, parent: Grant, policy: Policy | None) -> None:
+    """What is passed on goes to services, such as agents, or to jobs of one's own, and is never wider."""
+    if ask.policy not in ("", parent.policy):
+        raise InvalidField("policy", f"is {ask.policy}; {parent.name} was given under {parent.policy}")
+    if ask.start_at is not None or ask.break_glass:
+        raise InvalidField(
+            "parent", "does not go with start_time and break_glass: access is passed on as it is, at once"
+        )
+    depth = policy.max_child_depth if policy is not None and policy.in_force else 0
+    if len(parent.chain) >= depth:
+        raise ChildNotAllowed(
+            f"{parent.name} may not be passed on: {parent.policy} allows {depth} below a grant of its own",
+            grant=parent.name,
+        )
+    if ask.subject != parent.subject and not ask.subject.startswith("service:"):
+        raise ChildNotAllowed(f"{parent.name} may be passed on to services only, not to {ask.subject}")
+    for path, texts, covered in (
+        ("resources", ask.resources, [resource_covered(text, parent.resources) for text in ask.resources]),
+        ("actions", ask.actions, [action_covered(text, parent.actions) for text in ask.actions]),
+    ):
+        for index, within in enumerate(covered):
+            if not within:
+                raise InvalidField(f"{path}[{index}]", f"{texts[index]} is not within {parent.name}")
+
+
+def _child_uses(ask: Ask, parent: Grant) -> int:
+    if not parent.limits.max_uses:
+        return ask.max_uses
+    left = parent.limits.max_uses - parent.usage.count
+    if max(1, ask.max_uses) > left:
+        raise InvalidField("max_uses", f"is {ask.max_uses or 1}; {parent.name} has {left} left")
+    return ask.max_uses or left
+
+
+def _check_cap(grant: Grant, policy: Policy, more: timedelta) -> None:
+    rule = policy.extension
+    if rule is None:
+        raise ExtensionCap(f"{policy.name} lets no grant be extended", grant=grant.name, policy=policy.name)
+    if grant.extension_count >= rule.max_extensions:
+        raise ExtensionCap(
+            f"{grant.name} was extended {grant.extension_count} times; {policy.name} allows {rule.max_extensions}",
+            grant=grant.name,
+            policy=policy.name,
+        )
+    total = grant.duration + more
+    if total > rule.max_total_duration:
+        most = seconds(rule.max_total_duration)
+        raise ExtensionCap(
+            f"{grant.name} would last {seconds(total)} in all; {policy.name} allows {most}",
+            grant=grant.name,
+            policy=policy.name,
+        )
+
+
+def _extension_groups(grant: Grant) -> frozenset[str] | None:
+    extension = _sure(grant.extension)
+    return extension.requester_groups if extension.requester == grant.subject else None
+
+
+def _sure(fact: Found | None) -> Found:
+    """A grant or policy in the state at hand has this; one that has not is broken, and must not decide anything."""
+    if fact is None:
+        raise AssertionError("a fact is missing that the state at hand has")
+    return fact
 
 
 def _check_duration(duration: timedelta, policy: Policy) -> None:

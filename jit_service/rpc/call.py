@@ -10,10 +10,10 @@ import hashlib
 import ipaddress
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -26,6 +26,7 @@ from jit_service.domain.refusal import About
 from jit_service.rpc import errors, strictness
 from jit_service.rpc.authorization import RULES, Rule, demand
 from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.streams import Streams
 from jit_service.storage import Store
 
 _log = logging.getLogger(__name__)
@@ -46,9 +47,12 @@ class _Malformed:
 class CallInterceptor(grpc.ServerInterceptor):
     """See the module. `trusted_proxies`: whose word counts for the caller's address."""
 
-    def __init__(self, store: Store, authenticator: Authenticator, trusted_proxies: Sequence[str]) -> None:
+    def __init__(
+        self, store: Store, authenticator: Authenticator, streams: Streams, trusted_proxies: Sequence[str]
+    ) -> None:
         self._store = store
         self._authenticator = authenticator
+        self._streams = streams
         self._trusts_unix = "unix" in trusted_proxies
         self._trusted = [ipaddress.ip_network(proxy) for proxy in trusted_proxies if proxy != "unix"]
 
@@ -64,10 +68,30 @@ class CallInterceptor(grpc.ServerInterceptor):
         if handler is None or (rule is not None and rule.public):
             return handler
         behaviour, decode = handler.unary_unary, handler.request_deserializer
+        if handler.unary_stream is not None and decode is not None:
+            return self._streaming(method, rule, handler, decode)
         if behaviour is None or decode is None:
             return grpc.unary_unary_rpc_method_handler(self._refuse_unlisted)
         return grpc.unary_unary_rpc_method_handler(
             lambda request, context: self._call(method, rule, behaviour, request, context),
+            request_deserializer=lambda data: _decoded(decode, data),
+            response_serializer=handler.response_serializer,
+        )
+
+    def _streaming(
+        self,
+        method: str,
+        rule: Rule | None,
+        handler: grpc.RpcMethodHandler[Any, Any],
+        decode: Callable[[bytes], Any],
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            return self._stream(method, rule, handler.unary_stream, request, context)
+
+        # grpcio's own way (its health servicer uses it) to give long calls threads of their own.
+        stream.experimental_thread_pool = self._streams.pool  # type: ignore[attr-defined]
+        return grpc.unary_stream_rpc_method_handler(
+            stream,
             request_deserializer=lambda data: _decoded(decode, data),
             response_serializer=handler.response_serializer,
         )
@@ -83,32 +107,62 @@ class CallInterceptor(grpc.ServerInterceptor):
         request: Message | _Malformed,
         context: grpc.ServicerContext,
     ) -> Any:
-        metadata = _single_valued(context)
-        caller = Caller(principal="", origin=self._origin(method, metadata, context))
+        caller = self._unknown(method, context)
         try:
             caller = self._identified(caller, context)
-            demand(rule, caller)
-            caller = _with_request(caller, request)
-            if isinstance(request, _Malformed):
-                raise MalformedMessage(f"the request is not the message of {method}")
-            strictness.check_message(request)
-            if "x-envoy-original-path" in metadata:
-                strictness.check_path(method, metadata["x-envoy-original-path"], request)
-                strictness.check_json(method, metadata.get("x-jit-json-names"), request)
+            caller = _admitted(rule, caller, request, _single_valued(context))
             token = _caller.set(caller)
             try:
                 return behaviour(request, context)
             finally:
                 _caller.reset(token)
         except JitError as refusal:
-            if rule is None or rule.recorded:
-                self._record(caller, refusal, request)
-            if isinstance(refusal, StoreUnavailable):
-                _log.warning("%s: %s (%s)", method, refusal, refusal.__cause__)
-            errors.abort(context, refusal)
+            self._refuse(rule, caller, refusal, request, context)
         except Exception:
             _log.exception("%s failed", method)
             errors.abort_internal(context)
+
+    def _stream(
+        self,
+        method: str,
+        rule: Rule | None,
+        behaviour: Any,
+        request: Message | _Malformed,
+        context: grpc.ServicerContext,
+    ) -> Iterator[Any]:
+        """As `_call`, message by message; what the token proves ends with it, so the stream does too."""
+        caller = self._unknown(method, context)
+        try:
+            caller = self._identified(caller, context)
+            caller = _admitted(rule, caller, request, _single_valued(context))
+            _caller.set(caller)
+            for message in self._streams.carry(context, behaviour(request, context)):
+                self._authenticator.demand_unexpired(caller.proved_until)
+                yield message
+        except JitError as refusal:
+            self._refuse(rule, caller, refusal, request, context)
+        except Exception:
+            if context.is_active():
+                _log.exception("%s failed", method)
+                errors.abort_internal(context)
+            raise
+
+    def _refuse(
+        self,
+        rule: Rule | None,
+        caller: Caller,
+        refusal: JitError,
+        request: Message | _Malformed,
+        context: grpc.ServicerContext,
+    ) -> NoReturn:
+        if rule is None or rule.recorded:
+            self._record(caller, refusal, request)
+        if isinstance(refusal, StoreUnavailable):
+            _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
+        errors.abort(context, refusal)
+
+    def _unknown(self, method: str, context: grpc.ServicerContext) -> Caller:
+        return Caller(principal="", origin=self._origin(method, _single_valued(context), context))
 
     def _identified(self, caller: Caller, context: grpc.ServicerContext) -> Caller:
         authorization = [_text(value) for key, value in context.invocation_metadata() if key == "authorization"]
@@ -119,6 +173,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             groups=identity.groups,
             roles=identity.roles,
             claims=identity.claims,
+            proved_until=identity.expires_at,
         )
 
     def _origin(self, method: str, metadata: Mapping[str, str], context: grpc.ServicerContext) -> Origin:
@@ -143,6 +198,20 @@ class CallInterceptor(grpc.ServerInterceptor):
         except StoreUnavailable as fault:
             # The call is refused all the same; only its record is lost, and the log says so.
             _log.warning("a refusal (%s, %s) is not recorded: %s", caller.origin.method, refusal.reason, fault)
+
+
+def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, metadata: Mapping[str, str]) -> Caller:
+    """Returns the caller with its request, which it may make and which is sound."""
+    method = caller.origin.method
+    demand(rule, caller)
+    caller = _with_request(caller, request)
+    if isinstance(request, _Malformed):
+        raise MalformedMessage(f"the request is not the message of {method}")
+    strictness.check_message(request)
+    if "x-envoy-original-path" in metadata:
+        strictness.check_path(method, metadata["x-envoy-original-path"], request)
+        strictness.check_json(method, metadata.get("x-jit-json-names"), request)
+    return caller
 
 
 def _host(address: str) -> str:

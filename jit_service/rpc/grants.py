@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 import grpc
@@ -10,25 +12,29 @@ from jit_service import grants, revocation
 from jit_service.domain import name
 from jit_service.domain.caller import Caller
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import ask_of, grant_message, plan_message, selector_of
+from jit_service.rpc.messages import (
+    ask_of,
+    edits_of,
+    grant_message,
+    more_time_of,
+    plan_message,
+    selector_of,
+    told_message,
+    view_of,
+    watched_of,
+)
 from jit_service.storage import Store
+from jit_service.watch import Feed, watch
 from jitaccess.v1 import grant_pb2
 from jitaccess.v1.grant_pb2_grpc import GrantServiceServicer
-
-_VIEWS = {
-    grant_pb2.ListGrantsRequest.VIEW_UNSPECIFIED: grants.View.MINE,
-    grant_pb2.ListGrantsRequest.MINE: grants.View.MINE,
-    grant_pb2.ListGrantsRequest.REVIEWABLE: grants.View.REVIEWABLE,
-    grant_pb2.ListGrantsRequest.ALL: grants.View.ALL,
-    grant_pb2.ListGrantsRequest.VISIBLE: grants.View.VISIBLE,
-}
 
 
 class GrantServicer(GrantServiceServicer):
     """Requests for access and the grants they become."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, feed: Feed) -> None:
         self._store = store
+        self._feed = feed
 
     def RequestGrant(self, request: grant_pb2.RequestGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         caller = current_caller()
@@ -48,7 +54,7 @@ class GrantServicer(GrantServiceServicer):
         page = grants.list_page(
             self._store,
             current_caller(),
-            view=_VIEWS[request.view],
+            view=view_of(request.view),
             filter_text=request.filter,
             order_by=request.order_by,
             page_size=request.page_size,
@@ -59,7 +65,7 @@ class GrantServicer(GrantServiceServicer):
         )
 
     def ApproveGrant(self, request: grant_pb2.ApproveGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _changed(grants.approve, self._store, request)
+        return _changed(partial(grants.approve, edits=edits_of(request)), self._store, request)
 
     def DenyGrant(self, request: grant_pb2.DenyGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return _changed(grants.deny, self._store, request)
@@ -83,6 +89,41 @@ class GrantServicer(GrantServiceServicer):
     def ReleaseGrant(self, request: grant_pb2.ReleaseGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return _changed(grants.release, self._store, request)
 
+    def CounterGrant(self, request: grant_pb2.CounterGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
+        return _changed(partial(grants.counter, edits=edits_of(request)), self._store, request)
+
+    def AcceptCounterOffer(
+        self, request: grant_pb2.AcceptCounterOfferRequest, context: grpc.ServicerContext
+    ) -> grant_pb2.Grant:
+        return _changed(grants.accept_offer, self._store, request)
+
+    def DeclineCounterOffer(
+        self, request: grant_pb2.DeclineCounterOfferRequest, context: grpc.ServicerContext
+    ) -> grant_pb2.Grant:
+        return _changed(grants.decline_offer, self._store, request)
+
+    def ExtendGrant(self, request: grant_pb2.ExtendGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
+        grant, more = name.grant_name(request.name, "name"), more_time_of(request)
+        return grant_message(*grants.extend(self._store, current_caller(), grant, more, etag=request.etag))
+
+    def CompleteReview(
+        self, request: grant_pb2.CompleteReviewRequest, context: grpc.ServicerContext
+    ) -> grant_pb2.Grant:
+        return _changed(grants.complete_review, self._store, request)
+
+    def WatchGrants(
+        self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
+    ) -> Iterator[grant_pb2.WatchGrantsResponse]:
+        context.add_callback(self._feed.wake)
+        told = watch(
+            self._store,
+            current_caller(),
+            watched_of(request),
+            feed=self._feed,
+            gone=lambda: not context.is_active(),
+        )
+        return map(told_message, told)
+
 
 class _Change(Protocol):
     def __call__(self, store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> grants.GrantAnswer: ...
@@ -95,7 +136,7 @@ class _ChangeRequest(Protocol):
 
 
 def _changed(change: _Change, store: Store, request: _ChangeRequest) -> grant_pb2.Grant:
-    """The requests of the five transitions have the same fields."""
+    """The requests of most transitions have the same fields."""
     grant = name.grant_name(request.name, "name")
     comment = name.free_text(request.comment, "comment")
     return grant_message(*change(store, current_caller(), grant, comment=comment, etag=request.etag))

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import jwt
@@ -32,11 +32,12 @@ _FAMILIES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a token proves."""
+    """What a token proves, until it expires."""
 
     principal: str
     groups: frozenset[str]
     roles: frozenset[Role]
+    expires_at: datetime
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -65,6 +66,11 @@ class Authenticator:
         self._check_signature(token, key, header["alg"])
         self._check_claims(payload, issuer)
         return _identity(payload, issuer)
+
+    def demand_unexpired(self, proved_until: datetime | None) -> None:
+        """Raises TokenExpired where a token that was good when the call began is over."""
+        if proved_until is None or self._clock() >= proved_until:
+            raise TokenExpired("the token's exp is over; get a new token, and go on from the last revision")
 
     def _issuer(self, payload: dict[str, Any]) -> tuple[Issuer, KeySource]:
         known = self._issuers.get(payload["iss"]) if isinstance(payload.get("iss"), str) else None
@@ -194,6 +200,7 @@ def _identity(payload: dict[str, Any], issuer: Issuer) -> Identity:
         principal=principal,
         groups=frozenset(filter(None, map(_group, _texts(payload, issuer.groups_claim)))),
         roles=frozenset(role for role, giving in issuer.roles.items() if not values.isdisjoint(giving)),
+        expires_at=datetime.fromtimestamp(_instant(payload, "exp"), UTC),
         claims=payload,
     )
 

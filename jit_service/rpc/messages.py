@@ -15,19 +15,34 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.access import Checked
 from jit_service.domain import etag
+from jit_service.domain.approval import Edits, approvals_missing, step_due_at, waiting_step
 from jit_service.domain.decision import Finding
+from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import InvalidField, JitError
-from jit_service.domain.event import RecordedEvent
-from jit_service.domain.grant import Grant, Justification, Review, approvals_missing
-from jit_service.domain.policy import DEFAULT_REQUEST_TTL, JustificationRule, Policy, PrincipalSet, Step, seconds
-from jit_service.domain.request import Ask
+from jit_service.domain.event import EventType, RecordedEvent
+from jit_service.domain.grant import Grant, Justification, Review, Terms
+from jit_service.domain.name import grant_name
+from jit_service.domain.policy import (
+    DEFAULT_REQUEST_TTL,
+    BreakGlassRule,
+    CommentRule,
+    ExtensionRule,
+    JustificationRule,
+    Policy,
+    PrincipalSet,
+    Step,
+    seconds,
+)
+from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.review import Preview
 from jit_service.domain.signal import Signal, checked_name
+from jit_service.grants import View
 from jit_service.policies import Applied, PolicyChange, Proposed
 from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
+from jit_service.watch import Told, Watched
 from jitaccess.convert import with_whole_numbers
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 
 # protobuf's own bounds (duration.proto, timestamp.proto).
 _MAX_SECONDS: Final = 315_576_000_000
@@ -53,6 +68,57 @@ def ask_of(message: grant_pb2.RequestGrantRequest | grant_pb2.EnsureGrantRequest
         justification=Justification(text=message.justification.text, ticket=message.justification.ticket),
         labels=dict(message.labels),
         context=context_of(message.context),
+        max_uses=message.max_uses,
+        break_glass=message.break_glass,
+        parent=message.parent,
+    )
+
+
+def edits_of(message: grant_pb2.ApproveGrantRequest | grant_pb2.CounterGrantRequest) -> Edits:
+    """Returns what a reviewer gives instead of what is asked for. Raises InvalidField."""
+    return Edits(
+        resources=tuple(message.resources),
+        actions=tuple(message.actions),
+        duration=_span(message.duration, "duration") if message.HasField("duration") else None,
+        start_at=_instant(message.start_time, "start_time") if message.HasField("start_time") else None,
+    )
+
+
+def more_time_of(message: grant_pb2.ExtendGrantRequest) -> MoreTime:
+    """Returns how much more time is asked for. Raises InvalidField."""
+    if not message.HasField("duration"):
+        raise InvalidField("duration", "is required: how much longer the access shall last")
+    return MoreTime(
+        duration=_span(message.duration, "duration"),
+        justification=Justification(text=message.justification.text, ticket=message.justification.ticket),
+    )
+
+
+def view_of(number: grant_pb2.ListGrantsRequest.View.ValueType) -> View:
+    """Returns the view of an enum value that the contract has; MINE where none is given."""
+    return View(grant_pb2.ListGrantsRequest.View.Name(number)) if number else View.MINE
+
+
+def watched_of(message: grant_pb2.WatchGrantsRequest) -> Watched:
+    """Returns what is watched. Raises InvalidField."""
+    return Watched(
+        view=view_of(message.view),
+        grant=grant_name(message.grant, "grant") if message.grant else "",
+        start_revision=message.start_revision,
+    )
+
+
+def delegation_of(message: delegation_pb2.Delegation) -> Wanted:
+    """Returns the delegation that is wanted. Raises InvalidField."""
+    if not message.HasField("expire_time"):
+        raise InvalidField("delegation.expire_time", "is required: from then on the delegation is over")
+    starts_at = _instant(message.start_time, "delegation.start_time") if message.HasField("start_time") else None
+    return Wanted(
+        delegate=message.delegate,
+        expires_at=_instant(message.expire_time, "delegation.expire_time"),
+        policies=tuple(message.policies),
+        starts_at=starts_at,
+        comment=message.comment,
     )
 
 
@@ -109,6 +175,17 @@ def policy_of(message: policy_pb2.Policy) -> Policy:
         request_condition=message.request_condition,
         check_condition=message.check_condition,
         max_active_per_subject=message.max_active_per_subject,
+        activation_window=_positive(message, "activation_window"),
+        max_uses=message.max_uses,
+        idle_timeout=_positive(message, "idle_timeout"),
+        extension=_extension_of(message),
+        break_glass=_break_glass_of(message),
+        review_comment=CommentRule(
+            required_to_approve=message.review_comment.required_to_approve,
+            required_to_deny=message.review_comment.required_to_deny,
+            pattern=message.review_comment.pattern,
+        ),
+        max_child_depth=message.max_child_depth,
     )
 
 
@@ -148,7 +225,6 @@ def policy_changed(current: Policy, message: policy_pb2.Policy, mask: FieldMask)
 
 def grant_message(grant: Grant, at: datetime, preview: Preview | None = None) -> grant_pb2.Grant:
     """Returns the grant with the state it has at `at`, and after a dry run the preview."""
-    missing = approvals_missing(grant.steps, grant.reviews, grant.skipped)
     message = grant_pb2.Grant(
         name=grant.name,
         state=grant_pb2.Grant.State.Value(grant.state(at)),
@@ -166,16 +242,24 @@ def grant_message(grant: Grant, at: datetime, preview: Preview | None = None) ->
         start_time=_timestamp(grant.starts_at or grant.start_at),
         expire_time=_timestamp(grant.expires_at),
         reviews=[_review_message(review) for review in grant.reviews],
-        steps=[
-            _step_status(step, remaining, skipped=index in grant.skipped)
-            for index, (step, remaining) in enumerate(zip(grant.steps, missing, strict=True))
-        ],
+        steps=_step_statuses(grant, at),
         etag=etag.etag(grant.name, grant.revision) if grant.revision else "",
         revision=grant.revision,
+        justification=_justification(grant.justification),
+        requested=_terms(grant.requested),
+        counter_offer=_offer(grant.offer),
+        max_uses=grant.limits.max_uses,
+        uses=grant.usage.count,
+        last_use_time=_timestamp(grant.usage.last_at),
+        extension=_extension(grant, at),
+        extension_count=grant.extension_count,
+        break_glass=grant.emergency is not None,
+        review_due_time=_timestamp(grant.emergency.review_due_at) if grant.emergency else None,
+        use_review=_use_review(grant),
+        parent=grant.parent,
+        chain=grant.chain,
+        idle_timeout=_duration(grant.limits.idle_timeout or None),
     )
-    if grant.justification != Justification():
-        message.justification.text = grant.justification.text
-        message.justification.ticket = grant.justification.ticket
     if grant.end is not None:
         message.end_time.FromDatetime(grant.end.at)
         message.ended_by, message.end_comment = grant.end.by, grant.end.comment
@@ -184,6 +268,35 @@ def grant_message(grant: Grant, at: datetime, preview: Preview | None = None) ->
     if preview is not None:
         message.preview.CopyFrom(_preview_message(preview))
     return message
+
+
+def told_message(told: Told) -> grant_pb2.WatchGrantsResponse:
+    """Returns what a watcher is told."""
+    # In the audit log the check itself is recorded; of the grant it is a use.
+    name = "GRANT_USED" if told.type is EventType.ACCESS_CHECKED else told.type
+    return grant_pb2.WatchGrantsResponse(
+        event_type=grant_pb2.WatchGrantsResponse.EventType.Value(name),
+        grant=grant_message(told.grant, told.at) if told.grant is not None and told.at is not None else None,
+        revision=told.revision,
+    )
+
+
+def delegation_message(delegation: Delegation, at: datetime) -> delegation_pb2.Delegation:
+    """Returns the delegation, active or not at `at`."""
+    return delegation_pb2.Delegation(
+        name=delegation.name,
+        delegator=delegation.delegator,
+        delegate=delegation.delegate,
+        policies=delegation.policies,
+        start_time=_timestamp(delegation.starts_at),
+        expire_time=_timestamp(delegation.expires_at),
+        comment=delegation.comment,
+        active=delegation.active(at),
+        create_time=_timestamp(delegation.created_at),
+        delete_time=_timestamp(delegation.deleted_at),
+        etag=etag.etag(delegation.name, delegation.revision),
+        revision=delegation.revision,
+    )
 
 
 def plan_message(plan: Plan) -> grant_pb2.RevokeGrantsResponse:
@@ -236,6 +349,13 @@ def policy_message(policy: Policy) -> policy_pb2.Policy:
         request_condition=policy.request_condition,
         check_condition=policy.check_condition,
         max_active_per_subject=policy.max_active_per_subject,
+        activation_window=_duration(policy.activation_window or None),
+        max_uses=policy.max_uses,
+        idle_timeout=_duration(policy.idle_timeout or None),
+        extension=_extension_rule(policy.extension),
+        break_glass=_break_glass_rule(policy.break_glass),
+        review_comment=_comment_rule(policy.review_comment),
+        max_child_depth=policy.max_child_depth,
     )
     rule = policy.justification
     if rule != JustificationRule():
@@ -321,6 +441,29 @@ def _step_of(message: policy_pb2.Step) -> Step:
         display_name=message.display_name,
         condition=message.condition,
         denials_needed=message.denials_needed or 1,
+        timeout=_positive(message, "timeout"),
+        escalate_to=_principals_of(message.escalate_to) if message.HasField("escalate_to") else None,
+    )
+
+
+def _extension_of(message: policy_pb2.Policy) -> ExtensionRule | None:
+    if not message.HasField("extension"):
+        return None
+    rule = message.extension
+    return ExtensionRule(
+        max_extensions=rule.max_extensions,
+        max_total_duration=_span(rule.max_total_duration, "extension.max_total_duration"),
+    )
+
+
+def _break_glass_of(message: policy_pb2.Policy) -> BreakGlassRule | None:
+    if not message.HasField("break_glass"):
+        return None
+    rule = message.break_glass
+    return BreakGlassRule(
+        eligible=_principals_of(rule.eligible),
+        max_duration=_span(rule.max_duration, "break_glass.max_duration"),
+        review_within=_span(rule.review_within, "break_glass.review_within"),
     )
 
 
@@ -335,6 +478,34 @@ def _step_message(step: Step) -> policy_pb2.Step:
         approvals_needed=step.approvals_needed,
         condition=step.condition,
         denials_needed=step.denials_needed,
+        timeout=_duration(step.timeout or None),
+        escalate_to=_principal_set(step.escalate_to) if step.escalate_to else None,
+    )
+
+
+def _extension_rule(rule: ExtensionRule | None) -> policy_pb2.ExtensionRule | None:
+    if rule is None:
+        return None
+    return policy_pb2.ExtensionRule(
+        max_extensions=rule.max_extensions, max_total_duration=_duration(rule.max_total_duration)
+    )
+
+
+def _break_glass_rule(rule: BreakGlassRule | None) -> policy_pb2.BreakGlassRule | None:
+    if rule is None:
+        return None
+    return policy_pb2.BreakGlassRule(
+        eligible=_principal_set(rule.eligible),
+        max_duration=_duration(rule.max_duration),
+        review_within=_duration(rule.review_within),
+    )
+
+
+def _comment_rule(rule: CommentRule) -> policy_pb2.CommentRule | None:
+    if rule == CommentRule():
+        return None
+    return policy_pb2.CommentRule(
+        required_to_approve=rule.required_to_approve, required_to_deny=rule.required_to_deny, pattern=rule.pattern
     )
 
 
@@ -354,14 +525,72 @@ def _preview_message(preview: Preview) -> grant_pb2.Preview:
     )
 
 
-def _step_status(step: Step, remaining: int, *, skipped: bool) -> grant_pb2.StepStatus:
-    return grant_pb2.StepStatus(
-        display_name=step.display_name,
-        approvers=_principal_set(step.approvers),
-        approvals_needed=step.approvals_needed,
-        approvals_remaining=remaining,
-        skipped=skipped,
+def _step_statuses(grant: Grant, at: datetime) -> list[grant_pb2.StepStatus]:
+    missing = approvals_missing(grant.steps, grant.round_reviews, grant.skipped)
+    due_at = step_due_at(grant) if any(missing) else None
+    waiting = waiting_step(grant.steps, missing)
+    return [
+        grant_pb2.StepStatus(
+            display_name=step.display_name,
+            approvers=_principal_set(step.approvers),
+            approvals_needed=step.approvals_needed,
+            approvals_remaining=remaining,
+            skipped=index in grant.skipped,
+            escalate_to=_principal_set(step.escalate_to) if step.escalate_to else None,
+            due_time=_timestamp(due_at) if index == waiting else None,
+            escalated=index == waiting and step.escalate_to is not None and due_at is not None and at >= due_at,
+        )
+        for index, (step, remaining) in enumerate(zip(grant.steps, missing, strict=True))
+    ]
+
+
+def _justification(given: Justification) -> grant_pb2.Justification | None:
+    if given == Justification():
+        return None
+    return grant_pb2.Justification(text=given.text, ticket=given.ticket)
+
+
+def _terms(terms: Terms | None) -> grant_pb2.AccessTerms | None:
+    if terms is None:
+        return None
+    return grant_pb2.AccessTerms(
+        resources=terms.resources,
+        actions=terms.actions,
+        duration=_duration(terms.duration),
+        start_time=_timestamp(terms.start_at),
     )
+
+
+def _offer(offer: Review | None) -> grant_pb2.CounterOffer | None:
+    if offer is None:
+        return None
+    return grant_pb2.CounterOffer(
+        reviewer=offer.reviewer,
+        terms=_terms(offer.terms),
+        comment=offer.comment,
+        create_time=_timestamp(offer.at),
+    )
+
+
+def _extension(grant: Grant, at: datetime) -> grant_pb2.GrantExtension | None:
+    extension, state = grant.extension, grant.extension_state(at)
+    if extension is None or state is None:
+        return None
+    return grant_pb2.GrantExtension(
+        state=grant_pb2.GrantExtension.State.Value(state),
+        requester=extension.requester,
+        duration=_duration(extension.duration),
+        justification=_justification(extension.justification),
+        create_time=_timestamp(extension.created_at),
+        request_expire_time=_timestamp(extension.expires_at),
+    )
+
+
+def _use_review(grant: Grant) -> grant_pb2.UseReview | None:
+    if grant.emergency is None or grant.emergency.review is None:
+        return None
+    review = grant.emergency.review
+    return grant_pb2.UseReview(reviewer=review.reviewer, comment=review.comment, create_time=_timestamp(review.at))
 
 
 def _review_message(review: Review) -> grant_pb2.Review:
@@ -371,6 +600,9 @@ def _review_message(review: Review) -> grant_pb2.Review:
         step=review.step + 1,
         comment=review.comment,
         create_time=_timestamp(review.at),
+        terms=_terms(review.terms),
+        on_behalf_of=review.on_behalf_of,
+        round=review.round,
     )
 
 
@@ -392,7 +624,7 @@ def _trace_message(finding: Finding) -> access_pb2.CheckTrace:
     )
 
 
-def _positive(message: policy_pb2.Policy, field: str) -> timedelta:
+def _positive(message: policy_pb2.Policy | policy_pb2.Step, field: str) -> timedelta:
     span = _span(getattr(message, field), field)
     if message.HasField(field) and span <= timedelta():  # type: ignore[arg-type]
         raise InvalidField(field, f"is {seconds(span)}; it must be above 0s, or left out")

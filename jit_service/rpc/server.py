@@ -12,15 +12,19 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc.access import AccessServicer
 from jit_service.rpc.audit import AuditServicer
 from jit_service.rpc.call import CallInterceptor
+from jit_service.rpc.delegations import DelegationServicer
 from jit_service.rpc.grants import GrantServicer
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.policies import PolicyServicer
 from jit_service.rpc.signals import SignalServicer
+from jit_service.rpc.streams import Streams
 from jit_service.settings import Settings
 from jit_service.storage import Store
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2
+from jit_service.watch import Feed
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from jitaccess.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
+from jitaccess.v1.delegation_pb2_grpc import add_DelegationServiceServicer_to_server
 from jitaccess.v1.grant_pb2_grpc import add_GrantServiceServicer_to_server
 from jitaccess.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
 from jitaccess.v1.signal_pb2_grpc import add_SignalServiceServicer_to_server
@@ -31,6 +35,7 @@ SERVICES = tuple(
         (grant_pb2, "GrantService"),
         (access_pb2, "AccessService"),
         (policy_pb2, "PolicyService"),
+        (delegation_pb2, "DelegationService"),
         (signal_pb2, "SignalService"),
         (audit_pb2, "AuditService"),
     )
@@ -58,11 +63,13 @@ class StoreHealth(health.HealthServicer):  # type: ignore[misc]
         return health_pb2.HealthCheckResponse(status=status)
 
 
-def build_server(settings: Settings, store: Store, authenticator: Authenticator) -> grpc.Server:
+def build_server(
+    settings: Settings, store: Store, authenticator: Authenticator, *, feed: Feed, streams: Streams
+) -> grpc.Server:
     """Returns the server, bound to nothing yet."""
     server = grpc.server(
         ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc"),
-        interceptors=[CallInterceptor(store, authenticator, settings.trusted_proxies)],
+        interceptors=[CallInterceptor(store, authenticator, streams, settings.trusted_proxies)],
         options=[
             # Without it a second server would silently share the port.
             ("grpc.so_reuseport", 0),
@@ -71,11 +78,12 @@ def build_server(settings: Settings, store: Store, authenticator: Authenticator)
             ("grpc.max_metadata_size", 96 << 10),
             ("grpc.absolute_max_metadata_size", 96 << 10),
         ],
-        maximum_concurrent_rpcs=settings.rpc_threads * _CALLS_PER_THREAD,
+        maximum_concurrent_rpcs=settings.rpc_threads * _CALLS_PER_THREAD + settings.watch_streams,
     )
-    add_GrantServiceServicer_to_server(GrantServicer(store), server)
+    add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
     add_AccessServiceServicer_to_server(AccessServicer(store), server)
     add_PolicyServiceServicer_to_server(PolicyServicer(store), server)
+    add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
     add_SignalServiceServicer_to_server(SignalServicer(store), server)
     add_AuditServiceServicer_to_server(AuditServicer(store), server)
     health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)

@@ -82,9 +82,15 @@ def grants_matching(*, subject: str = "", policy: str = "", labels: Mapping[str,
     return and_(true(), *wanted)
 
 
-def pending_grants(policies: Sequence[str], *, now: datetime) -> Scope:
-    """Selects the pending grants of the policies."""
-    return and_(col(GrantRow.policy).in_(policies), _in_state(GrantState.PENDING, now))
+def undecided_grants(policies: Sequence[str], *, now: datetime) -> Scope:
+    """Selects the grants of the policies that wait for a decision, on the access or on more time."""
+    more_time = and_(col(GrantRow.extension_expires_at).is_not(None), col(GrantRow.extension_expires_at) > now)
+    return and_(col(GrantRow.policy).in_(policies), or_(_in_state(GrantState.PENDING, now), more_time))
+
+
+def owing_reviews(scope: Scope) -> Scope:
+    """Selects the break-glass uses of the scope that owe a review."""
+    return and_(scope, col(GrantRow.review_owed_at).is_not(None))
 
 
 def matching(node: Node | None, fields: Mapping[str, Field], *, now: datetime) -> Scope:

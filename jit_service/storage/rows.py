@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from jit_service.domain import name
-from jit_service.domain.event import Event, RecordedEvent
-from jit_service.domain.grant import End, Grant, GrantState, Justification, Review, ReviewDecision
+from jit_service.domain.delegation import Delegation
+from jit_service.domain.event import Event, EventType, RecordedEvent
+from jit_service.domain.grant import (
+    Emergency,
+    End,
+    Extension,
+    Grant,
+    GrantState,
+    Justification,
+    Limits,
+    Review,
+    ReviewDecision,
+    Terms,
+    Usage,
+)
 from jit_service.domain.policy import Policy, Step
 from jit_service.domain.signal import Signal
-from jit_service.storage.tables import AuditRow, GrantRow, PolicyRow, ReviewRow, SignalRow
+from jit_service.storage.tables import (
+    AuditRow,
+    DelegationRow,
+    GrantChangeRow,
+    GrantRow,
+    PolicyRow,
+    ReviewRow,
+    SignalRow,
+)
 
 POLICIES = TypeAdapter(Policy)
 _STEPS = TypeAdapter(tuple[Step, ...])
 _EVENTS = TypeAdapter(Event)
+GRANTS = TypeAdapter(Grant)
+_LIMITS = TypeAdapter(Limits)
+_USAGE = TypeAdapter(Usage)
+_TERMS = TypeAdapter(Terms | None)
+_OFFER = TypeAdapter(Review | None)
+_EXTENSION = TypeAdapter(Extension | None)
+_EMERGENCY = TypeAdapter(Emergency | None)
 
 
 def grant_columns(grant: Grant) -> dict[str, Any]:
@@ -50,6 +80,19 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
         "claims": grant.claims,
         "source_address": grant.source_address,
         "check_condition": grant.check_condition,
+        "limits": _LIMITS.dump_python(grant.limits, mode="json", exclude_defaults=True),
+        "usage": _USAGE.dump_python(grant.usage, mode="json", exclude_defaults=True),
+        "requested": _TERMS.dump_python(grant.requested, mode="json"),
+        "offer": _OFFER.dump_python(grant.offer, mode="json"),
+        "extension": _EXTENSION.dump_python(grant.extension, mode="json"),
+        "extension_count": grant.extension_count,
+        "emergency": _EMERGENCY.dump_python(grant.emergency, mode="json"),
+        "chain": list(grant.chain),
+        "parent": grant.parent,
+        "request_ttl": grant.request_ttl,
+        "step_since": grant.step_since,
+        "extension_expires_at": _open_extension_until(grant),
+        "review_owed_at": grant.emergency.review_due_at if grant.emergency and grant.owes_review else None,
         "revision": grant.revision,
     }
 
@@ -67,6 +110,11 @@ def review_columns(grant: Grant, position: int) -> dict[str, Any]:
         "step": review.step,
         "comment": review.comment,
         "at": review.at,
+        "round": review.round,
+        "on_behalf_of": review.on_behalf_of,
+        "delegation": review.delegation,
+        "escalated": review.escalated,
+        "terms": _TERMS.dump_python(review.terms, mode="json"),
     }
 
 
@@ -99,6 +147,16 @@ def grant_of(row: GrantRow, reviews: list[ReviewRow]) -> Grant:
         claims=dict(row.claims),
         source_address=row.source_address,
         check_condition=row.check_condition,
+        limits=_LIMITS.validate_python(row.limits),
+        usage=_USAGE.validate_python(row.usage),
+        requested=_TERMS.validate_python(row.requested),
+        offer=_OFFER.validate_python(row.offer),
+        extension=_EXTENSION.validate_python(row.extension),
+        extension_count=row.extension_count,
+        emergency=_EMERGENCY.validate_python(row.emergency),
+        chain=tuple(row.chain),
+        request_ttl=row.request_ttl,
+        step_since=row.step_since,
     )
 
 
@@ -129,6 +187,65 @@ def signal_of(row: SignalRow) -> Signal:
         updated_at=row.updated_at,
         revision=row.revision,
     )
+
+
+def delegation_columns(delegation: Delegation) -> dict[str, Any]:
+    """Returns the columns of the delegation's row."""
+    return {
+        "name": delegation.name,
+        "delegator": delegation.delegator,
+        "delegator_groups": sorted(delegation.delegator_groups),
+        "delegate": delegation.delegate,
+        "policies": list(delegation.policies),
+        "starts_at": delegation.starts_at,
+        "expires_at": delegation.expires_at,
+        "comment": delegation.comment,
+        "created_at": delegation.created_at,
+        "deleted_at": delegation.deleted_at,
+        "revision": delegation.revision,
+    }
+
+
+def delegation_of(row: DelegationRow) -> Delegation:
+    """Returns the delegation of a row."""
+    return Delegation(
+        name=row.name,
+        delegator=row.delegator,
+        delegator_groups=frozenset(row.delegator_groups),
+        delegate=row.delegate,
+        policies=tuple(row.policies),
+        starts_at=row.starts_at,
+        expires_at=row.expires_at,
+        comment=row.comment,
+        created_at=row.created_at,
+        deleted_at=row.deleted_at,
+        revision=row.revision,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantChange:
+    """One change of a grant: what happened, when, and the grant as it was then, with its revision."""
+
+    type: EventType
+    at: datetime
+    grant: Grant
+
+
+def change_columns(change: GrantChange) -> dict[str, Any]:
+    """Returns the columns of the change's row."""
+    return {
+        "revision": change.grant.revision,
+        "grant_name": change.grant.name,
+        "type": change.type,
+        "at": change.at,
+        "document": GRANTS.dump_python(change.grant, mode="json"),
+    }
+
+
+def change_of(row: GrantChangeRow) -> GrantChange:
+    """Returns the change of a row."""
+    return GrantChange(type=EventType(row.type), at=row.at, grant=GRANTS.validate_python(row.document))
 
 
 def audit_columns(event: Event) -> dict[str, Any]:
@@ -182,4 +299,15 @@ def _review_of(row: ReviewRow) -> Review:
         step=row.step,
         comment=row.comment,
         at=row.at,
+        round=row.round,
+        on_behalf_of=row.on_behalf_of,
+        delegation=row.delegation,
+        escalated=row.escalated,
+        terms=_TERMS.validate_python(row.terms),
     )
+
+
+def _open_extension_until(grant: Grant) -> datetime | None:
+    """A grant that somebody ended needs no record that its request for more time lapsed with it."""
+    extension = grant.extension
+    return extension.expires_at if extension and extension.decided is None and grant.end is None else None

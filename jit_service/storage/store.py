@@ -8,20 +8,21 @@ can be stored without its audit event.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, update
+from sqlalchemy import BigInteger, ColumnElement, and_, delete, insert, or_, type_coerce, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, col, select
 
 from jit_service.domain.chain import GENESIS, link
+from jit_service.domain.delegation import Delegation
 from jit_service.domain.errors import LostRace, StoreUnavailable
-from jit_service.domain.event import Event, RecordedEvent
+from jit_service.domain.event import Event, EventType, RecordedEvent
 from jit_service.domain.filter import Node
 from jit_service.domain.grant import Grant
 from jit_service.domain.paging import OrderTerm, Position
@@ -30,8 +31,11 @@ from jit_service.domain.signal import Signal
 from jit_service.storage import engine as engines
 from jit_service.storage import rows
 from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, page
+from jit_service.storage.rows import GrantChange
 from jit_service.storage.tables import (
     AuditRow,
+    DelegationRow,
+    GrantChangeRow,
     GrantRow,
     HeadRow,
     PolicyRevisionRow,
@@ -145,6 +149,75 @@ class Snapshot:
         grants = self._with_reviews([row[0] for row in found])
         return [(grant, tuple(row[1:])) for grant, row in zip(grants, found, strict=True)]
 
+    def ancestors(self, grants: Iterable[Grant]) -> dict[str, Grant]:
+        """Returns the grants that those were passed on from, by name."""
+        names = {name for grant in grants for name in grant.chain}
+        found = self._grants(select(GrantRow).where(col(GrantRow.name).in_(names))) if names else []
+        return {grant.name: grant for grant in found}
+
+    def live_children(self, parent: str) -> list[Grant]:
+        """Returns the scheduled and active grants that were passed on from the grant, and from those, and so on."""
+        direct = self.live_grants_of(col(GrantRow.parent) == parent)
+        return [grant for child in direct for grant in (child, *self.live_children(child.name))]
+
+    def owed_reviews(self, subject: str, *, before: datetime) -> list[Grant]:
+        """Returns the subject's break-glass uses whose review was due by `before` and is still owed."""
+        owed = and_(col(GrantRow.subject) == subject, col(GrantRow.review_owed_at) <= before)
+        return self._grants(select(GrantRow).where(owed).order_by(GrantRow.name))
+
+    def lapsed_extensions(self, *, limit: int) -> list[Grant]:
+        """Returns grants with a request for more time whose time to be decided has run out, the earliest first."""
+        over = col(GrantRow.extension_expires_at) <= self.now
+        return self._grants(select(GrantRow).where(over).order_by(col(GrantRow.extension_expires_at)).limit(limit))
+
+    def changes(self, *, after: int, limit: int) -> list[GrantChange]:
+        """Returns up to `limit` changes of grants after the revision, in the order of their commits."""
+        wanted = select(GrantChangeRow).where(col(GrantChangeRow.revision) > after)
+        return [
+            rows.change_of(row)
+            for row in self._session.exec(wanted.order_by(col(GrantChangeRow.revision)).limit(limit))
+        ]
+
+    def current_grants(self) -> list[Grant]:
+        """Returns every grant that is pending, scheduled or active, by name."""
+        undecided = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > self.now)
+        live = or_(col(GrantRow.expires_at) > self.now, undecided)
+        return self._grants(select(GrantRow).where(col(GrantRow.ended_at).is_(None), live).order_by(GrantRow.name))
+
+    def delegation(self, name: str) -> Delegation | None:
+        """Returns the delegation, one that is over too, or None."""
+        row = self._session.get(DelegationRow, name)
+        return None if row is None else rows.delegation_of(row)
+
+    def delegations_to(self, delegate: str) -> list[Delegation]:
+        """Returns the delegations that the principal can use now."""
+        usable = and_(
+            col(DelegationRow.delegate) == delegate,
+            col(DelegationRow.deleted_at).is_(None),
+            col(DelegationRow.starts_at) <= self.now,
+            col(DelegationRow.expires_at) > self.now,
+        )
+        return self._delegations(select(DelegationRow).where(usable).order_by(DelegationRow.name))
+
+    def delegations(self, principal: str | None, *, before: tuple[int, str] | None, limit: int) -> list[Delegation]:
+        """Returns up to `limit` delegations that the principal gave or has (None: anybody), newest first.
+
+        `before` is where the last page ended: created_at in microseconds since 1970, and name.
+        """
+        wanted = select(DelegationRow)
+        if principal is not None:
+            wanted = wanted.where(
+                or_(col(DelegationRow.delegator) == principal, col(DelegationRow.delegate) == principal)
+            )
+        created = type_coerce(col(DelegationRow.created_at), BigInteger)
+        if before is not None:
+            earlier = and_(created == before[0], col(DelegationRow.name) < before[1])
+            wanted = wanted.where(or_(created < before[0], earlier))
+        return self._delegations(wanted.order_by(created.desc(), col(DelegationRow.name).desc()).limit(limit))
+
+    def _delegations(self, statement: Any) -> list[Delegation]:
+        return [rows.delegation_of(row) for row in self._session.exec(statement)]
+
     def run_out(self, *, limit: int) -> list[Grant]:
         """Returns grants whose time has run out and whose end no event records yet, the earliest first."""
         unrecorded = and_(col(GrantRow.run_out_at).is_(None), col(GrantRow.ended_at).is_(None))
@@ -243,6 +316,17 @@ class Transaction(Snapshot):
 
         Raises LostRace where the stored grant is not the one that was read.
         """
+        saved = self._save_grant(grant, event.type)
+        self.record(replace(event, revision=saved.revision))
+        return saved
+
+    def save_uses(self, grants: Iterable[Grant], event: Event) -> None:
+        """Stores the grants that one check used, with its one event. Raises LostRace as `save_grant` does."""
+        for grant in grants:
+            self._save_grant(grant, event.type)
+        self.record(event)
+
+    def _save_grant(self, grant: Grant, type_: EventType) -> Grant:
         saved = replace(grant, revision=self._next_revision())
         columns = rows.grant_columns(saved)
         if grant.revision == 0:
@@ -250,6 +334,22 @@ class Transaction(Snapshot):
         else:
             self._update_read(GrantRow, grant, columns)
         self._insert_new_reviews(saved)
+        self._tell(saved, type_)
+        return saved
+
+    def _tell(self, grant: Grant, type_: EventType) -> None:
+        """Leaves the change for watchers."""
+        change = rows.GrantChange(type=type_, at=self.now, grant=grant)
+        self._session.execute(insert(GrantChangeRow).values(**rows.change_columns(change)))
+
+    def save_delegation(self, delegation: Delegation, event: Event) -> Delegation:
+        """Stores the delegation as it follows from the revision it was read at, with its event; returns it so."""
+        saved = replace(delegation, revision=self._next_revision())
+        columns = rows.delegation_columns(saved)
+        if delegation.revision == 0:
+            self._session.execute(insert(DelegationRow).values(**columns))
+        else:
+            self._update_read(DelegationRow, delegation, columns)
         self.record(replace(event, revision=saved.revision))
         return saved
 
@@ -296,11 +396,15 @@ class Transaction(Snapshot):
         self.record(replace(event, revision=self._next_revision()))
 
     def record_run_out(self, grant: Grant, event: Event) -> None:
-        """Records, once, that the grant's time ran out. The grant itself does not change."""
+        """Records, once, that the grant's time ran out. Of the grant itself only the revision changes."""
         unrecorded = and_(col(GrantRow.name) == grant.name, col(GrantRow.run_out_at).is_(None))
-        result: Any = self._session.execute(update(GrantRow).where(unrecorded).values(run_out_at=self.now))
+        told = replace(grant, revision=self.revision + 1)
+        values = {"run_out_at": self.now, "revision": told.revision}
+        result: Any = self._session.execute(update(GrantRow).where(unrecorded).values(**values))
         if result.rowcount == 1:
-            self.record(event)
+            self._next_revision()
+            self._tell(told, event.type)
+            self.record(replace(event, revision=told.revision))
 
     def record(self, event: Event) -> None:
         """Appends the event to the audit log."""
@@ -332,7 +436,7 @@ class Transaction(Snapshot):
         self.revision += 1
         return self.revision
 
-    def _update_read(self, table: Any, read: Grant | Policy | Signal, columns: dict[str, Any]) -> None:
+    def _update_read(self, table: Any, read: Grant | Policy | Signal | Delegation, columns: dict[str, Any]) -> None:
         as_read = and_(table.name == read.name, table.revision == read.revision)
         result: Any = self._session.execute(update(table).where(as_read).values(**columns))
         if result.rowcount != 1:

@@ -158,7 +158,7 @@ class GrantRow(SQLModel, table=True):
     chain: list[str] = _json()
     parent: str = _text()
     request_ttl: timedelta = Field(sa_column=Column(Span, nullable=False))
-    step_due_at: datetime | None = _instant(nullable=True)
+    step_since: datetime | None = _instant(nullable=True)
     # While a request for more time is open, and while a break-glass use owes a review; for finding only.
     extension_expires_at: datetime | None = _instant(nullable=True)
     review_owed_at: datetime | None = _instant(nullable=True)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from jit_service.domain import approval, request
 from jit_service.domain import grant as rules
-from jit_service.domain import request
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.decision import Question
 from jit_service.domain.grant import Grant
@@ -112,7 +112,7 @@ def pending(under: Policy | None = None, *, by: Caller | None = None, at: dateti
     by = by or alice()
     wanted = ask(**({"subject": by.principal} | asked))
     judged = request.judged(wanted, policies=[under or policy()], by=by, grant_name="grants/g7", now=at)
-    return rules.requested(judged, by=by, now=at)[0]
+    return approval.requested(judged, by=by, now=at)[0]
 
 
 def approved(*, at: datetime = NOON, ttl: timedelta = HOUR, **asked: Any) -> Grant:
@@ -123,15 +123,15 @@ def approved(*, at: datetime = NOON, ttl: timedelta = HOUR, **asked: Any) -> Gra
 def approve(
     grant: Grant, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON, comment: str = ""
 ) -> Grant:
-    return rules.approve(grant, policy=under or policy(), by=by or bob(), comment=comment, now=at)[0]
+    return approval.approve(grant, policy=under or policy(), by=by or bob(), comment=comment, now=at)[0]
 
 
 def deny(grant: Grant, *, by: Caller | None = None, at: datetime = NOON) -> Grant:
-    return rules.deny(grant, policy=policy(), by=by or bob(), comment="no", now=at)[0]
+    return approval.deny(grant, policy=policy(), by=by or bob(), comment="no", now=at)[0]
 
 
 def withdraw(grant: Grant, *, by: Caller | None = None, at: datetime = NOON) -> Grant:
-    return rules.withdraw(grant, by=by or alice(), comment="", now=at)[0]
+    return approval.withdraw(grant, by=by or alice(), comment="", now=at)[0]
 
 
 def release(grant: Grant, *, by: Caller | None = None, at: datetime = NOON) -> Grant:
@@ -139,7 +139,7 @@ def release(grant: Grant, *, by: Caller | None = None, at: datetime = NOON) -> G
 
 
 def revoke(grant: Grant, *, by: Caller | None = None, at: datetime = NOON, comment: str = "over") -> Grant:
-    return rules.revoke(grant, policy=policy(), by=by or bob(), comment=comment, now=at)[0]
+    return approval.revoke(grant, policy=policy(), by=by or bob(), comment=comment, now=at)[0]
 
 
 def named(grant: Grant, name: str) -> Grant:

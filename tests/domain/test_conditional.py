@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import grant as rules
-from jit_service.domain import request
+from jit_service.domain import approval, request
 from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Question, Reason, decide
 from jit_service.domain.errors import ConditionError, ConditionNotMet, InvalidField, PolicyNoLongerAllows
@@ -66,7 +65,7 @@ def test_an_approval_judges_the_conditions_again() -> None:
 
 
 def active(check_condition: str) -> Grant:
-    given, _ = rules.requested(judged(policy(steps=(), check_condition=check_condition)), by=alice(), now=NOON)
+    given, _ = approval.requested(judged(policy(steps=(), check_condition=check_condition)), by=alice(), now=NOON)
     return given
 
 
@@ -134,10 +133,10 @@ def test_a_denied_grant_covers_nothing() -> None:
 def test_skipped_steps_need_no_approval() -> None:
     steps = (Step(approvers=PrincipalSet(groups=("database-owners",)), condition="false"),)
 
-    given, _ = rules.requested(judged(policy(steps=steps)), by=alice(), now=NOON)
+    given, _ = approval.requested(judged(policy(steps=steps)), by=alice(), now=NOON)
 
     assert given.state(NOON) is GrantState.ACTIVE
-    assert rules.approvals_missing(given.steps, (), given.skipped) == [0]
+    assert approval.approvals_missing(given.steps, (), given.skipped) == [0]
 
 
 def quorum(*approvers: str) -> Policy:
@@ -145,7 +144,7 @@ def quorum(*approvers: str) -> Policy:
 
 
 def denied(pending: Grant, by: Caller, under: Policy) -> Grant:
-    return rules.deny(pending, policy=under, by=by, comment="no", now=NOON)[0]
+    return approval.deny(pending, policy=under, by=by, comment="no", now=NOON)[0]
 
 
 def test_a_denial_quorum_takes_distinct_denials() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from jit_service.domain import approval
 from jit_service.domain import grant as rules
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import (
@@ -163,7 +164,7 @@ def test_with_steps_a_request_gives_nothing_before_its_approval() -> None:
 def test_the_event_of_a_request_says_who_asks_for_what_and_why() -> None:
     judged = replace(pending(), justification=Justification(text="fix the totals", ticket="OPS-7"))
 
-    grant, event = rules.requested(judged, by=alice(), now=NOON)
+    grant, event = approval.requested(judged, by=alice(), now=NOON)
 
     assert grant == judged
     assert (event.type, event.at, event.principal, event.origin) == (
@@ -181,20 +182,20 @@ def test_the_event_of_a_request_says_who_asks_for_what_and_why() -> None:
 def test_the_event_of_a_request_without_a_ticket_has_the_text_alone() -> None:
     judged = replace(pending(), justification=Justification(text="fix the totals"))
 
-    assert rules.requested(judged, by=alice(), now=NOON)[1].message == "fix the totals"
+    assert approval.requested(judged, by=alice(), now=NOON)[1].message == "fix the totals"
 
 
 def test_the_event_of_a_request_approved_at_once_says_so() -> None:
     judged = replace(pending(), steps=())
 
-    assert rules.requested(judged, by=alice(), now=NOON)[1].decision == "ACTIVE"
+    assert approval.requested(judged, by=alice(), now=NOON)[1].decision == "ACTIVE"
 
 
 # Approvals
 
 
 def test_an_approval_by_an_approver_starts_the_access() -> None:
-    grant, event = rules.approve(pending(), policy=policy(), by=bob(), comment="fine", now=NOON + TICK)
+    grant, event = approval.approve(pending(), policy=policy(), by=bob(), comment="fine", now=NOON + TICK)
 
     assert grant.state(NOON + TICK) is GrantState.ACTIVE
     assert (event.type, event.at, event.principal) == (EventType.GRANT_APPROVED, NOON + TICK, BOB)
@@ -243,7 +244,7 @@ def test_one_principal_in_two_groups_fills_one_slot() -> None:
 
     grant = approve(pending(under), under=under, by=in_both)
 
-    assert rules.approvals_missing(under.steps, grant.reviews) == [1]
+    assert approval.approvals_missing(under.steps, grant.reviews) == [1]
 
 
 def test_one_principal_who_approves_in_two_steps_counts_in_one() -> None:
@@ -257,21 +258,21 @@ def test_reviews_of_one_principal_count_once_even_where_there_are_two() -> None:
     (review,) = approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS).reviews
     again = replace(review, reviewer="user:Bob@example.com")
 
-    assert rules.approvals_missing(TWO_OF_OWNERS.steps, [review, review]) == [1]
-    assert rules.approvals_missing(TWO_OF_OWNERS.steps, [review, again]) == [1]
+    assert approval.approvals_missing(TWO_OF_OWNERS.steps, [review, review]) == [1]
+    assert approval.approvals_missing(TWO_OF_OWNERS.steps, [review, again]) == [1]
 
 
 def test_a_review_by_the_principal_in_other_letter_case_counts_once() -> None:
     under = policy(steps=(step(principals=(BOB, "user:Bob@example.com"), needed=2),))
     (review,) = approve(pending(under), under=under).reviews
 
-    assert rules.approvals_missing(under.steps, [review, replace(review, reviewer="user:Bob@example.com")]) == [1]
+    assert approval.approvals_missing(under.steps, [review, replace(review, reviewer="user:Bob@example.com")]) == [1]
 
 
 def test_more_approvals_than_needed_leave_none_missing() -> None:
     grant = approve(approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS), under=TWO_OF_OWNERS, by=erin())
 
-    assert rules.approvals_missing((step("owners"),), grant.reviews) == [0]
+    assert approval.approvals_missing((step("owners"),), grant.reviews) == [0]
 
 
 def test_steps_are_decided_in_their_order() -> None:
@@ -287,7 +288,7 @@ def test_steps_are_decided_in_their_order() -> None:
 def test_an_approval_counts_for_the_step_it_was_given_in() -> None:
     first = approve(pending(TWO_STEPS), under=TWO_STEPS, by=caller(BOB, "owners", "security"))
 
-    assert rules.approvals_missing(TWO_STEPS.steps, first.reviews) == [0, 1]
+    assert approval.approvals_missing(TWO_STEPS.steps, first.reviews) == [0, 1]
 
 
 def test_who_is_no_approver_cannot_approve() -> None:
@@ -385,14 +386,14 @@ def test_an_approval_counts_by_the_groups_that_were_proved_when_it_was_given() -
     first = approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS, by=bob())
 
     assert approve(first, under=TWO_OF_OWNERS, by=erin()).state(NOON) is GrantState.ACTIVE
-    assert rules.approvals_missing((step("security", needed=2),), first.reviews) == [2]
+    assert approval.approvals_missing((step("security", needed=2),), first.reviews) == [2]
 
 
 def test_an_approval_of_a_step_that_is_gone_counts_nowhere() -> None:
     under = policy(steps=(step("security"), step("owners")))
     grant = approve(approve(pending(under), under=under, by=carol()), under=under, by=bob())
 
-    assert rules.approvals_missing((step("owners"),), grant.reviews) == [1]
+    assert approval.approvals_missing((step("owners"),), grant.reviews) == [1]
 
 
 def test_more_approvals_needed_since_the_request_must_all_be_given() -> None:
@@ -428,7 +429,7 @@ def test_a_policy_without_steps_any_more_has_no_approvers() -> None:
 def test_a_grant_keeps_the_steps_and_revision_of_the_policy_it_was_last_reviewed_by() -> None:
     now = policy(steps=(step("owners", needed=2),), revision=9)
 
-    grant, event = rules.approve(pending(), policy=now, by=bob(), comment="", now=NOON)
+    grant, event = approval.approve(pending(), policy=now, by=bob(), comment="", now=NOON)
 
     assert (grant.steps, grant.policy_revision) == (now.steps, 9)
     assert event.policy_revision == 9
@@ -438,7 +439,7 @@ def test_a_grant_keeps_the_steps_and_revision_of_the_policy_it_was_last_reviewed
 
 
 def test_a_denial_ends_the_request() -> None:
-    grant, event = rules.deny(pending(), policy=policy(), by=bob(), comment="no need", now=NOON + TICK)
+    grant, event = approval.deny(pending(), policy=policy(), by=bob(), comment="no need", now=NOON + TICK)
 
     assert grant.state(NOON + TICK) is GrantState.DENIED
     assert grant.end is not None
@@ -461,7 +462,8 @@ def test_who_has_approved_cannot_deny() -> None:
     first = approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS)
 
     refused(
-        AlreadyReviewed, lambda: rules.deny(first, policy=TWO_OF_OWNERS, by=bob(), comment="changed my mind", now=NOON)
+        AlreadyReviewed,
+        lambda: approval.deny(first, policy=TWO_OF_OWNERS, by=bob(), comment="changed my mind", now=NOON),
     )
 
 
@@ -472,14 +474,14 @@ def test_who_is_no_approver_cannot_deny() -> None:
 def test_a_denial_is_no_approval() -> None:
     denied = deny(pending())
 
-    assert rules.approvals_missing(policy().steps, denied.reviews) == [1]
+    assert approval.approvals_missing(policy().steps, denied.reviews) == [1]
 
 
 # Endings by those who asked, hold, or review
 
 
 def test_the_requester_withdraws() -> None:
-    grant, event = rules.withdraw(pending(), by=alice(), comment="solved", now=NOON + TICK)
+    grant, event = approval.withdraw(pending(), by=alice(), comment="solved", now=NOON + TICK)
 
     assert grant.state(NOON + TICK) is GrantState.WITHDRAWN
     assert grant.end is not None
@@ -508,7 +510,7 @@ def test_a_name_in_other_letter_case_is_somebody_else_where_it_would_permit() ->
     refused(NotYours, lambda: withdraw(pending(), by=lookalike))
     refused(NotYours, lambda: release(approved(), by=lookalike))
     refused(NotApprover, lambda: revoke(approved(), by=lookalike))
-    assert not rules.visible(approved(), policy(), lookalike)
+    assert not approval.visible(approved(), policy(), lookalike)
 
 
 def test_a_withdrawal_at_the_deadline_is_too_late() -> None:
@@ -543,7 +545,7 @@ def test_a_release_at_the_expiry_is_too_late() -> None:
 
 
 def test_an_approver_revokes() -> None:
-    grant, event = rules.revoke(approved(), policy=policy(), by=erin(), comment="incident", now=NOON + HOUR / 2)
+    grant, event = approval.revoke(approved(), policy=policy(), by=erin(), comment="incident", now=NOON + HOUR / 2)
 
     assert grant.state(NOON + HOUR / 2) is GrantState.REVOKED
     assert grant.end is not None
@@ -577,14 +579,14 @@ def test_nobody_else_revokes(by: Caller) -> None:
 def test_who_approved_may_revoke_even_when_no_longer_an_approver() -> None:
     without_bob = policy(steps=(step("security"),))
 
-    revoked, _ = rules.revoke(approved(), policy=without_bob, by=caller(BOB), comment="mistake", now=NOON)
+    revoked, _ = approval.revoke(approved(), policy=without_bob, by=caller(BOB), comment="mistake", now=NOON)
 
     assert revoked.state(NOON) is GrantState.REVOKED
 
 
 def test_without_its_policy_a_grant_is_revoked_by_its_own_people_only() -> None:
-    refused(NotApprover, lambda: rules.revoke(approved(), policy=None, by=erin(), comment="over", now=NOON))
-    assert rules.revoke(approved(), policy=None, by=admin(), comment="over", now=NOON)[0].state(NOON) == "REVOKED"
+    refused(NotApprover, lambda: approval.revoke(approved(), policy=None, by=erin(), comment="over", now=NOON))
+    assert approval.revoke(approved(), policy=None, by=admin(), comment="over", now=NOON)[0].state(NOON) == "REVOKED"
 
 
 def test_a_revocation_says_why() -> None:
@@ -724,20 +726,20 @@ def test_a_grant_is_seen_by_its_people_its_reviewers_auditors_and_admins() -> No
 
     seen_by = [alice(), caller(BOT), bob(), erin(), admin(), auditor()]
 
-    assert [rules.visible(grant, FOR_BOT, by) for by in seen_by] == [True] * 6
-    assert [rules.visible(grant, FOR_BOT, by) for by in (carol(), dave())] == [False, False]
+    assert [approval.visible(grant, FOR_BOT, by) for by in seen_by] == [True] * 6
+    assert [approval.visible(grant, FOR_BOT, by) for by in (carol(), dave())] == [False, False]
 
 
 def test_a_past_reviewer_still_sees_the_grant() -> None:
-    assert rules.visible(approved(), None, caller(BOB))
-    assert not rules.visible(approved(), None, erin())
+    assert approval.visible(approved(), None, caller(BOB))
+    assert not approval.visible(approved(), None, erin())
 
 
 def test_reviewable_is_what_one_could_approve_now() -> None:
     first = approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS, by=bob())
 
     def could(by: Caller, grant: Grant = first) -> bool:
-        return rules.reviewable(grant, policy=TWO_OF_OWNERS, by=by, now=NOON)
+        return approval.reviewable(grant, policy=TWO_OF_OWNERS, by=by, now=NOON)
 
     assert could(erin())
     assert not could(bob()), "has already"
@@ -747,8 +749,8 @@ def test_reviewable_is_what_one_could_approve_now() -> None:
 
 
 def test_reviewable_ends_exactly_at_the_deadline() -> None:
-    assert rules.reviewable(pending(), policy=policy(), by=bob(), now=DEADLINE - TICK)
-    assert not rules.reviewable(pending(), policy=policy(), by=bob(), now=DEADLINE)
+    assert approval.reviewable(pending(), policy=policy(), by=bob(), now=DEADLINE - TICK)
+    assert not approval.reviewable(pending(), policy=policy(), by=bob(), now=DEADLINE)
 
 
 # What a refusal says

@@ -15,8 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
+from jit_service.domain import approval, request
 from jit_service.domain import grant as rules
-from jit_service.domain import request
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Question, decide
 from jit_service.domain.errors import JitError
@@ -123,25 +123,25 @@ class Domain:
     def ask(self, name: str, by: Caller, wanted: Ask, now: datetime) -> None:
         checked = request.checked(wanted, now=now)
         judged = request.judged(checked, policies=self.policies.values(), by=by, grant_name=name, now=now)
-        self.save(*rules.requested(judged, by=by, now=now))
+        self.save(*approval.requested(judged, by=by, now=now))
 
     def approved(self, grant: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
         current = self.policies[grant.policy]
-        approved = rules.approve(grant, policy=current, by=by, comment="", now=now)
+        approved = approval.approve(grant, policy=current, by=by, comment="", now=now)
         request.judge_again(grant, policy=current, policies=self.policies.values(), now=now)
         return approved
 
     def denied(self, grant: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
-        return rules.deny(grant, policy=self.policies[grant.policy], by=by, comment="", now=now)
+        return approval.deny(grant, policy=self.policies[grant.policy], by=by, comment="", now=now)
 
     def withdrawn(self, grant: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
-        return rules.withdraw(grant, by=by, comment="", now=now)
+        return approval.withdraw(grant, by=by, comment="", now=now)
 
     def released(self, grant: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
         return rules.release(grant, by=by, comment="", now=now)
 
     def revoked(self, grant: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
-        return rules.revoke(grant, policy=self.policies[grant.policy], by=by, comment="over", now=now)
+        return approval.revoke(grant, policy=self.policies[grant.policy], by=by, comment="over", now=now)
 
     def save(self, grant: Grant, event: Event) -> None:
         self.grants[grant.name] = grant
@@ -310,8 +310,8 @@ class GrantMachine(RuleBasedStateMachine):
             for who in self.groups:
                 by, person = self.caller(who), self.person(who)
                 could = self.world.review_verdict(entry, person) == OK
-                assert rules.reviewable(grant, policy=current, by=by, now=self.world.now) == could
-                assert rules.visible(grant, current, by) == self.world.sees(entry, person)
+                assert approval.reviewable(grant, policy=current, by=by, now=self.world.now) == could
+                assert approval.visible(grant, current, by) == self.world.sees(entry, person)
 
     @invariant()
     def checks_answer_what_the_model_says(self) -> None:

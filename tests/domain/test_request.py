@@ -178,6 +178,7 @@ def test_a_request_becomes_a_grant_with_the_policys_terms() -> None:
         justification=Justification(text="fix the totals"),
         created_at=NOON,
         request_expires_at=NOON + 8 * HOUR,
+        request_ttl=8 * HOUR,
         labels={"team": "orders"},
         start_at=NOON + HOUR,
         source_address="192.0.2.7",

@@ -27,6 +27,12 @@ WRITES = (
     "Update",
     "Delete",
     "Apply",
+    "Counter",
+    "Accept",
+    "Decline",
+    "Extend",
+    "Complete",
+    "Reject",
     "Check",
 )
 

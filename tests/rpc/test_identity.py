@@ -42,7 +42,10 @@ def test_a_good_token_proves_principal_and_groups(forge: Forge) -> None:
     identity = identify(forge, forge.token(NOON))
 
     assert identity == Identity(
-        principal="user:alice@example.com", groups=frozenset({"engineering"}), roles=frozenset()
+        principal="user:alice@example.com",
+        groups=frozenset({"engineering"}),
+        roles=frozenset(),
+        expires_at=NOON + timedelta(hours=1),
     )
 
 

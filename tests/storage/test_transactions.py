@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from jit_service import audit, grants
-from jit_service.domain import grant as rules
+from jit_service.domain import approval
 from jit_service.domain.errors import LostRace, RequestIdReused, StoreUnavailable
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import GrantState
@@ -58,7 +58,7 @@ def test_a_transaction_that_raises_leaves_nothing(store: Store) -> None:
     before = event_types(store)
 
     with pytest.raises(RuntimeError), store.transaction() as tx:
-        withdrawn, event = rules.withdraw(grant, by=ALICE, comment="", now=tx.now)
+        withdrawn, event = approval.withdraw(grant, by=ALICE, comment="", now=tx.now)
         tx.save_grant(withdrawn, event)
         raise RuntimeError
 
@@ -73,7 +73,7 @@ def test_a_write_on_what_has_changed_since_it_was_read_is_refused(store: Store) 
     approve(store, stale)
 
     with pytest.raises(LostRace), store.transaction() as tx:
-        tx.save_grant(*rules.withdraw(stale, by=ALICE, comment="", now=tx.now))
+        tx.save_grant(*approval.withdraw(stale, by=ALICE, comment="", now=tx.now))
 
     assert grants.get(store, ALICE, stale.name).grant.end is None
 
@@ -85,7 +85,7 @@ def test_one_principal_reviews_once_even_past_the_rules(store: Store) -> None:
     again = replace(once.reviews[0], reviewer="user:BOB@example.com")
 
     with pytest.raises(LostRace), store.transaction() as tx:
-        _, event = rules.withdraw(once, by=ALICE, comment="", now=tx.now)
+        _, event = approval.withdraw(once, by=ALICE, comment="", now=tx.now)
         tx.save_grant(replace(once, reviews=(*once.reviews, again)), event)
 
 

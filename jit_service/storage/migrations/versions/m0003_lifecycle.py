@@ -1,5 +1,7 @@
 """A grant's whole life: limits, extension, break-glass, children; delegations, proposals, and the log of changes."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
@@ -11,7 +13,7 @@ depends_on = None
 
 JSON = sa.JSON().with_variant(JSONB(), "postgresql")
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-GRANT_COLUMNS = {
+GRANT_COLUMNS: dict[str, tuple[Any, Any]] = {
     "limits": (JSON, "{}"),
     "usage": (JSON, "{}"),
     "requested": (JSON, "null"),
@@ -23,8 +25,8 @@ GRANT_COLUMNS = {
     "parent": (TEXT, ""),
     "request_ttl": (sa.BigInteger, "0"),
 }
-GRANT_INSTANTS = ("step_due_at", "extension_expires_at", "review_owed_at")
-REVIEW_COLUMNS = {
+GRANT_INSTANTS = ("step_since", "extension_expires_at", "review_owed_at")
+REVIEW_COLUMNS: dict[str, tuple[Any, Any]] = {
     "round": (sa.BigInteger, "0"),
     "on_behalf_of": (TEXT, ""),
     "delegation": (TEXT, ""),
@@ -36,9 +38,9 @@ REVIEW_COLUMNS = {
 def upgrade() -> None:
     for name, (kind, default) in GRANT_COLUMNS.items():
         op.add_column("access_grant", sa.Column(name, kind, nullable=False, server_default=default))
-    for name in GRANT_INSTANTS:
-        op.add_column("access_grant", sa.Column(name, sa.BigInteger, nullable=True))
-    op.execute("UPDATE access_grant SET request_ttl = request_expires_at - created_at")
+    for instant in GRANT_INSTANTS:
+        op.add_column("access_grant", sa.Column(instant, sa.BigInteger, nullable=True))
+    op.execute("UPDATE access_grant SET request_ttl = request_expires_at - created_at, step_since = created_at")
     op.create_index("access_grant_by_parent", "access_grant", ["parent"])
     op.create_index("access_grant_by_extension", "access_grant", ["extension_expires_at"])
     op.create_index("access_grant_by_owed_review", "access_grant", ["review_owed_at"])

@@ -1,0 +1,100 @@
+"""Use cases of delegations. Each is one transaction; whoever gives or has one may read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+
+from jit_service.domain import delegation as rules
+from jit_service.domain import etag as etags
+from jit_service.domain import paging
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.delegation import Delegation, Wanted
+from jit_service.domain.errors import DelegationNotFound, NotVisible
+from jit_service.idempotency import answered_before, remember
+from jit_service.naming import new_name
+from jit_service.storage import Snapshot, Store, Transaction
+from jit_service.storage.tables import EPOCH, MICROSECOND
+
+_DELEGATIONS = TypeAdapter(Delegation)
+
+
+class DelegationAnswer(NamedTuple):
+    """A delegation, and the instant by which it is active or not."""
+
+    delegation: Delegation
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class DelegationPage:
+    """One page of a list, judged at `at`. An empty token: the last page."""
+
+    delegations: tuple[Delegation, ...]
+    next_page_token: str
+    at: datetime
+
+
+def with_delegations(snapshot: Snapshot, caller: Caller) -> Caller:
+    """Returns the caller with the rights to review that others have put into its hands."""
+    return replace(caller, delegated=tuple(found.right for found in snapshot.delegations_to(caller.principal)))
+
+
+def create(store: Store, caller: Caller, wanted: Wanted) -> DelegationAnswer:
+    """Lets another review in the caller's place. Raises InvalidField, RequestIdReused."""
+    with store.transaction() as tx:
+        if (earlier := answered_before(tx, caller, _DELEGATIONS)) is not None:
+            return DelegationAnswer(*earlier)
+        delegation, event = rules.created(wanted, delegation_name=new_name("delegations"), by=caller, now=tx.now)
+        return DelegationAnswer(*remember(tx, caller, _DELEGATIONS, tx.save_delegation(delegation, event)))
+
+
+def get(store: Store, caller: Caller, name: str) -> DelegationAnswer:
+    """Reads a delegation. Raises NotVisible, DelegationNotFound."""
+    with store.snapshot() as snapshot:
+        return DelegationAnswer(_visible(snapshot, caller, name), snapshot.now)
+
+
+def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) -> DelegationPage:
+    """Lists the delegations that the caller gave or has, newest first; auditors and admins see all."""
+    size = paging.page_size(page_size)
+    everybody = caller.has(Role.AUDITOR, Role.ADMIN)
+    this_query = paging.digest("delegations", caller.principal, str(everybody))
+    before = paging.decode(page_token, query=this_query, shape=(int, str)) if page_token else None
+    with store.snapshot() as snapshot:
+        found = snapshot.delegations(
+            None if everybody else caller.principal,
+            before=(int(before[0]), str(before[1])) if before else None,
+            limit=size + 1,
+        )
+        shown = tuple(found[:size])
+        token = paging.encode(_position(shown[-1]), query=this_query) if len(found) > size else ""
+        return DelegationPage(delegations=shown, next_page_token=token, at=snapshot.now)
+
+
+def delete(store: Store, caller: Caller, name: str, *, etag: str) -> DelegationAnswer:
+    """Ends a delegation at once. Raises NotVisible, DelegationNotFound, NotYours, WrongState, StaleEtag."""
+    with store.transaction() as tx:
+        found = _visible(tx, caller, name)
+        if (earlier := answered_before(tx, caller, _DELEGATIONS)) is not None:
+            return DelegationAnswer(*earlier)
+        etags.demand(etag, name, found.revision)
+        gone = tx.save_delegation(*rules.deleted(found, by=caller, now=tx.now))
+        return DelegationAnswer(*remember(tx, caller, _DELEGATIONS, gone))
+
+
+def _position(delegation: Delegation) -> tuple[int, str]:
+    return (delegation.created_at - EPOCH) // MICROSECOND, delegation.name
+
+
+def _visible(snapshot: Snapshot | Transaction, caller: Caller, name: str) -> Delegation:
+    """Where the caller may not see it, the answer is the same whether it exists or not."""
+    found = snapshot.delegation(name)
+    if found is None and caller.has(Role.AUDITOR, Role.ADMIN):
+        raise DelegationNotFound(f"there is no {name}", delegation=name)
+    if found is None or not found.visible(caller):
+        raise NotVisible(f"{caller.principal} may not see {name}", delegation=name)
+    return found

@@ -1,0 +1,534 @@
+"""Reviewing: who decides what is asked for, when that is enough, and what they may change.
+
+A grant has one request after another: the first, for access, and later ones for more time (`extension`). The same
+reviews, steps and deadlines hold for each; only what follows differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from jit_service.domain import expression, name
+from jit_service.domain.caller import Caller, Right, Role
+from jit_service.domain.errors import (
+    AlreadyReviewed,
+    InvalidField,
+    NotApprover,
+    NotYours,
+    SelfApproval,
+    WrongState,
+)
+from jit_service.domain.event import SERVICE, Event, EventType
+from jit_service.domain.grant import (
+    ExtensionState,
+    Grant,
+    GrantState,
+    Review,
+    ReviewDecision,
+    Terms,
+    demand_state,
+    ended,
+    event,
+    expiring,
+    started,
+)
+from jit_service.domain.pattern import action_covered, resource_covered
+from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edits:
+    """What a reviewer gives instead of what is asked for. Empty and None: as asked."""
+
+    resources: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    duration: timedelta | None = None
+    start_at: datetime | None = None
+
+
+AS_ASKED: Final = Edits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a reviewer's decision counts: the step, from 0, and the right it is made by."""
+
+    step: int
+    right: Right
+    escalated: bool
+
+
+def approvals_missing(
+    steps: Sequence[Step], reviews: Iterable[Review], skipped: frozenset[int] = frozenset()
+) -> list[int]:
+    """Returns for each step how many approvals it still needs; a skipped one needs none.
+
+    An approval counts for the step it was given in, once a principal, and only while the step's approvers, as they are
+    now, have whose right it was.
+    """
+    reviews = tuple(reviews)
+    return [
+        0 if index in skipped else max(0, step.approvals_needed - _standing(step, index, reviews))
+        for index, step in enumerate(steps)
+    ]
+
+
+def waiting_step(steps: Sequence[Step], missing: Sequence[int]) -> int:
+    """Returns the index of the first step that needs approvals; where none does, of the last one."""
+    # None missing: the policy needs fewer approvals than when the last one came. One more, in the last step, decides.
+    return next((index for index, count in enumerate(missing) if count), len(steps) - 1)
+
+
+def step_due_at(grant: Grant) -> datetime | None:
+    """Returns when the step that is waited for escalates, or lapses; None where it has no timeout."""
+    if grant.step_since is None or not grant.steps:
+        return None
+    timeout = grant.steps[_waited_for(grant)].timeout
+    return grant.step_since + timeout if timeout else None
+
+
+def requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
+    """Starts the grant's life. Where no step is needed it is approved at once. The policy has already been judged."""
+    needed = any(approvals_missing(grant.steps, (), grant.skipped))
+    first = _waiting(grant, since=now) if needed else started(grant, now)
+    message = f"[{grant.justification.ticket}] {grant.justification.text}".removeprefix("[] ")
+    asked = event(
+        EventType.BREAK_GLASS_USED if grant.emergency else EventType.GRANT_REQUESTED,
+        first,
+        by=by,
+        now=now,
+        message=message,
+    )
+    return first, replace(asked, groups=tuple(sorted(by.groups)), context=grant.context)
+
+
+def passed_on(child: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
+    """Returns what is passed on, with its event. It has been judged and has started."""
+    message = child.justification.text or f"passed on from {child.parent}"
+    return child, replace(
+        event(EventType.GRANT_REQUESTED, child, by=by, now=now, message=message), groups=tuple(sorted(by.groups))
+    )
+
+
+def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> Place:
+    """Returns where the caller's decision counts now. Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed.
+
+    The caller's own right comes first, then those that others delegated to it.
+    """
+    if grant.is_own_review(by.principal) and not policy.allow_self_approval:
+        raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
+    rights = [right for right in by.rights(policy.name) if policy.reviewers_have(right.holder, right.groups)]
+    if not rights:
+        raise NotApprover(f"{by.principal} is not an approver of {policy.name}", grant=grant.name)
+    foreign = [right for right in rights if policy.allow_self_approval or not grant.is_own_review(right.holder)]
+    if not foreign:
+        raise SelfApproval(f"{by.principal} could review {grant.name} only in place of whoever asked for or holds it")
+    _demand_undecided(grant, now)
+    if _has_reviewed(grant, by.principal):
+        raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
+    return _place(grant, policy, foreign, by=by, now=now)
+
+
+def edited(grant: Grant, edits: Edits, *, now: datetime) -> Grant:
+    """Returns the grant with what the reviewer gives: narrower, shorter, later, never more. Raises InvalidField."""
+    if edits == AS_ASKED:
+        return grant
+    if grant.extension is not None:
+        return _extension_edited(grant, edits)
+    terms = narrowed(grant.terms, edits, now=now)
+    if terms == grant.terms:
+        return grant
+    return replace(
+        grant,
+        resources=terms.resources,
+        actions=terms.actions,
+        duration=terms.duration,
+        start_at=terms.start_at,
+        requested=grant.requested or grant.terms,
+        offer=None,
+    )
+
+
+def given_instead(asked: Grant, given: Grant) -> Terms | None:
+    """Returns the terms that a reviewer's edits made of what was asked for; None where they made nothing of it."""
+    if asked.extension != given.extension and given.extension is not None:
+        return replace(given.terms, duration=given.extension.duration)
+    return given.terms if asked.terms != given.terms else None
+
+
+def narrowed(terms: Terms, edits: Edits, *, now: datetime) -> Terms:
+    """Returns the terms with the edits. Raises InvalidField for any that would give more than the terms do."""
+    resources, actions = terms.resources, terms.actions
+    if edits.resources:
+        resources = checked_patterns(edits.resources, "resources", name.resource_pattern)
+        _demand_within(resources, [resource_covered(text, terms.resources) for text in resources], "resources")
+    if edits.actions:
+        actions = checked_patterns(edits.actions, "actions", name.action_pattern)
+        _demand_within(actions, [action_covered(text, terms.actions) for text in actions], "actions")
+    earliest = max(now, terms.start_at or now)
+    if edits.start_at is not None and edits.start_at < earliest:
+        fault = f"is {edits.start_at.isoformat()}; it may only be later than {earliest.isoformat()}"
+        raise InvalidField("start_time", fault)
+    return Terms(
+        resources=resources,
+        actions=actions,
+        duration=_shorter(edits.duration, terms.duration),
+        start_at=edits.start_at or terms.start_at,
+    )
+
+
+def approve(
+    grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime, given: Terms | None = None
+) -> tuple[Grant, Event]:
+    """Counts an approval for the current step; the last one needed starts the access, or lengthens it.
+
+    `policy` is the current revision; `given` are the terms where the approval changed them, which the grant then has
+    already. Raises what `demand_reviewer` raises, and InvalidField for a comment that the policy does not take.
+    """
+    place = demand_reviewer(grant, policy=policy, by=by, now=now)
+    check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
+    review = _review(grant, ReviewDecision.APPROVED, place, by=by, comment=comment, now=now, terms=given)
+    reviewed = _with_review(grant, policy, review, now=now)
+    return _decided(reviewed, policy, review, by=by, comment=comment, now=now)
+
+
+def deny(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
+    """Counts a denial for the current step; the last one needed ends the request.
+
+    Raises what `demand_reviewer` raises, and InvalidField for a comment that the policy does not take.
+    """
+    place = demand_reviewer(grant, policy=policy, by=by, now=now)
+    check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_deny, by=policy.name)
+    review = _review(grant, ReviewDecision.DENIED, place, by=by, comment=comment, now=now)
+    denied = _with_review(grant, policy, review, now=now)
+    final = _denials(denied, policy, place.step) >= policy.steps[place.step].denials_needed
+    if grant.extension is not None:
+        denied = _with_extension(denied, ExtensionState.DENIED) if final else denied
+    elif final:
+        denied = ended(denied, GrantState.DENIED, by=by, comment=comment, now=now)
+    type_ = EventType.EXTENSION_DENIED if grant.extension is not None else EventType.GRANT_DENIED
+    return denied, replace(event(type_, denied, by=by, now=now, message=comment), delegation=review.delegation)
+
+
+def counter(
+    grant: Grant, edits: Edits, *, policy: Policy, by: Caller, comment: str, now: datetime
+) -> tuple[Grant, Event]:
+    """Offers narrower terms, for the requester to accept or decline; a new offer takes the place of an earlier one.
+
+    Raises what `demand_reviewer` raises, WrongState for an extension, InvalidField for terms that differ in nothing.
+    """
+    place = demand_reviewer(grant, policy=policy, by=by, now=now)
+    demand_state(grant, now, GrantState.PENDING)
+    check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
+    terms = narrowed(grant.terms, edits, now=now)
+    if terms == grant.terms:
+        raise InvalidField("duration", "is as asked for, and so is everything else; offer something less, or approve")
+    offer = _review(grant, ReviewDecision.APPROVED, place, by=by, comment=comment, now=now, terms=terms)
+    offered = replace(grant, offer=offer)
+    recorded = event(EventType.GRANT_COUNTERED, offered, by=by, now=now, message=comment)
+    return offered, replace(
+        recorded,
+        resources=terms.resources,
+        actions=terms.actions,
+        duration=terms.duration,
+        delegation=offer.delegation,
+    )
+
+
+def offered_terms(grant: Grant, *, by: Caller, now: datetime) -> Grant:
+    """Returns the grant with the terms it was offered. Raises NotYours, WrongState where there is no offer."""
+    offer = _demand_offer(grant, by=by, now=now)
+    terms = offer.terms or grant.terms
+    as_edits = Edits(resources=terms.resources, actions=terms.actions, duration=terms.duration, start_at=terms.start_at)
+    if as_edits.start_at is not None:
+        as_edits = replace(as_edits, start_at=max(as_edits.start_at, now))
+    return replace(edited(grant, as_edits, now=now), offer=offer)
+
+
+def accept(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
+    """Takes the offer: the grant, which has its terms already, counts it as the approval of whoever made it.
+
+    Raises NotYours, WrongState, and NotApprover where whoever made it may not approve any more.
+    """
+    offer = _demand_offer(grant, by=by, now=now)
+    if offer.step >= len(policy.steps) or not _stands(policy.steps[offer.step], offer):
+        raise NotApprover(f"{offer.reviewer}, who made the offer, is not an approver of {policy.name} any more")
+    if _has_reviewed(grant, offer.reviewer, offer.holder):
+        raise AlreadyReviewed(f"{offer.reviewer} has already reviewed {grant.name}; one principal counts once")
+    review = replace(offer, at=now)
+    reviewed = _with_review(replace(grant, offer=None), policy, review, now=now)
+    changed, _ = _decided(reviewed, policy, review, by=by, comment=comment, now=now)
+    accepted = event(EventType.COUNTER_OFFER_ACCEPTED, changed, by=by, now=now, message=comment)
+    return changed, replace(accepted, delegation=offer.delegation)
+
+
+def decline(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
+    """Refuses the offer; the request goes on as it was asked for. Raises NotYours, WrongState."""
+    _demand_offer(grant, by=by, now=now)
+    declined = replace(grant, offer=None)
+    return declined, event(EventType.COUNTER_OFFER_DECLINED, declined, by=by, now=now, message=comment)
+
+
+def withdraw(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
+    """Takes a pending request back, for access or for more time. Raises NotYours, WrongState."""
+    if not grant.is_of(by.principal):
+        raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
+    _demand_undecided(grant, now)
+    if grant.extension is not None:
+        kept = _with_extension(grant, ExtensionState.WITHDRAWN)
+        return kept, event(EventType.EXTENSION_WITHDRAWN, kept, by=by, now=now, message=comment)
+    withdrawn = ended(grant, GrantState.WITHDRAWN, by=by, comment=comment, now=now)
+    return withdrawn, event(EventType.GRANT_WITHDRAWN, withdrawn, by=by, now=now, message=comment)
+
+
+def extension_requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
+    """Begins the review of the extension that the grant has got. Where no step is needed it is given at once."""
+    if grant.extension is None:
+        raise AssertionError("no extension was asked for")
+    needed = any(approvals_missing(grant.steps, (), grant.skipped))
+    first = _waiting(grant, since=now) if needed else _lengthened(grant)
+    why = grant.extension.justification
+    message = f"[{why.ticket}] {why.text}".removeprefix("[] ")
+    asked = event(EventType.EXTENSION_REQUESTED, first, by=by, now=now, message=message)
+    return first, replace(asked, duration=grant.extension.duration, groups=tuple(sorted(by.groups)))
+
+
+def extension_lapsed(grant: Grant, *, now: datetime) -> tuple[Grant, Event]:
+    """Closes a request for more time that nobody decided. Raises WrongState for any other."""
+    if grant.extension_state(now) is not ExtensionState.LAPSED:
+        raise WrongState(f"{grant.name} has no request for more time that has lapsed", grant=grant.name)
+    from_service = Caller(principal=SERVICE)
+    lapsed = _with_extension(grant, ExtensionState.LAPSED)
+    return lapsed, event(EventType.EXTENSION_LAPSED, lapsed, by=from_service, now=now, message="nobody decided in time")
+
+
+def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
+    """Ends the access at once.
+
+    Reviewers, the requester, the holder and admins may. Raises NotApprover, WrongState, InvalidField for no comment.
+    """
+    if not (by.has(Role.ADMIN) or grant.is_of(by.principal) or reviewers_have(grant, policy, by)):
+        raise NotApprover(f"{by.principal} is not an approver of {grant.policy}, nor an admin", grant=grant.name)
+    if not comment.strip():
+        raise InvalidField("comment", "is required: say why the access ends")
+    demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
+    revoked = ended(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
+    return revoked, event(EventType.GRANT_REVOKED, revoked, by=by, now=now, message=comment)
+
+
+def reviewers_have(grant: Grant, policy: Policy | None, by: Caller) -> bool:
+    """Says whether the caller is an approver of the grant's policy as it is now, or has reviewed the grant."""
+    if any(review.reviewer == by.principal for review in grant.reviews):
+        return True
+    return policy is not None and reviews_under(policy, by)
+
+
+def reviews_under(policy: Policy, by: Caller) -> bool:
+    """Says whether the caller may approve one of the policy's steps, by its own right or by one delegated to it."""
+    return any(policy.reviewers_have(right.holder, right.groups) for right in by.rights(policy.name))
+
+
+def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
+    """Says whether the caller may read the grant: its requester, subject and reviewers, auditors and admins."""
+    if by.has(Role.AUDITOR, Role.ADMIN) or grant.is_of(by.principal):
+        return True
+    return reviewers_have(grant, policy, by)
+
+
+def reviewable(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> bool:
+    """Says whether the caller could approve the grant now, or the extension that is asked for."""
+    try:
+        demand_reviewer(grant, policy=policy, by=by, now=now)
+    except (SelfApproval, NotApprover, WrongState, AlreadyReviewed):
+        return False
+    return True
+
+
+def check_comment(comment: str, rule: CommentRule, *, required: bool, by: str) -> None:
+    """Raises InvalidField for a comment that the policy `by` does not take."""
+    if required and not comment.strip():
+        raise InvalidField("comment", f"is required by {by}")
+    if comment.strip() and rule.pattern and not expression.matches(rule.pattern, comment):
+        raise InvalidField("comment", f"does not match {rule.pattern}, which {by} asks for")
+
+
+def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller, now: datetime) -> Place:
+    reviews = _counting(grant, policy)
+    step = waiting_step(policy.steps, approvals_missing(policy.steps, reviews, grant.skipped))
+    fitting = [
+        place
+        for place in (_place_of(right, step, grant, policy.steps[step], now) for right in rights)
+        if place is not None
+    ]
+    if not fitting:
+        raise NotApprover(
+            f"{grant.name} waits for step {step + 1} of {policy.name}, whose approvers do not have {by.principal}",
+            grant=grant.name,
+        )
+    for place in fitting:
+        if not place.right.delegation or not _has_reviewed(grant, place.right.holder):
+            return place
+    holder = fitting[0].right.holder
+    raise AlreadyReviewed(f"{grant.name} has already been reviewed for {holder}; one principal counts once")
+
+
+def _place_of(right: Right, index: int, grant: Grant, step: Step, now: datetime) -> Place | None:
+    if step.has(right.holder, right.groups, escalated=False):
+        return Place(step=index, right=right, escalated=False)
+    since = grant.step_since or grant.created_at
+    late = bool(step.timeout) and now >= since + step.timeout
+    if late and step.has(right.holder, right.groups, escalated=True):
+        return Place(step=index, right=right, escalated=True)
+    return None
+
+
+def _has_reviewed(grant: Grant, *principals: str) -> bool:
+    """Says whether one of them has had a say in this round, by its own right or another's."""
+    return any(review.uses_right_of(*principals) for review in grant.round_reviews)
+
+
+def _demand_undecided(grant: Grant, now: datetime) -> None:
+    if grant.extension_state(now) is not ExtensionState.PENDING:
+        demand_state(grant, now, GrantState.PENDING)
+
+
+def _demand_offer(grant: Grant, *, by: Caller, now: datetime) -> Review:
+    if not grant.is_of(by.principal):
+        raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
+    demand_state(grant, now, GrantState.PENDING)
+    if grant.offer is None:
+        raise WrongState(f"{grant.name} has no counter-offer to answer", grant=grant.name)
+    return grant.offer
+
+
+def _demand_within(given: Sequence[str], covered: Sequence[bool], field: str) -> None:
+    for index, within in enumerate(covered):
+        if not within:
+            raise InvalidField(f"{field}[{index}]", f"{given[index]} is not within what is asked for")
+
+
+def _shorter(given: timedelta | None, asked: timedelta) -> timedelta:
+    if given is None:
+        return asked
+    if not timedelta() < given <= asked:
+        raise InvalidField("duration", f"is {seconds(given)}; it must be above 0s and at most {seconds(asked)}")
+    return given
+
+
+def _extension_edited(grant: Grant, edits: Edits) -> Grant:
+    if edits.resources or edits.actions or edits.start_at is not None:
+        raise InvalidField("duration", "is all that an approval of more time can change")
+    if grant.extension is None:
+        raise AssertionError("no extension was asked for")
+    duration = _shorter(edits.duration, grant.extension.duration)
+    return replace(grant, extension=replace(grant.extension, duration=duration))
+
+
+def _standing(step: Step, index: int, reviews: Iterable[Review]) -> int:
+    """Returns how many distinct principals have approved in the step, as its approvers are now."""
+    return len(
+        {
+            name.canonical(review.holder)
+            for review in reviews
+            if review.decision is ReviewDecision.APPROVED and review.step == index and _stands(step, review)
+        }
+    )
+
+
+def _stands(step: Step, review: Review) -> bool:
+    return step.has(review.holder, review.groups, escalated=review.escalated)
+
+
+def _denials(grant: Grant, policy: Policy, step: int) -> int:
+    """Returns how many distinct approvers of the step, as they are now, have denied in it."""
+    return len(
+        {
+            name.canonical(review.holder)
+            for review in _counting(grant, policy)
+            if review.decision is ReviewDecision.DENIED and review.step == step and _stands(policy.steps[step], review)
+        }
+    )
+
+
+def _counting(grant: Grant, policy: Policy) -> list[Review]:
+    """Returns the reviews without those of one's own request, unless the policy as it is now allows self-approval."""
+    own = {name.canonical(grant.requester), name.canonical(grant.subject)}
+    return [review for review in grant.round_reviews if policy.allow_self_approval or not review.uses_right_of(*own)]
+
+
+def _review(
+    grant: Grant,
+    decision: ReviewDecision,
+    place: Place,
+    *,
+    by: Caller,
+    comment: str,
+    now: datetime,
+    terms: Terms | None = None,
+) -> Review:
+    return Review(
+        reviewer=by.principal,
+        groups=place.right.groups,
+        decision=decision,
+        step=place.step,
+        comment=comment,
+        at=now,
+        round=grant.round,
+        on_behalf_of=place.right.holder if place.right.delegation else "",
+        delegation=place.right.delegation,
+        escalated=place.escalated,
+        terms=terms,
+    )
+
+
+def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime) -> Grant:
+    """Adds the review, takes the policy's steps as they are now, and starts the clock of the step that is next."""
+    added = replace(grant, reviews=(*grant.reviews, review), steps=policy.steps, policy_revision=policy.revision)
+    passed = approvals_missing(policy.steps, _counting(added, policy), added.skipped)[review.step] == 0
+    moved_on = passed and review.decision is ReviewDecision.APPROVED
+    return _waiting(added, since=now if moved_on else grant.step_since or grant.created_at)
+
+
+def _decided(
+    reviewed: Grant, policy: Policy, review: Review, *, by: Caller, comment: str, now: datetime
+) -> tuple[Grant, Event]:
+    """Gives what was asked for, if that was the last approval needed."""
+    if not any(approvals_missing(policy.steps, _counting(reviewed, policy), reviewed.skipped)):
+        reviewed = started(reviewed, now) if reviewed.extension is None else _lengthened(reviewed)
+    type_ = EventType.GRANT_APPROVED if reviewed.extension is None else EventType.EXTENSION_APPROVED
+    return reviewed, replace(event(type_, reviewed, by=by, now=now, message=comment), delegation=review.delegation)
+
+
+def _waited_for(grant: Grant) -> int:
+    return waiting_step(grant.steps, approvals_missing(grant.steps, grant.round_reviews, grant.skipped))
+
+
+def _waiting(grant: Grant, *, since: datetime) -> Grant:
+    """Sets by when the request is decided, as the step that is now waited for says, and else lapses."""
+    waiting = replace(grant, step_since=since)
+    due_at = step_due_at(waiting)
+    lapses_early = due_at is not None and grant.steps[_waited_for(waiting)].escalate_to is None
+    latest = due_at if lapses_early else None
+    if grant.extension is None:
+        end = grant.created_at + grant.request_ttl
+        return replace(waiting, request_expires_at=min(end, latest or end))
+    end = grant.extension.lapses_at
+    return replace(waiting, extension=replace(grant.extension, expires_at=min(end, latest or end)))
+
+
+def _with_extension(grant: Grant, decided: ExtensionState) -> Grant:
+    if grant.extension is None:
+        raise AssertionError("no extension was asked for")
+    return replace(grant, extension=replace(grant.extension, decided=decided))
+
+
+def _lengthened(grant: Grant) -> Grant:
+    """Adds the extension to the access, which goes on without a gap."""
+    given = _with_extension(grant, ExtensionState.APPROVED)
+    if given.extension is None:
+        raise AssertionError("no extension was asked for")
+    longer = replace(given, duration=grant.duration + given.extension.duration)
+    return expiring(replace(longer, extension_count=grant.extension_count + 1))

@@ -1,0 +1,122 @@
+"""Delegations: an approver lets another principal review in its place, for a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from jit_service.domain import name
+from jit_service.domain.caller import Caller, Right, Role
+from jit_service.domain.errors import InvalidField, NotYours, WrongState
+from jit_service.domain.event import Event, EventType
+
+MAX_SPAN: Final = timedelta(days=30)
+MAX_LEAD: Final = timedelta(days=30)
+MAX_POLICIES: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delegation:
+    """The right of `delegator` to review, in the hands of `delegate` over [starts_at, expires_at).
+
+    `delegator_groups` are those that the delegator's token gave when it delegated. No policies: all that it reviews.
+    """
+
+    name: str
+    delegator: str
+    delegator_groups: frozenset[str]
+    delegate: str
+    policies: tuple[str, ...]
+    starts_at: datetime
+    expires_at: datetime
+    comment: str
+    created_at: datetime
+    deleted_at: datetime | None = None
+    revision: int = 0
+
+    def active(self, now: datetime) -> bool:
+        """Says whether it can be used."""
+        return self.deleted_at is None and self.starts_at <= now < self.expires_at
+
+    @property
+    def right(self) -> Right:
+        """What the delegate may review by."""
+        return Right(
+            holder=self.delegator,
+            groups=self.delegator_groups,
+            delegation=self.name,
+            policies=frozenset(self.policies),
+        )
+
+    def visible(self, by: Caller) -> bool:
+        """Says whether the caller may read it."""
+        return by.has(Role.AUDITOR, Role.ADMIN) or by.principal in (self.delegator, self.delegate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A delegation as its delegator wants it. No start: at once."""
+
+    delegate: str
+    expires_at: datetime
+    policies: tuple[str, ...] = ()
+    starts_at: datetime | None = None
+    comment: str = ""
+
+
+def created(wanted: Wanted, *, delegation_name: str, by: Caller, now: datetime) -> tuple[Delegation, Event]:
+    """Returns the caller's delegation of its own right; what was delegated to it stays with it. Raises InvalidField."""
+    delegate = name.principal(wanted.delegate, "delegation.delegate")
+    if name.canonical(delegate) == name.canonical(by.principal):
+        raise InvalidField("delegation.delegate", f"{delegate} is whoever delegates; name another")
+    if len(wanted.policies) > MAX_POLICIES:
+        raise InvalidField(
+            "delegation.policies", f"has {len(wanted.policies)} entries; at most {MAX_POLICIES} are allowed"
+        )
+    starts_at = wanted.starts_at or now
+    if not now <= starts_at <= now + MAX_LEAD:
+        fault = f"is {starts_at.isoformat()}; it must be from now to {MAX_LEAD.days} days ahead"
+        raise InvalidField("delegation.start_time", fault)
+    if not starts_at < wanted.expires_at <= starts_at + MAX_SPAN:
+        fault = f"is {wanted.expires_at.isoformat()}; it must be after the start, by at most {MAX_SPAN.days} days"
+        raise InvalidField("delegation.expire_time", fault)
+    delegation = Delegation(
+        name=delegation_name,
+        delegator=by.principal,
+        delegator_groups=by.groups,
+        delegate=delegate,
+        policies=tuple(
+            dict.fromkeys(
+                name.policy_name(text, f"delegation.policies[{index}]") for index, text in enumerate(wanted.policies)
+            )
+        ),
+        starts_at=starts_at,
+        expires_at=wanted.expires_at,
+        comment=name.free_text(wanted.comment, "delegation.comment"),
+        created_at=now,
+    )
+    return delegation, _event(EventType.DELEGATION_CREATED, delegation, by=by, now=now, message=delegation.comment)
+
+
+def deleted(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Delegation, Event]:
+    """Ends the delegation. Raises NotYours, WrongState."""
+    if not (by.has(Role.ADMIN) or by.principal == delegation.delegator):
+        raise NotYours(f"{delegation.name} was given by {delegation.delegator}, not by {by.principal}")
+    if delegation.deleted_at is not None or now >= delegation.expires_at:
+        raise WrongState(f"{delegation.name} is over already")
+    gone = replace(delegation, deleted_at=now)
+    return gone, _event(EventType.DELEGATION_DELETED, gone, by=by, now=now, message="deleted")
+
+
+def _event(type_: EventType, delegation: Delegation, *, by: Caller, now: datetime, message: str) -> Event:
+    return Event(
+        type=type_,
+        at=now,
+        principal=by.principal,
+        origin=by.origin,
+        subject=delegation.delegate,
+        message=message,
+        delegation=delegation.name,
+        duration=delegation.expires_at - delegation.starts_at,
+    )

@@ -1,0 +1,36 @@
+"""Break-glass: what was taken in an emergency is reviewed afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from jit_service.domain.approval import reviews_under
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.errors import AlreadyReviewed, InvalidField, NotApprover, SelfApproval, WrongState
+from jit_service.domain.event import Event, EventType
+from jit_service.domain.grant import Grant, UseReview, event
+from jit_service.domain.policy import Policy
+
+
+def complete_review(
+    grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now: datetime
+) -> tuple[Grant, Event]:
+    """Closes the review that a break-glass use owes, whatever became of the grant.
+
+    Approvers of its policy and admins may; nobody reviews its own use, whatever the policy says of self-approval.
+    Raises SelfApproval, NotApprover, InvalidField for no comment, WrongState, AlreadyReviewed.
+    """
+    if grant.is_own_review(by.principal):
+        raise SelfApproval(f"{by.principal} took {grant.name}, so may not review its use")
+    if not (by.has(Role.ADMIN) or (policy is not None and reviews_under(policy, by))):
+        raise NotApprover(f"{by.principal} is not an approver of {grant.policy}, nor an admin", grant=grant.name)
+    if not comment.strip():
+        raise InvalidField("comment", "is required: say what was found")
+    if grant.emergency is None:
+        raise WrongState(f"{grant.name} was not taken in an emergency, so it owes no review", grant=grant.name)
+    if grant.emergency.review is not None:
+        raise AlreadyReviewed(f"the use of {grant.name} was reviewed by {grant.emergency.review.reviewer}")
+    review = UseReview(reviewer=by.principal, comment=comment, at=now)
+    reviewed = replace(grant, emergency=replace(grant.emergency, review=review))
+    return reviewed, event(EventType.REVIEW_COMPLETED, reviewed, by=by, now=now, message=comment)

@@ -1,0 +1,50 @@
+"""The servicer of DelegationService: decode, call, encode."""
+
+from __future__ import annotations
+
+import grpc
+
+from jit_service import delegations
+from jit_service.domain import name
+from jit_service.rpc.call import current_caller
+from jit_service.rpc.messages import delegation_message, delegation_of
+from jit_service.storage import Store
+from jitaccess.v1 import delegation_pb2
+from jitaccess.v1.delegation_pb2_grpc import DelegationServiceServicer
+
+
+class DelegationServicer(DelegationServiceServicer):
+    """Delegations of the right to review."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def CreateDelegation(
+        self, request: delegation_pb2.CreateDelegationRequest, context: grpc.ServicerContext
+    ) -> delegation_pb2.Delegation:
+        wanted = delegation_of(request.delegation)
+        return delegation_message(*delegations.create(self._store, current_caller(), wanted))
+
+    def GetDelegation(
+        self, request: delegation_pb2.GetDelegationRequest, context: grpc.ServicerContext
+    ) -> delegation_pb2.Delegation:
+        return delegation_message(
+            *delegations.get(self._store, current_caller(), name.delegation_name(request.name, "name"))
+        )
+
+    def ListDelegations(
+        self, request: delegation_pb2.ListDelegationsRequest, context: grpc.ServicerContext
+    ) -> delegation_pb2.ListDelegationsResponse:
+        page = delegations.list_page(
+            self._store, current_caller(), page_size=request.page_size, page_token=request.page_token
+        )
+        return delegation_pb2.ListDelegationsResponse(
+            delegations=[delegation_message(found, page.at) for found in page.delegations],
+            next_page_token=page.next_page_token,
+        )
+
+    def DeleteDelegation(
+        self, request: delegation_pb2.DeleteDelegationRequest, context: grpc.ServicerContext
+    ) -> delegation_pb2.Delegation:
+        found = name.delegation_name(request.name, "name")
+        return delegation_message(*delegations.delete(self._store, current_caller(), found, etag=request.etag))

@@ -1,0 +1,221 @@
+"""Watching grants: every change, in the order of the commits, once each, from any revision on.
+
+A watcher reads the log of changes that each commit leaves in the store, so nothing is kept for it: one that is slow, or
+comes back after a restart, goes on from its revision, and no other notices.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from jit_service.delegations import with_delegations
+from jit_service.domain import approval
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.errors import InvalidField, RoleRequired, ServiceStopping, StoreUnavailable
+from jit_service.domain.event import EventType
+from jit_service.domain.grant import Grant
+from jit_service.grants import View
+from jit_service.storage import Snapshot, Store
+
+HEARTBEAT_SECONDS: Final = 4.0
+"""The longest silence; the contract says 5 s."""
+MAX_LAG: Final = 10_000
+"""How many revisions a watcher that had caught up may fall behind before it is ended."""
+_POLL_SECONDS: Final = 0.05
+_PAGE: Final = 200
+_log = logging.getLogger(__name__)
+
+
+class Sign(StrEnum):
+    """What a watcher is told besides changes."""
+
+    CURRENT = "CURRENT"
+    HEARTBEAT = "HEARTBEAT"
+    OVERRUN = "OVERRUN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a watcher is told: `grant` as it was at `at`, after what happened. It resumes from `revision`."""
+
+    type: EventType | Sign
+    revision: int
+    grant: Grant | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What is watched: the grants of a view, or one of them, after a revision (0: from what there is now on)."""
+
+    view: View = View.MINE
+    grant: str = ""
+    start_revision: int = 0
+
+
+class Feed(threading.Thread):
+    """Notices new revisions, and wakes whoever waits for them. It asks the store only while somebody waits."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(name="feed", daemon=True)
+        self._store = store
+        self._changed = threading.Condition()
+        self._waiting = 0
+        self._revision = 0
+        self._stopping = False
+
+    def run(self) -> None:
+        """Looks for new revisions until stopped."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._stopping)
+                if self._stopping:
+                    return
+            self._look()
+            time.sleep(_POLL_SECONDS)
+
+    def wait(self, *, after: int, seconds: float, gone: Callable[[], bool]) -> None:
+        """Returns when the store is past the revision, at the latest after so many seconds or when `gone` says so.
+
+        Raises ServiceStopping.
+        """
+        with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: self._revision > after or self._stopping or gone(), timeout=seconds)
+            finally:
+                self._waiting -= 1
+            if self._stopping:
+                raise ServiceStopping(f"the service stops; watch again from revision {after}")
+
+    def wake(self) -> None:
+        """Lets everybody look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Ends the thread, and every stream."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self.is_alive():
+            self.join()
+
+    def _look(self) -> None:
+        try:
+            with self._store.snapshot() as snapshot:
+                revision = snapshot.revision
+        except StoreUnavailable as fault:
+            _log.warning("changes are not noticed for now: %s", fault)
+            return
+        with self._changed:
+            if revision > self._revision:
+                self._revision = revision
+                self._changed.notify_all()
+
+
+def watch(
+    store: Store,
+    caller: Caller,
+    watched: Watched,
+    *,
+    feed: Feed,
+    gone: Callable[[], bool],
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+) -> Iterator[Told]:
+    """Yields what the caller may see, until `gone`.
+
+    Raises RoleRequired, InvalidField, StoreUnavailable, ServiceStopping. What may be seen is judged anew for every
+    change, by the policies and delegations at that time.
+    """
+    _demand_view(watched.view, caller)
+    last = watched.start_revision
+    if last:
+        _demand_reached(store, last)
+    else:
+        for told in _current(store, caller, watched):
+            yield told
+            last = told.revision
+    caught_up = False
+    told_at = time.monotonic()
+    while not gone():
+        shown, last, head = _news(store, caller, watched, last)
+        for told in shown:
+            yield told
+            told_at = time.monotonic()
+        if caught_up and head - last > MAX_LAG:
+            yield Told(type=Sign.OVERRUN, revision=last)
+            return
+        caught_up = caught_up or last == head
+        if time.monotonic() - told_at >= heartbeat_seconds:
+            yield Told(type=Sign.HEARTBEAT, revision=last)
+            told_at = time.monotonic()
+        if last == head:
+            silence = time.monotonic() - told_at
+            feed.wait(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
+
+
+def _demand_view(view: View, caller: Caller) -> None:
+    if view not in (View.MINE, View.VISIBLE, View.ALL):
+        raise InvalidField("view", f"is {view}; MINE, VISIBLE and ALL can be watched")
+    if view is View.ALL and not caller.has(Role.AUDITOR, Role.ADMIN):
+        raise RoleRequired(f"view ALL needs the role auditor or admin, which {caller.principal} has not")
+
+
+def _demand_reached(store: Store, revision: int) -> None:
+    with store.snapshot() as snapshot:
+        if not 0 < revision <= snapshot.revision:
+            raise InvalidField("start_revision", f"is {revision}; the store is at revision {snapshot.revision}")
+
+
+def _current(store: Store, caller: Caller, watched: Watched) -> list[Told]:
+    """Returns each live grant, and a heartbeat with the revision that all of them are of."""
+    with store.snapshot() as snapshot:
+        sees = _sight(snapshot, caller, watched)
+        # Revision 0: a stream that breaks among them begins again.
+        current = [
+            Told(type=Sign.CURRENT, revision=0, grant=grant, at=snapshot.now)
+            for grant in snapshot.current_grants()
+            if sees(grant)
+        ]
+        return [*current, Told(type=Sign.HEARTBEAT, revision=snapshot.revision)]
+
+
+def _news(store: Store, caller: Caller, watched: Watched, last: int) -> tuple[list[Told], int, int]:
+    """Returns a page of changes after the revision, up to which revision that is all, and the store's."""
+    with store.snapshot() as snapshot:
+        changes = snapshot.changes(after=last, limit=_PAGE) if snapshot.revision > last else []
+        sees = _sight(snapshot, caller, watched) if changes else None
+        shown = [
+            Told(type=change.type, revision=change.grant.revision, grant=change.grant, at=change.at)
+            for change in changes
+            if sees is not None and sees(change.grant)
+        ]
+        complete = len(changes) < _PAGE
+        return shown, snapshot.revision if complete else changes[-1].grant.revision, snapshot.revision
+
+
+def _sight(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callable[[Grant], bool]:
+    """Returns what says whether the caller is shown a grant, by the policies as they are now."""
+    by = with_delegations(snapshot, caller)
+    policies = {policy.name: policy for policy in snapshot.policies(deleted=True)}
+
+    def sees(grant: Grant) -> bool:
+        if watched.grant and grant.name != watched.grant:
+            return False
+        if watched.view is View.MINE:
+            # Who names a grant means that one, whoever's it is.
+            return grant.is_of(by.principal) or (
+                bool(watched.grant) and approval.visible(grant, policies.get(grant.policy), by)
+            )
+        return approval.visible(grant, policies.get(grant.policy), by)
+
+    return sees
