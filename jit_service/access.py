@@ -165,4 +165,6 @@ def _event(caller: Caller, checked: Checked) -> Event:
         chain=decision.grant.chain if decision.grant else (),
         decision_id=checked.decision_id,
         revision=checked.revision,
+        groups=tuple(sorted(checked.question.groups or ())),
+        context=dict(checked.question.context),
     )

@@ -16,8 +16,7 @@ from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import DelegationNotFound, NotVisible
 from jit_service.idempotency import answered_before, remember
 from jit_service.naming import new_name
-from jit_service.storage import Snapshot, Store, Transaction
-from jit_service.storage.tables import EPOCH, MICROSECOND
+from jit_service.storage import Snapshot, Store, Transaction, query
 
 _DELEGATIONS = TypeAdapter(Delegation)
 
@@ -60,18 +59,16 @@ def get(store: Store, caller: Caller, name: str) -> DelegationAnswer:
 
 def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) -> DelegationPage:
     """Lists the delegations that the caller gave or has, newest first; auditors and admins see all."""
-    size = paging.page_size(page_size)
     everybody = caller.has(Role.AUDITOR, Role.ADMIN)
     this_query = paging.digest("delegations", caller.principal, str(everybody))
-    before = paging.decode(page_token, query=this_query, shape=(int, str)) if page_token else None
+    whose = None if everybody else caller.principal
     with store.snapshot() as snapshot:
-        found = snapshot.delegations(
-            None if everybody else caller.principal,
-            before=(int(before[0]), str(before[1])) if before else None,
-            limit=size + 1,
+        shown, token = query.newest_page(
+            lambda before, limit: snapshot.delegations(whose, before=before, limit=limit),
+            query=this_query,
+            page_size=page_size,
+            page_token=page_token,
         )
-        shown = tuple(found[:size])
-        token = paging.encode(_position(shown[-1]), query=this_query) if len(found) > size else ""
         return DelegationPage(delegations=shown, next_page_token=token, at=snapshot.now)
 
 
@@ -84,10 +81,6 @@ def delete(store: Store, caller: Caller, name: str, *, etag: str) -> DelegationA
         etags.demand(etag, name, found.revision)
         gone = tx.save_delegation(*rules.deleted(found, by=caller, now=tx.now))
         return DelegationAnswer(*remember(tx, caller, _DELEGATIONS, gone))
-
-
-def _position(delegation: Delegation) -> tuple[int, str]:
-    return (delegation.created_at - EPOCH) // MICROSECOND, delegation.name
 
 
 def _visible(snapshot: Snapshot | Transaction, caller: Caller, name: str) -> Delegation:

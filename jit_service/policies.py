@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
 from jit_service.domain import etag as etags
 from jit_service.domain import paging, policy_change
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.errors import InvalidField, NotVisible, PolicyExists, PolicyNotFound
+from jit_service.domain.errors import NotVisible, PolicyExists, PolicyNotFound
+from jit_service.domain.event import Event
 from jit_service.domain.policy import Policy, checked
+from jit_service.domain.policy_change import ChangeType, PolicyChange, Proposed
 from jit_service.idempotency import answered_before, remember
 from jit_service.storage import Snapshot, Store, Transaction
-
-MAX_APPLIED = 1000
-
-
-class ChangeType(StrEnum):
-    """What applying a set did, or would do, to one policy."""
-
-    CREATED = "CREATED"
-    UPDATED = "UPDATED"
-    DELETED = "DELETED"
-    UNCHANGED = "UNCHANGED"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyChange:
-    """The difference that applying a set makes to one policy."""
-
-    name: str
-    type: ChangeType
-    before: Policy | None
-    after: Policy | None
-
-    @property
-    def changed_fields(self) -> tuple[str, ...]:
-        """The fields that differ, where there is a before and an after."""
-        if self.before is None or self.after is None:
-            return ()
-        return policy_change.changed_fields(self.before, self.after)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """The whole difference, by name, and the store's revision after it."""
+    """The whole difference, by name, and the store's revision after it.
+
+    With a `proposal` nothing is changed yet: it waits for another admin.
+    """
 
     changes: tuple[PolicyChange, ...]
     revision: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposed:
-    """A policy as a caller sent it, with the etag that it read, if any."""
-
-    policy: Policy
-    etag: str = ""
+    proposal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +39,7 @@ class PolicyPage:
 
 
 _POLICIES = TypeAdapter(Policy)
-_APPLIED = TypeAdapter(Applied)
+APPLIED = TypeAdapter(Applied)
 
 
 def create(store: Store, caller: Caller, policy: Policy) -> Policy:
@@ -138,16 +107,16 @@ def delete(store: Store, caller: Caller, name: str, *, etag: str) -> Policy:
 def apply(store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
     """Makes the stored policies as proposed, all or nothing. Raises InvalidField, StaleEtag, RequestIdReused."""
     with store.transaction() as tx:
-        if (earlier := answered_before(tx, caller, _APPLIED)) is not None:
+        if (earlier := answered_before(tx, caller, APPLIED)) is not None:
             return earlier[0]
-        changes = [_carried_out(tx, caller, change) for change in _difference(tx, proposed, prune=prune)]
-        return remember(tx, caller, _APPLIED, Applied(changes=tuple(changes), revision=tx.revision))[0]
+        changes = [carried_out(tx, caller, change) for change in difference(tx, proposed, prune=prune)]
+        return remember(tx, caller, APPLIED, Applied(changes=tuple(changes), revision=tx.revision))[0]
 
 
 def preview(store: Store, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
     """Answers what `apply` would do, and changes nothing. Raises InvalidField, StaleEtag."""
     with store.snapshot() as snapshot:
-        changes = _difference(snapshot, proposed, prune=prune)
+        changes = difference(snapshot, proposed, prune=prune)
         return Applied(changes=tuple(changes), revision=snapshot.revision)
 
 
@@ -157,57 +126,26 @@ def is_empty(store: Store) -> bool:
         return not snapshot.policies(deleted=True)
 
 
-def _difference(snapshot: Snapshot, proposed: Sequence[Proposed], *, prune: bool) -> list[PolicyChange]:
-    if len(proposed) > MAX_APPLIED:
-        raise InvalidField("policies", f"has {len(proposed)} policies; at most {MAX_APPLIED} are allowed")
-    stored = {policy.name: policy for policy in snapshot.policies(deleted=True)}
-    wanted: dict[str, Policy] = {}
-    for index, entry in enumerate(proposed):
-        policy = _checked_at(index, entry.policy)
-        if policy.name in wanted:
-            raise InvalidField(f"policies[{index}].name", f"{policy.name} is in the set twice")
-        current = stored.get(policy.name)
-        etags.demand(entry.etag, policy.name, current.revision if current else 0)
-        wanted[policy.name] = policy
-    live = [policy for policy in stored.values() if policy.deleted_at is None]
-    pruned = [_pruned(policy) for policy in live if prune and policy.name not in wanted]
-    changes = [_change(stored.get(name), policy) for name, policy in wanted.items()]
-    return sorted(changes + pruned, key=lambda change: change.name)
+def difference(snapshot: Snapshot, proposed: Sequence[Proposed], *, prune: bool) -> list[PolicyChange]:
+    """Returns what applying the set would do to each policy, by name. Raises InvalidField, StaleEtag."""
+    return policy_change.difference(snapshot.policies(deleted=True), proposed, prune=prune)
 
 
-def _checked_at(index: int, policy: Policy) -> Policy:
-    try:
-        return checked(policy)
-    except InvalidField as fault:
-        raise fault.within(f"policies[{index}]") from None
+def carried_out(tx: Transaction, caller: Caller, change: PolicyChange, *, proposal: str = "") -> PolicyChange:
+    """Makes the change, as part of the proposal if any. Returns it with the policy as stored."""
 
+    def save(policy: Policy, event: Event) -> Policy:
+        return tx.save_policy(policy, replace(event, proposal=proposal))
 
-def _change(before: Policy | None, after: Policy) -> PolicyChange:
-    if before is None or before.deleted_at is not None:
-        return PolicyChange(name=after.name, type=ChangeType.CREATED, before=None, after=after)
-    differs = bool(policy_change.changed_fields(before, after))
-    return PolicyChange(
-        name=after.name,
-        type=ChangeType.UPDATED if differs else ChangeType.UNCHANGED,
-        before=before,
-        after=after if differs else before,
-    )
-
-
-def _pruned(policy: Policy) -> PolicyChange:
-    return PolicyChange(name=policy.name, type=ChangeType.DELETED, before=policy, after=None)
-
-
-def _carried_out(tx: Transaction, caller: Caller, change: PolicyChange) -> PolicyChange:
     after = change.after
     if change.type is ChangeType.CREATED and after is not None:
         replaced = tx.policy(change.name)
-        after = tx.save_policy(*policy_change.created(after, replaces=replaced, by=caller, now=tx.now))
+        after = save(*policy_change.created(after, replaces=replaced, by=caller, now=tx.now))
     elif change.type is ChangeType.UPDATED and change.before is not None and after is not None:
-        after = tx.save_policy(*policy_change.updated(change.before, after, by=caller, now=tx.now))
+        after = save(*policy_change.updated(change.before, after, by=caller, now=tx.now))
     elif change.type is ChangeType.DELETED and change.before is not None:
-        tx.save_policy(*policy_change.deleted(change.before, by=caller, now=tx.now))
-    return PolicyChange(name=change.name, type=change.type, before=change.before, after=after)
+        save(*policy_change.deleted(change.before, by=caller, now=tx.now))
+    return replace(change, after=after)
 
 
 def _live(snapshot: Snapshot, name: str) -> Policy:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jit_service import policies
+from jit_service import policies, proposals
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.event import SERVICE
-from jit_service.policies import ChangeType
+from jit_service.domain.policy_change import ChangeType
 from jit_service.rpc import policy_file
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.server import build_server
@@ -57,6 +57,7 @@ class Service:
 
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
         self.store = Store(settings.store_url, clock=clock)
+        self._dual_control = settings.policies_dual_control
         if not is_current(self.store.engine):
             raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
         authenticator = Authenticator(settings.issuers, clock=clock, max_lifetime=settings.max_token_lifetime)
@@ -91,13 +92,23 @@ class Service:
         self.store.close()
 
     def apply_policies(self, path: Path, *, only_if_empty: bool = False) -> None:
-        """Applies a policy file without pruning. Raises PolicyFileError, JitError."""
+        """Applies a policy file without pruning; under dual control it is proposed, unless it is the first.
+
+        Raises PolicyFileError, JitError.
+        """
         proposed = policy_file.load(path)
-        if only_if_empty and not policies.is_empty(self.store):
+        first = policies.is_empty(self.store)
+        if only_if_empty and not first:
             return
-        applied = policies.apply(self.store, _itself(), proposed, prune=False)
+        if self._dual_control and not first:
+            applied = proposals.propose(
+                self.store, _itself(), proposed, prune=False, comment=f"{path.name} at the start"
+            )
+        else:
+            applied = policies.apply(self.store, _itself(), proposed, prune=False)
         changed = [change.name for change in applied.changes if change.type is not ChangeType.UNCHANGED]
-        _log.info("applied %s: %s", path, ", ".join(changed) or "nothing changed")
+        what = f"proposed {path} as {applied.proposal}" if applied.proposal else f"applied {path}"
+        _log.info("%s: %s", what, ", ".join(changed) or "nothing changed")
 
     def _bind(self, address: str) -> int:
         try:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from jit_service.domain import approval
 from jit_service.domain import grant as rules
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.proposal import lapsed
 from jit_service.storage import Store
 
 BATCH = 500
@@ -16,9 +17,10 @@ _log = logging.getLogger(__name__)
 
 
 def record_run_out(store: Store) -> int:
-    """Records what ran out, once each: grants, and requests for more time. Returns how many, up to a batch."""
+    """Records what ran out, once each: grants, requests for more time, proposals. Returns how many, up to a batch."""
     with store.snapshot() as snapshot:
-        if not (snapshot.run_out(limit=1) or snapshot.lapsed_extensions(limit=1)):
+        overdue = (snapshot.run_out, snapshot.lapsed_extensions, snapshot.lapsed_proposals)
+        if not any(find(limit=1) for find in overdue):
             return 0
     with store.transaction() as tx:
         extensions = tx.lapsed_extensions(limit=BATCH)
@@ -27,7 +29,10 @@ def record_run_out(store: Store) -> int:
         grants = tx.run_out(limit=BATCH)
         for grant in grants:
             tx.record_run_out(grant, rules.run_out(grant, now=tx.now))
-        return max(len(grants), len(extensions))
+        proposals = tx.lapsed_proposals(limit=BATCH)
+        for proposal in proposals:
+            tx.record_lapse(proposal, lapsed(proposal, now=tx.now))
+        return max(len(grants), len(extensions), len(proposals))
 
 
 class Sweeper(threading.Thread):

@@ -246,7 +246,7 @@ class StaleEtag(Conflict):
 
 
 class StalePlan(Conflict):
-    """The set of grants is no longer the one that was planned for."""
+    """What was planned or proposed for is no longer as it was then."""
 
     reason = "STALE_PLAN"
 
@@ -293,3 +293,9 @@ class ServiceStopping(Unavailable):
     """The service stops; the stream can be resumed."""
 
     reason = "SERVICE_STOPPING"
+
+
+def reasons(kind: type[JitError] = JitError) -> frozenset[str]:
+    """Returns the reason of every fact below the class."""
+    below = kind.__subclasses__()
+    return frozenset({kind.reason}) if not below else frozenset().union(*(reasons(child) for child in below))

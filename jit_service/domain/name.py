@@ -105,6 +105,13 @@ def delegation_name(text: str, field: str) -> str:
     return text
 
 
+def proposal_name(text: str, field: str) -> str:
+    """Returns `policyProposals/{id}`, or raises InvalidField."""
+    if not text.startswith("policyProposals/") or not _GRANT_ID.fullmatch(text.removeprefix("policyProposals/")):
+        raise InvalidField(field, f"{_shown(text)} is not a proposal's name; it must be policyProposals/ID")
+    return text
+
+
 def request_id(text: str, field: str = "request_id") -> str:
     """Returns the UUID in its canonical form, empty for empty, or raises InvalidField (AIP-155)."""
     if not text:

@@ -1,15 +1,80 @@
-"""Changes of policies, each with the event that records it."""
+"""Changes of policies, each with the event that records it, and the difference that a whole set makes."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from enum import StrEnum
 
+from jit_service.domain import etag as etags
 from jit_service.domain.caller import Caller
+from jit_service.domain.errors import InvalidField
 from jit_service.domain.event import Event, EventType
-from jit_service.domain.policy import Policy
+from jit_service.domain.policy import Policy, checked
 
+MAX_APPLIED = 1000
 _SERVER_FIELDS = frozenset({"revision", "created_at", "updated_at", "deleted_at"})
+
+
+class ChangeType(StrEnum):
+    """What applying a set did, or would do, to one policy."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    DELETED = "DELETED"
+    UNCHANGED = "UNCHANGED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyChange:
+    """The difference that applying a set makes to one policy."""
+
+    name: str
+    type: ChangeType
+    before: Policy | None
+    after: Policy | None
+
+    @property
+    def changed_fields(self) -> tuple[str, ...]:
+        """The fields that differ, where there is a before and an after."""
+        if self.before is None or self.after is None:
+            return ()
+        return changed_fields(self.before, self.after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """A policy as a caller sent it, with the etag that it read, if any."""
+
+    policy: Policy
+    etag: str = ""
+
+
+def difference(stored: Iterable[Policy], proposed: Sequence[Proposed], *, prune: bool) -> list[PolicyChange]:
+    """Returns what makes the stored policies, deleted ones included, as proposed; by name, unchanged ones too.
+
+    Raises InvalidField, StaleEtag.
+    """
+    if len(proposed) > MAX_APPLIED:
+        raise InvalidField("policies", f"has {len(proposed)} policies; at most {MAX_APPLIED} are allowed")
+    there = {policy.name: policy for policy in stored}
+    wanted: dict[str, Policy] = {}
+    for index, entry in enumerate(proposed):
+        policy = _checked_at(index, entry.policy)
+        if policy.name in wanted:
+            raise InvalidField(f"policies[{index}].name", f"{policy.name} is in the set twice")
+        current = there.get(policy.name)
+        etags.demand(entry.etag, policy.name, current.revision if current else 0)
+        wanted[policy.name] = policy
+    live = [policy for policy in there.values() if policy.deleted_at is None]
+    pruned = [
+        PolicyChange(name=policy.name, type=ChangeType.DELETED, before=policy, after=None)
+        for policy in live
+        if prune and policy.name not in wanted
+    ]
+    changes = [_change(there.get(name), policy) for name, policy in wanted.items()]
+    return sorted(changes + pruned, key=lambda change: change.name)
 
 
 def changed_fields(before: Policy, after: Policy) -> tuple[str, ...]:
@@ -48,6 +113,25 @@ def deleted(policy: Policy, *, by: Caller, now: datetime) -> tuple[Policy, Event
     """Returns the policy out of force for good; its name may be used again."""
     gone = replace(policy, updated_at=now, deleted_at=now)
     return gone, _event(EventType.POLICY_DELETED, gone, by=by, now=now, message="deleted")
+
+
+def _checked_at(index: int, policy: Policy) -> Policy:
+    try:
+        return checked(policy)
+    except InvalidField as fault:
+        raise fault.within(f"policies[{index}]") from None
+
+
+def _change(before: Policy | None, after: Policy) -> PolicyChange:
+    if before is None or before.deleted_at is not None:
+        return PolicyChange(name=after.name, type=ChangeType.CREATED, before=None, after=after)
+    differs = bool(changed_fields(before, after))
+    return PolicyChange(
+        name=after.name,
+        type=ChangeType.UPDATED if differs else ChangeType.UNCHANGED,
+        before=before,
+        after=after if differs else before,
+    )
 
 
 def _event(type_: EventType, policy: Policy, *, by: Caller, now: datetime, message: str) -> Event:

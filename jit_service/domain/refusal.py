@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError
@@ -16,13 +17,15 @@ MAX_RECORDED = 100
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a refused call was about, as the caller wrote it: unchecked."""
+    """What a refused call was about, as the caller wrote it: unchecked, but for duration and context."""
 
     subject: str = ""
     resources: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
     grant: str = ""
     policy: str = ""
+    duration: timedelta | None = None
+    context: dict[str, Any] = field(default_factory=dict)
 
 
 def refused(by: Caller, error: JitError, about: About, *, at: datetime) -> Event:
@@ -40,6 +43,9 @@ def refused(by: Caller, error: JitError, about: About, *, at: datetime) -> Event
         message=harmless(error.message),
         grant=harmless(about.grant),
         policy=harmless(about.policy),
+        duration=about.duration,
+        groups=tuple(sorted(by.groups)) if about.resources else (),
+        context=about.context,
     )
 
 

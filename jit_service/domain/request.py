@@ -129,8 +129,7 @@ def judged(
     """
     policies = tuple(policies)
     policy = _chosen(ask, policies, by)
-    subject_groups = by.groups if ask.subject == by.principal else None
-    _refuse_denied(ask, policies, subject_groups)
+    demand_not_denied(ask, policies, by)
     _check_justification(ask.justification, policy)
     grant = Grant(
         name=grant_name,
@@ -152,7 +151,7 @@ def judged(
         labels=ask.labels,
         start_at=ask.start_at,
         context=ask.context,
-        claims=dict(by.claims) if policy.has_conditions and subject_groups is not None else {},
+        claims=dict(by.claims) if policy.has_conditions and ask.subject == by.principal else {},
         source_address=by.origin.source_address,
     )
     return _judged_by_conditions(grant, policy, signals=signals, now=now)
@@ -172,8 +171,7 @@ def passed_on(
     demand_state(parent, now, GrantState.ACTIVE)
     policy = next((policy for policy in policies if policy.name == parent.policy), None)
     _check_child(ask, parent, policy)
-    subject_groups = by.groups if ask.subject == by.principal else None
-    _refuse_denied(ask, policies, subject_groups)
+    demand_not_denied(ask, policies, by)
     left = _sure(parent.latest_end) - now
     if ask.duration is not None and ask.duration > left:
         raise InvalidField("duration", f"is {seconds(ask.duration)}; {parent.name} lasts {seconds(left)} more")
@@ -196,7 +194,7 @@ def passed_on(
         chain=(*parent.chain, parent.name),
         labels=ask.labels,
         context=ask.context,
-        claims=dict(by.claims) if parent.check_condition and subject_groups is not None else {},
+        claims=dict(by.claims) if parent.check_condition and ask.subject == by.principal else {},
         source_address=by.origin.source_address,
         check_condition=parent.check_condition,
     )
@@ -285,13 +283,30 @@ def _judge_request_again(
     return _judged_by_conditions(limited, policy, signals=signals, now=now)
 
 
+def demand_given_under(grant: Grant, policy: Policy) -> None:
+    """Raises NotEligible unless the policy is in force, covers the grant, and is for whoever asked for it."""
+    _demand_in_force_for(policy, grant)
+    if grant.chain:
+        allowed = len(grant.chain) <= policy.max_child_depth
+    elif grant.emergency is not None:
+        allowed = _may_break_glass(policy, grant.subject, grant.requester, grant.requester_groups)
+    else:
+        allowed = _may_ask(policy, grant.subject, grant.requester, grant.requester_groups)
+    if not allowed:
+        raise NotEligible(f"{policy.name} would not let {grant.requester} have {grant.name}")
+
+
 def _demand_still_covered(policy: Policy, grant: Grant, requester: str, groups: frozenset[str]) -> None:
+    _demand_in_force_for(policy, grant)
+    if not _may_ask(policy, grant.subject, requester, groups):
+        raise NotEligible(f"{policy.name} no longer lets {requester} ask for {grant.subject}")
+
+
+def _demand_in_force_for(policy: Policy, grant: Grant) -> None:
     if not policy.in_force or policy.deny:
         raise NotEligible(f"{policy.name} is no longer in force")
     if not policy.covers(grant.resources, grant.actions):
         raise NotEligible(f"{policy.name} no longer covers what is asked for")
-    if not _may_ask(policy, grant.subject, requester, groups):
-        raise NotEligible(f"{policy.name} no longer lets {requester} ask for {grant.subject}")
 
 
 def _judged_by_conditions(grant: Grant, policy: Policy, *, signals: Signals, now: datetime) -> Grant:
@@ -424,6 +439,11 @@ def _may_break_glass(policy: Policy, subject: str, requester: str, groups: froze
     """In an emergency one asks for oneself."""
     rule = policy.break_glass
     return rule is not None and subject == requester and rule.eligible.has(requester, groups)
+
+
+def demand_not_denied(ask: Ask, policies: Iterable[Policy], by: Caller) -> None:
+    """Raises DeniedByPolicy where a deny policy forbids any of what the caller asks for."""
+    _refuse_denied(ask, policies, by.groups if ask.subject == by.principal else None)
 
 
 def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None) -> None:

@@ -26,6 +26,7 @@ from jit_service.domain.refusal import About
 from jit_service.rpc import errors, strictness
 from jit_service.rpc.authorization import RULES, Rule, demand
 from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.messages import recorded_context, recorded_duration
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store
 
@@ -249,6 +250,8 @@ def _about(request: Message | _Malformed) -> About:
         actions=tuple(getattr(request, "actions", ())) or _one(request, "action"),
         grant=named if named.startswith("grants/") else "",
         policy=named if named.startswith("policies/") else policy_name,
+        duration=recorded_duration(request),
+        context=recorded_context(request),
     )
 
 

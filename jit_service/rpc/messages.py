@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.access import Checked
+from jit_service.domain import context as contexts
 from jit_service.domain import etag
 from jit_service.domain.approval import Edits, approvals_missing, step_due_at, waiting_step
+from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Finding
 from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import InvalidField, JitError
@@ -33,13 +37,17 @@ from jit_service.domain.policy import (
     Step,
     seconds,
 )
+from jit_service.domain.policy_change import PolicyChange, Proposed
+from jit_service.domain.proposal import Proposal
+from jit_service.domain.rehearsal import Case, Expected, Outcome, Result
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.review import Preview
-from jit_service.domain.signal import Signal, checked_name
+from jit_service.domain.signal import Signal, Signals, checked_name
 from jit_service.grants import View
-from jit_service.policies import Applied, PolicyChange, Proposed
+from jit_service.policies import Applied
 from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
+from jit_service.simulation import Simulated
 from jit_service.watch import Told, Watched
 from jitaccess.convert import with_whole_numbers
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
@@ -122,11 +130,27 @@ def delegation_of(message: delegation_pb2.Delegation) -> Wanted:
     )
 
 
-def context_of(message: Struct) -> dict[str, Any]:
+def context_of(message: Struct, path: str = "context") -> dict[str, Any]:
     """Returns the object. Raises InvalidField for numbers that JSON does not have."""
     for value in message.fields.values():
-        _check_finite(value, "context")
+        _check_finite(value, path)
     return dict(with_whole_numbers(MessageToDict(message)))
+
+
+def recorded_duration(message: Message) -> timedelta | None:
+    """Returns the duration that a refused call asked for, None where it has no sound one."""
+    try:
+        return _span(message.duration, "duration") if _has(message, "duration") else None  # type: ignore[attr-defined]
+    except InvalidField:
+        return None
+
+
+def recorded_context(message: Message) -> dict[str, Any]:
+    """Returns the context that a refused call asserted, nothing where it is none that a call may assert."""
+    try:
+        return contexts.checked(context_of(message.context)) if _has(message, "context") else {}  # type: ignore[attr-defined]
+    except InvalidField:
+        return {}
 
 
 def selector_of(message: grant_pb2.RevokeGrantsRequest) -> Selector:
@@ -371,7 +395,116 @@ def policy_message(policy: Policy) -> policy_pb2.Policy:
 def applied_message(applied: Applied) -> policy_pb2.ApplyPoliciesResponse:
     """Returns the difference that applying a set makes."""
     changes = [_change_message(change) for change in applied.changes]
-    return policy_pb2.ApplyPoliciesResponse(changes=changes, revision=applied.revision)
+    return policy_pb2.ApplyPoliciesResponse(changes=changes, revision=applied.revision, proposal=applied.proposal)
+
+
+def proposal_message(proposal: Proposal, at: datetime) -> policy_pb2.PolicyProposal:
+    """Returns the proposal with the state it has at `at`."""
+    verdict = proposal.verdict
+    return policy_pb2.PolicyProposal(
+        name=proposal.name,
+        state=policy_pb2.PolicyProposal.State.Value(proposal.state(at)),
+        proposer=proposal.proposer,
+        comment=proposal.comment,
+        changes=[_change_message(change) for change in proposal.changes],
+        create_time=_timestamp(proposal.created_at),
+        expire_time=_timestamp(proposal.expires_at),
+        decided_by=verdict.by if verdict else "",
+        decide_time=_timestamp(verdict.at) if verdict else None,
+        decide_comment=verdict.comment if verdict else "",
+        etag=etag.etag(proposal.name, proposal.revision),
+        revision=proposal.revision,
+    )
+
+
+def case_of(message: policy_pb2.PolicyTestCase, now: datetime) -> Case:
+    """Returns the made-up request, at `now` where it says no time; not yet checked. Raises InvalidField."""
+    signals = context_of(message.signals, "signals")
+    for key in signals:
+        checked_name(f"signals/{key}", f"signals.{key}")
+    if message.source_ip and not _is_address(message.source_ip):
+        raise InvalidField("source_ip", f"{message.source_ip[:80]!a} is not an address")
+    return Case(
+        title=message.display_name,
+        by=Caller(
+            principal=message.principal,
+            groups=frozenset(message.groups),
+            claims=context_of(message.claims, "claims"),
+            origin=Origin(source_address=message.source_ip),
+        ),
+        ask=Ask(
+            subject=message.subject,
+            resources=tuple(message.resources),
+            actions=tuple(message.actions),
+            duration=_span(message.duration, "duration") if message.HasField("duration") else None,
+            justification=Justification(text=message.justification, ticket=message.ticket),
+            context=context_of(message.context),
+            break_glass=message.break_glass,
+        ),
+        signals=Signals(live=signals),
+        now=_instant(message.time, "time") if message.HasField("time") else now,
+        expected=Expected(
+            outcome=Outcome(policy_pb2.PolicyTestCase.Outcome.Name(message.expect)) if message.expect else None,
+            reason=message.expect_reason,
+            steps=tuple(message.expect_steps),
+            check=message.expect_check,
+        ),
+    )
+
+
+def tested_message(results: Sequence[Result]) -> policy_pb2.TestPolicyResponse:
+    """Returns what came out of the cases."""
+    failed = sum(bool(result.differences) for result in results)
+    return policy_pb2.TestPolicyResponse(
+        results=[
+            policy_pb2.PolicyTestResult(
+                display_name=result.title,
+                passed=not result.differences,
+                outcome=policy_pb2.PolicyTestCase.Outcome.Value(result.judged.outcome),
+                reason=result.judged.reason,
+                message=result.judged.message,
+                steps=result.judged.steps,
+                check=result.check,
+                differences=result.differences,
+            )
+            for result in results
+        ],
+        passed_count=len(results) - failed,
+        failed_count=failed,
+    )
+
+
+def window_of(message: policy_pb2.SimulatePoliciesRequest) -> tuple[datetime | None, datetime | None]:
+    """Returns from when and until when, as far as given. Raises InvalidField."""
+    start = _instant(message.start_time, "start_time") if message.HasField("start_time") else None
+    end = _instant(message.end_time, "end_time") if message.HasField("end_time") else None
+    return start, end
+
+
+def simulated_message(simulated: Simulated) -> policy_pb2.SimulatePoliciesResponse:
+    """Returns which recorded answers would change."""
+    return policy_pb2.SimulatePoliciesResponse(
+        request_count=simulated.request_count,
+        check_count=simulated.check_count,
+        changed_count=simulated.changed_count,
+        changes=[
+            policy_pb2.SimulatedChange(
+                kind=policy_pb2.SimulatedChange.Kind.Value(change.kind),
+                audit_event=f"auditEvents/{change.seq}",
+                event_time=_timestamp(change.at),
+                subject=change.subject,
+                resources=change.resources,
+                actions=change.actions,
+                before=change.before.answer,
+                after=change.after.answer,
+                before_reason=change.before.reason,
+                after_reason=change.after.reason,
+                message=change.after.message,
+            )
+            for change in simulated.changes
+        ],
+        truncate_time=_timestamp(simulated.truncated_at),
+    )
 
 
 def check_message(checked: Checked, *, explain: bool) -> access_pb2.CheckAccessResponse:
@@ -426,6 +559,11 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         decision_id=event.decision_id,
         revision=event.revision,
         signal=event.signal,
+        chain=event.chain,
+        delegation=event.delegation,
+        proposal=event.proposal,
+        groups=event.groups,
+        context=ParseDict(event.context, Struct()) if event.context else None,
         hash=recorded.hash.hex(),
     )
 
@@ -672,6 +810,18 @@ def _timestamp(instant: datetime | None) -> Timestamp | None:
     message = Timestamp()
     message.FromDatetime(instant)
     return message
+
+
+def _has(message: Message, field: str) -> bool:
+    return field in message.DESCRIPTOR.fields_by_name and message.HasField(field)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_path(path: str) -> bool:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import grpc
 
-from jit_service import policies
+from jit_service import policies, proposals, rehearsal, simulation
 from jit_service.domain import name
-from jit_service.domain.errors import InvalidField
+from jit_service.domain.errors import DualControlRequired, InvalidField
+from jit_service.domain.rehearsal import Case, checked
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import applied_message, policy_changed, policy_message, policy_of, proposed_of
+from jit_service.rpc.messages import (
+    applied_message,
+    case_of,
+    policy_changed,
+    policy_message,
+    policy_of,
+    proposal_message,
+    proposed_of,
+    simulated_message,
+    tested_message,
+    window_of,
+)
 from jit_service.storage import Store
 from jitaccess.v1 import policy_pb2
 from jitaccess.v1.policy_pb2_grpc import PolicyServiceServicer
 
 
 class PolicyServicer(PolicyServiceServicer):
-    """Policies."""
+    """Policies. With `dual_control` they change only by proposals that another admin approves."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, dual_control: bool) -> None:
         self._store = store
+        self._dual_control = dual_control
 
     def CreatePolicy(self, request: policy_pb2.CreatePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
+        self._demand_direct()
         message = policy_pb2.Policy()
         message.CopyFrom(request.policy)
         message.name = _new_name(request)
@@ -49,6 +65,7 @@ class PolicyServicer(PolicyServiceServicer):
         )
 
     def UpdatePolicy(self, request: policy_pb2.UpdatePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
+        self._demand_direct()
         policy = name.policy_name(request.policy.name, "policy.name")
         updated = policies.update(
             self._store,
@@ -60,6 +77,7 @@ class PolicyServicer(PolicyServiceServicer):
         return policy_message(updated)
 
     def DeletePolicy(self, request: policy_pb2.DeletePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
+        self._demand_direct()
         policy = name.policy_name(request.name, "name")
         return policy_message(policies.delete(self._store, current_caller(), policy, etag=request.etag))
 
@@ -69,7 +87,87 @@ class PolicyServicer(PolicyServiceServicer):
         proposed = proposed_of(request.policies)
         if request.validate_only:
             return applied_message(policies.preview(self._store, proposed, prune=request.prune))
-        return applied_message(policies.apply(self._store, current_caller(), proposed, prune=request.prune))
+        if self._dual_control:
+            applied = proposals.propose(
+                self._store, current_caller(), proposed, prune=request.prune, comment=request.comment
+            )
+        else:
+            applied = policies.apply(self._store, current_caller(), proposed, prune=request.prune)
+        return applied_message(applied)
+
+    def TestPolicy(
+        self, request: policy_pb2.TestPolicyRequest, context: grpc.ServicerContext
+    ) -> policy_pb2.TestPolicyResponse:
+        draft = policy_of(request.policy) if request.HasField("policy") else None
+        results = rehearsal.rehearse(
+            self._store,
+            name.policy_name(request.name, "name"),
+            draft=draft,
+            cases=[_case_at(index, case) for index, case in enumerate(request.cases)],
+        )
+        return tested_message(results)
+
+    def SimulatePolicies(
+        self, request: policy_pb2.SimulatePoliciesRequest, context: grpc.ServicerContext
+    ) -> policy_pb2.SimulatePoliciesResponse:
+        start, end = window_of(request)
+        simulated = simulation.simulate(
+            self._store,
+            proposed_of(request.policies),
+            prune=request.prune,
+            start=start,
+            end=end,
+            max_changes=request.max_changes,
+        )
+        return simulated_message(simulated)
+
+    def GetPolicyProposal(
+        self, request: policy_pb2.GetPolicyProposalRequest, context: grpc.ServicerContext
+    ) -> policy_pb2.PolicyProposal:
+        return proposal_message(*proposals.get(self._store, name.proposal_name(request.name, "name")))
+
+    def ListPolicyProposals(
+        self, request: policy_pb2.ListPolicyProposalsRequest, context: grpc.ServicerContext
+    ) -> policy_pb2.ListPolicyProposalsResponse:
+        page = proposals.list_page(
+            self._store, current_caller(), page_size=request.page_size, page_token=request.page_token
+        )
+        return policy_pb2.ListPolicyProposalsResponse(
+            policy_proposals=[proposal_message(found, page.at) for found in page.proposals],
+            next_page_token=page.next_page_token,
+        )
+
+    def ApprovePolicyProposal(
+        self, request: policy_pb2.ApprovePolicyProposalRequest, context: grpc.ServicerContext
+    ) -> policy_pb2.PolicyProposal:
+        proposal = name.proposal_name(request.name, "name")
+        return proposal_message(
+            *proposals.approve(self._store, current_caller(), proposal, comment=request.comment, etag=request.etag)
+        )
+
+    def RejectPolicyProposal(
+        self, request: policy_pb2.RejectPolicyProposalRequest, context: grpc.ServicerContext
+    ) -> policy_pb2.PolicyProposal:
+        proposal = name.proposal_name(request.name, "name")
+        return proposal_message(
+            *proposals.reject(self._store, current_caller(), proposal, comment=request.comment, etag=request.etag)
+        )
+
+    def _demand_direct(self) -> None:
+        if self._dual_control:
+            raise DualControlRequired(
+                "policies change here only by a proposal that another admin approves; ApplyPolicies makes one"
+            )
+
+
+def _case_at(index: int, message: policy_pb2.PolicyTestCase) -> rehearsal.CaseAt:
+    def at(now: datetime) -> Case:
+        try:
+            return checked(case_of(message, now))
+        except InvalidField as fault:
+            raise fault.within(f"cases[{index}]") from None
+
+    return at
 
 
 def _new_name(request: policy_pb2.CreatePolicyRequest) -> str:

@@ -82,7 +82,7 @@ def build_server(
     )
     add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
     add_AccessServiceServicer_to_server(AccessServicer(store), server)
-    add_PolicyServiceServicer_to_server(PolicyServicer(store), server)
+    add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
     add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
     add_SignalServiceServicer_to_server(SignalServicer(store), server)
     add_AuditServiceServicer_to_server(AuditServicer(store), server)

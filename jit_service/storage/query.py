@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -31,9 +31,22 @@ from jit_service.domain.event import EventType
 from jit_service.domain.filter import And, Comparison, FieldSpec, Kind, Node, Not, Or
 from jit_service.domain.grant import GrantState
 from jit_service.domain.paging import OrderTerm, Position
-from jit_service.storage.tables import AuditRow, GrantRow, Instant, ReviewRow
+from jit_service.storage.tables import EPOCH, MICROSECOND, AuditRow, GrantRow, Instant, ReviewRow
 
 Scope = ColumnElement[bool]
+
+
+class _Named(Protocol):
+    """What lists show newest first."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def created_at(self) -> datetime: ...
+
+
+Named = TypeVar("Named", bound=_Named)
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": lambda left, right: left == right,
     "!=": lambda left, right: left != right,
@@ -126,6 +139,29 @@ def page(statement: Any, fields: Mapping[str, Field], *, order: Sequence[OrderTe
         statement = statement.where(_beyond(order, keys, after))
     directed = [key.desc() if term.descending else key for term, key in zip(order, keys, strict=True)]
     return statement.add_columns(*keys).order_by(*directed)
+
+
+def newest_first(statement: Any, created_at: Any, name: Any, *, before: tuple[int, str] | None, limit: int) -> Any:
+    """Returns up to `limit` rows of the statement by these columns, the newest first, from before the position."""
+    created = type_coerce(created_at, BigInteger)
+    if before is not None:
+        statement = statement.where(or_(created < before[0], and_(created == before[0], name < before[1])))
+    return statement.order_by(created.desc(), name.desc()).limit(limit)
+
+
+def newest_page(
+    find: Callable[[tuple[int, str] | None, int], list[Named]], *, query: str, page_size: int, page_token: str
+) -> tuple[tuple[Named, ...], str]:
+    """Returns a page of what `find`, from a position up to a limit, gives newest first, and the next one's token.
+
+    Raises InvalidField.
+    """
+    size = paging.page_size(page_size)
+    before = paging.decode(page_token, query=query, shape=(int, str)) if page_token else None
+    found = find((int(before[0]), str(before[1])) if before else None, size + 1)
+    last = found[size - 1] if len(found) > size else None
+    token = paging.encode(((last.created_at - EPOCH) // MICROSECOND, last.name), query=query) if last else ""
+    return tuple(found[:size]), token
 
 
 def _beyond(order: Sequence[OrderTerm], keys: Sequence[Any], after: Position) -> Scope:

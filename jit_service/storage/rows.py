@@ -26,12 +26,14 @@ from jit_service.domain.grant import (
     Usage,
 )
 from jit_service.domain.policy import Policy, Step
+from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.storage.tables import (
     AuditRow,
     DelegationRow,
     GrantChangeRow,
     GrantRow,
+    PolicyProposalRow,
     PolicyRow,
     ReviewRow,
     SignalRow,
@@ -40,6 +42,7 @@ from jit_service.storage.tables import (
 POLICIES = TypeAdapter(Policy)
 _STEPS = TypeAdapter(tuple[Step, ...])
 _EVENTS = TypeAdapter(Event)
+_PROPOSALS = TypeAdapter(Proposal)
 GRANTS = TypeAdapter(Grant)
 _LIMITS = TypeAdapter(Limits)
 _USAGE = TypeAdapter(Usage)
@@ -221,6 +224,23 @@ def delegation_of(row: DelegationRow) -> Delegation:
         deleted_at=row.deleted_at,
         revision=row.revision,
     )
+
+
+def proposal_columns(proposal: Proposal) -> dict[str, Any]:
+    """Returns the columns of the proposal's row."""
+    return {
+        "name": proposal.name,
+        "created_at": proposal.created_at,
+        "expires_at": proposal.expires_at,
+        "decided_at": proposal.verdict.at if proposal.verdict else None,
+        "revision": proposal.revision,
+        "document": _PROPOSALS.dump_python(proposal, mode="json"),
+    }
+
+
+def proposal_of(row: PolicyProposalRow) -> Proposal:
+    """Returns the proposal of a row."""
+    return _PROPOSALS.validate_python(row.document)
 
 
 @dataclass(frozen=True, kw_only=True)

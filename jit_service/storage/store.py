@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, delete, insert, or_, type_coerce, update
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, col, select
@@ -27,10 +27,11 @@ from jit_service.domain.filter import Node
 from jit_service.domain.grant import Grant
 from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.policy import Policy
+from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.storage import engine as engines
 from jit_service.storage import rows
-from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, page
+from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, newest_first, page
 from jit_service.storage.rows import GrantChange
 from jit_service.storage.tables import (
     AuditRow,
@@ -38,6 +39,7 @@ from jit_service.storage.tables import (
     GrantChangeRow,
     GrantRow,
     HeadRow,
+    PolicyProposalRow,
     PolicyRevisionRow,
     PolicyRow,
     ReplayRow,
@@ -178,6 +180,19 @@ class Snapshot:
             for row in self._session.exec(wanted.order_by(col(GrantChangeRow.revision)).limit(limit))
         ]
 
+    def versions_of(self, subject: str) -> list[Grant]:
+        """Returns the subject's grants as they were after each of their changes, in the order of the commits."""
+        wanted = select(GrantChangeRow).join(GrantRow, col(GrantRow.name) == col(GrantChangeRow.grant_name))
+        changes = self._session.exec(wanted.where(GrantRow.subject == subject).order_by(col(GrantChangeRow.revision)))
+        return [rows.change_of(row).grant for row in changes]
+
+    def grant_at(self, name: str, revision: int) -> Grant | None:
+        """Returns the grant as it was at the revision, or None."""
+        until = and_(col(GrantChangeRow.grant_name) == name, col(GrantChangeRow.revision) <= revision)
+        wanted = select(GrantChangeRow).where(until).order_by(col(GrantChangeRow.revision).desc()).limit(1)
+        row = self._session.exec(wanted).first()
+        return None if row is None else rows.change_of(row).grant
+
     def current_grants(self) -> list[Grant]:
         """Returns every grant that is pending, scheduled or active, by name."""
         undecided = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > self.now)
@@ -206,14 +221,36 @@ class Snapshot:
         """
         wanted = select(DelegationRow)
         if principal is not None:
-            wanted = wanted.where(
-                or_(col(DelegationRow.delegator) == principal, col(DelegationRow.delegate) == principal)
-            )
-        created = type_coerce(col(DelegationRow.created_at), BigInteger)
-        if before is not None:
-            earlier = and_(created == before[0], col(DelegationRow.name) < before[1])
-            wanted = wanted.where(or_(created < before[0], earlier))
-        return self._delegations(wanted.order_by(created.desc(), col(DelegationRow.name).desc()).limit(limit))
+            mine = or_(col(DelegationRow.delegator) == principal, col(DelegationRow.delegate) == principal)
+            wanted = wanted.where(mine)
+        columns = (col(DelegationRow.created_at), col(DelegationRow.name))
+        return self._delegations(newest_first(wanted, *columns, before=before, limit=limit))
+
+    def proposal(self, name: str) -> Proposal | None:
+        """Returns the proposal, or None."""
+        row = self._session.get(PolicyProposalRow, name)
+        return None if row is None else rows.proposal_of(row)
+
+    def proposals(self, *, before: tuple[int, str] | None, limit: int) -> list[Proposal]:
+        """Returns up to `limit` proposals, newest first. `before` is as for `delegations`."""
+        columns = (col(PolicyProposalRow.created_at), col(PolicyProposalRow.name))
+        return self._proposals(newest_first(select(PolicyProposalRow), *columns, before=before, limit=limit))
+
+    def undecided_proposals(self) -> list[Proposal]:
+        """Returns the proposals that wait for a decision, the oldest first."""
+        waits = and_(col(PolicyProposalRow.decided_at).is_(None), col(PolicyProposalRow.expires_at) > self.now)
+        return self._proposals(select(PolicyProposalRow).where(waits).order_by(col(PolicyProposalRow.created_at)))
+
+    def lapsed_proposals(self, *, limit: int) -> list[Proposal]:
+        """Returns the proposals that nobody decided in time and that no event records yet."""
+        over = and_(col(PolicyProposalRow.decided_at).is_(None), col(PolicyProposalRow.expires_at) <= self.now)
+        unrecorded = and_(over, col(PolicyProposalRow.lapse_recorded).is_(False))
+        return self._proposals(
+            select(PolicyProposalRow).where(unrecorded).order_by(col(PolicyProposalRow.expires_at)).limit(limit)
+        )
+
+    def _proposals(self, statement: Any) -> list[Proposal]:
+        return [rows.proposal_of(row) for row in self._session.exec(statement)]
 
     def _delegations(self, statement: Any) -> list[Delegation]:
         return [rows.delegation_of(row) for row in self._session.exec(statement)]
@@ -353,6 +390,26 @@ class Transaction(Snapshot):
         self.record(replace(event, revision=saved.revision))
         return saved
 
+    def save_proposal(self, proposal: Proposal, event: Event) -> Proposal:
+        """Stores the proposal as it follows from the revision it was read at, with its event; returns it so."""
+        saved = replace(proposal, revision=self._next_revision())
+        columns = rows.proposal_columns(saved)
+        if proposal.revision == 0:
+            self._session.execute(insert(PolicyProposalRow).values(**columns, lapse_recorded=False))
+        else:
+            self._update_read(PolicyProposalRow, proposal, columns)
+        self.record(replace(event, revision=saved.revision))
+        return saved
+
+    def record_lapse(self, proposal: Proposal, event: Event) -> None:
+        """Records that nobody decided the proposal in time. Of the proposal itself nothing changes."""
+        unrecorded = and_(
+            col(PolicyProposalRow.name) == proposal.name, col(PolicyProposalRow.lapse_recorded).is_(False)
+        )
+        result: Any = self._session.execute(update(PolicyProposalRow).where(unrecorded).values(lapse_recorded=True))
+        if result.rowcount == 1:
+            self.record(replace(event, revision=self.revision))
+
     def save_policy(self, policy: Policy, event: Event) -> Policy:
         """Stores the policy as it follows from the revision it was read at, with its event. Returns it as stored.
 
@@ -436,7 +493,9 @@ class Transaction(Snapshot):
         self.revision += 1
         return self.revision
 
-    def _update_read(self, table: Any, read: Grant | Policy | Signal | Delegation, columns: dict[str, Any]) -> None:
+    def _update_read(
+        self, table: Any, read: Grant | Policy | Signal | Delegation | Proposal, columns: dict[str, Any]
+    ) -> None:
         as_read = and_(table.name == read.name, table.revision == read.revision)
         result: Any = self._session.execute(update(table).where(as_read).values(**columns))
         if result.rowcount != 1:

@@ -225,6 +225,7 @@ class GrantChangeRow(SQLModel, table=True):
     """One change of a grant, as watchers are told: what happened, and the grant as it was then."""
 
     __tablename__: ClassVar[Any] = "grant_change"
+    __table_args__ = (Index("grant_change_by_grant", "grant_name", "revision"),)
 
     revision: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     grant_name: str = _text()

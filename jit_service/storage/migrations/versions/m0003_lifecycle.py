@@ -85,6 +85,7 @@ def upgrade() -> None:
         sa.Column("document", JSON, nullable=False),
         sa.PrimaryKeyConstraint("revision"),
     )
+    op.create_index("grant_change_by_grant", "grant_change", ["grant_name", "revision"])
 
 
 def downgrade() -> None:

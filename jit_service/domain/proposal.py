@@ -1,0 +1,136 @@
+"""Proposals: under dual control a change of policies waits for another admin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from jit_service.domain import name
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import SelfApproval, StalePlan, WrongState
+from jit_service.domain.event import SERVICE, Event, EventType
+from jit_service.domain.policy import Policy
+from jit_service.domain.policy_change import PolicyChange
+
+TTL: Final = timedelta(days=3)
+"""A proposal that nobody decides lapses after it."""
+
+
+class ProposalState(StrEnum):
+    """How far a proposal is; the last three are final."""
+
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    LAPSED = "LAPSED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Who decided: `state` is APPROVED or REJECTED."""
+
+    state: ProposalState
+    by: str
+    at: datetime
+    comment: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """The changes that `proposer` wants, each with the policy before it. `revision` is 0 before it is stored."""
+
+    name: str
+    proposer: str
+    comment: str
+    changes: tuple[PolicyChange, ...]
+    created_at: datetime
+    expires_at: datetime
+    verdict: Verdict | None = None
+    revision: int = 0
+
+    def state(self, now: datetime) -> ProposalState:
+        """Returns the state at `now`; half-open: lapsed when now >= expires_at."""
+        if self.verdict is not None:
+            return self.verdict.state
+        return ProposalState.PENDING if now < self.expires_at else ProposalState.LAPSED
+
+
+def proposed(
+    changes: tuple[PolicyChange, ...], *, comment: str, proposal_name: str, by: Caller, now: datetime
+) -> tuple[Proposal, Event]:
+    """Returns the proposal. Raises InvalidField."""
+    proposal = Proposal(
+        name=proposal_name,
+        proposer=by.principal,
+        comment=name.free_text(comment, "comment"),
+        changes=changes,
+        created_at=now,
+        expires_at=now + TTL,
+    )
+    return proposal, _event(EventType.POLICIES_PROPOSED, proposal, by=by, now=now, message=proposal.comment)
+
+
+def approved(
+    proposal: Proposal, *, current: dict[str, Policy], by: Caller, comment: str, now: datetime
+) -> tuple[Proposal, Event]:
+    """Lets the changes happen. `current` are the stored policies, deleted ones too.
+
+    Raises SelfApproval, WrongState, StalePlan where a policy is not as the proposal found it, InvalidField.
+    """
+    if name.canonical(by.principal) == name.canonical(proposal.proposer):
+        raise SelfApproval(f"{by.principal} made {proposal.name}; another admin must approve it")
+    _demand_pending(proposal, now)
+    for change in proposal.changes:
+        _demand_unchanged(proposal, change, current.get(change.name))
+    return _decided(proposal, ProposalState.APPROVED, EventType.PROPOSAL_APPROVED, by=by, comment=comment, now=now)
+
+
+def rejected(proposal: Proposal, *, by: Caller, comment: str, now: datetime) -> tuple[Proposal, Event]:
+    """Ends the proposal without effect. Raises WrongState, InvalidField."""
+    _demand_pending(proposal, now)
+    return _decided(proposal, ProposalState.REJECTED, EventType.PROPOSAL_REJECTED, by=by, comment=comment, now=now)
+
+
+def lapsed(proposal: Proposal, *, now: datetime) -> Event:
+    """Returns the event of a proposal that nobody decided. Raises WrongState for any other."""
+    if proposal.state(now) is not ProposalState.LAPSED:
+        raise WrongState(f"{proposal.name} is {proposal.state(now)}, not LAPSED")
+    service = Caller(principal=SERVICE)
+    return _event(EventType.PROPOSAL_LAPSED, proposal, by=service, now=now, message="nobody decided in time")
+
+
+def _demand_pending(proposal: Proposal, now: datetime) -> None:
+    state = proposal.state(now)
+    if state is not ProposalState.PENDING:
+        raise WrongState(f"{proposal.name} is {state}, not PENDING", state=state)
+
+
+def _demand_unchanged(proposal: Proposal, change: PolicyChange, current: Policy | None) -> None:
+    there = current if current is not None and current.deleted_at is None else None
+    found, expected = (policy.revision if policy is not None else 0 for policy in (there, change.before))
+    if found != expected:
+        raise StalePlan(f"{change.name} has changed since {proposal.name} was made; propose it again")
+
+
+def _decided(
+    proposal: Proposal, state: ProposalState, type_: EventType, *, by: Caller, comment: str, now: datetime
+) -> tuple[Proposal, Event]:
+    verdict = Verdict(state=state, by=by.principal, at=now, comment=name.free_text(comment, "comment"))
+    decided = replace(proposal, verdict=verdict)
+    return decided, _event(type_, decided, by=by, now=now, message=verdict.comment)
+
+
+def _event(type_: EventType, proposal: Proposal, *, by: Caller, now: datetime, message: str) -> Event:
+    policies = [change.name for change in proposal.changes]
+    return Event(
+        type=type_,
+        at=now,
+        principal=by.principal,
+        origin=by.origin,
+        decision=proposal.state(now),
+        message=message,
+        policy=policies[0] if len(policies) == 1 else "",
+        proposal=proposal.name,
+    )

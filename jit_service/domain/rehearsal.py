@@ -1,0 +1,192 @@
+"""Rehearsals: what the policies would answer to a made-up or a recorded request or check. Nothing comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from jit_service.domain import approval, name, request, review
+from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Decision, Question, Reason, decide
+from jit_service.domain.errors import InvalidField, JitError, NotEligible, Unsatisfiable, reasons
+from jit_service.domain.grant import Grant, started
+from jit_service.domain.policy import Policy
+from jit_service.domain.request import Ask
+from jit_service.domain.signal import Signals
+
+MAX_CASES: Final = 1000
+MAX_TITLE: Final = 256
+
+
+class Outcome(StrEnum):
+    """What would become of a request."""
+
+    ACTIVE = "ACTIVE"
+    SCHEDULED = "SCHEDULED"
+    PENDING = "PENDING"
+    REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What shall come out. None and empty: nothing is expected."""
+
+    outcome: Outcome | None = None
+    reason: str = ""
+    steps: tuple[int, ...] = ()
+    check: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One made-up request at `now`."""
+
+    title: str
+    by: Caller
+    ask: Ask
+    signals: Signals
+    now: datetime
+    expected: Expected
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What would become of a request; `grant` is None where it is refused, for `reason`."""
+
+    outcome: Outcome
+    reason: str = ""
+    message: str = ""
+    grant: Grant | None = None
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Numbers, from 1, of the steps that would need approval."""
+        if self.grant is None:
+            return ()
+        return tuple(index + 1 for index in range(len(self.grant.steps)) if index not in self.grant.skipped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came out of a case, and each expectation that did not, in words."""
+
+    title: str
+    judged: Judged
+    check: str
+    differences: tuple[str, ...]
+
+
+def checked(case: Case) -> Case:
+    """Returns the case in canonical form, or raises InvalidField."""
+    title = name.free_text(case.title, "display_name", MAX_TITLE)
+    principal = name.principal(case.by.principal, "principal")
+    groups = frozenset(name.group(text, "groups") for text in case.by.groups)
+    expected = case.expected
+    if expected.check and expected.check not in set(Reason):
+        raise InvalidField("expect_check", f"{expected.check!a} is none of {', '.join(Reason)}")
+    if expected.reason and expected.reason not in reasons():
+        raise InvalidField("expect_reason", f"{expected.reason!a} is none of {', '.join(sorted(reasons()))}")
+    ask = request.checked(replace(case.ask, subject=case.ask.subject or principal), now=case.now)
+    return replace(case, title=title, by=replace(case.by, principal=principal, groups=groups), ask=ask)
+
+
+def rehearsed(case: Case, policy: Policy) -> Result:
+    """Judges the case by the policy alone."""
+    judged = judge(case.ask, policies=(policy,), by=case.by, now=case.now, signals=case.signals)
+    check = _check(case, judged.grant, policy) if judged.grant is not None else ""
+    return Result(
+        title=case.title, judged=judged, check=check, differences=tuple(_differences(case.expected, judged, check))
+    )
+
+
+def judge(ask: Ask, *, policies: Iterable[Policy], by: Caller, now: datetime, signals: Signals) -> Judged:
+    """Returns what would become of a request in canonical form."""
+    policies = tuple(policies)
+    try:
+        request.demand_not_denied(ask, policies, by)
+        grant = request.judged(ask, policies=policies, by=by, grant_name="", now=now, signals=signals)
+        policy = next(policy for policy in policies if policy.name == grant.policy)
+        shortfall = review.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall
+        if shortfall:
+            raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
+    except JitError as refusal:
+        return Judged(outcome=Outcome.REFUSED, reason=refusal.reason, message=refusal.message)
+    first, _ = approval.requested(grant, by=by, now=now)
+    return Judged(outcome=Outcome(first.state(now)), grant=grant)
+
+
+def under(grant: Grant, policies: Iterable[Policy]) -> Grant | None:
+    """Returns a given grant as it would be had it been given under these policies; None where it would not have been.
+
+    Conditions of the request are not judged again: what they read then is not all known any more.
+    """
+    policy = next((policy for policy in policies if policy.name == grant.policy), None)
+    if policy is None:
+        return None
+    try:
+        request.demand_given_under(grant, policy)
+    except NotEligible:
+        return None
+    return replace(grant, check_condition=policy.check_condition)
+
+
+def answer(
+    question: Question,
+    *,
+    grants: Sequence[Grant],
+    above: Mapping[str, Grant],
+    policies: Sequence[Policy],
+    now: datetime,
+    signals: Signals,
+) -> Decision:
+    """Answers a check as if all grants had been given under these policies."""
+    given = [found for grant in grants if (found := under(grant, policies)) is not None]
+    given_above = {key: found for key, grant in above.items() if (found := under(grant, policies)) is not None}
+    return decide(question, grants=given, policies=policies, now=now, signals=signals, above=given_above)
+
+
+def _check(case: Case, grant: Grant, policy: Policy) -> str:
+    """Returns what checks of what was asked for answer once it is approved; empty where a name is a pattern."""
+    if any("*" in text for text in (*grant.resources, *grant.actions)):
+        return ""
+    given = started(replace(grant, start_at=None), case.now)
+    decisions = [
+        decide(
+            Question(
+                subject=grant.subject,
+                action=action,
+                resource=resource,
+                groups=grant.subject_groups,
+                principal=case.by.principal,
+                context=grant.context,
+                source_address=grant.source_address,
+            ),
+            grants=(given,),
+            policies=(policy,),
+            now=case.now,
+            signals=case.signals,
+        )
+        for resource in grant.resources
+        for action in grant.actions
+    ]
+    refused = (decision.reason for decision in decisions if not decision.allowed)
+    return next(refused, Reason.ALLOWED)
+
+
+def _differences(expected: Expected, judged: Judged, check: str) -> Iterable[str]:
+    why = f" ({judged.reason}: {judged.message})" if judged.reason else ""
+    if expected.outcome and judged.outcome is not expected.outcome:
+        yield f"expected {expected.outcome}, and it is {judged.outcome}{why}"
+    if expected.reason and judged.reason != expected.reason:
+        yield f"expected the reason {expected.reason}, and it is {judged.reason or 'not refused'}"
+    if expected.steps and judged.steps != expected.steps:
+        yield f"expected steps {_numbers(expected.steps)}, and they are {_numbers(judged.steps)}"
+    if expected.check and check != expected.check:
+        yield f"expected a check to answer {expected.check}, and it answers {check or 'nothing'}"
+
+
+def _numbers(steps: Sequence[int]) -> str:
+    return ", ".join(map(str, steps)) or "none"

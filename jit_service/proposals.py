@@ -1,0 +1,120 @@
+"""Use cases of proposals: with dual control on, a change of policies is itself a request that another admin approves.
+
+Each is one transaction. A set that was approved is carried out in the approval's own transaction, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+
+from jit_service import policies
+from jit_service.domain import etag as etags
+from jit_service.domain import paging
+from jit_service.domain import proposal as rules
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import ProposalNotFound
+from jit_service.domain.policy_change import ChangeType, Proposed
+from jit_service.domain.proposal import Proposal
+from jit_service.idempotency import answered_before, remember
+from jit_service.naming import new_name
+from jit_service.policies import APPLIED, Applied
+from jit_service.storage import Snapshot, Store, query
+
+_PROPOSALS = TypeAdapter(Proposal)
+
+
+class ProposalAnswer(NamedTuple):
+    """A proposal, and the instant by which its state is derived."""
+
+    proposal: Proposal
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalPage:
+    """One page of a list, judged at `at`. An empty token: the last page."""
+
+    proposals: tuple[Proposal, ...]
+    next_page_token: str
+    at: datetime
+
+
+def propose(store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune: bool, comment: str) -> Applied:
+    """Proposes to make the stored policies as given. A set that changes nothing needs no proposal.
+
+    The same changes proposed again by the same principal are the same proposal while it waits.
+    Raises InvalidField, StaleEtag, RequestIdReused.
+    """
+    with store.transaction() as tx:
+        if (earlier := answered_before(tx, caller, APPLIED)) is not None:
+            return earlier[0]
+        changes = policies.difference(tx, proposed, prune=prune)
+        wanted = tuple(change for change in changes if change.type is not ChangeType.UNCHANGED)
+        name = ""
+        if wanted:
+            waiting = (found for found in tx.undecided_proposals() if found.proposer == caller.principal)
+            name = next((found.name for found in waiting if found.changes == wanted), "")
+        if wanted and not name:
+            made = rules.proposed(
+                wanted, comment=comment, proposal_name=new_name("policyProposals"), by=caller, now=tx.now
+            )
+            name = tx.save_proposal(*made).name
+        applied = Applied(changes=tuple(changes), revision=tx.revision, proposal=name)
+        return remember(tx, caller, APPLIED, applied)[0]
+
+
+def get(store: Store, name: str) -> ProposalAnswer:
+    """Reads a proposal. Raises ProposalNotFound."""
+    with store.snapshot() as snapshot:
+        return ProposalAnswer(_found(snapshot, name), snapshot.now)
+
+
+def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) -> ProposalPage:
+    """Lists the proposals, newest first. Raises InvalidField."""
+    this_query = paging.digest("policyProposals", caller.principal)
+    with store.snapshot() as snapshot:
+        shown, token = query.newest_page(
+            lambda before, limit: snapshot.proposals(before=before, limit=limit),
+            query=this_query,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return ProposalPage(proposals=shown, next_page_token=token, at=snapshot.now)
+
+
+def approve(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> ProposalAnswer:
+    """Carries the proposal out. Raises ProposalNotFound, StaleEtag, and what `domain.proposal.approved` raises."""
+    with store.transaction() as tx:
+        found = _found(tx, name)
+        if (earlier := answered_before(tx, caller, _PROPOSALS)) is not None:
+            return ProposalAnswer(*earlier)
+        etags.demand(etag, name, found.revision)
+        current = {policy.name: policy for policy in tx.policies(deleted=True)}
+        decided = rules.approved(found, current=current, by=caller, comment=comment, now=tx.now)
+        saved = tx.save_proposal(*decided)
+        for change in saved.changes:
+            policies.carried_out(tx, caller, change, proposal=name)
+        return ProposalAnswer(*remember(tx, caller, _PROPOSALS, saved))
+
+
+def reject(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> ProposalAnswer:
+    """Ends the proposal without effect. Raises ProposalNotFound, WrongState, StaleEtag, InvalidField."""
+    with store.transaction() as tx:
+        found = _found(tx, name)
+        if (earlier := answered_before(tx, caller, _PROPOSALS)) is not None:
+            return ProposalAnswer(*earlier)
+        etags.demand(etag, name, found.revision)
+        saved = tx.save_proposal(*rules.rejected(found, by=caller, comment=comment, now=tx.now))
+        return ProposalAnswer(*remember(tx, caller, _PROPOSALS, saved))
+
+
+def _found(snapshot: Snapshot, name: str) -> Proposal:
+    found = snapshot.proposal(name)
+    if found is None:
+        raise ProposalNotFound(f"there is no {name}", proposal=name)
+    return found

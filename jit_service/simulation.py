@@ -1,0 +1,327 @@
+"""The use case of simulating policies: what was asked and checked in a window is judged again by a draft set.
+
+Both answers are made anew, by the stored policies and by the draft, from the same recorded facts; so a difference comes
+from the policies alone. What was not recorded is not judged: of a refused request its justification, its claims and
+whether it was an emergency.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from jit_service.domain import policy_change, rehearsal, request, signal
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.decision import Question
+from jit_service.domain.errors import (
+    ConditionError,
+    ConditionNotMet,
+    DeniedByPolicy,
+    InvalidField,
+    NotEligible,
+    Unsatisfiable,
+)
+from jit_service.domain.event import Event, EventType, RecordedEvent
+from jit_service.domain.filter import parse
+from jit_service.domain.grant import Grant
+from jit_service.domain.paging import order_by
+from jit_service.domain.policy import JustificationRule, Policy
+from jit_service.domain.policy_change import Proposed
+from jit_service.domain.request import Ask
+from jit_service.domain.signal import Signal, Signals
+from jit_service.storage import Snapshot, Store, query
+
+DEFAULT_WINDOW: Final = timedelta(hours=24)
+DEFAULT_CHANGES: Final = 100
+MAX_CHANGES: Final = 1000
+MAX_EVENTS: Final = 10_000
+"""How many recorded requests and checks are judged at once."""
+_CHUNK: Final = 1000
+_ASKED = (EventType.GRANT_REQUESTED, EventType.BREAK_GLASS_USED)
+_ASKING = ("/jitaccess.v1.GrantService/RequestGrant", "/jitaccess.v1.GrantService/EnsureGrant")
+# Refusals that policies decide; the others would be refused whatever they say.
+_BY_POLICY = {
+    fact.reason for fact in (NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, Unsatisfiable, InvalidField)
+}
+
+
+class Kind(StrEnum):
+    """What was answered."""
+
+    REQUEST = "REQUEST"
+    CHECK = "CHECK"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer: a request's outcome, or ALLOWED or DENIED; the reason of a no."""
+
+    answer: str
+    reason: str
+    message: str
+
+    def differs(self, other: Answer) -> bool:
+        """Says whether a program would see another answer."""
+        return (self.answer, self.reason) != (other.answer, other.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One answer that would change; `seq` is its audit record's."""
+
+    kind: Kind
+    seq: int
+    at: datetime
+    subject: str
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    before: Answer
+    after: Answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """How many were judged, and the earliest that would change. `truncated_at`: what came after was left out."""
+
+    request_count: int
+    check_count: int
+    changed_count: int
+    changes: tuple[Change, ...]
+    truncated_at: datetime | None
+
+
+def simulate(
+    store: Store,
+    proposed: Sequence[Proposed],
+    *,
+    prune: bool,
+    start: datetime | None,
+    end: datetime | None,
+    max_changes: int,
+) -> Simulated:
+    """Judges the window [start, end) again. Raises InvalidField, StaleEtag."""
+    if not 0 <= max_changes <= MAX_CHANGES:
+        raise InvalidField("max_changes", f"is {max_changes}; 0 to {MAX_CHANGES} are allowed")
+    with store.snapshot() as snapshot:
+        end = end or snapshot.now
+        start = start or end - DEFAULT_WINDOW
+        if start >= end:
+            raise InvalidField("start_time", f"is {start.isoformat()}; it must be before {end.isoformat()}")
+        stored = snapshot.policies()
+        changes = policy_change.difference(snapshot.policies(deleted=True), proposed, prune=prune)
+        named = {change.name for change in changes}
+        draft = [policy for policy in stored if policy.name not in named]
+        draft += [change.after for change in changes if change.after is not None]
+        return _judged_again(snapshot, stored, draft, start, end, max_changes or DEFAULT_CHANGES)
+
+
+def _judged_again(
+    snapshot: Snapshot, stored: list[Policy], draft: list[Policy], start: datetime, end: datetime, max_changes: int
+) -> Simulated:
+    past = _Past(snapshot, end)
+    events = _events(snapshot, _window(start, end, (*_ASKED, EventType.CALL_REFUSED, EventType.ACCESS_CHECKED)))
+    counts = {Kind.REQUEST: 0, Kind.CHECK: 0}
+    changed = 0
+    shown: list[Change] = []
+    for recorded in events[:MAX_EVENTS]:
+        event = recorded.event
+        kind = Kind.CHECK if event.type is EventType.ACCESS_CHECKED else Kind.REQUEST
+        question = past.check(recorded) if kind is Kind.CHECK else past.request(recorded)
+        if question is None:
+            continue
+        counts[kind] += 1
+        before, after = question.answer(stored), question.answer(draft)
+        if not before.differs(after):
+            continue
+        changed += 1
+        if len(shown) < max_changes:
+            shown.append(
+                Change(
+                    kind=kind,
+                    seq=recorded.seq,
+                    at=event.at,
+                    subject=event.subject or event.principal,
+                    resources=event.resources,
+                    actions=event.actions,
+                    before=before,
+                    after=after,
+                )
+            )
+    return Simulated(
+        request_count=counts[Kind.REQUEST],
+        check_count=counts[Kind.CHECK],
+        changed_count=changed,
+        changes=tuple(shown),
+        truncated_at=events[MAX_EVENTS - 1].event.at if len(events) > MAX_EVENTS else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """A request as it was recorded."""
+
+    ask: Ask
+    by: Caller
+    at: datetime
+    signals: Signals
+    justified: bool
+
+    def answer(self, policies: Sequence[Policy]) -> Answer:
+        if not self.justified:
+            policies = [replace(policy, justification=JustificationRule()) for policy in policies]
+        judged = rehearsal.judge(self.ask, policies=policies, by=self.by, now=self.at, signals=self.signals)
+        return Answer(answer=judged.outcome, reason=judged.reason, message=judged.message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Check:
+    """A check as it was recorded, with the subject's grants as they were then."""
+
+    question: Question
+    grants: Sequence[Grant]
+    above: dict[str, Grant]
+    at: datetime
+    signals: Signals
+
+    def answer(self, policies: Sequence[Policy]) -> Answer:
+        decision = rehearsal.answer(
+            self.question, grants=self.grants, above=self.above, policies=policies, now=self.at, signals=self.signals
+        )
+        return Answer(
+            answer="ALLOWED" if decision.allowed else "DENIED",
+            reason="" if decision.allowed else decision.reason,
+            message=decision.message,
+        )
+
+
+class _Past:
+    """What was known at each record. Records must be asked about in their order."""
+
+    def __init__(self, snapshot: Snapshot, end: datetime) -> None:
+        self._snapshot = snapshot
+        kinds = (EventType.SIGNAL_SET, EventType.SIGNAL_DELETED)
+        self._told = _events(snapshot, _window(None, end, kinds), at_most=None)
+        self._signals: dict[str, Signal] = {}
+        self._grants: dict[str, list[Grant]] = {}
+
+    def request(self, recorded: RecordedEvent) -> _Request | None:
+        """Returns the request of the record; None where policies had no say in it."""
+        event, signals = recorded.event, self._signals_at(recorded)
+        if event.type in _ASKED:
+            grant = self._snapshot.grant(event.grant)
+            return None if grant is None or grant.chain else _given(event, grant, signals)
+        if event.origin.method not in _ASKING or event.reason not in _BY_POLICY:
+            return None
+        return _refused(event, signals)
+
+    def check(self, recorded: RecordedEvent) -> _Check:
+        """Returns the check of the record."""
+        event = recorded.event
+        question = Question(
+            subject=event.subject,
+            action=event.actions[0],
+            resource=event.resources[0],
+            groups=frozenset(event.groups) if event.principal == event.subject else None,
+            principal=event.principal,
+            context=event.context,
+            source_address=event.origin.source_address,
+        )
+        grants = self._grants_at(event.subject, event.revision)
+        above = {
+            name: found
+            for grant in grants
+            for name in grant.chain
+            if (found := self._snapshot.grant_at(name, event.revision)) is not None
+        }
+        return _Check(question=question, grants=grants, above=above, at=event.at, signals=self._signals_at(recorded))
+
+    def _grants_at(self, subject: str, revision: int) -> list[Grant]:
+        if subject not in self._grants:
+            self._grants[subject] = self._snapshot.versions_of(subject)
+        latest: dict[str, Grant] = {}
+        for grant in self._grants[subject]:
+            if grant.revision <= revision:
+                latest[grant.name] = grant
+        return list(latest.values())
+
+    def _signals_at(self, recorded: RecordedEvent) -> Signals:
+        while self._told and self._told[0].seq < recorded.seq:
+            event = self._told.pop(0).event
+            if event.type is EventType.SIGNAL_DELETED:
+                self._signals.pop(event.signal, None)
+            else:
+                expires_at = event.at + (event.duration or timedelta())
+                value = json.loads(event.message)
+                self._signals[event.signal] = Signal(name=event.signal, value=value, expires_at=expires_at)
+        return signal.at(self._signals.values(), recorded.event.at)
+
+
+def _given(event: Event, grant: Grant, signals: Signals) -> _Request:
+    """A request that came to something: what it gave is the event's, all else the grant's."""
+    ask = Ask(
+        subject=grant.subject,
+        resources=event.resources,
+        actions=event.actions,
+        duration=event.duration,
+        start_at=(grant.requested or grant.terms).start_at,
+        justification=grant.justification,
+        labels=grant.labels,
+        context=grant.context,
+        max_uses=grant.limits.max_uses,
+        break_glass=grant.emergency is not None,
+    )
+    by = Caller(
+        principal=grant.requester,
+        groups=grant.requester_groups,
+        claims=grant.claims,
+        origin=Origin(source_address=grant.source_address),
+    )
+    return _Request(ask=ask, by=by, at=event.at, signals=signals, justified=True)
+
+
+def _refused(event: Event, signals: Signals) -> _Request | None:
+    """A request that was refused, as far as it was sound."""
+    asked = Ask(
+        subject=event.subject or event.principal,
+        resources=event.resources,
+        actions=event.actions,
+        duration=event.duration,
+        context=event.context,
+    )
+    try:
+        checked = request.checked(asked, now=event.at)
+    except InvalidField:
+        return None
+    by = Caller(
+        principal=event.principal,
+        groups=frozenset(event.groups),
+        origin=Origin(source_address=event.origin.source_address),
+    )
+    return _Request(ask=checked, by=by, at=event.at, signals=signals, justified=False)
+
+
+def _window(start: datetime | None, end: datetime, kinds: Sequence[EventType]) -> str:
+    """Returns the filter of the records of these kinds in [start, end)."""
+    any_kind = " OR ".join(f"event_type = {kind}" for kind in kinds)
+    since = f'event_time >= "{start.isoformat()}" AND ' if start is not None else ""
+    return f'{since}event_time < "{end.isoformat()}" AND ({any_kind})'
+
+
+def _events(snapshot: Snapshot, filter_text: str, *, at_most: int | None = MAX_EVENTS + 1) -> list[RecordedEvent]:
+    """Returns the records that match, in order."""
+    node = parse(filter_text, query.AUDIT_FIELDS)
+    order = order_by("seq", query.AUDIT_ORDER, default="seq")
+    found: list[RecordedEvent] = []
+    after = None
+    while at_most is None or len(found) < at_most:
+        limit = _CHUNK if at_most is None else min(_CHUNK, at_most - len(found))
+        chunk = snapshot.audit_events(node=node, order=order, after=after, limit=limit)
+        found += [recorded for recorded, _ in chunk]
+        if len(chunk) < limit:
+            break
+        after = chunk[-1][1]
+    return found
