@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import grpc
@@ -31,7 +31,14 @@ from jit_service.edge import Envoy, render
 from jit_service.service import Service
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2, policy_pb2, signal_pb2  # noqa: F401 (fill the descriptor pool)
+from jitaccess.v1 import (  # noqa: F401 (fill the descriptor pool)
+    access_pb2,
+    audit_pb2,
+    delegation_pb2,
+    grant_pb2,
+    policy_pb2,
+    signal_pb2,
+)
 from tests.conftest import Clock
 
 GRANTS = "/jitaccess.v1.GrantService/"
@@ -39,6 +46,7 @@ ACCESS = "/jitaccess.v1.AccessService/"
 POLICIES = "/jitaccess.v1.PolicyService/"
 SIGNALS = "/jitaccess.v1.SignalService/"
 AUDIT = "/jitaccess.v1.AuditService/"
+DELEGATIONS = "/jitaccess.v1.DelegationService/"
 HTTP_OF = {
     "INVALID_ARGUMENT": 400,
     "DEADLINE_EXCEEDED": 504,
@@ -114,7 +122,7 @@ class Grpc:
         self._world = world
 
     def call(self, method: str, body: dict[str, Any] | Message, *, token: str | None, **metadata: str) -> Outcome:
-        request, answers = _messages(method)
+        request, answers = messages_of(method)
         message = body if isinstance(body, Message) else ParseDict(body, request())
         return self.send(method, message.SerializeToString(), answers, token=token, **metadata)
 
@@ -135,7 +143,7 @@ class Grpc:
         except grpc.RpcError as error:
             trailers = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
             status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
-            return _refusal(error.code().name, error.details() or "", status)  # type: ignore[attr-defined]
+            return refusal(error.code().name, error.details() or "", status)  # type: ignore[attr-defined]
 
 
 class Rest:
@@ -152,11 +160,11 @@ class Rest:
         headers = {key.replace("_", "-"): value for key, value in metadata.items()}
         status, answer = self.send(verb, path, content, token=token, headers=headers)
         if status == 200:
-            return Outcome("OK", ParseDict(answer, _messages(method)[1]()))
-        refusal = ParseDict(answer, status_pb2.Status())
-        code = grpc.StatusCode((refusal.code, _code_text(refusal.code))).name
+            return Outcome("OK", ParseDict(answer, messages_of(method)[1]()))
+        told = ParseDict(answer, status_pb2.Status())
+        code = code_name(told.code)
         assert HTTP_OF.get(code, 500) == status, f"{code} came as HTTP {status}"
-        return _refusal(code, refusal.message, refusal)
+        return refusal(code, told.message, told)
 
     def send(
         self,
@@ -182,7 +190,13 @@ class Rest:
             connection.close()
 
 
-Surface = Grpc | Rest
+class Surface(Protocol):
+    """A way to call."""
+
+    name: str
+
+    def call(self, method: str, body: dict[str, Any] | Message, *, token: str | None, **metadata: str) -> Outcome:
+        """Calls, and returns what came of it."""
 
 
 @dataclass
@@ -293,16 +307,19 @@ def running_world(directory: Path, clock: Clock, url: str) -> Iterator[World]:
         world.stop()
 
 
-def _messages(method: str) -> tuple[type[Message], type[Message]]:
+def messages_of(method: str) -> tuple[type[Message], type[Message]]:
+    """Returns the messages of a method: what is asked, and what is answered."""
     descriptor: Any = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))  # type: ignore[no-untyped-call]
     return GetMessageClass(descriptor.input_type), GetMessageClass(descriptor.output_type)
 
 
-def _code_text(number: int) -> str:
-    return next(code.value[1] for code in grpc.StatusCode if code.value[0] == number)
+def code_name(number: int) -> str:
+    """Returns the name of a status code: `NOT_FOUND`."""
+    return next(code.name for code in grpc.StatusCode if code.value[0] == number)
 
 
-def _refusal(code: str, text: str, status: Any) -> Outcome:
+def refusal(code: str, text: str, status: Any) -> Outcome:
+    """Returns the outcome that a google.rpc.Status tells."""
     reason, fields = "", ()
     for detail in status.details:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()

@@ -72,6 +72,10 @@ class Held:
         self.left = Event()
         self.released = Event()
 
+    def leave(self) -> None:
+        self.left.set()
+        self.released.set()
+
 
 Streamed = Sequence["Message | Refusal | Held"]
 
@@ -112,12 +116,15 @@ class Service:
     def stream(self, rpc: str, message: Message, context: grpc.ServicerContext) -> Iterator[Message]:
         self._record(rpc, message, context)
         waiting = self.streams.get(rpc, [[METHODS[rpc].output_type._concrete_class()]])
-        for item in waiting.pop(0) if len(waiting) > 1 else waiting[0]:
+        items = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        for held in (item for item in items if isinstance(item, Held)):
+            # At once: a client may leave before the stream comes so far.
+            if not context.add_callback(held.leave):
+                held.leave()
+        for item in items:
             if isinstance(item, Refusal):
                 item.abort(context)
             elif isinstance(item, Held):
-                context.add_callback(item.left.set)
-                context.add_callback(item.released.set)
                 item.released.wait()
             else:
                 yield item
