@@ -85,10 +85,11 @@ class Outcome:
 class World:
     """The running service, with what a test needs to call it."""
 
-    def __init__(self, directory: Path, clock: Clock, url: str) -> None:
+    def __init__(self, directory: Path, clock: Clock, url: str, **settings: Any) -> None:
         self.clock = clock
         self.issuer = DevIssuer(directory)
-        self.settings = Settings.load(data_dir=directory, database_url=url, sweep_interval=timedelta(days=1))
+        usual = {"data_dir": directory, "database_url": url, "sweep_interval": timedelta(days=1)}
+        self.settings = Settings.load(**(usual | settings))
         self.settings = self.settings.with_issuer(self.issuer.issuer())
         migrate(self.settings.store_url)
         self.service = Service(self.settings, clock=clock)
@@ -299,8 +300,9 @@ def rest_call(method: str, body: dict[str, Any]) -> tuple[str, str, str | None]:
 
 
 @contextmanager
-def running_world(directory: Path, clock: Clock, url: str) -> Iterator[World]:
-    world = World(directory, clock, url)
+def running_world(directory: Path, clock: Clock, url: str, **settings: Any) -> Iterator[World]:
+    """Runs a world, with settings of its own."""
+    world = World(directory, clock, url, **settings)
     try:
         yield world
     finally:

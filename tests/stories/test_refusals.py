@@ -13,7 +13,7 @@ from jit_service.domain import errors
 from jit_service.domain.errors import JitError
 from jit_service.rpc.errors import STATUS
 from tests.conftest import HOUR
-from tests.world import ACCESS, AUDIT, GRANTS, POLICIES, SIGNALS, Outcome, Story
+from tests.world import ACCESS, AUDIT, DELEGATIONS, GRANTS, POLICIES, SIGNALS, Outcome, Story
 
 Refused = Callable[[Story], Outcome]
 
@@ -164,6 +164,33 @@ def reused_request_id(story: Story) -> Outcome:
     return asks(story, requestId=request_id, actions=["write"])
 
 
+def passed_on_without_permission(story: Story) -> Outcome:
+    story.create_policy(steps=[])
+    return asks(story, parent=story.asks().name)
+
+
+def no_such_delegation(story: Story) -> Outcome:
+    return story.call(story.admin, DELEGATIONS + "DeleteDelegation", {"name": "delegations/nothing"})
+
+
+def no_such_proposal(story: Story) -> Outcome:
+    return story.call(story.admin, POLICIES + "ApprovePolicyProposal", {"name": "policyProposals/nothing"})
+
+
+def extended_without_permission(story: Story) -> Outcome:
+    story.create_policy(steps=[])
+    return story.call(story.alice, GRANTS + "ExtendGrant", {"name": story.asks().name, "duration": "60s"})
+
+
+def in_review_debt(story: Story) -> Outcome:
+    rule = {"eligible": {"groups": [story.engineers]}, "maxDuration": "60s", "reviewWithin": "60s"}
+    story.create_policy(breakGlass=rule)
+    emergency = {"breakGlass": True, "justification": {"text": "fire"}}
+    story.asks(**emergency)
+    story.world.clock.advance(timedelta(seconds=60))
+    return asks(story, **emergency)
+
+
 @dataclass(frozen=True)
 class Case:
     """How to be refused, for which fact, in which field, and by whom the record says it was tried."""
@@ -200,10 +227,22 @@ CASES = [
     Case(approve_under_a_disabled_policy, errors.PolicyNoLongerAllows, who="bob"),
     Case(stale_etag, errors.StaleEtag, who="ben"),
     Case(reused_request_id, errors.RequestIdReused),
+    Case(passed_on_without_permission, errors.ChildNotAllowed),
+    Case(no_such_delegation, errors.DelegationNotFound, who="admin"),
+    Case(no_such_proposal, errors.ProposalNotFound, who="admin"),
+    Case(extended_without_permission, errors.ExtensionCap),
+    Case(in_review_debt, errors.ReviewOverdue),
 ]
 # Shown elsewhere, since no caller can bring them about at will: bytes that no REST call can hold, a race, a store that
-# is away.
-ELSEWHERE = {errors.MalformedMessage, errors.LostRace, errors.StoreUnavailable}
+# is away; and what needs a service with settings of its own: test_policies_as_code.py, test_watch.py.
+ELSEWHERE = {
+    errors.MalformedMessage,
+    errors.LostRace,
+    errors.StoreUnavailable,
+    errors.DualControlRequired,
+    errors.TooManyWatchers,
+    errors.ServiceStopping,
+}
 
 
 def test_every_error_has_a_case() -> None:

@@ -1,0 +1,345 @@
+"""Watching grants: every change once and in order, over gRPC and REST, across reconnects and restarts."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import grpc
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.rpc import status_pb2
+
+from jit_service import watch
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.errors import InvalidField, RoleRequired, TooManyWatchers
+from jit_service.grants import View
+from jit_service.rpc.streams import Streams
+from jit_service.service import Service
+from jit_service.settings import Address
+from jit_service.storage import Store
+from jit_service.watch import Feed, Told, Watched
+from jitaccess.v1.grant_pb2 import WatchGrantsRequest, WatchGrantsResponse
+from tests.conftest import HOUR, Clock
+from tests.storage.people import ADMIN, ALICE, BOB, DAVE, add_policy, approve, ask
+from tests.world import GRANTS, Grpc, Person, Story, World, code_name, refusal, running_world
+
+Events = Iterator[WatchGrantsResponse]
+HEARTBEAT = WatchGrantsResponse.HEARTBEAT
+QUIET = (HEARTBEAT, WatchGrantsResponse.CURRENT)
+
+
+@contextmanager
+def watching(story: Story, person: Person, **body: Any) -> Iterator[Events]:
+    """Opens the stream on the story's surface."""
+    token = story.world.token(person)
+    if story.surface.name == "grpc":
+        call = story.world.channel.unary_stream(
+            GRANTS + "WatchGrants",
+            request_serializer=WatchGrantsRequest.SerializeToString,
+            response_deserializer=WatchGrantsResponse.FromString,
+        )
+        answers = call(
+            ParseDict(body, WatchGrantsRequest()), metadata=[("authorization", f"Bearer {token}")], timeout=30
+        )
+        yield answers
+        answers.cancel()
+        return
+    connection = http.client.HTTPConnection(story.world.http.host, story.world.http.port, timeout=30)
+    connection.request("GET", f"/v1/grants:watch?{urlencode(body)}", headers={"authorization": f"Bearer {token}"})
+    response = connection.getresponse()
+    try:
+        yield _lines(response)
+    finally:
+        connection.close()
+
+
+def _lines(response: http.client.HTTPResponse) -> Events:
+    while line := response.readline():
+        data = json.loads(line)
+        if response.status != 200:
+            status = ParseDict(data, status_pb2.Status())
+            raise AssertionError(refusal(code_name(status.code), status.message, status))
+        yield ParseDict(data, WatchGrantsResponse())
+
+
+def changes(events: Events, count: int) -> list[tuple[str, str]]:
+    """Returns the next so many changes: what happened, and the state it led to."""
+    told = islice((event for event in events if event.event_type not in QUIET), count)
+    return [(_name(event), event.grant.State.Name(event.grant.state)) for event in told]
+
+
+def _name(event: WatchGrantsResponse) -> str:
+    return str(WatchGrantsResponse.EventType.Name(event.event_type))
+
+
+def test_each_change_is_told_in_order(story: Story) -> None:
+    story.create_policy()
+    with watching(story, story.alice) as events:
+        assert next(events).event_type == HEARTBEAT
+        grant = story.granted()
+        story.must(story.alice, GRANTS + "ReleaseGrant", {"name": grant.name})
+
+        assert changes(events, 3) == [
+            ("GRANT_REQUESTED", "PENDING"),
+            ("GRANT_APPROVED", "ACTIVE"),
+            ("GRANT_RELEASED", "RELEASED"),
+        ]
+
+
+def test_what_is_live_comes_first(story: Story) -> None:
+    story.create_policy()
+    grant = story.granted()
+    story.must(story.alice, GRANTS + "WithdrawGrant", {"name": story.asks().name})
+
+    with watching(story, story.alice) as events:
+        first, then = next(events), next(events)
+
+    assert (_name(first), first.grant.name, first.revision) == ("CURRENT", grant.name, 0)
+    assert _name(then) == "HEARTBEAT"
+    assert then.revision >= grant.revision
+
+
+def test_from_a_revision_on_there_is_neither_gap_nor_duplicate(story: Story) -> None:
+    story.create_policy()
+    with watching(story, story.alice) as events:
+        start = next(events).revision
+    grants = [story.asks() for _ in range(5)]
+
+    seen: list[str] = []
+    for _ in grants:
+        # A new stream for each one, as after a broken connection.
+        with watching(story, story.alice, startRevision=str(start)) as events:
+            event = next(event for event in events if event.event_type != HEARTBEAT)
+            seen, start = [*seen, event.grant.name], event.revision
+
+    assert seen == [grant.name for grant in grants]
+
+
+def test_everybody_is_told_what_it_may_see(story: Story) -> None:
+    story.create_policy()
+    with watching(story, story.alice) as events:
+        start = str(next(events).revision)
+    mine, bobs = story.asks(), story.asks(story.bob)
+
+    def told(person: Person, count: int, **body: Any) -> list[str]:
+        with watching(story, person, startRevision=start, **body) as events:
+            return [event.grant.name for event in islice(events, count)]
+
+    assert told(story.alice, 1) == [mine.name]
+    assert told(story.bob, 1) == [bobs.name]
+    assert told(story.ben, 2, view="VISIBLE") == [mine.name, bobs.name]
+    assert told(story.auditor, 1, view="ALL", grant=bobs.name) == [bobs.name]
+    assert told(story.bob, 1, grant=mine.name) == [mine.name]
+
+
+def test_all_grants_are_for_those_who_may_read_all(story: Story) -> None:
+    with pytest.raises((grpc.RpcError, AssertionError), match="needs the role"):
+        with watching(story, story.alice, view="ALL") as events:
+            next(events)
+
+
+def test_a_revision_to_come_is_refused(story: Story) -> None:
+    with pytest.raises((grpc.RpcError, AssertionError), match="start_revision"):
+        with watching(story, story.alice, startRevision=str(2**40)) as events:
+            next(events)
+
+
+def test_a_stream_ends_with_the_token_that_it_was_opened_with(world: World) -> None:
+    story = Story(world, Grpc(world))
+    story.create_policy()
+    with watching(story, story.alice) as events:
+        next(events)
+        world.clock.advance(HOUR)
+        story.asks()
+        with pytest.raises(grpc.RpcError) as ended:
+            next(events)
+
+    assert cast("grpc.Call", ended.value).code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[World]:
+    """A service that keeps one stream."""
+    with running_world(tmp_path, Clock(), f"sqlite:///{tmp_path / 'jit.db'}", watch_streams=1) as world:
+        yield world
+
+
+def test_one_stream_too_many_is_refused(small: World) -> None:
+    story = Story(small, Grpc(small))
+    with watching(story, story.alice) as events:
+        next(events)
+        with watching(story, story.bob) as more, pytest.raises(grpc.RpcError, match="1 streams are open") as refused:
+            next(more)
+
+    assert cast("grpc.Call", refused.value).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_restart_leaves_no_gap(small: World) -> None:
+    story = Story(small, Grpc(small))
+    story.create_policy()
+    with watching(story, story.alice) as events:
+        start = next(events).revision
+        grant = story.asks()
+        small.service.stop()
+        told: list[WatchGrantsResponse] = []
+        with pytest.raises(grpc.RpcError, match="the service stops") as ended:
+            told.extend(event for event in events if event.event_type != HEARTBEAT)
+    assert cast("grpc.Call", ended.value).code() is grpc.StatusCode.UNAVAILABLE
+    start = max((event.revision for event in told), default=start)
+
+    again = Service(small.settings, clock=small.clock)
+    small.service, small.grpc = again, again.listen(Address("127.0.0.1", 0))
+    again.start()
+    small.channel.close()
+    small.channel = grpc.insecure_channel(str(small.grpc))
+    story.approves(story.bob, grant)
+
+    with watching(story, story.alice, startRevision=str(start)) as events:
+        rest = [next(events) for _ in range(2 - len(told))]
+    assert [_name(event) for event in (*told, *rest)] == ["GRANT_REQUESTED", "GRANT_APPROVED"]
+
+
+@pytest.fixture
+def feed(store: Store) -> Iterator[Feed]:
+    feed = Feed(store)
+    feed.start()
+    yield feed
+    feed.stop()
+
+
+Watch = Callable[..., Iterator[Told]]
+
+
+@pytest.fixture
+def watched(store: Store, feed: Feed) -> Watch:
+    """Watches the store itself, with a heartbeat whenever nothing else is told."""
+
+    def watched(caller: Caller, view: View = View.MINE, start: int = 0, gone: Any = lambda: False) -> Iterator[Told]:
+        what = Watched(view=view, start_revision=start)
+        return watch.watch(store, caller, what, feed=feed, gone=gone, heartbeat_seconds=0.0)
+
+    return watched
+
+
+def test_silence_is_broken_by_a_heartbeat_that_one_can_resume_from(store: Store, watched: Watch) -> None:
+    add_policy(store)
+    events = watched(ALICE)
+
+    beats = [next(events) for _ in range(3)]
+
+    assert {beat.type for beat in beats} == {watch.Sign.HEARTBEAT}
+    ask(store)
+    resumed = watched(ALICE, start=beats[-1].revision)
+    assert next(resumed).type == "GRANT_REQUESTED"
+
+
+def test_who_falls_too_far_behind_is_told_where_to_resume(
+    store: Store, watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MAX_LAG", 3)
+    monkeypatch.setattr(watch, "_PAGE", 2)
+    add_policy(store)
+    events = watched(ALICE)
+    assert next(events).type is watch.Sign.HEARTBEAT
+    next(events)
+    names = [ask(store).name for _ in range(7)]
+
+    told = list(events)
+
+    assert told[-1].type is watch.Sign.OVERRUN
+    seen = [event.grant.name for event in told if event.grant is not None]
+    resumed = watched(ALICE, start=told[-1].revision)
+    rest = [_next_change(resumed) for _ in range(len(names) - len(seen))]
+    assert seen + [event.grant.name for event in rest if event.grant is not None] == names
+
+
+def test_who_may_see_a_grant_is_judged_when_it_changes(store: Store, watched: Watch) -> None:
+    add_policy(store)
+    events = watched(BOB, View.VISIBLE)
+    next(events)
+    ask(store)
+    assert _next_change(events).type == "GRANT_REQUESTED"
+
+    stranger = watched(DAVE, View.VISIBLE)
+    next(stranger)
+    ask(store)
+    assert next(stranger).type is watch.Sign.HEARTBEAT
+
+
+def test_uses_are_told_too(store: Store, watched: Watch) -> None:
+    from jit_service import access
+
+    add_policy(store, max_uses=2)
+    approve(store, ask(store))
+    events = watched(ALICE)
+    assert next(events).type is watch.Sign.CURRENT
+    gateway = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
+    asked = access.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
+
+    assert access.check(store, gateway, asked).decision.allowed
+
+    told = _next_change(events)
+    assert (told.type, told.grant and told.grant.usage.count) == ("ACCESS_CHECKED", 1)
+
+
+def _next_change(events: Iterator[Told]) -> Told:
+    return next(event for event in events if event.type is not watch.Sign.HEARTBEAT)
+
+
+def test_a_watch_ends_when_its_client_is_gone(watched: Watch) -> None:
+    assert [told.type for told in watched(ALICE, gone=lambda: True)] == [watch.Sign.HEARTBEAT]
+
+
+@pytest.mark.parametrize("view", [View.REVIEWABLE, View.REVIEW_DEBT])
+def test_views_that_time_alone_changes_are_not_watched(watched: Watch, view: View) -> None:
+    with pytest.raises(InvalidField, match="can be watched"):
+        next(watched(ADMIN, view))
+
+
+def test_the_role_is_asked_for_first(watched: Watch) -> None:
+    with pytest.raises(RoleRequired):
+        next(watched(replace(ALICE, roles=frozenset()), View.ALL))
+
+
+class Context:
+    """Stands for the call of a client that does not read."""
+
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_a_client_that_does_not_read_is_cancelled_and_others_are_not() -> None:
+    streams = Streams(2, stall_seconds=-1.0)
+    stuck, idle = Context(), Context()
+    stuck_messages = streams.carry(cast("grpc.ServicerContext", stuck), iter(["unread"]))
+    idle_messages = streams.carry(cast("grpc.ServicerContext", idle), iter([]))
+    next(stuck_messages)
+    assert list(idle_messages) == []
+
+    streams.end_stalled()
+
+    assert (stuck.cancelled, idle.cancelled) == (True, False)
+    streams.stop()
+
+
+def test_a_stream_that_has_ended_leaves_its_place() -> None:
+    streams = Streams(1)
+    context = cast("grpc.ServicerContext", Context())
+    assert list(streams.carry(context, iter("a"))) == ["a"]
+    holds = streams.carry(context, iter("ab"))
+    next(holds)
+
+    with pytest.raises(TooManyWatchers):
+        next(streams.carry(context, iter("a")))
+
+    streams.stop()
