@@ -157,7 +157,7 @@ def _demand_no_debt(snapshot: Snapshot, grant: Grant) -> None:
 
 
 def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> Grant:
-    parent = _visible(snapshot, caller, asked.parent)
+    parent = _visible(snapshot, with_delegations(snapshot, caller), asked.parent)
     _demand_usable(snapshot, parent)
     return request.passed_on(asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now)
 

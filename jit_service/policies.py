@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
+from jit_service.delegations import with_delegations
 from jit_service.domain import etag as etags
 from jit_service.domain import paging, policy_change
+from jit_service.domain.approval import reviews_under
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import NotVisible, PolicyExists, PolicyNotFound
 from jit_service.domain.event import Event
@@ -58,7 +60,7 @@ def create(store: Store, caller: Caller, policy: Policy) -> Policy:
 def get(store: Store, caller: Caller, name: str, *, revision: int) -> Policy:
     """Reads a policy, or an earlier revision of it. Raises NotVisible, PolicyNotFound."""
     with store.snapshot() as snapshot:
-        current = _readable(snapshot, caller, name)
+        current = _readable(snapshot, with_delegations(snapshot, caller), name)
         if revision in (0, current.revision):
             return current
         earlier = snapshot.policy_revision(name, revision)
@@ -73,8 +75,9 @@ def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str, 
     this_query = paging.digest("policies", caller.principal, str(deleted))
     last = str(paging.decode(page_token, query=this_query, shape=(str,))[0]) if page_token else ""
     with store.snapshot() as snapshot:
+        by = with_delegations(snapshot, caller)
         readable = [
-            policy for policy in snapshot.policies(deleted=deleted) if _may_read(policy, caller) and policy.name > last
+            policy for policy in snapshot.policies(deleted=deleted) if may_read(policy, by) and policy.name > last
         ]
     shown = readable[:size]
     token = paging.encode((shown[-1].name,), query=this_query) if len(readable) > size else ""
@@ -155,8 +158,11 @@ def _live(snapshot: Snapshot, name: str) -> Policy:
     return policy
 
 
-def _may_read(policy: Policy, caller: Caller) -> bool:
-    return caller.has(Role.AUDITOR, Role.ADMIN) or policy.concerns(caller.principal, caller.groups)
+def may_read(policy: Policy, caller: Caller) -> bool:
+    """Says whether the caller may read the policy: it concerns the caller, or the caller reads everything."""
+    if caller.has(Role.AUDITOR, Role.ADMIN) or policy.concerns(caller.principal, caller.groups):
+        return True
+    return reviews_under(policy, caller)
 
 
 def _readable(snapshot: Snapshot, caller: Caller, name: str) -> Policy:
@@ -164,6 +170,6 @@ def _readable(snapshot: Snapshot, caller: Caller, name: str) -> Policy:
     policy = snapshot.policy(name)
     if policy is None and caller.has(Role.AUDITOR, Role.ADMIN):
         raise PolicyNotFound(f"there is no {name}", policy=name)
-    if policy is None or not _may_read(policy, caller):
+    if policy is None or not may_read(policy, caller):
         raise NotVisible(f"{caller.principal} may not see {name}", policy=name)
     return policy

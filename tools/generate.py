@@ -1,6 +1,7 @@
-"""Generates what is made from the protos; with --check, names each committed file that is not what they give.
+"""Generates what is made from the protos and the code; with --check, names each committed file that is not that.
 
-Made: the Python messages and stubs, the descriptor set that Envoy transcodes with, the reference of the API.
+Made: the Python messages and stubs, the descriptor set that Envoy transcodes with, the reference of the API, and the
+table of who may do what.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import grpc_tools
 from grpc_tools import protoc
+from permissions import page as permissions
 from reference import reference
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +22,7 @@ INCLUDES = [ROOT / "proto", SITE, Path(grpc_tools.__file__).parent / "_proto"]
 PYTHON = "clients/python"
 DESCRIPTORS = "envoy/jitaccess.binpb"
 REFERENCE = "docs/reference.md"
+PERMISSIONS = "docs/permissions.md"
 # Envoy answers an error whose details it cannot name with an empty body, so the set must hold these.
 NAMED_FOR_ENVOY = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
 
@@ -46,6 +49,7 @@ def generate(out: Path) -> None:
     page = out / REFERENCE
     page.parent.mkdir(parents=True)
     page.write_text(reference(run_protoc))
+    (out / PERMISSIONS).write_text(permissions())
 
 
 def main() -> None:
@@ -65,7 +69,7 @@ def main() -> None:
                 committed.parent.mkdir(parents=True, exist_ok=True)
                 committed.write_bytes(made.read_bytes())
     if check and stale:
-        sys.exit("not what the protos give; run `make proto`: " + ", ".join(stale))
+        sys.exit("not what the protos and the code give; run `make proto`: " + ", ".join(stale))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,169 @@
+"""The table of who may do what, walked over the running service: everybody tries everything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.world import ACCESS, AUDIT, DELEGATIONS, GRANTS, POLICIES, SIGNALS, Outcome, Person, Story
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import permissions  # noqa: E402  # type: ignore[import-not-found]
+
+TABLE: dict[str, dict[str, str]] = {operation.label: answers for operation, answers in permissions.cells()}
+JOB = "service:job"
+LESS = "1800s"
+
+
+class Case:
+    """The table's people and policy in a story of their own."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.bot = Person(f"service:bot-{story.id}")
+        self.ann = Person(f"user:ann-{story.id}@example.com", (story.engineers,))
+        self.people = {
+            "requester": self.ann,
+            "holder": self.bot,
+            "approver": story.ben,
+            "later approver": story.carol,
+            "delegate": story.dave,
+            "stranger": Person(f"user:eve-{story.id}@example.com"),
+            "checker": story.gateway,
+            "auditor": story.auditor,
+            "admin": story.admin,
+        }
+        everybody = {"groups": [story.engineers]}
+        self.policy = story.create_policy(
+            eligible={"groups": [story.engineers], "principals": [self.bot.principal]},
+            steps=[{"approvers": {"groups": [story.owners]}}, {"approvers": {"groups": [story.security]}}],
+            extension={"maxExtensions": 3, "maxTotalDuration": "28800s"},
+            breakGlass={"eligible": everybody, "maxDuration": "3600s", "reviewWithin": "86400s"},
+            maxChildDepth=1,
+        )
+        delegation = {"delegate": story.dave.principal, "expireTime": self.later()}
+        self.delegation = story.must(story.ben, DELEGATIONS + "CreateDelegation", {"delegation": delegation})
+
+    def later(self) -> str:
+        from datetime import timedelta
+
+        return (self.story.world.clock() + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+
+    def pending(self) -> Any:
+        return self.story.asks(self.ann, subject=self.bot.principal)
+
+    def active(self) -> Any:
+        grant = self.story.approves(self.story.ben, self.pending())
+        return self.story.approves(self.story.carol, grant)
+
+    def offered(self) -> Any:
+        body = {"name": self.pending().name, "duration": LESS}
+        return self.story.must(self.story.ben, GRANTS + "CounterGrant", body)
+
+    def extending(self) -> Any:
+        return self.story.must(self.ann, GRANTS + "ExtendGrant", {"name": self.active().name, "duration": LESS})
+
+    def emergency(self) -> Any:
+        return self.story.asks(self.ann, breakGlass=True, justification={"text": "fire"})
+
+
+Body = dict[str, Any]
+Prepared = Callable[[Case, Person], tuple[str, Body]]
+
+
+def on(rpc: str, grant: Callable[[Case], Any], **more: Any) -> Prepared:
+    return lambda case, _: (GRANTS + rpc, {"name": grant(case).name} | more)
+
+
+def asking(case: Case, _: Person) -> tuple[str, Body]:
+    return GRANTS + "RequestGrant", {"resources": [case.story.resource], "actions": ["read"]}
+
+
+def passing_on(case: Case, _: Person) -> tuple[str, Body]:
+    return GRANTS + "RequestGrant", {
+        "parent": case.active().name,
+        "subject": JOB,
+        "resources": [case.story.resource],
+        "actions": ["read"],
+    }
+
+
+def checking(case: Case, _: Person) -> tuple[str, Body]:
+    return ACCESS + "CheckAccess", case.story.question(subject=case.bot.principal)
+
+
+def deleting_a_delegation(case: Case, _: Person) -> tuple[str, Body]:
+    wanted = {"delegate": case.story.dave.principal, "expireTime": case.later()}
+    made = case.story.must(case.story.ben, DELEGATIONS + "CreateDelegation", {"delegation": wanted})
+    return DELEGATIONS + "DeleteDelegation", {"name": made.name}
+
+
+def delegating(case: Case, _: Person) -> tuple[str, Body]:
+    wanted = {"delegate": "user:somebody@example.com", "expireTime": case.later()}
+    return DELEGATIONS + "CreateDelegation", {"delegation": wanted}
+
+
+def setting_a_signal(case: Case, _: Person) -> tuple[str, Body]:
+    signal = {"name": f"signals/s_{case.story.id}", "value": True, "expireTime": case.later()}
+    return SIGNALS + "SetSignal", {"signal": signal}
+
+
+def trying(case: Case, _: Person) -> tuple[str, Body]:
+    tried = {"principal": case.ann.principal, "resources": [case.story.resource], "actions": ["read"]}
+    return POLICIES + "TestPolicy", {"name": case.policy.name, "cases": [tried]}
+
+
+def bodiless(method: str, **body: Any) -> Prepared:
+    return lambda _, __: (method, body)
+
+
+WALK: dict[str, Prepared] = {
+    "ask under the policy, for oneself": asking,
+    "read the policy": lambda case, _: (POLICIES + "GetPolicy", {"name": case.policy.name}),
+    "read the grant": on("GetGrant", Case.pending),
+    "approve the request": on("ApproveGrant", Case.pending),
+    "deny the request": on("DenyGrant", Case.pending),
+    "offer other terms": on("CounterGrant", Case.pending, duration=LESS),
+    "accept an offer": on("AcceptCounterOffer", Case.offered),
+    "decline an offer": on("DeclineCounterOffer", Case.offered),
+    "withdraw the request": on("WithdrawGrant", Case.pending),
+    "release the access": on("ReleaseGrant", Case.active),
+    "revoke the access": on("RevokeGrant", Case.active, comment="over"),
+    "ask for more time": on("ExtendGrant", Case.active, duration=LESS),
+    "approve more time": on("ApproveGrant", Case.extending),
+    "pass the access on to a job": passing_on,
+    "review the requester's break-glass": on("CompleteReview", Case.emergency, comment="fine"),
+    "check the holder's access": checking,
+    "revoke widely": lambda case, _: (GRANTS + "RevokeGrants", {"subject": case.bot.principal}),
+    "change policies": lambda case, _: (POLICIES + "ApplyPolicies", {"policies": [case.story.policy("new")]}),
+    "test policies": trying,
+    "simulate policies": bodiless(POLICIES + "SimulatePolicies"),
+    "set a signal": setting_a_signal,
+    "read the signals": bodiless(SIGNALS + "ListSignals"),
+    "delegate one's own right to review": delegating,
+    "read the approver's delegation": lambda case, _: (DELEGATIONS + "GetDelegation", {"name": case.delegation.name}),
+    "end the approver's delegation": deleting_a_delegation,
+    "read the audit log": bodiless(AUDIT + "ListAuditEvents"),
+    "verify the audit log": bodiless(AUDIT + "VerifyAuditLog"),
+}
+
+
+def test_the_walk_has_every_row() -> None:
+    assert list(WALK) == list(TABLE)
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_everybody_may_do_what_the_table_says(story: Story, label: str) -> None:
+    case = Case(story)
+    walked = {}
+    for who, person in case.people.items():
+        method, body = WALK[label](case, person)
+        outcome: Outcome = story.call(person, method, body)
+        walked[who] = outcome.reason if outcome.code != "OK" else ""
+
+    assert walked == TABLE[label]

@@ -1,0 +1,279 @@
+"""Works out from the code who may do what, and writes it as a page.
+
+The rules themselves are asked, one caller after another: `rpc.authorization` whether it may call the method at all, the
+domain whether it may do that to this very thing. tests/test_permissions.py walks the same table over a running service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from jit_service import access, policies
+from jit_service.domain import approval, delegation, emergency, request
+from jit_service.domain import grant as rules
+from jit_service.domain.approval import Edits
+from jit_service.domain.caller import Caller, Origin, Role
+from jit_service.domain.delegation import Delegation, Wanted
+from jit_service.domain.errors import JitError, NotVisible
+from jit_service.domain.grant import Grant, Justification
+from jit_service.domain.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
+from jit_service.domain.request import Ask, MoreTime
+from jit_service.rpc.authorization import RULES, demand
+
+NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
+HOUR: Final = timedelta(hours=1)
+JOB: Final = "service:job"
+RESOURCE: Final = "database/orders/eu"
+SERVICE: Final = "/jitaccess.v1."
+
+PEOPLE: Final = {
+    "requester": Caller(principal="user:alice", groups=frozenset({"engineers"})),
+    "holder": Caller(principal="service:bot"),
+    "approver": Caller(principal="user:bob", groups=frozenset({"owners"})),
+    "later approver": Caller(principal="user:carol", groups=frozenset({"security"})),
+    "delegate": Caller(principal="user:dave"),
+    "stranger": Caller(principal="user:eve"),
+    "checker": Caller(principal="service:gateway", roles=frozenset({Role.CHECKER})),
+    "auditor": Caller(principal="user:auditor", roles=frozenset({Role.AUDITOR})),
+    "admin": Caller(principal="user:admin", roles=frozenset({Role.ADMIN})),
+}
+"""Who there is: alice asked for the bot, bob approves the first step and lets dave act for him, carol the second."""
+
+POLICY: Final = Policy(
+    name="policies/orders",
+    eligible=PrincipalSet(groups=("engineers",), principals=("service:bot",)),
+    resources=("database/orders/**",),
+    actions=("read", "write"),
+    max_duration=HOUR,
+    steps=(Step(approvers=PrincipalSet(groups=("owners",))), Step(approvers=PrincipalSet(groups=("security",)))),
+    extension=ExtensionRule(max_extensions=3, max_total_duration=4 * HOUR),
+    break_glass=BreakGlassRule(
+        eligible=PrincipalSet(groups=("engineers",)), max_duration=HOUR, review_within=24 * HOUR
+    ),
+    max_child_depth=1,
+    revision=1,
+)
+LESS: Final = Edits(duration=HOUR / 2)
+_WHY: Final = Justification(text="repair")
+_DELEGATION: Final = Wanted(delegate="user:dave", expires_at=NOW + HOUR)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that one may or may not do, by an RPC, and to what; `rule` raises where the domain refuses."""
+
+    label: str
+    rpc: str
+    rule: Callable[[Caller], object] | None = None
+
+
+def cells() -> Iterator[tuple[Operation, dict[str, str]]]:
+    """Yields each operation with what everybody is answered: the reason of a refusal, nothing for a yes."""
+    for operation in OPERATIONS:
+        yield operation, {label: _answer(operation, person) for label, person in _people().items()}
+
+
+def page() -> str:
+    """Returns the page as Markdown."""
+    lines = [
+        "# Who may do what",
+        "",
+        "Worked out from the code by `tools/permissions.py`, and walked over gRPC and REST by",
+        "`tests/test_permissions.py`. A blank refuses with the reason that the cell names; ✓ is a yes.",
+        "",
+        "## Things",
+        "",
+        "The *requester* asked for the access, the *holder* would have it, the *approver* decides the step that is",
+        "waited for, the *later approver* another one; the *delegate* acts for the approver; the rest have a role of",
+        "the API or none. The grant's policy allows extensions, break-glass and passing on.",
+        "",
+        f"| to | {' | '.join(PEOPLE)} |",
+        f"| --- |{' --- |' * len(PEOPLE)}",
+    ]
+    for operation, answers in cells():
+        shown = " | ".join(f"`{answer}`" if answer else "✓" for answer in answers.values())
+        lines.append(f"| {operation.label} | {shown} |")
+    lines += [
+        "",
+        "## Calls",
+        "",
+        "Who may call a method at all, and whether a refusal is put on record.",
+        "",
+        "| method | who | refusal on record |",
+        "| --- | --- | --- |",
+    ]
+    for method, rule in RULES.items():
+        anyone = "anybody, without a token" if rule.public else "whoever has a token"
+        who = anyone if rule.roles is None else " or ".join(f"`{role}`" for role in sorted(rule.roles))
+        lines.append(f"| `{method.removeprefix('/')}` | {who} | {'yes' if rule.recorded else 'no'} |")
+    return "\n".join([*lines, ""])
+
+
+def _people() -> dict[str, Caller]:
+    given, _ = delegation.created(_DELEGATION, delegation_name="delegations/d", by=PEOPLE["approver"], now=NOW)
+    return PEOPLE | {"delegate": replace(PEOPLE["delegate"], delegated=(given.right,))}
+
+
+def _answer(operation: Operation, person: Caller) -> str:
+    method = SERVICE + operation.rpc
+    caller = replace(person, origin=Origin(method=method))
+    try:
+        demand(RULES[method], caller)
+        if operation.rule is not None:
+            operation.rule(caller)
+    except JitError as refusal:
+        return refusal.reason
+    return ""
+
+
+def _requested(**changes: object) -> Grant:
+    asked = Ask(**({"subject": "service:bot", "resources": (RESOURCE,), "actions": ("read",)} | changes))  # type: ignore[arg-type]
+    by = PEOPLE["requester"]
+    judged = request.judged(asked, policies=[POLICY], by=by, grant_name="grants/g", now=NOW)
+    return approval.requested(judged, by=by, now=NOW)[0]
+
+
+def _active() -> Grant:
+    grant = _requested()
+    for who in ("approver", "later approver"):
+        grant, _ = approval.approve(grant, policy=POLICY, by=PEOPLE[who], comment="", now=NOW)
+    return grant
+
+
+def _offered() -> Grant:
+    return approval.counter(_requested(), LESS, policy=POLICY, by=PEOPLE["approver"], comment="", now=NOW)[0]
+
+
+def _more_time(grant: Grant, by: Caller) -> Grant:
+    asked = request.extended(grant, MoreTime(duration=HOUR, justification=_WHY), policy=POLICY, by=by, now=NOW)
+    judged = request.judge_extension(asked, policy=POLICY, policies=[POLICY], now=NOW)
+    return approval.extension_requested(judged, by=by, now=NOW)[0]
+
+
+def _emergency() -> Grant:
+    return _requested(subject="user:alice", break_glass=True, justification=_WHY)
+
+
+def _of(grant: Grant, rule: Callable[[Grant, Caller], object]) -> Callable[[Caller], object]:
+    """Returns the rule on the grant; who may not see it is told no more."""
+
+    def judged(by: Caller) -> None:
+        _demand_sight(approval.visible(grant, POLICY, by))
+        rule(grant, by)
+
+    return judged
+
+
+def _demand_sight(sees: bool) -> None:
+    if not sees:
+        raise NotVisible("the caller may not see it")
+
+
+def _pass_on(grant: Grant, by: Caller) -> object:
+    child = Ask(subject=JOB, resources=(RESOURCE,), actions=("read",), parent=grant.name)
+    return request.passed_on(child, grant, policies=[POLICY], by=by, grant_name="grants/c", now=NOW)
+
+
+def _ask_for_oneself(by: Caller) -> object:
+    asked = Ask(subject=by.principal, resources=(RESOURCE,), actions=("read",))
+    return request.judged(asked, policies=[POLICY], by=by, grant_name="grants/g", now=NOW)
+
+
+def _given() -> Delegation:
+    return delegation.created(_DELEGATION, delegation_name="delegations/d", by=PEOPLE["approver"], now=NOW)[0]
+
+
+def _of_delegation(rule: Callable[[Delegation, Caller], object]) -> Callable[[Caller], object]:
+    def judged(by: Caller) -> None:
+        _demand_sight(_given().visible(by))
+        rule(_given(), by)
+
+    return judged
+
+
+OPERATIONS: Final = (
+    Operation("ask under the policy, for oneself", "GrantService/RequestGrant", _ask_for_oneself),
+    Operation("read the policy", "PolicyService/GetPolicy", lambda by: _demand_sight(policies.may_read(POLICY, by))),
+    Operation("read the grant", "GrantService/GetGrant", _of(_requested(), lambda _, by: by)),
+    Operation(
+        "approve the request",
+        "GrantService/ApproveGrant",
+        _of(_requested(), lambda grant, by: approval.approve(grant, policy=POLICY, by=by, comment="", now=NOW)),
+    ),
+    Operation(
+        "deny the request",
+        "GrantService/DenyGrant",
+        _of(_requested(), lambda grant, by: approval.deny(grant, policy=POLICY, by=by, comment="", now=NOW)),
+    ),
+    Operation(
+        "offer other terms",
+        "GrantService/CounterGrant",
+        _of(_requested(), lambda grant, by: approval.counter(grant, LESS, policy=POLICY, by=by, comment="", now=NOW)),
+    ),
+    Operation(
+        "accept an offer",
+        "GrantService/AcceptCounterOffer",
+        _of(_offered(), lambda grant, by: approval.offered_terms(grant, by=by, now=NOW)),
+    ),
+    Operation(
+        "decline an offer",
+        "GrantService/DeclineCounterOffer",
+        _of(_offered(), lambda grant, by: approval.decline(grant, by=by, comment="", now=NOW)),
+    ),
+    Operation(
+        "withdraw the request",
+        "GrantService/WithdrawGrant",
+        _of(_requested(), lambda grant, by: approval.withdraw(grant, by=by, comment="", now=NOW)),
+    ),
+    Operation(
+        "release the access",
+        "GrantService/ReleaseGrant",
+        _of(_active(), lambda grant, by: rules.release(grant, by=by, comment="", now=NOW)),
+    ),
+    Operation(
+        "revoke the access",
+        "GrantService/RevokeGrant",
+        _of(_active(), lambda grant, by: approval.revoke(grant, policy=POLICY, by=by, comment="over", now=NOW)),
+    ),
+    Operation("ask for more time", "GrantService/ExtendGrant", _of(_active(), _more_time)),
+    Operation(
+        "approve more time",
+        "GrantService/ApproveGrant",
+        _of(
+            _more_time(_active(), PEOPLE["requester"]),
+            lambda grant, by: approval.approve(grant, policy=POLICY, by=by, comment="", now=NOW),
+        ),
+    ),
+    Operation("pass the access on to a job", "GrantService/RequestGrant", _of(_active(), _pass_on)),
+    Operation(
+        "review the requester's break-glass",
+        "GrantService/CompleteReview",
+        _of(
+            _emergency(),
+            lambda grant, by: emergency.complete_review(grant, policy=POLICY, by=by, comment="fine", now=NOW),
+        ),
+    ),
+    Operation(
+        "check the holder's access",
+        "AccessService/CheckAccess",
+        lambda by: access.question(by, subject="service:bot", action="read", resource=RESOURCE),
+    ),
+    Operation("revoke widely", "GrantService/RevokeGrants"),
+    Operation("change policies", "PolicyService/ApplyPolicies"),
+    Operation("test policies", "PolicyService/TestPolicy"),
+    Operation("simulate policies", "PolicyService/SimulatePolicies"),
+    Operation("set a signal", "SignalService/SetSignal"),
+    Operation("read the signals", "SignalService/ListSignals"),
+    Operation("delegate one's own right to review", "DelegationService/CreateDelegation"),
+    Operation("read the approver's delegation", "DelegationService/GetDelegation", _of_delegation(lambda _, by: by)),
+    Operation(
+        "end the approver's delegation",
+        "DelegationService/DeleteDelegation",
+        _of_delegation(lambda given, by: delegation.deleted(given, by=by, now=NOW)),
+    ),
+    Operation("read the audit log", "AuditService/ListAuditEvents"),
+    Operation("verify the audit log", "AuditService/VerifyAuditLog"),
+)
