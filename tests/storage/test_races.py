@@ -5,17 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from jit_service import access, audit, grants
+from jit_service import access, audit, grants, proposals
 from jit_service.domain.caller import Caller
-from jit_service.domain.errors import JitError, TooManyActive, WrongState
-from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.errors import JitError, ReviewOverdue, TooManyActive, WrongState
+from jit_service.domain.grant import Grant, GrantState, Justification
+from jit_service.domain.policy import BreakGlassRule, ExtensionRule, PrincipalSet
+from jit_service.domain.policy_change import Proposed
+from jit_service.domain.request import Ask, MoreTime
+from jit_service.grants import GrantAnswer
 from jit_service.storage import Store
 from tests.conftest import HOUR, TICK, Clock
-from tests.storage.people import ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask
+from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask, policy
 
 ROUNDS = 12
 
@@ -157,3 +162,116 @@ def test_two_requests_at_once_do_not_both_take_the_last_place(store: Store) -> N
         assert [type(refusal) for refusal in refused] == [TooManyActive]
         (grant,) = (answer for answer in answers if isinstance(answer, Grant))
         grants.withdraw(store, ALICE, grant.name, comment="", etag="")
+
+
+QUESTION = {"action": "read", "resource": "database/orders/eu"}
+
+
+def checking(store: Store, subject: str) -> Callable[[], object]:
+    question = access.question(GATEWAY, subject=subject, **QUESTION)
+    return lambda: access.check(store, GATEWAY, question).decision.allowed
+
+
+def test_uses_are_counted_exactly_under_checks_at_once(store: Store) -> None:
+    add_policy(store, max_uses=5, steps=())
+    for _ in range(ROUNDS // 4):
+        grant = ask(store)
+
+        answers = at_once(*[checking(store, ALICE.principal)] * 16)
+
+        assert (answers.count(True), answers.count(False)) == (5, 11)
+        used = grants.get(store, ALICE, grant.name).grant
+        assert (used.usage.count, used.is_used_up) == (5, True)
+        grants.release(store, ALICE, grant.name, comment="", etag="")
+
+
+def test_what_was_passed_on_takes_its_uses_from_above_exactly(store: Store) -> None:
+    add_policy(store, max_uses=6, steps=(), max_child_depth=1)
+    parent = ask(store)
+    jobs = [f"service:job-{number}" for number in range(3)]
+    for job in jobs:
+        child = Ask(subject=job, resources=parent.resources, actions=parent.actions, parent=parent.name, max_uses=3)
+        grants.ask(store, ALICE, child)
+
+    answers = at_once(*[checking(store, job) for job in jobs for _ in range(4)])
+
+    assert answers.count(True) == 6
+    assert grants.get(store, ALICE, parent.name).grant.usage.count == 6
+
+
+def test_no_check_of_what_was_passed_on_says_yes_after_its_parent_ended(store: Store) -> None:
+    add_policy(store, steps=(), max_child_depth=1)
+    for _ in range(ROUNDS // 2):
+        parent = ask(store)
+        child = Ask(subject="service:job", resources=parent.resources, actions=parent.actions, parent=parent.name)
+
+        answers = at_once(
+            lambda c=child: grants.ask(store, ALICE, c),
+            lambda g=parent: grants.release(store, ALICE, g.name, comment="", etag=""),
+        )
+
+        # Either there is no child, or it ended with its parent.
+        assert not isinstance(answers[1], JitError)
+        assert checking(store, "service:job")() is False
+        with store.snapshot() as snapshot:
+            assert snapshot.live_children(parent.name) == []
+
+
+def test_one_break_glass_at_once_with_the_end_of_its_deadline_is_judged_once(store: Store, clock: Clock) -> None:
+    rule = BreakGlassRule(eligible=PrincipalSet(groups=("engineering",)), max_duration=HOUR, review_within=HOUR)
+    add_policy(store, break_glass=rule)
+    emergency = Ask(
+        subject=ALICE.principal,
+        resources=("database/orders/eu",),
+        actions=("read",),
+        break_glass=True,
+        justification=Justification(text="fire"),
+    )
+    first = grants.ask(store, ALICE, emergency).grant
+    clock.advance(HOUR)
+
+    answers = at_once(
+        lambda: grants.ask(store, ALICE, emergency),
+        lambda: grants.complete_review(store, BOB, first.name, comment="fine", etag=""),
+    )
+
+    assert not isinstance(answers[1], JitError)
+    assert isinstance(answers[0], ReviewOverdue | GrantAnswer)
+    with store.snapshot() as snapshot:
+        assert snapshot.owed_reviews(ALICE.principal, before=snapshot.now) == []
+
+
+def test_two_extensions_at_once_leave_one(store: Store) -> None:
+    add_policy(store, extension=ExtensionRule(max_extensions=9, max_total_duration=9 * HOUR))
+    grant = approve(store, ask(store))
+
+    answers = at_once(*[lambda: grants.extend(store, ALICE, grant.name, MoreTime(duration=HOUR), etag="")] * 2)
+
+    assert [type(answer) for answer in answers].count(WrongState) == 1
+
+
+def test_two_admins_approve_a_proposal_once(store: Store) -> None:
+    applied = proposals.propose(store, ADMIN, [Proposed(policy=policy())], prune=False, comment="")
+    second, third = (replace(ADMIN, principal=f"user:{name}@example.com") for name in ("second", "third"))
+
+    answers = at_once(
+        *(lambda by=by: proposals.approve(store, by, applied.proposal, comment="", etag="") for by in (second, third))
+    )
+
+    assert [type(answer) for answer in answers].count(WrongState) == 1
+    with store.snapshot() as snapshot:
+        assert [found.name for found in snapshot.policies()] == ["policies/orders"]
+    assert not audit.verify(store).problem
+
+
+def test_a_watcher_misses_nothing_of_many_writers(store: Store) -> None:
+    add_policy(store, steps=())
+    with store.snapshot() as snapshot:
+        start = snapshot.revision
+
+    at_once(*(lambda i=i: ask(store, resource=f"database/orders/{i}") for i in range(16)))
+
+    with store.snapshot() as snapshot:
+        told = snapshot.changes(after=start, limit=100)
+        assert [change.grant.revision for change in told] == list(range(start + 1, start + 17))
+        assert len({change.grant.name for change in told}) == 16
