@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from jit_service.dev import PEOPLE
 from jit_service.edge import share
 from jit_service.rpc.call import CallInterceptor
 from jitaccess.v1.access_pb2 import CheckAccessResponse
 from tests.conftest import Clock
-from tests.world import ACCESS, GRANTS, SIGNALS, Grpc, Outcome, Person, Rest, World, running_world
+from tests.world import ACCESS, GRANTS, POLICIES, SIGNALS, Grpc, Outcome, Person, Rest, World, running_world
 
 Reason = CheckAccessResponse.Reason
 
@@ -117,6 +118,50 @@ def test_services_are_restarted_only_during_an_incident(team: Team) -> None:
 def test_writing_to_the_catalogue_needs_a_second_factor(team: Team) -> None:
     assert team.asks("database/catalogue/books", "read").code == "OK"
     assert team.asks("database/catalogue/books", "write").reason == "CONDITION_NOT_MET"
+
+
+def test_payments_escalate_extend_and_break_the_glass(team: Team) -> None:
+    resource = f"service/payments/{uuid.uuid4().hex}"
+    why = {"justification": {"text": "refund stuck"}}
+    asked = team.asks(resource, "write", **why).message
+    assert team.call("carol", GRANTS + "ApproveGrant", {"name": asked.name}).reason == "NOT_APPROVER"
+    team.world.clock.advance(timedelta(minutes=30))
+    assert team.call("carol", GRANTS + "ApproveGrant", {"name": asked.name}).code == "OK"
+    assert team.call("alice", GRANTS + "ExtendGrant", {"name": asked.name, "duration": "5401s", **why}).code != "OK"
+    assert team.call("alice", GRANTS + "ExtendGrant", {"name": asked.name, "duration": "1800s", **why}).code == "OK"
+    emergency = team.asks(resource, "write", breakGlass=True, **why).message
+    assert team.check(resource, "write").allowed
+    review = {"name": emergency.name, "comment": "justified"}
+    assert team.call("bob", GRANTS + "CompleteReview", review).code == "OK"
+
+
+def test_a_deployment_is_used_once_and_soon(team: Team) -> None:
+    used, late = (f"deployment/{uuid.uuid4().hex}" for _ in range(2))
+    for resource in (used, late):
+        asked = team.asks(resource, "apply").message
+        assert team.call("bob", GRANTS + "ApproveGrant", {"name": asked.name}).code == "OK"
+    assert [team.check(used, "apply").allowed for _ in range(2)] == [True, False]
+    team.world.clock.advance(timedelta(minutes=10))
+    assert team.check(late, "apply").reason == Reason.EXPIRED
+
+
+def test_an_agent_gets_part_of_its_users_access(team: Team) -> None:
+    whole, part = "notebook/alice/**", "notebook/alice/report"
+    held = team.asks(whole, "run").message
+    agent = {"subject": "service:agent", "parent": held.name, "duration": "600s"}
+    assert team.asks(part, "run", **agent).code == "OK"
+    question = {"subject": "service:agent", "action": "run", "resource": part}
+    assert team.call("gateway", ACCESS + "CheckAccess", question).message.allowed
+    team.call("alice", GRANTS + "ReleaseGrant", {"name": held.name})
+    assert not team.call("gateway", ACCESS + "CheckAccess", question).message.allowed
+
+
+def test_the_cases_beside_the_policies_come_out_as_they_say(team: Team) -> None:
+    for tested in yaml.safe_load((share("examples") / "policies.test.yaml").read_text())["tests"]:
+        body = {"name": tested["policy"], "cases": tested["cases"]}
+        answer = team.call("auditor", POLICIES + "TestPolicy", body).message
+        assert answer.failed_count == 0, answer
+        assert answer.passed_count == len(tested["cases"])
 
 
 def test_the_file_is_where_the_readme_says() -> None:
