@@ -1,18 +1,16 @@
-"""The commands on grants: ask, look, decide, end."""
+"""The commands on grants: look, decide, end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitaccess.cli import exits
-from jitaccess.cli.command import Facts, command, facts, parsed
+from jitaccess.cli.command import command, parsed
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_instant, parse_label, parse_span
+from jitaccess.cli.text import parse_label
 
 if TYPE_CHECKING:
     from jitaccess import Grant, JitClient, Page
@@ -47,81 +45,6 @@ class ViewName(StrEnum):
     REVIEWABLE = "reviewable"
     ALL = "all"
     VISIBLE = "visible"
-
-
-def request(
-    session: Session,
-    resources: Annotated[list[str], typer.Argument(metavar="RESOURCE", help="Such as database/orders/eu.")],
-    actions: Annotated[list[str], typer.Option("--action", metavar="A", help="Such as read; may be repeated.")],
-    duration: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--for",
-            metavar="DURATION",
-            parser=parsed(parse_span),
-            help="90s, 30m, 1h, 1h30m, 2d [default: the policy's].",
-        ),
-    ] = None,
-    justification: Annotated[str, typer.Option(metavar="TEXT", help="Why.", show_default=False)] = "",
-    ticket: Annotated[str, typer.Option(metavar="T", help="A ticket's id.", show_default=False)] = "",
-    policy: Annotated[
-        str,
-        typer.Option(
-            metavar="P", help="Ask under this policy [default: the first that covers it].", show_default=False
-        ),
-    ] = "",
-    subject: Annotated[
-        str, typer.Option(metavar="S", help="Who shall have it [default: you].", show_default=False)
-    ] = "",
-    start: Annotated[
-        datetime | None,
-        typer.Option(metavar="INSTANT", parser=parsed(parse_instant), help="When it shall start, ISO 8601."),
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", parser=parsed(parse_label), help="May be repeated.")
-    ] = None,
-    request_id: Annotated[
-        str | None, typer.Option(metavar="UUID", help="Sent again with the same one, it is the same request.")
-    ] = None,
-    context: Facts = None,
-    ensure: Annotated[
-        bool, typer.Option("--ensure", help="Only where no live grant or pending request of yours covers it.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it, and by whom.")] = False,
-) -> None:
-    """Ask for access.
-
-    With --dry-run, exit code 1 says that nobody could approve it.
-    """
-    from functools import partial
-
-    from jitaccess.cli import describe
-
-    if ensure and dry_run:
-        raise typer.BadParameter("--ensure and --dry-run do not go together")
-    with session.client() as client:
-        ask = client.ensure if ensure else partial(client.request, validate_only=dry_run)
-        grant = ask(
-            resources,
-            actions,
-            duration=duration,
-            policy=policy,
-            subject=subject,
-            start_time=start,
-            justification=justification,
-            ticket=ticket,
-            labels=dict(label or ()),  # type: ignore[arg-type]  # The parser made pairs of the texts.
-            context=facts(context),
-            request_id=request_id,
-        )
-
-    def show(screen: Screen) -> None:
-        more = describe.preview(grant.preview) if grant.preview else [("next", describe.what_next(grant))]
-        screen.fields([*describe.fields(grant, screen), *more])
-
-    session.answer(grant.raw, show)
-    if grant.preview and not grant.preview.satisfiable:
-        raise typer.Exit(exits.NO)
 
 
 def inbox(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
@@ -231,7 +154,7 @@ def release(session: Session, grant: GrantId, comment: Comment = "") -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    for function in (request, inbox, ls, show, approve, deny, withdraw, revoke, release):
+    for function in (inbox, ls, show, approve, deny, withdraw, revoke, release):
         command(app)(function)
 
 
