@@ -195,12 +195,11 @@ def test_many_grants_end_at_once(world: World) -> None:
 
 def pending(world: World, resource: str) -> str:
     """Returns the id of the request for the resource, as soon as it waits for a reviewer."""
-    found = []
+    found: list[str] = []
     while not found:
         listed = json.loads(world.jit("bob", "inbox", "-o", "json").stdout)
         found = [grant["name"] for grant in listed["grants"] if grant["resources"] == [resource]]
-    name: str = found[0]
-    return name.removeprefix("grants/")
+    return found[0].removeprefix("grants/")
 
 
 @pytest.mark.parametrize(("decision", "code", "state"), [("approve", 0, "ACTIVE"), ("deny", 1, "DENIED")])

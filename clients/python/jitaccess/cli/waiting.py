@@ -8,12 +8,16 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
+from typing import TypeVar
 
 from jitaccess.client import JitClient
 from jitaccess.errors import JitError
 from jitaccess.model import Grant, GrantState
 
-_LOOK_AGAIN = 0.5  # Seconds between two looks at a grant whose start has come by this machine's clock only.
+T = TypeVar("T")
+
+# Seconds. A wait that a signal precedes by a hair is not ended by it (CPython), so that no wait may be long.
+LONGEST_WAIT = 0.5
 
 
 def is_decided(grant: Grant) -> bool:
@@ -36,12 +40,12 @@ def until(
         left = None if deadline is None else deadline - monotonic()
         if left is not None and left <= 0:
             return grant
-        item = _next(news, _soonest(left, _until_start(grant)))
+        item = next_of(news, left)
         if isinstance(item, JitError):
             raise item
         if item is not None and item.revision >= grant.revision:
             grant = item
-        elif item is None and grant.state is GrantState.SCHEDULED:
+        elif item is None and _start_has_come(grant):
             # A start is no change of the grant, so nobody tells it.
             grant = client.get_grant(grant.name)
         progress.tell(grant)
@@ -88,19 +92,14 @@ class Progress:
             screen.say(f"next: {awaited}")
 
 
-def _until_start(grant: Grant) -> float | None:
-    """Returns the seconds until a scheduled grant should be looked at; None for any other."""
-    if grant.state is not GrantState.SCHEDULED or grant.start_time is None:
-        return None
-    return max(_LOOK_AGAIN, (grant.start_time - datetime.now(UTC)).total_seconds())
-
-
-def _soonest(*several: float | None) -> float | None:
-    return min((seconds for seconds in several if seconds is not None), default=None)
-
-
-def _next(news: queue.SimpleQueue[Grant | JitError], seconds: float | None) -> Grant | JitError | None:
+def next_of(news: queue.SimpleQueue[T], seconds: float | None = None) -> T | None:
+    """Returns what comes next, or None where nothing came for LONGEST_WAIT or the seconds, if they are fewer."""
     try:
-        return news.get(timeout=None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+        return news.get(timeout=LONGEST_WAIT if seconds is None else max(0.0, min(seconds, LONGEST_WAIT)))
     except queue.Empty:
         return None
+
+
+def _start_has_come(grant: Grant) -> bool:
+    at = grant.start_time
+    return grant.state is GrantState.SCHEDULED and at is not None and datetime.now(UTC) >= at
