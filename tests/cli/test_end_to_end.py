@@ -213,3 +213,28 @@ def test_who_waits_hears_the_decision(world: World, decision: str, code: int, st
 
     assert decided.returncode == 0, decided.stderr
     assert (waiting.returncode, json.loads(out)["state"], err) == (code, state, "")
+
+
+def test_a_command_runs_while_there_is_access_and_gives_it_back(world: World) -> None:
+    resource = f"database/orders/{uuid.uuid4().hex}"
+
+    ran = world.jit("alice", "run", resource, "--action", "read", "--", "sh", "-c", 'echo "$JIT_GRANT"; exit 7')
+
+    assert (ran.returncode, ran.stderr) == (7, "")
+    assert "RELEASED" in world.jit("alice", "show", ran.stdout.strip()).stdout
+
+
+def test_a_command_that_waits_for_approval_ends_when_the_access_is_revoked(world: World) -> None:
+    resource = f"database/orders/{uuid.uuid4().hex}"
+    ask = ("run", resource, "--action", "write", "--justification", "repair")
+
+    with world.running("alice", *ask, "--", "sh", "-c", "echo ready; exec sleep 600") as running:
+        identifier = pending(world, resource)
+        assert world.jit("bob", "approve", identifier).returncode == 0
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        assert world.jit("bob", "revoke", identifier, "--comment", "over").returncode == 0
+        _, err = running.communicate(timeout=60)
+
+    assert running.returncode == 9
+    assert "REVOKED: by user:bob@example.com" in err

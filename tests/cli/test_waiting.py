@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import signal
 import subprocess
@@ -29,13 +28,6 @@ def told(kind: str, after: grant_pb2.Grant) -> grant_pb2.WatchGrantsResponse:
 
 def ended(state: str) -> grant_pb2.Grant:
     return grant(state=STATE.Value(state), revision=13, end_time=soon(minutes=-1), ended_by="user:bob@example.com")
-
-
-@pytest.fixture
-def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets an hour pass between two looks at the clock by which it is waited."""
-    hours = itertools.count()
-    monkeypatch.setattr("jitaccess.cli.waiting.monotonic", lambda: 3600.0 * next(hours))
 
 
 def test_uses_break_glass_and_parent_are_sent(jit: Jit, service: Service) -> None:

@@ -14,7 +14,10 @@ NOT_FOUND = 5
 CONFLICT = 6
 UNAVAILABLE = 7
 TIMED_OUT = 8  # What was waited for has not come yet.
+ACCESS_ENDED = 9  # It ended while the command of `jit run` ran.
 BUG = 70  # EX_SOFTWARE of sysexits.h: never to be taken for a no.
+NOT_RUNNABLE = 126  # As shells have them, of the command of `jit run`.
+NO_COMMAND = 127
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 

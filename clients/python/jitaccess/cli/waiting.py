@@ -45,7 +45,7 @@ def until(
             raise item
         if item is not None and item.revision >= grant.revision:
             grant = item
-        elif item is None and _start_has_come(grant):
+        elif item is None and grant.state is GrantState.SCHEDULED and has_come(grant.start_time):
             # A start is no change of the grant, so nobody tells it.
             grant = client.get_grant(grant.name)
         progress.tell(grant)
@@ -100,6 +100,6 @@ def next_of(news: queue.SimpleQueue[T], seconds: float | None = None) -> T | Non
         return None
 
 
-def _start_has_come(grant: Grant) -> bool:
-    at = grant.start_time
-    return grant.state is GrantState.SCHEDULED and at is not None and datetime.now(UTC) >= at
+def has_come(at: datetime | None) -> bool:
+    """Says whether the instant has come, by this machine's clock."""
+    return at is not None and datetime.now(UTC) >= at
