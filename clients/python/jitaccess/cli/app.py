@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from jitaccess.cli import asking, audit, check, exits, grants, policy, running, signal, who
+from jitaccess.cli import asking, audit, check, exits, grants, policy, review, running, signal, who
 from jitaccess.cli.command import common_options, pipe_closed
 from jitaccess.cli.who import COMPLETE_VARIABLE
 
@@ -33,6 +33,7 @@ def build() -> typer.Typer:
     common_options(app)
     asking.add_to(app)
     running.add_to(app)
+    review.add_to(app)
     grants.add_to(app)
     check.add_to(app)
     policies, log = _typer("Read and apply policies."), _typer("Read and verify the audit log.")

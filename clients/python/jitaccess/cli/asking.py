@@ -9,6 +9,7 @@ import typer
 
 from jitaccess.cli import exits
 from jitaccess.cli.command import Facts, command, facts, parsed
+from jitaccess.cli.grants import Comment, Etag, GrantId, answer_grant
 from jitaccess.cli.session import Session
 from jitaccess.cli.text import parse_instant, parse_label, parse_span
 
@@ -62,7 +63,6 @@ Parent = Annotated[
         "--parent", metavar="ID", help="Pass this active grant of yours on to the subject.", show_default=False
     ),
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")]
 WaitTimeout = Annotated[
     timedelta | None,
     typer.Option(
@@ -131,7 +131,7 @@ def request(
             grant = waiting.until(client, grant, waiting.is_decided, timeout=wait_timeout)
 
     def show(screen: Screen) -> None:
-        more = describe.preview(grant.preview) if grant.preview else [("next", describe.what_next(grant))]
+        more = describe.preview(grant.preview) if grant.preview else [("next", describe.what_next(grant, screen))]
         screen.fields([*describe.fields(grant, screen), *more])
 
     session.answer(grant.raw, show)
@@ -141,9 +141,60 @@ def request(
         raise typer.Exit(exits.NO)
 
 
+def extend(
+    session: Session,
+    grant: GrantId,
+    duration: Annotated[
+        timedelta,
+        typer.Option("--for", metavar="DURATION", parser=parsed(parse_span), help="How much more time: 30m, 1h, 2d."),
+    ],
+    justification: Why = "",
+    ticket: Ticket = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")] = False,
+    wait_timeout: WaitTimeout = None,
+) -> None:
+    """Ask for more time without a gap; the grant runs on meanwhile.
+
+    With --wait, exit code 0 says that it is given, 1 that it is not, 8 that it still waits.
+    """
+    from jitaccess.cli import describe, ids, waiting
+
+    _demand_wait(wait, wait_timeout)
+    with session.client() as client:
+        asked = client.extend(ids.name(client, grant), duration, justification=justification, ticket=ticket)
+        if wait:
+            asked = waiting.until(
+                client, asked, lambda grant: not describe.awaited_extension(grant), timeout=wait_timeout
+            )
+    answer_grant(session, asked)
+    if wait and asked.extension and (code := exits.code_of_extension(asked.extension.state)):
+        raise typer.Exit(code)
+
+
+def accept(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
+    """Take the terms that a reviewer offered, as they were when the id was looked up."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        found = ids.find(client, grant)
+        accepted = client.accept_counter_offer(found, comment=comment, etag=etag or None)
+    answer_grant(session, accepted)
+
+
+def decline(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
+    """Refuse the terms that a reviewer offered; your request stays."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        found = ids.find(client, grant)
+        declined = client.decline_counter_offer(found, comment=comment, etag=etag or None)
+    answer_grant(session, declined)
+
+
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    command(app)(request)
+    for function in (request, extend, accept, decline):
+        command(app)(function)
 
 
 def labelled(given: list[str] | None) -> dict[str, str]:

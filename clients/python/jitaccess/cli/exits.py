@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jitaccess.errors import JitError
-from jitaccess.model import GrantState
+from jitaccess.model import ExtensionState, GrantState
 
 OK = 0
 NO = 1  # The service answered, and the answer is no.
@@ -59,6 +59,13 @@ def code_of_state(state: GrantState) -> int:
     if state is GrantState.ACTIVE:
         return OK
     return TIMED_OUT if state in (GrantState.PENDING, GrantState.SCHEDULED) else NO
+
+
+def code_of_extension(state: ExtensionState) -> int:
+    """Returns the exit code for a request for more time that was waited for."""
+    if state is ExtensionState.APPROVED:
+        return OK
+    return TIMED_OUT if state is ExtensionState.PENDING else NO
 
 
 def hint_for(error: JitError) -> str:

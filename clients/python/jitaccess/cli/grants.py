@@ -1,4 +1,4 @@
-"""The commands on grants: look, decide, end."""
+"""The commands on grants: look, end."""
 
 from __future__ import annotations
 
@@ -45,15 +45,7 @@ class ViewName(StrEnum):
     REVIEWABLE = "reviewable"
     ALL = "all"
     VISIBLE = "visible"
-
-
-def inbox(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
-    """List what waits for your decision."""
-    from jitaccess.cli import describe
-
-    with session.client() as client:
-        page = _page(client, view="REVIEWABLE", limit=limit)
-    _answer_page(session, page, describe.INBOX_COLUMNS, describe.inbox_row, none="nothing waits for your decision")
+    REVIEW_DEBT = "review-debt"
 
 
 def ls(
@@ -67,8 +59,8 @@ def ls(
     from jitaccess.cli import describe
 
     with session.client() as client:
-        page = _page(client, view=view.name, filter=filter, order_by=order_by, limit=limit)
-    _answer_page(session, page, describe.LS_COLUMNS, describe.ls_row, none="no grants")
+        page = page_of(client, view=view.name, filter=filter, order_by=order_by, limit=limit)
+    answer_page(session, page, describe.LS_COLUMNS, describe.ls_row, none="no grants")
 
 
 def show(session: Session, grant: GrantId) -> None:
@@ -80,33 +72,13 @@ def show(session: Session, grant: GrantId) -> None:
     session.answer(found.raw, lambda screen: screen.fields(describe.fields(found, screen)))
 
 
-def approve(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
-    """Approve a pending grant, as it was when its id was looked up."""
-    from jitaccess.cli import ids
-
-    with session.client() as client:
-        found = ids.find(client, grant)
-        decided = client.approve(found, comment=comment, etag=etag or None)
-    _answer_grant(session, decided)
-
-
-def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
-    """Deny a pending grant, as it was when its id was looked up."""
-    from jitaccess.cli import ids
-
-    with session.client() as client:
-        found = ids.find(client, grant)
-        decided = client.deny(found, comment=comment, etag=etag or None)
-    _answer_grant(session, decided)
-
-
 def withdraw(session: Session, grant: GrantId, comment: Comment = "") -> None:
     """Take back your own pending request."""
     from jitaccess.cli import ids
 
     with session.client() as client:
         ended = client.withdraw(ids.name(client, grant), comment=comment)
-    _answer_grant(session, ended)
+    answer_grant(session, ended)
 
 
 def revoke(
@@ -140,7 +112,7 @@ def revoke(
         raise typer.BadParameter("--subject, --policy, --resource and --label go with --matching")
     with session.client() as client:
         ended = client.revoke(ids.name(client, grant), comment=comment)
-    _answer_grant(session, ended)
+    answer_grant(session, ended)
 
 
 def release(session: Session, grant: GrantId, comment: Comment = "") -> None:
@@ -149,16 +121,16 @@ def release(session: Session, grant: GrantId, comment: Comment = "") -> None:
 
     with session.client() as client:
         ended = client.release(ids.name(client, grant), comment=comment)
-    _answer_grant(session, ended)
+    answer_grant(session, ended)
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    for function in (inbox, ls, show, approve, deny, withdraw, revoke, release):
+    for function in (ls, show, withdraw, revoke, release):
         command(app)(function)
 
 
-def _page(client: JitClient, *, view: str, limit: int, filter: str = "", order_by: str = "") -> Page[Grant]:
+def page_of(client: JitClient, *, view: str, limit: int, filter: str = "", order_by: str = "") -> Page[Grant]:
     """Returns a page as the service gives it, or with limit 0 one page of all."""
     from jitaccess import calls
     from jitaccess.cli.paging import take
@@ -167,7 +139,7 @@ def _page(client: JitClient, *, view: str, limit: int, filter: str = "", order_b
     return take(client, call, all_pages=not limit)
 
 
-def _answer_page(
+def answer_page(
     session: Session,
     page: Page[Grant],
     columns: tuple[str, ...],
@@ -175,6 +147,7 @@ def _answer_page(
     *,
     none: str,
 ) -> None:
+    """Shows a page of grants, a row each."""
     from jitaccess.cli import ids
 
     def show(screen: Screen) -> None:
@@ -186,12 +159,20 @@ def _answer_page(
     session.answer(page.raw, show)
 
 
-def _answer_grant(session: Session, grant: Grant) -> None:
+def answer_grant(session: Session, grant: Grant) -> None:
+    """Shows what has become of a grant: its state, the terms where they are not those asked for, who is next."""
     from jitaccess.cli import describe
 
     def show(screen: Screen) -> None:
         screen.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen)}")
-        if grant.state == "PENDING":
-            screen.say(f"next: {describe.what_next(grant)}")
+        if grant.requested:
+            screen.say(f"asked for: {describe.terms(grant.requested, screen)}")
+            screen.say(f"given: {describe.given(grant, screen)}")
+        if grant.counter_offer:
+            screen.say(f"offered: {describe.offer(grant.counter_offer, screen)}")
+        if grant.extension and grant.state in ("SCHEDULED", "ACTIVE"):
+            screen.say(f"more time: {describe.extension(grant.extension, screen)}")
+        if grant.state == "PENDING" or describe.awaited_extension(grant):
+            screen.say(f"next: {describe.what_next(grant, screen)}")
 
     session.answer(grant.raw, show)

@@ -80,7 +80,7 @@ class Progress:
 
         if not sys.stderr.isatty():
             return
-        facts = (grant.state, describe.what_next(grant), grant.counter_offer, grant.extension)
+        facts = (grant.state, grant.steps, grant.counter_offer, grant.extension)
         if str(facts) == self._told:
             return
         self._told = str(facts)
@@ -88,7 +88,7 @@ class Progress:
 
         screen = screen_on(sys.stderr)
         screen.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen)}")
-        if grant.state is GrantState.PENDING and (awaited := describe.what_next(grant)):
+        if grant.state is GrantState.PENDING and (awaited := describe.what_next(grant, screen)):
             screen.say(f"next: {awaited}")
 
 
