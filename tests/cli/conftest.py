@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -72,3 +73,10 @@ def process(environment: Mapping[str, str]) -> Callable[..., subprocess.Complete
         return subprocess.run([*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
 
     return process
+
+
+@pytest.fixture
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets an hour pass between two looks at the clock by which it is waited."""
+    hours = itertools.count()
+    monkeypatch.setattr("jitaccess.cli.waiting.monotonic", lambda: 3600.0 * next(hours))

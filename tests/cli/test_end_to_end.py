@@ -9,6 +9,7 @@ import sys
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,20 @@ class World:
         env = dict(os.environ) | {"JIT_ADDRESS": self.grpc, "JIT_TOKEN_FILE": str(self._token_file(person))}
         env.pop("JIT_TOKEN", None)
         return subprocess.run([*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    @contextmanager
+    def running(self, person: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Runs `jit` beside the test, which reads along."""
+        env = dict(os.environ) | {"JIT_ADDRESS": self.grpc, "JIT_TOKEN_FILE": str(self._token_file(person))}
+        env.pop("JIT_TOKEN", None)
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
     def rest(self, person: str, path: str) -> Any:
         token = self._token_file(person).read_text().strip()
@@ -176,3 +191,50 @@ def test_many_grants_end_at_once(world: World) -> None:
 
     assert (ran.returncode, ran.stdout) == (0, "2 grants ended\n")
     assert "REVOKED" in world.jit("gateway", "check", ALICE, "read", f"{place}/a").stdout
+
+
+def pending(world: World, resource: str) -> str:
+    """Returns the id of the request for the resource, as soon as it waits for a reviewer."""
+    found: list[str] = []
+    while not found:
+        listed = json.loads(world.jit("bob", "inbox", "-o", "json").stdout)
+        found = [grant["name"] for grant in listed["grants"] if grant["resources"] == [resource]]
+    return found[0].removeprefix("grants/")
+
+
+@pytest.mark.parametrize(("decision", "code", "state"), [("approve", 0, "ACTIVE"), ("deny", 1, "DENIED")])
+def test_who_waits_hears_the_decision(world: World, decision: str, code: int, state: str) -> None:
+    resource = f"database/orders/{uuid.uuid4().hex}"
+    ask = ("request", resource, "--action", "write", "--justification", "repair", "--wait", "-o", "json")
+
+    with world.running("alice", *ask) as waiting:
+        decided = world.jit("bob", decision, pending(world, resource))
+        out, err = waiting.communicate(timeout=60)
+
+    assert decided.returncode == 0, decided.stderr
+    assert (waiting.returncode, json.loads(out)["state"], err) == (code, state, "")
+
+
+def test_a_command_runs_while_there_is_access_and_gives_it_back(world: World) -> None:
+    resource = f"database/orders/{uuid.uuid4().hex}"
+
+    ran = world.jit("alice", "run", resource, "--action", "read", "--", "sh", "-c", 'echo "$JIT_GRANT"; exit 7')
+
+    assert (ran.returncode, ran.stderr) == (7, "")
+    assert "RELEASED" in world.jit("alice", "show", ran.stdout.strip()).stdout
+
+
+def test_a_command_that_waits_for_approval_ends_when_the_access_is_revoked(world: World) -> None:
+    resource = f"database/orders/{uuid.uuid4().hex}"
+    ask = ("run", resource, "--action", "write", "--justification", "repair")
+
+    with world.running("alice", *ask, "--", "sh", "-c", "echo ready; exec sleep 600") as running:
+        identifier = pending(world, resource)
+        assert world.jit("bob", "approve", identifier).returncode == 0
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        assert world.jit("bob", "revoke", identifier, "--comment", "over").returncode == 0
+        _, err = running.communicate(timeout=60)
+
+    assert running.returncode == 9
+    assert "REVOKED: by user:bob@example.com" in err

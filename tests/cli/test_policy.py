@@ -94,6 +94,35 @@ def test_show_shows_all_of_a_policy(jit: Jit, service: Service) -> None:
         assert part in ran.out
 
 
+def test_show_shows_what_bounds_a_grant_and_its_review(jit: Jit, service: Service) -> None:
+    hour, day = Duration(seconds=3600), Duration(seconds=86400)
+    whole = policy("orders-write")
+    whole.activation_window.seconds = 600
+    whole.idle_timeout.seconds = 1800
+    whole.max_uses, whole.max_child_depth = 3, 2
+    whole.extension.MergeFrom(policy_pb2.ExtensionRule(max_extensions=2, max_total_duration=day))
+    sres = policy_pb2.PrincipalSet(groups=["sre"])
+    whole.break_glass.MergeFrom(policy_pb2.BreakGlassRule(eligible=sres, max_duration=hour, review_within=day))
+    whole.review_comment.MergeFrom(policy_pb2.CommentRule(required_to_approve=True, pattern="OK .*"))
+    whole.steps.add(approvers=sres, timeout=hour, escalate_to=policy_pb2.PrincipalSet(groups=["heads"]))
+    whole.steps.add(approvers=sres, timeout=hour)
+    service.will_answer("GetPolicy", whole)
+
+    out = " ".join(jit("policy", "show", "orders-write").out.split())
+
+    for part in (
+        "uses at most 3 a grant",
+        "ends unless used within 10 min of its start, again within 30 min",
+        "more time at most 2 times, to 1 d in all",
+        "break-glass group sre, for at most 1 h; reviewed within 1 d",
+        "passed on 2 deep",
+        "reviewers must say why, to approve; what matches OK .*",
+        "step 1: 1 of group sre; goes to group heads too after 1 h",
+        "step 2: 1 of group sre; lapses after 1 h",
+    ):
+        assert part in out
+
+
 def test_rm_deletes_a_policy(jit: Jit, service: Service) -> None:
     service.will_answer("DeletePolicy", policy("a"))
 

@@ -20,7 +20,7 @@ from tests.client.service import Service
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
 SLOW = {"grpc", "rich", "yaml", "google.protobuf", "asyncio", "hypothesis"}
 COMMANDS = [
-    (), ("request",), ("inbox",), ("ls",), ("show",), ("approve",), ("deny",), ("withdraw",), ("revoke",),
+    (), ("request",), ("run",), ("inbox",), ("ls",), ("show",), ("approve",), ("deny",), ("counter",), ("accept",), ("decline",), ("extend",), ("review-debt",), ("review",), ("withdraw",), ("revoke",),
     ("release",), ("check",), ("whoami",), ("completion",), ("policy",), ("policy", "ls"), ("policy", "show"),
     ("policy", "apply"), ("policy", "rm"), ("audit",), ("audit", "ls"), ("audit", "verify"),
 ]  # fmt: skip

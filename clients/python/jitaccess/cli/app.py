@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from jitaccess.cli import audit, check, exits, grants, policy, signal, who
+from jitaccess.cli import asking, audit, check, exits, grants, policy, review, running, signal, who
 from jitaccess.cli.command import common_options, pipe_closed
 from jitaccess.cli.who import COMPLETE_VARIABLE
 
@@ -21,7 +21,8 @@ The address and the token come from the options, then from JIT_ADDRESS and JIT_T
 """
 _EPILOG = (
     "Exit codes: 0 ok, 1 the answer is no, 2 usage or invalid, 3 unauthenticated, 4 not permitted, 5 not found, "
-    "6 conflict or wrong state, 7 no answer to be had, 130 interrupted."
+    "6 conflict or wrong state, 7 no answer to be had, 8 waited for too long, "
+    "9 access ended while its command ran, 126 and 127 its command cannot be run, 130 interrupted."
 )
 
 
@@ -30,6 +31,9 @@ def build() -> typer.Typer:
     app = _typer(_HELP)
     app.info.epilog = _EPILOG
     common_options(app)
+    asking.add_to(app)
+    running.add_to(app)
+    review.add_to(app)
     grants.add_to(app)
     check.add_to(app)
     policies, log = _typer("Read and apply policies."), _typer("Read and verify the audit log.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from jitaccess.cli import exits
 from jitaccess.cli.session import Output, Session
@@ -34,8 +35,10 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds a function as a command of the app, with the common options behind its own.
+def command(
+    app: typer.Typer, name: str | None = None, *, cls: type[TyperCommand] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds a function as a command of the app, of typer's class or `cls`, with the common options behind its own.
 
     The function takes a Session first. A JitError that it raises is reported and becomes the exit code.
     """
@@ -48,7 +51,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
             _run(function, session, given)
 
         _sign(run, function)
-        app.command(name)(run)
+        app.command(name, cls=cls)(run)
         return function
 
     return register

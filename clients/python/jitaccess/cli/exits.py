@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jitaccess.errors import JitError
+from jitaccess.model import ExtensionState, GrantState
 
 OK = 0
 NO = 1  # The service answered, and the answer is no.
@@ -12,7 +13,11 @@ NOT_PERMITTED = 4
 NOT_FOUND = 5
 CONFLICT = 6
 UNAVAILABLE = 7
+TIMED_OUT = 8  # What was waited for has not come yet.
+ACCESS_ENDED = 9  # It ended while the command of `jit run` ran.
 BUG = 70  # EX_SOFTWARE of sysexits.h: never to be taken for a no.
+NOT_RUNNABLE = 126  # As shells have them, of the command of `jit run`.
+NO_COMMAND = 127
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -47,6 +52,20 @@ def code_of(error: JitError) -> int:
     if error.reason == "TOO_MANY_ACTIVE":
         return CONFLICT
     return _CODES.get(error.code, UNAVAILABLE)
+
+
+def code_of_state(state: GrantState) -> int:
+    """Returns the exit code for a grant that was waited for: it can be used, it still waits, or it never will be."""
+    if state is GrantState.ACTIVE:
+        return OK
+    return TIMED_OUT if state in (GrantState.PENDING, GrantState.SCHEDULED) else NO
+
+
+def code_of_extension(state: ExtensionState) -> int:
+    """Returns the exit code for a request for more time that was waited for."""
+    if state is ExtensionState.APPROVED:
+        return OK
+    return TIMED_OUT if state is ExtensionState.PENDING else NO
 
 
 def hint_for(error: JitError) -> str:

@@ -1,18 +1,16 @@
-"""The commands on grants: ask, look, decide, end."""
+"""The commands on grants: look, end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitaccess.cli import exits
-from jitaccess.cli.command import Facts, command, facts, parsed
+from jitaccess.cli.command import command, parsed
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_instant, parse_label, parse_span
+from jitaccess.cli.text import parse_label
 
 if TYPE_CHECKING:
     from jitaccess import Grant, JitClient, Page
@@ -47,90 +45,7 @@ class ViewName(StrEnum):
     REVIEWABLE = "reviewable"
     ALL = "all"
     VISIBLE = "visible"
-
-
-def request(
-    session: Session,
-    resources: Annotated[list[str], typer.Argument(metavar="RESOURCE", help="Such as database/orders/eu.")],
-    actions: Annotated[list[str], typer.Option("--action", metavar="A", help="Such as read; may be repeated.")],
-    duration: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--for",
-            metavar="DURATION",
-            parser=parsed(parse_span),
-            help="90s, 30m, 1h, 1h30m, 2d [default: the policy's].",
-        ),
-    ] = None,
-    justification: Annotated[str, typer.Option(metavar="TEXT", help="Why.", show_default=False)] = "",
-    ticket: Annotated[str, typer.Option(metavar="T", help="A ticket's id.", show_default=False)] = "",
-    policy: Annotated[
-        str,
-        typer.Option(
-            metavar="P", help="Ask under this policy [default: the first that covers it].", show_default=False
-        ),
-    ] = "",
-    subject: Annotated[
-        str, typer.Option(metavar="S", help="Who shall have it [default: you].", show_default=False)
-    ] = "",
-    start: Annotated[
-        datetime | None,
-        typer.Option(metavar="INSTANT", parser=parsed(parse_instant), help="When it shall start, ISO 8601."),
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", parser=parsed(parse_label), help="May be repeated.")
-    ] = None,
-    request_id: Annotated[
-        str | None, typer.Option(metavar="UUID", help="Sent again with the same one, it is the same request.")
-    ] = None,
-    context: Facts = None,
-    ensure: Annotated[
-        bool, typer.Option("--ensure", help="Only where no live grant or pending request of yours covers it.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it, and by whom.")] = False,
-) -> None:
-    """Ask for access.
-
-    With --dry-run, exit code 1 says that nobody could approve it.
-    """
-    from functools import partial
-
-    from jitaccess.cli import describe
-
-    if ensure and dry_run:
-        raise typer.BadParameter("--ensure and --dry-run do not go together")
-    with session.client() as client:
-        ask = client.ensure if ensure else partial(client.request, validate_only=dry_run)
-        grant = ask(
-            resources,
-            actions,
-            duration=duration,
-            policy=policy,
-            subject=subject,
-            start_time=start,
-            justification=justification,
-            ticket=ticket,
-            labels=dict(label or ()),  # type: ignore[arg-type]  # The parser made pairs of the texts.
-            context=facts(context),
-            request_id=request_id,
-        )
-
-    def show(screen: Screen) -> None:
-        more = describe.preview(grant.preview) if grant.preview else [("next", describe.what_next(grant))]
-        screen.fields([*describe.fields(grant, screen), *more])
-
-    session.answer(grant.raw, show)
-    if grant.preview and not grant.preview.satisfiable:
-        raise typer.Exit(exits.NO)
-
-
-def inbox(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
-    """List what waits for your decision."""
-    from jitaccess.cli import describe
-
-    with session.client() as client:
-        page = _page(client, view="REVIEWABLE", limit=limit)
-    _answer_page(session, page, describe.INBOX_COLUMNS, describe.inbox_row, none="nothing waits for your decision")
+    REVIEW_DEBT = "review-debt"
 
 
 def ls(
@@ -144,8 +59,8 @@ def ls(
     from jitaccess.cli import describe
 
     with session.client() as client:
-        page = _page(client, view=view.name, filter=filter, order_by=order_by, limit=limit)
-    _answer_page(session, page, describe.LS_COLUMNS, describe.ls_row, none="no grants")
+        page = page_of(client, view=view.name, filter=filter, order_by=order_by, limit=limit)
+    answer_page(session, page, describe.LS_COLUMNS, describe.ls_row, none="no grants")
 
 
 def show(session: Session, grant: GrantId) -> None:
@@ -157,33 +72,13 @@ def show(session: Session, grant: GrantId) -> None:
     session.answer(found.raw, lambda screen: screen.fields(describe.fields(found, screen)))
 
 
-def approve(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
-    """Approve a pending grant, as it was when its id was looked up."""
-    from jitaccess.cli import ids
-
-    with session.client() as client:
-        found = ids.find(client, grant)
-        decided = client.approve(found, comment=comment, etag=etag or None)
-    _answer_grant(session, decided)
-
-
-def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
-    """Deny a pending grant, as it was when its id was looked up."""
-    from jitaccess.cli import ids
-
-    with session.client() as client:
-        found = ids.find(client, grant)
-        decided = client.deny(found, comment=comment, etag=etag or None)
-    _answer_grant(session, decided)
-
-
 def withdraw(session: Session, grant: GrantId, comment: Comment = "") -> None:
     """Take back your own pending request."""
     from jitaccess.cli import ids
 
     with session.client() as client:
         ended = client.withdraw(ids.name(client, grant), comment=comment)
-    _answer_grant(session, ended)
+    answer_grant(session, ended)
 
 
 def revoke(
@@ -217,7 +112,7 @@ def revoke(
         raise typer.BadParameter("--subject, --policy, --resource and --label go with --matching")
     with session.client() as client:
         ended = client.revoke(ids.name(client, grant), comment=comment)
-    _answer_grant(session, ended)
+    answer_grant(session, ended)
 
 
 def release(session: Session, grant: GrantId, comment: Comment = "") -> None:
@@ -226,16 +121,16 @@ def release(session: Session, grant: GrantId, comment: Comment = "") -> None:
 
     with session.client() as client:
         ended = client.release(ids.name(client, grant), comment=comment)
-    _answer_grant(session, ended)
+    answer_grant(session, ended)
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    for function in (request, inbox, ls, show, approve, deny, withdraw, revoke, release):
+    for function in (ls, show, withdraw, revoke, release):
         command(app)(function)
 
 
-def _page(client: JitClient, *, view: str, limit: int, filter: str = "", order_by: str = "") -> Page[Grant]:
+def page_of(client: JitClient, *, view: str, limit: int, filter: str = "", order_by: str = "") -> Page[Grant]:
     """Returns a page as the service gives it, or with limit 0 one page of all."""
     from jitaccess import calls
     from jitaccess.cli.paging import take
@@ -244,7 +139,7 @@ def _page(client: JitClient, *, view: str, limit: int, filter: str = "", order_b
     return take(client, call, all_pages=not limit)
 
 
-def _answer_page(
+def answer_page(
     session: Session,
     page: Page[Grant],
     columns: tuple[str, ...],
@@ -252,6 +147,7 @@ def _answer_page(
     *,
     none: str,
 ) -> None:
+    """Shows a page of grants, a row each."""
     from jitaccess.cli import ids
 
     def show(screen: Screen) -> None:
@@ -263,12 +159,20 @@ def _answer_page(
     session.answer(page.raw, show)
 
 
-def _answer_grant(session: Session, grant: Grant) -> None:
+def answer_grant(session: Session, grant: Grant) -> None:
+    """Shows what has become of a grant: its state, the terms where they are not those asked for, who is next."""
     from jitaccess.cli import describe
 
     def show(screen: Screen) -> None:
         screen.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen)}")
-        if grant.state == "PENDING":
-            screen.say(f"next: {describe.what_next(grant)}")
+        if grant.requested:
+            screen.say(f"asked for: {describe.terms(grant.requested, screen)}")
+            screen.say(f"given: {describe.given(grant, screen)}")
+        if grant.counter_offer:
+            screen.say(f"offered: {describe.offer(grant.counter_offer, screen)}")
+        if grant.extension and grant.state in ("SCHEDULED", "ACTIVE"):
+            screen.say(f"more time: {describe.extension(grant.extension, screen)}")
+        if grant.state == "PENDING" or describe.awaited_extension(grant):
+            screen.say(f"next: {describe.what_next(grant, screen)}")
 
     session.answer(grant.raw, show)

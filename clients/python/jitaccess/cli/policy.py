@@ -12,7 +12,16 @@ from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
 
 if TYPE_CHECKING:
-    from jitaccess import AppliedPolicies, JitClient, JustificationRule, Policy, PolicyChange
+    from jitaccess import (
+        AppliedPolicies,
+        BreakGlassRule,
+        CommentRule,
+        ExtensionRule,
+        JitClient,
+        JustificationRule,
+        Policy,
+        PolicyChange,
+    )
     from jitaccess.cli.screen import Screen
     from jitaccess.v1 import policy_pb2
 
@@ -188,7 +197,13 @@ def _fields(policy: Policy, screen: Screen) -> list[tuple[str, str]]:
         ("asked only while", policy.request_condition),
         ("used only while", policy.check_condition),
         ("at once", str(policy.max_active_per_subject) if policy.max_active_per_subject else ""),
-        ("steps", "\n".join(_steps(policy))),
+        ("uses", f"at most {policy.max_uses} a grant" if policy.max_uses else ""),
+        ("ends unless used", _unless_used(policy, screen)),
+        ("more time", _extension(policy.extension, screen)),
+        ("break-glass", _break_glass(policy.break_glass, screen)),
+        ("passed on", f"{policy.max_child_depth} deep" if policy.max_child_depth else ""),
+        ("steps", "\n".join(_steps(policy, screen))),
+        ("reviewers must say", _comments(policy.review_comment)),
         ("self-approval", "allowed" if policy.allow_self_approval else ""),
         ("priority", str(policy.priority) if policy.priority else ""),
         ("labels", "\n".join(f"{key}={value}" for key, value in sorted(policy.labels.items()))),
@@ -207,11 +222,44 @@ def _demands(rule: JustificationRule) -> Iterable[str]:
         yield f"a ticket, matching {rule.ticket_pattern}" if rule.ticket_pattern else "a ticket"
 
 
-def _steps(policy: Policy) -> Iterable[str]:
+def _unless_used(policy: Policy, screen: Screen) -> str:
+    bounds = [
+        f"within {screen.span(policy.activation_window)} of its start" if policy.activation_window else "",
+        f"again within {screen.span(policy.idle_timeout)}" if policy.idle_timeout else "",
+    ]
+    return ", ".join(bound for bound in bounds if bound)
+
+
+def _extension(rule: ExtensionRule | None, screen: Screen) -> str:
+    if rule is None:
+        return ""
+    return f"at most {rule.max_extensions} times, to {screen.span(rule.max_total_duration)} in all"
+
+
+def _break_glass(rule: BreakGlassRule | None, screen: Screen) -> str:
+    from jitaccess.cli.describe import principals
+
+    if rule is None:
+        return ""
+    bound, review = screen.span(rule.max_duration), screen.span(rule.review_within)
+    return f"{principals(rule.eligible)}, for at most {bound}; reviewed within {review}"
+
+
+def _comments(rule: CommentRule) -> str:
+    demands = [("to approve", rule.required_to_approve), ("to deny", rule.required_to_deny)]
+    when = " and ".join(words for words, needed in demands if needed)
+    pattern = f"what matches {rule.pattern}" if rule.pattern else ""
+    return "; ".join(words for words in (when and f"why, {when}", pattern) if words)
+
+
+def _steps(policy: Policy, screen: Screen) -> Iterable[str]:
     from jitaccess.cli.describe import principals
 
     for number, step in enumerate(policy.steps, 1):
         name = f" ({step.display_name})" if step.display_name else ""
         where = f", only where {step.condition}" if step.condition else ""
         where += f", ended by {step.denials_needed} denials" if step.denials_needed > 1 else ""
+        if step.timeout:
+            becomes = f"goes to {principals(step.escalate_to)} too" if step.escalate_to else "lapses"
+            where += f"; {becomes} after {screen.span(step.timeout)}"
         yield f"step {number}{name}: {max(1, step.approvals_needed)} of {principals(step.approvers)}{where}"

@@ -1,0 +1,207 @@
+"""The commands that ask for access or for more of it, and for an answer to an offer; and the options of asking."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitaccess.cli import exits
+from jitaccess.cli.command import Facts, command, facts, parsed
+from jitaccess.cli.grants import Comment, Etag, GrantId, answer_grant
+from jitaccess.cli.session import Session
+from jitaccess.cli.text import parse_instant, parse_label, parse_span
+
+if TYPE_CHECKING:
+    from jitaccess.cli.screen import Screen
+
+Resources = Annotated[list[str], typer.Argument(metavar="RESOURCE", help="Such as database/orders/eu.")]
+Actions = Annotated[list[str], typer.Option("--action", metavar="A", help="Such as read; may be repeated.")]
+For = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--for", metavar="DURATION", parser=parsed(parse_span), help="90s, 30m, 1h, 1h30m, 2d [default: the policy's]."
+    ),
+]
+Why = Annotated[str, typer.Option("--justification", metavar="TEXT", help="Why.", show_default=False)]
+Ticket = Annotated[str, typer.Option("--ticket", metavar="T", help="A ticket's id.", show_default=False)]
+UnderPolicy = Annotated[
+    str,
+    typer.Option(
+        "--policy", metavar="P", help="Ask under this policy [default: the first that covers it].", show_default=False
+    ),
+]
+Subject = Annotated[
+    str, typer.Option("--subject", metavar="S", help="Who shall have it [default: you].", show_default=False)
+]
+Start = Annotated[
+    datetime | None,
+    typer.Option("--start", metavar="INSTANT", parser=parsed(parse_instant), help="When it shall start, ISO 8601."),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="K=V", parser=parsed(parse_label), help="May be repeated."),
+]
+RequestId = Annotated[
+    str | None,
+    typer.Option("--request-id", metavar="UUID", help="Sent again with the same one, it is the same request."),
+]
+MaxUses = Annotated[
+    int,
+    typer.Option(
+        "--max-uses", metavar="N", min=0, help="How many checks it may allow [default: the policy's].",
+        show_default=False,
+    ),
+]  # fmt: skip
+BreakGlass = Annotated[
+    bool, typer.Option("--break-glass", help="Take it at once in an emergency; a review is owed. Say why.")
+]
+Parent = Annotated[
+    str,
+    typer.Option(
+        "--parent", metavar="ID", help="Pass this active grant of yours on to the subject.", show_default=False
+    ),
+]
+WaitTimeout = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--wait-timeout",
+        metavar="DURATION",
+        parser=parsed(parse_span),
+        help="Wait for so long at most: 90s, 30m, 1h [default: for ever].",
+    ),
+]
+
+
+def request(
+    session: Session,
+    resources: Resources,
+    actions: Actions,
+    duration: For = None,
+    justification: Why = "",
+    ticket: Ticket = "",
+    policy: UnderPolicy = "",
+    subject: Subject = "",
+    start: Start = None,
+    label: Labels = None,
+    request_id: RequestId = None,
+    context: Facts = None,
+    max_uses: MaxUses = 0,
+    break_glass: BreakGlass = False,
+    parent: Parent = "",
+    ensure: Annotated[
+        bool, typer.Option("--ensure", help="Only where no live grant or pending request of yours covers it.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it, and by whom.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it can be used, or never will be.")] = False,
+    wait_timeout: WaitTimeout = None,
+) -> None:
+    """Ask for access.
+
+    With --wait, exit code 0 says that it can be used, 1 that it never will be, 8 that it still waits. With --dry-run,
+    1 says that nobody could approve it.
+    """
+    from functools import partial
+
+    from jitaccess.cli import describe, ids, waiting
+
+    if dry_run and (ensure or wait):
+        raise typer.BadParameter("--dry-run does not go with --ensure or --wait")
+    _demand_wait(wait, wait_timeout)
+    with session.client() as client:
+        ask = client.ensure if ensure else partial(client.request, validate_only=dry_run)
+        grant = ask(
+            resources,
+            actions,
+            duration=duration,
+            policy=policy,
+            subject=subject,
+            start_time=start,
+            justification=justification,
+            ticket=ticket,
+            labels=labelled(label),
+            context=facts(context),
+            max_uses=max_uses,
+            break_glass=break_glass,
+            parent=ids.name(client, parent) if parent else "",
+            request_id=request_id,
+        )
+        if wait:
+            grant = waiting.until(client, grant, waiting.is_decided, timeout=wait_timeout)
+
+    def show(screen: Screen) -> None:
+        more = describe.preview(grant.preview) if grant.preview else [("next", describe.what_next(grant, screen))]
+        screen.fields([*describe.fields(grant, screen), *more])
+
+    session.answer(grant.raw, show)
+    if wait and (code := exits.code_of_state(grant.state)):
+        raise typer.Exit(code)
+    if grant.preview and not grant.preview.satisfiable:
+        raise typer.Exit(exits.NO)
+
+
+def extend(
+    session: Session,
+    grant: GrantId,
+    duration: Annotated[
+        timedelta,
+        typer.Option("--for", metavar="DURATION", parser=parsed(parse_span), help="How much more time: 30m, 1h, 2d."),
+    ],
+    justification: Why = "",
+    ticket: Ticket = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")] = False,
+    wait_timeout: WaitTimeout = None,
+) -> None:
+    """Ask for more time without a gap; the grant runs on meanwhile.
+
+    With --wait, exit code 0 says that it is given, 1 that it is not, 8 that it still waits.
+    """
+    from jitaccess.cli import describe, ids, waiting
+
+    _demand_wait(wait, wait_timeout)
+    with session.client() as client:
+        asked = client.extend(ids.name(client, grant), duration, justification=justification, ticket=ticket)
+        if wait:
+            asked = waiting.until(
+                client, asked, lambda grant: not describe.awaited_extension(grant), timeout=wait_timeout
+            )
+    answer_grant(session, asked)
+    if wait and asked.extension and (code := exits.code_of_extension(asked.extension.state)):
+        raise typer.Exit(code)
+
+
+def accept(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
+    """Take the terms that a reviewer offered, as they were when the id was looked up."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        found = ids.find(client, grant)
+        accepted = client.accept_counter_offer(found, comment=comment, etag=etag or None)
+    answer_grant(session, accepted)
+
+
+def decline(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
+    """Refuse the terms that a reviewer offered; your request stays."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        found = ids.find(client, grant)
+        declined = client.decline_counter_offer(found, comment=comment, etag=etag or None)
+    answer_grant(session, declined)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    for function in (request, extend, accept, decline):
+        command(app)(function)
+
+
+def labelled(given: list[str] | None) -> dict[str, str]:
+    """Returns the labels of `--label`."""
+    return dict(given or ())  # type: ignore[arg-type]  # The parser made pairs of the texts.
+
+
+def _demand_wait(wait: bool, wait_timeout: timedelta | None) -> None:
+    if wait_timeout and not wait:
+        raise typer.BadParameter("--wait-timeout goes with --wait")

@@ -1,0 +1,139 @@
+"""The commands of those who decide: what waits, yes, no, other terms, and the review of break-glass uses."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitaccess.cli.command import command, parsed
+from jitaccess.cli.grants import DEFAULT_LIMIT, Comment, Etag, GrantId, Limit, answer_grant, answer_page, page_of
+from jitaccess.cli.session import Session
+from jitaccess.cli.text import parse_instant, parse_span
+
+if TYPE_CHECKING:
+    from jitaccess.cli.screen import Screen
+
+ShorterFor = Annotated[
+    timedelta | None,
+    typer.Option("--for", metavar="DURATION", parser=parsed(parse_span), help="For shorter than asked: 30m, 1h, 2d."),
+]
+OnlyResources = Annotated[
+    list[str] | None,
+    typer.Option("--resource", metavar="R", help="Only this, within what was asked for; may be repeated."),
+]
+OnlyActions = Annotated[
+    list[str] | None,
+    typer.Option("--action", metavar="A", help="Only this, within what was asked for; may be repeated."),
+]
+LaterStart = Annotated[
+    datetime | None,
+    typer.Option("--start", metavar="INSTANT", parser=parsed(parse_instant), help="Later than asked, ISO 8601."),
+]
+
+
+def inbox(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
+    """List what waits for your decision."""
+    from jitaccess.cli import describe
+
+    with session.client() as client:
+        page = page_of(client, view="REVIEWABLE", limit=limit)
+    answer_page(session, page, describe.INBOX_COLUMNS, describe.inbox_row, none="nothing waits for your decision")
+
+
+def approve(
+    session: Session,
+    grant: GrantId,
+    comment: Comment = "",
+    duration: ShorterFor = None,
+    resource: OnlyResources = None,
+    action: OnlyActions = None,
+    start: LaterStart = None,
+    etag: Etag = "",
+) -> None:
+    """Approve a pending grant, or more time for it, as it was when its id was looked up.
+
+    With --for, --resource, --action or --start it is given for shorter, for less, or later than asked.
+    """
+    from jitaccess.cli import ids
+
+    edits = _terms(duration, resource, action, start)
+    with session.client() as client:
+        found = ids.find(client, grant)
+        decided = client.approve(found, comment=comment, etag=etag or None, **edits)
+    answer_grant(session, decided)
+
+
+def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
+    """Deny a pending grant, or more time for it, as it was when its id was looked up."""
+    from jitaccess.cli import ids
+
+    with session.client() as client:
+        found = ids.find(client, grant)
+        decided = client.deny(found, comment=comment, etag=etag or None)
+    answer_grant(session, decided)
+
+
+def counter(
+    session: Session,
+    grant: GrantId,
+    comment: Comment = "",
+    duration: ShorterFor = None,
+    resource: OnlyResources = None,
+    action: OnlyActions = None,
+    start: LaterStart = None,
+    etag: Etag = "",
+) -> None:
+    """Offer other terms than those asked for; the requester accepts or declines them."""
+    from jitaccess.cli import ids
+
+    edits = _terms(duration, resource, action, start)
+    if not edits:
+        raise typer.BadParameter("say what you offer: --for, --resource, --action or --start")
+    with session.client() as client:
+        found = ids.find(client, grant)
+        countered = client.counter(found, comment=comment, etag=etag or None, **edits)
+    answer_grant(session, countered)
+
+
+def review_debt(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
+    """List the break-glass uses that still owe a review."""
+    from jitaccess.cli import describe
+
+    with session.client() as client:
+        page = page_of(client, view="REVIEW_DEBT", limit=limit)
+    answer_page(session, page, describe.DEBT_COLUMNS, describe.debt_row, none="no break-glass use owes a review")
+
+
+def review(
+    session: Session,
+    grant: GrantId,
+    comment: Annotated[str, typer.Option(metavar="TEXT", help="What was found, for the record.", show_default=False)],
+) -> None:
+    """Close the review that a break-glass use owes."""
+    from jitaccess.cli import describe, ids
+
+    with session.client() as client:
+        reviewed = client.complete_review(ids.name(client, grant), comment=comment)
+
+    def show(screen: Screen) -> None:
+        screen.say(f"{reviewed.name} is {describe.reviewed(reviewed, screen)}")
+
+    session.answer(reviewed.raw, show)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    for function in (inbox, approve, deny, counter):
+        command(app)(function)
+    command(app, "review-debt")(review_debt)
+    command(app)(review)
+
+
+def _terms(
+    duration: timedelta | None, resources: list[str] | None, actions: list[str] | None, start: datetime | None
+) -> dict[str, Any]:
+    """Returns the terms that were given, named as the client names them."""
+    terms = {"duration": duration, "resources": resources, "actions": actions, "start_time": start}
+    return {name: value for name, value in terms.items() if value}

@@ -1,0 +1,297 @@
+"""The command that runs another one for as long as there is access."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from jitaccess.cli import exits
+from jitaccess.cli.asking import (
+    Actions,
+    BreakGlass,
+    For,
+    Labels,
+    MaxUses,
+    Parent,
+    Resources,
+    Start,
+    Subject,
+    Ticket,
+    UnderPolicy,
+    WaitTimeout,
+    Why,
+    labelled,
+)
+from jitaccess.cli.command import Facts, command, facts
+from jitaccess.cli.session import Session
+from jitaccess.errors import InvalidArgument, JitError
+from jitaccess.model import Grant, GrantState
+
+if TYPE_CHECKING:
+    import queue
+
+    from jitaccess import JitClient
+
+LABEL = "jit-run"
+GRACE = 5.0  # Seconds from SIGTERM to SIGKILL.
+_WATCH_AGAIN = 5.0  # Seconds from the end of a watch to the next.
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_WORD = "--command"
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came before there was a command to pass it on to."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class RunCommand(TyperCommand):
+    """Takes what stands after `--` as the words of the command to run, whatever they look like."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the arguments."""
+        own = args.index("--") if "--" in args else len(args)
+        words = [f"{_WORD}={word}" for word in args[own + 1 :]]
+        return super().parse_args(ctx, [*args[:own], *words])
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Returns the pieces of the usage line."""
+        return [*super().collect_usage_pieces(ctx), "-- CMD [ARG]..."]
+
+
+def run(
+    session: Session,
+    resources: Resources,
+    actions: Actions,
+    duration: For = None,
+    justification: Why = "",
+    ticket: Ticket = "",
+    policy: UnderPolicy = "",
+    subject: Subject = "",
+    start: Start = None,
+    label: Labels = None,
+    context: Facts = None,
+    max_uses: MaxUses = 0,
+    break_glass: BreakGlass = False,
+    parent: Parent = "",
+    wait_timeout: WaitTimeout = None,
+    words: Annotated[list[str] | None, typer.Option(_WORD, hidden=True)] = None,
+) -> None:
+    """Run a command for as long as there is access.
+
+    Takes the live grant that covers it, else asks and waits for one, and gives back what it asked for. The command
+    finds JIT_GRANT, JIT_SUBJECT and JIT_EXPIRES (RFC 3339) in its environment. The exit code is the command's, 128+n
+    for signal n; 1 access was refused, 8 waited for too long, 9 access ended first (SIGTERM, SIGKILL 5 s later), 126
+    and 127 the command cannot be run.
+    """
+    from jitaccess.cli import ids
+
+    if not words:
+        raise typer.BadParameter("give the command to run after --")
+    _demand_runnable(session, words[0])
+    mark = str(uuid.uuid4())
+    with session.client() as client, _Signals() as signals:
+        grant = client.ensure(
+            resources,
+            actions,
+            duration=duration,
+            policy=policy,
+            subject=subject,
+            start_time=start,
+            justification=justification,
+            ticket=ticket,
+            labels=labelled(label) | {LABEL: mark},
+            context=facts(context),
+            max_uses=max_uses,
+            break_glass=break_glass,
+            parent=ids.name(client, parent) if parent else "",
+        )
+        try:
+            code = _wait_and_run(client, grant, words, signals, wait_timeout)
+        except Stopped as stop:
+            code = 128 + stop.number
+        finally:
+            if grant.labels.get(LABEL) == mark:
+                _give_back(client, grant)
+    raise typer.Exit(code)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the command to the app."""
+    command(app, cls=RunCommand)(run)
+
+
+class _Signals:
+    """What becomes of a signal that would end the process: it ends the waiting, or goes to the command."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_starting = False
+        self._early: list[int] = []
+
+    def __enter__(self) -> _Signals:
+        for number in _PASSED_ON:
+            # What is ignored, as under nohup, stays so, for the command too.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def start(self, words: Sequence[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Starts the command, to which signals go from now on. Raises OSError."""
+        self._is_starting = True
+        try:
+            self._process = subprocess.Popen(words, env=env)  # noqa: S603  # It is what was asked for.
+        finally:
+            self._is_starting = False
+        for number in self._early:
+            self._pass_on(number)
+        return self._process
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if self._process is not None:
+            self._pass_on(number)
+        elif self._is_starting:
+            self._early.append(number)
+        else:
+            raise Stopped(number)
+
+    def _pass_on(self, number: int) -> None:
+        # A terminal sends its ^C to the command too, being in the same group; twice would be a harder end.
+        if self._process is not None and not (number == signal.SIGINT and _is_in_foreground()):
+            self._process.send_signal(number)
+
+
+def _wait_and_run(client: JitClient, grant: Grant, words: Sequence[str], signals: _Signals, wait_timeout: Any) -> int:
+    from jitaccess.cli import waiting
+
+    grant = waiting.until(client, grant, waiting.is_decided, timeout=wait_timeout)
+    if code := exits.code_of_state(grant.state):
+        _say_standing(grant)
+        return code
+    env = os.environ | {
+        "JIT_GRANT": grant.name,
+        "JIT_SUBJECT": grant.subject,
+        "JIT_EXPIRES": grant.raw.expire_time.ToJsonString(),
+    }
+    try:
+        process = signals.start(words, env)
+    except OSError as error:
+        _say(f"error: {words[0]}: {error.strerror}")
+        return exits.NOT_RUNNABLE
+    return _attend(client, grant, process)
+
+
+def _attend(client: JitClient, grant: Grant, process: subprocess.Popen[bytes]) -> int:
+    """Returns the command's exit code, or ends the command with the access."""
+    import queue
+
+    from jitaccess.cli import waiting
+
+    news: queue.SimpleQueue[Grant | JitError | int] = queue.SimpleQueue()
+    threading.Thread(target=lambda: news.put(process.wait()), name="jit-run", daemon=True).start()
+    waiting.follow(client, grant, news.put)
+    watch_at: float | None = None
+    while True:
+        item = waiting.next_of(news)
+        if isinstance(item, int):
+            return 128 - item if item < 0 else item
+        if isinstance(item, JitError):
+            _say(f"warning: {grant.name} is not watched for now: {item}")
+            watch_at = monotonic() + _WATCH_AGAIN
+        elif item is not None and item.revision >= grant.revision:
+            grant = item
+        if grant.state is GrantState.ACTIVE and waiting.has_come(grant.expire_time):
+            grant = _looked_up(client, grant)
+        if grant.state is not GrantState.ACTIVE:
+            _end(process, news)
+            _say_standing(grant)
+            return exits.ACCESS_ENDED
+        if watch_at is not None and monotonic() >= watch_at:
+            waiting.follow(client, grant, news.put)
+            watch_at = None
+
+
+def _looked_up(client: JitClient, grant: Grant) -> Grant:
+    """Returns the grant as the service has it; where that cannot be had, its time is over as far as is known."""
+    from dataclasses import replace
+
+    try:
+        return client.get_grant(grant.name)
+    except JitError:
+        return replace(grant, state=GrantState.EXPIRED)
+
+
+def _end(process: subprocess.Popen[bytes], news: queue.SimpleQueue[Grant | JitError | int]) -> None:
+    from jitaccess.cli import waiting
+
+    process.terminate()
+    deadline = monotonic() + GRACE
+    while monotonic() < deadline:
+        item: Grant | JitError | int | None = waiting.next_of(news, deadline - monotonic())
+        if isinstance(item, int):
+            return
+    process.kill()
+    process.wait()
+
+
+def _give_back(client: JitClient, grant: Grant) -> None:
+    """Ends what this run asked for, whatever has become of it. A failure is told: the access stays open then."""
+    try:
+        now = client.get_grant(grant.name)
+        if now.state is GrantState.PENDING:
+            client.withdraw(now, etag="")
+        elif now.state in (GrantState.SCHEDULED, GrantState.ACTIVE):
+            client.release(now, etag="")
+    except JitError as error:
+        _say(f"warning: {grant.name} is not given back: {error}")
+
+
+def _demand_runnable(session: Session, program: str) -> None:
+    if shutil.which(program):
+        return
+    is_there = Path(program).exists() if os.sep in program else shutil.which(program, mode=os.F_OK)
+    code, words = (exits.NOT_RUNNABLE, "cannot be run") if is_there else (exits.NO_COMMAND, "there is no such command")
+    session.report(InvalidArgument(f"{program}: {words}", reason="COMMAND_INVALID"))
+    raise typer.Exit(code)
+
+
+def _is_in_foreground() -> bool:
+    try:
+        with open("/dev/tty", "rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _say(line: str) -> None:
+    from jitaccess.cli.screen import screen_on
+
+    screen_on(sys.stderr).say(line)
+
+
+def _say_standing(grant: Grant) -> None:
+    from jitaccess.cli import describe
+    from jitaccess.cli.screen import screen_on
+
+    screen = screen_on(sys.stderr)
+    screen.say(f"error: {grant.name} is {grant.state}: {describe.standing(grant, screen)}")
