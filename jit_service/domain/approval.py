@@ -37,6 +37,7 @@ from jit_service.domain.grant import (
 )
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
+from jit_service.domain.request import MAX_LEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +170,8 @@ def narrowed(terms: Terms, edits: Edits, *, now: datetime) -> Terms:
         actions = checked_patterns(edits.actions, "actions", name.action_pattern)
         _demand_within(actions, [action_covered(text, terms.actions) for text in actions], "actions")
     earliest = max(now, terms.start_at or now)
-    if edits.start_at is not None and edits.start_at < earliest:
-        fault = f"is {edits.start_at.isoformat()}; it may only be later than {earliest.isoformat()}"
+    if edits.start_at is not None and not earliest <= edits.start_at <= now + MAX_LEAD:
+        fault = f"is {edits.start_at.isoformat()}; it must be {earliest.isoformat()} to {MAX_LEAD.days} days ahead"
         raise InvalidField("start_time", fault)
     return Terms(
         resources=resources,
@@ -487,8 +488,10 @@ def _review(
 def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime) -> Grant:
     """Adds the review, takes the policy's steps as they are now, and starts the clock of the step that is next."""
     added = replace(grant, reviews=(*grant.reviews, review), steps=policy.steps, policy_revision=policy.revision)
-    passed = approvals_missing(policy.steps, _counting(added, policy), added.skipped)[review.step] == 0
-    moved_on = passed and review.decision is ReviewDecision.APPROVED
+    before, after = (
+        approvals_missing(policy.steps, _counting(each, policy), grant.skipped)[review.step] for each in (grant, added)
+    )
+    moved_on = before > 0 and after == 0
     return _waiting(added, since=now if moved_on else grant.step_since or grant.created_at)
 
 
