@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from jit_service.domain.grant import Grant
 from jit_service.domain.name import canonical
-from jit_service.domain.policy import Step
+from jit_service.domain.policy import PrincipalSet, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,15 @@ class Preview:
 def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
     """Returns who could approve the grant's steps.
 
-    Only named principals can be counted; a step with a group has as many as it needs. One principal counts once in all
-    steps together, so they are assigned to steps by matching.
+    Whoever a step escalates to could as well. Only named principals can be counted; a step with a group has as many as
+    it needs. One principal counts once in all steps together, so they are assigned to steps by matching.
     """
     involved = set() if allow_self_approval else {canonical(grant.requester), canonical(grant.subject)}
     steps = tuple(_without(step, involved) for index, step in enumerate(grant.steps) if index not in grant.skipped)
     slots = [
-        [canonical(principal) for principal in shown.step.approvers.principals]
+        [canonical(principal) for principal in shown.step.deciders.principals]
         for shown in steps
-        if not shown.step.approvers.groups
+        if not shown.step.deciders.groups
         for _ in range(shown.step.approvals_needed)
     ]
     missing = len(slots) - _matched(slots)
@@ -53,10 +53,14 @@ def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
 
 
 def _without(step: Step, involved: Collection[str]) -> StepPreview:
-    principals = step.approvers.principals
-    excluded = tuple(principal for principal in principals if canonical(principal) in involved)
-    left = tuple(principal for principal in principals if canonical(principal) not in involved)
-    return StepPreview(step=replace(step, approvers=replace(step.approvers, principals=left)), excluded=excluded)
+    excluded = tuple(principal for principal in step.deciders.principals if canonical(principal) in involved)
+    escalate_to = _others(step.escalate_to, involved) if step.escalate_to is not None else None
+    left = replace(step, approvers=_others(step.approvers, involved), escalate_to=escalate_to)
+    return StepPreview(step=left, excluded=excluded)
+
+
+def _others(people: PrincipalSet, involved: Collection[str]) -> PrincipalSet:
+    return replace(people, principals=tuple(name for name in people.principals if canonical(name) not in involved))
 
 
 def _matched(slots: list[list[str]]) -> int:
