@@ -23,6 +23,7 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.event import SERVICE, Event, EventType
 from jit_service.domain.grant import (
+    Extension,
     ExtensionState,
     Grant,
     GrantState,
@@ -37,6 +38,7 @@ from jit_service.domain.grant import (
 )
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
+from jit_service.domain.request import MAX_LEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +122,7 @@ def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime) 
     """
     if grant.is_own_review(by.principal) and not policy.allow_self_approval:
         raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
-    rights = [right for right in by.rights(policy.name) if policy.reviewers_have(right.holder, right.groups)]
+    rights = rights_under(policy, by)
     if not rights:
         raise NotApprover(f"{by.principal} is not an approver of {policy.name}", grant=grant.name)
     foreign = [right for right in rights if policy.allow_self_approval or not grant.is_own_review(right.holder)]
@@ -169,8 +171,8 @@ def narrowed(terms: Terms, edits: Edits, *, now: datetime) -> Terms:
         actions = checked_patterns(edits.actions, "actions", name.action_pattern)
         _demand_within(actions, [action_covered(text, terms.actions) for text in actions], "actions")
     earliest = max(now, terms.start_at or now)
-    if edits.start_at is not None and edits.start_at < earliest:
-        fault = f"is {edits.start_at.isoformat()}; it may only be later than {earliest.isoformat()}"
+    if edits.start_at is not None and not earliest <= edits.start_at <= now + MAX_LEAD:
+        fault = f"is {edits.start_at.isoformat()}; it must be {earliest.isoformat()} to {MAX_LEAD.days} days ahead"
         raise InvalidField("start_time", fault)
     return Terms(
         resources=resources,
@@ -286,14 +288,13 @@ def withdraw(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[
 
 def extension_requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Begins the review of the extension that the grant has got. Where no step is needed it is given at once."""
-    if grant.extension is None:
-        raise AssertionError("no extension was asked for")
+    asked_for = _extension(grant)
     needed = any(approvals_missing(grant.steps, (), grant.skipped))
     first = _waiting(grant, since=now) if needed else _lengthened(grant)
-    why = grant.extension.justification
+    why = asked_for.justification
     message = f"[{why.ticket}] {why.text}".removeprefix("[] ")
     asked = event(EventType.EXTENSION_REQUESTED, first, by=by, now=now, message=message)
-    return first, replace(asked, duration=grant.extension.duration, groups=tuple(sorted(by.groups)))
+    return first, replace(asked, duration=asked_for.duration, groups=tuple(sorted(by.groups)))
 
 
 def extension_lapsed(grant: Grant, *, now: datetime) -> tuple[Grant, Event]:
@@ -328,7 +329,12 @@ def reviewers_have(grant: Grant, policy: Policy | None, by: Caller) -> bool:
 
 def reviews_under(policy: Policy, by: Caller) -> bool:
     """Says whether the caller may approve one of the policy's steps, by its own right or by one delegated to it."""
-    return any(policy.reviewers_have(right.holder, right.groups) for right in by.rights(policy.name))
+    return bool(rights_under(policy, by))
+
+
+def rights_under(policy: Policy, by: Caller) -> list[Right]:
+    """Returns the rights by which the caller may approve one of the policy's steps, its own first."""
+    return [right for right in by.rights(policy.name) if policy.reviewers_have(right.holder, right.groups)]
 
 
 def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
@@ -421,10 +427,8 @@ def _shorter(given: timedelta | None, asked: timedelta) -> timedelta:
 def _extension_edited(grant: Grant, edits: Edits) -> Grant:
     if edits.resources or edits.actions or edits.start_at is not None:
         raise InvalidField("duration", "is all that an approval of more time can change")
-    if grant.extension is None:
-        raise AssertionError("no extension was asked for")
-    duration = _shorter(edits.duration, grant.extension.duration)
-    return replace(grant, extension=replace(grant.extension, duration=duration))
+    asked_for = _extension(grant)
+    return replace(grant, extension=replace(asked_for, duration=_shorter(edits.duration, asked_for.duration)))
 
 
 def _standing(step: Step, index: int, reviews: Iterable[Review]) -> int:
@@ -487,8 +491,10 @@ def _review(
 def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime) -> Grant:
     """Adds the review, takes the policy's steps as they are now, and starts the clock of the step that is next."""
     added = replace(grant, reviews=(*grant.reviews, review), steps=policy.steps, policy_revision=policy.revision)
-    passed = approvals_missing(policy.steps, _counting(added, policy), added.skipped)[review.step] == 0
-    moved_on = passed and review.decision is ReviewDecision.APPROVED
+    before, after = (
+        approvals_missing(policy.steps, _counting(each, policy), grant.skipped)[review.step] for each in (grant, added)
+    )
+    moved_on = before > 0 and after == 0
     return _waiting(added, since=now if moved_on else grant.step_since or grant.created_at)
 
 
@@ -520,15 +526,17 @@ def _waiting(grant: Grant, *, since: datetime) -> Grant:
 
 
 def _with_extension(grant: Grant, decided: ExtensionState) -> Grant:
-    if grant.extension is None:
-        raise AssertionError("no extension was asked for")
-    return replace(grant, extension=replace(grant.extension, decided=decided))
+    return replace(grant, extension=replace(_extension(grant), decided=decided))
 
 
 def _lengthened(grant: Grant) -> Grant:
     """Adds the extension to the access, which goes on without a gap."""
     given = _with_extension(grant, ExtensionState.APPROVED)
-    if given.extension is None:
-        raise AssertionError("no extension was asked for")
-    longer = replace(given, duration=grant.duration + given.extension.duration)
+    longer = replace(given, duration=grant.duration + _extension(grant).duration)
     return expiring(replace(longer, extension_count=grant.extension_count + 1))
+
+
+def _extension(grant: Grant) -> Extension:
+    if grant.extension is None:
+        raise AssertionError("no extension was asked for")
+    return grant.extension

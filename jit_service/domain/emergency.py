@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from jit_service.domain.approval import reviews_under
+from jit_service.domain.approval import rights_under
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import AlreadyReviewed, InvalidField, NotApprover, SelfApproval, WrongState
 from jit_service.domain.event import Event, EventType
@@ -18,13 +18,16 @@ def complete_review(
 ) -> tuple[Grant, Event]:
     """Closes the review that a break-glass use owes, whatever became of the grant.
 
-    Approvers of its policy and admins may; nobody reviews its own use, whatever the policy says of self-approval.
-    Raises SelfApproval, NotApprover, InvalidField for no comment, WrongState, AlreadyReviewed.
+    Approvers of its policy and admins may; nobody reviews its own use, nor anybody in its place, whatever the policy
+    says of self-approval. Raises SelfApproval, NotApprover, InvalidField for no comment, WrongState, AlreadyReviewed.
     """
     if grant.is_own_review(by.principal):
         raise SelfApproval(f"{by.principal} took {grant.name}, so may not review its use")
-    if not (by.has(Role.ADMIN) or (policy is not None and reviews_under(policy, by))):
+    rights = rights_under(policy, by) if policy is not None else []
+    if not (by.has(Role.ADMIN) or rights):
         raise NotApprover(f"{by.principal} is not an approver of {grant.policy}, nor an admin", grant=grant.name)
+    if not by.has(Role.ADMIN) and all(grant.is_own_review(right.holder) for right in rights):
+        raise SelfApproval(f"{by.principal} could review {grant.name} only in place of whoever took it")
     if not comment.strip():
         raise InvalidField("comment", "is required: say what was found")
     if grant.emergency is None:

@@ -34,8 +34,8 @@ class Preview:
 def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
     """Returns who could approve the grant's steps.
 
-    Only named principals can be counted; a step with a group has as many as it needs, and those that it escalates to
-    count too. One principal counts once in all steps together, so they are assigned to steps by matching.
+    Whoever a step escalates to could as well. Only named principals can be counted; a step with a group has as many as
+    it needs. One principal counts once in all steps together, so they are assigned to steps by matching.
     """
     involved = set() if allow_self_approval else {canonical(grant.requester), canonical(grant.subject)}
     steps = tuple(_without(step, involved) for index, step in enumerate(grant.steps) if index not in grant.skipped)
@@ -54,17 +54,13 @@ def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
 
 def _without(step: Step, involved: Collection[str]) -> StepPreview:
     excluded = tuple(principal for principal in step.deciders.principals if canonical(principal) in involved)
-    left = replace(
-        step,
-        approvers=_left_of(step.approvers, involved),
-        escalate_to=_left_of(step.escalate_to, involved) if step.escalate_to else None,
-    )
+    escalate_to = _others(step.escalate_to, involved) if step.escalate_to is not None else None
+    left = replace(step, approvers=_others(step.approvers, involved), escalate_to=escalate_to)
     return StepPreview(step=left, excluded=tuple(dict.fromkeys(excluded)))
 
 
-def _left_of(principals: PrincipalSet, involved: Collection[str]) -> PrincipalSet:
-    left = tuple(principal for principal in principals.principals if canonical(principal) not in involved)
-    return replace(principals, principals=left)
+def _others(people: PrincipalSet, involved: Collection[str]) -> PrincipalSet:
+    return replace(people, principals=tuple(name for name in people.principals if canonical(name) not in involved))
 
 
 def _matched(slots: list[list[str]]) -> int:

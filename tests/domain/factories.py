@@ -13,11 +13,12 @@ from typing import Any
 
 from jit_service.domain import approval, request
 from jit_service.domain import grant as rules
-from jit_service.domain.caller import Caller, Origin, Role
+from jit_service.domain.approval import Edits
+from jit_service.domain.caller import Caller, Origin, Right, Role
 from jit_service.domain.decision import Question
 from jit_service.domain.grant import Grant
-from jit_service.domain.policy import Policy, PrincipalSet, Step
-from jit_service.domain.request import Ask
+from jit_service.domain.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
+from jit_service.domain.request import Ask, MoreTime
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -140,6 +141,66 @@ def release(grant: Grant, *, by: Caller | None = None, at: datetime = NOON) -> G
 
 def revoke(grant: Grant, *, by: Caller | None = None, at: datetime = NOON, comment: str = "over") -> Grant:
     return approval.revoke(grant, policy=policy(), by=by or bob(), comment=comment, now=at)[0]
+
+
+def in_place_of(by: Caller, *holders: Caller, policies: Iterable[str] = ()) -> Caller:
+    """The caller with the rights to review that the holders have put into its hands, the newest last."""
+    rights = tuple(
+        Right(
+            holder=holder.principal,
+            groups=holder.groups,
+            delegation=f"delegations/d{index}",
+            policies=frozenset(policies),
+        )
+        for index, holder in enumerate(holders)
+    )
+    return replace(by, delegated=rights)
+
+
+def edited(
+    grant: Grant, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON, **edits: Any
+) -> Grant:
+    """An approval with other terms."""
+    given = approval.edited(grant, Edits(**edits), now=at)
+    terms = approval.given_instead(grant, given)
+    return approval.approve(given, policy=under or policy(), by=by or bob(), comment="", now=at, given=terms)[0]
+
+
+def countered(
+    grant: Grant, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON, **edits: Any
+) -> Grant:
+    return approval.counter(grant, Edits(**edits), policy=under or policy(), by=by or bob(), comment="", now=at)[0]
+
+
+def accepted(grant: Grant, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON) -> Grant:
+    by = by or alice()
+    taken = approval.offered_terms(grant, by=by, now=at)
+    return approval.accept(taken, policy=under or policy(), by=by, comment="", now=at)[0]
+
+
+def extending(*, max_extensions: int = 2, most: timedelta = 4 * HOUR, **changes: Any) -> Policy:
+    """The ordinary policy, under which grants may get more time."""
+    return policy(extension=ExtensionRule(max_extensions=max_extensions, max_total_duration=most), **changes)
+
+
+def extension(
+    grant: Grant, more: timedelta = HOUR, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON
+) -> Grant:
+    """A request for more time; given at once where the policy has no steps."""
+    by, under = by or alice(), under or extending()
+    wanted = request.extended(grant, MoreTime(duration=more), policy=under, by=by, now=at)
+    judged = request.judge_extension(wanted, policy=under, policies=[under], now=at)
+    return approval.extension_requested(judged, by=by, now=at)[0]
+
+
+def breakable(**changes: Any) -> Policy:
+    """The ordinary policy, whose glass the on-call group may break for two hours, reviewed within a day."""
+    facts: dict[str, Any] = {
+        "break_glass": BreakGlassRule(
+            eligible=PrincipalSet(groups=("on-call",)), max_duration=2 * HOUR, review_within=24 * HOUR
+        )
+    }
+    return policy(**(facts | changes))
 
 
 def named(grant: Grant, name: str) -> Grant:

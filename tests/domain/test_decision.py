@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jit_service.domain import grant as rules
+from jit_service.domain import request
+from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Decision, Question, Reason, decide
 from jit_service.domain.grant import End, Grant, GrantState
 from jit_service.domain.policy import Policy, PrincipalSet
@@ -23,6 +26,7 @@ from tests.domain.factories import (
     alice,
     approve,
     approved,
+    ask,
     bob,
     caller,
     deny,
@@ -534,3 +538,131 @@ def test_what_is_over_is_over_for_ever(world: tuple[Question, list[Grant], list[
     over = [grant for grant in held if grant.end is not None or (grant.expires_at and grant.expires_at <= NOON)]
 
     assert not decide(asked, grants=over, policies=rules, now=NOON + later).allowed
+
+
+# Uses
+
+
+def limited(uses: int) -> Grant:
+    return pending(policy(max_uses=uses, steps=()))
+
+
+def used(grant: Grant, times: int = 1) -> Grant:
+    for _ in range(times):
+        grant = rules.used(grant, now=NOON)
+    return grant
+
+
+def test_a_grant_allows_exactly_as_many_checks_as_it_may() -> None:
+    assert answer(used(limited(2), 1)).allowed
+    exhausted = answer(used(limited(2), 2))
+    assert exhausted.reason is Reason.USES_EXHAUSTED
+    assert exhausted.message == "grants/g7 has allowed 2 checks, as many as it may"
+
+
+def test_a_grant_without_a_limit_is_never_used_up() -> None:
+    assert answer(used(limited(0), 5)).allowed
+
+
+def test_a_check_spares_the_uses_where_another_grant_allows_it_too() -> None:
+    counted, free = named(replace(limited(2), duration=2 * HOUR, expires_at=NOON + 2 * HOUR), "grants/a"), approved()
+
+    for grants in ((counted, free), (free, counted)):
+        assert answer(*grants).grant == free
+
+
+def test_a_used_up_grant_does_not_hide_another() -> None:
+    assert answer(used(limited(1)), named(approved(), "grants/a")).allowed
+
+
+# What it was passed on from
+
+
+UNDER = policy(steps=(), max_child_depth=3, max_uses=3, idle_timeout=HOUR / 2)
+BOTS = question(subject=BOT)
+
+
+def family() -> tuple[Grant, Grant, Grant]:
+    """alice's access, what she passed on to a service, and what that passed on to itself again."""
+    first = named(pending(UNDER), "grants/a")
+    second = child_of(first, alice())
+    return first, second, named(child_of(second, caller(BOT)), "grants/c")
+
+
+def child_of(parent: Grant, by: Caller) -> Grant:
+    wanted = ask(subject=BOT, parent=parent.name)
+    return request.passed_on(wanted, parent, policies=[UNDER], by=by, grant_name="grants/b", now=NOON)
+
+
+def passed_on_answer(*above: Grant, child: Grant, denies: Sequence[Policy] = (), at: datetime = NOON) -> Decision:
+    return decide(BOTS, grants=[child], policies=denies, now=at, above={grant.name: grant for grant in above})
+
+
+def test_what_was_passed_on_allows_while_all_above_it_do() -> None:
+    first, second, third = family()
+
+    decision = passed_on_answer(first, second, child=third)
+
+    assert (decision.allowed, decision.grant) == (True, third)
+
+
+def test_what_was_passed_on_is_over_once_anything_above_it_is() -> None:
+    first, second, third = family()
+
+    revoked = passed_on_answer(revoke(first), second, child=third)
+    released = passed_on_answer(first, release(second, by=caller(BOT)), child=third)
+
+    assert (revoked.reason, released.reason) == (Reason.REVOKED, Reason.RELEASED)
+    assert revoked.message == "grants/c came from grants/a: grants/a is not ACTIVE"
+    assert (revoked.grant, revoked.findings[0].name) == (third, "grants/a")
+
+
+def test_what_was_passed_on_is_over_exactly_when_what_is_above_it_runs_out() -> None:
+    first, second, third = family()
+    longer = replace(third, expires_at=NOON + HOUR)
+
+    assert passed_on_answer(first, second, child=longer, at=NOON + HOUR / 2 - TICK).allowed
+    assert passed_on_answer(first, second, child=longer, at=NOON + HOUR / 2).reason is Reason.EXPIRED
+
+
+def test_what_was_passed_on_from_something_unknown_allows_nothing() -> None:
+    first, second, third = family()
+
+    assert passed_on_answer(second, child=third).reason is Reason.NO_GRANT
+    assert passed_on_answer(first, child=third).reason is Reason.NO_GRANT
+    assert passed_on_answer(withdraw(named(pending(), "grants/a")), second, child=third).reason is Reason.NO_GRANT
+
+
+def test_uses_of_what_is_above_are_used_up_for_what_was_passed_on() -> None:
+    first, second, third = family()
+
+    decision = passed_on_answer(used(first, 3), second, child=third)
+
+    assert decision.reason is Reason.USES_EXHAUSTED
+    assert decision.message == "grants/c came from grants/a: grants/a has allowed 3 checks, as many as it may"
+
+
+def test_a_deny_of_whoever_is_above_denies_what_was_passed_on() -> None:
+    first, second, third = family()
+
+    decision = passed_on_answer(first, second, child=third, denies=[BY_NAME])
+
+    assert decision.reason is Reason.DENIED_BY_POLICY
+    assert decision.message == f"grants/c came from grants/a: policies/no-contractors denies it to {ALICE}"
+    elsewhere = replace(BY_NAME, resources=("http/**",))
+    assert passed_on_answer(first, second, child=third, denies=[elsewhere]).allowed
+
+
+def test_a_deny_sees_the_groups_that_the_one_above_proved() -> None:
+    by = caller(ALICE, "engineering", "contractors")
+    first = named(pending(UNDER, by=by), "grants/a")
+    of_contractors = deny_policy(eligible=PrincipalSet(groups=("contractors",)))
+    to_herself = request.passed_on(
+        ask(subject=ALICE, parent="grants/a"), first, policies=[UNDER], by=alice(), grant_name="grants/b", now=NOON
+    )
+
+    def reason(denies: Sequence[Policy]) -> Reason:
+        return decide(question(), grants=[to_herself], policies=denies, now=NOON, above={"grants/a": first}).reason
+
+    assert reason([]) is Reason.ALLOWED
+    assert reason([of_contractors]) is Reason.DENIED_BY_POLICY

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from jit_service.domain import approval
+from jit_service.domain import approval, request
 from jit_service.domain import grant as rules
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import (
@@ -42,6 +42,8 @@ from tests.domain.factories import (
     dave,
     deny,
     erin,
+    extending,
+    extension,
     pending,
     policy,
     release,
@@ -716,6 +718,112 @@ def test_a_transition_leaves_the_grant_it_started_from_as_it_was() -> None:
     withdraw(grant)
 
     assert grant == before
+
+
+# Limits
+
+
+MINUTE = HOUR / 60
+BY_IDLENESS = policy(idle_timeout=10 * MINUTE, steps=())
+BY_ACTIVATION = policy(activation_window=10 * MINUTE, steps=())
+
+
+def test_access_that_is_not_used_within_its_activation_window_is_over() -> None:
+    grant = pending(BY_ACTIVATION)
+
+    assert grant.state(NOON + 10 * MINUTE - TICK) is GrantState.ACTIVE
+    assert grant.state(NOON + 10 * MINUTE) is GrantState.EXPIRED
+
+
+def test_access_that_was_used_once_outlives_its_activation_window() -> None:
+    grant = rules.used(pending(BY_ACTIVATION), now=NOON + 10 * MINUTE - TICK)
+
+    assert grant.expires_at == NOON + HOUR
+
+
+def test_an_activation_window_starts_with_the_access() -> None:
+    grant = pending(BY_ACTIVATION, start_at=NOON + HOUR)
+
+    assert grant.expires_at == NOON + HOUR + 10 * MINUTE
+
+
+def test_access_that_is_not_used_for_its_idle_timeout_is_over() -> None:
+    grant = pending(BY_IDLENESS)
+
+    assert grant.state(NOON + 10 * MINUTE - TICK) is GrantState.ACTIVE
+    assert grant.state(NOON + 10 * MINUTE) is GrantState.EXPIRED
+
+
+def test_each_use_starts_the_idle_timeout_anew() -> None:
+    once = rules.used(pending(BY_IDLENESS), now=NOON + 5 * MINUTE)
+    twice = rules.used(once, now=NOON + 15 * MINUTE - TICK)
+
+    assert (once.expires_at, twice.expires_at) == (NOON + 15 * MINUTE, NOON + 25 * MINUTE - TICK)
+
+
+def test_limits_never_lengthen_access() -> None:
+    longest = policy(idle_timeout=4 * HOUR, activation_window=4 * HOUR, steps=())
+
+    grant = pending(longest)
+
+    assert grant.expires_at == NOON + HOUR
+    assert rules.used(grant, now=NOON + HOUR - TICK).expires_at == NOON + HOUR
+
+
+def test_more_time_does_not_undo_the_idle_timeout() -> None:
+    grant = extension(pending(BY_IDLENESS), under=extending(idle_timeout=10 * MINUTE, steps=()))
+
+    assert (grant.duration, grant.expires_at) == (2 * HOUR, NOON + 10 * MINUTE)
+
+
+def test_a_use_is_counted_with_its_instant() -> None:
+    grant = rules.used(rules.used(pending(policy(max_uses=2, steps=())), now=NOON), now=NOON + TICK)
+
+    assert (grant.usage.count, grant.usage.last_at, grant.is_used_up) == (2, NOON + TICK, True)
+    assert not rules.used(approved(), now=NOON).is_used_up
+
+
+def test_a_use_does_not_outlive_what_the_access_was_passed_on_from() -> None:
+    grant = rules.used(pending(BY_IDLENESS), now=NOON, until=NOON + MINUTE)
+
+    assert grant.expires_at == NOON + MINUTE
+
+
+def test_a_request_asks_for_no_more_uses_than_the_policy_gives() -> None:
+    three, unlimited = policy(max_uses=3, steps=()), policy(steps=())
+
+    assert [pending(three, max_uses=uses).limits.max_uses for uses in (0, 2, 3, 4)] == [3, 2, 3, 3]
+    assert [pending(unlimited, max_uses=uses).limits.max_uses for uses in (0, 2)] == [0, 2]
+
+
+def test_limits_are_those_of_the_policy_at_the_approval() -> None:
+    grant = pending(max_uses=5)
+    stricter = policy(max_uses=2, idle_timeout=MINUTE, activation_window=TICK)
+
+    judged = request.judge_again(grant, policy=stricter, policies=[stricter], now=NOON)
+
+    assert judged.limits == rules.Limits(max_uses=2, idle_timeout=MINUTE, activation_window=TICK)
+
+
+def test_only_what_has_limits_is_metered() -> None:
+    assert not approved().is_metered
+    assert all(pending(under).is_metered for under in (BY_IDLENESS, BY_ACTIVATION, policy(max_uses=1)))
+
+
+def test_the_event_of_an_expiry_says_where_it_was_for_want_of_use() -> None:
+    unused, over = pending(BY_IDLENESS), pending(policy(steps=()))
+
+    early, late = (rules.run_out(grant, now=NOON + HOUR) for grant in (unused, over))
+
+    assert (early.message, early.held) == ("it was not used in time", 10 * MINUTE)
+    assert (late.message, late.held) == ("its time ran out", HOUR)
+
+
+def test_what_has_not_started_has_no_end() -> None:
+    """No transition asks for it."""
+    with pytest.raises(AssertionError, match="has not started"):
+        rules.expiring(pending())
+    assert pending().latest_end is None
 
 
 # Who sees and who could approve

@@ -166,6 +166,13 @@ def test_what_is_no_grant_name(text: str) -> None:
     assert name.grant_name("grants/abc234", "name") == "grants/abc234"
 
 
+@pytest.mark.parametrize("text", ["", "abc", "delegations/", "grants/abc", "delegations/A", "delegations/" + "a" * 65])
+def test_what_is_no_delegation_name(text: str) -> None:
+    with pytest.raises(InvalidField):
+        name.delegation_name(text, "name")
+    assert name.delegation_name("delegations/abc234", "name") == "delegations/abc234"
+
+
 UUID = "3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61"
 
 

@@ -53,7 +53,7 @@ def test_a_token_gives_its_position_back(position: tuple[int | str, ...]) -> Non
 
     token = encode(position, query="q")
 
-    assert decode(token, query="q", shape=shape) == position  # type: ignore[arg-type]
+    assert decode(token, query="q", shape=shape) == position
 
 
 @given(st.text(max_size=300))

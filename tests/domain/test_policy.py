@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.policy import (
     DEFAULT_REQUEST_TTL,
+    BreakGlassRule,
+    CommentRule,
+    ExtensionRule,
     JustificationRule,
     Policy,
     PrincipalSet,
@@ -238,6 +242,145 @@ def test_a_step_with_a_group_may_need_more_approvals_than_it_names_principals() 
     assert checked(under) == under
 
 
+# Timeouts and escalation
+
+
+def escalating(timeout: timedelta = HOUR, **changes: Any) -> Step:
+    facts: dict[str, Any] = {
+        "approvers": PrincipalSet(principals=(BOB,)),
+        "timeout": timeout,
+        "escalate_to": PrincipalSet(groups=("leads",)),
+    }
+    return Step(**(facts | changes))
+
+
+def test_a_step_takes_between_one_second_and_thirty_days() -> None:
+    def timeout(value: timedelta) -> timedelta:
+        return checked(policy(steps=(escalating(value),))).steps[0].timeout
+
+    assert (timeout(SECOND), timeout(30 * DAY)) == (SECOND, 30 * DAY)
+    for wrong in (SECOND - TICK, 30 * DAY + TICK, -SECOND):
+        assert fault(lambda wrong=wrong: timeout(wrong)).field == "steps[0].timeout"  # type: ignore[misc]
+
+
+def test_an_escalation_needs_a_timeout_and_a_timeout_no_escalation() -> None:
+    assert fault(lambda: checked(policy(steps=(escalating(timedelta()),)))).field == "steps[0].timeout"
+    assert checked(policy(steps=(escalating(escalate_to=None),))).steps[0].escalate_to is None
+
+
+def test_an_escalation_is_to_somebody_by_a_proper_name() -> None:
+    def wrong(people: PrincipalSet) -> str:
+        return fault(lambda: checked(policy(steps=(escalating(escalate_to=people),)))).field
+
+    assert wrong(NOBODY) == "steps[0].escalate_to"
+    assert wrong(PrincipalSet(principals=("bob",))) == "steps[0].escalate_to.principals[0]"
+
+
+def test_who_a_step_escalates_to_counts_among_those_named() -> None:
+    def two_of(*names: str) -> Policy:
+        return checked(policy(steps=(escalating(approvals_needed=2, escalate_to=PrincipalSet(principals=names)),)))
+
+    assert two_of(CAROL).steps[0].deciders.principals == (BOB, CAROL)
+    assert fault(lambda: two_of("user:BOB@example.com")).field == "steps[0].approvals_needed"
+
+
+def test_a_step_takes_one_to_twenty_denials_and_no_more_than_it_names() -> None:
+    def denials(count: int, *names: str) -> str:
+        people = PrincipalSet(principals=names, groups=() if names else ("owners",))
+        return fault(lambda: checked(policy(steps=(Step(approvers=people, denials_needed=count),)))).field
+
+    assert denials(0) == denials(21) == denials(2, BOB) == "steps[0].denials_needed"
+    assert checked(policy(steps=(Step(approvers=PrincipalSet(groups=("owners",)), denials_needed=20),)))
+
+
+def test_an_escalated_step_has_both_its_approvers() -> None:
+    waiting = escalating()
+
+    assert waiting.has(BOB, (), escalated=False)
+    assert waiting.has(BOB, (), escalated=True)
+    assert waiting.has(CAROL, ("leads",), escalated=True)
+    assert not waiting.has(CAROL, ("leads",), escalated=False)
+    assert not step("owners").has(CAROL, ("leads",), escalated=True)
+
+
+# Limits, extension, break-glass, comments
+
+
+@pytest.mark.parametrize("field", ["activation_window", "idle_timeout"])
+def test_a_limit_of_time_is_none_or_between_one_second_and_thirty_days(field: str) -> None:
+    for fine in (timedelta(), SECOND, 30 * DAY):
+        assert getattr(checked(policy(**{field: fine})), field) == fine
+    for wrong in (SECOND - TICK, 30 * DAY + TICK, -SECOND):
+        assert fault(lambda wrong=wrong: checked(policy(**{field: wrong}))).field == field  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("field", "most"), [("max_uses", 1_000_000), ("max_child_depth", 5), ("max_active_per_subject", 1000)]
+)
+def test_a_count_has_bounds(field: str, most: int) -> None:
+    for fine in (0, 1, most):
+        assert getattr(checked(policy(**{field: fine})), field) == fine
+    for wrong in (-1, most + 1):
+        assert fault(lambda wrong=wrong: checked(policy(**{field: wrong}))).field == field  # type: ignore[misc]
+
+
+def test_a_grant_is_extended_one_to_a_hundred_times() -> None:
+    def times(count: int) -> Policy:
+        return checked(policy(extension=ExtensionRule(max_extensions=count, max_total_duration=DAY)))
+
+    assert (times(1).extension, times(100).extension) != (None, None)
+    assert fault(lambda: times(0)).field == fault(lambda: times(101)).field == "extension.max_extensions"
+
+
+def test_a_grant_with_its_extensions_lasts_from_the_longest_duration_to_thirty_days() -> None:
+    def lasting(most: timedelta) -> Policy:
+        rule = ExtensionRule(max_extensions=1, max_total_duration=most)
+        return checked(policy(max_duration=4 * HOUR, extension=rule))
+
+    assert (lasting(4 * HOUR).extension, lasting(30 * DAY).extension) != (None, None)
+    for wrong in (4 * HOUR - TICK, 30 * DAY + TICK):
+        assert fault(lambda wrong=wrong: lasting(wrong)).field == "extension.max_total_duration"  # type: ignore[misc]
+
+
+def emergencies(**changes: Any) -> Policy:
+    facts: dict[str, Any] = {
+        "eligible": PrincipalSet(groups=("on-call",)),
+        "max_duration": HOUR,
+        "review_within": DAY,
+    }
+    return policy(break_glass=BreakGlassRule(**(facts | changes)))
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("eligible", {"eligible": NOBODY}),
+        ("eligible.principals[0]", {"eligible": PrincipalSet(principals=("bob",))}),
+        ("max_duration", {"max_duration": timedelta()}),
+        ("max_duration", {"max_duration": 30 * DAY + TICK}),
+        ("review_within", {"review_within": SECOND - TICK}),
+        ("review_within", {"review_within": 30 * DAY + TICK}),
+    ],
+)
+def test_an_emergency_rule_has_bounds(field: str, changes: dict[str, Any]) -> None:
+    assert fault(lambda: checked(emergencies(**changes))).field == f"break_glass.{field}"
+
+
+def test_an_emergency_rule_within_its_bounds_stays_as_it_is() -> None:
+    for under in (emergencies(), emergencies(max_duration=TICK, review_within=SECOND)):
+        assert checked(under) == under
+
+
+def test_who_may_break_the_glass_may_read_the_policy() -> None:
+    assert emergencies().concerns(DAVE, {"on-call"})
+    assert not policy().concerns(DAVE, {"on-call"})
+
+
+def test_a_comment_pattern_is_an_expression() -> None:
+    assert checked(policy(review_comment=CommentRule(pattern="[A-Z]+"))).review_comment.pattern == "[A-Z]+"
+    assert fault(lambda: checked(policy(review_comment=CommentRule(pattern="(")))).field == "review_comment.pattern"
+
+
 # Deny policies
 
 
@@ -256,6 +399,23 @@ def test_a_deny_policy_in_canonical_form_stays_as_it_is() -> None:
         ("steps", {"steps": (step("owners"),)}),
         ("allow_self_approval", {"allow_self_approval": True}),
         ("justification", {"justification": JustificationRule(required=True)}),
+        ("activation_window", {"activation_window": HOUR}),
+        ("idle_timeout", {"idle_timeout": HOUR}),
+        ("max_uses", {"max_uses": 1}),
+        ("max_active_per_subject", {"max_active_per_subject": 1}),
+        ("max_child_depth", {"max_child_depth": 1}),
+        ("extension", {"extension": ExtensionRule(max_extensions=1, max_total_duration=HOUR)}),
+        (
+            "break_glass",
+            {
+                "break_glass": BreakGlassRule(
+                    eligible=PrincipalSet(groups=("on-call",)), max_duration=HOUR, review_within=DAY
+                )
+            },
+        ),
+        ("review_comment", {"review_comment": CommentRule(required_to_deny=True)}),
+        ("request_condition", {"request_condition": "true"}),
+        ("check_condition", {"check_condition": "true"}),
         ("eligible", {"eligible": NOBODY}),
     ],
 )

@@ -105,6 +105,12 @@ def test_a_duration_is_at_most_thirty_days() -> None:
     assert fault(lambda: request.checked(ask(duration=30 * DAY + TICK), now=NOON)).field == "duration"
 
 
+def test_uses_are_as_many_as_the_policy_gives_or_up_to_a_million() -> None:
+    assert [request.checked(ask(max_uses=uses), now=NOON).max_uses for uses in (0, 1, 1_000_000)] == [0, 1, 1_000_000]
+    assert fault(lambda: request.checked(ask(max_uses=-1), now=NOON)).field == "max_uses"
+    assert fault(lambda: request.checked(ask(max_uses=1_000_001), now=NOON)).field == "max_uses"
+
+
 def test_a_start_is_not_in_the_past() -> None:
     assert request.checked(ask(start_at=NOON), now=NOON).start_at == NOON
     assert fault(lambda: request.checked(ask(start_at=NOON - TICK), now=NOON)).field == "start_time"
@@ -135,6 +141,7 @@ def test_a_refused_ask_is_told_what_is_and_what_is_allowed() -> None:
         ("justification.text", {"justification": Justification(text="\x1b[2J")}),
         ("justification.ticket", {"justification": Justification(ticket="\x00")}),
         ("labels", {"labels": {"Team": "orders"}}),
+        ("parent", {"parent": "policies/orders"}),
     ],
 )
 def test_a_malformed_field_is_named(field: str, changes: dict[str, object]) -> None:

@@ -11,7 +11,7 @@ from jit_service.domain.grant import Grant
 from jit_service.domain.pattern import reaches_into
 from jit_service.domain.policy import PrincipalSet, Step
 from jit_service.domain.review import preview
-from tests.domain.factories import NOON, alice, ask, policy
+from tests.domain.factories import HOUR, NOON, alice, ask, policy
 
 
 def asked(*steps: Step) -> Grant:
@@ -68,6 +68,17 @@ def test_a_skipped_step_needs_nobody() -> None:
 
     assert shown.satisfiable
     assert len(shown.steps) == 1
+
+
+def test_who_a_step_escalates_to_could_approve_it() -> None:
+    alone = replace(named("alice"), timeout=HOUR)
+    to_carol = replace(alone, escalate_to=named("carol").approvers)
+
+    assert shortfall(alone)
+    assert not shortfall(to_carol)
+    assert not shortfall(replace(alone, escalate_to=PrincipalSet(groups=("security",))))
+    assert shortfall(replace(alone, escalate_to=named("ALICE").approvers))
+    assert shortfall(to_carol, named("carol"))
 
 
 @pytest.mark.parametrize(

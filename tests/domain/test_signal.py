@@ -17,7 +17,8 @@ ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN})
 
 
 def incident(**changes: Any) -> Signal:
-    return Signal(**({"name": "signals/incident", "value": "on", "expires_at": NOON + HOUR} | changes))
+    facts: dict[str, Any] = {"name": "signals/incident", "value": "on", "expires_at": NOON + HOUR}
+    return Signal(**(facts | changes))
 
 
 def test_a_signal_is_stale_exactly_at_its_expiry() -> None:
