@@ -73,10 +73,14 @@ class Telling:
     story: Story
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # What the story stands on, and what is looked up of it, is not what it shows.
+        self.beside = Story(self.story.world, Grpc(self.story.world), self.story.id)
+
     def tell(self, tale: Tale) -> None:
         """Runs all of it. Raises AssertionError at the first step that comes out otherwise."""
         for suffix, changes in tale.policies.items():
-            self.story.create_policy(suffix, **self._resolved(changes or {}))
+            self.beside.create_policy(suffix, **self._resolved(changes or {}))
         for number, step in enumerate(tale.steps, 1):
             try:
                 self._step(step)
@@ -110,16 +114,15 @@ class Telling:
 
     def _outcome(self, step: dict[str, Any]) -> Outcome:
         person: Person = getattr(self.story, step["by"])
-        surface = Grpc(self.story.world) if step.get("setup") else self.story.surface
-        token = self.story.world.token(person)
-        return surface.call(_METHODS[step["call"]], self._resolved(step.get("with", {})), token=token)
+        story = self.beside if step.get("setup") else self.story
+        return story.call(person, _METHODS[step["call"]], self._resolved(step.get("with", {})))
 
     def _sweep(self) -> None:
         while sweeper.record_run_out(self.story.world.service.store):
             pass
 
     def _audit(self, step: dict[str, Any]) -> None:
-        records = self.story.audit(self._resolved(step["audit"]))
+        records = self.beside.audit(self._resolved(step["audit"]))
         types = [record.EventType.Name(record.event_type) for record in records]
         assert types == step["types"], types
 
