@@ -34,7 +34,7 @@ class Selector:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The grants at `at`, and the id that names exactly them as they are; `executed` once they have ended."""
+    """The grants at `at`, and the id that names exactly them; `executed` once they have ended."""
 
     id: str
     grants: tuple[Grant, ...]
@@ -99,7 +99,7 @@ def _plan(snapshot: Snapshot, selector: Selector) -> Plan:
         for grant in snapshot.live_grants_of(scope)
         if not selector.resource or any(reaches_into(pattern, selector.resource) for pattern in grant.resources)
     )
-    named = json.dumps([(grant.name, grant.revision) for grant in grants])
+    named = json.dumps([grant.name for grant in grants])
     return Plan(id=hashlib.sha256(named.encode()).hexdigest()[:32], grants=grants, at=snapshot.now)
 
 

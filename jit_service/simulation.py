@@ -34,6 +34,7 @@ from jit_service.domain.policy_change import Proposed
 from jit_service.domain.request import Ask
 from jit_service.domain.signal import Signal, Signals
 from jit_service.storage import Snapshot, Store, query
+from jit_service.storage.rows import GrantChange
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 DEFAULT_CHANGES: Final = 100
@@ -206,7 +207,7 @@ class _Past:
         kinds = (EventType.SIGNAL_SET, EventType.SIGNAL_DELETED)
         self._told = _events(snapshot, _window(None, end, kinds), at_most=None)
         self._signals: dict[str, Signal] = {}
-        self._grants: dict[str, list[Grant]] = {}
+        self._changes: dict[str, list[GrantChange]] = {}
 
     def request(self, recorded: RecordedEvent) -> _Request | None:
         """Returns the request of the record; None where policies had no say in it."""
@@ -240,13 +241,10 @@ class _Past:
         return _Check(question=question, grants=grants, above=above, at=event.at, signals=self._signals_at(recorded))
 
     def _grants_at(self, subject: str, revision: int) -> list[Grant]:
-        if subject not in self._grants:
-            self._grants[subject] = self._snapshot.versions_of(subject)
-        latest: dict[str, Grant] = {}
-        for grant in self._grants[subject]:
-            if grant.revision <= revision:
-                latest[grant.name] = grant
-        return list(latest.values())
+        if subject not in self._changes:
+            self._changes[subject] = self._snapshot.changes_of(subject)
+        until = (change for change in self._changes[subject] if change.revision <= revision)
+        return list({change.grant.name: change.grant for change in until}.values())
 
     def _signals_at(self, recorded: RecordedEvent) -> Signals:
         while self._told and self._told[0].seq < recorded.seq:

@@ -195,12 +195,12 @@ def _news(store: Store, caller: Caller, watched: Watched, last: int) -> tuple[li
         changes = snapshot.changes(after=last, limit=_PAGE) if snapshot.revision > last else []
         sees = _sight(snapshot, caller, watched) if changes else None
         shown = [
-            Told(type=change.type, revision=change.grant.revision, grant=change.grant, at=change.at)
+            Told(type=change.type, revision=change.revision, grant=change.grant, at=change.at)
             for change in changes
             if sees is not None and sees(change.grant)
         ]
         complete = len(changes) < _PAGE
-        return shown, snapshot.revision if complete else changes[-1].grant.revision, snapshot.revision
+        return shown, snapshot.revision if complete else changes[-1].revision, snapshot.revision
 
 
 def _sight(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callable[[Grant], bool]:

@@ -129,6 +129,21 @@ def _revoke(body: Body, _: Path) -> Argv:
     return ["revoke", body.pop("name"), *_one(body, "comment", "--comment")]
 
 
+def _revoke_matching(body: Body, _: Path) -> Argv:
+    # The command makes the plan itself, which is the same one as long as nothing has changed.
+    body.pop("planId")
+    return [
+        "revoke",
+        "--matching",
+        "--yes",
+        *_one(body, "subject", "--subject"),
+        *_one(body, "policy", "--policy"),
+        *_one(body, "resource", "--resource"),
+        *_pairs(body, "labels", "--label"),
+        *_one(body, "comment", "--comment"),
+    ]
+
+
 def _apply(body: Body, directory: Path) -> Argv:
     file = directory / "policies.yaml"
     file.write_text(yaml.safe_dump({"policies": body.pop("policies")}))
@@ -159,6 +174,7 @@ _SAID: dict[str, Callable[[Body, Path], Argv]] = {
     GRANTS + "WithdrawGrant": _decision("withdraw"),
     GRANTS + "ReleaseGrant": _decision("release"),
     GRANTS + "RevokeGrant": _revoke,
+    GRANTS + "RevokeGrants": _revoke_matching,
     GRANTS + "ExtendGrant": _extend,
     GRANTS + "CompleteReview": _decision("review"),
     ACCESS + "CheckAccess": _check,

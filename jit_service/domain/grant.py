@@ -174,7 +174,7 @@ class Grant:
     starts_at + duration. `request_expires_at` is when it lapses undecided: after request_ttl, or with the step that is
     waited for since `step_since`. `requested` is what was asked for, where a reviewer gave other terms; `offer` is the
     approval that a reviewer would give for other terms. `chain` are the grants it was passed on from, the first first.
-    `revision` is the store's commit counter at the last change, 0 before it is stored.
+    `revision` is the store's commit counter at the last change but its use, 0 before it is stored.
     """
 
     name: str

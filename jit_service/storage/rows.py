@@ -245,8 +245,9 @@ def proposal_of(row: PolicyProposalRow) -> Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class GrantChange:
-    """One change of a grant: what happened, when, and the grant as it was then, with its revision."""
+    """One change of a grant: what happened, when, under which revision, and the grant as it was then."""
 
+    revision: int
     type: EventType
     at: datetime
     grant: Grant
@@ -255,7 +256,7 @@ class GrantChange:
 def change_columns(change: GrantChange) -> dict[str, Any]:
     """Returns the columns of the change's row."""
     return {
-        "revision": change.grant.revision,
+        "revision": change.revision,
         "grant_name": change.grant.name,
         "type": change.type,
         "at": change.at,
@@ -265,7 +266,9 @@ def change_columns(change: GrantChange) -> dict[str, Any]:
 
 def change_of(row: GrantChangeRow) -> GrantChange:
     """Returns the change of a row."""
-    return GrantChange(type=EventType(row.type), at=row.at, grant=GRANTS.validate_python(row.document))
+    return GrantChange(
+        revision=row.revision, type=EventType(row.type), at=row.at, grant=GRANTS.validate_python(row.document)
+    )
 
 
 def audit_columns(event: Event) -> dict[str, Any]:

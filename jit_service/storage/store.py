@@ -180,11 +180,11 @@ class Snapshot:
             for row in self._session.exec(wanted.order_by(col(GrantChangeRow.revision)).limit(limit))
         ]
 
-    def versions_of(self, subject: str) -> list[Grant]:
-        """Returns the subject's grants as they were after each of their changes, in the order of the commits."""
+    def changes_of(self, subject: str) -> list[GrantChange]:
+        """Returns every change of the subject's grants, in the order of the commits."""
         wanted = select(GrantChangeRow).join(GrantRow, col(GrantRow.name) == col(GrantChangeRow.grant_name))
         changes = self._session.exec(wanted.where(GrantRow.subject == subject).order_by(col(GrantChangeRow.revision)))
-        return [rows.change_of(row).grant for row in changes]
+        return [rows.change_of(row) for row in changes]
 
     def grant_at(self, name: str, revision: int) -> Grant | None:
         """Returns the grant as it was at the revision, or None."""
@@ -358,9 +358,13 @@ class Transaction(Snapshot):
         return saved
 
     def save_uses(self, grants: Iterable[Grant], event: Event) -> None:
-        """Stores the grants that one check used, with its one event. Raises LostRace as `save_grant` does."""
+        """Stores the grants that one check used, with its one event. Raises LostRace as `save_grant` does.
+
+        They keep their revision, and so their etag: who decides on a grant need not mind that it is being used.
+        """
         for grant in grants:
-            self._save_grant(grant, event.type)
+            self._update_read(GrantRow, grant, rows.grant_columns(grant))
+            self._tell(grant, event.type, self._next_revision())
         self.record(event)
 
     def _save_grant(self, grant: Grant, type_: EventType) -> Grant:
@@ -371,12 +375,12 @@ class Transaction(Snapshot):
         else:
             self._update_read(GrantRow, grant, columns)
         self._insert_new_reviews(saved)
-        self._tell(saved, type_)
+        self._tell(saved, type_, saved.revision)
         return saved
 
-    def _tell(self, grant: Grant, type_: EventType) -> None:
+    def _tell(self, grant: Grant, type_: EventType, revision: int) -> None:
         """Leaves the change for watchers."""
-        change = rows.GrantChange(type=type_, at=self.now, grant=grant)
+        change = rows.GrantChange(revision=revision, type=type_, at=self.now, grant=grant)
         self._session.execute(insert(GrantChangeRow).values(**rows.change_columns(change)))
 
     def save_delegation(self, delegation: Delegation, event: Event) -> Delegation:
@@ -460,7 +464,7 @@ class Transaction(Snapshot):
         result: Any = self._session.execute(update(GrantRow).where(unrecorded).values(**values))
         if result.rowcount == 1:
             self._next_revision()
-            self._tell(told, event.type)
+            self._tell(told, event.type, told.revision)
             self.record(replace(event, revision=told.revision))
 
     def record(self, event: Event) -> None:

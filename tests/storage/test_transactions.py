@@ -7,14 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service import audit, grants
+from jit_service import access, audit, grants, revocation
 from jit_service.domain import approval
 from jit_service.domain.errors import LostRace, RequestIdReused, StoreUnavailable
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import GrantState
 from jit_service.storage import Store
 from tests.conftest import HOUR, NOON, Clock
-from tests.storage.people import ADMIN, ALICE, BOB, CAROL, add_policy, approve, ask
+from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask
 
 
 def event_types(store: Store) -> list[EventType]:
@@ -117,6 +117,26 @@ def test_the_same_request_id_has_the_same_answer(store: Store, clock: Clock) -> 
 
     assert again == first
     assert event_types(store).count(EventType.GRANT_REQUESTED) == 1
+
+
+def test_a_use_changes_neither_the_etag_nor_a_plan(store: Store) -> None:
+    """Else nobody could decide on a grant, or revoke it widely, while it is being used."""
+    add_policy(store, steps=(), idle_timeout=HOUR)
+    grant = ask(store)
+    selector = revocation.Selector(subject=ALICE.principal)
+    plan = revocation.plan(store, selector)
+    with store.snapshot() as snapshot:
+        before = snapshot.revision
+    question = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+
+    assert access.check(store, GATEWAY, question).decision.allowed
+
+    read = grants.get(store, ALICE, grant.name).grant
+    assert (read.revision, read.usage.count) == (grant.revision, 1)
+    with store.snapshot() as snapshot:
+        assert [change.revision for change in snapshot.changes(after=before, limit=9)] == [before + 1]
+    done = revocation.carry_out(store, ADMIN, selector, plan_id=plan.id, comment="over")
+    assert [ended.name for ended in done.grants] == [grant.name]
 
 
 @pytest.mark.parametrize("other", ["another body", "another principal"])

@@ -155,9 +155,9 @@ class Grant(_message.Message):
     end_comment: _builtins.str
     """Why, in the words of whoever ended it."""
     etag: _builtins.str
-    """Changes with every change of the grant; send it back to act on exactly what was read."""
+    """Changes with every change of the grant but its use; send it back to act on exactly what was read."""
     revision: _builtins.int
-    """The store's commit counter at the last change."""
+    """The store's commit counter at the last change but its use."""
     max_uses: _builtins.int
     """How many checks it may allow; 0: any number."""
     uses: _builtins.int
