@@ -1,0 +1,242 @@
+"""Plays the terminal sessions of docs/sessions against a real service, and writes their output into the pages.
+
+A page holds ```console blocks. `alice$ COMMAND` is run by bash as that person; what follows is its output, a code other
+than 0 as `(exit 4)`. `# SETTING=VALUE` before the first command sets the service. A command that ends in `&` runs on
+until that person says `wait`. Output counts as the same where only ids, instants, time left and the like differ; only
+what differs otherwise is written. tests/test_sessions.py plays the same pages and compares.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jit_service.dev import DevIssuer
+from jit_service.service import Service, utc_now
+from jit_service.settings import Address, Settings
+from jit_service.storage.migrate import migrate
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "docs" / "sessions"
+_PROMPT = re.compile(r"([a-z]+)\$ (.*)")
+_SETTING = re.compile(r"# ([a-z_]+)=(.+)")
+_ID = re.compile(r"\b[a-z2-7]{26}\b")
+_SECONDS = 60
+# What differs from one run to the next, and what stands for it when two runs are compared.
+_VARYING = [
+    (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)"), "TIME"),
+    (re.compile(r"\b\d\d:\d\d:\d\d( UTC)?"), "TIME"),
+    (re.compile(r"\d+ (s|min|h|d)( \d+ (s|min|h))? (left|ago|overdue)"), r"SPAN \4"),
+    (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
+    (re.compile(r"\b[0-9a-f]{16,}\b"), "HEX"),
+    (re.compile(r"(?<=revision )\d+"), "N"),
+    (re.compile(r"(?<=auditEvents/)\d+"), "N"),
+    (re.compile(r"-{3,}"), "---"),
+    (re.compile(r"[ \t]+"), " "),
+]
+
+
+@dataclass
+class Step:
+    """A command with the output that the page has and the one that it gave."""
+
+    who: str
+    command: str
+    written: str
+    played: str = ""
+
+    @property
+    def is_as_written(self) -> bool:
+        return _plain(self.written) == _plain(self.played)
+
+
+@dataclass
+class Running:
+    """A command that runs, and the file that its output goes to."""
+
+    process: subprocess.Popen[str]
+    output: Path
+
+    @property
+    def has_begun(self) -> bool:
+        return self.process.poll() is not None or bool(self.output.read_text())
+
+    def finish(self) -> str:
+        """Waits for the end, and returns what was said, with the exit code where it is not 0."""
+        code = self.process.wait(_SECONDS)
+        return self.output.read_text() + (f"(exit {code})\n" if code else "")
+
+
+@dataclass
+class Player:
+    """A running service, and who is in the middle of something."""
+
+    service: Service
+    address: Address
+    directory: Path
+    ids: dict[str, str] = field(default_factory=dict)
+    """The page's ids, each with the one that it has in this run."""
+    waiting: dict[str, Running] = field(default_factory=dict)
+
+    def play(self, step: Step) -> None:
+        """Runs the command, and notes its output in the page's own ids."""
+        command = self._with_real_ids(step.command)
+        if command == "wait":
+            output = self.waiting.pop(step.who).finish()
+        elif command.endswith("&"):
+            before = self._revision()
+            self.waiting[step.who] = running = self._start(step.who, command.removesuffix("&"))
+            # Until it shows that it is under way, by what it says or what it changes.
+            while not running.has_begun and self._revision() == before:
+                time.sleep(0.02)
+            return
+        else:
+            output = self._start(step.who, command).finish()
+        step.played = self._with_written_ids(output, step.written)
+
+    def _start(self, who: str, command: str) -> Running:
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(self.directory),
+            "JIT_ADDRESS": str(self.address),
+            "JIT_TOKEN_FILE": str(self.directory / "dev" / "tokens" / f"{who}.jwt"),
+            "COLUMNS": "110",
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+        }
+        descriptor, path = tempfile.mkstemp(dir=self.directory, prefix="output-")
+        with os.fdopen(descriptor, "w") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", command],
+                env=environment,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        return Running(process, Path(path))
+
+    def _revision(self) -> int:
+        with self.service.store.snapshot() as snapshot:
+            return snapshot.revision
+
+    def _with_real_ids(self, command: str) -> str:
+        """A command may name an id by how it begins, at least four characters."""
+
+        def real(word: re.Match[str]) -> str:
+            found = [here for written, here in self.ids.items() if written.startswith(word[0])]
+            return found[0] if len(found) == 1 else word[0]
+
+        return re.sub(r"\b[a-z2-7]{4,26}\b", real, command)
+
+    def _with_written_ids(self, output: str, written: str) -> str:
+        """New ids take the place of the new ones that the page has there, in their order."""
+        here = {real: name for name, real in self.ids.items()}
+        fresh = [name for name in dict.fromkeys(_ID.findall(written)) if name not in self.ids]
+        for real in dict.fromkeys(_ID.findall(output)):
+            if real not in here:
+                name = fresh.pop(0) if fresh else real
+                self.ids[name] = real
+                here[real] = name
+        return _ID.sub(lambda found: here[found[0]], output)
+
+
+def steps_of(page: str) -> tuple[dict[str, Any], list[Step]]:
+    """Returns the settings of a page's service, and the commands of its sessions."""
+    settings: dict[str, Any] = {}
+    steps: list[Step] = []
+    for line in _console_lines(page):
+        if setting := _SETTING.fullmatch(line):
+            settings[setting[1]] = setting[2]
+        elif prompt := _PROMPT.fullmatch(line):
+            steps.append(Step(prompt[1], prompt[2], ""))
+        elif steps and steps[-1].command.endswith("\\"):
+            steps[-1].command += "\n" + line
+        else:
+            steps[-1].written += line + "\n"
+    return settings, steps
+
+
+def with_output(page: str, steps: list[Step]) -> str:
+    """Returns the page with what its commands gave, where that is not as it is written."""
+    left = iter(steps)
+
+    def block(_: re.Match[str]) -> str:
+        lines: list[str] = []
+        for line in _[1].splitlines():
+            if _SETTING.fullmatch(line):
+                lines.append(line)
+            elif _PROMPT.fullmatch(line):
+                step = next(left)
+                output = step.written if step.is_as_written else step.played
+                lines += [f"{step.who}$ {step.command}", *output.splitlines()]
+        return "```console\n" + "\n".join(lines) + "\n```"
+
+    return re.sub(r"```console\n(.*?)\n```", block, page, flags=re.DOTALL)
+
+
+def play(page: str) -> list[Step]:
+    """Plays all of a page, and returns its steps with what they gave."""
+    settings, steps = steps_of(page)
+    with _player(settings) as player:
+        for step in steps:
+            player.play(step)
+    return steps
+
+
+def _plain(output: str) -> str:
+    for varying, name in _VARYING:
+        output = varying.sub(name, output)
+    return "\n".join(line.strip() for line in output.splitlines())
+
+
+def _console_lines(page: str) -> Iterator[str]:
+    for block in re.finditer(r"```console\n(.*?)\n```", page, flags=re.DOTALL):
+        yield from block[1].splitlines()
+
+
+@contextmanager
+def _player(changes: dict[str, Any]) -> Iterator[Player]:
+    with tempfile.TemporaryDirectory(prefix="jit-session-") as name:
+        directory = Path(name)
+        shutil.copytree(ROOT / "examples", directory / "examples")
+        issuer = DevIssuer(directory)
+        issuer.write_tokens(utc_now())
+        settings = Settings.load(data_dir=directory, **changes).with_issuer(issuer.issuer())
+        migrate(settings.store_url)
+        service = Service(settings)
+        service.apply_policies(directory / "examples" / "policies.yaml")
+        address = service.listen(Address("127.0.0.1", 0))
+        service.start()
+        player = Player(service, address, directory)
+        try:
+            yield player
+        finally:
+            for running in player.waiting.values():
+                running.process.kill()
+            service.stop()
+
+
+def main() -> None:
+    """Plays every page, or those that are named, and writes what differs."""
+    for path in [Path(name) for name in sys.argv[1:]] or sorted(PAGES.glob("*.md")):
+        page = path.read_text()
+        steps = play(page)
+        differing = sum(not step.is_as_written for step in steps)
+        path.write_text(with_output(page, steps))
+        print(f"{path.name}: {len(steps)} commands, {differing} with other output", flush=True)
+
+
+if __name__ == "__main__":
+    main()
