@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -238,3 +239,21 @@ def test_a_command_that_waits_for_approval_ends_when_the_access_is_revoked(world
 
     assert running.returncode == 9
     assert "REVOKED: by user:bob@example.com" in err
+
+
+def test_a_watch_tells_what_happens(world: World) -> None:
+    ask = ("request", f"database/orders/{uuid.uuid4().hex}", "--action", "read", "-o", "json")
+    name = json.loads(world.jit("alice", *ask).stdout)["name"]
+
+    with world.running("alice", "ls", "--watch", "-o", "json") as watching:
+        assert watching.stdout is not None
+        told = (json.loads(line) for line in watching.stdout)
+        first = next(event for event in told if event["grant"]["name"] == name)
+        assert world.jit("alice", "release", name).returncode == 0
+        second = next(event for event in told if event["grant"]["name"] == name)
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=60)
+
+    assert (first["eventType"], first["grant"]["state"]) == ("CURRENT", "ACTIVE")
+    assert (second["eventType"], second["grant"]["state"]) == ("GRANT_RELEASED", "RELEASED")
+    assert (watching.returncode, err) == (130, "")

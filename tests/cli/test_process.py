@@ -20,9 +20,10 @@ from tests.client.service import Service
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
 SLOW = {"grpc", "rich", "yaml", "google.protobuf", "asyncio", "hypothesis"}
 COMMANDS = [
-    (), ("request",), ("run",), ("inbox",), ("ls",), ("show",), ("approve",), ("deny",), ("counter",), ("accept",), ("decline",), ("extend",), ("review-debt",), ("review",), ("withdraw",), ("revoke",),
-    ("release",), ("check",), ("whoami",), ("completion",), ("policy",), ("policy", "ls"), ("policy", "show"),
-    ("policy", "apply"), ("policy", "rm"), ("audit",), ("audit", "ls"), ("audit", "verify"),
+    (), ("request",), ("run",), ("extend",), ("accept",), ("decline",), ("inbox",), ("approve",), ("deny",),
+    ("counter",), ("review-debt",), ("review",), ("ls",), ("show",), ("withdraw",), ("revoke",), ("release",),
+    ("check",), ("whoami",), ("completion",), ("policy",), ("policy", "ls"), ("policy", "show"), ("policy", "apply"),
+    ("policy", "rm"), ("audit",), ("audit", "ls"), ("audit", "verify"),
 ]  # fmt: skip
 
 

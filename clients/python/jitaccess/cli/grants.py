@@ -54,10 +54,18 @@ def ls(
     filter: Filter = "",
     order_by: Annotated[str, typer.Option(metavar="O", help="Such as 'expire_time desc'.", show_default=False)] = "",
     limit: Limit = DEFAULT_LIMIT,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Tell each change as it happens, until ^C; with -o json one object a line.")
+    ] = False,
 ) -> None:
-    """List grants, newest first."""
-    from jitaccess.cli import describe
+    """List grants, newest first, or with --watch the live ones and then what happens to them."""
+    from jitaccess.cli import describe, watching
 
+    if watch:
+        if filter or order_by:
+            raise typer.BadParameter("--filter and --order-by do not go with --watch")
+        watching.watch(session, view=view.name)
+        return
     with session.client() as client:
         page = page_of(client, view=view.name, filter=filter, order_by=order_by, limit=limit)
     answer_page(session, page, describe.LS_COLUMNS, describe.ls_row, none="no grants")

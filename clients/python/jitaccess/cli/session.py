@@ -67,6 +67,19 @@ class Session:
         else:
             self.show(show)
 
+    def answer_one_of_many(self, message: Message, show: Callable[[Screen], None]) -> None:
+        """Prints a message of a stream: a line of JSON, a document of YAML, or what people are shown; at once."""
+        if self.output is Output.JSON:
+            import json
+
+            sys.stdout.write(json.dumps(_rest_json(message)) + "\n")
+        elif self.output is Output.YAML:
+            sys.stdout.write("---\n")
+            self.print_data(_rest_json(message))
+        else:
+            self.show(show)
+        sys.stdout.flush()
+
     def answer_data(self, data: Mapping[str, object], show: Callable[[Screen], None]) -> None:
         """Prints data of the command line's own, or shows it to people."""
         if self.output in (Output.JSON, Output.YAML):
