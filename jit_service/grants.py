@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from jit_service.delegations import with_delegations
 from jit_service.domain import approval, emergency, paging, request, review, signal
 from jit_service.domain import etag as etags
 from jit_service.domain import grant as rules
-from jit_service.domain.caller import Caller, Role
+from jit_service.domain.caller import Caller, Right, Role
 from jit_service.domain.errors import (
     GrantNotFound,
     NotVisible,
@@ -113,6 +113,8 @@ def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             for grant in tx.live_grants(checked.subject)
             if caller.principal in (grant.requester, grant.subject)
             and request.covered_by(checked, grant, policies=policies)
+            # An emergency does not wait.
+            and not (checked.break_glass and grant.state(tx.now) is not GrantState.ACTIVE)
         ]
         if not there:
             return _asked(tx, caller, checked)
@@ -217,7 +219,7 @@ def approve(
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
-        approval.demand_reviewer(grant, policy=policy, by=by, now=tx.now)
+        approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
         edited = approval.edited(grant, edits, now=tx.now)
         judged = _judged_again(tx, edited, policy)
         given = approval.given_instead(grant, edited)
@@ -230,7 +232,9 @@ def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str) ->
     """Denies a pending request, for access or for more time. Raises what `domain.approval.deny` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
-        return approval.deny(grant, policy=_policy_of(tx, grant), by=by, comment=comment, now=tx.now)
+        policy = _policy_of(tx, grant)
+        waiting = _with_steps_of_now(tx, grant, policy)
+        return approval.deny(waiting, policy=policy, by=by, comment=comment, now=tx.now)
 
     return _change(store, caller, name, etag, transition)
 
@@ -240,7 +244,8 @@ def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str,
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
-        offered = approval.counter(grant, edits, policy=policy, by=by, comment=comment, now=tx.now)
+        waiting = _with_steps_of_now(tx, grant, policy)
+        offered = approval.counter(waiting, edits, policy=policy, by=by, comment=comment, now=tx.now)
         # An offer that could not be accepted as things are would be none.
         _judged_again(tx, approval.edited(grant, edits, now=tx.now), policy)
         return offered
@@ -254,7 +259,8 @@ def accept_offer(store: Store, caller: Caller, name: str, *, comment: str, etag:
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         judged = _judged_again(tx, approval.offered_terms(grant, by=by, now=tx.now), policy)
-        return approval.accept(judged, policy=policy, by=by, comment=comment, now=tx.now)
+        lent = tuple(right.delegation for right in _lent_to_offerer(tx, grant))
+        return approval.accept(judged, policy=policy, by=by, comment=comment, now=tx.now, delegations=lent)
 
     return _change(store, caller, name, etag, transition)
 
@@ -340,6 +346,19 @@ def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
     """Policies, signals and the time may have changed since the request."""
     signals = signal.at(tx.signals(), tx.now)
     return request.judge_again(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
+
+
+def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
+    """Returns the request waiting for the steps that are needed now; as it was, where it could no longer pass."""
+    try:
+        return replace(grant, skipped=_judged_again(tx, grant, policy).skipped)
+    except PolicyNoLongerAllows:
+        return grant
+
+
+def _lent_to_offerer(tx: Transaction, grant: Grant) -> tuple[Right, ...]:
+    """Returns the rights that whoever made the offer has from others now."""
+    return with_delegations(tx, Caller(principal=grant.offer.reviewer)).delegated if grant.offer else ()
 
 
 def _visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:

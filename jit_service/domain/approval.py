@@ -6,7 +6,7 @@ reviews, steps and deadlines hold for each; only what follows differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -250,13 +250,17 @@ def offered_terms(grant: Grant, *, by: Caller, now: datetime) -> Grant:
     return replace(edited(grant, as_edits, now=now), offer=offer)
 
 
-def accept(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
+def accept(
+    grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime, delegations: Collection[str] = ()
+) -> tuple[Grant, Event]:
     """Takes the offer: the grant, which has its terms already, counts it as the approval of whoever made it.
 
-    Raises NotYours, WrongState, and NotApprover where whoever made it may not approve any more.
+    `delegations` are those that whoever made it can use now. Raises NotYours, WrongState, and NotApprover where whoever
+    made it may not approve any more.
     """
     offer = _demand_offer(grant, by=by, now=now)
-    if offer.step >= len(policy.steps) or not _stands(policy.steps[offer.step], offer):
+    lent = not offer.delegation or offer.delegation in delegations
+    if not lent or offer.step >= len(policy.steps) or not _stands(policy.steps[offer.step], offer):
         raise NotApprover(f"{offer.reviewer}, who made the offer, is not an approver of {policy.name} any more")
     if _has_reviewed(grant, offer.reviewer, offer.holder):
         raise AlreadyReviewed(f"{offer.reviewer} has already reviewed {grant.name}; one principal counts once")

@@ -6,7 +6,7 @@ except where it says that the facts are broken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -172,10 +172,17 @@ def countered(
     return approval.counter(grant, Edits(**edits), policy=under or policy(), by=by or bob(), comment="", now=at)[0]
 
 
-def accepted(grant: Grant, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON) -> Grant:
-    by = by or alice()
+def accepted(
+    grant: Grant,
+    *,
+    by: Caller | None = None,
+    under: Policy | None = None,
+    at: datetime = NOON,
+    delegations: Collection[str] = (),
+) -> Grant:
+    by, under = by or alice(), under or policy()
     taken = approval.offered_terms(grant, by=by, now=at)
-    return approval.accept(taken, policy=under or policy(), by=by, comment="", now=at)[0]
+    return approval.accept(taken, policy=under, by=by, comment="", now=at, delegations=delegations)[0]
 
 
 def extending(*, max_extensions: int = 2, most: timedelta = 4 * HOUR, **changes: Any) -> Policy:

@@ -598,11 +598,19 @@ def test_denials_by_one_right_count_once() -> None:
 
 def test_a_delegates_offer_is_one_by_the_delegators_right() -> None:
     offered = countered(pending(**WIDE), by=in_place_of(dave(), bob()), duration=HOUR)
+    of_dave = policy(steps=(step(principals=(DAVE,)),))
 
-    grant = accepted(offered)
+    grant = accepted(offered, delegations=["delegations/d0"])
 
     assert (grant.reviews[0].reviewer, grant.reviews[0].on_behalf_of) == (DAVE, BOB)
-    refused(NotApprover, lambda: accepted(offered, under=policy(steps=(step(principals=(DAVE,)),))))
+    refused(NotApprover, lambda: accepted(offered, under=of_dave, delegations=["delegations/d0"]))
+
+
+def test_a_delegates_offer_ends_with_the_delegation() -> None:
+    offered = countered(pending(**WIDE), by=in_place_of(dave(), bob()), duration=HOUR)
+
+    refused(NotApprover, lambda: accepted(offered))
+    refused(NotApprover, lambda: accepted(offered, delegations=["delegations/d1"]))
 
 
 # More time

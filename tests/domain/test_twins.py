@@ -438,6 +438,13 @@ TWINS = [
         test_approval.test_an_offer_is_not_accepted_once_its_maker_is_no_approver,
     ),
     Twin(
+        "an offer of a delegate that is none any more",
+        approval.accept,
+        "if not lent or",
+        "if",
+        test_approval.test_a_delegates_offer_ends_with_the_delegation,
+    ),
+    Twin(
         "an offer that anybody accepts",
         approval._demand_offer,
         "if not grant.is_of(by.principal):",

@@ -1,0 +1,200 @@
+"""Reviewing through the use cases: what is judged anew, and what a delegation or an emergency changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jit_service import access, delegations, grants, policies, signals
+from jit_service.domain.approval import Edits
+from jit_service.domain.caller import Caller
+from jit_service.domain.delegation import Wanted
+from jit_service.domain.errors import NotApprover, ReviewOverdue
+from jit_service.domain.grant import Grant, GrantState, Justification
+from jit_service.domain.policy import BreakGlassRule, PrincipalSet, Step
+from jit_service.domain.request import Ask
+from jit_service.domain.signal import Signal
+from jit_service.storage import Store
+from tests.conftest import HOUR, NOON, TICK, Clock
+from tests.storage.people import ADMIN, ALICE, BOB, CAROL, DAVE, add_policy, ask
+
+ERIN = Caller(principal="user:erin@example.com", groups=frozenset({"security"}))
+SECURITY_IN_AN_INCIDENT = (
+    Step(approvers=PrincipalSet(groups=("security",)), condition="signals.incident"),
+    Step(approvers=PrincipalSet(groups=("owners",))),
+)
+ON_CALL = BreakGlassRule(
+    eligible=PrincipalSet(groups=("engineering",)), max_duration=HOUR, review_within=timedelta(hours=2)
+)
+
+
+def incident(store: Store, value: bool) -> None:
+    signals.put(store, ADMIN, Signal(name="signals/incident", value=value, expires_at=NOON + 24 * HOUR), etag="")
+
+
+def approve(store: Store, grant: Grant, by: Caller) -> GrantState:
+    answer = grants.approve(store, by, grant.name, comment="", etag="")
+    return answer.grant.state(answer.at)
+
+
+def emergency(store: Store, **changes: Any) -> Grant:
+    facts: dict[str, Any] = {
+        "subject": ALICE.principal,
+        "resources": ("database/orders/eu",),
+        "actions": ("read",),
+        "justification": Justification(text="down"),
+        "break_glass": True,
+    }
+    return grants.ask(store, ALICE, Ask(**(facts | changes))).grant
+
+
+# Steps that are needed now
+
+
+def test_a_step_that_is_needed_by_now_is_decided_first(store: Store) -> None:
+    add_policy(store, steps=SECURITY_IN_AN_INCIDENT)
+    incident(store, value=False)
+    asked = ask(store)
+    incident(store, value=True)
+
+    with pytest.raises(NotApprover):
+        approve(store, asked, BOB)
+    assert approve(store, asked, ERIN) is GrantState.PENDING
+    assert approve(store, asked, BOB) is GrantState.ACTIVE
+
+
+def test_a_step_that_is_no_longer_needed_is_not_waited_for(store: Store) -> None:
+    add_policy(store, steps=SECURITY_IN_AN_INCIDENT)
+    incident(store, value=True)
+    asked = ask(store)
+    incident(store, value=False)
+
+    assert approve(store, asked, BOB) is GrantState.ACTIVE
+
+
+def test_who_decides_a_step_that_is_needed_by_now_may_deny_and_offer(store: Store) -> None:
+    add_policy(store, steps=SECURITY_IN_AN_INCIDENT)
+    incident(store, value=False)
+    asked = ask(store)
+    incident(store, value=True)
+
+    grants.counter(store, ERIN, asked.name, comment="", etag="", edits=Edits(duration=TICK))
+    denied = grants.deny(store, ERIN, asked.name, comment="", etag="")
+
+    assert denied.grant.state(denied.at) is GrantState.DENIED
+
+
+# Offers by a delegate
+
+
+def test_a_delegates_offer_is_accepted_while_the_delegation_lasts(store: Store, clock: Clock) -> None:
+    add_policy(store)
+    delegations.create(store, BOB, Wanted(delegate=DAVE.principal, expires_at=NOON + HOUR))
+    asked = ask(store)
+    grants.counter(store, DAVE, asked.name, comment="", etag="", edits=Edits(duration=TICK))
+
+    clock.advance(HOUR - TICK)
+    taken = grants.accept_offer(store, ALICE, asked.name, comment="", etag="")
+
+    assert taken.grant.state(taken.at) is GrantState.ACTIVE
+
+
+def test_a_delegates_offer_ends_with_the_delegation(store: Store, clock: Clock) -> None:
+    add_policy(store)
+    lent = delegations.create(store, BOB, Wanted(delegate=DAVE.principal, expires_at=NOON + HOUR)).delegation
+    first, second = ask(store), ask(store)
+    for asked in (first, second):
+        grants.counter(store, DAVE, asked.name, comment="", etag="", edits=Edits(duration=TICK))
+
+    delegations.delete(store, BOB, lent.name, etag="")
+    with pytest.raises(NotApprover):
+        grants.accept_offer(store, ALICE, first.name, comment="", etag="")
+    clock.advance(HOUR)
+    with pytest.raises(NotApprover):
+        grants.accept_offer(store, ALICE, second.name, comment="", etag="")
+
+
+def test_a_delegate_reviews_until_exactly_the_delegations_end(store: Store, clock: Clock) -> None:
+    add_policy(store, approvals=2)
+    delegations.create(store, BOB, Wanted(delegate=DAVE.principal, starts_at=NOON + TICK, expires_at=NOON + HOUR))
+    first, second = ask(store), ask(store)
+
+    clock.advance(TICK)
+    assert approve(store, first, DAVE) is GrantState.PENDING
+    clock.advance(HOUR - TICK)
+    with pytest.raises(Exception, match="may not see"):
+        approve(store, second, DAVE)
+
+
+# Emergencies
+
+
+def test_an_overdue_review_stops_the_next_emergency(store: Store, clock: Clock) -> None:
+    add_policy(store, break_glass=ON_CALL)
+    taken = emergency(store)
+
+    clock.advance(2 * HOUR - TICK)
+    emergency(store)
+    clock.advance(TICK)
+    with pytest.raises(ReviewOverdue, match=taken.name):
+        emergency(store)
+    assert ask(store)
+
+    grants.complete_review(store, CAROL, taken.name, comment="seen", etag="")
+    assert emergency(store).emergency
+
+
+def test_an_emergency_is_not_answered_with_a_request_that_waits(store: Store) -> None:
+    add_policy(store, break_glass=ON_CALL)
+    waiting = ask(store)
+    again = Ask(
+        subject=ALICE.principal,
+        resources=("database/orders/eu",),
+        actions=("read",),
+        justification=Justification(text="down"),
+        break_glass=True,
+    )
+
+    first = grants.ensure(store, ALICE, again)
+    second = grants.ensure(store, ALICE, again)
+
+    assert first.grant.state(first.at) is GrantState.ACTIVE
+    assert (first.grant.name != waiting.name, second.grant.name) == (True, first.grant.name)
+
+
+# What is passed on
+
+
+def test_what_ends_above_ends_all_below_at_once(store: Store) -> None:
+    add_policy(store, steps=(), max_child_depth=2, eligible=PrincipalSet(groups=("engineering",)))
+    first = ask(store)
+    bot = Caller(principal="service:bot")
+    second = ask(store, parent=first.name, caller=ALICE)
+    child = grants.ask(
+        store,
+        ALICE,
+        Ask(subject=bot.principal, resources=first.resources, actions=first.actions, parent=second.name),
+    ).grant
+    question = access.question(bot, subject=bot.principal, action="read", resource="database/orders/eu")
+    assert access.check(store, bot, question).decision.allowed
+
+    grants.release(store, ALICE, first.name, comment="", etag="")
+
+    assert not access.check(store, bot, question).decision.allowed
+    for name in (second.name, child.name):
+        read = grants.get(store, ALICE, name)
+        assert read.grant.state(read.at) is GrantState.REVOKED
+
+
+def test_a_policy_that_allows_no_more_passing_on_leaves_what_was_passed_on(store: Store) -> None:
+    stored = add_policy(store, steps=(), max_child_depth=1)
+    first = ask(store)
+    child = ask(store, parent=first.name)
+
+    policies.update(store, ADMIN, stored.name, etag="", change=lambda policy: replace(policy, max_child_depth=0))
+
+    read = grants.get(store, ALICE, child.name)
+    assert read.grant.state(read.at) is GrantState.ACTIVE
