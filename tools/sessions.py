@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from jit_service.dev import DevIssuer
+from jit_service.domain.caller import Role
 from jit_service.service import Service, utc_now
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
@@ -213,6 +214,9 @@ def _player(changes: dict[str, Any]) -> Iterator[Player]:
         shutil.copytree(ROOT / "examples", directory / "examples")
         issuer = DevIssuer(directory)
         issuer.write_tokens(utc_now())
+        # Another admin, for what takes two.
+        second = issuer.token("user:second@example.com", roles=[Role.ADMIN], now=utc_now())
+        (directory / "dev" / "tokens" / "second.jwt").write_text(second)
         settings = Settings.load(data_dir=directory, **changes).with_issuer(issuer.issuer())
         migrate(settings.store_url)
         service = Service(settings)
