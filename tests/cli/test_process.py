@@ -19,12 +19,18 @@ from tests.client.service import Service
 
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
 SLOW = {"grpc", "rich", "yaml", "google.protobuf", "asyncio", "hypothesis"}
+_WORDS = """
+request run extend accept decline inbox approve deny counter review-debt review ls show withdraw revoke release
+delegate delegations undelegate check whoami completion policy audit signal
+"""
+_POLICY = "ls show apply rm diff lint test simulate proposals proposal approve reject"
 COMMANDS = [
-    (), ("request",), ("run",), ("extend",), ("accept",), ("decline",), ("inbox",), ("approve",), ("deny",),
-    ("counter",), ("review-debt",), ("review",), ("ls",), ("show",), ("withdraw",), ("revoke",), ("release",),
-    ("check",), ("whoami",), ("completion",), ("policy",), ("policy", "ls"), ("policy", "show"), ("policy", "apply"),
-    ("policy", "rm"), ("audit",), ("audit", "ls"), ("audit", "verify"),
-]  # fmt: skip
+    (),
+    *((word,) for word in _WORDS.split()),
+    *(("policy", word) for word in _POLICY.split()),
+    ("audit", "ls"),
+    ("audit", "verify"),
+]
 
 
 def modules_of(*arguments: str, env: Mapping[str, str]) -> set[str]:

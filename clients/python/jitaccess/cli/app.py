@@ -10,7 +10,21 @@ from collections.abc import Sequence
 
 import typer
 
-from jitaccess.cli import asking, audit, check, exits, grants, policy, review, running, signal, who
+from jitaccess.cli import (
+    asking,
+    audit,
+    check,
+    delegation,
+    drafts,
+    exits,
+    grants,
+    policy,
+    proposals,
+    review,
+    running,
+    signal,
+    who,
+)
 from jitaccess.cli.command import common_options, pipe_closed
 from jitaccess.cli.who import COMPLETE_VARIABLE
 
@@ -35,10 +49,13 @@ def build() -> typer.Typer:
     running.add_to(app)
     review.add_to(app)
     grants.add_to(app)
+    delegation.add_to(app)
     check.add_to(app)
-    policies, log = _typer("Read and apply policies."), _typer("Read and verify the audit log.")
+    policies, log = _typer("Read, try, apply and approve policies."), _typer("Read and verify the audit log.")
     signals = _typer("Read and set signals, which conditions read.")
     policy.add_to(policies)
+    drafts.add_to(policies)
+    proposals.add_to(policies)
     signal.add_to(signals)
     audit.add_to(log)
     app.add_typer(policies, name="policy")

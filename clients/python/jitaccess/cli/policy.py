@@ -31,6 +31,10 @@ _MARKS = {"CREATED": "+", "UPDATED": "~", "DELETED": "-"}
 PolicyId = Annotated[str, typer.Argument(metavar="ID", help="The policy's id, with or without policies/.")]
 
 
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="YAML: `policies:` and a list; - is stdin.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Delete the policies that the files do not have.")]
+
+
 def ls(session: Session) -> None:
     """List the policies that you may ask or review under."""
     from jitaccess import calls
@@ -56,20 +60,26 @@ def show(session: Session, policy: PolicyId) -> None:
 
 def apply(
     session: Session,
-    files: Annotated[list[str], typer.Argument(metavar="FILE", help="YAML: `policies:` and a list; - is stdin.")],
-    prune: Annotated[bool, typer.Option("--prune", help="Delete the policies that the files do not have.")] = False,
+    files: Files,
+    prune: Prune = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before pruning in a terminal.")] = False,
+    comment: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; whoever approves a proposal reads it.", show_default=False)
+    ] = "",
 ) -> None:
-    """Make the policies of the service equal to those of the files, all or nothing."""
+    """Make the policies of the service equal to those of the files, all or nothing.
+
+    Under dual control it makes a proposal, which waits for another admin.
+    """
     from jitaccess.cli import policyfile
 
     policies = policyfile.read(files)
     with session.client() as client:
         if prune and not dry_run and not yes and _is_dialogue():
             policies = _confirmed(client, policies)
-        applied = client.apply_policies(policies, prune=prune, validate_only=dry_run)
-    session.answer(applied.raw, lambda screen: _show_changes(screen, applied, would=dry_run))
+        applied = client.apply_policies(policies, prune=prune, validate_only=dry_run, comment=comment)
+    session.answer(applied.raw, lambda screen: show_changes(screen, applied, would=dry_run))
 
 
 def rm(session: Session, policy: PolicyId) -> None:
@@ -102,7 +112,7 @@ def _confirmed(client: JitClient, policies: list[policy_pb2.Policy]) -> list[pol
     if not doomed:
         return policies
     # On stderr, so that standard output holds the answer alone.
-    _show_changes(screen_on(sys.stderr), preview, would=True)
+    show_changes(screen_on(sys.stderr), preview, would=True)
     # Not with abort=True: Typer would print its word and end with 1, our "no".
     if not typer.confirm(f"Delete {len(doomed)} of them?", err=True):
         raise KeyboardInterrupt
@@ -120,14 +130,24 @@ def _bound(policy: policy_pb2.Policy, etags: dict[str, str]) -> policy_pb2.Polic
     return bound
 
 
-def _show_changes(screen: Screen, applied: AppliedPolicies, *, would: bool) -> None:
-    for change in applied.changes:
+def show_changes(screen: Screen, applied: AppliedPolicies, *, would: bool) -> None:
+    """Shows the difference, that it `would` be made or that it was, and the proposal that waits to make it."""
+    waits = bool(applied.proposal)
+    show_differences(screen, applied.changes, would=would or waits)
+    counts = [f"{_count(applied, kind)} {kind.lower()}" for kind in (*_MARKS, "UNCHANGED")]
+    screen.say(", ".join(counts) + ("; nothing was written" if would or waits else ""))
+    if waits:
+        name = applied.proposal.removeprefix("policyProposals/")
+        screen.say(f"{applied.proposal} waits for another admin: `jit policy approve {name}`")
+
+
+def show_differences(screen: Screen, changes: Iterable[PolicyChange], *, would: bool) -> None:
+    """Shows each policy that changes, with the fields that do."""
+    for change in changes:
         if mark := _MARKS.get(change.change_type):
             screen.say(f"{mark} {change.policy} {'would be ' if would else ''}{change.change_type.lower()}")
             for line in _differences(change):
                 screen.say(f"    {line}")
-    counts = [f"{_count(applied, kind)} {kind.lower()}" for kind in (*_MARKS, "UNCHANGED")]
-    screen.say(", ".join(counts) + ("; nothing was written" if would else ""))
 
 
 def _count(applied: AppliedPolicies, kind: str) -> int:

@@ -63,7 +63,7 @@ class Session:
     def answer(self, message: Message, show: Callable[[Screen], None]) -> None:
         """Prints a message as REST would give it, or shows it to people."""
         if self.output in (Output.JSON, Output.YAML):
-            self.print_data(_rest_json(message))
+            self.print_data(rest_json(message))
         else:
             self.show(show)
 
@@ -72,10 +72,10 @@ class Session:
         if self.output is Output.JSON:
             import json
 
-            sys.stdout.write(json.dumps(_rest_json(message)) + "\n")
+            sys.stdout.write(json.dumps(rest_json(message)) + "\n")
         elif self.output is Output.YAML:
             sys.stdout.write("---\n")
-            self.print_data(_rest_json(message))
+            self.print_data(rest_json(message))
         else:
             self.show(show)
         sys.stdout.flush()
@@ -119,7 +119,7 @@ class Session:
         sys.stderr.write("\n".join(lines) + "\n")
 
 
-def _rest_json(message: Message) -> dict[str, object]:
+def rest_json(message: Message) -> dict[str, object]:
     """Returns what Envoy's transcoder prints, whose print options ask for fields at their default value too."""
     from google.protobuf import json_format
 

@@ -1,0 +1,370 @@
+"""Policies as code: diff, lint, test and simulate, and the proposals of dual control."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from jitaccess.v1 import policy_pb2
+from tests.cli.conftest import Jit
+from tests.cli.samples import soon
+from tests.cli.test_policy import CHANGE, FILE, difference, policy
+from tests.client.service import Refusal, Service
+
+Proposal = policy_pb2.PolicyProposal
+Case = policy_pb2.PolicyTestCase
+Result = policy_pb2.PolicyTestResult
+CASES = """
+tests:
+- policy: orders-read
+  cases:
+  - {displayName: an engineer reads, principal: "user:a", groups: [engineering], resources: [database/orders/eu],
+     actions: [read], duration: 600s, expect: ACTIVE}
+  - {principal: "user:b", resources: [database/orders/eu], actions: [read], expect: REFUSED,
+     expectReason: NOT_ELIGIBLE}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "policies.yaml"
+    path.write_text(FILE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tried(file: Path) -> Path:
+    """A policy file with cases beside it."""
+    file.with_name("policies.test.yaml").write_text(CASES, encoding="utf-8")
+    return file
+
+
+def unchanged() -> policy_pb2.ApplyPoliciesResponse:
+    change = CHANGE(policy="policies/a", change_type=CHANGE.UNCHANGED, before=policy("a"), after=policy("a"))
+    return policy_pb2.ApplyPoliciesResponse(changes=[change])
+
+
+def proposal(**fields: Any) -> policy_pb2.PolicyProposal:
+    whole: dict[str, Any] = {
+        "name": "policyProposals/p1",
+        "state": Proposal.PENDING,
+        "proposer": "user:admin@example.com",
+        "comment": "for the audit",
+        "changes": difference().changes,
+        "create_time": soon(minutes=-5),
+        "expire_time": soon(minutes=42),
+        "etag": "e1",
+    }
+    return Proposal(**(whole | fields))
+
+
+def report(*results: policy_pb2.PolicyTestResult) -> policy_pb2.TestPolicyResponse:
+    failed = sum(not result.passed for result in results)
+    return policy_pb2.TestPolicyResponse(results=results, passed_count=len(results) - failed, failed_count=failed)
+
+
+def test_a_difference_exits_1_and_writes_nothing(jit: Jit, service: Service, file: Path) -> None:
+    service.will_answer("ApplyPolicies", difference())
+
+    ran = jit("policy", "diff", str(file), "--prune")
+
+    assert (ran.code, "- policies/c would be deleted" in ran.out) == (1, True)
+    assert [(sent.validate_only, sent.prune) for sent in service.sent("ApplyPolicies")] == [(True, True)]
+
+
+def test_no_difference_exits_0(jit: Jit, service: Service, file: Path) -> None:
+    service.will_answer("ApplyPolicies", unchanged())
+
+    ran = jit("policy", "diff", str(file))
+
+    assert (ran.code, ran.out) == (0, "0 created, 0 updated, 0 deleted, 1 unchanged; nothing was written\n")
+
+
+def test_a_service_that_is_away_is_no_difference(jit: Jit, service: Service, file: Path) -> None:
+    service.will_answer("ApplyPolicies", Refusal(code=grpc.StatusCode.INTERNAL))
+
+    assert jit("policy", "diff", str(file)).code == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "findings"),
+    [
+        ("policies:\n- name: a\n  nane: b\n", ["3: Policy has no field 'nane'"]),
+        ("policies:\n- name: a\n  steps:\n  - approver: {}\n", ["4: Step has no field 'approver'"]),
+        (
+            "policies:\n- name: a\n  steps:\n  - approvers: {\n      group: [x]}\n",
+            ["5: PrincipalSet has no field 'group'"],
+        ),
+        ("policies:\n- name: a\n- name: policies/a\n", ["3: policies/a is at {path}:2 already"]),
+        ("policies:\n- x: 1\n  y: 1\n", ["2: Policy has no field 'x'", "3: Policy has no field 'y'"]),
+        ("policies: {}\n", [" must hold `policies:` and a list, and nothing else"]),
+        ("policies:\n- labels: {any: thing}\n  max_duration: 60s\n", []),
+    ],
+)
+def test_lint_finds_what_is_wrong_and_where(
+    jit: Jit, service: Service, tmp_path: Path, content: str, findings: list[str]
+) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(content)
+
+    ran = jit("policy", "lint", str(path), "--offline")
+
+    expected = [f"{path}:{finding.format(path=path)}" for finding in findings]
+    assert ran.out.splitlines() == (expected or ["nothing is wrong"])
+    assert ran.code == (1 if findings else 0)
+    assert service.received == []
+
+
+def test_lint_finds_a_value_of_the_wrong_kind(jit: Jit, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("policies:\n- name: a\n- name: b\n  maxDuration: an hour\n")
+
+    ran = jit("policy", "lint", str(path), "--offline")
+
+    assert ran.out.startswith(f"{path}:3: ")
+    assert ran.code == 1
+
+
+def test_lint_looks_at_all_files_and_compares_them(jit: Jit, tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("policies: [{name: same}]")
+
+    ran = jit("policy", "lint", str(tmp_path / "a.yaml"), str(tmp_path / "none.yaml"), str(tmp_path / "b.yaml"))
+
+    assert [line.removeprefix(f"{tmp_path}/") for line in ran.out.splitlines()] == [
+        "none.yaml: No such file or directory",
+        f"b.yaml:1: policies/same is at {tmp_path}/a.yaml:1 already",
+    ]
+
+
+def test_lint_asks_the_service_and_places_what_it_refuses(jit: Jit, service: Service, file: Path) -> None:
+    fault = Refusal(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="INVALID_FIELD",
+        violations={"policies[0].request_condition": "is no CEL"},
+    )
+    service.will_answer("ApplyPolicies", fault)
+
+    ran = jit("policy", "lint", str(file))
+
+    assert (ran.code, ran.out) == (1, f"{file}:3: request_condition: is no CEL\n")
+    assert [sent.validate_only for sent in service.sent("ApplyPolicies")] == [True]
+
+
+def test_lint_reads_the_standard_input_once(jit: Jit, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(FILE.encode())))
+
+    assert jit("policy", "lint", "-").code == 0
+    assert [item.name for item in service.sent("ApplyPolicies")[0].policies] == ["policies/orders-read"]
+
+
+def test_lint_that_may_not_ask_has_no_finding(jit: Jit, service: Service, file: Path) -> None:
+    service.will_answer("ApplyPolicies", Refusal(code=grpc.StatusCode.PERMISSION_DENIED, reason="ROLE_REQUIRED"))
+
+    assert jit("policy", "lint", str(file)).code == 4
+
+
+def test_findings_can_be_had_as_json(jit: Jit, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("policies: [{nane: a}]")
+
+    ran = jit("policy", "lint", str(path), "-o", "json")
+
+    finding = {"file": str(path), "line": 1, "message": "Policy has no field 'nane'"}
+    assert json.loads(ran.out) == {"findings": [finding]}
+
+
+def test_the_cases_beside_a_file_try_its_drafts(jit: Jit, service: Service, tried: Path) -> None:
+    service.will_answer(
+        "TestPolicy", report(Result(display_name="an engineer reads", passed=True), Result(passed=True))
+    )
+
+    ran = jit("policy", "test", str(tried))
+
+    assert (ran.code, ran.out.splitlines()) == (
+        0,
+        ["✓ policies/orders-read: an engineer reads", "✓ policies/orders-read: case 2", "2 passed, 0 failed"],
+    )
+    [sent] = service.sent("TestPolicy")
+    assert (sent.name, sent.policy.display_name) == ("policies/orders-read", "Read orders")
+    assert [case.expect for case in sent.cases] == [Case.ACTIVE, Case.REFUSED]
+
+
+def test_a_case_that_comes_out_otherwise_exits_1_and_says_how(jit: Jit, service: Service, tried: Path) -> None:
+    wrong = Result(
+        display_name="an engineer reads",
+        outcome=Case.REFUSED,
+        reason="NOT_ELIGIBLE",
+        message="user:a is not eligible",
+        differences=["expected ACTIVE, got REFUSED"],
+    )
+    service.will_answer("TestPolicy", report(wrong, Result(passed=True)))
+
+    ran = jit("policy", "test", str(tried))
+
+    assert (ran.code, ran.out.splitlines()) == (
+        1,
+        [
+            "✗ policies/orders-read: an engineer reads",
+            "    expected ACTIVE, got REFUSED",
+            "    user:a is not eligible",
+            "✓ policies/orders-read: case 2",
+            "1 passed, 1 failed",
+        ],
+    )
+
+
+def test_results_can_be_had_as_json(jit: Jit, service: Service, tried: Path) -> None:
+    service.will_answer("TestPolicy", report(Result(display_name="x", outcome=Case.REFUSED)))
+
+    ran = jit("policy", "test", str(tried), "-o", "json")
+
+    answer = json.loads(ran.out)
+    assert (ran.code, answer["failedCount"]) == (1, 1)
+    assert answer["tests"][0]["policy"] == "policies/orders-read"
+    assert answer["tests"][0]["results"][0]["outcome"] == "REFUSED"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("tests: [{policy: gone, cases: []}]", "tests[0] is of policies/gone, which the file beside it does not have"),
+        ("tests: [{policy: orders-read}]", "tests[0] must hold `policy:` and a list of `cases:`"),
+        ("tests: [{policy: orders-read, cases: [{nane: x}]}]", "tests[0]: "),
+        ("tests: {}", "must hold `tests:` and a list"),
+        ("- x", "must hold `tests:` and a list"),
+    ],
+)
+def test_cases_that_are_none_are_refused_by_file(
+    jit: Jit, service: Service, tried: Path, content: str, words: str
+) -> None:
+    beside = tried.with_name("policies.test.yaml")
+    beside.write_text(content)
+
+    ran = jit("policy", "test", str(tried))
+
+    assert (ran.code, f"{beside}: {words}" in ran.err) == (2, True)
+    assert service.received == []
+
+
+def test_a_file_without_cases_is_refused_by_name(jit: Jit, service: Service, file: Path) -> None:
+    ran = jit("policy", "test", str(file))
+
+    assert (ran.code, "policies.test.yaml: No such file" in ran.err) == (2, True)
+
+
+def test_simulate_shows_what_would_have_been_answered_otherwise(jit: Jit, service: Service, file: Path) -> None:
+    changed = policy_pb2.SimulatedChange(
+        kind=policy_pb2.SimulatedChange.CHECK,
+        event_time=soon(hours=-1),
+        subject="user:alice@example.com",
+        resources=["database/orders/eu"],
+        actions=["read"],
+        before="ALLOWED",
+        after="DENIED",
+        after_reason="DENIED_BY_POLICY",
+        message="policies/no denies it",
+    )
+    found = policy_pb2.SimulatePoliciesResponse(
+        request_count=3, check_count=9, changed_count=2, changes=[changed], truncate_time=soon(hours=-1)
+    )
+    service.will_answer("SimulatePolicies", found)
+
+    ran = jit("policy", "simulate", str(file), "--prune", "--since", "7d", "--max", "1")
+
+    assert ran.code == 0, ran.err
+    [sent] = service.sent("SimulatePolicies")
+    assert (sent.prune, sent.max_changes, len(sent.policies)) == (True, 1, 1)
+    assert abs(sent.start_time.seconds - soon(days=-7).seconds) < 60
+    _, row, count, more, truncated = ran.out.splitlines()
+    for part in ("CHECK", "user:alice@example.com", "ALLOWED", "DENIED (DENIED_BY_POLICY)", "policies/no denies it"):
+        assert part in row
+    assert count == "2 of 3 requests and 9 checks would be answered otherwise"
+    assert more == "... and more than these 1; --max N shows more"
+    assert truncated.startswith("nothing after")
+
+
+def test_simulate_leaves_the_window_to_the_service(jit: Jit, service: Service, file: Path) -> None:
+    ran = jit("policy", "simulate", str(file))
+
+    assert ran.out == "0 of 0 requests and 0 checks would be answered otherwise\n"
+    assert not service.sent("SimulatePolicies")[0].HasField("start_time")
+
+
+def test_apply_under_dual_control_says_that_a_proposal_waits(jit: Jit, service: Service, file: Path) -> None:
+    applied = difference()
+    applied.proposal = "policyProposals/p1"
+    service.will_answer("ApplyPolicies", applied)
+
+    ran = jit("policy", "apply", str(file), "--comment", "for the audit")
+
+    assert service.sent("ApplyPolicies")[0].comment == "for the audit"
+    assert "+ policies/a would be created" in ran.out
+    assert ran.out.splitlines()[-2:] == [
+        "1 created, 1 updated, 1 deleted, 1 unchanged; nothing was written",
+        "policyProposals/p1 waits for another admin: `jit policy approve p1`",
+    ]
+
+
+def test_proposals_are_listed(jit: Jit, service: Service) -> None:
+    decided = proposal(
+        name="policyProposals/p2", state=Proposal.REJECTED, decided_by="user:b", decide_time=soon(hours=-1),
+        decide_comment="no",
+    )  # fmt: skip
+    lapsed = proposal(name="policyProposals/p3", state=Proposal.LAPSED, expire_time=soon(hours=-1))
+    service.will_answer(
+        "ListPolicyProposals",
+        policy_pb2.ListPolicyProposalsResponse(policy_proposals=[proposal(), decided, lapsed]),
+    )
+
+    header, *rows = jit("policy", "proposals").out.splitlines()
+
+    assert header.split() == ["ID", "STATE", "PROPOSER", "CHANGES", "WHY", "STANDING"]
+    assert rows[0].startswith("p1  PENDING   user:admin@example.com  a, b, c  for the audit  lapses ")
+    assert "by user:b" in rows[1]
+    assert rows[1].endswith("ago: no")
+    assert "lapsed " in rows[2]
+
+
+def test_a_proposal_is_shown_with_its_difference(jit: Jit, service: Service) -> None:
+    service.will_answer("GetPolicyProposal", proposal())
+
+    out = jit("policy", "proposal", "p1").out
+
+    assert service.sent("GetPolicyProposal")[0].name == "policyProposals/p1"
+    for part in ("PENDING", "for the audit", "42 min left", "~ policies/b would be updated", "max_duration"):
+        assert part in out
+
+
+def test_a_proposal_is_approved_as_it_was_looked_up(jit: Jit, service: Service) -> None:
+    service.will_answer("GetPolicyProposal", proposal())
+    service.will_answer("ApprovePolicyProposal", proposal(state=Proposal.APPROVED))
+
+    ran = jit("policy", "approve", "p1", "--comment", "fine")
+
+    assert ran.out.startswith("policyProposals/p1 is APPROVED\n+ policies/a created\n")
+    [sent] = service.sent("ApprovePolicyProposal")
+    assert (sent.name, sent.etag, sent.comment) == ("policyProposals/p1", "e1", "fine")
+
+
+def test_a_proposal_is_rejected(jit: Jit, service: Service) -> None:
+    service.will_answer("RejectPolicyProposal", proposal(state=Proposal.REJECTED))
+
+    ran = jit("policy", "reject", "policyProposals/p1", "--comment", "no")
+
+    assert (ran.code, ran.out) == (0, "policyProposals/p1 is REJECTED\n")
+    assert service.sent("RejectPolicyProposal")[0].comment == "no"
+
+
+def test_ones_own_proposal_cannot_be_approved(jit: Jit, service: Service) -> None:
+    service.will_answer("GetPolicyProposal", proposal())
+    service.will_answer(
+        "ApprovePolicyProposal", Refusal(code=grpc.StatusCode.PERMISSION_DENIED, reason="SELF_APPROVAL")
+    )
+
+    assert jit("policy", "approve", "p1").code == 4
