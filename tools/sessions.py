@@ -2,8 +2,8 @@
 
 A page holds ```console blocks. `alice$ COMMAND` is run by bash as that person; what follows is its output, a code other
 than 0 as `(exit 4)`. `# SETTING=VALUE` before the first command sets the service. A command that ends in `&` runs on
-until that person says `wait`. Output counts as the same where only ids, instants, time left and the like differ; only
-what differs otherwise is written. tests/test_sessions.py plays the same pages and compares.
+until that person says `wait`, or `^C` to interrupt it. Output counts as the same where only ids, instants, time left
+and the like differ; only what differs otherwise is written. tests/test_sessions.py plays the same pages and compares.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,14 @@ class Running:
     def has_begun(self) -> bool:
         return self.process.poll() is not None or bool(self.output.read_text())
 
+    def interrupt(self, lines: int) -> None:
+        """Presses ^C, once so many lines are there; without them after a while."""
+        for _ in range(100):
+            if len(self.output.read_text().splitlines()) >= lines:
+                break
+            time.sleep(0.05)
+        os.killpg(self.process.pid, signal.SIGINT)
+
     def finish(self) -> str:
         """Waits for the end, and returns what was said, with the exit code where it is not 0."""
         code = self.process.wait(_SECONDS)
@@ -92,7 +101,10 @@ class Player:
     def play(self, step: Step) -> None:
         """Runs the command, and notes its output in the page's own ids."""
         command = self._with_real_ids(step.command)
-        if command == "wait":
+        if command in ("wait", "^C"):
+            if command == "^C":
+                # All but the exit code.
+                self.waiting[step.who].interrupt(len(step.written.splitlines()) - 1)
             output = self.waiting.pop(step.who).finish()
         elif command.endswith("&"):
             before = self._revision()
@@ -125,6 +137,7 @@ class Player:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
+                start_new_session=True,
             )
         return Running(process, Path(path))
 
@@ -228,7 +241,7 @@ def _player(changes: dict[str, Any]) -> Iterator[Player]:
             yield player
         finally:
             for running in player.waiting.values():
-                running.process.kill()
+                os.killpg(running.process.pid, signal.SIGKILL)
             service.stop()
 
 

@@ -246,7 +246,8 @@ def _message(grant: Grant, reason: Reason) -> str:
         case Reason.NOT_YET_STARTED:
             return f"{grant.name} starts at {_instant(grant.starts_at)}"
         case Reason.USES_EXHAUSTED:
-            return f"{grant.name} has allowed {grant.usage.count} checks, as many as it may"
+            times = "once" if grant.usage.count == 1 else f"{grant.usage.count} times"
+            return f"{grant.name} has been used {times}, as often as it may be"
         case Reason.PENDING:
             return f"{grant.name} waits for approval until {_instant(grant.request_expires_at)}"
         case Reason.EXPIRED:

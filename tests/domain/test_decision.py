@@ -557,7 +557,7 @@ def test_a_grant_allows_exactly_as_many_checks_as_it_may() -> None:
     assert answer(used(limited(2), 1)).allowed
     exhausted = answer(used(limited(2), 2))
     assert exhausted.reason is Reason.USES_EXHAUSTED
-    assert exhausted.message == "grants/g7 has allowed 2 checks, as many as it may"
+    assert exhausted.message == "grants/g7 has been used 2 times, as often as it may be"
 
 
 def test_a_grant_without_a_limit_is_never_used_up() -> None:
@@ -639,7 +639,7 @@ def test_uses_of_what_is_above_are_used_up_for_what_was_passed_on() -> None:
     decision = passed_on_answer(used(first, 3), second, child=third)
 
     assert decision.reason is Reason.USES_EXHAUSTED
-    assert decision.message == "grants/c came from grants/a: grants/a has allowed 3 checks, as many as it may"
+    assert decision.message == "grants/c came from grants/a: grants/a has been used 3 times, as often as it may be"
 
 
 def test_a_deny_of_whoever_is_above_denies_what_was_passed_on() -> None:
