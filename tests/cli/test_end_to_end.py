@@ -225,6 +225,19 @@ def test_a_command_runs_while_there_is_access_and_gives_it_back(world: World) ->
     assert "RELEASED" in world.jit("alice", "show", ran.stdout.strip()).stdout
 
 
+def test_who_is_interrupted_while_waiting_to_run_takes_the_request_back(world: World) -> None:
+    resource = f"database/orders/{uuid.uuid4().hex}"
+    ask = ("run", resource, "--action", "write", "--justification", "repair")
+
+    with world.running("alice", *ask, "--", "true") as waiting:
+        identifier = pending(world, resource)
+        waiting.send_signal(signal.SIGTERM)
+        waiting.communicate(timeout=60)
+
+    assert waiting.returncode == 128 + signal.SIGTERM
+    assert "WITHDRAWN" in world.jit("alice", "show", identifier).stdout
+
+
 def test_a_command_that_waits_for_approval_ends_when_the_access_is_revoked(world: World) -> None:
     resource = f"database/orders/{uuid.uuid4().hex}"
     ask = ("run", resource, "--action", "write", "--justification", "repair")
