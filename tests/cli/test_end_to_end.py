@@ -225,6 +225,19 @@ def test_a_command_runs_while_there_is_access_and_gives_it_back(world: World) ->
     assert "RELEASED" in world.jit("alice", "show", ran.stdout.strip()).stdout
 
 
+def test_who_is_interrupted_while_waiting_to_run_takes_the_request_back(world: World) -> None:
+    resource = f"database/orders/{uuid.uuid4().hex}"
+    ask = ("run", resource, "--action", "write", "--justification", "repair")
+
+    with world.running("alice", *ask, "--", "true") as waiting:
+        identifier = pending(world, resource)
+        waiting.send_signal(signal.SIGTERM)
+        waiting.communicate(timeout=60)
+
+    assert waiting.returncode == 128 + signal.SIGTERM
+    assert "WITHDRAWN" in world.jit("alice", "show", identifier).stdout
+
+
 def test_a_command_that_waits_for_approval_ends_when_the_access_is_revoked(world: World) -> None:
     resource = f"database/orders/{uuid.uuid4().hex}"
     ask = ("run", resource, "--action", "write", "--justification", "repair")
@@ -257,3 +270,158 @@ def test_a_watch_tells_what_happens(world: World) -> None:
     assert (first["eventType"], first["grant"]["state"]) == ("CURRENT", "ACTIVE")
     assert (second["eventType"], second["grant"]["state"]) == ("GRANT_RELEASED", "RELEASED")
     assert (watching.returncode, err) == (130, "")
+
+
+OPS = """
+policies:
+- name: policies/ops
+  eligible: {groups: [engineering]}
+  resources: ["ops/**"]
+  actions: [start, stop]
+  maxDuration: 7200s
+  idleTimeout: 3600s
+  maxChildDepth: 1
+  extension: {maxExtensions: 2, maxTotalDuration: 86400s}
+  breakGlass: {eligible: {groups: [engineering]}, maxDuration: 600s, reviewWithin: 3600s}
+  steps:
+  - displayName: Owners
+    approvers: {groups: [database-owners]}
+    timeout: 3600s
+    escalateTo: {groups: [security]}
+"""
+
+
+@pytest.fixture(scope="module")
+def ops(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The service with a policy that lets everything be done that one can do to a grant."""
+    file = tmp_path_factory.mktemp("policies") / "ops.yaml"
+    file.write_text(OPS)
+    assert world.jit("admin", "policy", "lint", str(file)).stdout == "nothing is wrong\n"
+    assert world.jit("admin", "policy", "diff", str(file)).returncode == 1
+    applied = world.jit("admin", "policy", "apply", str(file))
+    assert applied.returncode == 0, applied.stderr
+    assert world.jit("admin", "policy", "diff", str(file)).returncode == 0
+    return world
+
+
+def ask(world: World, *flags: str) -> str:
+    """Returns the id of a new request of alice's."""
+    ran = world.jit(
+        "alice", "request", f"ops/{uuid.uuid4().hex}", "--action", "start", "--action", "stop", "--for", "1h",
+        "--justification", "pager", *flags, "-o", "json",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    name: str = json.loads(ran.stdout)["name"]
+    return name.removeprefix("grants/")
+
+
+Told = tuple[str, tuple[str, ...], int, tuple[str, ...]]
+
+
+def follow(world: World, *steps: Told) -> None:
+    """Lets the people run their commands, and compares exit codes and words."""
+    for person, arguments, code, words in steps:
+        ran = world.jit(person, *arguments)
+        shown = " ".join(ran.stdout.split())
+        assert ran.returncode == code, f"{person} {arguments}: {ran.stdout}{ran.stderr}"
+        for part in words:
+            assert part in shown, f"{person} {arguments}: {shown}"
+
+
+def test_less_is_given_than_was_asked_for(ops: World) -> None:
+    one = ask(ops)
+
+    follow(
+        ops,
+        ("alice", ("show", one), 0, ("step 1 (Owners): 0 of 1 approvals", "goes to group security too")),
+        (
+            "bob",
+            ("approve", one, "--for", "30m", "--action", "stop"),
+            0,
+            ("asked for: start, stop on", "given: stop on"),
+        ),
+        (
+            "alice",
+            ("show", one),
+            0,
+            ("for 30 min", "asked for start, stop on", "giving stop on", "unless idle for 1 h"),
+        ),
+    )
+
+
+def test_an_offer_is_declined_and_another_accepted(ops: World) -> None:
+    one = ask(ops)
+
+    follow(
+        ops,
+        ("bob", ("counter", one, "--for", "10m", "--comment", "too long"), 0, ("offered: start, stop on", "too long")),
+        ("alice", ("decline", one), 0, ("is PENDING",)),
+        ("alice", ("accept", one), 6, ()),
+        ("bob", ("counter", one, "--for", "20m"), 0, ("for 20 min",)),
+        ("alice", ("accept", one), 0, ("is ACTIVE", "given: start, stop on", "for 20 min")),
+    )
+
+
+def test_more_time_is_asked_for_and_given(ops: World) -> None:
+    one = ask(ops)
+    assert ops.jit("bob", "approve", one).returncode == 0
+
+    follow(
+        ops,
+        (
+            "alice",
+            ("extend", one, "--for", "30m", "--justification", "not done"),
+            0,
+            ("PENDING; lapses", "step 1 (Owners)"),
+        ),
+        ("bob", ("inbox",), 0, (one, "30 min more", "not done")),
+        ("bob", ("approve", one), 0, ("is ACTIVE", "APPROVED")),
+        ("alice", ("show", one), 0, ("extended 1 time", "step 1 of extension 1")),
+    )
+
+
+def test_who_waits_for_more_time_hears_the_answer(ops: World) -> None:
+    one = ask(ops)
+    assert ops.jit("bob", "approve", one).returncode == 0
+
+    with ops.running("alice", "extend", one, "--for", "30m", "--justification", "x", "--wait") as waiting:
+        while one not in ops.jit("bob", "inbox").stdout:
+            pass
+        assert ops.jit("bob", "deny", one).returncode == 0
+        out, err = waiting.communicate(timeout=60)
+
+    assert (waiting.returncode, "DENIED" in out, err) == (1, True, "")
+
+
+def test_a_break_glass_use_owes_a_review(ops: World) -> None:
+    resource = f"ops/{uuid.uuid4().hex}"
+    taken = ops.jit(
+        "alice", "request", resource, "--action", "stop", "--break-glass", "--justification", "fire", "-o", "json"
+    )
+    assert taken.returncode == 0, taken.stderr
+    one = json.loads(taken.stdout)["name"].removeprefix("grants/")
+
+    follow(
+        ops,
+        ("bob", ("review-debt",), 0, (one, "fire", "review due")),
+        ("bob", ("ls", "--view", "review-debt"), 0, (one,)),
+        ("alice", ("review", one, "--comment", "fine"), 4, ()),
+        ("bob", ("review", one, "--comment", "it burnt"), 0, ("is reviewed by user:bob@example.com", "it burnt")),
+        ("bob", ("review-debt",), 0, ("no break-glass use owes a review",)),
+    )
+
+
+def test_a_delegate_reviews_until_it_is_taken_back(ops: World) -> None:
+    one, two = ask(ops), ask(ops)
+    lent = ops.jit("bob", "delegate", "user:dave@example.com", "--for", "1d", "--comment", "away", "-o", "json")
+    assert lent.returncode == 0, lent.stderr
+    name = json.loads(lent.stdout)["name"]
+
+    follow(
+        ops,
+        ("dave", ("delegations",), 0, ("user:bob@example.com", "user:dave@example.com", "all", "until")),
+        ("dave", ("approve", one), 0, ("is ACTIVE",)),
+        ("alice", ("show", one), 0, ("APPROVED by user:dave@example.com for user:bob@example.com",)),
+        ("bob", ("undelegate", name), 0, ("is ended",)),
+        ("dave", ("approve", two), 4, ()),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from google.protobuf.message import Message
 
 from jitaccess.v1 import grant_pb2
 from tests.cli.conftest import COMMAND, Jit
-from tests.cli.samples import FULL_ID, active, grant, soon
+from tests.cli.samples import FULL_ID, active, grant, listed, soon
 from tests.cli.terminal import terminal
 from tests.cli.test_waiting import ended, told
 from tests.client.service import Held, Refusal, Service
@@ -30,9 +31,14 @@ class Broker(Service):
     """A service that gives the grant to whoever ensures it: with its labels where it is new."""
 
     is_new = True
+    keeps_waiting = False
 
     def answer(self, rpc: str, message: Any, context: grpc.ServicerContext) -> Message:
         answered = super().answer(rpc, message, context)
+        if self.keeps_waiting and rpc == "EnsureGrant":
+            ended = threading.Event()
+            context.add_callback(ended.set)
+            ended.wait()
         if self.is_new and isinstance(answered, grant_pb2.Grant):
             [asked] = self.sent("EnsureGrant")
             answered.labels.update(asked.labels)
@@ -48,7 +54,7 @@ def service() -> Iterator[Broker]:
 
     broker = Broker()
     broker.will_answer("EnsureGrant", active())
-    broker.will_answer("GetGrant", active())
+    broker.will_answer("ListGrants", listed(active()))
     broker.will_stream("WatchGrants", [Held()])
     with serving(broker):
         yield broker
@@ -114,7 +120,7 @@ def test_the_exit_code_is_the_commands_and_what_was_asked_for_is_released(
     process = start("--", "sh", "-c", script)
 
     assert process.wait(timeout=60) == code
-    assert service.rpcs() == ["EnsureGrant", "GetGrant", "ReleaseGrant"]
+    assert service.rpcs() == ["EnsureGrant", "ListGrants", "ReleaseGrant"]
     assert service.sent("ReleaseGrant")[0].name == NAME
 
 
@@ -132,7 +138,7 @@ def test_a_release_that_fails_is_told_and_changes_no_exit_code(start: Start, ser
     process = start("--", "sh", "-c", "exit 3")
     _, err = process.communicate(timeout=60)
 
-    assert (process.returncode, err) == (3, f"warning: {NAME} is not given back: refused (NOT_YOURS)\n")
+    assert (process.returncode, err) == (3, "warning: what was asked for is not given back: refused (NOT_YOURS)\n")
 
 
 def test_it_waits_for_the_approval_before_it_runs(start: Start, service: Broker) -> None:
@@ -151,7 +157,7 @@ def test_it_waits_for_the_approval_before_it_runs(start: Start, service: Broker)
 
 def test_a_denial_runs_nothing_and_is_a_no(start: Start, service: Broker) -> None:
     service.will_answer("EnsureGrant", grant())
-    service.will_answer("GetGrant", ended("DENIED"))
+    service.will_answer("ListGrants", listed(ended("DENIED")))
     service.will_stream("WatchGrants", [told("GRANT_DENIED", ended("DENIED")), Held()])
 
     process = start("--", "echo", "ran")
@@ -164,12 +170,12 @@ def test_a_denial_runs_nothing_and_is_a_no(start: Start, service: Broker) -> Non
 @pytest.mark.usefixtures("time_passes")
 def test_who_waited_too_long_takes_the_request_back(jit: Jit, service: Broker) -> None:
     service.will_answer("EnsureGrant", grant())
-    service.will_answer("GetGrant", grant())
+    service.will_answer("ListGrants", listed(grant()))
 
     ran = jit(*ASK, "--wait-timeout", "30m", "--", "true")
 
     assert ran.code == 8
-    assert service.rpcs() == ["EnsureGrant", "GetGrant", "WithdrawGrant"]
+    assert service.rpcs() == ["EnsureGrant", "ListGrants", "WithdrawGrant"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -177,7 +183,7 @@ def test_who_is_interrupted_while_waiting_takes_the_request_back(
     start: Start, service: Broker, number: signal.Signals
 ) -> None:
     service.will_answer("EnsureGrant", grant())
-    service.will_answer("GetGrant", grant())
+    service.will_answer("ListGrants", listed(grant()))
 
     process = start("--", "true")
     while not service.sent("WatchGrants"):
@@ -185,7 +191,23 @@ def test_who_is_interrupted_while_waiting_takes_the_request_back(
     process.send_signal(number)
 
     assert process.wait(timeout=60) == 128 + number
-    assert service.rpcs() == ["EnsureGrant", "GetGrant", "WithdrawGrant"]
+    assert service.rpcs() == ["EnsureGrant", "ListGrants", "WithdrawGrant"]
+
+
+def test_who_is_interrupted_while_asking_takes_back_what_was_asked_for_all_the_same(
+    start: Start, service: Broker
+) -> None:
+    service.keeps_waiting = True
+    service.will_answer("ListGrants", listed(grant()))
+
+    process = start("--", "true")
+    assert service.was_asked.wait(timeout=50)
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    [asked], [looked_up] = service.sent("EnsureGrant"), service.sent("ListGrants")
+    assert looked_up.filter == f'labels.jit-run = "{asked.labels["jit-run"]}"'
+    assert [sent.name for sent in service.sent("WithdrawGrant")] == [NAME]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -212,7 +234,7 @@ def test_a_signal_goes_to_the_command_which_decides_what_it_means(
 def test_the_command_ends_with_the_access(start: Start, service: Broker, event: str, after: grant_pb2.Grant) -> None:
     held = Held()
     service.will_stream("WatchGrants", [held, told(event, after)])
-    service.will_answer("GetGrant", after)
+    service.will_answer("ListGrants", listed(after))
 
     process = start("--", "sh", "-c", "echo ready; exec sleep 600")
     assert said_first(process) == "ready"
@@ -227,7 +249,7 @@ def test_the_command_ends_with_the_access(start: Start, service: Broker, event: 
 def test_a_command_that_does_not_end_is_killed(start: Start, service: Broker) -> None:
     held = Held()
     service.will_stream("WatchGrants", [held, told("GRANT_REVOKED", ended("REVOKED"))])
-    service.will_answer("GetGrant", ended("REVOKED"))
+    service.will_answer("ListGrants", listed(ended("REVOKED")))
 
     process = start("--", sys.executable, "-c", STUBBORN, command=IMPATIENT)
     assert said_first(process) == "ready"

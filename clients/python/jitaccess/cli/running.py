@@ -106,28 +106,33 @@ def run(
     _demand_runnable(session, words[0])
     mark = str(uuid.uuid4())
     with session.client() as client, _Signals() as signals:
-        grant = client.ensure(
-            resources,
-            actions,
-            duration=duration,
-            policy=policy,
-            subject=subject,
-            start_time=start,
-            justification=justification,
-            ticket=ticket,
-            labels=labelled(label) | {LABEL: mark},
-            context=facts(context),
-            max_uses=max_uses,
-            break_glass=break_glass,
-            parent=ids.name(client, parent) if parent else "",
-        )
+        try:
+            grant = client.ensure(
+                resources,
+                actions,
+                duration=duration,
+                policy=policy,
+                subject=subject,
+                start_time=start,
+                justification=justification,
+                ticket=ticket,
+                labels=labelled(label) | {LABEL: mark},
+                context=facts(context),
+                max_uses=max_uses,
+                break_glass=break_glass,
+                parent=ids.name(client, parent) if parent else "",
+            )
+        except Stopped as stop:
+            # It may have been asked for all the same.
+            _give_back(client, mark)
+            raise typer.Exit(128 + stop.number) from None
         try:
             code = _wait_and_run(client, grant, words, signals, wait_timeout)
         except Stopped as stop:
             code = 128 + stop.number
         finally:
             if grant.labels.get(LABEL) == mark:
-                _give_back(client, grant)
+                _give_back(client, mark)
     raise typer.Exit(code)
 
 
@@ -211,12 +216,13 @@ def _attend(client: JitClient, grant: Grant, process: subprocess.Popen[bytes]) -
     threading.Thread(target=lambda: news.put(process.wait()), name="jit-run", daemon=True).start()
     waiting.follow(client, grant, news.put)
     watch_at: float | None = None
+    warned = ""
     while True:
         item = waiting.next_of(news)
         if isinstance(item, int):
             return 128 - item if item < 0 else item
         if isinstance(item, JitError):
-            _say(f"warning: {grant.name} is not watched for now: {item}")
+            warned = _warn_once(f"warning: {grant.name} is not watched for now: {item}", said=warned)
             watch_at = monotonic() + _WATCH_AGAIN
         elif item is not None and item.revision >= grant.revision:
             grant = item
@@ -254,16 +260,16 @@ def _end(process: subprocess.Popen[bytes], news: queue.SimpleQueue[Grant | JitEr
     process.wait()
 
 
-def _give_back(client: JitClient, grant: Grant) -> None:
-    """Ends what this run asked for, whatever has become of it. A failure is told: the access stays open then."""
+def _give_back(client: JitClient, mark: str) -> None:
+    """Ends what the run of that mark asked for. A failure is told: the access stays open then."""
     try:
-        now = client.get_grant(grant.name)
-        if now.state is GrantState.PENDING:
-            client.withdraw(now, etag="")
-        elif now.state in (GrantState.SCHEDULED, GrantState.ACTIVE):
-            client.release(now, etag="")
+        for grant in client.list_grants(filter=f'labels.{LABEL} = "{mark}"'):
+            if grant.state is GrantState.PENDING:
+                client.withdraw(grant, etag="")
+            elif grant.state in (GrantState.SCHEDULED, GrantState.ACTIVE):
+                client.release(grant, etag="")
     except JitError as error:
-        _say(f"warning: {grant.name} is not given back: {error}")
+        _say(f"warning: what was asked for is not given back: {error}")
 
 
 def _demand_runnable(session: Session, program: str) -> None:
@@ -287,6 +293,12 @@ def _say(line: str) -> None:
     from jitaccess.cli.screen import screen_on
 
     screen_on(sys.stderr).say(line)
+
+
+def _warn_once(line: str, *, said: str) -> str:
+    if line != said:
+        _say(line)
+    return line
 
 
 def _say_standing(grant: Grant) -> None:
