@@ -118,12 +118,13 @@ class Snapshot:
         return next(iter(self._grants(select(GrantRow).where(GrantRow.name == name))), None)
 
     def live_grants(self, subject: str) -> list[Grant]:
-        """Returns every grant of the subject that is pending, scheduled or active."""
+        """Returns every grant of the subject that is pending, scheduled or active, by name."""
         undecided = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > self.now)
         return self._grants(
             select(GrantRow)
             .where(GrantRow.subject == subject, col(GrantRow.ended_at).is_(None))
             .where(or_(col(GrantRow.expires_at) > self.now, undecided))
+            .order_by(GrantRow.name)
         )
 
     def past_grants(self, subject: str, *, limit: int) -> list[Grant]:
@@ -132,7 +133,7 @@ class Snapshot:
         return self._grants(
             select(GrantRow)
             .where(GrantRow.subject == subject, col(GrantRow.expires_at).is_not(None), over)
-            .order_by(col(GrantRow.expires_at).desc())
+            .order_by(col(GrantRow.expires_at).desc(), col(GrantRow.name))
             .limit(limit)
         )
 

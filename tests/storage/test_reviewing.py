@@ -198,3 +198,27 @@ def test_a_policy_that_allows_no_more_passing_on_leaves_what_was_passed_on(store
 
     read = grants.get(store, ALICE, child.name)
     assert read.grant.state(read.at) is GrantState.ACTIVE
+
+
+def test_of_grants_that_allow_the_same_the_first_by_name_is_used(store: Store) -> None:
+    add_policy(store, steps=(), max_uses=9)
+    names = sorted(ask(store).name for _ in range(5))
+    question = access.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
+
+    used = [access.check(store, ALICE, question).decision.grant for _ in range(3)]
+
+    assert [grant.name for grant in used if grant] == names[:1] * 3
+
+
+def test_of_grants_that_ended_at_once_the_first_by_name_explains(store: Store) -> None:
+    add_policy(store, steps=())
+    first, *others = sorted((ask(store) for _ in range(5)), key=lambda grant: grant.name)
+    for grant in others:
+        grants.revoke(store, ALICE, grant.name, comment="over", etag="")
+    grants.release(store, ALICE, first.name, comment="", etag="")
+    question = access.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
+
+    decision = access.check(store, ALICE, question).decision
+
+    assert decision.grant is not None
+    assert decision.grant.name == first.name

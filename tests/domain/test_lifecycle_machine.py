@@ -1,0 +1,231 @@
+"""The domain alone against the reference model, in a world in which anything may happen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from jit_service.domain import approval, emergency, request, review, signal
+from jit_service.domain import delegation as delegations
+from jit_service.domain import grant as rules
+from jit_service.domain.approval import Edits
+from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Decision, Question, decide
+from jit_service.domain.delegation import Delegation, Wanted
+from jit_service.domain.errors import (
+    NotVisible,
+    ReviewOverdue,
+    TooManyActive,
+    Unsatisfiable,
+)
+from jit_service.domain.event import Event
+from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.policy import Policy
+from jit_service.domain.request import Ask, MoreTime
+from jit_service.domain.signal import Signal, Signals
+from tests.domain.factories import NOON
+from tests.domain.lifecycle import LifecycleMachine
+from tests.domain.reference import LIVE, RUNNING
+
+
+@dataclass
+class Alone:
+    """The domain behind the least of a service: what the use cases do, without a store."""
+
+    now: datetime = NOON
+    policies: dict[str, Policy] = field(default_factory=dict)
+    kept: dict[str, Grant] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    delegations: dict[str, Delegation] = field(default_factory=dict)
+    calm: Signal | None = None
+    run_out: set[str] = field(default_factory=set)
+
+    def ask(self, name: str, by: Caller, asked: Ask) -> object:
+        wanted = request.checked(asked, now=self.now)
+        if wanted.parent:
+            return self.pass_on(name, by, wanted)
+        policies = self.policies.values()
+        grant = request.judged(wanted, policies=policies, by=by, grant_name=name, now=self.now, signals=self.signals())
+        under = self.policies[grant.policy]
+        self.demand_satisfiable(grant, under)
+        mine = [kept for kept in self.kept.values() if kept.subject == grant.subject]
+        live = [kept for kept in mine if kept.policy == under.name and kept.state(self.now) in LIVE and not kept.chain]
+        if 0 < under.max_active_per_subject <= len(live):
+            raise TooManyActive("")
+        due = [kept.emergency.review_due_at for kept in mine if kept.owes_review and kept.emergency]
+        if grant.emergency and any(at <= self.now for at in due):
+            raise ReviewOverdue("")
+        return self.save(*approval.requested(grant, by=by, now=self.now))
+
+    def pass_on(self, name: str, by: Caller, wanted: Ask) -> object:
+        parent = self.kept[wanted.parent]
+        if not approval.visible(parent, self.policies[parent.policy], by):
+            raise NotVisible("")
+        for above in parent.chain:
+            rules.demand_state(self.kept[above], self.now, GrantState.ACTIVE)
+        policies = self.policies.values()
+        child = request.passed_on(wanted, parent, policies=policies, by=by, grant_name=name, now=self.now)
+        return self.save(*approval.passed_on(child, by=by, now=self.now))
+
+    def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta) -> object:
+        by, grant = self.with_rights(by), self.kept[name]
+        policy, now = self.policies[grant.policy], self.now
+        if not approval.visible(grant, policy, by):
+            raise NotVisible("")
+        match act:
+            case "approve":
+                approval.demand_reviewer(grant, policy=policy, by=by, now=now)
+                edited = approval.edited(grant, edits, now=now)
+                judged, given = self.judged_again(edited, policy), approval.given_instead(grant, edited)
+                changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given)
+            case "deny":
+                changed = approval.deny(grant, policy=policy, by=by, comment="", now=now)
+            case "counter":
+                changed = approval.counter(grant, edits, policy=policy, by=by, comment="", now=now)
+                self.judged_again(approval.edited(grant, edits, now=now), policy)
+            case "accept":
+                changed = self.accepted(grant, policy, by)
+            case "decline":
+                changed = approval.decline(grant, by=by, comment="", now=now)
+            case "extend":
+                asked = request.extended(grant, MoreTime(duration=more), policy=policy, by=by, now=now)
+                judged = request.judge_extension(
+                    asked, policy=policy, policies=self.policies.values(), now=now, signals=self.signals()
+                )
+                self.demand_satisfiable(judged, policy)
+                changed = approval.extension_requested(judged, by=by, now=now)
+            case "complete":
+                changed = emergency.complete_review(grant, policy=policy, by=by, comment="so", now=now)
+            case "withdraw":
+                changed = approval.withdraw(grant, by=by, comment="", now=now)
+            case "release":
+                changed = rules.release(grant, by=by, comment="", now=now)
+            case _:
+                changed = approval.revoke(grant, policy=policy, by=by, comment="so", now=now)
+        return self.save(*changed)
+
+    def accepted(self, grant: Grant, policy: Policy, by: Caller) -> tuple[Grant, Event]:
+        judged = self.judged_again(approval.offered_terms(grant, by=by, now=self.now), policy)
+        usable = [name for name, lent in self.delegations.items() if lent.active(self.now)]
+        return approval.accept(judged, policy=policy, by=by, comment="", now=self.now, delegations=usable)
+
+    def judged_again(self, grant: Grant, policy: Policy) -> Grant:
+        return request.judge_again(
+            grant, policy=policy, policies=self.policies.values(), now=self.now, signals=self.signals()
+        )
+
+    def demand_satisfiable(self, grant: Grant, policy: Policy) -> None:
+        if review.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall:
+            raise Unsatisfiable("")
+
+    def with_rights(self, by: Caller) -> Caller:
+        lent = [each for each in self.delegations.values() if each.delegate == by.principal and each.active(self.now)]
+        return replace(by, delegated=tuple(each.right for each in lent))
+
+    def check(self, by: Caller, question: Question) -> Decision:  # noqa: ARG002
+        mine = sorted((kept for kept in self.kept.values() if kept.subject == question.subject), key=_name)
+        policies = list(self.policies.values())
+        decision = decide(
+            question, grants=mine, policies=policies, now=self.now, signals=self.signals(), above=self.kept
+        )
+        if decision.allowed and decision.grant:
+            until: datetime | None = None
+            for name in (*decision.grant.chain, decision.grant.name):
+                before = self.kept[name]
+                count = rules.used(before, now=self.now, until=until) if before.is_metered else before
+                self.kept[name] = rules.expiring(count, until=until)
+                until = self.kept[name].expires_at
+        return decision
+
+    def delegate(self, name: str, by: Caller, wanted: Wanted) -> object:
+        self.delegations[name], _ = delegations.created(wanted, delegation_name=name, by=by, now=self.now)
+        return self.delegations[name]
+
+    def end_delegation(self, name: str, by: Caller) -> object:
+        self.delegations[name], _ = delegations.deleted(self.delegations[name], by=by, now=self.now)
+        return self.delegations[name]
+
+    def put_policy(self, policy: Policy) -> object:
+        self.policies[policy.name] = policy
+        return policy
+
+    def put_signal(self, value: bool, expires_at: datetime) -> object:
+        self.calm = Signal(name="signals/calm", value=value, expires_at=expires_at)
+        return self.calm
+
+    def drop_signal(self) -> object:
+        self.calm = None
+        return None
+
+    def signals(self) -> Signals:
+        return signal.at([self.calm] if self.calm else [], self.now)
+
+    def sweep(self) -> object:
+        for grant in list(self.kept.values()):
+            more = grant.extension
+            if more and more.decided is None and more.expires_at <= self.now and grant.end is None:
+                self.save(*approval.extension_lapsed(grant, now=self.now))
+            if grant.state(self.now) in (GrantState.EXPIRED, GrantState.LAPSED) and grant.name not in self.run_out:
+                self.run_out.add(grant.name)
+                self.events.append(rules.run_out(grant, now=self.now))
+        return None
+
+    def revoke_all_of(self, holder: str, by: Caller) -> int:
+        before = self.running()
+        for grant in [kept for kept in before if kept.subject == holder]:
+            if self.kept[grant.name].state(self.now) in RUNNING:
+                self.save(*approval.revoke(grant, policy=None, by=by, comment="leak", now=self.now))
+        return len(before) - len(self.running())
+
+    def running(self) -> list[Grant]:
+        return sorted((kept for kept in self.kept.values() if kept.state(self.now) in RUNNING), key=_name)
+
+    def inbox(self, by: Caller) -> set[str]:
+        by = self.with_rights(by)
+        return {
+            name
+            for name, grant in self.kept.items()
+            if approval.reviewable(grant, policy=self.policies[grant.policy], by=by, now=self.now)
+        }
+
+    def grants(self) -> dict[str, Grant]:
+        return self.kept
+
+    def log(self) -> Iterable[Event]:
+        return self.events
+
+    def save(self, grant: Grant, event: Event) -> Grant:
+        self.kept[grant.name] = grant
+        self.events.append(event)
+        if grant.end is not None:
+            by = Caller(principal=event.principal)
+            for child in self.running():
+                if grant.name in child.chain and self.kept[child.name].end is None:
+                    self.save(*rules.revoked_with_parent(child, parent=grant, by=by, now=self.now))
+        return grant
+
+
+def _name(grant: Grant) -> str:
+    return grant.name
+
+
+def test_the_domain_gives_the_models_answers() -> None:
+    def machine() -> LifecycleMachine:
+        alone = Alone()
+
+        def set_clock(now: datetime) -> None:
+            alone.now = now
+
+        return LifecycleMachine({"domain": alone}, set_clock)
+
+    run_state_machine_as_test(
+        machine,  # type: ignore[arg-type]
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None),
+    )
+
+
+EXAMPLES = int(__import__("os").environ.get("EXAMPLES", "100"))
