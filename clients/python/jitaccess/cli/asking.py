@@ -172,7 +172,10 @@ def extend(
 
 
 def accept(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
-    """Take the terms that a reviewer offered, as they were when the id was looked up."""
+    """Take the terms that a reviewer offered.
+
+    They are those that stood when the id was looked up.
+    """
     from jitaccess.cli import ids
 
     with session.client() as client:

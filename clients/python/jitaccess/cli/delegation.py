@@ -34,14 +34,20 @@ def delegate(
     ] = None,
     start: Start = None,
 ) -> None:
-    """Let another principal review in your place for a while; it cannot be passed on."""
+    """Let another principal review in your place.
+
+    It cannot be passed on.
+    """
     with session.client() as client:
         made = client.create_delegation(principal, policies=policy or (), start_time=start, ttl=length, comment=comment)
     session.answer(made.raw, lambda screen: screen.fields(_fields(made, screen)))
 
 
 def delegations(session: Session) -> None:
-    """List the delegations that you gave or have, newest first; auditors and admins see all."""
+    """List the delegations that you gave or have.
+
+    Newest first; auditors and admins see all.
+    """
     from jitaccess import calls
     from jitaccess.cli.paging import take
 

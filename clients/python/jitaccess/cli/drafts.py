@@ -25,7 +25,7 @@ _INDEX = re.compile(r"policies\[([0-9]+)\]\.?(.*)")
 
 
 def diff(session: Session, files: Files, prune: Prune = False) -> None:
-    """Show how the policies of the service differ from those of the files.
+    """Show how the policies there differ from the files.
 
     Exit code 1 says that they differ.
     """
@@ -44,9 +44,9 @@ def lint(
     files: Files,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the service.")] = False,
 ) -> None:
-    """Say what is wrong with policy files: fields, names given twice, and what the service refuses.
+    """Say what is wrong with policy files.
 
-    Exit code 1 says that something is.
+    That is fields, names given twice, and what the service refuses. Exit code 1 says that something is.
     """
     from jitaccess.cli import policyfile
 
@@ -69,9 +69,10 @@ def lint(
 
 
 def test(session: Session, files: Files) -> None:
-    """Try the policies of each FILE.yaml by the cases of FILE.test.yaml beside it; changes nothing.
+    """Try policies by the cases beside their files.
 
-    Exit code 1 says that a case came out otherwise than expected.
+    The cases of FILE.yaml are in FILE.test.yaml. Nothing is changed. Exit code 1 says that a case came out
+    otherwise than expected.
     """
     from jitaccess.cli import policyfile
 
@@ -105,7 +106,10 @@ def simulate(
         typer.Option("--max", metavar="N", min=0, max=1000, help="Show at most this many changes [default: 100]."),
     ] = 0,
 ) -> None:
-    """Show which recorded requests and checks the files would have answered otherwise; changes nothing."""
+    """Show what the files would have answered otherwise.
+
+    The requests and checks that were recorded are judged again. Nothing is changed.
+    """
     from jitaccess.cli import policyfile
 
     policies = policyfile.read(files)

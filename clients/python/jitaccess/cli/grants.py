@@ -58,7 +58,10 @@ def ls(
         bool, typer.Option("--watch", help="Tell each change as it happens, until ^C; with -o json one object a line.")
     ] = False,
 ) -> None:
-    """List grants, newest first, or with --watch the live ones and then what happens to them."""
+    """List grants, newest first.
+
+    With --watch it is the live ones, and then what happens to them.
+    """
     from jitaccess.cli import describe, watching
 
     if watch:

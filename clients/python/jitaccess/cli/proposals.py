@@ -48,7 +48,10 @@ def proposal(session: Session, name: ProposalId) -> None:
 
 
 def approve(session: Session, name: ProposalId, comment: Comment = "") -> None:
-    """Carry out what another admin proposed, as it was when its id was looked up."""
+    """Carry out what another admin proposed.
+
+    It is carried out as it was when its id was looked up.
+    """
     with session.client() as client:
         found = client.get_policy_proposal(name)
         decided = client.approve_policy_proposal(found.name, comment=comment, etag=found.etag)

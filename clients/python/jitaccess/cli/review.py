@@ -52,9 +52,10 @@ def approve(
     start: LaterStart = None,
     etag: Etag = "",
 ) -> None:
-    """Approve a pending grant, or more time for it, as it was when its id was looked up.
+    """Approve a pending grant, or more time for it.
 
-    With --for, --resource, --action or --start it is given for shorter, for less, or later than asked.
+    It is decided on as it was when its id was looked up. With --for, --resource, --action or --start it
+    is given for shorter, for less, or later than asked.
     """
     from jitaccess.cli import ids
 
@@ -66,7 +67,10 @@ def approve(
 
 
 def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
-    """Deny a pending grant, or more time for it, as it was when its id was looked up."""
+    """Deny a pending grant, or more time for it.
+
+    It is decided on as it was when its id was looked up.
+    """
     from jitaccess.cli import ids
 
     with session.client() as client:
@@ -85,7 +89,10 @@ def counter(
     start: LaterStart = None,
     etag: Etag = "",
 ) -> None:
-    """Offer other terms than those asked for; the requester accepts or declines them."""
+    """Offer other terms than those asked for.
+
+    The requester accepts or declines them.
+    """
     from jitaccess.cli import ids
 
     edits = _terms(duration, resource, action, start)
