@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from jitaccess import AsyncJitClient, GrantEvent, JitClient, NotFound, Retry, Unavailable
+from jitaccess import AsyncJitClient, GrantEvent, JitClient, NotFound, Retry, Unauthenticated, Unavailable
 from jitaccess import watch as watching
 from jitaccess.v1 import grant_pb2
 from tests.client.conftest import Ask
@@ -126,6 +126,29 @@ def test_where_nothing_is_told_at_all_it_gives_up(ask: Ask, service: Service, si
         ask("watch_grants", options={"retry": Retry(attempts=3, first_delay=0)})
 
     assert starts(service) == [0, 0, 0]
+
+
+EXPIRED = Refusal(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_EXPIRED")
+
+
+def test_a_stream_that_ends_with_its_token_goes_on_with_the_next(ask: Ask, service: Service) -> None:
+    service.will_stream("WatchGrants", [heartbeat(4), EXPIRED], [event("GRANT_APPROVED", 5, "a"), Held()])
+    tokens = iter(["first", "second"])
+
+    events = ask("watch_grants", start_revision=3, options={"token": lambda: next(tokens)})
+
+    assert told(events) == [("GRANT_APPROVED", "a", 5)]
+    sent = [call.metadata["authorization"] for call in service.received if call.rpc == "WatchGrants"]
+    assert sent == ["Bearer first", "Bearer second"]
+
+
+def test_a_token_that_stays_expired_is_an_error(ask: Ask, service: Service) -> None:
+    service.will_stream("WatchGrants", [heartbeat(4), EXPIRED], [EXPIRED])
+
+    with pytest.raises(Unauthenticated):
+        ask("watch_grants", start_revision=3)
+
+    assert starts(service) == [3, 4]
 
 
 def test_any_other_error_is_raised_at_once(ask: Ask, service: Service) -> None:

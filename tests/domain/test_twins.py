@@ -886,7 +886,7 @@ TWINS = [
     Twin(
         "a child that a deny does not stop",
         request.passed_on,
-        "_refuse_denied(ask, policies, subject_groups)",
+        "demand_not_denied(ask, policies, by)",
         "pass",
         test_child.test_a_deny_beats_what_is_passed_on,
     ),
@@ -1114,7 +1114,7 @@ TWINS = [
     Twin(
         "a request that a deny does not stop",
         request.judged,
-        "_refuse_denied(ask, policies, subject_groups)",
+        "demand_not_denied(ask, policies, by)",
         "pass",
         test_request.test_a_deny_beats_whatever_would_give_the_access,
     ),
@@ -1176,14 +1176,14 @@ TWINS = [
     ),
     Twin(
         "an approval under a policy that is gone",
-        request._demand_still_covered,
+        request._demand_in_force_for,
         "if not policy.in_force or policy.deny:",
         "if False:",
         test_request.test_a_policy_that_changed_in_force_stops_the_approval,
     ),
     Twin(
         "an approval under a policy that no longer covers the request",
-        request._demand_still_covered,
+        request._demand_in_force_for,
         "if not policy.covers(grant.resources, grant.actions):",
         "if False:",
         test_request.test_a_policy_that_changed_in_force_stops_the_approval,

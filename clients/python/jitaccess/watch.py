@@ -18,7 +18,10 @@ _QUIET = (GrantEventType.HEARTBEAT, GrantEventType.OVERRUN)
 
 
 class Resumption:
-    """How far one watch is. Tries again without limit as long as each stream told something."""
+    """How far one watch is. Tries again without limit as long as each stream told something.
+
+    A stream ends with the token it was opened with; the next one has the token as it is then.
+    """
 
     def __init__(self, call: Call[GrantEvent], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
         self._call = call
@@ -29,6 +32,7 @@ class Resumption:
         # A stream from a revision has no CURRENT events; one from 0 has them first, and is to be begun anew until then.
         self._is_under_way = self._revision > 0
         self._told: set[tuple[str, int]] = set()
+        self._tells = False
 
     def call(self) -> Call[GrantEvent]:
         """Returns the call that goes on after what was told."""
@@ -40,6 +44,7 @@ class Resumption:
     def take(self, event: GrantEvent) -> bool:
         """Notes an event, and says whether to tell it."""
         self._attempts = None
+        self._tells = True
         self._revision = event.revision
         if event.event_type is GrantEventType.CURRENT:
             return self._is_news(event)
@@ -50,6 +55,9 @@ class Resumption:
 
     def pause(self, fault: JitError) -> float:
         """Returns the seconds to wait before the call that goes on, or raises the fault where there shall be none."""
+        if fault.reason == "TOKEN_EXPIRED" and self._tells:
+            fault = ended()
+        self._tells = False
         self._attempts = self._attempts or self._new_attempts()
         return self._attempts.pause(fault)
 
