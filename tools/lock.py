@@ -18,7 +18,7 @@ def main() -> None:
     uv = Path(sys.executable).parent / "uv"
     for path, selection in LOCKS.items():
         command = [uv, "pip", "compile", "pyproject.toml", *selection, "--universal", "--generate-hashes"]
-        command += ["--no-emit-package", "jitaccess", "--python-version", "3.11", "--no-annotate"]
+        command += ["--no-emit-package", "jitaccess", "--python-version", "3.11", "--no-annotate", "--no-strip-extras"]
         command += ["--custom-compile-command", "make lock", "--quiet", "--output-file", path]
         subprocess.run(command, cwd=ROOT, check=True)
 
