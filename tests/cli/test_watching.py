@@ -18,7 +18,7 @@ from tests.cli.test_waiting import told
 from tests.client.service import Held, Refusal, Service
 
 AWAY = Refusal(code=grpc.StatusCode.UNAVAILABLE)
-OVER = Refusal(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_EXPIRED")
+OVER = Refusal(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_INVALID")
 APPROVED = told("GRANT_APPROVED", active(revision=13))
 
 
