@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from hypothesis import Phase, settings
 
 from jit_service.storage import Store
 from jit_service.storage.migrate import migrate
 
 if TYPE_CHECKING:
     from tests.world import Story, Surface, World
+
+# Explaining a failure traces every line, and takes a machine from seconds to minutes.
+settings.register_profile("jit", phases=[phase for phase in Phase if phase is not Phase.explain])
+settings.load_profile("jit")
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

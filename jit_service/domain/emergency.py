@@ -36,4 +36,6 @@ def complete_review(
         raise AlreadyReviewed(f"the use of {grant.name} was reviewed by {grant.emergency.review.reviewer}")
     review = UseReview(reviewer=by.principal, comment=comment, at=now)
     reviewed = replace(grant, emergency=replace(grant.emergency, review=review))
-    return reviewed, event(EventType.REVIEW_COMPLETED, reviewed, by=by, now=now, message=comment)
+    completed = event(EventType.REVIEW_COMPLETED, reviewed, by=by, now=now, message=comment)
+    # How long it was held is told once, by the record of its end.
+    return reviewed, replace(completed, held=None)

@@ -168,6 +168,14 @@ def test_admins_approvers_and_their_delegates_review_a_use(by: Caller) -> None:
     assert not reviewed(broken(), by=by).owes_review
 
 
+def test_the_review_of_a_use_that_was_ended_does_not_tell_again_how_long_it_was_held() -> None:
+    used = release(broken(), by=on_call(), at=NOON + TICK)
+
+    _, event = emergency.complete_review(used, policy=breakable(), by=bob(), comment="seen", now=NOON + HOUR)
+
+    assert (used.held, event.held) == (TICK, None)
+
+
 def test_nobody_else_reviews_a_use() -> None:
     refused(NotApprover, lambda: reviewed(broken(), by=carol()))
     refused(NotApprover, lambda: reviewed(broken(), by=in_place_of(carol(), bob(), policies=["policies/users"])))

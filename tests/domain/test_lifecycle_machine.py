@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -213,6 +214,9 @@ def _name(grant: Grant) -> str:
     return grant.name
 
 
+EXAMPLES = int(os.environ.get("EXAMPLES", "100"))
+
+
 def test_the_domain_gives_the_models_answers() -> None:
     def machine() -> LifecycleMachine:
         alone = Alone()
@@ -226,6 +230,3 @@ def test_the_domain_gives_the_models_answers() -> None:
         machine,  # type: ignore[arg-type]
         settings=settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None),
     )
-
-
-EXAMPLES = int(__import__("os").environ.get("EXAMPLES", "100"))
