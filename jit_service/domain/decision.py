@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jit_service.domain import condition
 from jit_service.domain.condition import Facts, Verdict
-from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.grant import End, GrantState
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import NO_SIGNALS, denies
@@ -51,23 +51,69 @@ class Question:
     source_address: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What one grant says to the question. `name` is the grant's, or the deny policy's that overrules it."""
+class Candidate(Protocol):
+    """What is read of a grant: a `Grant`, or a `LiveGrant` where it is not metered."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def policy(self) -> str: ...
+    @property
+    def policy_revision(self) -> int: ...
+    @property
+    def resources(self) -> tuple[str, ...]: ...
+    @property
+    def actions(self) -> tuple[str, ...]: ...
+    @property
+    def duration(self) -> timedelta: ...
+    @property
+    def starts_at(self) -> datetime | None: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+    @property
+    def request_expires_at(self) -> datetime | None: ...
+    @property
+    def subject_groups(self) -> frozenset[str] | None: ...
+    @property
+    def claims(self) -> Mapping[str, Any] | None: ...
+    @property
+    def check_condition(self) -> str: ...
+    @property
+    def chain(self) -> tuple[str, ...]: ...
+    @property
+    def is_metered(self) -> bool: ...
+    @property
+    def is_used_up(self) -> bool: ...
+    @property
+    def use_count(self) -> int: ...
+    @property
+    def end(self) -> End | None: ...
+
+    def state(self, now: datetime, /) -> GrantState:
+        """Returns the state at `now`."""
+
+
+class Finding(NamedTuple):
+    """What one grant says to the question. `name` is the grant's, or the deny policy's that overrules it.
+
+    `changes`: a check that rests on it changes it, or a grant above it.
+    """
 
     name: str
     reason: Reason
     message: str
-    grant: Grant
+    grant: Candidate
+    changes: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer. `grant` is what it rests on; `findings` is everything that was looked at."""
 
     reason: Reason
     message: str
-    grant: Grant | None
+    grant: Candidate | None
     findings: tuple[Finding, ...]
 
     @property
@@ -105,11 +151,11 @@ _NOT_MET = {
 def decide(
     question: Question,
     *,
-    grants: Iterable[Grant],
+    grants: Iterable[Candidate],
     policies: Sequence[Policy],
     now: datetime,
     signals: Signals = NO_SIGNALS,
-    above: Mapping[str, Grant] | None = None,
+    above: Mapping[str, Candidate] | None = None,
 ) -> Decision:
     """Answers the question at `now`.
 
@@ -119,9 +165,9 @@ def decide(
     no deny policy forbids it to any of their subjects with the groups proved for that grant or by this call (invariants
     I1, I14).
     """
-    facts = _Facts(question=question, policies=policies, now=now, signals=signals, above=above or {})
+    facts = _Facts(question, policies, now, signals, above or {})
     findings = [
-        finding for grant in grants if _covers(grant, question) and (finding := _finding(grant, facts)) is not None
+        finding for grant in grants if covers(grant, question) and (finding := _finding(grant, facts)) is not None
     ]
     allowing = [finding for finding in findings if finding.reason is Reason.ALLOWED]
     chosen = max(allowing, key=_preference) if allowing else _best_explanation(findings)
@@ -131,7 +177,8 @@ def decide(
     return Decision(reason=chosen.reason, message=chosen.message, grant=chosen.grant, findings=tuple(findings))
 
 
-def _covers(grant: Grant, question: Question) -> bool:
+def covers(grant: Candidate, question: Question) -> bool:
+    """Says whether the question is about the grant: its subject, one of its actions and one of its resources."""
     return (
         grant.subject == question.subject
         and action_covered(question.action, grant.actions)
@@ -139,18 +186,17 @@ def _covers(grant: Grant, question: Question) -> bool:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Facts:
+class _Facts(NamedTuple):
     """What all grants are judged by."""
 
     question: Question
     policies: Sequence[Policy]
     now: datetime
     signals: Signals
-    above: Mapping[str, Grant]
+    above: Mapping[str, Candidate]
 
 
-def _finding(grant: Grant, facts: _Facts) -> Finding | None:
+def _finding(grant: Candidate, facts: _Facts) -> Finding | None:
     """Returns what the grant says to the question; what it was passed on from must allow it too."""
     finding = _own_finding(grant, facts)
     if finding is None or finding.reason is not Reason.ALLOWED:
@@ -160,7 +206,8 @@ def _finding(grant: Grant, facts: _Facts) -> Finding | None:
         if found.reason is not Reason.ALLOWED:
             message = f"{grant.name} came from {name}: {found.message}"
             return Finding(name=found.name, reason=found.reason, message=message, grant=grant)
-    return finding
+    changes = grant.is_metered or any(facts.above[name].is_metered for name in grant.chain)
+    return finding._replace(changes=True) if changes else finding
 
 
 def _finding_above(name: str, facts: _Facts) -> _Above:
@@ -187,7 +234,7 @@ class _Above(NamedTuple):
     message: str
 
 
-def _own_finding(grant: Grant, facts: _Facts) -> Finding | None:
+def _own_finding(grant: Candidate, facts: _Facts) -> Finding | None:
     question = facts.question
     state = grant.state(facts.now)
     if state is not GrantState.ACTIVE:
@@ -202,17 +249,16 @@ def _own_finding(grant: Grant, facts: _Facts) -> Finding | None:
     if grant.is_used_up:
         message = _message(grant, Reason.USES_EXHAUSTED)
         return Finding(name=grant.name, reason=Reason.USES_EXHAUSTED, message=message, grant=grant)
-    judgement = condition.judge(grant.check_condition, _facts(grant, question, facts.now, facts.signals))
-    if judgement.verdict is not Verdict.MET:
-        fault = (
-            f"cannot be judged: {judgement.message}" if judgement.message else f"is not met: {grant.check_condition}"
-        )
-        message = f"the check_condition of {grant.name} {fault}"
-        return Finding(name=grant.name, reason=_NOT_MET[judgement.verdict], message=message, grant=grant)
+    if grant.check_condition:
+        judgement = condition.judge(grant.check_condition, _facts(grant, question, facts.now, facts.signals))
+        if judgement.verdict is not Verdict.MET:
+            fault = judgement.message and f"cannot be judged: {judgement.message}"
+            message = f"the check_condition of {grant.name} {fault or f'is not met: {grant.check_condition}'}"
+            return Finding(name=grant.name, reason=_NOT_MET[judgement.verdict], message=message, grant=grant)
     return Finding(name=grant.name, reason=Reason.ALLOWED, message=_message(grant, Reason.ALLOWED), grant=grant)
 
 
-def _facts(grant: Grant, question: Question, now: datetime, signals: Signals) -> Facts:
+def _facts(grant: Candidate, question: Question, now: datetime, signals: Signals) -> Facts:
     return Facts(
         subject=grant.subject,
         principal=question.principal,
@@ -228,25 +274,25 @@ def _facts(grant: Grant, question: Question, now: datetime, signals: Signals) ->
     )
 
 
-def _denied(policy: Policy, grant: Grant, question: Question) -> bool:
+def _denied(policy: Policy, grant: Candidate, question: Question) -> bool:
     groups = _groups(grant, question)
     return denies(policy, subject=question.subject, groups=groups, resource=question.resource, action=question.action)
 
 
-def _groups(grant: Grant, question: Question) -> frozenset[str] | None:
+def _groups(grant: Candidate, question: Question) -> frozenset[str] | None:
     """The groups that were proved, when the grant was asked for or by this call; None where nobody proved any."""
     proved = [groups for groups in (grant.subject_groups, question.groups) if groups is not None]
     return frozenset[str]().union(*proved) if proved else None
 
 
-def _message(grant: Grant, reason: Reason) -> str:
+def _message(grant: Candidate, reason: Reason) -> str:
     match reason:
         case Reason.ALLOWED:
             return f"{grant.name} allows it until {_instant(grant.expires_at)}"
         case Reason.NOT_YET_STARTED:
             return f"{grant.name} starts at {_instant(grant.starts_at)}"
         case Reason.USES_EXHAUSTED:
-            times = "once" if grant.usage.count == 1 else f"{grant.usage.count} times"
+            times = "once" if grant.use_count == 1 else f"{grant.use_count} times"
             return f"{grant.name} has been used {times}, as often as it may be"
         case Reason.PENDING:
             return f"{grant.name} waits for approval until {_instant(grant.request_expires_at)}"
@@ -265,11 +311,11 @@ def _best_explanation(findings: Sequence[Finding]) -> Finding | None:
 
 
 def _preference(finding: Finding) -> tuple[bool, datetime]:
-    """A grant that the check does not use up comes first, then the one that lasts longest."""
-    return not finding.grant.limits.max_uses, _sure(finding.grant.expires_at)
+    """A grant that the check does not change comes first, then the one that lasts longest."""
+    return not finding.changes, _sure(finding.grant.expires_at)
 
 
-def _over_at(grant: Grant) -> datetime:
+def _over_at(grant: Candidate) -> datetime:
     return grant.end.at if grant.end is not None else _sure(grant.expires_at)
 
 

@@ -218,11 +218,7 @@ class Grant:
         """Returns the state at `now`. Intervals are half-open: over when now >= expires_at."""
         if self.end is not None:
             return self.end.state
-        if self.starts_at is None or self.expires_at is None:
-            return GrantState.PENDING if now < self.request_expires_at else GrantState.LAPSED
-        if now < self.starts_at:
-            return GrantState.SCHEDULED
-        return GrantState.ACTIVE if now < self.expires_at else GrantState.EXPIRED
+        return state_of(self.starts_at, self.expires_at, self.request_expires_at, now)
 
     def extension_state(self, now: datetime) -> ExtensionState | None:
         """Returns how far the latest request for more time is; one that outlives its grant has lapsed."""
@@ -264,6 +260,11 @@ class Grant:
         return bool(self.limits.max_uses) and self.usage.count >= self.limits.max_uses
 
     @property
+    def use_count(self) -> int:
+        """How many checks it has allowed, where that is counted."""
+        return self.usage.count
+
+    @property
     def latest_end(self) -> datetime | None:
         """When it ends at the latest; None until it is approved."""
         return self.starts_at and self.starts_at + self.duration
@@ -292,6 +293,18 @@ class Grant:
     def is_own_review(self, principal: str) -> bool:
         """Says whether the principal would review its own request or access; in any letter case, since it forbids."""
         return name.canonical(principal) in (name.canonical(self.requester), name.canonical(self.subject))
+
+
+def state_of(
+    starts_at: datetime | None, expires_at: datetime | None, request_expires_at: datetime | None, now: datetime
+) -> GrantState:
+    """Returns the state at `now` of a grant that nobody has ended."""
+    if starts_at is None or expires_at is None:
+        waits = request_expires_at is not None and now < request_expires_at
+        return GrantState.PENDING if waits else GrantState.LAPSED
+    if now < starts_at:
+        return GrantState.SCHEDULED
+    return GrantState.ACTIVE if now < expires_at else GrantState.EXPIRED
 
 
 def release(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
