@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
 
+from jit_service.check import MAX_PAST, LiveView, Recorder, Sight
 from jit_service.domain import context, name, request, signal
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Decision, Question, Reason, decide
+from jit_service.domain.decision import Candidate, Decision, Question, Reason, covers, decide
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import Grant, expiring, used
 from jit_service.domain.policy import Policy
 from jit_service.domain.refusal import About, refused
-from jit_service.domain.signal import Signals
-from jit_service.storage import Store, Transaction
+from jit_service.storage import Store, payload_of
 
 MAX_ITEMS = 1000
 _NOTHING_TO_ASK_FOR = (Reason.ALLOWED, Reason.DENIED_BY_POLICY)
-_PAST = 100
-"""How many of a subject's ended grants are looked at to explain a no; the answer itself needs none of them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """An answer, with the revision and instant it rests on, and the policies that a no could be asked under."""
+class Consistency(StrEnum):
+    """How fresh an answer must be."""
+
+    STRONG = "STRONG"
+    BOUNDED = "BOUNDED"
+
+
+class Checked(NamedTuple):
+    """An answer, with the revision and instant it rests on, and the policies that a no could be asked under.
+
+    `staleness` is how old the view may be that it rests on; None for one that saw every commit.
+    """
 
     question: Question
     decision: Decision
@@ -35,6 +43,7 @@ class Checked:
     revision: int
     at: datetime
     requestable: tuple[str, ...]
+    staleness: timedelta | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,67 +72,142 @@ def question(
         resource=name.resource(resource, "resource"),
         groups=caller.groups if itself else None,
         principal=caller.principal,
-        context=context.checked(asserted or {}),
+        context=context.checked(asserted) if asserted else {},
         source_address=caller.origin.source_address,
     )
 
 
-def check(store: Store, caller: Caller, asked: Question, *, min_revision: int = 0) -> Checked:
-    """Answers one question. Raises InvalidField for a revision that the store has not reached."""
-    with store.transaction() as tx:
-        _demand_revision(tx, min_revision)
-        return _answer(tx, caller, asked, tx.policies(), signal.at(tx.signals(), tx.now), tx.revision)
+class Checker:
+    """Answers questions. Every method raises StoreUnavailable where it cannot be sure.
 
-
-def check_many(
-    store: Store, caller: Caller, items: Sequence[Question | RefusedItem], *, min_revision: int = 0
-) -> list[Checked | JitError]:
-    """Answers the questions in order, at one revision and instant; an item that is a refusal stays one.
-
-    Raises InvalidField for a revision that the store has not reached.
+    What the live view can judge is judged there. A grant that counts its checks is judged and counted in a transaction.
     """
-    with store.transaction() as tx:
-        _demand_revision(tx, min_revision)
-        policies, signals, revision = tx.policies(), signal.at(tx.signals(), tx.now), tx.revision
-        answers: list[Checked | JitError] = []
+
+    def __init__(self, store: Store, view: LiveView, recorder: Recorder) -> None:
+        self._store = store
+        self._view = view
+        self._recorder = recorder
+
+    def check(
+        self,
+        caller: Caller,
+        asked: Question,
+        *,
+        min_revision: int = 0,
+        consistency: Consistency = Consistency.STRONG,
+    ) -> Checked:
+        """Answers one question. Raises InvalidField for a revision that the store has not reached."""
+        sight, staleness = self._sight((asked.subject,), min_revision, consistency)
+        checked = self._from_sight(asked, sight, staleness)
+        if checked is None:
+            return self._in_transaction(caller, asked)
+        if self._recorder.wants(allowed=checked.decision.allowed):
+            self._recorder.record((payload_of(_event(caller, checked)),), at=checked.at)
+        return checked
+
+    def check_many(
+        self,
+        caller: Caller,
+        items: Sequence[Question | RefusedItem],
+        *,
+        min_revision: int = 0,
+        consistency: Consistency = Consistency.STRONG,
+    ) -> list[Checked | JitError]:
+        """Answers the questions in order, at one revision and instant; an item that is a refusal stays one.
+
+        An item that rests on a grant which counts its checks is answered after the others, at its own instant. Raises
+        InvalidField for a revision that the store has not reached.
+        """
+        subjects = {item.subject for item in items if isinstance(item, Question)}
+        sight, staleness = self._sight(subjects, min_revision, consistency)
+        answers: list[Checked | JitError | None] = []
+        records: list[bytes] = []
         for item in items:
             if isinstance(item, RefusedItem):
-                tx.record(refused(caller, item.error, item.about, at=tx.now))
                 answers.append(item.error)
-            else:
-                answers.append(_answer(tx, caller, item, policies, signals, revision))
-        return answers
+                records.append(payload_of(refused(caller, item.error, item.about, at=sight.now)))
+                continue
+            checked = self._from_sight(item, sight, staleness)
+            answers.append(checked)
+            if checked is not None and self._recorder.wants(allowed=checked.decision.allowed):
+                records.append(payload_of(_event(caller, checked)))
+        if records:
+            self._recorder.record(records, at=sight.now)
+        return [
+            self._in_transaction(caller, item) if answer is None and isinstance(item, Question) else _given(answer)
+            for item, answer in zip(items, answers, strict=True)
+        ]
+
+    def _sight(
+        self, subjects: Iterable[str], min_revision: int, consistency: Consistency
+    ) -> tuple[Sight, timedelta | None]:
+        if min_revision < 0:
+            raise InvalidField("min_revision", f"is {min_revision}; 0 or a revision that the service has answered")
+        if consistency is Consistency.BOUNDED:
+            sight, staleness = self._view.bounded(subjects)
+            if sight.revision >= min_revision:
+                return sight, staleness
+        sight = self._view.strong(subjects)
+        if min_revision > sight.revision:
+            raise InvalidField("min_revision", f"is {min_revision}; the store is at revision {sight.revision}")
+        return sight, None
+
+    def _from_sight(self, asked: Question, sight: Sight, staleness: timedelta | None) -> Checked | None:
+        """Returns the answer; None where it may rest on a grant that only a transaction can judge."""
+        held = sight.grants[asked.subject]
+        judged: list[Candidate] = [grant for grant in held if sight.is_sufficient(grant)]
+        signals = sight.live_signals()
+        decision = decide(
+            asked, grants=judged, policies=sight.denying, now=sight.now, signals=signals, above=sight.above
+        )
+        if not decision.allowed:
+            if any(covers(grant, asked) and not sight.is_sufficient(grant) for grant in held):
+                return None
+            if past := [grant for grant in self._view.past(asked.subject) if covers(grant, asked)]:
+                # Ended grants cannot allow anything; they explain.
+                known = {grant.name for grant in judged}
+                judged += [grant for grant in past if grant.name not in known]
+                decision = decide(
+                    asked, grants=judged, policies=sight.denying, now=sight.now, signals=signals, above=sight.above
+                )
+        return Checked(
+            asked,
+            decision,
+            str(uuid.uuid4()),
+            sight.revision,
+            sight.now,
+            _requestable(asked, decision, sight.policies),
+            staleness,
+        )
+
+    def _in_transaction(self, caller: Caller, asked: Question) -> Checked:
+        with self._store.transaction() as tx:
+            policies, signals = tx.policies(), signal.at(tx.signals(), tx.now)
+            held = tx.live_grants(asked.subject)
+            above = tx.ancestors(held)
+            decision = decide(asked, grants=held, policies=policies, now=tx.now, signals=signals, above=above)
+            if not decision.allowed:
+                held += tx.past_grants(asked.subject, limit=MAX_PAST)
+                above = tx.ancestors(held)
+                decision = decide(asked, grants=held, policies=policies, now=tx.now, signals=signals, above=above)
+            checked = Checked(
+                asked,
+                decision,
+                str(uuid.uuid4()),
+                tx.revision,
+                tx.now,
+                _requestable(asked, decision, policies),
+            )
+            rests_on = next((grant for grant in held if grant is decision.grant), None)
+            changed = _used(rests_on, above, tx.now) if decision.allowed and rests_on is not None else []
+            tx.save_uses(changed, _event(caller, checked))
+            return checked
 
 
-def _demand_revision(tx: Transaction, min_revision: int) -> None:
-    if min_revision < 0:
-        raise InvalidField("min_revision", f"is {min_revision}; 0 or a revision that the service has answered")
-    if min_revision > tx.revision:
-        raise InvalidField("min_revision", f"is {min_revision}; the store is at revision {tx.revision}")
-
-
-def _answer(
-    tx: Transaction, caller: Caller, asked: Question, policies: Sequence[Policy], signals: Signals, revision: int
-) -> Checked:
-    live = tx.live_grants(asked.subject)
-    above = tx.ancestors(live)
-    decision = decide(asked, grants=live, policies=policies, now=tx.now, signals=signals, above=above)
-    if not decision.allowed:
-        # Ended grants cannot allow anything; they explain.
-        grants = live + tx.past_grants(asked.subject, limit=_PAST)
-        above = tx.ancestors(grants)
-        decision = decide(asked, grants=grants, policies=policies, now=tx.now, signals=signals, above=above)
-    checked = Checked(
-        question=asked,
-        decision=decision,
-        decision_id=str(uuid.uuid4()),
-        revision=revision,
-        at=tx.now,
-        requestable=_requestable(asked, policies) if decision.reason not in _NOTHING_TO_ASK_FOR else (),
-    )
-    used = _used(decision.grant, above, tx.now) if decision.allowed and decision.grant is not None else []
-    tx.save_uses(used, _event(caller, checked))
-    return checked
+def _given(answer: Checked | JitError | None) -> Checked | JitError:
+    if answer is None:
+        raise AssertionError("an item without an answer")
+    return answer
 
 
 def _used(grant: Grant, above: Mapping[str, Grant], now: datetime) -> list[Grant]:
@@ -138,7 +222,9 @@ def _used(grant: Grant, above: Mapping[str, Grant], now: datetime) -> list[Grant
     return changed
 
 
-def _requestable(asked: Question, policies: Sequence[Policy]) -> tuple[str, ...]:
+def _requestable(asked: Question, decision: Decision, policies: Sequence[Policy]) -> tuple[str, ...]:
+    if decision.reason in _NOTHING_TO_ASK_FOR:
+        return ()
     return tuple(
         request.requestable(
             policies, subject=asked.subject, groups=asked.groups, resource=asked.resource, action=asked.action
@@ -147,24 +233,25 @@ def _requestable(asked: Question, policies: Sequence[Policy]) -> tuple[str, ...]
 
 
 def _event(caller: Caller, checked: Checked) -> Event:
-    decision = checked.decision
+    decision, asked = checked.decision, checked.question
+    grant = decision.grant
     return Event(
         type=EventType.ACCESS_CHECKED,
         at=checked.at,
         principal=caller.principal,
         origin=caller.origin,
-        subject=checked.question.subject,
-        resources=(checked.question.resource,),
-        actions=(checked.question.action,),
+        subject=asked.subject,
+        resources=(asked.resource,),
+        actions=(asked.action,),
         decision="ALLOWED" if decision.allowed else "DENIED",
         reason=decision.reason,
         message=decision.message,
-        grant=decision.grant.name if decision.grant else "",
-        policy=decision.grant.policy if decision.grant else "",
-        policy_revision=decision.grant.policy_revision if decision.grant else 0,
-        chain=decision.grant.chain if decision.grant else (),
+        grant=grant.name if grant else "",
+        policy=grant.policy if grant else "",
+        policy_revision=grant.policy_revision if grant else 0,
+        chain=grant.chain if grant else (),
         decision_id=checked.decision_id,
         revision=checked.revision,
-        groups=tuple(sorted(checked.question.groups or ())),
-        context=dict(checked.question.context),
+        groups=tuple(sorted(asked.groups or ())),
+        context=dict(asked.context),
     )

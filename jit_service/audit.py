@@ -40,10 +40,17 @@ def list_page(
     order = paging.order_by(order_by, query.AUDIT_ORDER, default="seq desc")
     this_query = paging.digest("auditEvents", caller.principal, filter_text, order_by)
     after = query.position(page_token, this_query, order, query.AUDIT_COLUMNS)
+    make_findable(store)
     with store.snapshot() as snapshot:
         found = snapshot.audit_events(node=node, order=order, after=after, limit=size + 1)
     token = paging.encode(found[size - 1][1], query=this_query) if len(found) > size else ""
     return AuditPage(events=tuple(event for event, _ in found[:size]), next_page_token=token)
+
+
+def make_findable(store: Store) -> None:
+    """Makes every record findable that is there now; searching begins with it."""
+    while store.index_audit():
+        pass
 
 
 def verify(store: Store) -> Verified:

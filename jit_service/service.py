@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jit_service import policies, proposals
+from jit_service.access import Checker
+from jit_service.check import LiveView, Recorder
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.event import SERVICE
@@ -61,9 +63,14 @@ class Service:
         if not is_current(self.store.engine):
             raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
         authenticator = Authenticator(settings.issuers, clock=clock, max_lifetime=settings.max_token_lifetime)
+        self._view = LiveView(self.store, clock=clock, bound=settings.bounded_staleness)
+        self._recorder = Recorder(self.store, settings.audit_checks)
+        self.checker = Checker(self.store, self._view, self._recorder)
         self._feed = Feed(self.store)
         self._streams = Streams(settings.watch_streams)
-        self._server = build_server(settings, self.store, authenticator, feed=self._feed, streams=self._streams)
+        self._server = build_server(
+            settings, self.store, authenticator, checker=self.checker, feed=self._feed, streams=self._streams
+        )
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval)
 
     def listen(self, address: Address) -> Address:
@@ -78,6 +85,7 @@ class Service:
 
     def start(self) -> None:
         """Begins to answer."""
+        self._view.start()
         self._feed.start()
         self._server.start()
         self._sweeper.start()
@@ -89,6 +97,8 @@ class Service:
         ended.wait()
         self._streams.stop()
         self._sweeper.stop()
+        self._recorder.stop()
+        self._view.stop()
         self.store.close()
 
     def apply_policies(self, path: Path, *, only_if_empty: bool = False) -> None:

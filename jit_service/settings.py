@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jit_service.check import AuditMode
 from jit_service.domain.caller import Role
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -162,6 +163,14 @@ class Settings(BaseSettings):
     policies_dual_control: bool = Field(
         default=False, description="Whether a change of policies needs a second admin's approval."
     )
+    audit_checks: AuditMode = Field(
+        default=AuditMode.COMMITTED,
+        description="Which checks are recorded: `committed` before the answer, `buffered` after it, `denied` only a no "
+        "(before it), `off` none. Grants that count their uses are always recorded, committed.",
+    )
+    bounded_staleness: Span = Field(
+        default=timedelta(seconds=1), description="How old the view may be that a BOUNDED check rests on."
+    )
     watch_streams: int = Field(default=64, ge=1, le=4096, description="Streams that are watched at once.")
     reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
 
@@ -208,7 +217,7 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(proxy)
         return given
 
-    @field_validator("max_token_lifetime", "sweep_interval")
+    @field_validator("max_token_lifetime", "sweep_interval", "bounded_staleness")
     @classmethod
     def _above_zero(cls, span: timedelta) -> timedelta:
         if span <= timedelta():

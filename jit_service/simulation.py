@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from jit_service import audit
 from jit_service.domain import policy_change, rehearsal, request, signal
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Question
@@ -107,6 +108,7 @@ def simulate(
     """Judges the window [start, end) again. Raises InvalidField, StaleEtag."""
     if not 0 <= max_changes <= MAX_CHANGES:
         raise InvalidField("max_changes", f"is {max_changes}; 0 to {MAX_CHANGES} are allowed")
+    audit.make_findable(store)
     with store.snapshot() as snapshot:
         end = end or snapshot.now
         start = start or end - DEFAULT_WINDOW

@@ -50,6 +50,8 @@ class Sweeper(threading.Thread):
             try:
                 while record_run_out(self._store) == BATCH and not self._stopping.is_set():
                     pass
+                # A piece at a time: searching makes the rest findable, so this only saves the first searcher the wait.
+                self._store.index_audit()
             except StoreUnavailable as fault:
                 _log.warning("expiries are not recorded for now: %s", fault)
             except Exception:

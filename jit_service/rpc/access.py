@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 from jit_service import access
+from jit_service.access import Checker, Consistency
 from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Question
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.refusal import About
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import check_message, context_of, refused_item
-from jit_service.storage import Store
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 
@@ -19,14 +21,19 @@ from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 class AccessServicer(AccessServiceServicer):
     """Decisions."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, checker: Checker) -> None:
+        self._checker = checker
 
     def CheckAccess(
         self, request: access_pb2.CheckAccessRequest, context: grpc.ServicerContext
     ) -> access_pb2.CheckAccessResponse:
         caller = current_caller()
-        checked = access.check(self._store, caller, _question(caller, request), min_revision=request.min_revision)
+        checked = self._checker.check(
+            caller,
+            _question(caller, request),
+            min_revision=request.min_revision,
+            consistency=_consistency(request.consistency),
+        )
         return check_message(checked, explain=request.explain)
 
     def BatchCheckAccess(
@@ -35,17 +42,28 @@ class AccessServicer(AccessServiceServicer):
         if not 1 <= len(request.items) <= access.MAX_ITEMS:
             raise InvalidField("items", f"has {len(request.items)} items; 1 to {access.MAX_ITEMS} are allowed")
         caller = current_caller()
-        answers = access.check_many(
-            self._store,
+        answers = self._checker.check_many(
             caller,
             [_item(caller, item) for item in request.items],
             min_revision=max(item.min_revision for item in request.items),
+            consistency=_strictest(request.items),
         )
         results = [
             refused_item(answer) if isinstance(answer, JitError) else check_message(answer, explain=item.explain)
             for item, answer in zip(request.items, answers, strict=True)
         ]
         return access_pb2.BatchCheckAccessResponse(results=results)
+
+
+def _consistency(value: int) -> Consistency:
+    is_bounded = value == access_pb2.CheckAccessRequest.BOUNDED
+    return Consistency.BOUNDED if is_bounded else Consistency.STRONG
+
+
+def _strictest(items: Sequence[access_pb2.CheckAccessRequest]) -> Consistency:
+    """All are answered at one revision, so one that asks for STRONG makes all so."""
+    all_bounded = all(_consistency(item.consistency) is Consistency.BOUNDED for item in items)
+    return Consistency.BOUNDED if all_bounded else Consistency.STRONG
 
 
 def _question(caller: Caller, request: access_pb2.CheckAccessRequest) -> Question:

@@ -520,6 +520,7 @@ def check_message(checked: Checked, *, explain: bool) -> access_pb2.CheckAccessR
         decision_id=checked.decision_id,
         requestable_policies=checked.requestable,
         trace=[_trace_message(finding) for finding in decision.findings] if explain else [],
+        staleness=_duration(checked.staleness),
     )
     if decision.allowed and decision.grant is not None and decision.grant.expires_at is not None:
         message.expire_time.FromDatetime(decision.grant.expires_at)

@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from jit_service.access import Checker
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc.access import AccessServicer
 from jit_service.rpc.audit import AuditServicer
@@ -64,7 +65,13 @@ class StoreHealth(health.HealthServicer):  # type: ignore[misc]
 
 
 def build_server(
-    settings: Settings, store: Store, authenticator: Authenticator, *, feed: Feed, streams: Streams
+    settings: Settings,
+    store: Store,
+    authenticator: Authenticator,
+    *,
+    checker: Checker,
+    feed: Feed,
+    streams: Streams,
 ) -> grpc.Server:
     """Returns the server, bound to nothing yet."""
     server = grpc.server(
@@ -81,7 +88,7 @@ def build_server(
         maximum_concurrent_rpcs=settings.rpc_threads * _CALLS_PER_THREAD + settings.watch_streams,
     )
     add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
-    add_AccessServiceServicer_to_server(AccessServicer(store), server)
+    add_AccessServiceServicer_to_server(AccessServicer(checker), server)
     add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
     add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
     add_SignalServiceServicer_to_server(SignalServicer(store), server)

@@ -31,7 +31,7 @@ from jit_service.domain.event import EventType
 from jit_service.domain.filter import And, Comparison, FieldSpec, Kind, Node, Not, Or
 from jit_service.domain.grant import GrantState
 from jit_service.domain.paging import OrderTerm, Position
-from jit_service.storage.tables import EPOCH, MICROSECOND, AuditRow, GrantRow, Instant, ReviewRow
+from jit_service.storage.tables import EPOCH, MICROSECOND, AuditIndexRow, GrantRow, Instant, ReviewRow
 
 Scope = ColumnElement[bool]
 
@@ -268,14 +268,14 @@ GRANT_FIELDS = {name: field.spec for name, field in GRANT_COLUMNS.items()}
 GRANT_ORDER = ("create_time", "start_time", "expire_time", "subject", "requester", "policy", "name")
 
 AUDIT_COLUMNS: dict[str, Field] = {
-    "seq": Field(spec=FieldSpec(kind=Kind.INTEGER), expression=col(AuditRow.seq)),
-    "event_type": Field(spec=FieldSpec(kind=Kind.ENUM, values=tuple(EventType)), expression=col(AuditRow.type)),
-    "event_time": Field(spec=_INSTANT, expression=col(AuditRow.at)),
-    "resources": Field(spec=_LIST, expression=col(AuditRow.resources)),
-    "actions": Field(spec=_LIST, expression=col(AuditRow.actions)),
-    "grant": Field(spec=FieldSpec(kind=Kind.NAME), expression=col(AuditRow.grant_name)),
+    "seq": Field(spec=FieldSpec(kind=Kind.INTEGER), expression=col(AuditIndexRow.seq)),
+    "event_type": Field(spec=FieldSpec(kind=Kind.ENUM, values=tuple(EventType)), expression=col(AuditIndexRow.type)),
+    "event_time": Field(spec=_INSTANT, expression=col(AuditIndexRow.at)),
+    "resources": Field(spec=_LIST, expression=col(AuditIndexRow.resources)),
+    "actions": Field(spec=_LIST, expression=col(AuditIndexRow.actions)),
+    "grant": Field(spec=FieldSpec(kind=Kind.NAME), expression=col(AuditIndexRow.grant_name)),
     **{
-        name: Field(spec=_TEXT, expression=col(getattr(AuditRow, name)))
+        name: Field(spec=_TEXT, expression=col(getattr(AuditIndexRow, name)))
         for name in (
             "principal",
             "subject",

@@ -29,6 +29,7 @@ from jit_service.domain.policy import Policy, Step
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.storage.tables import (
+    AuditIndexRow,
     AuditRow,
     DelegationRow,
     GrantChangeRow,
@@ -44,7 +45,7 @@ _STEPS = TypeAdapter(tuple[Step, ...])
 _EVENTS = TypeAdapter(Event)
 _PROPOSALS = TypeAdapter(Proposal)
 GRANTS = TypeAdapter(Grant)
-_LIMITS = TypeAdapter(Limits)
+LIMITS = TypeAdapter(Limits)
 _USAGE = TypeAdapter(Usage)
 _TERMS = TypeAdapter(Terms | None)
 _OFFER = TypeAdapter(Review | None)
@@ -83,7 +84,7 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
         "claims": grant.claims,
         "source_address": grant.source_address,
         "check_condition": grant.check_condition,
-        "limits": _LIMITS.dump_python(grant.limits, mode="json", exclude_defaults=True),
+        "limits": LIMITS.dump_python(grant.limits, mode="json", exclude_defaults=True),
         "usage": _USAGE.dump_python(grant.usage, mode="json", exclude_defaults=True),
         "requested": _TERMS.dump_python(grant.requested, mode="json"),
         "offer": _OFFER.dump_python(grant.offer, mode="json"),
@@ -150,7 +151,7 @@ def grant_of(row: GrantRow, reviews: list[ReviewRow]) -> Grant:
         claims=dict(row.claims),
         source_address=row.source_address,
         check_condition=row.check_condition,
-        limits=_LIMITS.validate_python(row.limits),
+        limits=LIMITS.validate_python(row.limits),
         usage=_USAGE.validate_python(row.usage),
         requested=_TERMS.validate_python(row.requested),
         offer=_OFFER.validate_python(row.offer),
@@ -302,10 +303,10 @@ def recorded_event_of(row: AuditRow) -> RecordedEvent:
     return RecordedEvent(seq=row.seq, hash=row.hash, event=_EVENTS.validate_json(row.payload))
 
 
-def found_as_hashed(row: AuditRow) -> bool:
+def found_as_hashed(row: AuditRow, index: AuditIndexRow | None) -> bool:
     """Says whether the columns that find the record are those of its hashed bytes."""
     columns = audit_columns(recorded_event_of(row).event)
-    return all(getattr(row, column) == value for column, value in columns.items())
+    return index is not None and all(getattr(index, column) == value for column, value in columns.items())
 
 
 def _end_of(row: GrantRow) -> End | None:

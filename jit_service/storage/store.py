@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, update
 from sqlmodel import Session, col, select
 
 from jit_service.domain.chain import GENESIS, link
@@ -30,10 +28,13 @@ from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.storage import engine as engines
-from jit_service.storage import rows
+from jit_service.storage import journal, rows
+from jit_service.storage.failures import translated
+from jit_service.storage.live import LiveReader
 from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, newest_first, page
 from jit_service.storage.rows import GrantChange
 from jit_service.storage.tables import (
+    AuditIndexRow,
     AuditRow,
     DelegationRow,
     GrantChangeRow,
@@ -49,6 +50,7 @@ from jit_service.storage.tables import (
 
 Clock = Callable[[], datetime]
 VERIFY_CHUNK = 1000
+INDEX_CHUNK = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,26 +71,64 @@ class Store:
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
         self._clock = clock
+        self._journal: Any = None
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
         self._one_writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
-        with _translated(), Session(self._reading) as session:
+        with translated(), Session(self._reading) as session:
             yield Snapshot(session, _head(session), self._clock)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Writes: commits at the end of the block, or rolls everything back when it raises."""
-        with _translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
+        with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
             transaction = Transaction(session, _head(session, lock=True), self._clock)
             yield transaction
             transaction.finish()
 
+    def append(self, payloads: Sequence[bytes], *, at: datetime) -> None:
+        """Appends records to the audit log in one transaction of its own. `at` is the latest instant among them.
+
+        Without SQLAlchemy's help, since every check waits for it.
+        """
+        with translated(), self._writer_turn():
+            connection = self._journal_connection()
+            try:
+                journal.append(connection.driver_connection, payloads, at=at, sqlite=self._one_writer is not None)
+            except BaseException:
+                self._journal = None
+                connection.invalidate()
+                raise
+
+    def live_reader(self) -> LiveReader:
+        """Returns a reader of what Check holds, on a connection of its own."""
+        return LiveReader(self.engine)
+
+    def index_audit(self, *, limit: int = INDEX_CHUNK) -> int:
+        """Makes up to `limit` more audit records findable. Returns how many there were."""
+        with self.snapshot() as snapshot:
+            if snapshot.indexed_seq() >= snapshot.seq:
+                return 0
+        with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
+            # The lock of the head row, so that two never index the same.
+            head = _head(session, lock=True)
+            return Snapshot(session, head, self._clock).index_next(limit)
+
     def close(self) -> None:
         """Closes every connection."""
+        if self._journal is not None:
+            self._journal.close()
         self.engine.dispose()
+
+    def _journal_connection(self) -> Any:
+        """The one connection that appends; only ever used in the writer's turn."""
+        if self._journal is None:
+            self._journal = self.engine.raw_connection()
+            self._journal.detach()
+        return self._journal
 
     @contextmanager
     def _writer_turn(self) -> Iterator[None]:
@@ -308,27 +348,53 @@ class Snapshot:
     def audit_events(
         self, *, node: Node | None, order: Sequence[OrderTerm], after: Position | None, limit: int
     ) -> list[tuple[RecordedEvent, Position]]:
-        """Returns up to `limit` records that match, in order, each with its position for the next page."""
-        wanted = select(AuditRow).where(matching(node, AUDIT_COLUMNS, now=self.now)).limit(limit)
+        """Returns up to `limit` records that match, in order, each with its position for the next page.
+
+        Only what `Store.index_audit` has made findable is found.
+        """
+        wanted = select(AuditRow).join(AuditIndexRow, col(AuditIndexRow.seq) == col(AuditRow.seq))
+        wanted = wanted.where(matching(node, AUDIT_COLUMNS, now=self.now)).limit(limit)
         found = self._session.execute(page(wanted, AUDIT_COLUMNS, order=order, after=after))
         return [(rows.recorded_event_of(row[0]), tuple(row[1:])) for row in found]
 
+    def indexed_seq(self) -> int:
+        """Returns up to which record the log can be searched."""
+        return self._session.exec(select(func.max(AuditIndexRow.seq))).one() or 0
+
+    def index_next(self, limit: int) -> int:
+        """Makes the next records findable; only under the lock of the head row. Returns how many."""
+        found = self._records_from(self.indexed_seq() + 1, limit)
+        columns = [{"seq": row.seq, **rows.audit_columns(rows.recorded_event_of(row).event)} for row in found]
+        if columns:
+            self._session.execute(insert(AuditIndexRow), columns)
+        return len(columns)
+
     def first_bad_record(self) -> tuple[int, str] | None:
         """Recomputes the chain from the first record to the head. Returns the first wrong seq and why, or None."""
-        previous, expected = GENESIS, 1
-        while chunk := self._records_from(expected):
+        previous, expected, indexed = GENESIS, 1, self.indexed_seq()
+        while chunk := self._records_from(expected, VERIFY_CHUNK):
+            index = self._index_from(expected, VERIFY_CHUNK)
             for row in chunk:
                 if problem := _problem(row, previous, expected):
                     return expected, problem
+                if row.seq <= indexed and not rows.found_as_hashed(row, index.get(row.seq)):
+                    return expected, f"record {row.seq} is indexed as something else than what was hashed"
                 previous, expected = row.hash, expected + 1
             self._session.expunge_all()
         if (expected - 1, previous) != (self.seq, self.head_hash):
             return expected, f"the log should have {self.seq} records and has {expected - 1}"
+        if indexed > self.seq:
+            return self.seq + 1, f"the index has records up to {indexed}, the log up to {self.seq}"
         return None
 
-    def _records_from(self, seq: int) -> Sequence[AuditRow]:
-        statement = select(AuditRow).where(col(AuditRow.seq) >= seq).order_by(col(AuditRow.seq)).limit(VERIFY_CHUNK)
+    def _records_from(self, seq: int, limit: int) -> Sequence[AuditRow]:
+        statement = select(AuditRow).where(col(AuditRow.seq) >= seq).order_by(col(AuditRow.seq)).limit(limit)
         return self._session.exec(statement).all()
+
+    def _index_from(self, seq: int, limit: int) -> dict[int, AuditIndexRow]:
+        of = AuditIndexRow
+        statement = select(of).where(col(of.seq) >= seq).order_by(col(of.seq)).limit(limit)
+        return {row.seq: row for row in self._session.exec(statement)}
 
     def _grants(self, statement: Any) -> list[Grant]:
         return self._with_reviews(self._session.exec(statement).all())
@@ -473,8 +539,7 @@ class Transaction(Snapshot):
         payload = rows.payload_of(event)
         self.seq += 1
         self.head_hash = link(self.head_hash, self.seq, payload)
-        columns = rows.audit_columns(event)
-        self._session.execute(insert(AuditRow).values(seq=self.seq, hash=self.head_hash, payload=payload, **columns))
+        self._session.execute(insert(AuditRow).values(seq=self.seq, hash=self.head_hash, payload=payload))
 
     def remember(self, request_id: str, replay: Replay) -> None:
         """Keeps the answer for when the same request comes again."""
@@ -525,21 +590,4 @@ def _problem(row: AuditRow, previous: bytes, expected: int) -> str:
         return f"record {expected} is missing"
     if link(previous, row.seq, row.payload) != row.hash:
         return f"record {row.seq} is not what was hashed"
-    if not rows.found_as_hashed(row):
-        return f"record {row.seq} is indexed as something else than what was hashed"
     return ""
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turns the database's failures into ours; their texts may hold addresses and values, so they stay in the cause."""
-    try:
-        yield
-    except IntegrityError as fault:
-        raise LostRace("another call stored the same thing first; read it again") from fault
-    except (OperationalError, InterfaceError, PoolTimeout) as fault:
-        raise StoreUnavailable("the store does not answer") from fault
-    except DBAPIError as fault:
-        if fault.connection_invalidated:
-            raise StoreUnavailable("the store does not answer") from fault
-        raise

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Dialect,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     Text,
     TypeDecorator,
@@ -57,6 +58,8 @@ class Span(TypeDecorator[timedelta]):
 
 # Byte order on PostgreSQL too, as on SQLite.
 TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+# On SQLite the name of a table's own order, so that appending touches nothing but the end.
+SEQ = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _text(**options: Any) -> Any:
@@ -269,17 +272,25 @@ class SignalRow(SQLModel, table=True):
 
 
 class AuditRow(SQLModel, table=True):
-    """One record: `payload` is the event, byte for byte as hashed; the other columns only find it."""
+    """One record: `payload` is the event, byte for byte as hashed. Only ever appended to, at its end."""
 
     __tablename__: ClassVar[Any] = "audit_event"
-    __table_args__ = (
-        Index("audit_event_by_grant", "grant_name", "seq"),
-        Index("audit_event_by_subject", "subject", "seq"),
-    )
 
-    seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
     hash: bytes = _bytes()
     payload: bytes = _bytes()
+
+
+class AuditIndexRow(SQLModel, table=True):
+    """By what a record is found. Made of the record's payload, after its commit and without gaps from the first on."""
+
+    __tablename__: ClassVar[Any] = "audit_index"
+    __table_args__ = (
+        Index("audit_index_by_grant", "grant_name", "seq"),
+        Index("audit_index_by_subject", "subject", "seq"),
+    )
+
+    seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
     at: datetime = _instant()
     type: str = _text()
     principal: str = _text()

@@ -39,6 +39,7 @@ def five_records(store: Store) -> Store:
     add_policy(store)
     for number in range(4):
         ask(store, resource=f"database/orders/{number}")
+    audit.make_findable(store)
     return store
 
 
@@ -58,7 +59,7 @@ def test_an_edited_record_is_found(five_records: Store) -> None:
 
 
 def test_an_edited_index_column_is_found(five_records: Store) -> None:
-    edited = tamper(five_records, "UPDATE audit_event SET principal = 'user:mallory' WHERE seq = 3")
+    edited = tamper(five_records, "UPDATE audit_index SET principal = 'user:mallory' WHERE seq = 3")
 
     assert edited.first_bad_seq == 3
 

@@ -5,6 +5,7 @@ Access: may this subject do this, now?"""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -38,6 +39,8 @@ class CheckAccessRequest(_message.Message):
         """The same as STRONG."""
         STRONG: CheckAccessRequest._Consistency.ValueType  # 1
         """Sees every commit acknowledged before the question was put."""
+        BOUNDED: CheckAccessRequest._Consistency.ValueType  # 2
+        """May miss the latest commits; the answer says how old its view may be. Past the service's bound it is STRONG."""
 
     class Consistency(_Consistency, metaclass=_ConsistencyEnumTypeWrapper):
         """How fresh the answer must be."""
@@ -46,6 +49,8 @@ class CheckAccessRequest(_message.Message):
     """The same as STRONG."""
     STRONG: CheckAccessRequest.Consistency.ValueType  # 1
     """Sees every commit acknowledged before the question was put."""
+    BOUNDED: CheckAccessRequest.Consistency.ValueType  # 2
+    """May miss the latest commits; the answer says how old its view may be. Past the service's bound it is STRONG."""
 
     SUBJECT_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
@@ -169,6 +174,7 @@ class CheckAccessResponse(_message.Message):
     REQUESTABLE_POLICIES_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    STALENESS_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """May it?"""
     reason: Global___CheckAccessResponse.Reason.ValueType
@@ -201,6 +207,10 @@ class CheckAccessResponse(_message.Message):
     def error(self) -> _status_pb2.Status:
         """Only in a batch: what was wrong with this item."""
 
+    @_builtins.property
+    def staleness(self) -> _duration_pb2.Duration:
+        """With BOUNDED: how old the view may be that the answer rests on. Not set where it saw every commit."""
+
     def __init__(
         self,
         *,
@@ -215,10 +225,11 @@ class CheckAccessResponse(_message.Message):
         requestable_policies: _abc.Iterable[_builtins.str] | None = ...,
         trace: _abc.Iterable[Global___CheckTrace] | None = ...,
         error: _status_pb2.Status | None = ...,
+        staleness: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "error", b"error", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "error", b"error", "expire_time", b"expire_time", "staleness", b"staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "check_time", b"check_time", "decision_id", b"decision_id", "error", b"error", "expire_time", b"expire_time", "grant", b"grant", "message", b"message", "reason", b"reason", "requestable_policies", b"requestable_policies", "revision", b"revision", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "check_time", b"check_time", "decision_id", b"decision_id", "error", b"error", "expire_time", b"expire_time", "grant", b"grant", "message", b"message", "reason", b"reason", "requestable_policies", b"requestable_policies", "revision", b"revision", "staleness", b"staleness", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,140 @@
+"""The live grants by subject, with the policies and signals of the same revision."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from jit_service.domain import signal
+from jit_service.domain.decision import Candidate
+from jit_service.domain.grant import Grant
+from jit_service.domain.live import LiveGrant
+from jit_service.domain.policy import Policy
+from jit_service.domain.signal import Signal, Signals
+from jit_service.storage.live import Delta
+
+MAX_SUBJECTS: Final = 10_000
+"""For how many subjects the ended grants are kept, which explain a no."""
+_NOTHING: Final[Mapping[str, LiveGrant]] = {}
+_NO_SIGNALS: Final = Signals()
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class Sight(NamedTuple):
+    """What is known of some subjects at one revision, to be judged at `now`.
+
+    `above` are the grants that theirs were passed on from, by name;
+    `policies` are those in force, by name; `denying` the deny policies among them.
+    """
+
+    revision: int
+    now: datetime
+    policies: tuple[Policy, ...]
+    denying: tuple[Policy, ...]
+    signals: Sequence[Signal]
+    grants: Mapping[str, tuple[LiveGrant, ...]]
+    above: Mapping[str, LiveGrant]
+
+    def live_signals(self) -> Signals:
+        """Returns what conditions see."""
+        return signal.at(self.signals, self.now) if self.signals else _NO_SIGNALS
+
+    def is_sufficient(self, grant: LiveGrant) -> bool:
+        """Says whether the grant can be judged by what is here: neither it nor one above it counts its checks."""
+        if grant.is_metered:
+            return False
+        return all((above := self.above.get(name)) is not None and not above.is_metered for name in grant.chain)
+
+
+class Index:
+    """See the module. One thread applies what is new; any may look.
+
+    A look is of one revision: applying and looking exclude each other. It is judged at the clock's instant, but never
+    before one that was judged at (invariant I13).
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._by_subject: dict[str, tuple[LiveGrant, ...]] = {}
+        self._by_name: dict[str, LiveGrant] = {}
+        self._all_policies: dict[str, Policy] = {}
+        self._policies: tuple[Policy, ...] = ()
+        self._denying: tuple[Policy, ...] = ()
+        self._signals: tuple[Signal, ...] = ()
+        self._past: OrderedDict[str, tuple[Grant, ...]] = OrderedDict()
+        self._latest = _LONG_AGO
+        self.revision = 0
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def apply(self, delta: Delta) -> None:
+        """Takes over what is new."""
+        with self._lock:
+            for changed in delta.grants:
+                self._replace(changed.name, changed.subject, changed.live)
+            if delta.policies:
+                self._set_policies(delta.policies)
+            if delta.signals is not None:
+                self._signals = tuple(delta.signals)
+            self.revision = delta.head.revision
+            self._latest = max(self._latest, delta.head.time)
+
+    def advance(self, time: datetime) -> None:
+        """Takes over the latest instant that the store was told of."""
+        with self._lock:
+            self._latest = max(self._latest, time)
+
+    def look(self, subjects: Iterable[str]) -> Sight:
+        """Returns what is known of the subjects."""
+        with self._lock:
+            grants = {subject: self._by_subject.get(subject, ()) for subject in subjects}
+            above = self._above(grants)
+            now = self._latest = max(self._clock(), self._latest)
+            return Sight(self.revision, now, self._policies, self._denying, self._signals, grants, above)
+
+    def past(self, subject: str, read: Callable[[], Sequence[Grant]]) -> Sequence[Candidate]:
+        """Returns the subject's ended grants: those of an earlier `read` that still hold, or what it returns."""
+        with self._lock:
+            known, revision = self._past.get(subject), self.revision
+            if known is not None:
+                self._past.move_to_end(subject)
+                return known
+        found = tuple(read())
+        with self._lock:
+            # What was read may be older than what has been applied meanwhile.
+            if self.revision == revision:
+                self._past[subject] = found
+                if len(self._past) > MAX_SUBJECTS:
+                    self._past.popitem(last=False)
+        return found
+
+    def _above(self, grants: Mapping[str, tuple[LiveGrant, ...]]) -> Mapping[str, LiveGrant]:
+        names = {name for held in grants.values() for grant in held for name in grant.chain}
+        if not names:
+            return _NOTHING
+        return {name: self._by_name[name] for name in names if name in self._by_name}
+
+    def _replace(self, name: str, subject: str, live: LiveGrant | None) -> None:
+        self._past.pop(subject, None)
+        others = self._by_subject.get(subject, ())
+        if self._by_name.pop(name, None) is not None:
+            others = tuple(grant for grant in others if grant.name != name)
+        if live is not None:
+            self._by_name[name] = live
+            # By name, as the store lists them.
+            others = (live,) if not others else tuple(sorted((*others, live), key=lambda grant: grant.name))
+        if others:
+            self._by_subject[subject] = others
+        else:
+            self._by_subject.pop(subject, None)
+
+    def _set_policies(self, changed: Iterable[Policy]) -> None:
+        self._all_policies |= {policy.name: policy for policy in changed}
+        kept = [policy for _, policy in sorted(self._all_policies.items()) if policy.deleted_at is None]
+        self._policies = tuple(kept)
+        self._denying = tuple(policy for policy in kept if policy.deny and policy.in_force)

@@ -1,0 +1,60 @@
+"""Appending to the audit log by the driver alone: many records, one transaction, one wait for the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from jit_service.domain.chain import link
+from jit_service.storage.tables import EPOCH, MICROSECOND
+
+
+def append(connection: Any, payloads: Sequence[bytes], *, at: datetime, sqlite: bool) -> None:
+    """Appends the records in order, behind the locked head row, and commits. Raises the driver's errors.
+
+    `at` only ever moves the store's time forward (invariant I13).
+    """
+    time = (at - EPOCH) // MICROSECOND
+    cursor = connection.cursor()
+    try:
+        if sqlite:
+            _append_sqlite(cursor, payloads, time)
+        else:
+            _append_postgresql(cursor, payloads, time)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    finally:
+        cursor.close()
+
+
+def _append_sqlite(cursor: Any, payloads: Sequence[bytes], time: int) -> None:
+    cursor.execute("BEGIN IMMEDIATE")
+    seq, previous = cursor.execute("SELECT seq, hash FROM head").fetchone()
+    records = _linked(payloads, seq, previous)
+    cursor.executemany("INSERT INTO audit_event (seq, hash, payload) VALUES (?, ?, ?)", records)
+    seq, head = records[-1][:2]
+    cursor.execute("UPDATE head SET seq = ?, hash = ?, time = max(time, ?)", (seq, head, time))
+
+
+def _append_postgresql(cursor: Any, payloads: Sequence[bytes], time: int) -> None:
+    seq, previous = cursor.execute("SELECT seq, hash FROM head FOR UPDATE").fetchone()
+    records = _linked(payloads, seq, bytes(previous))
+    seqs, hashes, stored = (list(column) for column in zip(*records, strict=True))
+    # One statement for all: an INSERT each would cost a message each.
+    cursor.execute(
+        "INSERT INTO audit_event (seq, hash, payload) SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[])",
+        (seqs, hashes, stored),
+    )
+    cursor.execute("UPDATE head SET seq = %s, hash = %s, time = greatest(time, %s)", (seqs[-1], hashes[-1], time))
+
+
+def _linked(payloads: Sequence[bytes], seq: int, previous: bytes) -> list[tuple[int, bytes, bytes]]:
+    records = []
+    for payload in payloads:
+        seq += 1
+        previous = link(previous, seq, payload)
+        records.append((seq, previous, payload))
+    return records
