@@ -92,6 +92,7 @@ def preview(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             return GrantAnswer(child, snapshot.now, review.preview(child, allow_self_approval=False))
         grant, policy = _judged(snapshot, caller, checked, name="")
         shown = review.preview(grant, allow_self_approval=policy.allow_self_approval)
+        _demand_room(snapshot, grant, policy)
         _demand_no_debt(snapshot, grant)
         would_be, _ = approval.requested(grant, by=caller, now=snapshot.now)
         return GrantAnswer(would_be, snapshot.now, shown)
@@ -112,7 +113,7 @@ def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             grant
             for grant in tx.live_grants(checked.subject)
             if caller.principal in (grant.requester, grant.subject)
-            and request.covered_by(checked, grant, policies=policies)
+            and request.covered_by(checked, grant, policies=policies, now=tx.now)
             # An emergency does not wait.
             and not (checked.break_glass and grant.state(tx.now) is not GrantState.ACTIVE)
         ]
@@ -140,10 +141,10 @@ def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
     return GrantAnswer(*remember(tx, caller, _GRANTS, tx.save_grant(grant, event)))
 
 
-def _demand_room(tx: Transaction, grant: Grant, policy: Policy) -> None:
-    """Counted under the write lock, so two requests at once cannot both take the last place."""
+def _demand_room(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
+    """Counted under the write lock where it is asked for, so two requests at once cannot both take the last place."""
     most = policy.max_active_per_subject
-    there = sum(live.policy == policy.name and not live.chain for live in tx.live_grants(grant.subject))
+    there = sum(live.policy == policy.name and not live.chain for live in snapshot.live_grants(grant.subject))
     if most and there >= most:
         counted = f"{there} pending, scheduled or active grants under {policy.name}"
         raise TooManyActive(f"{grant.subject} has {counted}; at most {most} are allowed", policy=policy.name)

@@ -242,7 +242,8 @@ class World:
         """Records what ran out since the last time, and says which grants those are."""
         for entry in self.entries.values():
             more = entry.more
-            if more and more.status == "PENDING" and more.until <= self.now and entry.status in (*RUNNING, "EXPIRED"):
+            over = entry.status == "EXPIRED" or (more and more.until <= self.now and entry.status in RUNNING)
+            if more and more.status == "PENDING" and over:
                 more.status = "LAPSED"
                 self._record("EXTENSION_LAPSED", entry, "service:jit-service")
         found = [
@@ -667,8 +668,8 @@ class World:
 
     def extend(self, entry: Entry, who: Person, length: timedelta) -> None:
         policy = self.policies[entry.policy]
-        assert entry.finishes is not None
-        latest = min(self.now + policy.request_ttl, entry.finishes)
+        assert entry.begins is not None
+        latest = min(self.now + policy.request_ttl, entry.begins + entry.terms.length)
         entry.more = More(who, length, latest, latest)
         entry.round += 1
         entry.steps = policy.steps

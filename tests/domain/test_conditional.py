@@ -96,7 +96,7 @@ def test_a_grant_without_condition_allows_beside_one_whose_condition_fails() -> 
 
 
 def covered(there: Grant, *, policies: tuple[Policy, ...] = (), **changes: Any) -> bool:
-    return request.covered_by(ask(**({"duration": None} | changes)), there, policies=policies)
+    return request.covered_by(ask(**({"duration": None} | changes)), there, policies=policies, now=NOON)
 
 
 def test_a_live_grant_covers_what_is_within_it_and_no_longer_than_it() -> None:
@@ -116,6 +116,25 @@ def test_a_pending_request_covers_what_it_asks_for() -> None:
 
     assert covered(pending, duration=HOUR)
     assert not covered(pending, duration=HOUR + TICK)
+
+
+def test_a_grant_covers_a_later_start_that_lies_within_it() -> None:
+    there = active("")
+
+    assert covered(there, start_at=NOON, duration=HOUR)
+    assert covered(there, start_at=NOON + HOUR / 2, duration=HOUR / 2)
+    assert not covered(there, start_at=NOON + HOUR / 2, duration=HOUR / 2 + TICK)
+    assert covered(there, start_at=NOON + HOUR - TICK)
+    assert not covered(there, start_at=NOON + HOUR)
+
+
+def test_a_grant_that_starts_later_does_not_cover_what_is_wanted_now() -> None:
+    for steps in ((), policy().steps):
+        later, _ = approval.requested(judged(policy(steps=steps), start_at=NOON + HOUR), by=alice(), now=NOON)
+
+        assert not covered(later)
+        assert not covered(later, start_at=NOON + HOUR - TICK)
+        assert covered(later, start_at=NOON + HOUR)
 
 
 def test_a_denied_grant_covers_nothing() -> None:

@@ -24,7 +24,7 @@ from jit_service.domain.errors import (
     Unsatisfiable,
 )
 from jit_service.domain.event import Event
-from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.grant import ExtensionState, Grant, GrantState
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.signal import Signal, Signals
@@ -168,7 +168,8 @@ class Alone:
     def sweep(self) -> object:
         for grant in list(self.kept.values()):
             more = grant.extension
-            if more and more.decided is None and more.expires_at <= self.now and grant.end is None:
+            lapsed = grant.end is None and grant.extension_state(self.now) is ExtensionState.LAPSED
+            if more and more.decided is None and lapsed:
                 self.save(*approval.extension_lapsed(grant, now=self.now))
             if grant.state(self.now) in (GrantState.EXPIRED, GrantState.LAPSED) and grant.name not in self.run_out:
                 self.run_out.add(grant.name)

@@ -911,7 +911,7 @@ class EnsureGrantRequest(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the access shall start. Empty: as soon as it is approved."""
+        """When the access shall start; it must be there from then on for all of the duration. Empty: as soon as it is approved."""
 
     @_builtins.property
     def justification(self) -> Global___Justification:
