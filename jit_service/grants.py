@@ -220,11 +220,11 @@ def approve(
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
-        approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
+        place = approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
         edited = approval.edited(grant, edits, now=tx.now)
         judged = _judged_again(tx, edited, policy)
         given = approval.given_instead(grant, edited)
-        return approval.approve(judged, policy=policy, by=by, comment=comment, now=tx.now, given=given)
+        return approval.approve(judged, policy=policy, by=by, comment=comment, now=tx.now, given=given, place=place)
 
     return _change(store, caller, name, etag, transition)
 

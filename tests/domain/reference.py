@@ -278,7 +278,7 @@ class World:
         chosen = self._chosen(asker, thing)
         assert chosen is not None
         involved = {asker.name.lower(), thing.holder.lower()}
-        if not thing.emergency and not self._could_pass(chosen, involved):
+        if not thing.emergency and not self._could_pass(chosen, involved, chosen.request_ttl):
             return "Unsatisfiable"
         mine = [entry for entry in self.entries.values() if entry.holder == thing.holder]
         under = [entry for entry in mine if entry.policy == chosen.name and entry.status in LIVE and not entry.above]
@@ -400,13 +400,14 @@ class World:
                 return True
         return False
 
-    def _could_pass(self, policy: Policy, involved: set[str]) -> bool:
+    def _could_pass(self, policy: Policy, involved: set[str], patience: timedelta) -> bool:
         """Tries every way to give each place of the steps that name people a person of its own."""
         barred = set() if policy.allow_self_approval else involved
+        in_time = [(step, deciders(step) if step.timeout < patience else (step.approvers,)) for step in policy.steps]
         places = [
-            {name.lower() for people in deciders(step) for name in people.principals} - barred
-            for step in policy.steps
-            if not any(people.groups for people in deciders(step))
+            {name.lower() for people in deciding for name in people.principals} - barred
+            for step, deciding in in_time
+            if not any(people.groups for people in deciding)
             for _ in range(step.approvals_needed)
         ]
 
@@ -664,12 +665,18 @@ class World:
         proved = who.groups if who.name == entry.holder else None
         if self._forbidden(entry.holder, proved, entry.terms.resource, entry.terms.action):
             return "DeniedByPolicy"
-        return OK if self._could_pass(policy, {entry.asker.name.lower(), entry.holder.lower()}) else "Unsatisfiable"
+        involved = {entry.asker.name.lower(), entry.holder.lower()}
+        patience = self._last_moment(entry) - self.now
+        return OK if self._could_pass(policy, involved, patience) else "Unsatisfiable"
+
+    def _last_moment(self, entry: Entry) -> datetime:
+        """When a request for more time that is made now lapses at the latest."""
+        assert entry.begins is not None
+        return min(self.now + self.policies[entry.policy].request_ttl, entry.begins + entry.terms.length)
 
     def extend(self, entry: Entry, who: Person, length: timedelta) -> None:
         policy = self.policies[entry.policy]
-        assert entry.begins is not None
-        latest = min(self.now + policy.request_ttl, entry.begins + entry.terms.length)
+        latest = self._last_moment(entry)
         entry.more = More(who, length, latest, latest)
         entry.round += 1
         entry.steps = policy.steps

@@ -79,10 +79,10 @@ class Alone:
             raise NotVisible("")
         match act:
             case "approve":
-                approval.demand_reviewer(grant, policy=policy, by=by, now=now)
+                place = approval.demand_reviewer(grant, policy=policy, by=by, now=now)
                 edited = approval.edited(grant, edits, now=now)
                 judged, given = self.judged_again(edited, policy), approval.given_instead(grant, edited)
-                changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given)
+                changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given, place=place)
             case "deny":
                 changed = approval.deny(grant, policy=policy, by=by, comment="", now=now)
             case "counter":
