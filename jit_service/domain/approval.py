@@ -452,7 +452,11 @@ def _extension_edited(grant: Grant, edits: Edits) -> Grant:
     if edits.resources or edits.actions or edits.start_at is not None:
         raise InvalidField("duration", "is all that an approval of more time can change")
     asked_for = _extension(grant)
-    return replace(grant, extension=replace(asked_for, duration=_shorter(edits.duration, asked_for.duration)))
+    given = _shorter(edits.duration, asked_for.duration)
+    if given == asked_for.duration:
+        return grant
+    first = asked_for.requested_duration or asked_for.duration
+    return replace(grant, extension=replace(asked_for, duration=given, requested_duration=first))
 
 
 def _standing(step: Step, index: int, reviews: Iterable[Review]) -> int:
