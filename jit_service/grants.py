@@ -92,8 +92,9 @@ def preview(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             return GrantAnswer(child, snapshot.now, review.preview(child, allow_self_approval=False))
         grant, policy = _judged(snapshot, caller, checked, name="")
         shown = review.preview(grant, allow_self_approval=policy.allow_self_approval)
-        _demand_room(snapshot, grant, policy)
-        _demand_no_debt(snapshot, grant)
+        if shown.satisfiable:
+            _demand_room(snapshot, grant, policy)
+            _demand_no_debt(snapshot, grant)
         would_be, _ = approval.requested(grant, by=caller, now=snapshot.now)
         return GrantAnswer(would_be, snapshot.now, shown)
 

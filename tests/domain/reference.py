@@ -287,6 +287,37 @@ class World:
         owed = [entry for entry in mine if entry.review_due and not entry.use_reviewed and entry.review_due <= self.now]
         return "ReviewOverdue" if thing.emergency and owed else OK
 
+    def ensured(self, asker: Person, thing: Thing) -> set[str]:
+        """The grants, any of which is the answer to whoever wants it there; none where it must be asked for."""
+        there = [entry for entry in self.entries.values() if self._is_there(entry, asker, thing)]
+        best = max((LIVE.index(entry.status) for entry in there), default=0)
+        found = [entry for entry in there if LIVE.index(entry.status) == best]
+        last = max((entry.finishes or self.now for entry in found), default=self.now)
+        return {entry.name for entry in found if (entry.finishes or self.now) == last}
+
+    def _is_there(self, entry: Entry, asker: Person, thing: Thing) -> bool:
+        if entry.status not in LIVE or entry.holder != thing.holder or not entry.of(asker.name):
+            return False
+        if thing.emergency and entry.status != "ACTIVE":
+            return False
+        if thing.policy not in ("", entry.policy) or (thing.parent and entry.above[-1:] != (thing.parent,)):
+            return False
+        if entry.most_uses and entry.most_uses - entry.uses < max(1, thing.uses):
+            return False
+        reached = thing.resource in WITHIN[entry.terms.resource] and thing.action in WITHIN[entry.terms.action]
+        if not reached or not self._covers_time(entry, thing):
+            return False
+        proved = entry.asker.groups if entry.asker.name == entry.holder else None
+        return not self._forbidden(thing.holder, proved, thing.resource, thing.action)
+
+    def _covers_time(self, entry: Entry, thing: Thing) -> bool:
+        begins = entry.begins or max(self.now, entry.terms.start or self.now)
+        wanted = thing.length or timedelta()
+        if thing.start is None:
+            return begins <= self.now and entry.terms.length >= wanted
+        left = begins + entry.terms.length - thing.start
+        return begins <= thing.start and left > timedelta() and left >= wanted
+
     def ask(self, name: str, asker: Person, thing: Thing) -> None:
         chosen = self._chosen(asker, thing)
         assert chosen is not None

@@ -62,6 +62,25 @@ class Alone:
             raise ReviewOverdue("")
         return self.save(*approval.requested(grant, by=by, now=self.now))
 
+    def rehearse(self, by: Caller, asked: Ask) -> object:
+        return replace(self, kept=dict(self.kept), events=list(self.events)).ask("grants/dry", by, asked)
+
+    def ensure(self, name: str, by: Caller, asked: Ask) -> str:
+        wanted, policies = request.checked(asked, now=self.now), self.policies.values()
+        there = [
+            kept
+            for kept in self.kept.values()
+            if kept.subject == wanted.subject
+            and kept.is_of(by.principal)
+            and kept.state(self.now) in (("ACTIVE",) if wanted.break_glass else LIVE)
+            and request.covered_by(wanted, kept, policies=policies, now=self.now)
+        ]
+        if not there:
+            self.ask(name, by, asked)
+            return name
+        best = max(there, key=lambda kept: (LIVE.index(kept.state(self.now)), kept.expires_at or self.now))
+        return best.name
+
     def pass_on(self, name: str, by: Caller, wanted: Ask) -> object:
         parent = self.kept[wanted.parent]
         if not approval.visible(parent, self.policies[parent.policy], by):
