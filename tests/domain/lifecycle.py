@@ -282,6 +282,21 @@ class LifecycleMachine(RuleBasedStateMachine):
         name = self.ask(thing, asker)
         return name if name else multiple()
 
+    @precondition(lambda self: self.has_room())
+    @rule(
+        target=names,
+        given=st.sampled_from(GIVEN),
+        order=st.permutations((None, HOUR / 2, HOUR)),
+        length=st.sampled_from((None, HOUR / 2, HOUR)),
+        ensure=st.booleans(),
+    )
+    def ask_for_now_and_for_later(
+        self, given: tuple[str, str, str, str, str], order: list[Any], length: Any, ensure: bool
+    ) -> Any:
+        """The same for several starts: what covers which, and how many there may be."""
+        things = [self.thing(given, lead=lead, length=length) for lead in order]
+        return multiple(*(name for thing in things if (name := self.ask(thing, given[0], ensure=ensure))))
+
     @rule(
         target=names,
         name=names,
