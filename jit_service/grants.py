@@ -92,7 +92,9 @@ def preview(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             return GrantAnswer(child, snapshot.now, review.preview(child, allow_self_approval=False))
         grant, policy = _judged(snapshot, caller, checked, name="")
         shown = review.preview(grant, allow_self_approval=policy.allow_self_approval)
-        _demand_no_debt(snapshot, grant)
+        if shown.satisfiable:
+            _demand_room(snapshot, grant, policy)
+            _demand_no_debt(snapshot, grant)
         would_be, _ = approval.requested(grant, by=caller, now=snapshot.now)
         return GrantAnswer(would_be, snapshot.now, shown)
 
@@ -112,7 +114,7 @@ def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             grant
             for grant in tx.live_grants(checked.subject)
             if caller.principal in (grant.requester, grant.subject)
-            and request.covered_by(checked, grant, policies=policies)
+            and request.covered_by(checked, grant, policies=policies, now=tx.now)
             # An emergency does not wait.
             and not (checked.break_glass and grant.state(tx.now) is not GrantState.ACTIVE)
         ]
@@ -140,10 +142,10 @@ def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
     return GrantAnswer(*remember(tx, caller, _GRANTS, tx.save_grant(grant, event)))
 
 
-def _demand_room(tx: Transaction, grant: Grant, policy: Policy) -> None:
-    """Counted under the write lock, so two requests at once cannot both take the last place."""
+def _demand_room(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
+    """Counted under the write lock where it is asked for, so two requests at once cannot both take the last place."""
     most = policy.max_active_per_subject
-    there = sum(live.policy == policy.name and not live.chain for live in tx.live_grants(grant.subject))
+    there = sum(live.policy == policy.name and not live.chain for live in snapshot.live_grants(grant.subject))
     if most and there >= most:
         counted = f"{there} pending, scheduled or active grants under {policy.name}"
         raise TooManyActive(f"{grant.subject} has {counted}; at most {most} are allowed", policy=policy.name)
@@ -219,11 +221,11 @@ def approve(
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
-        approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
+        place = approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
         edited = approval.edited(grant, edits, now=tx.now)
         judged = _judged_again(tx, edited, policy)
         given = approval.given_instead(grant, edited)
-        return approval.approve(judged, policy=policy, by=by, comment=comment, now=tx.now, given=given)
+        return approval.approve(judged, policy=policy, by=by, comment=comment, now=tx.now, given=given, place=place)
 
     return _change(store, caller, name, etag, transition)
 

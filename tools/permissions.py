@@ -1,7 +1,7 @@
 """Works out from the code who may do what, and writes it as a page.
 
 The rules themselves are asked, one caller after another: `rpc.authorization` whether it may call the method at all, the
-domain whether it may do that to this very thing. tests/test_permissions.py walks the same table over a running service.
+domain whether it may do that to this very thing. tests/stories/test_permissions.py walks the same table over a service.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jit_service import access, policies
-from jit_service.domain import approval, delegation, emergency, request
+from jit_service.domain import approval, delegation, emergency, proposal, request
 from jit_service.domain import grant as rules
 from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller, Origin, Role
@@ -20,6 +20,8 @@ from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import JitError, NotVisible
 from jit_service.domain.grant import Grant, Justification
 from jit_service.domain.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
+from jit_service.domain.policy_change import ChangeType, PolicyChange
+from jit_service.domain.proposal import Proposal
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.rpc.authorization import RULES, demand
 
@@ -82,13 +84,14 @@ def page() -> str:
         "# Who may do what",
         "",
         "Worked out from the code by `tools/permissions.py`, and walked over gRPC and REST by",
-        "`tests/test_permissions.py`. A blank refuses with the reason that the cell names; ✓ is a yes.",
+        "`tests/stories/test_permissions.py`. ✓ is a yes; anything else is the reason of the refusal.",
         "",
         "## Things",
         "",
         "The *requester* asked for the access, the *holder* would have it, the *approver* decides the step that is",
         "waited for, the *later approver* another one; the *delegate* acts for the approver; the rest have a role of",
-        "the API or none. The grant's policy allows extensions, break-glass and passing on.",
+        "the API or none. The grant's policy allows extensions, break-glass and passing on. Proposals are there with",
+        "`policies_dual_control` on.",
         "",
         f"| to | {' | '.join(PEOPLE)} |",
         f"| --- |{' --- |' * len(PEOPLE)}",
@@ -194,6 +197,16 @@ def _of_delegation(rule: Callable[[Delegation, Caller], object]) -> Callable[[Ca
     return judged
 
 
+def _proposal(proposer: str) -> Proposal:
+    change = PolicyChange(name=POLICY.name, type=ChangeType.CREATED, before=None, after=POLICY)
+    by = Caller(principal=f"user:{proposer}")
+    return proposal.proposed((change,), comment="", proposal_name="policyProposals/p", by=by, now=NOW)[0]
+
+
+def _of_proposal(proposer: str) -> Callable[[Caller], object]:
+    return lambda by: proposal.approved(_proposal(proposer), current={}, by=by, comment="", now=NOW)
+
+
 OPERATIONS: Final = (
     Operation("ask under the policy, for oneself", "GrantService/RequestGrant", _ask_for_oneself),
     Operation("read the policy", "PolicyService/GetPolicy", lambda by: _demand_sight(policies.may_read(POLICY, by))),
@@ -263,6 +276,14 @@ OPERATIONS: Final = (
     ),
     Operation("revoke widely", "GrantService/RevokeGrants"),
     Operation("change policies", "PolicyService/ApplyPolicies"),
+    Operation("read the proposals of policies", "PolicyService/ListPolicyProposals"),
+    Operation("approve the admin's proposal", "PolicyService/ApprovePolicyProposal", _of_proposal("admin")),
+    Operation("approve another admin's proposal", "PolicyService/ApprovePolicyProposal", _of_proposal("second")),
+    Operation(
+        "reject the admin's proposal",
+        "PolicyService/RejectPolicyProposal",
+        lambda by: proposal.rejected(_proposal("admin"), by=by, comment="", now=NOW),
+    ),
     Operation("test policies", "PolicyService/TestPolicy"),
     Operation("simulate policies", "PolicyService/SimulatePolicies"),
     Operation("set a signal", "SignalService/SetSignal"),

@@ -183,14 +183,23 @@ def narrowed(terms: Terms, edits: Edits, *, now: datetime) -> Terms:
 
 
 def approve(
-    grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime, given: Terms | None = None
+    grant: Grant,
+    *,
+    policy: Policy,
+    by: Caller,
+    comment: str,
+    now: datetime,
+    given: Terms | None = None,
+    place: Place | None = None,
 ) -> tuple[Grant, Event]:
     """Counts an approval for the current step; the last one needed starts the access, or lengthens it.
 
     `policy` is the current revision; `given` are the terms where the approval changed them, which the grant then has
-    already. Raises what `demand_reviewer` raises, and InvalidField for a comment that the policy does not take.
+    already, and `place` is what `demand_reviewer` found before they were changed: with them that step may not be needed
+    any more. Raises what `demand_reviewer` raises, and InvalidField for a comment that the policy does not take.
     """
-    place = demand_reviewer(grant, policy=policy, by=by, now=now)
+    place = demand_reviewer(grant, policy=policy, by=by, now=now) if place is None else place
+    _demand_in_turn(grant, policy, place, by=by)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
     review = _review(grant, ReviewDecision.APPROVED, place, by=by, comment=comment, now=now, terms=given)
     reviewed = _with_review(grant, policy, review, now=now)
@@ -385,6 +394,17 @@ def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller,
     raise AlreadyReviewed(f"{grant.name} has already been reviewed for {holder}; one principal counts once")
 
 
+def _demand_in_turn(grant: Grant, policy: Policy, place: Place, *, by: Caller) -> None:
+    missing = approvals_missing(policy.steps, _counting(grant, policy), grant.skipped)
+    first = waiting_step(policy.steps, missing)
+    if first < place.step:
+        raise NotApprover(
+            f"{grant.name} would wait for step {first + 1} of {policy.name} with these terms, and {by.principal} "
+            f"approves step {place.step + 1}",
+            grant=grant.name,
+        )
+
+
 def _place_of(right: Right, index: int, grant: Grant, step: Step, now: datetime) -> Place | None:
     if step.has(right.holder, right.groups, escalated=False):
         return Place(step=index, right=right, escalated=False)
@@ -432,7 +452,11 @@ def _extension_edited(grant: Grant, edits: Edits) -> Grant:
     if edits.resources or edits.actions or edits.start_at is not None:
         raise InvalidField("duration", "is all that an approval of more time can change")
     asked_for = _extension(grant)
-    return replace(grant, extension=replace(asked_for, duration=_shorter(edits.duration, asked_for.duration)))
+    given = _shorter(edits.duration, asked_for.duration)
+    if given == asked_for.duration:
+        return grant
+    first = asked_for.requested_duration or asked_for.duration
+    return replace(grant, extension=replace(asked_for, duration=given, requested_duration=first))
 
 
 def _standing(step: Step, index: int, reviews: Iterable[Review]) -> int:

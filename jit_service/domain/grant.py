@@ -120,7 +120,8 @@ class ExtensionState(StrEnum):
 class Extension:
     """A request for more time, the n-th of its grant (`round`). `decided` is None while nobody has decided.
 
-    Groups and claims are those of its requester, who may be another than the grant's.
+    Groups and claims are those of its requester, who may be another than the grant's. `requested_duration` is what was
+    asked for, where a reviewer gave less.
     """
 
     round: int
@@ -134,6 +135,7 @@ class Extension:
     lapses_at: datetime
     expires_at: datetime
     decided: ExtensionState | None = None
+    requested_duration: timedelta | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -229,7 +229,7 @@ def judge_extension(
 def extended(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: datetime) -> Grant:
     """Returns the grant with the request for more time, not yet judged. Raises NotYours, WrongState, ExtensionCap.
 
-    It lapses with the grant at the latest, so that what is given follows without a gap.
+    It lapses with the grant, so that what is given follows without a gap; one that use keeps alive does not end sooner.
     """
     if not grant.is_of(by.principal):
         raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
@@ -238,7 +238,7 @@ def extended(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: d
         raise WrongState(f"{grant.name} has a request for more time already; wait for it, or withdraw it")
     if grant.chain:
         raise ExtensionCap(f"{grant.name} was passed on, and ends with {grant.parent} at the latest", grant=grant.name)
-    lapses_at = min(now + policy.request_ttl, _sure(grant.expires_at))
+    lapses_at = min(now + policy.request_ttl, _sure(grant.latest_end))
     extension = Extension(
         round=grant.round + 1,
         requester=by.principal,
@@ -351,11 +351,12 @@ def _holds(text: str, facts: Facts, what: str) -> bool:
     return judgement.verdict is Verdict.MET
 
 
-def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy]) -> bool:
+def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datetime) -> bool:
     """Says whether a live grant or pending request already gives, or would give, what is asked for.
 
-    It must cover every resource and action, be for at least as long, be under the policy that is named if one is, and
-    not be denied. Asking the same again is so answered with the same grant, until it is over.
+    It must cover every resource and action, start no later than is asked for, be for at least as long, be under the
+    policy that is named if one is, and not be denied. What is asked for from a later start must lie within it; else
+    asking the same again is answered with the same grant, until it is over.
     """
     if (ask.policy and ask.policy != grant.policy) or (ask.parent and ask.parent != grant.parent):
         return False
@@ -363,13 +364,21 @@ def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy]) -> bool:
         return False
     resources = all(resource_covered(resource, grant.resources) for resource in ask.resources)
     actions = all(action_covered(action, grant.actions) for action in ask.actions)
-    if not (resources and actions and grant.duration >= (ask.duration or timedelta())):
+    if not (resources and actions and _in_time(ask, grant, now)):
         return False
     try:
         _refuse_denied(ask, policies, grant.subject_groups)
     except DeniedByPolicy:
         return False
     return True
+
+
+def _in_time(ask: Ask, grant: Grant, now: datetime) -> bool:
+    begins = grant.starts_at or max(now, grant.start_at or now)
+    ends = begins + grant.duration
+    if ask.start_at is None:
+        return begins <= now < ends and (ask.duration or timedelta()) <= grant.duration
+    return begins <= ask.start_at < ends and ask.start_at + (ask.duration or timedelta()) <= ends
 
 
 def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resource: str, action: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from jit_service.domain.grant import Grant
 from jit_service.domain.name import canonical
@@ -34,15 +35,17 @@ class Preview:
 def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
     """Returns who could approve the grant's steps.
 
-    Whoever a step escalates to could as well. Only named principals can be counted; a step with a group has as many as
-    it needs. One principal counts once in all steps together, so they are assigned to steps by matching.
+    Whoever a step escalates to before the request lapses could as well. Only named principals can be counted; a step
+    with a group has as many as it needs. One principal counts once in all steps together, so they are assigned to steps
+    by matching.
     """
     involved = set() if allow_self_approval else {canonical(grant.requester), canonical(grant.subject)}
     steps = tuple(_without(step, involved) for index, step in enumerate(grant.steps) if index not in grant.skipped)
+    patience = _patience(grant)
     slots = [
-        [canonical(principal) for principal in shown.step.deciders.principals]
+        [canonical(principal) for principal in deciders.principals]
         for shown in steps
-        if not shown.step.deciders.groups
+        if not (deciders := _deciders(shown.step, patience)).groups
         for _ in range(shown.step.approvals_needed)
     ]
     missing = len(slots) - _matched(slots)
@@ -50,6 +53,16 @@ def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
         f"{missing} more approver{'s' if missing > 1 else ''} would be needed than the policy names" if missing else ""
     )
     return Preview(steps=steps, shortfall=shortfall)
+
+
+def _patience(grant: Grant) -> timedelta:
+    """Returns how long the latest request waits at the most."""
+    asked = grant.extension
+    return asked.lapses_at - asked.created_at if asked is not None else grant.request_ttl
+
+
+def _deciders(step: Step, patience: timedelta) -> PrincipalSet:
+    return step.deciders if step.timeout < patience else step.approvers
 
 
 def _without(step: Step, involved: Collection[str]) -> StepPreview:

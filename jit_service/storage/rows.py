@@ -334,4 +334,6 @@ def _review_of(row: ReviewRow) -> Review:
 def _open_extension_until(grant: Grant) -> datetime | None:
     """A grant that somebody ended needs no record that its request for more time lapsed with it."""
     extension = grant.extension
-    return extension.expires_at if extension and extension.decided is None and grant.end is None else None
+    if extension is None or extension.decided is not None or grant.end is not None:
+        return None
+    return min(extension.expires_at, grant.expires_at or extension.expires_at)

@@ -166,6 +166,8 @@ class Service(Protocol):
     """What is held against the model. Every refusal is a JitError."""
 
     def ask(self, name: str, by: Caller, asked: Ask) -> object: ...
+    def rehearse(self, by: Caller, asked: Ask) -> object: ...
+    def ensure(self, name: str, by: Caller, asked: Ask) -> str: ...
     def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta) -> object: ...
     def check(self, by: Caller, question: Question) -> Decision: ...
     def delegate(self, name: str, by: Caller, wanted: Wanted) -> object: ...
@@ -227,14 +229,15 @@ class LifecycleMachine(RuleBasedStateMachine):
         length=lengths,
         uses=st.sampled_from((0, 0, 1, 2)),
         emergency=st.sampled_from((False, False, True)),
+        ensure=st.booleans(),
     )
     def ask_what_is_given(
-        self, given: tuple[str, str, str, str, str], lead: Any, length: Any, uses: int, emergency: bool
+        self, given: tuple[str, str, str, str, str], lead: Any, length: Any, uses: int, emergency: bool, ensure: bool
     ) -> Any:
         thing = replace(self.thing(given, lead=lead, length=length), uses=uses, emergency=emergency)
         if emergency:
             thing = replace(thing, holder=given[0], policy="policies/glass")
-        name = self.ask(thing, given[0])
+        name = self.ask(thing, given[0], ensure=ensure)
         return name if name else multiple()
 
     @precondition(lambda self: self.has_room())
@@ -278,6 +281,42 @@ class LifecycleMachine(RuleBasedStateMachine):
         )
         name = self.ask(thing, asker)
         return name if name else multiple()
+
+    @precondition(lambda self: self.has_room())
+    @rule(
+        target=names,
+        given=st.sampled_from(GIVEN),
+        order=st.permutations((None, HOUR / 2, HOUR)),
+        length=st.sampled_from((None, HOUR / 2, HOUR)),
+        ensure=st.booleans(),
+    )
+    def ask_for_now_and_for_later(
+        self, given: tuple[str, str, str, str, str], order: list[Any], length: Any, ensure: bool
+    ) -> Any:
+        """The same for several starts: what covers which, and how many there may be."""
+        things = [self.thing(given, lead=lead, length=length) for lead in order]
+        return multiple(*(name for thing in things if (name := self.ask(thing, given[0], ensure=ensure))))
+
+    @rule(
+        target=names,
+        name=names,
+        named=st.booleans(),
+        lead=leads,
+        length=lengths,
+        uses=st.sampled_from((0, 0, 1)),
+        emergency=st.sampled_from((False, False, False, True)),
+    )
+    def ensure_what_is_there(self, name: str, named: bool, lead: Any, length: Any, uses: int, emergency: bool) -> Any:
+        """Wants what somebody has asked for already, or something near it."""
+        entry = self.world.entries[name]
+        where, what, policy = entry.terms.resource, entry.terms.action, entry.policy if named else ""
+        given = (entry.asker.name, entry.holder, where, what, policy)
+        thing = replace(self.thing(given, lead=lead, length=length), uses=uses, emergency=emergency)
+        wanted = self.world.ensured(self.person(entry.asker.name), thing)
+        if not wanted and not self.has_room():
+            return multiple()
+        new = self.ask(thing, entry.asker.name, ensure=True)
+        return new if new else multiple()
 
     @rule(
         name=names, who=st.lists(people, min_size=3, max_size=3), act=st.sampled_from(ACTS), changes=edits, span=spans
@@ -508,8 +547,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         start = None if lead is None else self.world.now + lead
         return Thing(holder=holder, resource=resource, action=action, policy=named, length=length, start=start)
 
-    def ask(self, thing: Thing, asker: str) -> str | None:
-        """Asks everywhere, and returns the grant's name if all give it."""
+    def ask(self, thing: Thing, asker: str, *, ensure: bool = False) -> str | None:
+        """Asks everywhere, after a dry run that says the same, and returns the new grant's name if all give it.
+
+        With `ensure` only where nothing that is there covers it.
+        """
         person, name = self.person(asker), f"grants/g{self.count}"
         self.count += 1
         if thing.parent:
@@ -529,7 +571,16 @@ class LifecycleMachine(RuleBasedStateMachine):
             parent=thing.parent,
             justification=Justification(text="because"),
         )
-        self.everywhere(expected, lambda each: each.ask(name, self.caller(asker), wanted))
+        self.everywhere(expected, lambda each: each.rehearse(self.caller(asker), wanted))
+        if ensure and (found := self.world.ensured(person, thing)):
+            answers = {each.ensure(name, self.caller(asker), wanted) for each in self.services.values()}
+            assert answers <= found, (answers, found)
+            assert len(answers) == 1, answers
+            return None
+        ask: Callable[[Service], object] = lambda each: (each.ensure if ensure else each.ask)(  # noqa: E731
+            name, self.caller(asker), wanted
+        )
+        self.everywhere(expected, ask)
         if expected != OK:
             return None
         (self.world.pass_on if thing.parent else self.world.ask)(name, person, thing)

@@ -242,7 +242,8 @@ class World:
         """Records what ran out since the last time, and says which grants those are."""
         for entry in self.entries.values():
             more = entry.more
-            if more and more.status == "PENDING" and more.until <= self.now and entry.status in (*RUNNING, "EXPIRED"):
+            over = entry.status == "EXPIRED" or (more and more.until <= self.now and entry.status in RUNNING)
+            if more and more.status == "PENDING" and over:
                 more.status = "LAPSED"
                 self._record("EXTENSION_LAPSED", entry, "service:jit-service")
         found = [
@@ -277,7 +278,7 @@ class World:
         chosen = self._chosen(asker, thing)
         assert chosen is not None
         involved = {asker.name.lower(), thing.holder.lower()}
-        if not thing.emergency and not self._could_pass(chosen, involved):
+        if not thing.emergency and not self._could_pass(chosen, involved, chosen.request_ttl):
             return "Unsatisfiable"
         mine = [entry for entry in self.entries.values() if entry.holder == thing.holder]
         under = [entry for entry in mine if entry.policy == chosen.name and entry.status in LIVE and not entry.above]
@@ -285,6 +286,37 @@ class World:
             return "TooManyActive"
         owed = [entry for entry in mine if entry.review_due and not entry.use_reviewed and entry.review_due <= self.now]
         return "ReviewOverdue" if thing.emergency and owed else OK
+
+    def ensured(self, asker: Person, thing: Thing) -> set[str]:
+        """The grants, any of which is the answer to whoever wants it there; none where it must be asked for."""
+        there = [entry for entry in self.entries.values() if self._is_there(entry, asker, thing)]
+        best = max((LIVE.index(entry.status) for entry in there), default=0)
+        found = [entry for entry in there if LIVE.index(entry.status) == best]
+        last = max((entry.finishes or self.now for entry in found), default=self.now)
+        return {entry.name for entry in found if (entry.finishes or self.now) == last}
+
+    def _is_there(self, entry: Entry, asker: Person, thing: Thing) -> bool:
+        if entry.status not in LIVE or entry.holder != thing.holder or not entry.of(asker.name):
+            return False
+        if thing.emergency and entry.status != "ACTIVE":
+            return False
+        if thing.policy not in ("", entry.policy) or (thing.parent and entry.above[-1:] != (thing.parent,)):
+            return False
+        if entry.most_uses and entry.most_uses - entry.uses < max(1, thing.uses):
+            return False
+        reached = thing.resource in WITHIN[entry.terms.resource] and thing.action in WITHIN[entry.terms.action]
+        if not reached or not self._covers_time(entry, thing):
+            return False
+        proved = entry.asker.groups if entry.asker.name == entry.holder else None
+        return not self._forbidden(thing.holder, proved, thing.resource, thing.action)
+
+    def _covers_time(self, entry: Entry, thing: Thing) -> bool:
+        begins = entry.begins or max(self.now, entry.terms.start or self.now)
+        wanted = thing.length or timedelta()
+        if thing.start is None:
+            return begins <= self.now and entry.terms.length >= wanted
+        left = begins + entry.terms.length - thing.start
+        return begins <= thing.start and left > timedelta() and left >= wanted
 
     def ask(self, name: str, asker: Person, thing: Thing) -> None:
         chosen = self._chosen(asker, thing)
@@ -399,13 +431,14 @@ class World:
                 return True
         return False
 
-    def _could_pass(self, policy: Policy, involved: set[str]) -> bool:
+    def _could_pass(self, policy: Policy, involved: set[str], patience: timedelta) -> bool:
         """Tries every way to give each place of the steps that name people a person of its own."""
         barred = set() if policy.allow_self_approval else involved
+        in_time = [(step, deciders(step) if step.timeout < patience else (step.approvers,)) for step in policy.steps]
         places = [
-            {name.lower() for people in deciders(step) for name in people.principals} - barred
-            for step in policy.steps
-            if not any(people.groups for people in deciders(step))
+            {name.lower() for people in deciding for name in people.principals} - barred
+            for step, deciding in in_time
+            if not any(people.groups for people in deciding)
             for _ in range(step.approvals_needed)
         ]
 
@@ -663,12 +696,18 @@ class World:
         proved = who.groups if who.name == entry.holder else None
         if self._forbidden(entry.holder, proved, entry.terms.resource, entry.terms.action):
             return "DeniedByPolicy"
-        return OK if self._could_pass(policy, {entry.asker.name.lower(), entry.holder.lower()}) else "Unsatisfiable"
+        involved = {entry.asker.name.lower(), entry.holder.lower()}
+        patience = self._last_moment(entry) - self.now
+        return OK if self._could_pass(policy, involved, patience) else "Unsatisfiable"
+
+    def _last_moment(self, entry: Entry) -> datetime:
+        """When a request for more time that is made now lapses at the latest."""
+        assert entry.begins is not None
+        return min(self.now + self.policies[entry.policy].request_ttl, entry.begins + entry.terms.length)
 
     def extend(self, entry: Entry, who: Person, length: timedelta) -> None:
         policy = self.policies[entry.policy]
-        assert entry.finishes is not None
-        latest = min(self.now + policy.request_ttl, entry.finishes)
+        latest = self._last_moment(entry)
         entry.more = More(who, length, latest, latest)
         entry.round += 1
         entry.steps = policy.steps

@@ -715,6 +715,15 @@ def test_an_approver_gives_less_time_than_asked_for() -> None:
     assert grant.expires_at == NOON + HOUR + MINUTE
     assert grant.reviews[-1].terms is not None
     assert grant.reviews[-1].terms.duration == MINUTE
+    assert grant.extension is not None
+    assert (grant.extension.requested_duration, grant.extension.duration) == (HOUR, MINUTE)
+
+
+def test_more_time_given_as_asked_keeps_one_version() -> None:
+    grant = edited(more_pending(), under=extending(), duration=HOUR)
+
+    assert grant.extension is not None
+    assert (grant.extension.requested_duration, grant.reviews[-1].terms) == (None, None)
 
 
 def test_an_approver_gives_no_more_time_than_asked_for() -> None:

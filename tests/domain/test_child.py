@@ -246,18 +246,18 @@ def test_what_is_passed_on_is_not_extended() -> None:
 def test_asking_for_the_same_part_again_is_answered_with_it() -> None:
     child = passed_on(parent())
 
-    assert request.covered_by(ask(subject=BOT, parent="grants/g7"), child, policies=[DEEP])
-    assert not request.covered_by(ask(subject=BOT, parent="grants/g6"), child, policies=[DEEP])
+    assert request.covered_by(ask(subject=BOT, parent="grants/g7"), child, policies=[DEEP], now=NOON)
+    assert not request.covered_by(ask(subject=BOT, parent="grants/g6"), child, policies=[DEEP], now=NOON)
 
 
 def test_a_grant_with_fewer_uses_left_than_are_asked_for_does_not_cover_it() -> None:
     limited = pending(policy(max_uses=2, steps=()))
     used_once, used_up = (rules.used(limited, now=NOON), rules.used(rules.used(limited, now=NOON), now=NOON))
 
-    assert request.covered_by(ask(max_uses=2), limited, policies=[])
-    assert not request.covered_by(ask(max_uses=2), used_once, policies=[])
-    assert request.covered_by(ask(), used_once, policies=[])
-    assert not request.covered_by(ask(), used_up, policies=[])
+    assert request.covered_by(ask(max_uses=2), limited, policies=[], now=NOON)
+    assert not request.covered_by(ask(max_uses=2), used_once, policies=[], now=NOON)
+    assert request.covered_by(ask(), used_once, policies=[], now=NOON)
+    assert not request.covered_by(ask(), used_up, policies=[], now=NOON)
 
 
 # Its record, and its end with the parent

@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 
 from jit_service.domain import approval, request
+from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Question, Reason, decide
-from jit_service.domain.errors import ConditionError, ConditionNotMet, InvalidField, PolicyNoLongerAllows
+from jit_service.domain.errors import (
+    ConditionError,
+    ConditionNotMet,
+    InvalidField,
+    NotApprover,
+    PolicyNoLongerAllows,
+)
 from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.policy import Policy, PrincipalSet, Step, checked
 from jit_service.domain.signal import Signals
@@ -64,6 +71,34 @@ def test_an_approval_judges_the_conditions_again() -> None:
         request.judge_again(pending, policy=closed, policies=[closed], now=NOON, signals=ON)
 
 
+OWNERS, SECURITY = PrincipalSet(groups=("owners",)), PrincipalSet(groups=("security",))
+BEN = Caller(principal="user:ben@example.com", groups=frozenset({"owners"}))
+
+
+def approved_for_half(under: Policy) -> Grant:
+    """Returns the request for an hour as ben, an owner, approves it for half of that."""
+    asked = judged(under, duration=HOUR)
+    place = approval.demand_reviewer(asked, policy=under, by=BEN, now=NOON)
+    edited = approval.edited(asked, Edits(duration=HOUR / 2), now=NOON)
+    again = request.judge_again(edited, policy=under, policies=[under], now=NOON)
+    return approval.approve(again, policy=under, by=BEN, comment="", now=NOON, place=place)[0]
+
+
+def test_who_edits_so_that_its_own_step_is_not_needed_has_approved_all_the_same() -> None:
+    owners = Step(approvers=OWNERS, condition='duration > duration("30m")')
+
+    assert approved_for_half(policy(steps=(owners,))).approved_at == NOON
+    both = approved_for_half(policy(steps=(owners, Step(approvers=SECURITY))))
+    assert (both.approved_at, len(both.reviews), both.skipped) == (None, 1, {0})
+
+
+def test_an_edit_that_needs_an_earlier_step_first_is_refused() -> None:
+    short = Step(approvers=SECURITY, condition='duration <= duration("30m")')
+
+    with pytest.raises(NotApprover, match="would wait for step 1"):
+        approved_for_half(policy(steps=(short, Step(approvers=OWNERS))))
+
+
 def active(check_condition: str) -> Grant:
     given, _ = approval.requested(judged(policy(steps=(), check_condition=check_condition)), by=alice(), now=NOON)
     return given
@@ -96,7 +131,7 @@ def test_a_grant_without_condition_allows_beside_one_whose_condition_fails() -> 
 
 
 def covered(there: Grant, *, policies: tuple[Policy, ...] = (), **changes: Any) -> bool:
-    return request.covered_by(ask(**({"duration": None} | changes)), there, policies=policies)
+    return request.covered_by(ask(**({"duration": None} | changes)), there, policies=policies, now=NOON)
 
 
 def test_a_live_grant_covers_what_is_within_it_and_no_longer_than_it() -> None:
@@ -116,6 +151,25 @@ def test_a_pending_request_covers_what_it_asks_for() -> None:
 
     assert covered(pending, duration=HOUR)
     assert not covered(pending, duration=HOUR + TICK)
+
+
+def test_a_grant_covers_a_later_start_that_lies_within_it() -> None:
+    there = active("")
+
+    assert covered(there, start_at=NOON, duration=HOUR)
+    assert covered(there, start_at=NOON + HOUR / 2, duration=HOUR / 2)
+    assert not covered(there, start_at=NOON + HOUR / 2, duration=HOUR / 2 + TICK)
+    assert covered(there, start_at=NOON + HOUR - TICK)
+    assert not covered(there, start_at=NOON + HOUR)
+
+
+def test_a_grant_that_starts_later_does_not_cover_what_is_wanted_now() -> None:
+    for steps in ((), policy().steps):
+        later, _ = approval.requested(judged(policy(steps=steps), start_at=NOON + HOUR), by=alice(), now=NOON)
+
+        assert not covered(later)
+        assert not covered(later, start_at=NOON + HOUR - TICK)
+        assert covered(later, start_at=NOON + HOUR)
 
 
 def test_a_denied_grant_covers_nothing() -> None:

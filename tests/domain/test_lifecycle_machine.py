@@ -24,7 +24,7 @@ from jit_service.domain.errors import (
     Unsatisfiable,
 )
 from jit_service.domain.event import Event
-from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.grant import ExtensionState, Grant, GrantState
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.signal import Signal, Signals
@@ -62,6 +62,25 @@ class Alone:
             raise ReviewOverdue("")
         return self.save(*approval.requested(grant, by=by, now=self.now))
 
+    def rehearse(self, by: Caller, asked: Ask) -> object:
+        return replace(self, kept=dict(self.kept), events=list(self.events)).ask("grants/dry", by, asked)
+
+    def ensure(self, name: str, by: Caller, asked: Ask) -> str:
+        wanted, policies = request.checked(asked, now=self.now), self.policies.values()
+        there = [
+            kept
+            for kept in self.kept.values()
+            if kept.subject == wanted.subject
+            and kept.is_of(by.principal)
+            and kept.state(self.now) in (("ACTIVE",) if wanted.break_glass else LIVE)
+            and request.covered_by(wanted, kept, policies=policies, now=self.now)
+        ]
+        if not there:
+            self.ask(name, by, asked)
+            return name
+        best = max(there, key=lambda kept: (LIVE.index(kept.state(self.now)), kept.expires_at or self.now))
+        return best.name
+
     def pass_on(self, name: str, by: Caller, wanted: Ask) -> object:
         parent = self.kept[wanted.parent]
         if not approval.visible(parent, self.policies[parent.policy], by):
@@ -79,10 +98,10 @@ class Alone:
             raise NotVisible("")
         match act:
             case "approve":
-                approval.demand_reviewer(grant, policy=policy, by=by, now=now)
+                place = approval.demand_reviewer(grant, policy=policy, by=by, now=now)
                 edited = approval.edited(grant, edits, now=now)
                 judged, given = self.judged_again(edited, policy), approval.given_instead(grant, edited)
-                changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given)
+                changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given, place=place)
             case "deny":
                 changed = approval.deny(grant, policy=policy, by=by, comment="", now=now)
             case "counter":
@@ -168,7 +187,8 @@ class Alone:
     def sweep(self) -> object:
         for grant in list(self.kept.values()):
             more = grant.extension
-            if more and more.decided is None and more.expires_at <= self.now and grant.end is None:
+            lapsed = grant.end is None and grant.extension_state(self.now) is ExtensionState.LAPSED
+            if more and more.decided is None and lapsed:
                 self.save(*approval.extension_lapsed(grant, now=self.now))
             if grant.state(self.now) in (GrantState.EXPIRED, GrantState.LAPSED) and grant.name not in self.run_out:
                 self.run_out.add(grant.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from jit_service.domain.grant import Grant
 from jit_service.domain.pattern import reaches_into
 from jit_service.domain.policy import PrincipalSet, Step
 from jit_service.domain.review import preview
-from tests.domain.factories import HOUR, NOON, alice, ask, policy
+from tests.domain.factories import HOUR, NOON, TICK, alice, approved, ask, extension, policy
 
 
 def asked(*steps: Step) -> Grant:
@@ -79,6 +80,25 @@ def test_who_a_step_escalates_to_could_approve_it() -> None:
     assert not shortfall(replace(alone, escalate_to=PrincipalSet(groups=("security",))))
     assert shortfall(replace(alone, escalate_to=named("ALICE").approvers))
     assert shortfall(to_carol, named("carol"))
+
+
+def test_who_a_step_escalates_to_only_after_the_request_has_lapsed_could_not_approve_it() -> None:
+    to_carol = replace(named("alice"), escalate_to=named("carol").approvers)
+    patience = policy().request_ttl
+
+    assert not shortfall(replace(to_carol, timeout=patience - TICK))
+    assert shortfall(replace(to_carol, timeout=patience))
+
+
+def test_who_a_step_escalates_to_only_after_the_access_has_ended_could_not_approve_more_of_it() -> None:
+    to_carol = replace(named("alice"), escalate_to=named("carol").approvers)
+
+    def missing(timeout: timedelta) -> str:
+        steps = (replace(to_carol, timeout=timeout),)
+        return preview(replace(extension(approved()), steps=steps), allow_self_approval=False).shortfall
+
+    assert not missing(HOUR - TICK)
+    assert missing(HOUR)
 
 
 @pytest.mark.parametrize(

@@ -148,10 +148,38 @@ TWINS = [
     ),
     Twin(
         "an ensured grant that was given for less",
-        request.covered_by,
-        "grant.duration >= (ask.duration or timedelta())",
-        "grant.duration >= timedelta()",
+        request._in_time,
+        "(ask.duration or timedelta()) <= grant.duration",
+        "timedelta() <= grant.duration",
         test_conditional.test_a_live_grant_covers_what_is_within_it_and_no_longer_than_it,
+    ),
+    Twin(
+        "an escalation that comes after the request has lapsed",
+        review._deciders,
+        "step.timeout < patience",
+        "step.timeout <= patience",
+        test_review.test_who_a_step_escalates_to_only_after_the_request_has_lapsed_could_not_approve_it,
+    ),
+    Twin(
+        "an edit that jumps over an earlier step",
+        approval._demand_in_turn,
+        "first < place.step",
+        "first < 0",
+        test_conditional.test_an_edit_that_needs_an_earlier_step_first_is_refused,
+    ),
+    Twin(
+        "an ensured grant that is over when it is wanted",
+        request._in_time,
+        "and ask.start_at + (ask.duration or timedelta()) <= ends",
+        "",
+        test_conditional.test_a_grant_covers_a_later_start_that_lies_within_it,
+    ),
+    Twin(
+        "an ensured grant that starts later than it is wanted",
+        request._in_time,
+        "begins <= now < ends and",
+        "",
+        test_conditional.test_a_grant_that_starts_later_does_not_cover_what_is_wanted_now,
     ),
     # Time
     Twin(

@@ -16,6 +16,7 @@ from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Decision, Question
 from jit_service.domain.delegation import Wanted
+from jit_service.domain.errors import Unsatisfiable
 from jit_service.domain.event import Event
 from jit_service.domain.grant import Grant, Justification
 from jit_service.domain.policy import Policy
@@ -53,6 +54,16 @@ class Stored:
     def ask(self, name: str, by: Caller, asked: Ask) -> object:
         self.naming.upcoming = name
         return grants.ask(self.store, by, asked)
+
+    def rehearse(self, by: Caller, asked: Ask) -> object:
+        preview = grants.preview(self.store, by, asked).preview
+        if preview is None or not preview.satisfiable:
+            raise Unsatisfiable("")
+        return preview
+
+    def ensure(self, name: str, by: Caller, asked: Ask) -> str:
+        self.naming.upcoming = name
+        return grants.ensure(self.store, by, asked).grant.name
 
     def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta) -> object:
         match act:

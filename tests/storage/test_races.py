@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from jit_service.domain.policy_change import Proposed
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.grants import GrantAnswer
 from jit_service.storage import Store
-from tests.conftest import HOUR, TICK, Clock
+from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask, policy
 
 ROUNDS = 12
@@ -183,6 +185,32 @@ def test_uses_are_counted_exactly_under_checks_at_once(store: Store) -> None:
         used = grants.get(store, ALICE, grant.name).grant
         assert (used.usage.count, used.is_used_up) == (5, True)
         grants.release(store, ALICE, grant.name, comment="", etag="")
+
+
+def checked_elsewhere(url: str, line: Any, subject: str, times: int) -> int:
+    """Says, in a process of its own, how many of so many checks were allowed."""
+    store = Store(url, clock=lambda: NOON)
+    check = checking(store, subject)
+    line.wait()
+    return [check() for _ in range(times)].count(True)
+
+
+def test_uses_are_counted_exactly_by_two_processes(store: Store) -> None:
+    add_policy(store, max_uses=5, steps=(), max_child_depth=1)
+    parent = ask(store)
+    child = Ask(subject="service:job", resources=parent.resources, actions=parent.actions, parent=parent.name)
+    grants.ask(store, ALICE, child)
+    url = store.engine.url.render_as_string(hide_password=False)
+    spawn = multiprocessing.get_context("spawn")
+
+    with spawn.Manager() as manager, ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        line = manager.Barrier(2)
+        counted = [pool.submit(checked_elsewhere, url, line, who, 12) for who in (ALICE.principal, "service:job")]
+        allowed = sum(each.result(timeout=60) for each in counted)
+
+    assert allowed == 5
+    assert grants.get(store, ALICE, parent.name).grant.usage.count == 5
+    assert (audit.verify(store).problem, audit.verify(store).event_count) == ("", 3 + 24)
 
 
 def test_what_was_passed_on_takes_its_uses_from_above_exactly(store: Store) -> None:

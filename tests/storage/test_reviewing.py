@@ -17,6 +17,7 @@ from jit_service.domain.grant import Grant, GrantState, Justification
 from jit_service.domain.policy import BreakGlassRule, PrincipalSet, Step
 from jit_service.domain.request import Ask
 from jit_service.domain.signal import Signal
+from jit_service.grants import View
 from jit_service.storage import Store
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, DAVE, add_policy, ask
@@ -26,6 +27,7 @@ SECURITY_IN_AN_INCIDENT = (
     Step(approvers=PrincipalSet(groups=("security",)), condition="signals.incident"),
     Step(approvers=PrincipalSet(groups=("owners",))),
 )
+ALL: dict[str, Any] = {"filter_text": "", "order_by": "", "page_size": 0, "page_token": ""}
 ON_CALL = BreakGlassRule(
     eligible=PrincipalSet(groups=("engineering",)), max_duration=HOUR, review_within=timedelta(hours=2)
 )
@@ -73,6 +75,30 @@ def test_a_step_that_is_no_longer_needed_is_not_waited_for(store: Store) -> None
     incident(store, value=False)
 
     assert approve(store, asked, BOB) is GrantState.ACTIVE
+
+
+def test_who_edits_so_that_its_own_step_is_not_needed_has_approved_all_the_same(store: Store) -> None:
+    security = Step(approvers=PrincipalSet(groups=("security",)))
+    owners = Step(approvers=PrincipalSet(groups=("owners",)), condition='duration > duration("30m")')
+    for steps, after in (((owners, security), GrantState.PENDING), ((owners,), GrantState.ACTIVE)):
+        add_policy(store, name=f"policies/p{len(steps)}", resources=(f"p{len(steps)}/**",), steps=steps)
+        asked = ask(store, resource=f"p{len(steps)}/x", duration=HOUR)
+
+        given = grants.approve(store, BOB, asked.name, comment="", etag="", edits=Edits(duration=HOUR / 2))
+
+        assert given.grant.state(given.at) is after
+    assert (
+        approve(store, grants.list_page(store, ERIN, view=View.REVIEWABLE, **ALL).grants[0], ERIN) is GrantState.ACTIVE
+    )
+
+
+def test_an_edit_that_needs_an_earlier_step_first_is_refused(store: Store) -> None:
+    short = Step(approvers=PrincipalSet(groups=("security",)), condition='duration <= duration("30m")')
+    add_policy(store, steps=(short, Step(approvers=PrincipalSet(groups=("owners",)))))
+    asked = ask(store, duration=HOUR)
+
+    with pytest.raises(NotApprover):
+        grants.approve(store, BOB, asked.name, comment="", etag="", edits=Edits(duration=HOUR / 2))
 
 
 def test_who_decides_a_step_that_is_needed_by_now_may_deny_and_offer(store: Store) -> None:

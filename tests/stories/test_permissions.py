@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jit_service import proposals
+from jit_service.domain.caller import Caller
+from jit_service.domain.policy_change import Proposed
 from tests.world import ACCESS, AUDIT, DELEGATIONS, GRANTS, POLICIES, SIGNALS, Outcome, Person, Story
 
 ROOT = Path(__file__).parent.parent.parent
@@ -17,6 +22,7 @@ import permissions  # noqa: E402  # type: ignore[import-not-found]
 
 TABLE: dict[str, dict[str, str]] = {operation.label: answers for operation, answers in permissions.cells()}
 JOB = "service:job"
+DRAFT = replace(permissions.POLICY, revision=0)
 LESS = "1800s"
 
 
@@ -27,6 +33,7 @@ class Case:
         self.story = story
         self.bot = Person(f"service:bot-{story.id}")
         self.ann = Person(f"user:ann-{story.id}@example.com", (story.engineers,))
+        self.second = Person(f"user:second-{story.id}@example.com", roles=story.admin.roles)
         self.people = {
             "requester": self.ann,
             "holder": self.bot,
@@ -67,6 +74,14 @@ class Case:
 
     def extending(self) -> Any:
         return self.story.must(self.ann, GRANTS + "ExtendGrant", {"name": self.active().name, "duration": LESS})
+
+    def proposed(self, proposer: Person, decision: str) -> tuple[str, dict[str, Any]]:
+        """A proposal made beside the API, since this service has no dual control."""
+        policy = replace(DRAFT, name=f"policies/p{self.story.id}-{uuid.uuid4().hex[:8]}")
+        by = Caller(principal=proposer.principal)
+        store = self.story.world.service.store
+        name = proposals.propose(store, by, [Proposed(policy=policy)], prune=False, comment="").proposal
+        return f"{POLICIES}{decision}PolicyProposal", {"name": name}
 
     def emergency(self) -> Any:
         return self.story.asks(self.ann, breakGlass=True, justification={"text": "fire"})
@@ -141,6 +156,10 @@ WALK: dict[str, Prepared] = {
     "check the holder's access": checking,
     "revoke widely": lambda case, _: (GRANTS + "RevokeGrants", {"subject": case.bot.principal}),
     "change policies": lambda case, _: (POLICIES + "ApplyPolicies", {"policies": [case.story.policy("new")]}),
+    "read the proposals of policies": bodiless(POLICIES + "ListPolicyProposals"),
+    "approve the admin's proposal": lambda case, _: case.proposed(case.story.admin, "Approve"),
+    "approve another admin's proposal": lambda case, _: case.proposed(case.second, "Approve"),
+    "reject the admin's proposal": lambda case, _: case.proposed(case.story.admin, "Reject"),
     "test policies": trying,
     "simulate policies": bodiless(POLICIES + "SimulatePolicies"),
     "set a signal": setting_a_signal,

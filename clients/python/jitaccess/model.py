@@ -225,7 +225,10 @@ class CounterOffer:
 
 @dataclass(frozen=True, kw_only=True)
 class GrantExtension:
-    """A request for more time; it lapses at `request_expire_time`."""
+    """A request for more time; it lapses at `request_expire_time`.
+
+    `requested_duration` is what was asked for, where a reviewer gave less.
+    """
 
     state: ExtensionState
     requester: str
@@ -233,6 +236,7 @@ class GrantExtension:
     justification: Justification
     create_time: datetime | None
     request_expire_time: datetime | None
+    requested_duration: timedelta | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

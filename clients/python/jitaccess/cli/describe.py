@@ -129,6 +129,8 @@ def offer(made: CounterOffer, screen: Screen) -> str:
 def extension(asked: GrantExtension, screen: Screen) -> str:
     """Returns how far a request for more time is."""
     length = screen.span(asked.duration)
+    if asked.requested_duration is not None:
+        length += f" (asked {screen.span(asked.requested_duration)})"
     why = f" ({asked.justification.text})" if asked.justification.text else ""
     lapses = f"; lapses {screen.moment(asked.request_expire_time)}" if asked.state is ExtensionState.PENDING else ""
     return f"{length}, asked by {asked.requester} {screen.clock(asked.create_time)}{why}: {asked.state.value}{lapses}"

@@ -437,6 +437,7 @@ class GrantExtension(_message.Message):
     JUSTIFICATION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REQUESTED_DURATION_FIELD_NUMBER: _builtins.int
     state: Global___GrantExtension.State.ValueType
     """How far it is."""
     requester: _builtins.str
@@ -457,6 +458,10 @@ class GrantExtension(_message.Message):
     def request_expire_time(self) -> _timestamp_pb2.Timestamp:
         """It lapses at this instant: with the grant at the latest."""
 
+    @_builtins.property
+    def requested_duration(self) -> _duration_pb2.Duration:
+        """How much more time was asked for, where a reviewer gave less; unset where it was given as asked."""
+
     def __init__(
         self,
         *,
@@ -466,10 +471,11 @@ class GrantExtension(_message.Message):
         justification: Global___Justification | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         request_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        requested_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time", "requested_duration", b"requested_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time", "requester", b"requester", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time", "requested_duration", b"requested_duration", "requester", b"requester", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -911,7 +917,7 @@ class EnsureGrantRequest(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the access shall start. Empty: as soon as it is approved."""
+        """When the access shall start; it must be there from then on for all of the duration. Empty: as soon as it is approved."""
 
     @_builtins.property
     def justification(self) -> Global___Justification:
