@@ -70,7 +70,7 @@ class Store:
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
-        self._clock = clock
+        self.clock = clock
         self._journal: Any = None
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
         self._one_writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
@@ -79,13 +79,13 @@ class Store:
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
         with translated(), Session(self._reading) as session:
-            yield Snapshot(session, _head(session), self._clock)
+            yield Snapshot(session, _head(session), self.clock)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Writes: commits at the end of the block, or rolls everything back when it raises."""
         with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
-            transaction = Transaction(session, _head(session, lock=True), self._clock)
+            transaction = Transaction(session, _head(session, lock=True), self.clock)
             yield transaction
             transaction.finish()
 
@@ -97,7 +97,7 @@ class Store:
         with translated(), self._writer_turn():
             connection = self._journal_connection()
             try:
-                journal.append(connection.driver_connection, payloads, at=at, sqlite=self._one_writer is not None)
+                journal.append(connection.dbapi_connection, payloads, at=at, sqlite=self._one_writer is not None)
             except BaseException:
                 self._journal = None
                 connection.invalidate()
@@ -115,7 +115,7 @@ class Store:
         with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
             # The lock of the head row, so that two never index the same.
             head = _head(session, lock=True)
-            return Snapshot(session, head, self._clock).index_next(limit)
+            return Snapshot(session, head, self.clock).index_next(limit)
 
     def close(self) -> None:
         """Closes every connection."""

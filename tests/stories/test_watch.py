@@ -27,6 +27,7 @@ from jit_service.settings import Address
 from jit_service.storage import Store
 from jit_service.watch import Feed, Told, Watched
 from jitaccess.v1.grant_pb2 import WatchGrantsRequest, WatchGrantsResponse
+from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, DAVE, add_policy, approve, ask
 from tests.world import GRANTS, Grpc, Person, Story, World, code_name, refusal, running_world
@@ -284,7 +285,7 @@ def test_uses_are_told_too(store: Store, watched: Watch) -> None:
     gateway = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
     asked = access.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
-    assert access.check(store, gateway, asked).decision.allowed
+    assert checking.check(store, gateway, asked).decision.allowed
 
     told = _next_change(events)
     assert (told.type, told.grant and told.grant.usage.count) == ("ACCESS_CHECKED", 1)
