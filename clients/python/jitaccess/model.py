@@ -409,7 +409,8 @@ class CheckTrace:
 class Decision:
     """The answer to a check; true where it is a yes, so that `if client.check(...)` does what it says.
 
-    `error` is set only in a batch, for an item that could not be judged; such an item is a no.
+    `error` is set only in a batch, for an item that could not be judged; such an item is a no. `staleness` is how old the
+    view may be that a bounded answer rests on.
     """
 
     allowed: bool
@@ -423,6 +424,7 @@ class Decision:
     requestable_policies: tuple[str, ...]
     trace: tuple[CheckTrace, ...]
     error: JitError | None
+    staleness: timedelta | None
     raw: access_pb2.CheckAccessResponse = field(repr=False, compare=False)
 
     def __bool__(self) -> bool:
