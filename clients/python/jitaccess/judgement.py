@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -89,10 +89,11 @@ class HeldGrant:
     expire_time: datetime
     groups: frozenset[str] | None
     needs_check: bool
+    allows: Judgement = field(init=False, repr=False, compare=False)
 
-    def covers(self, action: str, resource: str) -> bool:
-        """Says whether it is about the action on the resource, at whatever time."""
-        return self.actions.cover(action) and self.resources.cover(resource)
+    def __post_init__(self) -> None:
+        # Made once, since most answers are this one.
+        object.__setattr__(self, "allows", Judgement(CheckReason.ALLOWED, self))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +108,7 @@ class Deny:
 
     def denies(self, grant: HeldGrant, action: str, resource: str) -> bool:
         """Says whether it forbids to the grant's subject what the grant covers."""
-        return self._names(grant) and self.actions.cover(action) and self.resources.cover(resource)
+        return self._names(grant) and self.resources.cover(resource) and self.actions.cover(action)
 
     def _names(self, grant: HeldGrant) -> bool:
         if grant.subject in self.principals:
@@ -115,11 +116,22 @@ class Deny:
         return bool(self.groups) if grant.groups is None else not self.groups.isdisjoint(grant.groups)
 
 
-class Interval(NamedTuple):
-    """The service's clock is somewhere in [earliest, latest]."""
+class Denies:
+    """All deny policies in force, with whom they name together, since most subjects are named by none."""
 
-    earliest: int
-    latest: int
+    __slots__ = ("_groups", "_policies", "_principals")
+
+    def __init__(self, policies: Iterable[Deny] = ()) -> None:
+        self._policies = tuple(policies)
+        self._principals = frozenset[str]().union(*(deny.principals for deny in self._policies))
+        self._groups = frozenset[str]().union(*(deny.groups for deny in self._policies))
+
+    def against(self, grant: HeldGrant, action: str, resource: str) -> str:
+        """Returns the name of the policy that forbids what the grant covers; empty where none does."""
+        groups = grant.groups
+        if groups is not None and self._groups.isdisjoint(groups) and grant.subject not in self._principals:
+            return ""
+        return next((deny.name for deny in self._policies if deny.denies(grant, action, resource)), "")
 
 
 class Judgement(NamedTuple):
@@ -133,57 +145,57 @@ class Judgement(NamedTuple):
 Grants = Mapping[str, Sequence[HeldGrant]]
 _NO_GRANT = Judgement(CheckReason.NO_GRANT)
 _NEEDS_CHECK = Judgement(LocalReason.NEEDS_CHECK)
-# Of several explanations, the one that helps the subject most.
-_PRECEDENCE = (CheckReason.DENIED_BY_POLICY, CheckReason.NOT_YET_STARTED, CheckReason.EXPIRED)
+# Of several findings none of which is a yes: one that may be one, then the explanation that helps the subject most.
+_PRECEDENCE = (
+    LocalReason.NEEDS_CHECK,
+    CheckReason.DENIED_BY_POLICY,
+    CheckReason.NOT_YET_STARTED,
+    CheckReason.EXPIRED,
+)
 
 
 def judge(
-    subject: str, action: str, resource: str, *, grants: Grants, denies: Sequence[Deny], now: Interval
+    subject: str, action: str, resource: str, *, grants: Grants, denies: Denies, earliest: int, latest: int
 ) -> Judgement:
-    """Answers the question by the grants, which are by subject: ALLOWED only where the service would allow it too."""
-    if not (is_canonical(subject) and is_canonical(action) and is_canonical(resource)):
+    """Answers the question by the grants, which are by subject: ALLOWED only where the service would allow it too.
+
+    The service's clock is somewhere in [earliest, latest].
+    """
+    if not (subject.isascii() and action.isascii() and resource.isascii()) and not _are_canonical(
+        subject, action, resource
+    ):
         return _NEEDS_CHECK
-    allowing: HeldGrant | None = None
-    is_unsure = False
+    allowing: Judgement | None = None
     findings: list[Judgement] = []
     for grant in grants.get(subject, ()):
-        if not grant.covers(action, resource):
+        if not (grant.resources.cover(resource) and grant.actions.cover(action)):
             continue
-        finding = _finding(grant, action, resource, denies, now)
-        if finding.reason is CheckReason.ALLOWED:
-            allowing = grant if allowing is None or grant.expire > allowing.expire else allowing
-        elif finding.reason is LocalReason.NEEDS_CHECK:
-            is_unsure = True
-        else:
+        finding = _finding(grant, action, resource, denies, earliest, latest)
+        if finding is not grant.allows:
             findings.append(finding)
-    if allowing is not None:
-        return Judgement(CheckReason.ALLOWED, allowing)
-    return _NEEDS_CHECK if is_unsure else _best_explanation(findings)
+        elif allowing is None or grant.expire > allowing.grant.expire:  # type: ignore[union-attr]  # It has one.
+            allowing = finding
+    return allowing or (_best_explanation(findings) if findings else _NO_GRANT)
 
 
-def is_canonical(name: str) -> bool:
-    """Says whether it is NFC, as the names that were told are."""
-    return name.isascii() or is_normalized("NFC", name)
+def _are_canonical(*names: str) -> bool:
+    """Says whether they are NFC, as the names that were told are."""
+    return all(is_normalized("NFC", name) for name in names)
 
 
-def _finding(grant: HeldGrant, action: str, resource: str, denies: Sequence[Deny], now: Interval) -> Judgement:
-    if now.latest < grant.start:
+def _finding(grant: HeldGrant, action: str, resource: str, denies: Denies, earliest: int, latest: int) -> Judgement:
+    if latest < grant.start:
         return Judgement(CheckReason.NOT_YET_STARTED, grant)
-    if now.earliest >= grant.expire:
+    if earliest >= grant.expire:
         return Judgement(CheckReason.EXPIRED, grant)
-    if grant.needs_check or now.earliest < grant.start or now.latest >= grant.expire:
+    if grant.needs_check or earliest < grant.start or latest >= grant.expire:
         return _NEEDS_CHECK
-    for deny in denies:
-        if deny.denies(grant, action, resource):
-            return Judgement(CheckReason.DENIED_BY_POLICY, grant, deny.name)
+    if by := denies.against(grant, action, resource):
+        return Judgement(CheckReason.DENIED_BY_POLICY, grant, by)
     if not (grant.actions.vouch_for(action) and grant.resources.vouch_for(resource)):
         return _NEEDS_CHECK
-    return Judgement(CheckReason.ALLOWED, grant)
+    return grant.allows
 
 
 def _best_explanation(findings: Sequence[Judgement]) -> Judgement:
-    for reason in _PRECEDENCE:
-        for finding in findings:
-            if finding.reason is reason:
-                return finding
-    return _NO_GRANT
+    return min(findings, key=lambda finding: _PRECEDENCE.index(finding.reason))

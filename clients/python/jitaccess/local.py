@@ -148,9 +148,8 @@ class LocalState:
         """Answers by what is held here."""
         now = steady_ns()
         with self._lock:
-            replica = self._replica
-            judgement = replica.judge(subject, action, resource, now)
-            revision, age = replica.revision, replica.age(now)
+            judgement, age = self._replica.judge(subject, action, resource, now)
+            revision = self._replica.revision
         return _decision(judgement, revision, age)
 
     def told(self, question: CheckItem, decision: LocalDecision) -> LocalDecision:

@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from jitaccess.calls import Call, replicate
 from jitaccess.errors import Internal
-from jitaccess.judgement import Deny, HeldGrant, Interval, Judgement, LocalReason, Patterns, judge
+from jitaccess.judgement import Denies, Deny, HeldGrant, Judgement, LocalReason, Patterns, judge
 from jitaccess.v1 import grant_pb2, policy_pb2
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 
@@ -60,11 +60,11 @@ class Replica:
         self._max_age = max_age
         self._grants: dict[str, HeldGrant] = {}
         self._of_subject: dict[str, tuple[HeldGrant, ...]] = {}
-        self._denies: tuple[Deny, ...] = ()
+        self._denies = Denies()
         self._mark: _Mark | None = None
         self._begin_anew = False
         self._staged: list[grant_pb2.ReplicaGrant] = []
-        self._staged_denies: tuple[Deny, ...] | None = None
+        self._staged_denies: Denies | None = None
         self._open_at(0)
 
     @property
@@ -105,7 +105,7 @@ class Replica:
         if told.replica.HasField("grant"):
             self._staged.append(told.replica.grant)
         elif kind == Told.DENY_POLICIES:
-            self._staged_denies = tuple(_deny(policy) for policy in told.replica.deny_policies)
+            self._staged_denies = Denies(_deny(policy) for policy in told.replica.deny_policies)
         elif kind == Told.HEARTBEAT:
             self._settle(told)
             return True
@@ -113,13 +113,27 @@ class Replica:
             raise Internal("the service told a replica what it did not ask for", reason="REPLICA_UNSUPPORTED")
         return False
 
-    def judge(self, subject: str, action: str, resource: str, now: int) -> Judgement:
-        """Answers a question at the steady instant; a stale replica says STALE, whatever is asked."""
+    def judge(self, subject: str, action: str, resource: str, now: int) -> tuple[Judgement, int | None]:
+        """Answers a question at the steady instant, and says how old the state may be.
+
+        A stale replica says STALE, whatever is asked.
+        """
         mark = self._mark
-        if mark is None or (age := mark.age(now)) >= self._max_age:
-            return _STALE
-        clock = Interval(mark.read, mark.read + age // 1000 + 1)
-        return judge(subject, action, resource, grants=self._of_subject, denies=self._denies, now=clock)
+        if mark is None:
+            return _STALE, None
+        age = mark.age(now)
+        if age >= self._max_age:
+            return _STALE, age
+        judgement = judge(
+            subject,
+            action,
+            resource,
+            grants=self._of_subject,
+            denies=self._denies,
+            earliest=mark.read,
+            latest=mark.read + age // 1000 + 1,
+        )
+        return judgement, age
 
     def _open_at(self, now: int) -> None:
         self._opened = now
