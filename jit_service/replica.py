@@ -70,8 +70,7 @@ def replicate(
     The role `checker` may ask about everybody, and so is told this. Raises RoleRequired, InvalidField,
     StoreUnavailable, ServiceStopping.
     """
-    if not caller.has(Role.CHECKER):
-        raise RoleRequired(f"a replica needs the role checker, which {caller.principal} has not")
+    demand_checker(caller)
     if watched.view is not View.MINE or watched.grant:
         raise InvalidField(
             "grant" if watched.grant else "view", "does not go with replica, which is told of all grants"
@@ -93,6 +92,12 @@ def replicate(
         elif caught_up and page.head - last > MAX_LAG:
             yield page.sign(Sign.OVERRUN, last)
             return
+
+
+def demand_checker(caller: Caller) -> None:
+    """Raises RoleRequired where the caller may not ask about everybody, and so may not have a replica."""
+    if not caller.has(Role.CHECKER):
+        raise RoleRequired(f"a replica needs the role checker, which {caller.principal} has not")
 
 
 class _Page:
@@ -132,21 +137,9 @@ class _Page:
             yield from self._told(change.type, change.revision, change.grant, change.at)
 
     def _told(self, type_: EventType | Sign, revision: int, grant: Grant, at: datetime) -> Iterable[Update]:
-        """A request that was never approved allows nothing, and is nobody's business here."""
-        if grant.starts_at is None or grant.expires_at is None:
-            return
-        checkable = Checkable(
-            name=grant.name,
-            state=grant.state(at),
-            subject=grant.subject,
-            resources=grant.resources,
-            actions=grant.actions,
-            starts_at=grant.starts_at,
-            expires_at=grant.expires_at,
-            groups=grant.subject_groups,
-            needs_check=needs_check(grant, self._caller),
-        )
-        yield Update(type=type_, revision=revision, read_at=self._read_at, elapsed=self._elapsed, grant=checkable)
+        told = checkable(grant, at, self._caller)
+        if told is not None:
+            yield Update(type=type_, revision=revision, read_at=self._read_at, elapsed=self._elapsed, grant=told)
 
     def _denies(self) -> Iterable[Update]:
         revision = self._snapshot.policies_revision()
@@ -159,9 +152,29 @@ class _Page:
         )
 
 
-def needs_check(grant: Grant, caller: Caller) -> bool:
+def checkable(grant: Grant, at: datetime, caller: Caller) -> Checkable | None:
+    """Returns what the caller's replica is told of the grant, which is in its state at `at`.
+
+    None for a request that was never approved: it allows nothing, and is nobody's business here.
+    """
+    if grant.starts_at is None or grant.expires_at is None:
+        return None
+    return Checkable(
+        name=grant.name,
+        state=grant.state(at),
+        subject=grant.subject,
+        resources=grant.resources,
+        actions=grant.actions,
+        starts_at=grant.starts_at,
+        expires_at=grant.expires_at,
+        groups=grant.subject_groups,
+        needs_check=_needs_check(grant, caller),
+    )
+
+
+def _needs_check(grant: Grant, caller: Caller) -> bool:
     """Says whether a check of the grant depends on more than a replica is told.
 
-    That of the caller's own does, since the groups of its token count when it asks about itself.
+    One of the caller's own does, since the groups of its token count too when it asks about itself.
     """
     return bool(grant.check_condition or grant.is_metered or grant.chain or grant.subject == caller.principal)

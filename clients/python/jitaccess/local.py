@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -115,6 +114,10 @@ class LocalState:
         """How many grants it holds."""
         return len(self._replica)
 
+    def reached(self, revision: int) -> bool:
+        """Says whether there is a state, of the revision or a later one."""
+        return self._replica.has_state and self._replica.revision >= revision
+
     def open(self) -> Any:
         """Returns the call of the next stream; it must be sent after this."""
         with self._lock:
@@ -179,12 +182,13 @@ def remote_decision(answer: Decision) -> LocalDecision:
     )
 
 
-def not_ready(timeout: float, fault: Exception | None) -> JitError:
-    """Returns what says that there is no state after so many seconds; the last fault where that is the service's."""
+def not_there(revision: int, timeout: float, fault: Exception | None) -> JitError:
+    """Returns what says that the state did not come in so many seconds: the last fault where that is a call's."""
     if isinstance(fault, JitError):
         return fault
+    what = f"at revision {revision}" if revision else "ready"
     why = f": {fault}" if fault is not None else ""
-    return Unavailable(f"the replica was not ready after {timeout:g} s{why}")
+    return Unavailable(f"the replica was not {what} after {timeout:g} s{why}")
 
 
 class LocalChecker(LocalState):
@@ -207,7 +211,7 @@ class LocalChecker(LocalState):
         super().__init__(max_age=max_age, on_decision=on_decision)
         self._client = client
         self._ask_service = ask_service
-        self._ready = threading.Event()
+        self._changed = threading.Condition(self._lock)
         self._closed = threading.Event()
         self._stream: Stream | None = None
         self._thread = threading.Thread(target=self._follow, name="jitaccess-replica", daemon=True)
@@ -231,12 +235,22 @@ class LocalChecker(LocalState):
             self._thread.join(_JOIN_SECONDS)
 
     def wait_ready(self, timeout: float = 10.0) -> Self:
-        """Returns once it answers. Raises the service's fault, else Unavailable, where it does not within `timeout`."""
-        deadline = time.monotonic() + timeout
-        while not self._ready.wait(min(0.05, max(0.0, deadline - time.monotonic()))):
-            if is_final(self.fault) or time.monotonic() >= deadline:
-                raise not_ready(timeout, self.fault)
-        return self
+        """Returns once it has a state to answer by.
+
+        Raises the service's fault, else Unavailable, where it has none within `timeout` seconds.
+        """
+        return self.wait_for(0, timeout)
+
+    def wait_for(self, revision: int, timeout: float = 10.0) -> Self:
+        """Returns once its state is of the revision or a later one: what was written before is known from then on.
+
+        Raises as `wait_ready` does.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.reached(revision) or is_final(self.fault), timeout)
+            if self.reached(revision):
+                return self
+        raise not_there(revision, timeout, self.fault)
 
     def check(
         self, subject: str, action: str, resource: str, *, context: Mapping[str, object] | None = None
@@ -264,7 +278,14 @@ class LocalChecker(LocalState):
             except Exception as error:
                 fault = error
             if fault is not None:
-                self._closed.wait(self.pause_after(fault))
+                pause = self.pause_after(fault)
+                self._tell()
+                self._closed.wait(pause)
+
+    def _tell(self) -> None:
+        """Wakes whoever waits for a state or a fault."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _read(self) -> JitError | None:
         """Reads one stream to its end. Returns why it is over; None where it is only to be opened anew."""
@@ -274,7 +295,7 @@ class LocalChecker(LocalState):
                 if self._closed.is_set():
                     return None
                 if self.take(told):
-                    self._ready.set()
+                    self._tell()
                     if self.measure_again():
                         return None
         finally:

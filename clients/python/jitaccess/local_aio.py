@@ -16,7 +16,7 @@ from jitaccess.aio import AsyncJitClient, next_message
 from jitaccess.errors import JitError
 from jitaccess.faults import from_call
 from jitaccess.judgement import LocalReason
-from jitaccess.local import MAX_AGE, LocalDecision, LocalState, OnDecision, is_final, not_ready, remote_decision
+from jitaccess.local import MAX_AGE, LocalDecision, LocalState, OnDecision, is_final, not_there, remote_decision
 from jitaccess.model import CheckItem
 from jitaccess.replica import SILENCE
 
@@ -38,7 +38,7 @@ class AsyncLocalChecker(LocalState):
         super().__init__(max_age=max_age, on_decision=on_decision)
         self._client = client
         self._ask_service = ask_service
-        self._ready = asyncio.Event()
+        self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,13 +57,19 @@ class AsyncLocalChecker(LocalState):
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def wait_ready(self, timeout: float = 10.0) -> Self:
-        """Returns once it answers. Raises the service's fault, else Unavailable, where it does not within `timeout`."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while not self._ready.is_set():
-            if is_final(self.fault) or asyncio.get_running_loop().time() >= deadline:
-                raise not_ready(timeout, self.fault)
-            await asyncio.sleep(0.02)
-        return self
+        """Returns once it has a state to answer by, as `LocalChecker.wait_ready` does."""
+        return await self.wait_for(0, timeout)
+
+    async def wait_for(self, revision: int, timeout: float = 10.0) -> Self:
+        """Returns once its state is of the revision or a later one, as `LocalChecker.wait_for` does."""
+        try:
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait_for(lambda: self.reached(revision) or is_final(self.fault))
+        except TimeoutError:
+            pass
+        if self.reached(revision):
+            return self
+        raise not_there(revision, timeout, self.fault)
 
     async def check(
         self, subject: str, action: str, resource: str, *, context: Mapping[str, object] | None = None
@@ -88,14 +94,21 @@ class AsyncLocalChecker(LocalState):
             except Exception as error:
                 fault = error
             if fault is not None:
-                await asyncio.sleep(self.pause_after(fault))
+                pause = self.pause_after(fault)
+                await self._tell()
+                await asyncio.sleep(pause)
+
+    async def _tell(self) -> None:
+        """Wakes whoever waits for a state or a fault."""
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _read(self) -> JitError | None:
         stream = self._client.open_stream(self.open())
         try:
             while (told := await next_message(stream, silence=SILENCE)) is not grpc.aio.EOF:
                 if self.take(told):
-                    self._ready.set()
+                    await self._tell()
                     if self.measure_again():
                         return None
         finally:

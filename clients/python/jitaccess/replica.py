@@ -72,6 +72,11 @@ class Replica:
         """The store's commit counter that the state is of; 0 while there is none."""
         return self._mark.revision if self._mark is not None else 0
 
+    @property
+    def has_state(self) -> bool:
+        """Whether a state was told at all."""
+        return self._mark is not None
+
     def age(self, now: int) -> int | None:
         """Returns how old the state may be, in nanoseconds; None while there is none."""
         return self._mark.age(now) if self._mark is not None else None
