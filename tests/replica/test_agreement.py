@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from jit_service.domain import name
@@ -24,15 +24,15 @@ from tests.replica.feeding import GATEWAY, SECOND, answer, current, fed
 
 SUBJECTS = (ALICE, BOB, GATEWAY.principal)
 GROUPS = ("engineering", "contractors")
-RESOURCES = ("database/orders/eu", "database/orders/us", "database/orders", "http/orders/eu")
+RESOURCES = ("database/orders/eu", "database/orders", "http/orders/eu")
 ODD = ("database/orders/..", "database//eu", "database/orders/*", "database/orders/e\u0301", "Database/orders/eu", "")
-PATTERNS = ("database/**", "database/*/eu", "database/orders/*", "*/orders/eu", "**", "database/orders/**")
-ACTIONS = ("read", "write", "rows.read", "rows.read.all")
-ACTION_PATTERNS = ("rows.*", "rows.**", "**", "*")
+PATTERNS = ("database/**", "database/*/eu", "database/orders/*", "**", "database/orders/**")
+ACTIONS = ("read", "rows.read")
+ACTION_PATTERNS = ("rows.*", "**", "*")
 
 groups = st.frozensets(st.sampled_from(GROUPS))
-SPANS = (timedelta(hours=-1), -TICK, timedelta(), TICK, timedelta(seconds=3), timedelta(hours=1))
-instants = st.sampled_from([NOON + span for span in SPANS])
+STARTS = (timedelta(hours=-1), timedelta(hours=-1), timedelta(hours=-1), timedelta(), TICK, timedelta(seconds=2))
+ENDS = (timedelta(hours=1), timedelta(hours=1), timedelta(seconds=2), TICK, timedelta(), -TICK)
 patterns = st.lists(st.sampled_from(RESOURCES + PATTERNS), min_size=1, max_size=2, unique=True).map(tuple)
 action_patterns = st.lists(st.sampled_from(ACTIONS + ACTION_PATTERNS), min_size=1, max_size=2, unique=True).map(tuple)
 ends = st.sampled_from([GrantState.REVOKED, GrantState.RELEASED]).map(
@@ -43,9 +43,9 @@ ends = st.sampled_from([GrantState.REVOKED, GrantState.RELEASED]).map(
 @st.composite
 def grants(draw: st.DrawFn, index: int) -> Grant:
     """A grant whose facts may be anything that a grant's can be; most are plain and live."""
-    subject = draw(st.sampled_from(SUBJECTS[:1] * 4 + SUBJECTS))
-    start = draw(instants)
-    expire = draw(instants.filter(lambda instant: instant > start) | st.just(NOON + timedelta(hours=2)))
+    subject = draw(st.sampled_from(SUBJECTS[:1] * 6 + SUBJECTS))
+    start = NOON + draw(st.sampled_from(STARTS))
+    expire = max(start + TICK, NOON + draw(st.sampled_from(ENDS)))
     return Grant(
         name=f"grants/g{index}",
         requester=draw(st.sampled_from((subject, subject, BOB))),
@@ -84,8 +84,8 @@ denies = st.builds(
     deny=st.sampled_from((True, True, False)),
     disabled=st.sampled_from((False, False, True)),
 )
-names = st.sampled_from((*RESOURCES, *RESOURCES, *ODD))
-worlds = st.integers(0, 3).flatmap(lambda count: st.tuples(*(grants(index) for index in range(count))))
+names = st.sampled_from((*RESOURCES[:1] * 6, *RESOURCES, *ODD))
+worlds = st.integers(1, 2).flatmap(lambda count: st.tuples(*(grants(index) for index in range(count))))
 PLAIN = {
     "requester": ALICE, "requester_groups": frozenset(), "subject": ALICE, "policy": "policies/p", "policy_revision": 1,
     "steps": (), "resources": ("database/**",), "actions": ("read",), "duration": timedelta(hours=1),
@@ -98,6 +98,12 @@ def plain(**changes: Any) -> Grant:
     """A grant of alice's that a replica can judge, for an hour from noon."""
     facts: dict[str, Any] = {"name": "grants/g", **PLAIN, **changes}
     return Grant(**facts)
+
+
+def no_contractors() -> Policy:
+    """A deny for everything."""
+    eligible = PrincipalSet(groups=("contractors",))
+    return Policy(name="policies/no", eligible=eligible, resources=("**",), actions=("**",), deny=True)
 
 
 def service_allows(question: Question, held: tuple[Grant, ...], policies: list[Policy], at: datetime) -> bool:
@@ -114,15 +120,22 @@ def service_allows(question: Question, held: tuple[Grant, ...], policies: list[P
     return decide(canonical, grants=held, policies=policies, now=at).allowed
 
 
-@settings(max_examples=800, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(
+    max_examples=400,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
 @given(
     held=worlds,
     policies=st.lists(denies, max_size=2),
-    subject=st.sampled_from(SUBJECTS[:1] * 3 + SUBJECTS),
-    action=st.sampled_from((*ACTIONS, *ACTIONS, "rows..read", "read.*")),
+    subject=st.sampled_from(SUBJECTS[:1] * 6 + SUBJECTS),
+    action=st.sampled_from((*ACTIONS[:1] * 4, *ACTIONS, "rows..read", "read.*")),
     resource=names,
     own_groups=groups,
-    age=st.sampled_from((0, 1000, 3 * SECOND)),
+    age=st.sampled_from((0, 2000, 3 * SECOND)),
     late=st.sampled_from((0, 1, 2)),
 )
 @example(
@@ -131,14 +144,13 @@ def service_allows(question: Question, held: tuple[Grant, ...], policies: list[P
 )  # fmt: skip
 @example(
     held=(plain(subject=GATEWAY.principal, requester=GATEWAY.principal),),
-    policies=[
-        Policy(
-            name="policies/no", eligible=PrincipalSet(groups=("contractors",)), resources=("**",), actions=("**",),
-            deny=True,
-        )
-    ],
+    policies=[no_contractors()],
     subject=GATEWAY.principal, action="read", resource="database/x", own_groups=frozenset({"contractors"}),
     age=0, late=0,
+)  # fmt: skip
+@example(
+    held=(plain(requester_groups=frozenset({"contractors"})),), policies=[no_contractors()], subject=ALICE,
+    action="read", resource="database/x", own_groups=frozenset(), age=0, late=0,
 )  # fmt: skip
 def test_a_replica_says_nothing_that_the_service_would_not(
     held: tuple[Grant, ...],
@@ -166,7 +178,14 @@ def test_a_replica_says_nothing_that_the_service_would_not(
         assert not allowed
 
 
-@settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
 @given(held=worlds, policies=st.lists(denies, max_size=2), resource=st.sampled_from(RESOURCES))
 def test_what_is_plain_is_answered_here(held: tuple[Grant, ...], policies: list[Policy], resource: str) -> None:
     """So that a replica that leaves everything to the service is no good either."""
