@@ -208,7 +208,7 @@ def test_what_is_plain_is_answered_here(held: tuple[Grant, ...], policies: list[
 CHARACTERS = st.characters(codec="ascii") | st.sampled_from("./*:-_aА\u0301\u200b ")
 
 
-@settings(max_examples=500, derandomize=True, deadline=None, database=None)
+@settings(max_examples=300, derandomize=True, deadline=None, database=None)
 @given(text=st.text(CHARACTERS, max_size=12) | st.from_regex(r"[a-z]+(/[a-z.]{1,3}){0,3}", fullmatch=True))
 def test_the_service_takes_each_plain_name_as_it_is(text: str) -> None:
     if is_plain(text, "/"):

@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 import pytest
 
-from jit_service import watch
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.grants import View
@@ -217,7 +216,7 @@ def test_a_replica_that_hears_nothing_says_no_and_why(tmp_path: Path) -> None:
             assert answer.age is not None
             assert answer.age >= 5.0
             assert checker.age is not None
-            assert "no sign" in str(checker.fault) or checker.fault is not None
+            assert checker.fault is not None
         world.service = Service(world.settings, clock=world.clock)
 
 
@@ -386,7 +385,7 @@ def test_many_grants_are_told_page_by_page(store: Store, feed: Feed, monkeypatch
 def test_what_this_process_commits_is_told_without_a_look(
     store: Store, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(feed, "_look", lambda: None)
     add_policy(store)
     told = replicate(store, GATEWAY, Watched(), feed=feed, gone=lambda: False, heartbeat_seconds=20.0)
     start = [next(told) for _ in range(2)][-1].revision

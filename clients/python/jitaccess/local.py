@@ -137,6 +137,9 @@ class LocalState:
 
     def pause_after(self, fault: Exception) -> float:
         """Returns the seconds to wait before the next stream: none to speak of after one that told something."""
+        if isinstance(fault, JitError) and fault.reason == "TOKEN_EXPIRED" and not self._failures:
+            # A stream ends with the token it was opened with; the next one has the token as it is then.
+            fault = watch.ended()
         self.fault = fault
         if isinstance(fault, InvalidArgument) and any(
             violation.field == "start_revision" for violation in fault.field_violations
