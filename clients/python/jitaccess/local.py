@@ -140,12 +140,13 @@ class LocalState:
         if isinstance(fault, JitError) and fault.reason == "TOKEN_EXPIRED" and not self._failures:
             # A stream ends with the token it was opened with; the next one has the token as it is then.
             fault = watch.ended()
-        self.fault = fault
         if isinstance(fault, InvalidArgument) and any(
             violation.field == "start_revision" for violation in fault.field_violations
         ):
             # The store is another one, or was restored from a backup.
             self._replica.begin_anew()
+            fault = Unavailable(f"the service does not know revision {self.revision}; its state is read anew")
+        self.fault = fault
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._failures)
         self._failures = min(self._failures + 1, 10)
         return random.uniform(longest / 2, longest)  # noqa: S311  # Not a secret.
