@@ -142,9 +142,7 @@ class Grpc:
         try:
             return Outcome("OK", stub(data, metadata=headers, timeout=20))
         except grpc.RpcError as error:
-            trailers = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
-            status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
-            return refusal(error.code().name, error.details() or "", status)  # type: ignore[attr-defined]
+            return of_error(error)
 
 
 class Rest:
@@ -318,6 +316,13 @@ def messages_of(method: str) -> tuple[type[Message], type[Message]]:
 def code_name(number: int) -> str:
     """Returns the name of a status code: `NOT_FOUND`."""
     return next(code.name for code in grpc.StatusCode if code.value[0] == number)
+
+
+def of_error(error: Any) -> Outcome:
+    """Returns the outcome that gRPC raises."""
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+    return refusal(error.code().name, error.details() or "", status)
 
 
 def refusal(code: str, text: str, status: Any) -> Outcome:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jit_service import access, policies
+from jit_service import access, policies, replica
 from jit_service.domain import approval, delegation, emergency, proposal, request
 from jit_service.domain import grant as rules
 from jit_service.domain.approval import Edits
@@ -274,6 +274,7 @@ OPERATIONS: Final = (
         "AccessService/CheckAccess",
         lambda by: access.question(by, subject="service:bot", action="read", resource=RESOURCE),
     ),
+    Operation("feed a replica that checks", "GrantService/WatchGrants", replica.demand_checker),
     Operation("revoke widely", "GrantService/RevokeGrants"),
     Operation("change policies", "PolicyService/ApplyPolicies"),
     Operation("read the proposals of policies", "PolicyService/ListPolicyProposals"),

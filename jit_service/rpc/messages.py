@@ -45,6 +45,7 @@ from jit_service.domain.review import Preview
 from jit_service.domain.signal import Signal, Signals, checked_name
 from jit_service.grants import View
 from jit_service.policies import Applied
+from jit_service.replica import Checkable, Update
 from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
 from jit_service.simulation import Simulated
@@ -302,6 +303,47 @@ def told_message(told: Told) -> grant_pb2.WatchGrantsResponse:
         event_type=grant_pb2.WatchGrantsResponse.EventType.Value(name),
         grant=grant_message(told.grant, told.at) if told.grant is not None and told.at is not None else None,
         revision=told.revision,
+    )
+
+
+def replica_message(update: Update) -> grant_pb2.WatchGrantsResponse:
+    """Returns what a replica is told."""
+    name = "GRANT_USED" if update.type is EventType.ACCESS_CHECKED else update.type
+    return grant_pb2.WatchGrantsResponse(
+        event_type=grant_pb2.WatchGrantsResponse.EventType.Value(name),
+        revision=update.revision,
+        replica=grant_pb2.ReplicaUpdate(
+            grant=_checkable_message(update.grant) if update.grant is not None else None,
+            deny_policies=[_deny_message(policy) for policy in update.denies or ()],
+            read_time=_timestamp(update.read_at),
+            elapsed_duration=_duration(update.elapsed),
+        ),
+    )
+
+
+def _checkable_message(grant: Checkable) -> grant_pb2.ReplicaGrant:
+    return grant_pb2.ReplicaGrant(
+        name=grant.name,
+        state=grant_pb2.Grant.State.Value(grant.state),
+        subject=grant.subject,
+        resources=grant.resources,
+        actions=grant.actions,
+        start_time=_timestamp(grant.starts_at),
+        expire_time=_timestamp(grant.expires_at),
+        subject_groups=grant_pb2.ProvedGroups(groups=sorted(grant.groups)) if grant.groups is not None else None,
+        needs_check=grant.needs_check,
+    )
+
+
+def _deny_message(policy: Policy) -> policy_pb2.Policy:
+    """Whom it denies what, and nothing else of it."""
+    return policy_pb2.Policy(
+        name=policy.name,
+        deny=True,
+        eligible=_principal_set(policy.eligible),
+        resources=policy.resources,
+        actions=policy.actions,
+        revision=policy.revision,
     )
 
 

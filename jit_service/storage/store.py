@@ -74,6 +74,11 @@ class Store:
         self._journal: Any = None
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
         self._one_writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        self._on_commit: list[Callable[[int], None]] = []
+
+    def on_commit(self, notice: Callable[[int], None]) -> None:
+        """Calls `notice` with the revision after each commit of this process; it must be quick and not raise."""
+        self._on_commit.append(notice)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -88,6 +93,8 @@ class Store:
             transaction = Transaction(session, _head(session, lock=True), self.clock)
             yield transaction
             transaction.finish()
+        for notice in self._on_commit:
+            notice(transaction.revision)
 
     def append(self, payloads: Sequence[bytes], *, at: datetime) -> None:
         """Appends records to the audit log in one transaction of its own. `at` is the latest instant among them.
@@ -240,6 +247,15 @@ class Snapshot:
         live = or_(col(GrantRow.expires_at) > self.now, undecided)
         return self._grants(select(GrantRow).where(col(GrantRow.ended_at).is_(None), live).order_by(GrantRow.name))
 
+    def started_grants(self, *, after: str, limit: int) -> list[Grant]:
+        """Returns up to `limit` scheduled and active grants by name, those after a name; without their reviews."""
+        live = and_(col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at) > self.now)
+        wanted = select(GrantRow).where(live, col(GrantRow.name) > after).order_by(GrantRow.name).limit(limit)
+        found = [rows.grant_of(row, []) for row in self._session.exec(wanted)]
+        # A long list is read page by page; what was read is not kept.
+        self._session.expunge_all()
+        return found
+
     def delegation(self, name: str) -> Delegation | None:
         """Returns the delegation, one that is over too, or None."""
         row = self._session.get(DelegationRow, name)
@@ -323,6 +339,10 @@ class Snapshot:
         if not deleted:
             statement = statement.where(col(PolicyRow.deleted_at).is_(None))
         return [rows.policy_of(row) for row in self._session.exec(statement)]
+
+    def policies_revision(self) -> int:
+        """Returns the revision at which a policy was last changed or deleted; 0 where there never was one."""
+        return self._session.exec(select(func.max(PolicyRow.revision))).one() or 0
 
     def signal(self, name: str) -> Signal | None:
         """Returns the signal, an expired one too, or None."""

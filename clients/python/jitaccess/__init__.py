@@ -36,6 +36,9 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
     )
+    from jitaccess.judgement import LocalReason
+    from jitaccess.local import LocalChecker, LocalDecision
+    from jitaccess.local_aio import AsyncLocalChecker
     from jitaccess.model import (
         AccessTerms,
         AppliedPolicies,
@@ -70,6 +73,9 @@ if TYPE_CHECKING:
         Preview,
         PrincipalSet,
         ProposalState,
+        ProvedGroups,
+        ReplicaGrant,
+        ReplicaUpdate,
         Review,
         ReviewDecision,
         RevocationPlan,
@@ -91,6 +97,7 @@ __all__ = [
     "AlreadyExists",
     "AppliedPolicies",
     "AsyncJitClient",
+    "AsyncLocalChecker",
     "AuditEvent",
     "AuditVerdict",
     "BreakGlassRule",
@@ -119,6 +126,9 @@ __all__ = [
     "JitError",
     "Justification",
     "JustificationRule",
+    "LocalChecker",
+    "LocalDecision",
+    "LocalReason",
     "Misconfigured",
     "NotFound",
     "Page",
@@ -132,6 +142,9 @@ __all__ = [
     "Preview",
     "PrincipalSet",
     "ProposalState",
+    "ProvedGroups",
+    "ReplicaGrant",
+    "ReplicaUpdate",
     "ResourceExhausted",
     "Retry",
     "Review",
@@ -151,7 +164,16 @@ __all__ = [
     "token_file",
 ]
 
-_HOMES = {"JitClient": "client", "AsyncJitClient": "aio", "Retry": "transport", "token_file": "config"}
+_HOMES = {
+    "JitClient": "client",
+    "AsyncJitClient": "aio",
+    "AsyncLocalChecker": "local_aio",
+    "LocalChecker": "local",
+    "LocalDecision": "local",
+    "LocalReason": "judgement",
+    "Retry": "transport",
+    "token_file": "config",
+}
 
 
 def __getattr__(name: str) -> object:

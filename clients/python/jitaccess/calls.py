@@ -319,6 +319,16 @@ def watch_grants(*, start_revision: int = 0, view: View | str = View.MINE, grant
     )
 
 
+def replicate(start_revision: int) -> Call[grant_pb2.WatchGrantsResponse]:
+    """Tells what answers checks after `start_revision`, with 0 first what is live. `jitaccess.replica` reads it."""
+    return Call(
+        rpc="GrantService/WatchGrants",
+        request=grant_pb2.WatchGrantsRequest(start_revision=start_revision, replica=True),
+        answer=grant_pb2.WatchGrantsResponse,
+        read=lambda message: message,
+    )
+
+
 def plan_revocation(
     *, subject: str = "", policy: str = "", resource: str = "", labels: Mapping[str, str] | None = None
 ) -> Call[RevocationPlan]:

@@ -157,6 +157,7 @@ class GrantEventType(StrEnum):
     EXTENSION_DENIED = "EXTENSION_DENIED"
     EXTENSION_WITHDRAWN = "EXTENSION_WITHDRAWN"
     EXTENSION_LAPSED = "EXTENSION_LAPSED"
+    DENY_POLICIES = "DENY_POLICIES"
 
 
 class ProposalState(StrEnum):
@@ -362,8 +363,40 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProvedGroups:
+    """Groups of somebody's token."""
+
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaGrant:
+    """What a check reads of an approved grant; only CheckAccess can judge one that `needs_check`."""
+
+    name: str
+    state: GrantState
+    subject: str
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    start_time: datetime | None
+    expire_time: datetime | None
+    subject_groups: ProvedGroups | None
+    needs_check: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaUpdate:
+    """What a replica is told; `LocalChecker` is one."""
+
+    grant: ReplicaGrant | None
+    deny_policies: tuple[Policy, ...]
+    read_time: datetime | None
+    elapsed_duration: timedelta | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GrantEvent:
-    """One change of a grant, with the grant as it was after it; a sign of life has none.
+    """One change of a grant, with the grant as it was after it; a sign of life has none, and neither has a replica.
 
     Watching again from `revision` goes on after it.
     """
@@ -371,6 +404,7 @@ class GrantEvent:
     event_type: GrantEventType
     grant: Grant | None
     revision: int
+    replica: ReplicaUpdate | None
     raw: grant_pb2.WatchGrantsResponse = field(repr=False, compare=False)
 
 
