@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         NotFound,
         PermissionDenied,
         ResourceExhausted,
+        TokenRefused,
         Unauthenticated,
         Unavailable,
     )
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         GrantEventType,
         GrantExtension,
         GrantState,
+        IssuedToken,
         Justification,
         JustificationRule,
         Page,
@@ -80,9 +82,11 @@ if TYPE_CHECKING:
         Step,
         StepPreview,
         StepStatus,
+        TokenReason,
         UseReview,
         View,
     )
+    from jitaccess.tokens import GrantToken, LiveGrants, verify_token
     from jitaccess.transport import Retry
 
 __all__ = [
@@ -113,12 +117,15 @@ __all__ = [
     "GrantEventType",
     "GrantExtension",
     "GrantState",
+    "GrantToken",
     "Internal",
     "InvalidArgument",
+    "IssuedToken",
     "JitClient",
     "JitError",
     "Justification",
     "JustificationRule",
+    "LiveGrants",
     "Misconfigured",
     "NotFound",
     "Page",
@@ -144,14 +151,25 @@ __all__ = [
     "Step",
     "StepPreview",
     "StepStatus",
+    "TokenReason",
+    "TokenRefused",
     "Unauthenticated",
     "Unavailable",
     "UseReview",
     "View",
     "token_file",
+    "verify_token",
 ]
 
-_HOMES = {"JitClient": "client", "AsyncJitClient": "aio", "Retry": "transport", "token_file": "config"}
+_HOMES = {
+    "JitClient": "client",
+    "AsyncJitClient": "aio",
+    "Retry": "transport",
+    "token_file": "config",
+    "GrantToken": "tokens",
+    "LiveGrants": "tokens",
+    "verify_token": "tokens",
+}
 
 
 def __getattr__(name: str) -> object:
