@@ -43,15 +43,17 @@ from jit_service.domain.rehearsal import Case, Expected, Outcome, Result
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.review import Preview
 from jit_service.domain.signal import Signal, Signals, checked_name
+from jit_service.domain.token import Wanted as WantedToken
 from jit_service.grants import View
 from jit_service.policies import Applied
 from jit_service.replica import Checkable, Update
 from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
 from jit_service.simulation import Simulated
+from jit_service.tokens import Issued
 from jit_service.watch import Told, Watched
 from jitaccess.convert import with_whole_numbers
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 
 # protobuf's own bounds (duration.proto, timestamp.proto).
 _MAX_SECONDS: Final = 315_576_000_000
@@ -605,10 +607,29 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         chain=event.chain,
         delegation=event.delegation,
         proposal=event.proposal,
+        token_id=event.token_id,
         groups=event.groups,
         context=ParseDict(event.context, Struct()) if event.context else None,
         hash=recorded.hash.hex(),
     )
+
+
+def token_message(issued: Issued) -> token_pb2.IssueTokenResponse:
+    """Returns a token for whoever asked for it."""
+    token = issued.token
+    return token_pb2.IssueTokenResponse(
+        token=issued.text,
+        token_id=token.id,
+        expire_time=_timestamp(token.expires_at),
+        audience=token.audience,
+        grant=token.grant,
+    )
+
+
+def wanted_token_of(request: token_pb2.IssueTokenRequest) -> WantedToken:
+    """Returns what token is asked for. Raises InvalidField."""
+    ttl = _span(request.ttl, "ttl") if request.HasField("ttl") else None
+    return WantedToken(audience=tuple(request.audience), ttl=ttl)
 
 
 def _principals_of(message: policy_pb2.PrincipalSet) -> PrincipalSet:

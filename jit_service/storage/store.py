@@ -27,6 +27,7 @@ from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
+from jit_service.domain.signing_key import SigningKey
 from jit_service.storage import engine as engines
 from jit_service.storage import journal, rows
 from jit_service.storage.failures import translated
@@ -46,6 +47,8 @@ from jit_service.storage.tables import (
     ReplayRow,
     ReviewRow,
     SignalRow,
+    SigningKeyRow,
+    TokenDenialRow,
 )
 
 Clock = Callable[[], datetime]
@@ -353,6 +356,20 @@ class Snapshot:
         """Returns every signal by name, expired ones too."""
         return [rows.signal_of(row) for row in self._session.exec(select(SignalRow).order_by(SignalRow.name))]
 
+    def signing_keys(self) -> list[SigningKey]:
+        """Returns every key that tokens are or were signed with, in the order in which they sign."""
+        wanted = select(SigningKeyRow).order_by(col(SigningKeyRow.signs_at), col(SigningKeyRow.kid))
+        return [rows.signing_key_of(row) for row in self._session.exec(wanted)]
+
+    def is_denied(self, token_id: str) -> bool:
+        """Says whether the token was revoked."""
+        return self._session.get(TokenDenialRow, token_id) is not None
+
+    def has_old_denials(self) -> bool:
+        """Says whether a revoked token would be over by now anyway."""
+        old = select(TokenDenialRow.token_id).where(col(TokenDenialRow.expires_at) <= self.now).limit(1)
+        return self._session.exec(old).first() is not None
+
     def live_grants_of(self, scope: ColumnElement[bool]) -> list[Grant]:
         """Returns every scheduled or active grant of the scope, by name."""
         live = and_(col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at) > self.now)
@@ -542,6 +559,34 @@ class Transaction(Snapshot):
         if result.rowcount != 1:
             raise LostRace(f"{signal.name} was changed by another call; read it again")
         self.record(replace(event, revision=self._next_revision()))
+
+    def add_signing_key(self, key: SigningKey, event: Event) -> None:
+        """Stores a new key with its event."""
+        columns = {"created_at": key.created_at, "signs_at": key.signs_at, "sealed": key.sealed}
+        self._session.execute(insert(SigningKeyRow).values(kid=key.kid, **columns, last_expires_at=None))
+        self.record(event)
+
+    def remove_signing_key(self, key: SigningKey, event: Event) -> None:
+        """Removes a key with its event."""
+        self._session.execute(delete(SigningKeyRow).where(col(SigningKeyRow.kid) == key.kid))
+        self.record(event)
+
+    def save_token(self, key: SigningKey, *, expires_at: datetime, event: Event) -> None:
+        """Records that a token was issued, and how long its key must be kept for it. The token itself is not stored."""
+        last = max(expires_at, key.last_expires_at or expires_at)
+        self._session.execute(
+            update(SigningKeyRow).where(col(SigningKeyRow.kid) == key.kid).values(last_expires_at=last)
+        )
+        self.record(event)
+
+    def deny_token(self, token_id: str, *, expires_at: datetime, event: Event) -> None:
+        """Denies a token until it is over, with the event."""
+        self._session.execute(insert(TokenDenialRow).values(token_id=token_id, expires_at=expires_at))
+        self.record(event)
+
+    def forget_old_denials(self) -> None:
+        """Removes the denials of tokens that are over."""
+        self._session.execute(delete(TokenDenialRow).where(col(TokenDenialRow.expires_at) <= self.now))
 
     def record_run_out(self, grant: Grant, event: Event) -> None:
         """Records, once, that the grant's time ran out. Of the grant itself only the revision changes."""

@@ -16,7 +16,20 @@ from jit_service import proposals
 from jit_service.domain.caller import Caller
 from jit_service.domain.policy_change import Proposed
 from tests.stories.test_watch import Refused, watching
-from tests.world import ACCESS, AUDIT, DELEGATIONS, GRANTS, POLICIES, SIGNALS, Outcome, Person, Story, of_error
+from tests.world import (
+    ACCESS,
+    AUDIT,
+    DELEGATIONS,
+    GRANTS,
+    POLICIES,
+    SIGNALS,
+    TOKENS,
+    Outcome,
+    Person,
+    Story,
+    form,
+    of_error,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -135,6 +148,11 @@ def trying(case: Case, _: Person) -> tuple[str, Body]:
     return POLICIES + "TestPolicy", {"name": case.policy.name, "cases": [tried]}
 
 
+def revoking_a_token(case: Case, _: Person) -> tuple[str, Body]:
+    issued = case.story.must(case.bot, TOKENS + "IssueToken", {"name": case.active().name})
+    return TOKENS + "RevokeToken", form(issued.token)
+
+
 def bodiless(method: str, **body: Any) -> Prepared:
     return lambda _, __: (method, body)
 
@@ -157,6 +175,8 @@ WALK: dict[str, Prepared] = {
     "review the requester's break-glass": on("CompleteReview", Case.emergency, comment="fine"),
     "check the holder's access": checking,
     "feed a replica that checks": bodiless(GRANTS + "WatchGrants", replica=True),
+    "issue a token of the grant": lambda case, _: (TOKENS + "IssueToken", {"name": case.active().name}),
+    "revoke the holder's token": revoking_a_token,
     "revoke widely": lambda case, _: (GRANTS + "RevokeGrants", {"subject": case.bot.principal}),
     "change policies": lambda case, _: (POLICIES + "ApplyPolicies", {"policies": [case.story.policy("new")]}),
     "read the proposals of policies": bodiless(POLICIES + "ListPolicyProposals"),

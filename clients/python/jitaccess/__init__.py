@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         NotFound,
         PermissionDenied,
         ResourceExhausted,
+        TokenRefused,
         Unauthenticated,
         Unavailable,
     )
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         CheckReason,
         CheckTrace,
         CommentRule,
+        Consistency,
         CounterOffer,
         Decision,
         Delegation,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         GrantEventType,
         GrantExtension,
         GrantState,
+        IssuedToken,
         Justification,
         JustificationRule,
         Page,
@@ -86,9 +89,11 @@ if TYPE_CHECKING:
         Step,
         StepPreview,
         StepStatus,
+        TokenReason,
         UseReview,
         View,
     )
+    from jitaccess.tokens import GrantToken, LiveGrants, verify_token
     from jitaccess.transport import Retry
 
 __all__ = [
@@ -106,6 +111,7 @@ __all__ = [
     "CheckReason",
     "CheckTrace",
     "CommentRule",
+    "Consistency",
     "CounterOffer",
     "DeadlineExceeded",
     "Decision",
@@ -120,12 +126,15 @@ __all__ = [
     "GrantEventType",
     "GrantExtension",
     "GrantState",
+    "GrantToken",
     "Internal",
     "InvalidArgument",
+    "IssuedToken",
     "JitClient",
     "JitError",
     "Justification",
     "JustificationRule",
+    "LiveGrants",
     "LocalChecker",
     "LocalDecision",
     "LocalReason",
@@ -157,11 +166,14 @@ __all__ = [
     "Step",
     "StepPreview",
     "StepStatus",
+    "TokenReason",
+    "TokenRefused",
     "Unauthenticated",
     "Unavailable",
     "UseReview",
     "View",
     "token_file",
+    "verify_token",
 ]
 
 _HOMES = {
@@ -173,6 +185,9 @@ _HOMES = {
     "LocalReason": "judgement",
     "Retry": "transport",
     "token_file": "config",
+    "GrantToken": "tokens",
+    "LiveGrants": "tokens",
+    "verify_token": "tokens",
 }
 
 

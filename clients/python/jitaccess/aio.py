@@ -157,6 +157,11 @@ class AsyncJitClient:
     get_signal = _method(calls.get_signal)
     list_signals = _listing(calls.list_signals)
     delete_signal = _method(calls.delete_signal)
+    issue_token = _method(calls.issue_token)
+    get_key_set = _method(calls.get_key_set)
+    get_authorization_server_metadata = _method(calls.get_authorization_server_metadata)
+    introspect_token = _method(calls.introspect_token)
+    revoke_token = _method(calls.revoke_token)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
 

@@ -16,7 +16,7 @@ from jitaccess.errors import JitError
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
+    from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -108,6 +108,10 @@ class EventType(StrEnum):
     PROPOSAL_APPROVED = "PROPOSAL_APPROVED"
     PROPOSAL_REJECTED = "PROPOSAL_REJECTED"
     PROPOSAL_LAPSED = "PROPOSAL_LAPSED"
+    TOKEN_ISSUED = "TOKEN_ISSUED"  # noqa: S105  # A name.
+    TOKEN_REVOKED = "TOKEN_REVOKED"  # noqa: S105  # A name.
+    SIGNING_KEY_ADDED = "SIGNING_KEY_ADDED"
+    SIGNING_KEY_REMOVED = "SIGNING_KEY_REMOVED"
 
 
 class ChangeType(StrEnum):
@@ -419,6 +423,13 @@ class RevocationPlan:
     raw: grant_pb2.RevokeGrantsResponse = field(repr=False, compare=False)
 
 
+class Consistency(StrEnum):
+    """How fresh an answer must be: of every commit acknowledged before the question, or of the service's bound."""
+
+    STRONG = "STRONG"
+    BOUNDED = "BOUNDED"
+
+
 class CheckItem(NamedTuple):
     """One question of a batch."""
 
@@ -428,6 +439,7 @@ class CheckItem(NamedTuple):
     explain: bool = False
     min_revision: int = 0
     context: Mapping[str, object] | None = None
+    consistency: Consistency | str = Consistency.STRONG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -443,8 +455,8 @@ class CheckTrace:
 class Decision:
     """The answer to a check; true where it is a yes, so that `if client.check(...)` does what it says.
 
-    `error` is set only in a batch, for an item that could not be judged; such an item is a no. `staleness` is how old the
-    view may be that a bounded answer rests on.
+    `error` is set only in a batch, for an item that could not be judged; such an item is a no. `staleness` is how old
+    the view may be that a bounded answer rests on.
     """
 
     allowed: bool
@@ -721,6 +733,7 @@ class AuditEvent:
     chain: tuple[str, ...]
     delegation: str
     proposal: str
+    token_id: str
     groups: tuple[str, ...]
     context: Mapping[str, object]
     raw: audit_pb2.AuditEvent = field(repr=False, compare=False)
@@ -771,3 +784,33 @@ class Page(Generic[T]):
     items: tuple[T, ...]
     next_page_token: str
     raw: Message = field(repr=False, compare=False)
+
+
+class TokenReason(StrEnum):
+    """Why a token of a grant does not count."""
+
+    MALFORMED = "MALFORMED"
+    WRONG_ALGORITHM = "WRONG_ALGORITHM"
+    WRONG_TYPE = "WRONG_TYPE"
+    UNKNOWN_KEY = "UNKNOWN_KEY"
+    BAD_SIGNATURE = "BAD_SIGNATURE"
+    WRONG_ISSUER = "WRONG_ISSUER"
+    WRONG_AUDIENCE = "WRONG_AUDIENCE"
+    LIFETIME_TOO_LONG = "LIFETIME_TOO_LONG"
+    NOT_YET_VALID = "NOT_YET_VALID"
+    EXPIRED = "EXPIRED"
+    NO_GRANT = "NO_GRANT"
+    NOT_COVERED = "NOT_COVERED"
+    GRANT_OVER = "GRANT_OVER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuedToken:
+    """A token of a grant. Whoever has `token` can use it, so it is not shown."""
+
+    token: str = field(repr=False)
+    token_id: str
+    expire_time: datetime | None
+    audience: tuple[str, ...]
+    grant: str
+    raw: token_pb2.IssueTokenResponse = field(repr=False, compare=False)
