@@ -371,8 +371,8 @@ def check(
 ) -> Call[Decision]:
     """Says whether a live grant lets the subject do the action on the resource now; true where it does.
 
-    Conditions may read `context`. A BOUNDED answer may miss the latest commits and says how old its view may be. A no is
-    an answer. Whatever keeps the answer from being had raises, and so never allows.
+    Conditions may read `context`. A BOUNDED answer may miss the latest commits and says how old its view may be. A no
+    is an answer. Whatever keeps the answer from being had raises, and so never allows.
     """
     message = _check_request(CheckItem(subject, action, resource, explain, min_revision, context, consistency))
     return Call(
@@ -861,8 +861,15 @@ def _check_request(item: CheckItem) -> access_pb2.CheckAccessRequest:
         explain=item.explain,
         min_revision=item.min_revision,
         context=_struct(item.context),
-        consistency=access_pb2.CheckAccessRequest.Consistency.Value(item.consistency),
+        consistency=_consistency(item.consistency),
     )
+
+
+def _consistency(given: Consistency | str) -> int | None:
+    """STRONG is what the service does unasked."""
+    if given == Consistency.STRONG:
+        return None
+    return access_pb2.CheckAccessRequest.Consistency.Value(Consistency(given))
 
 
 def _decisions(asked: int, answer: access_pb2.BatchCheckAccessResponse) -> list[Decision]:
