@@ -18,7 +18,7 @@ from jit_service.domain.event import SERVICE
 from jit_service.domain.policy_change import ChangeType
 from jit_service.rpc import policy_file
 from jit_service.rpc.identity import Authenticator
-from jit_service.rpc.server import build_server
+from jit_service.rpc.server import TransportMissing, build_server
 from jit_service.rpc.streams import Streams
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
@@ -68,9 +68,12 @@ class Service:
         self.checker = Checker(self.store, self._view, self._recorder)
         self._feed = Feed(self.store)
         self._streams = Streams(settings.watch_streams)
-        self._server = build_server(
-            settings, self.store, authenticator, checker=self.checker, feed=self._feed, streams=self._streams
-        )
+        try:
+            self._server = build_server(
+                settings, self.store, authenticator, checker=self.checker, feed=self._feed, streams=self._streams
+            )
+        except TransportMissing as fault:
+            raise ServiceError(str(fault)) from None
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval)
 
     def listen(self, address: Address) -> Address:

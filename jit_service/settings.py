@@ -6,6 +6,7 @@ import ipaddress
 import json
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -26,6 +27,13 @@ from jit_service.domain.caller import Role
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """The signatures that a token may have: asymmetric ones only."""
+
+
+class Transport(StrEnum):
+    """Which gRPC server is run (docs/adr/0021-two-transports.md)."""
+
+    GRPCIO = "grpcio"
+    NATIVE = "native"
 
 
 class SettingsError(ValueError):
@@ -157,6 +165,8 @@ class Settings(BaseSettings):
         description="Peers whose x-envoy-external-address is believed: addresses, CIDRs, or `unix`.",
     )
     max_token_lifetime: Span = Field(default=timedelta(hours=24), description="The longest exp - iat of a token.")
+    transport: Transport = Field(default=Transport.GRPCIO, description="The gRPC server: `grpcio` or `native`.")
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that share the port and the store.")
     rpc_threads: int = Field(default=16, ge=1, le=512, description="Calls that are answered at once.")
     max_message_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 26, description="The largest request.")
     sweep_interval: Span = Field(default=timedelta(seconds=1), description="How often expiries are recorded.")
