@@ -118,8 +118,12 @@ _ON_EACH_TRANSPORT = ("tests/rpc/", "tests/rest/", "tests/faults/", "tests/stori
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs the tests that stand on a transport on each of them."""
+    if "transport" not in metafunc.fixturenames:
+        return
     on_each = metafunc.definition.nodeid.startswith(_ON_EACH_TRANSPORT) and "JIT_TRANSPORT" not in os.environ
-    if "transport" in metafunc.fixturenames and on_each:
+    if metafunc.definition.get_closest_marker("native_only"):
+        metafunc.parametrize("transport", ["native"])
+    elif on_each:
         metafunc.parametrize("transport", TRANSPORTS)
 
 
