@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Value = TypeVar("Value")
 
@@ -72,42 +72,69 @@ def is_linearizable(history: Sequence[Operation]) -> bool:
     """Searches for an order (Wing and Gong, 1993), remembering where it has been (Lowe, 2017)."""
     # A read whose outcome is unknown has seen nothing.
     known = [each for each in history if each.kind is Kind.WRITE or each.ended < inf]
-    every = tuple(sorted(known, key=lambda each: each.began))
-    seen: set[tuple[frozenset[int], bool]] = set()
-    ways: list[tuple[frozenset[int], bool]] = [(frozenset(range(len(every))), False)]
-    while ways:
-        left, value = ways.pop()
-        left = _without_reads_that_fit(every, left, value)
-        if all(every[index].ended == inf for index in left):
+    search = _Search(tuple(sorted(known, key=lambda each: each.began)))
+    seen: set[_Place] = set()
+    places = [_Place(frozenset(), 0, False)]
+    while places:
+        place = search.after_reads_that_fit(places.pop())
+        if search.is_end(place):
             return True
-        if (left, value) in seen:
-            continue
-        seen.add((left, value))
-        ways.extend(
-            (left - {index}, every[index].value)
-            for index in _possible_next(every, left)
-            if every[index].kind is Kind.WRITE
-        )
+        if place not in seen:
+            seen.add(place)
+            places.extend(search.after_each_write(place))
     return False
 
 
-def _without_reads_that_fit(every: Sequence[Operation], left: frozenset[int], value: bool) -> frozenset[int]:
-    """Takes every read that may come next and sees the value: it changes nothing, so to take it is never wrong."""
-    while True:
-        fits = {
-            index
-            for index in _possible_next(every, left)
-            if every[index].kind is Kind.READ and every[index].value is value
-        }
-        if not fits:
-            return left
-        left -= fits
+class _Place(NamedTuple):
+    """How far an order has come: what may come next, where the rest begins, and the register's value."""
+
+    may_be_next: frozenset[int]
+    rest: int
+    value: bool
 
 
-def _possible_next(every: Sequence[Operation], left: frozenset[int]) -> Iterator[int]:
-    """Yields what began before anything that is left had ended."""
-    first_end = min((every[index].ended for index in left), default=inf)
-    return (index for index in left if every[index].began <= first_end)
+class _Search:
+    """The operations by their beginning, and the first end among each and those after it."""
+
+    def __init__(self, operations: tuple[Operation, ...]) -> None:
+        self._operations = operations
+        self._first_end = [inf] * (len(operations) + 1)
+        for index in reversed(range(len(operations))):
+            self._first_end[index] = min(operations[index].ended, self._first_end[index + 1])
+
+    def after_reads_that_fit(self, place: _Place) -> _Place:
+        """Takes the reads that may come next and see the value: they change nothing, so to take them is never wrong."""
+        while True:
+            place = self._widened(place)
+            fits = {index for index in place.may_be_next if self._fits(index, place.value)}
+            if not fits:
+                return place
+            place = place._replace(may_be_next=place.may_be_next - fits)
+
+    def after_each_write(self, place: _Place) -> Iterator[_Place]:
+        """Yields where each write that may come next leads to."""
+        for index in place.may_be_next:
+            if self._operations[index].kind is Kind.WRITE:
+                yield _Place(place.may_be_next - {index}, place.rest, self._operations[index].value)
+
+    def is_end(self, place: _Place) -> bool:
+        """Says whether all is explained but what may never have happened."""
+        return self._first_end[place.rest] == inf and all(
+            self._operations[index].ended == inf for index in place.may_be_next
+        )
+
+    def _fits(self, index: int, value: bool) -> bool:
+        return self._operations[index].kind is Kind.READ and self._operations[index].value is value
+
+    def _widened(self, place: _Place) -> _Place:
+        """Adds what began before anything that is left had ended."""
+        waiting, rest = set(place.may_be_next), place.rest
+        first_end = min((self._operations[index].ended for index in waiting), default=inf)
+        first_end = min(first_end, self._first_end[rest])
+        while rest < len(self._operations) and self._operations[rest].began <= first_end:
+            waiting.add(rest)
+            rest += 1
+        return place._replace(may_be_next=frozenset(waiting), rest=rest)
 
 
 @dataclass
