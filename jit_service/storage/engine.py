@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -46,33 +47,37 @@ def _sqlite(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if connection.get_execution_options().get("jit_write", False):
-            _begin_to_write(connection)
+            begin_immediate(connection.exec_driver_sql)
         else:
             connection.exec_driver_sql("BEGIN")
 
     return engine
 
 
-def _begin_to_write(connection: Connection) -> None:
-    """Waits for the write lock in steps that are short: SQLite's own grow to 100 ms, and other processes write too."""
+def begin_immediate(execute: Callable[[str], object]) -> None:
+    """Begins a SQLite transaction with the write lock, for which it waits up to WAIT_SECONDS.
+
+    It waits in short steps: SQLite's own grow to 100 ms, and other processes write too.
+    """
     deadline = time.monotonic() + WAIT_SECONDS
-    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    execute("PRAGMA busy_timeout=0")
     try:
         while True:
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            except OperationalError as fault:
+                execute("BEGIN IMMEDIATE")
+            except (OperationalError, sqlite3.OperationalError) as fault:
                 if not _is_busy(fault) or time.monotonic() > deadline:
                     raise
                 time.sleep(_TURN_SECONDS)
             else:
                 return
     finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={WAIT_SECONDS * 1000}")
+        execute(f"PRAGMA busy_timeout={WAIT_SECONDS * 1000}")
 
 
-def _is_busy(fault: OperationalError) -> bool:
-    return getattr(fault.orig, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
+def _is_busy(fault: OperationalError | sqlite3.OperationalError) -> bool:
+    cause = fault.orig if isinstance(fault, OperationalError) else fault
+    return getattr(cause, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
 
 
 def _postgresql(url: str) -> Engine:
