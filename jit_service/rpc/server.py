@@ -9,7 +9,7 @@ from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from jit_service.access import Checker
 from jit_service.domain.errors import StoreUnavailable
@@ -48,6 +48,7 @@ SERVICES = tuple(
 _CALLS_PER_THREAD = 32
 # How many streams too many may wait to be told so.
 _REFUSED_STREAMS = 64
+_REFLECTION_THREADS = 2
 # Envoy's bounds on headers, and the names in a JSON body, fit into it.
 _METADATA_BYTES = 96 << 10
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -168,4 +169,13 @@ def _native(
 
 
 def _add_reflection(server: grpc.Server) -> None:
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    """Adds reflection on threads of its own: it needs no token, and its streams stay open as long as a client likes."""
+    servicer = reflection.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+    answer = servicer.ServerReflectionInfo
+
+    def info(requests: object, context: grpc.ServicerContext) -> Iterator[object]:
+        yield from answer(requests, context)
+
+    info.experimental_thread_pool = ThreadPoolExecutor(_REFLECTION_THREADS)  # type: ignore[attr-defined]
+    servicer.ServerReflectionInfo = info
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)

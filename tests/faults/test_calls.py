@@ -14,6 +14,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from jit_service import grants
 from jit_service.domain.errors import GrantNotFound
@@ -117,18 +118,16 @@ def test_a_deadline_ends_the_wait_and_the_thread_is_used_again(serve: Serve, gat
     assert story.call(story.alice, GRANTS + "ListGrants", {}).code == "OK"
 
 
-@pytest.mark.native_only
 def test_a_call_that_was_cancelled_in_the_queue_is_not_made(serve: Serve, gate: Gate) -> None:
     rig = serve(rpc_threads=1)
     story = rig.story()
     first = begin(rig, story)
     assert gate.entered.acquire(timeout=SOON)
     waiting = [begin(rig, story) for _ in range(20)]
-    # This one comes after them on the same connection, so they are in the queue when it is answered.
-    health_pb2_grpc.HealthStub(rig.channel).Check(health_pb2.HealthCheckRequest(), timeout=SOON)
+    time.sleep(0.3)
     for call in waiting:
         call.cancel()
-    health_pb2_grpc.HealthStub(rig.channel).Check(health_pb2.HealthCheckRequest(), timeout=SOON)
+    time.sleep(0.3)
 
     gate.open.set()
 
@@ -248,6 +247,28 @@ def test_watchers_take_no_thread_from_calls(serve: Serve) -> None:
     assert outcome.code == "OK"
     for stream in streams:
         stream.cancel()
+
+
+def test_open_reflection_takes_no_thread_from_calls(serve: Serve) -> None:
+    """It needs no token, so anybody could take all threads."""
+    rig = serve(rpc_threads=2)
+    closed = threading.Event()
+
+    def ask_nothing() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        closed.wait(SOON * 2)
+        yield from ()
+
+    stub = reflection_pb2_grpc.ServerReflectionStub(rig.channel)
+    streams = [stub.ServerReflectionInfo(ask_nothing()) for _ in range(5)]
+    time.sleep(0.3)
+
+    story = rig.story()
+    outcome = story.call(story.gateway, ACCESS + "CheckAccess", story.question())
+
+    closed.set()
+    for stream in streams:
+        stream.cancel()
+    assert outcome.code == "OK"
 
 
 def test_a_call_under_way_is_answered_when_the_service_stops_and_a_new_one_is_not_begun(
