@@ -1,4 +1,4 @@
-"""The operator's commands: serve, up, migrate, dev-token. People read stderr; stdout is for programs."""
+"""The operator's commands: serve, up, migrate, keys, dev-token. People read stderr; stdout is for programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,21 +20,30 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import typer
 
+from jit_service import signing_keys
 from jit_service.dev import PEOPLE as DEV_PEOPLE
 from jit_service.dev import DevIssuer
 from jit_service.domain import name
-from jit_service.domain.caller import Role
+from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError
+from jit_service.domain.event import SERVICE
+from jit_service.domain.signing_key import KeyState, SigningKey
 from jit_service.edge import EdgeError, Envoy, render, share
 from jit_service.rpc.policy_file import PolicyFileError
-from jit_service.service import Service, ServiceError, sole_user_of, utc_now
+from jit_service.service import Service, ServiceError, issuing_of, sole_user_of, utc_now
 from jit_service.settings import Address, Settings, SettingsError, Transport
+from jit_service.storage import Store
+from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.workers import Workers, run_worker
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
 )
+keys_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="See and rotate the keys that tokens are signed with."
+)
+app.add_typer(keys_app, name="keys")
 _log = logging.getLogger("jit_service")
 _ENVOY_START_SECONDS = 20
 _TEND_SECONDS = 0.2
@@ -80,7 +89,7 @@ def up(
         stack.enter_context(sole_user_of(settings.data_dir))
         issuer = _dev_issuer(settings) if dev else None
         if issuer is not None:
-            settings = settings.with_issuer(issuer.issuer())
+            settings = settings.with_issuer(issuer.issuer()).with_token_issuer(f"http://{settings.http}")
         migrate_database(settings.store_url)
         sockets = _socket_paths(settings, stack)
         grpc_address, tend = _started(settings, stack, sockets, examples=issuer is not None)
@@ -154,6 +163,49 @@ def dev_token(
             now=utc_now(),
         )
         typer.echo(token)
+
+
+@keys_app.command("list")
+def keys_list(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Print the keys that tokens are signed with, one JSON object a line; no private one."""
+    with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
+        for key, state in signing_keys.list_all(store):
+            _say_key(key, state)
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    *,
+    compromised: Annotated[
+        bool, typer.Option("--compromised", help="Sign with the new key at once, and remove all others.")
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Add a key: published now, signing once every verifier can know it, while what others signed stays good."""
+    with _one_line_errors():
+        settings = _settings(data_dir=data_dir, database_url=database_url)
+        issuing = issuing_of(settings)
+        if issuing is None:
+            raise ServiceError("no tokens are issued: set JIT_TOKEN_ISSUER")
+        by = Caller(principal=SERVICE, origin=Origin(method="jit-service keys rotate"))
+        with closing(_store(settings)) as store:
+            add = signing_keys.replace_all if compromised else signing_keys.rotate
+            added = add(store, issuing, by=by)
+            _say_key(added, KeyState.SIGNING if compromised else KeyState.PUBLISHED)
+
+
+def _store(settings: Settings) -> Store:
+    store = Store(settings.store_url, clock=utc_now)
+    if not is_current(store.engine):
+        store.close()
+        raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
+    return store
+
+
+def _say_key(key: SigningKey, state: KeyState) -> None:
+    facts = {"kid": key.kid, "state": state, "createTime": key.created_at, "signsFrom": key.signs_at}
+    print(json.dumps(facts | {"lastExpireTime": key.last_expires_at}, default=lambda instant: instant.isoformat()))
 
 
 def main() -> None:

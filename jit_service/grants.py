@@ -78,7 +78,7 @@ def ask(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
     """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
-            _visible(tx, caller, earlier[0].name)
+            visible(tx, caller, earlier[0].name)
             return GrantAnswer(*earlier)
         return _asked(tx, caller, request.checked(asked, now=tx.now))
 
@@ -106,7 +106,7 @@ def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
     """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
-            _visible(tx, caller, earlier[0].name)
+            visible(tx, caller, earlier[0].name)
             return GrantAnswer(*earlier)
         checked = request.checked(asked, now=tx.now)
         policies = tx.policies()
@@ -161,7 +161,7 @@ def _demand_no_debt(snapshot: Snapshot, grant: Grant) -> None:
 
 
 def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> Grant:
-    parent = _visible(snapshot, with_delegations(snapshot, caller), asked.parent)
+    parent = visible(snapshot, with_delegations(snapshot, caller), asked.parent)
     _demand_usable(snapshot, parent)
     return request.passed_on(asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now)
 
@@ -182,7 +182,7 @@ def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str
 def get(store: Store, caller: Caller, name: str) -> GrantAnswer:
     """Reads a grant. Raises NotVisible, GrantNotFound."""
     with store.snapshot() as snapshot:
-        return GrantAnswer(_visible(snapshot, with_delegations(snapshot, caller), name), snapshot.now)
+        return GrantAnswer(visible(snapshot, with_delegations(snapshot, caller), name), snapshot.now)
 
 
 def list_page(
@@ -334,7 +334,7 @@ def end_children(tx: Transaction, parent: Grant, *, by: Caller) -> list[Grant]:
 def _change(store: Store, caller: Caller, name: str, etag: str, transition: Transition) -> GrantAnswer:
     with store.transaction() as tx:
         by = with_delegations(tx, caller)
-        grant = _visible(tx, by, name)
+        grant = visible(tx, by, name)
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
             return GrantAnswer(*earlier)
         etags.demand(etag, grant.name, grant.revision)
@@ -363,7 +363,7 @@ def _lent_to_offerer(tx: Transaction, grant: Grant) -> tuple[Right, ...]:
     return with_delegations(tx, Caller(principal=grant.offer.reviewer)).delegated if grant.offer else ()
 
 
-def _visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
+def visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
     """Where the caller may not see it, the answer is the same whether it exists or not."""
     grant = snapshot.grant(name)
     if grant is None and caller.has(Role.AUDITOR, Role.ADMIN):

@@ -9,18 +9,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jit_service import policies, proposals
+from jit_service import policies, proposals, signing_keys
 from jit_service.access import Checker
 from jit_service.check import LiveView, Recorder
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
 from jit_service.domain.event import SERVICE
 from jit_service.domain.policy_change import ChangeType
+from jit_service.domain.signing_key import Rotation
+from jit_service.keyring import KeyFileError, make_key_file, ring_of
 from jit_service.rpc import policy_file
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.server import TransportMissing, build_server
 from jit_service.rpc.streams import Streams
 from jit_service.settings import Address, Settings
+from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.store import Clock
@@ -68,13 +71,22 @@ class Service:
         self.checker = Checker(self.store, self._view, self._recorder)
         self._feed = Feed(self.store)
         self._streams = Streams(settings.watch_streams)
+        self.issuing = issuing_of(settings)
         try:
             self._server = build_server(
-                settings, self.store, authenticator, checker=self.checker, feed=self._feed, streams=self._streams
+                settings,
+                self.store,
+                authenticator,
+                checker=self.checker,
+                feed=self._feed,
+                streams=self._streams,
+                issuing=self.issuing,
             )
         except TransportMissing as fault:
             raise ServiceError(str(fault)) from None
-        self._sweeper = Sweeper(self.store, interval=settings.sweep_interval)
+        self._sweeper = Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing)
+        if self.issuing is not None:
+            _demand_keys(self.store, self.issuing)
 
     def listen(self, address: Address) -> Address:
         """Binds a TCP address; port 0 takes a free one. Returns what is bound. Raises ServiceError."""
@@ -128,6 +140,31 @@ class Service:
             return self._server.add_insecure_port(address)
         except RuntimeError as fault:
             raise ServiceError(f"cannot listen on {address}: it is taken, or not an address of this machine") from fault
+
+
+def issuing_of(settings: Settings) -> Issuing | None:
+    """Returns how tokens are issued, None where they are not. Raises ServiceError for a key file of no use."""
+    if not settings.token_issuer:
+        return None
+    path = settings.key_file or settings.data_dir / "token.key"
+    try:
+        # One that is named is made by whoever shares it among the hosts.
+        if settings.key_file is None:
+            make_key_file(path)
+        ring = ring_of(path)
+    except (KeyFileError, OSError) as fault:
+        raise ServiceError(str(fault)) from fault
+    rotation = Rotation(every=settings.token_key_rotation, ahead=settings.token_key_overlap)
+    return Issuing(issuer=settings.token_issuer, ring=ring, rotation=rotation, cap=settings.max_grant_token_lifetime)
+
+
+def _demand_keys(store: Store, issuing: Issuing) -> None:
+    """Makes the first key, and shows that this host can open those that are there."""
+    signing_keys.tend(store, issuing)
+    try:
+        signing_keys.key_set(store, issuing)
+    except KeysUnavailable as fault:
+        raise ServiceError(f"{fault}; give every host the same JIT_KEY_FILE") from fault
 
 
 def _itself() -> Caller:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -24,7 +25,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
 from jit_service.domain.caller import Role
+from jitaccess.keys import is_safe_url
 
+_URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """The signatures that a token may have: asymmetric ones only."""
 
@@ -109,9 +112,7 @@ class Issuer(BaseModel):
     def _one_source_of_keys(self) -> Self:
         if (self.jwks_file is None) == (self.jwks_url is None):
             raise ValueError("needs exactly one of jwks_file and jwks_url")
-        if self.jwks_url is not None and not self.jwks_url.startswith(
-            ("https://", "http://127.0.0.1", "http://[::1]", "http://localhost")
-        ):
+        if self.jwks_url is not None and not is_safe_url(self.jwks_url):
             raise ValueError("jwks_url must be https, or http on loopback: whoever can change the keys can be anybody")
         return self
 
@@ -167,6 +168,20 @@ class Settings(BaseSettings):
     max_token_lifetime: Span = Field(default=timedelta(hours=24), description="The longest exp - iat of a token.")
     transport: Transport = Field(default=Transport.GRPCIO, description="The gRPC server: `grpcio` or `native`.")
     workers: int = Field(default=1, ge=1, le=64, description="Processes that share the port and the store.")
+    token_issuer: str = Field(
+        default="", description="The URL that tokens of grants name as their issuer; without it none are issued."
+    )
+    max_grant_token_lifetime: Span = Field(
+        default=timedelta(minutes=15), le=timedelta(hours=1), description="The longest life of a grant's token."
+    )
+    key_file: Path | None = Field(
+        default=None,
+        description="What the signing keys are encrypted by, the same on all hosts; by default made in data_dir.",
+    )
+    token_key_rotation: Span = Field(default=timedelta(days=30), description="How long a key signs tokens.")
+    token_key_overlap: Span = Field(
+        default=timedelta(hours=1), ge=timedelta(minutes=10), description="How long a key is published before it signs."
+    )
     rpc_threads: int = Field(default=16, ge=1, le=512, description="Calls that are answered at once.")
     max_message_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 26, description="The largest request.")
     sweep_interval: Span = Field(default=timedelta(seconds=1), description="How often expiries are recorded.")
@@ -202,7 +217,13 @@ class Settings(BaseSettings):
                 settings = cls(**flags, issuers=(*settings.issuers, *issuers))
         except ValidationError as fault:
             raise SettingsError(_one_line(fault)) from None
+        if settings.token_key_rotation <= settings.token_key_overlap:
+            raise SettingsError("JIT_TOKEN_KEY_ROTATION: must be longer than JIT_TOKEN_KEY_OVERLAP")
         names = [issuer.issuer for issuer in settings.issuers]
+        if settings.token_issuer in names:
+            raise SettingsError(
+                "JIT_TOKEN_ISSUER: is an issuer of callers' tokens too; a grant's token proves no caller"
+            )
         if len(set(names)) < len(names):
             raise SettingsError("JIT_ISSUERS: the same issuer is there twice")
         return settings
@@ -210,6 +231,10 @@ class Settings(BaseSettings):
     def with_issuer(self, issuer: Issuer) -> Settings:
         """Returns the settings with one more issuer."""
         return self.model_copy(update={"issuers": (*self.issuers, issuer)})
+
+    def with_token_issuer(self, url: str) -> Settings:
+        """Returns the settings that issue tokens in this name, unless they have one."""
+        return self if self.token_issuer else self.model_copy(update={"token_issuer": url})
 
     @field_validator("database_url")
     @classmethod
@@ -227,7 +252,14 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(proxy)
         return given
 
-    @field_validator("max_token_lifetime", "sweep_interval", "bounded_staleness")
+    @field_validator("token_issuer")
+    @classmethod
+    def _safe_issuer(cls, url: str) -> str:
+        if url and (not is_safe_url(url) or url.endswith("/") or "?" in url or "#" in url or not _URL.fullmatch(url)):
+            raise ValueError("must be an https URL, or http on loopback, without query, fragment or a slash at its end")
+        return url
+
+    @field_validator("max_token_lifetime", "max_grant_token_lifetime", "sweep_interval", "bounded_staleness")
     @classmethod
     def _above_zero(cls, span: timedelta) -> timedelta:
         if span <= timedelta():

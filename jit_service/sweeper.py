@@ -1,4 +1,4 @@
-"""Records that grants have run out. The audit log needs it; no answer does (invariant I12)."""
+"""Records that grants have run out, and rotates signing keys. No answer waits for it (invariant I12)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 import threading
 from datetime import timedelta
 
+from jit_service import signing_keys
 from jit_service.domain import approval
 from jit_service.domain import grant as rules
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.proposal import lapsed
+from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 
 BATCH = 500
@@ -35,12 +37,23 @@ def record_run_out(store: Store) -> int:
         return max(len(grants), len(extensions), len(proposals))
 
 
-class Sweeper(threading.Thread):
-    """Calls `record_run_out` at every interval until it is stopped."""
+def tend_tokens(store: Store, issuing: Issuing) -> None:
+    """Rotates the signing keys, and forgets denials of tokens that are over."""
+    signing_keys.tend(store, issuing)
+    with store.snapshot() as snapshot:
+        if not snapshot.has_old_denials():
+            return
+    with store.transaction() as tx:
+        tx.forget_old_denials()
 
-    def __init__(self, store: Store, *, interval: timedelta) -> None:
+
+class Sweeper(threading.Thread):
+    """Calls `record_run_out`, and `tend_tokens` where tokens are issued, at every interval until it is stopped."""
+
+    def __init__(self, store: Store, *, interval: timedelta, issuing: Issuing | None = None) -> None:
         super().__init__(name="sweeper", daemon=True)
         self._store = store
+        self._issuing = issuing
         self._interval = interval.total_seconds()
         self._stopping = threading.Event()
 
@@ -50,6 +63,8 @@ class Sweeper(threading.Thread):
             try:
                 while record_run_out(self._store) == BATCH and not self._stopping.is_set():
                     pass
+                if self._issuing is not None:
+                    tend_tokens(self._store, self._issuing)
                 # A piece at a time: searching makes the rest findable, so this only saves the first searcher the wait.
                 self._store.index_audit()
             except StoreUnavailable as fault:

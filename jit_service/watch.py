@@ -39,6 +39,7 @@ class Sign(StrEnum):
     CURRENT = "CURRENT"
     HEARTBEAT = "HEARTBEAT"
     OVERRUN = "OVERRUN"
+    DENY_POLICIES = "DENY_POLICIES"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,8 @@ class Feed(threading.Thread):
         self._waiting = 0
         self._revision = 0
         self._stopping = False
+        # What this process writes need not wait for the next look.
+        store.on_commit(self._note)
 
     def run(self) -> None:
         """Looks for new revisions until stopped."""
@@ -116,6 +119,9 @@ class Feed(threading.Thread):
         except StoreUnavailable as fault:
             _log.warning("changes are not noticed for now: %s", fault)
             return
+        self._note(revision)
+
+    def _note(self, revision: int) -> None:
         with self._changed:
             if revision > self._revision:
                 self._revision = revision
@@ -139,7 +145,7 @@ def watch(
     _demand_view(watched.view, caller)
     last = watched.start_revision
     if last:
-        _demand_reached(store, last)
+        demand_reached(store, last)
     else:
         for told in _current(store, caller, watched):
             yield told
@@ -170,7 +176,8 @@ def _demand_view(view: View, caller: Caller) -> None:
         raise RoleRequired(f"view ALL needs the role auditor or admin, which {caller.principal} has not")
 
 
-def _demand_reached(store: Store, revision: int) -> None:
+def demand_reached(store: Store, revision: int) -> None:
+    """Raises InvalidField for a revision to resume from that the store has not reached."""
     with store.snapshot() as snapshot:
         if not 0 < revision <= snapshot.revision:
             raise InvalidField("start_revision", f"is {revision}; the store is at revision {snapshot.revision}")

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from jitaccess.cli.app import run
-from tests.world import ACCESS, DELEGATIONS, GRANTS, POLICIES, Outcome, World, code_name, messages_of, refusal
+from tests.world import ACCESS, DELEGATIONS, GRANTS, POLICIES, TOKENS, Outcome, World, code_name, messages_of, refusal
 
 Body = dict[str, Any]
 Argv = list[str]
@@ -161,6 +161,16 @@ def _proposal(verb: str) -> Callable[[Body, Path], Argv]:
     return lambda body, _: ["policy", verb, body.pop("name"), *_one(body, "comment", "--comment")]
 
 
+def _token(body: Body, _: Path) -> Argv:
+    return [
+        "token",
+        body.pop("name"),
+        *_each(body, "audience", "--audience"),
+        *_one(body, "ttl", "--ttl"),
+        *_one(body, "requestId", "--request-id"),
+    ]
+
+
 _SAID: dict[str, Callable[[Body, Path], Argv]] = {
     GRANTS + "RequestGrant": _request,
     GRANTS + "EnsureGrant": lambda body, directory: [*_request(body, directory), "--ensure"],
@@ -182,6 +192,7 @@ _SAID: dict[str, Callable[[Body, Path], Argv]] = {
     POLICIES + "GetPolicyProposal": _proposal("proposal"),
     POLICIES + "ApprovePolicyProposal": _proposal("approve"),
     POLICIES + "RejectPolicyProposal": _proposal("reject"),
+    TOKENS + "IssueToken": _token,
     DELEGATIONS + "DeleteDelegation": lambda body, _: ["undelegate", body.pop("name")],
 }
 

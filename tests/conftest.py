@@ -102,8 +102,11 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def store(database_url: str, clock: Clock) -> Iterator[Store]:
+    from tests import checking
+
     store = Store(database_url, clock=clock)
     yield store
+    checking.stop(store)
     store.close()
 
 

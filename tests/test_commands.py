@@ -290,3 +290,61 @@ def test_expiries_are_recorded_without_anybody_asking(tmp_path: Path) -> None:
                 text = f'event_type = GRANT_EXPIRED AND grant = "{grant.name}"'
                 found = list(auditor.list_audit_events(filter=text))
             assert len(found) == 1
+
+
+def test_keys_are_listed_and_rotated_without_showing_a_private_one(tmp_path: Path) -> None:
+    environment = {**os.environ, "JIT_TOKEN_ISSUER": "https://jit.example.com", "JIT_DATA_DIR": str(tmp_path)}
+
+    def keys(*arguments: str) -> list[dict[str, Any]]:
+        command = [SERVICE, "keys", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert "migrate" in failing("keys", "list", **environment)
+    subprocess.run([SERVICE, "migrate"], check=True, capture_output=True, env=environment, timeout=60)
+    assert keys("list") == []
+
+    (first,) = keys("rotate", "--compromised")
+    (second,) = keys("rotate")
+
+    assert [(key["kid"], key["state"]) for key in keys("list")] == [
+        (first["kid"], "SIGNING"),
+        (second["kid"], "PUBLISHED"),
+    ]
+    assert set(first) == {"kid", "state", "createTime", "signsFrom", "lastExpireTime"}
+    assert (tmp_path / "token.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_token_issuer_there_are_no_keys_to_rotate(tmp_path: Path) -> None:
+    assert "JIT_TOKEN_ISSUER" in failing("keys", "rotate", "--data-dir", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "fault"),
+    [
+        ("JIT_TOKEN_ISSUER", "http://jit.example.com", "JIT_TOKEN_ISSUER"),
+        ("JIT_TOKEN_ISSUER", "https://jit.example.com/", "JIT_TOKEN_ISSUER"),
+        ("JIT_TOKEN_ISSUER", "https://jit.example.com?x", "JIT_TOKEN_ISSUER"),
+        ("JIT_MAX_GRANT_TOKEN_LIFETIME", "3601", "JIT_MAX_GRANT_TOKEN_LIFETIME"),
+        ("JIT_MAX_GRANT_TOKEN_LIFETIME", "0", "JIT_MAX_GRANT_TOKEN_LIFETIME"),
+        ("JIT_TOKEN_KEY_OVERLAP", "60", "JIT_TOKEN_KEY_OVERLAP"),
+        ("JIT_TOKEN_KEY_ROTATION", "600", "JIT_TOKEN_KEY_ROTATION"),
+    ],
+)
+def test_a_setting_of_tokens_that_would_be_unsafe_is_one_clear_line(
+    tmp_path: Path, setting: str, value: str, fault: str
+) -> None:
+    assert fault in failing("migrate", "--data-dir", str(tmp_path), **{setting: value})
+
+
+def test_the_key_file_goes_with_the_data_directory_and_not_with_the_store(tmp_path: Path) -> None:
+    with up(tmp_path) as (_, ready), JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
+        grant = client.request(["database/orders/eu"], ["read"])
+        issued = client.issue_token(grant)
+        assert client.introspect_token(issued.token)["active"] is True
+        client.revoke_token(issued.token)
+        assert client.introspect_token(issued.token) == {"active": False}
+    secret = (tmp_path / "token.key").read_bytes().strip()
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.name != "token.key":
+            assert secret not in path.read_bytes(), path

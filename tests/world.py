@@ -6,6 +6,7 @@ own: every `Story` has its own.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import uuid
@@ -19,6 +20,7 @@ from urllib.parse import quote, urlencode
 
 import grpc
 from google.api.annotations_pb2 import http as http_rule
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import descriptor_pool
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
@@ -38,6 +40,7 @@ from jitaccess.v1 import (  # noqa: F401 (fill the descriptor pool)
     grant_pb2,
     policy_pb2,
     signal_pb2,
+    token_pb2,
 )
 from tests.conftest import Clock
 
@@ -46,7 +49,9 @@ ACCESS = "/jitaccess.v1.AccessService/"
 POLICIES = "/jitaccess.v1.PolicyService/"
 SIGNALS = "/jitaccess.v1.SignalService/"
 AUDIT = "/jitaccess.v1.AuditService/"
+TOKENS = "/jitaccess.v1.TokenService/"
 DELEGATIONS = "/jitaccess.v1.DelegationService/"
+FORM = "application/x-www-form-urlencoded"
 HTTP_OF = {
     "INVALID_ARGUMENT": 400,
     "DEADLINE_EXCEEDED": 504,
@@ -88,7 +93,12 @@ class World:
     def __init__(self, directory: Path, clock: Clock, url: str, **settings: Any) -> None:
         self.clock = clock
         self.issuer = DevIssuer(directory)
-        usual = {"data_dir": directory, "database_url": url, "sweep_interval": timedelta(days=1)}
+        usual = {
+            "data_dir": directory,
+            "database_url": url,
+            "sweep_interval": timedelta(days=1),
+            "token_issuer": "https://jit.example.com",
+        }
         self.settings = Settings.load(**(usual | settings))
         self.settings = self.settings.with_issuer(self.issuer.issuer())
         migrate(self.settings.store_url)
@@ -142,9 +152,7 @@ class Grpc:
         try:
             return Outcome("OK", stub(data, metadata=headers, timeout=20))
         except grpc.RpcError as error:
-            trailers = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
-            status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
-            return refusal(error.code().name, error.details() or "", status)  # type: ignore[attr-defined]
+            return of_error(error)
 
 
 class Rest:
@@ -157,9 +165,13 @@ class Rest:
 
     def call(self, method: str, body: dict[str, Any] | Message, *, token: str | None, **metadata: str) -> Outcome:
         given = MessageToDict(body) if isinstance(body, Message) else body
-        verb, path, content = rest_call(method, given)
         headers = {key.replace("_", "-"): value for key, value in metadata.items()}
+        verb, path, content = rest_call(method, given)
+        if content is not None and (raw := _raw_body(method, given)) is not None:
+            headers["content-type"], content = raw
         status, answer = self.send(verb, path, content, token=token, headers=headers)
+        if status == 200 and messages_of(method)[1] is HttpBody:
+            return Outcome("OK", HttpBody(content_type="application/json", data=json.dumps(answer).encode()))
         if status == 200:
             return Outcome("OK", ParseDict(answer, messages_of(method)[1]()))
         told = ParseDict(answer, status_pb2.Status())
@@ -189,6 +201,21 @@ class Rest:
             return response.status, json.loads(text)
         finally:
             connection.close()
+
+
+def form(token: str, **more: str) -> dict[str, Any]:
+    """Returns the request of a method that takes a form with a token, in JSON."""
+    text = urlencode({"token": token} | more)
+    return {"body": {"contentType": FORM, "data": base64.b64encode(text.encode()).decode()}}
+
+
+def _raw_body(method: str, given: dict[str, Any]) -> tuple[str, str] | None:
+    """Returns content type and body as they go over HTTP, where the method takes a body as it is."""
+    field: Any = messages_of(method)[0].DESCRIPTOR.fields_by_name.get("body")
+    if field is None or field.message_type.full_name != "google.api.HttpBody":
+        return None
+    body = given.get("body", {})
+    return body.get("contentType", ""), base64.b64decode(body.get("data", "")).decode()
 
 
 class Surface(Protocol):
@@ -318,6 +345,13 @@ def messages_of(method: str) -> tuple[type[Message], type[Message]]:
 def code_name(number: int) -> str:
     """Returns the name of a status code: `NOT_FOUND`."""
     return next(code.name for code in grpc.StatusCode if code.value[0] == number)
+
+
+def of_error(error: Any) -> Outcome:
+    """Returns the outcome that gRPC raises."""
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+    return refusal(error.code().name, error.details() or "", status)
 
 
 def refusal(code: str, text: str, status: Any) -> Outcome:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jit_service import access, policies
-from jit_service.domain import approval, delegation, emergency, proposal, request
+from jit_service import access, policies, replica
+from jit_service.domain import approval, delegation, emergency, proposal, request, token
 from jit_service.domain import grant as rules
 from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller, Origin, Role
@@ -109,7 +109,7 @@ def page() -> str:
         "| --- | --- | --- |",
     ]
     for method, rule in RULES.items():
-        anyone = "anybody, without a token" if rule.public else "whoever has a token"
+        anyone = "anybody, without a token" if rule.public or rule.anonymous else "whoever has a token"
         who = anyone if rule.roles is None else " or ".join(f"`{role}`" for role in sorted(rule.roles))
         lines.append(f"| `{method.removeprefix('/')}` | {who} | {'yes' if rule.recorded else 'no'} |")
     return "\n".join([*lines, ""])
@@ -273,6 +273,17 @@ OPERATIONS: Final = (
         "check the holder's access",
         "AccessService/CheckAccess",
         lambda by: access.question(by, subject="service:bot", action="read", resource=RESOURCE),
+    ),
+    Operation("feed a replica that checks", "GrantService/WatchGrants", replica.demand_checker),
+    Operation(
+        "issue a token of the grant",
+        "TokenService/IssueToken",
+        _of(_active(), lambda grant, by: token.demand_holder(grant, by)),
+    ),
+    Operation(
+        "revoke the holder's token",
+        "TokenService/RevokeToken",
+        lambda by: token.demand_may_revoke("t", subject="service:bot", by=by),
     ),
     Operation("revoke widely", "GrantService/RevokeGrants"),
     Operation("change policies", "PolicyService/ApplyPolicies"),

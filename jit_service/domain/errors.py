@@ -8,10 +8,10 @@ JitError
 ├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound
 ├── AlreadyExists        PolicyExists
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
-│                        DualControlRequired
+│                        DualControlRequired, TokensOff, TokenNotPossible
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
 ├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls
-└── Unavailable          StoreUnavailable, ServiceStopping
+└── Unavailable          StoreUnavailable, KeysUnavailable, ServiceStopping
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
 `reason` for programs and a message that names the id, what is, and what was needed.
@@ -235,6 +235,18 @@ class DualControlRequired(Precondition):
     reason = "DUAL_CONTROL_REQUIRED"
 
 
+class TokensOff(Precondition):
+    """The service issues no tokens, since no token_issuer is set."""
+
+    reason = "TOKENS_OFF"
+
+
+class TokenNotPossible(Precondition):
+    """The grant's access depends on what only a check can tell, or it ends at once, so that no token can carry it."""
+
+    reason = "TOKEN_NOT_POSSIBLE"
+
+
 class Conflict(JitError):
     """Something else came first; read again and decide again."""
 
@@ -293,6 +305,12 @@ class StoreUnavailable(Unavailable):
     """The store did not answer in time."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class KeysUnavailable(Unavailable):
+    """There is no key to sign or verify tokens by, or none that this host's key file opens."""
+
+    reason = "KEYS_UNAVAILABLE"
 
 
 class ServiceStopping(Unavailable):

@@ -48,6 +48,10 @@ class EventType(StrEnum):
     PROPOSAL_APPROVED = "PROPOSAL_APPROVED"
     PROPOSAL_REJECTED = "PROPOSAL_REJECTED"
     PROPOSAL_LAPSED = "PROPOSAL_LAPSED"
+    TOKEN_ISSUED = "TOKEN_ISSUED"  # noqa: S105 (a name)
+    TOKEN_REVOKED = "TOKEN_REVOKED"  # noqa: S105 (a name)
+    SIGNING_KEY_ADDED = "SIGNING_KEY_ADDED"
+    SIGNING_KEY_REMOVED = "SIGNING_KEY_REMOVED"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,7 @@ class Event:
     proposal: str = ""
     groups: tuple[str, ...] = ()
     context: dict[str, Any] = field(default_factory=dict)
+    token_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

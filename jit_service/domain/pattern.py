@@ -33,6 +33,17 @@ def action_covered(action: str, patterns: Iterable[str]) -> bool:
     return any(covers(pattern, action, ".") for pattern in patterns)
 
 
+def overlap(left: str, right: str, separator: str) -> bool:
+    """Says whether some name matches both patterns."""
+    ours, theirs = left.split(separator), right.split(separator)
+    for mine, other in zip(ours, theirs, strict=False):
+        if "**" in (mine, other):
+            return True
+        if "*" not in (mine, other) and mine != other:
+            return False
+    return len(ours) == len(theirs)
+
+
 def reaches_into(pattern: str, prefix: str) -> bool:
     """Says whether the resource pattern matches `prefix` itself or anything below it."""
     wanted, below = pattern.split("/"), prefix.split("/")

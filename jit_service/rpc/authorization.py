@@ -13,17 +13,20 @@ from jit_service.domain.errors import RoleRequired
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """`public`: without a token. `roles`: one of these is needed; None: every authenticated caller may.
+    """`public`: served as it is. `anonymous`: without a token, but else as every call.
 
-    `recorded`: a refusal leaves an audit record (writes and checks).
+    `roles`: one of these is needed; None: every authenticated caller may. `recorded`: a refusal leaves an audit record
+    (writes and checks).
     """
 
     public: bool = False
+    anonymous: bool = False
     roles: frozenset[Role] | None = None
     recorded: bool = False
 
 
 _PUBLIC = Rule(public=True)
+_ANONYMOUS = Rule(anonymous=True)
 _READ = Rule()
 _WRITE = Rule(recorded=True)
 _READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
@@ -68,6 +71,12 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.SignalService/GetSignal": _READ_AUDIT,
     "/jitaccess.v1.SignalService/ListSignals": _READ_AUDIT,
     "/jitaccess.v1.SignalService/DeleteSignal": _WRITE_ADMIN,
+    "/jitaccess.v1.TokenService/IssueToken": _WRITE,
+    # Whoever verifies tokens has none of ours; keys and addresses are no secret.
+    "/jitaccess.v1.TokenService/GetKeySet": _ANONYMOUS,
+    "/jitaccess.v1.TokenService/GetAuthorizationServerMetadata": _ANONYMOUS,
+    "/jitaccess.v1.TokenService/IntrospectToken": _READ,
+    "/jitaccess.v1.TokenService/RevokeToken": _WRITE,
     "/jitaccess.v1.AuditService/ListAuditEvents": _READ_AUDIT,
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
     # They say nothing that a caller must not know: whether the service answers, and its published contract.

@@ -113,7 +113,8 @@ class CallInterceptor(grpc.ServerInterceptor):
     ) -> Any:
         caller = self._unknown(method, context)
         try:
-            caller = self._identified(caller, context)
+            if rule is None or not rule.anonymous:
+                caller = self._identified(caller, context)
             caller = _admitted(rule, caller, request, _single_valued(context))
             token = _caller.set(caller)
             try:

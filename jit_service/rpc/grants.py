@@ -11,6 +11,7 @@ import grpc
 from jit_service import grants, revocation
 from jit_service.domain import name
 from jit_service.domain.caller import Caller
+from jit_service.replica import replicate
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import (
     ask_of,
@@ -18,6 +19,7 @@ from jit_service.rpc.messages import (
     grant_message,
     more_time_of,
     plan_message,
+    replica_message,
     selector_of,
     told_message,
     view_of,
@@ -115,6 +117,11 @@ class GrantServicer(GrantServiceServicer):
         self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
     ) -> Iterator[grant_pb2.WatchGrantsResponse]:
         context.add_callback(self._feed.wake)
+        return self._replicated(request, context) if request.replica else self._watched(request, context)
+
+    def _watched(
+        self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
+    ) -> Iterator[grant_pb2.WatchGrantsResponse]:
         told = watch(
             self._store,
             current_caller(),
@@ -123,6 +130,18 @@ class GrantServicer(GrantServiceServicer):
             gone=lambda: not context.is_active(),
         )
         return map(told_message, told)
+
+    def _replicated(
+        self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
+    ) -> Iterator[grant_pb2.WatchGrantsResponse]:
+        updates = replicate(
+            self._store,
+            current_caller(),
+            watched_of(request),
+            feed=self._feed,
+            gone=lambda: not context.is_active(),
+        )
+        return map(replica_message, updates)
 
 
 class _Change(Protocol):

@@ -43,14 +43,17 @@ from jit_service.domain.rehearsal import Case, Expected, Outcome, Result
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.review import Preview
 from jit_service.domain.signal import Signal, Signals, checked_name
+from jit_service.domain.token import Wanted as WantedToken
 from jit_service.grants import View
 from jit_service.policies import Applied
+from jit_service.replica import Checkable, Update
 from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
 from jit_service.simulation import Simulated
+from jit_service.tokens import Issued
 from jit_service.watch import Told, Watched
 from jitaccess.convert import with_whole_numbers
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 
 # protobuf's own bounds (duration.proto, timestamp.proto).
 _MAX_SECONDS: Final = 315_576_000_000
@@ -302,6 +305,47 @@ def told_message(told: Told) -> grant_pb2.WatchGrantsResponse:
         event_type=grant_pb2.WatchGrantsResponse.EventType.Value(name),
         grant=grant_message(told.grant, told.at) if told.grant is not None and told.at is not None else None,
         revision=told.revision,
+    )
+
+
+def replica_message(update: Update) -> grant_pb2.WatchGrantsResponse:
+    """Returns what a replica is told."""
+    name = "GRANT_USED" if update.type is EventType.ACCESS_CHECKED else update.type
+    return grant_pb2.WatchGrantsResponse(
+        event_type=grant_pb2.WatchGrantsResponse.EventType.Value(name),
+        revision=update.revision,
+        replica=grant_pb2.ReplicaUpdate(
+            grant=_checkable_message(update.grant) if update.grant is not None else None,
+            deny_policies=[_deny_message(policy) for policy in update.denies or ()],
+            read_time=_timestamp(update.read_at),
+            elapsed_duration=_duration(update.elapsed),
+        ),
+    )
+
+
+def _checkable_message(grant: Checkable) -> grant_pb2.ReplicaGrant:
+    return grant_pb2.ReplicaGrant(
+        name=grant.name,
+        state=grant_pb2.Grant.State.Value(grant.state),
+        subject=grant.subject,
+        resources=grant.resources,
+        actions=grant.actions,
+        start_time=_timestamp(grant.starts_at),
+        expire_time=_timestamp(grant.expires_at),
+        subject_groups=grant_pb2.ProvedGroups(groups=sorted(grant.groups)) if grant.groups is not None else None,
+        needs_check=grant.needs_check,
+    )
+
+
+def _deny_message(policy: Policy) -> policy_pb2.Policy:
+    """Whom it denies what, and nothing else of it."""
+    return policy_pb2.Policy(
+        name=policy.name,
+        deny=True,
+        eligible=_principal_set(policy.eligible),
+        resources=policy.resources,
+        actions=policy.actions,
+        revision=policy.revision,
     )
 
 
@@ -563,10 +607,29 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         chain=event.chain,
         delegation=event.delegation,
         proposal=event.proposal,
+        token_id=event.token_id,
         groups=event.groups,
         context=ParseDict(event.context, Struct()) if event.context else None,
         hash=recorded.hash.hex(),
     )
+
+
+def token_message(issued: Issued) -> token_pb2.IssueTokenResponse:
+    """Returns a token for whoever asked for it."""
+    token = issued.token
+    return token_pb2.IssueTokenResponse(
+        token=issued.text,
+        token_id=token.id,
+        expire_time=_timestamp(token.expires_at),
+        audience=token.audience,
+        grant=token.grant,
+    )
+
+
+def wanted_token_of(request: token_pb2.IssueTokenRequest) -> WantedToken:
+    """Returns what token is asked for. Raises InvalidField."""
+    ttl = _span(request.ttl, "ttl") if request.HasField("ttl") else None
+    return WantedToken(audience=tuple(request.audience), ttl=ttl)
 
 
 def _principals_of(message: policy_pb2.PrincipalSet) -> PrincipalSet:

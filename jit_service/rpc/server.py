@@ -22,16 +22,19 @@ from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.policies import PolicyServicer
 from jit_service.rpc.signals import SignalServicer
 from jit_service.rpc.streams import Streams
+from jit_service.rpc.tokens import TokenServicer
 from jit_service.settings import Settings, Transport
+from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.watch import Feed
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from jitaccess.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from jitaccess.v1.delegation_pb2_grpc import add_DelegationServiceServicer_to_server
 from jitaccess.v1.grant_pb2_grpc import add_GrantServiceServicer_to_server
 from jitaccess.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
 from jitaccess.v1.signal_pb2_grpc import add_SignalServiceServicer_to_server
+from jitaccess.v1.token_pb2_grpc import add_TokenServiceServicer_to_server
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[service].full_name
@@ -41,6 +44,7 @@ SERVICES = tuple(
         (policy_pb2, "PolicyService"),
         (delegation_pb2, "DelegationService"),
         (signal_pb2, "SignalService"),
+        (token_pb2, "TokenService"),
         (audit_pb2, "AuditService"),
     )
 )
@@ -99,6 +103,7 @@ def build_server(
     checker: Checker,
     feed: Feed,
     streams: Streams,
+    issuing: Issuing | None,
 ) -> Server:
     """Returns the server, bound to nothing yet. Raises TransportMissing."""
 
@@ -108,6 +113,7 @@ def build_server(
         add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
         add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
         add_SignalServiceServicer_to_server(SignalServicer(store), server)
+        add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
         add_AuditServiceServicer_to_server(AuditServicer(store), server)
         health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
 

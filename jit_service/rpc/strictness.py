@@ -19,6 +19,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from jit_service.domain.errors import InvalidField
 
+_RAW = "google.api.HttpBody"
 _VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
 
 
@@ -58,7 +59,8 @@ def check_json(method: str, names: str | None, message: Message) -> None:
     what was lost, so a call that has a body is refused.
     """
     body = _method(method).GetOptions().Extensions[http].body
-    if not body:
+    # A body that arrives as its bytes is no JSON, whatever it looks like: nothing in it was lost.
+    if not body or _is_raw(method, body):
         return
     in_path = {field.partition(".")[0] for _, field in _templates(method)} if body == "*" else set()
     if names is None and any(field.name not in in_path for field, _ in message.ListFields()):
@@ -88,6 +90,11 @@ def _resolved(message: Descriptor, names: list[str]) -> tuple[tuple[str, ...], s
             return (*path, *names[position + 1 :]), ""
         message = field.message_type
     return tuple(path), ""
+
+
+def _is_raw(method: str, body: str) -> bool:
+    field = _method(method).input_type.fields_by_name.get(body)
+    return field is not None and field.message_type is not None and field.message_type.full_name == _RAW
 
 
 def _is_free(message: Descriptor) -> bool:

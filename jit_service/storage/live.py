@@ -125,9 +125,9 @@ class LiveReader:
                 self._connection = self._engine.raw_connection()
                 self._connection.detach()
                 if not self._sqlite:
-                    self._connection.driver_connection.autocommit = True
+                    self._connection.dbapi_connection.autocommit = True
             try:
-                yield self._connection.driver_connection
+                yield self._connection.dbapi_connection
             except BaseException:
                 self._seen = None
                 self.close()

@@ -28,6 +28,7 @@ from jit_service.domain.grant import (
 from jit_service.domain.policy import Policy, Step
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
+from jit_service.domain.signing_key import SigningKey
 from jit_service.storage.tables import (
     AuditIndexRow,
     AuditRow,
@@ -38,6 +39,7 @@ from jit_service.storage.tables import (
     PolicyRow,
     ReviewRow,
     SignalRow,
+    SigningKeyRow,
 )
 
 POLICIES = TypeAdapter(Policy)
@@ -291,6 +293,17 @@ def audit_columns(event: Event) -> dict[str, Any]:
         "request_id": event.origin.request_id,
         "decision_id": event.decision_id,
     }
+
+
+def signing_key_of(row: SigningKeyRow) -> SigningKey:
+    """Returns the key of the row."""
+    return SigningKey(
+        kid=row.kid,
+        created_at=row.created_at,
+        signs_at=row.signs_at,
+        sealed=row.sealed,
+        last_expires_at=row.last_expires_at,
+    )
 
 
 def payload_of(event: Event) -> bytes:

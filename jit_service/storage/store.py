@@ -27,6 +27,7 @@ from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
+from jit_service.domain.signing_key import SigningKey
 from jit_service.storage import engine as engines
 from jit_service.storage import journal, rows
 from jit_service.storage.failures import translated
@@ -46,6 +47,8 @@ from jit_service.storage.tables import (
     ReplayRow,
     ReviewRow,
     SignalRow,
+    SigningKeyRow,
+    TokenDenialRow,
 )
 
 Clock = Callable[[], datetime]
@@ -70,24 +73,31 @@ class Store:
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
-        self._clock = clock
+        self.clock = clock
         self._journal: Any = None
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
         self._one_writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        self._on_commit: list[Callable[[int], None]] = []
+
+    def on_commit(self, notice: Callable[[int], None]) -> None:
+        """Calls `notice` with the revision after each commit of this process; it must be quick and not raise."""
+        self._on_commit.append(notice)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
         with translated(), Session(self._reading) as session:
-            yield Snapshot(session, _head(session), self._clock)
+            yield Snapshot(session, _head(session), self.clock)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Writes: commits at the end of the block, or rolls everything back when it raises."""
         with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
-            transaction = Transaction(session, _head(session, lock=True), self._clock)
+            transaction = Transaction(session, _head(session, lock=True), self.clock)
             yield transaction
             transaction.finish()
+        for notice in self._on_commit:
+            notice(transaction.revision)
 
     def append(self, payloads: Sequence[bytes], *, at: datetime) -> None:
         """Appends records to the audit log in one transaction of its own. `at` is the latest instant among them.
@@ -97,7 +107,7 @@ class Store:
         with translated(), self._writer_turn():
             connection = self._journal_connection()
             try:
-                journal.append(connection.driver_connection, payloads, at=at, sqlite=self._one_writer is not None)
+                journal.append(connection.dbapi_connection, payloads, at=at, sqlite=self._one_writer is not None)
             except BaseException:
                 self._journal = None
                 connection.invalidate()
@@ -115,7 +125,7 @@ class Store:
         with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
             # The lock of the head row, so that two never index the same.
             head = _head(session, lock=True)
-            return Snapshot(session, head, self._clock).index_next(limit)
+            return Snapshot(session, head, self.clock).index_next(limit)
 
     def close(self) -> None:
         """Closes every connection."""
@@ -240,6 +250,15 @@ class Snapshot:
         live = or_(col(GrantRow.expires_at) > self.now, undecided)
         return self._grants(select(GrantRow).where(col(GrantRow.ended_at).is_(None), live).order_by(GrantRow.name))
 
+    def started_grants(self, *, after: str, limit: int) -> list[Grant]:
+        """Returns up to `limit` scheduled and active grants by name, those after a name; without their reviews."""
+        live = and_(col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at) > self.now)
+        wanted = select(GrantRow).where(live, col(GrantRow.name) > after).order_by(GrantRow.name).limit(limit)
+        found = [rows.grant_of(row, []) for row in self._session.exec(wanted)]
+        # A long list is read page by page; what was read is not kept.
+        self._session.expunge_all()
+        return found
+
     def delegation(self, name: str) -> Delegation | None:
         """Returns the delegation, one that is over too, or None."""
         row = self._session.get(DelegationRow, name)
@@ -324,6 +343,10 @@ class Snapshot:
             statement = statement.where(col(PolicyRow.deleted_at).is_(None))
         return [rows.policy_of(row) for row in self._session.exec(statement)]
 
+    def policies_revision(self) -> int:
+        """Returns the revision at which a policy was last changed or deleted; 0 where there never was one."""
+        return self._session.exec(select(func.max(PolicyRow.revision))).one() or 0
+
     def signal(self, name: str) -> Signal | None:
         """Returns the signal, an expired one too, or None."""
         row = self._session.get(SignalRow, name)
@@ -332,6 +355,20 @@ class Snapshot:
     def signals(self) -> list[Signal]:
         """Returns every signal by name, expired ones too."""
         return [rows.signal_of(row) for row in self._session.exec(select(SignalRow).order_by(SignalRow.name))]
+
+    def signing_keys(self) -> list[SigningKey]:
+        """Returns every key that tokens are or were signed with, in the order in which they sign."""
+        wanted = select(SigningKeyRow).order_by(col(SigningKeyRow.signs_at), col(SigningKeyRow.kid))
+        return [rows.signing_key_of(row) for row in self._session.exec(wanted)]
+
+    def is_denied(self, token_id: str) -> bool:
+        """Says whether the token was revoked."""
+        return self._session.get(TokenDenialRow, token_id) is not None
+
+    def has_old_denials(self) -> bool:
+        """Says whether a revoked token would be over by now anyway."""
+        old = select(TokenDenialRow.token_id).where(col(TokenDenialRow.expires_at) <= self.now).limit(1)
+        return self._session.exec(old).first() is not None
 
     def live_grants_of(self, scope: ColumnElement[bool]) -> list[Grant]:
         """Returns every scheduled or active grant of the scope, by name."""
@@ -522,6 +559,34 @@ class Transaction(Snapshot):
         if result.rowcount != 1:
             raise LostRace(f"{signal.name} was changed by another call; read it again")
         self.record(replace(event, revision=self._next_revision()))
+
+    def add_signing_key(self, key: SigningKey, event: Event) -> None:
+        """Stores a new key with its event."""
+        columns = {"created_at": key.created_at, "signs_at": key.signs_at, "sealed": key.sealed}
+        self._session.execute(insert(SigningKeyRow).values(kid=key.kid, **columns, last_expires_at=None))
+        self.record(event)
+
+    def remove_signing_key(self, key: SigningKey, event: Event) -> None:
+        """Removes a key with its event."""
+        self._session.execute(delete(SigningKeyRow).where(col(SigningKeyRow.kid) == key.kid))
+        self.record(event)
+
+    def save_token(self, key: SigningKey, *, expires_at: datetime, event: Event) -> None:
+        """Records that a token was issued, and how long its key must be kept for it. The token itself is not stored."""
+        last = max(expires_at, key.last_expires_at or expires_at)
+        self._session.execute(
+            update(SigningKeyRow).where(col(SigningKeyRow.kid) == key.kid).values(last_expires_at=last)
+        )
+        self.record(event)
+
+    def deny_token(self, token_id: str, *, expires_at: datetime, event: Event) -> None:
+        """Denies a token until it is over, with the event."""
+        self._session.execute(insert(TokenDenialRow).values(token_id=token_id, expires_at=expires_at))
+        self.record(event)
+
+    def forget_old_denials(self) -> None:
+        """Removes the denials of tokens that are over."""
+        self._session.execute(delete(TokenDenialRow).where(col(TokenDenialRow.expires_at) <= self.now))
 
     def record_run_out(self, grant: Grant, event: Event) -> None:
         """Records, once, that the grant's time ran out. Of the grant itself only the revision changes."""

@@ -271,6 +271,28 @@ class SignalRow(SQLModel, table=True):
     revision: int = _number()
 
 
+class SigningKeyRow(SQLModel, table=True):
+    """A key that signs tokens. `sealed` is the private key, encrypted by a key that is not in the store."""
+
+    __tablename__: ClassVar[Any] = "signing_key"
+
+    kid: str = _text(primary_key=True)
+    created_at: datetime = _instant()
+    signs_at: datetime = _instant()
+    sealed: bytes = _bytes()
+    last_expires_at: datetime | None = _instant(nullable=True)
+
+
+class TokenDenialRow(SQLModel, table=True):
+    """A token that was revoked; the row is of use until the token would be over."""
+
+    __tablename__: ClassVar[Any] = "token_denial"
+    __table_args__ = (Index("token_denial_by_expiry", "expires_at"),)
+
+    token_id: str = _text(primary_key=True)
+    expires_at: datetime = _instant()
+
+
 class AuditRow(SQLModel, table=True):
     """One record: `payload` is the event, byte for byte as hashed. Only ever appended to, at its end."""
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -29,12 +30,13 @@ from jitaccess import (
     PrincipalSet,
     View,
 )
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 from tests.client.conftest import Ask
 from tests.client.service import METHODS, Service
 
 REQUEST_ID = "3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+FORM = "application/x-www-form-urlencoded"
 ID = {"request_id": REQUEST_ID}
 POLICY = Policy(name="policies/p", resources=("a/b",), eligible=PrincipalSet(groups=("g",)))
 POLICY_MESSAGE = policy_pb2.Policy(name="policies/p", resources=["a/b"], eligible=policy_pb2.PrincipalSet(groups=["g"]))
@@ -422,6 +424,40 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         "DeleteDelegation",
         delegation_pb2.DeleteDelegationRequest(name="delegations/d", etag="e", request_id=REQUEST_ID),
     ),
+    (
+        "issue_token",
+        ("x1",),
+        {"audience": "https://a.example.com", "ttl": timedelta(minutes=5), **ID},
+        "IssueToken",
+        token_pb2.IssueTokenRequest(
+            name="grants/x1",
+            audience=["https://a.example.com"],
+            ttl=Duration(seconds=300),
+            request_id=REQUEST_ID,
+        ),
+    ),
+    ("get_key_set", (), {}, "GetKeySet", token_pb2.GetKeySetRequest()),
+    (
+        "get_authorization_server_metadata",
+        (),
+        {},
+        "GetAuthorizationServerMetadata",
+        token_pb2.GetAuthorizationServerMetadataRequest(),
+    ),
+    (
+        "introspect_token",
+        ("a.b&c",),
+        {},
+        "IntrospectToken",
+        token_pb2.IntrospectTokenRequest(body=HttpBody(content_type=FORM, data=b"token=a.b%26c")),
+    ),
+    (
+        "revoke_token",
+        ("a.b.c",),
+        {},
+        "RevokeToken",
+        token_pb2.RevokeTokenRequest(body=HttpBody(content_type=FORM, data=b"token=a.b.c")),
+    ),
 ]
 WRITES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("request", ("a/b", "read"), {}),
@@ -443,6 +479,7 @@ WRITES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("reject_policy_proposal", ("q",), {}),
     ("create_delegation", ("user:b",), {"ttl": timedelta(hours=1)}),
     ("delete_delegation", ("d",), {}),
+    ("issue_token", ("x1",), {}),
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jit_service.domain.pattern import action_covered, covers, resource_covered
+from jit_service.domain.pattern import action_covered, covers, overlap, resource_covered
 
 ALPHABET = ("a", "b")
 NAMES = ["/".join(name) for size in range(1, 5) for name in itertools.product(ALPHABET, repeat=size)]
@@ -89,3 +89,10 @@ def test_resources_are_paths_and_actions_are_dotted() -> None:
     assert action_covered("rows.create", ["read", "rows.*"])
     assert not action_covered("rows", ["rows.*"])
     assert not action_covered("rows.create", [])
+
+
+@given(left=patterns(), right=patterns())
+def test_patterns_overlap_where_some_name_matches_both(left: str, right: str) -> None:
+    both = [name for name in NAMES if matches(left, name) and matches(right, name)]
+
+    assert overlap(left, right, "/") == bool(both) == overlap(right, left, "/")

@@ -32,6 +32,8 @@ from jit_service.domain import (
     request,
     review,
     signal,
+    signing_key,
+    token,
 )
 from jit_service.domain.caller import Caller
 from jit_service.domain.delegation import Delegation
@@ -57,6 +59,8 @@ from tests.domain import (
     test_request,
     test_review,
     test_signal,
+    test_signing_key,
+    test_token,
 )
 
 
@@ -1308,6 +1312,76 @@ TWINS = [
         'seq.to_bytes(8, "big") + ',
         "",
         test_chain.test_each_of_previous_hash_seq_and_payload_changes_the_link,
+    ),
+    Twin(
+        "a token for whoever may see the grant",
+        token.demand_holder,
+        "by.principal != grant.subject",
+        "False",
+        test_token.test_only_the_holder_has_a_token,
+    ),
+    Twin(
+        "a token that lives as long as its grant, whatever the cap",
+        token.issued,
+        "min(ends, now + (wanted.ttl or cap))",
+        "ends",
+        test_token.test_a_token_lives_no_longer_than_the_cap,
+    ),
+    Twin(
+        "a token that outlives its grant",
+        token.issued,
+        "min(ends, now + (wanted.ttl or cap))",
+        "now + (wanted.ttl or cap)",
+        test_token.test_a_token_never_outlives_its_grant,
+    ),
+    Twin(
+        "a token that outlives the grant above",
+        token.issued,
+        "for held in (grant, *above.values())",
+        "for held in (grant,)",
+        test_token.test_a_token_never_outlives_what_its_grant_was_passed_on_from,
+    ),
+    Twin(
+        "a token of a grant whatever became of those above",
+        token.demand_carriable,
+        "for held in (grant, *above.values())",
+        "for held in (grant,)",
+        test_token.test_a_grant_whose_parent_is_over_or_gone_has_no_token,
+    ),
+    Twin(
+        "a token of a grant that only a check can judge",
+        token._demand_unconditional,
+        "elif held.check_condition",
+        "elif False",
+        test_token.test_a_condition_that_is_asked_at_every_check_cannot_be_carried,
+    ),
+    Twin(
+        "a token past a deny for any group",
+        token._denies_part,
+        "bool(policy.eligible.groups) or ",
+        "",
+        test_token.test_a_deny_for_any_group_counts_where_nobody_proved_the_holders,
+    ),
+    Twin(
+        "a token that any checker may revoke",
+        token.demand_may_revoke,
+        "by.has(Role.ADMIN)",
+        "by.roles",
+        test_token.test_its_subject_and_an_admin_may_revoke_a_token,
+    ),
+    Twin(
+        "a key that goes while its tokens live",
+        signing_key.over,
+        "key.last_expires_at is None or key.last_expires_at <= now",
+        "True",
+        test_signing_key.test_a_key_stays_until_the_last_token_it_signed_is_over,
+    ),
+    Twin(
+        "a key that signs before anybody can know it",
+        signing_key.signing,
+        "if key.signs_at <= now",
+        "",
+        test_signing_key.test_a_key_is_published_before_it_signs,
     ),
     Twin(
         "a record of what the caller wrote, as it is",

@@ -50,8 +50,10 @@ NASTY = st.sampled_from(
         'labels.a = "\\0"',
         "2026-01-01T00:00:00Z",
         "3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61",
+        "application/x-www-form-urlencoded",
     ]
 )
+BYTES = st.sampled_from([b"", b"\0", b"\xff", b"token=", b"token=a.b.c", b"token=a&token=b", b"token=%00", b"&" * 99])
 NUMBERS = st.sampled_from([0, 1, -1, 2**31 - 1, -(2**31), 99])
 LONGS = st.sampled_from([0, 1, -1, 2**63 - 1, -(2**63), 315_576_000_001])
 
@@ -62,7 +64,8 @@ class Running:
     def __init__(self, directory: Any, url: str) -> None:
         clock = Clock()
         issuer = DevIssuer(directory)
-        made = Settings.load(data_dir=directory, database_url=url).with_issuer(issuer.issuer())
+        made = Settings.load(data_dir=directory, database_url=url, token_issuer="https://jit.example.com")
+        made = made.with_issuer(issuer.issuer())
         migrate(made.store_url)
         self.service = Service(made, clock=clock)
         self.channel = grpc.insecure_channel(str(self.service.listen(Address("127.0.0.1", 0))))
@@ -122,7 +125,7 @@ def filled(draw: Any, message: Any, depth: int = 0) -> None:
                 filled(draw, part, depth + 1)
                 part.SetInParent()
         else:
-            kind = {9: NASTY, 8: st.booleans(), 3: LONGS, 1: st.floats()}.get(field.type, NUMBERS)
+            kind = {9: NASTY, 12: BYTES, 8: st.booleans(), 3: LONGS, 1: st.floats()}.get(field.type, NUMBERS)
             if field.is_repeated:
                 getattr(message, field.name).append(draw(kind))
             else:

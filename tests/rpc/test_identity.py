@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import TokenExpired, TokenInvalid, TokenMissing
 from jit_service.rpc.identity import Authenticator, Identity
-from jit_service.rpc.keys import UrlKeys, usable_keys
 from jit_service.settings import Issuer
+from jitaccess.keys import UrlKeys, usable_keys
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.rpc.tokens import AUDIENCE, DROP, Forge, encoded, raw_sign
 
@@ -402,3 +402,39 @@ def test_an_issuer_that_is_away_has_no_keys(forge: Forge) -> None:
 def test_base64_of_the_standard_library_would_let_more_pass() -> None:
     """Why the spelling is compared: this is what a lenient decoder does."""
     assert base64.urlsafe_b64decode("QQ==") == base64.urlsafe_b64decode("QR==")
+
+
+DETAIL = {"type": "jit_grant", "grant": "grants/g", "actions": ["read"], "resources": ["a/b"]}
+
+
+@pytest.mark.parametrize("details", [[DETAIL], DETAIL, [{"type": "payment"}, DETAIL], [{"type": "jit_grant"}]])
+def test_a_grants_token_used_as_an_identity_token(forge: Forge, details: Any) -> None:
+    """Also where its issuer and audience are those of callers: it says what may be done, not who calls."""
+    token = forge.sign(forge.claims(NOON, authorization_details=details), typ="at+jwt")
+
+    with pytest.raises(TokenInvalid, match="of a grant"):
+        identify(forge, token)
+
+
+@pytest.mark.parametrize(
+    "details", [[], None, [{"type": "payment"}], "jit_grant", ["jit_grant"], [{"type": ["jit_grant"]}]]
+)
+def test_other_authorization_details_are_the_issuers_affair(forge: Forge, details: Any) -> None:
+    token = forge.sign(forge.claims(NOON, authorization_details=details), typ="at+jwt")
+
+    assert identify(forge, token).principal == "user:alice@example.com"
+
+
+def test_the_issuer_of_grants_tokens_is_no_issuer_of_callers(forge: Forge) -> None:
+    from jit_service.settings import Settings, SettingsError
+
+    with pytest.raises(SettingsError, match="JIT_TOKEN_ISSUER"):
+        Settings.load(issuers=(forge.issuer(),), token_issuer=forge.name)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost.evil.com/", "http://localhost:x@evil.com/", "http://127.0.0.1.evil.com/"]
+)
+def test_a_host_that_only_begins_like_this_machine_is_another(forge: Forge, url: str) -> None:
+    with pytest.raises(ValueError, match="jwks_url must be https"):
+        forge.issuer(jwks_file=None, jwks_url=url)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from jit_service import access, grants
+from jit_service import grants
 from jit_service.domain.decision import Question
 from jit_service.domain.errors import TooManyActive
 from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.policy import ExtensionRule
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.storage import Store
+from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ALICE, BOB, CAROL, add_policy, ask
 
@@ -82,7 +83,7 @@ def test_a_request_for_more_time_waits_as_long_as_the_access_is_kept_alive(
     grants.extend(store, ALICE, asked.name, MoreTime(duration=HOUR), etag="")
     clock.advance(HOUR / 4 - TICK)
     question = Question(subject=ALICE.principal, action="read", resource=RESOURCE)
-    assert access.check(store, CAROL, question).decision.allowed
+    assert checking.check(store, CAROL, question).decision.allowed
     clock.advance(TICK)
 
     approved = grants.approve(store, BOB, asked.name, comment="", etag="").grant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlmodel import Session, SQLModel, select, update
 
-from jit_service import access, audit, delegations, grants, policies, revocation, signals, sweeper
+from jit_service import audit, delegations, grants, policies, revocation, signals, sweeper
 from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Decision, Question
@@ -26,12 +27,13 @@ from jit_service.grants import View
 from jit_service.revocation import Selector
 from jit_service.storage import Store, query
 from jit_service.storage.tables import HeadRow
+from tests import checking
 from tests.conftest import Clock
 from tests.domain.lifecycle import LifecycleMachine
 
 ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}))
 WHY = Justification(text="because")
-EXAMPLES = int(__import__("os").environ.get("EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "25"))
 
 
 class Stored:
@@ -45,6 +47,8 @@ class Stored:
 
     def empty(self) -> None:
         """Makes the store as it was when it was new."""
+        # What a checker holds is of the database before.
+        checking.stop(self.store)
         with Session(self.store.engine) as session, session.begin():
             for table in reversed(SQLModel.metadata.sorted_tables):
                 if table.name != HeadRow.__tablename__:
@@ -85,7 +89,7 @@ class Stored:
         return case(self.store, by, name, comment="so", etag="")
 
     def check(self, by: Caller, question: Question) -> Decision:
-        return access.check(self.store, by, question).decision
+        return checking.check(self.store, by, question).decision
 
     def delegate(self, name: str, by: Caller, wanted: Wanted) -> object:
         self.naming.upcoming = name
@@ -164,6 +168,7 @@ def stores(sqlite_url: str, postgresql_url: str, clock: Clock, naming: Naming) -
     both = {"sqlite": Store(sqlite_url, clock=clock), "postgresql": Store(postgresql_url, clock=clock)}
     yield {kind: Stored(store, naming) for kind, store in both.items()}
     for store in both.values():
+        checking.stop(store)
         store.close()
 
 

@@ -21,6 +21,7 @@ from jit_service.domain.policy_change import Proposed
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.grants import GrantAnswer
 from jit_service.storage import Store
+from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask, policy
 
@@ -130,7 +131,7 @@ def test_no_check_that_begins_after_a_revoke_is_acknowledged_says_yes(store: Sto
         def check_on(acknowledged: threading.Event = acknowledged, wrong: list[object] = wrong) -> None:
             for _ in range(20):
                 begun_after = acknowledged.is_set()
-                if access.check(store, GATEWAY, question).decision.allowed and begun_after:
+                if checking.check(store, GATEWAY, question).decision.allowed and begun_after:
                     wrong.append(begun_after)
 
         def revoke(grant: Grant = grant, acknowledged: threading.Event = acknowledged) -> None:
@@ -140,7 +141,7 @@ def test_no_check_that_begins_after_a_revoke_is_acknowledged_says_yes(store: Sto
         at_once(check_on, revoke)
 
         assert not wrong
-        assert not access.check(store, GATEWAY, question).decision.allowed
+        assert not checking.check(store, GATEWAY, question).decision.allowed
 
 
 def test_many_writers_leave_no_gap_in_the_log(store: Store) -> None:
@@ -169,9 +170,9 @@ def test_two_requests_at_once_do_not_both_take_the_last_place(store: Store) -> N
 QUESTION = {"action": "read", "resource": "database/orders/eu"}
 
 
-def checking(store: Store, subject: str) -> Callable[[], object]:
+def asking_for(store: Store, subject: str) -> Callable[[], object]:
     question = access.question(GATEWAY, subject=subject, **QUESTION)
-    return lambda: access.check(store, GATEWAY, question).decision.allowed
+    return lambda: checking.check(store, GATEWAY, question).decision.allowed
 
 
 def test_uses_are_counted_exactly_under_checks_at_once(store: Store) -> None:
@@ -179,7 +180,7 @@ def test_uses_are_counted_exactly_under_checks_at_once(store: Store) -> None:
     for _ in range(ROUNDS // 4):
         grant = ask(store)
 
-        answers = at_once(*[checking(store, ALICE.principal)] * 16)
+        answers = at_once(*[asking_for(store, ALICE.principal)] * 16)
 
         assert (answers.count(True), answers.count(False)) == (5, 11)
         used = grants.get(store, ALICE, grant.name).grant
@@ -190,7 +191,7 @@ def test_uses_are_counted_exactly_under_checks_at_once(store: Store) -> None:
 def checked_elsewhere(url: str, line: Any, subject: str, times: int) -> int:
     """Says, in a process of its own, how many of so many checks were allowed."""
     store = Store(url, clock=lambda: NOON)
-    check = checking(store, subject)
+    check = asking_for(store, subject)
     line.wait()
     return [check() for _ in range(times)].count(True)
 
@@ -221,7 +222,7 @@ def test_what_was_passed_on_takes_its_uses_from_above_exactly(store: Store) -> N
         child = Ask(subject=job, resources=parent.resources, actions=parent.actions, parent=parent.name, max_uses=3)
         grants.ask(store, ALICE, child)
 
-    answers = at_once(*[checking(store, job) for job in jobs for _ in range(4)])
+    answers = at_once(*[asking_for(store, job) for job in jobs for _ in range(4)])
 
     assert answers.count(True) == 6
     assert grants.get(store, ALICE, parent.name).grant.usage.count == 6
@@ -240,7 +241,7 @@ def test_no_check_of_what_was_passed_on_says_yes_after_its_parent_ended(store: S
 
         # Either there is no child, or it ended with its parent.
         assert not isinstance(answers[1], JitError)
-        assert checking(store, "service:job")() is False
+        assert asking_for(store, "service:job")() is False
         with store.snapshot() as snapshot:
             assert snapshot.live_children(parent.name) == []
 

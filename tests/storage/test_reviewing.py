@@ -19,6 +19,7 @@ from jit_service.domain.request import Ask
 from jit_service.domain.signal import Signal
 from jit_service.grants import View
 from jit_service.storage import Store
+from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, DAVE, add_policy, ask
 
@@ -205,11 +206,11 @@ def test_what_ends_above_ends_all_below_at_once(store: Store) -> None:
         Ask(subject=bot.principal, resources=first.resources, actions=first.actions, parent=second.name),
     ).grant
     question = access.question(bot, subject=bot.principal, action="read", resource="database/orders/eu")
-    assert access.check(store, bot, question).decision.allowed
+    assert checking.check(store, bot, question).decision.allowed
 
     grants.release(store, ALICE, first.name, comment="", etag="")
 
-    assert not access.check(store, bot, question).decision.allowed
+    assert not checking.check(store, bot, question).decision.allowed
     for name in (second.name, child.name):
         read = grants.get(store, ALICE, name)
         assert read.grant.state(read.at) is GrantState.REVOKED
@@ -231,7 +232,7 @@ def test_of_grants_that_allow_the_same_the_first_by_name_is_used(store: Store) -
     names = sorted(ask(store).name for _ in range(5))
     question = access.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
-    used = [access.check(store, ALICE, question).decision.grant for _ in range(3)]
+    used = [checking.check(store, ALICE, question).decision.grant for _ in range(3)]
 
     assert [grant.name for grant in used if grant] == names[:1] * 3
 
@@ -244,7 +245,7 @@ def test_of_grants_that_ended_at_once_the_first_by_name_explains(store: Store) -
     grants.release(store, ALICE, first.name, comment="", etag="")
     question = access.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
-    decision = access.check(store, ALICE, question).decision
+    decision = checking.check(store, ALICE, question).decision
 
     assert decision.grant is not None
     assert decision.grant.name == first.name

@@ -15,6 +15,7 @@ from jit_service.domain.request import Ask
 from jit_service.domain.signal import Signal
 from jit_service.revocation import Selector
 from jit_service.storage import Store
+from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.storage.people import ADMIN, ALICE, GATEWAY, add_policy, approve, ask
 from tests.storage.test_races import at_once
@@ -39,7 +40,7 @@ def test_a_signal_changes_the_very_next_check(store: Store, clock: Clock) -> Non
     question = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     def reason() -> Reason:
-        return access.check(store, GATEWAY, question).decision.reason
+        return checking.check(store, GATEWAY, question).decision.reason
 
     assert reason() is Reason.CONDITION_ERROR
     put(store, clock, "on", lasts=timedelta(minutes=1))

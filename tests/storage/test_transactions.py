@@ -13,6 +13,7 @@ from jit_service.domain.errors import LostRace, RequestIdReused, StoreUnavailabl
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import GrantState
 from jit_service.storage import Store
+from tests import checking
 from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask
 
@@ -129,7 +130,7 @@ def test_a_use_changes_neither_the_etag_nor_a_plan(store: Store) -> None:
         before = snapshot.revision
     question = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
-    assert access.check(store, GATEWAY, question).decision.allowed
+    assert checking.check(store, GATEWAY, question).decision.allowed
 
     read = grants.get(store, ALICE, grant.name).grant
     assert (read.revision, read.usage.count) == (grant.revision, 1)

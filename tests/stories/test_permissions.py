@@ -9,12 +9,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from jit_service import proposals
 from jit_service.domain.caller import Caller
 from jit_service.domain.policy_change import Proposed
-from tests.world import ACCESS, AUDIT, DELEGATIONS, GRANTS, POLICIES, SIGNALS, Outcome, Person, Story
+from tests.stories.test_watch import Refused, watching
+from tests.world import (
+    ACCESS,
+    AUDIT,
+    DELEGATIONS,
+    GRANTS,
+    POLICIES,
+    SIGNALS,
+    TOKENS,
+    Outcome,
+    Person,
+    Story,
+    form,
+    of_error,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -133,6 +148,11 @@ def trying(case: Case, _: Person) -> tuple[str, Body]:
     return POLICIES + "TestPolicy", {"name": case.policy.name, "cases": [tried]}
 
 
+def revoking_a_token(case: Case, _: Person) -> tuple[str, Body]:
+    issued = case.story.must(case.bot, TOKENS + "IssueToken", {"name": case.active().name})
+    return TOKENS + "RevokeToken", form(issued.token)
+
+
 def bodiless(method: str, **body: Any) -> Prepared:
     return lambda _, __: (method, body)
 
@@ -154,6 +174,9 @@ WALK: dict[str, Prepared] = {
     "pass the access on to a job": passing_on,
     "review the requester's break-glass": on("CompleteReview", Case.emergency, comment="fine"),
     "check the holder's access": checking,
+    "feed a replica that checks": bodiless(GRANTS + "WatchGrants", replica=True),
+    "issue a token of the grant": lambda case, _: (TOKENS + "IssueToken", {"name": case.active().name}),
+    "revoke the holder's token": revoking_a_token,
     "revoke widely": lambda case, _: (GRANTS + "RevokeGrants", {"subject": case.bot.principal}),
     "change policies": lambda case, _: (POLICIES + "ApplyPolicies", {"policies": [case.story.policy("new")]}),
     "read the proposals of policies": bodiless(POLICIES + "ListPolicyProposals"),
@@ -172,6 +195,17 @@ WALK: dict[str, Prepared] = {
 }
 
 
+def opened(story: Story, person: Person, body: Body) -> Outcome:
+    """Returns what came of opening the stream."""
+    try:
+        with watching(story, person, **body) as events:
+            return Outcome("OK", next(events))
+    except Refused as refused:
+        return refused.outcome
+    except grpc.RpcError as error:
+        return of_error(error)
+
+
 def test_the_walk_has_every_row() -> None:
     assert list(WALK) == list(TABLE)
 
@@ -182,7 +216,7 @@ def test_everybody_may_do_what_the_table_says(story: Story, label: str) -> None:
     walked = {}
     for who, person in case.people.items():
         method, body = WALK[label](case, person)
-        outcome: Outcome = story.call(person, method, body)
+        outcome = opened(story, person, body) if method.endswith("/WatchGrants") else story.call(person, method, body)
         walked[who] = outcome.reason if outcome.code != "OK" else ""
 
     assert walked == TABLE[label]

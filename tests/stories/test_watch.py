@@ -27,13 +27,22 @@ from jit_service.settings import Address
 from jit_service.storage import Store
 from jit_service.watch import Feed, Told, Watched
 from jitaccess.v1.grant_pb2 import WatchGrantsRequest, WatchGrantsResponse
+from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, DAVE, add_policy, approve, ask
-from tests.world import GRANTS, Grpc, Person, Story, World, code_name, refusal, running_world
+from tests.world import GRANTS, Grpc, Outcome, Person, Story, World, code_name, refusal, running_world
 
 Events = Iterator[WatchGrantsResponse]
 HEARTBEAT = WatchGrantsResponse.HEARTBEAT
 QUIET = (HEARTBEAT, WatchGrantsResponse.CURRENT)
+
+
+class Refused(AssertionError):
+    """The stream did not come."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
 
 
 @contextmanager
@@ -49,11 +58,14 @@ def watching(story: Story, person: Person, **body: Any) -> Iterator[Events]:
         answers = call(
             ParseDict(body, WatchGrantsRequest()), metadata=[("authorization", f"Bearer {token}")], timeout=30
         )
-        yield answers
-        answers.cancel()
+        try:
+            yield answers
+        finally:
+            answers.cancel()
         return
     connection = http.client.HTTPConnection(story.world.http.host, story.world.http.port, timeout=30)
-    connection.request("GET", f"/v1/grants:watch?{urlencode(body)}", headers={"authorization": f"Bearer {token}"})
+    query = urlencode({key: str(value).lower() if value is True else value for key, value in body.items()})
+    connection.request("GET", f"/v1/grants:watch?{query}", headers={"authorization": f"Bearer {token}"})
     response = connection.getresponse()
     try:
         yield _lines(response)
@@ -66,7 +78,7 @@ def _lines(response: http.client.HTTPResponse) -> Events:
         data = json.loads(line)
         if response.status != 200:
             status = ParseDict(data, status_pb2.Status())
-            raise AssertionError(refusal(code_name(status.code), status.message, status))
+            raise Refused(refusal(code_name(status.code), status.message, status))
         yield ParseDict(data, WatchGrantsResponse())
 
 
@@ -285,7 +297,7 @@ def test_uses_are_told_too(store: Store, watched: Watch) -> None:
     gateway = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
     asked = access.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
-    assert access.check(store, gateway, asked).decision.allowed
+    assert checking.check(store, gateway, asked).decision.allowed
 
     told = _next_change(events)
     assert (told.type, told.grant and told.grant.usage.count) == ("ACCESS_CHECKED", 1)

@@ -33,9 +33,13 @@ if TYPE_CHECKING:
         NotFound,
         PermissionDenied,
         ResourceExhausted,
+        TokenRefused,
         Unauthenticated,
         Unavailable,
     )
+    from jitaccess.judgement import LocalReason
+    from jitaccess.local import LocalChecker, LocalDecision
+    from jitaccess.local_aio import AsyncLocalChecker
     from jitaccess.model import (
         AccessTerms,
         AppliedPolicies,
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
         CheckReason,
         CheckTrace,
         CommentRule,
+        Consistency,
         CounterOffer,
         Decision,
         Delegation,
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
         GrantEventType,
         GrantExtension,
         GrantState,
+        IssuedToken,
         Justification,
         JustificationRule,
         Page,
@@ -70,6 +76,9 @@ if TYPE_CHECKING:
         Preview,
         PrincipalSet,
         ProposalState,
+        ProvedGroups,
+        ReplicaGrant,
+        ReplicaUpdate,
         Review,
         ReviewDecision,
         RevocationPlan,
@@ -80,9 +89,11 @@ if TYPE_CHECKING:
         Step,
         StepPreview,
         StepStatus,
+        TokenReason,
         UseReview,
         View,
     )
+    from jitaccess.tokens import GrantToken, LiveGrants, verify_token
     from jitaccess.transport import Retry
 
 __all__ = [
@@ -91,6 +102,7 @@ __all__ = [
     "AlreadyExists",
     "AppliedPolicies",
     "AsyncJitClient",
+    "AsyncLocalChecker",
     "AuditEvent",
     "AuditVerdict",
     "BreakGlassRule",
@@ -99,6 +111,7 @@ __all__ = [
     "CheckReason",
     "CheckTrace",
     "CommentRule",
+    "Consistency",
     "CounterOffer",
     "DeadlineExceeded",
     "Decision",
@@ -113,12 +126,18 @@ __all__ = [
     "GrantEventType",
     "GrantExtension",
     "GrantState",
+    "GrantToken",
     "Internal",
     "InvalidArgument",
+    "IssuedToken",
     "JitClient",
     "JitError",
     "Justification",
     "JustificationRule",
+    "LiveGrants",
+    "LocalChecker",
+    "LocalDecision",
+    "LocalReason",
     "Misconfigured",
     "NotFound",
     "Page",
@@ -132,6 +151,9 @@ __all__ = [
     "Preview",
     "PrincipalSet",
     "ProposalState",
+    "ProvedGroups",
+    "ReplicaGrant",
+    "ReplicaUpdate",
     "ResourceExhausted",
     "Retry",
     "Review",
@@ -144,14 +166,29 @@ __all__ = [
     "Step",
     "StepPreview",
     "StepStatus",
+    "TokenReason",
+    "TokenRefused",
     "Unauthenticated",
     "Unavailable",
     "UseReview",
     "View",
     "token_file",
+    "verify_token",
 ]
 
-_HOMES = {"JitClient": "client", "AsyncJitClient": "aio", "Retry": "transport", "token_file": "config"}
+_HOMES = {
+    "JitClient": "client",
+    "AsyncJitClient": "aio",
+    "AsyncLocalChecker": "local_aio",
+    "LocalChecker": "local",
+    "LocalDecision": "local",
+    "LocalReason": "judgement",
+    "Retry": "transport",
+    "token_file": "config",
+    "GrantToken": "tokens",
+    "LiveGrants": "tokens",
+    "verify_token": "tokens",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -157,6 +157,11 @@ class AsyncJitClient:
     get_signal = _method(calls.get_signal)
     list_signals = _listing(calls.list_signals)
     delete_signal = _method(calls.delete_signal)
+    issue_token = _method(calls.issue_token)
+    get_key_set = _method(calls.get_key_set)
+    get_authorization_server_metadata = _method(calls.get_authorization_server_metadata)
+    introspect_token = _method(calls.introspect_token)
+    revoke_token = _method(calls.revoke_token)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
 
@@ -174,15 +179,15 @@ class AsyncJitClient:
     async def _events(self, resumption: Resumption) -> AsyncGenerator[GrantEvent, None]:
         while True:
             call = resumption.call()
-            stream = self._open_stream(call)
+            stream = self.open_stream(call)
             fault = watch.ended()
             try:
-                while (message := await _next(stream)) is not grpc.aio.EOF:
+                while (message := await next_message(stream, silence=watch.SILENCE)) is not grpc.aio.EOF:
                     event = call.read_answer(message)
                     if resumption.take(event):
                         yield event
             except TimeoutError:
-                fault = watch.silent()
+                fault = watch.silent(watch.SILENCE)
             except grpc.RpcError as error:
                 fault = from_call(error, address=self.address)
                 fault.__cause__ = error
@@ -190,7 +195,8 @@ class AsyncJitClient:
                 stream.cancel()
             await asyncio.sleep(resumption.pause(fault))
 
-    def _open_stream(self, call: Call[T]) -> Any:
+    def open_stream(self, call: Call[T]) -> Any:
+        """Begins a streaming call that `jitaccess.calls` built, and returns gRPC's own; `next_message` reads it."""
         rpc = self._channel.unary_stream(
             call.path,
             request_serializer=type(call.request).SerializeToString,
@@ -210,7 +216,7 @@ class AsyncJitClient:
             call = call.at_page(token)
 
 
-async def _next(stream: Any) -> Any:
-    """Returns the next message or grpc.aio.EOF. Raises TimeoutError for a stream that gives no sign of life."""
-    async with asyncio.timeout(watch.SILENCE):
+async def next_message(stream: Any, *, silence: float) -> Any:
+    """Returns the next message or grpc.aio.EOF. Raises TimeoutError where none comes within `silence` seconds."""
+    async with asyncio.timeout(silence):
         return await stream.read()

@@ -7,13 +7,16 @@ All raise InvalidArgument, before anything is sent, for what no message can hold
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
 
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -28,10 +31,12 @@ from jitaccess.model import (
     AuditEvent,
     AuditVerdict,
     CheckItem,
+    Consistency,
     Decision,
     Delegation,
     Grant,
     GrantEvent,
+    IssuedToken,
     Page,
     Policy,
     PolicyProposal,
@@ -41,7 +46,7 @@ from jitaccess.model import (
     Simulation,
     View,
 )
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -319,6 +324,16 @@ def watch_grants(*, start_revision: int = 0, view: View | str = View.MINE, grant
     )
 
 
+def replicate(start_revision: int) -> Call[grant_pb2.WatchGrantsResponse]:
+    """Tells what answers checks after `start_revision`, with 0 first what is live. `jitaccess.replica` reads it."""
+    return Call(
+        rpc="GrantService/WatchGrants",
+        request=grant_pb2.WatchGrantsRequest(start_revision=start_revision, replica=True),
+        answer=grant_pb2.WatchGrantsResponse,
+        read=lambda message: message,
+    )
+
+
 def plan_revocation(
     *, subject: str = "", policy: str = "", resource: str = "", labels: Mapping[str, str] | None = None
 ) -> Call[RevocationPlan]:
@@ -352,13 +367,14 @@ def check(
     explain: bool = False,
     min_revision: int = 0,
     context: Mapping[str, object] | None = None,
+    consistency: Consistency | str = Consistency.STRONG,
 ) -> Call[Decision]:
     """Says whether a live grant lets the subject do the action on the resource now; true where it does.
 
-    Conditions may read `context`. A no is an answer. Whatever keeps the answer from being had raises, and so never
-    allows.
+    Conditions may read `context`. A BOUNDED answer may miss the latest commits and says how old its view may be. A no is
+    an answer. Whatever keeps the answer from being had raises, and so never allows.
     """
-    message = _check_request(CheckItem(subject, action, resource, explain, min_revision, context))
+    message = _check_request(CheckItem(subject, action, resource, explain, min_revision, context, consistency))
     return Call(
         rpc="AccessService/CheckAccess",
         request=message,
@@ -651,6 +667,49 @@ def delete_signal(name: str, *, etag: str = "", request_id: str | None = None) -
     return _signal_call("DeleteSignal", message)
 
 
+def issue_token(
+    grant: Grant | str,
+    *,
+    audience: str | Iterable[str] = (),
+    ttl: timedelta | None = None,
+    request_id: str | None = None,
+) -> Call[IssuedToken]:
+    """Issues a token of one's own active grant, for the audience or else for the service's own gateway.
+
+    It is valid for `ttl`, whole seconds; without it as long as the grant lasts and the service allows.
+    """
+    message = _message(
+        token_pb2.IssueTokenRequest,
+        name=_grant_name(grant),
+        audience=_texts(audience),
+        ttl=_duration(ttl),
+        request_id=_request_id(request_id),
+    )
+    read = partial(decode, IssuedToken)
+    return Call(rpc="TokenService/IssueToken", request=message, answer=token_pb2.IssueTokenResponse, read=read)
+
+
+def get_key_set() -> Call[Mapping[str, object]]:
+    """Returns the JWK set that tokens verify by, as `verify_token` takes it."""
+    return _json_call("GetKeySet", token_pb2.GetKeySetRequest())
+
+
+def get_authorization_server_metadata() -> Call[Mapping[str, object]]:
+    """Returns where keys, introspection and revocation are (RFC 8414)."""
+    return _json_call("GetAuthorizationServerMetadata", token_pb2.GetAuthorizationServerMetadataRequest())
+
+
+def introspect_token(token: str) -> Call[Mapping[str, object]]:
+    """Answers what the service says of a token now (RFC 7662): its claims, or just `{"active": False}`."""
+    return _json_call("IntrospectToken", token_pb2.IntrospectTokenRequest(body=_form(token)))
+
+
+def revoke_token(token: str) -> Call[None]:
+    """Revokes a token before its time (RFC 7009); one that is none or over is no error."""
+    message = token_pb2.RevokeTokenRequest(body=_form(token))
+    return Call(rpc="TokenService/RevokeToken", request=message, answer=HttpBody, read=lambda _: None)
+
+
 def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 0) -> Call[Page[AuditEvent]]:
     """Lists the records of the audit log, newest first unless `order_by` is `seq`."""
     message = _message(audit_pb2.ListAuditEventsRequest, filter=filter, order_by=order_by, page_size=page_size)
@@ -713,6 +772,21 @@ def _wanted(resources: str | Iterable[str], actions: str | Iterable[str], asked:
 
 def _signal_call(rpc: str, message: Message) -> Call[Signal]:
     return Call(rpc=f"SignalService/{rpc}", request=message, answer=signal_pb2.Signal, read=partial(decode, Signal))
+
+
+def _form(token: str) -> HttpBody:
+    return HttpBody(content_type="application/x-www-form-urlencoded", data=urlencode({"token": token}).encode())
+
+
+def _json_call(rpc: str, message: Message) -> Call[Mapping[str, object]]:
+    return Call(rpc=f"TokenService/{rpc}", request=message, answer=HttpBody, read=_json_object)
+
+
+def _json_object(body: HttpBody) -> Mapping[str, object]:
+    value = json.loads(body.data or b"{}")
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return value
 
 
 def _selector(
@@ -787,6 +861,7 @@ def _check_request(item: CheckItem) -> access_pb2.CheckAccessRequest:
         explain=item.explain,
         min_revision=item.min_revision,
         context=_struct(item.context),
+        consistency=access_pb2.CheckAccessRequest.Consistency.Value(item.consistency),
     )
 
 

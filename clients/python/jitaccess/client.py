@@ -171,6 +171,11 @@ class JitClient:
     get_signal = _method(calls.get_signal)
     list_signals = _listing(calls.list_signals)
     delete_signal = _method(calls.delete_signal)
+    issue_token = _method(calls.issue_token)
+    get_key_set = _method(calls.get_key_set)
+    get_authorization_server_metadata = _method(calls.get_authorization_server_metadata)
+    introspect_token = _method(calls.introspect_token)
+    revoke_token = _method(calls.revoke_token)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
 
@@ -180,7 +185,7 @@ class JitClient:
     def _events(self, resumption: Resumption) -> Generator[GrantEvent, None, None]:
         while True:
             call = resumption.call()
-            stream = _Stream(self._open_stream(call))
+            stream = Stream(self.open_stream(call), silence=watch.SILENCE)
             fault = watch.ended()
             try:
                 for message in stream:
@@ -188,13 +193,14 @@ class JitClient:
                     if resumption.take(event):
                         yield event
             except grpc.RpcError as error:
-                fault = watch.silent() if stream.was_silent else from_call(error, address=self.address)
+                fault = watch.silent(watch.SILENCE) if stream.was_silent else from_call(error, address=self.address)
                 fault.__cause__ = error
             finally:
                 stream.close()
             time.sleep(resumption.pause(fault))
 
-    def _open_stream(self, call: Call[T]) -> Any:
+    def open_stream(self, call: Call[T]) -> Any:
+        """Begins a streaming call that `jitaccess.calls` built, and returns gRPC's own; `Stream` reads it."""
         rpc = self._channel.unary_stream(
             call.path,
             request_serializer=type(call.request).SerializeToString,
@@ -213,14 +219,15 @@ class JitClient:
             call = call.at_page(token)
 
 
-class _Stream:
-    """The answers of a streaming call, which is cancelled when the next one does not come in time.
+class Stream:
+    """The answers of a streaming call, which is cancelled when the next one does not come within `silence` seconds.
 
     gRPC's blocking iterator knows no timeout, hence a thread that looks after it.
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, *, silence: float) -> None:
         self._call = call
+        self._silence = silence
         self._waiting_since: float | None = time.monotonic()
         self._closed = threading.Event()
         self.was_silent = False
@@ -252,7 +259,7 @@ class _Stream:
 
     def _left(self) -> float:
         since = self._waiting_since
-        return watch.SILENCE if since is None else since + watch.SILENCE - time.monotonic()
+        return self._silence if since is None else since + self._silence - time.monotonic()
 
 
 def next_token(page: Page[T], *, after: str) -> str:

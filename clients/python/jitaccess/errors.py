@@ -12,6 +12,7 @@ JitError
 ├── ResourceExhausted      too many calls; try later
 ├── Unavailable            no answer could be had
 │   └── DeadlineExceeded   no answer in time; a write may have happened
+├── TokenRefused           a token of a grant does not count, or not for this; see TokenReason
 └── Internal               the service failed, or answered what this client cannot read
 
 A refusal by the service carries a stable `reason` (google.rpc.ErrorInfo, AIP-193). Without
@@ -129,6 +130,12 @@ class DeadlineExceeded(Unavailable):
     """No answer in time. A write may have happened; the same request_id asks again without doing it twice."""
 
     default_code = "DEADLINE_EXCEEDED"
+
+
+class TokenRefused(JitError):
+    """A token of a grant that does not count here, now, or for this. `reason` is one of `TokenReason`."""
+
+    default_code = "PERMISSION_DENIED"
 
 
 class Internal(JitError):

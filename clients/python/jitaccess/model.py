@@ -16,7 +16,7 @@ from jitaccess.errors import JitError
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
+    from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -108,6 +108,10 @@ class EventType(StrEnum):
     PROPOSAL_APPROVED = "PROPOSAL_APPROVED"
     PROPOSAL_REJECTED = "PROPOSAL_REJECTED"
     PROPOSAL_LAPSED = "PROPOSAL_LAPSED"
+    TOKEN_ISSUED = "TOKEN_ISSUED"  # noqa: S105  # A name.
+    TOKEN_REVOKED = "TOKEN_REVOKED"  # noqa: S105  # A name.
+    SIGNING_KEY_ADDED = "SIGNING_KEY_ADDED"
+    SIGNING_KEY_REMOVED = "SIGNING_KEY_REMOVED"
 
 
 class ChangeType(StrEnum):
@@ -157,6 +161,7 @@ class GrantEventType(StrEnum):
     EXTENSION_DENIED = "EXTENSION_DENIED"
     EXTENSION_WITHDRAWN = "EXTENSION_WITHDRAWN"
     EXTENSION_LAPSED = "EXTENSION_LAPSED"
+    DENY_POLICIES = "DENY_POLICIES"
 
 
 class ProposalState(StrEnum):
@@ -362,8 +367,40 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProvedGroups:
+    """Groups of somebody's token."""
+
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaGrant:
+    """What a check reads of an approved grant; only CheckAccess can judge one that `needs_check`."""
+
+    name: str
+    state: GrantState
+    subject: str
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+    start_time: datetime | None
+    expire_time: datetime | None
+    subject_groups: ProvedGroups | None
+    needs_check: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaUpdate:
+    """What a replica is told; `LocalChecker` is one."""
+
+    grant: ReplicaGrant | None
+    deny_policies: tuple[Policy, ...]
+    read_time: datetime | None
+    elapsed_duration: timedelta | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GrantEvent:
-    """One change of a grant, with the grant as it was after it; a sign of life has none.
+    """One change of a grant, with the grant as it was after it; a sign of life has none, and neither has a replica.
 
     Watching again from `revision` goes on after it.
     """
@@ -371,6 +408,7 @@ class GrantEvent:
     event_type: GrantEventType
     grant: Grant | None
     revision: int
+    replica: ReplicaUpdate | None
     raw: grant_pb2.WatchGrantsResponse = field(repr=False, compare=False)
 
 
@@ -385,6 +423,13 @@ class RevocationPlan:
     raw: grant_pb2.RevokeGrantsResponse = field(repr=False, compare=False)
 
 
+class Consistency(StrEnum):
+    """How fresh an answer must be: of every commit acknowledged before the question, or of the service's bound."""
+
+    STRONG = "STRONG"
+    BOUNDED = "BOUNDED"
+
+
 class CheckItem(NamedTuple):
     """One question of a batch."""
 
@@ -394,6 +439,7 @@ class CheckItem(NamedTuple):
     explain: bool = False
     min_revision: int = 0
     context: Mapping[str, object] | None = None
+    consistency: Consistency | str = Consistency.STRONG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -409,7 +455,8 @@ class CheckTrace:
 class Decision:
     """The answer to a check; true where it is a yes, so that `if client.check(...)` does what it says.
 
-    `error` is set only in a batch, for an item that could not be judged; such an item is a no.
+    `error` is set only in a batch, for an item that could not be judged; such an item is a no. `staleness` is how old
+    the view may be that a bounded answer rests on.
     """
 
     allowed: bool
@@ -423,6 +470,7 @@ class Decision:
     requestable_policies: tuple[str, ...]
     trace: tuple[CheckTrace, ...]
     error: JitError | None
+    staleness: timedelta | None
     raw: access_pb2.CheckAccessResponse = field(repr=False, compare=False)
 
     def __bool__(self) -> bool:
@@ -685,6 +733,7 @@ class AuditEvent:
     chain: tuple[str, ...]
     delegation: str
     proposal: str
+    token_id: str
     groups: tuple[str, ...]
     context: Mapping[str, object]
     raw: audit_pb2.AuditEvent = field(repr=False, compare=False)
@@ -735,3 +784,33 @@ class Page(Generic[T]):
     items: tuple[T, ...]
     next_page_token: str
     raw: Message = field(repr=False, compare=False)
+
+
+class TokenReason(StrEnum):
+    """Why a token of a grant does not count."""
+
+    MALFORMED = "MALFORMED"
+    WRONG_ALGORITHM = "WRONG_ALGORITHM"
+    WRONG_TYPE = "WRONG_TYPE"
+    UNKNOWN_KEY = "UNKNOWN_KEY"
+    BAD_SIGNATURE = "BAD_SIGNATURE"
+    WRONG_ISSUER = "WRONG_ISSUER"
+    WRONG_AUDIENCE = "WRONG_AUDIENCE"
+    LIFETIME_TOO_LONG = "LIFETIME_TOO_LONG"
+    NOT_YET_VALID = "NOT_YET_VALID"
+    EXPIRED = "EXPIRED"
+    NO_GRANT = "NO_GRANT"
+    NOT_COVERED = "NOT_COVERED"
+    GRANT_OVER = "GRANT_OVER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuedToken:
+    """A token of a grant. Whoever has `token` can use it, so it is not shown."""
+
+    token: str = field(repr=False)
+    token_id: str
+    expire_time: datetime | None
+    audience: tuple[str, ...]
+    grant: str
+    raw: token_pb2.IssueTokenResponse = field(repr=False, compare=False)

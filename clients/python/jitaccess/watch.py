@@ -73,6 +73,6 @@ def ended() -> JitError:
     return Unavailable("the service ended the stream")
 
 
-def silent() -> JitError:
+def silent(seconds: float) -> JitError:
     """Returns the fault of a stream that gave no sign of life."""
-    return Unavailable(f"the service gave no sign of life for {SILENCE:g} s")
+    return Unavailable(f"the service gave no sign of life for {seconds:g} s")

@@ -23,6 +23,7 @@ from jitaccess.cli import (
     review,
     running,
     signal,
+    token,
     who,
 )
 from jitaccess.cli.command import common_options, pipe_closed
@@ -51,6 +52,7 @@ def build() -> typer.Typer:
     grants.add_to(app)
     delegation.add_to(app)
     check.add_to(app)
+    token.add_to(app)
     policies, log = _typer("Read, try, apply and approve policies."), _typer("Read and verify the audit log.")
     signals = _typer("Read and set signals, which conditions read.")
     policy.add_to(policies)

@@ -100,6 +100,14 @@ class AuditEvent(_message.Message):
         """A proposal was rejected."""
         PROPOSAL_LAPSED: AuditEvent._EventType.ValueType  # 32
         """Nobody decided on a proposal in time."""
+        TOKEN_ISSUED: AuditEvent._EventType.ValueType  # 33
+        """A token of a grant was issued."""
+        TOKEN_REVOKED: AuditEvent._EventType.ValueType  # 34
+        """A token was revoked before its time."""
+        SIGNING_KEY_ADDED: AuditEvent._EventType.ValueType  # 35
+        """A key was added, by which tokens will be signed."""
+        SIGNING_KEY_REMOVED: AuditEvent._EventType.ValueType  # 36
+        """A key was removed; what it signed counts no more."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -170,6 +178,14 @@ class AuditEvent(_message.Message):
     """A proposal was rejected."""
     PROPOSAL_LAPSED: AuditEvent.EventType.ValueType  # 32
     """Nobody decided on a proposal in time."""
+    TOKEN_ISSUED: AuditEvent.EventType.ValueType  # 33
+    """A token of a grant was issued."""
+    TOKEN_REVOKED: AuditEvent.EventType.ValueType  # 34
+    """A token was revoked before its time."""
+    SIGNING_KEY_ADDED: AuditEvent.EventType.ValueType  # 35
+    """A key was added, by which tokens will be signed."""
+    SIGNING_KEY_REMOVED: AuditEvent.EventType.ValueType  # 36
+    """A key was removed; what it signed counts no more."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
@@ -200,6 +216,7 @@ class AuditEvent(_message.Message):
     PROPOSAL_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`auditEvents/{seq}`."""
@@ -243,6 +260,8 @@ class AuditEvent(_message.Message):
     """Which delegation: the one that was created or deleted, or that a reviewer acted by."""
     proposal: _builtins.str
     """Which proposal."""
+    token_id: _builtins.str
+    """Which token: its `jti`."""
     hash: _builtins.str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     @_builtins.property
@@ -309,11 +328,12 @@ class AuditEvent(_message.Message):
         proposal: _builtins.str = ...,
         groups: _abc.Iterable[_builtins.str] | None = ...,
         context: _struct_pb2.Struct | None = ...,
+        token_id: _builtins.str = ...,
         hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "hash", b"hash", "held_duration", b"held_duration", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "hash", b"hash", "held_duration", b"held_duration", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

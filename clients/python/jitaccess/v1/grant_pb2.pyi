@@ -1350,22 +1350,28 @@ class WatchGrantsRequest(_message.Message):
     START_REVISION_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     GRANT_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     start_revision: _builtins.int
     """Tell what came after this revision. 0: first each live grant as CURRENT, then what comes."""
     view: Global___ListGrantsRequest.View.ValueType
     """Whose grants: MINE (the default), VISIBLE, or ALL for auditors and admins."""
     grant: _builtins.str
     """Only this grant."""
+    replica: _builtins.bool
+    """For a replica that answers checks itself, role `checker`: of every grant what a check reads and no more, the deny
+    policies first and at each change, and a HEARTBEAT after each change. Without view and grant.
+    """
     def __init__(
         self,
         *,
         start_revision: _builtins.int = ...,
         view: Global___ListGrantsRequest.View.ValueType = ...,
         grant: _builtins.str = ...,
+        replica: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "start_revision", b"start_revision", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "replica", b"replica", "start_revision", b"start_revision", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1429,6 +1435,8 @@ class WatchGrantsResponse(_message.Message):
         """The requester took the request for more time back."""
         EXTENSION_LAPSED: WatchGrantsResponse._EventType.ValueType  # 22
         """Nobody decided on more time while there was time."""
+        DENY_POLICIES: WatchGrantsResponse._EventType.ValueType  # 23
+        """Only to a replica: all deny policies in force."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -1479,17 +1487,24 @@ class WatchGrantsResponse(_message.Message):
     """The requester took the request for more time back."""
     EXTENSION_LAPSED: WatchGrantsResponse.EventType.ValueType  # 22
     """Nobody decided on more time while there was time."""
+    DENY_POLICIES: WatchGrantsResponse.EventType.ValueType  # 23
+    """Only to a replica: all deny policies in force."""
 
     EVENT_TYPE_FIELD_NUMBER: _builtins.int
     GRANT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     event_type: Global___WatchGrantsResponse.EventType.ValueType
     """What happened."""
     revision: _builtins.int
     """The store's commit counter; watch again from here after a break."""
     @_builtins.property
     def grant(self) -> Global___Grant:
-        """The grant as it was after that; unset in HEARTBEAT and OVERRUN."""
+        """The grant as it was after that; unset in HEARTBEAT and OVERRUN, and to a replica."""
+
+    @_builtins.property
+    def replica(self) -> Global___ReplicaUpdate:
+        """Only to a replica."""
 
     def __init__(
         self,
@@ -1497,14 +1512,147 @@ class WatchGrantsResponse(_message.Message):
         event_type: Global___WatchGrantsResponse.EventType.ValueType = ...,
         grant: Global___Grant | None = ...,
         revision: _builtins.int = ...,
+        replica: Global___ReplicaUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "replica", b"replica"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "grant", b"grant", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "grant", b"grant", "replica", b"replica", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchGrantsResponse: _TypeAlias = WatchGrantsResponse  # noqa: Y015
+
+@_typing.final
+class ReplicaUpdate(_message.Message):
+    """What a replica is told. What came since the last HEARTBEAT holds together: a replica takes all of it or nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    DENY_POLICIES_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    ELAPSED_DURATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grant(self) -> Global___ReplicaGrant:
+        """The grant as it was after what happened."""
+
+    @_builtins.property
+    def deny_policies(self) -> _containers.RepeatedCompositeFieldContainer[_policy_pb2.Policy]:
+        """With DENY_POLICIES: each with whom it denies, resources and actions only."""
+
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """The service's clock when this was read; it never goes back. A HEARTBEAT says that nothing is missing until then."""
+
+    @_builtins.property
+    def elapsed_duration(self) -> _duration_pb2.Duration:
+        """How long after the stream's beginning this was read, by a clock that nobody sets."""
+
+    def __init__(
+        self,
+        *,
+        grant: Global___ReplicaGrant | None = ...,
+        deny_policies: _abc.Iterable[_policy_pb2.Policy] | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        elapsed_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed_duration", b"elapsed_duration", "grant", b"grant", "read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deny_policies", b"deny_policies", "elapsed_duration", b"elapsed_duration", "grant", b"grant", "read_time", b"read_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaUpdate: _TypeAlias = ReplicaUpdate  # noqa: Y015
+
+@_typing.final
+class ReplicaGrant(_message.Message):
+    """What a check reads of an approved grant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SUBJECT_GROUPS_FIELD_NUMBER: _builtins.int
+    NEEDS_CHECK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`grants/{id}`."""
+    state: Global___Grant.State.ValueType
+    """The state after what happened. Only SCHEDULED and ACTIVE can allow anything from then on."""
+    subject: _builtins.str
+    """Who holds the access."""
+    needs_check: _builtins.bool
+    """Only CheckAccess can judge it: it has a condition or limits, was passed on, or is the watching service's own."""
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource patterns it covers."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Action patterns it covers."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The access begins at this instant."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """The access is over when now >= expire_time."""
+
+    @_builtins.property
+    def subject_groups(self) -> Global___ProvedGroups:
+        """The groups that its holder proved when asking for it. Unset where somebody else asked: then a deny policy for any
+        group denies it.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___Grant.State.ValueType = ...,
+        subject: _builtins.str = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        actions: _abc.Iterable[_builtins.str] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        subject_groups: Global___ProvedGroups | None = ...,
+        needs_check: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "start_time", b"start_time", "subject_groups", b"subject_groups"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "expire_time", b"expire_time", "name", b"name", "needs_check", b"needs_check", "resources", b"resources", "start_time", b"start_time", "state", b"state", "subject", b"subject", "subject_groups", b"subject_groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaGrant: _TypeAlias = ReplicaGrant  # noqa: Y015
+
+@_typing.final
+class ProvedGroups(_message.Message):
+    """Groups of somebody's token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Group names as the token had them."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvedGroups: _TypeAlias = ProvedGroups  # noqa: Y015
 
 @_typing.final
 class DenyGrantRequest(_message.Message):

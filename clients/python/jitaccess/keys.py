@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 from jwt import PyJWK, PyJWTError
 
@@ -20,6 +21,7 @@ _FRESH_SECONDS: Final = 300
 _RETRY_SECONDS: Final = 10
 _STALE_SECONDS: Final = 3600
 _MIN_RSA_BITS: Final = 2048
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 Keys = dict[str, PyJWK]
 
@@ -58,6 +60,17 @@ class FileKeys:
             _log.warning("no keys from %s: %s", self._path, fault)
 
 
+class GivenKeys:
+    """The keys of a JWK set that is at hand. Raises ValueError where it is none."""
+
+    def __init__(self, document: object) -> None:
+        self._keys = keys_of(document)
+
+    def key(self, kid: str) -> PyJWK | None:
+        """See KeySource."""
+        return self._keys.get(kid)
+
+
 class UrlKeys:
     """The keys behind a URL, fetched without redirects and kept for five minutes.
 
@@ -94,6 +107,18 @@ class UrlKeys:
             _log.warning("no keys from %s: %s", self._url, fault)
 
 
+def is_safe_url(url: str) -> bool:
+    """Says whether nobody on the way can change what is fetched: https, or http to this very machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    if parts.username is not None or not host:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         """Another host's keys are not this issuer's."""
@@ -105,7 +130,11 @@ def usable_keys(content: bytes) -> Keys:
     Left out: symmetric keys, keys for another use, RSA keys under 2,048 bits, keys without a kid or with one that
     stands twice.
     """
-    document = json.loads(content)
+    return keys_of(json.loads(content))
+
+
+def keys_of(document: object) -> Keys:
+    """As `usable_keys`, of the set that was parsed."""
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("not a JWK set")
     keys: Keys = {}

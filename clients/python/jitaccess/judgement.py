@@ -1,0 +1,201 @@
+"""A check, judged by what a replica was told: pure rules that never say yes where the service would say no.
+
+They are those of the service's own decision, for grants that need nothing else: subject, patterns, time, deny policies.
+What they cannot be sure of is NEEDS_CHECK. Instants are whole microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+from unicodedata import is_normalized
+
+from jitaccess.model import CheckReason
+
+
+class LocalReason(StrEnum):
+    """Why a replica gives no answer of its own, beside the reasons that a check by the service has.
+
+    STALE: it has not heard from the service for too long. NEEDS_CHECK: only the service can tell.
+    """
+
+    STALE = "STALE"
+    NEEDS_CHECK = "NEEDS_CHECK"
+
+
+_CHARACTERS = r"A-Za-z0-9_~@:+=,$!&'();\-"
+_PLAIN = {
+    "/": re.compile(rf"[a-z][a-z0-9_\-]*(?:/(?!\.\.?(?:/|\Z))[{_CHARACTERS}.]+){{1,63}}"),
+    ".": re.compile(rf"[{_CHARACTERS}]+(?:\.[{_CHARACTERS}]+){{0,63}}"),
+}
+_LONGEST = {"/": 1024, ".": 256}
+
+
+class Patterns:
+    """Patterns of resources (`separator` "/") or actions ("."), made ready for many names."""
+
+    __slots__ = ("_exact", "_separator", "_wild")
+
+    def __init__(self, patterns: Iterable[str], separator: str) -> None:
+        texts = tuple(patterns)
+        self._separator = separator
+        self._exact = frozenset(text for text in texts if "*" not in text)
+        self._wild = tuple(tuple(text.split(separator)) for text in texts if "*" in text)
+
+    def cover(self, name: str) -> bool:
+        """Says whether one of them matches the name, byte for byte but for wildcards."""
+        if name in self._exact:
+            return True
+        if not self._wild:
+            return False
+        segments = name.split(self._separator)
+        return any(_matches(pattern, segments) for pattern in self._wild)
+
+    def vouch_for(self, name: str) -> bool:
+        """Says whether the name is sound: one that the service itself told, or one that is plain."""
+        return name in self._exact or is_plain(name, self._separator)
+
+
+def _matches(pattern: tuple[str, ...], segments: list[str]) -> bool:
+    """`*` is one whole segment, `**` (last only) one or more."""
+    if pattern[-1] == "**":
+        pattern = pattern[:-1]
+        if len(segments) <= len(pattern):
+            return False
+    elif len(pattern) != len(segments):
+        return False
+    return all(wanted in ("*", segment) for wanted, segment in zip(pattern, segments, strict=False))
+
+
+def is_plain(name: str, separator: str) -> bool:
+    """Says whether the service would take the name as it is; of others (not ASCII, `..`, `*`) only it can tell."""
+    return len(name) <= _LONGEST[separator] and _PLAIN[separator].fullmatch(name) is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldGrant:
+    """A grant over [start, expire). `groups` None: nobody proved any, so that its holder may be in all of them."""
+
+    name: str
+    subject: str
+    resources: Patterns
+    actions: Patterns
+    start: int
+    expire: int
+    expire_time: datetime
+    groups: frozenset[str] | None
+    needs_check: bool
+    allows: Judgement = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Made once, since most answers are this one.
+        object.__setattr__(self, "allows", Judgement(CheckReason.ALLOWED, self))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deny:
+    """A deny policy in force."""
+
+    name: str
+    principals: frozenset[str]
+    groups: frozenset[str]
+    resources: Patterns
+    actions: Patterns
+
+    def denies(self, grant: HeldGrant, action: str, resource: str) -> bool:
+        """Says whether it forbids to the grant's subject what the grant covers."""
+        return self._names(grant) and self.resources.cover(resource) and self.actions.cover(action)
+
+    def _names(self, grant: HeldGrant) -> bool:
+        if grant.subject in self.principals:
+            return True
+        return bool(self.groups) if grant.groups is None else not self.groups.isdisjoint(grant.groups)
+
+
+class Denies:
+    """All deny policies in force, with whom they name together, since most subjects are named by none."""
+
+    __slots__ = ("_groups", "_policies", "_principals")
+
+    def __init__(self, policies: Iterable[Deny] = ()) -> None:
+        self._policies = tuple(policies)
+        self._principals = frozenset[str]().union(*(deny.principals for deny in self._policies))
+        self._groups = frozenset[str]().union(*(deny.groups for deny in self._policies))
+
+    def against(self, grant: HeldGrant, action: str, resource: str) -> str:
+        """Returns the name of the policy that forbids what the grant covers; empty where none does."""
+        groups = grant.groups
+        if groups is not None and self._groups.isdisjoint(groups) and grant.subject not in self._principals:
+            return ""
+        return next((deny.name for deny in self._policies if deny.denies(grant, action, resource)), "")
+
+
+class Judgement(NamedTuple):
+    """The answer; `grant` is the one that allows it, or that explains the no. `by` is the deny policy that forbids."""
+
+    reason: CheckReason | LocalReason
+    grant: HeldGrant | None = None
+    by: str = ""
+
+
+Grants = Mapping[str, Sequence[HeldGrant]]
+_NO_GRANT = Judgement(CheckReason.NO_GRANT)
+_NEEDS_CHECK = Judgement(LocalReason.NEEDS_CHECK)
+# Of several findings none of which is a yes: one that may be one, then the explanation that helps the subject most.
+_PRECEDENCE = (
+    LocalReason.NEEDS_CHECK,
+    CheckReason.DENIED_BY_POLICY,
+    CheckReason.NOT_YET_STARTED,
+    CheckReason.EXPIRED,
+)
+
+
+def judge(
+    subject: str, action: str, resource: str, *, grants: Grants, denies: Denies, earliest: int, latest: int
+) -> Judgement:
+    """Answers the question by the grants, which are by subject: ALLOWED only where the service would allow it too.
+
+    The service's clock is somewhere in [earliest, latest].
+    """
+    if not (subject.isascii() and action.isascii() and resource.isascii()) and not _are_canonical(
+        subject, action, resource
+    ):
+        return _NEEDS_CHECK
+    allowing: Judgement | None = None
+    findings: list[Judgement] = []
+    for grant in grants.get(subject, ()):
+        if not (grant.resources.cover(resource) and grant.actions.cover(action)):
+            continue
+        finding = _finding(grant, action, resource, denies, earliest, latest)
+        if finding is not grant.allows:
+            findings.append(finding)
+        elif allowing is None or grant.expire > allowing.grant.expire:  # type: ignore[union-attr]  # It has one.
+            allowing = finding
+    return allowing or (_best_explanation(findings) if findings else _NO_GRANT)
+
+
+def _are_canonical(*names: str) -> bool:
+    """Says whether they are NFC, as the names that were told are."""
+    return all(is_normalized("NFC", name) for name in names)
+
+
+def _finding(grant: HeldGrant, action: str, resource: str, denies: Denies, earliest: int, latest: int) -> Judgement:
+    if latest < grant.start:
+        return Judgement(CheckReason.NOT_YET_STARTED, grant)
+    if earliest >= grant.expire:
+        return Judgement(CheckReason.EXPIRED, grant)
+    if grant.needs_check or earliest < grant.start or latest >= grant.expire:
+        return _NEEDS_CHECK
+    if by := denies.against(grant, action, resource):
+        return Judgement(CheckReason.DENIED_BY_POLICY, grant, by)
+    if not (grant.actions.vouch_for(action) and grant.resources.vouch_for(resource)):
+        return _NEEDS_CHECK
+    return grant.allows
+
+
+def _best_explanation(findings: Sequence[Judgement]) -> Judgement:
+    return min(findings, key=lambda finding: _PRECEDENCE.index(finding.reason))

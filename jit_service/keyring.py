@@ -1,0 +1,128 @@
+"""The private keys that tokens are signed with: made here, and sealed by AES-256-GCM before they go into the store.
+
+What seals them is 32 random bytes in a file that the store never sees; several hosts share one file. A row of the store
+counts as a key only if that opens it, so whoever can write to the store alone can neither sign nor publish a key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import secrets
+import stat
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+
+from jit_service.domain.errors import KeysUnavailable
+from jit_service.domain.signing_key import SigningKey
+
+_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_PURPOSE: Final = b"jitaccess token signing key "
+
+
+class KeyFileError(ValueError):
+    """The key file cannot be used; the message is one line and holds nothing of it."""
+
+
+class KeyRing:
+    """Makes, seals and opens keys. `secret` is 32 bytes."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._cipher = AESGCM(secret)
+        self._open: dict[str, tuple[bytes, ec.EllipticCurvePrivateKey]] = {}
+
+    def new(self, *, now: datetime, signs_at: datetime) -> SigningKey:
+        """Returns a new P-256 key, sealed."""
+        private = ec.generate_private_key(ec.SECP256R1())
+        kid = _thumbprint(private)
+        plain = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = nonce + self._cipher.encrypt(nonce, plain, _PURPOSE + kid.encode())
+        return SigningKey(kid=kid, created_at=now, signs_at=signs_at, sealed=sealed)
+
+    def public(self, key: SigningKey) -> dict[str, Any]:
+        """Returns the public key as a JWK. Raises KeysUnavailable where this ring cannot open it."""
+        return _jwk(self._opened(key)) | {"kid": key.kid, "use": "sig", "alg": "ES256"}
+
+    def sign(self, key: SigningKey, claims: dict[str, Any]) -> str:
+        """Returns the claims as a signed token of RFC 9068's type. Raises KeysUnavailable."""
+        return jwt.encode(claims, self._opened(key), algorithm="ES256", headers={"kid": key.kid, "typ": "at+jwt"})
+
+    def _opened(self, key: SigningKey) -> ec.EllipticCurvePrivateKey:
+        known = self._open.get(key.kid)
+        if known is not None and known[0] == key.sealed:
+            return known[1]
+        opened = self._unsealed(key)
+        self._open[key.kid] = (key.sealed, opened)
+        return opened
+
+    def _unsealed(self, key: SigningKey) -> ec.EllipticCurvePrivateKey:
+        nonce, rest = key.sealed[:_NONCE_BYTES], key.sealed[_NONCE_BYTES:]
+        try:
+            plain = self._cipher.decrypt(nonce, rest, _PURPOSE + key.kid.encode())
+        except (InvalidTag, ValueError):
+            raise KeysUnavailable(f"the key file does not open signing key {key.kid}") from None
+        private = load_der_private_key(plain, password=None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey) or _thumbprint(private) != key.kid:
+            raise KeysUnavailable(f"signing key {key.kid} is not what its name says")
+        return private
+
+
+def ring_of(path: Path) -> KeyRing:
+    """Returns the ring that the file opens. Raises KeyFileError."""
+    try:
+        mode, text = path.stat().st_mode, path.read_text(encoding="ascii")
+    except (OSError, ValueError) as fault:
+        raise KeyFileError(f"the key file {path} cannot be read: {type(fault).__name__}") from fault
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise KeyFileError(f"the key file {path} is open to everybody; chmod o-rwx it")
+    try:
+        secret = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        secret = b""
+    if len(secret) != _BYTES:
+        raise KeyFileError(
+            f"the key file {path} does not hold {_BYTES} bytes in base64; `openssl rand -base64 32` does"
+        )
+    return KeyRing(secret)
+
+
+def make_key_file(path: Path) -> None:
+    """Makes the file, for this user alone, unless it is there."""
+    if path.exists():
+        return
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(base64.b64encode(secrets.token_bytes(_BYTES)).decode() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        # Of two processes at once, the first one's file stays.
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+
+
+def _jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
+    return dict(jwt.algorithms.ECAlgorithm.to_jwk(private.public_key(), as_dict=True))
+
+
+def _thumbprint(private: ec.EllipticCurvePrivateKey) -> str:
+    """RFC 7638."""
+    members = {name: value for name, value in _jwk(private).items() if name in ("crv", "kty", "x", "y")}
+    digest = sha256(json.dumps(members, sort_keys=True, separators=(",", ":")).encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,0 +1,126 @@
+"""The servicer of TokenService: decode, call, encode. What OAuth has as forms and JSON are bodies as they are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from jit_service import signing_keys, tokens
+from jit_service.domain import name
+from jit_service.domain.errors import InvalidField, TokensOff
+from jit_service.rpc.call import current_caller
+from jit_service.rpc.messages import token_message, wanted_token_of
+from jit_service.signing_keys import MAX_CACHED, Issuing
+from jit_service.storage import Store
+from jitaccess.v1 import token_pb2
+from jitaccess.v1.token_pb2_grpc import TokenServiceServicer
+
+FORM: Final = "application/x-www-form-urlencoded"
+_FORM_TYPE: Final = re.compile(rf'{re.escape(FORM)} *(; *charset=("?)utf-8\2 *)?', re.IGNORECASE | re.ASCII)
+_JSON: Final = "application/json"
+_MAX_FORM: Final = 32 << 10
+_MAX_FIELDS: Final = 16
+_KNOWN: Final = ("token", "token_type_hint")
+_NOT_IN_A_FORM: Final = re.compile(r"[^\x21-\x7e]")
+
+
+class TokenServicer(TokenServiceServicer):
+    """Tokens of grants. Without `issuing` there are none."""
+
+    def __init__(self, store: Store, issuing: Issuing | None) -> None:
+        self._store = store
+        self._maybe_issuing = issuing
+
+    @property
+    def _issuing(self) -> Issuing:
+        if self._maybe_issuing is None:
+            raise TokensOff("this service issues no tokens: no token_issuer is set")
+        return self._maybe_issuing
+
+    def IssueToken(
+        self, request: token_pb2.IssueTokenRequest, context: grpc.ServicerContext
+    ) -> token_pb2.IssueTokenResponse:
+        grant = name.grant_name(request.name, "name")
+        issued = tokens.issue(self._store, self._issuing, current_caller(), grant, wanted_token_of(request))
+        _never_cached(context)
+        return token_message(issued)
+
+    def GetKeySet(self, request: token_pb2.GetKeySetRequest, context: grpc.ServicerContext) -> HttpBody:
+        keys = signing_keys.key_set(self._store, self._issuing)
+        headers = [("cache-control", f"public, max-age={MAX_CACHED.seconds}"), ("etag", keys.etag)]
+        if _knows(context, keys.etag):
+            context.send_initial_metadata((*headers, ("x-jit-not-modified", "1")))
+            return HttpBody(content_type=_JSON)
+        context.send_initial_metadata(tuple(headers))
+        return HttpBody(content_type=_JSON, data=keys.body)
+
+    def IntrospectToken(self, request: token_pb2.IntrospectTokenRequest, context: grpc.ServicerContext) -> HttpBody:
+        answer = tokens.introspect(self._store, self._issuing, current_caller(), _token_in(request.body))
+        _never_cached(context)
+        return _json(answer)
+
+    def RevokeToken(self, request: token_pb2.RevokeTokenRequest, context: grpc.ServicerContext) -> HttpBody:
+        tokens.revoke(self._store, self._issuing, current_caller(), _token_in(request.body))
+        _never_cached(context)
+        return _json({})
+
+    def GetAuthorizationServerMetadata(
+        self, request: token_pb2.GetAuthorizationServerMetadataRequest, context: grpc.ServicerContext
+    ) -> HttpBody:
+        return _json(tokens.metadata(self._issuing))
+
+
+def _json(value: Mapping[str, Any]) -> HttpBody:
+    return HttpBody(content_type=_JSON, data=json.dumps(value).encode())
+
+
+def _never_cached(context: grpc.ServicerContext) -> None:
+    context.send_initial_metadata((("cache-control", "no-store"),))
+
+
+def _knows(context: grpc.ServicerContext, etag: str) -> bool:
+    """Says whether the caller has this version (RFC 9110, If-None-Match)."""
+    told = [str(value) for key, value in context.invocation_metadata() if key == "if-none-match"]
+    given = {part.strip().removeprefix("W/") for value in told for part in value.split(",")}
+    return etag in given or "*" in given
+
+
+def _token_in(body: HttpBody) -> str:
+    """Returns the form's `token` (RFC 7662, RFC 7009). Raises InvalidField.
+
+    Names that it does not know are passed over, as RFC 6749 demands; one that it knows may not stand twice.
+    """
+    _check_content_type(body.content_type)
+    if body.extensions:
+        raise InvalidField("body.extensions", "must be empty")
+    if len(body.data) > _MAX_FORM:
+        raise InvalidField("body.data", f"has {len(body.data)} bytes; at most {_MAX_FORM} are allowed")
+    fields = _fields(body.data)
+    for known in _KNOWN:
+        if sum(field == known for field, _ in fields) > 1:
+            raise InvalidField(f"body.{known}", "stands twice in the form")
+    token = dict(fields).get("token", "")
+    if not token:
+        raise InvalidField("body.token", "is required in the form")
+    return token
+
+
+def _check_content_type(text: str) -> None:
+    if not _FORM_TYPE.fullmatch(text):
+        raise InvalidField("body.content_type", f"is {name.harmless(text, 100)!a}; it must be {FORM}, in UTF-8")
+
+
+def _fields(data: bytes) -> list[tuple[str, str]]:
+    try:
+        text = data.decode("ascii")
+        if _NOT_IN_A_FORM.search(text):
+            raise ValueError
+        return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise InvalidField("body.data", f"is not a form: NAME=VALUE&…, with at most {_MAX_FIELDS} fields") from None

@@ -1,0 +1,70 @@
+"""Which key signs, when the next one is due, and when one may go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from jit_service.domain import signing_key as rules
+from jit_service.domain.signing_key import KeyState, Rotation, SigningKey
+from tests.domain.factories import HOUR, NOON, TICK
+
+DAY = timedelta(days=1)
+ROTATION = Rotation(every=30 * DAY, ahead=HOUR)
+
+
+def key(kid: str, signs_at: datetime, *, last: datetime | None = None) -> SigningKey:
+    return SigningKey(kid=kid, created_at=signs_at - HOUR, signs_at=signs_at, sealed=b"", last_expires_at=last)
+
+
+def test_a_key_is_published_before_it_signs() -> None:
+    old, new = key("a", NOON), key("b", NOON + HOUR)
+
+    assert rules.state(new, [old, new], NOON + HOUR - TICK) is KeyState.PUBLISHED
+    assert rules.state(old, [old, new], NOON + HOUR - TICK) is KeyState.SIGNING
+    assert rules.state(new, [old, new], NOON + HOUR) is KeyState.SIGNING
+    assert rules.state(old, [old, new], NOON + HOUR) is KeyState.RETIRED
+
+
+def test_the_first_key_signs_at_once() -> None:
+    assert rules.next_signs_at([], ROTATION, NOON) == NOON
+    assert rules.signing([], NOON) is None
+
+
+def test_the_next_key_is_due_so_that_it_signs_on_time() -> None:
+    keys = [key("a", NOON)]
+    due = NOON + 30 * DAY - HOUR
+
+    assert rules.next_signs_at(keys, ROTATION, due - TICK) is None
+    assert rules.next_signs_at(keys, ROTATION, due) == NOON + 30 * DAY
+
+
+def test_only_one_next_key_is_made() -> None:
+    keys = [key("a", NOON), key("b", NOON + 30 * DAY)]
+
+    assert rules.next_signs_at(keys, ROTATION, NOON + 30 * DAY - TICK) is None
+
+
+def test_a_service_that_slept_too_long_publishes_first_all_the_same() -> None:
+    assert rules.next_signs_at([key("a", NOON)], ROTATION, NOON + 90 * DAY) == NOON + 90 * DAY + HOUR
+
+
+def test_a_key_stays_until_the_last_token_it_signed_is_over() -> None:
+    end = NOON + 2 * HOUR
+    old, new = key("a", NOON, last=end), key("b", NOON + HOUR)
+
+    assert rules.over([old, new], end - TICK) == []
+    assert rules.over([old, new], end) == [old]
+
+
+def test_a_retired_key_that_signed_nothing_goes_at_once() -> None:
+    old, new = key("a", NOON), key("b", NOON + HOUR)
+
+    assert rules.over([old, new], NOON + HOUR) == [old]
+
+
+def test_a_key_that_signs_or_will_sign_stays() -> None:
+    signing, coming = key("a", NOON, last=NOON + TICK), key("b", NOON + HOUR)
+
+    assert rules.over([signing, coming], NOON + HOUR - TICK) == []
+    assert rules.over([replace(signing, last_expires_at=None)], NOON + 99 * DAY) == []

@@ -1,0 +1,1 @@
+"""The client's replica, against the service's own rules."""
