@@ -32,6 +32,9 @@ demo: $(STAMP) ## Walk through the product: ask, approve, check, revoke, verify.
 test: $(STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-native: $(STAMP) ## Run the whole test suite on the transport pygrpc-native.
+	@JIT_TRANSPORT=native $(BIN)/python -m pytest $(ARGS)
+
 lint: $(STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
@@ -56,4 +59,4 @@ lock: $(STAMP) ## Refresh requirements/*.txt within the bounds of pyproject.toml
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data
 
-.PHONY: help setup third_party up demo test lint format proto release-contract lock clean
+.PHONY: help setup third_party up demo test test-native lint format proto release-contract lock clean

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -31,10 +31,11 @@ from jit_service.domain.signing_key import KeyState, SigningKey
 from jit_service.edge import EdgeError, Envoy, render, share
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.service import Service, ServiceError, issuing_of, sole_user_of, utc_now
-from jit_service.settings import Address, Settings, SettingsError
+from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
+from jit_service.workers import Workers, run_worker
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -45,6 +46,7 @@ keys_app = typer.Typer(
 app.add_typer(keys_app, name="keys")
 _log = logging.getLogger("jit_service")
 _ENVOY_START_SECONDS = 20
+_TEND_SECONDS = 0.2
 # sun_path holds 108 bytes on Linux and 104 elsewhere, the closing zero included.
 _MAX_SOCKET_PATH = 100
 
@@ -53,6 +55,10 @@ Grpc = Annotated[str | None, typer.Option("--grpc", metavar="HOST:PORT", help="g
 Http = Annotated[str | None, typer.Option("--http", metavar="HOST:PORT", help="REST and gRPC, through Envoy.")]
 DatabaseUrl = Annotated[str | None, typer.Option("--database-url", help="sqlite:///FILE or postgresql://USER@HOST/DB.")]
 Policies = Annotated[Path | None, typer.Option("--policies", help="A policy file to apply at the start.")]
+TransportName = Annotated[Transport | None, typer.Option("--transport", help="The gRPC server [grpcio].")]
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Processes that share the port and the store [1].")
+]
 Dev = Annotated[bool, typer.Option("--dev", help="Issue tokens for made-up people; loopback only, never production.")]
 
 
@@ -65,28 +71,34 @@ def up(
     http: Http = None,
     database_url: DatabaseUrl = None,
     policies: Policies = None,
+    transport: TransportName = None,
+    workers: WorkerCount = None,
 ) -> None:
     """Run the service with Envoy in front, in the foreground, on a database brought up to date."""
     with _one_line_errors(), ExitStack() as stack:
         stopping = _stop_signal()
-        settings = _settings(data_dir=data_dir, grpc=grpc, http=http, database_url=database_url, policies=policies)
+        settings = _settings(
+            data_dir=data_dir,
+            grpc=grpc,
+            http=http,
+            database_url=database_url,
+            policies=policies,
+            transport=transport,
+            workers=workers,
+        )
         stack.enter_context(sole_user_of(settings.data_dir))
         issuer = _dev_issuer(settings) if dev else None
         if issuer is not None:
             settings = settings.with_issuer(issuer.issuer()).with_token_issuer(f"http://{settings.http}")
         migrate_database(settings.store_url)
-        service, grpc_address = _listening(settings, stack)
-        socket = _socket_path(settings.data_dir, stack)
-        service.listen_unix(socket)
-        if issuer is not None and settings.policies is None:
-            service.apply_policies(share("examples") / "policies.yaml", only_if_empty=True)
-        service.start()
-        envoy = _envoy(settings, socket, stack)
+        sockets = _socket_paths(settings, stack)
+        grpc_address, tend = _started(settings, stack, sockets, examples=issuer is not None)
+        envoy = _envoy(settings, sockets, stack)
         http_address = envoy.start(timeout=_ENVOY_START_SECONDS)
         if issuer is not None:
             _say_dev(settings, str(http_address), grpc_address)
         _ready(data_dir=settings.data_dir, grpc=grpc_address, http=f"http://{http_address}")
-        _wait(stopping, lambda: envoy.poll() is None)
+        _wait(stopping, tend, envoy)
 
 
 @app.command()
@@ -96,15 +108,30 @@ def serve(
     grpc: Grpc = None,
     database_url: DatabaseUrl = None,
     policies: Policies = None,
+    transport: TransportName = None,
+    workers: WorkerCount = None,
 ) -> None:
     """Run the gRPC service alone, on a database that `migrate` brought up to date; put your own Envoy in front."""
     with _one_line_errors(), ExitStack() as stack:
         stopping = _stop_signal()
-        settings = _settings(data_dir=data_dir, grpc=grpc, database_url=database_url, policies=policies)
-        service, grpc_address = _listening(settings, stack)
-        service.start()
+        settings = _settings(
+            data_dir=data_dir,
+            grpc=grpc,
+            database_url=database_url,
+            policies=policies,
+            transport=transport,
+            workers=workers,
+        )
+        grpc_address, tend = _started(settings, stack)
         _ready(data_dir=settings.data_dir, grpc=grpc_address)
-        _wait(stopping, lambda: True)
+        _wait(stopping, tend)
+
+
+@app.command(hidden=True)
+def worker() -> None:
+    """Run one of several workers, as the parent says on stdin."""
+    if not run_worker(sys.stdin, sys.stdout):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -214,28 +241,55 @@ def _dev_issuer(settings: Settings) -> DevIssuer:
     return issuer
 
 
-def _listening(settings: Settings, stack: ExitStack) -> tuple[Service, Address]:
+def _started(
+    settings: Settings, stack: ExitStack, sockets: Sequence[Path] = (), *, examples: bool = False
+) -> tuple[Address, Callable[[], None]]:
+    """Starts the service, in this process or in workers. Returns where it is, and what must be called now and then."""
     if not settings.issuers:
         raise ServiceError("no issuer is configured, so nobody could call: set JIT_ISSUERS_FILE, or use up --dev")
+    if settings.workers > 1:
+        workers = Workers(settings, sockets)
+        stack.callback(workers.stop)
+        # Once, not once for each worker; the service that does it never listens.
+        with ExitStack() as once:
+            service = Service(settings)
+            once.callback(service.stop)
+            _apply_policies(service, settings, examples=examples)
+        workers.start()
+        return workers.address, workers.tend
     service = Service(settings)
     stack.callback(service.stop)
+    _apply_policies(service, settings, examples=examples)
+    address = service.listen(settings.grpc)
+    for path in sockets:
+        service.listen_unix(path)
+    service.start()
+    return address, lambda: None
+
+
+def _apply_policies(service: Service, settings: Settings, *, examples: bool) -> None:
     if settings.policies is not None:
         service.apply_policies(settings.policies)
-    return service, service.listen(settings.grpc)
+    elif examples:
+        service.apply_policies(share("examples") / "policies.yaml", only_if_empty=True)
 
 
-def _socket_path(data_dir: Path, stack: ExitStack) -> Path:
-    """Returns where Envoy reaches the service: in the data directory, or in a private one where that is too long."""
-    path = data_dir.resolve() / "grpc.sock"
-    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
-        return path
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jit-"))) / "grpc.sock"
+def _socket_paths(settings: Settings, stack: ExitStack) -> list[Path]:
+    """Returns where Envoy reaches the workers: in the data directory, or in a private one where that is too long."""
+    directory = settings.data_dir.resolve()
+    if len(os.fsencode(directory / _socket_name(settings.workers - 1))) > _MAX_SOCKET_PATH:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jit-")))
+    return [directory / _socket_name(number) for number in range(settings.workers)]
 
 
-def _envoy(settings: Settings, socket: Path, stack: ExitStack) -> Envoy:
+def _socket_name(number: int) -> str:
+    return f"grpc-{number}.sock"
+
+
+def _envoy(settings: Settings, sockets: Sequence[Path], stack: ExitStack) -> Envoy:
     directory = settings.data_dir.resolve() / "envoy"
     directory.mkdir(exist_ok=True)
-    envoy = Envoy(render(http=settings.http, upstream=socket, directory=directory), directory=directory)
+    envoy = Envoy(render(http=settings.http, upstream=sockets, directory=directory), directory=directory)
     stack.callback(envoy.stop)
     return envoy
 
@@ -279,9 +333,10 @@ def _stop_signal() -> threading.Event:
     return stopping
 
 
-def _wait(stopping: threading.Event, healthy: Callable[[], bool]) -> None:
-    while not stopping.wait(timeout=0.5):
-        if not healthy():
+def _wait(stopping: threading.Event, tend: Callable[[], None], envoy: Envoy | None = None) -> None:
+    while not stopping.wait(timeout=_TEND_SECONDS):
+        tend()
+        if envoy is not None and envoy.poll() is not None:
             raise EdgeError("Envoy ended by itself; its log is in DATA_DIR/envoy")
     _log.info("stopping")
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,10 +38,10 @@ def share(name: str) -> Path:
     return installed if installed.exists() else _PACKAGE.parent / name
 
 
-def render(*, http: Address, upstream: Path | Address, directory: Path) -> Path:
+def render(*, http: Address, upstream: Path | Address | Sequence[Path], directory: Path) -> Path:
     """Writes DIRECTORY/envoy.yaml: the shipped configuration with these addresses. Returns where.
 
-    `upstream` is the service's Unix socket, or its address.
+    `upstream` is the service's Unix socket, or its address, or the sockets of its workers.
     """
     config = yaml.safe_load((share("envoy") / "envoy.yaml").read_text())
     resources = config["static_resources"]
@@ -49,9 +49,8 @@ def render(*, http: Address, upstream: Path | Address, directory: Path) -> Path:
     listener["address"] = _socket_address(http)
     (cluster,) = resources["clusters"]
     (locality,) = cluster["load_assignment"]["endpoints"]
-    (endpoint,) = locality["lb_endpoints"]
-    address = {"pipe": {"path": str(upstream)}} if isinstance(upstream, Path) else _socket_address(upstream)
-    endpoint["endpoint"]["address"] = address
+    upstreams = (upstream,) if isinstance(upstream, Path | Address) else upstream
+    locality["lb_endpoints"] = [{"endpoint": {"address": _upstream_address(each)}} for each in upstreams]
     _replace(config, "proto_descriptor", str((share("envoy") / "jitaccess.binpb").resolve()))
     path = directory / "envoy.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -129,6 +128,10 @@ class Envoy:
         faults = [line for line in text.splitlines() if "rror" in line or "cannot bind" in line]
         words = faults[-1].strip()[-300:] if faults else "it said nothing"
         return f"Envoy did not start: {words} (its log is {self.log})"
+
+
+def _upstream_address(upstream: Path | Address) -> dict[str, Any]:
+    return {"pipe": {"path": str(upstream)}} if isinstance(upstream, Path) else _socket_address(upstream)
 
 
 def _socket_address(address: Address) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from jit_service.domain.signing_key import Rotation
 from jit_service.keyring import KeyFileError, make_key_file, ring_of
 from jit_service.rpc import policy_file
 from jit_service.rpc.identity import Authenticator
-from jit_service.rpc.server import build_server
+from jit_service.rpc.server import TransportMissing, build_server
 from jit_service.rpc.streams import Streams
 from jit_service.settings import Address, Settings
 from jit_service.signing_keys import Issuing
@@ -72,15 +72,18 @@ class Service:
         self._feed = Feed(self.store)
         self._streams = Streams(settings.watch_streams)
         self.issuing = issuing_of(settings)
-        self._server = build_server(
-            settings,
-            self.store,
-            authenticator,
-            checker=self.checker,
-            feed=self._feed,
-            streams=self._streams,
-            issuing=self.issuing,
-        )
+        try:
+            self._server = build_server(
+                settings,
+                self.store,
+                authenticator,
+                checker=self.checker,
+                feed=self._feed,
+                streams=self._streams,
+                issuing=self.issuing,
+            )
+        except TransportMissing as fault:
+            raise ServiceError(str(fault)) from None
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing)
         if self.issuing is not None:
             _demand_keys(self.store, self.issuing)

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -29,6 +30,13 @@ from jitaccess.keys import is_safe_url
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """The signatures that a token may have: asymmetric ones only."""
+
+
+class Transport(StrEnum):
+    """Which gRPC server is run (docs/adr/0021-two-transports.md)."""
+
+    GRPCIO = "grpcio"
+    NATIVE = "native"
 
 
 class SettingsError(ValueError):
@@ -158,6 +166,8 @@ class Settings(BaseSettings):
         description="Peers whose x-envoy-external-address is believed: addresses, CIDRs, or `unix`.",
     )
     max_token_lifetime: Span = Field(default=timedelta(hours=24), description="The longest exp - iat of a token.")
+    transport: Transport = Field(default=Transport.GRPCIO, description="The gRPC server: `grpcio` or `native`.")
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that share the port and the store.")
     token_issuer: str = Field(
         default="", description="The URL that tokens of grants name as their issuer; without it none are issued."
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,14 +114,52 @@ def _sqlalchemy(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
+TRANSPORTS = ("grpcio", "native")
+# What depends on the transport is shown on each; JIT_TRANSPORT runs the whole suite on one (`make test-native`).
+_ON_EACH_TRANSPORT = ("tests/rpc/", "tests/rest/", "tests/faults/", "tests/stories/test_watch.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs the tests that stand on a transport on each of them."""
+    if "transport" not in metafunc.fixturenames:
+        return
+    on_each = metafunc.definition.nodeid.startswith(_ON_EACH_TRANSPORT) and "JIT_TRANSPORT" not in os.environ
+    if metafunc.definition.get_closest_marker("native_only"):
+        metafunc.parametrize("transport", ["native"])
+    elif on_each:
+        metafunc.parametrize("transport", TRANSPORTS)
+
+
+@pytest.fixture
+def transport() -> str:
+    """The gRPC server of this test's world."""
+    return _usual_transport()
+
+
+def _usual_transport() -> str:
+    return os.environ.get("JIT_TRANSPORT", TRANSPORTS[0])
+
+
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One whole service with Envoy for this worker, on SQLite."""
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], World]]:
+    """One whole service with Envoy for this worker and transport, on SQLite."""
     from tests.world import running_world
 
-    directory = tmp_path_factory.mktemp("w")
-    with running_world(directory, Clock(), f"sqlite:///{directory / 'jit.db'}") as world:
+    with ExitStack() as stack:
+
+        @cache
+        def world(transport: str) -> World:
+            directory = tmp_path_factory.mktemp("w")
+            url = f"sqlite:///{directory / 'jit.db'}"
+            return stack.enter_context(running_world(directory, Clock(), url, transport=transport))
+
         yield world
+
+
+@pytest.fixture
+def world(worlds: Callable[[str], World], transport: str) -> World:
+    """A whole service, which other tests use too."""
+    return worlds(transport)
 
 
 @pytest.fixture(params=["grpc", "rest"])
@@ -138,11 +179,11 @@ def story(world: World, surface: Surface) -> Story:
 
 
 @pytest.fixture(scope="session")
-def grpc_server(world: World) -> World:
+def grpc_server(worlds: Callable[[str], World]) -> World:
     """pytest-grpc's server is ours, the real one."""
-    return world
+    return worlds(_usual_transport())
 
 
 @pytest.fixture(scope="session")
-def grpc_addr(world: World) -> str:
-    return str(world.grpc)
+def grpc_addr(grpc_server: World) -> str:
+    return str(grpc_server.grpc)

@@ -10,7 +10,7 @@ JitError
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
 │                        DualControlRequired, TokensOff, TokenNotPossible
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
-├── TooMany              TooManyActive, TooManyWatchers
+├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls
 └── Unavailable          StoreUnavailable, KeysUnavailable, ServiceStopping
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
@@ -291,6 +291,12 @@ class TooManyWatchers(TooMany):
     reason = "TOO_MANY_WATCHERS"
 
 
+class TooManyCalls(TooMany):
+    """As many calls as the service lets wait are waiting; this one has not begun."""
+
+    reason = "TOO_MANY_CALLS"
+
+
 class Unavailable(JitError):
     """The service cannot be sure, so it does not answer."""
 
@@ -308,7 +314,7 @@ class KeysUnavailable(Unavailable):
 
 
 class ServiceStopping(Unavailable):
-    """The service stops; the stream can be resumed."""
+    """The service stops; a stream can be resumed, a call has not begun."""
 
     reason = "SERVICE_STOPPING"
 

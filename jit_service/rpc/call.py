@@ -46,7 +46,10 @@ class _Malformed:
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """See the module. `trusted_proxies`: whose word counts for the caller's address."""
+    """See the module. `trusted_proxies`: whose word counts for the caller's address.
+
+    It decides by the method alone which handler a call gets, so a transport may ask it once for each method.
+    """
 
     def __init__(
         self, store: Store, authenticator: Authenticator, streams: Streams, trusted_proxies: Sequence[str]
@@ -270,10 +273,13 @@ def _text(value: str | bytes) -> str:
 
 
 def _address(text: str) -> str:
+    """Returns the one spelling of an address; IPv4 that came over an IPv6 socket is IPv4."""
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         return ""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from jit_service.access import Checker
 from jit_service.domain.errors import StoreUnavailable
@@ -20,7 +23,7 @@ from jit_service.rpc.policies import PolicyServicer
 from jit_service.rpc.signals import SignalServicer
 from jit_service.rpc.streams import Streams
 from jit_service.rpc.tokens import TokenServicer
-from jit_service.settings import Settings
+from jit_service.settings import Settings, Transport
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.watch import Feed
@@ -47,13 +50,23 @@ SERVICES = tuple(
 )
 # Beyond it a call is refused with RESOURCE_EXHAUSTED instead of waiting for a thread longer than anybody would.
 _CALLS_PER_THREAD = 32
+# How many streams too many may wait to be told so.
+_REFUSED_STREAMS = 64
+_REFLECTION_THREADS = 2
+# Envoy's bounds on headers, and the names in a JSON body, fit into it.
+_METADATA_BYTES = 96 << 10
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+
+
+class TransportMissing(Exception):
+    """The transport of the settings is not installed; the message is one line."""
 
 
 class StoreHealth(health.HealthServicer):  # type: ignore[misc]
     """Health that asks the store: a service that cannot read it serves nobody."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__()
+        super().__init__(experimental_non_blocking=False)
         self._store = store
 
     def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> object:
@@ -67,6 +80,20 @@ class StoreHealth(health.HealthServicer):  # type: ignore[misc]
             status = health_pb2.HealthCheckResponse.NOT_SERVING
         return health_pb2.HealthCheckResponse(status=status)
 
+    def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Iterator[object]:
+        """Refuses, as grpc.health.v1 allows: it would hold a thread for anybody, without a token."""
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "ask with Check")
+
+
+class Server(Protocol):
+    """What a service needs of a gRPC server, as grpc.Server says it."""
+
+    def add_insecure_port(self, address: str) -> int: ...
+
+    def start(self) -> None: ...
+
+    def stop(self, grace: float | None) -> threading.Event: ...
+
 
 def build_server(
     settings: Settings,
@@ -77,29 +104,84 @@ def build_server(
     feed: Feed,
     streams: Streams,
     issuing: Issuing | None,
-) -> grpc.Server:
-    """Returns the server, bound to nothing yet."""
+) -> Server:
+    """Returns the server, bound to nothing yet. Raises TransportMissing."""
+
+    def register(server: grpc.Server) -> None:
+        add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
+        add_AccessServiceServicer_to_server(AccessServicer(checker), server)
+        add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
+        add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
+        add_SignalServiceServicer_to_server(SignalServicer(store), server)
+        add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
+        add_AuditServiceServicer_to_server(AuditServicer(store), server)
+        health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
+
+    def interceptor(trusted_proxies: Sequence[str]) -> CallInterceptor:
+        return CallInterceptor(store, authenticator, streams, trusted_proxies)
+
+    if settings.transport is Transport.NATIVE:
+        return _native(settings, streams, interceptor, register)
+    return _grpcio(settings, interceptor(settings.trusted_proxies), register)
+
+
+def _grpcio(settings: Settings, interceptor: CallInterceptor, register: Callable[[grpc.Server], None]) -> Server:
     server = grpc.server(
         ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc"),
-        interceptors=[CallInterceptor(store, authenticator, streams, settings.trusted_proxies)],
+        interceptors=[interceptor],
         options=[
             # Without it a second server would silently share the port.
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
-            # Envoy's bounds on headers, and the names in a JSON body, fit into it.
-            ("grpc.max_metadata_size", 96 << 10),
-            ("grpc.absolute_max_metadata_size", 96 << 10),
+            ("grpc.max_metadata_size", _METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
         ],
         maximum_concurrent_rpcs=settings.rpc_threads * _CALLS_PER_THREAD + settings.watch_streams,
     )
-    add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
-    add_AccessServiceServicer_to_server(AccessServicer(checker), server)
-    add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
-    add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
-    add_SignalServiceServicer_to_server(SignalServicer(store), server)
-    add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
-    add_AuditServiceServicer_to_server(AuditServicer(store), server)
-    health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
+    register(server)
     if settings.reflection:
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        _add_reflection(server)
     return server
+
+
+def _native(
+    settings: Settings,
+    streams: Streams,
+    interceptor: Callable[[Sequence[str]], CallInterceptor],
+    register: Callable[[grpc.Server], None],
+) -> Server:
+    try:
+        from jit_service.rpc.native import Limits, NativeServer
+    except ImportError:
+        raise TransportMissing("pygrpc-native is not installed; install jit-service[native]") from None
+    limits = Limits(
+        threads=settings.rpc_threads,
+        waiting=settings.rpc_threads * _CALLS_PER_THREAD,
+        streams=settings.watch_streams + _REFUSED_STREAMS,
+        message_bytes=settings.max_message_bytes,
+        metadata_bytes=_METADATA_BYTES,
+    )
+    # A peer that says it is on a Unix socket is believed only where there is one.
+    elsewhere = tuple(proxy for proxy in settings.trusted_proxies if proxy != "unix")
+    return NativeServer(
+        limits,
+        streams=streams.pool,
+        interceptor=lambda unix: interceptor(settings.trusted_proxies if unix else elsewhere),
+        register=register,
+        register_behind=_add_reflection if settings.reflection else None,
+        aside=frozenset({_HEALTH_CHECK}),
+        share_port=settings.workers > 1,
+    )
+
+
+def _add_reflection(server: grpc.Server) -> None:
+    """Adds reflection on threads of its own: it needs no token, and its streams stay open as long as a client likes."""
+    servicer = reflection.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+    answer = servicer.ServerReflectionInfo
+
+    def info(requests: object, context: grpc.ServicerContext) -> Iterator[object]:
+        yield from answer(requests, context)
+
+    info.experimental_thread_pool = ThreadPoolExecutor(_REFLECTION_THREADS)  # type: ignore[attr-defined]
+    servicer.ServerReflectionInfo = info
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
 
 WAIT_SECONDS: Final = 5
 """How long a statement waits for a lock or a connection before the store counts as unavailable."""
+_TURN_SECONDS: Final = 0.0005
 
 
 def open_engine(url: str) -> Engine:
@@ -41,10 +46,38 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("jit_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        if connection.get_execution_options().get("jit_write", False):
+            begin_immediate(connection.exec_driver_sql)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def begin_immediate(execute: Callable[[str], object]) -> None:
+    """Begins a SQLite transaction with the write lock, for which it waits up to WAIT_SECONDS.
+
+    It waits in short steps: SQLite's own grow to 100 ms, and other processes write too.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                execute("BEGIN IMMEDIATE")
+            except (OperationalError, sqlite3.OperationalError) as fault:
+                if not _is_busy(fault) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_TURN_SECONDS)
+            else:
+                return
+    finally:
+        execute(f"PRAGMA busy_timeout={WAIT_SECONDS * 1000}")
+
+
+def _is_busy(fault: OperationalError | sqlite3.OperationalError) -> bool:
+    cause = fault.orig if isinstance(fault, OperationalError) else fault
+    return getattr(cause, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
 
 
 def _postgresql(url: str) -> Engine:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from jit_service.domain.chain import link
+from jit_service.storage.engine import begin_immediate
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
 
@@ -31,7 +32,7 @@ def append(connection: Any, payloads: Sequence[bytes], *, at: datetime, sqlite: 
 
 
 def _append_sqlite(cursor: Any, payloads: Sequence[bytes], time: int) -> None:
-    cursor.execute("BEGIN IMMEDIATE")
+    begin_immediate(cursor.execute)
     seq, previous = cursor.execute("SELECT seq, hash FROM head").fetchone()
     records = _linked(payloads, seq, previous)
     cursor.executemany("INSERT INTO audit_event (seq, hash, payload) VALUES (?, ?, ?)", records)

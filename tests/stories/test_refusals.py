@@ -234,13 +234,15 @@ CASES = [
     Case(in_review_debt, errors.ReviewOverdue),
 ]
 # Shown elsewhere, since no caller can bring them about at will: bytes that no REST call can hold, a race, a store that
-# is away; and what needs a service with settings of its own: test_policies_as_code.py, test_watch.py.
+# is away; and what needs a service with settings of its own: test_policies_as_code.py,
+# test_watch.py, tests/faults.
 ELSEWHERE = {
     errors.MalformedMessage,
     errors.LostRace,
     errors.StoreUnavailable,
     errors.DualControlRequired,
     errors.TooManyWatchers,
+    errors.TooManyCalls,
     errors.ServiceStopping,
 }
 

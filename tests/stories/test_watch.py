@@ -178,9 +178,10 @@ def test_a_stream_ends_with_the_token_that_it_was_opened_with(world: World) -> N
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[World]:
+def small(tmp_path: Path, transport: str) -> Iterator[World]:
     """A service that keeps one stream."""
-    with running_world(tmp_path, Clock(), f"sqlite:///{tmp_path / 'jit.db'}", watch_streams=1) as world:
+    url = f"sqlite:///{tmp_path / 'jit.db'}"
+    with running_world(tmp_path, Clock(), url, watch_streams=1, transport=transport) as world:
         yield world
 
 

@@ -1,0 +1,491 @@
+"""The server on pygrpc-native: its HTTP/2 runs in Rust outside the GIL; its calls come to servicers here.
+
+It is built on the package's low-level interface, since its `server()` has no bound on waiting calls, runs streams on
+the threads of calls, and keeps such a thread while a client does not read (docs/adr/0021-two-transports.md).
+
+Unary and server-streaming methods are served. A call waits for a thread in a queue that has a bound; a stream has a
+thread of its own. Interceptors are asked once for each method, when the server starts: they must decide by the method.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+from pygrpc_native import EVENT_CALL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFront
+
+from jit_service.domain.errors import JitError, ServiceStopping, TooManyCalls
+from jit_service.rpc import errors
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Metadata = Sequence[tuple[str, str | bytes]]
+_BATCH: Final = 64
+# How often a stream looks whether a client that did not read does so now.
+_FULL_SECONDS: Final = 0.01
+_STOP_POLL_SECONDS: Final = 0.01
+# What needs another kind of server, such as reflection, is served by grpcio behind this one.
+_BEHIND_THREADS: Final = 2
+_BEHIND_CALLS: Final = 16
+_NO_DEADLINE: Final = float(2**63)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """`threads` answer calls, up to `waiting` calls wait for one, up to `streams` streams are open or being refused.
+
+    Messages and metadata are in bytes.
+    """
+
+    threads: int
+    waiting: int
+    streams: int
+    message_bytes: int
+    metadata_bytes: int
+
+
+class Metadatum(NamedTuple):
+    """One header, as grpcio gives it."""
+
+    key: str
+    value: str | bytes
+
+
+class _Aborted(Exception):
+    """Ends a handler whose call was aborted."""
+
+
+class _Context(grpc.ServicerContext):
+    """One call: what the handler sees of it, and what it says of its end."""
+
+    def __init__(
+        self, front: NativeGrpcFront, call_id: int, metadata: Metadata, peer: str, time_remaining: float | None
+    ) -> None:
+        self.call_id = call_id
+        self._front = front
+        self._metadata = metadata
+        self._peer = peer
+        self._ends_at = None if time_remaining is None else time.monotonic() + time_remaining
+        self._lock = threading.Lock()
+        self._over = False
+        self._callbacks: list[Callable[[], None]] = []
+        self._trailers: Metadata = ()
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
+
+    def invocation_metadata(self) -> tuple[Metadatum, ...]:
+        """Returns the headers; a key that came twice is there twice."""
+        return tuple(Metadatum(key, value) for key, value in self._metadata)
+
+    def peer(self) -> str:
+        """Returns `ipv4:HOST:PORT`, `ipv6:[HOST]:PORT` or `unix:…`."""
+        return self._peer
+
+    def peer_identities(self) -> None:
+        """Returns none: they come with TLS."""
+
+    def peer_identity_key(self) -> None:
+        """Returns none: it comes with TLS."""
+
+    def auth_context(self) -> Mapping[str, bytes]:
+        """Returns none: it comes with TLS."""
+        return {}
+
+    def is_active(self) -> bool:
+        """Says whether anybody still waits for the answer."""
+        return not self._over
+
+    def time_remaining(self) -> float:
+        """Returns the seconds until the deadline."""
+        return _NO_DEADLINE if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
+
+    def cancel(self) -> bool:
+        """Ends the call with CANCELLED, whether or not its client reads."""
+        self.set_code(grpc.StatusCode.CANCELLED)
+        self.set_details("cancelled by the service")
+        self.fail()
+        self.end()
+        return True
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Has the callback called when the call ends; False where it has ended."""
+        with self._lock:
+            if not self._over:
+                self._callbacks.append(callback)
+            return not self._over
+
+    def end(self) -> None:
+        """Marks the call as over and calls whoever wants to know, once."""
+        with self._lock:
+            self._over = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                _log.exception("a callback at the end of a call failed")
+
+    def send_initial_metadata(self, initial_metadata: Metadata) -> None:
+        """Refuses: no servicer here needs it."""
+        raise NotImplementedError("initial metadata is not sent")
+
+    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
+        """Sets what goes out with the status."""
+        self._trailers = trailing_metadata
+
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Returns what goes out with the status."""
+        return tuple(self._trailers)
+
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        """Ends the handler, and the call with this status."""
+        self._code, self._details = code, details
+        raise _Aborted
+
+    def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """Ends the handler, and the call with this status."""
+        self._trailers = status.trailing_metadata or ()
+        self.abort(status.code, status.details)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Sets the status of the answer."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """Sets the text of the status."""
+        self._details = details
+
+    def code(self) -> grpc.StatusCode | None:
+        """Returns the status that was set."""
+        return self._code
+
+    def details(self) -> str:
+        """Returns the text of the status that was set."""
+        return self._details
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Does nothing: no answer is compressed."""
+
+    def disable_next_message_compression(self) -> None:
+        """Does nothing: no answer is compressed."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the handler set a status of failure."""
+        return self._code not in (None, grpc.StatusCode.OK)
+
+    def respond(self, data: bytes) -> None:
+        """Answers a unary call."""
+        self._front.respond(self.call_id, data, trailing_metadata=list(self._trailers))
+
+    def send(self, data: bytes) -> bool:
+        """Sends a message of a stream when there is room for it; False where nobody wants it any more."""
+        while not self._over:
+            sent = self._front.stream_try_send(self.call_id, data)
+            if sent != STREAM_FULL:
+                return sent != STREAM_CLOSED
+            time.sleep(_FULL_SECONDS)
+        return False
+
+    def finish(self) -> None:
+        """Ends a stream in order."""
+        self._front.stream_end(self.call_id, trailing_metadata=list(self._trailers))
+
+    def fail(self) -> None:
+        """Ends the call with the status that was set."""
+        code = self._code if self._code not in (None, grpc.StatusCode.OK) else grpc.StatusCode.UNKNOWN
+        assert code is not None  # noqa: S101 (for mypy)
+        self._front.fail(self.call_id, code.value[0], self._details, trailing_metadata=list(self._trailers))
+
+
+@dataclass(frozen=True)
+class _Method:
+    path: str
+    handler: Handler
+    queue: SimpleQueue[_Job | None]
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """One address: what it serves, by the number that the front has for it, and the calls under way."""
+
+    front: NativeGrpcFront
+    methods: tuple[_Method, ...]
+    calls: dict[int, _Context] = field(default_factory=dict)
+
+
+class _Job(NamedTuple):
+    listener: _Listener
+    method: _Method
+    context: _Context
+    payload: bytes
+
+
+class NativeServer:
+    """A server with as many addresses as are added to it. What a service needs of it is as in grpc.Server.
+
+    `interceptor` gives the interceptor of an address, told whether that is a Unix socket. `register` adds the servicers
+    to a server; `register_behind` adds to a grpcio server what only that can serve. The methods `aside` have a thread
+    of their own, so that a flood does not make the service look ill.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        streams: Executor,
+        interceptor: Callable[[bool], grpc.ServerInterceptor],
+        register: Callable[[Any], None],
+        register_behind: Callable[[grpc.Server], None] | None,
+        aside: frozenset[str],
+        share_port: bool,
+    ) -> None:
+        self._limits = limits
+        self._streams = streams
+        self._interceptor = interceptor
+        self._handlers = _Handlers()
+        register(self._handlers)
+        self._behind = _Behind(register_behind) if register_behind is not None else None
+        self._aside_paths = aside
+        self._share_port = share_port
+        self._listeners: list[_Listener] = []
+        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        self._aside: SimpleQueue[_Job | None] = SimpleQueue()
+        self._open_streams = 0
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._terminated = threading.Event()
+
+    def add_insecure_port(self, address: str) -> int:
+        """Binds `HOST:PORT` or `unix:PATH`. Returns the port. Raises RuntimeError."""
+        unix = address.startswith("unix:")
+        try:
+            front = NativeGrpcFront(
+                address,
+                [],
+                call_details=True,
+                delay_stream_headers=True,
+                keepalive_permit_without_calls=False,
+                max_metadata_size=self._limits.metadata_bytes,
+                reuse_port=self._share_port and not unix,
+            )
+        except (OSError, ValueError) as fault:
+            raise RuntimeError(f"cannot bind {address}") from fault
+        interceptor = self._interceptor(unix)
+        methods = [self._method(path, handler, interceptor) for path, handler in self._handlers.by_path.items()]
+        self._listeners.append(_Listener(front, tuple(methods)))
+        return front.bound_port
+
+    def start(self) -> None:
+        """Begins to answer."""
+        for queue, threads in self._queues():
+            for number in range(threads):
+                threading.Thread(target=self._work, args=(queue,), name=f"rpc-{number}", daemon=True).start()
+        behind = self._behind.start() if self._behind is not None else None
+        for listener in self._listeners:
+            if behind is not None:
+                listener.front.set_fallback(behind)
+            listener.front.add_methods(
+                [(method.path, method.handler.response_streaming) for method in listener.methods]
+            )
+            listener.front.start()
+            threading.Thread(target=self._dispatch, args=(listener,), name="dispatch", daemon=True).start()
+
+    def stop(self, grace: float | None) -> threading.Event:
+        """Refuses new calls, lets those under way end for up to `grace` seconds, then closes; the event says when."""
+        self._stopping = True
+        threading.Thread(target=self._close, args=(grace or 0.0,), name="stop", daemon=True).start()
+        return self._terminated
+
+    def _close(self, grace: float) -> None:
+        deadline = time.monotonic() + grace
+        while any(listener.calls for listener in self._listeners) and time.monotonic() < deadline:
+            time.sleep(_STOP_POLL_SECONDS)
+        for listener in self._listeners:
+            listener.front.close()
+            for context in tuple(listener.calls.values()):
+                context.end()
+        for queue, threads in self._queues():
+            for _ in range(threads):
+                queue.put(None)
+        if self._behind is not None:
+            self._behind.stop()
+        self._terminated.set()
+
+    def _queues(self) -> tuple[tuple[SimpleQueue[_Job | None], int], ...]:
+        return (self._waiting, self._limits.threads), (self._aside, 1)
+
+    def _method(self, path: str, registered: Handler, interceptor: grpc.ServerInterceptor) -> _Method:
+        handler = interceptor.intercept_service(lambda _: registered, _Details(path, ()))  # type: ignore[arg-type]
+        if handler is None or handler.response_streaming != registered.response_streaming:
+            raise TypeError(f"the interceptor gave {path} a handler of another kind")
+        return _Method(path, handler, self._aside if path in self._aside_paths else self._waiting)
+
+    def _dispatch(self, listener: _Listener) -> None:
+        while (events := listener.front.recv_batch_details(_BATCH)) is not None:
+            for kind, call_id, method, payload, _, details in events:
+                if kind != EVENT_CALL or payload is None or details is None:
+                    if (gone := listener.calls.get(call_id)) is not None:
+                        gone.end()
+                    continue
+                context = _Context(listener.front, call_id, *details)
+                self._accept(_Job(listener, listener.methods[method], context, payload))
+
+    def _accept(self, job: _Job) -> None:
+        """Has the call answered by a thread, or refuses it at once."""
+        if len(job.payload) > self._limits.message_bytes:
+            job.context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
+            job.context.set_details(f"the message has {len(job.payload)} B; {self._limits.message_bytes} are allowed")
+            job.context.fail()
+        elif self._stopping:
+            _refuse(job.context, ServiceStopping("the service stops"))
+        elif job.method.handler.response_streaming:
+            self._accept_stream(job)
+        elif job.method.queue.qsize() >= self._limits.waiting:
+            _refuse(job.context, TooManyCalls(f"{self._limits.waiting} calls wait already; try again later"))
+        else:
+            job.listener.calls[job.context.call_id] = job.context
+            job.method.queue.put(job)
+
+    def _accept_stream(self, job: _Job) -> None:
+        with self._lock:
+            if self._open_streams >= self._limits.streams:
+                _refuse(job.context, TooManyCalls("as many streams as the service keeps are open or wait"))
+                return
+            self._open_streams += 1
+        job.listener.calls[job.context.call_id] = job.context
+        self._streams.submit(contextvars.Context().run, self._answer, job, self._stream)
+
+    def _work(self, queue: SimpleQueue[_Job | None]) -> None:
+        while (job := queue.get()) is not None:
+            contextvars.Context().run(self._answer, job, _unary)
+
+    def _stream(self, job: _Job) -> None:
+        try:
+            _stream(job)
+        finally:
+            with self._lock:
+                self._open_streams -= 1
+
+    def _answer(self, job: _Job, answer: Callable[[_Job], None]) -> None:
+        try:
+            answer(job)
+        except _Aborted:
+            job.context.fail()
+        except Exception:
+            # The interceptor translates what servicers raise; this is what is left, and its words stay here.
+            _log.exception("%s failed", job.method.path)
+            job.context.set_code(grpc.StatusCode.INTERNAL)
+            job.context.set_details(errors.INTERNAL_MESSAGE)
+            job.context.fail()
+        finally:
+            job.listener.calls.pop(job.context.call_id, None)
+            job.context.end()
+
+
+class _Handlers:
+    """Collects what generated code adds to a server."""
+
+    def __init__(self) -> None:
+        self.by_path: dict[str, Handler] = {}
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
+        for name, handler in method_handlers.items():
+            if handler.request_streaming:
+                raise TypeError(f"{service_name}.{name} streams requests, which this transport does not serve")
+            self.by_path[f"/{service_name}/{name}"] = handler
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Does nothing: generated code adds the same methods both ways."""
+
+
+class _Behind:
+    """A grpcio server on a Unix socket of its own. What it serves sees no peer, so nothing there may trust one."""
+
+    def __init__(self, register: Callable[[grpc.Server], None]) -> None:
+        self._server = grpc.server(
+            ThreadPoolExecutor(_BEHIND_THREADS, thread_name_prefix="behind"), maximum_concurrent_rpcs=_BEHIND_CALLS
+        )
+        register(self._server)
+        self._directory = Path(tempfile.mkdtemp(prefix="jit-behind-"))
+
+    def start(self) -> str:
+        """Begins to answer. Returns the path of its socket, in a directory that is for this user alone."""
+        path = str(self._directory / "s")
+        self._server.add_insecure_port(f"unix:{path}")
+        self._server.start()
+        return path
+
+    def stop(self) -> None:
+        """Stops at once."""
+        self._server.stop(None)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class _Details(NamedTuple):
+    """grpc.HandlerCallDetails of a method, without a call."""
+
+    method: str
+    invocation_metadata: tuple[()]
+
+
+def _unary(job: _Job) -> None:
+    # Nobody waits for the answer of a call that was cancelled in the queue.
+    if not job.context.is_active():
+        return
+    answer = _handler_of(job.method.handler.unary_unary)(_request(job), job.context)
+    if job.context.has_failed:
+        job.context.fail()
+    else:
+        job.context.respond(_encoded(job, answer))
+
+
+def _stream(job: _Job) -> None:
+    answers: Iterator[Any] = _handler_of(job.method.handler.unary_stream)(_request(job), job.context)
+    try:
+        for answer in answers:
+            if not job.context.send(_encoded(job, answer)):
+                return
+        job.context.finish()
+    finally:
+        close = getattr(answers, "close", None)
+        if close is not None:
+            close()
+
+
+def _handler_of(behaviour: Callable[[Any, grpc.ServicerContext], Any] | None) -> Callable[..., Any]:
+    if behaviour is None:
+        raise TypeError("the method has no handler of its kind")
+    return behaviour
+
+
+def _request(job: _Job) -> Any:
+    decode = job.method.handler.request_deserializer
+    try:
+        return job.payload if decode is None else decode(job.payload)
+    except (DecodeError, ValueError):
+        job.context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the request is not the message of {job.method.path}")
+
+
+def _encoded(job: _Job, answer: Any) -> bytes:
+    encode = job.method.handler.response_serializer
+    return bytes(answer if encode is None else encode(answer))
+
+
+def _refuse(context: _Context, error: JitError) -> None:
+    context.set_code(errors.status_code(error))
+    context.set_details(error.message)
+    context.set_trailing_metadata((("grpc-status-details-bin", errors.status(error).SerializeToString()),))
+    context.fail()

@@ -1,0 +1,273 @@
+"""Several processes on one port over one store: started together, watched over, and replaced when one dies.
+
+Each worker is a whole service and keeps nothing that another needs, so any may answer any call. The kernel spreads TCP
+connections over them (SO_REUSEPORT); Envoy reaches each on a Unix socket of its own. A worker learns what to do from
+its stdin, never from its arguments, since the settings may hold a secret; when its stdin ends, its parent is gone, and
+it stops.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from jit_service.service import STOP_SECONDS, Service, ServiceError, StoreUnavailable
+from jit_service.settings import Address, Settings
+
+START_SECONDS: Final = 60.0
+"""How long a worker may take until it serves, and how long the service may be without one that does."""
+STEADY_SECONDS: Final = 30.0
+"""A worker that has served for so long did not die of its start."""
+_FIRST_DELAY: Final = 0.1
+_LONGEST_DELAY: Final = 10.0
+_POLL_SECONDS: Final = 0.05
+_KILL_SECONDS: Final = STOP_SECONDS + 3
+_log = logging.getLogger(__name__)
+
+
+class Workers:
+    """The workers of the settings, each with its own of the Unix sockets. Only the thread that made it may use it."""
+
+    def __init__(self, settings: Settings, sockets: Sequence[Path] = ()) -> None:
+        self._held, self.address = _hold(settings.grpc)
+        shared = settings.model_copy(update={"grpc": self.address})
+        self._slots = [
+            _Slot(number, _brief(shared, number, sockets[number] if sockets else None))
+            for number in range(settings.workers)
+        ]
+        self._served_at = time.monotonic()
+
+    def start(self) -> None:
+        """Starts them all, and returns when all serve. Raises ServiceError when one cannot."""
+        for slot in self._slots:
+            slot.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not all(slot.serves for slot in self._slots):
+            for slot in self._slots:
+                if slot.has_ended:
+                    raise ServiceError(slot.fault or f"worker {slot.number} ended before it served")
+            if time.monotonic() > deadline:
+                raise ServiceError(f"the workers do not serve after {START_SECONDS:g} s")
+            time.sleep(_POLL_SECONDS)
+
+    def tend(self) -> None:
+        """Replaces those that have ended, each after a pause that grows while they do not last.
+
+        Raises ServiceError when none has served for START_SECONDS.
+        """
+        now = time.monotonic()
+        for slot in self._slots:
+            slot.tend(now)
+        if any(slot.serves for slot in self._slots):
+            self._served_at = now
+        elif now - self._served_at > START_SECONDS:
+            faults = [slot.fault for slot in self._slots if slot.fault]
+            raise ServiceError(f"no worker has served for {START_SECONDS:g} s: {faults[-1] if faults else 'they end'}")
+
+    def stop(self) -> None:
+        """Ends them in order: TERM, and KILL for one that does not listen."""
+        for slot in self._slots:
+            slot.terminate()
+        deadline = time.monotonic() + _KILL_SECONDS
+        for slot in self._slots:
+            slot.wait_or_kill(max(0.0, deadline - time.monotonic()))
+        self._held.close()
+
+
+def run_worker(brief: TextIO, report: TextIO) -> bool:
+    """Serves as the brief says, until TERM or the end of the brief. Reports on one line, and returns, if it could."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    told = json.loads(brief.readline())
+    _name_in_logs(f"worker {told['number']}")
+    settings = Settings(**told["settings"])
+    with ExitStack() as stack:
+        try:
+            service = Service(settings)
+            stack.callback(service.stop)
+            service.listen(settings.grpc)
+            if told["socket"] is not None:
+                service.listen_unix(Path(told["socket"]))
+            service.start()
+        except (ServiceError, StoreUnavailable) as fault:
+            print(json.dumps({"fault": " ".join(str(fault).split())}), file=report, flush=True)
+            return False
+        print(json.dumps({"serves": True}), file=report, flush=True)
+        threading.Thread(target=_until_end, args=(brief, stopping), name="parent", daemon=True).start()
+        stopping.wait()
+        return True
+
+
+def _until_end(brief: TextIO, stopping: threading.Event) -> None:
+    """Notices that the parent is gone, however that came."""
+    brief.read()
+    stopping.set()
+
+
+def _name_in_logs(who: str) -> None:
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}: %(name)s: %(message)s"))
+
+
+def _hold(address: Address) -> tuple[socket.socket, Address]:
+    """Takes the port for the workers alone to share. Raises ServiceError where anybody has it.
+
+    It is bound exclusively first, since SO_REUSEPORT alone would silently share it with another service.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    held = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((address.host, address.port))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as fault:
+        held.close()
+        raise ServiceError(
+            f"cannot listen on {address}: it is taken, or not an address of this machine ({fault.strerror})"
+        ) from fault
+    return held, Address(address.host, held.getsockname()[1])
+
+
+def _brief(settings: Settings, number: int, path: Path | None) -> str:
+    told = {"settings": settings.model_dump(mode="json"), "number": number, "socket": str(path) if path else None}
+    return json.dumps(told) + "\n"
+
+
+class _Slot:
+    """The place of one worker, and whoever fills it."""
+
+    def __init__(self, number: int, brief: str) -> None:
+        self.number = number
+        self._brief = brief
+        self._run: _Run | None = None
+        self._failures = 0
+        self._due_at = 0.0
+
+    @property
+    def serves(self) -> bool:
+        """Whether its worker runs and has said that it serves."""
+        return self._run is not None and self._run.serves and not self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its worker was started and is no more."""
+        return self._run is not None and self._run.process.poll() is not None
+
+    @property
+    def fault(self) -> str:
+        """Why its worker could not begin; empty where it said nothing."""
+        return self._run.wait_fault() if self._run is not None else ""
+
+    def start(self) -> None:
+        """Starts a worker."""
+        self._run = _Run.of(self._brief)
+
+    def tend(self, now: float) -> None:
+        """Replaces a worker that has ended, when its time has come; ends one that does not begin."""
+        if self._run is None or not self.has_ended:
+            self._look_after(now)
+        elif not self._due_at:
+            _log.warning("worker %d ended (%s)", self.number, self._run.how_it_ended())
+            self._due_at = now + min(_FIRST_DELAY * 2**self._failures, _LONGEST_DELAY)
+            self._failures += 1
+        elif now >= self._due_at:
+            self._due_at = 0.0
+            self.start()
+
+    def terminate(self) -> None:
+        """Asks the worker to stop."""
+        if self._run is not None and not self.has_ended:
+            self._run.process.terminate()
+
+    def wait_or_kill(self, seconds: float) -> None:
+        """Waits for the worker's end, and kills it when it takes too long."""
+        if self._run is None:
+            return
+        try:
+            self._run.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            _log.warning("worker %d does not stop; it is killed", self.number)
+            self._run.process.kill()
+            self._run.process.wait()
+        self._run.close()
+
+    def _look_after(self, now: float) -> None:
+        if self._run is None:
+            return
+        age = now - self._run.started_at
+        if self._run.serves and age > STEADY_SECONDS:
+            self._failures = 0
+        elif not self._run.serves and age > START_SECONDS:
+            self._run.process.kill()
+
+
+@dataclass
+class _Run:
+    """One process, and the one line that it says."""
+
+    process: subprocess.Popen[str]
+    started_at: float
+    reader: threading.Thread
+    said: dict[str, Any]
+
+    @classmethod
+    def of(cls, brief: str) -> _Run:
+        process = subprocess.Popen(
+            # -P: what lies in the current directory is not imported.
+            [sys.executable, "-P", "-m", "jit_service", "worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Ctrl-C in a terminal reaches the parent, which then ends everything in order.
+            start_new_session=True,
+        )
+        assert process.stdin is not None  # noqa: S101 (for mypy)
+        said: dict[str, Any] = {}
+        reader = threading.Thread(target=_listen, args=(process, said), name="worker", daemon=True)
+        reader.start()
+        try:
+            process.stdin.write(brief)
+            process.stdin.flush()
+        except BrokenPipeError:
+            _log.debug("a worker ended before it read its brief")
+        return cls(process, time.monotonic(), reader, said)
+
+    @property
+    def serves(self) -> bool:
+        return "serves" in self.said
+
+    def wait_fault(self) -> str:
+        # Its last words may still be on their way.
+        self.reader.join(1.0)
+        return str(self.said.get("fault", ""))
+
+    def how_it_ended(self) -> str:
+        status = self.process.poll()
+        by = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+        return f"{by}: {fault}" if (fault := self.wait_fault()) else by
+
+    def close(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _listen(process: subprocess.Popen[str], said: dict[str, Any]) -> None:
+    assert process.stdout is not None  # noqa: S101 (for mypy)
+    line = process.stdout.readline()
+    try:
+        said.update(json.loads(line or "{}"))
+    except ValueError:
+        said["fault"] = "it said something else than it should"
