@@ -26,6 +26,7 @@ _WINDOW: Final = (1 << 31) - 1
 _FIRST_WINDOW: Final = 65535
 _MAX_FRAME: Final = 1 << 14
 _READ_BYTES: Final = 1 << 18
+WRONG: Final = "wrong answer"
 
 Right = Callable[[bytes, int], bool]
 """Says whether an answer's message is right, given the number of the message that asked for it."""
@@ -138,6 +139,52 @@ def each_once(address: str, call: Call, *, connections: int, streams: int, timeo
                 connection.flush()
         tally.seconds = time.perf_counter() - begin
         return tally
+
+
+def then_asked(address: str, *, first: Call, then: Call, connections: int, timeout: float = 600) -> int:
+    """Sends each message of `first` once, and message n of `then` as soon as n of `first` was answered.
+
+    They are asked on other connections, one call at a time on each. Returns how many of the second answers were wrong;
+    raises ConnectionError for any other fault, TimeoutError.
+    """
+    done, wrong, tally = 0, 0, Tally()
+    numbers, total = iter(range(len(first.messages))), len(first.messages)
+    with _Connections(address, first, connections, spread=False) as acts:
+        with _Connections(address, then, connections, spread=False) as asks:
+            pairs = dict(zip((one.socket for one in acts.all), asks.all, strict=True))
+            back = dict(zip((one.socket for one in asks.all), acts.all, strict=True))
+            both = selectors.DefaultSelector()
+            for connection in (*acts.all, *asks.all):
+                both.register(connection.socket, selectors.EVENT_READ, connection)
+            current = {connection.socket: next(numbers, None) for connection in acts.all}
+            for connection in acts.all:
+                if (number := current[connection.socket]) is not None:
+                    connection.submit(0, number)
+            for connection in (*acts.all, *asks.all):
+                connection.flush()
+            end = time.perf_counter() + timeout
+            while done < total:
+                if time.perf_counter() > end:
+                    raise TimeoutError(f"{total - done} of {total} were not answered in {timeout:g} s")
+                for key, _ in both.select(1):
+                    connection = key.data
+                    if connection.receive(tally):
+                        if connection.socket in pairs:
+                            number = current[connection.socket]
+                            pairs[connection.socket].submit(0, number)
+                            pairs[connection.socket].flush()
+                        else:
+                            act = back[connection.socket]
+                            done += 1
+                            current[act.socket] = number = next(numbers, None)
+                            if number is not None:
+                                act.submit(0, number)
+                                act.flush()
+                    connection.flush()
+    wrong = tally.faults.pop(WRONG, 0)
+    if tally.faults:
+        raise ConnectionError(", ".join(f"{count} x {what}" for what, count in tally.faults.items()))
+    return wrong
 
 
 class _Connections:
@@ -270,7 +317,7 @@ class _Connection:
         if status != "0":
             tally.fault(f"status {status}")
         elif not self._call.right(answer if self._call.rest else answer[5:], number):
-            tally.fault("wrong answer")
+            tally.fault(WRONG)
         return 1
 
     def _status(self, block: bytes) -> str:
