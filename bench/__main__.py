@@ -6,6 +6,7 @@ import argparse
 import gc
 import tempfile
 import time
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -61,9 +62,10 @@ def _run(arguments: argparse.Namespace) -> None:
         for name in arguments.part or (QUICK if arguments.quick else PARTS):
             try:
                 PARTS[name](run)
-            except (machine.Unavailable, OSError, TimeoutError) as fault:
-                say(f"  {name} failed: {fault}")
-                run.recorder(name).skip(name, str(fault))
+            # The other parts are worth having whatever befell this one, which then is reported as not measured.
+            except Exception as fault:
+                say(traceback.format_exc())
+                results.append_skip(where, name, " ".join(f"{type(fault).__name__}: {fault}".split())[:400])
             gc.collect()
         environment["minutes"] = round((time.monotonic() - begin) / 60, 1)
         summary = _report(where, environment=environment)

@@ -47,7 +47,13 @@ class Process:
     """A process on cores of its own, which ends when this one does. Its stdout is ours to read, by lines of JSON."""
 
     def __init__(
-        self, command: Sequence[str | Path], *, log: Path, core: int | set[int], environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        core: int | set[int],
+        environment: Mapping[str, str] | None = None,
+        speaks: bool = True,
     ) -> None:
         self.command = [str(part) for part in command]
         self._log = log
@@ -55,7 +61,8 @@ class Process:
             self._process = subprocess.Popen(  # noqa: S603 (our own command)
                 self.command,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                # A pipe that nobody reads would fill, and stop whoever logs to it.
+                stdout=subprocess.PIPE if speaks else stderr,
                 stderr=stderr,
                 cwd=ROOT,
                 env={**os.environ, **(environment or {})},
@@ -70,7 +77,8 @@ class Process:
         ready, _, _ = select.select([self._process.stdout], [], [], timeout)
         text = self._process.stdout.readline() if ready else b""
         if not text:
-            raise Unavailable(f"{Path(self.command[0]).name} said nothing in {timeout:g} s: {self.last_words()}")
+            what = f"said nothing in {timeout:g} s" if not ready else "ended"
+            raise Unavailable(f"{Path(self.command[0]).name} {what}: {self.last_words()}")
         return json.loads(text)
 
     def say(self, message: Any) -> None:

@@ -203,9 +203,10 @@ def peers(run: Run) -> None:
             _ours(bench, Mode(transport=best), asked),
             _ours(bench, on_postgresql, asked),
             Candidate(name="cerbos", start=lambda: cerbos.start(bench, asked), caveat=cerbos.CAVEAT),
-            _spicedb(bench, asked, "spicedb-memory", postgresql=False, fully=False),
-            _spicedb(bench, asked, "spicedb-postgresql", postgresql=True, fully=False),
-            _spicedb(bench, asked, "spicedb-postgresql-fully", postgresql=True, fully=True),
+            _spicedb(bench, "spicedb-memory-1e3", known=inprocess.FEW, caveat=inprocess.FEW_CAVEAT),
+            *([] if run.quick else [_spicedb(bench, "spicedb-memory")]),
+            _spicedb(bench, "spicedb-postgresql", postgresql=True),
+            _spicedb(bench, "spicedb-postgresql-fully", postgresql=True, fully=True),
             Candidate(
                 name="casbin", start=lambda: inprocess.casbin(bench, asked), caveat=inprocess.CASBIN_CAVEAT
             ),
@@ -277,13 +278,21 @@ def _server(bench: Bench, mode: Mode, asked: list[Question], *, core: int | set[
     return Server(running=running, call=check_call(running, asked, mode.consistency_number()), database_pid=pid)
 
 
-def _spicedb(bench: Bench, asked: list[Question], name: str, *, postgresql: bool, fully: bool) -> Candidate:
+def _spicedb(
+    bench: Bench,
+    name: str,
+    *,
+    known: int = facts.FACTS,
+    postgresql: bool = False,
+    fully: bool = False,
+    caveat: str = inprocess.SPICEDB_CAVEAT,
+) -> Candidate:
     def start() -> Target:
-        target = inprocess.spicedb(bench, asked, postgresql=postgresql)
+        target = inprocess.spicedb(bench, known=known, postgresql=postgresql)
         target.fully = fully
         return target
 
-    return Candidate(name=name, start=start, caveat=inprocess.SPICEDB_CAVEAT)
+    return Candidate(name=name, start=start, caveat=caveat)
 
 
 PARTS: Final[dict[str, Part]] = {

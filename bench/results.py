@@ -61,6 +61,12 @@ class Recorder:
 _SHOWN = ("requests_per_second", "cpu_us", "p50_ms", "p99_ms", "value", "unit", "server_busy", "load_busy", "void")
 
 
+def append_skip(directory: Path, part: str, why: str) -> None:
+    """Adds to the rows of a part that it could not be finished."""
+    with (directory / f"{part}.jsonl").open("a") as file:
+        file.write(json.dumps({"part": part, "candidate": part, "kind": "skipped", "why": why}) + "\n")
+
+
 def read(directory: Path) -> list[Row]:
     """Returns every row of every part that is there."""
     return [

@@ -156,8 +156,9 @@ def started(candidates: Iterable[Candidate], recorder: Recorder) -> dict[str, Ta
         try:
             target = candidate.start()
             target.ready()
-        except Unavailable as fault:
-            recorder.skip(candidate.name, str(fault))
+        # A peer's own library may raise anything; whatever it was is the reason why it has no numbers.
+        except Exception as fault:
+            recorder.skip(candidate.name, " ".join(f"{type(fault).__name__}: {fault}".split())[:400])
             continue
         recorder.started(candidate.name, seconds=time.perf_counter() - begin, caveat=candidate.caveat)
         running[candidate.name] = target

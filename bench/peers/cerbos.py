@@ -55,8 +55,9 @@ def start(bench: Bench, asked: list[Question]) -> Server:
     config = place / "config.yaml"
     config.write_text(_CONFIG % {"socket": socket, "policies": policies})
     environment = {"GOMAXPROCS": "1"}
+    command = [binary, "server", f"--config={config}", "--log-level=error"]
     process = bench.keep(
-        Process([binary, "server", f"--config={config}"], log=place / "log", core=SERVER_CORE, environment=environment)
+        Process(command, log=place / "log", core=SERVER_CORE, environment=environment, speaks=False)
     )
     running = Running(address=f"unix:{socket}", processes=[process])
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86_400 * 20))

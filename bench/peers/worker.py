@@ -6,9 +6,11 @@ then one line a turn, {"seconds", "rate", "fully"}; each is answered with one li
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +70,8 @@ def _spicedb(given: dict[str, Any]) -> tuple[dict[str, tuple[Ask, list[Any]]], i
     from google.protobuf.timestamp_pb2 import Timestamp
     from spicedb_embedded import EmbeddedSpiceDB, ffi
 
+    # The wrapper frees its error texts by a wrong type, and so hides them.
+    ffi._get_lib().spicedb_free.argtypes = [ctypes.c_void_p]
     kind, _, uri = sys.argv[2].partition(" ")
     options = ffi.StartOptions(datastore=kind, datastore_uri=uri) if uri else None
     database = EmbeddedSpiceDB.start(_SCHEMA, options=options)
@@ -119,9 +123,11 @@ def _spicedb(given: dict[str, Any]) -> tuple[dict[str, tuple[Ask, list[Any]]], i
 def _casbin(given: dict[str, Any]) -> tuple[dict[str, tuple[Ask, list[Any]]], int]:
     import casbin
 
-    model = casbin.Enforcer.new_model(text=_CASBIN_MODEL)
     # Looked up by subject and resource; the default Enforcer walks all policies at each question.
-    enforcer = casbin.FastEnforcer(model, cache_key_order=[0, 1])
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as model:
+        model.write(_CASBIN_MODEL)
+        model.flush()
+        enforcer = casbin.FastEnforcer(model.name, cache_key_order=[0, 1])
     enforcer.add_policies([[subject, resource, action] for subject, action, resource in given["facts"]])
     questions = [(subject, resource, action) for subject, action, resource, _ in given["questions"]]
     ask: Ask = lambda question: bool(enforcer.enforce(*question))  # noqa: E731
