@@ -7,6 +7,7 @@ import gc
 import tempfile
 import time
 import traceback
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    # Of a library of the PostgreSQL wheel, which has no need of it.
+    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
     pace = _QUICK if arguments.quick else _FULL
     pace = Pace(
         rounds=arguments.rounds or pace.rounds,

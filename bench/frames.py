@@ -285,10 +285,12 @@ class _Connection:
             return self._end(stream, self._status_of.pop(stream, "missing"), now, tally) if flags & _END_STREAM else 0
         if kind == _HEADERS:
             status = self._status(payload)
-            if flags & _END_STREAM:
-                return self._end(stream, status, now, tally)
-            if self._call.rest:
+            if self._call.rest and status:
                 self._status_of[stream] = status
+            if flags & _END_STREAM:
+                # A REST answer may end with trailers, which have no status of their own.
+                ended = self._status_of.pop(stream, "missing") if self._call.rest else status
+                return self._end(stream, ended, now, tally)
         elif kind == _RST_STREAM:
             return self._end(stream, "reset", now, tally)
         elif kind == _WINDOW_UPDATE and not stream:
@@ -321,12 +323,13 @@ class _Connection:
         return 1
 
     def _status(self, block: bytes) -> str:
-        """Returns the call's status: "0" for right, of gRPC's trailers or of HTTP."""
+        """Returns the status that the block tells: "0" for right, of gRPC's trailers or of HTTP; "" where it has none."""
         known = self._statuses.get(block)
         if known is None:
             headers = {str(name): str(value) for name, value in self._decoder.decode(block)}
             if self._call.rest:
-                known = "0" if headers[":status"] == "200" else f"HTTP {headers[':status']}"
+                status = headers.get(":status", "")
+                known = {"": "", "200": "0"}.get(status, f"HTTP {status}")
             else:
                 known = headers.get("grpc-status", f"missing, HTTP {headers.get(':status', 'unknown')}")
             self._statuses[block] = known

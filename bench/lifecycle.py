@@ -21,6 +21,7 @@ _VERIFY: Final = "/jitaccess.v1.AuditService/VerifyAuditLog"
 _FLIGHT: Final = {"connections": 4, "streams": 4}
 _ROW: Final = b"x" * 700
 _BOUNDED_TRIES: Final = 200
+_CHUNK: Final = 500
 
 
 def writes(bench: Bench, recorder: Recorder, rounds: int, cycles: int, transport: str) -> None:
@@ -44,13 +45,14 @@ def writes(bench: Bench, recorder: Recorder, rounds: int, cycles: int, transport
         recorder.row(name, 0, "verified", _verified(server))
 
 
-def revoke_to_deny(bench: Bench, recorder: Recorder, tries: int, transport: str) -> None:
+def revoke_to_deny(bench: Bench, recorder: Recorder, tries: int, transport: str, *, at_most_seconds: float) -> None:
     """Revokes grants one by one, and asks about each as soon as its revoke is acknowledged: STRONG must say no."""
     server = bench.ours(Mode(transport=transport, grants=max(facts.FACTS, tries + _BOUNDED_TRIES)))
     begin, stale, done = time.perf_counter(), 0, 0
-    size = 1000
-    for at in range(0, tries, size):
-        count = min(size, tries - at)
+    for at in range(0, tries, _CHUNK):
+        if time.perf_counter() - begin > at_most_seconds:
+            break
+        count = min(_CHUNK, tries - at)
         stale += _revoked_then_asked(server, at, count)
         done += count
     seconds = time.perf_counter() - begin

@@ -229,7 +229,8 @@ def revoke(run: Run) -> None:
     recorder = run.recorder("revoke")
     tries = 2_000 if run.quick else 100_000
     with ExitStack() as stack:
-        lifecycle.revoke_to_deny(run.alone(stack), recorder, tries, best_transport())
+        seconds = 20 if run.quick else 400
+        lifecycle.revoke_to_deny(run.alone(stack), recorder, tries, best_transport(), at_most_seconds=seconds)
 
 
 def token(run: Run) -> None:

