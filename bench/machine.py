@@ -148,10 +148,10 @@ def cpu_seconds_of(pid: int) -> float:
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started within runs on that core, since children inherit the affinity."""
+def on_cores(*wanted: int) -> Iterator[None]:
+    """What is started within runs on those cores, since children inherit the affinity."""
     mine = os.sched_getaffinity(0)
-    pin(core)
+    pin(*wanted)
     try:
         yield
     finally:

