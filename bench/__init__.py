@@ -1,1 +1,1 @@
-"""The benchmark: what the service costs, in ratios of interleaved rounds, beside floors and peers. See docs/benchmarks.md."""
+"""What the service costs, in ratios of interleaved rounds, beside floors and peers; docs/benchmarks.md shows it."""

@@ -1,4 +1,4 @@
-"""`python -m bench run|report`: measures, and writes what docs/benchmarks.md shows. `make bench` is the usual way in."""
+"""`python -m bench run|report`: measures, and writes what docs/benchmarks.md shows. Started by `make bench`."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ async def serve(transport: str) -> None:
     """Serves on a free port of loopback until cancelled."""
     server = _server(transport)
     for service, method, handler in ((SERVICE, "CheckAccess", _empty), ("grpc.health.v1.Health", "Check", _serving)):
-        methods = {method: grpc.unary_unary_rpc_method_handler(handler)}
+        methods: dict[str, Any] = {method: grpc.unary_unary_rpc_method_handler(handler)}
         # Both ways, as generated code does: pygrpc-native serves only those registered by name itself.
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
         server.add_registered_method_handlers(service, methods)

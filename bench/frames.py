@@ -28,8 +28,15 @@ _MAX_FRAME: Final = 1 << 14
 _READ_BYTES: Final = 1 << 18
 WRONG: Final = "wrong answer"
 
+_GRACE_SECONDS: Final = 2
+
+Mark = Callable[[], None]
 Right = Callable[[bytes, int], bool]
 """Says whether an answer's message is right, given the number of the message that asked for it."""
+
+
+def _unmarked() -> None:
+    """Nobody needs to know when counting begins and ends."""
 
 
 @dataclass(kw_only=True)
@@ -60,14 +67,20 @@ class Call:
 
 
 def closed_loop(
-    address: str, call: Call, *, connections: int, streams: int, warm_up: float, seconds: float, connect_pause: float = 0
+    address: str,
+    call: Call,
+    *,
+    connections: int,
+    streams: int,
+    warm_up: float,
+    seconds: float,
+    mark: Mark = _unmarked,
 ) -> Tally:
     """Keeps `connections * streams` calls in flight. What is answered in the warm-up is not counted, but faults are.
 
-    Raises OSError where the server cannot be reached or hangs up.
+    Calls `mark` at both ends of the counted span. Raises OSError where the server cannot be reached or hangs up.
     """
     with _Connections(address, call, connections) as each:
-        time.sleep(connect_pause)
         for connection in each.all:
             for _ in range(streams):
                 connection.submit(time.perf_counter())
@@ -78,27 +91,31 @@ def closed_loop(
         while (now := time.perf_counter()) < end:
             if not counted and now >= counting:
                 tally, counted, counting = Tally(faults=tally.faults), True, now
+                mark()
             for connection in each.readable(timeout=end - now):
                 for _ in range(connection.receive(tally)):
                     connection.submit(time.perf_counter())
                 connection.flush()
         tally.seconds = now - counting
+        mark()
         return tally
 
 
 def open_loop(
-    address: str, call: Call, *, rate: float, connections: int, warm_up: float, seconds: float, grace: float = 2
+    address: str, call: Call, *, rate: float, connections: int, warm_up: float, seconds: float, mark: Mark = _unmarked
 ) -> Tally:
     """Sends a call every 1/rate seconds whatever has come back; latency runs from when each was due.
 
-    Calls that are unanswered `grace` seconds after the end are faults. Raises OSError as closed_loop.
+    Calls that are unanswered 2 s after the end are faults. Raises OSError as closed_loop.
     """
     with _Connections(address, call, connections) as each:
         total, dropped = int(rate * (warm_up + seconds)), int(rate * warm_up)
         tally, begin, sent, turn = Tally(), time.perf_counter(), 0, cycle(each.all)
-        deadline = begin + warm_up + seconds + grace
+        deadline = begin + warm_up + seconds + _GRACE_SECONDS
         while (sent < total or each.in_flight) and (now := time.perf_counter()) < deadline:
             while sent < total and begin + sent / rate <= now:
+                if sent == dropped:
+                    mark()
                 connection = next(turn)
                 connection.submit(begin + sent / rate)
                 connection.flush()
@@ -108,7 +125,8 @@ def open_loop(
                 connection.receive(tally)
                 connection.flush()
         for _ in range(each.in_flight):
-            tally.fault(f"unanswered after {grace:g} s")
+            tally.fault(f"unanswered after {_GRACE_SECONDS} s")
+        mark()
         # Answers come nearly in the order of their calls: the first so many are the warm-up's.
         tally.latencies = tally.latencies[dropped:]
         tally.done, tally.seconds = len(tally.latencies), seconds
@@ -147,44 +165,41 @@ def then_asked(address: str, *, first: Call, then: Call, connections: int, timeo
     They are asked on other connections, one call at a time on each. Returns how many of the second answers were wrong;
     raises ConnectionError for any other fault, TimeoutError.
     """
-    done, wrong, tally = 0, 0, Tally()
-    numbers, total = iter(range(len(first.messages))), len(first.messages)
-    with _Connections(address, first, connections, spread=False) as acts:
-        with _Connections(address, then, connections, spread=False) as asks:
-            pairs = dict(zip((one.socket for one in acts.all), asks.all, strict=True))
-            back = dict(zip((one.socket for one in asks.all), acts.all, strict=True))
-            both = selectors.DefaultSelector()
-            for connection in (*acts.all, *asks.all):
-                both.register(connection.socket, selectors.EVENT_READ, connection)
-            current = {connection.socket: next(numbers, None) for connection in acts.all}
-            for connection in acts.all:
-                if (number := current[connection.socket]) is not None:
-                    connection.submit(0, number)
-            for connection in (*acts.all, *asks.all):
-                connection.flush()
-            end = time.perf_counter() + timeout
-            while done < total:
-                if time.perf_counter() > end:
-                    raise TimeoutError(f"{total - done} of {total} were not answered in {timeout:g} s")
-                for key, _ in both.select(1):
-                    connection = key.data
-                    if connection.receive(tally):
-                        if connection.socket in pairs:
-                            number = current[connection.socket]
-                            pairs[connection.socket].submit(0, number)
-                            pairs[connection.socket].flush()
-                        else:
-                            act = back[connection.socket]
-                            done += 1
-                            current[act.socket] = number = next(numbers, None)
-                            if number is not None:
-                                act.submit(0, number)
-                                act.flush()
-                    connection.flush()
+    tally, done, total, numbers = Tally(), 0, len(first.messages), iter(range(len(first.messages)))
+    with (
+        _Connections(address, first, connections, spread=False) as acting,
+        _Connections(address, then, connections, spread=False) as asking,
+        selectors.DefaultSelector() as selector,
+    ):
+        for act, ask in zip(acting.all, asking.all, strict=True):
+            selector.register(act.socket, selectors.EVENT_READ, (act, act, ask))
+            selector.register(ask.socket, selectors.EVENT_READ, (ask, act, ask))
+            _send(act, next(numbers, None))
+            ask.flush()
+        deadline = time.perf_counter() + timeout
+        while done < total:
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{total - done} of {total} were not answered in {timeout:g} s")
+            for key, _ in selector.select(1):
+                came, act, ask = key.data
+                number = next((number for _, number in came.flying.values()), None)
+                ended = came.receive(tally)
+                came.flush()
+                if ended and came is act:
+                    _send(ask, number)
+                elif ended:
+                    done += 1
+                    _send(act, next(numbers, None))
     wrong = tally.faults.pop(WRONG, 0)
     if tally.faults:
         raise ConnectionError(", ".join(f"{count} x {what}" for what, count in tally.faults.items()))
     return wrong
+
+
+def _send(connection: _Connection, number: int | None) -> None:
+    if number is not None:
+        connection.submit(time.perf_counter(), number)
+    connection.flush()
 
 
 class _Connections:
@@ -323,7 +338,7 @@ class _Connection:
         return 1
 
     def _status(self, block: bytes) -> str:
-        """Returns the status that the block tells: "0" for right, of gRPC's trailers or of HTTP; "" where it has none."""
+        """Returns what the block tells: "0" for right, in gRPC's trailers or HTTP's status; "" where it has neither."""
         known = self._statuses.get(block)
         if known is None:
             headers = {str(name): str(value) for name, value in self._decoder.decode(block)}
@@ -371,7 +386,11 @@ def _connect(address: str) -> socket.socket:
 def _header_block(call: Call, address: str) -> bytes:
     authority = "localhost" if address.startswith("unix:") else address
     headers = [(":method", "POST"), (":scheme", "http"), (":path", call.path), (":authority", authority)]
-    kind = [("content-type", "application/json")] if call.rest else [("content-type", "application/grpc"), ("te", "trailers")]
+    kind = (
+        [("content-type", "application/json")]
+        if call.rest
+        else [("content-type", "application/grpc"), ("te", "trailers")]
+    )
     # Fields that are never indexed make the same block on every stream.
     return bytes(Encoder().encode([(name, value, True) for name, value in (*headers, *kind, *call.headers)]))
 

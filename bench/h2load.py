@@ -38,7 +38,7 @@ class Server:
         return measured(tally, self._cpu() - before, load_cpu=_children() - mine)
 
     def steady(self, pace: Pace) -> dict[str, Any]:
-        raise Unavailable("h2load is asked for saturation only")
+        raise Unavailable(f"h2load is asked for saturation only, not for {pace.steady_seconds:g} s at a fixed rate")
 
     def _load(self, seconds: float) -> Tally:
         body, log = self.directory / "body", self.directory / "log"
@@ -46,7 +46,12 @@ class Server:
         body.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
         log.unlink(missing_ok=True)
         headers = [("content-type", "application/grpc"), ("te", "trailers"), *self.call.headers]
-        command = [shutil.which("h2load") or "h2load", f"-c{CONNECTIONS}", f"-m{STREAMS}", f"-D{max(1, round(seconds))}"]
+        command = [
+            shutil.which("h2load") or "h2load",
+            f"-c{CONNECTIONS}",
+            f"-m{STREAMS}",
+            f"-D{max(1, round(seconds))}",
+        ]
         command += [f"--data={body}", f"--log-file={log}", *(f"--header={name}: {value}" for name, value in headers)]
         command += [f"http://{self.running.address}{self.call.path}"]
         subprocess.run(command, capture_output=True, check=True)  # noqa: S603

@@ -141,7 +141,11 @@ def _bare(commit: Callable[[], None] | None, cycles: int) -> dict[str, Any]:
 
 def _bare_sqlite(bench: Bench) -> Callable[[], None]:
     connection = sqlite3.connect(bench.place("bare") / "bare.db", isolation_level=None)
-    for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "CREATE TABLE bare (id INTEGER PRIMARY KEY, x)"):
+    for statement in (
+        "PRAGMA journal_mode=WAL",
+        "PRAGMA synchronous=FULL",
+        "CREATE TABLE bare (id INTEGER PRIMARY KEY, x)",
+    ):
         connection.execute(statement)
     bench.stack.callback(connection.close)
     return lambda: _discard(connection.execute("INSERT INTO bare (x) VALUES (?)", (_ROW,)))

@@ -23,6 +23,7 @@ import psutil
 ROOT: Final = Path(__file__).parent.parent
 WORK: Final = ROOT / ".data" / "bench"
 SERVICE_BIN: Final = ROOT / ".venv" / "bin"
+_ALLOWED: Final = frozenset(os.sched_getaffinity(0))
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
 _STOP_SECONDS: Final = 8
@@ -35,7 +36,7 @@ class Unavailable(Exception):
 
 def cores() -> int:
     """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(os.getppid()))
+    return len(_ALLOWED)
 
 
 def pin(*wanted: int) -> None:
@@ -89,7 +90,7 @@ class Process:
 
     def cpu_seconds(self) -> float:
         """Returns user and system time of the process and all that it started."""
-        return sum(time.user + time.system for time in self._each("cpu_times"))
+        return float(sum(time.user + time.system for time in self._each("cpu_times")))
 
     def memory(self) -> int:
         """Returns the resident bytes of the process and all that it started."""

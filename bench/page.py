@@ -67,7 +67,11 @@ def _environment(environment: dict[str, Any]) -> str:
 
 
 def _targets(summary: dict[str, Any]) -> str:
-    lines = ["## Targets", "| # | what | value | target | spread of the rounds | met |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "## Targets",
+        "| # | what | value | target | spread of the rounds | met |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for name, target in summary["targets"].items():
         for goal in target["goals"]:
             bound = f"{'at least' if goal['at_least'] else 'at most'} {goal['target']:g} {goal['unit']}"
@@ -75,7 +79,9 @@ def _targets(summary: dict[str, Any]) -> str:
             spread = f"{min(rounds):.4g} to {max(rounds):.4g} ({len(rounds)})" if rounds else ""
             value = "" if goal["value"] is None else f"{goal['value']:.4g}"
             note = f"; {goal['note']}" if goal.get("note") else ""
-            lines.append(f"| {name} | {_cell(goal['what'] + note)} | {value} | {bound} | {spread} | {MET[goal['met']]} |")
+            lines.append(
+                f"| {name} | {_cell(goal['what'] + note)} | {value} | {bound} | {spread} | {MET[goal['met']]} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -94,7 +100,11 @@ def _part(rows: Sequence[Row], part: str, title: str, directory: Path) -> str:
     names = candidates(rows, part)
     lines = [f"## {title}"]
     if (directory / f"{part}.svg").exists():
-        at = os.path.relpath(directory / f"{part}.svg", ROOT / "docs") if ROOT in directory.resolve().parents else f"{part}.svg"
+        at = (
+            os.path.relpath(directory / f"{part}.svg", ROOT / "docs")
+            if ROOT in directory.resolve().parents
+            else f"{part}.svg"
+        )
         lines.append(f"![{title}]({at})\n")
     for kind, heading in (("saturation", "64 in flight"), ("steady", "at 1,000/s")):
         measured = [name for name in names if _of(rows, part, name, kind)]
@@ -106,9 +116,7 @@ def _part(rows: Sequence[Row], part: str, title: str, directory: Path) -> str:
 
 
 def _table(rows: Sequence[Row], part: str, names: Sequence[str], kind: str, heading: str) -> list[str]:
-    columns = [
-        column for column in _COLUMNS if any(by_round(rows, part, name, column[0], kind=kind) for name in names)
-    ]
+    columns = [column for column in _COLUMNS if any(by_round(rows, part, name, column[0], kind=kind) for name in names)]
     if kind == "steady":
         columns = [column for column in columns if not column[0].startswith("requests")]
     lines = [f"| {heading} | " + " | ".join(column[1] for column in columns) + " | rounds |"]

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,7 +130,7 @@ def batch(run: Run) -> None:
                 running=running[0], call=batch_call(running[0], asked, size), connections=4, streams=2, per_call=size
             )
 
-        candidates = [Candidate(name=f"batch of {size}", start=lambda size=size: start(size)) for size in BATCHES]
+        candidates = [Candidate(name=f"batch of {size}", start=partial(start, size)) for size in BATCHES]
         targets: dict[str, Target] = {}
         for candidate in candidates:
             # They share one server, which must not be paused when the next one asks it.
@@ -149,7 +150,7 @@ def workers(run: Run) -> None:
         candidates = [
             Candidate(
                 name=f"{count} workers",
-                start=lambda count=count: _server(bench, Mode(transport=best_transport(), workers=count), asked, core=free),
+                start=partial(_server, bench, Mode(transport=best_transport(), workers=count), asked, core=free),
                 caveat="" if enough else "the second worker shares its core with the load",
             )
             for count in (1, 2)
@@ -206,9 +207,7 @@ def peers(run: Run) -> None:
             *([] if run.quick else [_spicedb(bench, "spicedb-memory")]),
             _spicedb(bench, "spicedb-postgresql", postgresql=True),
             _spicedb(bench, "spicedb-postgresql-fully", postgresql=True, fully=True),
-            Candidate(
-                name="casbin", start=lambda: inprocess.casbin(bench, asked), caveat=inprocess.CASBIN_CAVEAT
-            ),
+            Candidate(name="casbin", start=lambda: inprocess.casbin(bench, asked), caveat=inprocess.CASBIN_CAVEAT),
         ]
         targets = started(candidates, recorder)
         interleave(targets, recorder, run.pace, steady=targets)
@@ -245,7 +244,12 @@ def replica(run: Run) -> None:
     if not (ROOT / "bench" / "replica.py").exists():
         recorder.skip("replica", "this version has no bench/replica.py")
         return
-    command = [SERVICE_BIN / "python", "bench/replica.py", "--grants", "1000" if run.quick else "10000"]
+    command: list[str | Path] = [
+        SERVICE_BIN / "python",
+        "bench/replica.py",
+        "--grants",
+        "1000" if run.quick else "10000",
+    ]
     try:
         with on_cores(SERVER_CORE, LOAD_CORE):
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)  # noqa: S603

@@ -58,7 +58,24 @@ class Recorder:
             file.write(json.dumps(row) + "\n")
 
 
-_SHOWN = ("requests_per_second", "cycles_per_second", "tries", "stale", "valid", "records", "cpu_us", "p50_ms", "p99_ms", "p50", "p99", "value", "unit", "server_busy", "load_busy", "void")
+_SHOWN = (
+    "requests_per_second",
+    "cycles_per_second",
+    "tries",
+    "stale",
+    "valid",
+    "records",
+    "cpu_us",
+    "p50_ms",
+    "p99_ms",
+    "p50",
+    "p99",
+    "value",
+    "unit",
+    "server_busy",
+    "load_busy",
+    "void",
+)
 
 
 def append_skip(directory: Path, part: str, why: str) -> None:
@@ -74,7 +91,9 @@ def read(directory: Path) -> list[Row]:
     ]
 
 
-def by_round(rows: Iterable[Row], part: str, candidate: str, measure: str, *, kind: str = "saturation") -> dict[int, float]:
+def by_round(
+    rows: Iterable[Row], part: str, candidate: str, measure: str, *, kind: str = "saturation"
+) -> dict[int, float]:
     """Returns a candidate's numbers by round, without void rows."""
     return {
         row["round"]: float(row[measure])
@@ -113,4 +132,6 @@ def _rounded(facts: Row) -> Row:
 
 
 def _words(facts: Row) -> str:
-    return "  ".join(f"{key}={value:,}" if isinstance(value, int | float) else f"{value}" for key, value in facts.items())
+    return "  ".join(
+        f"{key}={value:,}" if isinstance(value, int | float) else f"{value}" for key, value in facts.items()
+    )

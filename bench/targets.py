@@ -96,9 +96,8 @@ def table(summary: dict[str, Any]) -> str:
         for goal in target["goals"]:
             sign = ">=" if goal["at_least"] else "<="
             value = "-" if goal["value"] is None else f"{goal['value']:.4g}"
-            lines.append(
-                f"{name:<4} {MET[goal['met']]:<12} {value:>9} {sign} {goal['target']:<8.4g} {goal['unit']:<13} {goal['what']}"
-            )
+            bound = f"{sign} {goal['target']:<8.4g} {goal['unit']:<13}"
+            lines.append(f"{name:<4} {MET[goal['met']]:<12} {value:>9} {bound} {goal['what']}")
     return "\n".join(lines)
 
 
@@ -163,7 +162,14 @@ def _postgresql_goals(rows: Sequence[Row]) -> list[Goal]:
 def _latency_goals(rows: Sequence[Row]) -> list[Goal]:
     return [
         _ratio(
-            rows, "transport", f"ours-{transport}-strong-committed", floor, 2, measure="p99_ms", kind="steady", most=True
+            rows,
+            "transport",
+            f"ours-{transport}-strong-committed",
+            floor,
+            2,
+            measure="p99_ms",
+            kind="steady",
+            most=True,
         )
         for transport, floor in (("native", FLOOR_NATIVE), ("grpcio", FLOOR_AIO))
     ]
@@ -237,7 +243,9 @@ def _worker_goals(rows: Sequence[Row]) -> list[Goal]:
 
 
 def _write_goals(rows: Sequence[Row]) -> list[Goal]:
-    ours, bare = (by_round(rows, "writes", name, "cycles_per_second", kind="cycles") for name in ("cycles-sqlite", "bare-sqlite"))
+    ours, bare = (
+        by_round(rows, "writes", name, "cycles_per_second", kind="cycles") for name in ("cycles-sqlite", "bare-sqlite")
+    )
     floor = median(bare.values())
     target = round(min(300.0, 0.8 * floor), 1) if floor is not None else 300.0
     note = f"0.8 of three bare commits a cycle is {0.8 * floor:,.0f}/s" if floor is not None else ""
@@ -276,7 +284,12 @@ def _ratio(
     found = ratios(by_round(rows, part, above, measure, kind=kind), by_round(rows, part, below, measure, kind=kind))
     what = f"{above}, {_MEASURES[measure]}, over {below}"
     return Goal(
-        what=what, unit="x", target=target, at_least=not most, rounds=tuple(found), note=_missing(rows, part, (above, below))
+        what=what,
+        unit="x",
+        target=target,
+        at_least=not most,
+        rounds=tuple(found),
+        note=_missing(rows, part, (above, below)),
     )
 
 

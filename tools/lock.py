@@ -1,7 +1,7 @@
 """Writes requirements/*.txt: universal, with hashes, without any registry's name.
 
-`requirements/dev.txt` is everything; `requirements/runtime.txt` is what a production host needs; `requirements/bench.txt`
-is what the benchmark needs, at the versions of the others, since what it measures must be what runs.
+`requirements/dev.txt` is everything; `requirements/runtime.txt` is what a production host needs;
+`requirements/bench.txt` is what the benchmark needs, at the versions of the others: it must measure what runs.
 """
 
 import subprocess

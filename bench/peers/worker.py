@@ -114,7 +114,7 @@ def _spicedb(given: dict[str, Any]) -> tuple[dict[str, tuple[Ask, list[Any]]], i
         ]
 
     def ask(message: bytes) -> bool:
-        return CheckPermissionResponse.FromString(check(handle, message)).permissionship == yes
+        return bool(CheckPermissionResponse.FromString(check(handle, message)).permissionship == yes)
 
     usual, fully = Consistency(minimize_latency=True), Consistency(fully_consistent=True)
     return {"usual": (ask, messages(usual)), "fully": (ask, messages(fully))}, THREADS
@@ -147,7 +147,8 @@ def _closed(
     ask: Ask, messages: list[Any], wanted: list[bool], turn: dict[str, Any], threads: int
 ) -> tuple[list[float], int]:
     """Each thread asks again as soon as it is answered."""
-    end, each = time.perf_counter() + turn["seconds"], [([], [0]) for _ in range(threads)]
+    end = time.perf_counter() + turn["seconds"]
+    each: list[tuple[list[float], list[int]]] = [([], [0]) for _ in range(threads)]
 
     def run(number: int) -> None:
         latencies, wrong = each[number]
