@@ -90,9 +90,9 @@ def closed_loop(
         end, counted = counting + seconds, False
         while (now := time.perf_counter()) < end:
             if not counted and now >= counting:
-                tally, counted, counting = Tally(faults=tally.faults), True, now
+                tally, counted, counting, end = Tally(faults=tally.faults), True, now, now + seconds
                 mark()
-            for connection in each.readable(timeout=end - now):
+            for connection in each.readable(timeout=(end if counted else min(counting, end)) - now):
                 for _ in range(connection.receive(tally)):
                     connection.submit(time.perf_counter())
                 connection.flush()

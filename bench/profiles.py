@@ -58,7 +58,7 @@ def profile(bench: Bench, mode: Mode) -> str:
         )
         load.start()
         command = [py_spy, "record", "--pid", running.processes[0].pid, "--duration", _SECONDS, "--rate", 200]
-        command += ["--format", "raw", "--output", output, "--nonblocking"]
+        command += ["--format", "raw", "--output", output, "--nonblocking", "--gil"]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)  # noqa: S603
         load.join()
         if done.returncode != 0 or not output.exists():
@@ -72,7 +72,7 @@ def shares(stacks: str) -> str:
     within: Counter[str] = Counter()
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
-        functions = [part.partition(":")[0] if ":" in part else part for part in stack.split(";")]
+        functions = [_function(part) for part in stack.split(";")]
         if not count.isdigit() or not functions:
             continue
         own[functions[-1]] += int(count)
@@ -81,8 +81,14 @@ def shares(stacks: str) -> str:
     total = sum(own.values())
     if not total:
         return "no samples\n"
-    lines = [f"{total} samples of running threads", "  own  function"]
+    lines = [f"{total} samples of whichever thread held the GIL; what runs outside it, as SQLite and Rust do, is not here", "  own  function"]
     lines += [f"{count / total:5.1%}  {function}" for function, count in own.most_common(_TOP)]
     lines += ["", "  all  function, with what it calls"]
     lines += [f"{count / total:5.1%}  {function}" for function, count in within.most_common(_TOP)]
     return "\n".join(lines) + "\n"
+
+
+def _function(part: str) -> str:
+    """`name (file:line)` without the line, so that a function is one thing."""
+    name, colon, _ = part.rpartition(":")
+    return f"{name})" if colon else part
