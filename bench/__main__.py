@@ -19,7 +19,7 @@ from bench.servers import Bench
 RESULTS = machine.ROOT / "bench" / "results"
 QUICK_RESULTS = machine.WORK / "quick"
 _FULL = Pace(rounds=5, seconds=3, steady_seconds=3, warm_up=0.7)
-_QUICK = Pace(rounds=5, seconds=0.8, steady_seconds=1, warm_up=0.2)
+_QUICK = Pace(rounds=5, seconds=0.6, steady_seconds=0.6, warm_up=0.15)
 
 
 def main() -> None:

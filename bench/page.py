@@ -90,7 +90,8 @@ def _misses(summary: dict[str, Any], directory: Path) -> str:
     if not missed:
         return ""
     found = sorted(directory.glob("profile-*.txt"))
-    lines = [f"Missed: {', '.join(missed)}. Where the time goes, by sampling the server under load (py-spy):\n"]
+    where = " Where the time goes, by sampling the server under load (py-spy):" if found else ""
+    lines = [f"Missed: {', '.join(missed)}.{where}\n"]
     for path in found:
         lines += [f"### {path.stem.removeprefix('profile-')}", "```", path.read_text().rstrip(), "```"]
     return "\n".join(lines) + "\n"
@@ -106,8 +107,11 @@ def _part(rows: Sequence[Row], part: str, title: str, directory: Path) -> str:
             else f"{part}.svg"
         )
         lines.append(f"![{title}]({at})\n")
-    for kind, heading in (("saturation", "64 in flight"), ("steady", "at 1,000/s")):
-        measured = [name for name in names if _of(rows, part, name, kind)]
+    for kind, heading in (
+        ("saturation", "8 in flight" if part == "batch" else "64 in flight"),
+        ("steady", "at 1,000/s"),
+    ):
+        measured = [name for name in names if any("void" not in row for row in _of(rows, part, name, kind))]
         if measured:
             lines += _table(rows, part, measured, kind, heading)
     lines += _others(rows, part)

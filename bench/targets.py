@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ _PER_CORE: Final = "requests_per_core_second"
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """One number that must be at least, or at most, another."""
+    """One number that must be at least, or at most, another. `failed` is why it is missed without a number."""
 
     what: str
     unit: str
@@ -30,6 +30,7 @@ class Goal:
     at_least: bool
     rounds: tuple[float, ...]
     note: str = ""
+    failed: str = ""
 
     @property
     def value(self) -> float | None:
@@ -38,6 +39,8 @@ class Goal:
     @property
     def met(self) -> bool | None:
         """Whether it is met; None where nothing was measured."""
+        if self.failed:
+            return False
         if self.value is None:
             return None
         return self.value >= self.target if self.at_least else self.value <= self.target
@@ -45,6 +48,8 @@ class Goal:
     @property
     def margin(self) -> float:
         """How far it is met: 1 is just so, less is missed."""
+        if self.failed:
+            return 0.0
         if self.value is None:
             return float("inf")
         good, bad = (self.value, self.target) if self.at_least else (self.target, self.value)
@@ -126,7 +131,7 @@ def _judged(title: str, all_goals: list[Goal]) -> dict[str, Any]:
                 "met": goal.met,
                 "rounds": [_round(value) for value in goal.rounds],
             }
-            | ({"note": goal.note} if goal.note else {})
+            | ({"note": goal.failed or goal.note} if goal.failed or goal.note else {})
             for goal in all_goals
         ],
     }
@@ -160,19 +165,15 @@ def _postgresql_goals(rows: Sequence[Row]) -> list[Goal]:
 
 
 def _latency_goals(rows: Sequence[Row]) -> list[Goal]:
-    return [
-        _ratio(
-            rows,
-            "transport",
-            f"ours-{transport}-strong-committed",
-            floor,
-            2,
-            measure="p99_ms",
-            kind="steady",
-            most=True,
-        )
-        for transport, floor in (("native", FLOOR_NATIVE), ("grpcio", FLOOR_AIO))
-    ]
+    made = []
+    for transport, floor in (("native", FLOOR_NATIVE), ("grpcio", FLOOR_AIO)):
+        ours = f"ours-{transport}-strong-committed"
+        goal = _ratio(rows, "transport", ours, floor, 2, measure="p99_ms", kind="steady", most=True)
+        own = [row for row in rows if (row["part"], row["candidate"], row["kind"]) == ("transport", ours, "steady")]
+        if own and all("void" in row for row in own):
+            goal = replace(goal, failed=f"{ours}: {own[0]['void']}")
+        made.append(goal)
+    return made
 
 
 def _growth_goals(rows: Sequence[Row]) -> list[Goal]:
@@ -213,7 +214,7 @@ def _revoke_goals(rows: Sequence[Row]) -> list[Goal]:
             target=0,
             at_least=False,
             rounds=tuple(float(row["stale"]) for row in strong),
-            note=note if tries >= _TRIES else f"{note}; these are fewer than {_TRIES:,} tries, for want of time",
+            note=note if tries >= _TRIES or not tries else f"{note}; fewer than {_TRIES:,}, for want of time",
         ),
         Goal(
             what="from sending a revoke to the replica's first no, p99",
@@ -238,7 +239,9 @@ def _worker_goals(rows: Sequence[Row]) -> list[Goal]:
     goal = _ratio(rows, "workers", "2 workers", "1 workers", 1.8)
     if not shared:
         return [goal]
-    note = f"two cores are not free for them here; sharing one with the load it was {goal.value}"
+    note = (
+        f"two cores are not free for them here; sharing one with the load it was {goal.value:.2f}" if goal.value else ""
+    )
     return [Goal(what=goal.what, unit=goal.unit, target=1.8, at_least=True, rounds=(), note=note)]
 
 
@@ -289,7 +292,7 @@ def _ratio(
         target=target,
         at_least=not most,
         rounds=tuple(found),
-        note=_missing(rows, part, (above, below)),
+        note=_missing(rows, part, (above, below), kind),
     )
 
 
@@ -301,14 +304,14 @@ _MEASURES: Final = {
 }
 
 
-def _missing(rows: Sequence[Row], part: str, names: Iterable[str]) -> str:
-    """Says why a candidate has no numbers."""
+def _missing(rows: Sequence[Row], part: str, names: Iterable[str], kind: str) -> str:
+    """Says why a candidate has no numbers of that kind, or not all of them."""
     for name in names:
         of = [row for row in rows if (row["part"], row["candidate"]) == (part, name)]
         for row in of:
             if row["kind"] == "skipped":
                 return f"{name}: {row['why']}"
-        measured = [row for row in of if "round" in row]
+        measured = [row for row in of if row["kind"] == kind]
         if voids := [row for row in measured if "void" in row]:
             return f"{name}: {len(voids)} of {len(measured)} rows are void: {voids[0]['void']}"
     return ""

@@ -134,3 +134,15 @@ def test_one_stale_answer_after_a_revoke_misses():
     rows = [row("revoke-to-deny-strong", 1, part="revoke", kind="stale", tries=100_000, stale=1)]
 
     assert summary(rows, {})["targets"]["P8"]["met"] is False
+
+
+def test_a_server_that_does_not_reach_the_fixed_rate_misses_the_latency_target():
+    rows = [
+        row(FLOOR, 1, kind="steady", p99_ms=1.0),
+        row(COMMITTED, 1, kind="steady", void="it does not reach 1,000/s"),
+    ]
+
+    target = summary(rows, {})["targets"]["P5"]
+
+    assert target["met"] is False
+    assert "does not reach" in target["goals"][0]["note"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.profiles import shares
+from bench.stacks import shares
 
 
 def test_time_within_counts_a_recursive_function_once_and_own_time_only_the_innermost():
