@@ -59,7 +59,7 @@ class Process:
         self.command = [str(part) for part in command]
         self._log = log
         with log.open("ab") as stderr:
-            self._process = subprocess.Popen(  # noqa: S603 (our own command)
+            self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 # A pipe that nobody reads would fill, and stop whoever logs to it.
@@ -194,7 +194,7 @@ def _cpu_model() -> str:
 
 
 def _output(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     return done.stdout.strip()
 
 

@@ -252,7 +252,7 @@ def replica(run: Run) -> None:
     ]
     try:
         with on_cores(SERVER_CORE, LOAD_CORE):
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)  # noqa: S603
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     except subprocess.TimeoutExpired:
         recorder.skip("replica", "bench/replica.py did not end in 600 s")
         return

@@ -58,7 +58,7 @@ def profile(bench: Bench, mode: Mode) -> str:
         load.start()
         command = [py_spy, "record", "--pid", running.processes[0].pid, "--duration", _SECONDS, "--rate", 200]
         command += ["--format", "raw", "--output", output, "--nonblocking", "--gil"]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
         load.join()
         if done.returncode != 0 or not output.exists():
             raise Unavailable(f"py-spy: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")

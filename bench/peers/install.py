@@ -48,7 +48,7 @@ def demand(path: Path, what: str) -> Path:
 
 def _run(*command: str) -> list[str]:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, cwd=HOME)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, cwd=HOME)
     except (OSError, subprocess.TimeoutExpired) as fault:
         return [f"{command[0]}: {fault}"]
     if done.returncode == 0:
