@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -42,6 +44,8 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    # So that an end by TERM, as by a timeout, ends what was started too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Of a library of the PostgreSQL wheel, which has no need of it.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
     pace = _QUICK if arguments.quick else _FULL
