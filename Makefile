@@ -7,6 +7,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(wildcard proto/jitaccess/v1/*.proto)
 STAMP := .venv/.installed
+BENCH := .data/bench/venv
+BENCH_STAMP := $(BENCH)/.installed
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +58,23 @@ release-contract: $(STAMP) third_party ## Take today's protos as the released co
 lock: $(STAMP) ## Refresh requirements/*.txt within the bounds of pyproject.toml.
 	@$(BIN)/python tools/lock.py
 
+$(BENCH_STAMP): requirements/bench.txt
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@echo "installing hash-locked requirements into $(BENCH) ..." >&2
+	@$(BENCH)/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: $(STAMP) $(BENCH_STAMP) ## Measure everything on a quiet machine, in about 40 minutes; writes docs/benchmarks.md.
+	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench run $(ARGS)
+
+bench-quick: $(STAMP) $(BENCH_STAMP) ## Measure the core of it in under five minutes; writes into .data/bench/quick only.
+	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench run --quick $(ARGS)
+
+bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again from the rows in bench/results.
+	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench report $(ARGS)
+
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data
 
-.PHONY: help setup third_party up demo test test-native lint format proto release-contract lock clean
+.PHONY: help setup third_party up demo test test-native lint format proto release-contract lock bench bench-quick \
+  bench-report clean

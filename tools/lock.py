@@ -1,6 +1,7 @@
 """Writes requirements/*.txt: universal, with hashes, without any registry's name.
 
-`requirements/dev.txt` is everything; `requirements/runtime.txt` is what a production host needs.
+`requirements/dev.txt` is everything; `requirements/runtime.txt` is what a production host needs;
+`requirements/bench.txt` is what the benchmark needs, at the versions of the others: it must measure what runs.
 """
 
 import subprocess
@@ -11,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 LOCKS = {
     "requirements/dev.txt": ["--group", "dev", "--all-extras"],
     "requirements/runtime.txt": ["--all-extras"],
+    "requirements/bench.txt": ["--group", "bench", "--all-extras", "--constraint", "requirements/dev.txt"],
 }
 
 

@@ -244,6 +244,9 @@ ELSEWHERE = {
     errors.TooManyWatchers,
     errors.TooManyCalls,
     errors.ServiceStopping,
+    errors.TokensOff,
+    errors.KeysUnavailable,
+    errors.TokenNotPossible,
 }
 
 

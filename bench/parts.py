@@ -1,0 +1,316 @@
+"""The parts of the benchmark. Each starts its candidates, measures them in interleaved rounds, and records rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from bench import facts, h2load, lifecycle, tokens
+from bench.facts import Question
+from bench.machine import LOAD_CORE, ROOT, SERVER_CORE, SERVICE_BIN, cores, on_cores
+from bench.peers import cerbos, inprocess
+from bench.peers.install import install
+from bench.results import Recorder
+from bench.rounds import Candidate, Pace, Server, Target, interleave, say, started
+from bench.servers import Bench, Mode, Running, batch_call, check_call, empty_call, rest_call
+from jit_service.settings import Settings
+
+TRANSPORTS: Final = ("grpcio", "native")
+FLOORS: Final = {"grpcio": "floor-aio", "native": "floor-native"}
+BATCHES: Final = (1, 10, 100, 1000)
+GROWTH: Final = (1_000, 10_000, 100_000, 1_000_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is common to the parts of one run."""
+
+    bench: Bench
+    results: Path
+    pace: Pace
+    versions: dict[str, str]
+    quick: bool
+
+    def recorder(self, part: str) -> Recorder:
+        say(f"{part}:")
+        return Recorder(part=part, directory=self.results, versions=self.versions)
+
+    def alone(self, stack: ExitStack) -> Bench:
+        """Returns a place whose processes end with the part; PostgreSQL stays for all of them."""
+        own = Bench(self.bench.directory / f"p{id(stack)}", stack)
+        own.postgresql = self.bench.postgresql  # type: ignore[method-assign]
+        return own
+
+
+Part = Callable[[Run], None]
+
+
+def best_transport() -> str:
+    """Returns the quickest transport that this version serves on."""
+    return "native" if "transport" in Settings.model_fields else "grpcio"
+
+
+def transport(run: Run) -> None:
+    """Both floors, and Check in every mode on both transports (P1, P2, P5)."""
+    recorder, asked = run.recorder("transport"), facts.questions()
+    modes = [
+        Mode(transport=transport, consistency=consistency, audit=audit)
+        for transport in TRANSPORTS
+        for consistency, audit in (
+            (("STRONG", "committed"), ("STRONG", "buffered"), ("BOUNDED", "off"))
+            if run.quick
+            else [(one, other) for one in ("STRONG", "BOUNDED") for other in ("committed", "buffered", "off")]
+        )
+    ]
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+        candidates = [_floor(bench, transport, asked) for transport in TRANSPORTS]
+        candidates += [_ours(bench, mode, asked) for mode in modes]
+        targets = started(candidates, recorder)
+        steady = [FLOORS[each] for each in TRANSPORTS] + [mode.name for mode in modes]
+        interleave(targets, recorder, run.pace, steady=steady)
+
+
+def generator(run: Run) -> None:
+    """Our load generator beside h2load, on the quickest floor: neither may be what limits."""
+    recorder, asked = run.recorder("generator"), facts.questions(count=1000)
+    if shutil.which("h2load") is None:
+        recorder.skip("h2load", "h2load is not installed (Debian: apt-get install nghttp2-client)")
+        return
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+
+        def by_h2load() -> Target:
+            running = bench.floor("native")
+            return h2load.Server(running=running, call=empty_call(running, asked), directory=bench.place("h2load"))
+
+        candidates = [
+            replace(_floor(bench, "native", asked), name="floor-native by frames"),
+            Candidate(name="floor-native by h2load", start=by_h2load, caveat="h2load sends one message only"),
+        ]
+        interleave(started(candidates, recorder), recorder, replace(run.pace, rounds=min(3, run.pace.rounds)))
+
+
+def growth(run: Run) -> None:
+    """Check with 1e3 to 1e6 live grants, their load time and memory (P6)."""
+    recorder = run.recorder("growth")
+    sizes = GROWTH[::2] if run.quick else GROWTH
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+        candidates = [
+            _ours(bench, Mode(transport=best_transport(), grants=size), facts.questions(size), name=f"{size} grants")
+            for size in sizes
+        ]
+        targets = started(candidates, recorder)
+        for name, target in targets.items():
+            if isinstance(target, Server):
+                recorder.row(name, 0, "load", {"seconds": target.running.started_in})
+        interleave(targets, recorder, run.pace)
+
+
+def batch(run: Run) -> None:
+    """BatchCheckAccess of 1 to 1,000 items (P7)."""
+    recorder = run.recorder("batch")
+    asked = facts.questions()
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+        running: list[Running] = []
+
+        def start(size: int) -> Target:
+            if not running:
+                running.append(bench.ours(Mode(transport=best_transport())))
+            return Server(
+                running=running[0], call=batch_call(running[0], asked, size), connections=4, streams=2, per_call=size
+            )
+
+        candidates = [Candidate(name=f"batch of {size}", start=partial(start, size)) for size in BATCHES]
+        targets: dict[str, Target] = {}
+        for candidate in candidates:
+            # They share one server, which must not be paused when the next one asks it.
+            for target in targets.values():
+                target.processes[0].resume()
+            targets |= started([candidate], recorder)
+        interleave(targets, recorder, run.pace)
+
+
+def workers(run: Run) -> None:
+    """One worker against two (P10). Two cores for the server and one for the load are needed for a fair answer."""
+    recorder, asked = run.recorder("workers"), facts.questions()
+    enough = cores() >= 3
+    free = {0, 2} if enough else {SERVER_CORE, LOAD_CORE}
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+        candidates = [
+            Candidate(
+                name=f"{count} workers",
+                start=partial(_server, bench, Mode(transport=best_transport(), workers=count), asked, core=free),
+                caveat="" if enough else "the second worker shares its core with the load",
+            )
+            for count in (1, 2)
+        ]
+        interleave(started(candidates, recorder), recorder, run.pace)
+
+
+def rest(run: Run) -> None:
+    """The same Check direct, through Envoy as gRPC, and as REST; and Envoy with an upstream that does nothing (P9)."""
+    recorder, asked = run.recorder("rest"), facts.questions()
+    mode = Mode(transport=best_transport())
+    floor = mode.transport
+
+    def allowed(answer: bytes, expected: bool) -> bool:
+        return (b'"allowed":true' in answer.replace(b" ", b"")) is expected
+
+    def behind(start: Callable[[], Running], call: Callable[[Running], Any]) -> Callable[[], Target]:
+        def started_behind() -> Target:
+            running = bench.edge(start())
+            return Server(running=running, call=call(running))
+
+        return started_behind
+
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+        empty, ours = (lambda: bench.floor(floor)), (lambda: bench.ours(mode))
+        candidates = [
+            Candidate(name="gRPC direct", start=lambda: _server(bench, mode, asked)),
+            Candidate(name="gRPC through Envoy", start=behind(ours, lambda at: check_call(at, asked))),
+            Candidate(name="REST through Envoy", start=behind(ours, lambda at: rest_call(at, asked, allowed))),
+            Candidate(name="empty, gRPC through Envoy", start=behind(empty, lambda at: empty_call(at, asked))),
+            Candidate(
+                name="empty, REST through Envoy", start=behind(empty, lambda at: rest_call(at, asked, lambda *_: True))
+            ),
+        ]
+        interleave(started(candidates, recorder), recorder, run.pace)
+
+
+def peers(run: Run) -> None:
+    """Cerbos, SpiceDB and casbin on the same facts and questions, beside ours on SQLite and PostgreSQL (P3, P4)."""
+    recorder, asked = run.recorder("peers"), facts.questions()
+    for fault in install():
+        recorder.skip("installation", fault)
+    best = best_transport()
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+        on_postgresql = Mode(transport=best, database="postgresql")
+        candidates = [
+            _floor(bench, "native", asked),
+            _ours(bench, Mode(transport=best), asked),
+            _ours(bench, on_postgresql, asked),
+            Candidate(name="cerbos", start=lambda: cerbos.start(bench, asked), caveat=cerbos.CAVEAT),
+            _spicedb(bench, "spicedb-memory-1e3", known=inprocess.FEW, caveat=inprocess.FEW_CAVEAT),
+            *([] if run.quick else [_spicedb(bench, "spicedb-memory")]),
+            *([] if run.quick else [_spicedb(bench, "spicedb-postgresql", postgresql=True)]),
+            _spicedb(bench, "spicedb-postgresql-fully", postgresql=True, fully=True),
+            Candidate(name="casbin", start=lambda: inprocess.casbin(bench, asked), caveat=inprocess.CASBIN_CAVEAT),
+        ]
+        targets = started(candidates, recorder)
+        interleave(targets, recorder, run.pace, steady=targets)
+
+
+def writes(run: Run) -> None:
+    """Cycles of request, approve and revoke, against three bare commits (P11); the audit log is verified after."""
+    recorder = run.recorder("writes")
+    cycles = 100 if run.quick else 600
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+        lifecycle.writes(bench, recorder, run.pace.rounds, cycles, best_transport())
+
+
+def revoke(run: Run) -> None:
+    """Whether a Check that begins after a revoke was acknowledged is ever answered yes (P8)."""
+    recorder = run.recorder("revoke")
+    tries = 2_000 if run.quick else 100_000
+    with ExitStack() as stack:
+        seconds = 10 if run.quick else 400
+        lifecycle.revoke_to_deny(run.alone(stack), recorder, tries, best_transport(), at_most_seconds=seconds)
+
+
+def token(run: Run) -> None:
+    """Tokens: issue, verify offline, introspect."""
+    recorder = run.recorder("tokens")
+    with ExitStack() as stack:
+        tokens.measure(run.alone(stack), recorder, run.pace.rounds, best_transport())
+
+
+def replica(run: Run) -> None:
+    """What bench/replica.py measures, in a process of its own; its JSON lines are rows."""
+    recorder = run.recorder("replica")
+    if not (ROOT / "bench" / "replica.py").exists():
+        recorder.skip("replica", "this version has no bench/replica.py")
+        return
+    command: list[str | Path] = [
+        SERVICE_BIN / "python",
+        "bench/replica.py",
+        "--grants",
+        "1000" if run.quick else "10000",
+    ]
+    try:
+        with on_cores(SERVER_CORE, LOAD_CORE):
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    except subprocess.TimeoutExpired:
+        recorder.skip("replica", "bench/replica.py did not end in 600 s")
+        return
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines()
+        recorder.skip("replica", f"bench/replica.py failed: {words[-1] if words else done.returncode}")
+        return
+    for line in filter(None, done.stdout.splitlines()):
+        row = json.loads(line)
+        recorder.row(row.pop("candidate"), 1, row.pop("metric"), row)
+
+
+def _floor(bench: Bench, transport: str, asked: list[Question]) -> Candidate:
+    def start() -> Target:
+        running = bench.floor(transport)
+        return Server(running=running, call=empty_call(running, asked))
+
+    return Candidate(name=FLOORS[transport], start=start, caveat="an empty answer, nothing looked up")
+
+
+def _ours(bench: Bench, mode: Mode, asked: list[Question], *, name: str = "") -> Candidate:
+    return Candidate(name=name or mode.name, start=lambda: _server(bench, mode, asked))
+
+
+def _server(bench: Bench, mode: Mode, asked: list[Question], *, core: int | set[int] = SERVER_CORE) -> Server:
+    running = bench.ours(mode, core=core)
+    pid = bench.postgresql().pid if mode.database == "postgresql" else 0
+    return Server(running=running, call=check_call(running, asked, mode.consistency_number()), database_pid=pid)
+
+
+def _spicedb(
+    bench: Bench,
+    name: str,
+    *,
+    known: int = facts.FACTS,
+    postgresql: bool = False,
+    fully: bool = False,
+    caveat: str = inprocess.SPICEDB_CAVEAT,
+) -> Candidate:
+    def start() -> Target:
+        target = inprocess.spicedb(bench, known=known, postgresql=postgresql)
+        target.fully = fully
+        return target
+
+    return Candidate(name=name, start=start, caveat=caveat)
+
+
+PARTS: Final[dict[str, Part]] = {
+    "generator": generator,
+    "transport": transport,
+    "growth": growth,
+    "batch": batch,
+    "workers": workers,
+    "rest": rest,
+    "peers": peers,
+    "writes": writes,
+    "revoke": revoke,
+    "tokens": token,
+    "replica": replica,
+}
+QUICK: Final = ("transport", "batch", "peers", "writes", "revoke")

@@ -1,0 +1,1 @@
+"""Other engines on the same facts and the same questions."""

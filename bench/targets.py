@@ -1,0 +1,331 @@
+"""The targets P1 to P11, judged by the rows. Pure, but for reading and writing the summary.
+
+Each target is one or more goals. A goal's value is the median of what its rounds gave; a target is met when all its
+goals are, and not judged (None) where a goal could not be measured and none was missed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from bench.results import Row, by_round, median, ratios
+
+FLOOR_AIO, FLOOR_NATIVE = "floor-aio", "floor-native"
+COMMITTED: Final = "ours-native-strong-committed"
+_RPS: Final = "requests_per_second"
+_PER_CORE: Final = "requests_per_core_second"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """One number that must be at least, or at most, another. `failed` is why it is missed without a number."""
+
+    what: str
+    unit: str
+    target: float
+    at_least: bool
+    rounds: tuple[float, ...]
+    note: str = ""
+    failed: str = ""
+
+    @property
+    def value(self) -> float | None:
+        return median(self.rounds)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it is met; None where nothing was measured."""
+        if self.failed:
+            return False
+        if self.value is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+    @property
+    def margin(self) -> float:
+        """How far it is met: 1 is just so, less is missed."""
+        if self.failed:
+            return 0.0
+        if self.value is None:
+            return float("inf")
+        good, bad = (self.value, self.target) if self.at_least else (self.target, self.value)
+        return good / bad if bad else float("inf")
+
+
+def summary(rows: Sequence[Row], environment: dict[str, Any]) -> dict[str, Any]:
+    """Returns `{"targets": {"P1": {"value", "target", "met", "rounds", …}, …}, "environment": …}`.
+
+    Value, target and rounds are those of the goal that is furthest from being met; all are in `goals`.
+    """
+    judged = {name: _judged(title, goals) for name, (title, goals) in goals(rows).items()}
+    return {"targets": judged, "environment": environment}
+
+
+def goals(rows: Sequence[Row]) -> dict[str, tuple[str, list[Goal]]]:
+    """Returns each target's title and goals."""
+    return {
+        "P1": ("Check on pygrpc-native", _transport_goals(rows, "native", FLOOR_NATIVE, (0.50, 0.70, 0.85))),
+        "P2": ("Check on grpcio", _transport_goals(rows, "grpcio", FLOOR_AIO, (0.80, None, 0.95))),
+        "P3": ("Check beside Cerbos and SpiceDB", _peer_goals(rows)),
+        "P4": ("Check on PostgreSQL", _postgresql_goals(rows)),
+        "P5": ("p99 at 1,000/s", _latency_goals(rows)),
+        "P6": ("Growth", _growth_goals(rows)),
+        "P7": ("Batches", _batch_goals(rows)),
+        "P8": ("Replica and revokes", _revoke_goals(rows)),
+        "P9": ("REST through Envoy", _rest_goals(rows)),
+        "P10": ("Two workers", _worker_goals(rows)),
+        "P11": ("Writes", _write_goals(rows)),
+    }
+
+
+def write(directory: Path, summary: dict[str, Any]) -> None:
+    """Writes DIRECTORY/summary.json."""
+    (directory / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def kept_environment(directory: Path) -> dict[str, Any]:
+    """Returns the environment of the summary that is there."""
+    path = directory / "summary.json"
+    kept: dict[str, Any] = json.loads(path.read_text())["environment"] if path.exists() else {}
+    return kept
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Returns the goals as text for a terminal."""
+    lines = []
+    for name, target in summary["targets"].items():
+        for goal in target["goals"]:
+            sign = ">=" if goal["at_least"] else "<="
+            value = "-" if goal["value"] is None else f"{goal['value']:.4g}"
+            bound = f"{sign} {goal['target']:<8.4g} {goal['unit']:<13}"
+            lines.append(f"{name:<4} {MET[goal['met']]:<12} {value:>9} {bound} {goal['what']}")
+    return "\n".join(lines)
+
+
+_TRIES: Final = 100_000
+MET: Final = {True: "met", False: "MISSED", None: "not measured"}
+
+
+def _judged(title: str, all_goals: list[Goal]) -> dict[str, Any]:
+    worst = min(all_goals, key=lambda goal: goal.margin)
+    verdicts = [goal.met for goal in all_goals]
+    met = False if False in verdicts else None if None in verdicts else True
+    return {
+        "title": title,
+        "value": _round(worst.value),
+        "target": worst.target,
+        "met": met,
+        "rounds": [_round(value) for value in worst.rounds],
+        "what": worst.what,
+        "goals": [
+            {
+                "what": goal.what,
+                "unit": goal.unit,
+                "value": _round(goal.value),
+                "target": goal.target,
+                "at_least": goal.at_least,
+                "met": goal.met,
+                "rounds": [_round(value) for value in goal.rounds],
+            }
+            | ({"note": goal.failed or goal.note} if goal.failed or goal.note else {})
+            for goal in all_goals
+        ],
+    }
+
+
+def _transport_goals(
+    rows: Sequence[Row], transport: str, floor: str, wanted: tuple[float, float | None, float]
+) -> list[Goal]:
+    modes = ("strong-committed", "strong-buffered", "bounded-off")
+    return [
+        _ratio(rows, "transport", f"ours-{transport}-{mode}", floor, target)
+        for mode, target in zip(modes, wanted, strict=True)
+        if target is not None
+    ]
+
+
+def _peer_goals(rows: Sequence[Row]) -> list[Goal]:
+    best = _best(rows, "peers", ("spicedb-memory-1e3", "spicedb-memory", "spicedb-postgresql"), _PER_CORE)
+    return [
+        _ratio(rows, "peers", COMMITTED, "cerbos", 3, measure=_PER_CORE),
+        _ratio(rows, "peers", COMMITTED, best or "spicedb-postgresql", 4, measure=_PER_CORE),
+    ]
+
+
+def _postgresql_goals(rows: Sequence[Row]) -> list[Goal]:
+    ours = f"{COMMITTED}-postgresql"
+    return [
+        _ratio(rows, "peers", ours, FLOOR_NATIVE, 0.30),
+        _ratio(rows, "peers", ours, "spicedb-postgresql-fully", 6, measure=_PER_CORE),
+    ]
+
+
+def _latency_goals(rows: Sequence[Row]) -> list[Goal]:
+    made = []
+    for transport, floor in (("native", FLOOR_NATIVE), ("grpcio", FLOOR_AIO)):
+        ours = f"ours-{transport}-strong-committed"
+        goal = _ratio(rows, "transport", ours, floor, 2, measure="p99_ms", kind="steady", most=True)
+        own = [row for row in rows if (row["part"], row["candidate"], row["kind"]) == ("transport", ours, "steady")]
+        if own and all("void" in row for row in own):
+            goal = replace(goal, failed=f"{ours}: {own[0]['void']}")
+        made.append(goal)
+    return made
+
+
+def _growth_goals(rows: Sequence[Row]) -> list[Goal]:
+    small, large = 1_000, 1_000_000
+    load = [_single(rows, "growth", f"{size} grants", "seconds", kind="load") for size in (small, large)]
+    memory = [median(by_round(rows, "growth", f"{size} grants", "memory_mib").values()) for size in (small, large)]
+    loading = (load[1] - load[0],) if load[0] is not None and load[1] is not None else ()
+    each: tuple[float, ...] = ()
+    if memory[0] is not None and memory[1] is not None:
+        each = ((memory[1] - memory[0]) * 2**20 / (large - small),)
+    return [
+        _ratio(rows, "growth", f"{large} grants", f"{small} grants", 1.15, measure="cpu_us", most=True),
+        Goal(what="loading 1e6 grants, beyond the start with 1e3", unit="s", target=10, at_least=False, rounds=loading),
+        Goal(what="resident memory for each grant", unit="B", target=1024, at_least=False, rounds=each),
+    ]
+
+
+def _batch_goals(rows: Sequence[Row]) -> list[Goal]:
+    values = by_round(rows, "batch", "batch of 100", "cpu_us").values()
+    return [Goal(what="CPU for each item of a batch of 100", unit="µs", target=8, at_least=False, rounds=tuple(values))]
+
+
+def _revoke_goals(rows: Sequence[Row]) -> list[Goal]:
+    strong = [row for row in rows if row["candidate"] == "revoke-to-deny-strong" and "stale" in row]
+    tries = sum(row["tries"] for row in strong)
+    note = f"none stale in n tries bounds the rate at about 3/n, here {3 / tries:.1e}" if tries else ""
+    return [
+        Goal(
+            what="LocalChecker.check in-process, p50",
+            unit="µs",
+            target=5,
+            at_least=False,
+            rounds=_replica(rows, "check_us", "p50"),
+        ),
+        Goal(
+            what=f"answers that were stale after a revoke's ack, STRONG, in {tries:,} tries",
+            unit="answers",
+            target=0,
+            at_least=False,
+            rounds=tuple(float(row["stale"]) for row in strong),
+            note=note if tries >= _TRIES or not tries else f"{note}; fewer than {_TRIES:,}, for want of time",
+        ),
+        Goal(
+            what="from sending a revoke to the replica's first no, p99",
+            unit="ms",
+            target=100,
+            at_least=False,
+            rounds=_replica(rows, "revoke_to_deny_ms", "p99"),
+        ),
+    ]
+
+
+def _replica(rows: Iterable[Row], metric: str, measure: str) -> tuple[float, ...]:
+    return tuple(float(row[measure]) for row in rows if (row["part"], row["kind"]) == ("replica", metric))
+
+
+def _rest_goals(rows: Sequence[Row]) -> list[Goal]:
+    return [_ratio(rows, "rest", "REST through Envoy", "empty, REST through Envoy", 0.9)]
+
+
+def _worker_goals(rows: Sequence[Row]) -> list[Goal]:
+    shared = any(row["part"] == "workers" and row["kind"] == "started" and "caveat" in row for row in rows)
+    goal = _ratio(rows, "workers", "2 workers", "1 workers", 1.8)
+    if not shared:
+        return [goal]
+    note = (
+        f"two cores are not free for them here; sharing one with the load it was {goal.value:.2f}" if goal.value else ""
+    )
+    return [Goal(what=goal.what, unit=goal.unit, target=1.8, at_least=True, rounds=(), note=note)]
+
+
+def _write_goals(rows: Sequence[Row]) -> list[Goal]:
+    ours, bare = (
+        by_round(rows, "writes", name, "cycles_per_second", kind="cycles") for name in ("cycles-sqlite", "bare-sqlite")
+    )
+    floor = median(bare.values())
+    target = round(min(300.0, 0.8 * floor), 1) if floor is not None else 300.0
+    note = f"0.8 of three bare commits a cycle is {0.8 * floor:,.0f}/s" if floor is not None else ""
+    verified = [bool(row.get("valid")) for row in rows if row["part"] == "writes" and row["kind"] == "verified"]
+    return [
+        Goal(
+            what="request, approve and revoke on SQLite",
+            unit="cycles/s",
+            target=target,
+            at_least=True,
+            rounds=tuple(ours.values()),
+            note=note,
+        ),
+        Goal(
+            what="audit logs that were whole afterwards",
+            unit="of all",
+            target=1,
+            at_least=True,
+            rounds=(sum(verified) / len(verified),) if verified else (),
+        ),
+    ]
+
+
+def _ratio(
+    rows: Sequence[Row],
+    part: str,
+    above: str,
+    below: str,
+    target: float,
+    *,
+    measure: str = _RPS,
+    kind: str = "saturation",
+    most: bool = False,
+) -> Goal:
+    """The ratio of two candidates in each round."""
+    found = ratios(by_round(rows, part, above, measure, kind=kind), by_round(rows, part, below, measure, kind=kind))
+    what = f"{above}, {_MEASURES[measure]}, over {below}"
+    return Goal(
+        what=what,
+        unit="x",
+        target=target,
+        at_least=not most,
+        rounds=tuple(found),
+        note=_missing(rows, part, (above, below), kind),
+    )
+
+
+_MEASURES: Final = {
+    _RPS: "requests/s",
+    _PER_CORE: "requests per CPU second",
+    "p99_ms": "p99",
+    "cpu_us": "CPU per request",
+}
+
+
+def _missing(rows: Sequence[Row], part: str, names: Iterable[str], kind: str) -> str:
+    """Says why a candidate has no numbers of that kind, or not all of them."""
+    for name in names:
+        of = [row for row in rows if (row["part"], row["candidate"]) == (part, name)]
+        for row in of:
+            if row["kind"] == "skipped":
+                return f"{name}: {row['why']}"
+        measured = [row for row in of if row["kind"] == kind]
+        if voids := [row for row in measured if "void" in row]:
+            return f"{name}: {len(voids)} of {len(measured)} rows are void: {voids[0]['void']}"
+    return ""
+
+
+def _best(rows: Sequence[Row], part: str, names: Iterable[str], measure: str) -> str | None:
+    scores = {name: median(by_round(rows, part, name, measure).values()) for name in names}
+    known = {name: score for name, score in scores.items() if score is not None}
+    return max(known, key=lambda name: known[name]) if known else None
+
+
+def _single(rows: Sequence[Row], part: str, candidate: str, measure: str, *, kind: str) -> float | None:
+    return median(by_round(rows, part, candidate, measure, kind=kind).values())
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
