@@ -154,14 +154,14 @@ class Checker:
 
     def _from_sight(self, asked: Question, sight: Sight, staleness: timedelta | None) -> Checked | None:
         """Returns the answer; None where it may rest on a grant that only a transaction can judge."""
-        held = sight.grants[asked.subject]
+        held = [grant for grant in sight.grants[asked.subject] if covers(grant, asked)]
         judged: list[Candidate] = [grant for grant in held if sight.is_sufficient(grant)]
         signals = sight.live_signals()
         decision = decide(
             asked, grants=judged, policies=sight.denying, now=sight.now, signals=signals, above=sight.above
         )
         if not decision.allowed:
-            if any(covers(grant, asked) and not sight.is_sufficient(grant) for grant in held):
+            if len(judged) < len(held):
                 return None
             if past := [grant for grant in self._view.past(asked.subject) if covers(grant, asked)]:
                 # Ended grants cannot allow anything; they explain.

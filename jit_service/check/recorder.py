@@ -23,6 +23,7 @@ MAX_GROUP: Final = 1_000
 MAX_BUFFERED: Final = 10_000
 """The most records that wait to be written with their answers given; past it answers wait again."""
 _RETRY_SECONDS: Final = 0.2
+_LINGER_SECONDS: Final = 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -94,6 +95,9 @@ class Recorder:
                 time.sleep(_RETRY_SECONDS)
             ending = self._gather(kept)
             kept = self._written(kept)
+            if self.mode is AuditMode.BUFFERED and not ending:
+                # Nobody waits, so that more can go together.
+                time.sleep(_LINGER_SECONDS)
         if kept:
             _log.error("%d buffered records of checks are lost: the store does not answer", len(kept))
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
+from functools import lru_cache
 
 from jit_service.domain.errors import InvalidField
 
+# Checking a name costs more than a decision, and the same ones come again.
+_KNOWN = 8192
 MAX_PRINCIPAL = 256
 MAX_RESOURCE = 1024
 MAX_ACTION = 256
@@ -34,6 +37,7 @@ _UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _EAST_ASIAN = frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "KATAKANA-HIRAGANA"})
 
 
+@lru_cache(maxsize=_KNOWN)
 def principal(text: str, field: str) -> str:
     """Returns the canonical `user:…` or `service:…`, or raises InvalidField."""
     name = _bounded(text, field, MAX_PRINCIPAL)
@@ -44,6 +48,7 @@ def principal(text: str, field: str) -> str:
     return name
 
 
+@lru_cache(maxsize=_KNOWN)
 def group(text: str, field: str) -> str:
     """Returns the canonical group name, or raises InvalidField. Slashes and single spaces are allowed in it."""
     name = _bounded(text, field, MAX_GROUP)
@@ -62,6 +67,7 @@ def action(text: str, field: str) -> str:
     return _no_wildcard(action_pattern(text, field), field)
 
 
+@lru_cache(maxsize=_KNOWN)
 def resource_pattern(text: str, field: str) -> str:
     """Returns the canonical resource pattern, or raises InvalidField."""
     name = _bounded(text, field, MAX_RESOURCE)
@@ -75,6 +81,7 @@ def resource_pattern(text: str, field: str) -> str:
     return name
 
 
+@lru_cache(maxsize=_KNOWN)
 def action_pattern(text: str, field: str) -> str:
     """Returns the canonical action pattern, or raises InvalidField."""
     name = _bounded(text, field, MAX_ACTION)

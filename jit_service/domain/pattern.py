@@ -13,6 +13,8 @@ def covers(outer: str, inner: str, separator: str) -> bool:
     """Says whether every name that `inner` matches is matched by `outer`. Byte-exact, O(segments)."""
     if outer == inner:
         return True
+    if "*" not in outer:
+        return False
     outer_segments, inner_segments = outer.split(separator), inner.split(separator)
     if outer_segments[-1] == "**":
         fixed = outer_segments[:-1]

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import grpc
@@ -111,11 +112,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         request: Message | _Malformed,
         context: grpc.ServicerContext,
     ) -> Any:
-        caller = self._unknown(method, context)
+        metadata = _single_valued(context)
+        caller = self._unknown(method, metadata, context)
         try:
             if rule is None or not rule.anonymous:
                 caller = self._identified(caller, context)
-            caller = _admitted(rule, caller, request, _single_valued(context))
+            caller = _admitted(rule, caller, request, metadata)
             token = _caller.set(caller)
             try:
                 return behaviour(request, context)
@@ -136,10 +138,11 @@ class CallInterceptor(grpc.ServerInterceptor):
         context: grpc.ServicerContext,
     ) -> Iterator[Any]:
         """As `_call`, message by message; what the token proves ends with it, so the stream does too."""
-        caller = self._unknown(method, context)
+        metadata = _single_valued(context)
+        caller = self._unknown(method, metadata, context)
         try:
             caller = self._identified(caller, context)
-            caller = _admitted(rule, caller, request, _single_valued(context))
+            caller = _admitted(rule, caller, request, metadata)
             _caller.set(caller)
             for message in self._streams.carry(context, behaviour(request, context)):
                 self._authenticator.demand_unexpired(caller.proved_until)
@@ -166,14 +169,14 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         errors.abort(context, refusal)
 
-    def _unknown(self, method: str, context: grpc.ServicerContext) -> Caller:
-        return Caller(principal="", origin=self._origin(method, _single_valued(context), context))
+    def _unknown(self, method: str, metadata: Mapping[str, str], context: grpc.ServicerContext) -> Caller:
+        return Caller(principal="", origin=self._origin(method, metadata, context))
 
     def _identified(self, caller: Caller, context: grpc.ServicerContext) -> Caller:
         authorization = [_text(value) for key, value in context.invocation_metadata() if key == "authorization"]
         identity = self._authenticator.identify(authorization)
-        return replace(
-            caller,
+        return Caller(
+            origin=caller.origin,
             principal=identity.principal,
             groups=identity.groups,
             roles=identity.roles,
@@ -182,11 +185,11 @@ class CallInterceptor(grpc.ServerInterceptor):
         )
 
     def _origin(self, method: str, metadata: Mapping[str, str], context: grpc.ServicerContext) -> Origin:
-        trace = _TRACEPARENT.fullmatch(metadata.get("traceparent", ""))
+        trace = _TRACEPARENT.fullmatch(metadata["traceparent"]) if "traceparent" in metadata else None
         return Origin(
             method=method,
             source_address=self._source_address(context.peer(), metadata.get("x-envoy-external-address", "")),
-            user_agent=name.harmless(metadata.get("user-agent", ""), _MAX_USER_AGENT),
+            user_agent=_user_agent(metadata.get("user-agent", "")),
             trace_id=trace[1] if trace else "",
         )
 
@@ -234,7 +237,7 @@ def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:
 
 def _with_request(caller: Caller, request: Message | _Malformed) -> Caller:
     """Adds what makes the request known again: its request_id, and a digest of all of it."""
-    if isinstance(request, _Malformed):
+    if isinstance(request, _Malformed) or not hasattr(request, "request_id"):
         return caller
     request_id = name.request_id(getattr(request, "request_id", ""))
     digest = hashlib.sha256(caller.origin.method.encode() + b"\0" + request.SerializeToString(deterministic=True))
@@ -272,6 +275,12 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
+@lru_cache(maxsize=4096)
+def _user_agent(text: str) -> str:
+    return name.harmless(text, _MAX_USER_AGENT)
+
+
+@lru_cache(maxsize=4096)
 def _address(text: str) -> str:
     """Returns the one spelling of an address; IPv4 that came over an IPv6 socket is IPv4."""
     try:

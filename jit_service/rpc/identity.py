@@ -7,10 +7,15 @@ trusted.
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from jwt import PyJWK
 
 from jit_service.domain import name
 from jit_service.domain.caller import Role
@@ -22,6 +27,7 @@ from jitaccess.keys import FileKeys, KeySource, UrlKeys
 from jitaccess.tokens import is_of_grant
 
 _CLOCK_SKEW_SECONDS: Final = 60
+_MAX_KNOWN: Final = 10_000
 _FAMILIES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
 
@@ -36,13 +42,28 @@ class Identity:
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
+class _Known(NamedTuple):
+    """A token that was judged good: it stays so over [begins, identity.expires_at), while its issuer has that key."""
+
+    identity: Identity
+    begins: datetime
+    keys: KeySource
+    kid: str
+    key: PyJWK
+
+
 class Authenticator:
-    """Judges tokens by the issuers' keys. Time comes from `clock`; `max_lifetime` caps exp - iat."""
+    """Judges tokens by the issuers' keys. Time comes from `clock`; `max_lifetime` caps exp - iat.
+
+    A good token is remembered, by its SHA-256 and among the latest 10,000, since a signature costs more than a check.
+    """
 
     def __init__(self, issuers: Sequence[Issuer], *, clock: Callable[[], datetime], max_lifetime: timedelta) -> None:
         self._issuers = {issuer.issuer: (issuer, _key_source(issuer)) for issuer in issuers}
         self._clock = clock
         self._max_lifetime = max_lifetime
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._lock = threading.Lock()
 
     def identify(self, authorization: Sequence[str]) -> Identity:
         """Returns whom the call's authorization header proves.
@@ -50,12 +71,32 @@ class Authenticator:
         Raises TokenMissing, TokenInvalid, TokenExpired; no message holds any part of the token.
         """
         token = _bearer(authorization)
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        if (known := self._still_good(digest)) is not None:
+            return known.identity
         try:
-            return self._identity_of(token)
+            known = self._judged(token)
         except BadToken as fault:
             raise TokenInvalid(str(fault)) from None
+        self._remember(digest, known)
+        return known.identity
 
-    def _identity_of(self, token: str) -> Identity:
+    def _still_good(self, digest: bytes) -> _Known | None:
+        with self._lock:
+            known = self._known.get(digest)
+            if known is None:
+                return None
+            self._known.move_to_end(digest)
+        good = known.begins <= self._clock() < known.identity.expires_at and known.keys.key(known.kid) is known.key
+        return known if good else None
+
+    def _remember(self, digest: bytes, known: _Known) -> None:
+        with self._lock:
+            self._known[digest] = known
+            if len(self._known) > _MAX_KNOWN:
+                self._known.popitem(last=False)
+
+    def _judged(self, token: str) -> _Known:
         header, payload = jws.decoded(token)
         issuer, keys = self._issuer(payload)
         _check_header(header, issuer)
@@ -66,7 +107,7 @@ class Authenticator:
             raise TokenInvalid("the token's alg does not go with its key")
         jws.check_signature(token, key, header["alg"])
         self._check_claims(payload, issuer)
-        return _identity(payload, issuer)
+        return _Known(_identity(payload, issuer), _begin(payload), keys, header["kid"], key)
 
     def demand_unexpired(self, proved_until: datetime | None) -> None:
         """Raises TokenExpired where a token that was good when the call began is over."""
@@ -125,6 +166,14 @@ def _check_header(header: dict[str, Any], issuer: Issuer) -> None:
         raise TokenInvalid("the token's header demands an extension")
     if jws.plain_type(header.get("typ")) not in map(jws.plain_type, issuer.token_types):
         raise TokenInvalid(f"the token's typ is not one of {', '.join(issuer.token_types)}")
+
+
+def _begin(payload: dict[str, Any]) -> datetime:
+    """Returns when the token begins to be good."""
+    begins = jws.instant(payload, "iat") - _CLOCK_SKEW_SECONDS
+    if "nbf" in payload:
+        begins = max(begins, jws.instant(payload, "nbf"))
+    return datetime.fromtimestamp(max(begins, 0), UTC)
 
 
 def _identity(payload: dict[str, Any], issuer: Issuer) -> Identity:

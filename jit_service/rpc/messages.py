@@ -66,6 +66,8 @@ _POLICY_INPUT: Final = frozenset(
     if field.name not in ("name", "etag", "revision", "create_time", "update_time", "delete_time")
 )
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def ask_of(message: grant_pb2.RequestGrantRequest | grant_pb2.EnsureGrantRequest, caller: str) -> Ask:
     """Returns what is asked for; a request without a subject is for the caller. Raises InvalidField."""
@@ -567,7 +569,7 @@ def check_message(checked: Checked, *, explain: bool) -> access_pb2.CheckAccessR
         staleness=_duration(checked.staleness),
     )
     if decision.allowed and decision.grant is not None and decision.grant.expires_at is not None:
-        message.expire_time.FromDatetime(decision.grant.expires_at)
+        message.expire_time.CopyFrom(_at(decision.grant.expires_at))
     return message
 
 
@@ -870,11 +872,13 @@ def _duration(span: timedelta | None) -> Duration | None:
 
 
 def _timestamp(instant: datetime | None) -> Timestamp | None:
-    if instant is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(instant)
-    return message
+    return None if instant is None else _at(instant)
+
+
+def _at(instant: datetime) -> Timestamp:
+    """Without protobuf's own conversion, which costs as much as a decision."""
+    since = instant - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def _has(message: Message, field: str) -> bool:

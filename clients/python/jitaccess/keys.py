@@ -20,6 +20,8 @@ _TIMEOUT_SECONDS: Final = 3
 _FRESH_SECONDS: Final = 300
 _RETRY_SECONDS: Final = 10
 _STALE_SECONDS: Final = 3600
+LOOK_SECONDS: Final = 0.5
+"""How often a file of keys is looked at for a change."""
 _MIN_RSA_BITS: Final = 2048
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -34,18 +36,22 @@ class KeySource(Protocol):
 
 
 class FileKeys:
-    """The keys of a file, read again whenever the file changes. A broken file has no keys: fail closed."""
+    """The keys of a file, read again within half a second of its change. A broken file has no keys: fail closed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._version: tuple[int, int, int] | None = None
         self._keys: Keys = {}
+        self._looked_at = -float("inf")
 
     def key(self, kid: str) -> PyJWK | None:
         """See KeySource."""
         with self._lock:
-            self._refresh()
+            now = time.monotonic()
+            if now - self._looked_at >= LOOK_SECONDS or kid not in self._keys:
+                self._looked_at = now
+                self._refresh()
             return self._keys.get(kid)
 
     def _refresh(self) -> None:
