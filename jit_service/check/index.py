@@ -65,6 +65,7 @@ class Index:
         self._policies: tuple[Policy, ...] = ()
         self._denying: tuple[Policy, ...] = ()
         self._signals: tuple[Signal, ...] = ()
+        self._ended: set[str] = set()
         self._past: OrderedDict[str, tuple[Grant, ...]] = OrderedDict()
         self._latest = _LONG_AGO
         self.revision = 0
@@ -81,6 +82,7 @@ class Index:
                 self._set_policies(delta.policies)
             if delta.signals is not None:
                 self._signals = tuple(delta.signals)
+            self._ended |= delta.ended
             self.revision = delta.head.revision
             self._latest = max(self._latest, delta.head.time)
 
@@ -100,6 +102,8 @@ class Index:
     def past(self, subject: str, read: Callable[[], Sequence[Grant]]) -> Sequence[Candidate]:
         """Returns the subject's ended grants: those of an earlier `read` that still hold, or what it returns."""
         with self._lock:
+            if subject not in self._ended:
+                return ()
             known, revision = self._past.get(subject), self.revision
             if known is not None:
                 self._past.move_to_end(subject)

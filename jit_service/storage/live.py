@@ -30,6 +30,8 @@ _COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS T
     check_condition, CAST(chain AS TEXT), CAST(limits AS TEXT), ended_at"""
 _LIVE: Final = "ended_at IS NULL AND (expires_at > {now} OR (expires_at IS NULL AND request_expires_at > {now}))"
 
+_OVER: Final = "expires_at IS NOT NULL AND (ended_at IS NOT NULL OR expires_at <= {now})"
+
 
 class Head(NamedTuple):
     """The store's commit counter, and the latest instant that anything was judged at."""
@@ -39,20 +41,25 @@ class Head(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """A grant as it is after a change; `live` is None where it is over."""
+    """A grant as it is after a change; `live` is None where it is over, and `was_access` if it had been approved."""
 
     name: str
     subject: str
     live: LiveGrant | None
+    was_access: bool = False
 
 
 class Delta(NamedTuple):
-    """What is new since a revision: changed grants and policies, and every signal there is now (None: not told)."""
+    """What is new since a revision: changed grants and policies, and every signal there is now (None: not told).
+
+    `ended` are subjects that have had access which is over.
+    """
 
     head: Head
     grants: list[Changed]
     policies: list[Policy]
     signals: list[Signal] | None
+    ended: frozenset[str] = frozenset()
 
 
 class LiveReader:
@@ -91,7 +98,8 @@ class LiveReader:
             grants = [self._rights.changed(row, now) for row in found.fetchall()]
             found = connection.execute(f"SELECT CAST(document AS TEXT) FROM policy WHERE {after}", (revision,))  # noqa: S608
             policies = [rows.POLICIES.validate_json(row[0]) for row in found.fetchall()]
-            return Delta(head, grants, policies, _signals(connection))
+            ended = frozenset(changed.subject for changed in grants if changed.was_access)
+            return Delta(head, grants, policies, _signals(connection), ended)
 
     def load(self, told: Progress) -> Iterator[Delta]:
         """Yields everything that is live, in pieces of one snapshot; the first has all policies and signals."""
@@ -101,7 +109,10 @@ class LiveReader:
             total = connection.execute(f"SELECT count(*) FROM access_grant WHERE {where}").fetchone()[0]  # noqa: S608
             documents = connection.execute("SELECT CAST(document AS TEXT) FROM policy").fetchall()
             policies = [rows.POLICIES.validate_json(row[0]) for row in documents]
-            yield Delta(head, [], policies, _signals(connection))
+            over = _OVER.format(now=_microseconds(head.time))
+            found = connection.execute(f"SELECT DISTINCT subject FROM access_grant WHERE {over}")  # noqa: S608
+            ended = frozenset(row[0] for row in found.fetchall())
+            yield Delta(head, [], policies, _signals(connection), ended)
             cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
             cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {where}")  # noqa: S608
             read, now = 0, _microseconds(head.time)
@@ -148,7 +159,7 @@ class _Rights:
         requester, groups, claims, condition, chain, limits, ended = row[10:]
         over = ended is not None or now >= (asked_until if expires is None else expires)
         if over:
-            return Changed(name, subject, None)
+            return Changed(name, subject, None, was_access=expires is not None)
         live = LiveGrant(
             name,
             subject,
