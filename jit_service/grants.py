@@ -143,8 +143,11 @@ def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
 
 
 def _demand_room(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
-    """Counted under the write lock where it is asked for, so two requests at once cannot both take the last place."""
-    most = policy.max_active_per_subject
+    """Counted under the write lock where it is asked for, so two requests at once cannot both take the last place.
+
+    An emergency takes none: what waits must not keep it out, and owing a review bounds it.
+    """
+    most = policy.max_active_per_subject if grant.emergency is None else 0
     there = sum(live.policy == policy.name and not live.chain for live in snapshot.live_grants(grant.subject))
     if most and there >= most:
         counted = f"{there} pending, scheduled or active grants under {policy.name}"
@@ -222,7 +225,7 @@ def approve(
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
         place = approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
-        edited = approval.edited(grant, edits, now=tx.now)
+        edited = approval.given_by(grant, edits, policy=policy, now=tx.now)
         judged = _judged_again(tx, edited, policy)
         given = approval.given_instead(grant, edited)
         return approval.approve(judged, policy=policy, by=by, comment=comment, now=tx.now, given=given, place=place)
