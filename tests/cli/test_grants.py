@@ -354,9 +354,9 @@ def test_an_approval_of_more_time_says_what_was_approved(jit: Jit, service: Serv
 def test_what_an_inbox_showed_can_be_decided_on_and_nothing_else(jit: Jit, service: Service) -> None:
     service.will_answer("ListGrants", listed(grant()))
     service.will_answer("GetGrant", grant(etag="etag-2"))
-    header, row = (line.split("\t") for line in jit("inbox").out.splitlines())
+    _, row = jit("inbox").out.splitlines()
 
-    jit("approve", FULL_ID, "--etag", row[header.index("ETAG")])
+    jit("approve", FULL_ID, "--etag", row.split()[-1])
 
     assert service.sent("ApproveGrant")[0].etag == "etag-1"
     assert "etag-2" in jit("show", FULL_ID).out
