@@ -25,7 +25,7 @@ from jit_service.domain.grant import Grant, Justification
 from jit_service.domain.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step, checked
 from jit_service.domain.request import Ask
 from tests.domain.factories import ALICE, BOB, BOT, CAROL, ERIN, HOUR, NOON, TICK, deny_policy, policy, step
-from tests.domain.reference import ACTIONS, LIVE, OK, RESOURCES, Changes, Entry, Line, Loan, Person, Thing, World
+from tests.domain.reference import ACTIONS, CALM, LIVE, LONG, OK, RESOURCES, Changes, Entry, Line, Loan, Person, Thing, World
 
 ALIAS = "user:Alice@example.com"
 """Looks like alice, and is somebody else wherever that would permit; the same wherever it would forbid."""
@@ -54,6 +54,9 @@ STEPS = (
     (step(principals=(CAROL, ERIN, ALIAS), needed=2),),
     (Step(approvers=PrincipalSet(principals=(ALICE,)), timeout=HOUR / 2, escalate_to=PrincipalSet(principals=(BOB,))),),
     (),
+    (replace(step("owners"), condition=CALM), step("security", "owners")),
+    (replace(step("security"), condition=LONG), replace(step("owners"), condition=CALM)),
+    (replace(LAPSES, condition=LONG), replace(ESCALATES, condition=CALM), replace(step("security"), condition=LONG)),
 )
 MORE = ExtensionRule(max_extensions=2, max_total_duration=4 * HOUR)
 GLASS = BreakGlassRule(eligible=PrincipalSet(groups=("engineering",)), max_duration=HOUR, review_within=HOUR / 2)
@@ -102,7 +105,7 @@ POLICIES = (
         steps=STEPS[4],
         break_glass=GLASS,
         max_active_per_subject=2,
-        check_condition="signals.calm",
+        check_condition=CALM,
     ),
     deny_policy(name=FORBIDDEN, eligible=PrincipalSet(groups=("contractors",)), resources=("db/a/*",)),
 )
@@ -145,8 +148,11 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"max_child_depth": 0},
     {"max_child_depth": 2},
     {"max_active_per_subject": 1},
-    {"check_condition": "signals.calm"},
+    {"check_condition": CALM},
     {"check_condition": ""},
+    {"request_condition": CALM},
+    {"request_condition": LONG},
+    {"request_condition": ""},
 )
 EDITS = (
     Changes(),

@@ -32,6 +32,8 @@ WITHIN = {
     "rows.add": {"rows.add"},
 }
 """What lies within each pattern of this small world."""
+CALM, LONG = "signals.calm", 'duration > duration("30m")'
+"""The conditions of this small world; its policies have no other."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ class Entry:
     use_reviewed: bool = False
     above: tuple[str, ...] = ()
     signal: str = ""
+    spared: frozenset[int] = frozenset()
+    """The steps that were not needed when somebody last acted."""
 
     def boundary(self) -> datetime | None:
         """The next instant at which time alone changes the status."""
@@ -271,18 +275,23 @@ class World:
         if thing.emergency:
             rule = chosen.break_glass
             assert rule is not None
-            return OK if (thing.length or timedelta()) <= rule.max_duration and thing.start is None else "InvalidField"
-        return OK if chosen.min_duration <= length_of(thing, chosen) <= chosen.max_duration else "InvalidField"
+            if (thing.length or timedelta()) > rule.max_duration or thing.start is not None:
+                return "InvalidField"
+            return self.condition_verdict(chosen, (), length_of(thing, chosen))
+        if not chosen.min_duration <= length_of(thing, chosen) <= chosen.max_duration:
+            return "InvalidField"
+        return self.condition_verdict(chosen, chosen.steps, length_of(thing, chosen))
 
     def room_verdict(self, asker: Person, thing: Thing) -> str:
         chosen = self._chosen(asker, thing)
         assert chosen is not None
         involved = {asker.name.lower(), thing.holder.lower()}
-        if not thing.emergency and not self._could_pass(chosen, involved, chosen.request_ttl):
+        length = length_of(thing, chosen)
+        if not thing.emergency and not self._could_pass(chosen, involved, chosen.request_ttl, length):
             return "Unsatisfiable"
         mine = [entry for entry in self.entries.values() if entry.holder == thing.holder]
         under = [entry for entry in mine if entry.policy == chosen.name and entry.status in LIVE and not entry.above]
-        if 0 < chosen.max_active_per_subject <= len(under):
+        if not thing.emergency and 0 < chosen.max_active_per_subject <= len(under):
             return "TooManyActive"
         owed = [entry for entry in mine if entry.review_due and not entry.use_reviewed and entry.review_due <= self.now]
         return "ReviewOverdue" if thing.emergency and owed else OK
@@ -338,7 +347,8 @@ class World:
         if thing.emergency:
             assert chosen.break_glass is not None
             entry.review_due = self.now + chosen.break_glass.review_within
-        if entry.steps:
+        entry.spared = self._spared(entry.steps, entry.terms.length)
+        if len(entry.spared) < len(entry.steps):
             self._restart(entry)
         else:
             self._start(entry)
@@ -431,10 +441,35 @@ class World:
                 return True
         return False
 
-    def _could_pass(self, policy: Policy, involved: set[str], patience: timedelta) -> bool:
+    def _met(self, condition: str, length: timedelta) -> bool | None:
+        """Whether a condition is met; None where it cannot be judged."""
+        if condition == CALM:
+            value, ends = self.signals.get("calm", (False, self.now))
+            return value if self.now < ends else None
+        return length > timedelta(minutes=30) if condition == LONG else True
+
+    def condition_verdict(self, policy: Policy, steps: tuple[Step, ...], length: timedelta) -> str:
+        asked = self._met(policy.request_condition, length)
+        if asked is None or (asked and any(self._met(step.condition, length) is None for step in steps)):
+            return "ConditionError"
+        return OK if asked else "ConditionNotMet"
+
+    def _spared(self, steps: tuple[Step, ...], length: timedelta) -> frozenset[int]:
+        return frozenset(index for index, step in enumerate(steps) if not self._met(step.condition, length))
+
+    def spared_now(self, entry: Entry) -> frozenset[int]:
+        """The steps that what is asked for does not need now; as they were, where it could not pass."""
+        terms = self.changed(entry, Changes())
+        if terms is None or not self._still_gives(entry, terms):
+            return entry.spared
+        return self._spared(self.policies[entry.policy].steps, terms.length)
+
+    def _could_pass(self, policy: Policy, involved: set[str], patience: timedelta, length: timedelta) -> bool:
         """Tries every way to give each place of the steps that name people a person of its own."""
         barred = set() if policy.allow_self_approval else involved
-        in_time = [(step, deciders(step) if step.timeout < patience else (step.approvers,)) for step in policy.steps]
+        spared = self._spared(policy.steps, length)
+        needed = [step for index, step in enumerate(policy.steps) if index not in spared]
+        in_time = [(step, deciders(step) if step.timeout < patience else (step.approvers,)) for step in needed]
         places = [
             {name.lower() for people in deciding for name in people.principals} - barred
             for step, deciding in in_time
@@ -473,7 +508,7 @@ class World:
             return "WrongState"
         if any(vote.uses(who.name) for vote in self._said(entry)):
             return "AlreadyReviewed"
-        index = self.waiting_step(entry)
+        index = self.waiting_step(entry, self.spared_now(entry))
         step, spent = policy.steps[index], False
         since = entry.clock or entry.asked_at
         for holder, loan in able:
@@ -493,10 +528,20 @@ class World:
         verdict = self.review_verdict(entry, who)
         if verdict != OK:
             return verdict
-        terms = self.changed(entry, changes or Changes())
-        if terms is None:
+        vote, terms = self.place(entry, who), self.changed(entry, changes or Changes())
+        assert not isinstance(vote, str)
+        if terms is None or self._too_short(entry, terms):
             return "InvalidField"
-        return OK if self._still_gives(entry, terms) else "PolicyNoLongerAllows"
+        if not self._still_gives(entry, terms):
+            return "PolicyNoLongerAllows"
+        spared = self._spared(self.policies[entry.policy].steps, terms.length)
+        return "NotApprover" if self.waiting_step(entry, spared) < vote.step else OK
+
+    def _too_short(self, entry: Entry, terms: Terms) -> bool:
+        """Whether a reviewer chose a length that the policy does not give."""
+        policy = self.policies[entry.policy]
+        chosen = entry.more is None and terms.length != entry.terms.length
+        return chosen and not policy.min_duration <= terms.length <= policy.max_duration
 
     def approve(self, entry: Entry, who: Person, changes: Changes | None = None) -> None:
         vote = self.place(entry, who)
@@ -510,6 +555,7 @@ class World:
     def deny(self, entry: Entry, who: Person) -> None:
         vote = self.place(entry, who)
         assert not isinstance(vote, str)
+        entry.spared = self.spared_now(entry)
         self._add(entry, Vote(who, vote.step, vote.holder, yes=False, round=vote.round, late=vote.late))
         final = self._voters(entry, vote.step, yes=False) >= self.policies[entry.policy].steps[vote.step].denials_needed
         if entry.more is not None:
@@ -528,7 +574,7 @@ class World:
         if entry.status != "PENDING":
             return "WrongState"
         terms = self.changed(entry, changes)
-        if terms is None or terms == entry.terms:
+        if terms is None or terms == entry.terms or self._too_short(entry, terms):
             return "InvalidField"
         return OK if self._still_gives(entry, terms) else "PolicyNoLongerAllows"
 
@@ -536,6 +582,7 @@ class World:
         vote, terms = self.place(entry, who), self.changed(entry, changes)
         assert not isinstance(vote, str)
         assert terms is not None
+        entry.spared = self.spared_now(entry)
         entry.offer = Offer(vote, terms)
         self._record("GRANT_COUNTERED", entry, who.name)
 
@@ -599,25 +646,26 @@ class World:
                 entry.offer = None
             entry.terms = terms
             self._take_limits(entry)
+        entry.spared = self._spared(self.policies[entry.policy].steps, terms.length)
         self._add(entry, vote)
-        if all(self.tally(entry, index) >= step.approvals_needed for index, step in self._steps(entry)):
+        if not any(self._lacks(entry, index, step, entry.spared) for index, step in self._steps(entry)):
             if entry.more is not None:
                 self._lengthen(entry)
             else:
                 self._start(entry)
 
     def _add(self, entry: Entry, vote: Vote) -> None:
-        needed = self.policies[entry.policy].steps[vote.step].approvals_needed
-        missing = self.tally(entry, vote.step) < needed
+        step = self.policies[entry.policy].steps[vote.step]
+        missing = self._lacks(entry, vote.step, step, entry.spared)
         entry.votes.append(vote)
         entry.steps = self.policies[entry.policy].steps
-        passed = missing and self.tally(entry, vote.step) >= needed
+        passed = missing and not self._lacks(entry, vote.step, step, entry.spared)
         self._restart(entry, since=self.now if passed else entry.clock or entry.asked_at)
 
     def _restart(self, entry: Entry, since: datetime | None = None) -> None:
         """Winds the clock of the step that is waited for."""
         entry.clock = since or self.now
-        step = entry.steps[self.waiting_step(entry)]
+        step = entry.steps[self.waiting_step(entry, entry.spared)]
         ends = [entry.more.latest if entry.more else entry.asked_at + entry.patience]
         if step.timeout and step.escalate_to is None:
             ends.append(entry.clock + step.timeout)
@@ -628,12 +676,13 @@ class World:
             if entry.status == "PENDING" and entry.wait_until <= self.now:
                 entry.status = "LAPSED"
 
-    def waiting_step(self, entry: Entry) -> int:
+    def waiting_step(self, entry: Entry, spared: frozenset[int]) -> int:
         """The first step that still needs somebody; the last one where none does."""
         *_, last = (index for index, _ in self._steps(entry))
-        return next(
-            (index for index, step in self._steps(entry) if self.tally(entry, index) < step.approvals_needed), last
-        )
+        return next((index for index, step in self._steps(entry) if self._lacks(entry, index, step, spared)), last)
+
+    def _lacks(self, entry: Entry, index: int, step: Step, spared: frozenset[int]) -> bool:
+        return index not in spared and self.tally(entry, index) < step.approvals_needed
 
     def tally(self, entry: Entry, index: int) -> int:
         """How many people's approvals the step has, by the policy as it is now."""
@@ -676,6 +725,7 @@ class World:
                 entry.holder, asker.groups if asker.name == entry.holder else None, terms.resource, terms.action
             )
         )
+        given = given and self.condition_verdict(policy, policy.steps, terms.length) == OK
         if entry.more:
             return given and self._within_cap(entry, terms.length)
         return given and policy.min_duration <= terms.length <= policy.max_duration
@@ -696,9 +746,11 @@ class World:
         proved = who.groups if who.name == entry.holder else None
         if self._forbidden(entry.holder, proved, entry.terms.resource, entry.terms.action):
             return "DeniedByPolicy"
+        if (verdict := self.condition_verdict(policy, policy.steps, length)) != OK:
+            return verdict
         involved = {entry.asker.name.lower(), entry.holder.lower()}
         patience = self._last_moment(entry) - self.now
-        return OK if self._could_pass(policy, involved, patience) else "Unsatisfiable"
+        return OK if self._could_pass(policy, involved, patience, length) else "Unsatisfiable"
 
     def _last_moment(self, entry: Entry) -> datetime:
         """When a request for more time that is made now lapses at the latest."""
@@ -711,7 +763,8 @@ class World:
         entry.more = More(who, length, latest, latest)
         entry.round += 1
         entry.steps = policy.steps
-        if entry.steps:
+        entry.spared = self._spared(policy.steps, length)
+        if len(entry.spared) < len(entry.steps):
             self._restart(entry)
         else:
             self._lengthen(entry)

@@ -19,6 +19,7 @@ from jit_service.domain.decision import Decision, Question, decide
 from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import (
     NotVisible,
+    PolicyNoLongerAllows,
     ReviewOverdue,
     TooManyActive,
     Unsatisfiable,
@@ -55,7 +56,7 @@ class Alone:
         self.demand_satisfiable(grant, under)
         mine = [kept for kept in self.kept.values() if kept.subject == grant.subject]
         live = [kept for kept in mine if kept.policy == under.name and kept.state(self.now) in LIVE and not kept.chain]
-        if 0 < under.max_active_per_subject <= len(live):
+        if not grant.emergency and 0 < under.max_active_per_subject <= len(live):
             raise TooManyActive("")
         due = [kept.emergency.review_due_at for kept in mine if kept.owes_review and kept.emergency]
         if grant.emergency and any(at <= self.now for at in due):
@@ -98,14 +99,16 @@ class Alone:
             raise NotVisible("")
         match act:
             case "approve":
-                place = approval.demand_reviewer(grant, policy=policy, by=by, now=now)
-                edited = approval.edited(grant, edits, now=now)
+                place = approval.demand_reviewer(self.waiting(grant, policy), policy=policy, by=by, now=now)
+                edited = approval.given_by(grant, edits, policy=policy, now=now)
                 judged, given = self.judged_again(edited, policy), approval.given_instead(grant, edited)
                 changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given, place=place)
             case "deny":
-                changed = approval.deny(grant, policy=policy, by=by, comment="", now=now)
+                changed = approval.deny(self.waiting(grant, policy), policy=policy, by=by, comment="", now=now)
             case "counter":
-                changed = approval.counter(grant, edits, policy=policy, by=by, comment="", now=now)
+                changed = approval.counter(
+                    self.waiting(grant, policy), edits, policy=policy, by=by, comment="", now=now
+                )
                 self.judged_again(approval.edited(grant, edits, now=now), policy)
             case "accept":
                 changed = self.accepted(grant, policy, by)
@@ -137,6 +140,12 @@ class Alone:
         return request.judge_again(
             grant, policy=policy, policies=self.policies.values(), now=self.now, signals=self.signals()
         )
+
+    def waiting(self, grant: Grant, policy: Policy) -> Grant:
+        try:
+            return replace(grant, skipped=self.judged_again(grant, policy).skipped)
+        except PolicyNoLongerAllows:
+            return grant
 
     def demand_satisfiable(self, grant: Grant, policy: Policy) -> None:
         if review.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall:
@@ -210,7 +219,12 @@ class Alone:
         return {
             name
             for name, grant in self.kept.items()
-            if approval.reviewable(grant, policy=self.policies[grant.policy], by=by, now=self.now)
+            if approval.reviewable(
+                self.waiting(grant, self.policies[grant.policy]),
+                policy=self.policies[grant.policy],
+                by=by,
+                now=self.now,
+            )
         }
 
     def grants(self) -> dict[str, Grant]:
