@@ -354,11 +354,8 @@ def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
 
 
 def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
-    """Returns the request waiting for the steps that are needed now; as it was, where it could no longer pass."""
-    try:
-        return replace(grant, skipped=_judged_again(tx, grant, policy).skipped)
-    except PolicyNoLongerAllows:
-        return grant
+    signals = signal.at(tx.signals(), tx.now)
+    return request.waiting_now(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
 
 
 def _lent_to_offerer(tx: Transaction, grant: Grant) -> tuple[Right, ...]:
@@ -396,8 +393,12 @@ def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope,
     if view is View.VISIBLE:
         return query.grants_seen_by(caller.principal, list(policies)), everything
 
+    in_force, signals = snapshot.policies(), signal.at(snapshot.signals(), snapshot.now)
+
     def reviewable(grant: Grant) -> bool:
-        return approval.reviewable(grant, policy=policies[grant.policy], by=caller, now=snapshot.now)
+        policy, now = policies[grant.policy], snapshot.now
+        waiting = request.waiting_now(grant, policy=policy, policies=in_force, now=now, signals=signals)
+        return approval.reviewable(waiting, policy=policy, by=caller, now=now)
 
     return query.undecided_grants(list(policies), now=snapshot.now), reviewable
 

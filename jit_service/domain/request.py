@@ -271,6 +271,15 @@ def judge_again(
         ) from None
 
 
+def waiting_now(grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals) -> Grant:
+    """Returns the request waiting for the steps that are needed now; as it was, where it could no longer pass."""
+    try:
+        judged = judge_again(grant, policy=policy, policies=policies, now=now, signals=signals)
+    except PolicyNoLongerAllows:
+        return grant
+    return replace(grant, skipped=judged.skipped)
+
+
 def _judge_request_again(
     grant: Grant, policy: Policy, *, policies: Iterable[Policy], signals: Signals, now: datetime
 ) -> Grant:

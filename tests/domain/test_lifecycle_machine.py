@@ -19,7 +19,6 @@ from jit_service.domain.decision import Decision, Question, decide
 from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import (
     NotVisible,
-    PolicyNoLongerAllows,
     ReviewOverdue,
     TooManyActive,
     Unsatisfiable,
@@ -142,10 +141,9 @@ class Alone:
         )
 
     def waiting(self, grant: Grant, policy: Policy) -> Grant:
-        try:
-            return replace(grant, skipped=self.judged_again(grant, policy).skipped)
-        except PolicyNoLongerAllows:
-            return grant
+        return request.waiting_now(
+            grant, policy=policy, policies=self.policies.values(), now=self.now, signals=self.signals()
+        )
 
     def demand_satisfiable(self, grant: Grant, policy: Policy) -> None:
         if review.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall:

@@ -7,15 +7,18 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service import grants, policies, revocation
+from jit_service import grants, policies, revocation, signals
 from jit_service.domain.approval import Edits
+from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField, PolicyNoLongerAllows, StalePlan, TooManyActive
 from jit_service.domain.grant import GrantState, Justification
-from jit_service.domain.policy import BreakGlassRule, Policy, PrincipalSet
+from jit_service.domain.policy import BreakGlassRule, Policy, PrincipalSet, Step
 from jit_service.domain.request import Ask
+from jit_service.domain.signal import Signal
+from jit_service.grants import View
 from jit_service.revocation import Selector
 from jit_service.storage import Store
-from tests.conftest import HOUR, TICK
+from tests.conftest import HOUR, NOON, TICK
 from tests.storage.people import ADMIN, ALICE, BOB, add_policy, ask
 
 ENGINEERS = PrincipalSet(groups=("engineering",))
@@ -133,3 +136,30 @@ def test_an_emergency_is_not_kept_out_by_what_waits(store: Store) -> None:
     assert taken.grant.state(taken.at) is GrantState.ACTIVE
     with pytest.raises(TooManyActive):
         ask(store)
+
+
+# The inbox
+
+
+def test_an_inbox_has_what_can_be_approved_now_also_after_a_signal_has_changed(store: Store) -> None:
+    security = Step(approvers=PrincipalSet(groups=("security",)), condition="signals.incident")
+    add_policy(store, steps=(security, Step(approvers=PrincipalSet(groups=("owners",)))))
+    erin = Caller(principal="user:erin@example.com", groups=frozenset({"security"}))
+    set_incident(store, value=False)
+    ask(store)
+
+    for is_on, bobs, erins in ((False, 1, 0), (True, 0, 1), (False, 1, 0)):
+        set_incident(store, value=is_on)
+        assert (len(inbox(store, BOB)), len(inbox(store, erin))) == (bobs, erins)
+
+
+def set_incident(store: Store, *, value: bool) -> None:
+    put = Signal(name="signals/incident", value=value, expires_at=NOON + HOUR)
+    signals.put(store, ADMIN, put, etag="")
+
+
+def inbox(store: Store, by: Caller) -> list[str]:
+    page = grants.list_page(
+        store, by, view=View.REVIEWABLE, filter_text="", order_by="", page_size=10, page_token=""
+    )
+    return [grant.name for grant in page.grants]
