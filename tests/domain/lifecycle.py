@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 from jit_service.domain.approval import Edits
-from jit_service.domain.caller import Caller, Role
+from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.decision import Decision, Question
 from jit_service.domain.delegation import Wanted
 from jit_service.domain.errors import InvalidField, JitError
@@ -25,7 +25,21 @@ from jit_service.domain.grant import Grant, Justification
 from jit_service.domain.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step, checked
 from jit_service.domain.request import Ask
 from tests.domain.factories import ALICE, BOB, BOT, CAROL, ERIN, HOUR, NOON, TICK, deny_policy, policy, step
-from tests.domain.reference import ACTIONS, CALM, LIVE, LONG, OK, RESOURCES, Changes, Entry, Line, Loan, Person, Thing, World
+from tests.domain.reference import (
+    ACTIONS,
+    CALM,
+    LIVE,
+    LONG,
+    OK,
+    RESOURCES,
+    Changes,
+    Entry,
+    Line,
+    Loan,
+    Person,
+    Thing,
+    World,
+)
 
 ALIAS = "user:Alice@example.com"
 """Looks like alice, and is somebody else wherever that would permit; the same wherever it would forbid."""
@@ -188,13 +202,12 @@ class Service(Protocol):
     def log(self) -> Iterable[Event]: ...
 
 
-def verdict(act: Callable[[], object]) -> str:
-    """The word for what came of it: OK, or the fact for which it was refused."""
+def verdict(act: Callable[[], Any]) -> tuple[str, Any]:
+    """The word for what came of it, OK or the fact for which it was refused, and the answer."""
     try:
-        act()
+        return OK, act()
     except JitError as error:
-        return type(error).__name__
-    return OK
+        return type(error).__name__, None
 
 
 people = st.sampled_from(sorted(GROUPS_AT_FIRST))
@@ -216,6 +229,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.groups = {name: set(groups) for name, groups in GROUPS_AT_FIRST.items()}
         self.world = World(now=NOON, policies={})
         self.count = 0
+        self.stamp = ("", "")
         set_clock(NOON)
         for each in POLICIES:
             self.put_policy(replace(each, disabled=each.deny))
@@ -535,16 +549,26 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def caller(self, name: str) -> Caller:
         roles = frozenset({Role.ADMIN} if name == ADMIN else ())
-        return Caller(principal=name, groups=frozenset(self.groups.get(name, ())), roles=roles)
+        request_id, digest = self.stamp
+        return Caller(
+            principal=name,
+            groups=frozenset(self.groups.get(name, ())),
+            roles=roles,
+            origin=Origin(request_id=request_id),
+            request_digest=digest,
+        )
 
     def has_room(self) -> bool:
         live = [entry for entry in self.world.entries.values() if entry.status in LIVE]
         return len(live) < 5 and len(self.world.entries) < 9
 
-    def everywhere(self, expected: str, act: Callable[[Service], object]) -> None:
-        """Does it in every service, each of which must say what the model expects."""
-        said = {kind: verdict(lambda each=each: act(each)) for kind, each in self.services.items()}  # type: ignore[misc]
+    def everywhere(self, expected: str, act: Callable[[Any], Any]) -> dict[str, Any]:
+        """Does it in every service, each of which must say what the model expects. Returns their answers."""
+        said, answers = {}, {}
+        for kind, each in self.services.items():
+            said[kind], answers[kind] = verdict(lambda each=each: act(each))  # type: ignore[misc]
         assert said == dict.fromkeys(self.services, expected)
+        return answers
 
     def thing(
         self, given: tuple[str, str, str, str, str], *, lead: timedelta | None = None, length: timedelta | None = None
@@ -611,15 +635,13 @@ class LifecycleMachine(RuleBasedStateMachine):
     def act(self, act: str, name: str, who: str, changes: Changes, span: timedelta) -> None:
         entry, person = self.world.entries[name], self.person(who)
         expected = self.expected(act, entry, person, changes, span)
-        given = Edits(
-            resources=(changes.resource,) if changes.resource else (),
-            actions=(changes.action,) if changes.action else (),
-            duration=changes.length,
-            start_at=changes.start,
-        )
+        given = edits_of(changes)
         self.everywhere(expected, lambda each: each.act(act, name, self.caller(who), edits=given, more=span))
-        if expected != OK:
-            return
+        if expected == OK:
+            self.happen(act, entry, person, changes, span)
+
+    def happen(self, act: str, entry: Entry, person: Person, changes: Changes, span: timedelta) -> None:
+        """Lets the act happen in the model."""
         if act in ("approve", "counter"):
             getattr(self.world, act)(entry, person, changes)
         elif act == "extend":
@@ -651,7 +673,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def turn(self, name: str, change: dict[str, Any]) -> None:
         try:
-            changed = checked(replace(self.world.policies[name], **change))
+            changed = checked(replace(self.world.policies[name], **{"deleted_at": None, **change}))
         except InvalidField:
             return
         self.put_policy(changed)
@@ -660,6 +682,15 @@ class LifecycleMachine(RuleBasedStateMachine):
         for each in self.services.values():
             each.put_policy(changed)
         self.world.policies[changed.name] = changed
+
+
+def edits_of(changes: Changes) -> Edits:
+    return Edits(
+        resources=(changes.resource,) if changes.resource else (),
+        actions=(changes.action,) if changes.action else (),
+        duration=changes.length,
+        start_at=changes.start,
+    )
 
 
 def line(event: Event) -> Line:

@@ -32,6 +32,13 @@ WITHIN = {
     "rows.add": {"rows.add"},
 }
 """What lies within each pattern of this small world."""
+REACHING = {
+    "db": {"db/**", "db/a/**", "db/a/*", "db/a/x", "db/b/x"},
+    "db/a": {"db/**", "db/a/**", "db/a/*", "db/a/x"},
+    "db/a/x": {"db/**", "db/a/**", "db/a/*", "db/a/x"},
+    "db/b/x": {"db/**", "db/b/x"},
+}
+"""The patterns of grants that reach into a resource or below it."""
 CALM, LONG = "signals.calm", 'duration > duration("30m")'
 """The conditions of this small world; its policies have no other."""
 
@@ -207,6 +214,16 @@ class Line:
     held: timedelta | None
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a watcher is told: the status it led to, and who had a say in the grant by then."""
+
+    event: str
+    grant: str
+    status: str
+    voters: frozenset[str]
+
+
 @dataclass
 class World:
     """All there is: a clock, the policies as they are now, the grants, and what was recorded."""
@@ -215,6 +232,7 @@ class World:
     policies: dict[str, Policy]
     entries: dict[str, Entry] = field(default_factory=dict)
     log: list[Line] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     loans: dict[str, Loan] = field(default_factory=dict)
     signals: dict[str, tuple[bool, datetime]] = field(default_factory=dict)
 
@@ -813,10 +831,13 @@ class World:
         """A check that the grant allowed: those above are used too, and none outlives what it came from."""
         for name in (*entry.above, entry.name):
             used = self.entries[name]
+            before = used.finishes
             if used.counts_uses:
                 used.uses += 1
                 used.last_use = self.now
             self._set_finish(used)
+            if used.counts_uses or used.finishes != before:
+                self._tell("ACCESS_CHECKED", used)
 
     # Ending
 
@@ -848,6 +869,24 @@ class World:
 
     def revoke(self, entry: Entry, who: Person) -> None:
         self._end(entry, "REVOKED", who)
+
+    def ending(self, holder: str, policy: str, resource: str) -> set[str]:
+        """What would end: all that runs and matches, and all that came from it."""
+        matching = {
+            name
+            for name, entry in self.entries.items()
+            if entry.status in RUNNING
+            and holder in ("", entry.holder)
+            and policy in ("", entry.policy)
+            and (not resource or entry.terms.resource in REACHING[resource])
+        }
+        below = {name for name, entry in self.entries.items() if matching & set(entry.above)}
+        return matching | {name for name in below if self.entries[name].status in RUNNING}
+
+    def end_all(self, names: set[str], who: Person) -> None:
+        for name in sorted(names):
+            if self.entries[name].status in RUNNING:
+                self._end(self.entries[name], "REVOKED", who)
 
     def revoke_all_of(self, holder: str, who: Person) -> int:
         """Ends all that somebody holds, and all that came from it. Says how many that were."""
@@ -903,7 +942,7 @@ class World:
     def foresee(self, act: str, entry: Entry, who: Person) -> tuple[str, timedelta | None]:
         """The status and held time that the act would lead to, tried on a copy."""
         tried = replace(entry, votes=list(entry.votes), more=copy(entry.more))
-        trial = replace(self, entries={**self.entries, entry.name: tried}, log=[])
+        trial = replace(self, entries={**self.entries, entry.name: tried}, log=[], changes=[])
         getattr(trial, act)(tried, who)
         return tried.status, tried.held
 
@@ -993,6 +1032,16 @@ class World:
 
     def _record(self, event: str, entry: Entry, by: str, held: timedelta | None = None) -> None:
         self.log.append(Line(event, entry.name, by, self.now, entry.status, held))
+        self._tell(event, entry)
+
+    def _tell(self, event: str, entry: Entry) -> None:
+        self.changes.append(Change(event, entry.name, entry.status, frozenset(vote.who.name for vote in entry.votes)))
+
+    def would_see(self, change: Change, who: Person) -> bool:
+        """Whether somebody is told of a change: by what was so then, and by the policies and rights of now."""
+        entry, policy = self.entries[change.grant], self.policies[self.entries[change.grant].policy]
+        by_right = any(self._ever(policy, holder) for holder, _ in self.rights(who, policy.name))
+        return who.is_admin or entry.of(who.name) or who.name in change.voters or by_right
 
 
 def in_set(who: Person, people: PrincipalSet) -> bool:

@@ -159,7 +159,5 @@ def set_incident(store: Store, *, value: bool) -> None:
 
 
 def inbox(store: Store, by: Caller) -> list[str]:
-    page = grants.list_page(
-        store, by, view=View.REVIEWABLE, filter_text="", order_by="", page_size=10, page_token=""
-    )
+    page = grants.list_page(store, by, view=View.REVIEWABLE, filter_text="", order_by="", page_size=10, page_token="")
     return [grant.name for grant in page.grants]
