@@ -29,8 +29,8 @@ from jit_service.domain.policy import Policy
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.signal import Signal, Signals
 from tests.domain.factories import NOON
-from tests.domain.lifecycle import LifecycleMachine
-from tests.domain.reference import LIVE, RUNNING
+from tests.model.facts import LIVE, RUNNING
+from tests.model.lifecycle import LifecycleMachine
 
 
 @dataclass

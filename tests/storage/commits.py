@@ -25,8 +25,10 @@ from jit_service.domain.refusal import About
 from jit_service.grants import View
 from jit_service.revocation import Selector
 from tests.domain.factories import ALICE, BOB, BOT, TICK
-from tests.domain.lifecycle import ACTS, ADMIN, CHANGES, NAMES, LifecycleMachine, edits, edits_of, people, spans
-from tests.domain.reference import ACTIONS, LIVE, OK, REACHING, RESOURCES, Changes
+from tests.model.acting import edits_of
+from tests.model.facts import ACTIONS, LIVE, OK, REACHING, RESOURCES, Changes
+from tests.model.lifecycle import LifecycleMachine
+from tests.model.small_world import ACTS, ADMIN, CHANGES, NAMES, edits, people, spans
 from tests.storage.stored import Heard, Stored
 
 OTHER_ADMIN = "user:root@example.com"
@@ -240,6 +242,14 @@ class CommitMachine(LifecycleMachine):
         for kind, plan in plans.items():
             assert [grant.name for grant in plan.grants] == sorted(expected), kind
         self.ledger.plans.append(Planned(selector, expected, {kind: plan.id for kind, plan in plans.items()}))
+
+    @rule(name=names, between=st.sampled_from(("", "revoke", "release", "approve")), data=st.data())
+    def plan_and_carry_out(self, name: str, between: str, data: st.DataObject) -> None:
+        """What has ended or begun in between makes the plan stale."""
+        self.plan_to_revoke(self.world.entries[name].holder, "", "")
+        if between:
+            self.act_if_anybody_may(between, name, Changes(), TICK, data)
+        self.carry_the_plan_out(-1)
 
     @precondition(lambda self: self.ledger.plans)
     @rule(which=st.sampled_from((-1, -1, 0)))

@@ -14,7 +14,7 @@ from jit_service import delegations, grants, proposals
 from jit_service.storage import Store
 from tests import checking
 from tests.conftest import Clock
-from tests.domain.lifecycle import LifecycleMachine
+from tests.model.lifecycle import LifecycleMachine
 from tests.storage.commits import CommitMachine
 from tests.storage.stored import Naming, Stored
 

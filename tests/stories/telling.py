@@ -9,9 +9,9 @@ each is one of
   over gRPC on every surface: what the command line says otherwise.
 - `pass: 30m` moves the clock; `sweep: true` records what has run out.
 - `audit: FILTER`, `types: [GRANT_REQUESTED, …]`: the records that it finds, in order.
-- `watch: w`, `by: alice`, `with: {view: VISIBLE}` opens a stream; `told: w`, `types: [GRANT_APPROVED ACTIVE, …]`: what
-  it tells next, and the state that led to. `as: t` keeps the last of these. The command line resumes no stream: there one
-  from a `startRevision` is gRPC's.
+- `watch: w`, `by: alice`, `with: {view: VISIBLE}` opens a stream; `told: w`, `types: [GRANT_APPROVED ACTIVE, …]` is
+  what it tells next, with the state that it led to, and `as: t` keeps the last of these. The command line resumes no
+  stream: there one from a `startRevision` is gRPC's.
 
 `$alice` is that person's name, `$owners` a group, `$resource` and `$id` the story's own, `$g.name` a field of a kept
 answer, `$now` or `$now+90m` an instant. Within a longer text they stand in braces: `${id}`.
