@@ -155,7 +155,7 @@ def edited(grant: Grant, edits: Edits, *, now: datetime) -> Grant:
 
 
 def given_by(reviewed: Grant, edits: Edits, *, policy: Policy, now: datetime) -> Grant:
-    """Returns the grant with what the reviewer gives. Raises InvalidField, also where the policy gives no such duration.
+    """Returns the grant as the reviewer gives it. Raises InvalidField, also for a duration that the policy has not.
 
     One that was asked for is not the reviewer's fault; judging the request again refuses it.
     """
