@@ -197,6 +197,8 @@ class CommitMachine(LifecycleMachine):
         answers = self.send(sent, request_id, sent.who, sent.body, OK)
         self.happen(act, self.world.entries[name], self.person(sent.who), changes, span)
         self.ledger.sent[request_id] = replace(sent, answers=answers)
+        for who, body in ((sent.who, sent.body), (data.draw(people), sent.body), (sent.who, "something else")):
+            self.resend(request_id, who, body)
 
     @precondition(lambda self: self.ledger.sent)
     @rule(
@@ -209,7 +211,10 @@ class CommitMachine(LifecycleMachine):
         """The same call has the same answer, whatever has happened since; another one is refused."""
         request_id = data.draw(st.sampled_from(sorted(self.ledger.sent)))
         sent = self.ledger.sent[request_id]
-        who, body = sent.who if own else other, sent.body if same else "something else"
+        self.resend(request_id, sent.who if own else other, sent.body if same else "something else")
+
+    def resend(self, request_id: str, who: str, body: str) -> None:
+        sent = self.ledger.sent[request_id]
         expected = OK if (who, body) == (sent.who, sent.body) else "RequestIdReused"
         if not self.world.sees(self.world.entries[sent.name], self.person(who)):
             expected = "NotVisible"
