@@ -166,7 +166,20 @@ class CommitMachine(LifecycleMachine):
     @precondition(lambda self: self.ledger.seen)
     @rule(act=st.sampled_from(ACTS), who=people, changes=edits, span=spans, data=st.data())
     def act_on_what_was_read(self, act: str, who: str, changes: Changes, span: timedelta, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.ledger.seen)))
+        self.act_as_read(data.draw(st.sampled_from(sorted(self.ledger.seen))), act, who, changes, span, data)
+
+    @rule(name=names, first=st.sampled_from(ACTS), act=st.sampled_from(ACTS), who=people, changes=edits, data=st.data())
+    def read_and_act_too_late(
+        self, name: str, first: str, act: str, who: str, changes: Changes, data: st.DataObject
+    ) -> None:
+        """Somebody else acts between the reading and the act."""
+        self.read(name)
+        self.act_if_anybody_may(first, name, Changes(), TICK, data)
+        self.act_as_read(name, act, who, changes, TICK, data)
+
+    def act_as_read(
+        self, name: str, act: str, who: str, changes: Changes, span: timedelta, data: st.DataObject
+    ) -> None:
         seen, entry = self.ledger.seen[name], self.world.entries[name]
         able = [each for each in sorted(self.groups) if self.allows(act, name, each, changes, span)]
         who = data.draw(st.sampled_from(able)) if able else who
