@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -143,8 +143,11 @@ def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
 
 
 def _demand_room(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
-    """Counted under the write lock where it is asked for, so two requests at once cannot both take the last place."""
-    most = policy.max_active_per_subject
+    """Counted under the write lock where it is asked for, so two requests at once cannot both take the last place.
+
+    An emergency takes none: what waits must not keep it out, and owing a review bounds it.
+    """
+    most = policy.max_active_per_subject if grant.emergency is None else 0
     there = sum(live.policy == policy.name and not live.chain for live in snapshot.live_grants(grant.subject))
     if most and there >= most:
         counted = f"{there} pending, scheduled or active grants under {policy.name}"
@@ -222,7 +225,7 @@ def approve(
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
         place = approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
-        edited = approval.edited(grant, edits, now=tx.now)
+        edited = approval.given_by(grant, edits, policy=policy, now=tx.now)
         judged = _judged_again(tx, edited, policy)
         given = approval.given_instead(grant, edited)
         return approval.approve(judged, policy=policy, by=by, comment=comment, now=tx.now, given=given, place=place)
@@ -351,11 +354,8 @@ def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
 
 
 def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
-    """Returns the request waiting for the steps that are needed now; as it was, where it could no longer pass."""
-    try:
-        return replace(grant, skipped=_judged_again(tx, grant, policy).skipped)
-    except PolicyNoLongerAllows:
-        return grant
+    signals = signal.at(tx.signals(), tx.now)
+    return request.waiting_now(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
 
 
 def _lent_to_offerer(tx: Transaction, grant: Grant) -> tuple[Right, ...]:
@@ -393,8 +393,12 @@ def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope,
     if view is View.VISIBLE:
         return query.grants_seen_by(caller.principal, list(policies)), everything
 
+    in_force, signals = snapshot.policies(), signal.at(snapshot.signals(), snapshot.now)
+
     def reviewable(grant: Grant) -> bool:
-        return approval.reviewable(grant, policy=policies[grant.policy], by=caller, now=snapshot.now)
+        policy, now = policies[grant.policy], snapshot.now
+        waiting = request.waiting_now(grant, policy=policy, policies=in_force, now=now, signals=signals)
+        return approval.reviewable(waiting, policy=policy, by=caller, now=now)
 
     return query.undecided_grants(list(policies), now=snapshot.now), reviewable
 

@@ -34,7 +34,10 @@ class Selector:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The grants at `at`, and the id that names exactly them; `executed` once they have ended."""
+    """The grants at `at`, by name, and the id that names exactly them; `executed` once they have ended.
+
+    Those that match, and those that end with them since they were passed on from them.
+    """
 
     id: str
     grants: tuple[Grant, ...]
@@ -79,14 +82,11 @@ def carry_out(store: Store, caller: Caller, selector: Selector, *, plan_id: str,
         if current.id != plan_id:
             raise StalePlan(f"the plan is stale: {len(current.grants)} grants match now; ask for a new plan")
         ended = []
-        for grant in current.grants:
-            standing = tx.grant(grant.name)
-            # It may have ended a moment ago, with what it was passed on from.
-            if standing is None or standing.end is not None:
-                continue
-            revoked, event = rules.revoke(standing, policy=None, by=caller, comment=comment, now=tx.now)
+        for grant in _tops(current.grants):
+            revoked, event = rules.revoke(grant, policy=None, by=caller, comment=comment, now=tx.now)
             ended.append(tx.save_grant(revoked, event))
             ended += end_children(tx, ended[-1], by=caller)
+        ended.sort(key=lambda grant: grant.name)
         tx.record(_act(caller, ended, selector, comment=comment, now=tx.now))
         done = Plan(id=plan_id, grants=tuple(ended), at=tx.now, executed=True)
         return remember(tx, caller, _PLANS, done)[0]
@@ -94,13 +94,21 @@ def carry_out(store: Store, caller: Caller, selector: Selector, *, plan_id: str,
 
 def _plan(snapshot: Snapshot, selector: Selector) -> Plan:
     scope = query.grants_matching(subject=selector.subject, policy=selector.policy, labels=selector.labels)
-    grants = tuple(
+    matching = [
         grant
         for grant in snapshot.live_grants_of(scope)
         if not selector.resource or any(reaches_into(pattern, selector.resource) for pattern in grant.resources)
-    )
+    ]
+    ending = {grant.name: grant for top in _tops(matching) for grant in (top, *snapshot.live_children(top.name))}
+    grants = tuple(ending[name] for name in sorted(ending))
     named = json.dumps([grant.name for grant in grants])
     return Plan(id=hashlib.sha256(named.encode()).hexdigest()[:32], grants=grants, at=snapshot.now)
+
+
+def _tops(grants: Sequence[Grant]) -> list[Grant]:
+    """Returns those that do not end with another of them."""
+    names = {grant.name for grant in grants}
+    return [grant for grant in grants if names.isdisjoint(grant.chain)]
 
 
 def _act(caller: Caller, ended: Sequence[Grant], selector: Selector, *, comment: str, now: datetime) -> Event:

@@ -189,6 +189,7 @@ _SAID: dict[str, Callable[[Body, Path], Argv]] = {
     GRANTS + "CompleteReview": _decision("review"),
     ACCESS + "CheckAccess": _check,
     POLICIES + "ApplyPolicies": _apply,
+    POLICIES + "DeletePolicy": lambda body, _: ["policy", "rm", body.pop("name")],
     POLICIES + "GetPolicyProposal": _proposal("proposal"),
     POLICIES + "ApprovePolicyProposal": _proposal("approve"),
     POLICIES + "RejectPolicyProposal": _proposal("reject"),

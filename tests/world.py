@@ -245,6 +245,7 @@ class Story:
         self.gateway = Person(f"service:gateway-{self.id}", roles=(Role.CHECKER,))
         self.auditor = Person(f"user:auditor-{self.id}@example.com", roles=(Role.AUDITOR,))
         self.admin = Person(f"user:admin-{self.id}@example.com", roles=(Role.ADMIN,))
+        self.root = Person(f"user:root-{self.id}@example.com", roles=(Role.ADMIN,))
         self.resource = f"database/{self.id}/eu"
 
     def call(self, person: Person | None, method: str, body: dict[str, Any] | Message, **metadata: str) -> Outcome:

@@ -38,7 +38,7 @@ from jit_service.domain.grant import (
 )
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
-from jit_service.domain.request import MAX_LEAD
+from jit_service.domain.request import MAX_LEAD, check_duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +154,17 @@ def edited(grant: Grant, edits: Edits, *, now: datetime) -> Grant:
     )
 
 
+def given_by(reviewed: Grant, edits: Edits, *, policy: Policy, now: datetime) -> Grant:
+    """Returns the grant as the reviewer gives it. Raises InvalidField, also for a duration that the policy has not.
+
+    One that was asked for is not the reviewer's fault; judging the request again refuses it.
+    """
+    given = edited(reviewed, edits, now=now)
+    if given.duration != reviewed.duration:
+        check_duration(given.duration, policy)
+    return given
+
+
 def given_instead(asked: Grant, given: Grant) -> Terms | None:
     """Returns the terms that a reviewer's edits made of what was asked for; None where they made nothing of it."""
     if asked.extension != given.extension and given.extension is not None:
@@ -235,6 +246,8 @@ def counter(
     demand_state(grant, now, GrantState.PENDING)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
     terms = narrowed(grant.terms, edits, now=now)
+    if terms.duration != grant.duration:
+        check_duration(terms.duration, policy)
     if terms == grant.terms:
         raise InvalidField("duration", "is as asked for, and so is everything else; offer something less, or approve")
     offer = _review(grant, ReviewDecision.APPROVED, place, by=by, comment=comment, now=now, terms=terms)

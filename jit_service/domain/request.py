@@ -271,13 +271,22 @@ def judge_again(
         ) from None
 
 
+def waiting_now(grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals) -> Grant:
+    """Returns the request waiting for the steps that are needed now; as it was, where it could no longer pass."""
+    try:
+        judged = judge_again(grant, policy=policy, policies=policies, now=now, signals=signals)
+    except PolicyNoLongerAllows:
+        return grant
+    return replace(grant, skipped=judged.skipped)
+
+
 def _judge_request_again(
     grant: Grant, policy: Policy, *, policies: Iterable[Policy], signals: Signals, now: datetime
 ) -> Grant:
     ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
     _demand_still_covered(policy, grant, grant.requester, grant.requester_groups)
     _refuse_denied(ask, policies, grant.subject_groups)
-    _check_duration(grant.duration, policy)
+    check_duration(grant.duration, policy)
     _check_justification(grant.justification, policy)
     limited = replace(grant, steps=policy.steps, limits=_limits(grant.limits.max_uses, policy))
     return _judged_by_conditions(limited, policy, signals=signals, now=now)
@@ -349,6 +358,13 @@ def _holds(text: str, facts: Facts, what: str) -> bool:
     if judgement.verdict in (Verdict.ERROR, Verdict.STALE):
         raise ConditionError(f"the {what} cannot be judged: {judgement.message}")
     return judgement.verdict is Verdict.MET
+
+
+def check_duration(duration: timedelta, policy: Policy) -> None:
+    """Raises InvalidField for a duration that the policy does not give."""
+    if not policy.min_duration <= duration <= policy.max_duration:
+        allowed = f"{seconds(policy.min_duration)} to {seconds(policy.max_duration)}"
+        raise InvalidField("duration", f"is {seconds(duration)}; {policy.name} allows {allowed}")
 
 
 def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datetime) -> bool:
@@ -467,7 +483,7 @@ def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] 
 
 def _duration(ask: Ask, policy: Policy) -> timedelta:
     duration = ask.duration or policy.default_duration or policy.max_duration
-    _check_duration(duration, policy)
+    check_duration(duration, policy)
     return duration
 
 
@@ -564,12 +580,6 @@ def _sure(fact: Found | None) -> Found:
     if fact is None:
         raise AssertionError("a fact is missing that the state at hand has")
     return fact
-
-
-def _check_duration(duration: timedelta, policy: Policy) -> None:
-    if not policy.min_duration <= duration <= policy.max_duration:
-        allowed = f"{seconds(policy.min_duration)} to {seconds(policy.max_duration)}"
-        raise InvalidField("duration", f"is {seconds(duration)}; {policy.name} allows {allowed}")
 
 
 def _check_justification(given: Justification, policy: Policy) -> None:

@@ -106,10 +106,10 @@ def test_inbox_lists_what_a_decision_needs(jit: Jit, service: Service) -> None:
     [sent] = service.sent("ListGrants")
     assert sent.view == grant_pb2.ListGrantsRequest.REVIEWABLE
     header, row = ran.out.splitlines()
-    assert header.split() == ["ID", "WHO", "ACTIONS", "RESOURCES", "FOR", "WHY", "TICKET", "MISSING", "LAPSES"]
+    assert header.split() == ["ID", "WHO", "ACTIONS", "RESOURCES", "FOR", "WHY", "TICKET", "MISSING", "LAPSES", "ETAG"]
     for part in (
         FULL_ID, "user:alice@example.com (asked by user:carol@example.com)", "read, write", "database/orders/eu",
-        "1 h 30 min, from ", "repair order 7", "OPS-1", "1 approval missing", "42 min left",
+        "1 h 30 min, from ", "repair order 7", "OPS-1", "1 approval missing", "42 min left", "etag-1",
     ):  # fmt: skip
         assert part in row
 
@@ -332,6 +332,34 @@ def test_a_decision_may_be_bound_to_an_etag_seen_before(jit: Jit, service: Servi
     jit("approve", FULL_ID, "--etag", "seen")
 
     assert service.sent("ApproveGrant")[0].etag == "seen"
+
+
+def test_an_approval_says_what_was_approved(jit: Jit, service: Service) -> None:
+    service.will_answer("GetGrant", grant())
+    service.will_answer("ApproveGrant", grant(steps=[step("owners", needed=2, remaining=1)]), active())
+
+    for _ in range(2):
+        out = jit("approve", FULL_ID).out
+        assert "approved: read, write on database/orders/eu for 1 h 30 min, for user:alice@example.com" in out
+
+
+def test_an_approval_of_more_time_says_what_was_approved(jit: Jit, service: Service) -> None:
+    more = grant_pb2.GrantExtension(state="APPROVED", duration=Duration(seconds=1800))
+    service.will_answer("GetGrant", active())
+    service.will_answer("ApproveGrant", active(extension=more))
+
+    assert "approved: 30 min more of read, write on database/orders/eu" in jit("approve", FULL_ID).out
+
+
+def test_what_an_inbox_showed_can_be_decided_on_and_nothing_else(jit: Jit, service: Service) -> None:
+    service.will_answer("ListGrants", listed(grant()))
+    service.will_answer("GetGrant", grant(etag="etag-2"))
+    _, row = jit("inbox").out.splitlines()
+
+    jit("approve", FULL_ID, "--etag", row.split()[-1])
+
+    assert service.sent("ApproveGrant")[0].etag == "etag-1"
+    assert "etag-2" in jit("show", FULL_ID).out
 
 
 def test_a_decision_on_what_has_changed_is_a_conflict_with_a_hint(jit: Jit, service: Service) -> None:

@@ -197,6 +197,15 @@ def test_a_review_says_what_was_found(jit: Jit, service: Service) -> None:
     assert jit("review", FULL_ID).code == 2
 
 
+def test_a_review_may_be_bound_to_an_etag_seen_before(jit: Jit, service: Service) -> None:
+    service.will_answer("CompleteReview", emergency())
+
+    ran = jit("review", FULL_ID, "--comment", "it did burn", "--etag", "seen")
+
+    assert ran.code == 0, ran.err
+    assert service.sent("CompleteReview")[0].etag == "seen"
+
+
 @pytest.mark.parametrize(
     ("fields", "shown"),
     [

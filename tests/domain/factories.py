@@ -161,7 +161,7 @@ def edited(
     grant: Grant, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON, **edits: Any
 ) -> Grant:
     """An approval with other terms."""
-    given = approval.edited(grant, Edits(**edits), now=at)
+    given = approval.given_by(grant, Edits(**edits), policy=under or policy(), now=at)
     terms = approval.given_instead(grant, given)
     return approval.approve(given, policy=under or policy(), by=by or bob(), comment="", now=at, given=terms)[0]
 

@@ -613,6 +613,16 @@ def test_a_delegates_offer_ends_with_the_delegation() -> None:
     refused(NotApprover, lambda: accepted(offered, delegations=["delegations/d1"]))
 
 
+def test_a_reviewer_gives_and_offers_no_duration_that_the_policy_does_not_give() -> None:
+    under = policy(min_duration=HOUR)
+    asked = pending(under, **WIDE)
+
+    for act in (edited, countered):
+        assert fault(lambda act=act: act(asked, under=under, duration=HOUR - TICK)) == "duration"
+        assert act(asked, under=under, duration=HOUR)
+    assert edited(asked, under=policy(min_duration=3 * HOUR), actions=("read",)).duration == 2 * HOUR
+
+
 # More time
 
 

@@ -25,7 +25,8 @@ from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.policy import Policy, PrincipalSet
 from jit_service.domain.request import Ask
 from tests.domain.factories import ALICE, BOB, BOT, CAROL, ERIN, HOUR, NOON, TICK, deny_policy, policy, step
-from tests.domain.reference import ACTIONS, LIVE, OK, RESOURCES, Entry, Line, Person, Thing, World
+from tests.model.facts import ACTIONS, LIVE, OK, RESOURCES, Entry, Line, Person, Thing
+from tests.model.world import World
 
 ALIAS = "user:Alice@example.com"
 """Looks like alice, and is somebody else wherever that would permit; the same wherever it would forbid."""

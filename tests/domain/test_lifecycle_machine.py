@@ -29,8 +29,8 @@ from jit_service.domain.policy import Policy
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.signal import Signal, Signals
 from tests.domain.factories import NOON
-from tests.domain.lifecycle import LifecycleMachine
-from tests.domain.reference import LIVE, RUNNING
+from tests.model.facts import LIVE, RUNNING
+from tests.model.lifecycle import LifecycleMachine
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Alone:
         self.demand_satisfiable(grant, under)
         mine = [kept for kept in self.kept.values() if kept.subject == grant.subject]
         live = [kept for kept in mine if kept.policy == under.name and kept.state(self.now) in LIVE and not kept.chain]
-        if 0 < under.max_active_per_subject <= len(live):
+        if not grant.emergency and 0 < under.max_active_per_subject <= len(live):
             raise TooManyActive("")
         due = [kept.emergency.review_due_at for kept in mine if kept.owes_review and kept.emergency]
         if grant.emergency and any(at <= self.now for at in due):
@@ -98,14 +98,16 @@ class Alone:
             raise NotVisible("")
         match act:
             case "approve":
-                place = approval.demand_reviewer(grant, policy=policy, by=by, now=now)
-                edited = approval.edited(grant, edits, now=now)
+                place = approval.demand_reviewer(self.waiting(grant, policy), policy=policy, by=by, now=now)
+                edited = approval.given_by(grant, edits, policy=policy, now=now)
                 judged, given = self.judged_again(edited, policy), approval.given_instead(grant, edited)
                 changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given, place=place)
             case "deny":
-                changed = approval.deny(grant, policy=policy, by=by, comment="", now=now)
+                changed = approval.deny(self.waiting(grant, policy), policy=policy, by=by, comment="", now=now)
             case "counter":
-                changed = approval.counter(grant, edits, policy=policy, by=by, comment="", now=now)
+                changed = approval.counter(
+                    self.waiting(grant, policy), edits, policy=policy, by=by, comment="", now=now
+                )
                 self.judged_again(approval.edited(grant, edits, now=now), policy)
             case "accept":
                 changed = self.accepted(grant, policy, by)
@@ -135,6 +137,11 @@ class Alone:
 
     def judged_again(self, grant: Grant, policy: Policy) -> Grant:
         return request.judge_again(
+            grant, policy=policy, policies=self.policies.values(), now=self.now, signals=self.signals()
+        )
+
+    def waiting(self, grant: Grant, policy: Policy) -> Grant:
+        return request.waiting_now(
             grant, policy=policy, policies=self.policies.values(), now=self.now, signals=self.signals()
         )
 
@@ -210,7 +217,12 @@ class Alone:
         return {
             name
             for name, grant in self.kept.items()
-            if approval.reviewable(grant, policy=self.policies[grant.policy], by=by, now=self.now)
+            if approval.reviewable(
+                self.waiting(grant, self.policies[grant.policy]),
+                policy=self.policies[grant.policy],
+                by=by,
+                now=self.now,
+            )
         }
 
     def grants(self) -> dict[str, Grant]:

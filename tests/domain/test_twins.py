@@ -442,6 +442,20 @@ TWINS = [
         test_approval.test_an_edit_starts_at_most_thirty_days_ahead,
     ),
     Twin(
+        "an edit below what the policy gives",
+        approval.given_by,
+        "given.duration != reviewed.duration",
+        "given.duration > reviewed.duration",
+        test_approval.test_a_reviewer_gives_and_offers_no_duration_that_the_policy_does_not_give,
+    ),
+    Twin(
+        "an offer below what the policy gives",
+        approval.counter,
+        "terms.duration != grant.duration",
+        "terms.duration > grant.duration",
+        test_approval.test_a_reviewer_gives_and_offers_no_duration_that_the_policy_does_not_give,
+    ),
+    Twin(
         "an offer of what was not asked for any more",
         approval.edited,
         "offer=None,",
@@ -1180,7 +1194,7 @@ TWINS = [
     ),
     Twin(
         "a duration without a limit",
-        request._check_duration,
+        request.check_duration,
         "<= policy.max_duration",
         "",
         test_request.test_a_duration_is_at_most_the_policys,

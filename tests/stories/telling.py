@@ -1,13 +1,17 @@
 """Stories in YAML, told over every surface: who calls what with which body, and what must come of it.
 
 A file holds a list of stories. Each has a `story` (its title), `policies` (changes to the usual policy, by suffix; it
-needs one approval of the owners) and `steps`, of which each is one of
+needs one approval of the owners), `dual_control: true` where policies change by proposals only, and `steps`, of which
+each is one of
 
 - `call: ApproveGrant`, `by: bob`, `with:` the body in proto3 JSON; then `gives:` what the answer must hold, by path, or
   `refused:` the reason, with `field:` where it names one. `as: g` keeps the answer for later steps. `setup: true` calls
   over gRPC on every surface: what the command line says otherwise.
 - `pass: 30m` moves the clock; `sweep: true` records what has run out.
 - `audit: FILTER`, `types: [GRANT_REQUESTED, …]`: the records that it finds, in order.
+- `watch: w`, `by: alice`, `with: {view: VISIBLE}` opens a stream; `told: w`, `types: [GRANT_APPROVED ACTIVE, …]` is
+  what it tells next, with the state that it led to, and `as: t` keeps the last of these. The command line resumes no
+  stream: there one from a `startRevision` is gRPC's.
 
 `$alice` is that person's name, `$owners` a group, `$resource` and `$id` the story's own, `$g.name` a field of a kept
 answer, `$now` or `$now+90m` an instant. Within a longer text they stand in braces: `${id}`.
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +33,7 @@ from google.protobuf.json_format import MessageToDict
 from jit_service import sweeper
 from jit_service.rpc.server import SERVICES
 from jitaccess.cli.text import parse_span
+from tests.stories.streams import Events, watching
 from tests.world import Grpc, Outcome, Person, Story
 
 TOLD = Path(__file__).parent / "told"
@@ -38,7 +44,22 @@ _METHODS = {
     for service in SERVICES
     for method in descriptor_pool.Default().FindServiceByName(service).methods
 }
-_KEYS = {"call", "by", "with", "as", "gives", "refused", "field", "setup", "pass", "sweep", "audit", "types"}
+_KEYS = {
+    "call",
+    "by",
+    "with",
+    "as",
+    "gives",
+    "refused",
+    "field",
+    "setup",
+    "pass",
+    "sweep",
+    "audit",
+    "types",
+    "watch",
+    "told",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +70,7 @@ class Tale:
     title: str
     policies: dict[str, dict[str, Any]]
     steps: tuple[dict[str, Any], ...]
+    dual_control: bool = False
 
     @property
     def id(self) -> str:
@@ -59,11 +81,12 @@ def tales() -> Iterator[Tale]:
     """Yields every story there is."""
     for path in sorted(TOLD.glob("*.yaml")):
         for found in yaml.safe_load(path.read_text(encoding="utf-8")):
-            unknown = set(found) - {"story", "policies", "steps"}
+            unknown = set(found) - {"story", "policies", "steps", "dual_control"}
             assert not unknown, f"{path.name}: {found['story']}: {unknown}"
             for step in found["steps"]:
                 assert not set(step) - _KEYS, f"{path.name}: {found['story']}: {set(step) - _KEYS}"
-            yield Tale(path.stem, found["story"], found.get("policies", {}), tuple(found["steps"]))
+            dual_control = found.get("dual_control", False)
+            yield Tale(path.stem, found["story"], found.get("policies", {}), tuple(found["steps"]), dual_control)
 
 
 @dataclass
@@ -72,6 +95,8 @@ class Telling:
 
     story: Story
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    streams: dict[str, Events] = field(default_factory=dict)
+    open_streams: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         # What the story stands on, and what is looked up of it, is not what it shows.
@@ -81,11 +106,12 @@ class Telling:
         """Runs all of it. Raises AssertionError at the first step that comes out otherwise."""
         for suffix, changes in tale.policies.items():
             self.beside.create_policy(suffix, **self._resolved(changes or {}))
-        for number, step in enumerate(tale.steps, 1):
-            try:
-                self._step(step)
-            except AssertionError as fault:
-                raise AssertionError(f"step {number}, {step}: {fault}") from fault
+        with self.open_streams:
+            for number, step in enumerate(tale.steps, 1):
+                try:
+                    self._step(step)
+                except AssertionError as fault:
+                    raise AssertionError(f"step {number}, {step}: {fault}") from fault
 
     def _step(self, step: dict[str, Any]) -> None:
         kinds: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -93,6 +119,8 @@ class Telling:
             "pass": lambda step: self.story.world.clock.advance(parse_span(step["pass"])),
             "sweep": lambda _: self._sweep(),
             "audit": self._audit,
+            "watch": self._watch,
+            "told": self._told,
         }
         (kind,) = kinds.keys() & step.keys()
         kinds[kind](step)
@@ -125,6 +153,19 @@ class Telling:
         records = self.beside.audit(self._resolved(step["audit"]))
         types = [record.EventType.Name(record.event_type) for record in records]
         assert types == step["types"], types
+
+    def _watch(self, step: dict[str, Any]) -> None:
+        person: Person = getattr(self.story, step["by"])
+        body = self._resolved(step.get("with", {}))
+        story = self.beside if "startRevision" in body and self.story.surface.name == "cli" else self.story
+        self.streams[step["watch"]] = self.open_streams.enter_context(watching(story, person, **body))
+
+    def _told(self, step: dict[str, Any]) -> None:
+        for expected in step["types"]:
+            told = next(each for each in self.streams[step["told"]] if each.HasField("grant"))
+            found = f"{told.EventType.Name(told.event_type)} {told.grant.State.Name(told.grant.state)}"
+            assert found == expected, found
+            self.kept[step.get("as", "it")] = MessageToDict(told, preserving_proto_field_name=True)
 
     def _resolved(self, value: Any) -> Any:
         if isinstance(value, dict):

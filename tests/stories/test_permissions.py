@@ -15,7 +15,7 @@ import pytest
 from jit_service import proposals
 from jit_service.domain.caller import Caller
 from jit_service.domain.policy_change import Proposed
-from tests.stories.test_watch import Refused, watching
+from tests.stories.streams import Refused, watching
 from tests.world import (
     ACCESS,
     AUDIT,

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlencode
 
 import grpc
 import pytest
-from google.protobuf.json_format import ParseDict
-from google.rpc import status_pb2
 
 from jit_service import watch
 from jit_service.domain.caller import Caller, Role
@@ -26,60 +20,15 @@ from jit_service.service import Service
 from jit_service.settings import Address
 from jit_service.storage import Store
 from jit_service.watch import Feed, Told, Watched
-from jitaccess.v1.grant_pb2 import WatchGrantsRequest, WatchGrantsResponse
+from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, DAVE, add_policy, approve, ask
-from tests.world import GRANTS, Grpc, Outcome, Person, Story, World, code_name, refusal, running_world
+from tests.stories.streams import Events, watching
+from tests.world import GRANTS, Grpc, Person, Story, World, running_world
 
-Events = Iterator[WatchGrantsResponse]
 HEARTBEAT = WatchGrantsResponse.HEARTBEAT
 QUIET = (HEARTBEAT, WatchGrantsResponse.CURRENT)
-
-
-class Refused(AssertionError):
-    """The stream did not come."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome)
-        self.outcome = outcome
-
-
-@contextmanager
-def watching(story: Story, person: Person, **body: Any) -> Iterator[Events]:
-    """Opens the stream on the story's surface."""
-    token = story.world.token(person)
-    if story.surface.name == "grpc":
-        call = story.world.channel.unary_stream(
-            GRANTS + "WatchGrants",
-            request_serializer=WatchGrantsRequest.SerializeToString,
-            response_deserializer=WatchGrantsResponse.FromString,
-        )
-        answers = call(
-            ParseDict(body, WatchGrantsRequest()), metadata=[("authorization", f"Bearer {token}")], timeout=30
-        )
-        try:
-            yield answers
-        finally:
-            answers.cancel()
-        return
-    connection = http.client.HTTPConnection(story.world.http.host, story.world.http.port, timeout=30)
-    query = urlencode({key: str(value).lower() if value is True else value for key, value in body.items()})
-    connection.request("GET", f"/v1/grants:watch?{query}", headers={"authorization": f"Bearer {token}"})
-    response = connection.getresponse()
-    try:
-        yield _lines(response)
-    finally:
-        connection.close()
-
-
-def _lines(response: http.client.HTTPResponse) -> Events:
-    while line := response.readline():
-        data = json.loads(line)
-        if response.status != 200:
-            status = ParseDict(data, status_pb2.Status())
-            raise Refused(refusal(code_name(status.code), status.message, status))
-        yield ParseDict(data, WatchGrantsResponse())
 
 
 def changes(events: Events, count: int) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jitaccess.cli.screen import Screen
 
 LS_COLUMNS = ("ID", "STATE", "SUBJECT", "ACTIONS", "RESOURCES", "FOR", "WHEN")
-INBOX_COLUMNS = ("ID", "WHO", "ACTIONS", "RESOURCES", "FOR", "WHY", "TICKET", "MISSING", "LAPSES")
+INBOX_COLUMNS = ("ID", "WHO", "ACTIONS", "RESOURCES", "FOR", "WHY", "TICKET", "MISSING", "LAPSES", "ETAG")
 DEBT_COLUMNS = ("ID", "WHO", "TAKEN", "ACTIONS", "RESOURCES", "WHY", "TICKET", "REVIEW")
 
 
@@ -56,6 +56,7 @@ def inbox_row(grant: Grant, shown_id: str, screen: Screen) -> tuple[str, ...]:
         why.ticket,
         missing(grant),
         screen.moment(lapse),
+        grant.etag,
     )
 
 
@@ -124,6 +125,16 @@ def offer(made: CounterOffer, screen: Screen) -> str:
     """Returns what a reviewer offers instead."""
     comment = f": {made.comment}" if made.comment else ""
     return f"{terms(made.terms, screen)}, by {made.reviewer} {screen.clock(made.create_time)}{comment}"
+
+
+def approved(grant: Grant, screen: Screen) -> str:
+    """Returns what an approval of the grant, or of more time for it, was for."""
+    if grant.extension is not None:
+        more = f"{screen.span(grant.extension.duration)} more of"
+        return f"approved: {more} {', '.join(grant.actions)} on {', '.join(grant.resources)}, for {grant.subject}"
+    start = grant.start_time if grant.state in (GrantState.PENDING, GrantState.SCHEDULED) else None
+    given = AccessTerms(resources=grant.resources, actions=grant.actions, duration=grant.duration, start_time=start)
+    return f"approved: {terms(given, screen)}, for {grant.subject}"
 
 
 def extension(asked: GrantExtension, screen: Screen) -> str:

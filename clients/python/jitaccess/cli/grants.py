@@ -170,12 +170,16 @@ def answer_page(
     session.answer(page.raw, show)
 
 
-def answer_grant(session: Session, grant: Grant) -> None:
-    """Shows what has become of a grant: its state, the terms where they are not those asked for, who is next."""
+def answer_grant(
+    session: Session, grant: Grant, *, decided: Callable[[Grant, Screen], str] = lambda _grant, _screen: ""
+) -> None:
+    """Shows what has become of a grant: its state, what was decided, terms other than those asked for, who is next."""
     from jitaccess.cli import describe
 
     def show(screen: Screen) -> None:
         screen.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen)}")
+        if on := decided(grant, screen):
+            screen.say(on)
         if grant.requested:
             screen.say(f"asked for: {describe.terms(grant.requested, screen)}")
             screen.say(f"given: {describe.given(grant, screen)}")

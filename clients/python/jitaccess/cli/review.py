@@ -54,16 +54,17 @@ def approve(
 ) -> None:
     """Approve a pending grant, or more time for it.
 
-    It is decided on as it was when its id was looked up. With --for, --resource, --action or --start it
+    It is decided on as it was when its id was looked up, or with --etag as `jit inbox` or `jit show`
+    showed it; what was approved is said. With --for, --resource, --action or --start it
     is given for shorter, for less, or later than asked.
     """
-    from jitaccess.cli import ids
+    from jitaccess.cli import describe, ids
 
     edits = _terms(duration, resource, action, start)
     with session.client() as client:
         found = ids.find(client, grant)
         decided = client.approve(found, comment=comment, etag=etag or None, **edits)
-    answer_grant(session, decided)
+    answer_grant(session, decided, decided=describe.approved)
 
 
 def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
@@ -117,12 +118,13 @@ def review(
     session: Session,
     grant: GrantId,
     comment: Annotated[str, typer.Option(metavar="TEXT", help="What was found, for the record.", show_default=False)],
+    etag: Etag = "",
 ) -> None:
     """Close the review that a break-glass use owes."""
     from jitaccess.cli import describe, ids
 
     with session.client() as client:
-        reviewed = client.complete_review(ids.name(client, grant), comment=comment)
+        reviewed = client.complete_review(ids.name(client, grant), comment=comment, etag=etag or None)
 
     def show(screen: Screen) -> None:
         screen.say(f"{reviewed.name} is {describe.reviewed(reviewed, screen)}")

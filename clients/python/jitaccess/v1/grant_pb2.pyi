@@ -1837,12 +1837,12 @@ class RevokeGrantsResponse(_message.Message):
     plan_id: _builtins.str
     """Names this very set; it goes stale when the set changes."""
     count: _builtins.int
-    """How many grants would end, or have ended."""
+    """How many grants would end, or have ended: those that match, and those passed on from them."""
     executed: _builtins.bool
     """Whether they have ended."""
     @_builtins.property
     def sample(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]:
-        """Up to 20 of them."""
+        """Up to 20 of them, by name."""
 
     def __init__(
         self,

@@ -101,7 +101,9 @@ class Policy(_message.Message):
     check_condition: _builtins.str
     """CEL: a check is a no unless it is true. Live grants keep the one they were given under."""
     max_active_per_subject: _builtins.int
-    """How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000."""
+    """How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000.
+    Break-glass is not limited by it.
+    """
     max_uses: _builtins.int
     """How many checks a grant may allow; 0: any number; at most 1,000,000."""
     max_child_depth: _builtins.int

@@ -1,0 +1,471 @@
+"""What a store adds to the world of the model: what is seen of each commit, and how callers bind what they do.
+
+Watching, request_ids, etags, plans of bulk revocation, batches of checks, and policies as code with dual control.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
+
+from jit_service.access import RefusedItem
+from jit_service.domain import etag as etags
+from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Question
+from jit_service.domain.errors import InvalidField
+from jit_service.domain.policy import Policy, checked
+from jit_service.domain.policy_change import Proposed
+from jit_service.domain.refusal import About
+from jit_service.grants import View
+from jit_service.revocation import Selector
+from tests.domain.factories import ALICE, BOB, BOT, TICK
+from tests.model.acting import edits_of
+from tests.model.facts import ACTIONS, LIVE, OK, REACHING, RESOURCES, Changes
+from tests.model.lifecycle import LifecycleMachine
+from tests.model.small_world import ACTS, ADMIN, CHANGES, NAMES, edits, people, spans
+from tests.storage.stored import Heard, Stored
+
+OTHER_ADMIN = "user:root@example.com"
+PATIENCE = timedelta(days=3)
+"""How long a proposal waits."""
+admins = st.sampled_from((ADMIN, OTHER_ADMIN))
+names = LifecycleMachine.names
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A grant as somebody read it."""
+
+    version: int
+    etags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A call with a request_id that was answered."""
+
+    who: str
+    act: str
+    name: str
+    changes: Changes
+    span: timedelta
+    answers: dict[str, Any]
+
+    @property
+    def body(self) -> str:
+        return f"{self.act} {self.name} {self.changes} {self.span}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan of a bulk revocation."""
+
+    selector: Selector
+    names: set[str]
+    ids: dict[str, str]
+
+
+@dataclass
+class Draft:
+    """A proposal, its status stored: for each policy what is to become of it, and the version that it has now."""
+
+    by: str
+    changes: dict[str, tuple[str, int, Policy | None]]
+    until: datetime
+    status: str = "PENDING"
+
+
+@dataclass
+class Moment:
+    """Up to where everything has been told."""
+
+    changes: int
+    revisions: dict[str, int]
+
+
+@dataclass
+class Ledger:
+    """What callers and watchers have kept."""
+
+    seen: dict[str, Seen] = field(default_factory=dict)
+    sent: dict[str, Sent] = field(default_factory=dict)
+    plans: list[Planned] = field(default_factory=list)
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    heard: dict[str, list[Heard]] = field(default_factory=lambda: defaultdict(list))
+    moments: list[Moment] = field(default_factory=list)
+
+
+class CommitMachine(LifecycleMachine):
+    """The same world on stores."""
+
+    def __init__(self, services: Mapping[str, Stored], set_clock: Callable[[datetime], None]) -> None:
+        self.versions: Counter[str] = Counter()
+        self.stored = services
+        super().__init__(services, set_clock)
+        self.ledger = Ledger(moments=[Moment(0, self.revisions())])
+
+    # Watching
+
+    @invariant()
+    def each_change_is_told_once_in_the_order_of_the_commits(self) -> None:
+        last = self.ledger.moments[-1]
+        expected = Counter((each.event, each.grant, each.status) for each in self.world.changes[last.changes :])
+        for kind, each in self.stored.items():
+            told = each.told(self.caller(ADMIN), view=View.ALL, after=last.revisions[kind])
+            assert Counter(heard[:3] for heard in told) == expected, kind
+            told_at = [last.revisions[kind], *(heard.revision for heard in told)]
+            assert told_at == sorted(set(told_at)), kind
+            self.ledger.heard[kind] += told
+        self.ledger.moments.append(Moment(len(self.world.changes), self.revisions()))
+
+    @rule(who=st.one_of(st.just(ADMIN), people), view=st.sampled_from((View.VISIBLE, View.MINE)), data=st.data())
+    def watch_again(self, who: str, view: View, data: st.DataObject) -> None:
+        """From any moment on, whoever it is is told what it may see, and nothing else."""
+        since, person = data.draw(st.sampled_from(self.ledger.moments)), self.person(who)
+        expected = [
+            (each.event, each.grant, each.status)
+            for each in self.world.changes[since.changes :]
+            if (self.world.would_see(each, person) if view is View.VISIBLE else self.world.entries[each.grant].of(who))
+        ]
+        for kind, each in self.stored.items():
+            told = each.told(self.caller(who), view=view, after=since.revisions[kind])
+            assert Counter(heard[:3] for heard in told) == Counter(expected), kind
+
+    @precondition(lambda self: any(self.ledger.heard.values()))
+    @rule(data=st.data())
+    def resume_after_any_change(self, data: st.DataObject) -> None:
+        for kind, each in self.stored.items():
+            heard = self.ledger.heard[kind]
+            last = data.draw(st.integers(0, len(heard) - 1))
+            assert each.told(self.caller(ADMIN), view=View.ALL, after=heard[last].revision) == heard[last + 1 :], kind
+
+    @rule(who=st.one_of(st.just(ADMIN), people))
+    def begin_to_watch(self, who: str) -> None:
+        person = self.person(who)
+        expected = [
+            ("CURRENT", name, entry.status, 0)
+            for name, entry in sorted(self.world.entries.items())
+            if entry.status in LIVE and self.world.sees(entry, person)
+        ]
+        for kind, each in self.stored.items():
+            assert each.told(self.caller(who), view=View.VISIBLE, after=0) == expected, kind
+
+    # Etags
+
+    @rule(name=names)
+    def read(self, name: str) -> None:
+        found = {kind: each.etag(name) for kind, each in self.stored.items()}
+        self.ledger.seen[name] = Seen(self.version(name), found)
+
+    @precondition(lambda self: self.ledger.seen)
+    @rule(act=st.sampled_from(ACTS), who=people, changes=edits, span=spans, data=st.data())
+    def act_on_what_was_read(self, act: str, who: str, changes: Changes, span: timedelta, data: st.DataObject) -> None:
+        self.act_as_read(data.draw(st.sampled_from(sorted(self.ledger.seen))), act, who, changes, span, data)
+
+    @rule(name=names, first=st.sampled_from(ACTS), act=st.sampled_from(ACTS), who=people, changes=edits, data=st.data())
+    def read_and_act_too_late(
+        self, name: str, first: str, act: str, who: str, changes: Changes, data: st.DataObject
+    ) -> None:
+        """Somebody else acts between the reading and the act."""
+        self.read(name)
+        self.act_if_anybody_may(first, name, Changes(), TICK, data)
+        self.act_as_read(name, act, who, changes, TICK, data)
+
+    def act_as_read(
+        self, name: str, act: str, who: str, changes: Changes, span: timedelta, data: st.DataObject
+    ) -> None:
+        seen, entry = self.ledger.seen[name], self.world.entries[name]
+        able = [each for each in sorted(self.groups) if self.allows(act, name, each, changes, span)]
+        who = data.draw(st.sampled_from(able)) if able else who
+        expected = self.expected(act, entry, self.person(who), changes, span)
+        if expected != "NotVisible" and seen.version != self.version(name):
+            expected = "StaleEtag"
+        etag_of = {id(each): seen.etags[kind] for kind, each in self.stored.items()}
+        self.everywhere(
+            expected,
+            lambda each: each.act(
+                act, name, self.caller(who), edits=edits_of(changes), more=span, etag=etag_of[id(each)]
+            ),
+        )
+        if expected == OK:
+            self.happen(act, entry, self.person(who), changes, span)
+
+    # request_id
+
+    @rule(act=st.sampled_from(ACTS), name=names, changes=edits, span=spans, data=st.data())
+    def act_with_a_request_id(
+        self, act: str, name: str, changes: Changes, span: timedelta, data: st.DataObject
+    ) -> None:
+        able = [each for each in sorted(self.groups) if self.allows(act, name, each, changes, span)]
+        if not able:
+            return
+        sent = Sent(data.draw(st.sampled_from(able)), act, name, changes, span, {})
+        request_id = f"r{len(self.ledger.sent)}"
+        answers = self.send(sent, request_id, sent.who, sent.body, OK)
+        self.happen(act, self.world.entries[name], self.person(sent.who), changes, span)
+        self.ledger.sent[request_id] = replace(sent, answers=answers)
+        for who, body in ((sent.who, sent.body), (data.draw(people), sent.body), (sent.who, "something else")):
+            self.resend(request_id, who, body)
+
+    @precondition(lambda self: self.ledger.sent)
+    @rule(
+        same=st.sampled_from((True, True, False)),
+        other=people,
+        own=st.sampled_from((True, True, False)),
+        data=st.data(),
+    )
+    def send_again(self, same: bool, other: str, own: bool, data: st.DataObject) -> None:
+        """The same call has the same answer, whatever has happened since; another one is refused."""
+        request_id = data.draw(st.sampled_from(sorted(self.ledger.sent)))
+        sent = self.ledger.sent[request_id]
+        self.resend(request_id, sent.who if own else other, sent.body if same else "something else")
+
+    def resend(self, request_id: str, who: str, body: str) -> None:
+        sent = self.ledger.sent[request_id]
+        expected = OK if (who, body) == (sent.who, sent.body) else "RequestIdReused"
+        if not self.world.sees(self.world.entries[sent.name], self.person(who)):
+            expected = "NotVisible"
+        answers = self.send(sent, request_id, who, body, expected)
+        assert expected != OK or answers == sent.answers
+
+    def send(self, sent: Sent, request_id: str, who: str, body: str, expected: str) -> dict[str, Any]:
+        self.stamp = (request_id, body)
+        by = self.caller(who)
+        self.stamp = ("", "")
+        return self.everywhere(
+            expected,
+            lambda each: each.send(sent.act, sent.name, by, edits=edits_of(sent.changes), more=sent.span),
+        )
+
+    # Many at once
+
+    @rule(
+        holder=st.sampled_from(("", "", ALICE, BOB, BOT)),
+        policy=st.sampled_from(("", *NAMES)),
+        resource=st.sampled_from(("", *REACHING)),
+    )
+    def plan_to_revoke(self, holder: str, policy: str, resource: str) -> None:
+        selector = Selector(subject=holder, policy=policy, resource=resource)
+        if selector == Selector():
+            self.everywhere("InvalidField", lambda each: each.plan(selector))
+            return
+        plans = self.everywhere(OK, lambda each: each.plan(selector))
+        expected = self.world.ending(holder, policy, resource)
+        for kind, plan in plans.items():
+            assert [grant.name for grant in plan.grants] == sorted(expected), kind
+        self.ledger.plans.append(Planned(selector, expected, {kind: plan.id for kind, plan in plans.items()}))
+
+    @rule(name=names, between=st.sampled_from(("", "revoke", "release", "approve")), data=st.data())
+    def plan_and_carry_out(self, name: str, between: str, data: st.DataObject) -> None:
+        """What has ended or begun in between makes the plan stale."""
+        self.plan_to_revoke(self.world.entries[name].holder, "", "")
+        if between:
+            self.act_if_anybody_may(between, name, Changes(), TICK, data)
+        self.carry_the_plan_out(-1)
+
+    @precondition(lambda self: self.ledger.plans)
+    @rule(which=st.sampled_from((-1, -1, 0)))
+    def carry_the_plan_out(self, which: int) -> None:
+        plan = self.ledger.plans[which]
+        chosen = plan.selector
+        current = self.world.ending(chosen.subject, chosen.policy, chosen.resource)
+        id_of = {id(each): plan.ids[kind] for kind, each in self.stored.items()}
+        expected = OK if current == plan.names else "StalePlan"
+        done = self.everywhere(expected, lambda each: each.carry_out(self.caller(ADMIN), chosen, id_of[id(each)]))
+        if expected == OK:
+            self.world.end_all(current, self.person(ADMIN))
+            for kind, answer in done.items():
+                assert [grant.name for grant in answer.grants] == sorted(plan.names), kind
+
+    @rule(
+        asked=st.lists(
+            st.tuples(names, st.sampled_from(RESOURCES), st.sampled_from(ACTIONS), st.booleans()),
+            min_size=2,
+            max_size=5,
+        ),
+        bad=st.booleans(),
+    )
+    def check_many(self, asked: list[tuple[str, str, str, bool]], bad: bool) -> None:
+        """Each item is answered as if it were alone, after those before it; a bad one fails alone."""
+        items: list[Question | RefusedItem] = []
+        expected: list[set[str]] = []
+        for name, resource, action, itself in asked:
+            holder = self.world.entries[name].holder
+            groups = frozenset(self.groups.get(holder, ())) if itself else None
+            principal = holder if itself else ADMIN
+            items.append(Question(subject=holder, action=action, resource=resource, groups=groups, principal=principal))
+            expected.append(self.world.answers(holder, action, resource, groups))
+            if (chosen := self.world.chosen(holder, action, resource, groups)) is not None:
+                self.world.use(chosen)
+        if bad:
+            items.insert(1, RefusedItem(error=InvalidField("action", "is empty"), about=About()))
+            expected.insert(1, {"InvalidField"})
+        answers = self.everywhere(OK, lambda each: each.check_many(self.caller(ADMIN), items))
+        reasons = {
+            kind: [each if isinstance(each, str) else each.reason for each in answer]
+            for kind, answer in answers.items()
+        }
+        for kind, said in reasons.items():
+            assert all(reason in among for reason, among in zip(said, expected, strict=True)), (kind, said, expected)
+        assert len({tuple(said) for said in reasons.values()}) == 1, reasons
+
+    # Policies as code
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        change=st.sampled_from(CHANGES),
+        left_out=st.sampled_from(("", *NAMES)),
+        prune=st.booleans(),
+        how=st.sampled_from(("apply", "apply", "propose")),
+        by=admins,
+    )
+    def apply_policies(self, name: str, change: dict[str, Any], left_out: str, prune: bool, how: str, by: str) -> None:
+        wanted = {each: policy for each, policy in self.standing().items() if each != left_out}
+        wanted[name] = replace(self.world.policies[name], **{"deleted_at": None, **change})
+        proposed = [Proposed(policy=policy) for policy in wanted.values()]
+        expected = OK if is_sound(wanted[name]) else "InvalidField"
+        difference = self.difference(wanted, prune=prune) if expected == OK else {}
+        previews = self.everywhere(expected, lambda each: each.preview(proposed, prune=prune))
+        if how == "apply":
+            answers = self.everywhere(expected, lambda each: each.apply(self.admin(by), proposed, prune=prune))
+        else:
+            fresh = f"policyProposals/p{self.count}"
+            self.count += 1
+            answers = self.everywhere(expected, lambda each: each.propose(fresh, self.admin(by), proposed, prune=prune))
+            self.expect_proposal(fresh, by, difference, wanted, answers)
+        for answered in (previews, answers):
+            for kind, answer in answered.items():
+                shown = {each.name: str(each.type) for each in answer.changes} if answer else {}
+                assert shown == difference, kind
+        if how == "apply":
+            for each, kind_of_change in difference.items():
+                self.enact(each, kind_of_change, wanted.get(each))
+
+    def expect_proposal(
+        self, fresh: str, by: str, difference: dict[str, str], wanted: dict[str, Policy], answers: dict[str, Any]
+    ) -> None:
+        """The same changes, proposed again by the same admin, are the proposal that waits already."""
+        changes = {
+            each: (kind, self.version_of(each), wanted.get(each))
+            for each, kind in difference.items()
+            if kind != "UNCHANGED"
+        }
+        waiting = [
+            name
+            for name, draft in self.ledger.drafts.items()
+            if self.status_of(draft) == "PENDING" and (draft.by, draft.changes) == (by, changes)
+        ]
+        expected = "" if not changes else waiting[0] if waiting else fresh
+        assert {answer.proposal if answer else "" for answer in answers.values()} == {expected}
+        if expected == fresh:
+            self.ledger.drafts[fresh] = Draft(by, changes, self.world.now + PATIENCE)
+
+    @precondition(lambda self: self.ledger.drafts)
+    @rule(by=admins, verb=st.sampled_from(("approve", "approve", "reject")), data=st.data())
+    def decide_on_a_proposal(self, by: str, verb: str, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.ledger.drafts)))
+        draft = self.ledger.drafts[name]
+        changed = any(version != self.version_of(each) for each, (_, version, _) in draft.changes.items())
+        if verb == "approve" and by == draft.by:
+            expected = "SelfApproval"
+        elif self.status_of(draft) != "PENDING":
+            expected = "WrongState"
+        else:
+            expected = "StalePlan" if verb == "approve" and changed else OK
+        self.everywhere(expected, lambda each: each.decide(verb, self.admin(by), name))
+        if expected != OK:
+            return
+        draft.status = "REJECTED" if verb == "reject" else "APPROVED"
+        if verb == "approve":
+            for each, (kind, _, after) in draft.changes.items():
+                self.enact(each, kind, after)
+
+    @precondition(lambda self: any(self.status_of(draft) == "PENDING" for draft in self.ledger.drafts.values()))
+    @rule(off=st.sampled_from((-TICK, timedelta())))
+    def wait_for_a_proposal_to_lapse(self, off: timedelta) -> None:
+        until = min(draft.until for draft in self.ledger.drafts.values() if self.status_of(draft) == "PENDING")
+        if until + off > self.world.now:
+            self.wait(until + off - self.world.now)
+
+    @rule(name=st.sampled_from(NAMES), stale=st.sampled_from((False, False, True)))
+    def delete_a_policy(self, name: str, stale: bool) -> None:
+        expected = "PolicyNotFound" if name not in self.standing() else "StaleEtag" if stale else OK
+
+        def delete(each: Stored) -> Policy:
+            revision = each.stored_policies()[name].revision
+            return each.delete_policy(self.admin(ADMIN), name, etags.etag(name, revision - stale))
+
+        self.everywhere(expected, delete)
+        if expected == OK:
+            self.enact(name, "DELETED", None)
+
+    @invariant()
+    def all_hold_the_same_policies(self) -> None:
+        expected = {name: (plain(policy), bool(policy.deleted_at)) for name, policy in self.world.policies.items()}
+        for kind, each in self.stored.items():
+            found = {name: (plain(policy), bool(policy.deleted_at)) for name, policy in each.stored_policies().items()}
+            assert found == expected, kind
+
+    def difference(self, wanted: dict[str, Policy], *, prune: bool) -> dict[str, str]:
+        there = self.standing()
+        found = {name: "CREATED" for name in wanted if name not in there}
+        found |= {
+            name: "UNCHANGED" if plain(there[name]) == plain(policy) else "UPDATED"
+            for name, policy in wanted.items()
+            if name in there
+        }
+        return found | {name: "DELETED" for name in there if prune and name not in wanted}
+
+    def enact(self, name: str, kind: str, after: Policy | None) -> None:
+        if kind == "UNCHANGED":
+            return
+        gone = replace(self.world.policies[name], deleted_at=self.world.now)
+        self.world.policies[name] = gone if after is None else after
+        self.versions[name] += 1
+
+    # How it is done
+
+    def put_policy(self, changed: Policy) -> None:
+        super().put_policy(changed)
+        self.versions[changed.name] += 1
+
+    def standing(self) -> dict[str, Policy]:
+        return {name: policy for name, policy in self.world.policies.items() if policy.deleted_at is None}
+
+    def version_of(self, policy: str) -> int:
+        return self.versions[policy] if policy in self.standing() else 0
+
+    def version(self, grant: str) -> int:
+        """How often the grant has changed; its use does not count."""
+        return sum(line.grant == grant for line in self.world.log)
+
+    def status_of(self, draft: Draft) -> str:
+        return "LAPSED" if draft.status == "PENDING" and draft.until <= self.world.now else draft.status
+
+    def revisions(self) -> dict[str, int]:
+        return {kind: each.revision() for kind, each in self.stored.items()}
+
+    def admin(self, name: str) -> Caller:
+        return replace(self.caller(ADMIN), principal=name)
+
+    def allows(self, act: str, name: str, who: str, changes: Changes, span: timedelta) -> bool:
+        return self.expected(act, self.world.entries[name], self.person(who), changes, span) == OK
+
+
+def plain(policy: Policy) -> Policy:
+    """The policy as somebody chose it."""
+    return replace(checked(policy), revision=0, created_at=None, updated_at=None, deleted_at=None)
+
+
+def is_sound(policy: Policy) -> bool:
+    try:
+        checked(policy)
+    except InvalidField:
+        return False
+    return True

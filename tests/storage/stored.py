@@ -1,0 +1,228 @@
+"""The use cases on a store, as the machines of the reference model call them, with names that the test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import NamedTuple
+
+from sqlmodel import Session, SQLModel, select, update
+
+from jit_service import audit, delegations, grants, policies, proposals, revocation, signals, sweeper
+from jit_service.access import RefusedItem
+from jit_service.domain import etag as etags
+from jit_service.domain.approval import Edits
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.decision import Decision, Question
+from jit_service.domain.delegation import Wanted
+from jit_service.domain.errors import JitError, Unsatisfiable
+from jit_service.domain.event import Event
+from jit_service.domain.grant import Grant, Justification
+from jit_service.domain.policy import Policy
+from jit_service.domain.policy_change import Proposed
+from jit_service.domain.proposal import Proposal
+from jit_service.domain.request import Ask, MoreTime
+from jit_service.domain.signal import Signal
+from jit_service.grants import GrantAnswer, View
+from jit_service.policies import Applied
+from jit_service.revocation import Plan, Selector
+from jit_service.storage import Store, query
+from jit_service.storage.tables import HeadRow
+from jit_service.watch import Feed, Sign, Watched, watch
+from tests import checking
+
+ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}))
+WHY = Justification(text="because")
+
+
+class Heard(NamedTuple):
+    """One thing that a watcher was told."""
+
+    event: str
+    grant: str
+    status: str
+    revision: int
+
+
+class Naming:
+    """Gives both stores the names that the model has."""
+
+    upcoming = ""
+
+    def __call__(self, _: str) -> str:
+        return self.upcoming
+
+
+class Stored:
+    """The use cases on a store, with names that the test chooses."""
+
+    def __init__(self, store: Store, naming: Naming) -> None:
+        self.store = store
+        self.naming = naming
+        with Session(store.engine) as session:
+            self.head = session.exec(select(HeadRow)).one().model_dump()
+
+    def empty(self) -> None:
+        """Makes the store as it was when it was new."""
+        # What a checker holds is of the database before.
+        checking.stop(self.store)
+        with Session(self.store.engine) as session, session.begin():
+            for table in reversed(SQLModel.metadata.sorted_tables):
+                if table.name != HeadRow.__tablename__:
+                    session.execute(table.delete())
+            session.execute(update(HeadRow).values(**self.head))
+
+    def ask(self, name: str, by: Caller, asked: Ask) -> object:
+        self.naming.upcoming = name
+        return grants.ask(self.store, by, asked)
+
+    def rehearse(self, by: Caller, asked: Ask) -> object:
+        preview = grants.preview(self.store, by, asked).preview
+        if preview is None or not preview.satisfiable:
+            raise Unsatisfiable("")
+        return preview
+
+    def ensure(self, name: str, by: Caller, asked: Ask) -> str:
+        self.naming.upcoming = name
+        return grants.ensure(self.store, by, asked).grant.name
+
+    def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta, etag: str = "") -> object:
+        match act:
+            case "approve":
+                return grants.approve(self.store, by, name, comment="", etag=etag, edits=edits)
+            case "counter":
+                return grants.counter(self.store, by, name, comment="", etag=etag, edits=edits)
+            case "extend":
+                return grants.extend(self.store, by, name, MoreTime(duration=more, justification=WHY), etag=etag)
+        case = {
+            "deny": grants.deny,
+            "accept": grants.accept_offer,
+            "decline": grants.decline_offer,
+            "complete": grants.complete_review,
+            "withdraw": grants.withdraw,
+            "release": grants.release,
+            "revoke": grants.revoke,
+        }[act]
+        return case(self.store, by, name, comment="so", etag=etag)
+
+    def check(self, by: Caller, question: Question) -> Decision:
+        return checking.check(self.store, by, question).decision
+
+    def delegate(self, name: str, by: Caller, wanted: Wanted) -> object:
+        self.naming.upcoming = name
+        return delegations.create(self.store, by, wanted)
+
+    def end_delegation(self, name: str, by: Caller) -> object:
+        return delegations.delete(self.store, by, name, etag="")
+
+    def put_policy(self, policy: Policy) -> object:
+        with self.store.snapshot() as snapshot:
+            there = snapshot.policy(policy.name)
+        if there is None or there.deleted_at is not None:
+            return policies.create(self.store, ADMIN, replace(policy, revision=0))
+
+        def change(before: Policy) -> Policy:
+            kept = {
+                "revision": before.revision,
+                "created_at": before.created_at,
+                "updated_at": before.updated_at,
+                "deleted_at": before.deleted_at,
+            }
+            return replace(policy, **kept)  # type: ignore[arg-type]
+
+        return policies.update(self.store, ADMIN, policy.name, etag="", change=change)
+
+    def put_signal(self, value: bool, expires_at: datetime) -> object:
+        return signals.put(self.store, ADMIN, Signal(name="signals/calm", value=value, expires_at=expires_at), etag="")
+
+    def drop_signal(self) -> object:
+        return signals.delete(self.store, ADMIN, "signals/calm", etag="")
+
+    def sweep(self) -> object:
+        return sweeper.record_run_out(self.store)
+
+    def revoke_all_of(self, holder: str, by: Caller) -> int:
+        selector = Selector(subject=holder)
+        plan = revocation.plan(self.store, selector)
+        return len(revocation.carry_out(self.store, by, selector, plan_id=plan.id, comment="leak").grants)
+
+    def inbox(self, by: Caller) -> set[str]:
+        page = grants.list_page(
+            self.store, by, view=View.REVIEWABLE, filter_text="", order_by="", page_size=100, page_token=""
+        )
+        return {grant.name for grant in page.grants}
+
+    def grants(self) -> dict[str, Grant]:
+        with self.store.snapshot() as snapshot:
+            found = snapshot.grants(query.every_grant(), node=None, order=(), after=None, limit=100)
+        return {grant.name: grant for grant, _ in found}
+
+    def log(self) -> list[Event]:
+        assert not audit.verify(self.store).problem
+        page = audit.list_page(self.store, ADMIN, filter_text="", order_by="seq", page_size=1000, page_token="")
+        return [recorded.event for recorded in page.events]
+
+    # What needs a store
+
+    def revision(self) -> int:
+        with self.store.snapshot() as snapshot:
+            return snapshot.revision
+
+    def etag(self, name: str) -> str:
+        with self.store.snapshot() as snapshot:
+            found = snapshot.grant(name)
+        assert found is not None
+        return etags.etag(name, found.revision)
+
+    def send(
+        self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta, etag: str = ""
+    ) -> tuple[Grant, datetime]:
+        """Acts, and returns the whole answer."""
+        answer = self.act(act, name, by, edits=edits, more=more, etag=etag)
+        assert isinstance(answer, GrantAnswer)
+        return answer.grant, answer.at
+
+    def told(self, by: Caller, *, view: View, after: int, grant: str = "") -> list[Heard]:
+        """What a watcher is told from the revision on, up to now."""
+        watched = Watched(view=view, grant=grant, start_revision=after)
+        stream = watch(self.store, by, watched, feed=Feed(self.store), gone=lambda: False, heartbeat_seconds=0)
+        told = takewhile(lambda each: each.type is not Sign.HEARTBEAT, stream)
+        return [
+            Heard(each.type, each.grant.name, each.grant.state(each.at), each.revision)
+            for each in told
+            if each.grant is not None and each.at is not None
+        ]
+
+    def check_many(self, by: Caller, items: Sequence[Question | RefusedItem]) -> list[Decision | str]:
+        """The decisions in order; the word for the fault of an item that is none."""
+        answers = checking.checker(self.store).check_many(by, items)
+        return [type(each).__name__ if isinstance(each, JitError) else each.decision for each in answers]
+
+    def plan(self, selector: Selector) -> Plan:
+        return revocation.plan(self.store, selector)
+
+    def carry_out(self, by: Caller, selector: Selector, plan_id: str) -> Plan:
+        return revocation.carry_out(self.store, by, selector, plan_id=plan_id, comment="leak")
+
+    def preview(self, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
+        return policies.preview(self.store, proposed, prune=prune)
+
+    def apply(self, by: Caller, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
+        return policies.apply(self.store, by, proposed, prune=prune)
+
+    def delete_policy(self, by: Caller, name: str, etag: str) -> Policy:
+        return policies.delete(self.store, by, name, etag=etag)
+
+    def propose(self, name: str, by: Caller, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
+        self.naming.upcoming = name
+        return proposals.propose(self.store, by, proposed, prune=prune, comment="")
+
+    def decide(self, verb: str, by: Caller, name: str) -> Proposal:
+        case = {"approve": proposals.approve, "reject": proposals.reject}[verb]
+        return case(self.store, by, name, comment="so", etag="").proposal
+
+    def stored_policies(self) -> dict[str, Policy]:
+        with self.store.snapshot() as snapshot:
+            return {policy.name: policy for policy in snapshot.policies(deleted=True)}
