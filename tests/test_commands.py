@@ -351,7 +351,8 @@ def test_the_key_file_goes_with_the_data_directory_and_not_with_the_store(tmp_pa
             assert secret not in path.read_bytes(), path
 
 
-def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: Path, workers: str) -> None:
     """On the real clock: the threads run in a real process, and the receiver is away and comes back."""
     with hook() as there:
         there.status = 410
@@ -361,6 +362,7 @@ def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: P
         policies.write_text(BREAKABLE)
         arguments = ("--data-dir", str(tmp_path))
         command = ("up", "--dev", *arguments, "--grpc", ANY, "--http", ANY, "--policies", str(policies))
+        command += ("--workers", workers)
         with running(*command, environment=environment) as (process, ready):
             with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
                 grant = client.request(["service/shop"], ["restart"], justification="fire", break_glass=True)
@@ -377,6 +379,7 @@ def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: P
             assert there.arrivals.get(timeout=30).id == first.id
             assert first.event["data"]["grant"] == grant.name
             listed_when(lambda found: not found, *arguments)
+            assert len(there.received) == 2
             process.terminate()
             _, log = process.communicate(timeout=15)
     assert "told oncall of BREAK_GLASS_USED" in log

@@ -9,7 +9,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -90,12 +90,12 @@ def hook() -> Iterator[Hook]:
             self.do_POST()
 
         def _trickle(self) -> None:
-            """A byte every little while, so that no single read ever waits for long."""
-            try:
-                while not here.released.wait(0.05):
+            """A byte every little while, for 10 s, so that no single read ever waits for long."""
+            with suppress(OSError):
+                for _ in range(200):
+                    if here.released.wait(0.05):
+                        return
                     self.wfile.write(b"x")
-            except OSError:
-                pass
 
         def log_message(self, format: str, *args: Any) -> None:
             """Says nothing."""
