@@ -22,7 +22,7 @@ from jit_service.storage.outbox import Claim, Waiting
 LEASE: Final = timedelta(minutes=2)
 """How long a notification is one process's to deliver, besides the receiver's own timeout."""
 _POLL_SECONDS: Final = 0.5
-_STOP_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 2.0
 _log = logging.getLogger(__name__)
 
 
