@@ -1,4 +1,7 @@
-"""The operator's commands: serve, up, migrate, keys, dev-token. People read stderr; stdout is for programs."""
+"""The operator's commands: serve, up, migrate, keys, notifications, dev-token.
+
+People read stderr; stdout is for programs.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,23 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import typer
 
-from jit_service import signing_keys
+from jit_service import notifications, signing_keys
 from jit_service.dev import PEOPLE as DEV_PEOPLE
 from jit_service.dev import DevIssuer
 from jit_service.domain import name
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError
 from jit_service.domain.event import SERVICE
+from jit_service.domain.notification import seq_of
 from jit_service.domain.signing_key import KeyState, SigningKey
 from jit_service.edge import EdgeError, Envoy, render, share
 from jit_service.rpc.policy_file import PolicyFileError
-from jit_service.service import Service, ServiceError, issuing_of, sole_user_of, utc_now
+from jit_service.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
+from jit_service.storage.outbox import Waiting
 from jit_service.workers import Workers, run_worker
 
 app = typer.Typer(
@@ -44,6 +49,10 @@ keys_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="See and rotate the keys that tokens are signed with."
 )
 app.add_typer(keys_app, name="keys")
+notifications_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="See the notifications that are not delivered, and retry them."
+)
+app.add_typer(notifications_app, name="notifications")
 _log = logging.getLogger("jit_service")
 _ENVOY_START_SECONDS = 20
 _TEND_SECONDS = 0.2
@@ -143,6 +152,34 @@ def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> No
         typer.echo("the database has the schema of this version", err=True)
 
 
+@notifications_app.command("list")
+def notifications_list(
+    *,
+    given_up: Annotated[bool, typer.Option("--given-up", help="Only those that are not tried any more.")] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Print what is not delivered, one JSON object a line, the oldest first."""
+    with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
+        for waiting in notifications.list_waiting(store, only_given_up=given_up):
+            print(json.dumps(_told(waiting)))
+
+
+@notifications_app.command("retry")
+def notifications_retry(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As listed; all by default.")] = None,
+    *,
+    receiver: Annotated[list[str] | None, typer.Option("--receiver", help="Only its; may be repeated.")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Try what has failed again now, with all its attempts; a running service delivers it."""
+    with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
+        seqs = [seq_of(text) for text in ids or ()]
+        count = notifications.retry(store, receivers=receiver or (), seqs=seqs)
+        typer.echo(f"{count} to be tried again", err=True)
+
+
 @app.command("dev-token")
 def dev_token(
     principal: Annotated[str, typer.Argument(help="user:NAME or service:NAME")],
@@ -195,14 +232,6 @@ def keys_rotate(
             _say_key(added, KeyState.SIGNING if compromised else KeyState.PUBLISHED)
 
 
-def _store(settings: Settings) -> Store:
-    store = Store(settings.store_url, clock=utc_now)
-    if not is_current(store.engine):
-        store.close()
-        raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
-    return store
-
-
 def _say_key(key: SigningKey, state: KeyState) -> None:
     facts = {"kid": key.kid, "state": state, "createTime": key.created_at, "signsFrom": key.signs_at}
     print(json.dumps(facts | {"lastExpireTime": key.last_expires_at}, default=lambda instant: instant.isoformat()))
@@ -215,6 +244,28 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     app()
+
+
+def _store(settings: Settings) -> Store:
+    store = open_store(settings)
+    if not is_current(store.engine):
+        store.close()
+        raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
+    return store
+
+
+def _told(waiting: Waiting) -> dict[str, Any]:
+    gave_up = waiting.gave_up_at
+    return {
+        "id": waiting.id,
+        "receiver": waiting.receiver,
+        "eventType": waiting.type,
+        "eventTime": waiting.at.isoformat(),
+        "attempts": waiting.attempts,
+        "dueTime": None if gave_up else waiting.due_at.isoformat(),
+        "gaveUpTime": gave_up.isoformat() if gave_up else None,
+        "fault": waiting.fault,
+    }
 
 
 @contextmanager

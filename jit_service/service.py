@@ -1,4 +1,4 @@
-"""One running service: store, gRPC server and the recorder of expiries, put together from the settings."""
+"""One running service: store, gRPC server, recorder of expiries and notifier, put together from the settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from jit_service import policies, proposals, signing_keys
@@ -18,7 +19,10 @@ from jit_service.domain.event import SERVICE
 from jit_service.domain.policy_change import ChangeType
 from jit_service.domain.signing_key import Rotation
 from jit_service.keyring import KeyFileError, make_key_file, ring_of
+from jit_service.notifications import Channel, Deliverer
+from jit_service.receivers import Receiver
 from jit_service.rpc import policy_file
+from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.server import TransportMissing, build_server
 from jit_service.rpc.streams import Streams
@@ -29,6 +33,7 @@ from jit_service.storage.migrate import is_current
 from jit_service.storage.store import Clock
 from jit_service.sweeper import Sweeper
 from jit_service.watch import Feed
+from jit_service.webhook import Webhook
 
 STOP_SECONDS = 5
 _log = logging.getLogger(__name__)
@@ -61,7 +66,7 @@ class Service:
     """A service that is not listening yet. Raises StoreUnavailable, ServiceError."""
 
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
-        self.store = Store(settings.store_url, clock=clock)
+        self.store = open_store(settings, clock=clock)
         self._dual_control = settings.policies_dual_control
         if not is_current(self.store.engine):
             raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
@@ -87,6 +92,7 @@ class Service:
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing)
         if self.issuing is not None:
             _demand_keys(self.store, self.issuing)
+        self._deliverers = [Deliverer(self.store, channel) for channel in channels_of(settings)]
 
     def listen(self, address: Address) -> Address:
         """Binds a TCP address; port 0 takes a free one. Returns what is bound. Raises ServiceError."""
@@ -104,6 +110,8 @@ class Service:
         self._feed.start()
         self._server.start()
         self._sweeper.start()
+        for deliverer in self._deliverers:
+            deliverer.start()
 
     def stop(self) -> None:
         """Ends the streams, lets the calls under way end for up to 5 s, then closes everything."""
@@ -112,6 +120,8 @@ class Service:
         ended.wait()
         self._streams.stop()
         self._sweeper.stop()
+        for deliverer in self._deliverers:
+            deliverer.stop()
         self._recorder.stop()
         self._view.stop()
         self.store.close()
@@ -165,6 +175,32 @@ def _demand_keys(store: Store, issuing: Issuing) -> None:
         signing_keys.key_set(store, issuing)
     except KeysUnavailable as fault:
         raise ServiceError(f"{fault}; give every host the same JIT_KEY_FILE") from fault
+
+
+def open_store(settings: Settings, *, clock: Clock = utc_now) -> Store:
+    """Returns the store, whose commits leave notifications for the receivers of the settings."""
+    return Store(
+        settings.store_url, clock=clock, subscriptions=[receiver.subscription for receiver in settings.notifications]
+    )
+
+
+def channels_of(settings: Settings) -> list[Channel]:
+    """Returns how the receivers of the settings are reached. Raises ServiceError."""
+    return [_channel(receiver, source=settings.notifications_source) for receiver in settings.notifications]
+
+
+def _channel(receiver: Receiver, *, source: str) -> Channel:
+    try:
+        webhook = Webhook(receiver)
+    except OSError as fault:
+        raise ServiceError(f"receiver {receiver.name}: ca_file {receiver.ca_file} is of no use: {fault}") from fault
+    return Channel(
+        receiver=receiver.name,
+        wire=webhook,
+        timeout=receiver.timeout,
+        retries=receiver.retries,
+        encode=partial(cloud_event, source=source),
+    )
 
 
 def _itself() -> Caller:

@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
 from jit_service.domain.caller import Role
+from jit_service.receivers import Receiver
 from jitaccess.keys import is_safe_url
 
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
@@ -127,7 +128,7 @@ def _decoded(value: object) -> object:
     try:
         return json.loads(value)
     except ValueError:
-        raise ValueError("is not JSON; give a list of issuers") from None
+        raise ValueError("is not JSON; give a list") from None
 
 
 def _address(value: object) -> object:
@@ -161,6 +162,15 @@ class Settings(BaseSettings):
         default=(), description="The issuers, as a JSON list."
     )
     issuers_file: Path | None = Field(default=None, description="The issuers, as a YAML list in a file.")
+    notifications: Annotated[tuple[Receiver, ...], NoDecode, BeforeValidator(_decoded)] = Field(
+        default=(), description="Who is notified of what, as a JSON list."
+    )
+    notifications_file: Path | None = Field(default=None, description="The same, as a YAML list in a file.")
+    notifications_source: str = Field(
+        default="/jitaccess",
+        pattern=r"^[!-~]{1,256}$",
+        description="The `source` of the CloudEvents that are sent: a URI that tells this service from others.",
+    )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=("unix",),
         description="Peers whose x-envoy-external-address is believed: addresses, CIDRs, or `unix`.",
@@ -212,9 +222,14 @@ class Settings(BaseSettings):
         """Returns the settings of the flags and the environment. Raises SettingsError."""
         try:
             settings = cls(**flags)
+            listed: dict[str, Any] = {}
             if settings.issuers_file is not None:
-                issuers = _issuers_of(settings.issuers_file)
-                settings = cls(**flags, issuers=(*settings.issuers, *issuers))
+                listed["issuers"] = (*settings.issuers, *_list_of(settings.issuers_file, "issuers"))
+            if settings.notifications_file is not None:
+                receivers = _list_of(settings.notifications_file, "notifications")
+                listed["notifications"] = (*settings.notifications, *receivers)
+            if listed:
+                settings = cls(**(flags | listed))
         except ValidationError as fault:
             raise SettingsError(_one_line(fault)) from None
         if settings.token_key_rotation <= settings.token_key_overlap:
@@ -226,6 +241,9 @@ class Settings(BaseSettings):
             )
         if len(set(names)) < len(names):
             raise SettingsError("JIT_ISSUERS: the same issuer is there twice")
+        receivers = [receiver.name for receiver in settings.notifications]
+        if len(set(receivers)) < len(receivers):
+            raise SettingsError("JIT_NOTIFICATIONS: the same name is there twice")
         return settings
 
     def with_issuer(self, issuer: Issuer) -> Settings:
@@ -267,14 +285,22 @@ class Settings(BaseSettings):
         return span
 
 
-def _issuers_of(path: Path) -> list[Any]:
+def _list_of(path: Path, what: str) -> list[Any]:
+    variable = f"JIT_{what.upper()}_FILE"
     try:
-        issuers = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise SettingsError(f"JIT_ISSUERS_FILE: {path} cannot be read: {' '.join(str(fault).split())}") from fault
-    if not isinstance(issuers, list):
-        raise SettingsError(f"JIT_ISSUERS_FILE: {path} must hold a list of issuers")
-    return issuers
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SettingsError(f"{variable}: {path} cannot be read: {' '.join(str(fault).split())}") from fault
+    except yaml.YAMLError as fault:
+        # Only where, not what stands there, which may be a secret.
+        mark = getattr(fault, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        raise SettingsError(
+            f"{variable}: {path} is not YAML: {getattr(fault, 'problem', None) or 'bad'}{line}"
+        ) from None
+    if not isinstance(found, list):
+        raise SettingsError(f"{variable}: {path} must hold a list of {what}")
+    return found
 
 
 def _one_line(fault: ValidationError) -> str:

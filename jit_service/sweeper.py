@@ -7,7 +7,7 @@ import threading
 from datetime import timedelta
 
 from jit_service import signing_keys
-from jit_service.domain import approval
+from jit_service.domain import approval, emergency
 from jit_service.domain import grant as rules
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.proposal import lapsed
@@ -19,10 +19,13 @@ _log = logging.getLogger(__name__)
 
 
 def record_run_out(store: Store) -> int:
-    """Records what ran out, once each: grants, requests for more time, proposals. Returns how many, up to a batch."""
+    """Records what ran out, once each: grants, requests for more time, proposals, reviews.
+
+    Returns how many, up to a batch.
+    """
     with store.snapshot() as snapshot:
-        overdue = (snapshot.run_out, snapshot.lapsed_extensions, snapshot.lapsed_proposals)
-        if not any(find(limit=1) for find in overdue):
+        finders = (snapshot.run_out, snapshot.lapsed_extensions, snapshot.lapsed_proposals, snapshot.overdue_reviews)
+        if not any(find(limit=1) for find in finders):
             return 0
     with store.transaction() as tx:
         extensions = tx.lapsed_extensions(limit=BATCH)
@@ -34,7 +37,10 @@ def record_run_out(store: Store) -> int:
         proposals = tx.lapsed_proposals(limit=BATCH)
         for proposal in proposals:
             tx.record_lapse(proposal, lapsed(proposal, now=tx.now))
-        return max(len(grants), len(extensions), len(proposals))
+        unreviewed = tx.overdue_reviews(limit=BATCH)
+        for grant in unreviewed:
+            tx.record_overdue(grant, emergency.review_overdue(grant, now=tx.now))
+        return max(len(grants), len(extensions), len(proposals), len(unreviewed))
 
 
 def tend_tokens(store: Store, issuing: Issuing) -> None:

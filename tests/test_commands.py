@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from jitaccess import JitClient
+from tests.webhooks import SECRET, facts, hook
 
 SERVICE = Path(sys.executable).parent / "jit-service"
 ANY = "127.0.0.1:0"
@@ -348,3 +349,81 @@ def test_the_key_file_goes_with_the_data_directory_and_not_with_the_store(tmp_pa
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.name != "token.key":
             assert secret not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: Path, workers: str) -> None:
+    """On the real clock: the threads run in a real process, and the receiver is away and comes back."""
+    with hook() as there:
+        there.status = 410
+        given = facts(tmp_path, there.url, events=["BREAK_GLASS_USED"])
+        environment = {"JIT_NOTIFICATIONS": json.dumps([given])}
+        policies = tmp_path / "policies.yaml"
+        policies.write_text(BREAKABLE)
+        arguments = ("--data-dir", str(tmp_path))
+        command = ("up", "--dev", *arguments, "--grpc", ANY, "--http", ANY, "--policies", str(policies))
+        command += ("--workers", workers)
+        with running(*command, environment=environment) as (process, ready):
+            with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
+                grant = client.request(["service/shop"], ["restart"], justification="fire", break_glass=True)
+            first = there.arrivals.get(timeout=30)
+            (listed,) = listed_when(lambda found: bool(found) and found[0]["fault"] != "", *arguments)
+            assert listed["id"] == first.id
+            assert (listed["receiver"], listed["eventType"]) == ("oncall", "BREAK_GLASS_USED")
+            assert (listed["fault"], listed["attempts"], listed["dueTime"]) == ("it answered 410", 1, None)
+
+            there.status = 204
+            done = said("notifications", "retry", listed["id"], *arguments)
+
+            assert "1 to be tried again" in done.stderr
+            assert there.arrivals.get(timeout=30).id == first.id
+            assert first.event["data"]["grant"] == grant.name
+            listed_when(lambda found: not found, *arguments)
+            assert len(there.received) == 2
+            process.terminate()
+            _, log = process.communicate(timeout=15)
+    assert "told oncall of BREAK_GLASS_USED" in log
+    assert "hunter2" not in log
+    assert SECRET not in log
+
+
+def test_an_id_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
+    subprocess.run([SERVICE, "migrate", "--data-dir", str(tmp_path)], check=True, capture_output=True, timeout=60)
+
+    assert "evt_SEQ_HASH" in failing("notifications", "retry", "7", "--data-dir", str(tmp_path))
+
+
+def test_a_bad_receiver_is_one_clear_line_without_its_url(tmp_path: Path) -> None:
+    given = json.dumps([facts(tmp_path, "http://hooks.example.com/hunter2")])
+
+    line = failing("up", "--dev", "--data-dir", str(tmp_path), JIT_NOTIFICATIONS=given)
+
+    assert "JIT_NOTIFICATIONS[0].url" in line
+    assert "hunter2" not in line
+
+
+BREAKABLE = """
+policies:
+- name: policies/shop
+  eligible: {groups: [engineering]}
+  resources: ["service/**"]
+  actions: [restart]
+  maxDuration: 3600s
+  breakGlass: {eligible: {groups: [engineering]}, maxDuration: 600s, reviewWithin: 3600s}
+  steps: [{approvers: {groups: [database-owners]}}]
+"""
+
+
+def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SERVICE, *arguments], capture_output=True, text=True, timeout=60, check=True)
+
+
+def listed_when(found: Callable[[list[Any]], bool], *arguments: str) -> list[Any]:
+    """Lists what is not delivered until it is so, for at most 30 s."""
+    deadline = time.monotonic() + 30
+    while True:
+        lines = said("notifications", "list", *arguments).stdout.splitlines()
+        listed = [json.loads(line) for line in lines]
+        if found(listed):
+            return listed
+        assert time.monotonic() < deadline, listed

@@ -8,7 +8,7 @@ from datetime import datetime
 from jit_service.domain.approval import rights_under
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import AlreadyReviewed, InvalidField, NotApprover, SelfApproval, WrongState
-from jit_service.domain.event import Event, EventType
+from jit_service.domain.event import SERVICE, Event, EventType
 from jit_service.domain.grant import Grant, UseReview, event
 from jit_service.domain.policy import Policy
 
@@ -39,3 +39,15 @@ def complete_review(
     completed = event(EventType.REVIEW_COMPLETED, reviewed, by=by, now=now, message=comment)
     # How long it was held is told once, by the record of its end.
     return reviewed, replace(completed, held=None)
+
+
+def review_overdue(grant: Grant, *, now: datetime) -> Event:
+    """Returns the event of a break-glass use that nobody has reviewed in time. Raises WrongState for any other."""
+    if grant.emergency is None or not grant.owes_review:
+        raise WrongState(f"{grant.name} owes no review", grant=grant.name)
+    due = grant.emergency.review_due_at
+    if now < due:
+        raise WrongState(f"{grant.name} owes its review only by {due.isoformat()}", grant=grant.name)
+    message = f"nobody has reviewed it, which was due at {due.isoformat()}"
+    overdue = event(EventType.REVIEW_OVERDUE, grant, by=Caller(principal=SERVICE), now=now, message=message)
+    return replace(overdue, held=None)

@@ -52,6 +52,7 @@ class EventType(StrEnum):
     TOKEN_REVOKED = "TOKEN_REVOKED"  # noqa: S105 (a name)
     SIGNING_KEY_ADDED = "SIGNING_KEY_ADDED"
     SIGNING_KEY_REMOVED = "SIGNING_KEY_REMOVED"
+    REVIEW_OVERDUE = "REVIEW_OVERDUE"
 
 
 @dataclass(frozen=True, kw_only=True)

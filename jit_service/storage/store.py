@@ -23,6 +23,7 @@ from jit_service.domain.errors import LostRace, StoreUnavailable
 from jit_service.domain.event import Event, EventType, RecordedEvent
 from jit_service.domain.filter import Node
 from jit_service.domain.grant import Grant
+from jit_service.domain.notification import Subscription
 from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
@@ -32,6 +33,7 @@ from jit_service.storage import engine as engines
 from jit_service.storage import journal, rows
 from jit_service.storage.failures import translated
 from jit_service.storage.live import LiveReader
+from jit_service.storage.outbox import Outbox
 from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, newest_first, page
 from jit_service.storage.rows import GrantChange
 from jit_service.storage.tables import (
@@ -41,6 +43,7 @@ from jit_service.storage.tables import (
     GrantChangeRow,
     GrantRow,
     HeadRow,
+    OutboxRow,
     PolicyProposalRow,
     PolicyRevisionRow,
     PolicyRow,
@@ -67,13 +70,17 @@ class Replay:
 
 
 class Store:
-    """The store behind a database URL. Every method raises StoreUnavailable when the database does not answer."""
+    """The store behind a database URL. Every method raises StoreUnavailable when the database does not answer.
 
-    def __init__(self, url: str, *, clock: Clock) -> None:
+    Whoever subscribes to an event is told of it: its commit leaves the notification in the outbox.
+    """
+
+    def __init__(self, url: str, *, clock: Clock, subscriptions: Iterable[Subscription] = ()) -> None:
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
         self.clock = clock
+        self._subscriptions = tuple(subscriptions)
         self._journal: Any = None
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
         self._one_writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
@@ -93,7 +100,7 @@ class Store:
     def transaction(self) -> Iterator[Transaction]:
         """Writes: commits at the end of the block, or rolls everything back when it raises."""
         with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
-            transaction = Transaction(session, _head(session, lock=True), self.clock)
+            transaction = Transaction(session, _head(session, lock=True), self.clock, self._subscriptions)
             yield transaction
             transaction.finish()
         for notice in self._on_commit:
@@ -112,6 +119,12 @@ class Store:
                 self._journal = None
                 connection.invalidate()
                 raise
+
+    @contextmanager
+    def outbox(self) -> Iterator[Outbox]:
+        """Writes to the outbox, in a transaction of its own that waits for no event's."""
+        with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
+            yield Outbox(session, now=max(self.clock(), _head(session).time))
 
     def live_reader(self) -> LiveReader:
         """Returns a reader of what Check holds, on a connection of its own."""
@@ -217,6 +230,18 @@ class Snapshot:
         """Returns the subject's break-glass uses whose review was due by `before` and is still owed."""
         owed = and_(col(GrantRow.subject) == subject, col(GrantRow.review_owed_at) <= before)
         return self._grants(select(GrantRow).where(owed).order_by(GrantRow.name))
+
+    def overdue_reviews(self, *, limit: int) -> list[Grant]:
+        """Returns break-glass uses whose review is overdue and that no event says so of yet, the earliest first."""
+        due = col(GrantRow.review_owed_at)
+        unrecorded = and_(due <= self.now, col(GrantRow.overdue_recorded_at).is_(None))
+        return self._grants(select(GrantRow).where(unrecorded).order_by(due).limit(limit))
+
+    def is_due(self, receiver: str) -> bool:
+        """Says whether a notification of the receiver is to be delivered now."""
+        due = and_(col(OutboxRow.receiver) == receiver, col(OutboxRow.due_at) <= self.now)
+        statement = select(OutboxRow.seq).where(due, col(OutboxRow.gave_up_at).is_(None)).limit(1)
+        return self._session.exec(statement).first() is not None
 
     def lapsed_extensions(self, *, limit: int) -> list[Grant]:
         """Returns grants with a request for more time whose time to be decided has run out, the earliest first."""
@@ -448,9 +473,12 @@ class Snapshot:
 class Transaction(Snapshot):
     """What can be written, under the lock of the head row."""
 
-    def __init__(self, session: Session, head: HeadRow, clock: Clock) -> None:
+    def __init__(
+        self, session: Session, head: HeadRow, clock: Clock, subscriptions: Sequence[Subscription] = ()
+    ) -> None:
         super().__init__(session, head, clock)
         self._head = head
+        self._subscriptions = subscriptions
 
     def save_grant(self, grant: Grant, event: Event) -> Grant:
         """Stores the grant as it follows from the revision it was read at, with its event. Returns it as stored.
@@ -475,7 +503,7 @@ class Transaction(Snapshot):
         saved = replace(grant, revision=self._next_revision())
         columns = rows.grant_columns(saved)
         if grant.revision == 0:
-            self._session.execute(insert(GrantRow).values(**columns, run_out_at=None))
+            self._session.execute(insert(GrantRow).values(**columns, run_out_at=None, overdue_recorded_at=None))
         else:
             self._update_read(GrantRow, grant, columns)
         self._insert_new_reviews(saved)
@@ -599,12 +627,25 @@ class Transaction(Snapshot):
             self._tell(told, event.type, told.revision)
             self.record(replace(event, revision=told.revision))
 
+    def record_overdue(self, grant: Grant, event: Event) -> None:
+        """Records, once, that the grant's review is overdue. Of the grant itself nothing changes."""
+        unrecorded = and_(col(GrantRow.name) == grant.name, col(GrantRow.overdue_recorded_at).is_(None))
+        values = {"overdue_recorded_at": self.now}
+        result: Any = self._session.execute(update(GrantRow).where(unrecorded).values(**values))
+        if result.rowcount == 1:
+            self.record(replace(event, revision=self.revision))
+
     def record(self, event: Event) -> None:
-        """Appends the event to the audit log."""
+        """Appends the event to the audit log, and leaves a notification for every receiver that wants it."""
         payload = rows.payload_of(event)
         self.seq += 1
         self.head_hash = link(self.head_hash, self.seq, payload)
         self._session.execute(insert(AuditRow).values(seq=self.seq, hash=self.head_hash, payload=payload))
+        told = [subscription.receiver for subscription in self._subscriptions if subscription.wants(event)]
+        if told:
+            columns = {"seq": self.seq, "type": event.type, "at": event.at, "due_at": self.now}
+            waiting = [columns | {"receiver": receiver, "attempts": 0, "fault": ""} for receiver in told]
+            self._session.execute(insert(OutboxRow), waiting)
 
     def remember(self, request_id: str, replay: Replay) -> None:
         """Keeps the answer for when the same request comes again."""

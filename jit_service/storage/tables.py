@@ -165,8 +165,9 @@ class GrantRow(SQLModel, table=True):
     # While a request for more time is open, and while a break-glass use owes a review; for finding only.
     extension_expires_at: datetime | None = _instant(nullable=True)
     review_owed_at: datetime | None = _instant(nullable=True)
-    # When its expiry or lapse was recorded in the audit log. Nothing is decided by it.
+    # When the audit log was told that its time ran out, and that its review is overdue. Nothing is decided by them.
     run_out_at: datetime | None = _instant(nullable=True)
+    overdue_recorded_at: datetime | None = _instant(nullable=True)
 
 
 class ReviewRow(SQLModel, table=True):
@@ -328,6 +329,33 @@ class AuditIndexRow(SQLModel, table=True):
     trace_id: str = _text()
     request_id: str = _text()
     decision_id: str = _text()
+
+
+class OutboxRow(SQLModel, table=True):
+    """One notification of one receiver, from the event's own transaction until it is delivered; then it goes.
+
+    It is due at `due_at`; whoever tries to deliver it first puts that off, so that nobody else tries meanwhile.
+    """
+
+    __tablename__: ClassVar[Any] = "outbox"
+    __table_args__ = (
+        Index(
+            "outbox_by_due",
+            "receiver",
+            "due_at",
+            sqlite_where=text("gave_up_at IS NULL"),
+            postgresql_where=text("gave_up_at IS NULL"),
+        ),
+    )
+
+    receiver: str = _text(primary_key=True)
+    seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    type: str = _text()
+    at: datetime = _instant()
+    attempts: int = _number()
+    due_at: datetime = _instant()
+    gave_up_at: datetime | None = _instant(nullable=True)
+    fault: str = _text()
 
 
 class ReplayRow(SQLModel, table=True):

@@ -220,3 +220,29 @@ def test_what_was_not_taken_in_an_emergency_owes_no_review() -> None:
 
 def test_who_may_not_review_a_use_learns_nothing_of_it() -> None:
     refused(NotApprover, lambda: reviewed(approved(), by=carol(), comment=""))
+
+
+# Overdue reviews
+
+
+def test_a_review_is_overdue_exactly_when_it_was_due() -> None:
+    grant = broken()
+    assert grant.emergency is not None
+    due = grant.emergency.review_due_at
+
+    refused(WrongState, lambda: emergency.review_overdue(grant, now=due - TICK))
+    event = emergency.review_overdue(grant, now=due)
+
+    assert (event.type, event.principal) == (EventType.REVIEW_OVERDUE, "service:jit-service")
+    assert (event.grant, event.subject, event.policy) == (grant.name, DAVE, grant.policy)
+    assert due.isoformat() in event.message
+    assert event.held is None
+
+
+def test_only_a_review_that_is_owed_is_overdue() -> None:
+    grant = broken()
+    assert grant.emergency is not None
+    due = grant.emergency.review_due_at
+
+    refused(WrongState, lambda: emergency.review_overdue(reviewed(grant), now=due))
+    refused(WrongState, lambda: emergency.review_overdue(approved(), now=due))

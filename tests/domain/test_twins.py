@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from jit_service.domain import (
+    address,
     approval,
     chain,
     condition,
@@ -25,6 +26,7 @@ from jit_service.domain import (
     etag,
     expression,
     grant,
+    notification,
     pattern,
     policy,
     policy_change,
@@ -41,6 +43,7 @@ from jit_service.domain.errors import JitError
 from jit_service.domain.grant import Grant, Review
 from jit_service.domain.policy import Policy, PrincipalSet
 from tests.domain import (
+    test_address,
     test_approval,
     test_chain,
     test_child,
@@ -53,6 +56,7 @@ from tests.domain import (
     test_expression,
     test_extension,
     test_grant,
+    test_notification,
     test_policy,
     test_policy_change,
     test_refusal,
@@ -1034,6 +1038,63 @@ TWINS = [
         "if not (by.has(Role.ADMIN) or rights):",
         "if False:",
         test_emergency.test_who_may_not_review_a_use_learns_nothing_of_it,
+    ),
+    Twin(
+        "a review that is overdue too late",
+        emergency.review_overdue,
+        "if now < due:",
+        "if now <= due:",
+        test_emergency.test_a_review_is_overdue_exactly_when_it_was_due,
+    ),
+    Twin(
+        "a review that is overdue though it was made",
+        emergency.review_overdue,
+        "or not grant.owes_review",
+        "",
+        test_emergency.test_only_a_review_that_is_owed_is_overdue,
+    ),
+    # Notifications
+    Twin(
+        "an address in disguise that is taken at its word",
+        address.innermost,
+        "== 0x0000_5EFE",
+        "== 1",
+        lambda: test_address.test_what_is_neither_is_never_reached("2606:4700::5efe:a9fe:a9fe"),
+    ),
+    Twin(
+        "6to4 taken at its word",
+        address.innermost,
+        "address.ipv4_mapped or address.sixtofour",
+        "address.ipv4_mapped",
+        lambda: test_address.test_what_is_neither_is_never_reached("2002:a9fe:a9fe::"),
+    ),
+    Twin(
+        "a notification to everybody in the network",
+        address.is_global,
+        "address.is_multicast or ",
+        "",
+        lambda: test_address.test_what_is_neither_is_never_reached("224.0.0.1"),
+    ),
+    Twin(
+        "an interest that no state narrows",
+        notification.Interest.covers,
+        'self.decision in ("", event.decision)',
+        "True",
+        test_notification.test_an_interest_in_a_state_is_in_that_state_alone,
+    ),
+    Twin(
+        "a delivery that is tried for ever",
+        notification.Retries.wait_after,
+        "if attempts >= self.attempts:",
+        "if False:",
+        test_notification.test_each_wait_is_longer_up_to_the_longest_and_then_there_is_an_end,
+    ),
+    Twin(
+        "a wait that only grows",
+        notification.Retries.wait_after,
+        "return min(wait, self.longest)",
+        "return self.first * GROWTH ** (attempts - 1)",
+        test_notification.test_each_wait_is_longer_up_to_the_longest_and_then_there_is_an_end,
     ),
     # Patterns
     Twin(

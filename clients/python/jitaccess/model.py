@@ -112,6 +112,7 @@ class EventType(StrEnum):
     TOKEN_REVOKED = "TOKEN_REVOKED"  # noqa: S105  # A name.
     SIGNING_KEY_ADDED = "SIGNING_KEY_ADDED"
     SIGNING_KEY_REMOVED = "SIGNING_KEY_REMOVED"
+    REVIEW_OVERDUE = "REVIEW_OVERDUE"
 
 
 class ChangeType(StrEnum):

@@ -108,6 +108,8 @@ class AuditEvent(_message.Message):
         """A key was added, by which tokens will be signed."""
         SIGNING_KEY_REMOVED: AuditEvent._EventType.ValueType  # 36
         """A key was removed; what it signed counts no more."""
+        REVIEW_OVERDUE: AuditEvent._EventType.ValueType  # 37
+        """Nobody has reviewed a break-glass use by when its review was due."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -186,6 +188,8 @@ class AuditEvent(_message.Message):
     """A key was added, by which tokens will be signed."""
     SIGNING_KEY_REMOVED: AuditEvent.EventType.ValueType  # 36
     """A key was removed; what it signed counts no more."""
+    REVIEW_OVERDUE: AuditEvent.EventType.ValueType  # 37
+    """Nobody has reviewed a break-glass use by when its review was due."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int

@@ -1,0 +1,71 @@
+"""Which addresses a notification may be sent to, whatever a name resolves to.
+
+`ipaddress.is_global` alone says yes to IPv6 forms that lead to an inner IPv4 address, and to multicast, so those are
+judged here (RFC 6890, RFC 4291, RFC 6052, RFC 3056).
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+_UNICAST: Final = IPv6Network("2000::/3")
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+_COMPATIBLE: Final = IPv6Network("::/96")
+_NOT_GLOBAL_6: Final = tuple(
+    IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20")
+)
+# The last one is where Azure serves metadata to its machines.
+_NOT_GLOBAL_4: Final = tuple(
+    IPv4Network(network) for network in ("192.0.0.0/24", "192.31.196.0/24", "192.88.99.0/24", "168.63.129.16/32")
+)
+
+
+def is_global(text: str) -> bool:
+    """Says whether the address is one of the whole Internet. Raises ValueError for what is no address."""
+    address = innermost(text)
+    if address.is_multicast or not address.is_global:
+        return False
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _NOT_GLOBAL_4)
+    return address in _UNICAST and not any(address in network for network in _NOT_GLOBAL_6)
+
+
+def is_private(text: str) -> bool:
+    """Says whether it is an address of a private network or of this machine, to which no third party leads.
+
+    Never so: link-local ones, where clouds serve credentials, multicast, unspecified and reserved ones.
+    """
+    address = innermost(text)
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        return False
+    return address.is_loopback or any(address in network for network in _private(address))
+
+
+def is_loopback(text: str) -> bool:
+    """Says whether the address is this machine."""
+    return innermost(text).is_loopback
+
+
+def innermost(text: str) -> IPv4Address | IPv6Address:
+    """Returns the IPv4 address that an IPv6 one leads to, or else the address itself. Raises ValueError."""
+    address = ip_address(text)
+    if isinstance(address, IPv4Address):
+        return address
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is not None:
+        return inner
+    # The unspecified and the loopback address are no IPv4 addresses in disguise.
+    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    # ISATAP: the lower half begins with 0:5efe, or 200:5efe.
+    if (int(address) >> 32) & 0xFDFF_FFFF == 0x0000_5EFE:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
+
+
+def _private(address: IPv4Address | IPv6Address) -> tuple[IPv4Network, ...] | tuple[IPv6Network, ...]:
+    if isinstance(address, IPv6Address):
+        return (IPv6Network("fc00::/7"),)
+    networks = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+    return tuple(IPv4Network(network) for network in networks)

@@ -1,0 +1,125 @@
+"""Notifications: which events a receiver wants to be told of, and when a delivery that failed is tried again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from jit_service.domain.errors import InvalidField
+from jit_service.domain.event import Event, EventType
+from jit_service.domain.grant import GrantState
+
+NEVER: Final = frozenset({EventType.ACCESS_CHECKED})
+"""Of these nobody is told: there are too many of them, and every one has been answered."""
+ONLY_BY_NAME: Final = frozenset({EventType.CALL_REFUSED})
+"""What `*` leaves out: anybody can cause them, without a token too."""
+DEFAULT_EVENTS: Final = (
+    "BREAK_GLASS_USED",
+    "REVIEW_OVERDUE",
+    "GRANT_REQUESTED:PENDING",
+    "GRANT_APPROVED",
+    "GRANT_DENIED",
+    "EXTENSION_REQUESTED",
+)
+_ID: Final = re.compile(r"evt_([0-9]{1,18})_[0-9a-f]{16}")
+GROWTH: Final = 4
+"""By what the wait before the next attempt is multiplied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interest:
+    """A kind of event; with a decision, only where the event has it."""
+
+    type: EventType
+    decision: str = ""
+
+    def covers(self, event: Event) -> bool:
+        """Says whether the event is of the kind."""
+        return event.type is self.type and self.decision in ("", event.decision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """What a receiver wants to be told of."""
+
+    receiver: str
+    interests: frozenset[Interest]
+
+    def wants(self, event: Event) -> bool:
+        """Says whether the receiver is to be told of the event."""
+        return any(interest.covers(event) for interest in self.interests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """How often a delivery is tried: `first` is the wait after the first attempt, each next one is longer."""
+
+    attempts: int = 12
+    first: timedelta = timedelta(seconds=5)
+    longest: timedelta = timedelta(hours=4)
+
+    def wait_after(self, attempts: int) -> timedelta | None:
+        """Returns how long to wait after so many attempts, or None where that was the last."""
+        if attempts >= self.attempts:
+            return None
+        wait = self.first
+        for _ in range(attempts - 1):
+            wait = min(wait * GROWTH, self.longest)
+        return min(wait, self.longest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What is sent: the same `id` and body at every attempt; `at` is when this attempt is made."""
+
+    id: str
+    body: bytes
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a message was not delivered, without a word that the receiver chose. `final`: it wants no more of it."""
+
+    fault: str
+    final: bool = False
+
+
+def interests(texts: Iterable[str]) -> frozenset[Interest]:
+    """Returns the interests of `TYPE`, `TYPE:DECISION` and `*`. Raises ValueError, which names what is allowed."""
+    found: set[Interest] = set()
+    for text in texts:
+        found |= _everything() if text == "*" else {_interest(text)}
+    if not found:
+        raise ValueError("names no event, so the receiver would never be told anything")
+    return frozenset(found)
+
+
+def message_id(seq: int, hash_: bytes) -> str:
+    """Returns the id of every message about the record: of its place in the log, and of this log alone."""
+    return f"evt_{seq}_{hash_.hex()[:16]}"
+
+
+def seq_of(id_: str) -> int:
+    """Returns the place in the log of the record that the message is about. Raises InvalidField."""
+    found = _ID.fullmatch(id_)
+    if found is None:
+        raise InvalidField("id", f"is {id_!a}, not evt_SEQ_HASH as listed")
+    return int(found[1])
+
+
+def _everything() -> set[Interest]:
+    return {Interest(type=type_) for type_ in EventType if type_ not in NEVER | ONLY_BY_NAME}
+
+
+def _interest(text: str) -> Interest:
+    kind, colon, decision = text.partition(":")
+    allowed = [type_.value for type_ in EventType if type_ not in NEVER]
+    if kind not in allowed:
+        raise ValueError(f"{kind!a} is no event that can be notified; those are *, {', '.join(allowed)}")
+    if colon and decision not in list(GrantState):
+        raise ValueError(f"{text!a} names no state of a grant; those are {', '.join(GrantState)}")
+    return Interest(type=EventType(kind), decision=decision)

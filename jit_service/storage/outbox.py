@@ -1,0 +1,127 @@
+"""The outbox: notifications that a commit has left and that nobody has delivered yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, update
+from sqlmodel import Session, col, select
+
+from jit_service.domain.event import RecordedEvent
+from jit_service.domain.notification import message_id
+from jit_service.storage import rows
+from jit_service.storage.tables import AuditRow, OutboxRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A notification that is this process's to deliver from `at` until its lease is over.
+
+    `recorded` is None where the audit log has no such record any more, or one that cannot be read.
+    """
+
+    receiver: str
+    seq: int
+    attempts: int
+    at: datetime
+    recorded: RecordedEvent | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A notification that is not delivered: the next attempt is at `due_at`, or none since `gave_up_at`."""
+
+    id: str
+    receiver: str
+    type: str
+    at: datetime
+    attempts: int
+    due_at: datetime
+    gave_up_at: datetime | None
+    fault: str
+
+
+class Outbox:
+    """What can be done in one transaction, judged at `now`."""
+
+    def __init__(self, session: Session, *, now: datetime) -> None:
+        self._session = session
+        self.now = now
+
+    def claim(self, receiver: str, *, lease: timedelta) -> Claim | None:
+        """Takes the receiver's next notification that is due, or None. Others find it due again after the lease."""
+        due = and_(col(OutboxRow.receiver) == receiver, col(OutboxRow.due_at) <= self.now)
+        wanted = select(OutboxRow).where(due, col(OutboxRow.gave_up_at).is_(None))
+        # Another process's claim is not waited for, but passed over.
+        wanted = wanted.order_by(col(OutboxRow.due_at), col(OutboxRow.seq)).limit(1).with_for_update(skip_locked=True)
+        row = self._session.exec(wanted).first()
+        if row is None:
+            return None
+        claim = Claim(
+            receiver=receiver, seq=row.seq, attempts=row.attempts + 1, at=self.now, recorded=self._recorded(row.seq)
+        )
+        values = {"attempts": claim.attempts, "due_at": self.now + lease}
+        self._session.execute(update(OutboxRow).where(_this(receiver, row.seq)).values(**values))
+        return claim
+
+    def remove(self, claim: Claim) -> None:
+        """Removes what was delivered, whoever else may be trying it again by now."""
+        self._session.execute(delete(OutboxRow).where(_this(claim.receiver, claim.seq)))
+
+    def put_off(self, claim: Claim, fault: str, *, until: datetime) -> None:
+        """Keeps what was not delivered for another attempt, unless somebody else is at it."""
+        self._settle(claim, due_at=until, fault=fault)
+
+    def give_up(self, claim: Claim, fault: str) -> None:
+        """Keeps what was not delivered, and tries no more."""
+        self._settle(claim, gave_up_at=self.now, fault=fault)
+
+    def waiting(self, *, only_given_up: bool = False) -> list[Waiting]:
+        """Returns what is not delivered, the oldest first."""
+        wanted = select(OutboxRow, AuditRow.hash).join(AuditRow, col(AuditRow.seq) == col(OutboxRow.seq))
+        if only_given_up:
+            wanted = wanted.where(col(OutboxRow.gave_up_at).is_not(None))
+        ordered = wanted.order_by(col(OutboxRow.seq), col(OutboxRow.receiver))
+        return [_waiting(row, hash_) for row, hash_ in self._session.exec(ordered)]
+
+    def retry(self, *, receivers: Collection[str], seqs: Collection[int]) -> int:
+        """Makes due now, with all its attempts, what has failed: of those receivers and records, or (none) of all."""
+        wanted = col(OutboxRow.fault) != ""
+        if receivers:
+            wanted = and_(wanted, col(OutboxRow.receiver).in_(receivers))
+        if seqs:
+            wanted = and_(wanted, col(OutboxRow.seq).in_(seqs))
+        values: dict[str, Any] = {"attempts": 0, "due_at": self.now, "gave_up_at": None}
+        result: Any = self._session.execute(update(OutboxRow).where(wanted).values(**values))
+        return int(result.rowcount)
+
+    def _settle(self, claim: Claim, **values: Any) -> None:
+        mine = and_(_this(claim.receiver, claim.seq), col(OutboxRow.attempts) == claim.attempts)
+        self._session.execute(update(OutboxRow).where(mine).values(**values))
+
+    def _recorded(self, seq: int) -> RecordedEvent | None:
+        row = self._session.get(AuditRow, seq)
+        try:
+            return None if row is None else rows.recorded_event_of(row)
+        except ValueError:
+            return None
+
+
+def _this(receiver: str, seq: int) -> ColumnElement[bool]:
+    return and_(col(OutboxRow.receiver) == receiver, col(OutboxRow.seq) == seq)
+
+
+def _waiting(row: OutboxRow, hash_: bytes) -> Waiting:
+    return Waiting(
+        id=message_id(row.seq, hash_),
+        receiver=row.receiver,
+        type=row.type,
+        at=row.at,
+        attempts=row.attempts,
+        due_at=row.due_at,
+        gave_up_at=row.gave_up_at,
+        fault=row.fault,
+    )

@@ -1,0 +1,199 @@
+"""Sends messages to webhooks, signed as Standard Webhooks says, and nowhere else than where they may go.
+
+The receiver's name is resolved once for an attempt; every address must be one that is allowed, and the connection is
+made to those addresses and no other. Redirects are not followed, no proxy is used, and of the answer only the status
+counts: its body is not read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from jit_service.domain import address
+from jit_service.domain.notification import Failure, Message
+from jit_service.receivers import Receiver, may_reach
+
+Resolve = Callable[[str, int], Sequence[str]]
+CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
+_GONE: Final = 410
+_PORTS: Final = {"https": 443, "http": 80}
+
+
+class _NotSent(Exception):
+    """Why the message was not sent, in words of ours."""
+
+
+def signature(keys: Iterable[bytes], message: Message) -> str:
+    """Returns the value of webhook-signature: one signature by every key (Standard Webhooks 1.0)."""
+    content = f"{message.id}.{_seconds(message)}.".encode() + message.body
+    digests = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+
+
+def resolved(host: str, port: int) -> list[str]:
+    """Returns the addresses of the name, in the order in which to try them. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+class Webhook:
+    """The way to one receiver, for one thread to send by; `interrupt` is for any."""
+
+    def __init__(self, receiver: Receiver, *, resolve: Resolve = resolved) -> None:
+        """Raises OSError for a ca_file of no use."""
+        self._receiver = receiver
+        self._resolve = resolve
+        parts = receiver.parts
+        self._host = parts.hostname or ""
+        self._port = parts.port or _PORTS[parts.scheme]
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._tls = ssl.create_default_context(cafile=receiver.ca_file) if parts.scheme == "https" else None
+        self._lock = threading.Lock()
+        self._connection: _Pinned | None = None
+        self._interrupted = False
+
+    def send(self, message: Message) -> Failure | None:
+        """Posts the message. Returns None for an answer of 2xx; anything else is a failure."""
+        try:
+            status = self._post(self._addresses(), message)
+        except _NotSent as fault:
+            return Failure(str(fault))
+        if 200 <= status < 300:
+            return None
+        if 300 <= status < 400:
+            return Failure(f"it answered {status}, and redirects are not followed")
+        return Failure(f"it answered {status}", final=status == _GONE)
+
+    def interrupt(self) -> None:
+        """Ends the attempt that is under way, and every later one, as a failure."""
+        with self._lock:
+            self._interrupted = True
+            if self._connection is not None:
+                self._connection.cut()
+
+    def _addresses(self) -> Sequence[str]:
+        try:
+            found = self._resolve(self._host, self._port)
+        except (OSError, UnicodeError):
+            raise _NotSent("its name does not resolve") from None
+        if not found:
+            raise _NotSent("its name does not resolve")
+        for literal in found:
+            if not may_reach(literal, allow_private=self._receiver.allow_private):
+                raise _NotSent(f"its name leads to {literal}, where it may not be sent")
+            if self._tls is None and not address.is_loopback(literal):
+                raise _NotSent(f"its name leads to {literal}, which is not loopback, without TLS")
+        return found
+
+    def _post(self, addresses: Sequence[str], message: Message) -> int:
+        """Returns the status. All addresses together have the receiver's timeout, however slowly it answers."""
+        seconds = self._receiver.timeout.total_seconds()
+        ends_at = time.monotonic() + seconds
+        fault = _NotSent("its name does not resolve")
+        for literal in addresses:
+            left = ends_at - time.monotonic()
+            if left <= 0:
+                break
+            connection = _Pinned(self._host, self._port, literal=literal, tls=self._tls, timeout=left)
+            try:
+                return self._exchange(connection, message, seconds=left)
+            except (OSError, http.client.HTTPException) as raised:
+                fault = self._translated(raised, connection, seconds)
+            if connection.reached:
+                # It may have the message; another address is for the next attempt.
+                break
+        raise fault
+
+    def _exchange(self, connection: _Pinned, message: Message, *, seconds: float) -> int:
+        with self._lock:
+            if self._interrupted:
+                raise _NotSent("the service stopped")
+            self._connection = connection
+        # A timeout of the socket starts anew with every byte; this one does not.
+        end = threading.Timer(seconds, connection.cut)
+        end.daemon = True
+        end.start()
+        try:
+            connection.request("POST", self._target, body=message.body, headers=self._headers(message))
+            return connection.getresponse().status
+        finally:
+            end.cancel()
+            with self._lock:
+                self._connection = None
+            connection.close()
+
+    def _headers(self, message: Message) -> dict[str, str]:
+        return {
+            "content-type": CONTENT_TYPE,
+            "user-agent": "jit-service",
+            "connection": "close",
+            "webhook-id": message.id,
+            "webhook-timestamp": str(_seconds(message)),
+            "webhook-signature": signature(self._receiver.keys, message),
+        }
+
+    def _translated(self, fault: Exception, connection: _Pinned, seconds: float) -> _NotSent:
+        if self._interrupted:
+            return _NotSent("the service stopped")
+        if connection.was_cut or isinstance(fault, TimeoutError):
+            return _NotSent(f"no answer within {seconds:g} s")
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return _NotSent(f"its certificate does not count: {fault.verify_message}")
+        if isinstance(fault, ssl.SSLError):
+            return _NotSent("TLS failed")
+        if isinstance(fault, ConnectionRefusedError):
+            return _NotSent("it refused the connection")
+        if isinstance(fault, http.client.HTTPException) and not isinstance(fault, OSError):
+            return _NotSent("its answer is not HTTP")
+        return _NotSent("the connection failed")
+
+
+class _Pinned(http.client.HTTPConnection):
+    """A connection to one address, under the host's name. `reached`: bytes of ours may have got there."""
+
+    def __init__(self, host: str, port: int, *, literal: str, tls: ssl.SSLContext | None, timeout: float) -> None:
+        self.default_port = _PORTS["http" if tls is None else "https"]
+        super().__init__(host, port, timeout=timeout)
+        self._literal = literal
+        self._tls = tls
+        self.reached = False
+        self.was_cut = False
+
+    def connect(self) -> None:
+        """Connects to the address alone. Raises OSError."""
+        plain = socket.create_connection((self._literal, self.port), self.timeout)
+        self.reached = True
+        if self._tls is None:
+            self.sock = plain
+            self._demand_uncut()
+            return
+        secured = self._tls.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock = secured
+        self._demand_uncut()
+        secured.do_handshake()
+
+    def cut(self) -> None:
+        """Ends whatever another thread waits for on this connection."""
+        self.was_cut = True
+        if self.sock is not None:
+            # Not the SSL socket's own, which takes the ground from under a handshake. It may be closed by now.
+            with suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+    def _demand_uncut(self) -> None:
+        if self.was_cut:
+            raise TimeoutError
+
+
+def _seconds(message: Message) -> int:
+    return int(message.at.timestamp())
