@@ -34,3 +34,11 @@ def stop(store: Store) -> None:
         _, view, recorder = running
         recorder.stop()
         view.stop()
+
+
+def stop_all() -> None:
+    """Ends every checker that a test has left."""
+    while _RUNNING:
+        _, (_, view, recorder) = _RUNNING.popitem()
+        recorder.stop()
+        view.stop()

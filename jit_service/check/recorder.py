@@ -59,6 +59,11 @@ class Recorder:
         self._stopped = False
         self._writer.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many calls' records wait to be taken up."""
+        return self._entries.qsize()
+
     def wants(self, *, allowed: bool) -> bool:
         """Says whether an answer is recorded at all."""
         if self.mode is AuditMode.DENIED:
@@ -69,7 +74,7 @@ class Recorder:
         """Returns when the answers may be given. Raises StoreUnavailable; then the records may yet be written."""
         if self._stopped:
             raise StoreUnavailable("the service stops")
-        if self.mode is AuditMode.BUFFERED and self._entries.qsize() < MAX_BUFFERED:
+        if self.mode is AuditMode.BUFFERED and self.waiting < MAX_BUFFERED:
             self._entries.put(_Entry(payloads, at, None))
             return
         done = threading.Lock()

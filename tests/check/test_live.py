@@ -1,0 +1,205 @@
+"""The view of what is live: as the store is, moved by revision, never back in time, refusing where it cannot know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from jit_service import grants, policies, signals
+from jit_service.check import LiveView
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.grant import GrantState, Limits
+from jit_service.domain.live import live
+from jit_service.domain.signal import Signal
+from jit_service.storage import Store
+from jit_service.sweeper import record_run_out
+from tests.conftest import HOUR, TICK, Clock
+from tests.domain.factories import deny_policy
+from tests.storage.people import ADMIN, ALICE, BOB, CAROL, add_policy, approve, ask, policy
+
+WHO = ALICE.principal
+
+
+@pytest.fixture
+def view(store: Store) -> Iterator[LiveView]:
+    view = LiveView(store, clock=store.clock, bound=timedelta(hours=1))
+    yield view
+    view.stop()
+
+
+def names(view: LiveView, subject: str = WHO) -> list[str]:
+    return [grant.name for grant in view.strong([subject]).grants[subject]]
+
+
+def test_what_is_live_at_start_is_there(store: Store) -> None:
+    add_policy(store, steps=policy().steps)
+    ended = approve(store, ask(store))
+    grants.revoke(store, BOB, ended.name, comment="over", etag="")
+    given, asked = approve(store, ask(store)), ask(store, resource="database/orders/us")
+
+    view = LiveView(store, clock=store.clock, bound=HOUR)
+
+    assert sorted(names(view)) == sorted([given.name, asked.name])
+    view.stop()
+
+
+def test_each_fact_is_as_the_grant_has_it(store: Store, view: LiveView) -> None:
+    add_policy(store, check_condition="context.mfa == true", priority=1)
+    grant = approve(store, ask(store))
+
+    (held,) = view.strong([WHO]).grants[WHO]
+
+    assert held == live(grant)
+
+
+def test_a_grant_that_counts_its_checks_is_known_as_one(store: Store, view: LiveView) -> None:
+    add_policy(store, max_uses=1)
+    approve(store, ask(store))
+
+    (held,) = view.strong([WHO]).grants[WHO]
+
+    assert held.is_metered
+    assert not view.strong([WHO]).is_sufficient(held)
+
+
+def test_every_change_is_seen_by_the_next_strong_look(store: Store, view: LiveView) -> None:
+    add_policy(store)
+    grant = ask(store)
+    states = [view.strong([WHO]).grants[WHO][0].state(store.clock())]
+    approve(store, grant)
+    states.append(view.strong([WHO]).grants[WHO][0].state(store.clock()))
+    grants.release(store, ALICE, grant.name, comment="", etag="")
+
+    assert states == [GrantState.PENDING, GrantState.ACTIVE]
+    assert names(view) == []
+
+
+def test_policies_and_signals_are_of_the_same_revision(store: Store, view: LiveView) -> None:
+    created = add_policy(store)
+    policies.create(store, ADMIN, deny_policy(name="policies/never", revision=0))
+    signals.put(store, ADMIN, Signal(name="signals/incident", value="on", expires_at=store.clock() + HOUR), etag="")
+    first = view.strong([WHO])
+    policies.delete(store, ADMIN, created.name, etag="")
+    signals.delete(store, ADMIN, "signals/incident", etag="")
+
+    second = view.strong([WHO])
+
+    assert [found.name for found in first.policies] == ["policies/never", "policies/orders"]
+    assert [found.name for found in first.denying] == ["policies/never"]
+    assert first.live_signals().live == {"incident": "on"}
+    assert [found.name for found in second.policies] == ["policies/never"]
+    assert second.live_signals().live == {}
+
+
+def test_another_process_is_followed_too(store: Store, database_url: str, view: LiveView) -> None:
+    add_policy(store)
+    other = Store(database_url, clock=store.clock)
+
+    grant = approve(other, ask(other))
+
+    assert names(view) == [grant.name]
+    other.close()
+
+
+def test_a_bounded_look_does_not_ask_the_store(store: Store, view: LiveView) -> None:
+    add_policy(store)
+    view.strong([WHO])
+    approve(store, ask(store))
+
+    sight, age = view.bounded([WHO])
+
+    assert sight.grants[WHO] == ()
+    assert timedelta() <= age < HOUR
+
+
+def test_past_its_bound_a_bounded_look_asks(store: Store) -> None:
+    view = LiveView(store, clock=store.clock, bound=timedelta())
+    add_policy(store)
+    grant = approve(store, ask(store))
+
+    sight, _ = view.bounded([WHO])
+
+    assert [held.name for held in sight.grants[WHO]] == [grant.name]
+    view.stop()
+
+
+def test_an_expiry_that_is_recorded_leaves_the_view(store: Store, clock: Clock, view: LiveView) -> None:
+    add_policy(store)
+    approve(store, ask(store, duration=HOUR))
+    assert names(view)
+    clock.advance(HOUR)
+    record_run_out(store)
+
+    assert names(view) == []
+
+
+def test_ended_grants_explain_and_are_read_once(store: Store, view: LiveView) -> None:
+    add_policy(store)
+    assert view.past(WHO) == ()
+    grant = approve(store, ask(store))
+    grants.revoke(store, BOB, grant.name, comment="over", etag="")
+    view.strong([WHO])
+
+    first = view.past(WHO)
+
+    assert [ended.name for ended in first] == [grant.name]
+    assert view.past(WHO) is first
+    assert view.past(CAROL.principal) == ()
+
+
+def test_ended_grants_are_read_again_after_a_change(store: Store, view: LiveView) -> None:
+    add_policy(store)
+    for _ in range(2):
+        grants.revoke(store, BOB, approve(store, ask(store)).name, comment="over", etag="")
+        view.strong([WHO])
+        view.past(WHO)
+
+    assert len(view.past(WHO)) == 2
+
+
+def test_a_clock_stepped_back_moves_nothing_back(store: Store, clock: Clock, view: LiveView) -> None:
+    before = view.strong([WHO]).now
+    clock.advance(HOUR)
+    latest = view.strong([WHO]).now
+    clock.advance(-HOUR)
+
+    assert (view.strong([WHO]).now, latest) == (before + HOUR, before + HOUR)
+
+
+def test_the_stores_latest_instant_counts_for_a_new_view(store: Store, clock: Clock) -> None:
+    clock.advance(HOUR)
+    store.append([b'{"type":"CALL_REFUSED","at":"2026-03-02T13:00:00Z","principal":""}'], at=clock.now)
+    clock.advance(-HOUR)
+
+    view = LiveView(store, clock=clock, bound=HOUR)
+
+    assert view.strong([WHO]).now == clock.now + HOUR
+    view.stop()
+
+
+def test_a_store_that_is_away_refuses_and_comes_back(
+    store: Store, view: LiveView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise StoreUnavailable("away")
+
+    add_policy(store)
+    with monkeypatch.context() as broken:
+        broken.setattr(view._reader, "moved", away)
+        with pytest.raises(StoreUnavailable):
+            view.strong([WHO])
+    grant = approve(store, ask(store))
+
+    assert names(view) == [grant.name]
+
+
+def test_what_a_live_grant_says_of_its_state_is_what_the_grant_says(store: Store, clock: Clock) -> None:
+    add_policy(store)
+    grant = approve(store, ask(store, start_at=clock.now + HOUR))
+
+    for at in (clock.now, clock.now + HOUR - TICK, clock.now + HOUR, clock.now + 9 * HOUR):
+        assert live(grant).state(at) is grant.state(at)
+    assert live(replace(grant, limits=Limits(max_uses=1))).is_metered

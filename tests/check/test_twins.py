@@ -1,0 +1,229 @@
+"""Vulnerable twins of what makes Check linearizable and its records whole: each must be caught by a rule's test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jit_service import access
+from jit_service.access import Checker
+from jit_service.check import Barrier, LiveView, Recorder
+from jit_service.check.index import Index
+from jit_service.domain.errors import JitError
+from jit_service.storage import Store, journal
+from jit_service.storage.live import LiveReader
+from tests import checking
+from tests.check import test_barrier, test_live, test_recorder
+from tests.conftest import Clock
+from tests.domain.test_twins import Twin, sown
+from tests.storage.people import ALICE, BOB, GATEWAY, add_policy, approve, ask
+
+
+class Bench:
+    """A fresh store for each test that a twin is held against; on SQLite, which every twin concerns."""
+
+    def __init__(self, template: Path, directory: Path) -> None:
+        self._template = template
+        self._directory = directory
+        self._made = 0
+
+    def store(self) -> tuple[Store, Clock]:
+        self._made += 1
+        path = self._directory / f"{self._made}.db"
+        shutil.copyfile(self._template, path)
+        clock = Clock()
+        return Store(f"sqlite:///{path}", clock=clock), clock
+
+
+@pytest.fixture
+def bench(sqlite_template: Path, tmp_path: Path) -> Bench:
+    return Bench(sqlite_template, tmp_path)
+
+
+def with_view(test: Callable[[Store, LiveView], None]) -> Callable[[Bench], None]:
+    def run(bench: Bench) -> None:
+        store, _ = bench.store()
+        view = LiveView(store, clock=store.clock, bound=timedelta(hours=1))
+        try:
+            test(store, view)
+        finally:
+            view.stop()
+            store.close()
+
+    return run
+
+
+def alone(test: Callable[[], None]) -> Callable[[Bench], None]:
+    return lambda _: test()
+
+
+def of_clock(bench: Bench) -> None:
+    store, clock = bench.store()
+    view = LiveView(store, clock=clock, bound=timedelta(hours=1))
+    test_live.test_a_clock_stepped_back_moves_nothing_back(store, clock, view)
+
+
+def recorded_first(bench: Bench) -> None:
+    held = test_recorder.Held(bench.store()[0])
+    committing = test_recorder.recorder(held)
+    test_recorder.test_an_answer_waits_for_its_record(held, committing)
+
+
+def refused_unwritten(bench: Bench) -> None:
+    held = test_recorder.Held(bench.store()[0])
+    test_recorder.test_where_the_record_cannot_be_written_there_is_no_answer(held, test_recorder.recorder(held))
+
+
+def revoked_by_another_process(bench: Bench) -> None:
+    """A use case over the whole Checker: given by one store, revoked by another, asked of the first."""
+    from jit_service import grants
+
+    store, _ = bench.store()
+    other = Store(str(store.engine.url), clock=store.clock)
+    add_policy(other)
+    grant = approve(other, ask(other))
+    asked = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    try:
+        assert checking.check(store, GATEWAY, asked).decision.allowed
+        grants.revoke(other, BOB, grant.name, comment="over", etag="")
+        assert not checking.check(store, GATEWAY, asked).decision.allowed
+    finally:
+        checking.stop(store)
+        other.close()
+
+
+def counted_once(bench: Bench) -> None:
+    store, _ = bench.store()
+    test_recorder.test_a_use_that_is_counted_is_recorded_in_every_mode(store)
+
+
+TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
+    (
+        "a barrier that takes a look which had begun",
+        Barrier.pass_,
+        "if self._done > came:",
+        "if self._done >= came and came:",
+        alone(test_barrier.test_a_look_that_had_begun_does_not_count_for_who_comes_later),
+    ),
+    (
+        "a barrier that notes too late when it was come to",
+        Barrier.pass_,
+        "if self._done > came:",
+        "if self._begun > came - 1 and self._begun:",
+        alone(test_barrier.test_who_waited_for_a_look_that_failed_looks_again),
+    ),
+    (
+        "a barrier that counts a look before it has ended",
+        Barrier.pass_,
+        "self._look()\n        self._done = number",
+        "self._done = number\n        self._look()",
+        alone(test_barrier.test_who_waited_for_a_look_that_failed_looks_again),
+    ),
+    (
+        "a view without a barrier",
+        LiveView.strong,
+        "self._barrier.pass_()",
+        "pass",
+        revoked_by_another_process,
+    ),
+    (
+        "an index that skips a revision",
+        LiveView._catch_up,
+        "self._reader.since(self._index.revision)",
+        "self._reader.since(self._index.revision + 1)",
+        with_view(test_live.test_every_change_is_seen_by_the_next_strong_look),
+    ),
+    (
+        "an index that keeps what has ended",
+        Index._replace,
+        "others = tuple(grant for grant in others if grant.name != name)",
+        "pass",
+        with_view(test_live.test_every_change_is_seen_by_the_next_strong_look),
+    ),
+    (
+        "an index that forgets how late it was",
+        Index.look,
+        "max(self._clock(), self._latest)",
+        "self._clock()",
+        of_clock,
+    ),
+    (
+        "policies that stay as they were",
+        Index.apply,
+        "self._set_policies(delta.policies)",
+        "self._all_policies or self._set_policies(delta.policies)",
+        with_view(test_live.test_policies_and_signals_are_of_the_same_revision),
+    ),
+    (
+        "signals that stay as they were",
+        LiveReader.since,
+        "return Delta(head, grants, policies, _signals(connection), ended)",
+        "return Delta(head, grants, policies, None, ended)",
+        with_view(test_live.test_policies_and_signals_are_of_the_same_revision),
+    ),
+    (
+        "a reader that has seen what it did not read",
+        LiveReader.moved,
+        "if version is not None and version == self._seen:",
+        "if version is not None:",
+        revoked_by_another_process,
+    ),
+    (
+        "an answer before its record",
+        Recorder._written,
+        "self._store.append(",
+        "[_release(entry) for entry in group]\n        self._store.append(",
+        recorded_first,
+    ),
+    (
+        "an answer without its record",
+        Recorder._written,
+        'entry.fault = fault if isinstance(fault, StoreUnavailable) else StoreUnavailable("no record")',
+        "pass",
+        refused_unwritten,
+    ),
+    (
+        "a counted use that is judged from memory",
+        Checker._from_sight,
+        "if sight.is_sufficient(grant)",
+        "if True",
+        counted_once,
+    ),
+    (
+        "a record that is not chained to the one before",
+        journal._linked,
+        "previous = link(previous, seq, payload)",
+        "previous = link(bytes(32), seq, payload)",
+        lambda bench: test_recorder.test_each_mode_records_what_it_says(
+            *bench.store(), test_recorder.AuditMode.COMMITTED, 1, 1
+        ),
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_checker_is_left() -> Iterator[None]:
+    yield
+    checking.stop_all()
+
+
+@pytest.mark.parametrize(("name", "function", "sound", "bug", "caught_by"), TWINS, ids=[twin[0] for twin in TWINS])
+def test_no_twin_survives(
+    name: str,
+    function: Any,
+    sound: str,
+    bug: str,
+    caught_by: Callable[[Bench], None],
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caught_by(bench)  # Without the bug it passes.
+    monkeypatch.setattr(function, "__code__", sown(Twin(name, function, sound, bug, lambda: None)))
+
+    with pytest.raises((AssertionError, pytest.fail.Exception, JitError)):
+        caught_by(bench)
