@@ -72,7 +72,7 @@ def _question(caller: Caller, request: access_pb2.CheckAccessRequest) -> Questio
         subject=request.subject,
         action=request.action,
         resource=request.resource,
-        asserted=context_of(request.context),
+        asserted=context_of(request.context) if request.HasField("context") else None,
     )
 
 

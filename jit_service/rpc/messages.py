@@ -20,7 +20,7 @@ from jit_service.domain import context as contexts
 from jit_service.domain import etag
 from jit_service.domain.approval import Edits, approvals_missing, step_due_at, waiting_step
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Finding
+from jit_service.domain.decision import Finding, Reason
 from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.event import EventType, RecordedEvent
@@ -67,6 +67,7 @@ _POLICY_INPUT: Final = frozenset(
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_REASONS = {reason: access_pb2.CheckAccessResponse.Reason.Value(reason) for reason in Reason}
 
 
 def ask_of(message: grant_pb2.RequestGrantRequest | grant_pb2.EnsureGrantRequest, caller: str) -> Ask:
@@ -558,7 +559,7 @@ def check_message(checked: Checked, *, explain: bool) -> access_pb2.CheckAccessR
     decision = checked.decision
     message = access_pb2.CheckAccessResponse(
         allowed=decision.allowed,
-        reason=access_pb2.CheckAccessResponse.Reason.Value(decision.reason),
+        reason=_REASONS[decision.reason],
         message=decision.message,
         grant=decision.grant.name if decision.grant else "",
         revision=checked.revision,

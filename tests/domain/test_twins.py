@@ -1120,9 +1120,9 @@ TWINS = [
     ),
     Twin(
         "a comparison blind to letter case",
-        pattern._each_covers,
-        'left in ("*", right)',
-        'left.lower() in ("*", right.lower())',
+        pattern._covered,
+        "pattern == name or",
+        "pattern.lower() == name.lower() or",
         test_decision.test_letter_case_counts_in_checks,
     ),
     # Decisions
