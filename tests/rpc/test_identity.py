@@ -283,7 +283,10 @@ def test_no_message_holds_the_token(forge: Forge) -> None:
     assert not any(part in refused.value.message for part in token.split("."))
 
 
-def test_a_changed_key_file_counts_at_once(tmp_path: Path) -> None:
+def test_a_changed_key_file_counts_at_the_next_look_for_remembered_tokens_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jitaccess.keys.LOOK_SECONDS", 0.0)
     forge = Forge(tmp_path)
     service = authenticator(forge.issuer())
     header = [f"Bearer {forge.token(NOON)}"]
@@ -295,6 +298,40 @@ def test_a_changed_key_file_counts_at_once(tmp_path: Path) -> None:
 
     forge.publish(forge.jwk(), forge.rsa_jwk())
     assert service.identify(header)
+
+
+def test_a_remembered_token_ends_at_its_exp(tmp_path: Path) -> None:
+    forge, clock = Forge(tmp_path), Clock()
+    service = Authenticator([forge.issuer()], clock=clock, max_lifetime=timedelta(days=1))
+    header = [f"Bearer {forge.token(NOON)}"]
+    ends = service.identify(header).expires_at
+    clock.now = ends - TICK
+    assert service.identify(header)
+
+    clock.now = ends
+    with pytest.raises(TokenExpired):
+        service.identify(header)
+
+
+def test_a_remembered_token_does_not_count_before_it_begins(tmp_path: Path) -> None:
+    forge, clock = Forge(tmp_path), Clock()
+    service = Authenticator([forge.issuer()], clock=clock, max_lifetime=timedelta(days=1))
+    header = [f"Bearer {forge.token(NOON)}"]
+    assert service.identify(header)
+
+    clock.now = NOON - timedelta(hours=1)
+    with pytest.raises(TokenInvalid):
+        service.identify(header)
+
+
+def test_only_so_many_tokens_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jit_service.rpc.identity._MAX_KNOWN", 2)
+    forge = Forge(tmp_path)
+    service = authenticator(forge.issuer())
+    for number in range(4):
+        assert service.identify([f"Bearer {forge.token(NOON, jti=str(number))}"])
+
+    assert len(service._known) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"keys": 5}', '{"keys": [5]}'])
