@@ -94,7 +94,7 @@ def verify_token(
     if (action is None) != (resource is None):
         raise InvalidArgument("give both action and resource, or neither", reason="INVALID_FIELD")
     now = (clock or _utc_now)()
-    held = read_token(token, _source(keys), issuer=issuer, max_lifetime=max_lifetime, now=now)
+    held = read_token(token, source_of(keys), issuer=issuer, max_lifetime=max_lifetime, now=now)
     if not audience or audience not in held.audience:
         raise TokenRefused(f"the token is not for {audience}", reason=TokenReason.WRONG_AUDIENCE)
     if action is not None and resource is not None and not held.covers(action, resource):
@@ -202,7 +202,7 @@ def _texts(claims: dict[str, Any], claim: str, *, least: int = 1) -> tuple[str, 
     return tuple(value)
 
 
-def _source(keys: str | Mapping[str, object] | KeySource) -> KeySource:
+def source_of(keys: str | Mapping[str, object] | KeySource) -> KeySource:
     if isinstance(keys, str):
         return _url_keys(keys)
     if not isinstance(keys, Mapping):
