@@ -52,7 +52,9 @@ class Both:
         start = story.world.clock() + delay * MINUTE
         later = {"startTime": start.isoformat().replace("+00:00", "Z")} if delay else {}
         wanted = {"resources": [self._under(resource)], "actions": [action], "duration": f"{60 * minutes}s"}
-        real = story.asks(policy=policy, **wanted, **later)
+        real = self._asked(policy=policy, **wanted, **later)
+        if real is None:
+            return
         memory = self.memory.grant(
             story.alice.principal,
             self._under(resource),
@@ -63,9 +65,17 @@ class Both:
         )
         self.grants.append((real.name, memory.name))
 
+    def _asked(self, **wanted: Any) -> Any:
+        """Asks the real service. Who may ask and approve is the test's own word in memory, so a no there is skipped."""
+        outcome = self.story.call(self.story.alice, GRANTS + "RequestGrant", wanted)
+        assert outcome.code == "OK" or outcome.reason == "DENIED_BY_POLICY", outcome
+        return outcome.message
+
     def tell_ask(self, resource: str, action: str, minutes: int) -> None:
         wanted = {"resources": [self._under(resource)], "actions": [action], "duration": f"{60 * minutes}s"}
-        real = self.story.asks(policy=f"policies/p{self.story.id}-asked", **wanted)
+        real = self._asked(policy=f"policies/p{self.story.id}-asked", **wanted)
+        if real is None:
+            return
         memory = self.memory.request(
             self.story.alice.principal,
             self._under(resource),
@@ -92,6 +102,8 @@ class Both:
             return
         real, memory = self.grants[index % len(self.grants)]
         outcome = self.story.call(person, GRANTS + rpc, {"name": real, "comment": "so be it"})
+        if outcome.reason == "DENIED_BY_POLICY":
+            return
         try:
             in_memory(memory)
             done = True
@@ -192,7 +204,7 @@ LIFE: list[Step] = [
 
 
 @settings(
-    max_examples=25,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,

@@ -9,7 +9,8 @@
         assert not jit.client.check("user:alice@example.com", "read", "database/orders/eu")
 
 It answers checks as the service does, without conditions, limits, or grants that were passed on, and for names of plain
-ASCII; what it does not offer, it says. A test of this repository puts the same questions to it and to the service.
+ASCII; what it does not offer, it says. Who may ask and approve is the test's own word. A test of this repository puts
+the same questions to it and to the service.
 """
 
 from __future__ import annotations
