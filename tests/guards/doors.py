@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 import uvicorn
-from fastapi import FastAPI
 from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import error_details_pb2, status_pb2
 
@@ -181,7 +180,7 @@ def of_grpc(channel: grpc.Channel, method: str, region: str, metadata: list[tupl
 @contextmanager
 def job_door(guard: Guard) -> Iterator[Call]:
     purge = nightly.create_purge(guard)
-    yield lambda region="eu", token=None: of_job(lambda: purge(region))
+    yield lambda region="eu", _token=None: of_job(lambda: purge(region))
 
 
 @contextmanager
@@ -190,7 +189,7 @@ def async_job_door(guard: Guard) -> Iterator[Call]:
     async def purge(region: str) -> str:
         return f"purged {region}"
 
-    yield lambda region="eu", token=None: of_job(lambda: asyncio.run(purge(region)))
+    yield lambda region="eu", _token=None: of_job(lambda: asyncio.run(purge(region)))
 
 
 def of_job(run: Callable[[], Any]) -> Told:
@@ -209,8 +208,3 @@ DOORS: dict[str, Any] = {
     "async job": async_job_door,
 }
 ON_A_LOOP = ("fastapi", "asgi", "grpc.aio", "async job")
-
-
-def plain_app() -> FastAPI:
-    """An app that nobody protects."""
-    return FastAPI()

@@ -116,8 +116,8 @@ def test_patterns_overlap_as_the_services_do(left: str, right: str) -> None:
     assert Patterns([left], "/").overlap(Patterns([right], "/")) is overlap(left, right, "/")
 
 
-@pytest.mark.parametrize("left", (*ACTIONS, *ACTION_PATTERNS))
-@pytest.mark.parametrize("right", (*ACTIONS, *ACTION_PATTERNS))
+@pytest.mark.parametrize("left", [*ACTIONS, *ACTION_PATTERNS])
+@pytest.mark.parametrize("right", [*ACTIONS, *ACTION_PATTERNS])
 def test_actions_overlap_as_the_services_do(left: str, right: str) -> None:
     assert Patterns([left], ".").overlap(Patterns([right], ".")) is overlap(left, right, ".")
 
