@@ -15,8 +15,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 from starlette.websockets import WebSocketDisconnect
 
 from examples.guards import orders_asgi, orders_grpc
-from jitaccess import Misconfigured, PermissionDenied, Unavailable
-from jitaccess.guards import Guard, Incoming, fixed_subject
+from jitaccess import InvalidArgument, Misconfigured, PermissionDenied, Unavailable
+from jitaccess.guards import Guard, Incoming, Passage, fixed_subject
 from jitaccess.guards.asgi import PASSAGE, WEBSOCKET, GuardMiddleware, Route
 from jitaccess.guards.fastapi import protect, require
 from jitaccess.guards.grpc import GuardInterceptor, current_passage
@@ -76,6 +76,12 @@ def test_a_value_that_is_no_text_is_no_parameter(value: object) -> None:
         Template("database/{region}", "read").need({"region": value})
 
 
+@pytest.mark.parametrize("value", ["", ".", "..", "a/b", "/", "*", "**", "a*", "%2F", "a\\b", "a b", "a\n", "\u200b"])
+def test_a_value_that_is_not_one_segment_is_none(value: str) -> None:
+    with pytest.raises(InvalidArgument):
+        Template("database/{region}", "read").need({"region": value})
+
+
 def test_a_template_is_filled_by_name() -> None:
     template = Template("database/{a}/x/{b.c}/{id}", "read")
 
@@ -93,6 +99,31 @@ def test_a_parameter_that_is_missing_lets_nobody_through(guard: Guard) -> None:
         assert refused.value.reason == "GUARD_FAULT"
         with pytest.raises(Unavailable):
             asyncio.run(guard.admit_async(Incoming(), template, values))
+
+
+@pytest.mark.parametrize(
+    "passage",
+    [
+        None,
+        True,
+        object(),
+        Passage(subject=ALICE, action="rows.read", resource="database/orders/us", grant="grants/g", expire_time=None),
+    ],
+)
+def test_what_is_no_passage_for_this_lets_nobody_through(passage: Any) -> None:
+    class Judge:
+        def judge(self, *_: Any) -> Any:
+            return passage
+
+        async def judge_async(self, *_: Any) -> Any:
+            return passage
+
+    template = Template("database/orders/{region}", "rows.read")
+
+    with pytest.raises(Unavailable):
+        Guard(Judge()).admit(Incoming(), template, {"region": "eu"})
+    with pytest.raises(Unavailable):
+        asyncio.run(Guard(Judge()).admit_async(Incoming(), template, {"region": "eu"}))
 
 
 # FastAPI
@@ -194,6 +225,8 @@ def test_a_websocket_is_closed_before_it_opens(guard: Guard, jit: MemoryService)
         ("GET", "/healthz/"),
         ("GET", "/healthz%2F..%2Forders/eu/rows"),
         ("GET", "/healthz%00"),
+        ("GET", "/orders%2Feu/rows"),
+        ("GET", "/orders/e%2Fu/rows"),
         ("GET", "/%68ealthz%2e"),
         ("GET", "/orders\\eu\\rows"),
         ("POST", "/healthz"),
@@ -368,6 +401,8 @@ def test_a_field_within_a_field_is_found_by_its_path(guard: Guard) -> None:
 
     found = _interceptor(guard, handler, "database/orders/{justification.ticket}").unary_unary(request, Context())
     assert found is request
+    # The thread goes on to other calls.
+    assert current_passage() is None
     for path in ("justification.none", "ticket", "justification", "justification.ticket.x", "resources"):
         context = Context()
         with pytest.raises(RuntimeError):
