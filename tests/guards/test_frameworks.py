@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -471,3 +473,27 @@ def test_a_disconnect_is_what_a_websocket_client_sees(guard: Guard) -> None:
 
     with pytest.raises(WebSocketDisconnect), TestClient(app).websocket_connect("/orders/eu"):  # type: ignore[arg-type]
         pass
+
+
+# What it takes
+
+
+def test_guards_need_no_framework_and_no_tokens_but_their_own() -> None:
+    program = """
+import sys
+
+for absent in ("fastapi", "starlette", "jwt", "cryptography"):
+    sys.modules[absent] = None
+import jitaccess, jitaccess.guards, jitaccess.guards.asgi, jitaccess.guards.grpc, jitaccess.guards.jobs
+from jitaccess.testing.memory import MemoryService
+
+guard = jitaccess.guards.Guard.by_check(MemoryService().client, subject=jitaccess.guards.fixed_subject("user:a"))
+try:
+    jitaccess.guards.jobs.guarded(guard, "a/b", "c")(print)()
+except jitaccess.PermissionDenied as refused:
+    print(refused.reason)
+"""
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert ran.stdout == "NO_GRANT\n", ran.stderr
