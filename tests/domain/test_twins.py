@@ -1476,7 +1476,7 @@ def sown(twin: Twin) -> CodeType:
     assert source.count(twin.sound) == 1, f"{twin.sound!r} is not once in {sound.__qualname__}"
     scope = dict(sound.__globals__)
     exec(compile(source.replace(twin.sound, twin.bug), f"<{twin.name}>", "exec"), scope)  # noqa: S102
-    edited: Any = scope[sound.__name__]
+    edited: Any = inspect.unwrap(scope[sound.__name__])
     code: CodeType = getattr(edited, "fget", edited).__code__
     return code
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from unicodedata import is_normalized
 
 from jitaccess.model import CheckReason
@@ -55,6 +55,13 @@ class Patterns:
         segments = name.split(self._separator)
         return any(_matches(pattern, segments) for pattern in self._wild)
 
+    def overlap(self, other: Patterns) -> bool:
+        """Says whether some name is matched by one of them and by one of the others."""
+        return any(_meet(left, right) for left in self._segments() for right in other._segments())
+
+    def _segments(self) -> Iterable[Sequence[str]]:
+        return [*(text.split(self._separator) for text in self._exact), *self._wild]
+
     def vouch_for(self, name: str) -> bool:
         """Says whether the name is sound: one that the service itself told, or one that is plain."""
         return name in self._exact or is_plain(name, self._separator)
@@ -69,6 +76,15 @@ def _matches(pattern: tuple[str, ...], segments: list[str]) -> bool:
     elif len(pattern) != len(segments):
         return False
     return all(wanted in ("*", segment) for wanted, segment in zip(pattern, segments, strict=False))
+
+
+def _meet(left: Sequence[str], right: Sequence[str]) -> bool:
+    for mine, other in zip(left, right, strict=False):
+        if "**" in (mine, other):
+            return True
+        if "*" not in (mine, other) and mine != other:
+            return False
+    return len(left) == len(right)
 
 
 def is_plain(name: str, separator: str) -> bool:
@@ -110,6 +126,10 @@ class Deny:
         """Says whether it forbids to the grant's subject what the grant covers."""
         return self._names(grant) and self.resources.cover(resource) and self.actions.cover(action)
 
+    def reaches_into(self, grant: HeldGrant) -> bool:
+        """Says whether it forbids to the grant's subject any part of what the grant covers."""
+        return self._names(grant) and self.resources.overlap(grant.resources) and self.actions.overlap(grant.actions)
+
     def _names(self, grant: HeldGrant) -> bool:
         if grant.subject in self.principals:
             return True
@@ -132,6 +152,10 @@ class Denies:
         if groups is not None and self._groups.isdisjoint(groups) and grant.subject not in self._principals:
             return ""
         return next((deny.name for deny in self._policies if deny.denies(grant, action, resource)), "")
+
+    def reach_into(self, grant: HeldGrant) -> bool:
+        """Says whether one of them forbids any part of what the grant covers."""
+        return any(deny.reaches_into(grant) for deny in self._policies)
 
 
 class Judgement(NamedTuple):
@@ -176,6 +200,20 @@ def judge(
         elif allowing is None or grant.expire > allowing.grant.expire:  # type: ignore[union-attr]  # It has one.
             allowing = finding
     return allowing or (_best_explanation(findings) if findings else _NO_GRANT)
+
+
+def is_live(
+    grant: HeldGrant | None, subject: str, *, denies: Denies, earliest: int, latest: int
+) -> bool | Literal[LocalReason.NEEDS_CHECK]:
+    """Says whether a token of the subject's grant counts: the grant is active, and no deny reaches into it.
+
+    The service's clock is somewhere in [earliest, latest].
+    """
+    if grant is None or grant.subject != subject or latest < grant.start or earliest >= grant.expire:
+        return False
+    if grant.needs_check or earliest < grant.start or latest >= grant.expire:
+        return LocalReason.NEEDS_CHECK
+    return not denies.reach_into(grant)
 
 
 def _are_canonical(*names: str) -> bool:

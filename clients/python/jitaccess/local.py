@@ -159,6 +159,18 @@ class LocalState:
             revision = self._replica.revision
         return _decision(judgement, revision, age)
 
+    def is_live(self, *, subject: str, grant: str) -> bool:
+        """Says whether a token of the subject's grant still counts, as `verify_token` wants it of a checker.
+
+        It does while the grant is active and no deny policy reaches into it. Raises Unavailable where only the service
+        can tell (STALE, or NEEDS_CHECK for a grant that was passed on, or about to start or end).
+        """
+        with self._lock:
+            answer = self._replica.is_live(subject, grant, steady_ns())
+        if isinstance(answer, LocalReason):
+            raise Unavailable(f"whether {grant} is live cannot be told here", reason=answer)
+        return answer
+
     def told(self, question: CheckItem, decision: LocalDecision) -> LocalDecision:
         """Returns the decision, once it has been handed to whoever records it. What that raises, the check raises."""
         if self._on_decision is not None:

@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from jitaccess.calls import Call, replicate
 from jitaccess.errors import Internal
-from jitaccess.judgement import Denies, Deny, HeldGrant, Judgement, LocalReason, Patterns, judge
+from jitaccess.judgement import Denies, Deny, HeldGrant, Judgement, LocalReason, Patterns, is_live, judge
 from jitaccess.v1 import grant_pb2, policy_pb2
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 
@@ -139,6 +139,14 @@ class Replica:
             latest=mark.read + age // 1000 + 1,
         )
         return judgement, age
+
+    def is_live(self, subject: str, grant: str, now: int) -> bool | LocalReason:
+        """Says at the steady instant whether a token of the subject's grant counts; else why that is not known."""
+        mark = self._mark
+        if mark is None or (age := mark.age(now)) >= self._max_age:
+            return LocalReason.STALE
+        latest = mark.read + age // 1000 + 1
+        return is_live(self._grants.get(grant), subject, denies=self._denies, earliest=mark.read, latest=latest)
 
     def _open_at(self, now: int) -> None:
         self._opened = now

@@ -17,8 +17,7 @@ without one a token is good until it is over.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -27,17 +26,18 @@ from typing import Any, Final, Protocol
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from jitaccess import jws
-from jitaccess.errors import FieldViolation, InvalidArgument, Misconfigured, TokenRefused
+from jitaccess.errors import InvalidArgument, Misconfigured, TokenRefused
+from jitaccess.judgement import Patterns
 from jitaccess.jws import BadSignature, BadToken
 from jitaccess.keys import GivenKeys, KeySource, UrlKeys, is_safe_url
 from jitaccess.model import TokenReason
+from jitaccess.names import concrete
 
 ALGORITHM: Final = "ES256"
 TYPE: Final = "at+jwt"
 DETAIL: Final = "jit_grant"
 MAX_LIFETIME: Final = timedelta(hours=1)
 _SKEW_SECONDS: Final = 60
-_FORBIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,8 @@ class GrantToken:
 
     def covers(self, action: str, resource: str) -> bool:
         """Says whether it lets its subject do the action on the resource. Raises InvalidArgument for a pattern."""
-        wanted_action, wanted = _concrete(action, ".", "action"), _concrete(resource, "/", "resource")
-        return _covered(wanted_action, self.actions, ".") and _covered(wanted, self.resources, "/")
+        wanted_action, wanted = concrete(action, ".", "action"), concrete(resource, "/", "resource")
+        return Patterns(self.actions, ".").cover(wanted_action) and Patterns(self.resources, "/").cover(wanted)
 
 
 class LiveGrants(Protocol):
@@ -94,7 +94,7 @@ def verify_token(
     if (action is None) != (resource is None):
         raise InvalidArgument("give both action and resource, or neither", reason="INVALID_FIELD")
     now = (clock or _utc_now)()
-    held = read_token(token, _source(keys), issuer=issuer, max_lifetime=max_lifetime, now=now)
+    held = read_token(token, source_of(keys), issuer=issuer, max_lifetime=max_lifetime, now=now)
     if not audience or audience not in held.audience:
         raise TokenRefused(f"the token is not for {audience}", reason=TokenReason.WRONG_AUDIENCE)
     if action is not None and resource is not None and not held.covers(action, resource):
@@ -202,36 +202,7 @@ def _texts(claims: dict[str, Any], claim: str, *, least: int = 1) -> tuple[str, 
     return tuple(value)
 
 
-def _covered(name: str, patterns: Iterable[str], separator: str) -> bool:
-    segments = name.split(separator)
-    return any(_matches(pattern.split(separator), segments) for pattern in patterns)
-
-
-def _matches(pattern: list[str], segments: list[str]) -> bool:
-    """`*` is one whole segment, `**` (last only) one or more."""
-    if pattern[-1] == "**":
-        pattern = pattern[:-1]
-        if len(segments) <= len(pattern):
-            return False
-    elif len(pattern) != len(segments):
-        return False
-    return all(wanted in ("*", segment) for wanted, segment in zip(pattern, segments, strict=False))
-
-
-def _concrete(text: str, separator: str, field: str) -> str:
-    """Returns the name in its canonical form. Raises InvalidArgument for one that could be read in two ways."""
-    name = unicodedata.normalize("NFC", text)
-    segments = name.split(separator)
-    unsafe = any(character in "*%\\" or unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in name)
-    if unsafe or not all(segments) or (separator == "/" and any(part in (".", "..") for part in segments)):
-        fault = "must be one concrete name: no wildcard, no empty, `.` or `..` segment, no %, \\ or white space"
-        raise InvalidArgument(
-            f"{field}: {fault}", reason="INVALID_FIELD", field_violations=(FieldViolation(field, fault),)
-        )
-    return name
-
-
-def _source(keys: str | Mapping[str, object] | KeySource) -> KeySource:
+def source_of(keys: str | Mapping[str, object] | KeySource) -> KeySource:
     if isinstance(keys, str):
         return _url_keys(keys)
     if not isinstance(keys, Mapping):

@@ -1,0 +1,72 @@
+"""FastAPI: a dependency that lets through or refuses. Needs `jitaccess[fastapi]`.
+
+app = FastAPI()
+protect(app, Guard.by_check(AsyncJitClient(), subject=who))
+
+@app.post("/orders/{region}/rows")
+async def create(region: str, passage: Annotated[Passage, Depends(require("database/orders/{region}", "rows.create"))]):
+    ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+
+from jitaccess.errors import JitError, Misconfigured
+from jitaccess.guards.guard import Guard, Passage
+from jitaccess.guards.incoming import Incoming
+from jitaccess.guards.need import Template
+from jitaccess.guards.refusal import body_of, http_headers, http_status, refusal_of
+
+
+class Refused(HTTPException):
+    """A call that was not let through. `refusal` says why; `detail` is the same as google.rpc.Status in JSON."""
+
+    def __init__(self, refusal: JitError) -> None:
+        self.refusal = refusal
+        super().__init__(http_status(refusal), detail=body_of(refusal), headers=http_headers(refusal))  # type: ignore[arg-type]  # FastAPI takes any JSON.
+
+
+def protect(app: FastAPI, guard: Guard) -> None:
+    """Makes the guard that of the app's `require`, and refusals google.rpc.Status in JSON, as the service's are."""
+    app.state.jit_guard = guard
+    app.add_exception_handler(Refused, _answer)
+
+
+def require(
+    resource: str, action: str, *, guard: Guard | None = None
+) -> Callable[[HTTPConnection], Awaitable[Passage]]:
+    """Returns a dependency for `Depends`: the call goes on only while its caller may do the action on the resource.
+
+    `{name}` in the resource stands for the path parameter of that name, as one segment. `guard` is the app's unless
+    one is given; an app without any refuses. Raises Misconfigured for a resource or action that is none.
+    """
+    template = Template(resource, action)
+
+    async def passage(connection: HTTPConnection) -> Passage:
+        incoming = Incoming.with_headers(connection.headers.raw, connection)
+        try:
+            return await _guard_of(connection, guard).admit_async(incoming, template, connection.path_params)
+        except JitError as refusal:
+            raise Refused(refusal) from refusal
+
+    # FastAPI looks annotations up by name.
+    passage.__annotations__ = {"connection": HTTPConnection, "return": Passage}
+    return passage
+
+
+def _guard_of(connection: HTTPConnection, given: Guard | None) -> Guard:
+    guard = given or getattr(connection.app.state, "jit_guard", None)
+    if not isinstance(guard, Guard):
+        raise refusal_of(Misconfigured("the app has no guard; call jitaccess.guards.fastapi.protect"))
+    return guard
+
+
+async def _answer(_: Any, refused: Any) -> JSONResponse:
+    return JSONResponse(refused.detail, refused.status_code, headers=refused.headers)

@@ -1,0 +1,76 @@
+"""What comes in, and who sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from jitaccess.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from jitaccess.keys import KeySource
+    from jitaccess.tokens import LiveGrants
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A call: its headers (of gRPC: its metadata) by lower-case names, and what the framework has of it.
+
+    `source` is a starlette HTTPConnection, an ASGI scope, a gRPC ServicerContext, or a job's inspect.BoundArguments.
+    """
+
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    source: Any = field(default=None, repr=False)
+
+    @classmethod
+    def with_headers(cls, headers: Iterable[tuple[str | bytes, str | bytes]], source: object) -> Incoming:
+        """Returns a call with headers as they come over the wire."""
+        return cls(tuple((_text(name).lower(), _text(value)) for name, value in headers), source)
+
+
+Subject = Callable[[Incoming], str | Awaitable[str]]
+"""Says who is calling, by something that is proved: `user:…` or `service:…`. Raises Unauthenticated."""
+
+
+def bearer_token(incoming: Incoming) -> str:
+    """Returns the token of the authorization header, RFC 6750. Raises Unauthenticated where there is not one alone."""
+    given = [value for name, value in incoming.headers if name == "authorization"]
+    if not given:
+        raise Unauthenticated("there is no bearer token", reason="TOKEN_MISSING")
+    # Of several, whoever else reads them could take another.
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer" or not token or not token.isascii() or set(token) & set(" ,\t"):
+        raise Unauthenticated("the authorization is not one bearer token", reason="TOKEN_INVALID")
+    return token
+
+
+def fixed_subject(principal: str) -> Subject:
+    """Returns who this program is, whoever calls: for jobs."""
+    return lambda _: principal
+
+
+def subject_of_grant_token(
+    keys: str | Mapping[str, object] | KeySource,
+    *,
+    issuer: str,
+    audience: str,
+    checker: LiveGrants | None = None,
+    clock: Callable[[], datetime] | None = None,
+) -> Subject:
+    """Returns who the subject of the call's grant token is (`verify_token`, extra `tokens`): the token proves it.
+
+    What it may do is then asked, by whatever grant.
+    """
+    from jitaccess.tokens import verify_token
+
+    def subject(incoming: Incoming) -> str:
+        token = bearer_token(incoming)
+        return verify_token(token, keys, issuer=issuer, audience=audience, checker=checker, clock=clock).subject
+
+    return subject
+
+
+def _text(given: str | bytes) -> str:
+    return given if isinstance(given, str) else given.decode("latin-1")

@@ -1,0 +1,67 @@
+"""What a call needs: an action on a resource, whose name may come from the call's own parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from uuid import UUID
+
+from jitaccess.errors import InvalidArgument, Misconfigured
+from jitaccess.names import concrete, segment
+
+_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\}")
+
+
+class Need(NamedTuple):
+    """One action on one resource, concrete names both."""
+
+    action: str
+    resource: str
+
+
+class Template:
+    """A resource with parameters, `database/orders/{region}`. A parameter is one whole segment, and not the first.
+
+    Raises Misconfigured for a resource or action that is none.
+    """
+
+    def __init__(self, resource: str, action: str) -> None:
+        self.resource = resource
+        self.action = action
+        self._segments = resource.split("/")
+        parameters = [_PARAMETER.fullmatch(part) for part in self._segments]
+        self.parameters = tuple(found[1] for found in parameters if found)
+        try:
+            concrete(_PARAMETER.sub("x", resource), "/", "resource")
+            concrete(action, ".", "action")
+        except InvalidArgument as fault:
+            raise Misconfigured(f"{resource!r}, {action!r}: {fault.message}", reason="TEMPLATE_INVALID") from None
+        plain = [part for part, found in zip(self._segments, parameters, strict=True) if not found]
+        if parameters[0] or len(self._segments) < 2 or any(set("{}") & set(part) for part in [*plain, action]):
+            raise Misconfigured(
+                f"{resource!r}, {action!r}: a resource is type/name, where each {{parameter}} is one whole segment and "
+                "not the first; an action has no parameter",
+                reason="TEMPLATE_INVALID",
+            )
+
+    def need(self, values: Mapping[str, object]) -> Need:
+        """Returns what a call with these parameters needs.
+
+        Raises Misconfigured for a parameter that the call does not have, InvalidArgument for a value that is not one
+        whole segment: it could lead to another resource.
+        """
+        return Need(self.action, "/".join(self._filled(part, values) for part in self._segments))
+
+    def _filled(self, part: str, values: Mapping[str, object]) -> str:
+        found = _PARAMETER.fullmatch(part)
+        if not found:
+            return part
+        name = found[1]
+        value = values.get(name)
+        if isinstance(value, bool) or not isinstance(value, str | int | UUID):
+            raise Misconfigured(
+                f"{self.resource}: the call has no parameter {name} that is text or a whole number",
+                reason="TEMPLATE_PARAMETER_MISSING",
+            )
+        return segment(str(value), name)

@@ -1,0 +1,102 @@
+"""A guard's no, as callers are told it: the errors of this client, and what they are over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import code_pb2, error_details_pb2
+from google.rpc.status_pb2 import Status
+
+from jitaccess.errors import InvalidArgument, JitError, PermissionDenied, TokenRefused, Unauthenticated, Unavailable
+from jitaccess.guards.need import Need
+from jitaccess.model import TokenReason
+
+_log = logging.getLogger("jitaccess.guards")
+_DOMAIN = "jitaccess"
+_HTTP = {"PERMISSION_DENIED": 403, "UNAUTHENTICATED": 401}
+_UNSURE = 503
+# What is wrong with the access rather than with the token.
+_NOT_ALLOWED = (TokenReason.NOT_COVERED, TokenReason.GRANT_OVER)
+
+
+def no(
+    message: str, *, reason: str, need: Need, subject: str, grant: str = "", requestable: Sequence[str] = ()
+) -> PermissionDenied:
+    """Returns the refusal of a caller who is known, with the policies it could ask under."""
+    told = {
+        "subject": subject,
+        "action": need.action,
+        "resource": need.resource,
+        "grant": grant,
+        "requestable_policies": ",".join(requestable),
+    }
+    return PermissionDenied(message, reason=reason, metadata={key: value for key, value in told.items() if value})
+
+
+def refusal_of(error: BaseException) -> JitError:
+    """Returns what the caller is told of an error in the guard: whatever is not known to be its own is Unavailable.
+
+    A name that is refused is the caller's: the program's own are judged when it starts.
+    """
+    match error:
+        case PermissionDenied() | Unauthenticated():
+            return error
+        case TokenRefused(reason=reason) if reason in _NOT_ALLOWED:
+            return PermissionDenied(error.message, reason=reason)
+        case TokenRefused():
+            return Unauthenticated(error.message, reason=error.reason)
+        case InvalidArgument():
+            fields = ",".join(violation.field for violation in error.field_violations)
+            return PermissionDenied(error.message, reason=error.reason, metadata={"field": fields} if fields else None)
+        case Unavailable():
+            reason = error.reason
+        case TimeoutError():
+            reason = "DEADLINE_EXCEEDED"
+        case _:
+            reason = "GUARD_FAULT"
+    _log.error("a guard cannot be sure, and lets nobody through: %s: %s", type(error).__name__, error)
+    return Unavailable("whether this is allowed cannot be told now; try again", reason=reason)
+
+
+def unsure(error: JitError) -> JitError:
+    """Returns what an error of the check says: its PERMISSION_DENIED, say, is about the guard's own token.
+
+    Only a name that it refuses is the caller's.
+    """
+    if isinstance(error, InvalidArgument):
+        return error
+    return Unavailable(f"the check failed: {error}", reason="CHECK_FAILED")
+
+
+def http_status(refusal: JitError) -> int:
+    """Returns 401, 403, or 503 for whatever else."""
+    return _HTTP.get(refusal.code, _UNSURE)
+
+
+def http_headers(refusal: JitError) -> dict[str, str]:
+    """Returns the headers of the answer: with 401 how to prove oneself, RFC 6750."""
+    headers = {"content-type": "application/json", "cache-control": "no-store"}
+    return headers | ({"www-authenticate": "Bearer"} if http_status(refusal) == 401 else {})
+
+
+def status_of(refusal: JitError) -> Status:
+    """Returns the refusal as google.rpc.Status, with ErrorInfo (AIP-193)."""
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=_DOMAIN, metadata=refusal.metadata)
+    detail = AnyMessage()
+    detail.Pack(info)
+    return Status(code=code_pb2.Code.Value(grpc_code(refusal).name), message=refusal.message, details=[detail])
+
+
+def body_of(refusal: JitError) -> dict[str, object]:
+    """Returns the refusal as the JSON of google.rpc.Status."""
+    body: dict[str, object] = json_format.MessageToDict(status_of(refusal))
+    return body
+
+
+def grpc_code(refusal: JitError) -> grpc.StatusCode:
+    """Returns PERMISSION_DENIED, UNAUTHENTICATED, or UNAVAILABLE for whatever else."""
+    return grpc.StatusCode[refusal.code] if refusal.code in _HTTP else grpc.StatusCode.UNAVAILABLE

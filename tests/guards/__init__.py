@@ -1,0 +1,1 @@
+"""Guards, before real servers."""

@@ -1,0 +1,251 @@
+"""The test kit as a program under test meets it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jitaccess import (
+    CheckReason,
+    FailedPrecondition,
+    InvalidArgument,
+    JitClient,
+    JitError,
+    Misconfigured,
+    NotFound,
+    Retry,
+    TokenRefused,
+    Unavailable,
+    verify_token,
+)
+from jitaccess.testing import Clock, MemoryService
+from tests.conftest import HOUR, TICK
+
+ROOT = Path(__file__).parents[2]
+ALICE = "user:alice@example.com"
+QUESTION = (ALICE, "read", "database/orders/eu")
+
+
+@pytest.fixture
+def jit_clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def jit(jit_clock: Clock) -> MemoryService:
+    return MemoryService(jit_clock)
+
+
+def why(jit: MemoryService) -> str:
+    return jit.client.check(*QUESTION).reason
+
+
+def test_access_ends_exactly_at_its_time(jit: MemoryService, jit_clock: Clock) -> None:
+    jit.grant(*_as_grant(), duration=HOUR)
+
+    jit_clock.advance(HOUR - TICK)
+    assert why(jit) == CheckReason.ALLOWED
+    jit_clock.advance(TICK)
+    assert why(jit) == CheckReason.EXPIRED
+
+
+def test_time_never_goes_back(jit: MemoryService, jit_clock: Clock) -> None:
+    jit.grant(*_as_grant(), duration=HOUR)
+    jit_clock.advance(HOUR)
+    assert why(jit) == CheckReason.EXPIRED
+
+    jit_clock.advance(-HOUR)
+
+    assert why(jit) == CheckReason.EXPIRED
+
+
+def test_a_request_becomes_access_when_it_is_approved(jit: MemoryService, jit_clock: Clock) -> None:
+    request = jit.request(*_as_grant())
+    assert why(jit) == CheckReason.PENDING
+
+    jit.approve(request, jit_clock() + HOUR)
+    assert why(jit) == CheckReason.NOT_YET_STARTED
+    jit_clock.advance(HOUR)
+
+    assert why(jit) == CheckReason.ALLOWED
+
+
+def test_a_deny_beats_a_grant_until_it_is_removed(jit: MemoryService) -> None:
+    jit.grant(*_as_grant())
+    jit.deny("no", "database/**", "**", principals=[ALICE])
+    assert why(jit) == CheckReason.DENIED_BY_POLICY
+
+    jit.remove("no")
+
+    assert why(jit) == CheckReason.ALLOWED
+
+
+def test_the_asynchronous_client_answers_the_same(jit: MemoryService) -> None:
+    grant = jit.grant(*_as_grant())
+
+    assert asyncio.run(jit.async_client.check(*QUESTION)).grant == grant.name
+
+
+def test_a_service_that_is_away_answers_nothing(jit: MemoryService) -> None:
+    jit.grant(*_as_grant())
+    jit.is_away = True
+
+    with pytest.raises(Unavailable):
+        jit.client.check(*QUESTION)
+    with pytest.raises(Unavailable):
+        asyncio.run(jit.async_client.check(*QUESTION))
+    with pytest.raises(Unavailable):
+        jit.is_live(subject=ALICE, grant="grants/g")
+    with jit.serving() as address, JitClient(address, token="t", retry=Retry(attempts=1)) as client:
+        with pytest.raises(Unavailable):
+            client.check(*QUESTION)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.request("database/orders/eu", "read"),
+        lambda client: client.revoke("grants/g", comment="over"),
+        lambda client: list(client.list_grants()),
+        lambda client: next(client.watch_grants()),
+        lambda client: client.verify_audit_log(),
+    ],
+)
+def test_what_is_not_offered_is_said(jit: MemoryService, call: Callable[[JitClient], Any]) -> None:
+    with pytest.raises(Misconfigured, match="does not offer"):
+        call(jit.client)
+
+
+def test_what_is_not_offered_over_grpc_is_said_too(jit: MemoryService) -> None:
+    with jit.serving() as address, JitClient(address, token="t") as client:
+        with pytest.raises(JitError) as refused:
+            client.verify_audit_log()
+
+    assert refused.value.code == "UNIMPLEMENTED"
+
+
+def test_a_name_that_only_the_service_can_judge_is_not_offered(jit: MemoryService) -> None:
+    for question in (
+        ("user:\u00e9", *QUESTION[1:]),
+        (ALICE, "l\u00e9", QUESTION[2]),
+        (*QUESTION[:2], "database/\u00e9"),
+    ):
+        with pytest.raises(Misconfigured, match="ASCII"):
+            jit.client.check(*question)
+
+
+@pytest.mark.parametrize("resource", ["", "database", "database/**/eu", "database/a*", "database/..", "database//eu"])
+def test_a_pattern_that_the_service_would_refuse_is_refused(jit: MemoryService, resource: str) -> None:
+    with pytest.raises(InvalidArgument, match="resources"):
+        jit.grant(ALICE, resource, "read")
+
+
+def test_what_a_test_gets_wrong_is_said(jit: MemoryService) -> None:
+    grant = jit.grant(*_as_grant())
+    jit.revoke(grant)
+
+    for wrong in (jit.revoke, jit.release, jit.approve, jit.deny_request):
+        with pytest.raises(Misconfigured, match="REVOKED"):
+            wrong(grant)
+    with pytest.raises(NotFound):
+        jit.revoke("grants/none")
+    with pytest.raises(InvalidArgument, match="duration"):
+        jit.grant(*_as_grant(), duration=timedelta())
+
+
+# Tokens
+
+
+def test_a_token_of_the_kit_counts_as_the_services_does(jit: MemoryService, jit_clock: Clock) -> None:
+    grant = jit.grant(*_as_grant(), duration=timedelta(minutes=5))
+    token = jit.tokens.issue(grant, audience="orders")
+
+    def verified() -> Any:
+        return verify_token(
+            token,
+            jit.tokens.keys,
+            issuer=jit.tokens.issuer,
+            audience="orders",
+            action="read",
+            resource="database/orders/eu",
+            checker=jit,
+            clock=jit_clock,
+        )
+
+    assert (verified().grant, verified().subject, verified().expire_time) == (grant.name, ALICE, grant.expire_time)
+    jit.deny("no", "**", "**", principals=[ALICE])
+    with pytest.raises(TokenRefused, match="not live"):
+        verified()
+    jit.remove("no")
+    jit_clock.advance(timedelta(minutes=5))
+    with pytest.raises(TokenRefused, match="over"):
+        verified()
+
+
+def test_what_is_not_live_has_no_token(jit: MemoryService, jit_clock: Clock) -> None:
+    grant = jit.grant(*_as_grant(), start_time=jit_clock() + HOUR)
+    with pytest.raises(FailedPrecondition):
+        jit.tokens.issue(grant, audience="orders")
+    jit.revoke(grant)
+    with pytest.raises(FailedPrecondition):
+        jit.tokens.issue(grant, audience="orders")
+
+
+# As a plugin
+
+
+def test_the_tests_of_the_example_run_by_the_plugin(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        "-c",
+        "/dev/null",
+    ]
+
+    ran = subprocess.run([*command, str(ROOT / "examples/guards")], capture_output=True, text=True, timeout=120)
+
+    assert "4 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_a_conftest_names_the_plugin_and_has_its_fixtures(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["jitaccess.testing"]\n')
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(jit, jit_clock):\n"
+        '    jit.grant("user:a", "database/eu", "read")\n'
+        '    assert jit.client.check("user:a", "read", "database/eu").check_time == jit_clock()\n'
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "/dev/null",
+        "--rootdir",
+        str(tmp_path),
+    ]
+
+    ran = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120)
+
+    assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+def _as_grant() -> tuple[str, str, str]:
+    """Subject, resource and action, as a test gives them."""
+    subject, action, resource = QUESTION
+    return subject, resource, action
