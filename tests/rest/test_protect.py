@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -43,8 +44,8 @@ def gates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[World]
 
         @cache
         def gate(world: World) -> Gate:
-            socket = world.settings.data_dir / "s.sock"
-            return stack.enter_context(running_gate(socket, tmp_path_factory.mktemp("g")))
+            service = world.settings.data_dir / "s.sock"
+            return stack.enter_context(running_gate(service, tmp_path_factory.mktemp("g")))
 
         yield gate
 
@@ -347,6 +348,50 @@ def test_another_host_is_not_there(story: Protected, host: str) -> None:
 
     assert story.sends(host=host).status in (400, 404)
     assert story.gate.api.seen == []
+
+
+@pytest.mark.parametrize(
+    "method", ["get", "Get", "POST", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "GET,POST", "X"]
+)
+def test_another_method_is_another_action(story: Protected, method: str) -> None:
+    story.opens()
+
+    assert story.sends(method=method).status in (400, 403, 404)
+    assert story.gate.api.seen == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("transfer-encoding", "chunked"), ("content-length", "5")),
+        (("content-length", "5"), ("content-length", "6")),
+        (("transfer-encoding", "chunked, identity"),),
+        (("host", "other.internal"),),
+        (("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAAP__")),
+        (("connection", "x-jit-grant, x-jit-subject"),),
+        (("connection", "authorization"),),
+        (("te", "trailers"), ("trailer", "authorization")),
+    ],
+    ids=str,
+)
+def test_no_framing_brings_another_request_along(story: Protected, headers: tuple[tuple[str, str], ...]) -> None:
+    """What follows the request on its connection is, at most, another request that is asked about."""
+    opened = f"/{story.id}/public"
+    story.opens(opened)
+    smuggled = f"GET {story.path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n"
+    head = f"GET {opened} HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {story.world.token(story.alice)}\r\n"
+    head += "".join(f"{key}: {value}\r\n" for key, value in headers)
+
+    address = story.gate.address
+    with socket.create_connection((address.host, address.port), timeout=20) as connection:
+        connection.sendall(f"{head}\r\n0\r\n\r\n{smuggled}{smuggled}".encode())
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    for _, path, seen in story.gate.api.seen:
+        assert path == opened
+        assert sum(key.lower() == "x-jit-grant" for key, _ in seen) == 1
 
 
 @pytest.mark.parametrize("host", ["payments.internal:8000", "PAYMENTS.Internal"])
