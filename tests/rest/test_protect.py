@@ -394,6 +394,27 @@ def test_no_framing_brings_another_request_along(story: Protected, headers: tupl
         assert sum(key.lower() == "x-jit-grant" for key, _ in seen) == 1
 
 
+def test_grpc_over_http2_passes_and_is_refused_in_its_own_words(story: Protected) -> None:
+    alice, bob = (("authorization", f"Bearer {story.world.token(person)}") for person in (story.alice, story.bob))
+    options = [("grpc.default_authority", HOST)]
+    with grpc.insecure_channel(str(story.gate.address), options=options) as channel:
+
+        def code(*metadata: tuple[str, str]) -> str:
+            with pytest.raises(grpc.RpcError) as fault:
+                channel.unary_unary(story.path)(b"", metadata=metadata, timeout=10)
+            return str(fault.value.code().name)
+
+        assert code() == "UNAUTHENTICATED"
+        assert code(alice) == "PERMISSION_DENIED"
+        story.opens(story.path, "http.post")
+        assert code(bob) == "PERMISSION_DENIED"
+        assert code(alice, bob) == code(bob, alice) == "UNAUTHENTICATED"
+        assert story.gate.api.seen == []
+        # The API speaks no gRPC, but it was reached.
+        assert code(alice, ("x-jit-grant", "grants/forged"))
+        assert story.gate.api.paths() == [story.path]
+
+
 @pytest.mark.parametrize("host", ["payments.internal:8000", "PAYMENTS.Internal"])
 def test_a_host_is_the_same_with_a_port_and_in_capitals(story: Protected, host: str) -> None:
     story.opens()
