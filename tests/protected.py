@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -146,17 +146,20 @@ class Gate:
 
 @contextmanager
 def running_gate(
-    service: Path | Address, directory: Path, *, timeout: float = 5, max_stream: str = "300s"
+    service: Path | Address, directory: Path, *, timeout: float = 5, edits: Mapping[str, str] | None = None
 ) -> Iterator[Gate]:
     """Runs the API and the example's Envoy, which asks the service at that socket or address.
 
-    Streams of /refunds last `max_stream` at most.
+    `edits` are texts of its configuration, which stand there once, and what takes their place.
     """
     api = Api()
     config = configured(
         http=Address("127.0.0.1", 0), service=service, api=api.address, directory=directory, timeout=timeout
     )
-    config.write_text(config.read_text().replace("max_stream: 300s", f"max_stream: {max_stream}"))
+    for sound, edited in (edits or {}).items():
+        text = config.read_text()
+        assert text.count(sound) == 1, f"{sound!r} is not once in the example"
+        config.write_text(text.replace(sound, edited))
     envoy = Envoy(config, directory=directory)
     try:
         yield Gate(api, envoy.start(timeout=30))

@@ -576,7 +576,9 @@ class TestStreams:
         refunds = {"resources": ["payments/refunds"], "actions": [f"refunds.{story.id}", "refunds.get"]}
         story.create_policy("words", **refunds)
         grant = story.granted(**refunds)
-        with running_gate(story.world.settings.data_dir / "s.sock", tmp_path, max_stream="1s") as gate:
+        with running_gate(
+            story.world.settings.data_dir / "s.sock", tmp_path, edits={"max_stream: 300s": "max_stream: 1s"}
+        ) as gate:
             stream = self.ends(gate, "/refunds", story.world.token(story.alice), headers)
             next(stream)
             story.must(story.bob, GRANTS + "RevokeGrant", {"name": grant.name, "comment": "over"})
@@ -814,6 +816,44 @@ def test_a_true_yes_of_the_fake_does_open(faked: tuple[Gate, Fake]) -> None:
     fake.behaviour = lambda: _saying(x_jit_grant="grants/g")
 
     assert gate.send("/admin").status == 200
+
+
+FIRST_LOCK_OFF = {"failure_mode_allow: false": "failure_mode_allow: true"}
+SECOND_LOCK_OFF = {"action: ALLOW": "action: LOG"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "behaviour", "status"),
+    [
+        (FIRST_LOCK_OFF, _raise, 503),
+        (SECOND_LOCK_OFF, _raise, 503),
+        (SECOND_LOCK_OFF, bytes, 200),
+        (FIRST_LOCK_OFF | SECOND_LOCK_OFF, _raise, 200),
+    ],
+    ids=["the second holds", "the first holds", "the second is needed", "none is left"],
+)
+def test_each_lock_of_the_example_holds_what_the_other_does_not(
+    faked: tuple[Gate, Fake], tmp_path: Path, edits: dict[str, str], behaviour: Callable[[], bytes], status: int
+) -> None:
+    """With a lock off, the gate does open: the tests above would notice."""
+    _, fake = faked
+    fake.behaviour = behaviour
+
+    with running_gate(fake.address, tmp_path, edits=edits) as gate:
+        assert gate.send("/admin").status == status
+
+
+def test_without_its_header_mutation_the_service_still_strips_what_is_spoofed(story: Protected, tmp_path: Path) -> None:
+    grant = story.opens()
+    service = story.world.settings.data_dir / "s.sock"
+    with running_gate(service, tmp_path, edits={"prefix: x-jit-": "prefix: x-none-"}) as gate:
+        assert gate.send(story.path, token=story.world.token(story.alice), headers=SPOOFED).status == 200
+        assert gate.send(f"{story.path}/x", token=story.world.token(story.alice), headers=SPOOFED).status == 403
+
+        ((_, _, headers),) = gate.api.seen
+    told = [(key.lower(), value) for key, value in headers if key.lower().startswith("x-jit-")]
+    assert [value for key, value in told if key == "x-jit-grant"] == [grant.name]
+    assert sorted(key for key, _ in told) == ["x-jit-expires", "x-jit-grant", "x-jit-subject"]
 
 
 def test_the_example_is_a_valid_configuration() -> None:
