@@ -54,10 +54,11 @@ def expect(truth: bool, promise: str) -> None:
 
 
 @contextmanager
-def running_service() -> Iterator[Service]:
+def running_service(*options: str) -> Iterator[Service]:
+    """Runs `jit-service up --dev` with these options more, on an empty store."""
     with tempfile.TemporaryDirectory(prefix="jit-demo-") as directory:
         command = [BIN / "jit-service", "up", "--dev", "--data-dir", directory]
-        command += ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+        command += ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", *options]
         log = Path(directory) / "service.log"
         with log.open("w") as stderr:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)

@@ -20,6 +20,9 @@ ROOT = Path(__file__).parent.parent
 SITE = Path(sysconfig.get_path("purelib"))
 INCLUDES = [ROOT / "proto", SITE, Path(grpc_tools.__file__).parent / "_proto"]
 PYTHON = "clients/python"
+# Envoy's own API, of which the service speaks a part. Its code must not be a package `envoy`: Envoy's wheel is that.
+ENVOY_PROTOS = ROOT / "proto" / "envoy" / "service" / "auth" / "v3"
+ENVOY_PYTHON = "jit_service/rpc/envoy"
 DESCRIPTORS = "envoy/jitaccess.binpb"
 REFERENCE = "docs/reference.md"
 PERMISSIONS = "docs/permissions.md"
@@ -33,18 +36,21 @@ def run_protoc(*arguments: str) -> None:
         sys.exit(f"protoc ended with status {status}")
 
 
+def _python_into(directory: Path) -> list[str]:
+    return [f"--{kind}={directory}" for kind in ("python_out", "grpc_python_out")] + [
+        f"--{kind}=quiet:{directory}" for kind in ("mypy_out", "mypy_grpc_out")
+    ]
+
+
 def generate(out: Path) -> None:
-    protos = sorted(path.relative_to(ROOT / "proto").as_posix() for path in (ROOT / "proto").rglob("*.proto"))
+    paths = [path for path in (ROOT / "proto").rglob("*.proto") if path.parent != ENVOY_PROTOS]
+    protos = sorted(path.relative_to(ROOT / "proto").as_posix() for path in paths)
     python, descriptors = out / PYTHON, out / DESCRIPTORS
     python.mkdir(parents=True)
     descriptors.parent.mkdir(parents=True)
-    run_protoc(
-        f"--python_out={python}",
-        f"--grpc_python_out={python}",
-        f"--mypy_out=quiet:{python}",
-        f"--mypy_grpc_out=quiet:{python}",
-        *protos,
-    )
+    run_protoc(*_python_into(python), *protos)
+    # A mapped path names the files, and so the modules, as if they stood there.
+    run_protoc(*_python_into(out), f"-I{ENVOY_PYTHON}={ENVOY_PROTOS}", f"{ENVOY_PYTHON}/external_auth.proto")
     run_protoc("--include_imports", f"--descriptor_set_out={descriptors}", *protos, *NAMED_FOR_ENVOY)
     page = out / REFERENCE
     page.parent.mkdir(parents=True)

@@ -110,6 +110,8 @@ def page() -> str:
     ]
     for method, rule in RULES.items():
         anyone = "anybody, without a token" if rule.public or rule.anonymous else "whoever has a token"
+        if rule.proxy:
+            anyone = "a trusted proxy, for its client"
         who = anyone if rule.roles is None else " or ".join(f"`{role}`" for role in sorted(rule.roles))
         lines.append(f"| `{method.removeprefix('/')}` | {who} | {'yes' if rule.recorded else 'no'} |")
     return "\n".join([*lines, ""])

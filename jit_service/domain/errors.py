@@ -3,7 +3,8 @@
 JitError
 ├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired
 ├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
-│                        ConditionNotMet, ConditionError, NotApprover, SelfApproval, ChildNotAllowed
+│                        ConditionNotMet, ConditionError, NotApprover, SelfApproval, ChildNotAllowed, ProxyRequired,
+│                        TokenNotCovering
 ├── Invalid              InvalidField, MalformedMessage, Unsatisfiable
 ├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound
 ├── AlreadyExists        PolicyExists
@@ -11,7 +12,7 @@ JitError
 │                        DualControlRequired, TokensOff, TokenNotPossible
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
 ├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls
-└── Unavailable          StoreUnavailable, KeysUnavailable, ServiceStopping
+└── Unavailable          StoreUnavailable, KeysUnavailable, ServiceStopping, RouteMisconfigured
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
 `reason` for programs and a message that names the id, what is, and what was needed.
@@ -117,6 +118,18 @@ class ChildNotAllowed(NotPermitted):
     """The grant cannot be passed on to that subject, or not that deep."""
 
     reason = "CHILD_NOT_ALLOWED"
+
+
+class ProxyRequired(NotPermitted):
+    """Only a trusted proxy makes this call, on behalf of its clients."""
+
+    reason = "PROXY_REQUIRED"
+
+
+class TokenNotCovering(NotPermitted):
+    """The grant's token is good, but not for this action on this resource."""
+
+    reason = "TOKEN_NOT_COVERING"
 
 
 class Invalid(JitError):
@@ -317,6 +330,12 @@ class ServiceStopping(Unavailable):
     """The service stops; a stream can be resumed, a call has not begun."""
 
     reason = "SERVICE_STOPPING"
+
+
+class RouteMisconfigured(Unavailable):
+    """The proxy's configuration of a protected route makes no sense, so nobody passes there."""
+
+    reason = "ROUTE_MISCONFIGURED"
 
 
 def reasons(kind: type[JitError] = JitError) -> frozenset[str]:

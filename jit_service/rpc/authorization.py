@@ -13,7 +13,8 @@ from jit_service.domain.errors import RoleRequired
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """`public`: served as it is. `anonymous`: without a token, but else as every call.
+    """`public`: served as it is. `anonymous`: without a token, but else as every call. `proxy`: by trusted
+    proxies only, which ask for their clients in messages of their own, with the client's token within.
 
     `roles`: one of these is needed; None: every authenticated caller may. `recorded`: a refusal leaves an audit record
     (writes and checks).
@@ -21,12 +22,14 @@ class Rule:
 
     public: bool = False
     anonymous: bool = False
+    proxy: bool = False
     roles: frozenset[Role] | None = None
     recorded: bool = False
 
 
 _PUBLIC = Rule(public=True)
 _ANONYMOUS = Rule(anonymous=True)
+_PROXY = Rule(proxy=True, recorded=True)
 _READ = Rule()
 _WRITE = Rule(recorded=True)
 _READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
@@ -79,6 +82,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.TokenService/RevokeToken": _WRITE,
     "/jitaccess.v1.AuditService/ListAuditEvents": _READ_AUDIT,
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
+    "/envoy.service.auth.v3.Authorization/Check": _PROXY,
     # They say nothing that a caller must not know: whether the service answers, and its published contract.
     "/grpc.health.v1.Health/Check": _PUBLIC,
     "/grpc.health.v1.Health/Watch": _PUBLIC,

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from jit_service import audit
 from jit_service.domain import name
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.errors import JitError, MalformedMessage, StoreUnavailable
+from jit_service.domain.errors import JitError, MalformedMessage, ProxyRequired, StoreUnavailable
 from jit_service.domain.refusal import About
 from jit_service.rpc import errors, strictness
 from jit_service.rpc.authorization import RULES, Rule, demand
@@ -34,6 +34,9 @@ from jit_service.storage import Store
 _log = logging.getLogger(__name__)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_USER_AGENT = 256
+# What a proxy says of itself when it asks for a client. The edge strips x-jit-* from what clients send, so a client
+# cannot say it through Envoy (envoy/envoy.yaml).
+_PROXY_SAYS = ("x-jit-proxy", "ext-authz")
 _caller: ContextVar[Caller] = ContextVar("caller")
 
 
@@ -115,7 +118,9 @@ class CallInterceptor(grpc.ServerInterceptor):
         metadata = _single_valued(context)
         caller = self._unknown(method, metadata, context)
         try:
-            if rule is None or not rule.anonymous:
+            if rule is not None and rule.proxy:
+                self._demand_proxy(method, context)
+            elif rule is None or not rule.anonymous:
                 caller = self._identified(caller, context)
             caller = _admitted(rule, caller, request, metadata)
             token = _caller.set(caller)
@@ -184,6 +189,11 @@ class CallInterceptor(grpc.ServerInterceptor):
             proved_until=identity.expires_at,
         )
 
+    def _demand_proxy(self, method: str, context: grpc.ServicerContext) -> None:
+        key, value = _PROXY_SAYS
+        if not self._trusts(context.peer()) or _single_valued(context).get(key) != value:
+            raise ProxyRequired(f"{method} is for trusted proxies, with the metadata {key}: {value}")
+
     def _origin(self, method: str, metadata: Mapping[str, str], context: grpc.ServicerContext) -> Origin:
         trace = _TRACEPARENT.fullmatch(metadata["traceparent"]) if "traceparent" in metadata else None
         return Origin(
@@ -195,10 +205,13 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _source_address(self, peer: str, told: str) -> str:
         """The peer's own address, or what the trusted hop says of its client; only a real address counts."""
-        kind, _, address = peer.partition(":")
-        own = "" if kind == "unix" else _address(_host(address))
-        trusted = self._trusts_unix if kind == "unix" else _within(own, self._trusted)
-        return (_address(told) or own) if trusted else own
+        own = _peer_address(peer)
+        return (_address(told) or own) if self._trusts(peer) else own
+
+    def _trusts(self, peer: str) -> bool:
+        if peer.startswith("unix:"):
+            return self._trusts_unix
+        return _within(_peer_address(peer), self._trusted)
 
     def _record(self, caller: Caller, refusal: JitError, request: Message | _Malformed) -> None:
         try:
@@ -215,11 +228,18 @@ def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, 
     caller = _with_request(caller, request)
     if isinstance(request, _Malformed):
         raise MalformedMessage(f"the request is not the message of {method}")
-    strictness.check_message(request)
+    if rule is None or not rule.proxy:
+        strictness.check_message(request)
     if "x-envoy-original-path" in metadata:
         strictness.check_path(method, metadata["x-envoy-original-path"], request)
         strictness.check_json(method, metadata.get("x-jit-json-names"), request)
     return caller
+
+
+def _peer_address(peer: str) -> str:
+    """Returns the IP address of gRPC's name of a peer; none for a Unix socket."""
+    kind, _, address = peer.partition(":")
+    return "" if kind == "unix" else _address(_host(address))
 
 
 def _host(address: str) -> str:

@@ -70,7 +70,7 @@ class Authenticator:
 
         Raises TokenMissing, TokenInvalid, TokenExpired; no message holds any part of the token.
         """
-        token = _bearer(authorization)
+        token = bearer(authorization)
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         if (known := self._still_good(digest)) is not None:
             return known.identity
@@ -146,7 +146,8 @@ def _key_source(issuer: Issuer) -> KeySource:
     return UrlKeys(issuer.jwks_url or "")
 
 
-def _bearer(authorization: Sequence[str]) -> str:
+def bearer(authorization: Sequence[str]) -> str:
+    """Returns the token of the header (RFC 6750). Raises TokenMissing, TokenInvalid."""
     if not authorization:
         raise TokenMissing("no token; send `authorization: Bearer TOKEN`")
     if len(authorization) > 1:

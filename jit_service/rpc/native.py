@@ -81,6 +81,7 @@ class _Context(grpc.ServicerContext):
         self._lock = threading.Lock()
         self._over = False
         self._callbacks: list[Callable[[], None]] = []
+        self._headers: Metadata = ()
         self._trailers: Metadata = ()
         self._code: grpc.StatusCode | None = None
         self._details = ""
@@ -138,8 +139,8 @@ class _Context(grpc.ServicerContext):
                 _log.exception("a callback at the end of a call failed")
 
     def send_initial_metadata(self, initial_metadata: Metadata) -> None:
-        """Refuses: no servicer here needs it."""
-        raise NotImplementedError("initial metadata is not sent")
+        """Sets what goes out before the answer of a unary call; the answer takes it along."""
+        self._headers = initial_metadata
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
         """Sets what goes out with the status."""
@@ -188,7 +189,9 @@ class _Context(grpc.ServicerContext):
 
     def respond(self, data: bytes) -> None:
         """Answers a unary call."""
-        self._front.respond(self.call_id, data, trailing_metadata=list(self._trailers))
+        self._front.respond(
+            self.call_id, data, initial_metadata=list(self._headers), trailing_metadata=list(self._trailers)
+        )
 
     def send(self, data: bytes) -> bool:
         """Sends a message of a stream when there is room for it; False where nobody wants it any more."""

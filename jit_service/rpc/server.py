@@ -17,6 +17,9 @@ from jit_service.rpc.access import AccessServicer
 from jit_service.rpc.audit import AuditServicer
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.delegations import DelegationServicer
+from jit_service.rpc.envoy import external_auth_pb2
+from jit_service.rpc.envoy.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
+from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
 from jit_service.rpc.grants import GrantServicer
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.policies import PolicyServicer
@@ -46,6 +49,7 @@ SERVICES = tuple(
         (signal_pb2, "SignalService"),
         (token_pb2, "TokenService"),
         (audit_pb2, "AuditService"),
+        (external_auth_pb2, "Authorization"),
     )
 )
 # Beyond it a call is refused with RESOURCE_EXHAUSTED instead of waiting for a thread longer than anybody would.
@@ -107,6 +111,8 @@ def build_server(
 ) -> Server:
     """Returns the server, bound to nothing yet. Raises TransportMissing."""
 
+    passing = Passing(store=store, checker=checker, authenticator=authenticator, issuing=issuing)
+
     def register(server: grpc.Server) -> None:
         add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
         add_AccessServiceServicer_to_server(AccessServicer(checker), server)
@@ -115,6 +121,7 @@ def build_server(
         add_SignalServiceServicer_to_server(SignalServicer(store), server)
         add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
         add_AuditServiceServicer_to_server(AuditServicer(store), server)
+        add_AuthorizationServicer_to_server(AuthorizationServicer(passing), server)
         health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
 
     def interceptor(trusted_proxies: Sequence[str]) -> CallInterceptor:

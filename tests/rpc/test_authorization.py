@@ -41,6 +41,8 @@ ANONYMOUS = {
     "/jitaccess.v1.TokenService/GetAuthorizationServerMetadata",
 }
 
+PROXY = {"/envoy.service.auth.v3.Authorization/Check"}
+
 
 def methods_of(service: str) -> list[str]:
     descriptor = descriptor_pool.Default().FindServiceByName(service)
@@ -71,6 +73,19 @@ def test_only_keys_and_addresses_go_without_a_token() -> None:
     assert {method for method, rule in RULES.items() if rule.anonymous} == ANONYMOUS
 
 
+def test_only_what_asks_for_clients_is_for_proxies() -> None:
+    assert {method for method, rule in RULES.items() if rule.proxy} == PROXY
+
+
+@pytest.mark.parametrize("method", PROXY)
+def test_a_call_for_proxies_is_for_no_client(world: World, method: str) -> None:
+    admin = Person("user:admin@example.com", roles=tuple(Role))
+
+    for token in (None, world.token(admin)):
+        outcome = Grpc(world).call(method, {}, token=token, x_jit_proxy="ext-authz")
+        assert (outcome.code, outcome.reason) == ("PERMISSION_DENIED", "PROXY_REQUIRED")
+
+
 def test_every_write_and_check_that_is_refused_is_recorded() -> None:
     for method, rule in RULES.items():
         name = method.rpartition("/")[2]
@@ -87,7 +102,7 @@ def test_what_is_not_in_the_table_nobody_may_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [method for service in SERVICES for method in methods_of(service) if method not in ANONYMOUS]
+    "method", [method for service in SERVICES for method in methods_of(service) if method not in ANONYMOUS | PROXY]
 )
 def test_no_call_goes_without_a_token(world: World, method: str) -> None:
     assert Grpc(world).call(method, {}, token=None).reason == "TOKEN_MISSING"

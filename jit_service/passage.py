@@ -1,0 +1,66 @@
+"""The use case of a proxy that asks whether a request may pass: on the word of an identity token, or of a grant's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from jit_service import access, tokens
+from jit_service.access import Checked, Checker, RefusedItem
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import JitError, TokenInvalid, TokenNotCovering
+from jit_service.domain.passage import HttpRequest, Route, lasting
+from jit_service.domain.refusal import About
+from jit_service.signing_keys import Issuing
+from jit_service.storage import Store
+from jitaccess.errors import TokenRefused
+from jitaccess.tokens import GrantToken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """An answer. `ends_at` is when the access is over, `lasts` how long a stream may run; both for a yes alone."""
+
+    checked: Checked
+    ends_at: datetime | None = None
+    lasts: timedelta = timedelta()
+
+
+def held_by(store: Store, issuing: Issuing, caller: Caller, token: str, *, audience: str) -> tuple[Caller, GrantToken]:
+    """Returns whom the grant's token proves, with what it says.
+
+    Raises TokenInvalid, KeysUnavailable, StoreUnavailable.
+    """
+    try:
+        held = tokens.verify_grant_token(store, issuing, token, audience=audience)
+    except TokenRefused as fault:
+        raise TokenInvalid(str(fault), why=str(fault.reason)) from None
+    return replace(caller, principal=held.subject, proved_until=held.expire_time), held
+
+
+def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, held: GrantToken | None) -> Passage:
+    """Answers whether the caller's request may pass, and records the answer with the endpoint.
+
+    With a grant's token both must allow it, the token and what is live now. Raises InvalidField for a request that has
+    no names, which is recorded too; RouteMisconfigured, StoreUnavailable.
+    """
+    told = {"endpoint": request.endpoint()} | ({"token_id": held.token_id} if held is not None else {})
+    try:
+        resource, action = request.resource(route), request.action(route)
+        if held is not None and not held.covers(action, resource):
+            raise TokenNotCovering(f"the token's {held.grant} does not let {held.subject} {action} on {resource}")
+        asked = access.question(caller, subject=caller.principal, action=action, resource=resource, asserted=dict(told))
+    except JitError as refusal:
+        about = About(subject=caller.principal, context=dict(told))
+        checker.check_many(caller, [RefusedItem(error=refusal, about=about)])
+        raise
+    if held is not None:
+        # A grant's token proves who holds it, and no groups.
+        asked = replace(asked, groups=None)
+    checked = checker.check(caller, asked)
+    grant = checked.decision.grant
+    if not checked.decision.allowed or grant is None or grant.expires_at is None:
+        return Passage(checked=checked)
+    ends_at = grant.expires_at if held is None else min(grant.expires_at, held.expire_time)
+    lasts = lasting(now=checked.at, ends_at=ends_at, proved_until=caller.proved_until, at_most=route.max_stream)
+    return Passage(checked=checked, ends_at=ends_at, lasts=lasts)

@@ -1,0 +1,227 @@
+"""The servicer of Envoy's external authorization: decode, ask, encode (docs/adr/0024-requests-that-pass-by-a-grant.md).
+
+Whatever is no clear yes is an answer that denies: the request stays at Envoy. A fault ends the call with an error, for
+which Envoy answers 503 itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from urllib.parse import quote
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.json_format import MessageToJson
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from jit_service import passage
+from jit_service.access import Checked, Checker
+from jit_service.domain import name
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import JitError, Unauthenticated
+from jit_service.domain.passage import HttpRequest, Route, route
+from jit_service.passage import Passage
+from jit_service.rpc import errors
+from jit_service.rpc.call import current_caller
+from jit_service.rpc.envoy import external_auth_pb2 as wire
+from jit_service.rpc.envoy.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
+from jit_service.rpc.identity import Authenticator, bearer
+from jit_service.rpc.messages import check_message
+from jit_service.signing_keys import Issuing
+from jit_service.storage import Store
+from jitaccess import jws
+from jitaccess.jws import BadToken
+from jitaccess.tokens import GrantToken, is_of_grant
+
+GRANT: Final = "x-jit-grant"
+SUBJECT: Final = "x-jit-subject"
+EXPIRES: Final = "x-jit-expires"
+# Envoy's router ends the stream to the upstream after so many milliseconds, whatever it carries.
+STREAM_DURATION: Final = "x-envoy-upstream-stream-duration-ms"
+_OURS: Final = (GRANT, SUBJECT, EXPIRES, STREAM_DURATION)
+# By these an upstream, or Envoy's router, would take the request for another one than was asked about.
+_OVERRIDES: Final = (
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-forwarded-prefix",
+    "x-envoy-original-path",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-max-retries",
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-hedge-on-per-try-timeout",
+)
+_HTTP: Final = {
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+}
+_CANNOT_BE_SURE: Final = 503
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_MAX_USER_AGENT: Final = 256
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passing:
+    """What it takes to let a request pass."""
+
+    store: Store
+    checker: Checker
+    authenticator: Authenticator
+    issuing: Issuing | None
+
+
+class AuthorizationServicer(AuthorizationServicerBase):
+    """External authorization. Who asks is a trusted proxy; whose request it is, the token within proves."""
+
+    def __init__(self, passing: Passing) -> None:
+        self._passing = passing
+
+    def Check(self, request: wire.CheckRequest, context: grpc.ServicerContext) -> wire.CheckResponse:
+        try:
+            told = route(request.attributes.context_extensions)
+            waiting = _waiting(request.attributes)
+            caller, held = self._proved(request.attributes, waiting, told)
+            answer = passage.ask(self._passing.checker, caller, waiting, told, held)
+        except JitError as refusal:
+            return _refused(refusal)
+        return _answered(answer, told, request.attributes.request.http.headers)
+
+    def _proved(
+        self, told: wire.AttributeContext, waiting: HttpRequest, configured: Route
+    ) -> tuple[Caller, GrantToken | None]:
+        """Returns whom the request's token proves: an identity's, or a grant's with what it says."""
+        headers = told.request.http.headers
+        caller = _caller(told)
+        authorization = [headers["authorization"]] if "authorization" in headers else []
+        token, issuing = bearer(authorization), self._passing.issuing
+        if issuing is not None and _is_of_grant(token):
+            audience = waiting.audience(configured)
+            return passage.held_by(self._passing.store, issuing, caller, token, audience=audience)
+        identity = self._passing.authenticator.identify(authorization)
+        known = replace(
+            caller,
+            principal=identity.principal,
+            groups=identity.groups,
+            roles=identity.roles,
+            claims=identity.claims,
+            proved_until=identity.expires_at,
+        )
+        return known, None
+
+
+def _waiting(told: wire.AttributeContext) -> HttpRequest:
+    http = told.request.http
+    return HttpRequest(method=http.method, host=http.host, path=http.path)
+
+
+def _caller(told: wire.AttributeContext) -> Caller:
+    """Returns nobody yet, from where the proxy says the request came."""
+    headers = told.request.http.headers
+    trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    origin = replace(
+        current_caller().origin,
+        source_address=_address(told.source.address.socket_address.address),
+        user_agent=name.harmless(headers.get("user-agent", ""), _MAX_USER_AGENT),
+        trace_id=trace[1] if trace else "",
+    )
+    return Caller(principal="", origin=origin)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""
+
+
+def _is_of_grant(token: str) -> bool:
+    """Says by whose rules the token is to be judged; nothing of it is believed yet."""
+    try:
+        return is_of_grant(jws.decoded(token)[1])
+    except BadToken:
+        return False
+
+
+def _answered(answer: Passage, configured: Route, sent: Mapping[str, str]) -> wire.CheckResponse:
+    checked = answer.checked
+    grant = checked.decision.grant
+    if not checked.decision.allowed or grant is None or answer.ends_at is None:
+        return _denied(403, _why_not(checked))
+    headers = {
+        GRANT: grant.name,
+        # A header holds ASCII; names need not.
+        SUBJECT: quote(checked.question.subject, safe=":@/+=,$!&'();~"),
+        EXPIRES: _instant(answer.ends_at),
+        # Zero would mean no end.
+        STREAM_DURATION: str(max(1, answer.lasts // timedelta(milliseconds=1))),
+    }
+    removed = sorted(_spoofed(sent) | (set() if configured.forward_authorization else {"authorization"}))
+    ok = wire.OkHttpResponse(headers=_options(headers.items()), headers_to_remove=removed)
+    return wire.CheckResponse(status=Status(), ok_response=ok)
+
+
+def _spoofed(sent: Mapping[str, str]) -> set[str]:
+    """Returns the headers of the client that the upstream, or the router, would believe."""
+    names = {header.lower() for header in sent}
+    ours = {header for header in names if header.replace("_", "-").startswith("x-jit-")}
+    return (ours | names.intersection(_OVERRIDES)) - set(_OURS)
+
+
+def _why_not(checked: Checked) -> Status:
+    """Returns the no as google.rpc.Status: the reason, the policies that could be asked, and the whole answer."""
+    asked, decision = checked.question, checked.decision
+    metadata = {"subject": asked.subject, "action": asked.action, "resource": asked.resource}
+    message = decision.message
+    if checked.requestable:
+        metadata["requestable_policies"] = ",".join(checked.requestable)
+        message += f"; it can be asked for under {', '.join(checked.requestable)}"
+    info, answer = Any(), Any()
+    info.Pack(ErrorInfo(reason=decision.reason, domain=errors.DOMAIN, metadata=metadata))
+    answer.Pack(check_message(checked, explain=False))
+    return Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message=message, details=[info, answer])
+
+
+def _refused(refusal: JitError) -> wire.CheckResponse:
+    http = _HTTP.get(errors.status_code(refusal), _CANNOT_BE_SURE)
+    if http == _CANNOT_BE_SURE:
+        _log.warning("a request cannot pass: %s (%s)", refusal, refusal.__cause__)
+    more = {"www-authenticate": 'Bearer realm="jitaccess"'} if isinstance(refusal, Unauthenticated) else {}
+    return _denied(http, errors.status(refusal), more)
+
+
+def _denied(http: int, status: Status, more: Mapping[str, str] | None = None) -> wire.CheckResponse:
+    """Returns an answer whose status is not OK: Envoy would let pass what it is."""
+    headers = {"content-type": "application/json", "cache-control": "no-store"} | dict(more or {})
+    denied = wire.DeniedHttpResponse(
+        status=wire.HttpStatus(code=http), headers=_options(headers.items()), body=_json(status)
+    )
+    return wire.CheckResponse(status=Status(code=status.code, message=status.message), denied_response=denied)
+
+
+def _json(status: Status) -> str:
+    return MessageToJson(status, indent=None, always_print_fields_with_no_presence=True)
+
+
+def _options(headers: Iterable[tuple[str, str]]) -> list[wire.HeaderValueOption]:
+    overwrite = wire.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    return [
+        wire.HeaderValueOption(header=wire.HeaderValue(key=key, value=value), append_action=overwrite)
+        for key, value in headers
+    ]
+
+
+def _instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

