@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, update
 from sqlmodel import Session, col, select
 
 from jit_service.domain.chain import GENESIS, link
@@ -503,7 +503,7 @@ class Transaction(Snapshot):
         saved = replace(grant, revision=self._next_revision())
         columns = rows.grant_columns(saved)
         if grant.revision == 0:
-            self._session.execute(insert(GrantRow).values(**columns, run_out_at=None, overdue_recorded_at=None))
+            self._insert(GrantRow, columns, run_out_at=None, overdue_recorded_at=None)
         else:
             self._update_read(GrantRow, grant, columns)
         self._insert_new_reviews(saved)
@@ -513,14 +513,14 @@ class Transaction(Snapshot):
     def _tell(self, grant: Grant, type_: EventType, revision: int) -> None:
         """Leaves the change for watchers."""
         change = rows.GrantChange(revision=revision, type=type_, at=self.now, grant=grant)
-        self._session.execute(insert(GrantChangeRow).values(**rows.change_columns(change)))
+        self._insert(GrantChangeRow, rows.change_columns(change))
 
     def save_delegation(self, delegation: Delegation, event: Event) -> Delegation:
         """Stores the delegation as it follows from the revision it was read at, with its event; returns it so."""
         saved = replace(delegation, revision=self._next_revision())
         columns = rows.delegation_columns(saved)
         if delegation.revision == 0:
-            self._session.execute(insert(DelegationRow).values(**columns))
+            self._insert(DelegationRow, columns)
         else:
             self._update_read(DelegationRow, delegation, columns)
         self.record(replace(event, revision=saved.revision))
@@ -531,7 +531,7 @@ class Transaction(Snapshot):
         saved = replace(proposal, revision=self._next_revision())
         columns = rows.proposal_columns(saved)
         if proposal.revision == 0:
-            self._session.execute(insert(PolicyProposalRow).values(**columns, lapse_recorded=False))
+            self._insert(PolicyProposalRow, columns, lapse_recorded=False)
         else:
             self._update_read(PolicyProposalRow, proposal, columns)
         self.record(replace(event, revision=saved.revision))
@@ -560,7 +560,7 @@ class Transaction(Snapshot):
             "document": document,
         }
         if policy.revision == 0:
-            self._session.execute(insert(PolicyRow).values(**columns))
+            self._insert(PolicyRow, columns)
         else:
             self._update_read(PolicyRow, policy, columns)
         self._session.execute(
@@ -574,7 +574,7 @@ class Transaction(Snapshot):
         saved = replace(signal, revision=self._next_revision())
         columns = rows.signal_columns(saved)
         if signal.revision == 0:
-            self._session.execute(insert(SignalRow).values(**columns))
+            self._insert(SignalRow, columns)
         else:
             self._update_read(SignalRow, signal, columns)
         self.record(replace(event, revision=saved.revision))
@@ -591,7 +591,7 @@ class Transaction(Snapshot):
     def add_signing_key(self, key: SigningKey, event: Event) -> None:
         """Stores a new key with its event."""
         columns = {"created_at": key.created_at, "signs_at": key.signs_at, "sealed": key.sealed}
-        self._session.execute(insert(SigningKeyRow).values(kid=key.kid, **columns, last_expires_at=None))
+        self._insert(SigningKeyRow, columns, kid=key.kid, last_expires_at=None)
         self.record(event)
 
     def remove_signing_key(self, key: SigningKey, event: Event) -> None:
@@ -609,7 +609,7 @@ class Transaction(Snapshot):
 
     def deny_token(self, token_id: str, *, expires_at: datetime, event: Event) -> None:
         """Denies a token until it is over, with the event."""
-        self._session.execute(insert(TokenDenialRow).values(token_id=token_id, expires_at=expires_at))
+        self._insert(TokenDenialRow, {"token_id": token_id, "expires_at": expires_at})
         self.record(event)
 
     def forget_old_denials(self) -> None:
@@ -640,7 +640,7 @@ class Transaction(Snapshot):
         payload = rows.payload_of(event)
         self.seq += 1
         self.head_hash = link(self.head_hash, self.seq, payload)
-        self._session.execute(insert(AuditRow).values(seq=self.seq, hash=self.head_hash, payload=payload))
+        self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload})
         told = [subscription.receiver for subscription in self._subscriptions if subscription.wants(event)]
         if told:
             columns = {"seq": self.seq, "type": event.type, "at": event.at, "due_at": self.now}
@@ -672,15 +672,21 @@ class Transaction(Snapshot):
     def _update_read(
         self, table: Any, read: Grant | Policy | Signal | Delegation | Proposal, columns: dict[str, Any]
     ) -> None:
-        as_read = and_(table.name == read.name, table.revision == read.revision)
-        result: Any = self._session.execute(update(table).where(as_read).values(**columns))
+        known = table.__table__
+        as_read = and_(known.c.name == bindparam("read_name"), known.c.revision == bindparam("read_revision"))
+        where = {"read_name": read.name, "read_revision": read.revision}
+        result: Any = self._session.execute(update(known).where(as_read), columns | where)
         if result.rowcount != 1:
             raise LostRace(f"{read.name} was changed by another call; read it again")
+
+    def _insert(self, table: Any, columns: dict[str, Any], **more: Any) -> None:
+        """Past the ORM, whose handling of values costs more than the statement."""
+        self._session.execute(insert(table.__table__), columns | more)
 
     def _insert_new_reviews(self, grant: Grant) -> None:
         stored = self._session.exec(select(ReviewRow.position).where(ReviewRow.grant_name == grant.name)).all()
         for position in range(len(stored), len(grant.reviews)):
-            self._session.execute(insert(ReviewRow).values(**rows.review_columns(grant, position)))
+            self._insert(ReviewRow, rows.review_columns(grant, position))
 
 
 def _head(session: Session, *, lock: bool = False) -> HeadRow:
