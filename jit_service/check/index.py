@@ -19,6 +19,7 @@ from jit_service.storage.live import Delta
 MAX_SUBJECTS: Final = 10_000
 """For how many subjects the ended grants are kept, which explain a no."""
 _NOTHING: Final[Mapping[str, LiveGrant]] = {}
+_NO_GRANTS: Final[Mapping[str, tuple[LiveGrant, ...]]] = {}
 _NO_SIGNALS: Final = Signals()
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -98,6 +99,17 @@ class Index:
             above = self._above(grants)
             now = self._latest = max(self._clock(), self._latest)
             return Sight(self.revision, now, self._policies, self._denying, self._signals, grants, above)
+
+    def survey(self) -> Sight:
+        """Returns what is known of every subject: its `grants` are empty, and all of them are in `above`.
+
+        Checks wait for as long as one copy of a mapping takes.
+        """
+        with self._lock:
+            now = self._latest = max(self._clock(), self._latest)
+            return Sight(
+                self.revision, now, self._policies, self._denying, self._signals, _NO_GRANTS, self._by_name.copy()
+            )
 
     def past(self, subject: str, read: Callable[[], Sequence[Grant]]) -> Sequence[Candidate]:
         """Returns the subject's ended grants: those of an earlier `read` that still hold, or what it returns."""

@@ -58,6 +58,11 @@ class LiveView:
         self._barrier.pass_()
         return self._index.look(subjects)
 
+    def survey(self) -> Sight:
+        """Returns what is known of every subject (`Index.survey`), with every commit acknowledged before this call."""
+        self._barrier.pass_()
+        return self._index.survey()
+
     def bounded(self, subjects: Iterable[str]) -> tuple[Sight, timedelta]:
         """Returns what is known of the subjects, and how old it may be; only past the bound is the store asked."""
         if (age := time.monotonic() - self._fresh_at) > self._bound:
