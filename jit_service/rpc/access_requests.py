@@ -6,6 +6,8 @@ answers, whose status envoy.yaml's Lua filter sets. They are recorded as every r
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,7 +77,7 @@ class AccessRequestServicer(AccessRequestServiceServicer):
         def create() -> HttpBody:
             asked = wire.submission(given)
             answer = self._requests.ask(
-                _with_key(current_caller(), context),
+                _with_key(current_caller(), context, given),
                 asked.evaluation.denied,
                 _ask(asked),
                 token=asked.binding_token,
@@ -175,12 +177,16 @@ def _about(given: dict[str, Any]) -> About:
     )
 
 
-def _with_key(caller: Caller, context: grpc.ServicerContext) -> Caller:
-    """Returns the caller with its Idempotency-Key as the request_id: one of its own, whatever others choose."""
+def _with_key(caller: Caller, context: grpc.ServicerContext, given: Object) -> Caller:
+    """Returns the caller with its Idempotency-Key as the request_id: one of its own, whatever others choose.
+
+    Bodies are the same request where they are the same JSON, whatever its spaces and order (the draft leaves that open).
+    """
     keys = [str(value) for key, value in context.invocation_metadata() if key == "idempotency-key"]
     if not keys:
         return caller
     if len(keys) > 1 or not 1 <= len(keys[0]) <= _MAX_KEY:
         raise InvalidField("idempotency-key", f"must be one text of 1 to {_MAX_KEY} characters")
     request_id = str(uuid.uuid5(_KEY_SPACE, f"{caller.principal}\0{keys[0]}"))
-    return replace(caller, origin=replace(caller.origin, request_id=request_id))
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    return replace(caller, origin=replace(caller.origin, request_id=request_id), request_digest=digest)
