@@ -180,7 +180,7 @@ def _about(given: dict[str, Any]) -> About:
 def _with_key(caller: Caller, context: grpc.ServicerContext, given: Object) -> Caller:
     """Returns the caller with its Idempotency-Key as the request_id: one of its own, whatever others choose.
 
-    Bodies are the same request where they are the same JSON, whatever its spaces and order (the draft leaves that open).
+    Bodies are the same request where they are the same JSON, whatever its spaces and order; the draft leaves that open.
     """
     keys = [str(value) for key, value in context.invocation_metadata() if key == "idempotency-key"]
     if not keys:
