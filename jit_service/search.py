@@ -14,6 +14,7 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Candidate, Question
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.event import Event, EventType
+from jit_service.domain.live import LiveGrant
 from jit_service.domain.search import Found, Side, World, found_names, found_subjects, reaches
 from jit_service.storage import Snapshot, Store, payload_of
 
@@ -135,15 +136,15 @@ class Searcher:
             return found_names(wanted.question, wanted.side, grants, world), snapshot.revision, snapshot.now
 
     def _subjects(self, wanted: Sought) -> tuple[list[Found], int, datetime]:
-        sight = self._view.survey()
-        held = _by_subject(sight, wanted)
+        sight, everything = self._view.survey()
+        held = _by_subject(everything, wanted)
         if all(_are_sufficient(sight, grants, wanted) for grants in held.values()):
             return _found_subjects(wanted, held, _world(sight, sight.above)), sight.revision, sight.now
         # Some count their checks, and only the store knows how often. While this holds its head, nothing is committed,
         # so that all of it is of one revision.
         with self._store.transaction() as tx:
-            sight = self._view.survey()
-            held = _by_subject(sight, wanted)
+            sight, everything = self._view.survey()
+            held = _by_subject(everything, wanted)
             now = max(tx.now, sight.now)
             counted = [subject for subject, grants in held.items() if not _are_sufficient(sight, grants, wanted)]
             stored = {subject: tx.live_grants(subject) for subject in counted}
@@ -157,17 +158,18 @@ def _found_subjects(wanted: Sought, held: _Held, world: World) -> list[Found]:
     return found_subjects(((wanted.of(subject), grants) for subject, grants in held.items()), world)
 
 
-def _by_subject(sight: Sight, wanted: Sought) -> dict[str, list[Candidate]]:
+def _by_subject(everything: Iterable[Sequence[LiveGrant]], wanted: Sought) -> dict[str, list[Candidate]]:
     """Returns the grants that reach the action and resource, by subject."""
     # Grants are many, and what they are of is not.
     known: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
     held: dict[str, list[Candidate]] = {}
-    for grant in sight.above.values():
-        scope = (grant.actions, grant.resources)
-        if scope not in known:
-            known[scope] = reaches(grant, wanted.question, Side.SUBJECT)
-        if known[scope]:
-            held.setdefault(grant.subject, []).append(grant)
+    for grants in everything:
+        for grant in grants:
+            scope = (grant.actions, grant.resources)
+            if scope not in known:
+                known[scope] = reaches(grant, wanted.question, Side.SUBJECT)
+            if known[scope]:
+                held.setdefault(grant.subject, []).append(grant)
     return held
 
 
