@@ -67,7 +67,7 @@ REQUIREMENTS: Final[dict[str, tuple[str, str]]] = {
     "c-4-6-2": ("Search Core", "An unknown type finds nothing"),
     "c-4-7-1": ("Search Core", "A missing field is 400"),
     "c-4-7-2": ("Search Core", "A missing sub-field is 400"),
-    "c-5": ("Transport", "HTTPS and JSON, X-Request-ID, unknown fields"),
+    "c-5": ("Transport", "JSON, X-Request-ID, unknown fields (HTTPS: see below)"),
     "c-6-1": ("Discovery", "The metadata endpoint is there"),
     "c-6-2": ("Discovery", "It answers 200 and JSON"),
     "c-6-3": ("Discovery", "The required fields are there"),
