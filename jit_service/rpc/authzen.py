@@ -40,7 +40,7 @@ _MAX_CACHED: Final = 300
 _NAMES: Final = frozenset({"subject", "action", "resource"})
 
 
-class AuthorizationServicer(AuthorizationServiceServicer):
+class AuthzenServicer(AuthorizationServiceServicer):
     """Decisions, in AuthZEN's words. `public_url`: where its endpoints are, empty where that is not known."""
 
     def __init__(self, checker: Checker, searcher: Searcher, requests: AccessRequests, public_url: str) -> None:

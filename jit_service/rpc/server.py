@@ -20,7 +20,7 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc.access import AccessServicer
 from jit_service.rpc.access_requests import AccessRequestServicer
 from jit_service.rpc.audit import AuditServicer
-from jit_service.rpc.authzen import AuthorizationServicer
+from jit_service.rpc.authzen import AuthzenServicer
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.delegations import DelegationServicer
 from jit_service.rpc.envoy import external_auth_pb2
@@ -127,7 +127,7 @@ def build_server(
         add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
         add_AccessServiceServicer_to_server(AccessServicer(checker, searcher), server)
         requests, url = AccessRequests(store, issuing), settings.token_issuer
-        add_AuthorizationServiceServicer_to_server(AuthorizationServicer(checker, searcher, requests, url), server)
+        add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url), server)
         add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)
         add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
         add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
