@@ -37,6 +37,9 @@ protect-demo: $(STAMP) ## Put an API under just-in-time control: closed, asked f
 test: $(STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
+authzen: $(STAMP) ## Run AuthZEN's certification scenario, and write its results into docs/authzen.md.
+	@$(BIN)/python tools/conformance.py
+
 test-native: $(STAMP) ## Run the whole test suite on the transport pygrpc-native.
 	@JIT_TRANSPORT=native $(BIN)/python -m pytest $(ARGS)
 
@@ -79,5 +82,5 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data
 
-.PHONY: help setup third_party up demo protect-demo test test-native lint format proto release-contract lock bench bench-quick \
+.PHONY: help setup third_party up demo protect-demo test authzen test-native lint format proto release-contract lock bench bench-quick \
   bench-report clean

@@ -55,9 +55,9 @@ class KeyRing:
         """Returns the public key as a JWK. Raises KeysUnavailable where this ring cannot open it."""
         return _jwk(self._opened(key)) | {"kid": key.kid, "use": "sig", "alg": "ES256"}
 
-    def sign(self, key: SigningKey, claims: dict[str, Any]) -> str:
-        """Returns the claims as a signed token of RFC 9068's type. Raises KeysUnavailable."""
-        return jwt.encode(claims, self._opened(key), algorithm="ES256", headers={"kid": key.kid, "typ": "at+jwt"})
+    def sign(self, key: SigningKey, claims: dict[str, Any], *, typ: str = "at+jwt") -> str:
+        """Returns the claims as a signed token, by default of RFC 9068's type. Raises KeysUnavailable."""
+        return jwt.encode(claims, self._opened(key), algorithm="ES256", headers={"kid": key.kid, "typ": typ})
 
     def _opened(self, key: SigningKey) -> ec.EllipticCurvePrivateKey:
         known = self._open.get(key.kid)

@@ -26,6 +26,7 @@ from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.server import TransportMissing, build_server
 from jit_service.rpc.streams import Streams
+from jit_service.search import Searcher
 from jit_service.settings import Address, Settings
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
@@ -74,6 +75,7 @@ class Service:
         self._view = LiveView(self.store, clock=clock, bound=settings.bounded_staleness)
         self._recorder = Recorder(self.store, settings.audit_checks)
         self.checker = Checker(self.store, self._view, self._recorder)
+        self.searcher = Searcher(self.store, self._view, self._recorder)
         self._feed = Feed(self.store)
         self._streams = Streams(settings.watch_streams)
         self.issuing = issuing_of(settings)
@@ -83,6 +85,7 @@ class Service:
                 self.store,
                 authenticator,
                 checker=self.checker,
+                searcher=self.searcher,
                 feed=self._feed,
                 streams=self._streams,
                 issuing=self.issuing,

@@ -120,6 +120,11 @@ def _ls(body: Body, _: Path) -> Argv:
     return ["ls", "--view", view.lower(), *_one(body, "filter", "--filter"), *_one(body, "orderBy", "--order-by")]
 
 
+def _search(body: Body, _: Path) -> Argv:
+    sides = [part for key in ("subject", "action", "resource") for part in _one(body, key, f"--{key}")]
+    return ["search", *sides, *_facts(body)]
+
+
 def _check(body: Body, _: Path) -> Argv:
     argv = ["check", *(body.pop(key) for key in ("subject", "action", "resource"))]
     return [*argv, *_flag(body, "explain", "--explain"), *_facts(body)]
@@ -188,6 +193,7 @@ _SAID: dict[str, Callable[[Body, Path], Argv]] = {
     GRANTS + "ExtendGrant": _extend,
     GRANTS + "CompleteReview": _decision("review"),
     ACCESS + "CheckAccess": _check,
+    ACCESS + "SearchAccess": _search,
     POLICIES + "ApplyPolicies": _apply,
     POLICIES + "DeletePolicy": lambda body, _: ["policy", "rm", body.pop("name")],
     POLICIES + "GetPolicyProposal": _proposal("proposal"),

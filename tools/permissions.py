@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jit_service import access, policies, replica
+from jit_service import access, policies, replica, search
 from jit_service.domain import approval, delegation, emergency, proposal, request, token
 from jit_service.domain import grant as rules
 from jit_service.domain.approval import Edits
@@ -275,6 +275,11 @@ OPERATIONS: Final = (
         "check the holder's access",
         "AccessService/CheckAccess",
         lambda by: access.question(by, subject="service:bot", action="read", resource=RESOURCE),
+    ),
+    Operation(
+        "search for who has the access",
+        "AccessService/SearchAccess",
+        lambda by: search.sought(by, subject="", action="read", resource=RESOURCE),
     ),
     Operation("feed a replica that checks", "GrantService/WatchGrants", replica.demand_checker),
     Operation(

@@ -62,7 +62,7 @@ def reference(protoc: Callable[..., None]) -> str:
         protos = [
             f"jitaccess/v1/{name}.proto"
             for name in ("grant", "access", "policy", "delegation", "signal", "token", "audit")
-        ]
+        ] + [f"authzen/v1/{name}.proto" for name in ("authorization", "access_request")]
         protoc("--include_source_info", f"--descriptor_set_out={path}", *protos)
         compiled = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
     files = sorted(compiled, key=lambda file: protos.index(file.name))
@@ -121,12 +121,16 @@ def _callers(grpc_path: str) -> str:
 
 
 def _curl(verb: str, path: str, body: str, request: descriptor_pb2.DescriptorProto | None) -> str:
-    url = path.replace("{name=grants/*}", "grants/ID").replace("{name=policies/*}", "policies/ID")
+    url = (
+        path.replace("{name=grants/*}", "grants/ID").replace("{name=policies/*}", "policies/ID").replace("{id=*}", "ID")
+    )
     url = url.replace("{policy.name=policies/*}", "policies/ID")
     command = f'curl -X {verb.upper()} http://127.0.0.1:8080{url} -H "authorization: Bearer $TOKEN"'
     if not body or request is None:
         return command
     if any(field.name == body and field.type_name.endswith(f".{RAW}") for field in request.field):
+        if path.startswith("/access/"):
+            return f'{command} \\\n  -H "content-type: application/json" -d @FILE'
         return f"{command} \\\n  --data-urlencode token@FILE"
     content = {field.name: EXAMPLES[field.name] for field in request.field if field.name in EXAMPLES and _wanted(field)}
     if body == "policy":

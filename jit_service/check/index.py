@@ -61,6 +61,8 @@ class Index:
         self._lock = threading.Lock()
         self._by_subject: dict[str, tuple[LiveGrant, ...]] = {}
         self._by_name: dict[str, LiveGrant] = {}
+        # Those that were passed on; few, where grants are many.
+        self._passed_on: dict[str, LiveGrant] = {}
         self._all_policies: dict[str, Policy] = {}
         self._policies: tuple[Policy, ...] = ()
         self._denying: tuple[Policy, ...] = ()
@@ -99,6 +101,17 @@ class Index:
             now = self._latest = max(self._clock(), self._latest)
             return Sight(self.revision, now, self._policies, self._denying, self._signals, grants, above)
 
+    def survey(self) -> tuple[Sight, list[tuple[LiveGrant, ...]]]:
+        """Returns every subject's grants, and what they are judged by; the `grants` of the Sight are empty.
+
+        Checks wait only for as long as a list of references takes.
+        """
+        with self._lock:
+            now = self._latest = max(self._clock(), self._latest)
+            above = self._above({"": tuple(self._passed_on.values())})
+            sight = Sight(self.revision, now, self._policies, self._denying, self._signals, {}, above)
+            return sight, list(self._by_subject.values())
+
     def past(self, subject: str, read: Callable[[], Sequence[Grant]]) -> Sequence[Candidate]:
         """Returns the subject's ended grants: those of an earlier `read` that still hold, or what it returns."""
         with self._lock:
@@ -128,8 +141,11 @@ class Index:
         others = self._by_subject.get(subject, ())
         if self._by_name.pop(name, None) is not None:
             others = tuple(grant for grant in others if grant.name != name)
+        self._passed_on.pop(name, None)
         if live is not None:
             self._by_name[name] = live
+            if live.chain:
+                self._passed_on[name] = live
             # By name, as the store lists them.
             others = (live,) if not others else tuple(sorted((*others, live), key=lambda grant: grant.name))
         if others:

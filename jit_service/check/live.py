@@ -14,6 +14,7 @@ from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, Sight
 from jit_service.domain.decision import Candidate
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.live import LiveGrant
 from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS
 
@@ -57,6 +58,11 @@ class LiveView:
         """Returns what is known of the subjects, with every commit acknowledged before this call."""
         self._barrier.pass_()
         return self._index.look(subjects)
+
+    def survey(self) -> tuple[Sight, list[tuple[LiveGrant, ...]]]:
+        """Returns what is known of every subject (`Index.survey`), with every commit acknowledged before this call."""
+        self._barrier.pass_()
+        return self._index.survey()
 
     def bounded(self, subjects: Iterable[str]) -> tuple[Sight, timedelta]:
         """Returns what is known of the subjects, and how old it may be; only past the bound is the store asked."""

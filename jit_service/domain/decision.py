@@ -267,7 +267,7 @@ def _facts(grant: Candidate, question: Question, now: datetime, signals: Signals
         duration=grant.duration,
         now=now,
         signals=signals,
-        groups=_groups(grant, question),
+        groups=proved_groups(grant, question),
         claims=grant.claims if grant.subject_groups is not None else None,
         context=question.context,
         source_address=question.source_address,
@@ -275,11 +275,11 @@ def _facts(grant: Candidate, question: Question, now: datetime, signals: Signals
 
 
 def _denied(policy: Policy, grant: Candidate, question: Question) -> bool:
-    groups = _groups(grant, question)
+    groups = proved_groups(grant, question)
     return denies(policy, subject=question.subject, groups=groups, resource=question.resource, action=question.action)
 
 
-def _groups(grant: Candidate, question: Question) -> frozenset[str] | None:
+def proved_groups(grant: Candidate, question: Question) -> frozenset[str] | None:
     """The groups that were proved, when the grant was asked for or by this call; None where nobody proved any."""
     proved = [groups for groups in (grant.subject_groups, question.groups) if groups is not None]
     return frozenset[str]().union(*proved) if proved else None

@@ -5,11 +5,12 @@ JitError
 ├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
 │                        ConditionNotMet, ConditionError, NotApprover, SelfApproval, ChildNotAllowed, ProxyRequired,
 │                        TokenNotCovering
-├── Invalid              InvalidField, MalformedMessage, Unsatisfiable
-├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound
+├── Invalid              InvalidField, MalformedMessage, Unsatisfiable, DenialNotBound
+├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound,
+│                        NoPublicUrl
 ├── AlreadyExists        PolicyExists
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
-│                        DualControlRequired, TokensOff, TokenNotPossible
+│                        DualControlRequired, TokensOff, TokenNotPossible, DenialOver
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
 ├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls
 └── Unavailable          StoreUnavailable, KeysUnavailable, ServiceStopping, RouteMisconfigured
@@ -164,6 +165,12 @@ class Unsatisfiable(Invalid):
     reason = "UNSATISFIABLE"
 
 
+class DenialNotBound(Invalid):
+    """What is asked for is not what was denied, or nothing proves that it was."""
+
+    reason = "DENIAL_NOT_BOUND"
+
+
 class NotFound(JitError):
     """There is no such thing, and the caller may know that."""
 
@@ -196,6 +203,12 @@ class ProposalNotFound(NotFound):
     """There is no such proposal."""
 
     reason = "PROPOSAL_NOT_FOUND"
+
+
+class NoPublicUrl(NotFound):
+    """The service does not know where it is seen from outside, so it can name no addresses."""
+
+    reason = "NO_PUBLIC_URL"
 
 
 class AlreadyExists(JitError):
@@ -258,6 +271,12 @@ class TokenNotPossible(Precondition):
     """The grant's access depends on what only a check can tell, or it ends at once, so that no token can carry it."""
 
     reason = "TOKEN_NOT_POSSIBLE"
+
+
+class DenialOver(Precondition):
+    """The denial is too old to ask about; a new evaluation gives a new one."""
+
+    reason = "DENIAL_OVER"
 
 
 class Conflict(JitError):

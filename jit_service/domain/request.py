@@ -402,7 +402,12 @@ def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resou
 
     Groups that nobody has proved (None) may be any, so a deny for any group then applies: fail closed.
     """
-    if not (policy.deny and policy.in_force and policy.covers((resource,), (action,))):
+    return policy.covers((resource,), (action,)) and is_denied_by(policy, subject=subject, groups=groups)
+
+
+def is_denied_by(policy: Policy, *, subject: str, groups: frozenset[str] | None) -> bool:
+    """Says whether it is a deny policy in force for the subject, whatever it covers; groups as in `denies`."""
+    if not (policy.deny and policy.in_force):
         return False
     if groups is None:
         return bool(policy.eligible.groups) or subject in policy.eligible.principals

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import grpc
 
-from jit_service import access
+from jit_service import access, search
 from jit_service.access import Checker, Consistency
 from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Question
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.refusal import About
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import check_message, context_of, refused_item
+from jit_service.rpc.messages import check_message, context_of, refused_item, search_message
+from jit_service.search import Searcher
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 
@@ -21,8 +22,9 @@ from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 class AccessServicer(AccessServiceServicer):
     """Decisions."""
 
-    def __init__(self, checker: Checker) -> None:
+    def __init__(self, checker: Checker, searcher: Searcher) -> None:
         self._checker = checker
+        self._searcher = searcher
 
     def CheckAccess(
         self, request: access_pb2.CheckAccessRequest, context: grpc.ServicerContext
@@ -53,6 +55,20 @@ class AccessServicer(AccessServiceServicer):
             for item, answer in zip(request.items, answers, strict=True)
         ]
         return access_pb2.BatchCheckAccessResponse(results=results)
+
+    def SearchAccess(
+        self, request: access_pb2.SearchAccessRequest, context: grpc.ServicerContext
+    ) -> access_pb2.SearchAccessResponse:
+        caller = current_caller()
+        wanted = search.sought(
+            caller,
+            subject=request.subject,
+            action=request.action,
+            resource=request.resource,
+            asserted=context_of(request.context),
+        )
+        searched = self._searcher.search(caller, wanted, page_size=request.page_size, page_token=request.page_token)
+        return search_message(searched)
 
 
 def _consistency(value: int) -> Consistency:

@@ -50,6 +50,23 @@ def status_code(error: JitError) -> grpc.StatusCode:
     return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
 
 
+# What Envoy makes of a status (grpc_json_transcoder, convert_grpc_status).
+_HTTP = {
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNAVAILABLE: 503,
+}
+
+
+def http_status(error: JitError) -> int:
+    """Returns the HTTP status that the error has over REST."""
+    return _HTTP.get(status_code(error), 400)
+
+
 def status(error: JitError) -> Status:
     """Returns the error as google.rpc.Status: always with ErrorInfo, and the details its class calls for (AIP-193)."""
     message = harmless(error.message, _MAX_MESSAGE)

@@ -49,6 +49,7 @@ from jit_service.policies import Applied
 from jit_service.replica import Checkable, Update
 from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
+from jit_service.search import Searched
 from jit_service.simulation import Simulated
 from jit_service.tokens import Issued
 from jit_service.watch import Told, Watched
@@ -577,6 +578,24 @@ def check_message(checked: Checked, *, explain: bool) -> access_pb2.CheckAccessR
 def refused_item(error: JitError) -> access_pb2.CheckAccessResponse:
     """Returns the answer to a bad item of a batch: not allowed, and why."""
     return access_pb2.CheckAccessResponse(message=error.message, error=status(error))
+
+
+def search_message(searched: Searched) -> access_pb2.SearchAccessResponse:
+    """Returns the page."""
+    return access_pb2.SearchAccessResponse(
+        found=[
+            access_pb2.FoundAccess(
+                name=one.name,
+                exceptions=one.excepted,
+                grant=one.grant.name,
+                expire_time=_timestamp(one.grant.expires_at),
+            )
+            for one in searched.found
+        ],
+        next_page_token=searched.next_page_token,
+        revision=searched.revision,
+        check_time=_timestamp(searched.at),
+    )
 
 
 def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:

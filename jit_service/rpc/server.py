@@ -11,10 +11,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from authzen.v1 import access_request_pb2, authorization_pb2
+from authzen.v1.access_request_pb2_grpc import add_AccessRequestServiceServicer_to_server
+from authzen.v1.authorization_pb2_grpc import add_AuthorizationServiceServicer_to_server
 from jit_service.access import Checker
+from jit_service.access_requests import AccessRequests
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc.access import AccessServicer
+from jit_service.rpc.access_requests import AccessRequestServicer
 from jit_service.rpc.audit import AuditServicer
+from jit_service.rpc.authzen import AuthzenServicer
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.delegations import DelegationServicer
 from jit_service.rpc.envoy import external_auth_pb2
@@ -26,6 +32,7 @@ from jit_service.rpc.policies import PolicyServicer
 from jit_service.rpc.signals import SignalServicer
 from jit_service.rpc.streams import Streams
 from jit_service.rpc.tokens import TokenServicer
+from jit_service.search import Searcher
 from jit_service.settings import Settings, Transport
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
@@ -50,6 +57,8 @@ SERVICES = tuple(
         (token_pb2, "TokenService"),
         (audit_pb2, "AuditService"),
         (external_auth_pb2, "Authorization"),
+        (authorization_pb2, "AuthorizationService"),
+        (access_request_pb2, "AccessRequestService"),
     )
 )
 # Beyond it a call is refused with RESOURCE_EXHAUSTED instead of waiting for a thread longer than anybody would.
@@ -105,6 +114,7 @@ def build_server(
     authenticator: Authenticator,
     *,
     checker: Checker,
+    searcher: Searcher,
     feed: Feed,
     streams: Streams,
     issuing: Issuing | None,
@@ -115,7 +125,10 @@ def build_server(
 
     def register(server: grpc.Server) -> None:
         add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
-        add_AccessServiceServicer_to_server(AccessServicer(checker), server)
+        add_AccessServiceServicer_to_server(AccessServicer(checker, searcher), server)
+        requests, url = AccessRequests(store, issuing), settings.token_issuer
+        add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url), server)
+        add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)
         add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
         add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
         add_SignalServiceServicer_to_server(SignalServicer(store), server)

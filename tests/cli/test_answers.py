@@ -343,7 +343,7 @@ def test_address_token_file_and_timeout_are_options(
 
 @pytest.mark.parametrize(
     "command", ["request", "inbox", "ls", "show", "approve", "deny", "withdraw", "revoke", "release", "check", "whoami",
-                "completion", "policy", "audit"]
+                "search", "completion", "policy", "audit"]
 )  # fmt: skip
 def test_every_command_explains_itself(jit: Jit, command: str) -> None:
     ran = jit(command, "--help")

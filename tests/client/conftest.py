@@ -51,7 +51,7 @@ def _ask_sync(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> A
         answer = getattr(client, method)(*args, **kwargs)
         if method.startswith("watch_"):
             return _and_closed(answer, list(islice(answer, events)))
-        return list(answer) if method.startswith("list_") else answer
+        return list(answer) if method.startswith(("list_", "search")) else answer
 
 
 def _ask_async(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> Any:
@@ -64,7 +64,7 @@ def _ask_async(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> 
                 found = [await anext(answer) for _ in range(events)]
                 await answer.aclose()
                 return found
-            return [item async for item in answer] if method.startswith("list_") else await answer
+            return [item async for item in answer] if method.startswith(("list_", "search")) else await answer
 
     return asyncio.run(main())
 

@@ -203,6 +203,13 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         access_pb2.CheckAccessRequest(subject="user:s", action="read", resource="a/b", explain=True, min_revision=5),
     ),
     (
+        "search",
+        (),
+        {"subject": "user:s", "action": "read", "page_size": 7},
+        "SearchAccess",
+        access_pb2.SearchAccessRequest(subject="user:s", action="read", page_size=7),
+    ),
+    (
         "create_policy",
         (POLICY,),
         {"policy_id": "p", **ID},

@@ -34,9 +34,13 @@ WRITES = (
     "Complete",
     "Reject",
     "Check",
+    "Search",
+    "Evaluate",
+    "Cancel",
     "Issue",
 )
 ANONYMOUS = {
+    "/authzen.v1.AuthorizationService/GetConfiguration",
     "/jitaccess.v1.TokenService/GetKeySet",
     "/jitaccess.v1.TokenService/GetAuthorizationServerMetadata",
 }

@@ -174,6 +174,7 @@ WALK: dict[str, Prepared] = {
     "pass the access on to a job": passing_on,
     "review the requester's break-glass": on("CompleteReview", Case.emergency, comment="fine"),
     "check the holder's access": checking,
+    "search for who has the access": bodiless(ACCESS + "SearchAccess", action="read", resource="database/orders"),
     "feed a replica that checks": bodiless(GRANTS + "WatchGrants", replica=True),
     "issue a token of the grant": lambda case, _: (TOKENS + "IssueToken", {"name": case.active().name}),
     "revoke the holder's token": revoking_a_token,

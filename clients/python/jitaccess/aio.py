@@ -137,6 +137,7 @@ class AsyncJitClient:
     revoke_grants = _method(calls.revoke_grants)
     check = _method(calls.check)
     check_many = _method(calls.check_many)
+    search = _listing(calls.search)
     create_policy = _method(calls.create_policy)
     get_policy = _method(calls.get_policy)
     list_policies = _listing(calls.list_policies)

@@ -34,6 +34,7 @@ from jitaccess.model import (
     Consistency,
     Decision,
     Delegation,
+    FoundAccess,
     Grant,
     GrantEvent,
     IssuedToken,
@@ -392,6 +393,30 @@ def check_many(items: Iterable[CheckItem]) -> Call[list[Decision]]:
         answer=access_pb2.BatchCheckAccessResponse,
         read=partial(_decisions, len(questions)),
     )
+
+
+def search(
+    *,
+    subject: str = "",
+    action: str = "",
+    resource: str = "",
+    context: Mapping[str, object] | None = None,
+    page_size: int = 0,
+) -> Call[Page[FoundAccess]]:
+    """Lists by name what a check would allow now on the one side that is left out: who, what, or on what.
+
+    Without the role `checker`, `subject` must be the caller. A pattern may be found too, with its exceptions.
+    """
+    message = _message(
+        access_pb2.SearchAccessRequest,
+        subject=subject,
+        action=action,
+        resource=resource,
+        context=_struct(context),
+        page_size=page_size,
+    )
+    read = partial(_page, FoundAccess, "found")
+    return Call(rpc="AccessService/SearchAccess", request=message, answer=access_pb2.SearchAccessResponse, read=read)
 
 
 def create_policy(policy: PolicyLike, *, policy_id: str = "", request_id: str | None = None) -> Call[Policy]:

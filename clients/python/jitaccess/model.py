@@ -88,6 +88,7 @@ class EventType(StrEnum):
     POLICY_UPDATED = "POLICY_UPDATED"
     POLICY_DELETED = "POLICY_DELETED"
     ACCESS_CHECKED = "ACCESS_CHECKED"
+    ACCESS_SEARCHED = "ACCESS_SEARCHED"
     CALL_REFUSED = "CALL_REFUSED"
     SIGNAL_SET = "SIGNAL_SET"
     SIGNAL_DELETED = "SIGNAL_DELETED"
@@ -476,6 +477,17 @@ class Decision:
 
     def __bool__(self) -> bool:
         return self.allowed and self.error is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundAccess:
+    """A subject, action or resource that a search found, or a pattern: every name it matches but the `exceptions`."""
+
+    name: str
+    exceptions: tuple[str, ...]
+    grant: str
+    expire_time: datetime | None
+    raw: access_pb2.FoundAccess = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from jitaccess.cli import (
     proposals,
     review,
     running,
+    search,
     signal,
     token,
     who,
@@ -52,6 +53,7 @@ def build() -> typer.Typer:
     grants.add_to(app)
     delegation.add_to(app)
     check.add_to(app)
+    search.add_to(app)
     token.add_to(app)
     policies, log = _typer("Read, try, apply and approve policies."), _typer("Read and verify the audit log.")
     signals = _typer("Read and set signals, which conditions read.")

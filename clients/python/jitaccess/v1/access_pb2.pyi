@@ -312,3 +312,125 @@ class BatchCheckAccessResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchCheckAccessResponse: _TypeAlias = BatchCheckAccessResponse  # noqa: Y015
+
+@_typing.final
+class SearchAccessRequest(_message.Message):
+    """A question with one side left out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Who would act: `user:alice@example.com`. Without the role `checker` it must be the caller."""
+    action: _builtins.str
+    """What it would do: `orders.create`. No wildcard."""
+    resource: _builtins.str
+    """On what: `database/orders/eu`. No wildcard."""
+    page_size: _builtins.int
+    """At most so many; 0 means 50, more than 1,000 means 1,000."""
+    page_token: _builtins.str
+    """The next_page_token of the page before, with everything else unchanged."""
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct:
+        """What conditions may read, as for a check."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        action: _builtins.str = ...,
+        resource: _builtins.str = ...,
+        context: _struct_pb2.Struct | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "context", b"context", "page_size", b"page_size", "page_token", b"page_token", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchAccessRequest: _TypeAlias = SearchAccessRequest  # noqa: Y015
+
+@_typing.final
+class SearchAccessResponse(_message.Message):
+    """A page of what would be allowed, by name. Each page is judged anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    CHECK_TIME_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Continues the list; empty on the last page."""
+    revision: _builtins.int
+    """The store's commit counter that the page rests on."""
+    @_builtins.property
+    def found(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundAccess]:
+        """What was found."""
+
+    @_builtins.property
+    def check_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant the page was judged at."""
+
+    def __init__(
+        self,
+        *,
+        found: _abc.Iterable[Global___FoundAccess] | None = ...,
+        next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        check_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "found", b"found", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchAccessResponse: _TypeAlias = SearchAccessResponse  # noqa: Y015
+
+@_typing.final
+class FoundAccess(_message.Message):
+    """A name of the side that was left out. Where a grant has a wildcard there, its pattern stands for every name it
+    matches; one whose check_condition reads that side is not listed, since it may say another thing of each name.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    GRANT_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The subject, action or resource; or a pattern of actions or resources."""
+    grant: _builtins.str
+    """The grant that allows it."""
+    @_builtins.property
+    def exceptions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns whose names are not allowed although `name` matches them: deny policies forbid them."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """It is over at this instant."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        exceptions: _abc.Iterable[_builtins.str] | None = ...,
+        grant: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exceptions", b"exceptions", "expire_time", b"expire_time", "grant", b"grant", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundAccess: _TypeAlias = FoundAccess  # noqa: Y015

@@ -45,6 +45,11 @@ class AccessServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_access__pb2.BatchCheckAccessRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_access__pb2.BatchCheckAccessResponse.FromString,
                 _registered_method=True)
+        self.SearchAccess = channel.unary_unary(
+                '/jitaccess.v1.AccessService/SearchAccess',
+                request_serializer=jitaccess_dot_v1_dot_access__pb2.SearchAccessRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_access__pb2.SearchAccessResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer(object):
@@ -65,6 +70,14 @@ class AccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchAccess(self, request, context):
+        """Answers who may do it, what may be done, or on what: leave out exactly one of subject, action and resource. Every
+        name it lists would be ALLOWED by a strong check at that instant. It uses up nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.BatchCheckAccess,
                     request_deserializer=jitaccess_dot_v1_dot_access__pb2.BatchCheckAccessRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_access__pb2.BatchCheckAccessResponse.SerializeToString,
+            ),
+            'SearchAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchAccess,
+                    request_deserializer=jitaccess_dot_v1_dot_access__pb2.SearchAccessRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_access__pb2.SearchAccessResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class AccessService(object):
             '/jitaccess.v1.AccessService/BatchCheckAccess',
             jitaccess_dot_v1_dot_access__pb2.BatchCheckAccessRequest.SerializeToString,
             jitaccess_dot_v1_dot_access__pb2.BatchCheckAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.AccessService/SearchAccess',
+            jitaccess_dot_v1_dot_access__pb2.SearchAccessRequest.SerializeToString,
+            jitaccess_dot_v1_dot_access__pb2.SearchAccessResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class AccessServiceStub:
     """Answers whether a live grant lets the subject do the action on the resource. A no is an answer, not an error."""
     BatchCheckAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.BatchCheckAccessRequest, _access_pb2.BatchCheckAccessResponse]
     """Answers up to 1,000 questions at one revision. A bad item fails alone."""
+    SearchAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.SearchAccessRequest, _access_pb2.SearchAccessResponse]
+    """Answers who may do it, what may be done, or on what: leave out exactly one of subject, action and resource. Every
+    name it lists would be ALLOWED by a strong check at that instant. It uses up nothing.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -47,6 +51,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Answers whether a live grant lets the subject do the action on the resource. A no is an answer, not an error."""
     BatchCheckAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.BatchCheckAccessRequest, _access_pb2.BatchCheckAccessResponse]  # type: ignore[assignment]
     """Answers up to 1,000 questions at one revision. A bad item fails alone."""
+    SearchAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.SearchAccessRequest, _access_pb2.SearchAccessResponse]  # type: ignore[assignment]
+    """Answers who may do it, what may be done, or on what: leave out exactly one of subject, action and resource. Every
+    name it lists would be ALLOWED by a strong check at that instant. It uses up nothing.
+    """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decisions. Anyone may ask about itself; the role `checker` about others."""
@@ -66,5 +74,15 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.BatchCheckAccessResponse, _abc.Awaitable[_access_pb2.BatchCheckAccessResponse]]:
         """Answers up to 1,000 questions at one revision. A bad item fails alone."""
+
+    @_abc_1.abstractmethod
+    def SearchAccess(
+        self,
+        request: _access_pb2.SearchAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.SearchAccessResponse, _abc.Awaitable[_access_pb2.SearchAccessResponse]]:
+        """Answers who may do it, what may be done, or on what: leave out exactly one of subject, action and resource. Every
+        name it lists would be ALLOWED by a strong check at that instant. It uses up nothing.
+        """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

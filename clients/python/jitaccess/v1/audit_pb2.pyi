@@ -110,6 +110,8 @@ class AuditEvent(_message.Message):
         """A key was removed; what it signed counts no more."""
         REVIEW_OVERDUE: AuditEvent._EventType.ValueType  # 37
         """Nobody has reviewed a break-glass use by when its review was due."""
+        ACCESS_SEARCHED: AuditEvent._EventType.ValueType  # 38
+        """What is allowed was searched for: of subject, action and resource the one that is empty."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -190,6 +192,8 @@ class AuditEvent(_message.Message):
     """A key was removed; what it signed counts no more."""
     REVIEW_OVERDUE: AuditEvent.EventType.ValueType  # 37
     """Nobody has reviewed a break-glass use by when its review was due."""
+    ACCESS_SEARCHED: AuditEvent.EventType.ValueType  # 38
+    """What is allowed was searched for: of subject, action and resource the one that is empty."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int

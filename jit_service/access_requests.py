@@ -1,0 +1,207 @@
+"""Asking for what was denied over AuthZEN: the denial's binding, the request, and what an approval is worth later.
+
+Access Request and Approval Profile 1.0, draft 1 of 2026-06-03; experimental. A task is a grant from its request on, and
+an approval is the same grant: whether it allows anything is for Check alone to say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from jit_service import grants, signing_keys
+from jit_service.access import Checked
+from jit_service.domain import name
+from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Reason, covers
+from jit_service.domain.errors import DenialNotBound, DenialOver, InvalidField, TokensOff
+from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.request import Ask
+from jit_service.grants import GrantAnswer
+from jit_service.signing_keys import Issuing
+from jit_service.storage import Snapshot, Store
+from jitaccess import jws
+from jitaccess.convert import with_whole_numbers
+from jitaccess.jws import BadToken
+from jitaccess.keys import GivenKeys
+
+BINDING_TYPE: Final = "jit-denial+jwt"
+LASTS: Final = timedelta(minutes=10)
+"""How long what was denied may be asked for."""
+_SIDES: Final = ("subject", "resource", "action")
+# Of an approval's grant: why it does not allow, and what to do.
+_OVER: Final = (GrantState.EXPIRED, GrantState.REVOKED, GrantState.RELEASED)
+_WAITS: Final = (GrantState.PENDING, GrantState.SCHEDULED)
+_MAX_PAUSE: Final = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denied:
+    """What was denied, in AuthZEN's own objects; `context` is what of it counts."""
+
+    subject: Mapping[str, Any]
+    resource: Mapping[str, Any]
+    action: Mapping[str, Any]
+    context: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hint:
+    """That a denial may be asked about: until when, and what proves it."""
+
+    expires_at: datetime
+    binding_token: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worth:
+    """What an approval was worth to an evaluation. Without a reason it allowed it; `pause` is in seconds."""
+
+    approved_until: datetime | None = None
+    reason: str = ""
+    next_action: str = ""
+    pause: int = 0
+
+
+class AccessRequests:
+    """See the module. Without `issuing` nothing can be signed, so that nothing can be asked for."""
+
+    def __init__(self, store: Store, issuing: Issuing | None) -> None:
+        self._store = store
+        self._issuing = issuing
+
+    @property
+    def is_on(self) -> bool:
+        """Whether denials can be asked about at all."""
+        return self._issuing is not None
+
+    def hint(self, denied: Denied, checked: Checked) -> Hint | None:
+        """Returns how to ask about a denial; None where no policy covers it, or it says too much to be carried."""
+        if self._issuing is None or checked.decision.allowed or not checked.requestable:
+            return None
+        expires_at = checked.at.replace(microsecond=0) + LASTS
+        with self._store.snapshot() as snapshot:
+            key = signing_keys.signing(snapshot)
+        claims = {
+            "iss": self._issuing.issuer,
+            "aud": self._audience,
+            "iat": int(checked.at.timestamp()),
+            "exp": int(expires_at.timestamp()),
+            "jti": checked.decision_id,
+            "evaluation_id": checked.decision_id,
+            "binding_context_members": sorted(denied.context),
+            **{side: getattr(denied, side) for side in _SIDES},
+            "context": denied.context,
+        }
+        token = self._issuing.ring.sign(key, claims, typ=BINDING_TYPE)
+        return Hint(expires_at=expires_at, binding_token=token) if len(token) <= jws.MAX_TOKEN else None
+
+    def ask(self, caller: Caller, denied: Denied, ask: Ask, *, token: str, until: datetime | None) -> GrantAnswer:
+        """Asks for what was denied, or answers what already covers it; the same `request_id` has the same answer.
+
+        `until` is when the access shall end. Raises DenialNotBound, DenialOver, and what `grants.ensure` raises.
+        """
+        with self._store.snapshot() as snapshot:
+            self._demand_bound(snapshot, denied, token)
+            now = snapshot.now
+        if until is not None:
+            if until <= now:
+                raise InvalidField("requested_access.requested_until", "is over already")
+            ask = _lasting(ask, until - now)
+        return grants.ensure(self._store, caller, ask)
+
+    def get(self, caller: Caller, task: str) -> GrantAnswer:
+        """Answers the task's grant. Raises NotVisible, GrantNotFound."""
+        return grants.get(self._store, caller, _grant(task))
+
+    def cancel(self, caller: Caller, task: str, *, comment: str) -> GrantAnswer:
+        """Takes the request back. Raises what `grants.withdraw` raises."""
+        return grants.withdraw(self._store, caller, _grant(task), comment=comment, etag="")
+
+    def worth(self, approval_id: str, checked: Checked) -> Worth:
+        """Says what an approval was worth to the decision, which did not need it: the grant itself decides."""
+        with self._store.snapshot() as snapshot:
+            grant = _known(snapshot, approval_id)
+        if grant is None or grant.subject != checked.question.subject:
+            return Worth(reason="approval_unverifiable", next_action="none")
+        if checked.decision.allowed:
+            rests_on = checked.decision.grant
+            return Worth(approved_until=rests_on.expires_at if rests_on is not None else None)
+        state = grant.state(checked.at)
+        if state in _OVER:
+            return Worth(reason="approval_expired", next_action="request")
+        if not covers(grant, checked.question):
+            return Worth(reason="out_of_scope", next_action="request")
+        if state in _WAITS:
+            starts_in = (grant.starts_at or checked.at) - checked.at
+            pause = min(max(int(starts_in.total_seconds()), 1), _MAX_PAUSE)
+            return Worth(reason="grant_pending", next_action="retry", pause=pause)
+        is_used_up = checked.decision.reason is Reason.USES_EXHAUSTED
+        return Worth(
+            reason="approval_expired" if is_used_up else "policy_denied",
+            next_action="request" if is_used_up else "none",
+        )
+
+    @property
+    def _audience(self) -> str:
+        return f"{self._required.issuer}/access/v1/requests"
+
+    @property
+    def _required(self) -> Issuing:
+        if self._issuing is None:
+            raise TokensOff("nothing can be asked for over AuthZEN: no token_issuer is set")
+        return self._issuing
+
+    def _demand_bound(self, snapshot: Snapshot, denied: Denied, token: str) -> None:
+        claims = self._claims(snapshot, token)
+        members = claims["binding_context_members"]
+        context = {member: denied.context[member] for member in members if member in denied.context}
+        given = {side: getattr(denied, side) for side in _SIDES} | {"context": context}
+        if _same({side: claims.get(side) for side in given}) != _same(given):
+            raise DenialNotBound("the denial is of another subject, resource, action or context than what is asked for")
+        ends_at = datetime.fromtimestamp(jws.instant(claims, "exp"), UTC)
+        if snapshot.now >= ends_at:
+            raise DenialOver(f"the denial could be asked about until {ends_at.isoformat()}; evaluate again")
+
+    def _claims(self, snapshot: Snapshot, token: str) -> dict[str, Any]:
+        """Returns what the binding token says, whenever it was signed. Raises DenialNotBound."""
+        issuing = self._required
+        keys = GivenKeys({"keys": [issuing.ring.public(key) for key in snapshot.signing_keys()]})
+        try:
+            header, claims = jws.decoded(token)
+            if header.get("alg") != "ES256" or header.get("typ") != BINDING_TYPE or "crit" in header or "b64" in header:
+                raise BadToken("not a binding token")
+            kid = header.get("kid")
+            key = keys.key(kid) if isinstance(kid, str) else None
+            if key is None:
+                raise BadToken("signed by no key of this service")
+            jws.check_signature(token, key, "ES256")
+            jws.instant(claims, "exp")
+        except BadToken:
+            raise DenialNotBound("denial.binding_token is not one that this service gave") from None
+        if (claims.get("iss"), claims.get("aud")) != (issuing.issuer, self._audience):
+            raise DenialNotBound("denial.binding_token is not for this service")
+        return claims
+
+
+def _known(snapshot: Snapshot, approval_id: str) -> Grant | None:
+    try:
+        return snapshot.grant(_grant(approval_id))
+    except InvalidField:
+        return None
+
+
+def _grant(task: str) -> str:
+    return name.grant_name(f"grants/{task}", "id")
+
+
+def _lasting(ask: Ask, duration: timedelta) -> Ask:
+    return replace(ask, duration=timedelta(seconds=int(duration.total_seconds())))
+
+
+def _same(value: Mapping[str, Any]) -> str:
+    """Returns the text by which two JSON values are the same: `1` and `1.0` are, `1` and `true` are not."""
+    return json.dumps(with_whole_numbers(dict(value)), sort_keys=True)

@@ -1,0 +1,157 @@
+"""Search: of a question with one side left out, the names that Check would allow there.
+
+Sound and, but for conditions that read the side which is sought, complete: every name found is ALLOWED at that instant,
+and every name a pattern found matches is, unless one of its exceptions matches it too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from jit_service.domain.decision import Candidate, Decision, Question, decide, proved_groups
+from jit_service.domain.pattern import action_covered, covers, overlap, resource_covered
+from jit_service.domain.policy import Policy
+from jit_service.domain.request import is_denied_by
+from jit_service.domain.signal import Signals
+
+
+class Side(StrEnum):
+    """What is sought."""
+
+    SUBJECT = "subject"
+    ACTION = "action"
+    RESOURCE = "resource"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A name of the side sought, or a pattern of a grant; what allows it, and what a pattern does not include."""
+
+    name: str
+    grant: Candidate
+    excepted: tuple[str, ...] = ()
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it stands for more names than can be listed."""
+        return "*" in self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What is judged by, all of one revision; as `decide` takes it."""
+
+    policies: Sequence[Policy]
+    now: datetime
+    signals: Signals
+    above: Mapping[str, Candidate]
+
+
+_SEPARATOR: Final = {Side.ACTION: ".", Side.RESOURCE: "/"}
+# A condition that reads the side which is sought says nothing of all the names that a pattern matches.
+_READS: Final = {
+    Side.ACTION: re.compile(r"\bactions?\b"),
+    Side.RESOURCE: re.compile(r"\bresources?\b"),
+}
+
+
+def found_subjects(questions: Iterable[tuple[Question, Sequence[Candidate]]], world: World) -> list[Found]:
+    """Returns the subjects that are allowed, each question being of one of them, with that subject's grants."""
+    found = []
+    for question, grants in questions:
+        decision = _decided(question, grants, world)
+        if decision.allowed and decision.grant is not None:
+            found.append(Found(name=question.subject, grant=decision.grant))
+    return found
+
+
+def found_names(asked: Question, side: Side, grants: Sequence[Candidate], world: World) -> list[Found]:
+    """Returns the actions or resources of the subject's `grants` that are allowed, names and patterns."""
+    reaching = [grant for grant in grants if reaches(grant, asked, side)]
+    texts = {text for grant in reaching for text in _texts(grant, side)}
+    found = []
+    for text in texts:
+        one = _pattern(asked, side, text, reaching, world) if "*" in text else _name(asked, side, text, reaching, world)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def reaches(grant: Candidate, asked: Question, side: Side) -> bool:
+    """Says whether the grant covers the sides that are given."""
+    return (
+        (side is Side.SUBJECT or grant.subject == asked.subject)
+        and (side is Side.ACTION or action_covered(asked.action, grant.actions))
+        and (side is Side.RESOURCE or resource_covered(asked.resource, grant.resources))
+    )
+
+
+def _name(asked: Question, side: Side, name: str, grants: Sequence[Candidate], world: World) -> Found | None:
+    decision = _decided(_with(asked, side, name), grants, world)
+    return Found(name=name, grant=decision.grant) if decision.allowed and decision.grant is not None else None
+
+
+def _pattern(asked: Question, side: Side, pattern: str, grants: Sequence[Candidate], world: World) -> Found | None:
+    """Judges the pattern by each grant that has it, for all of its names alike: what is denied of them is excepted."""
+    undenied = replace(world, policies=())
+    found = []
+    for grant in grants:
+        if pattern not in _texts(grant, side) or _READS[side].search(grant.check_condition):
+            continue
+        if not _decided(_with(asked, side, pattern), [grant], undenied).allowed:
+            continue
+        excepted = _denied(asked, side, pattern, grant, world)
+        if not any(covers(denied, pattern, _SEPARATOR[side]) for denied in excepted):
+            found.append(Found(name=pattern, grant=grant, excepted=excepted))
+    return min(found, key=_preference, default=None)
+
+
+def _denied(asked: Question, side: Side, pattern: str, grant: Candidate, world: World) -> tuple[str, ...]:
+    """Returns the patterns of deny policies that stand against some name of the pattern, by this grant."""
+    holders = [(grant.subject, proved_groups(grant, asked))]
+    for name in grant.chain:
+        above = world.above[name]
+        holders.append((above.subject, proved_groups(above, replace(asked, groups=None))))
+    denied = {
+        text
+        for policy in world.policies
+        if any(is_denied_by(policy, subject=subject, groups=groups) for subject, groups in holders)
+        and (
+            action_covered(asked.action, policy.actions)
+            if side is Side.RESOURCE
+            else resource_covered(asked.resource, policy.resources)
+        )
+        for text in (policy.resources if side is Side.RESOURCE else policy.actions)
+        if overlap(text, pattern, _SEPARATOR[side])
+    }
+    return tuple(sorted(denied))
+
+
+def _preference(found: Found) -> tuple[int, float]:
+    """What leaves out least comes first, then what lasts longest."""
+    ends = found.grant.expires_at
+    return len(found.excepted), -ends.timestamp() if ends is not None else 0.0
+
+
+def _decided(question: Question, grants: Sequence[Candidate], world: World) -> Decision:
+    return decide(
+        question,
+        grants=grants,
+        policies=world.policies,
+        now=world.now,
+        signals=world.signals,
+        above=world.above,
+    )
+
+
+def _texts(grant: Candidate, side: Side) -> tuple[str, ...]:
+    return grant.actions if side is Side.ACTION else grant.resources
+
+
+def _with(asked: Question, side: Side, name: str) -> Question:
+    return replace(asked, action=name) if side is Side.ACTION else replace(asked, resource=name)

@@ -1,0 +1,192 @@
+"""The servicer of access requests over AuthZEN: decode, call, encode. Experimental; see jit_service/access_requests.py.
+
+Faults that the draft names are problems (RFC 9457) with its statuses, which gRPC has no word for: here they are
+answers, whose status envoy.yaml's Lua filter sets. They are recorded as every refusal is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from authzen.v1 import access_request_pb2
+from authzen.v1.access_request_pb2_grpc import AccessRequestServiceServicer
+from jit_service import audit
+from jit_service.access_requests import AccessRequests
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import (
+    DenialNotBound,
+    DenialOver,
+    GrantNotFound,
+    InvalidField,
+    JitError,
+    NotVisible,
+    RequestIdReused,
+    WrongState,
+)
+from jit_service.domain.grant import Grant, GrantState, Justification
+from jit_service.domain.refusal import About
+from jit_service.domain.request import Ask
+from jit_service.grants import GrantAnswer
+from jit_service.rpc import authzen_json as wire
+from jit_service.rpc.authzen import ASKING, instant
+from jit_service.rpc.authzen_json import Object, Submission
+from jit_service.rpc.call import current_caller
+from jit_service.storage import Store
+
+# The draft's problem types, by the fact.
+PROBLEMS: Final[dict[type[JitError], tuple[str, int, str]]] = {
+    DenialNotBound: ("invalid_denial_binding", 400, "What is asked for is not bound to a denial"),
+    DenialOver: ("expired_denial", 410, "The denial is too old"),
+    RequestIdReused: ("duplicate_request", 409, "The Idempotency-Key was used for another request"),
+    NotVisible: ("unknown_task", 404, "There is no such task"),
+    GrantNotFound: ("unknown_task", 404, "There is no such task"),
+    WrongState: ("invalid_task_state", 409, "The task is not in the state for that"),
+}
+_STATUS: Final = {
+    GrantState.PENDING: "pending",
+    GrantState.DENIED: "denied",
+    GrantState.WITHDRAWN: "cancelled",
+    GrantState.LAPSED: "expired",
+}
+_KEY_SPACE: Final = uuid.UUID("0a6f0a3c-6a44-4c5a-9a4e-5f0b3f1d2c77")
+_MAX_KEY: Final = 256
+_POLL_SECONDS: Final = "5"
+
+
+class AccessRequestServicer(AccessRequestServiceServicer):
+    """Requests and their tasks, in AuthZEN's words. `public_url`: where its endpoints are."""
+
+    def __init__(self, store: Store, requests: AccessRequests, public_url: str) -> None:
+        self._store = store
+        self._requests = requests
+        self._endpoint = public_url + ASKING["access_request_endpoint"]
+
+    def CreateAccessRequest(
+        self, request: access_request_pb2.CreateAccessRequestRequest, context: grpc.ServicerContext
+    ) -> HttpBody:
+        given = wire.json_of(request.body)
+
+        def create() -> HttpBody:
+            asked = wire.submission(given)
+            answer = self._requests.ask(
+                _with_key(current_caller(), context, given),
+                asked.evaluation.denied,
+                _ask(asked),
+                token=asked.binding_token,
+                until=asked.until,
+            )
+            told = self._task(answer)
+            waits = told["task"]["status"] == "pending"
+            location = ("location", told["task"]["status_endpoint"])
+            context.send_initial_metadata((("x-jit-status", "202" if waits else "201"), location, *_pause(told)))
+            return wire.body_of(told)
+
+        return self._or_problem(context, create, _about(given))
+
+    def GetAccessRequest(
+        self, request: access_request_pb2.GetAccessRequestRequest, context: grpc.ServicerContext
+    ) -> HttpBody:
+        def get() -> HttpBody:
+            told = self._task(self._requests.get(current_caller(), request.id))
+            context.send_initial_metadata(_pause(told))
+            return wire.body_of(told)
+
+        return self._or_problem(context, get, None)
+
+    def CancelAccessRequest(
+        self, request: access_request_pb2.CancelAccessRequestRequest, context: grpc.ServicerContext
+    ) -> HttpBody:
+        def cancel() -> HttpBody:
+            comment = wire.comment(request.body)
+            return wire.body_of(self._task(self._requests.cancel(current_caller(), request.id, comment=comment)))
+
+        return self._or_problem(context, cancel, About(grant=f"grants/{request.id}"))
+
+    def _or_problem(
+        self, context: grpc.ServicerContext, answer: Callable[[], HttpBody], about: About | None
+    ) -> HttpBody:
+        """Returns the answer, or the problem that the draft has for the refusal, once it is recorded."""
+        try:
+            return answer()
+        except JitError as error:
+            problem = PROBLEMS.get(type(error))
+            if problem is None:
+                raise
+            if about is not None:
+                audit.record_refusal(self._store, current_caller(), error, about)
+            kind, status, title = problem
+            context.send_initial_metadata((("x-jit-status", str(status)),))
+            told = {"type": f"urn:openid:authzen:access-request:error:{kind}", "title": title, "status": status}
+            return wire.body_of(told | {"detail": error.message}, "application/problem+json")
+
+    def _task(self, answer: GrantAnswer) -> Object:
+        grant, now = answer.grant, answer.at
+        identifier = grant.name.removeprefix("grants/")
+        status = _STATUS.get(grant.state(now), "approved")
+        task: Object = {"id": identifier, "status": status, "status_endpoint": f"{self._endpoint}/{identifier}"}
+        if status != "pending":
+            return {"task": task} | ({"result": _result(grant, identifier)} if status == "approved" else {})
+        if grant.request_expires_at is not None:
+            task["expires_at"] = instant(grant.request_expires_at)
+        task["links"] = {"cancel": f"{self._endpoint}/{identifier}:cancel"}
+        return {"task": task}
+
+
+def _result(grant: Grant, identifier: str) -> Object:
+    """An approval is worth nothing by itself; it lasts as long as its grant did, or will."""
+    ends_at = grant.end.at if grant.end is not None else grant.expires_at
+    if ends_at is None:
+        raise AssertionError("an approved grant without its end")
+    return {"mode": "reevaluate", "approval": {"id": identifier, "approved_until": instant(ends_at)}}
+
+
+def _pause(told: Object) -> tuple[tuple[str, str], ...]:
+    return (("retry-after", _POLL_SECONDS),) if told["task"]["status"] == "pending" else ()
+
+
+def _ask(asked: Submission) -> Ask:
+    evaluation = asked.evaluation
+    return Ask(
+        subject=evaluation.subject.subject,
+        resources=(evaluation.resource.resource,),
+        actions=(evaluation.action.name,),
+        justification=Justification(text=asked.justification, ticket=asked.ticket),
+        context=dict(evaluation.denied.context),
+        break_glass=asked.emergency,
+    )
+
+
+def _about(given: dict[str, Any]) -> About:
+    """What the call was about, as far as it can be told before it is read."""
+    try:
+        asked = wire.evaluation(given)
+    except InvalidField:
+        return About()
+    return About(
+        subject=f"{asked.subject.type}:{asked.subject.id}",
+        resources=(f"{asked.resource.type}/{asked.resource.id}",),
+        actions=(asked.action.name,),
+    )
+
+
+def _with_key(caller: Caller, context: grpc.ServicerContext, given: Object) -> Caller:
+    """Returns the caller with its Idempotency-Key as the request_id: one of its own, whatever others choose.
+
+    Bodies are the same request where they are the same JSON, whatever its spaces and order; the draft leaves that open.
+    """
+    keys = [str(value) for key, value in context.invocation_metadata() if key == "idempotency-key"]
+    if not keys:
+        return caller
+    if len(keys) > 1 or not 1 <= len(keys[0]) <= _MAX_KEY:
+        raise InvalidField("idempotency-key", f"must be one text of 1 to {_MAX_KEY} characters")
+    request_id = str(uuid.uuid5(_KEY_SPACE, f"{caller.principal}\0{keys[0]}"))
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    return replace(caller, origin=replace(caller.origin, request_id=request_id), request_digest=digest)

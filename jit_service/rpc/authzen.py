@@ -1,0 +1,260 @@
+"""The servicer of AuthZEN's Authorization API 1.0: decode, call, encode. Decisions are those of Check and Search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from authzen.v1 import authorization_pb2
+from authzen.v1.authorization_pb2_grpc import AuthorizationServiceServicer
+from jit_service import access, search
+from jit_service.access import Checked, Checker, RefusedItem
+from jit_service.access_requests import AccessRequests, Worth
+from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Question
+from jit_service.domain.errors import InvalidField, JitError, NoPublicUrl
+from jit_service.domain.refusal import About
+from jit_service.domain.search import Found, Side
+from jit_service.rpc import authzen_json as wire
+from jit_service.rpc.authzen_json import Evaluation, Object, PageWanted
+from jit_service.rpc.call import current_caller
+from jit_service.rpc.errors import http_status
+from jit_service.search import Searched, Searcher
+
+ENDPOINTS: Final = {
+    "access_evaluation_endpoint": "/access/v1/evaluation",
+    "access_evaluations_endpoint": "/access/v1/evaluations",
+    "search_subject_endpoint": "/access/v1/search/subject",
+    "search_resource_endpoint": "/access/v1/search/resource",
+    "search_action_endpoint": "/access/v1/search/action",
+}
+# Experimental, as in jit_service/access_requests.py.
+ASKING: Final = {"access_request_endpoint": "/access/v1/requests", "jwks_uri": "/.well-known/jwks.json"}
+CAPABILITY: Final = "urn:openid:authzen:capability:access-request"
+_MAX_CACHED: Final = 300
+# A name that nothing of ours can have is answered with no; every other fault of a field is one of the request.
+_NAMES: Final = frozenset({"subject", "action", "resource"})
+
+
+class AuthzenServicer(AuthorizationServiceServicer):
+    """Decisions, in AuthZEN's words. `public_url`: where its endpoints are, empty where that is not known."""
+
+    def __init__(self, checker: Checker, searcher: Searcher, requests: AccessRequests, public_url: str) -> None:
+        self._checker = checker
+        self._searcher = searcher
+        self._requests = requests
+        self._public_url = public_url
+
+    def Evaluate(self, request: authorization_pb2.EvaluateRequest, context: grpc.ServicerContext) -> HttpBody:
+        return wire.body_of(self._evaluated(current_caller(), wire.evaluation(wire.json_of(request.body))))
+
+    def EvaluateAll(self, request: authorization_pb2.EvaluateAllRequest, context: grpc.ServicerContext) -> HttpBody:
+        caller = current_caller()
+        asked = wire.batch(wire.json_of(request.body), limit=access.MAX_ITEMS)
+        if isinstance(asked, Evaluation):
+            return wire.body_of(self._evaluated(caller, asked))
+        items = [_item(caller, item) for item in asked.items]
+        stops_at = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(asked.semantic)
+        answers = self._checker.check_many(caller, items) if stops_at is None else self._until(caller, items, stops_at)
+        told = [self._told(item, answer) for item, answer in zip(asked.items, answers, strict=False)]
+        return wire.body_of({"evaluations": told})
+
+    def SearchSubject(self, request: authorization_pb2.SearchSubjectRequest, context: grpc.ServicerContext) -> HttpBody:
+        given = wire.json_of(request.body)
+        wanted = wire.subject_search(given)
+        kind = wanted.subject.type
+
+        def entity(name: str) -> Object:
+            return {"type": kind, "id": name.removeprefix(f"{kind}:")}
+
+        return self._found(wanted, Side.SUBJECT, wire.page(given), entity)
+
+    def SearchResource(
+        self, request: authorization_pb2.SearchResourceRequest, context: grpc.ServicerContext
+    ) -> HttpBody:
+        given = wire.json_of(request.body)
+        wanted = wire.resource_search(given)
+        kind = wanted.resource.type
+
+        def entity(name: str) -> Object:
+            return {"type": kind, "id": name.removeprefix(f"{kind}/")}
+
+        return self._found(wanted, Side.RESOURCE, wire.page(given), entity)
+
+    def SearchAction(self, request: authorization_pb2.SearchActionRequest, context: grpc.ServicerContext) -> HttpBody:
+        given = wire.json_of(request.body)
+        wanted = wire.action_search(given)
+        return self._found(wanted, Side.ACTION, wire.page(given), lambda name: {"name": name})
+
+    def GetConfiguration(
+        self, request: authorization_pb2.GetConfigurationRequest, context: grpc.ServicerContext
+    ) -> HttpBody:
+        if not self._public_url:
+            raise NoPublicUrl("the service does not know its URL: no token_issuer is set")
+        context.send_initial_metadata((("cache-control", f"public, max-age={_MAX_CACHED}"),))
+        endpoints = {name: self._public_url + path for name, path in (ENDPOINTS | ASKING).items()}
+        return wire.body_of({"policy_decision_point": self._public_url, **endpoints, "capabilities": [CAPABILITY]})
+
+    def _evaluated(self, caller: Caller, asked: Evaluation) -> Object:
+        item = _item(caller, asked)
+        if isinstance(item, Question):
+            return self._told(asked, self._checker.check(caller, item))
+        if not _is_name(item.error):
+            raise item.error
+        return _decision(self._checker.check_many(caller, [item])[0])
+
+    def _told(self, asked: Evaluation | InvalidField, answer: Checked | JitError) -> Object:
+        """Returns the decision; a no with how to ask, and what an approval was worth that the caller brought along."""
+        told = _decision(answer)
+        if isinstance(asked, InvalidField) or isinstance(answer, JitError):
+            return told
+        context: Object = told["context"]
+        if (hint := self._requests.hint(asked.denied, answer)) is not None:
+            context["access_request"] = {
+                "endpoint": self._public_url + ASKING["access_request_endpoint"],
+                "expires_at": instant(hint.expires_at),
+                "binding_token": hint.binding_token,
+                "display": {"title": "Request access", "description": ", ".join(answer.requestable)},
+            }
+        if asked.approval_id is not None:
+            context |= _worth(asked.approval_id, self._requests.worth(asked.approval_id, answer))
+            if context.get("next_action") == "request" and hint is None:
+                context["next_action"] = "none"
+        return told | {"context": context}
+
+    def _until(
+        self, caller: Caller, items: Sequence[Question | RefusedItem], stops_at: bool
+    ) -> list[Checked | JitError]:
+        """Answers one after the other, up to the first that is `stops_at`; what comes after it is not asked at all."""
+        answers: list[Checked | JitError] = []
+        for item in items:
+            answer = self._checker.check_many(caller, [item])[0]
+            answers.append(answer)
+            if _is_allowed(answer) is stops_at:
+                break
+        return answers
+
+    def _found(self, wanted: Evaluation, side: Side, page: PageWanted, entity: Callable[[str], Object]) -> HttpBody:
+        caller = current_caller()
+        limit, token = _page(page)
+        try:
+            sought, within = _sought(caller, wanted, side)
+        except InvalidField as fault:
+            if not _is_name(fault):
+                raise
+            self._checker.check_many(caller, [RefusedItem(error=fault, about=_about(wanted))])
+            return wire.body_of({"page": {"next_token": "", "count": 0}, "results": []})
+        searched = self._searcher.search(caller, sought, page_size=limit, page_token=token, within=within)
+        return wire.body_of(_results(searched, limit, entity))
+
+
+def _item(caller: Caller, asked: Evaluation | InvalidField) -> Question | RefusedItem:
+    if isinstance(asked, InvalidField):
+        return RefusedItem(error=asked, about=About())
+    try:
+        return access.question(
+            caller,
+            subject=asked.subject.subject,
+            action=asked.action.name,
+            resource=asked.resource.resource,
+            asserted=asked.asserted,
+        )
+    except JitError as error:
+        return RefusedItem(error=error, about=_about(asked))
+
+
+def _sought(caller: Caller, wanted: Evaluation, side: Side) -> tuple[search.Sought, str]:
+    """Returns what is sought, and what every name of it begins with: the type, where that is asked for."""
+    subject, resource = wanted.subject.subject, wanted.resource.resource
+    sought = search.sought(
+        caller,
+        subject="" if side is Side.SUBJECT else subject,
+        action=wanted.action.name,
+        resource="" if side is Side.RESOURCE else resource,
+        asserted=wanted.asserted,
+    )
+    return sought, {Side.SUBJECT: subject, Side.RESOURCE: resource, Side.ACTION: ""}[side]
+
+
+def _about(asked: Evaluation) -> About:
+    return About(
+        subject=f"{asked.subject.type}:{asked.subject.id}",
+        resources=(f"{asked.resource.type}/{asked.resource.id}",),
+        actions=(asked.action.name,) if asked.action.name else (),
+    )
+
+
+def _is_name(error: JitError) -> bool:
+    return isinstance(error, InvalidField) and error.field in _NAMES
+
+
+def _is_allowed(answer: Checked | JitError) -> bool:
+    return isinstance(answer, Checked) and answer.decision.allowed
+
+
+def _decision(answer: Checked | JitError) -> Object:
+    """Returns the decision. Whatever kept it from being made is a no, with the error in its context."""
+    if isinstance(answer, JitError):
+        if _is_name(answer):
+            return {"decision": False, "context": {"reason": "NO_GRANT", "message": answer.message}}
+        error = {"status": http_status(answer), "reason": answer.reason, "message": answer.message}
+        return {"decision": False, "context": {"error": error}}
+    context: Object = {
+        "evaluation_id": answer.decision_id,
+        "evaluated_at": instant(answer.at),
+        "reason": answer.decision.reason.value,
+        "message": answer.decision.message,
+        "revision": str(answer.revision),
+    }
+    grant = answer.decision.grant
+    if answer.decision.allowed and grant is not None and grant.expires_at is not None:
+        context |= {"grant": grant.name, "expires_at": instant(grant.expires_at)}
+    return {"decision": answer.decision.allowed, "context": context}
+
+
+def _worth(approval_id: str, worth: Worth) -> Object:
+    if not worth.reason:
+        ends = {"approved_until": instant(worth.approved_until)} if worth.approved_until else {}
+        return {"approval": {"id": approval_id, **ends}}
+    told: Object = {"reason": worth.reason, "next_action": worth.next_action}
+    return told | ({"retry_after": worth.pause} if worth.pause else {})
+
+
+def _page(wanted: PageWanted) -> tuple[int, str]:
+    """Returns the limit and our own token. A token goes on with the limit of the pages before."""
+    if not wanted.token:
+        return wanted.limit, ""
+    digits, _, token = wanted.token.partition(".")
+    if not digits.isascii() or not digits.isdecimal() or len(digits) > 10 or not token:
+        raise InvalidField("page.token", "is not one that the service gave")
+    if wanted.limit and wanted.limit != int(digits):
+        raise InvalidField("page.limit", f"is {wanted.limit}; it was {int(digits)} for the page before")
+    return int(digits), token
+
+
+def _results(searched: Searched, limit: int, entity: Callable[[str], Object]) -> Object:
+    names = [one for one in searched.found if not one.is_pattern]
+    patterns = [_pattern(one) for one in searched.found if one.is_pattern]
+    token = f"{limit}.{searched.next_page_token}" if searched.next_page_token else ""
+    context: Object = {"evaluated_at": instant(searched.at), "revision": str(searched.revision)}
+    if patterns:
+        context["patterns"] = patterns
+    return {
+        "page": {"next_token": token, "count": len(names)},
+        "context": context,
+        "results": [entity(one.name) for one in names],
+    }
+
+
+def _pattern(found: Found) -> Object:
+    """A wildcard is no entity; it stands beside them, for who knows how to read it."""
+    return {"pattern": found.name, "exceptions": list(found.excepted)}
+
+
+def instant(moment: datetime) -> str:
+    """Returns the instant as RFC 3339 has it."""
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,216 @@
+"""The use case of Search: the names that Check would allow on the side of a question that is left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from jit_service.check import LiveView, Recorder, Sight
+from jit_service.domain import context, name, paging, signal
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.decision import Candidate, Question
+from jit_service.domain.errors import InvalidField, RoleRequired
+from jit_service.domain.event import Event, EventType
+from jit_service.domain.live import LiveGrant
+from jit_service.domain.search import Found, Side, World, found_names, found_subjects, reaches
+from jit_service.storage import Snapshot, Store, payload_of
+
+_CHECKED: Final[Mapping[Side, Callable[[str, str], str]]] = {
+    Side.SUBJECT: name.principal,
+    Side.ACTION: name.action,
+    Side.RESOURCE: name.resource,
+}
+_Held = Mapping[str, Sequence[Candidate]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sought:
+    """A question without its `side`, which is empty in it. `own_groups` are the caller's, proved by this call."""
+
+    question: Question
+    side: Side
+    own_groups: frozenset[str]
+
+    def of(self, subject: str) -> Question:
+        """Returns the question of one subject, as Check would have it from the same caller."""
+        groups = self.own_groups if subject == self.question.principal else None
+        return replace(self.question, subject=subject, groups=groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """One page: what was found by name, and what it rests on."""
+
+    found: tuple[Found, ...]
+    next_page_token: str
+    revision: int
+    at: datetime
+
+
+def sought(
+    caller: Caller, *, subject: str, action: str, resource: str, asserted: dict[str, Any] | None = None
+) -> Sought:
+    """Returns what is sought, in canonical form. Raises RoleRequired, InvalidField.
+
+    Anyone may search for what it may do itself, the role `checker` for everything.
+    """
+    if not (subject and subject == caller.principal) and not caller.has(Role.CHECKER):
+        raise RoleRequired(
+            f"searching for more than one's own access needs the role checker, which {caller.principal} has not"
+        )
+    given = {Side.SUBJECT: subject, Side.ACTION: action, Side.RESOURCE: resource}
+    missing = [side for side in Side if not given[side]]
+    if len(missing) != 1:
+        fault = "must be left out, or one of the others" if not missing else "is required: leave out exactly one side"
+        raise InvalidField(missing[1] if missing else Side.SUBJECT, fault)
+    names = {side: _CHECKED[side](text, side) if text else "" for side, text in given.items()}
+    return Sought(
+        question=Question(
+            subject=names[Side.SUBJECT],
+            action=names[Side.ACTION],
+            resource=names[Side.RESOURCE],
+            groups=caller.groups if subject == caller.principal else None,
+            principal=caller.principal,
+            context=context.checked(asserted) if asserted else {},
+            source_address=caller.origin.source_address,
+        ),
+        side=missing[0],
+        own_groups=caller.groups,
+    )
+
+
+class Searcher:
+    """Searches. What it finds is as fresh as a strong check. Raises StoreUnavailable where it cannot be sure.
+
+    It uses up nothing: a grant that counts its checks is found while it has some left.
+    """
+
+    def __init__(self, store: Store, view: LiveView, recorder: Recorder) -> None:
+        self._store = store
+        self._view = view
+        self._recorder = recorder
+
+    def search(
+        self,
+        caller: Caller,
+        wanted: Sought,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        within: str = "",
+        bound_to: str = "",
+    ) -> Searched:
+        """Returns a page of what is found, by name. Raises InvalidField.
+
+        `within` leaves only names (and patterns that may match some) which begin with it: `user:`, `database/`. Each
+        page is judged anew, at its own revision. A token goes with its own search and `bound_to` only.
+        """
+        size = paging.page_size(page_size)
+        query = _digest(caller, wanted, within, bound_to)
+        after = paging.decode(page_token, query=query, shape=[str])[0] if page_token else ""
+        everything, revision, now = self._found(wanted)
+        found = sorted((one for one in everything if _is_within(one.name, within)), key=lambda one: one.name)
+        rest = [one for one in found if not page_token or one.name > str(after)]
+        page = tuple(rest[:size])
+        token = paging.encode((page[-1].name,), query=query) if len(rest) > size else ""
+        searched = Searched(found=page, next_page_token=token, revision=revision, at=now)
+        if self._recorder.wants(allowed=bool(page)):
+            self._recorder.record((payload_of(_event(caller, wanted, searched)),), at=now)
+        return searched
+
+    def _found(self, wanted: Sought) -> tuple[list[Found], int, datetime]:
+        if wanted.side is Side.SUBJECT:
+            return self._subjects(wanted)
+        subject = wanted.question.subject
+        sight = self._view.strong((subject,))
+        held = sight.grants[subject]
+        if _are_sufficient(sight, held, wanted):
+            world = _world(sight, sight.above)
+            return found_names(wanted.question, wanted.side, held, world), sight.revision, sight.now
+        with self._store.snapshot() as snapshot:
+            grants = snapshot.live_grants(subject)
+            world = _stored_world(snapshot, grants, now=snapshot.now)
+            return found_names(wanted.question, wanted.side, grants, world), snapshot.revision, snapshot.now
+
+    def _subjects(self, wanted: Sought) -> tuple[list[Found], int, datetime]:
+        sight, everything = self._view.survey()
+        held = _by_subject(everything, wanted)
+        if all(_are_sufficient(sight, grants, wanted) for grants in held.values()):
+            return _found_subjects(wanted, held, _world(sight, sight.above)), sight.revision, sight.now
+        # Some count their checks, and only the store knows how often. While this holds its head, nothing is committed,
+        # so that all of it is of one revision.
+        with self._store.transaction() as tx:
+            sight, everything = self._view.survey()
+            held = _by_subject(everything, wanted)
+            now = max(tx.now, sight.now)
+            counted = [subject for subject, grants in held.items() if not _are_sufficient(sight, grants, wanted)]
+            stored = {subject: tx.live_grants(subject) for subject in counted}
+            world = _stored_world(tx, [grant for grants in stored.values() for grant in grants], now=now)
+            above: dict[str, Candidate] = {**sight.above, **world.above}
+            found = _found_subjects(wanted, {**held, **stored}, replace(world, above=above))
+            return found, sight.revision, now
+
+
+def _found_subjects(wanted: Sought, held: _Held, world: World) -> list[Found]:
+    return found_subjects(((wanted.of(subject), grants) for subject, grants in held.items()), world)
+
+
+def _by_subject(everything: Iterable[Sequence[LiveGrant]], wanted: Sought) -> dict[str, list[Candidate]]:
+    """Returns the grants that reach the action and resource, by subject."""
+    # Grants are many, and what they are of is not.
+    known: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
+    held: dict[str, list[Candidate]] = {}
+    for grants in everything:
+        for grant in grants:
+            scope = (grant.actions, grant.resources)
+            if scope not in known:
+                known[scope] = reaches(grant, wanted.question, Side.SUBJECT)
+            if known[scope]:
+                held.setdefault(grant.subject, []).append(grant)
+    return held
+
+
+def _are_sufficient(sight: Sight, grants: Iterable[Any], wanted: Sought) -> bool:
+    return all(sight.is_sufficient(grant) for grant in grants if reaches(grant, wanted.question, wanted.side))
+
+
+def _world(sight: Sight, above: Mapping[str, Candidate]) -> World:
+    return World(policies=sight.denying, now=sight.now, signals=sight.live_signals(), above=above)
+
+
+def _stored_world(snapshot: Snapshot, grants: Sequence[Any], *, now: datetime) -> World:
+    return World(
+        policies=[policy for policy in snapshot.policies() if policy.deny and policy.in_force],
+        now=now,
+        signals=signal.at(snapshot.signals(), now),
+        above=snapshot.ancestors(grants),
+    )
+
+
+def _is_within(text: str, within: str) -> bool:
+    return text.startswith((within, "*"))
+
+
+def _digest(caller: Caller, wanted: Sought, *others: str) -> str:
+    asked = wanted.question
+    asserted = json.dumps(asked.context, sort_keys=True)
+    return paging.digest("search", caller.principal, asked.subject, asked.action, asked.resource, asserted, *others)
+
+
+def _event(caller: Caller, wanted: Sought, searched: Searched) -> Event:
+    asked = wanted.question
+    return Event(
+        type=EventType.ACCESS_SEARCHED,
+        at=searched.at,
+        principal=caller.principal,
+        origin=caller.origin,
+        subject=asked.subject,
+        resources=(asked.resource,) if asked.resource else (),
+        actions=(asked.action,) if asked.action else (),
+        message=f"{len(searched.found)} found of what was left out, the {wanted.side}",
+        revision=searched.revision,
+        context=dict(asked.context),
+    )

@@ -1,0 +1,137 @@
+"""Search lists exactly what the decision allows, by names and by patterns with their exceptions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from jit_service.domain.decision import Question, decide
+from jit_service.domain.grant import Grant
+from jit_service.domain.pattern import covers
+from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.search import Found, Side, World, found_names, found_subjects
+from jit_service.domain.signal import Signals
+from tests.domain.factories import ALICE, BOB, NOON
+from tests.replica.test_agreement import ACTIONS, GROUPS, RESOURCES, SUBJECTS, denies, plain, worlds
+
+NAMES = {
+    Side.SUBJECT: SUBJECTS,
+    Side.ACTION: (*ACTIONS, "write", "rows.write", "rows.write.all"),
+    Side.RESOURCE: (*RESOURCES, "database/orders/us", "database/users/eu", "http/x", "database/orders/eu/rows"),
+}
+SEPARATOR = {Side.ACTION: ".", Side.RESOURCE: "/"}
+
+
+# Denies that take a part, so that patterns have exceptions; and grants that say nothing but what they give.
+partial_denies = st.builds(
+    Policy,
+    name=st.just("policies/part"),
+    eligible=st.builds(PrincipalSet, principals=st.sampled_from(((ALICE,), (BOB,)))),
+    resources=st.sampled_from((("database/orders/**",), ("database/*/eu",), ("http/**", "database/users/eu"))),
+    actions=st.sampled_from((("**",), ("rows.*",), ("rows.write",))),
+    deny=st.just(True),
+)
+wide = st.builds(
+    plain,
+    resources=st.sampled_from((("**",), ("database/**", "http/x"), ("database/*/eu", "database/orders/**"))),
+    actions=st.sampled_from((("**",), ("rows.*", "read"), ("*",))),
+)
+held_worlds = worlds | st.tuples(wide) | st.tuples(wide, wide.map(lambda grant: replace(grant, name="grants/h")))
+
+
+def allowed(question: Question, held: tuple[Grant, ...], world: World) -> bool:
+    return decide(
+        question, grants=held, policies=world.policies, now=world.now, signals=world.signals, above=world.above
+    ).allowed
+
+
+def lists(found: list[Found], name: str, side: Side) -> bool:
+    """Says whether the name is listed, itself or by a pattern."""
+    return any(
+        one.name == name
+        or (
+            one.is_pattern
+            and covers(one.name, name, SEPARATOR[side])
+            and not any(covers(denied, name, SEPARATOR[side]) for denied in one.excepted)
+        )
+        for one in found
+    )
+
+
+@settings(
+    max_examples=400,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    held=held_worlds,
+    policies=st.lists(denies | partial_denies, max_size=2),
+    subject=st.sampled_from(SUBJECTS[:1] * 4 + SUBJECTS),
+    action=st.sampled_from(ACTIONS),
+    resource=st.sampled_from(RESOURCES),
+    side=st.sampled_from(list(Side)),
+    own_groups=st.none() | st.frozensets(st.sampled_from(GROUPS)),
+)
+def test_search_lists_what_the_decision_allows_and_nothing_else(
+    held: tuple[Grant, ...],
+    policies: list[Policy],
+    subject: str,
+    action: str,
+    resource: str,
+    side: Side,
+    own_groups: frozenset[str] | None,
+) -> None:
+    world = World(policies=policies, now=NOON, signals=Signals(), above={grant.name: grant for grant in held})
+    asked = Question(subject=subject, action=action, resource=resource, groups=own_groups)
+
+    if side is Side.SUBJECT:
+        found = found_subjects(((replace(asked, subject=one), held) for one in SUBJECTS), world)
+    else:
+        found = found_names(replace(asked, **{side: ""}), side, held, world)
+
+    for name in NAMES[side]:
+        question = replace(asked, **{side: name})
+        if lists(found, name, side):
+            assert allowed(question, held, world), (name, found)
+        elif not any(grant.check_condition for grant in held):
+            assert not allowed(question, held, world), (name, found)
+
+
+def test_a_condition_on_another_name_of_the_same_letters_is_no_reading_of_the_side() -> None:
+    held = (plain(resources=("database/*",), check_condition="!has(context.resource_properties)", claims={}),)
+    world = World(policies=[], now=NOON, signals=Signals(), above={})
+    asked = Question(subject=held[0].subject, action="read", resource="")
+
+    (found,) = found_names(asked, Side.RESOURCE, held, world)
+
+    assert found.name == "database/*"
+
+
+def test_a_condition_that_reads_each_name_says_nothing_of_the_pattern() -> None:
+    held = (plain(resources=("database/*",), check_condition='resource != "database/secret"', claims={}),)
+    world = World(policies=[], now=NOON, signals=Signals(), above={})
+
+    assert found_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, world) == []
+
+
+def test_a_pattern_that_is_denied_altogether_is_not_listed() -> None:
+    held = (plain(resources=("database/*",)),)
+    eligible = PrincipalSet(principals=(held[0].subject,))
+    deny = Policy(name="policies/no", eligible=eligible, resources=("database/**",), actions=("**",), deny=True)
+    world = World(policies=[deny], now=NOON, signals=Signals(), above={})
+
+    assert found_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, world) == []
+
+
+def test_of_grants_with_the_same_pattern_the_one_that_lasts_longest_is_named() -> None:
+    short = plain(name="grants/short", resources=("database/*",))
+    long = replace(short, name="grants/long", expires_at=NOON.replace(year=2030))
+    world = World(policies=[], now=NOON, signals=Signals(), above={})
+    asked = Question(subject=short.subject, action="read", resource="")
+
+    assert [one.grant.name for one in found_names(asked, Side.RESOURCE, (short, long), world)] == ["grants/long"]

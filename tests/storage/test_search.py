@@ -1,0 +1,137 @@
+"""Search on every database: as fresh as a strong check, of one revision, and using up nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from jit_service import access, grants, policies
+from jit_service.check import AuditMode, LiveView, Recorder
+from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Question
+from jit_service.domain.policy import PrincipalSet
+from jit_service.domain.request import Ask
+from jit_service.search import Searcher, sought
+from jit_service.storage import Store
+from tests import checking
+from tests.conftest import HOUR, TICK, Clock
+from tests.storage.people import ADMIN, ALICE, GATEWAY, add_policy, ask, policy
+
+RESOURCE = "database/orders/eu"
+
+
+@pytest.fixture
+def searcher(store: Store) -> Iterator[Searcher]:
+    view = LiveView(store, clock=store.clock, bound=timedelta(seconds=1))
+    recorder = Recorder(store, AuditMode.COMMITTED)
+    yield Searcher(store, view, recorder)
+    recorder.stop()
+    view.stop()
+
+
+def who(searcher: Searcher) -> list[str]:
+    wanted = sought(GATEWAY, subject="", action="read", resource=RESOURCE)
+    return [found.name for found in searcher.search(GATEWAY, wanted).found]
+
+
+def where(searcher: Searcher, subject: str = ALICE.principal) -> list[str]:
+    wanted = sought(GATEWAY, subject=subject, action="read", resource="")
+    return [found.name for found in searcher.search(GATEWAY, wanted).found]
+
+
+def test_a_revoked_grant_is_gone_from_the_search_that_begins_after(store: Store, searcher: Searcher) -> None:
+    add_policy(store, steps=())
+    for _ in range(5):
+        grant = ask(store)
+        assert (who(searcher), where(searcher)) == ([ALICE.principal], [RESOURCE])
+
+        grants.revoke(store, ADMIN, grant.name, comment="over", etag="")
+
+        assert (who(searcher), where(searcher)) == ([], [])
+
+
+def test_a_grant_is_found_until_exactly_its_end(store: Store, searcher: Searcher, clock: Clock) -> None:
+    add_policy(store, steps=())
+    ask(store)
+
+    clock.advance(HOUR - TICK)
+    assert (who(searcher), where(searcher)) == ([ALICE.principal], [RESOURCE])
+    clock.advance(TICK)
+    assert (who(searcher), where(searcher)) == ([], [])
+
+
+def test_a_grant_that_counts_is_found_until_it_is_used_up_beside_those_that_do_not(
+    store: Store, searcher: Searcher
+) -> None:
+    add_policy(store, max_uses=2, steps=())
+    add_policy(store, name="policies/plain", steps=(), priority=1)
+    ask(store, policy="policies/orders")
+    other = Caller(principal="user:olga@example.com", groups=ALICE.groups)
+    ask(store, caller=other, policy="policies/plain")
+    question = Question(subject=ALICE.principal, action="read", resource=RESOURCE)
+
+    for _ in range(2):
+        assert who(searcher) == [ALICE.principal, other.principal]
+        assert where(searcher) == [RESOURCE]
+        assert checking.check(store, GATEWAY, question).decision.allowed
+
+    assert who(searcher) == [other.principal]
+    assert where(searcher) == []
+
+
+def test_what_was_passed_on_is_found_only_while_what_it_came_from_is_there(store: Store, searcher: Searcher) -> None:
+    add_policy(store, steps=(), max_child_depth=1)
+    parent = ask(store)
+    child = Ask(subject="service:job", resources=parent.resources, actions=parent.actions, parent=parent.name)
+    grants.ask(store, ALICE, child)
+    assert who(searcher) == ["service:job", ALICE.principal]
+
+    grants.release(store, ALICE, parent.name, comment="", etag="")
+
+    assert who(searcher) == []
+
+
+def test_everything_that_is_listed_while_grants_come_and_go_was_allowed_at_its_revision(
+    store: Store, searcher: Searcher
+) -> None:
+    """One of two subjects always has access: a search that mixed revisions would sometimes find neither."""
+    add_policy(store, steps=())
+    people = [replace(ALICE, principal=f"user:p{number}@example.com") for number in range(2)]
+    ends = [ask(store, caller=people[0])]
+
+    def hand_over() -> None:
+        for round_ in range(20):
+            ends.append(ask(store, caller=people[(round_ + 1) % 2]))
+            grants.revoke(store, ADMIN, ends[-2].name, comment="over", etag="")
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(hand_over)
+        found = []
+        while not done.done():
+            found.append(who(searcher))
+        done.result()
+
+    assert [] not in found
+    assert {name for names in found for name in names} <= {person.principal for person in people}
+
+
+def test_whoever_searches_for_itself_is_judged_with_its_own_groups(store: Store, searcher: Searcher) -> None:
+    add_policy(store, steps=())
+    ask(store)
+    deny = policy("policies/no", eligible=PrincipalSet(groups=("contractors",)), deny=True, steps=())
+    bare = replace(deny, max_duration=timedelta(), default_duration=timedelta(), request_ttl=timedelta())
+    policies.create(store, ADMIN, bare)
+    contractor = replace(ALICE, groups=frozenset({"contractors"}))
+
+    def own(caller: Caller) -> list[str]:
+        wanted = sought(caller, subject=caller.principal, action="read", resource="")
+        return [found.name for found in searcher.search(caller, wanted).found]
+
+    asked = access.question(contractor, subject=ALICE.principal, action="read", resource=RESOURCE)
+    assert own(ALICE) == [RESOURCE]
+    assert own(contractor) == []
+    assert not checking.check(store, contractor, asked).decision.allowed
