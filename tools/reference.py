@@ -61,7 +61,7 @@ def reference(protoc: Callable[..., None]) -> str:
         path = Path(directory) / "source.binpb"
         protos = [
             f"jitaccess/v1/{name}.proto"
-            for name in ("grant", "access", "policy", "delegation", "signal", "token", "audit")
+            for name in ("grant", "access", "policy", "delegation", "signal", "token", "audit", "docs")
         ]
         protoc("--include_source_info", f"--descriptor_set_out={path}", *protos)
         compiled = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
@@ -122,7 +122,7 @@ def _callers(grpc_path: str) -> str:
 
 def _curl(verb: str, path: str, body: str, request: descriptor_pb2.DescriptorProto | None) -> str:
     url = path.replace("{name=grants/*}", "grants/ID").replace("{name=policies/*}", "policies/ID")
-    url = url.replace("{policy.name=policies/*}", "policies/ID")
+    url = url.replace("{policy.name=policies/*}", "policies/ID").replace("{asset=*}", "swagger-ui.css")
     command = f'curl -X {verb.upper()} http://127.0.0.1:8080{url} -H "authorization: Bearer $TOKEN"'
     if not body or request is None:
         return command
@@ -191,7 +191,7 @@ def _errors() -> Iterator[str]:
         "| reason | gRPC | HTTP | |",
         "| --- | --- | --- | --- |",
     )
-    for leaf in _leaves(JitError):
+    for leaf in leaves(JitError):
         status = next(STATUS[ancestor] for ancestor in leaf.__mro__ if ancestor in STATUS)
         words = (leaf.__doc__ or "").splitlines()[0].partition(" `field` is")[0]
         yield f"| `{leaf.reason}` | {status.name} | {HTTP[status.name]} | {words} |"
@@ -201,9 +201,10 @@ def _errors() -> Iterator[str]:
         yield f"| `{reason}` | {status_code} | {words} |"
 
 
-def _leaves(kind: type[JitError]) -> Iterator[type[JitError]]:
+def leaves(kind: type[JitError]) -> Iterator[type[JitError]]:
+    """Yields every error that there is below the class."""
     below = kind.__subclasses__()
     for child in below:
-        yield from _leaves(child)
+        yield from leaves(child)
     if not below:
         yield kind

@@ -198,6 +198,12 @@ class ProposalNotFound(NotFound):
     reason = "PROPOSAL_NOT_FOUND"
 
 
+class AssetNotFound(NotFound):
+    """There is no such file of the page /docs."""
+
+    reason = "ASSET_NOT_FOUND"
+
+
 class AlreadyExists(JitError):
     """The name is taken."""
 
