@@ -32,7 +32,6 @@ Method = descriptor_pb2.MethodDescriptorProto
 HOME: Final = "jitaccess.v1."
 RAW: Final = ".google.api.HttpBody"
 JSON: Final = "application/json"
-NDJSON: Final = "application/x-ndjson"
 STATUS_CODES: Final = {
     400: "The request is malformed, or impossible in the state of things.",
     401: "There is no token, or not a good one.",
@@ -196,7 +195,7 @@ class _Document:
     ) -> None:
         name = f"{prefix}.{message.name}"
         self._messages[name] = message
-        self._comments[name] = comments.get(path, "")
+        self._comments[name] = comments.get(path, "").partition("\n\n")[0]
         for index, field in enumerate(message.field):
             self._comments[f"{name}.{field.name}"] = " ".join(comments.get((*path, 2, index), "").split())
         for index, nested in enumerate(message.nested_type):
@@ -238,7 +237,7 @@ class _Document:
             ids = self._ids.get(pattern, [variable.replace(".", "_")])
             for name in ids:
                 pattern = pattern.replace("*", f"{{{name}}}", 1)
-                description = f"Of `{variable}`: `{call.variables[variable]}`."
+                description = f"What `*` is in the name `{call.variables[variable]}`."
                 schema = {"type": "string", "pattern": _ID, "maxLength": 100}
                 parameters.append(
                     {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
@@ -255,6 +254,8 @@ class _Document:
             "summary": summary,
             "description": f"{call.comment}\n\nMay call: {_callers(call)}.",
         }
+        if call.method.server_streaming:
+            made["x-stream"] = "ndjson"
         if all_parameters := [*parameters, *self._query(call), *_conditional(call)]:
             made["parameters"] = all_parameters
         if call.rule.body:
@@ -315,12 +316,12 @@ class _Document:
         if kind == RAW:
             plain = {"type": "string"}
             content = {m: {"schema": {} if m == JSON else plain} for m in _media_types(call.comment)}
-        elif call.method.server_streaming:
-            content = {NDJSON: {"schema": self._reference(kind)}}
         else:
             content = {JSON: {"schema": self._reference(kind)}}
-        told = "One message a line, until the stream ends." if call.method.server_streaming else "The answer."
-        made: Json = {"200": {"description": told, "content": content}}
+        made: Json = {"200": {"description": "The answer.", "content": content}}
+        if call.method.server_streaming:
+            # Envoy calls lines of JSON by JSON's own name.
+            made["200"]["description"] = "NDJSON: one message a line, until the stream ends."
         if _has_etag(call):
             made["200"]["headers"] = {"ETag": {"schema": {"type": "string"}}}
             made["304"] = {"description": "The caller has this version."}
