@@ -7,6 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(wildcard proto/jitaccess/v1/*.proto)
 STAMP := .venv/.installed
+SECONDS ?= 600
 BENCH := .data/bench/venv
 BENCH_STAMP := $(BENCH)/.installed
 
@@ -39,6 +40,13 @@ test: $(STAMP) ## Run the whole test suite.
 
 test-native: $(STAMP) ## Run the whole test suite on the transport pygrpc-native.
 	@JIT_TRANSPORT=native $(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new seed; the report is in .data/fuzz.
+	@JIT_FUZZ_SECONDS=$(SECONDS) JIT_FUZZ_DIRECTORY=.data/fuzz $(BIN)/python -m pytest -n 0 tests/openapi/test_fuzz.py -k internal
+
+browser: ## Install Debian's chromium, for the test of the page /docs; needs root.
+	@command -v chromium chromedriver >/dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
 
 lint: $(STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
 	$(BIN)/ruff format --check --quiet .
@@ -80,4 +88,5 @@ clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data
 
 .PHONY: help setup third_party up demo protect-demo test test-native lint format proto release-contract lock bench bench-quick \
+.PHONY: help setup third_party up demo test test-native fuzz browser lint format proto release-contract lock bench bench-quick \
   bench-report clean
