@@ -7,6 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(wildcard proto/jitaccess/v1/*.proto)
 STAMP := .venv/.installed
+NODE_STAMP := clients/typescript/node_modules/.installed
 SECONDS ?= 600
 BENCH := .data/bench/venv
 BENCH_STAMP := $(BENCH)/.installed
@@ -20,6 +21,11 @@ $(STAMP): requirements/dev.txt pyproject.toml clients/python/pyproject.toml
 	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
 	@touch $@
+
+$(NODE_STAMP): clients/typescript/package.json clients/typescript/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "installing locked packages into clients/typescript/node_modules ..." >&2; \
+	  cd clients/typescript && npm ci --silent --ignore-scripts && touch node_modules/.installed; fi
 
 setup: $(STAMP) ## Create .venv from the locks.
 
@@ -36,9 +42,10 @@ protect-demo: $(STAMP) ## Put an API under just-in-time control: closed, asked f
 	@$(BIN)/python tools/protect_demo.py
 
 test: $(STAMP) ## Run the whole test suite.
+test: $(STAMP) $(NODE_STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-native: $(STAMP) ## Run the whole test suite on the transport pygrpc-native.
+test-native: $(STAMP) $(NODE_STAMP) ## Run the whole test suite on the transport pygrpc-native.
 	@JIT_TRANSPORT=native $(BIN)/python -m pytest $(ARGS)
 
 fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new seed; the report is in .data/fuzz.
@@ -48,7 +55,7 @@ browser: ## Install Debian's chromium, for the test of the page /docs; needs roo
 	@command -v chromium chromedriver >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
 
-lint: $(STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
+lint: $(STAMP) $(NODE_STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -60,7 +67,7 @@ lint: $(STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and b
 format: $(STAMP) ## Format the Python code.
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
 
-proto: $(STAMP) ## Generate the Python code, the descriptor set and the reference.
+proto: $(STAMP) $(NODE_STAMP) ## Generate the Python code, the descriptor set and the reference.
 	@$(BIN)/python tools/generate.py
 
 release-contract: $(STAMP) third_party ## Take today's protos as the released contract for `buf breaking`.
@@ -85,7 +92,7 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench report $(ARGS)
 
 clean: ## Remove what was built and the development data.
-	rm -rf .venv third_party .data
+	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
 .PHONY: help setup third_party up demo protect-demo test test-native lint format proto release-contract lock bench bench-quick \
 .PHONY: help setup third_party up demo test test-native fuzz browser lint format proto release-contract lock bench bench-quick \

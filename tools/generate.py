@@ -1,7 +1,7 @@
 """Generates what is made from the protos and the code; with --check, names each committed file that is not that.
 
 Made: the Python messages and stubs, the descriptor set that Envoy transcodes with, the OpenAPI document, the reference
-of the API, and the table of who may do what.
+of the API, the table of who may do what, and (where npm has been) the generated part of the TypeScript client.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import grpc_tools
+import typescript
 from grpc_tools import protoc
 from openapi import openapi
 from permissions import page as permissions
@@ -61,6 +62,8 @@ def generate(out: Path) -> None:
     page.parent.mkdir(parents=True)
     page.write_text(reference(run_protoc))
     (out / PERMISSIONS).write_text(permissions())
+    if not typescript.missing():
+        typescript.typescript(out, document=document, descriptors=descriptors, protoc=run_protoc)
 
 
 def main() -> None:
@@ -68,6 +71,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare with what is committed, write nothing")
     check = parser.parse_args().check
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # protoc-gen-mypy
+    if why := typescript.missing():
+        print(why, file=sys.stderr)
     stale = []
     with tempfile.TemporaryDirectory() as directory:
         generate(Path(directory))

@@ -58,7 +58,9 @@ def test_try_it_out_calls_this_very_service(browser: Chrome, world: World) -> No
     for control in (".try-out__btn", ".btn.execute"):
         button = wait.until(presence_of_element_located((By.CSS_SELECTOR, control)))
         browser.execute_script("arguments[0].click()", button)
-    answer = wait.until(presence_of_element_located((By.CSS_SELECTOR, ".live-responses-table .response .response-col_status")))
+    answer = wait.until(
+        presence_of_element_located((By.CSS_SELECTOR, ".live-responses-table .response .response-col_status"))
+    )
 
     assert answer.text.startswith("200")
     assert '"kty"' in browser.find_element(By.CSS_SELECTOR, ".live-responses-table").text
