@@ -74,5 +74,6 @@ def _read(name: str, kind: str) -> _File:
 def _swagger_ui() -> Path:
     """Returns where the distribution swagger-ui-py has its files, without running its code."""
     spec = find_spec("swagger_ui")
-    (package,) = (spec.submodule_search_locations or ()) if spec is not None else ()
-    return Path(package) / "static"
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the distribution swagger-ui-py is not installed")
+    return Path(spec.origin).parent / "static"
