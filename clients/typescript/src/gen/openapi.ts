@@ -1107,9 +1107,10 @@ export interface components {
          *     - `TOKEN_REVOKED`: A token was revoked before its time.
          *     - `SIGNING_KEY_ADDED`: A key was added, by which tokens will be signed.
          *     - `SIGNING_KEY_REMOVED`: A key was removed; what it signed counts no more.
+         *     - `REVIEW_OVERDUE`: Nobody has reviewed a break-glass use by when its review was due.
          * @enum {string}
          */
-        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED";
+        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE";
         /**
          * @description Describes violations in a client request. This error type focuses on the
          *      syntactic aspects of the request.
@@ -1740,7 +1741,7 @@ export interface components {
             };
             /**
              * Format: int32
-             * @description How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000.
+             * @description How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000. Break-glass is not limited by it.
              */
             maxActivePerSubject?: number;
             /**
@@ -2198,14 +2199,14 @@ export interface components {
         RevokeGrantsResponse: {
             /**
              * Format: int32
-             * @description How many grants would end, or have ended.
+             * @description How many grants would end, or have ended: those that match, and those passed on from them.
              */
             count?: number;
             /** @description Whether they have ended. */
             executed?: boolean;
             /** @description Names this very set; it goes stale when the set changes. */
             planId?: string;
-            /** @description Up to 20 of them. */
+            /** @description Up to 20 of them, by name. */
             sample?: components["schemas"]["Grant"][];
         };
         /** @description A named piece of system state with a value and an expiry: `incident`, `maintenance`, `freeze`. */
@@ -4219,7 +4220,7 @@ export interface operations {
                     };
                     /**
                      * Format: int32
-                     * @description How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000.
+                     * @description How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000. Break-glass is not limited by it.
                      */
                     maxActivePerSubject?: number;
                     /**

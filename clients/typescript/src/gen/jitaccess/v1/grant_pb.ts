@@ -2198,14 +2198,14 @@ export type RevokeGrantsResponse = Message<"jitaccess.v1.RevokeGrantsResponse"> 
   planId: string;
 
   /**
-   * How many grants would end, or have ended.
+   * How many grants would end, or have ended: those that match, and those passed on from them.
    *
    * @generated from field: int32 count = 2;
    */
   count: number;
 
   /**
-   * Up to 20 of them.
+   * Up to 20 of them, by name.
    *
    * @generated from field: repeated jitaccess.v1.Grant sample = 3;
    */

@@ -189,6 +189,7 @@ export type Policy = Message<"jitaccess.v1.Policy"> & {
 
   /**
    * How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000.
+   * Break-glass is not limited by it.
    *
    * @generated from field: int32 max_active_per_subject = 24;
    */
