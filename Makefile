@@ -52,7 +52,7 @@ fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new s
 	@JIT_FUZZ_SECONDS=$(SECONDS) JIT_FUZZ_DIRECTORY=.data/fuzz $(BIN)/python -m pytest -n 0 tests/openapi/test_fuzz.py -k internal
 
 browser: ## Install Debian's chromium, for the test of the page /docs; needs root.
-	@command -v chromium chromedriver >/dev/null || { apt-get update -qq && \
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
 
 lint: $(STAMP) $(NODE_STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
@@ -67,7 +67,7 @@ lint: $(STAMP) $(NODE_STAMP) third_party ## ruff, mypy --strict, import-linter, 
 format: $(STAMP) ## Format the Python code.
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
 
-proto: $(STAMP) $(NODE_STAMP) ## Generate the Python code, the descriptor set and the reference.
+proto: $(STAMP) $(NODE_STAMP) ## Generate the Python and TypeScript code, the descriptor set, OpenAPI and the reference.
 	@$(BIN)/python tools/generate.py
 
 release-contract: $(STAMP) third_party ## Take today's protos as the released contract for `buf breaking`.

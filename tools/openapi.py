@@ -32,20 +32,23 @@ Method = descriptor_pb2.MethodDescriptorProto
 HOME: Final = "jitaccess.v1."
 RAW: Final = ".google.api.HttpBody"
 JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
 STATUS_CODES: Final = {
     400: "The request is malformed, or impossible in the state of things.",
     401: "There is no token, or not a good one.",
     403: "The caller may not do this, or may not know whether it could.",
     404: "There is no such thing, or no such path.",
+    408: "The request did not come in time.",
     409: "Something else came first.",
     413: "The body is too large.",
     429: "Too many at once.",
+    431: "The headers are too large.",
     500: "A fault of the service.",
     503: "The service cannot be reached, or cannot be sure.",
     504: "The service did not answer in time.",
 }
 # As google.rpc.Code numbers them; the reasons of the edge have the code that their status comes from.
-EDGE_CODES: Final = {400: 3, 404: 5, 413: 3, 429: 8, 503: 14, 504: 4}
+EDGE_CODES: Final = {400: 3, 404: 5, 408: 3, 413: 3, 431: 3, 429: 8, 503: 14, 504: 4}
 DETAILS: Final = ("ErrorInfo", "BadRequest", "PreconditionFailure", "QuotaFailure", "RetryInfo")
 WELL_KNOWN: Final[Mapping[str, Json]] = {
     ".google.protobuf.Timestamp": {"type": "string", "format": "date-time", "examples": ["2026-03-02T12:00:00Z"]},
@@ -130,7 +133,8 @@ class _Call:
 
     @property
     def anonymous(self) -> bool:
-        return RULES[f"/{self.service}/{self.method.name}"].anonymous
+        rule = RULES[f"/{self.service}/{self.method.name}"]
+        return rule.anonymous or rule.public
 
 
 class _Document:
@@ -300,10 +304,7 @@ class _Document:
             bound = {inner for _, _, inner in (v.partition(".") for v in call.variables) if inner}
             return {JSON: self._body(field.type_name, bound)}
         comment = self._comments[f"{kind}.{field.name}"]
-        names = [word for word in _QUOTED.findall(comment) if not _MEDIA_TYPE.fullmatch(word)]
-        form = {"type": "object", "required": names, "properties": {name: {"type": "string"} for name in names}}
-        schema = form if names else {"type": "object"}
-        return {media: {"schema": schema} for media in _media_types(comment)}
+        return {media: {"schema": _raw(media, comment)} for media in _media_types(comment)}
 
     def _body(self, kind: str, without: set[str]) -> Json:
         """Returns the JSON body that is the message, but for what the path sets of it."""
@@ -437,6 +438,14 @@ def _is(field: Field, behaviour: int) -> bool:
 
 def _media_types(comment: str) -> list[str]:
     return [word for word in _QUOTED.findall(comment) if _MEDIA_TYPE.fullmatch(word)] or [JSON]
+
+
+def _raw(media: str, comment: str) -> Json:
+    """Returns the schema of a body that arrives as it is."""
+    if media != FORM:
+        return {"type": "object"} if media == JSON else {"type": "string"}
+    names = [word for word in _QUOTED.findall(comment) if not _MEDIA_TYPE.fullmatch(word)]
+    return {"type": "object", "required": names, "properties": {name: {"type": "string"} for name in names}}
 
 
 def _has_etag(call: _Call) -> bool:

@@ -30,6 +30,8 @@ HTTP = {
 EDGE = [
     ("UNKNOWN_PATH", 404, "There is no such method and path."),
     ("MALFORMED_REQUEST", 400, "The body or a parameter is not what the route takes; the message says where."),
+    ("MALFORMED_REQUEST", 408, "The request did not come in time."),
+    ("MALFORMED_REQUEST", 431, "The headers are larger than 32 KiB."),
     ("BODY_TOO_LARGE", 413, "The body is larger than 1 MiB."),
     ("RATE_LIMITED", 429, "Too many requests."),
     ("SERVICE_UNREACHABLE", 503, "Envoy does not reach the service."),

@@ -65,7 +65,7 @@ def test_every_route_of_the_protos_is_an_operation_and_no_other() -> None:
 def test_only_what_anybody_may_call_needs_no_token() -> None:
     found = {operation["operationId"] for _, _, operation in operations() if operation.get("security") == []}
 
-    anonymous = {method.split(".")[-1].replace("/", "_") for method, _, _ in routes() if RULES[method].anonymous}
+    anonymous = {method.split(".")[-1].replace("/", "_") for method, _, _ in routes() if RULES[method].anonymous or RULES[method].public}
     assert found == anonymous
     assert DOCUMENT["security"] == [{"token": []}]
 
@@ -80,7 +80,7 @@ def test_every_reason_is_documented_at_its_status() -> None:
 
 
 def test_every_status_that_an_error_can_have_is_in_every_operation_that_can_have_it() -> None:
-    always = {str(status) for status in HTTP_OF.values()} - {"401", "403", "409"} | {"500"}
+    always = {str(status) for status in HTTP_OF.values()} - {"401", "403", "409"} | {"408", "431", "500"}
 
     for _, verb, operation in operations():
         assert always <= set(operation["responses"])
@@ -157,6 +157,14 @@ def test_who_has_this_version_gets_304(world: World, path: str) -> None:
 
     assert fetch(world, path, if_none_match=headers["etag"])[:2] == (304, b"")
     assert fetch(world, path, if_none_match='"another"')[0] == 200
+
+
+def test_headers_that_are_too_large_are_refused_as_documented(world: World) -> None:
+    status, content, _ = fetch(world, "/docs", x_large="x" * (40 << 10))
+
+    response = DOCUMENT["components"]["responses"][str(status)]["content"]["application/json"]
+    assert status == 431
+    assert faults(response["schema"], json.loads(content)) == []
 
 
 def test_the_page_runs_nothing_of_another_host(world: World) -> None:
