@@ -65,7 +65,11 @@ def test_every_route_of_the_protos_is_an_operation_and_no_other() -> None:
 def test_only_what_anybody_may_call_needs_no_token() -> None:
     found = {operation["operationId"] for _, _, operation in operations() if operation.get("security") == []}
 
-    anonymous = {method.split(".")[-1].replace("/", "_") for method, _, _ in routes() if RULES[method].anonymous or RULES[method].public}
+    anonymous = {
+        method.split(".")[-1].replace("/", "_")
+        for method, _, _ in routes()
+        if RULES[method].anonymous or RULES[method].public
+    }
     assert found == anonymous
     assert DOCUMENT["security"] == [{"token": []}]
 
