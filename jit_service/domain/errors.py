@@ -6,7 +6,8 @@ JitError
 │                        ConditionNotMet, ConditionError, NotApprover, SelfApproval, ChildNotAllowed, ProxyRequired,
 │                        TokenNotCovering
 ├── Invalid              InvalidField, MalformedMessage, Unsatisfiable
-├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound
+├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound,
+│                        AssetNotFound
 ├── AlreadyExists        PolicyExists
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
 │                        DualControlRequired, TokensOff, TokenNotPossible

@@ -26,7 +26,7 @@ CHECKS = (
     "ignored_auth",
 )
 # The short run: what the document gives as examples, and a few calls of each operation beside them.
-SHORT = ("--phases", "examples,fuzzing", "--max-examples", "4", "--seed", "1")
+SHORT = ("--phases", "examples,fuzzing", "--max-examples", "3", "--seed", "1")
 
 
 @dataclass(frozen=True)
