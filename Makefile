@@ -41,7 +41,6 @@ demo: $(STAMP) ## Walk through the product: ask, approve, check, revoke, verify.
 protect-demo: $(STAMP) ## Put an API under just-in-time control: closed, asked for, open, revoked, closed.
 	@$(BIN)/python tools/protect_demo.py
 
-test: $(STAMP) ## Run the whole test suite.
 test: $(STAMP) $(NODE_STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -94,6 +93,5 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
-.PHONY: help setup third_party up demo protect-demo test test-native lint format proto release-contract lock bench bench-quick \
-.PHONY: help setup third_party up demo test test-native fuzz browser lint format proto release-contract lock bench bench-quick \
-  bench-report clean
+.PHONY: help setup third_party up demo protect-demo test test-native fuzz browser lint format proto release-contract lock \
+  bench bench-quick bench-report clean

@@ -17,10 +17,10 @@ from jit_service.rpc.access import AccessServicer
 from jit_service.rpc.audit import AuditServicer
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.delegations import DelegationServicer
+from jit_service.rpc.docs import DocsServicer
 from jit_service.rpc.envoy import external_auth_pb2
 from jit_service.rpc.envoy.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
 from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
-from jit_service.rpc.docs import DocsServicer
 from jit_service.rpc.grants import GrantServicer
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.policies import PolicyServicer
