@@ -7,6 +7,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(wildcard proto/jitaccess/v1/*.proto)
 STAMP := .venv/.installed
+NODE_STAMP := clients/typescript/node_modules/.installed
+SECONDS ?= 600
 BENCH := .data/bench/venv
 BENCH_STAMP := $(BENCH)/.installed
 
@@ -19,6 +21,11 @@ $(STAMP): requirements/dev.txt pyproject.toml clients/python/pyproject.toml
 	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
 	@touch $@
+
+$(NODE_STAMP): clients/typescript/package.json clients/typescript/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "installing locked packages into clients/typescript/node_modules ..." >&2; \
+	  cd clients/typescript && npm ci --silent --ignore-scripts && touch node_modules/.installed; fi
 
 setup: $(STAMP) ## Create .venv from the locks.
 
@@ -34,16 +41,23 @@ demo: $(STAMP) ## Walk through the product: ask, approve, check, revoke, verify.
 protect-demo: $(STAMP) ## Put an API under just-in-time control: closed, asked for, open, revoked, closed.
 	@$(BIN)/python tools/protect_demo.py
 
-test: $(STAMP) ## Run the whole test suite.
+test: $(STAMP) $(NODE_STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
 authzen: $(STAMP) ## Run AuthZEN's certification scenario, and write its results into docs/authzen.md.
 	@$(BIN)/python tools/conformance.py
 
-test-native: $(STAMP) ## Run the whole test suite on the transport pygrpc-native.
+test-native: $(STAMP) $(NODE_STAMP) ## Run the whole test suite on the transport pygrpc-native.
 	@JIT_TRANSPORT=native $(BIN)/python -m pytest $(ARGS)
 
-lint: $(STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
+fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new seed; the report is in .data/fuzz.
+	@JIT_FUZZ_SECONDS=$(SECONDS) JIT_FUZZ_DIRECTORY=.data/fuzz $(BIN)/python -m pytest -n 0 tests/openapi/test_fuzz.py -k internal
+
+browser: ## Install Debian's chromium, for the test of the page /docs; needs root.
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
+
+lint: $(STAMP) $(NODE_STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -55,7 +69,7 @@ lint: $(STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and b
 format: $(STAMP) ## Format the Python code.
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
 
-proto: $(STAMP) ## Generate the Python code, the descriptor set and the reference.
+proto: $(STAMP) $(NODE_STAMP) ## Generate the Python and TypeScript code, the descriptor set, OpenAPI and the reference.
 	@$(BIN)/python tools/generate.py
 
 release-contract: $(STAMP) third_party ## Take today's protos as the released contract for `buf breaking`.
@@ -80,7 +94,7 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench report $(ARGS)
 
 clean: ## Remove what was built and the development data.
-	rm -rf .venv third_party .data
+	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
-.PHONY: help setup third_party up demo protect-demo test authzen test-native lint format proto release-contract lock bench bench-quick \
-  bench-report clean
+.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz browser lint format proto \
+  release-contract lock bench bench-quick bench-report clean

@@ -116,7 +116,13 @@ def _sqlalchemy(url: str) -> str:
 
 TRANSPORTS = ("grpcio", "native")
 # What depends on the transport is shown on each; JIT_TRANSPORT runs the whole suite on one (`make test-native`).
-_ON_EACH_TRANSPORT = ("tests/rpc/", "tests/rest/", "tests/faults/", "tests/stories/test_watch.py")
+_ON_EACH_TRANSPORT = (
+    "tests/rpc/",
+    "tests/rest/",
+    "tests/faults/",
+    "tests/stories/test_watch.py",
+    "tests/openapi/test_document.py",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,7 +1,7 @@
 """Generates what is made from the protos and the code; with --check, names each committed file that is not that.
 
-Made: the Python messages and stubs, the descriptor set that Envoy transcodes with, the reference of the API, and the
-table of who may do what.
+Made: the Python messages and stubs, the descriptor set that Envoy transcodes with, the OpenAPI document, the reference
+of the API, the table of who may do what, and (where npm has been) the generated part of the TypeScript client.
 """
 
 import argparse
@@ -12,7 +12,9 @@ import tempfile
 from pathlib import Path
 
 import grpc_tools
+import typescript
 from grpc_tools import protoc
+from openapi import openapi
 from permissions import page as permissions
 from reference import reference
 
@@ -24,6 +26,7 @@ PYTHON = "clients/python"
 ENVOY_PROTOS = ROOT / "proto" / "envoy" / "service" / "auth" / "v3"
 ENVOY_PYTHON = "jit_service/rpc/envoy"
 DESCRIPTORS = "envoy/jitaccess.binpb"
+OPENAPI = "jit_service/pages/openapi.json"
 REFERENCE = "docs/reference.md"
 PERMISSIONS = "docs/permissions.md"
 # Envoy answers an error whose details it cannot name with an empty body, so the set must hold these.
@@ -52,10 +55,15 @@ def generate(out: Path) -> None:
     # A mapped path names the files, and so the modules, as if they stood there.
     run_protoc(*_python_into(out), f"-I{ENVOY_PYTHON}={ENVOY_PROTOS}", f"{ENVOY_PYTHON}/external_auth.proto")
     run_protoc("--include_imports", f"--descriptor_set_out={descriptors}", *protos, *NAMED_FOR_ENVOY)
+    document = out / OPENAPI
+    document.parent.mkdir(parents=True)
+    document.write_text(openapi(run_protoc, protos))
     page = out / REFERENCE
     page.parent.mkdir(parents=True)
     page.write_text(reference(run_protoc))
     (out / PERMISSIONS).write_text(permissions())
+    if not typescript.missing():
+        typescript.typescript(out, document=document, descriptors=descriptors, protoc=run_protoc)
 
 
 def main() -> None:
@@ -63,6 +71,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare with what is committed, write nothing")
     check = parser.parse_args().check
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # protoc-gen-mypy
+    if why := typescript.missing():
+        print(why, file=sys.stderr)
     stale = []
     with tempfile.TemporaryDirectory() as directory:
         generate(Path(directory))

@@ -30,6 +30,8 @@ HTTP = {
 EDGE = [
     ("UNKNOWN_PATH", 404, "There is no such method and path."),
     ("MALFORMED_REQUEST", 400, "The body or a parameter is not what the route takes; the message says where."),
+    ("MALFORMED_REQUEST", 408, "The request did not come in time."),
+    ("MALFORMED_REQUEST", 431, "The headers are larger than 32 KiB."),
     ("BODY_TOO_LARGE", 413, "The body is larger than 1 MiB."),
     ("RATE_LIMITED", 429, "Too many requests."),
     ("SERVICE_UNREACHABLE", 503, "Envoy does not reach the service."),
@@ -61,7 +63,7 @@ def reference(protoc: Callable[..., None]) -> str:
         path = Path(directory) / "source.binpb"
         protos = [
             f"jitaccess/v1/{name}.proto"
-            for name in ("grant", "access", "policy", "delegation", "signal", "token", "audit")
+            for name in ("grant", "access", "policy", "delegation", "signal", "token", "audit", "docs")
         ] + [f"authzen/v1/{name}.proto" for name in ("authorization", "access_request")]
         protoc("--include_source_info", f"--descriptor_set_out={path}", *protos)
         compiled = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
@@ -124,7 +126,7 @@ def _curl(verb: str, path: str, body: str, request: descriptor_pb2.DescriptorPro
     url = (
         path.replace("{name=grants/*}", "grants/ID").replace("{name=policies/*}", "policies/ID").replace("{id=*}", "ID")
     )
-    url = url.replace("{policy.name=policies/*}", "policies/ID")
+    url = url.replace("{policy.name=policies/*}", "policies/ID").replace("{asset=*}", "swagger-ui.css")
     command = f'curl -X {verb.upper()} http://127.0.0.1:8080{url} -H "authorization: Bearer $TOKEN"'
     if not body or request is None:
         return command
@@ -195,7 +197,7 @@ def _errors() -> Iterator[str]:
         "| reason | gRPC | HTTP | |",
         "| --- | --- | --- | --- |",
     )
-    for leaf in _leaves(JitError):
+    for leaf in leaves(JitError):
         status = next(STATUS[ancestor] for ancestor in leaf.__mro__ if ancestor in STATUS)
         words = (leaf.__doc__ or "").splitlines()[0].partition(" `field` is")[0]
         yield f"| `{leaf.reason}` | {status.name} | {HTTP[status.name]} | {words} |"
@@ -205,9 +207,10 @@ def _errors() -> Iterator[str]:
         yield f"| `{reason}` | {status_code} | {words} |"
 
 
-def _leaves(kind: type[JitError]) -> Iterator[type[JitError]]:
+def leaves(kind: type[JitError]) -> Iterator[type[JitError]]:
+    """Yields every error that there is below the class."""
     below = kind.__subclasses__()
     for child in below:
-        yield from _leaves(child)
+        yield from leaves(child)
     if not below:
         yield kind

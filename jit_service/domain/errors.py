@@ -7,7 +7,7 @@ JitError
 │                        TokenNotCovering
 ├── Invalid              InvalidField, MalformedMessage, Unsatisfiable, DenialNotBound
 ├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound,
-│                        NoPublicUrl
+│                        NoPublicUrl, AssetNotFound
 ├── AlreadyExists        PolicyExists
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
 │                        DualControlRequired, TokensOff, TokenNotPossible, DenialOver
@@ -209,6 +209,12 @@ class NoPublicUrl(NotFound):
     """The service does not know where it is seen from outside, so it can name no addresses."""
 
     reason = "NO_PUBLIC_URL"
+
+
+class AssetNotFound(NotFound):
+    """There is no such file of the page /docs."""
+
+    reason = "ASSET_NOT_FOUND"
 
 
 class AlreadyExists(JitError):

@@ -93,6 +93,10 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.AuditService/ListAuditEvents": _READ_AUDIT,
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
     "/envoy.service.auth.v3.Authorization/Check": _PROXY,
+    # The published contract.
+    "/jitaccess.v1.DocsService/GetOpenApi": _ANONYMOUS,
+    "/jitaccess.v1.DocsService/GetDocsPage": _ANONYMOUS,
+    "/jitaccess.v1.DocsService/GetDocsAsset": _ANONYMOUS,
     # They say nothing that a caller must not know: whether the service answers, and its published contract.
     "/grpc.health.v1.Health/Check": _PUBLIC,
     "/grpc.health.v1.Health/Watch": _PUBLIC,

@@ -23,6 +23,7 @@ from jit_service.rpc.audit import AuditServicer
 from jit_service.rpc.authzen import AuthzenServicer
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.delegations import DelegationServicer
+from jit_service.rpc.docs import DocsServicer
 from jit_service.rpc.envoy import external_auth_pb2
 from jit_service.rpc.envoy.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
 from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
@@ -37,10 +38,11 @@ from jit_service.settings import Settings, Transport
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.watch import Feed
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, docs_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from jitaccess.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from jitaccess.v1.delegation_pb2_grpc import add_DelegationServiceServicer_to_server
+from jitaccess.v1.docs_pb2_grpc import add_DocsServiceServicer_to_server
 from jitaccess.v1.grant_pb2_grpc import add_GrantServiceServicer_to_server
 from jitaccess.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
 from jitaccess.v1.signal_pb2_grpc import add_SignalServiceServicer_to_server
@@ -59,6 +61,7 @@ SERVICES = tuple(
         (external_auth_pb2, "Authorization"),
         (authorization_pb2, "AuthorizationService"),
         (access_request_pb2, "AccessRequestService"),
+        (docs_pb2, "DocsService"),
     )
 )
 # Beyond it a call is refused with RESOURCE_EXHAUSTED instead of waiting for a thread longer than anybody would.
@@ -135,6 +138,7 @@ def build_server(
         add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
         add_AuditServiceServicer_to_server(AuditServicer(store), server)
         add_AuthorizationServicer_to_server(AuthorizationServicer(passing), server)
+        add_DocsServiceServicer_to_server(DocsServicer(), server)
         health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
 
     def interceptor(trusted_proxies: Sequence[str]) -> CallInterceptor:

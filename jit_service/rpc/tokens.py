@@ -14,6 +14,7 @@ from google.api.httpbody_pb2 import HttpBody
 from jit_service import signing_keys, tokens
 from jit_service.domain import name
 from jit_service.domain.errors import InvalidField, TokensOff
+from jit_service.rpc.caching import answer_unless_known
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import token_message, wanted_token_of
 from jit_service.signing_keys import MAX_CACHED, Issuing
@@ -53,12 +54,9 @@ class TokenServicer(TokenServiceServicer):
 
     def GetKeySet(self, request: token_pb2.GetKeySetRequest, context: grpc.ServicerContext) -> HttpBody:
         keys = signing_keys.key_set(self._store, self._issuing)
-        headers = [("cache-control", f"public, max-age={MAX_CACHED.seconds}"), ("etag", keys.etag)]
-        if _knows(context, keys.etag):
-            context.send_initial_metadata((*headers, ("x-jit-not-modified", "1")))
-            return HttpBody(content_type=_JSON)
-        context.send_initial_metadata(tuple(headers))
-        return HttpBody(content_type=_JSON, data=keys.body)
+        cached = (("cache-control", f"public, max-age={MAX_CACHED.seconds}"),)
+        body = HttpBody(content_type=_JSON, data=keys.body)
+        return answer_unless_known(context, body, etag=keys.etag, headers=cached)
 
     def IntrospectToken(self, request: token_pb2.IntrospectTokenRequest, context: grpc.ServicerContext) -> HttpBody:
         answer = tokens.introspect(self._store, self._issuing, current_caller(), _token_in(request.body))
@@ -82,13 +80,6 @@ def _json(value: Mapping[str, Any]) -> HttpBody:
 
 def _never_cached(context: grpc.ServicerContext) -> None:
     context.send_initial_metadata((("cache-control", "no-store"),))
-
-
-def _knows(context: grpc.ServicerContext, etag: str) -> bool:
-    """Says whether the caller has this version (RFC 9110, If-None-Match)."""
-    told = [str(value) for key, value in context.invocation_metadata() if key == "if-none-match"]
-    given = {part.strip().removeprefix("W/") for value in told for part in value.split(",")}
-    return etag in given or "*" in given
 
 
 def _token_in(body: HttpBody) -> str:

@@ -311,6 +311,27 @@ def test_what_is_not_proper_http_is_refused(world: World, request_line: bytes) -
     assert raw(world.http, request_line)[0] in (400, 426)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"&x: 1",
+        b"x-bin: %%",
+        b"grpc-trace-bin: %%",
+        b"grpc-timeout: soon",
+        b"grpc-encoding: nope",
+        b"grpc-previous-rpc-attempts: -1",
+        b"grpc-internal-encoding-request: x",
+        b"x: \xff",
+    ],
+)
+def test_a_header_that_grpc_cannot_read_is_no_internal_error(world: World, story: Story, header: bytes) -> None:
+    token = b"authorization: Bearer " + world.token(story.alice).encode()
+
+    status, _ = raw(world.http, b"GET /v1/grants HTTP/1.1\r\nhost: a\r\n" + token + b"\r\n" + header + b"\r\n\r\n")
+
+    assert status == 200
+
+
 def test_healthz_needs_no_token(world: World) -> None:
     connection = http.client.HTTPConnection(world.http.host, world.http.port, timeout=10)
     connection.request("GET", "/healthz")

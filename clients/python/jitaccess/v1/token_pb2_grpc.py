@@ -75,7 +75,7 @@ class TokenServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetKeySet(self, request, context):
-        """Answers the keys that tokens verify by, as a JWK set (RFC 7517). May be cached, as its headers say.
+        """Answers the keys that tokens verify by, as a JWK set (RFC 7517), with an `ETag`. May be cached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,7 @@ class TokenServiceStub:
     IssueToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.IssueTokenRequest, _token_pb2.IssueTokenResponse]
     """Issues a token for one's own active grant. It ends with the grant at the latest."""
     GetKeySet: _grpc.UnaryUnaryMultiCallable[_token_pb2.GetKeySetRequest, _httpbody_pb2.HttpBody]
-    """Answers the keys that tokens verify by, as a JWK set (RFC 7517). May be cached, as its headers say."""
+    """Answers the keys that tokens verify by, as a JWK set (RFC 7517), with an `ETag`. May be cached."""
     IntrospectToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.IntrospectTokenRequest, _httpbody_pb2.HttpBody]
     """Answers whether a token is active, and what it says (RFC 7662). Form: `token`. The role `checker` may ask about every
     token, others about their own. A token that is unknown, forged, over, revoked, or of a grant that has ended is
@@ -58,7 +58,7 @@ class TokenServiceAsyncStub(TokenServiceStub):
     IssueToken: _aio.UnaryUnaryMultiCallable[_token_pb2.IssueTokenRequest, _token_pb2.IssueTokenResponse]  # type: ignore[assignment]
     """Issues a token for one's own active grant. It ends with the grant at the latest."""
     GetKeySet: _aio.UnaryUnaryMultiCallable[_token_pb2.GetKeySetRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """Answers the keys that tokens verify by, as a JWK set (RFC 7517). May be cached, as its headers say."""
+    """Answers the keys that tokens verify by, as a JWK set (RFC 7517), with an `ETag`. May be cached."""
     IntrospectToken: _aio.UnaryUnaryMultiCallable[_token_pb2.IntrospectTokenRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Answers whether a token is active, and what it says (RFC 7662). Form: `token`. The role `checker` may ask about every
     token, others about their own. A token that is unknown, forged, over, revoked, or of a grant that has ended is
@@ -88,7 +88,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.GetKeySetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """Answers the keys that tokens verify by, as a JWK set (RFC 7517). May be cached, as its headers say."""
+        """Answers the keys that tokens verify by, as a JWK set (RFC 7517), with an `ETag`. May be cached."""
 
     @_abc_1.abstractmethod
     def IntrospectToken(

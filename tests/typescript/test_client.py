@@ -1,0 +1,111 @@
+"""The TypeScript client: it type-checks, and does by REST and gRPC-Web what the service means."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.world import Rest, Story, World
+
+ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "clients/typescript"
+pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="there is no node with npm")
+
+
+def tsc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["node", str(CLIENT / "node_modules/typescript/bin/tsc"), *arguments]
+    return subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="session")
+def built(testrun_uid: str) -> Path:
+    """The client and its exercise in JavaScript; what does not type-check is not built. One worker builds for all."""
+    build = CLIENT / "build"
+    build.mkdir(exist_ok=True)
+    of_run = build / "run"
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not of_run.exists() or of_run.read_text() != testrun_uid:
+            make = ["make", "-s", "clients/typescript/node_modules/.installed"]
+            subprocess.run(make, cwd=ROOT, check=True, timeout=240)
+            for earlier in ("src", "test"):
+                shutil.rmtree(build / earlier, ignore_errors=True)
+            compiled = tsc("--noEmitOnError")
+            assert compiled.returncode == 0, compiled.stdout
+            of_run.write_text(testrun_uid)
+    return build
+
+
+@pytest.fixture
+def story(world: World) -> Story:
+    return Story(world, Rest(world))
+
+
+def exercised(built: Path, story: Story) -> dict[str, Any]:
+    tokens = {name: story.world.token(getattr(story, name)) for name in ("alice", "bob", "gateway")}
+    given = {
+        "url": f"http://{story.world.http}",
+        "tokens": tokens,
+        "alice": story.alice.principal,
+        "resource": story.resource,
+    }
+    command = ["node", str(built / "test/exercise.js")]
+    ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return dict(json.loads(ran.stdout))
+
+
+def test_it_asks_approves_checks_and_watches_over_rest_and_grpc_web(built: Path, story: Story) -> None:
+    story.create_policy()
+
+    told = exercised(built, story)
+
+    name = told["name"]
+    active = 3
+    assert (told["asked"], told["before"]) == ("PENDING", "PENDING")
+    assert told["approved"] == [active, "600"]
+    assert told["byRest"] == told["byGrpcWeb"] == [True, name]
+    assert told["listed"] == [name]
+    assert told["overRest"] == [f"CURRENT {name}"]
+    assert told["overGrpcWeb"] == [name]
+
+
+def test_its_errors_have_the_services_reasons(built: Path, story: Story) -> None:
+    story.create_policy()
+
+    told = exercised(built, story)
+
+    failed_precondition = 9
+    assert told["refusedByRest"] == [400, failed_precondition, "WRONG_STATE"]
+    assert told["refusedByGrpcWeb"] == [failed_precondition, "WRONG_STATE"]
+    assert told["unauthenticated"] == [401, "TOKEN_INVALID"]
+
+
+WRONG = [
+    'rest(o).POST("/v1/grants", { body: { resources: [], actions: [], duration: 60 } })',
+    'rest(o).GET("/v1/grant", {})',
+    'rest(o).GET("/v1/grants", { params: { query: { view: "EVERYTHING" } } })',
+    'rest(o).POST("/v1/access:check", { body: { subject: "a", action: "b" } })',
+    'grpcWeb(GrantService, o).getGrant({ nam: "grants/a" })',
+]
+
+
+def test_what_the_contract_has_not_does_not_type_check(built: Path) -> None:
+    file = built / "wrong.ts"
+    imports = 'import { GrantService, grpcWeb, rest, type Options } from "./src/index.js"; declare const o: Options;'
+    file.write_text(
+        "\n".join([imports, *(f"void {each};" for each in WRONG), "void rest(o); void grpcWeb(GrantService, o);"])
+    )
+    strict = ["--noEmit", "--strict", "--skipLibCheck", "--exactOptionalPropertyTypes", "--target", "ES2022"]
+
+    checked = tsc(*strict, "--module", "NodeNext", "--moduleResolution", "NodeNext", str(file))
+
+    lines = {int(line) for line in re.findall(r"wrong\.ts\((\d+),\d+\): error", checked.stdout)}
+    assert lines == set(range(2, 2 + len(WRONG))), checked.stdout
