@@ -88,6 +88,15 @@ class Index:
             self.revision = delta.head.revision
             self._latest = max(self._latest, delta.head.time)
 
+    def clear(self) -> None:
+        """Forgets everything but the time."""
+        with self._lock:
+            for held in (self._by_subject, self._by_name, self._all_policies, self._past, self._ended):
+                held.clear()
+            self._policies = self._denying = ()
+            self._signals = ()
+            self.revision = 0
+
     def advance(self, time: datetime) -> None:
         """Takes over the latest instant that the store was told of."""
         with self._lock:

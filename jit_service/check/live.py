@@ -91,6 +91,8 @@ class LiveView:
 
         gc.disable()
         try:
+            # Until all is there, less is there: nobody is allowed what is not.
+            self._index.clear()
             for delta in self._reader.load(told):
                 self._index.apply(delta)
             # What is live for long need not be looked through by every collection.
@@ -104,7 +106,10 @@ class LiveView:
         head = self._reader.moved()
         if head is not None:
             self._index.advance(head.time)
-            if head.revision != self._index.revision:
+            if head.revision < self._index.revision:
+                _log.warning("the store went back from revision %d to %d", self._index.revision, head.revision)
+                self._load()
+            elif head.revision > self._index.revision:
                 self._index.apply(self._reader.since(self._index.revision))
         self._fresh_at = begun_at
 

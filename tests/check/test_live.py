@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from jit_service import grants, policies, signals
 from jit_service.check import LiveView
@@ -194,6 +195,22 @@ def test_a_store_that_is_away_refuses_and_comes_back(
     grant = approve(store, ask(store))
 
     assert names(view) == [grant.name]
+
+
+def test_a_store_that_went_back_is_read_anew(store: Store, view: LiveView) -> None:
+    """As when a backup is put in its place under a running service."""
+    add_policy(store)
+    before = approve(store, ask(store))
+    with store.snapshot() as snapshot:
+        revision = snapshot.revision
+    after = approve(store, ask(store, resource="database/orders/us"))
+    assert sorted(names(view)) == sorted([before.name, after.name])
+    with store.engine.begin() as connection:
+        connection.execute(text("DELETE FROM review WHERE grant_name = :name"), {"name": after.name})
+        connection.execute(text("DELETE FROM access_grant WHERE name = :name"), {"name": after.name})
+        connection.execute(text("UPDATE head SET revision = :revision"), {"revision": revision})
+
+    assert names(view) == [before.name]
 
 
 def test_what_a_live_grant_says_of_its_state_is_what_the_grant_says(store: Store, clock: Clock) -> None:
