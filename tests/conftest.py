@@ -44,6 +44,10 @@ class Clock:
     def advance(self, span: timedelta) -> None:
         self.now += span
 
+    def to_whole_second(self) -> None:
+        """Moves on to where tokens, whose times are whole seconds, begin and end with nothing left over."""
+        self.now += timedelta(microseconds=-self.now.microsecond % 1_000_000)
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -181,6 +185,7 @@ def story(world: World, surface: Surface) -> Story:
     """People, groups and resources of this test alone."""
     from tests.world import Story
 
+    world.clock.to_whole_second()
     return Story(world, surface)
 
 

@@ -21,6 +21,7 @@ from google.protobuf import descriptor_pb2
 from reference import EDGE, EXAMPLES, HTTP, POLICY_EXAMPLE, leaves
 
 from jit_service.domain.errors import JitError
+from jit_service.rpc.access_requests import PROBLEMS
 from jit_service.rpc.authorization import RULES
 from jit_service.rpc.errors import DOMAIN, INTERNAL_MESSAGE, STATUS
 
@@ -33,6 +34,12 @@ HOME: Final = "jitaccess.v1."
 RAW: Final = ".google.api.HttpBody"
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
+PROBLEM: Final = "application/problem+json"
+_PROBLEM_SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "title", "status"],
+    "properties": {name: {"type": "string"} for name in ("type", "title", "detail")} | {"status": {"type": "integer"}},
+}
 STATUS_CODES: Final = {
     400: "The request is malformed, or impossible in the state of things.",
     401: "There is no token, or not a good one.",
@@ -328,6 +335,8 @@ class _Document:
             made["304"] = {"description": "The caller has this version."}
         for status in _statuses(call):
             made[str(status)] = {"$ref": f"#/components/responses/{status}"}
+        if call.service == "authzen.v1.AccessRequestService":
+            made |= _with_problems(made, reads=call.verb == "get")
         return made
 
     # Schemas.
@@ -490,6 +499,22 @@ def _faults() -> Iterator[tuple[int, str, int, str]]:
     yield 500, "INTERNAL", 13, INTERNAL_MESSAGE
     for reason, status, words in EDGE:
         yield status, reason, EDGE_CODES[status], words
+
+
+def _with_problems(responses: Json, *, reads: bool) -> Json:
+    """Returns a response for each status that the draft of access requests has a problem (RFC 9457) for.
+
+    What it has none for is an error as everywhere, at the same status too.
+    """
+    made: Json = {}
+    for status, title in sorted({(status, title) for _, status, title in PROBLEMS.values()}):
+        if reads and str(status) not in responses:
+            continue
+        known = made.get(str(status), responses.get(str(status), {}))
+        content = {JSON: {"schema": {"$ref": "#/components/schemas/Status"}}, PROBLEM: {"schema": _PROBLEM_SCHEMA}}
+        words = STATUS_CODES.get(status, title) if "$ref" in known or not known else known["description"]
+        made[str(status)] = {"description": words, "content": content}
+    return made
 
 
 def _error_responses() -> Json:

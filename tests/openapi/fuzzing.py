@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ def _there_are(story: Story) -> dict[str, list[str]]:
     ended = story.must(story.alice, GRANTS + "ReleaseGrant", {"name": story.asks(policy=auto).name}).name
     signal = story.signals("fuzz", "on").name
     names = {"grant": [pending, active, ended], "policy": [auto, write], "signal": [signal]}
-    wanted = {"delegate": story.carol.principal, "policies": [write], "expireTime": "2026-03-02T20:00:00Z"}
+    expires = story.world.clock() + timedelta(hours=8)
+    wanted = {"delegate": story.carol.principal, "policies": [write], "expireTime": expires.isoformat()}
     names["delegation"] = [story.must(story.bob, DELEGATIONS + "CreateDelegation", {"delegation": wanted}).name]
     return {parameter: [name.rpartition("/")[2] for name in given] for parameter, given in names.items()}
 

@@ -27,7 +27,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from jit_service.edge import EdgeError, Envoy, _binary, render, share
 from jit_service.settings import Address
 from jitaccess.v1 import grant_pb2, grant_pb2_grpc
-from tests.world import ACCESS, GRANTS, Grpc, Rest, Story, World
+from tests.conftest import Clock
+from tests.world import ACCESS, GRANTS, Grpc, Rest, Story, World, running_world
 
 
 @pytest.fixture
@@ -407,3 +408,20 @@ def test_the_tls_overlay_is_valid(tmp_path: Path) -> None:
     (tmp_path / "envoy.yaml").write_text(yaml.safe_dump(config))
 
     validate("--config-path", str(tmp_path / "envoy.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "reason"),
+    [
+        ("GET", "/.well-known/authzen-configuration", "NO_PUBLIC_URL"),
+        ("GET", "/.well-known/oauth-authorization-server", "TOKENS_OFF"),
+    ],
+)
+def test_without_a_token_issuer_what_rests_on_it_says_so(tmp_path: Path, method: str, path: str, reason: str) -> None:
+    with running_world(tmp_path, Clock(), f"sqlite:///{tmp_path / 'jit.db'}", token_issuer="") as world:
+        connection = http.client.HTTPConnection(world.http.host, world.http.port, timeout=10)
+        connection.request(method, path)
+
+        answer = json.loads(connection.getresponse().read())
+
+    assert answer["details"][0]["reason"] == reason

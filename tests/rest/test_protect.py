@@ -79,6 +79,7 @@ class Protected(Story):
 
 @pytest.fixture
 def story(world: World, gate: Gate) -> Protected:
+    world.clock.to_whole_second()
     return Protected(world, gate)
 
 
