@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -236,3 +237,31 @@ def test_a_name_is_accepted_in_one_form_or_refused(text: str) -> None:
 @given(st.text())
 def test_folding_is_stable(text: str) -> None:
     assert name.canonical(name.canonical(text)) == name.canonical(text)
+
+
+ODD = st.text(alphabet="aZ0_.@:-/*~; \u0430\u200bé", max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("check", "plain", "prefix"),
+    [
+        (name.principal, "_PLAIN_PRINCIPAL", "user:"),
+        (name.resource_pattern, "_PLAIN_RESOURCE", "a/"),
+        (name.action_pattern, "_PLAIN_ACTION", ""),
+    ],
+)
+@given(text=ODD)
+def test_a_plain_name_is_judged_as_without_the_short_way(
+    check: Callable[[str, str], str], plain: str, prefix: str, text: str
+) -> None:
+    def judged() -> str:
+        try:
+            return check(prefix + text, "field")
+        except InvalidField as fault:
+            return str(fault)
+
+    quick = judged()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(name, plain, re.compile("(?!)"))
+
+        assert judged() == quick
