@@ -13,13 +13,13 @@ from jit_service.domain.decision import Candidate
 from jit_service.domain.grant import Grant
 from jit_service.domain.live import LiveGrant
 from jit_service.domain.policy import Policy
+from jit_service.domain.request import NO_SIGNALS
 from jit_service.domain.signal import Signal, Signals
 from jit_service.storage.live import Delta
 
 MAX_SUBJECTS: Final = 10_000
 """For how many subjects the ended grants are kept, which explain a no."""
 _NOTHING: Final[Mapping[str, LiveGrant]] = {}
-_NO_SIGNALS: Final = Signals()
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -40,7 +40,7 @@ class Sight(NamedTuple):
 
     def live_signals(self) -> Signals:
         """Returns what conditions see."""
-        return signal.at(self.signals, self.now) if self.signals else _NO_SIGNALS
+        return signal.at(self.signals, self.now) if self.signals else NO_SIGNALS
 
     def is_sufficient(self, grant: LiveGrant) -> bool:
         """Says whether the grant can be judged by what is here: neither it nor one above it counts its checks."""
