@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -48,9 +48,10 @@ class Running:
         """Returns the process of each worker that listens, by its socket's number."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
-            if "worker" in child.cmdline():
-                sockets = [each.laddr for each in child.net_connections("unix")]
-                found |= {number: child.pid for number in range(8) if str(self.socket(number)) in sockets}
+            with suppress(psutil.NoSuchProcess):  # it may die while it is looked at
+                if "worker" in child.cmdline():
+                    sockets = [each.laddr for each in child.net_connections("unix")]
+                    found |= {number: child.pid for number in range(8) if str(self.socket(number)) in sockets}
         return found
 
     def socket(self, number: int) -> Path:
@@ -84,8 +85,8 @@ def test_they_share_the_port_and_each_serves(tmp_path: Path, transport: str) -> 
                 assert client.request([f"database/orders/{number}"], ["read"]).state == "ACTIVE"
         with JitClient(service.grpc, token=token(tmp_path, "auditor")) as client:
             assert client.verify_audit_log().valid
-        service.process.send_signal(signal.SIGTERM)
         pids = service.workers().values()
+        service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(timeout=SOON) == 0
         assert not any(psutil.pid_exists(pid) for pid in pids)
 
