@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class DelegationPage:
 
 def with_delegations(snapshot: Snapshot, caller: Caller) -> Caller:
     """Returns the caller with the rights to review that others have put into its hands."""
-    return replace(caller, delegated=tuple(found.right for found in snapshot.delegations_to(caller.principal)))
+    return caller._replace(delegated=tuple(found.right for found in snapshot.delegations_to(caller.principal)))
 
 
 def create(store: Store, caller: Caller, wanted: Wanted) -> DelegationAnswer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jit_service import access, tokens
@@ -35,7 +35,7 @@ def held_by(store: Store, issuing: Issuing, caller: Caller, token: str, *, audie
         held = tokens.verify_grant_token(store, issuing, token, audience=audience)
     except TokenRefused as fault:
         raise TokenInvalid(str(fault), why=str(fault.reason)) from None
-    return replace(caller, principal=held.subject, proved_until=held.expire_time), held
+    return caller._replace(principal=held.subject, proved_until=held.expire_time), held
 
 
 def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, held: GrantToken | None) -> Passage:
@@ -56,7 +56,7 @@ def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, he
         raise
     if held is not None:
         # A grant's token proves who holds it, and no groups.
-        asked = replace(asked, groups=None)
+        asked = asked._replace(groups=None)
     checked = checker.check(caller, asked)
     grant = checked.decision.grant
     if not checked.decision.allowed or grant is None or grant.expires_at is None:

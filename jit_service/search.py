@@ -37,7 +37,7 @@ class Sought:
     def of(self, subject: str) -> Question:
         """Returns the question of one subject, as Check would have it from the same caller."""
         groups = self.own_groups if subject == self.question.principal else None
-        return replace(self.question, subject=subject, groups=groups)
+        return self.question._replace(subject=subject, groups=groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ class Searcher:
             return self._subjects(wanted)
         subject = wanted.question.subject
         sight = self._view.strong((subject,))
-        held = sight.grants[subject]
+        held = sight.held[subject].grants
         if _are_sufficient(sight, held, wanted):
             world = _world(sight, sight.above)
             return found_names(wanted.question, wanted.side, held, world), sight.revision, sight.now
@@ -178,7 +178,7 @@ def _are_sufficient(sight: Sight, grants: Iterable[Any], wanted: Sought) -> bool
 
 
 def _world(sight: Sight, above: Mapping[str, Candidate]) -> World:
-    return World(policies=sight.denying, now=sight.now, signals=sight.live_signals(), above=above)
+    return World(policies=sight.book.denying, now=sight.now, signals=sight.signals, above=above)
 
 
 def _stored_world(snapshot: Snapshot, grants: Sequence[Any], *, now: datetime) -> World:
@@ -196,7 +196,7 @@ def _is_within(text: str, within: str) -> bool:
 
 def _digest(caller: Caller, wanted: Sought, *others: str) -> str:
     asked = wanted.question
-    asserted = json.dumps(asked.context, sort_keys=True)
+    asserted = json.dumps(dict(asked.context), sort_keys=True)
     return paging.digest("search", caller.principal, asked.subject, asked.action, asked.resource, asserted, *others)
 
 

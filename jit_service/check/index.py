@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from jit_service.domain import signal
-from jit_service.domain.decision import Candidate
+from jit_service.domain.decision import Candidate, Question, covers
 from jit_service.domain.grant import Grant
 from jit_service.domain.live import LiveGrant
 from jit_service.domain.policy import Policy
+from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.request import NO_SIGNALS
 from jit_service.domain.signal import Signal, Signals
 from jit_service.storage.live import Delta
@@ -20,33 +22,68 @@ from jit_service.storage.live import Delta
 MAX_SUBJECTS: Final = 10_000
 """For how many subjects the ended grants are kept, which explain a no."""
 _NOTHING: Final[Mapping[str, LiveGrant]] = {}
+_NO_GRANTS: Final[list[LiveGrant]] = []
+_by_name: Final = attrgetter("name")
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class Held:
+    """The live grants of one subject, by name, prepared for questions."""
+
+    __slots__ = ("_by_resource", "_patterned", "grants")
+
+    def __init__(self, grants: tuple[LiveGrant, ...] = ()) -> None:
+        self.grants = grants
+        # Made at the first question: most of many subjects are never asked about while this is held.
+        self._by_resource: dict[str, list[LiveGrant]] | None = None
+        self._patterned: list[LiveGrant] = []
+
+    def covering(self, asked: Question) -> list[LiveGrant]:
+        """Returns those that the question is about, by name."""
+        if self._by_resource is None:
+            self._prepare()
+        assert self._by_resource is not None  # noqa: S101 (for mypy)
+        found = self._by_resource.get(asked.resource, _NO_GRANTS)
+        if self._patterned:
+            # One that names the resource beside a pattern is in both.
+            others = [grant for grant in self._patterned if grant not in found]
+            found = sorted([*found, *others], key=_by_name) if found else others
+        return [grant for grant in found if covers(grant, asked)] if found else []
+
+    def _prepare(self) -> None:
+        by_resource: dict[str, list[LiveGrant]] = {}
+        self._patterned = [grant for grant in self.grants if any("*" in resource for resource in grant.resources)]
+        for grant in self.grants:
+            for resource in grant.resources:
+                if "*" not in resource:
+                    by_resource.setdefault(resource, []).append(grant)
+        # Last, since another thread may be looking.
+        self._by_resource = by_resource
 
 
 class Sight(NamedTuple):
     """What is known of some subjects at one revision, to be judged at `now`.
 
-    `above` are the grants that theirs were passed on from, by name;
-    `policies` are those in force, by name; `denying` the deny policies among them.
+    `above` are the grants that theirs were passed on from, by name; `book` has the policies in force, `signals` what
+    conditions see. `staleness` is how old all this may be; None where every commit was seen.
     """
 
     revision: int
     now: datetime
-    policies: tuple[Policy, ...]
-    denying: tuple[Policy, ...]
-    signals: Sequence[Signal]
-    grants: Mapping[str, tuple[LiveGrant, ...]]
+    book: PolicyBook
+    signals: Signals
+    held: Mapping[str, Held]
     above: Mapping[str, LiveGrant]
-
-    def live_signals(self) -> Signals:
-        """Returns what conditions see."""
-        return signal.at(self.signals, self.now) if self.signals else NO_SIGNALS
+    staleness: timedelta | None = None
 
     def is_sufficient(self, grant: LiveGrant) -> bool:
         """Says whether the grant can be judged by what is here: neither it nor one above it counts its checks."""
         if grant.is_metered:
             return False
         return all((above := self.above.get(name)) is not None and not above.is_metered for name in grant.chain)
+
+
+_NOBODY: Final = Held()
 
 
 class Index:
@@ -59,13 +96,12 @@ class Index:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._by_subject: dict[str, tuple[LiveGrant, ...]] = {}
+        self._by_subject: dict[str, Held] = {}
         self._by_name: dict[str, LiveGrant] = {}
         # Those that were passed on; few, where grants are many.
         self._passed_on: dict[str, LiveGrant] = {}
         self._all_policies: dict[str, Policy] = {}
-        self._policies: tuple[Policy, ...] = ()
-        self._denying: tuple[Policy, ...] = ()
+        self._book = PolicyBook()
         self._signals: tuple[Signal, ...] = ()
         self._ended: set[str] = set()
         self._past: OrderedDict[str, tuple[Grant, ...]] = OrderedDict()
@@ -93,7 +129,7 @@ class Index:
         with self._lock:
             for held in (self._by_subject, self._by_name, self._all_policies, self._past, self._ended):
                 held.clear()
-            self._policies = self._denying = ()
+            self._book = PolicyBook()
             self._signals = ()
             self.revision = 0
 
@@ -102,34 +138,40 @@ class Index:
         with self._lock:
             self._latest = max(self._latest, time)
 
-    def look(self, subjects: Iterable[str]) -> Sight:
+    def look(self, subjects: Iterable[str], staleness: timedelta | None = None) -> Sight:
         """Returns what is known of the subjects."""
         with self._lock:
-            grants = {subject: self._by_subject.get(subject, ()) for subject in subjects}
-            above = self._above(grants)
+            held = {subject: self._by_subject.get(subject, _NOBODY) for subject in subjects}
+            above = self._above(held.values()) if self._passed_on else _NOTHING
             now = self._latest = max(self._clock(), self._latest)
-            return Sight(self.revision, now, self._policies, self._denying, self._signals, grants, above)
+            return Sight(self.revision, now, self._book, self._seen(now), held, above, staleness)
 
     def survey(self) -> tuple[Sight, list[tuple[LiveGrant, ...]]]:
-        """Returns every subject's grants, and what they are judged by; the `grants` of the Sight are empty.
+        """Returns every subject's grants, and what they are judged by; the Sight itself holds none.
 
         Checks wait only for as long as a list of references takes.
         """
         with self._lock:
             now = self._latest = max(self._clock(), self._latest)
-            above = self._above({"": tuple(self._passed_on.values())})
-            sight = Sight(self.revision, now, self._policies, self._denying, self._signals, {}, above)
-            return sight, list(self._by_subject.values())
+            above = self._above([Held(tuple(self._passed_on.values()))])
+            sight = Sight(self.revision, now, self._book, self._seen(now), {}, above)
+            return sight, [held.grants for held in self._by_subject.values()]
 
-    def past(self, subject: str, read: Callable[[], Sequence[Grant]]) -> Sequence[Candidate]:
-        """Returns the subject's ended grants: those of an earlier `read` that still hold, or what it returns."""
+    def known_past(self, subject: str) -> Sequence[Candidate] | None:
+        """Returns the subject's ended grants; None where they must be read."""
         with self._lock:
             if subject not in self._ended:
                 return ()
-            known, revision = self._past.get(subject), self.revision
+            known = self._past.get(subject)
             if known is not None:
                 self._past.move_to_end(subject)
-                return known
+            return known
+
+    def past(self, subject: str, read: Callable[[], Sequence[Grant]]) -> Sequence[Candidate]:
+        """Returns the subject's ended grants: those of an earlier `read` that still hold, or what it returns."""
+        revision = self.revision
+        if (known := self.known_past(subject)) is not None:
+            return known
         found = tuple(read())
         with self._lock:
             # What was read may be older than what has been applied meanwhile.
@@ -139,15 +181,16 @@ class Index:
                     self._past.popitem(last=False)
         return found
 
-    def _above(self, grants: Mapping[str, tuple[LiveGrant, ...]]) -> Mapping[str, LiveGrant]:
-        names = {name for held in grants.values() for grant in held for name in grant.chain}
-        if not names:
-            return _NOTHING
+    def _seen(self, now: datetime) -> Signals:
+        return signal.at(self._signals, now) if self._signals else NO_SIGNALS
+
+    def _above(self, everything: Iterable[Held]) -> Mapping[str, LiveGrant]:
+        names = {name for held in everything for grant in held.grants for name in grant.chain}
         return {name: self._by_name[name] for name in names if name in self._by_name}
 
     def _replace(self, name: str, subject: str, live: LiveGrant | None) -> None:
         self._past.pop(subject, None)
-        others = self._by_subject.get(subject, ())
+        others = self._by_subject.get(subject, _NOBODY).grants
         if self._by_name.pop(name, None) is not None:
             others = tuple(grant for grant in others if grant.name != name)
         self._passed_on.pop(name, None)
@@ -156,14 +199,13 @@ class Index:
             if live.chain:
                 self._passed_on[name] = live
             # By name, as the store lists them.
-            others = (live,) if not others else tuple(sorted((*others, live), key=lambda grant: grant.name))
+            others = (live,) if not others else tuple(sorted((*others, live), key=_by_name))
         if others:
-            self._by_subject[subject] = others
+            self._by_subject[subject] = Held(others)
         else:
             self._by_subject.pop(subject, None)
 
     def _set_policies(self, changed: Iterable[Policy]) -> None:
         self._all_policies |= {policy.name: policy for policy in changed}
         kept = [policy for _, policy in sorted(self._all_policies.items()) if policy.deleted_at is None]
-        self._policies = tuple(kept)
-        self._denying = tuple(policy for policy in kept if policy.deny and policy.in_force)
+        self._book = PolicyBook(kept)

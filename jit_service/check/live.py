@@ -64,12 +64,16 @@ class LiveView:
         self._barrier.pass_()
         return self._index.survey()
 
-    def bounded(self, subjects: Iterable[str]) -> tuple[Sight, timedelta]:
-        """Returns what is known of the subjects, and how old it may be; only past the bound is the store asked."""
+    def bounded(self, subjects: Iterable[str]) -> Sight:
+        """Returns what is known of the subjects; only past the bound is the store asked."""
         if (age := time.monotonic() - self._fresh_at) > self._bound:
             self._barrier.pass_()
             age = time.monotonic() - self._fresh_at
-        return self._index.look(subjects), timedelta(seconds=age)
+        return self._index.look(subjects, timedelta(seconds=age))
+
+    def known_past(self, subject: str) -> Sequence[Candidate] | None:
+        """As `past`; None where the store would have to be read."""
+        return self._index.known_past(subject)
 
     def past(self, subject: str) -> Sequence[Candidate]:
         """Returns the subject's latest ended grants; they explain a no."""

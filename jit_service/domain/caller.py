@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 class Role(StrEnum):
@@ -41,8 +42,7 @@ class Right:
     policies: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Caller:
+class Caller(NamedTuple):
     """A principal as its token proved it, with the groups and API roles that the token gave.
 
     `request_digest` is over the whole request, to know it again when its request_id comes a second time.
@@ -55,7 +55,7 @@ class Caller:
     roles: frozenset[Role] = frozenset()
     origin: Origin = Origin()
     request_digest: str = ""
-    claims: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Any] = MappingProxyType({})
     delegated: tuple[Right, ...] = ()
     proved_until: datetime | None = None
 

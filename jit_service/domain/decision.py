@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from jit_service.domain import condition
+from jit_service.domain.caller import Caller
 from jit_service.domain.condition import Facts, Verdict
+from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import End, GrantState
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import Policy
@@ -34,8 +36,7 @@ class Reason(StrEnum):
     DENIED_BY_POLICY = "DENIED_BY_POLICY"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """Concrete names in canonical form.
 
     `groups` are the subject's own where the subject itself asks, else None. `principal`, `context` and
@@ -47,7 +48,7 @@ class Question:
     resource: str
     groups: frozenset[str] | None = None
     principal: str = ""
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = MappingProxyType({})
     source_address: str = ""
 
 
@@ -177,6 +178,33 @@ def decide(
     return Decision(reason=chosen.reason, message=chosen.message, grant=chosen.grant, findings=tuple(findings))
 
 
+def checked_event(
+    by: Caller, asked: Question, decision: Decision, *, at: datetime, decision_id: str, revision: int
+) -> Event:
+    """Returns what is recorded of an answer."""
+    grant = decision.grant
+    return Event(
+        type=EventType.ACCESS_CHECKED,
+        at=at,
+        principal=by.principal,
+        origin=by.origin,
+        subject=asked.subject,
+        resources=(asked.resource,),
+        actions=(asked.action,),
+        decision="ALLOWED" if decision.allowed else "DENIED",
+        reason=decision.reason,
+        message=decision.message,
+        grant=grant.name if grant else "",
+        policy=grant.policy if grant else "",
+        policy_revision=grant.policy_revision if grant else 0,
+        chain=grant.chain if grant else (),
+        decision_id=decision_id,
+        revision=revision,
+        groups=tuple(sorted(asked.groups or ())),
+        context=dict(asked.context),
+    )
+
+
 def covers(grant: Candidate, question: Question) -> bool:
     """Says whether the question is about the grant: its subject, one of its actions and one of its resources."""
     return (
@@ -220,7 +248,7 @@ def _finding_above(name: str, facts: _Facts) -> _Above:
     if grant.is_used_up:
         return _Above(name, Reason.USES_EXHAUSTED, _message(grant, Reason.USES_EXHAUSTED))
     for policy in facts.policies:
-        question = replace(facts.question, subject=grant.subject, groups=None)
+        question = facts.question._replace(subject=grant.subject, groups=None)
         if _denied(policy, grant, question):
             return _Above(policy.name, Reason.DENIED_BY_POLICY, f"{policy.name} denies it to {grant.subject}")
     return _Above(name, Reason.ALLOWED, "")

@@ -25,6 +25,27 @@ def covers(outer: str, inner: str, separator: str) -> bool:
     return _each_covers(outer_segments, inner_segments)
 
 
+class Names:
+    """What several patterns match together, prepared for many names. Concrete names only: it knows no pattern."""
+
+    __slots__ = ("_exact", "_others", "_prefixes", "_separator")
+
+    def __init__(self, patterns: Iterable[str], separator: str) -> None:
+        patterns = tuple(patterns)
+        wild = [pattern for pattern in patterns if "*" in pattern]
+        below = [pattern for pattern in wild if "*" not in pattern.removesuffix("**")]
+        self._separator = separator
+        self._exact = frozenset(patterns) - frozenset(wild)
+        # `a/b/**` matches whatever begins with `a/b/`, since no name has an empty segment.
+        self._prefixes = tuple(pattern.removesuffix("**") for pattern in below)
+        self._others = tuple(pattern for pattern in wild if pattern not in below)
+
+    def __contains__(self, name: str) -> bool:
+        if name in self._exact or name.startswith(self._prefixes):
+            return True
+        return bool(self._others) and any(covers(pattern, name, self._separator) for pattern in self._others)
+
+
 def resource_covered(resource: str, patterns: Iterable[str]) -> bool:
     """Says whether one of the resource patterns covers `resource`, a name or a pattern."""
     return _covered(resource, patterns, "/")

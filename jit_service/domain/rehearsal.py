@@ -90,7 +90,7 @@ def checked(case: Case) -> Case:
     if expected.reason and expected.reason not in reasons():
         raise InvalidField("expect_reason", f"{expected.reason!a} is none of {', '.join(sorted(reasons()))}")
     ask = request.checked(replace(case.ask, subject=case.ask.subject or principal), now=case.now)
-    return replace(case, title=title, by=replace(case.by, principal=principal, groups=groups), ask=ask)
+    return replace(case, title=title, by=case.by._replace(principal=principal, groups=groups), ask=ask)
 
 
 def rehearsed(case: Case, policy: Policy) -> Result:

@@ -414,32 +414,15 @@ def is_denied_by(policy: Policy, *, subject: str, groups: frozenset[str] | None)
     return policy.eligible.has(subject, groups)
 
 
-def requestable(
-    policies: Iterable[Policy], *, subject: str, groups: frozenset[str] | None, resource: str, action: str
-) -> list[str]:
-    """Returns the names of the policies that the subject could ask under, best first; none where a deny forbids it.
-
-    Groups that are not known (None) may be any, so a policy for any group is named then; asking decides.
-    """
-    policies = tuple(policies)
-    known = groups or frozenset()
-    if any(denies(policy, subject=subject, groups=known, resource=resource, action=action) for policy in policies):
-        return []
-    return [
-        policy.name
-        for policy in _by_preference(policies)
-        if policy.covers((resource,), (action,))
-        and (
-            policy.eligible.has(subject, groups)
-            if groups is not None
-            else bool(policy.eligible.groups) or subject in policy.eligible.principals
-        )
-    ]
+def by_preference(policies: Iterable[Policy]) -> list[Policy]:
+    """Returns the policies that can be asked under, the one that is tried first at first."""
+    usable = (policy for policy in policies if policy.in_force and not policy.deny)
+    return sorted(usable, key=lambda policy: (-policy.priority, policy.name))
 
 
 def _chosen(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
     may = _may_break_glass if ask.break_glass else _may_ask
-    for policy in _by_preference(policies):
+    for policy in by_preference(policies):
         if ask.policy and policy.name != ask.policy:
             continue
         if may(policy, ask.subject, by.principal, by.groups) and policy.covers(ask.resources, ask.actions):
@@ -451,11 +434,6 @@ def _chosen(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
             f"{ask.policy} does not let {by.principal} ask for {asked} for {ask.subject}", policy=ask.policy
         )
     raise NotEligible(f"no policy lets {by.principal} ask for {asked} for {ask.subject}")
-
-
-def _by_preference(policies: Iterable[Policy]) -> list[Policy]:
-    usable = (policy for policy in policies if policy.in_force and not policy.deny)
-    return sorted(usable, key=lambda policy: (-policy.priority, policy.name))
 
 
 def _may_ask(policy: Policy, subject: str, requester: str, groups: frozenset[str]) -> bool:

@@ -116,7 +116,7 @@ def _denied(asked: Question, side: Side, pattern: str, grant: Candidate, world: 
     holders = [(grant.subject, proved_groups(grant, asked))]
     for name in grant.chain:
         above = world.above[name]
-        holders.append((above.subject, proved_groups(above, replace(asked, groups=None))))
+        holders.append((above.subject, proved_groups(above, asked._replace(groups=None))))
     denied = {
         text
         for policy in world.policies
@@ -154,4 +154,4 @@ def _texts(grant: Candidate, side: Side) -> tuple[str, ...]:
 
 
 def _with(asked: Question, side: Side, name: str) -> Question:
-    return replace(asked, action=name) if side is Side.ACTION else replace(asked, resource=name)
+    return asked._replace(action=name) if side is Side.ACTION else asked._replace(resource=name)

@@ -32,9 +32,9 @@ class AccessServicer(AccessServiceServicer):
         caller = current_caller()
         checked = self._checker.check(
             caller,
-            _question(caller, request),
+            question_of(caller, request),
             min_revision=request.min_revision,
-            consistency=_consistency(request.consistency),
+            consistency=consistency_of(request.consistency),
         )
         return check_message(checked, explain=request.explain)
 
@@ -71,18 +71,20 @@ class AccessServicer(AccessServiceServicer):
         return search_message(searched)
 
 
-def _consistency(value: int) -> Consistency:
+def consistency_of(value: int) -> Consistency:
+    """Returns the consistency of an enum value that the contract has; STRONG where none is given."""
     is_bounded = value == access_pb2.CheckAccessRequest.BOUNDED
     return Consistency.BOUNDED if is_bounded else Consistency.STRONG
 
 
 def _strictest(items: Sequence[access_pb2.CheckAccessRequest]) -> Consistency:
     """All are answered at one revision, so one that asks for STRONG makes all so."""
-    all_bounded = all(_consistency(item.consistency) is Consistency.BOUNDED for item in items)
+    all_bounded = all(consistency_of(item.consistency) is Consistency.BOUNDED for item in items)
     return Consistency.BOUNDED if all_bounded else Consistency.STRONG
 
 
-def _question(caller: Caller, request: access_pb2.CheckAccessRequest) -> Question:
+def question_of(caller: Caller, request: access_pb2.CheckAccessRequest) -> Question:
+    """Returns what is asked. Raises RoleRequired, InvalidField."""
     return access.question(
         caller,
         subject=request.subject,
@@ -94,7 +96,7 @@ def _question(caller: Caller, request: access_pb2.CheckAccessRequest) -> Questio
 
 def _item(caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | access.RefusedItem:
     try:
-        return _question(caller, item)
+        return question_of(caller, item)
     except JitError as error:
         about = About(subject=item.subject, resources=(item.resource,), actions=(item.action,))
         return access.RefusedItem(error=error, about=about)

@@ -189,4 +189,4 @@ def _with_key(caller: Caller, context: grpc.ServicerContext, given: Object) -> C
         raise InvalidField("idempotency-key", f"must be one text of 1 to {_MAX_KEY} characters")
     request_id = str(uuid.uuid5(_KEY_SPACE, f"{caller.principal}\0{keys[0]}"))
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
-    return replace(caller, origin=replace(caller.origin, request_id=request_id), request_digest=digest)
+    return caller._replace(origin=replace(caller.origin, request_id=request_id), request_digest=digest)

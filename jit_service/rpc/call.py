@@ -10,13 +10,14 @@ import hashlib
 import ipaddress
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from jit_service import audit
@@ -34,9 +35,11 @@ from jit_service.storage import Store
 _log = logging.getLogger(__name__)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_USER_AGENT = 256
+_MAX_ORIGINS = 4096
 # What a proxy says of itself when it asks for a client. The edge strips x-jit-* from what clients send, so a client
 # cannot say it through Envoy (envoy/envoy.yaml).
 _PROXY_SAYS = ("x-jit-proxy", "ext-authz")
+Metadata = Sequence[tuple[str, str | bytes]]
 _caller: ContextVar[Caller] = ContextVar("caller")
 
 
@@ -63,6 +66,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._streams = streams
         self._trusts_unix = "unix" in trusted_proxies
         self._trusted = [ipaddress.ip_network(proxy) for proxy in trusted_proxies if proxy != "unix"]
+        # Most calls come by few ways, and to find out costs more than a decision.
+        self._known_origin = lru_cache(maxsize=_MAX_ORIGINS)(self._origin)
 
     def intercept_service(
         self,
@@ -115,13 +120,13 @@ class CallInterceptor(grpc.ServerInterceptor):
         request: Message | _Malformed,
         context: grpc.ServicerContext,
     ) -> Any:
-        metadata = _single_valued(context)
-        caller = self._unknown(method, metadata, context)
+        metadata = context.invocation_metadata()
+        caller = self._unknown(method, metadata, context.peer())
         try:
             if rule is not None and rule.proxy:
-                self._demand_proxy(method, context)
+                self._demand_proxy(method, metadata, context.peer())
             elif rule is None or not rule.anonymous:
-                caller = self._identified(caller, context)
+                caller = self._identified(caller, metadata)
             caller = _admitted(rule, caller, request, metadata)
             token = _caller.set(caller)
             try:
@@ -143,10 +148,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         context: grpc.ServicerContext,
     ) -> Iterator[Any]:
         """As `_call`, message by message; what the token proves ends with it, so the stream does too."""
-        metadata = _single_valued(context)
-        caller = self._unknown(method, metadata, context)
+        metadata = context.invocation_metadata()
+        caller = self._unknown(method, metadata, context.peer())
         try:
-            caller = self._identified(caller, context)
+            caller = self._identified(caller, metadata)
             caller = _admitted(rule, caller, request, metadata)
             _caller.set(caller)
             for message in self._streams.carry(context, behaviour(request, context)):
@@ -174,33 +179,53 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         errors.abort(context, refusal)
 
-    def _unknown(self, method: str, metadata: Mapping[str, str], context: grpc.ServicerContext) -> Caller:
-        return Caller(principal="", origin=self._origin(method, metadata, context))
+    def admit(self, method: str, request: Message, metadata: Metadata, peer: str) -> Caller:
+        """Returns who makes the unary call, which it may make and which is sound. Raises JitError.
 
-    def _identified(self, caller: Caller, context: grpc.ServicerContext) -> Caller:
-        authorization = [_text(value) for key, value in context.invocation_metadata() if key == "authorization"]
+        For calls that are answered together, past `intercept_service`; nothing is recorded here.
+        """
+        rule = RULES.get(method)
+        if rule is None or rule.public or rule.anonymous or rule.proxy:
+            raise AssertionError(f"{method} is not for callers who prove who they are")
+        caller = self._identified(self._unknown(method, metadata, peer), metadata)
+        return _admitted(rule, caller, request, metadata)
+
+    def _unknown(self, method: str, metadata: Metadata, peer: str) -> Caller:
+        told = user_agent = traceparent = ""
+        for key, value in metadata:
+            if key == "user-agent":
+                user_agent = _text(value)
+            elif key == "x-envoy-external-address":
+                told = _text(value)
+            elif key == "traceparent":
+                traceparent = _text(value)
+        origin = self._known_origin(method, peer, told, user_agent)
+        if traceparent and (trace := _TRACEPARENT.fullmatch(traceparent)):
+            origin = replace(origin, trace_id=trace[1])
+        return Caller(principal="", origin=origin)
+
+    def _identified(self, caller: Caller, metadata: Metadata) -> Caller:
+        authorization = [_text(value) for key, value in metadata if key == "authorization"]
         identity = self._authenticator.identify(authorization)
         return Caller(
-            origin=caller.origin,
-            principal=identity.principal,
-            groups=identity.groups,
-            roles=identity.roles,
+            identity.principal,
+            identity.groups,
+            identity.roles,
+            caller.origin,
             claims=identity.claims,
             proved_until=identity.expires_at,
         )
 
-    def _demand_proxy(self, method: str, context: grpc.ServicerContext) -> None:
+    def _demand_proxy(self, method: str, metadata: Metadata, peer: str) -> None:
         key, value = _PROXY_SAYS
-        if not self._trusts(context.peer()) or _single_valued(context).get(key) != value:
+        if not self._trusts(peer) or _last(metadata, key) != value:
             raise ProxyRequired(f"{method} is for trusted proxies, with the metadata {key}: {value}")
 
-    def _origin(self, method: str, metadata: Mapping[str, str], context: grpc.ServicerContext) -> Origin:
-        trace = _TRACEPARENT.fullmatch(metadata["traceparent"]) if "traceparent" in metadata else None
+    def _origin(self, method: str, peer: str, told: str, user_agent: str) -> Origin:
         return Origin(
             method=method,
-            source_address=self._source_address(context.peer(), metadata.get("x-envoy-external-address", "")),
-            user_agent=_user_agent(metadata.get("user-agent", "")),
-            trace_id=trace[1] if trace else "",
+            source_address=self._source_address(peer, told),
+            user_agent=name.harmless(user_agent, _MAX_USER_AGENT),
         )
 
     def _source_address(self, peer: str, told: str) -> str:
@@ -221,7 +246,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("a refusal (%s, %s) is not recorded: %s", caller.origin.method, refusal.reason, fault)
 
 
-def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, metadata: Mapping[str, str]) -> Caller:
+def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, metadata: Metadata) -> Caller:
     """Returns the caller with its request, which it may make and which is sound."""
     method = caller.origin.method
     demand(rule, caller)
@@ -230,9 +255,9 @@ def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, 
         raise MalformedMessage(f"the request is not the message of {method}")
     if rule is None or not rule.proxy:
         strictness.check_message(request)
-    if "x-envoy-original-path" in metadata:
-        strictness.check_path(method, metadata["x-envoy-original-path"], request)
-        strictness.check_json(method, metadata.get("x-jit-json-names"), request)
+    if (path := _last(metadata, "x-envoy-original-path")) is not None:
+        strictness.check_path(method, path, request)
+        strictness.check_json(method, _last(metadata, "x-jit-json-names"), request)
     return caller
 
 
@@ -257,12 +282,17 @@ def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:
 
 def _with_request(caller: Caller, request: Message | _Malformed) -> Caller:
     """Adds what makes the request known again: its request_id, and a digest of all of it."""
-    if isinstance(request, _Malformed) or not hasattr(request, "request_id"):
+    if isinstance(request, _Malformed) or not _has_request_id(request.DESCRIPTOR):
         return caller
     request_id = name.request_id(getattr(request, "request_id", ""))
     digest = hashlib.sha256(caller.origin.method.encode() + b"\0" + request.SerializeToString(deterministic=True))
     origin = replace(caller.origin, request_id=request_id)
-    return replace(caller, origin=origin, request_digest=digest.hexdigest())
+    return caller._replace(origin=origin, request_digest=digest.hexdigest())
+
+
+@cache
+def _has_request_id(message: Descriptor) -> bool:
+    return "request_id" in message.fields_by_name
 
 
 def _about(request: Message | _Malformed) -> About:
@@ -287,20 +317,18 @@ def _one(request: Message, field: str) -> tuple[str, ...]:
     return (value,) if value else ()
 
 
-def _single_valued(context: grpc.ServicerContext) -> dict[str, str]:
-    return {key: _text(value) for key, value in context.invocation_metadata()}
+def _last(metadata: Metadata, wanted: str) -> str | None:
+    found = None
+    for key, value in metadata:
+        if key == wanted:
+            found = _text(value)
+    return found
 
 
 def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-@lru_cache(maxsize=4096)
-def _user_agent(text: str) -> str:
-    return name.harmless(text, _MAX_USER_AGENT)
-
-
-@lru_cache(maxsize=4096)
 def _address(text: str) -> str:
     """Returns the one spelling of an address; IPv4 that came over an IPv6 socket is IPv4."""
     try:

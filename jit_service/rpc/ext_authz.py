@@ -111,8 +111,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
             audience = waiting.audience(configured)
             return passage.held_by(self._passing.store, issuing, caller, token, audience=audience)
         identity = self._passing.authenticator.identify(authorization)
-        known = replace(
-            caller,
+        known = caller._replace(
             principal=identity.principal,
             groups=identity.groups,
             roles=identity.roles,

@@ -558,20 +558,24 @@ def simulated_message(simulated: Simulated) -> policy_pb2.SimulatePoliciesRespon
 def check_message(checked: Checked, *, explain: bool) -> access_pb2.CheckAccessResponse:
     """Returns the answer, with what was looked at if that is asked for."""
     decision = checked.decision
-    message = access_pb2.CheckAccessResponse(
-        allowed=decision.allowed,
-        reason=_REASONS[decision.reason],
-        message=decision.message,
-        grant=decision.grant.name if decision.grant else "",
-        revision=checked.revision,
-        check_time=_timestamp(checked.at),
-        decision_id=checked.decision_id,
-        requestable_policies=checked.requestable,
-        trace=[_trace_message(finding) for finding in decision.findings] if explain else [],
-        staleness=_duration(checked.staleness),
-    )
-    if decision.allowed and decision.grant is not None and decision.grant.expires_at is not None:
-        message.expire_time.CopyFrom(_at(decision.grant.expires_at))
+    # Field by field, which costs less than the constructor.
+    message = access_pb2.CheckAccessResponse()
+    message.allowed = decision.allowed
+    message.reason = _REASONS[decision.reason]
+    message.message = decision.message
+    message.revision = checked.revision
+    message.decision_id = checked.decision_id
+    _set(message.check_time, checked.at)
+    if decision.grant is not None:
+        message.grant = decision.grant.name
+        if decision.allowed and decision.grant.expires_at is not None:
+            _set(message.expire_time, decision.grant.expires_at)
+    if checked.requestable:
+        message.requestable_policies.extend(checked.requestable)
+    if explain:
+        message.trace.extend(map(_trace_message, decision.findings))
+    if checked.staleness is not None:
+        message.staleness.FromTimedelta(checked.staleness)
     return message
 
 
@@ -896,9 +900,16 @@ def _timestamp(instant: datetime | None) -> Timestamp | None:
 
 
 def _at(instant: datetime) -> Timestamp:
+    message = Timestamp()
+    _set(message, instant)
+    return message
+
+
+def _set(message: Timestamp, instant: datetime) -> None:
     """Without protobuf's own conversion, which costs as much as a decision."""
     since = instant - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+    message.seconds = since.days * 86_400 + since.seconds
+    message.nanos = since.microseconds * 1000
 
 
 def _has(message: Message, field: str) -> bool:

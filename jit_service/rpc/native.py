@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 import grpc
@@ -28,6 +28,7 @@ from pygrpc_native import EVENT_CALL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFron
 
 from jit_service.domain.errors import JitError, ServiceStopping, TooManyCalls
 from jit_service.rpc import errors
+from jit_service.rpc.together import Call, Together
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -75,7 +76,7 @@ class _Context(grpc.ServicerContext):
     ) -> None:
         self.call_id = call_id
         self._front = front
-        self._metadata = metadata
+        self.metadata = metadata
         self._peer = peer
         self._ends_at = None if time_remaining is None else time.monotonic() + time_remaining
         self._lock = threading.Lock()
@@ -88,7 +89,7 @@ class _Context(grpc.ServicerContext):
 
     def invocation_metadata(self) -> tuple[Metadatum, ...]:
         """Returns the headers; a key that came twice is there twice."""
-        return tuple(Metadatum(key, value) for key, value in self._metadata)
+        return tuple(Metadatum(key, value) for key, value in self.metadata)
 
     def peer(self) -> str:
         """Returns `ipv4:HOST:PORT`, `ipv6:[HOST]:PORT` or `unix:…`."""
@@ -215,9 +216,12 @@ class _Context(grpc.ServicerContext):
 
 @dataclass(frozen=True)
 class _Method:
+    """`together` answers its calls in one thread, as many at once as wait; without it each has a thread for itself."""
+
     path: str
     handler: Handler
     queue: SimpleQueue[_Job | None]
+    together: Together | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +245,8 @@ class NativeServer:
 
     `interceptor` gives the interceptor of an address, told whether that is a Unix socket. `register` adds the servicers
     to a server; `register_behind` adds to a grpcio server what only that can serve. The methods `aside` have a thread
-    of their own, so that a flood does not make the service look ill.
+    of their own, so that a flood does not make the service look ill. `together` gives the methods whose calls are
+    answered together, as `interceptor` gives the interceptor.
     """
 
     def __init__(
@@ -253,6 +258,7 @@ class NativeServer:
         register: Callable[[Any], None],
         register_behind: Callable[[grpc.Server], None] | None,
         aside: frozenset[str],
+        together: Callable[[bool], Mapping[str, Together]],
         share_port: bool,
     ) -> None:
         self._limits = limits
@@ -262,6 +268,7 @@ class NativeServer:
         register(self._handlers)
         self._behind = _Behind(register_behind) if register_behind is not None else None
         self._aside_paths = aside
+        self._together = together
         self._share_port = share_port
         self._listeners: list[_Listener] = []
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
@@ -286,8 +293,11 @@ class NativeServer:
             )
         except (OSError, ValueError) as fault:
             raise RuntimeError(f"cannot bind {address}") from fault
-        interceptor = self._interceptor(unix)
-        methods = [self._method(path, handler, interceptor) for path, handler in self._handlers.by_path.items()]
+        interceptor, together = self._interceptor(unix), self._together(unix)
+        methods = [
+            self._method(path, handler, interceptor, together.get(path))
+            for path, handler in self._handlers.by_path.items()
+        ]
         self._listeners.append(_Listener(front, tuple(methods)))
         return front.bound_port
 
@@ -305,6 +315,11 @@ class NativeServer:
             )
             listener.front.start()
             threading.Thread(target=self._dispatch, args=(listener,), name="dispatch", daemon=True).start()
+            for method in listener.methods:
+                if method.together is not None:
+                    threading.Thread(
+                        target=self._work_together, args=(method, method.together), name="together", daemon=True
+                    ).start()
 
     def stop(self, grace: float | None) -> threading.Event:
         """Refuses new calls, lets those under way end for up to `grace` seconds, then closes; the event says when."""
@@ -323,6 +338,10 @@ class NativeServer:
         for queue, threads in self._queues():
             for _ in range(threads):
                 queue.put(None)
+        for listener in self._listeners:
+            for method in listener.methods:
+                if method.together is not None:
+                    method.queue.put(None)
         if self._behind is not None:
             self._behind.stop()
         self._terminated.set()
@@ -330,10 +349,14 @@ class NativeServer:
     def _queues(self) -> tuple[tuple[SimpleQueue[_Job | None], int], ...]:
         return (self._waiting, self._limits.threads), (self._aside, 1)
 
-    def _method(self, path: str, registered: Handler, interceptor: grpc.ServerInterceptor) -> _Method:
+    def _method(
+        self, path: str, registered: Handler, interceptor: grpc.ServerInterceptor, together: Together | None
+    ) -> _Method:
         handler = interceptor.intercept_service(lambda _: registered, _Details(path, ()))  # type: ignore[arg-type]
         if handler is None or handler.response_streaming != registered.response_streaming:
             raise TypeError(f"the interceptor gave {path} a handler of another kind")
+        if together is not None:
+            return _Method(path, handler, SimpleQueue(), together)
         return _Method(path, handler, self._aside if path in self._aside_paths else self._waiting)
 
     def _dispatch(self, listener: _Listener) -> None:
@@ -357,7 +380,7 @@ class NativeServer:
         elif job.method.handler.response_streaming:
             self._accept_stream(job)
         elif job.method.queue.qsize() >= self._limits.waiting:
-            _refuse(job.context, TooManyCalls(f"{self._limits.waiting} calls wait already; try again later"))
+            self._refuse_waiting(job.context)
         else:
             job.listener.calls[job.context.call_id] = job.context
             job.method.queue.put(job)
@@ -374,6 +397,48 @@ class NativeServer:
     def _work(self, queue: SimpleQueue[_Job | None]) -> None:
         while (job := queue.get()) is not None:
             contextvars.Context().run(self._answer, job, _unary)
+
+    def _work_together(self, method: _Method, together: Together) -> None:
+        while (jobs := _taken(method.queue)) is not None:
+            # Nobody waits for the answer of a call that was cancelled in the queue.
+            for job in jobs:
+                if not job.context.is_active():
+                    self._forget(job)
+            try:
+                self._answer_together([job for job in jobs if self._waits(job)], together)
+            except Exception:
+                _log.exception("%s failed for %d calls at once", method.path, len(jobs))
+            for job in jobs:
+                if self._waits(job):
+                    self._answer_alone(job)
+
+    def _answer_together(self, jobs: Sequence[_Job], together: Together) -> None:
+        """Answers what can be answered so; the others still wait then."""
+        calls = [Call(job.payload, job.context.metadata, job.context.peer()) for job in jobs]
+        for job, answer in zip(jobs, together(calls), strict=True):
+            if answer is None:
+                continue
+            self._forget(job)
+            if isinstance(answer, JitError):
+                _refuse(job.context, answer)
+            else:
+                job.listener.front.respond(job.context.call_id, answer)
+
+    def _answer_alone(self, job: _Job) -> None:
+        if self._waiting.qsize() < self._limits.waiting:
+            self._waiting.put(job)
+        else:
+            self._forget(job)
+            self._refuse_waiting(job.context)
+
+    def _waits(self, job: _Job) -> bool:
+        return job.context.call_id in job.listener.calls
+
+    def _forget(self, job: _Job) -> None:
+        job.listener.calls.pop(job.context.call_id, None)
+
+    def _refuse_waiting(self, context: _Context) -> None:
+        _refuse(context, TooManyCalls(f"{self._limits.waiting} calls wait already; try again later"))
 
     def _stream(self, job: _Job) -> None:
         try:
@@ -442,6 +507,21 @@ class _Details(NamedTuple):
 
     method: str
     invocation_metadata: tuple[()]
+
+
+def _taken(queue: SimpleQueue[_Job | None]) -> list[_Job] | None:
+    """Returns the calls that wait, up to a batch, once there is one; None at the end."""
+    taken: list[_Job] = []
+    try:
+        while len(taken) < _BATCH:
+            job = queue.get(block=not taken)
+            if job is None:
+                # What was taken before it has been closed already.
+                return None
+            taken.append(job)
+    except Empty:
+        pass
+    return taken
 
 
 def _unary(job: _Job) -> None:

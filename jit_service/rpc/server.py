@@ -32,6 +32,7 @@ from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.policies import PolicyServicer
 from jit_service.rpc.signals import SignalServicer
 from jit_service.rpc.streams import Streams
+from jit_service.rpc.together import CHECK_ACCESS, ChecksTogether
 from jit_service.rpc.tokens import TokenServicer
 from jit_service.search import Searcher
 from jit_service.settings import Settings, Transport
@@ -145,7 +146,7 @@ def build_server(
         return CallInterceptor(store, authenticator, streams, trusted_proxies)
 
     if settings.transport is Transport.NATIVE:
-        return _native(settings, streams, interceptor, register)
+        return _native(settings, streams, interceptor, register, checker)
     return _grpcio(settings, interceptor(settings.trusted_proxies), register)
 
 
@@ -173,6 +174,7 @@ def _native(
     streams: Streams,
     interceptor: Callable[[Sequence[str]], CallInterceptor],
     register: Callable[[grpc.Server], None],
+    checker: Checker,
 ) -> Server:
     try:
         from jit_service.rpc.native import Limits, NativeServer
@@ -187,13 +189,18 @@ def _native(
     )
     # A peer that says it is on a Unix socket is believed only where there is one.
     elsewhere = tuple(proxy for proxy in settings.trusted_proxies if proxy != "unix")
+
+    def of_address(unix: bool) -> CallInterceptor:
+        return interceptor(settings.trusted_proxies if unix else elsewhere)
+
     return NativeServer(
         limits,
         streams=streams.pool,
-        interceptor=lambda unix: interceptor(settings.trusted_proxies if unix else elsewhere),
+        interceptor=of_address,
         register=register,
         register_behind=_add_reflection if settings.reflection else None,
         aside=frozenset({_HEALTH_CHECK}),
+        together=lambda unix: {CHECK_ACCESS: ChecksTogether(of_address(unix), checker)},
         share_port=settings.workers > 1,
     )
 

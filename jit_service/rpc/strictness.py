@@ -30,12 +30,22 @@ def check_message(message: Message, path: str = "") -> None:
         number = unknown[0].field_number
         where = f"{path}.{number}" if path else str(number)
         raise InvalidField(where, f"{message.DESCRIPTOR.full_name} has no field {number}")
-    for field, value in message.ListFields():
+    for field in _within(message.DESCRIPTOR):
         where = f"{path}.{field.name}" if path else field.name
         if field.type == FieldDescriptor.TYPE_ENUM:
-            _check_enum(field, value, where)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE and not _is_map(field):
-            _check_messages(value, where)
+            _check_enum(field, getattr(message, field.name), where)
+        elif field.is_repeated:
+            for index, element in enumerate(getattr(message, field.name)):
+                check_message(element, f"{where}[{index}]")
+        elif message.HasField(field.name):
+            check_message(getattr(message, field.name), where)
+
+
+@cache
+def _within(message: Descriptor) -> tuple[FieldDescriptor, ...]:
+    """Returns the fields that can hold what is not known: enums, and messages other than maps."""
+    kinds = (FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_MESSAGE)
+    return tuple(field for field in message.fields if field.type in kinds and not _is_map(field))
 
 
 def check_path(method: str, original_path: str, message: Message) -> None:
@@ -116,14 +126,6 @@ def _check_enum(field: FieldDescriptor, value: int, where: str) -> None:
     if kind is not None and value not in kind.values_by_number:
         allowed = ", ".join(known.name for known in kind.values if known.number)
         raise InvalidField(where, f"{value} is unknown; one of {allowed} is allowed")
-
-
-def _check_messages(value: Message | list[Message], where: str) -> None:
-    if isinstance(value, Message):
-        check_message(value, where)
-        return
-    for index, element in enumerate(value):
-        check_message(element, f"{where}[{index}]")
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -7,13 +7,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from jit_service import grants, policies, signals
-from jit_service.check import LiveView
+from jit_service.check import LiveView, Sight
+from jit_service.check.index import Held
+from jit_service.domain.decision import Question, covers
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grant import GrantState, Limits
-from jit_service.domain.live import live
+from jit_service.domain.live import LiveGrant, live
 from jit_service.domain.signal import Signal
 from jit_service.storage import Store
 from jit_service.sweeper import record_run_out
@@ -32,7 +36,13 @@ def view(store: Store) -> Iterator[LiveView]:
 
 
 def names(view: LiveView, subject: str = WHO) -> list[str]:
-    return [grant.name for grant in view.strong([subject]).grants[subject]]
+    return [grant.name for grant in view.strong([subject]).held[subject].grants]
+
+
+def requestable(sight: Sight) -> tuple[str, ...]:
+    return sight.book.requestable(
+        subject=CAROL.principal, groups=ALICE.groups, resource="database/orders/eu", action="read"
+    )
 
 
 def test_what_is_live_at_start_is_there(store: Store) -> None:
@@ -51,7 +61,7 @@ def test_each_fact_is_as_the_grant_has_it(store: Store, view: LiveView) -> None:
     add_policy(store, check_condition="context.mfa == true", priority=1)
     grant = approve(store, ask(store))
 
-    (held,) = view.strong([WHO]).grants[WHO]
+    (held,) = view.strong([WHO]).held[WHO].grants
 
     assert held == live(grant)
 
@@ -60,7 +70,7 @@ def test_a_grant_that_counts_its_checks_is_known_as_one(store: Store, view: Live
     add_policy(store, max_uses=1)
     approve(store, ask(store))
 
-    (held,) = view.strong([WHO]).grants[WHO]
+    (held,) = view.strong([WHO]).held[WHO].grants
 
     assert held.is_metered
     assert not view.strong([WHO]).is_sufficient(held)
@@ -69,9 +79,9 @@ def test_a_grant_that_counts_its_checks_is_known_as_one(store: Store, view: Live
 def test_every_change_is_seen_by_the_next_strong_look(store: Store, view: LiveView) -> None:
     add_policy(store)
     grant = ask(store)
-    states = [view.strong([WHO]).grants[WHO][0].state(store.clock())]
+    states = [view.strong([WHO]).held[WHO].grants[0].state(store.clock())]
     approve(store, grant)
-    states.append(view.strong([WHO]).grants[WHO][0].state(store.clock()))
+    states.append(view.strong([WHO]).held[WHO].grants[0].state(store.clock()))
     grants.release(store, ALICE, grant.name, comment="", etag="")
 
     assert states == [GrantState.PENDING, GrantState.ACTIVE]
@@ -88,11 +98,12 @@ def test_policies_and_signals_are_of_the_same_revision(store: Store, view: LiveV
 
     second = view.strong([WHO])
 
-    assert [found.name for found in first.policies] == ["policies/never", "policies/orders"]
-    assert [found.name for found in first.denying] == ["policies/never"]
-    assert first.live_signals().live == {"incident": "on"}
-    assert [found.name for found in second.policies] == ["policies/never"]
-    assert second.live_signals().live == {}
+    assert [found.name for found in first.book.denying] == ["policies/never"]
+    assert first.signals.live == {"incident": "on"}
+    assert requestable(first) == (created.name,)
+    assert [found.name for found in second.book.denying] == ["policies/never"]
+    assert second.signals.live == {}
+    assert requestable(second) == ()
 
 
 def test_another_process_is_followed_too(store: Store, database_url: str, view: LiveView) -> None:
@@ -110,10 +121,11 @@ def test_a_bounded_look_does_not_ask_the_store(store: Store, view: LiveView) -> 
     view.strong([WHO])
     approve(store, ask(store))
 
-    sight, age = view.bounded([WHO])
+    sight = view.bounded([WHO])
 
-    assert sight.grants[WHO] == ()
-    assert timedelta() <= age < HOUR
+    assert sight.held[WHO].grants == ()
+    assert sight.staleness is not None
+    assert timedelta() <= sight.staleness < HOUR
 
 
 def test_past_its_bound_a_bounded_look_asks(store: Store) -> None:
@@ -121,9 +133,9 @@ def test_past_its_bound_a_bounded_look_asks(store: Store) -> None:
     add_policy(store)
     grant = approve(store, ask(store))
 
-    sight, _ = view.bounded([WHO])
+    sight = view.bounded([WHO])
 
-    assert [held.name for held in sight.grants[WHO]] == [grant.name]
+    assert [held.name for held in sight.held[WHO].grants] == [grant.name]
     view.stop()
 
 
@@ -220,3 +232,27 @@ def test_what_a_live_grant_says_of_its_state_is_what_the_grant_says(store: Store
     for at in (clock.now, clock.now + HOUR - TICK, clock.now + HOUR, clock.now + 9 * HOUR):
         assert live(grant).state(at) is grant.state(at)
     assert live(replace(grant, limits=Limits(max_uses=1))).is_metered
+
+
+def scopes() -> st.SearchStrategy[tuple[str, ...]]:
+    texts = st.sampled_from(["a/1", "a/2", "a/1/x", "a/*", "a/**", "*/1", "**", "b/1"])
+    return st.lists(texts, min_size=1, max_size=3, unique=True).map(tuple)
+
+
+@given(st.lists(st.tuples(scopes(), st.sampled_from(["read", "write", "*"])), max_size=6), st.data())
+def test_a_subjects_grants_are_found_as_if_each_were_looked_at(
+    held: list[tuple[tuple[str, ...], str]], data: st.DataObject
+) -> None:
+    grants_ = tuple(
+        LiveGrant(f"grants/{number}", WHO, "policies/p", 1, resources, (action,), HOUR)
+        for number, (resources, action) in enumerate(held)
+    )
+    prepared = Held(grants_)
+
+    for _ in range(2):
+        asked = Question(
+            subject=WHO,
+            action=data.draw(st.sampled_from(["read", "write"])),
+            resource=data.draw(st.sampled_from(["a/1", "a/2", "a/1/x", "b/1", "c/1"])),
+        )
+        assert prepared.covering(asked) == [grant for grant in grants_ if covers(grant, asked)]

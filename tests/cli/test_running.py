@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,10 @@ def start(environment: Mapping[str, str]) -> Iterator[Start]:
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        # With what it has started, which would keep its output open.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
 
 
 def said_first(process: subprocess.Popen[str]) -> str:

@@ -154,7 +154,7 @@ def in_place_of(by: Caller, *holders: Caller, policies: Iterable[str] = ()) -> C
         )
         for index, holder in enumerate(holders)
     )
-    return replace(by, delegated=rights)
+    return by._replace(delegated=rights)
 
 
 def edited(

@@ -44,7 +44,7 @@ def test_a_request_whose_condition_is_false_or_fails_is_refused() -> None:
 
 
 def test_claims_are_kept_only_where_conditions_may_read_them() -> None:
-    by = replace(alice(), claims={"amr": ["mfa"]})
+    by = alice()._replace(claims={"amr": ["mfa"]})
 
     def claims(under: Policy, **changes: Any) -> dict[str, Any]:
         given = request.judged(ask(**changes), policies=[under], by=by, grant_name="grants/g", now=NOON)

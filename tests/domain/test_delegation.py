@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -73,7 +72,7 @@ def test_what_was_delegated_to_the_delegator_stays_with_it() -> None:
 
 
 def test_the_delegates_own_right_comes_before_those_of_others() -> None:
-    by = replace(carol(), delegated=(created(policies=("policies/orders",)).right,))
+    by = carol()._replace(delegated=(created(policies=("policies/orders",)).right,))
 
     assert [right.holder for right in by.rights("policies/orders")] == [CAROL, BOB]
     assert [right.holder for right in by.rights("policies/users")] == [CAROL]

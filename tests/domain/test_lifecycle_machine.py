@@ -151,7 +151,7 @@ class Alone:
 
     def with_rights(self, by: Caller) -> Caller:
         lent = [each for each in self.delegations.values() if each.delegate == by.principal and each.active(self.now)]
-        return replace(by, delegated=tuple(each.right for each in lent))
+        return by._replace(delegated=tuple(each.right for each in lent))
 
     def check(self, by: Caller, question: Question) -> Decision:  # noqa: ARG002
         mine = sorted((kept for kept in self.kept.values() if kept.subject == question.subject), key=_name)

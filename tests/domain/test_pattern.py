@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jit_service.domain.pattern import action_covered, covers, overlap, resource_covered
+from jit_service.domain.pattern import Names, action_covered, covers, overlap, resource_covered
 
 ALPHABET = ("a", "b")
 NAMES = ["/".join(name) for size in range(1, 5) for name in itertools.product(ALPHABET, repeat=size)]
@@ -96,3 +96,11 @@ def test_patterns_overlap_where_some_name_matches_both(left: str, right: str) ->
     both = [name for name in NAMES if matches(left, name) and matches(right, name)]
 
     assert overlap(left, right, "/") == bool(both) == overlap(right, left, "/")
+
+
+@given(st.lists(patterns(), max_size=4))
+def test_several_patterns_prepared_match_what_one_of_them_covers(several: list[str]) -> None:
+    prepared = Names(several, "/")
+
+    for name in NAMES:
+        assert (name in prepared) == any(covers(pattern, name, "/") for pattern in several)

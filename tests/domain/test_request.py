@@ -13,6 +13,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, JitError, NotEligible, PolicyNoLongerAllows
 from jit_service.domain.grant import Grant, Justification
 from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet
+from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.request import Ask
 from tests.domain.factories import (
     ALICE,
@@ -509,7 +510,8 @@ def test_a_deny_that_came_after_a_request_for_another_stops_the_approval() -> No
 
 
 def requestable(*policies: Policy, groups: frozenset[str] | None) -> list[str]:
-    return request.requestable(policies, subject=ALICE, groups=groups, resource="database/orders/eu", action="read")
+    book = PolicyBook(policies)
+    return list(book.requestable(subject=ALICE, groups=groups, resource="database/orders/eu", action="read"))
 
 
 ENGINEERING = frozenset({"engineering"})

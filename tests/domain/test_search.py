@@ -90,12 +90,12 @@ def test_search_lists_what_the_decision_allows_and_nothing_else(
     asked = Question(subject=subject, action=action, resource=resource, groups=own_groups)
 
     if side is Side.SUBJECT:
-        found = found_subjects(((replace(asked, subject=one), held) for one in SUBJECTS), world)
+        found = found_subjects(((asked._replace(subject=one), held) for one in SUBJECTS), world)
     else:
-        found = found_names(replace(asked, **{side: ""}), side, held, world)
+        found = found_names(asked._replace(**{side: ""}), side, held, world)
 
     for name in NAMES[side]:
-        question = replace(asked, **{side: name})
+        question = asked._replace(**{side: name})
         if lists(found, name, side):
             assert allowed(question, held, world), (name, found)
         elif not any(grant.check_condition for grant in held):

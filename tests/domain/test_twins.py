@@ -1245,7 +1245,7 @@ TWINS = [
     ),
     Twin(
         "a deny policy that gives access",
-        request._by_preference,
+        request.by_preference,
         "if policy.in_force and not policy.deny",
         "if policy.in_force",
         test_request.test_a_deny_policy_gives_nothing,

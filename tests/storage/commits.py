@@ -452,7 +452,7 @@ class CommitMachine(LifecycleMachine):
         return {kind: each.revision() for kind, each in self.stored.items()}
 
     def admin(self, name: str) -> Caller:
-        return replace(self.caller(ADMIN), principal=name)
+        return self.caller(ADMIN)._replace(principal=name)
 
     def allows(self, act: str, name: str, who: str, changes: Changes, span: timedelta) -> bool:
         return self.expected(act, self.world.entries[name], self.person(who), changes, span) == OK

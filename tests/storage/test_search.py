@@ -100,7 +100,7 @@ def test_everything_that_is_listed_while_grants_come_and_go_was_allowed_at_its_r
 ) -> None:
     """One of two subjects always has access: a search that mixed revisions would sometimes find neither."""
     add_policy(store, steps=())
-    people = [replace(ALICE, principal=f"user:p{number}@example.com") for number in range(2)]
+    people = [ALICE._replace(principal=f"user:p{number}@example.com") for number in range(2)]
     ends = [ask(store, caller=people[0])]
 
     def hand_over() -> None:
@@ -125,7 +125,7 @@ def test_whoever_searches_for_itself_is_judged_with_its_own_groups(store: Store,
     deny = policy("policies/no", eligible=PrincipalSet(groups=("contractors",)), deny=True, steps=())
     bare = replace(deny, max_duration=timedelta(), default_duration=timedelta(), request_ttl=timedelta())
     policies.create(store, ADMIN, bare)
-    contractor = replace(ALICE, groups=frozenset({"contractors"}))
+    contractor = ALICE._replace(groups=frozenset({"contractors"}))
 
     def own(caller: Caller) -> list[str]:
         wanted = sought(caller, subject=caller.principal, action="read", resource="")

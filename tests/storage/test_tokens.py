@@ -7,7 +7,6 @@ import os
 import stat
 import uuid
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -148,7 +147,7 @@ def test_a_request_sent_again_is_the_same_token_and_another_is_refused(
     store: Store, issuing: Issuing, grant: Grant
 ) -> None:
     origin = Origin(request_id=str(uuid.uuid4()))
-    caller = replace(ALICE, origin=origin, request_digest="d")
+    caller = ALICE._replace(origin=origin, request_digest="d")
 
     first, again = (tokens.issue(store, issuing, caller, grant.name, Wanted()) for _ in range(2))
 
@@ -159,7 +158,7 @@ def test_a_request_sent_again_is_the_same_token_and_another_is_refused(
     assert first.token.id in kept
     assert not any(part in kept for issued in (first, again) for part in issued.text.split("."))
     with pytest.raises(RequestIdReused):
-        tokens.issue(store, issuing, replace(caller, request_digest="e"), grant.name, Wanted())
+        tokens.issue(store, issuing, caller._replace(request_digest="e"), grant.name, Wanted())
 
 
 def test_no_private_key_is_in_the_store(store: Store, issuing: Issuing) -> None:

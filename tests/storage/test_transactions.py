@@ -144,8 +144,8 @@ def test_a_use_changes_neither_the_etag_nor_a_plan(store: Store) -> None:
 def test_a_request_id_serves_one_request_of_one_principal(store: Store, other: str) -> None:
     add_policy(store)
     origin = replace(ALICE.origin, request_id="3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61")
-    ask(store, caller=replace(ALICE, origin=origin, request_digest="d1"))
-    second = replace(ALICE, origin=origin, request_digest="d2")
+    ask(store, caller=ALICE._replace(origin=origin, request_digest="d1"))
+    second = ALICE._replace(origin=origin, request_digest="d2")
     if other == "another principal":
         second = replace(second, principal="user:erin@example.com", request_digest="d1")
 

@@ -1,0 +1,83 @@
+"""Checks that wait at the same time, answered together: one look at the store and one commit for all of them.
+
+For a transport that can hand over several calls at once. What is not plain, such as a call that is refused (which is
+recorded) or a grant that counts its checks, is answered by itself, in the way of every other call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from jit_service.access import Asked, Checker, Consistency
+from jit_service.domain.errors import JitError, StoreUnavailable
+from jit_service.rpc.access import consistency_of, question_of
+from jit_service.rpc.call import CallInterceptor, Metadata
+from jit_service.rpc.messages import check_message
+from jitaccess.v1.access_pb2 import CheckAccessRequest
+
+CHECK_ACCESS: Final = "/jitaccess.v1.AccessService/CheckAccess"
+_log = logging.getLogger(__name__)
+
+
+class Call(NamedTuple):
+    """A unary call as it came."""
+
+    payload: bytes
+    metadata: Metadata
+    peer: str
+
+
+Answer = bytes | JitError | None
+"""The encoded answer, a refusal, or None for a call that must be answered by itself."""
+Together = Callable[[Sequence[Call]], Sequence[Answer]]
+
+
+class _Waiting(NamedTuple):
+    """A sound call, with its place among those that came."""
+
+    place: int
+    asked: Asked
+    explain: bool
+
+
+class ChecksTogether:
+    """See the module. An instance is a `Together` for CheckAccess, with the interceptor of the address it serves."""
+
+    def __init__(self, interceptor: CallInterceptor, checker: Checker) -> None:
+        self._interceptor = interceptor
+        self._checker = checker
+
+    def __call__(self, calls: Sequence[Call]) -> Sequence[Answer]:
+        answers: list[Answer] = [None] * len(calls)
+        waiting: dict[Consistency, list[_Waiting]] = {}
+        for place, call in enumerate(calls):
+            try:
+                one = self._sound(place, call)
+            except (JitError, DecodeError, ValueError):
+                continue
+            waiting.setdefault(one.asked.consistency, []).append(one)
+        for consistency, sound in waiting.items():
+            self._answer(consistency, sound, answers)
+        return answers
+
+    def _sound(self, place: int, call: Call) -> _Waiting:
+        request = CheckAccessRequest.FromString(call.payload)
+        caller = self._interceptor.admit(CHECK_ACCESS, request, call.metadata, call.peer)
+        asked = Asked(caller, question_of(caller, request), request.min_revision, consistency_of(request.consistency))
+        return _Waiting(place, asked, request.explain)
+
+    def _answer(self, consistency: Consistency, sound: Sequence[_Waiting], answers: list[Answer]) -> None:
+        try:
+            checked = self._checker.check_together([one.asked for one in sound], consistency)
+        except StoreUnavailable as fault:
+            _log.warning("%s: %s (%s)", CHECK_ACCESS, fault, fault.__cause__)
+            for one in sound:
+                answers[one.place] = fault
+            return
+        for one, answer in zip(sound, checked, strict=True):
+            if answer is not None:
+                answers[one.place] = check_message(answer, explain=one.explain).SerializeToString()

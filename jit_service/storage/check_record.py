@@ -1,0 +1,51 @@
+"""The stored bytes of a check's record, written by hand: every check waits for them.
+
+They are what `payload_of` makes of the same event, to the byte; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import lru_cache
+from json.encoder import encode_basestring as _quoted
+
+from pydantic_core import to_json
+
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.decision import Decision, Question
+
+
+def payload_of_check(
+    by: Caller, asked: Question, decision: Decision, *, at: datetime, decision_id: str, revision: int
+) -> bytes:
+    """Returns `payload_of(checked_event(...))` in a tenth of the time."""
+    grant = decision.grant
+    rests_on = ""
+    chain = ""
+    if grant is not None:
+        rests_on = f',"grant":{_quoted(grant.name)},"policy":{_quoted(grant.policy)}'
+        if grant.policy_revision:
+            rests_on += f',"policy_revision":{grant.policy_revision}'
+        if grant.chain:
+            chain = f',"chain":{_list(grant.chain)}'
+    groups = f',"groups":{_list(sorted(asked.groups))}' if asked.groups else ""
+    context = f',"context":{to_json(dict(asked.context), inf_nan_mode="null").decode()}' if asked.context else ""
+    return (
+        f'{{"type":"ACCESS_CHECKED","at":"{at.isoformat()[:-6]}Z","principal":{_quoted(by.principal)}{_origin(by.origin)}'
+        f',"subject":{_quoted(asked.subject)},"resources":[{_quoted(asked.resource)}]'
+        f',"actions":[{_quoted(asked.action)}],"decision":"{"ALLOWED" if decision.allowed else "DENIED"}"'
+        f',"reason":"{decision.reason}","message":{_quoted(decision.message)}{rests_on}'
+        f',"decision_id":"{decision_id}","revision":{revision}{chain}{groups}{context}}}'
+    ).encode()
+
+
+@lru_cache(maxsize=4096)
+def _origin(origin: Origin) -> str:
+    fields = ("method", "source_address", "user_agent", "trace_id", "request_id")
+    told = [f'"{field}":{_quoted(value)}' for field in fields if (value := getattr(origin, field))]
+    return f',"origin":{{{",".join(told)}}}' if told else ""
+
+
+def _list(texts: Iterable[str]) -> str:
+    return f"[{','.join(map(_quoted, texts))}]"

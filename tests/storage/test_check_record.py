@@ -1,0 +1,67 @@
+"""A check's record is written by hand, and to the byte what the general way makes of the same event."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.decision import Decision, Question, Reason, checked_event
+from jit_service.domain.live import LiveGrant
+from jit_service.storage import payload_of, payload_of_check
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+SOME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+INSTANTS = st.datetimes(
+    min_value=datetime.min.replace(year=2000),
+    max_value=datetime.min.replace(year=2100),
+    timezones=st.just(UTC),
+)
+ORIGINS = st.builds(
+    Origin, method=TEXTS, source_address=TEXTS, user_agent=TEXTS, trace_id=TEXTS, request_id=TEXTS
+) | st.just(Origin())
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+QUESTIONS = st.builds(
+    Question,
+    subject=SOME,
+    action=TEXTS,
+    resource=TEXTS,
+    groups=st.none() | st.frozensets(TEXTS, max_size=3),
+    context=st.dictionaries(TEXTS, JSON, max_size=3),
+)
+GRANTS = st.builds(
+    LiveGrant,
+    name=SOME,
+    subject=SOME,
+    policy=SOME,
+    policy_revision=st.integers(0, 2**40),
+    resources=st.just(()),
+    actions=st.just(()),
+    duration=st.just(timedelta(hours=1)),
+    chain=st.lists(TEXTS, max_size=3).map(tuple),
+    claims=st.none(),
+)
+DECISIONS = st.builds(
+    Decision, reason=st.sampled_from(Reason), message=SOME, grant=st.none() | GRANTS, findings=st.just(())
+)
+
+
+CALLERS = st.tuples(TEXTS, ORIGINS).map(lambda both: Caller(principal=both[0], origin=both[1]))
+
+
+@given(CALLERS, QUESTIONS, DECISIONS, INSTANTS, st.uuids(), st.integers(1))
+def test_both_ways_make_the_same_bytes(
+    by: Caller, asked: Question, decision: Decision, at: datetime, decision_id: Any, revision: int
+) -> None:
+    event = checked_event(by, asked, decision, at=at, decision_id=str(decision_id), revision=revision)
+
+    record = payload_of_check(by, asked, decision, at=at, decision_id=str(decision_id), revision=revision)
+
+    assert record == payload_of(event)
