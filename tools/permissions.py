@@ -7,7 +7,7 @@ domain whether it may do that to this very thing. tests/stories/test_permissions
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -119,12 +119,12 @@ def page() -> str:
 
 def _people() -> dict[str, Caller]:
     given, _ = delegation.created(_DELEGATION, delegation_name="delegations/d", by=PEOPLE["approver"], now=NOW)
-    return PEOPLE | {"delegate": replace(PEOPLE["delegate"], delegated=(given.right,))}
+    return PEOPLE | {"delegate": PEOPLE["delegate"]._replace(delegated=(given.right,))}
 
 
 def _answer(operation: Operation, person: Caller) -> str:
     method = SERVICE + operation.rpc
-    caller = replace(person, origin=Origin(method=method))
+    caller = person._replace(origin=Origin(method=method))
     try:
         demand(RULES[method], caller)
         if operation.rule is not None:

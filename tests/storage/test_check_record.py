@@ -16,8 +16,8 @@ from jit_service.storage import payload_of, payload_of_check
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SOME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 INSTANTS = st.datetimes(
-    min_value=datetime.min.replace(year=2000),
-    max_value=datetime.min.replace(year=2100),
+    min_value=datetime.fromisoformat("2000-01-01"),
+    max_value=datetime.fromisoformat("2100-01-01"),
     timezones=st.just(UTC),
 )
 ORIGINS = st.builds(

@@ -6,7 +6,6 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -281,7 +280,7 @@ def test_two_extensions_at_once_leave_one(store: Store) -> None:
 
 def test_two_admins_approve_a_proposal_once(store: Store) -> None:
     applied = proposals.propose(store, ADMIN, [Proposed(policy=policy())], prune=False, comment="")
-    second, third = (replace(ADMIN, principal=f"user:{name}@example.com") for name in ("second", "third"))
+    second, third = (ADMIN._replace(principal=f"user:{name}@example.com") for name in ("second", "third"))
 
     answers = at_once(
         *(lambda by=by: proposals.approve(store, by, applied.proposal, comment="", etag="") for by in (second, third))

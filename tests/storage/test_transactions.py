@@ -105,8 +105,7 @@ def test_time_never_goes_back(store: Store, clock: Clock) -> None:
 
 def test_the_same_request_id_has_the_same_answer(store: Store, clock: Clock) -> None:
     add_policy(store)
-    caller = replace(
-        ALICE,
+    caller = ALICE._replace(
         origin=replace(ALICE.origin, request_id="3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61"),
         request_digest="d1",
     )
@@ -147,7 +146,7 @@ def test_a_request_id_serves_one_request_of_one_principal(store: Store, other: s
     ask(store, caller=ALICE._replace(origin=origin, request_digest="d1"))
     second = ALICE._replace(origin=origin, request_digest="d2")
     if other == "another principal":
-        second = replace(second, principal="user:erin@example.com", request_digest="d1")
+        second = second._replace(principal="user:erin@example.com", request_digest="d1")
 
     with pytest.raises(RequestIdReused):
         ask(store, caller=second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from jit_service.dev import PEOPLE
+from jit_service.domain.caller import Caller
 from jit_service.edge import share
 from jit_service.rpc.call import CallInterceptor
 from jitaccess.v1.access_pb2 import CheckAccessResponse
@@ -92,7 +94,13 @@ def test_the_ledger_is_for_office_hours_in_berlin(
     example_world: World, monkeypatch: pytest.MonkeyPatch, address: str, hour: int, reason: str
 ) -> None:
     """In winter Berlin is an hour ahead of UTC."""
-    monkeypatch.setattr(CallInterceptor, "_source_address", lambda *_: address)
+    unknown = CallInterceptor._unknown
+
+    def elsewhere(*call: Any) -> Caller:
+        caller = unknown(*call)
+        return caller._replace(origin=replace(caller.origin, source_address=address))
+
+    monkeypatch.setattr(CallInterceptor, "_unknown", elsewhere)
     clock = example_world.clock
     tomorrow = (clock.now + timedelta(days=1)).replace(hour=hour)
     clock.now = tomorrow
