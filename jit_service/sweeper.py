@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from datetime import timedelta
+from typing import Final
 
 from jit_service import signing_keys
 from jit_service.domain import approval, emergency
@@ -15,6 +17,8 @@ from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 
 BATCH = 500
+_INDEXED_AT_ONCE: Final = 200
+_INDEX_PAUSE_SECONDS: Final = 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -71,12 +75,18 @@ class Sweeper(threading.Thread):
                     pass
                 if self._issuing is not None:
                     tend_tokens(self._store, self._issuing)
-                # A piece at a time: searching makes the rest findable, so this only saves the first searcher the wait.
-                self._store.index_audit()
+                self._index_audit()
             except StoreUnavailable as fault:
                 _log.warning("expiries are not recorded for now: %s", fault)
             except Exception:
                 _log.exception("expiries are not recorded")
+
+    def _index_audit(self) -> None:
+        """Makes records findable, a few at a time: searching makes the rest so, and what writes must not wait long."""
+        end = time.monotonic() + self._interval
+        while self._store.index_audit(limit=_INDEXED_AT_ONCE) and time.monotonic() < end:
+            if self._stopping.wait(_INDEX_PAUSE_SECONDS):
+                return
 
     def stop(self) -> None:
         """Ends the thread after the sweep it is in."""

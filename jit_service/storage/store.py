@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, update
+from sqlalchemy import ColumnElement, CursorResult, and_, bindparam, delete, func, insert, or_, update
 from sqlmodel import Session, col, select
 
 from jit_service.domain.chain import GENESIS, link
@@ -29,8 +29,8 @@ from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.domain.signing_key import SigningKey
+from jit_service.storage import audit_index, journal, rows
 from jit_service.storage import engine as engines
-from jit_service.storage import journal, rows
 from jit_service.storage.failures import translated
 from jit_service.storage.live import LiveReader
 from jit_service.storage.outbox import Outbox
@@ -56,7 +56,7 @@ from jit_service.storage.tables import (
 
 Clock = Callable[[], datetime]
 VERIFY_CHUNK = 1000
-INDEX_CHUNK = 5000
+INDEX_CHUNK = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,7 @@ class Store:
         self.clock = clock
         self._subscriptions = tuple(subscriptions)
         self._journal: Any = None
+        self._index_next = audit_index.next_of(self.engine.dialect.name)
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
         self._one_writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
         self._on_commit: list[Callable[[int], None]] = []
@@ -136,9 +137,8 @@ class Store:
             if snapshot.indexed_seq() >= snapshot.seq:
                 return 0
         with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
-            # The lock of the head row, so that two never index the same.
-            head = _head(session, lock=True)
-            return Snapshot(session, head, self.clock).index_next(limit)
+            made = cast(CursorResult[Any], session.execute(self._index_next, {"limit": limit}))
+            return made.rowcount
 
     def close(self) -> None:
         """Closes every connection."""
@@ -422,14 +422,6 @@ class Snapshot:
     def indexed_seq(self) -> int:
         """Returns up to which record the log can be searched."""
         return self._session.exec(select(func.max(AuditIndexRow.seq))).one() or 0
-
-    def index_next(self, limit: int) -> int:
-        """Makes the next records findable; only under the lock of the head row. Returns how many."""
-        found = self._records_from(self.indexed_seq() + 1, limit)
-        columns = [{"seq": row.seq, **rows.audit_columns(rows.recorded_event_of(row).event)} for row in found]
-        if columns:
-            self._session.execute(insert(AuditIndexRow), columns)
-        return len(columns)
 
     def first_bad_record(self) -> tuple[int, str] | None:
         """Recomputes the chain from the first record to the head. Returns the first wrong seq and why, or None."""
