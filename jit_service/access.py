@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 from jit_service.check import MAX_PAST, LiveView, Recorder, Sight
 from jit_service.domain import context, name, signal
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Candidate, Decision, Question, Reason, checked_event, covers, decide
+from jit_service.domain.decision import (
+    Candidate,
+    Decision,
+    Question,
+    Reason,
+    checked_event,
+    covers,
+    decide,
+    decide_among,
+)
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.grant import Grant, expiring, used
 from jit_service.domain.policy_book import PolicyBook
@@ -260,8 +269,8 @@ def _used(grant: Grant, above: Mapping[str, Grant], now: datetime) -> list[Grant
 
 
 def _decided(asked: Question, grants: Sequence[Candidate], sight: Sight) -> Decision:
-    return decide(
-        asked, grants=grants, policies=sight.book.denying, now=sight.now, signals=sight.signals, above=sight.above
+    return decide_among(
+        grants, asked, policies=sight.book.denying, now=sight.now, signals=sight.signals, above=sight.above
     )
 
 

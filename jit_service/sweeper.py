@@ -19,6 +19,9 @@ from jit_service.storage import Store
 BATCH = 500
 _INDEXED_AT_ONCE: Final = 200
 _INDEX_PAUSE_SECONDS: Final = 0.01
+# So many new records since the last sweep mean that the service is busy.
+_MANY: Final = 200
+_MAX_WAITING: Final = 100_000
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +69,7 @@ class Sweeper(threading.Thread):
         self._issuing = issuing
         self._interval = interval.total_seconds()
         self._stopping = threading.Event()
+        self._seq = 0
 
     def run(self) -> None:
         """Sweeps until stopped. A store that does not answer is asked again at the next interval."""
@@ -82,7 +86,14 @@ class Sweeper(threading.Thread):
                 _log.exception("expiries are not recorded")
 
     def _index_audit(self) -> None:
-        """Makes records findable, a few at a time: searching makes the rest so, and what writes must not wait long."""
+        """Makes records findable, a few at a time, while few come or too many wait: checks go before.
+
+        Searching makes the rest findable first, so this only saves the searcher the wait.
+        """
+        waiting, seq = self._store.audit_waiting()
+        came, self._seq = seq - self._seq, seq
+        if came > _MANY and waiting < _MAX_WAITING:
+            return
         end = time.monotonic() + self._interval
         while self._store.index_audit(limit=_INDEXED_AT_ONCE) and time.monotonic() < end:
             if self._stopping.wait(_INDEX_PAUSE_SECONDS):

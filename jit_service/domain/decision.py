@@ -166,16 +166,30 @@ def decide(
     no deny policy forbids it to any of their subjects with the groups proved for that grant or by this call (invariants
     I1, I14).
     """
-    facts = _Facts(question, policies, now, signals, above or {})
-    findings = [
-        finding for grant in grants if covers(grant, question) and (finding := _finding(grant, facts)) is not None
-    ]
+    covering = [grant for grant in grants if covers(grant, question)]
+    return decide_among(covering, question, policies=policies, now=now, signals=signals, above=above or {})
+
+
+def decide_among(
+    covering: Sequence[Candidate],
+    question: Question,
+    *,
+    policies: Sequence[Policy],
+    now: datetime,
+    signals: Signals,
+    above: Mapping[str, Candidate],
+) -> Decision:
+    """As `decide`, among grants that are known to cover the question."""
+    if not covering:
+        message = f"no grant lets {question.subject} {question.action} on {question.resource}"
+        return Decision(Reason.NO_GRANT, message, None, ())
+    facts = _Facts(question, policies, now, signals, above)
+    findings = [finding for grant in covering if (finding := _finding(grant, facts)) is not None]
     allowing = [finding for finding in findings if finding.reason is Reason.ALLOWED]
     chosen = max(allowing, key=_preference) if allowing else _best_explanation(findings)
     if chosen is None:
-        message = f"no grant lets {question.subject} {question.action} on {question.resource}"
-        return Decision(reason=Reason.NO_GRANT, message=message, grant=None, findings=())
-    return Decision(reason=chosen.reason, message=chosen.message, grant=chosen.grant, findings=tuple(findings))
+        return decide_among((), question, policies=policies, now=now, signals=signals, above=above)
+    return Decision(chosen.reason, chosen.message, chosen.grant, tuple(findings))
 
 
 def checked_event(

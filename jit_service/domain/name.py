@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
+from functools import lru_cache
 
 from jit_service.domain.errors import InvalidField
 
@@ -20,6 +21,8 @@ MAX_ACTION = 256
 MAX_GROUP = 256
 MAX_SEGMENTS = 64
 MAX_TEXT = 4096
+# How many names are remembered as sound; the same ones come again and again.
+_MAX_KNOWN = 10_000
 
 _PRINCIPAL_TYPES = ("user", "service")
 _RESOURCE_TYPE = re.compile(r"[a-z][a-z0-9_-]*")
@@ -40,6 +43,7 @@ _PLAIN_ACTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0
 _EAST_ASIAN = frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "KATAKANA-HIRAGANA"})
 
 
+@lru_cache(maxsize=_MAX_KNOWN)
 def principal(text: str, field: str) -> str:
     """Returns the canonical `user:…` or `service:…`, or raises InvalidField."""
     if len(text) <= MAX_PRINCIPAL and _PLAIN_PRINCIPAL.fullmatch(text):
@@ -70,6 +74,7 @@ def action(text: str, field: str) -> str:
     return _no_wildcard(action_pattern(text, field), field)
 
 
+@lru_cache(maxsize=_MAX_KNOWN)
 def resource_pattern(text: str, field: str) -> str:
     """Returns the canonical resource pattern, or raises InvalidField."""
     if len(text) <= MAX_RESOURCE and _PLAIN_RESOURCE.fullmatch(text):
@@ -85,6 +90,7 @@ def resource_pattern(text: str, field: str) -> str:
     return name
 
 
+@lru_cache(maxsize=_MAX_KNOWN)
 def action_pattern(text: str, field: str) -> str:
     """Returns the canonical action pattern, or raises InvalidField."""
     if len(text) <= MAX_ACTION and _PLAIN_ACTION.fullmatch(text):

@@ -179,16 +179,20 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         errors.abort(context, refusal)
 
-    def admit(self, method: str, request: Message, metadata: Metadata, peer: str) -> Caller:
-        """Returns who makes the unary call, which it may make and which is sound. Raises JitError.
+    def identify(self, method: str, metadata: Metadata, peer: str) -> Caller:
+        """Returns who makes a unary call, by what came with it. Raises JitError.
 
         For calls that are answered together, past `intercept_service`; nothing is recorded here.
         """
         rule = RULES.get(method)
         if rule is None or rule.public or rule.anonymous or rule.proxy:
             raise AssertionError(f"{method} is not for callers who prove who they are")
-        caller = self._identified(self._unknown(method, metadata, peer), metadata)
-        return _admitted(rule, caller, request, metadata)
+        return self._identified(self._unknown(method, metadata, peer), metadata)
+
+    def admit(self, caller: Caller, request: Message, metadata: Metadata) -> None:
+        """Lets the call pass if the caller may make it and it is sound. Raises JitError."""
+        if _admitted(RULES.get(caller.origin.method), caller, request, metadata) is not caller:
+            raise AssertionError(f"{caller.origin.method} is one that may be sent again")
 
     def _unknown(self, method: str, metadata: Metadata, peer: str) -> Caller:
         told = user_agent = traceparent = ""

@@ -36,6 +36,7 @@ _BATCH: Final = 64
 # How often a stream looks whether a client that did not read does so now.
 _FULL_SECONDS: Final = 0.01
 _STOP_POLL_SECONDS: Final = 0.01
+_GATHER_SECONDS: Final = 0.002
 # What needs another kind of server, such as reflection, is served by grpcio behind this one.
 _BEHIND_THREADS: Final = 2
 _BEHIND_CALLS: Final = 16
@@ -216,12 +217,16 @@ class _Context(grpc.ServicerContext):
 
 @dataclass(frozen=True)
 class _Method:
-    """`together` answers its calls in one thread, as many at once as wait; without it each has a thread for itself."""
+    """`together` answers its calls in one thread, as many at once as wait; without it each has a thread for itself.
+
+    `busy` is held from when such a call comes until none waits.
+    """
 
     path: str
     handler: Handler
     queue: SimpleQueue[_Job | None]
     together: Together | None = None
+    busy: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
@@ -360,6 +365,7 @@ class NativeServer:
         return _Method(path, handler, self._aside if path in self._aside_paths else self._waiting)
 
     def _dispatch(self, listener: _Listener) -> None:
+        lanes = [method for method in listener.methods if method.together is not None]
         while (events := listener.front.recv_batch_details(_BATCH)) is not None:
             for kind, call_id, method, payload, _, details in events:
                 if kind != EVENT_CALL or payload is None or details is None:
@@ -368,6 +374,11 @@ class NativeServer:
                     continue
                 context = _Context(listener.front, call_id, *details)
                 self._accept(_Job(listener, listener.methods[method], context, payload))
+            # While those are answered more come, to be taken at once: to take each as it comes would cost two threads a
+            # turn each. Whoever is slow to answer holds the others up no longer than this.
+            for lane in lanes:
+                if lane.busy.acquire(timeout=_GATHER_SECONDS):
+                    lane.busy.release()
 
     def _accept(self, job: _Job) -> None:
         """Has the call answered by a thread, or refuses it at once."""
@@ -383,6 +394,8 @@ class NativeServer:
             self._refuse_waiting(job.context)
         else:
             job.listener.calls[job.context.call_id] = job.context
+            if job.method.together is not None:
+                job.method.busy.acquire(blocking=False)
             job.method.queue.put(job)
 
     def _accept_stream(self, job: _Job) -> None:
@@ -411,6 +424,8 @@ class NativeServer:
             for job in jobs:
                 if self._waits(job):
                     self._answer_alone(job)
+            if method.queue.empty() and method.busy.locked():
+                method.busy.release()
 
     def _answer_together(self, jobs: Sequence[_Job], together: Together) -> None:
         """Answers what can be answered so; the others still wait then."""

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from jit_service.access import Asked, Checker, Consistency
+from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.rpc.access import consistency_of, question_of
 from jit_service.rpc.call import CallInterceptor, Metadata
@@ -54,9 +55,10 @@ class ChecksTogether:
     def __call__(self, calls: Sequence[Call]) -> Sequence[Answer]:
         answers: list[Answer] = [None] * len(calls)
         waiting: dict[Consistency, list[_Waiting]] = {}
+        callers: dict[tuple[Metadata, str], Caller] = {}
         for place, call in enumerate(calls):
             try:
-                one = self._sound(place, call)
+                one = self._sound(place, call, callers)
             except (JitError, DecodeError, ValueError):
                 continue
             waiting.setdefault(one.asked.consistency, []).append(one)
@@ -64,9 +66,13 @@ class ChecksTogether:
             self._answer(consistency, sound, answers)
         return answers
 
-    def _sound(self, place: int, call: Call) -> _Waiting:
+    def _sound(self, place: int, call: Call, callers: dict[tuple[Metadata, str], Caller]) -> _Waiting:
+        """Returns the call; `callers` are those who have proved already who they are, by what came with their calls."""
         request = CheckAccessRequest.FromString(call.payload)
-        caller = self._interceptor.admit(CHECK_ACCESS, request, call.metadata, call.peer)
+        key = (call.metadata, call.peer)
+        if (caller := callers.get(key)) is None:
+            caller = callers[key] = self._interceptor.identify(CHECK_ACCESS, call.metadata, call.peer)
+        self._interceptor.admit(caller, request, call.metadata)
         asked = Asked(caller, question_of(caller, request), request.min_revision, consistency_of(request.consistency))
         return _Waiting(place, asked, request.explain)
 

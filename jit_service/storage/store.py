@@ -131,6 +131,11 @@ class Store:
         """Returns a reader of what Check holds, on a connection of its own."""
         return LiveReader(self.engine)
 
+    def audit_waiting(self) -> tuple[int, int]:
+        """Returns how many audit records cannot be found yet, and the seq of the last of all."""
+        with self.snapshot() as snapshot:
+            return snapshot.seq - snapshot.indexed_seq(), snapshot.seq
+
     def index_audit(self, *, limit: int = INDEX_CHUNK) -> int:
         """Makes up to `limit` more audit records findable. Returns how many there were."""
         with self.snapshot() as snapshot:

@@ -10,11 +10,12 @@ from sqlalchemy import text
 
 from jit_service import audit, sweeper
 from jit_service.audit import Verified
+from jit_service.domain.caller import Origin
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import GrantState
-from jit_service.storage import Store
+from jit_service.storage import Store, payload_of
 from jit_service.storage.tables import AuditRow
-from tests.conftest import HOUR, TICK, Clock
+from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, add_policy, approve, ask
 from tests.storage.test_races import at_once
 
@@ -182,3 +183,40 @@ def test_recording_an_expiry_changes_nothing_of_the_grant_but_its_revision(store
 
     assert read.grant == replace(grant, revision=read.grant.revision)
     assert read.grant.state(read.at) is GrantState.EXPIRED
+
+
+def test_records_of_every_shape_are_found_as_what_was_hashed(store: Store) -> None:
+    plain = Event(type=EventType.CALL_REFUSED, at=NOON, principal="")
+    full = Event(
+        type=EventType.ACCESS_CHECKED,
+        at=NOON + TICK,
+        principal='user:"quoted"\\ña',
+        origin=Origin(method="/m", source_address="::1", user_agent="u", trace_id="t", request_id="r"),
+        subject="user:jürgen",
+        resources=("a/b", 'c/"d"'),
+        actions=("read",),
+        decision="DENIED",
+        reason="NO_GRANT",
+        message="line\nline",
+        grant="grants/g",
+        policy="policies/p",
+        decision_id="d",
+        context={"list": [1, {"deep": None}]},
+    )
+    store.append([payload_of(plain), payload_of(full)], at=NOON)
+
+    audit.make_findable(store)
+
+    assert audit.verify(store).problem == ""
+    assert events(store, EventType.ACCESS_CHECKED) == [full]
+
+
+def test_a_record_that_is_no_json_any_more_is_told_and_keeps_nobody_from_searching(store: Store) -> None:
+    add_policy(store)
+    statement = text("UPDATE audit_event SET payload = :payload WHERE seq = 1")
+    with store.engine.begin() as connection:
+        connection.execute(statement, {"payload": b"{"})
+    store.append([payload_of(Event(type=EventType.CALL_REFUSED, at=NOON, principal=""))], at=NOON)
+
+    assert len(events(store, EventType.CALL_REFUSED)) == 1
+    assert audit.verify(store).first_bad_seq == 1
