@@ -1,0 +1,256 @@
+"""Checks that wait at the same time: answered as each would be alone, by one look and one commit, or left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jit_service import access, grants
+from jit_service.access import Checker
+from jit_service.check import AuditMode, LiveView, Recorder
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.rpc.call import CallInterceptor
+from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.streams import Streams
+from jit_service.rpc.together import Answer, Call, ChecksTogether
+from jit_service.storage import Store
+from jitaccess.v1.access_pb2 import CheckAccessRequest, CheckAccessResponse
+from tests.check.test_recorder import recorded
+from tests.conftest import HOUR
+from tests.domain.test_twins import Twin, sown
+from tests.rpc.tokens import Forge
+from tests.storage.people import ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask
+
+RESOURCE = "database/orders/eu"
+Reason = CheckAccessResponse.Reason
+
+
+class Lane:
+    """What answers together, over a store of its own."""
+
+    def __init__(self, store: Store, directory: Path, mode: AuditMode = AuditMode.COMMITTED) -> None:
+        self.forge = Forge(directory)
+        self.store = store
+        self.view = LiveView(store, clock=store.clock, bound=timedelta(seconds=1))
+        self.recorder = Recorder(store, mode)
+        self.checker = Checker(store, self.view, self.recorder)
+        issuer = self.forge.issuer(roles={"checker": ["checker"]})
+        authenticator = Authenticator([issuer], clock=store.clock, max_lifetime=2 * HOUR)
+        interceptor = CallInterceptor(store, authenticator, Streams(1), ())
+        self.together = ChecksTogether(interceptor, self.checker)
+
+    def call(self, who: str = GATEWAY.principal, **asked: object) -> Call:
+        request = CheckAccessRequest(**{"subject": ALICE.principal, "action": "read", "resource": RESOURCE} | asked)  # type: ignore[arg-type]
+        token = self.forge.token(self.store.clock(), sub=who, roles=["checker"])
+        return self.sent(request.SerializeToString(), token)
+
+    def sent(self, payload: bytes, token: str) -> Call:
+        return Call(payload, (("authorization", f"Bearer {token}"), ("user-agent", "test")), "ipv4:192.0.2.1:4000")
+
+    def ask(self, *calls: Call) -> list[CheckAccessResponse]:
+        return [CheckAccessResponse.FromString(answer) for answer in self.together(calls) if isinstance(answer, bytes)]
+
+    def stop(self) -> None:
+        self.recorder.stop()
+        self.view.stop()
+
+
+@pytest.fixture
+def lane(store: Store, tmp_path: Path) -> Iterator[Lane]:
+    add_policy(store)
+    lane = Lane(store, tmp_path)
+    yield lane
+    lane.stop()
+
+
+def test_each_is_answered_as_it_would_be_alone(lane: Lane) -> None:
+    grant = approve(lane.store, ask(lane.store))
+    ask(lane.store, resource="database/orders/us")
+    asked = [
+        {},
+        {"resource": "database/orders/us"},
+        {"resource": "database/orders/fr"},
+        {"subject": CAROL.principal, "explain": True},
+        {"consistency": CheckAccessRequest.BOUNDED, "explain": True},
+    ]
+
+    answers = lane.ask(*(lane.call(**each) for each in asked))
+
+    assert [answer.reason for answer in answers] == [
+        Reason.ALLOWED, Reason.PENDING, Reason.NO_GRANT, Reason.NO_GRANT, Reason.ALLOWED,
+    ]  # fmt: skip
+    for each, answer in zip(asked, answers, strict=True):
+        question = access.question(
+            GATEWAY,
+            subject=str(each.get("subject", ALICE.principal)),
+            action="read",
+            resource=str(each.get("resource", RESOURCE)),
+        )
+        alone = lane.checker.check(GATEWAY, question)
+        assert (answer.allowed, answer.message) == (alone.decision.allowed, alone.decision.message)
+        assert tuple(answer.requestable_policies) == alone.requestable
+        assert answer.revision == alone.revision
+    assert [answer.HasField("staleness") for answer in answers] == [False, False, False, False, True]
+    assert (answers[0].grant, len(answers[4].trace)) == (grant.name, 1)
+
+
+def test_all_are_recorded_before_any_is_answered_in_one_transaction(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    append = lane.store.append
+    monkeypatch.setattr(
+        lane.store, "append", lambda payloads, at: (groups.append(len(payloads)), append(payloads, at=at))
+    )
+
+    answers = lane.ask(lane.call(), lane.call(ALICE.principal), lane.call(subject=BOB.principal))
+
+    assert groups == [3]
+    assert [event.decision_id for event in recorded(lane.store)] == [answer.decision_id for answer in answers]
+    assert [event.principal for event in recorded(lane.store)] == [
+        GATEWAY.principal,
+        ALICE.principal,
+        GATEWAY.principal,
+    ]
+    assert {event.origin.source_address for event in recorded(lane.store)} == {"192.0.2.1"}
+
+
+def test_what_a_commit_that_was_acknowledged_before_took_away_is_not_allowed(lane: Lane) -> None:
+    grant = approve(lane.store, ask(lane.store))
+    assert [answer.allowed for answer in lane.ask(lane.call())] == [True]
+
+    grants.revoke(lane.store, BOB, grant.name, comment="over", etag="")
+
+    # What explains the no must be read, so it goes the ordinary way.
+    assert lane.together([lane.call()]) == [None]
+
+
+def test_a_token_that_is_over_is_not_believed_once_more(lane: Lane) -> None:
+    call = lane.call()
+    assert lane.ask(call)
+
+    lane.store.clock.advance(HOUR)  # type: ignore[attr-defined]
+
+    assert lane.together([call]) == [None]
+
+
+def unsound(lane: Lane) -> dict[str, Call]:
+    token = lane.forge.token(lane.store.clock(), sub=ALICE.principal)
+    question = CheckAccessRequest(subject=ALICE.principal, action="read", resource=RESOURCE)
+    return {
+        "no message": lane.sent(b"\xff", token),
+        "an unknown field": lane.sent(question.SerializeToString() + b"\xf8\x06\x01", token),
+        "no token": Call(question.SerializeToString(), (), "ipv4:192.0.2.1:4000"),
+        "a token of nobody": lane.sent(question.SerializeToString(), "e30.e30.e30"),
+        "two tokens": lane.call()._replace(metadata=lane.call().metadata * 2),
+        "no role for another subject": lane.sent(
+            CheckAccessRequest(subject=BOB.principal, action="read", resource=RESOURCE).SerializeToString(), token
+        ),
+        "no resource": lane.call(resource=""),
+        "a wildcard": lane.call(resource="database/**"),
+        "a revision to come": lane.call(min_revision=10**6),
+        "a revision below none": lane.call(min_revision=-1),
+        "a path that names no such call": lane.call()._replace(
+            metadata=(*lane.call().metadata, ("x-envoy-original-path", "/v1/grants"))
+        ),
+    }
+
+
+def test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane: Lane) -> None:
+    calls = unsound(lane)
+
+    answers = lane.together([lane.call(), *calls.values(), lane.call()])
+
+    assert dict(zip(calls, answers[1:-1], strict=True)) == dict.fromkeys(calls)
+    assert isinstance(answers[0], bytes)
+    assert isinstance(answers[-1], bytes)
+    assert len(recorded(lane.store)) == 2
+
+
+def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: Lane) -> None:
+    add_policy(lane.store, name="policies/once", max_uses=1, priority=1)
+    approve(lane.store, ask(lane.store))
+
+    assert lane.together([lane.call(), lane.call()]) == [None, None]
+    assert recorded(lane.store) == []
+
+
+@pytest.mark.parametrize("broken", ["look", "commit"])
+def test_where_it_cannot_be_sure_nobody_is_allowed(lane: Lane, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    approve(lane.store, ask(lane.store))
+    if broken == "look":
+        monkeypatch.setattr(lane.view._reader, "moved", away)
+    else:
+        monkeypatch.setattr(lane.store, "append", away)
+
+    answers: list[Answer] = list(lane.together([lane.call(), lane.call()]))
+
+    assert [type(answer) for answer in answers] == [StoreUnavailable, StoreUnavailable]
+
+
+@pytest.mark.parametrize(("mode", "records"), [(AuditMode.BUFFERED, 2), (AuditMode.DENIED, 1), (AuditMode.OFF, 0)])
+def test_each_mode_records_what_it_says(store: Store, tmp_path: Path, mode: AuditMode, records: int) -> None:
+    add_policy(store)
+    approve(store, ask(store))
+    lane = Lane(store, tmp_path, mode)
+
+    answers = lane.ask(lane.call(), lane.call(subject=CAROL.principal))
+    lane.stop()
+
+    assert [answer.allowed for answer in answers] == [True, False]
+    assert len(recorded(store)) == records
+
+
+TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]]] = [
+    (
+        "answers without their records",
+        Checker.check_together,
+        "if records:",
+        "if not records:",
+        test_all_are_recorded_before_any_is_answered_in_one_transaction,
+    ),
+    (
+        "a revision that is not there yet",
+        Checker.check_together,
+        "0 <= one.min_revision <= sight.revision",
+        "True",
+        lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
+    ),
+    (
+        "calls that nobody has looked into",
+        ChecksTogether._sound,
+        "self._interceptor.admit(caller, request, call.metadata)",
+        "pass",
+        lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
+    ),
+    (
+        "one caller for all",
+        ChecksTogether._sound,
+        "key = (call.metadata, call.peer)",
+        "key = ((), call.peer)",
+        test_all_are_recorded_before_any_is_answered_in_one_transaction,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "sound", "bug", "caught_by"), TWINS, ids=[twin[0] for twin in TWINS])
+def test_no_twin_survives(
+    name: str,
+    function: Any,
+    sound: str,
+    bug: str,
+    caught_by: Callable[[Lane, pytest.MonkeyPatch], None],
+    lane: Lane,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(function, "__code__", sown(Twin(name, function, sound, bug, lambda: None)))
+
+    with pytest.raises(AssertionError):
+        caught_by(lane, monkeypatch)
