@@ -23,6 +23,7 @@ import yaml
 from demo import BOLD, DIM, GREEN, RED, RESET, DemoFailed, Service, expect, jit, running_service, step
 
 from jit_service.edge import Envoy
+from jit_service.service import passing_socket
 from jit_service.settings import Address
 
 EXAMPLE = Path(__file__).parent.parent / "envoy" / "examples" / "protect"
@@ -35,12 +36,14 @@ def configured(
 ) -> Path:
     """Writes DIRECTORY/envoy.yaml: the example's configuration with these addresses. Returns where.
 
-    `service` is the access service's Unix socket, or its address; Envoy waits for it for `timeout` seconds.
+    `service` is the access service's Unix socket, or the address of all that it serves; Envoy waits for its answer for
+    `timeout` seconds.
     """
     config = yaml.safe_load((EXAMPLE / "envoy.yaml").read_text())
     resources = config["static_resources"]
     resources["listeners"][0]["address"] = _address(http)
-    for cluster, where in zip(resources["clusters"], (service, api), strict=True):
+    passing = passing_socket(service) if isinstance(service, Path) else service
+    for cluster, where in zip(resources["clusters"], (service, passing, api), strict=True):
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [{"endpoint": {"address": _address(where)}}]
     if timeout is not None:
         _authz(resources)["grpc_service"]["timeout"] = f"{timeout}s"

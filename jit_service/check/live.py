@@ -71,6 +71,11 @@ class LiveView:
             age = time.monotonic() - self._fresh_at
         return self._index.look(subjects), timedelta(seconds=age)
 
+    def held(self, subjects: Iterable[str]) -> tuple[Sight, timedelta]:
+        """Returns what is held of the subjects, and how old it may be; the store is never asked."""
+        age = time.monotonic() - self._fresh_at
+        return self._index.look(subjects), timedelta(seconds=age)
+
     def past(self, subject: str) -> Sequence[Candidate]:
         """Returns the subject's latest ended grants; they explain a no."""
 
