@@ -32,17 +32,23 @@ RESOURCE = f"http/{HOST}/admin/refunds"
 
 
 def configured(
-    *, http: Address, service: Path | Address, api: Address, directory: Path, timeout: float | None = None
+    *,
+    http: Address,
+    service: Path | Address,
+    api: Address,
+    directory: Path,
+    timeout: float | None = None,
+    passing: Path | Address | None = None,
 ) -> Path:
     """Writes DIRECTORY/envoy.yaml: the example's configuration with these addresses. Returns where.
 
     `service` is the access service's Unix socket, or the address of all that it serves; Envoy waits for its answer for
-    `timeout` seconds.
+    `timeout` seconds. `passing` is where what passes is watched, if not there.
     """
     config = yaml.safe_load((EXAMPLE / "envoy.yaml").read_text())
     resources = config["static_resources"]
     resources["listeners"][0]["address"] = _address(http)
-    passing = passing_socket(service) if isinstance(service, Path) else service
+    passing = passing or (passing_socket(service) if isinstance(service, Path) else service)
     for cluster, where in zip(resources["clusters"], (service, passing, api), strict=True):
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [{"endpoint": {"address": _address(where)}}]
     if timeout is not None:
