@@ -190,14 +190,13 @@ class CallInterceptor(grpc.ServerInterceptor):
         send: Callable[[object], None],
     ) -> None:
         """As `_call`, for a proxy's call that the behaviour leaves open; of its messages the first is read."""
-        metadata = _single_valued(context)
-        caller = self._unknown(method, metadata, context)
+        caller = Caller(principal="", origin=Origin(method=method))
         request: Message | _Malformed = _Malformed()
         try:
             # Before anything is waited for: whoever is no proxy holds no thread.
             self._demand_proxy(method, context)
             request = next(requests, request)
-            _caller.set(_admitted(rule, caller, request, metadata))
+            _admitted(rule, caller, request, {})
             behaviour(request, context, send)
         except JitError as refusal:
             self._refuse(rule, caller, refusal, request, context)

@@ -81,7 +81,7 @@ def test_only_keys_and_addresses_go_without_a_token() -> None:
 
 
 def test_only_what_asks_for_clients_is_for_proxies() -> None:
-    assert {method for method, rule in RULES.items() if rule.proxy} == PROXY
+    assert {method for method, rule in RULES.items() if rule.proxy} == {*PROXY, *methods_of(PASSING_SERVICE)}
 
 
 @pytest.mark.parametrize("method", PROXY)
