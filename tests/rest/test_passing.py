@@ -210,6 +210,18 @@ def test_no_header_of_a_client_keeps_its_request_running(story: Protected, runs:
     running.wait_until_cut(SOON)
 
 
+def test_what_ends_by_itself_is_watched_no_more(story: Protected, runs: Runs) -> None:
+    story.opens()
+    runs(story.path, WEBSOCKET).leave()
+    for _ in range(5):
+        assert story.sends().status == 200
+
+    deadline = time.monotonic() + 10
+    while story.world.service._running._runs:
+        assert time.monotonic() < deadline, "a place is lost"
+        time.sleep(0.01)
+
+
 class TestWithoutTheService:
     """Whatever is wrong with who watches, nothing runs on for longer than its route's bound."""
 
