@@ -52,7 +52,6 @@ class Running(threading.Thread):
             try:
                 self.look()
             except Exception:
-                # Not the one that cannot be judged alone: the others behind it were not judged either.
                 _log.exception("what runs cannot be judged, so all of it ends")
                 self._end_all(StoreUnavailable("what runs cannot be judged"))
 
@@ -86,7 +85,7 @@ class Running(threading.Thread):
             self._end_all(StoreUnavailable("it is not known who may go on: the store has not answered for too long"))
             return
         for run in runs:
-            if (fault := _fault(run, sight)) is not None:
+            if (fault := _fault_or_doubt(run, sight)) is not None:
                 self._end(run, fault)
 
     def stop(self) -> None:
@@ -102,13 +101,25 @@ class Running(threading.Thread):
                 return
             self._runs.discard(run)
         _log.info("a request that passed by %s is ended: %s", run.stream.grant, fault)
-        run.end(fault)
+        try:
+            run.end(fault)
+        except Exception:
+            # It must not keep the others running.
+            _log.exception("a request that passed by %s is not ended", run.stream.grant)
 
     def _end_all(self, fault: JitError) -> None:
         with self._lock:
             runs = tuple(self._runs)
         for run in runs:
             self._end(run, fault)
+
+
+def _fault_or_doubt(run: Run, sight: Sight) -> JitError | None:
+    try:
+        return _fault(run, sight)
+    except Exception:
+        _log.exception("it cannot be judged whether a request may go on")
+        return StoreUnavailable("it cannot be judged whether the request may go on")
 
 
 def _fault(run: Run, sight: Sight) -> JitError | None:

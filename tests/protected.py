@@ -64,8 +64,8 @@ class Api:
             def handle_one(self) -> None:
                 api.seen.append((self.command, self.path, list(self.headers.items())))
                 self.rfile.read(int(self.headers.get("content-length", 0)))
-                if self.headers.get("transfer-encoding") == "chunked":
-                    self.take()
+                if self.headers.get("transfer-encoding") == "chunked" and not self.took_all():
+                    return None
                 if self.headers.get("upgrade") == "websocket":
                     return self.forever("101", [("connection", "upgrade"), ("upgrade", "websocket")])
                 if self.headers.get("accept") == "text/event-stream":
@@ -88,15 +88,16 @@ class Api:
                 except OSError:
                     api.over[self.path].set()
 
-            def take(self) -> None:
-                """Reads the body to its end, however that comes."""
+            def took_all(self) -> bool:
+                """Reads the body to its end, and says whether that was the real one."""
+                self.close_connection = True
                 try:
-                    while size := int(self.rfile.readline() or b"0", 16):
+                    while size := int(self.rfile.readline(), 16):
                         self.rfile.read(size + 2)
                 except (OSError, ValueError):
-                    pass
-                self.close_connection = True
+                    size = -1
                 api.over[self.path].set()
+                return size == 0
 
             def __getattr__(self, attribute: str) -> Any:
                 if attribute.startswith("do_"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -87,6 +88,27 @@ def test_everything_ends_when_it_cannot_be_judged(
         running.stop()
 
     assert [type(end) for end in ends] == [StoreUnavailable]
+
+
+def test_one_that_cannot_be_judged_ends_alone_and_one_that_cannot_be_ended_holds_nobody_up(
+    view: LiveView, running: Running
+) -> None:
+    ends: list[JitError] = []
+    unsound = replace(STREAM, ends_at=STREAM.ends_at.replace(tzinfo=None))
+
+    def sticks(_: JitError) -> None:
+        raise RuntimeError
+
+    running.add(unsound, ends.append)
+    running.add(STREAM, sticks)
+    view.strong(())
+
+    running.look()
+
+    assert [type(end) for end in ends] == [StoreUnavailable]
+    running.add(STREAM, ends.append)
+    running.look()
+    assert [type(end) for end in ends] == [StoreUnavailable, PassageOver]
 
 
 def test_there_is_room_for_so_many_and_again_for_one_that_comes_later(running: Running) -> None:

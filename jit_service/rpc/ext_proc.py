@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import grpc
@@ -83,18 +83,25 @@ def _told(request: wire.ProcessingRequest) -> Stream:
 
 
 def _stream(told: dict[str, Any]) -> Stream:
+    """Returns what `passage` told. Raises ValueError, KeyError, TypeError."""
     groups = told["groups"]
     asked = Question(
-        subject=told["subject"],
-        action=told["action"],
-        resource=told["resource"],
-        groups=None if groups is None else frozenset(groups),
-        principal=told["principal"],
-        context=told["context"],
-        source_address=told["source_address"],
+        subject=_text(told["subject"]),
+        action=_text(told["action"]),
+        resource=_text(told["resource"]),
+        groups=None if groups is None else frozenset(map(_text, groups)),
+        principal=_text(told["principal"]),
+        context=dict(told["context"]),
+        source_address=_text(told["source_address"]),
     )
-    ends_at = datetime.fromisoformat(told["ends_at"])
-    return Stream(asked=asked, grant=told["grant"], ends_at=ends_at, revision=int(told["revision"]))
+    ends_at = datetime.fromisoformat(told["ends_at"]).astimezone(UTC)
+    return Stream(asked=asked, grant=_text(told["grant"]), ends_at=ends_at, revision=int(told["revision"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} is no text")
+    return value
 
 
 def _end(context: grpc.ServicerContext, send: Callable[[object], None], fault: JitError) -> None:
