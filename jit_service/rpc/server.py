@@ -172,6 +172,8 @@ def build_passing_server(
             ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.keepalive_time_ms", _PASSING_KEEPALIVE_MS),
+            # Envoy asks every few seconds whether anybody is still there.
+            ("grpc.http2.max_ping_strikes", 0),
         ],
     )
     add_ExternalProcessorServicer_to_server(ExternalProcessorServicer(running), server)

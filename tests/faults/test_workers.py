@@ -351,12 +351,18 @@ def test_a_revocation_at_one_cuts_what_another_watches(tmp_path: Path, transport
         exchange.wait_until_cut(1.5)
 
 
-def test_what_one_watches_is_cut_when_that_one_is_killed(tmp_path: Path, transport: str) -> None:
+@pytest.mark.parametrize(("how", "seconds"), [(signal.SIGKILL, 1.5), (signal.SIGSTOP, 8)], ids=["killed", "stopped"])
+def test_what_one_watches_is_cut_when_that_one_is_no_more(
+    tmp_path: Path, transport: str, how: signal.Signals, seconds: float
+) -> None:
     policies = str(ROOT / "envoy" / "examples" / "protect" / "policies.yaml")
     with (
         several(tmp_path, transport, "--policies", policies) as service,
         running_upload(service, tmp_path) as (exchange, _),
     ):
-        os.kill(service.workers()[1], signal.SIGKILL)
+        watching = service.workers()[1]
+        os.kill(watching, how)
 
-        exchange.wait_until_cut(1.5)
+        exchange.wait_until_cut(seconds)
+        with suppress(ProcessLookupError):
+            os.kill(watching, signal.SIGCONT)
