@@ -220,3 +220,35 @@ def test_what_a_live_grant_says_of_its_state_is_what_the_grant_says(store: Store
     for at in (clock.now, clock.now + HOUR - TICK, clock.now + HOUR, clock.now + 9 * HOUR):
         assert live(grant).state(at) is grant.state(at)
     assert live(replace(grant, limits=Limits(max_uses=1))).is_metered
+
+
+def test_what_is_held_is_looked_at_without_asking_the_store(store: Store, view: LiveView) -> None:
+    add_policy(store, steps=policy().steps)
+    view.strong([WHO])
+    given = approve(store, ask(store))
+
+    before, age = view.held([WHO])
+    view.strong(())
+    after, _ = view.held([WHO])
+
+    assert before.grants[WHO] == ()
+    assert timedelta() < age < timedelta(minutes=1)
+    assert [grant.name for grant in after.grants[WHO]] == [given.name]
+
+
+def test_what_is_replaced_is_another_object_and_what_is_not_is_the_same(store: Store, view: LiveView) -> None:
+    """What runs is judged anew only where that says so (running.py)."""
+    add_policy(store, steps=policy().steps)
+    given = approve(store, ask(store))
+    first = view.strong([WHO])
+    signals.put(store, ADMIN, Signal(name="signals/elsewhere", value="on", expires_at=store.clock() + HOUR), etag="")
+    second = view.strong([WHO])
+    policies.create(store, ADMIN, deny_policy(name="policies/never", revision=0))
+    third = view.strong([WHO])
+    grants.revoke(store, BOB, given.name, comment="over", etag="")
+    fourth = view.strong([WHO])
+
+    assert second.grants[WHO] is first.grants[WHO]
+    assert second.denying is first.denying
+    assert third.denying is not second.denying
+    assert fourth.grants[WHO] is not third.grants[WHO]
