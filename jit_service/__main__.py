@@ -314,6 +314,8 @@ def _started(
     address = service.listen(settings.grpc)
     for path in sockets:
         service.listen_unix(path)
+    if settings.passing is not None:
+        service.listen_passing(settings.passing)
     service.start()
     return address, lambda: None
 

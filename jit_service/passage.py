@@ -9,7 +9,7 @@ from jit_service import access, tokens
 from jit_service.access import Checked, Checker, RefusedItem
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, TokenInvalid, TokenNotCovering
-from jit_service.domain.passage import HttpRequest, Route, lasting
+from jit_service.domain.passage import HttpRequest, Route, Stream, lasting
 from jit_service.domain.refusal import About
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
@@ -19,11 +19,12 @@ from jitaccess.tokens import GrantToken
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """An answer. `ends_at` is when the access is over, `lasts` how long a stream may run; both for a yes alone."""
+    """An answer. For a yes alone: `ends_at` is when the access is over, `lasts` how long `stream` may run."""
 
     checked: Checked
     ends_at: datetime | None = None
     lasts: timedelta = timedelta()
+    stream: Stream | None = None
 
 
 def held_by(store: Store, issuing: Issuing, caller: Caller, token: str, *, audience: str) -> tuple[Caller, GrantToken]:
@@ -63,4 +64,5 @@ def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, he
         return Passage(checked=checked)
     ends_at = grant.expires_at if held is None else min(grant.expires_at, held.expire_time)
     lasts = lasting(now=checked.at, ends_at=ends_at, proved_until=caller.proved_until, at_most=route.max_stream)
-    return Passage(checked=checked, ends_at=ends_at, lasts=lasts)
+    stream = Stream(asked=asked, grant=grant.name, ends_at=checked.at + lasts, revision=checked.revision)
+    return Passage(checked=checked, ends_at=ends_at, lasts=lasts, stream=stream)

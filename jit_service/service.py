@@ -24,8 +24,9 @@ from jit_service.receivers import Receiver
 from jit_service.rpc import policy_file
 from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.identity import Authenticator
-from jit_service.rpc.server import TransportMissing, build_server
+from jit_service.rpc.server import Server, TransportMissing, build_passing_server, build_server
 from jit_service.rpc.streams import Streams
+from jit_service.running import Running
 from jit_service.search import Searcher
 from jit_service.settings import Address, Settings
 from jit_service.signing_keys import Issuing
@@ -92,6 +93,10 @@ class Service:
             )
         except TransportMissing as fault:
             raise ServiceError(str(fault)) from None
+        self._running = Running(self._view, limit=settings.passing_streams)
+        self._passing_server = build_passing_server(
+            settings, self.store, authenticator, running=self._running, streams=self._streams
+        )
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing)
         if self.issuing is not None:
             _demand_keys(self.store, self.issuing)
@@ -99,19 +104,26 @@ class Service:
 
     def listen(self, address: Address) -> Address:
         """Binds a TCP address; port 0 takes a free one. Returns what is bound. Raises ServiceError."""
-        return Address(host=address.host, port=self._bind(str(address)))
+        return Address(host=address.host, port=_bind(self._server, str(address)))
 
     def listen_unix(self, path: Path) -> None:
-        """Binds a Unix socket that only this user can open. Raises ServiceError."""
-        path.unlink(missing_ok=True)
-        self._bind(f"unix:{path}")
-        path.chmod(0o600)
+        """Binds a Unix socket that only this user can open, and the one beside it. Raises ServiceError."""
+        for server, socket in ((self._server, path), (self._passing_server, passing_socket(path))):
+            socket.unlink(missing_ok=True)
+            _bind(server, f"unix:{socket}")
+            socket.chmod(0o600)
+
+    def listen_passing(self, address: Address) -> Address:
+        """Binds a TCP address for proxies that have watched what passes. Raises ServiceError."""
+        return Address(host=address.host, port=_bind(self._passing_server, str(address)))
 
     def start(self) -> None:
         """Begins to answer."""
         self._view.start()
         self._feed.start()
         self._server.start()
+        self._running.start()
+        self._passing_server.start()
         self._sweeper.start()
         for deliverer in self._deliverers:
             deliverer.start()
@@ -119,6 +131,8 @@ class Service:
     def stop(self) -> None:
         """Ends the streams, lets the calls under way end for up to 5 s, then closes everything."""
         ended = self._server.stop(grace=STOP_SECONDS)
+        self._running.stop()
+        self._passing_server.stop(grace=0).wait()
         self._feed.stop()
         ended.wait()
         self._streams.stop()
@@ -148,11 +162,17 @@ class Service:
         what = f"proposed {path} as {applied.proposal}" if applied.proposal else f"applied {path}"
         _log.info("%s: %s", what, ", ".join(changed) or "nothing changed")
 
-    def _bind(self, address: str) -> int:
-        try:
-            return self._server.add_insecure_port(address)
-        except RuntimeError as fault:
-            raise ServiceError(f"cannot listen on {address}: it is taken, or not an address of this machine") from fault
+
+def passing_socket(path: Path) -> Path:
+    """Returns the socket beside a service's own at which Envoy has watched what passes: grpc-0.sock, grpc-0.passing."""
+    return path.with_suffix(".passing")
+
+
+def _bind(server: Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as fault:
+        raise ServiceError(f"cannot listen on {address}: it is taken, or not an address of this machine") from fault
 
 
 def issuing_of(settings: Settings) -> Issuing | None:

@@ -207,6 +207,13 @@ class Settings(BaseSettings):
         default=timedelta(seconds=1), description="How old the view may be that a BOUNDED check rests on."
     )
     watch_streams: int = Field(default=64, ge=1, le=4096, description="Streams that are watched at once.")
+    passing: BoundAddress | None = Field(
+        default=None,
+        description="Where Envoys on other hosts have watched what passes; without it only a Unix socket is for that.",
+    )
+    passing_streams: int = Field(
+        default=4096, ge=1, le=1 << 16, description="Requests that pass by a grant and are watched at once."
+    )
     reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
 
     @property

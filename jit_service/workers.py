@@ -100,6 +100,8 @@ def run_worker(brief: TextIO, report: TextIO) -> bool:
             service.listen(settings.grpc)
             if told["socket"] is not None:
                 service.listen_unix(Path(told["socket"]))
+            if settings.passing is not None:
+                service.listen_passing(settings.passing)
             service.start()
         except (ServiceError, StoreUnavailable) as fault:
             print(json.dumps({"fault": " ".join(str(fault).split())}), file=report, flush=True)

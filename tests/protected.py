@@ -6,7 +6,10 @@ import http.client
 import json
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,12 +17,16 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import grpc
+
 from jit_service.edge import Envoy
 from jit_service.settings import Address
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 
 from protect_demo import configured
+
+from tests.world import Grpc, Person, Story, World
 
 HOST = "payments.internal"
 
@@ -43,11 +50,12 @@ class Answer:
 
 
 class Api:
-    """The API: it takes everything, and remembers what reached it."""
+    """The API: it takes everything, and remembers what reached it, and which paths' streams are over."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, list[tuple[str, str]]]] = []
-        self.cut = Event()
+        self.over: defaultdict[str, Event] = defaultdict(Event)
+        self._stopping = Event()
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,6 +64,8 @@ class Api:
             def handle_one(self) -> None:
                 api.seen.append((self.command, self.path, list(self.headers.items())))
                 self.rfile.read(int(self.headers.get("content-length", 0)))
+                if self.headers.get("transfer-encoding") == "chunked" and not self.took_all():
+                    return None
                 if self.headers.get("upgrade") == "websocket":
                     return self.forever("101", [("connection", "upgrade"), ("upgrade", "websocket")])
                 if self.headers.get("accept") == "text/event-stream":
@@ -73,10 +83,21 @@ class Api:
                     self.send_header(key, value)
                 self.end_headers()
                 try:
-                    while not api.cut.wait(0.02):
+                    while not api._stopping.wait(0.02):
                         self.wfile.write(b"data: x\n\n")
                 except OSError:
-                    api.cut.set()
+                    api.over[self.path].set()
+
+            def took_all(self) -> bool:
+                """Reads the body to its end, and says whether that was the real one."""
+                self.close_connection = True
+                try:
+                    while size := int(self.rfile.readline(), 16):
+                        self.rfile.read(size + 2)
+                except (OSError, ValueError):
+                    size = -1
+                api.over[self.path].set()
+                return size == 0
 
             def __getattr__(self, attribute: str) -> Any:
                 if attribute.startswith("do_"):
@@ -95,7 +116,7 @@ class Api:
         return [path for _, path, _ in self.seen]
 
     def stop(self) -> None:
-        self.cut.set()
+        self._stopping.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -144,17 +165,100 @@ class Gate:
             yield response
 
 
+DOWNLOAD = (("accept", "text/event-stream"),)
+WEBSOCKET = (("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "x"))
+UPLOAD = (("transfer-encoding", "chunked"),)
+Kind = tuple[tuple[str, str], ...]
+
+
+class Exchange(Thread):
+    """A request that lasts: both sides go on until one of them is cut off. `got` is what the client has read."""
+
+    def __init__(self, gate: Gate, path: str, token: str, kind: Kind) -> None:
+        super().__init__(daemon=True)
+        self.path = path
+        self.got = b""
+        self.last_at = 0.0
+        self.ended_at = 0.0
+        self._api = gate.api
+        self._sends = kind is not DOWNLOAD
+        self._chunked = kind is UPLOAD
+        self._left = Event()
+        self._connection = socket.create_connection((gate.address.host, gate.address.port), timeout=20)
+        method = "POST" if kind is UPLOAD else "GET"
+        lines = [f"{method} {path} HTTP/1.1", f"host: {HOST}", f"authorization: Bearer {token}"]
+        lines += [f"{key}: {value}" for key, value in kind]
+        if kind is not WEBSOCKET:
+            lines.append("connection: close")
+        self._connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        self._connection.settimeout(0.02)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            while not self._left.is_set() and self._goes_on():
+                pass
+        except OSError:
+            pass
+        self.ended_at = time.monotonic()
+
+    def _goes_on(self) -> bool:
+        if self._sends:
+            self._connection.sendall(b"4\r\nabcd\r\n")
+        try:
+            read = self._connection.recv(65536)
+        except TimeoutError:
+            return True
+        self.got += read
+        self.last_at = time.monotonic()
+        return bool(read)
+
+    def wait_until_it_runs(self) -> None:
+        deadline = time.monotonic() + 10
+        while self.path not in self._api.paths() or (not self._chunked and b"data: x" not in self.got):
+            assert time.monotonic() < deadline, (self.got, "it does not begin")
+            time.sleep(0.01)
+
+    def wait_until_cut(self, seconds: float) -> None:
+        """Fails unless the API is cut off within so many seconds, and the client then too."""
+        assert self._api.over[self.path].wait(seconds), "the API still talks to the client"
+        # Envoy leaves a client that speaks HTTP/1 a second to read what there is (delayed_close_timeout).
+        self.join(2)
+        assert self.ended_at, "the client is not cut off"
+
+    @property
+    def runs(self) -> bool:
+        """Whether neither side has noticed an end."""
+        return self.is_alive() and not self._api.over[self.path].is_set()
+
+    def leave(self) -> None:
+        """Ends it from the client's side."""
+        self._left.set()
+        self.join()
+        self._connection.close()
+
+
 @contextmanager
 def running_gate(
-    service: Path | Address, directory: Path, *, timeout: float = 5, edits: Mapping[str, str] | None = None
+    service: Path | Address,
+    directory: Path,
+    *,
+    timeout: float = 5,
+    edits: Mapping[str, str] | None = None,
+    passing: Path | Address | None = None,
 ) -> Iterator[Gate]:
-    """Runs the API and the example's Envoy, which asks the service at that socket or address.
+    """Runs the API and the example's Envoy, which asks the service at that socket or address, and at `passing`.
 
     `edits` are texts of its configuration, which stand there once, and what takes their place.
     """
     api = Api()
     config = configured(
-        http=Address("127.0.0.1", 0), service=service, api=api.address, directory=directory, timeout=timeout
+        http=Address("127.0.0.1", 0),
+        service=service,
+        api=api.address,
+        directory=directory,
+        timeout=timeout,
+        passing=passing,
     )
     for sound, edited in (edits or {}).items():
         text = config.read_text()
@@ -166,3 +270,48 @@ def running_gate(
     finally:
         envoy.stop()
         api.stop()
+
+
+class Protected(Story):
+    """A story whose resources are paths of the API: /ID/…"""
+
+    def __init__(self, world: World, gate: Gate) -> None:
+        super().__init__(world, Grpc(world))
+        self.gate = gate
+        self.path = f"/{self.id}/refunds"
+        self.create_policy("api", resources=[f"http/{HOST}/{self.id}/**"], actions=["http.*"])
+
+    def opens(self, path: str | None = None, *actions: str, **changes: Any) -> Any:
+        """Gives alice the path, by GET if nothing else is said."""
+        resources = [f"http/{HOST}{path or self.path}"]
+        return self.granted(resources=resources, actions=list(actions or ("http.get",)), **changes)
+
+    def sends(self, path: str | bytes | None = None, person: Person | None = None, **more: Any) -> Any:
+        return self.gate.send(path or self.path, token=self.world.token(person or self.alice), **more)
+
+
+class Fake:
+    """A server that stands where the access service should be, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.behaviour: Callable[[], bytes] = bytes
+        # What is done with a call that watches a request; by default it stays open for ever.
+        self.watching: Callable[[grpc.ServicerContext, Callable[[Any], None]], None] = lambda *_: None
+        self._server = grpc.server(ThreadPoolExecutor(16))
+        check = grpc.unary_unary_rpc_method_handler(lambda *_: self.behaviour())
+
+        def watch(_: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+            self.watching(context, send)
+
+        watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+        process = grpc.stream_stream_rpc_method_handler(watch)
+        for service, methods in (
+            ("envoy.service.auth.v3.Authorization", {"Check": check}),
+            ("envoy.service.ext_proc.v3.ExternalProcessor", {"Process": process}),
+        ):
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+        self.address = Address("127.0.0.1", self._server.add_insecure_port("127.0.0.1:0"))
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None)

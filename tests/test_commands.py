@@ -125,7 +125,7 @@ def test_what_it_writes_is_for_this_user_alone(tmp_path: Path) -> None:
         tokens = data_dir / "dev" / "tokens"
         assert {path.stem for path in tokens.iterdir()} == PEOPLE
         private = [data_dir, tokens, *tokens.iterdir(), data_dir / "jit.db", data_dir / "dev" / "key.pem"]
-        private += [data_dir / "grpc-0.sock", data_dir / "envoy" / "envoy.yaml"]
+        private += [data_dir / "grpc-0.sock", data_dir / "grpc-0.passing", data_dir / "envoy" / "envoy.yaml"]
         assert {path: stat.S_IMODE(path.stat().st_mode) & 0o077 for path in private} == dict.fromkeys(private, 0)
 
 

@@ -104,6 +104,7 @@ class World:
         migrate(self.settings.store_url)
         self.service = Service(self.settings, clock=clock)
         self.grpc = self.service.listen(Address("127.0.0.1", 0))
+        self.passing = self.service.listen_passing(Address("127.0.0.1", 0))
         socket = directory / "s.sock"
         self.service.listen_unix(socket)
         self.service.start()

@@ -23,7 +23,7 @@ SITE = Path(sysconfig.get_path("purelib"))
 INCLUDES = [ROOT / "proto", SITE, Path(grpc_tools.__file__).parent / "_proto"]
 PYTHON = "clients/python"
 # Envoy's own API, of which the service speaks a part. Its code must not be a package `envoy`: Envoy's wheel is that.
-ENVOY_PROTOS = ROOT / "proto" / "envoy" / "service" / "auth" / "v3"
+ENVOY_PROTOS = [ROOT / "proto" / "envoy" / "service" / api / "v3" for api in ("auth", "ext_proc")]
 ENVOY_PYTHON = "jit_service/rpc/envoy"
 DESCRIPTORS = "envoy/jitaccess.binpb"
 OPENAPI = "jit_service/pages/openapi.json"
@@ -46,14 +46,16 @@ def _python_into(directory: Path) -> list[str]:
 
 
 def generate(out: Path) -> None:
-    paths = [path for path in (ROOT / "proto").rglob("*.proto") if path.parent != ENVOY_PROTOS]
+    paths = [path for path in (ROOT / "proto").rglob("*.proto") if path.parent not in ENVOY_PROTOS]
     protos = sorted(path.relative_to(ROOT / "proto").as_posix() for path in paths)
     python, descriptors = out / PYTHON, out / DESCRIPTORS
     python.mkdir(parents=True)
     descriptors.parent.mkdir(parents=True)
     run_protoc(*_python_into(python), *protos)
     # A mapped path names the files, and so the modules, as if they stood there.
-    run_protoc(*_python_into(out), f"-I{ENVOY_PYTHON}={ENVOY_PROTOS}", f"{ENVOY_PYTHON}/external_auth.proto")
+    for directory in ENVOY_PROTOS:
+        (proto,) = directory.glob("*.proto")
+        run_protoc(*_python_into(out), f"-I{ENVOY_PYTHON}={directory}", f"{ENVOY_PYTHON}/{proto.name}")
     run_protoc("--include_imports", f"--descriptor_set_out={descriptors}", *protos, *NAMED_FOR_ENVOY)
     document = out / OPENAPI
     document.parent.mkdir(parents=True)

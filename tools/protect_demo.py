@@ -6,16 +6,18 @@ standard library where curl is missing) and asks with `jit`; bob approves and re
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import yaml
 from demo import BOLD, DIM, GREEN, RED, RESET, DemoFailed, Service, expect, jit, running_service, step
 
 from jit_service.edge import Envoy
+from jit_service.service import passing_socket
 from jit_service.settings import Address
 
 EXAMPLE = Path(__file__).parent.parent / "envoy" / "examples" / "protect"
@@ -31,16 +34,24 @@ RESOURCE = f"http/{HOST}/admin/refunds"
 
 
 def configured(
-    *, http: Address, service: Path | Address, api: Address, directory: Path, timeout: float | None = None
+    *,
+    http: Address,
+    service: Path | Address,
+    api: Address,
+    directory: Path,
+    timeout: float | None = None,
+    passing: Path | Address | None = None,
 ) -> Path:
     """Writes DIRECTORY/envoy.yaml: the example's configuration with these addresses. Returns where.
 
-    `service` is the access service's Unix socket, or its address; Envoy waits for it for `timeout` seconds.
+    `service` is the access service's Unix socket, or the address of all that it serves; Envoy waits for its answer for
+    `timeout` seconds. `passing` is where what passes is watched, if not there.
     """
     config = yaml.safe_load((EXAMPLE / "envoy.yaml").read_text())
     resources = config["static_resources"]
     resources["listeners"][0]["address"] = _address(http)
-    for cluster, where in zip(resources["clusters"], (service, api), strict=True):
+    passing = passing or (passing_socket(service) if isinstance(service, Path) else service)
+    for cluster, where in zip(resources["clusters"], (service, passing, api), strict=True):
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [{"endpoint": {"address": _address(where)}}]
     if timeout is not None:
         _authz(resources)["grpc_service"]["timeout"] = f"{timeout}s"
@@ -93,6 +104,16 @@ def knock(service: Service, who: str | None, url: str, *, method: str = "GET") -
     status, answer = _sent(url, method, headers)
     print(f"     {status} {json.dumps({key: answer[key] for key in answer if key != 'details'})}")
     return status, answer
+
+
+@contextmanager
+def listening(service: Service, who: str, url: str) -> Iterator[Any]:
+    """Listens to the API's events as `who`, and shows the command."""
+    print(f"   {DIM}$ curl -N -X POST {url} -H 'accept: text/event-stream' ... &{RESET}")
+    headers = {"host": HOST, "authorization": f"Bearer {service.token(who)}", "accept": "text/event-stream"}
+    request = urllib.request.Request(url, method="POST", headers=headers)  # noqa: S310 (our own service)
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        yield response
 
 
 def _sent(url: str, method: str, headers: dict[str, str]) -> tuple[int, Any]:
@@ -160,9 +181,16 @@ def walk(service: Service, api: str) -> None:
         status, _ = knock(service, "alice", f"{api}{spelling}", method="POST")
         expect(status in (400, 403), f"closed: {status}")
 
-    step(5, "Revoked. The very next request stays outside.")
-    done = jit(service, "bob", "revoke", name[:8], "--comment", "refunded already")
-    expect(done.returncode == 0, "the grant is revoked")
+    step(5, "Revoked. What runs is cut, and the very next request stays outside.")
+    with listening(service, "alice", refunds) as stream:
+        expect(stream.readline().startswith(b"data: "), "alice listens to events of the API")
+        done = jit(service, "bob", "revoke", name[:8], "--comment", "refunded already")
+        revoked_at = last_at = time.monotonic()
+        expect(done.returncode == 0, "the grant is revoked")
+        with suppress(http.client.IncompleteRead):
+            while stream.readline():
+                last_at = time.monotonic()
+        expect(last_at - revoked_at < 1, f"the last event came {max(0.0, last_at - revoked_at):.1f} s after that")
     expect_closed(knock(service, "alice", refunds, method="POST"), 403, "REVOKED")
 
     step(6, "Every passage is on record, with its endpoint.")

@@ -75,6 +75,11 @@ class LiveView:
         """As `past`; None where the store would have to be read."""
         return self._index.known_past(subject)
 
+    def held(self, subjects: Iterable[str]) -> Sight:
+        """Returns what is held of the subjects, however old it is; the store is never asked."""
+        age = time.monotonic() - self._fresh_at
+        return self._index.look(subjects, timedelta(seconds=age))
+
     def past(self, subject: str) -> Sequence[Candidate]:
         """Returns the subject's latest ended grants; they explain a no."""
 

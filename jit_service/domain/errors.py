@@ -4,7 +4,7 @@ JitError
 ├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired
 ├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
 │                        ConditionNotMet, ConditionError, NotApprover, SelfApproval, ChildNotAllowed, ProxyRequired,
-│                        TokenNotCovering
+│                        TokenNotCovering, PassageOver
 ├── Invalid              InvalidField, MalformedMessage, Unsatisfiable, DenialNotBound
 ├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound,
 │                        NoPublicUrl, AssetNotFound
@@ -131,6 +131,12 @@ class TokenNotCovering(NotPermitted):
     """The grant's token is good, but not for this action on this resource."""
 
     reason = "TOKEN_NOT_COVERING"
+
+
+class PassageOver(NotPermitted):
+    """The grant by which a request passed a proxy does not let it pass any more, so it is ended."""
+
+    reason = "PASSAGE_OVER"
 
 
 class Invalid(JitError):

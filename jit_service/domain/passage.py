@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from jit_service.domain import name
+from jit_service.domain.decision import Candidate, Question, decide
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
+from jit_service.domain.policy import Policy
+from jit_service.domain.signal import Signals
 
 DEFAULT_STREAM: Final = timedelta(seconds=60)
 MAX_STREAM: Final = timedelta(hours=1)
@@ -30,7 +33,7 @@ _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?")
 class Route:
     """What the proxy's configuration says of a route: templates over `{host}`, `{path}` and `{method}`.
 
-    `audience` is what a grant's token must be for. A stream lasts `max_stream` at most, so that a revocation ends it.
+    `audience` is what a grant's token must be for. A stream lasts `max_stream` at most, whoever watches it.
     """
 
     resource: str = "http/{host}{path}"
@@ -105,6 +108,19 @@ class HttpRequest:
         return decoded
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A request that runs, as it passed: by which grant the question was answered, and when it ends at the latest.
+
+    `revision` is that of the answer; who has seen less cannot judge it.
+    """
+
+    asked: Question
+    grant: str
+    ends_at: datetime
+    revision: int
+
+
 def route(told: Mapping[str, str]) -> Route:
     """Returns the route that a proxy's configuration describes. Raises RouteMisconfigured."""
     for key in told:
@@ -127,6 +143,28 @@ def lasting(*, now: datetime, ends_at: datetime, proved_until: datetime | None, 
     """Returns how long a stream that begins now may last: until access or proof of identity is over, and `at_most`."""
     ends = min(ends_at, now + at_most, *((proved_until,) if proved_until is not None else ()))
     return ends - now
+
+
+def over(
+    stream: Stream,
+    *,
+    grants: Iterable[Candidate],
+    policies: Sequence[Policy],
+    now: datetime,
+    signals: Signals,
+    above: Mapping[str, Candidate],
+) -> str:
+    """Returns why the stream may not go on at `now`; empty while it may. What it is given is as for `decide`.
+
+    It may as long as the grant that it passed by would let it pass: no other, since the upstream was told that one.
+    """
+    if now >= stream.ends_at:
+        return f"what passed by {stream.grant} was to end by now"
+    own = [grant for grant in grants if grant.name == stream.grant]
+    decision = decide(stream.asked, grants=own, policies=policies, now=now, signals=signals, above=above)
+    if decision.allowed:
+        return ""
+    return decision.message if own else f"{stream.grant} is over"
 
 
 def _span(text: str) -> timedelta:

@@ -30,6 +30,8 @@ class Rule:
 _PUBLIC = Rule(public=True)
 _ANONYMOUS = Rule(anonymous=True)
 _PROXY = Rule(proxy=True, recorded=True)
+# What it is about was recorded when it passed.
+_WATCHING_PROXY = Rule(proxy=True)
 _READ = Rule()
 _WRITE = Rule(recorded=True)
 _READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
@@ -93,6 +95,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.AuditService/ListAuditEvents": _READ_AUDIT,
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
     "/envoy.service.auth.v3.Authorization/Check": _PROXY,
+    "/envoy.service.ext_proc.v3.ExternalProcessor/Process": _WATCHING_PROXY,
     # The published contract.
     "/jitaccess.v1.DocsService/GetOpenApi": _ANONYMOUS,
     "/jitaccess.v1.DocsService/GetDocsPage": _ANONYMOUS,

@@ -83,6 +83,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         behaviour, decode = handler.unary_unary, handler.request_deserializer
         if handler.unary_stream is not None and decode is not None:
             return self._streaming(method, rule, handler, decode)
+        if handler.stream_stream is not None and decode is not None:
+            return self._holding(method, rule, handler, decode)
         if behaviour is None or decode is None:
             return grpc.unary_unary_rpc_method_handler(self._refuse_unlisted)
         return grpc.unary_unary_rpc_method_handler(
@@ -105,6 +107,24 @@ class CallInterceptor(grpc.ServerInterceptor):
         stream.experimental_thread_pool = self._streams.pool  # type: ignore[attr-defined]
         return grpc.unary_stream_rpc_method_handler(
             stream,
+            request_deserializer=lambda data: _decoded(decode, data),
+            response_serializer=handler.response_serializer,
+        )
+
+    def _holding(
+        self,
+        method: str,
+        rule: Rule | None,
+        handler: grpc.RpcMethodHandler[Any, Any],
+        decode: Callable[[bytes], Any],
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        def hold(requests: Iterator[Any], context: grpc.ServicerContext, send: Callable[[object], None]) -> None:
+            self._hold(method, rule, handler.stream_stream, requests, context, send)
+
+        # grpcio's own way (its health servicer uses it) to have a call stay open that no thread waits for.
+        hold.experimental_non_blocking = True  # type: ignore[attr-defined]
+        return grpc.stream_stream_rpc_method_handler(
+            hold,
             request_deserializer=lambda data: _decoded(decode, data),
             response_serializer=handler.response_serializer,
         )
@@ -157,6 +177,32 @@ class CallInterceptor(grpc.ServerInterceptor):
             for message in self._streams.carry(context, behaviour(request, context)):
                 self._authenticator.demand_unexpired(caller.proved_until)
                 yield message
+        except JitError as refusal:
+            self._refuse(rule, caller, refusal, request, context)
+        except Exception:
+            if context.is_active():
+                _log.exception("%s failed", method)
+                errors.abort_internal(context)
+            raise
+
+    def _hold(
+        self,
+        method: str,
+        rule: Rule | None,
+        behaviour: Any,
+        requests: Iterator[Message | _Malformed],
+        context: grpc.ServicerContext,
+        send: Callable[[object], None],
+    ) -> None:
+        """As `_call`, for a proxy's call that the behaviour leaves open; of its messages the first is read."""
+        caller = Caller(principal="", origin=Origin(method=method))
+        request: Message | _Malformed = _Malformed()
+        try:
+            # Before anything is waited for: whoever is no proxy holds no thread.
+            self._demand_proxy(method, context.invocation_metadata(), context.peer())
+            request = next(requests, request)
+            _admitted(rule, caller, request, ())
+            behaviour(request, context, send)
         except JitError as refusal:
             self._refuse(rule, caller, refusal, request, context)
         except Exception:

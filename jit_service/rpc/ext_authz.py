@@ -32,6 +32,7 @@ from jit_service.rpc import errors
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.envoy import external_auth_pb2 as wire
 from jit_service.rpc.envoy.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
+from jit_service.rpc.ext_proc import passage as told_passage
 from jit_service.rpc.identity import Authenticator, bearer
 from jit_service.rpc.messages import check_message
 from jit_service.signing_keys import Issuing
@@ -157,7 +158,7 @@ def _is_of_grant(token: str) -> bool:
 def _answered(answer: Passage, configured: Route, sent: Mapping[str, str]) -> wire.CheckResponse:
     checked = answer.checked
     grant = checked.decision.grant
-    if not checked.decision.allowed or grant is None or answer.ends_at is None:
+    if not checked.decision.allowed or grant is None or answer.ends_at is None or answer.stream is None:
         return _denied(403, _why_not(checked))
     headers = {
         GRANT: grant.name,
@@ -169,7 +170,7 @@ def _answered(answer: Passage, configured: Route, sent: Mapping[str, str]) -> wi
     }
     removed = sorted(_spoofed(sent) | (set() if configured.forward_authorization else {"authorization"}))
     ok = wire.OkHttpResponse(headers=_options(headers.items()), headers_to_remove=removed)
-    return wire.CheckResponse(status=Status(), ok_response=ok)
+    return wire.CheckResponse(status=Status(), ok_response=ok, dynamic_metadata=told_passage(answer.stream))
 
 
 def _spoofed(sent: Mapping[str, str]) -> set[str]:

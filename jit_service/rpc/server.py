@@ -24,9 +24,11 @@ from jit_service.rpc.authzen import AuthzenServicer
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.delegations import DelegationServicer
 from jit_service.rpc.docs import DocsServicer
-from jit_service.rpc.envoy import external_auth_pb2
+from jit_service.rpc.envoy import external_auth_pb2, external_processor_pb2
 from jit_service.rpc.envoy.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
+from jit_service.rpc.envoy.external_processor_pb2_grpc import add_ExternalProcessorServicer_to_server
 from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
+from jit_service.rpc.ext_proc import ExternalProcessorServicer
 from jit_service.rpc.grants import GrantServicer
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.policies import PolicyServicer
@@ -34,6 +36,7 @@ from jit_service.rpc.signals import SignalServicer
 from jit_service.rpc.streams import Streams
 from jit_service.rpc.together import CHECK_ACCESS, ChecksTogether
 from jit_service.rpc.tokens import TokenServicer
+from jit_service.running import Running
 from jit_service.search import Searcher
 from jit_service.settings import Settings, Transport
 from jit_service.signing_keys import Issuing
@@ -65,11 +68,17 @@ SERVICES = tuple(
         (docs_pb2, "DocsService"),
     )
 )
+PASSING_SERVICE = external_processor_pb2.DESCRIPTOR.services_by_name["ExternalProcessor"].full_name
+"""What is served on an address of its own, for proxies alone."""
 # Beyond it a call is refused with RESOURCE_EXHAUSTED instead of waiting for a thread longer than anybody would.
 _CALLS_PER_THREAD = 32
 # How many streams too many may wait to be told so.
 _REFUSED_STREAMS = 64
 _REFLECTION_THREADS = 2
+# Only for as long as it takes to read of which passage a call is.
+_PASSING_THREADS = 4
+# A proxy whose host is gone holds nothing for longer.
+_PASSING_KEEPALIVE_MS = 20_000
 # Envoy's bounds on headers, and the names in a JSON body, fit into it.
 _METADATA_BYTES = 96 << 10
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -148,6 +157,28 @@ def build_server(
     if settings.transport is Transport.NATIVE:
         return _native(settings, streams, interceptor, register, checker)
     return _grpcio(settings, interceptor(settings.trusted_proxies), register)
+
+
+def build_passing_server(
+    settings: Settings, store: Store, authenticator: Authenticator, *, running: Running, streams: Streams
+) -> grpc.Server:
+    """Returns the server at which proxies have watched what passes, bound to nothing yet.
+
+    It is grpcio's on either transport: pygrpc-native gives a call to its servicer when its last message has come.
+    """
+    server = grpc.server(
+        ThreadPoolExecutor(max_workers=_PASSING_THREADS, thread_name_prefix="passing"),
+        interceptors=[CallInterceptor(store, authenticator, streams, settings.trusted_proxies)],
+        options=[
+            ("grpc.so_reuseport", int(settings.workers > 1)),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.keepalive_time_ms", _PASSING_KEEPALIVE_MS),
+            # Envoy asks every few seconds whether anybody is still there.
+            ("grpc.http2.max_ping_strikes", 0),
+        ],
+    )
+    add_ExternalProcessorServicer_to_server(ExternalProcessorServicer(running), server)
+    return server
 
 
 def _grpcio(settings: Settings, interceptor: CallInterceptor, register: Callable[[grpc.Server], None]) -> Server:

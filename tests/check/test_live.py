@@ -256,3 +256,36 @@ def test_a_subjects_grants_are_found_as_if_each_were_looked_at(
             resource=data.draw(st.sampled_from(["a/1", "a/2", "a/1/x", "b/1", "c/1"])),
         )
         assert prepared.covering(asked) == [grant for grant in grants_ if covers(grant, asked)]
+
+
+def test_what_is_held_is_looked_at_without_asking_the_store(store: Store, view: LiveView) -> None:
+    add_policy(store, steps=policy().steps)
+    view.strong([WHO])
+    given = approve(store, ask(store))
+
+    before = view.held([WHO])
+    view.strong(())
+    after = view.held([WHO])
+
+    assert before.held[WHO].grants == ()
+    assert before.staleness is not None
+    assert timedelta() < before.staleness < timedelta(minutes=1)
+    assert [grant.name for grant in after.held[WHO].grants] == [given.name]
+
+
+def test_what_is_replaced_is_another_object_and_what_is_not_is_the_same(store: Store, view: LiveView) -> None:
+    """What runs is judged anew only where that says so (running.py)."""
+    add_policy(store, steps=policy().steps)
+    given = approve(store, ask(store))
+    first = view.strong([WHO])
+    signals.put(store, ADMIN, Signal(name="signals/elsewhere", value="on", expires_at=store.clock() + HOUR), etag="")
+    second = view.strong([WHO])
+    policies.create(store, ADMIN, deny_policy(name="policies/never", revision=0))
+    third = view.strong([WHO])
+    grants.revoke(store, BOB, given.name, comment="over", etag="")
+    fourth = view.strong([WHO])
+
+    assert second.held[WHO] is first.held[WHO]
+    assert second.book is first.book
+    assert third.book is not second.book
+    assert fourth.held[WHO] is not third.held[WHO]

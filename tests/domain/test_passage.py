@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
-from jit_service.domain.passage import MAX_STREAM, HttpRequest, Route, lasting, route
+from jit_service.domain.grant import Grant, Limits, used
+from jit_service.domain.live import live
+from jit_service.domain.passage import MAX_STREAM, HttpRequest, Route, Stream, lasting, over, route
+from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.request import NO_SIGNALS
 from tests.conftest import NOON
+from tests.domain.factories import ALICE, HOUR, TICK, approved, deny_policy, named, question
 
 ROUTE = Route()
 SECOND = timedelta(seconds=1)
@@ -200,6 +207,66 @@ def test_a_stream_lasts_until_the_first_end(ends: int, proved: int | None, at_mo
     )
 
     assert found == lasts * SECOND
+
+
+def running(grant: Grant, **changes: object) -> Stream:
+    """Returns what passed by the grant at noon, and may run for an hour."""
+    stream = Stream(asked=question(), grant=grant.name, ends_at=NOON + HOUR, revision=1)
+    return replace(stream, **changes)  # type: ignore[arg-type]
+
+
+def why_over(
+    stream: Stream,
+    *grants: Grant,
+    at: datetime = NOON + SECOND,
+    denies: Sequence[Policy] = (),
+    above: Mapping[str, Grant] | None = None,
+) -> str:
+    return over(stream, grants=map(live, grants), policies=denies, now=at, signals=NO_SIGNALS, above=above or {})
+
+
+def test_a_stream_may_run_exactly_until_its_end() -> None:
+    grant = approved(ttl=2 * HOUR)
+
+    assert why_over(running(grant), grant, at=NOON + HOUR - TICK) == ""
+    assert why_over(running(grant), grant, at=NOON + HOUR)
+
+
+def test_a_stream_is_over_when_its_grant_is_live_no_more() -> None:
+    grant = approved(ttl=timedelta(minutes=10))
+
+    assert why_over(running(grant))
+    assert why_over(running(grant), grant, at=NOON + timedelta(minutes=10))
+
+
+def test_no_other_grant_carries_a_stream_on() -> None:
+    first, second = approved(), named(approved(), "grants/second")
+
+    assert why_over(running(first), first, second) == ""
+    assert why_over(running(first), second)
+
+
+def test_a_deny_policy_ends_a_stream() -> None:
+    grant = approved()
+    policy = deny_policy(eligible=PrincipalSet(principals=(ALICE,)))
+
+    assert "denies" in why_over(running(grant), grant, denies=[policy])
+
+
+def test_a_deny_policy_for_a_group_that_was_proved_at_the_passage_ends_a_stream() -> None:
+    grant = approved()
+    contractor = running(grant, asked=question(groups=frozenset({"contractors"})))
+    policy = deny_policy(eligible=PrincipalSet(groups=("contractors",)))
+
+    assert why_over(running(grant), grant, denies=[policy]) == ""
+    assert why_over(contractor, grant, denies=[policy])
+
+
+def test_a_stream_that_is_a_grants_last_use_may_run() -> None:
+    once = used(replace(approved(), limits=Limits(max_uses=1)), now=NOON)
+
+    assert once.is_used_up
+    assert why_over(running(once), once) == ""
 
 
 @given(st.text(max_size=40), st.text(max_size=20), st.text(max_size=10))

@@ -21,17 +21,19 @@ import psutil
 import pytest
 
 from jit_service import workers
-from jit_service.service import ServiceError
+from jit_service.service import ServiceError, passing_socket
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 from jit_service.workers import Workers
 from jitaccess import JitClient
 from tests.faults.history import Recorder, violations
 from tests.faults.test_calls import eventually
+from tests.protected import HOST, UPLOAD, Exchange, running_gate
 from tests.test_commands import ANY, failing, running, token, up
 
 ALICE = "user:alice@example.com"
 SOON = 30
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT spreads on Linux alone")
 
 
@@ -317,3 +319,50 @@ def test_serve_has_workers_too(tmp_path: Path) -> None:
         assert not ready["grpc"].endswith(":0")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=SOON) == 0
+
+
+@contextmanager
+def running_upload(service: Running, directory: Path) -> Iterator[tuple[Exchange, str]]:
+    """Yields what passed by a grant of alice's at worker 0 and is watched by worker 1, and the grant's name."""
+    with service.client("alice", 0) as alice, service.client("bob", 0) as bob:
+        grant = alice.request([f"http/{HOST}/refunds"], ["http.post"], justification="order 4711")
+        bob.approve(grant.name)
+    edits = {"resource: payments/refunds": f"resource: http/{HOST}/refunds", "refunds.{method}": "http.{method}"}
+    passing = passing_socket(service.socket(1))
+    with running_gate(service.socket(0), directory, passing=passing, edits=edits) as gate:
+        exchange = Exchange(gate, "/refunds", token(service.data_dir, "alice"), UPLOAD)
+        exchange.wait_until_it_runs()
+        yield exchange, grant.name
+        exchange.leave()
+
+
+def test_a_revocation_at_one_cuts_what_another_watches(tmp_path: Path, transport: str) -> None:
+    policies = str(ROOT / "envoy" / "examples" / "protect" / "policies.yaml")
+    with (
+        several(tmp_path, transport, "--policies", policies) as service,
+        running_upload(service, tmp_path) as (exchange, grant),
+    ):
+        time.sleep(0.5)
+        assert exchange.runs
+
+        with service.client("bob", 0) as bob:
+            bob.revoke(grant, comment="over")
+
+        exchange.wait_until_cut(1.5)
+
+
+@pytest.mark.parametrize(("how", "seconds"), [(signal.SIGKILL, 1.5), (signal.SIGSTOP, 8)], ids=["killed", "stopped"])
+def test_what_one_watches_is_cut_when_that_one_is_no_more(
+    tmp_path: Path, transport: str, how: signal.Signals, seconds: float
+) -> None:
+    policies = str(ROOT / "envoy" / "examples" / "protect" / "policies.yaml")
+    with (
+        several(tmp_path, transport, "--policies", policies) as service,
+        running_upload(service, tmp_path) as (exchange, _),
+    ):
+        watching = service.workers()[1]
+        os.kill(watching, how)
+
+        exchange.wait_until_cut(seconds)
+        with suppress(ProcessLookupError):
+            os.kill(watching, signal.SIGCONT)

@@ -8,11 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from contextvars import copy_context
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -30,51 +27,11 @@ from jit_service.rpc import call
 from jit_service.rpc.envoy import external_auth_pb2 as wire
 from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
 from jit_service.rpc.identity import Authenticator
-from jit_service.settings import Address
-from tests.protected import HOST, Gate, running_gate
-from tests.world import GRANTS, TOKENS, Grpc, Person, Story, World
+from tests.protected import DOWNLOAD, HOST, WEBSOCKET, Fake, Gate, Protected, running_gate
+from tests.world import GRANTS, TOKENS, Grpc, World
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="session")
-def gates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[World], Gate]]:
-    with ExitStack() as stack:
-
-        @cache
-        def gate(world: World) -> Gate:
-            service = world.settings.data_dir / "s.sock"
-            return stack.enter_context(running_gate(service, tmp_path_factory.mktemp("g")))
-
-        yield gate
-
-
-@pytest.fixture
-def gate(world: World, gates: Callable[[World], Gate]) -> Gate:
-    """The protected API over the world at hand."""
-    found = gates(world)
-    found.api.seen.clear()
-    found.api.cut.clear()
-    return found
-
-
-class Protected(Story):
-    """A story whose resources are paths of the API: /ID/…"""
-
-    def __init__(self, world: World, gate: Gate) -> None:
-        super().__init__(world, Grpc(world))
-        self.gate = gate
-        self.path = f"/{self.id}/refunds"
-        self.create_policy("api", resources=[f"http/{HOST}/{self.id}/**"], actions=["http.*"])
-
-    def opens(self, path: str | None = None, *actions: str, **changes: Any) -> Any:
-        """Gives alice the path, by GET if nothing else is said."""
-        resources = [f"http/{HOST}{path or self.path}"]
-        return self.granted(resources=resources, actions=list(actions or ("http.get",)), **changes)
-
-    def sends(self, path: str | bytes | None = None, person: Person | None = None, **more: Any) -> Any:
-        return self.gate.send(path or self.path, token=self.world.token(person or self.alice), **more)
 
 
 @pytest.fixture
@@ -529,10 +486,6 @@ class TestTokens:
         assert story.gate.api.seen == []
 
 
-DOWNLOAD = (("accept", "text/event-stream"),)
-WEBSOCKET = (("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "x"))
-
-
 class TestStreams:
     """What lasts ends with the grant. Envoy's timers are real, so each waits for a second of real time."""
 
@@ -561,7 +514,7 @@ class TestStreams:
         _, lasted = self.ends(story.gate, story.path, story.world.token(story.alice), headers)
 
         assert 0.9 < lasted < 10
-        assert story.gate.api.cut.wait(10), "the upstream was not told"
+        assert story.gate.api.over[story.path].wait(10), "the upstream was not told"
 
     def test_a_stream_ends_with_the_proof_of_identity(self, story: Protected) -> None:
         story.opens(duration="7200s")
@@ -588,7 +541,7 @@ class TestStreams:
             lasted = next(stream)
 
             assert lasted < 10
-            assert gate.api.cut.wait(10), "the upstream was not told"
+            assert gate.api.over["/refunds"].wait(10), "the upstream was not told"
             assert gate.send("/refunds", token=story.world.token(story.alice)).status == 403
 
 
@@ -710,22 +663,6 @@ def test_a_store_that_does_not_answer_lets_nobody_pass(story: Protected) -> None
     assert answer.status.code == grpc.StatusCode.UNAVAILABLE.value[0]
     assert answer.denied_response.status.code == 503
     assert "STORE_UNAVAILABLE" in answer.denied_response.body
-
-
-class Fake:
-    """A server that stands where the access service should be, and answers as it is told."""
-
-    def __init__(self) -> None:
-        self.behaviour: Callable[[], bytes] = bytes
-        self._server = grpc.server(ThreadPoolExecutor(16))
-        handler = grpc.unary_unary_rpc_method_handler(lambda *_: self.behaviour())
-        service = grpc.method_handlers_generic_handler("envoy.service.auth.v3.Authorization", {"Check": handler})
-        self._server.add_generic_rpc_handlers((service,))
-        self.address = Address("127.0.0.1", self._server.add_insecure_port("127.0.0.1:0"))
-        self._server.start()
-
-    def stop(self) -> None:
-        self._server.stop(None)
 
 
 @pytest.fixture(scope="module")

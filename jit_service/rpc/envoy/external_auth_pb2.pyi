@@ -11,6 +11,7 @@ The code of it is generated into jit_service/rpc/envoy, since Envoy's wheel has 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
@@ -391,22 +392,28 @@ class CheckResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     DENIED_RESPONSE_FIELD_NUMBER: _builtins.int
     OK_RESPONSE_FIELD_NUMBER: _builtins.int
+    DYNAMIC_METADATA_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> _status_pb2.Status: ...
     @_builtins.property
     def denied_response(self) -> Global___DeniedHttpResponse: ...
     @_builtins.property
     def ok_response(self) -> Global___OkHttpResponse: ...
+    @_builtins.property
+    def dynamic_metadata(self) -> _struct_pb2.Struct:
+        """What the filters behind are told, under the name of the ext_authz filter."""
+
     def __init__(
         self,
         *,
         status: _status_pb2.Status | None = ...,
         denied_response: Global___DeniedHttpResponse | None = ...,
         ok_response: Global___OkHttpResponse | None = ...,
+        dynamic_metadata: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["denied_response", b"denied_response", "http_response", b"http_response", "ok_response", b"ok_response", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["denied_response", b"denied_response", "dynamic_metadata", b"dynamic_metadata", "http_response", b"http_response", "ok_response", b"ok_response", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_response", b"denied_response", "http_response", b"http_response", "ok_response", b"ok_response", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_response", b"denied_response", "dynamic_metadata", b"dynamic_metadata", "http_response", b"http_response", "ok_response", b"ok_response", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_http_response: _TypeAlias = _typing.Literal["denied_response", "ok_response"]  # noqa: Y015
     _WhichOneofArgType_http_response: _TypeAlias = _typing.Literal["http_response", b"http_response"]  # noqa: Y015

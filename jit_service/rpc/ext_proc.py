@@ -1,0 +1,111 @@
+"""The servicer of Envoy's external processing: it ends a request when the grant that it passed by is over.
+
+Envoy opens one call for each request that it has let pass, and resets the request when the call ends with an error
+(docs/adr/0031-a-revocation-reaches-into-streams.md). Which passage it is about, ext_authz has told Envoy in dynamic
+metadata, which no client can set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import grpc
+from google.protobuf.struct_pb2 import Struct
+
+from jit_service.domain.decision import Question
+from jit_service.domain.errors import JitError, RouteMisconfigured
+from jit_service.domain.passage import Stream
+from jit_service.rpc import errors
+from jit_service.rpc.envoy import external_processor_pb2 as wire
+from jit_service.rpc.envoy.external_processor_pb2_grpc import ExternalProcessorServicer as ExternalProcessorServicerBase
+from jit_service.running import Running
+
+# Envoy keeps what an ext_authz server tells under the name of that filter.
+_NAMESPACE: Final = "envoy.filters.http.ext_authz"
+_KEY: Final = "jit_passage"
+
+
+class ExternalProcessorServicer(ExternalProcessorServicerBase):
+    """External processing, of which this is the one part that ends requests."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def Process(  # type: ignore[override]
+        self, request: wire.ProcessingRequest, context: grpc.ServicerContext, send: Callable[[object], None]
+    ) -> None:
+        """Returns at once; the call stays open until Envoy ends it, or the passage is over.
+
+        The interceptor has read the first message; no other is needed (rpc/call.py).
+        """
+        run = self._running.add(_told(request), lambda fault: _end(context, send, fault))
+        if not context.add_callback(lambda: self._running.forget(run)):
+            self._running.forget(run)
+
+
+def passage(stream: Stream) -> Struct:
+    """Returns what Envoy is to tell of the stream later."""
+    asked = stream.asked
+    told = {
+        "subject": asked.subject,
+        "action": asked.action,
+        "resource": asked.resource,
+        "groups": None if asked.groups is None else sorted(asked.groups),
+        "principal": asked.principal,
+        "context": asked.context,
+        "source_address": asked.source_address,
+        "grant": stream.grant,
+        "ends_at": stream.ends_at.isoformat(),
+        "revision": stream.revision,
+    }
+    struct = Struct()
+    struct.fields[_KEY].string_value = json.dumps(told, separators=(",", ":"))
+    return struct
+
+
+def _told(request: wire.ProcessingRequest) -> Stream:
+    if not request.observability_mode:
+        raise RouteMisconfigured("ext_proc waits for answers that never come; set observability_mode: true")
+    if request.protocol_config.request_body_mode or request.protocol_config.response_body_mode:
+        raise RouteMisconfigured(
+            "ext_proc sends bodies, which nobody reads; set request_body_mode and response_body_mode: NONE"
+        )
+    text = request.metadata_context.filter_metadata[_NAMESPACE].fields[_KEY].string_value
+    try:
+        return _stream(json.loads(text))
+    except (ValueError, KeyError, TypeError):
+        raise RouteMisconfigured(
+            f"ext_proc tells of no passage; put it behind ext_authz, with the forwarding namespace {_NAMESPACE}"
+        ) from None
+
+
+def _stream(told: dict[str, Any]) -> Stream:
+    """Returns what `passage` told. Raises ValueError, KeyError, TypeError."""
+    groups = told["groups"]
+    asked = Question(
+        subject=_text(told["subject"]),
+        action=_text(told["action"]),
+        resource=_text(told["resource"]),
+        groups=None if groups is None else frozenset(map(_text, groups)),
+        principal=_text(told["principal"]),
+        context=dict(told["context"]),
+        source_address=_text(told["source_address"]),
+    )
+    ends_at = datetime.fromisoformat(told["ends_at"]).astimezone(UTC)
+    return Stream(asked=asked, grant=_text(told["grant"]), ends_at=ends_at, revision=int(told["revision"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} is no text")
+    return value
+
+
+def _end(context: grpc.ServicerContext, send: Callable[[object], None], fault: JitError) -> None:
+    """Ends the call with the error, from whatever thread. An end without one would have Envoy go on."""
+    context.set_code(errors.status_code(fault))
+    context.set_details(errors.status(fault).message)
+    send(None)
