@@ -171,7 +171,7 @@ class Checker:
                 records.append(_payload(one.caller, checked))
             answers.append(checked)
         if records:
-            self._recorder.write(records, at=sight.now)
+            self._recorder.record(records, at=sight.now)
         return answers
 
     def _sight(self, subjects: Iterable[str], min_revision: int, consistency: Consistency) -> Sight:

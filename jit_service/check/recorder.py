@@ -1,14 +1,15 @@
 """Records of checks, committed in groups: those that wait at the same time share one transaction.
 
-A record is committed before its answer is given, unless the mode says otherwise.
+A record is committed before its answer is given, unless the mode says otherwise. Whoever comes first writes what all
+have brought meanwhile, so that nobody waits for another thread's turn to begin.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -19,9 +20,9 @@ from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS
 
 MAX_GROUP: Final = 1_000
-"""The most records in one transaction."""
+"""The most records in one transaction, but for those of one call."""
 MAX_BUFFERED: Final = 10_000
-"""The most records that wait to be written with their answers given; past it answers wait again."""
+"""The most calls whose records wait to be written with their answers given; past it answers wait again."""
 _RETRY_SECONDS: Final = 0.2
 _LINGER_SECONDS: Final = 0.01
 _log = logging.getLogger(__name__)
@@ -37,32 +38,39 @@ class AuditMode(StrEnum):
 
 
 class _Entry:
-    """Records of one call. `done` is released when they are committed, or `fault` says why they are not."""
+    """Records of one call. `waits`: its answer is not given yet.
 
-    __slots__ = ("at", "done", "fault", "payloads")
+    `written` once they are committed; `fault` where the one who waits is told that they are not.
+    """
 
-    def __init__(self, payloads: Sequence[bytes], at: datetime, done: threading.Lock | None) -> None:
+    __slots__ = ("at", "fault", "payloads", "waits", "written")
+
+    def __init__(self, payloads: Sequence[bytes], at: datetime, *, waits: bool) -> None:
         self.payloads = payloads
         self.at = at
-        self.done = done
+        self.waits = waits
+        self.written = False
         self.fault: StoreUnavailable | None = None
 
 
 class Recorder:
-    """See the module. `record` is for any thread; one thread writes."""
+    """See the module. `record` is for any thread; only buffered records need one of their own."""
 
     def __init__(self, store: Store, mode: AuditMode) -> None:
         self.mode = mode
         self._store = store
-        self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="recorder", daemon=True)
+        self._entries: deque[_Entry] = deque()
+        self._turn = threading.Lock()
+        self._come = threading.Event()
         self._stopped = False
-        self._writer.start()
+        self._writer = threading.Thread(target=self._write_buffered, name="recorder", daemon=True)
+        if mode is AuditMode.BUFFERED:
+            self._writer.start()
 
     @property
     def waiting(self) -> int:
         """How many calls' records wait to be taken up."""
-        return self._entries.qsize()
+        return len(self._entries)
 
     def wants(self, *, allowed: bool) -> bool:
         """Says whether an answer is recorded at all."""
@@ -74,79 +82,64 @@ class Recorder:
         """Returns when the answers may be given. Raises StoreUnavailable; then the records may yet be written."""
         if self._stopped:
             raise StoreUnavailable("the service stops")
-        if self.mode is AuditMode.BUFFERED and self.waiting < MAX_BUFFERED:
-            self._entries.put(_Entry(payloads, at, None))
+        waits = self.mode is not AuditMode.BUFFERED or self.waiting >= MAX_BUFFERED
+        entry = _Entry(payloads, at, waits=waits)
+        self._entries.append(entry)
+        if not waits:
+            self._come.set()
             return
-        done = threading.Lock()
-        done.acquire()
-        entry = _Entry(payloads, at, done)
-        self._entries.put(entry)
-        if not done.acquire(timeout=2 * WAIT_SECONDS):
+        if not self._turn.acquire(timeout=2 * WAIT_SECONDS):
             raise StoreUnavailable("the record of the check was not written in time")
+        try:
+            while not entry.written and entry.fault is None:
+                self._write_group()
+        finally:
+            self._turn.release()
         if entry.fault is not None:
             raise StoreUnavailable(str(entry.fault)) from entry.fault
-
-    def write(self, payloads: Sequence[bytes], *, at: datetime) -> None:
-        """As `record`, for many calls at once: where they must be committed, this thread does it."""
-        if self._stopped:
-            raise StoreUnavailable("the service stops")
-        if self.mode is AuditMode.BUFFERED and self.waiting < MAX_BUFFERED:
-            self._entries.put(_Entry(payloads, at, None))
-        else:
-            self._store.append(payloads, at=at)
 
     def stop(self) -> None:
         """Writes what waits, and ends."""
         self._stopped = True
-        self._entries.put(None)
-        self._writer.join()
+        self._come.set()
+        if self._writer.is_alive():
+            self._writer.join()
 
-    def _write(self) -> None:
-        kept: list[_Entry] = []
+    def _write_buffered(self) -> None:
         ending = False
         while not ending:
-            if kept:
-                time.sleep(_RETRY_SECONDS)
-            ending = self._gather(kept)
-            kept = self._written(kept)
-            if self.mode is AuditMode.BUFFERED and not ending:
+            self._come.wait()
+            self._come.clear()
+            # What is taken before a stop is written after it.
+            ending = self._stopped
+            is_written = True
+            while self._entries and not (ending and not is_written):
+                with self._turn:
+                    is_written = self._write_group()
                 # Nobody waits, so that more can go together.
-                time.sleep(_LINGER_SECONDS)
-        if kept:
-            _log.error("%d buffered records of checks are lost: the store does not answer", len(kept))
+                time.sleep(_LINGER_SECONDS if is_written else _RETRY_SECONDS)
+        if self._entries:
+            _log.error("the buffered records of %d checks are lost: the store does not answer", len(self._entries))
 
-    def _gather(self, group: list[_Entry]) -> bool:
-        """Adds what is to be written next to the group, waiting for something. Returns whether that was the last."""
-        count = sum(len(entry.payloads) for entry in group)
-        while count < MAX_GROUP:
-            try:
-                entry = self._entries.get(block=not group)
-            except queue.Empty:
-                break
-            if entry is None:
-                return True
-            group.append(entry)
-            count += len(entry.payloads)
-        return False
-
-    def _written(self, group: list[_Entry]) -> list[_Entry]:
-        """Writes the group and lets its answers go. Returns what must be tried again: nobody waits for it any more."""
+    def _write_group(self) -> bool:
+        """Writes what waits, in order, up to a group; only in one's turn. Returns whether it is written."""
+        group, count = [], 0
+        while self._entries and count < MAX_GROUP:
+            group.append(self._entries.popleft())
+            count += len(group[-1].payloads)
         if not group:
-            return []
+            return True
         try:
             payloads = [payload for entry in group for payload in entry.payloads]
             self._store.append(payloads, at=max(entry.at for entry in group))
         except Exception as fault:
             _log.warning("records of checks are not written: %s (%s)", fault, fault.__cause__)
+            told = fault if isinstance(fault, StoreUnavailable) else StoreUnavailable("no record")
             for entry in group:
-                entry.fault = fault if isinstance(fault, StoreUnavailable) else StoreUnavailable("no record")
-                _release(entry)
-            return [entry for entry in group if entry.done is None]
+                entry.fault = told if entry.waits else None
+            # Where nobody waits any more they are tried again.
+            self._entries.extendleft(entry for entry in reversed(group) if not entry.waits)
+            return False
         for entry in group:
-            _release(entry)
-        return []
-
-
-def _release(entry: _Entry) -> None:
-    if entry.done is not None:
-        entry.done.release()
+            entry.written = True
+        return True

@@ -21,8 +21,8 @@ MAX_ACTION = 256
 MAX_GROUP = 256
 MAX_SEGMENTS = 64
 MAX_TEXT = 4096
-# How many names are remembered as sound; the same ones come again and again.
-_MAX_KNOWN = 10_000
+# How many actions are remembered as sound; there are few, and they come again and again.
+_MAX_KNOWN = 1000
 
 _PRINCIPAL_TYPES = ("user", "service")
 _RESOURCE_TYPE = re.compile(r"[a-z][a-z0-9_-]*")
@@ -43,7 +43,6 @@ _PLAIN_ACTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0
 _EAST_ASIAN = frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "KATAKANA-HIRAGANA"})
 
 
-@lru_cache(maxsize=_MAX_KNOWN)
 def principal(text: str, field: str) -> str:
     """Returns the canonical `user:…` or `service:…`, or raises InvalidField."""
     if len(text) <= MAX_PRINCIPAL and _PLAIN_PRINCIPAL.fullmatch(text):
@@ -74,7 +73,6 @@ def action(text: str, field: str) -> str:
     return _no_wildcard(action_pattern(text, field), field)
 
 
-@lru_cache(maxsize=_MAX_KNOWN)
 def resource_pattern(text: str, field: str) -> str:
     """Returns the canonical resource pattern, or raises InvalidField."""
     if len(text) <= MAX_RESOURCE and _PLAIN_RESOURCE.fullmatch(text):

@@ -175,16 +175,16 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "an answer before its record",
-        Recorder._written,
-        "self._store.append(",
-        "[_release(entry) for entry in group]\n        self._store.append(",
+        Recorder.record,
+        "if not waits:",
+        "if waits:",
         recorded_first,
     ),
     (
         "an answer without its record",
-        Recorder._written,
-        'entry.fault = fault if isinstance(fault, StoreUnavailable) else StoreUnavailable("no record")',
-        "pass",
+        Recorder._write_group,
+        "entry.fault = told if entry.waits else None",
+        "entry.written = True",
         refused_unwritten,
     ),
     (
