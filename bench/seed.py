@@ -25,6 +25,7 @@ from jit_service.domain.event import SERVICE
 from jit_service.domain.grant import Grant, Justification
 from jit_service.rpc import policy_file
 from jit_service.storage import Store, rows
+from jit_service.storage.engine import for_writing
 from jit_service.storage.migrate import migrate
 from jit_service.storage.migrations import versions
 from jit_service.storage.tables import GrantRow, HeadRow
@@ -66,8 +67,10 @@ def fill(url: str, grants: int) -> None:
         policies.apply(store, Caller(principal=SERVICE), policy_file.load(POLICY_FILE), prune=False)
         with store.snapshot() as snapshot:
             revision = snapshot.revision
-        with store.engine.execution_options(jit_write=True).begin() as connection:
+        writing = for_writing(store.engine)
+        with writing.begin() as connection:
             _insert(connection, grants, revision)
+        writing.dispose()
         if store.engine.dialect.name == "sqlite":
             with store.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")

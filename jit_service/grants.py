@@ -148,8 +148,10 @@ def _demand_room(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
     An emergency takes none: what waits must not keep it out, and owing a review bounds it.
     """
     most = policy.max_active_per_subject if grant.emergency is None else 0
+    if not most:
+        return
     there = sum(live.policy == policy.name and not live.chain for live in snapshot.live_grants(grant.subject))
-    if most and there >= most:
+    if there >= most:
         counted = f"{there} pending, scheduled or active grants under {policy.name}"
         raise TooManyActive(f"{grant.subject} has {counted}; at most {most} are allowed", policy=policy.name)
 

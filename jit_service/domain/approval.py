@@ -7,7 +7,7 @@ reviews, steps and deadlines hold for each; only what follows differs.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,6 +22,7 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.event import SERVICE, Event, EventType
+from jit_service.domain.frozen import replace
 from jit_service.domain.grant import (
     Extension,
     ExtensionState,

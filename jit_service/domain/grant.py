@@ -7,7 +7,7 @@ refused. Those of its end are here; those that reviewers decide are in `approval
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,7 @@ from jit_service.domain import name
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import NotYours, WrongState
 from jit_service.domain.event import SERVICE, Event, EventType
+from jit_service.domain.frozen import replace
 from jit_service.domain.policy import Step
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -23,6 +23,7 @@ from jit_service.domain.errors import (
     PolicyNoLongerAllows,
     WrongState,
 )
+from jit_service.domain.frozen import replace
 from jit_service.domain.grant import (
     Emergency,
     Extension,
@@ -273,6 +274,8 @@ def judge_again(
 
 def waiting_now(grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals) -> Grant:
     """Returns the request waiting for the steps that are needed now; as it was, where it could no longer pass."""
+    if not grant.skipped and not any(step.condition for step in policy.steps):
+        return grant
     try:
         judged = judge_again(grant, policy=policy, policies=policies, now=now, signals=signals)
     except PolicyNoLongerAllows:
@@ -402,7 +405,7 @@ def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resou
 
     Groups that nobody has proved (None) may be any, so a deny for any group then applies: fail closed.
     """
-    return policy.covers((resource,), (action,)) and is_denied_by(policy, subject=subject, groups=groups)
+    return is_denied_by(policy, subject=subject, groups=groups) and policy.covers((resource,), (action,))
 
 
 def is_denied_by(policy: Policy, *, subject: str, groups: frozenset[str] | None) -> bool:

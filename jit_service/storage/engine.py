@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from pydantic_core import from_json, to_json
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 
 WAIT_SECONDS: Final = 5
 """How long a statement waits for a lock or a connection before the store counts as unavailable."""
 _TURN_SECONDS: Final = 0.0005
+_CHECKPOINT_PAGES: Final = 4000
+"""How many pages SQLite's log grows by (16 MB) before they are copied into the database.
+
+The ends of tables and indexes are in nearly every commit, and each checkpoint copies them once.
+"""
+_Execute = Callable[[str], object]
+
+
+class JsonText(str):
+    """A value of a JSON column that is JSON text already."""
+
+    __slots__ = ()
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, JsonText) else to_json(value).decode()
+
+
+_JSON: Final[dict[str, Any]] = {"json_serializer": _json, "json_deserializer": from_json}
 
 
 def open_engine(url: str) -> Engine:
     """Returns an engine for a `sqlite:///FILE` or `postgresql+psycopg://…` URL. Connects to nothing yet."""
     if make_url(url).get_backend_name() == "sqlite":
-        return _sqlite(url)
+        return _sqlite(make_url(url))
     return _postgresql(url)
 
 
@@ -30,54 +49,57 @@ def for_reading(engine: Engine) -> Engine:
 
 
 def for_writing(engine: Engine) -> Engine:
-    """Returns a view of the engine whose transactions take the write lock at once, on SQLite; PostgreSQL locks rows."""
-    return engine.execution_options(jit_write=True)
+    """Returns an engine whose transactions take the write lock at once, on SQLite; PostgreSQL locks rows."""
+    if engine.dialect.name != "sqlite":
+        return engine
+    # SQLite's own way to wait is not wanted here: `begin_immediate` waits.
+    return _sqlite(
+        engine.url, begin=begin_immediate, pragmas=("busy_timeout=0", f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
+    )
 
 
-def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS, "check_same_thread": False})
+def _begin(execute: _Execute) -> None:
+    execute("BEGIN")
+
+
+def _sqlite(url: URL, *, begin: Callable[[_Execute], None] = _begin, pragmas: Sequence[str] = ()) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS, "check_same_thread": False}, **_JSON)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        # The driver must not begin transactions by itself: `begin` below says how.
+        # The driver must not begin transactions by itself: `begin` says how.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *pragmas):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("jit_write", False):
-            begin_immediate(connection.exec_driver_sql)
-        else:
-            connection.exec_driver_sql("BEGIN")
+    def begin_by(connection: Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        begin(driver.execute)
 
     return engine
 
 
-def begin_immediate(execute: Callable[[str], object]) -> None:
+def begin_immediate(execute: _Execute) -> None:
     """Begins a SQLite transaction with the write lock, for which it waits up to WAIT_SECONDS.
 
-    It waits in short steps: SQLite's own grow to 100 ms, and other processes write too.
+    It waits in short steps: SQLite's own grow to 100 ms, and other processes write too. So it is for the connections
+    of `for_writing`, which have SQLite not wait.
     """
     deadline = time.monotonic() + WAIT_SECONDS
-    execute("PRAGMA busy_timeout=0")
-    try:
-        while True:
-            try:
-                execute("BEGIN IMMEDIATE")
-            except (OperationalError, sqlite3.OperationalError) as fault:
-                if not _is_busy(fault) or time.monotonic() > deadline:
-                    raise
-                time.sleep(_TURN_SECONDS)
-            else:
-                return
-    finally:
-        execute(f"PRAGMA busy_timeout={WAIT_SECONDS * 1000}")
+    while True:
+        try:
+            execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as fault:
+            if not _is_busy(fault) or time.monotonic() > deadline:
+                raise
+            time.sleep(_TURN_SECONDS)
+        else:
+            return
 
 
-def _is_busy(fault: OperationalError | sqlite3.OperationalError) -> bool:
-    cause = fault.orig if isinstance(fault, OperationalError) else fault
-    return getattr(cause, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
+def _is_busy(fault: sqlite3.OperationalError) -> bool:
+    return fault.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
 
 
 def _postgresql(url: str) -> Engine:
@@ -87,6 +109,7 @@ def _postgresql(url: str) -> Engine:
         pool_size=16,
         pool_timeout=WAIT_SECONDS,
         pool_pre_ping=True,
+        **_JSON,
         connect_args={
             "connect_timeout": WAIT_SECONDS,
             "options": f"-c lock_timeout={milliseconds} -c statement_timeout={2 * milliseconds} -c timezone=UTC",

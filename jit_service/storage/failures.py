@@ -19,12 +19,14 @@ _AWAY: _Types = (
     sqlite3.OperationalError,
     sqlite3.InterfaceError,
 )
+_BROKEN: _Types = (IntegrityError, sqlite3.IntegrityError)
 try:
     import psycopg
 except ImportError:  # PostgreSQL is an extra.
     pass
 else:
     _AWAY += (psycopg.OperationalError, psycopg.InterfaceError)
+    _BROKEN += (psycopg.IntegrityError,)
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def translated() -> Iterator[None]:
     """Raises StoreUnavailable where the database does not answer, LostRace where somebody else was first."""
     try:
         yield
-    except IntegrityError as fault:
+    except _BROKEN as fault:
         raise LostRace("another call stored the same thing first; read it again") from fault
     except _AWAY as fault:
         raise StoreUnavailable("the store does not answer") from fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from alembic import command
@@ -21,14 +22,16 @@ _ADVISORY_LOCK = 7_105_212_114
 def migrate(url: str) -> None:
     """Applies every migration that the database lacks, in one transaction, alone. Raises StoreUnavailable."""
     engine = open_engine(url)
+    writing = for_writing(engine)
     try:
-        with for_writing(engine).begin() as connection:
+        with writing.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             command.upgrade(_config(connection), "head")
-    except DBAPIError as fault:
-        raise StoreUnavailable(f"cannot migrate the database: {str(fault.orig).splitlines()[0]}") from fault
+    except (DBAPIError, sqlite3.Error) as fault:
+        raise StoreUnavailable(f"cannot migrate the database: {_words(fault)}") from fault
     finally:
+        writing.dispose()
         engine.dispose()
 
 
@@ -37,9 +40,13 @@ def is_current(engine: Engine) -> bool:
     try:
         with engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
-    except DBAPIError as fault:
-        raise StoreUnavailable(f"cannot open the database: {str(fault.orig).splitlines()[0]}") from fault
+    except (DBAPIError, sqlite3.Error) as fault:
+        raise StoreUnavailable(f"cannot open the database: {_words(fault)}") from fault
     return found == ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def _words(fault: Exception) -> str:
+    return str(getattr(fault, "orig", fault)).splitlines()[0]
 
 
 def _config(connection: Connection | None) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -29,6 +29,7 @@ from jit_service.domain.policy import Policy, Step
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.domain.signing_key import SigningKey
+from jit_service.storage.engine import JsonText
 from jit_service.storage.tables import (
     AuditIndexRow,
     AuditRow,
@@ -42,6 +43,7 @@ from jit_service.storage.tables import (
     SigningKeyRow,
 )
 
+Fact = TypeVar("Fact")
 POLICIES = TypeAdapter(Policy)
 _STEPS = TypeAdapter(tuple[Step, ...])
 _EVENTS = TypeAdapter(Event)
@@ -49,10 +51,10 @@ _PROPOSALS = TypeAdapter(Proposal)
 GRANTS = TypeAdapter(Grant)
 LIMITS = TypeAdapter(Limits)
 _USAGE = TypeAdapter(Usage)
-_TERMS = TypeAdapter(Terms | None)
-_OFFER = TypeAdapter(Review | None)
-_EXTENSION = TypeAdapter(Extension | None)
-_EMERGENCY = TypeAdapter(Emergency | None)
+_TERMS = TypeAdapter(Terms)
+_OFFER = TypeAdapter(Review)
+_EXTENSION = TypeAdapter(Extension)
+_EMERGENCY = TypeAdapter(Emergency)
 
 
 def grant_columns(grant: Grant) -> dict[str, Any]:
@@ -88,11 +90,11 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
         "check_condition": grant.check_condition,
         "limits": LIMITS.dump_python(grant.limits, mode="json", exclude_defaults=True),
         "usage": _USAGE.dump_python(grant.usage, mode="json", exclude_defaults=True),
-        "requested": _TERMS.dump_python(grant.requested, mode="json"),
-        "offer": _OFFER.dump_python(grant.offer, mode="json"),
-        "extension": _EXTENSION.dump_python(grant.extension, mode="json"),
+        "requested": _dumped(_TERMS, grant.requested),
+        "offer": _dumped(_OFFER, grant.offer),
+        "extension": _dumped(_EXTENSION, grant.extension),
         "extension_count": grant.extension_count,
-        "emergency": _EMERGENCY.dump_python(grant.emergency, mode="json"),
+        "emergency": _dumped(_EMERGENCY, grant.emergency),
         "chain": list(grant.chain),
         "parent": grant.parent,
         "request_ttl": grant.request_ttl,
@@ -120,7 +122,7 @@ def review_columns(grant: Grant, position: int) -> dict[str, Any]:
         "on_behalf_of": review.on_behalf_of,
         "delegation": review.delegation,
         "escalated": review.escalated,
-        "terms": _TERMS.dump_python(review.terms, mode="json"),
+        "terms": _dumped(_TERMS, review.terms),
     }
 
 
@@ -155,11 +157,11 @@ def grant_of(row: GrantRow, reviews: list[ReviewRow]) -> Grant:
         check_condition=row.check_condition,
         limits=LIMITS.validate_python(row.limits),
         usage=_USAGE.validate_python(row.usage),
-        requested=_TERMS.validate_python(row.requested),
-        offer=_OFFER.validate_python(row.offer),
-        extension=_EXTENSION.validate_python(row.extension),
+        requested=_read(_TERMS, row.requested),
+        offer=_read(_OFFER, row.offer),
+        extension=_read(_EXTENSION, row.extension),
         extension_count=row.extension_count,
-        emergency=_EMERGENCY.validate_python(row.emergency),
+        emergency=_read(_EMERGENCY, row.emergency),
         chain=tuple(row.chain),
         request_ttl=row.request_ttl,
         step_since=row.step_since,
@@ -263,7 +265,7 @@ def change_columns(change: GrantChange) -> dict[str, Any]:
         "grant_name": change.grant.name,
         "type": change.type,
         "at": change.at,
-        "document": GRANTS.dump_python(change.grant, mode="json"),
+        "document": JsonText(GRANTS.dump_json(change.grant).decode()),
     }
 
 
@@ -340,8 +342,16 @@ def _review_of(row: ReviewRow) -> Review:
         on_behalf_of=row.on_behalf_of,
         delegation=row.delegation,
         escalated=row.escalated,
-        terms=_TERMS.validate_python(row.terms),
+        terms=_read(_TERMS, row.terms),
     )
+
+
+def _dumped(adapter: TypeAdapter[Fact], fact: Fact | None) -> Any:
+    return None if fact is None else adapter.dump_python(fact, mode="json")
+
+
+def _read(adapter: TypeAdapter[Fact], document: Any) -> Fact | None:
+    return None if document is None else adapter.validate_python(document)
 
 
 def _open_extension_until(grant: Grant) -> datetime | None:

@@ -7,14 +7,14 @@ can be stored without its audit event.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, and_, bindparam, delete, func, insert, or_, update
+from sqlalchemy import ColumnElement, Connection, CursorResult, and_, delete, func, insert, or_, update
 from sqlmodel import Session, col, select
 
 from jit_service.domain.chain import GENESIS, link
@@ -22,6 +22,7 @@ from jit_service.domain.delegation import Delegation
 from jit_service.domain.errors import LostRace, StoreUnavailable
 from jit_service.domain.event import Event, EventType, RecordedEvent
 from jit_service.domain.filter import Node
+from jit_service.domain.frozen import replace
 from jit_service.domain.grant import Grant
 from jit_service.domain.notification import Subscription
 from jit_service.domain.paging import OrderTerm, Position
@@ -29,20 +30,21 @@ from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.domain.signing_key import SigningKey
-from jit_service.storage import audit_index, journal, rows
+from jit_service.storage import audit_index, hot, journal, rows
 from jit_service.storage import engine as engines
 from jit_service.storage.failures import translated
+from jit_service.storage.known import NOTHING, Head, KnownPolicies
 from jit_service.storage.live import LiveReader
 from jit_service.storage.outbox import Outbox
 from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, newest_first, page
 from jit_service.storage.rows import GrantChange
+from jit_service.storage.statement import Statement
 from jit_service.storage.tables import (
     AuditIndexRow,
     AuditRow,
     DelegationRow,
     GrantChangeRow,
     GrantRow,
-    HeadRow,
     OutboxRow,
     PolicyProposalRow,
     PolicyRevisionRow,
@@ -53,6 +55,7 @@ from jit_service.storage.tables import (
     SigningKeyRow,
     TokenDenialRow,
 )
+from jit_service.storage.writer import OneWriter
 
 Clock = Callable[[], datetime]
 VERIFY_CHUNK = 1000
@@ -84,8 +87,9 @@ class Store:
         self._journal: Any = None
         self._index_next = audit_index.next_of(self.engine.dialect.name)
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
-        self._one_writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        self._one_writer = OneWriter(self._writing) if self.engine.dialect.name == "sqlite" else None
         self._on_commit: list[Callable[[int], None]] = []
+        self._known = NOTHING
 
     def on_commit(self, notice: Callable[[int], None]) -> None:
         """Calls `notice` with the revision after each commit of this process; it must be quick and not raise."""
@@ -94,16 +98,20 @@ class Store:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
-        with translated(), Session(self._reading) as session:
-            yield Snapshot(session, _head(session), self.clock)
+        with translated(), self._reading.begin() as connection:
+            snapshot = Snapshot(connection, self.clock, known=self._known)
+            yield snapshot
+        self._know(snapshot)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Writes: commits at the end of the block, or rolls everything back when it raises."""
-        with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
-            transaction = Transaction(session, _head(session, lock=True), self.clock, self._subscriptions)
+        with self._begun() as connection:
+            transaction = Transaction(connection, self.clock, known=self._known, subscriptions=self._subscriptions)
             yield transaction
             transaction.finish()
+            # Even if it should not be committed: then no later head has this one in its history.
+            self._know(transaction)
         for notice in self._on_commit:
             notice(transaction.revision)
 
@@ -112,7 +120,7 @@ class Store:
 
         Without SQLAlchemy's help, since every check waits for it.
         """
-        with translated(), self._writer_turn():
+        with translated(), nullcontext() if self._one_writer is None else self._one_writer.alone():
             connection = self._journal_connection()
             try:
                 journal.append(connection.dbapi_connection, payloads, at=at, sqlite=self._one_writer is not None)
@@ -124,8 +132,8 @@ class Store:
     @contextmanager
     def outbox(self) -> Iterator[Outbox]:
         """Writes to the outbox, in a transaction of its own that waits for no event's."""
-        with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
-            yield Outbox(session, now=max(self.clock(), _head(session).time))
+        with self._begun() as connection, Session(connection) as session:
+            yield Outbox(session, now=max(self.clock(), _head(connection).time))
 
     def live_reader(self) -> LiveReader:
         """Returns a reader of what Check holds, on a connection of its own."""
@@ -141,59 +149,74 @@ class Store:
         with self.snapshot() as snapshot:
             if snapshot.indexed_seq() >= snapshot.seq:
                 return 0
-        with translated(), self._writer_turn(), Session(self._writing) as session, session.begin():
-            made = cast(CursorResult[Any], session.execute(self._index_next, {"limit": limit}))
+        with self._begun() as connection:
+            made = cast(CursorResult[Any], connection.execute(self._index_next, {"limit": limit}))
             return made.rowcount
 
     def close(self) -> None:
         """Closes every connection."""
         if self._journal is not None:
             self._journal.close()
+        if self._one_writer is not None:
+            self._one_writer.close()
+        self._writing.dispose()
         self.engine.dispose()
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        """Begins a transaction that writes; commits it when the block is left, or rolls it back when that raises."""
+        with translated():
+            if self._one_writer is not None:
+                with self._one_writer.transaction() as connection:
+                    yield connection
+            else:
+                with self._writing.begin() as connection:
+                    yield connection
+
+    def _know(self, snapshot: Snapshot) -> None:
+        """Keeps what it knows of the policies for those that come after it."""
+        if snapshot.known is not None:
+            self._known = snapshot.known
 
     def _journal_connection(self) -> Any:
         """The one connection that appends; only ever used in the writer's turn."""
         if self._journal is None:
-            self._journal = self.engine.raw_connection()
+            self._journal = self._writing.raw_connection()
             self._journal.detach()
         return self._journal
-
-    @contextmanager
-    def _writer_turn(self) -> Iterator[None]:
-        if self._one_writer is None:
-            yield
-            return
-        if not self._one_writer.acquire(timeout=engines.WAIT_SECONDS):
-            raise StoreUnavailable("the store is busy: no turn to write in time")
-        try:
-            yield
-        finally:
-            self._one_writer.release()
 
 
 class Snapshot:
     """What can be read. `now` is read once, and never below the latest instant that anything was judged at (I13)."""
 
-    def __init__(self, session: Session, head: HeadRow, clock: Clock) -> None:
-        self._session = session
-        self.revision = head.revision
-        self.seq = head.seq
-        self.head_hash = head.hash
-        self.now = max(clock(), head.time)
+    def __init__(
+        self, connection: Connection, clock: Clock, *, known: KnownPolicies = NOTHING, head: Statement = hot.HEAD
+    ) -> None:
+        found = _head(connection, head)
+        self._connection = connection
+        self.revision: int = found.revision
+        self.seq: int = found.seq
+        self.head_hash: bytes = found.hash
+        self.now = max(clock(), found.time)
+        self._known_before = known
+        self.known = known if known.head == self._head else None
+
+    @cached_property
+    def _session(self) -> Session:
+        """The ORM, within the same transaction, for what only some calls need."""
+        return Session(self._connection)
+
+    @property
+    def _head(self) -> Head:
+        return Head(revision=self.revision, seq=self.seq, hash=self.head_hash)
 
     def grant(self, name: str) -> Grant | None:
         """Returns the grant, or None."""
-        return next(iter(self._grants(select(GrantRow).where(GrantRow.name == name))), None)
+        return next(iter(self._found_grants(hot.GRANT, name=name)), None)
 
     def live_grants(self, subject: str) -> list[Grant]:
         """Returns every grant of the subject that is pending, scheduled or active, by name."""
-        undecided = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > self.now)
-        return self._grants(
-            select(GrantRow)
-            .where(GrantRow.subject == subject, col(GrantRow.ended_at).is_(None))
-            .where(or_(col(GrantRow.expires_at) > self.now, undecided))
-            .order_by(GrantRow.name)
-        )
+        return self._found_grants(hot.LIVE_GRANTS, subject=subject, now=self.now)
 
     def past_grants(self, subject: str, *, limit: int) -> list[Grant]:
         """Returns the subject's grants that were usable and are over, the latest first."""
@@ -228,7 +251,7 @@ class Snapshot:
 
     def live_children(self, parent: str) -> list[Grant]:
         """Returns the scheduled and active grants that were passed on from the grant, and from those, and so on."""
-        direct = self.live_grants_of(col(GrantRow.parent) == parent)
+        direct = self._found_grants(hot.CHILDREN, parent=parent, now=self.now)
         return [grant for child in direct for grant in (child, *self.live_children(child.name))]
 
     def owed_reviews(self, subject: str, *, before: datetime) -> list[Grant]:
@@ -296,13 +319,8 @@ class Snapshot:
 
     def delegations_to(self, delegate: str) -> list[Delegation]:
         """Returns the delegations that the principal can use now."""
-        usable = and_(
-            col(DelegationRow.delegate) == delegate,
-            col(DelegationRow.deleted_at).is_(None),
-            col(DelegationRow.starts_at) <= self.now,
-            col(DelegationRow.expires_at) > self.now,
-        )
-        return self._delegations(select(DelegationRow).where(usable).order_by(DelegationRow.name))
+        found = hot.DELEGATIONS_TO.rows(self._connection, delegate=delegate, now=self.now)
+        return [rows.delegation_of(row) for row in found]
 
     def delegations(self, principal: str | None, *, before: tuple[int, str] | None, limit: int) -> list[Delegation]:
         """Returns up to `limit` delegations that the principal gave or has (None: anybody), newest first.
@@ -358,8 +376,7 @@ class Snapshot:
 
     def policy(self, name: str) -> Policy | None:
         """Returns the current revision of the policy, a deleted one too, or None."""
-        row = self._session.get(PolicyRow, name)
-        return None if row is None else rows.policy_of(row)
+        return self._policies_by_name().get(name)
 
     def policy_revision(self, name: str, revision: int) -> Policy | None:
         """Returns an earlier revision of the policy, or None."""
@@ -368,10 +385,7 @@ class Snapshot:
 
     def policies(self, *, deleted: bool = False) -> list[Policy]:
         """Returns every policy in its current revision, by name; deleted ones only if asked for."""
-        statement = select(PolicyRow).order_by(PolicyRow.name)
-        if not deleted:
-            statement = statement.where(col(PolicyRow.deleted_at).is_(None))
-        return [rows.policy_of(row) for row in self._session.exec(statement)]
+        return [policy for policy in self._policies_by_name().values() if deleted or policy.deleted_at is None]
 
     def policies_revision(self) -> int:
         """Returns the revision at which a policy was last changed or deleted; 0 where there never was one."""
@@ -384,7 +398,7 @@ class Snapshot:
 
     def signals(self) -> list[Signal]:
         """Returns every signal by name, expired ones too."""
-        return [rows.signal_of(row) for row in self._session.exec(select(SignalRow).order_by(SignalRow.name))]
+        return [rows.signal_of(row) for row in hot.SIGNALS.rows(self._connection)]
 
     def signing_keys(self) -> list[SigningKey]:
         """Returns every key that tokens are or were signed with, in the order in which they sign."""
@@ -407,9 +421,10 @@ class Snapshot:
 
     def replay(self, request_id: str) -> Replay | None:
         """Returns what was answered under the request_id, or None."""
-        row = self._session.get(ReplayRow, request_id)
-        if row is None:
+        found = hot.REPLAY.rows(self._connection, request_id=request_id)
+        if not found:
             return None
+        row = found[0]
         return Replay(principal=row.principal, digest=row.digest, answered_at=row.answered_at, answer=row.answer)
 
     def audit_events(
@@ -455,6 +470,28 @@ class Snapshot:
         statement = select(of).where(col(of.seq) >= seq).order_by(col(of.seq)).limit(limit)
         return {row.seq: row for row in self._session.exec(statement)}
 
+    def _policies_by_name(self) -> Mapping[str, Policy]:
+        """Returns every policy; reads those that have changed since the last time that this store was asked."""
+        if self.known is None:
+            before = self._known_before if self._has_been_at(self._known_before.head) else NOTHING
+            changed = (
+                hot.CHANGED_POLICIES.rows(self._connection, revision=before.head.revision)
+                if before.head.revision < self.revision
+                else ()
+            )
+            policies = [rows.POLICIES.validate_python(row.document) for row in changed]
+            self.known = before.with_changed(policies, head=self._head)
+        return self.known.by_name
+
+    def _has_been_at(self, head: Head) -> bool:
+        """Says whether this history has the head in it; one of another history has another hash."""
+        found = hot.RECORD_HASH.rows(self._connection, seq=head.seq)
+        return head.revision <= self.revision and [row.hash for row in found] == [head.hash]
+
+    def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
+        found = statement.rows(self._connection, **values)
+        return [rows.grant_of(row, hot.REVIEWS.rows(self._connection, name=row.name)) for row in found]
+
     def _grants(self, statement: Any) -> list[Grant]:
         return self._with_reviews(self._session.exec(statement).all())
 
@@ -471,11 +508,17 @@ class Transaction(Snapshot):
     """What can be written, under the lock of the head row."""
 
     def __init__(
-        self, session: Session, head: HeadRow, clock: Clock, subscriptions: Sequence[Subscription] = ()
+        self,
+        connection: Connection,
+        clock: Clock,
+        *,
+        known: KnownPolicies = NOTHING,
+        subscriptions: Sequence[Subscription] = (),
     ) -> None:
-        super().__init__(session, head, clock)
-        self._head = head
+        super().__init__(connection, clock, known=known, head=hot.LOCKED_HEAD)
         self._subscriptions = subscriptions
+        # As they are stored: nobody else can change them before this commits.
+        self._stored: dict[str, Grant] = {}
 
     def save_grant(self, grant: Grant, event: Event) -> Grant:
         """Stores the grant as it follows from the revision it was read at, with its event. Returns it as stored.
@@ -492,18 +535,20 @@ class Transaction(Snapshot):
         They keep their revision, and so their etag: who decides on a grant need not mind that it is being used.
         """
         for grant in grants:
-            self._update_read(GrantRow, grant, rows.grant_columns(grant))
+            self._update_grant(grant, grant)
             self._tell(grant, event.type, self._next_revision())
         self.record(event)
 
     def _save_grant(self, grant: Grant, type_: EventType) -> Grant:
         saved = replace(grant, revision=self._next_revision())
-        columns = rows.grant_columns(saved)
+        there = self._count_reviews(grant)
         if grant.revision == 0:
-            self._insert(GrantRow, columns, run_out_at=None, overdue_recorded_at=None)
+            self._insert(GrantRow, rows.grant_columns(saved), run_out_at=None, overdue_recorded_at=None)
+            self._stored[saved.name] = saved
         else:
-            self._update_read(GrantRow, grant, columns)
-        self._insert_new_reviews(saved)
+            self._update_grant(grant, saved)
+        for position in range(there, len(saved.reviews)):
+            self._insert(ReviewRow, rows.review_columns(saved, position))
         self._tell(saved, type_, saved.revision)
         return saved
 
@@ -560,10 +605,10 @@ class Transaction(Snapshot):
             self._insert(PolicyRow, columns)
         else:
             self._update_read(PolicyRow, policy, columns)
-        self._session.execute(
-            insert(PolicyRevisionRow).values(name=saved.name, revision=saved.revision, document=document)
-        )
+        self._insert(PolicyRevisionRow, {"name": saved.name, "revision": saved.revision, "document": document})
         self.record(replace(event, revision=saved.revision, policy_revision=saved.revision))
+        if self.known is not None:
+            self.known = self.known.with_changed([rows.POLICIES.validate_python(document)], head=self._head)
         return saved
 
     def save_signal(self, signal: Signal, event: Event) -> Signal:
@@ -646,52 +691,68 @@ class Transaction(Snapshot):
 
     def remember(self, request_id: str, replay: Replay) -> None:
         """Keeps the answer for when the same request comes again."""
-        self._session.execute(
-            insert(ReplayRow).values(
-                request_id=request_id,
-                principal=replay.principal,
-                digest=replay.digest,
-                answered_at=replay.answered_at,
-                answer=replay.answer,
-            )
+        self._insert(
+            ReplayRow,
+            {
+                "request_id": request_id,
+                "principal": replay.principal,
+                "digest": replay.digest,
+                "answered_at": replay.answered_at,
+                "answer": replay.answer,
+            },
         )
 
     def finish(self) -> None:
         """Writes the counters, as the last thing before the commit."""
-        self._session.execute(
-            update(HeadRow).values(revision=self.revision, seq=self.seq, hash=self.head_hash, time=self.now)
+        head = self._head
+        hot.MOVE_HEAD.run(
+            self._connection, {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
         )
+        if self.known is not None:
+            self.known = self.known.with_changed((), head=head)
 
     def _next_revision(self) -> int:
         self.revision += 1
         return self.revision
 
+    def _update_grant(self, read: Grant, changed: Grant) -> None:
+        """Writes what differs from what this transaction has read; all of it, where it has not read the grant."""
+        columns = rows.grant_columns(changed)
+        stored = self._stored.get(read.name)
+        if stored is not None and stored.revision == read.revision:
+            before = rows.grant_columns(stored)
+            columns = {name: value for name, value in columns.items() if value != before[name]}
+        self._update_read(GrantRow, read, columns)
+        self._stored[changed.name] = changed
+
     def _update_read(
         self, table: Any, read: Grant | Policy | Signal | Delegation | Proposal, columns: dict[str, Any]
     ) -> None:
-        known = table.__table__
-        as_read = and_(known.c.name == bindparam("read_name"), known.c.revision == bindparam("read_revision"))
-        where = {"read_name": read.name, "read_revision": read.revision}
-        result: Any = self._session.execute(update(known).where(as_read), columns | where)
-        if result.rowcount != 1:
+        as_read = {"read_name": read.name, "read_revision": read.revision}
+        if hot.updating(table, tuple(columns)).run(self._connection, columns | as_read) != 1:
             raise LostRace(f"{read.name} was changed by another call; read it again")
 
     def _insert(self, table: Any, columns: dict[str, Any], **more: Any) -> None:
-        """Past the ORM, whose handling of values costs more than the statement."""
-        self._session.execute(insert(table.__table__), columns | more)
+        hot.inserting(table).run(self._connection, columns | more)
 
-    def _insert_new_reviews(self, grant: Grant) -> None:
-        stored = self._session.exec(select(ReviewRow.position).where(ReviewRow.grant_name == grant.name)).all()
-        for position in range(len(stored), len(grant.reviews)):
-            self._insert(ReviewRow, rows.review_columns(grant, position))
+    def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
+        found = super()._found_grants(statement, **values)
+        self._stored |= {grant.name: grant for grant in found}
+        return found
+
+    def _count_reviews(self, grant: Grant) -> int:
+        """Returns how many reviews of the grant are stored."""
+        stored = self._stored.get(grant.name)
+        if stored is not None and stored.revision == grant.revision:
+            return len(stored.reviews)
+        return len(hot.REVIEWS.rows(self._connection, name=grant.name)) if grant.revision else 0
 
 
-def _head(session: Session, *, lock: bool = False) -> HeadRow:
-    statement = select(HeadRow)
-    head = session.exec(statement.with_for_update() if lock else statement).one_or_none()
-    if head is None:
+def _head(connection: Connection, statement: Statement = hot.HEAD) -> Any:
+    found = statement.rows(connection)
+    if not found:
         raise StoreUnavailable("the store has no head row; run `jit-service migrate`")
-    return head
+    return found[0]
 
 
 def _problem(row: AuditRow, previous: bytes, expected: int) -> str:

@@ -20,15 +20,15 @@ from tests.storage.people import ALICE, add_policy, approve, ask
 
 
 def upgrade(url: str, revision: str) -> None:
-    engine = open_engine(url)
-    with for_writing(engine).begin() as connection:
+    engine = for_writing(open_engine(url))
+    with engine.begin() as connection:
         command.upgrade(_config(connection), revision)
     engine.dispose()
 
 
 def downgrade(url: str, revision: str) -> None:
-    engine = open_engine(url)
-    with for_writing(engine).begin() as connection:
+    engine = for_writing(open_engine(url))
+    with engine.begin() as connection:
         command.downgrade(_config(connection), revision)
     engine.dispose()
 
