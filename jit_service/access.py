@@ -114,13 +114,14 @@ class Checker:
         consistency: Consistency = Consistency.STRONG,
     ) -> Checked:
         """Answers one question. Raises InvalidField for a revision that the store has not reached."""
-        sight = self._sight((asked.subject,), min_revision, consistency)
-        checked = self._from_sight(asked, sight, self._view.past)
-        if checked is None:
-            return self._in_transaction(caller, asked)
-        if self._recorder.wants(allowed=checked.decision.allowed):
-            self._recorder.record((_payload(caller, checked),), at=checked.at)
-        return checked
+        with self._recorder.expecting():
+            sight = self._sight((asked.subject,), min_revision, consistency)
+            checked = self._from_sight(asked, sight, self._view.past)
+            if checked is not None:
+                if self._recorder.wants(allowed=checked.decision.allowed):
+                    self._recorder.record((_payload(caller, checked),), at=checked.at)
+                return checked
+        return self._in_transaction(caller, asked)
 
     def check_many(
         self,

@@ -75,6 +75,7 @@ class Sweeper(threading.Thread):
         """Sweeps until stopped. A store that does not answer is asked again at the next interval."""
         while not self._stopping.wait(self._interval):
             try:
+                self._store.checkpoint()
                 while record_run_out(self._store) == BATCH and not self._stopping.is_set():
                     pass
                 if self._issuing is not None:

@@ -52,11 +52,14 @@ class Held:
 
     def _prepare(self) -> None:
         by_resource: dict[str, list[LiveGrant]] = {}
-        self._patterned = [grant for grant in self.grants if any("*" in resource for resource in grant.resources)]
+        patterned: list[LiveGrant] = []
         for grant in self.grants:
             for resource in grant.resources:
                 if "*" not in resource:
                     by_resource.setdefault(resource, []).append(grant)
+                elif not patterned or patterned[-1] is not grant:
+                    patterned.append(grant)
+        self._patterned = patterned
         # Last, since another thread may be looking.
         self._by_resource = by_resource
 

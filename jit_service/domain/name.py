@@ -65,6 +65,8 @@ def group(text: str, field: str) -> str:
 
 def resource(text: str, field: str) -> str:
     """Returns the canonical resource, `type/segment/…` without wildcards, or raises InvalidField."""
+    if len(text) <= MAX_RESOURCE and _PLAIN_RESOURCE.fullmatch(text):
+        return text
     return _no_wildcard(resource_pattern(text, field), field)
 
 

@@ -13,10 +13,10 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 WAIT_SECONDS: Final = 5
 """How long a statement waits for a lock or a connection before the store counts as unavailable."""
 _TURN_SECONDS: Final = 0.0005
-_CHECKPOINT_PAGES: Final = 4000
-"""How many pages SQLite's log grows by (16 MB) before they are copied into the database.
+_CHECKPOINT_PAGES: Final = 20_000
+"""How many pages SQLite's log grows by (80 MB) before a writer itself copies them into the database.
 
-The ends of tables and indexes are in nearly every commit, and each checkpoint copies them once.
+All who write wait meanwhile, so `Store.checkpoint` does it sooner, beside them.
 """
 _Execute = Callable[[str], object]
 

@@ -60,6 +60,8 @@ from jit_service.storage.writer import OneWriter
 Clock = Callable[[], datetime]
 VERIFY_CHUNK = 1000
 INDEX_CHUNK = 1000
+# In pages of 4 KB.
+_LONG_LOG = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,20 @@ class Store:
         with self._begun() as connection:
             made = cast(CursorResult[Any], connection.execute(self._index_next, {"limit": limit}))
             return made.rowcount
+
+    def checkpoint(self) -> None:
+        """Copies SQLite's log into the database while others write; PostgreSQL does so by itself.
+
+        A log that has become long is begun anew, which holds writers up for as long as the rest of it takes.
+        """
+        if self._one_writer is None:
+            return
+        with translated(), self._writing.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            _, pages, _ = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > _LONG_LOG:
+                with self._one_writer.alone():
+                    driver.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def close(self) -> None:
         """Closes every connection."""
