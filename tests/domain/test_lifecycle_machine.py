@@ -44,6 +44,7 @@ class Alone:
     delegations: dict[str, Delegation] = field(default_factory=dict)
     calm: Signal | None = None
     run_out: set[str] = field(default_factory=set)
+    overdue: set[str] = field(default_factory=set)
 
     def ask(self, name: str, by: Caller, asked: Ask) -> object:
         wanted = request.checked(asked, now=self.now)
@@ -200,6 +201,11 @@ class Alone:
             if grant.state(self.now) in (GrantState.EXPIRED, GrantState.LAPSED) and grant.name not in self.run_out:
                 self.run_out.add(grant.name)
                 self.events.append(rules.run_out(grant, now=self.now))
+            use = grant.emergency
+            overdue = use is not None and grant.owes_review and use.review_due_at <= self.now
+            if overdue and grant.name not in self.overdue:
+                self.overdue.add(grant.name)
+                self.events.append(emergency.review_overdue(grant, now=self.now))
         return None
 
     def revoke_all_of(self, holder: str, by: Caller) -> int:

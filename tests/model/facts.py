@@ -159,6 +159,7 @@ class Entry:
     lengthened: int = 0
     review_due: datetime | None = None
     use_reviewed: bool = False
+    overdue_recorded: bool = False
     above: tuple[str, ...] = ()
     signal: str = ""
     spared: frozenset[int] = frozenset()

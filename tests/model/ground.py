@@ -74,6 +74,11 @@ class Ground:
             expired = entry.status == "EXPIRED" and entry.finishes and entry.begins
             held = entry.finishes - entry.begins if expired and entry.finishes and entry.begins else None
             self._record(f"GRANT_{entry.status}", entry, "service:jit-service", held)
+        for entry in self.entries.values():
+            owed = entry.review_due is not None and entry.review_due <= self.now and not entry.use_reviewed
+            if owed and not entry.overdue_recorded:
+                entry.overdue_recorded = True
+                self._record("REVIEW_OVERDUE", entry, "service:jit-service")
         return [entry.name for entry in found]
 
     def _usable(self, policy: Policy) -> bool:
