@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 
 import pytest
@@ -194,3 +195,22 @@ def test_a_use_that_is_counted_is_recorded_in_every_mode(store: Store) -> None:
 
     assert answers == [True, False]
     assert [event.decision for event in recorded(store)] == ["ALLOWED", "DENIED"]
+
+
+def test_a_commit_waits_for_those_on_their_way(
+    held: Held, committing: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL's commit_delay: only while enough others come, whose records then share the commit."""
+    delays: list[float] = []
+    held.go_on.set()
+    monkeypatch.setattr("jit_service.check.recorder.time.sleep", delays.append)
+
+    with committing.expecting():
+        committing.record([payload()], at=NOON)
+    alone = len(delays)
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(committing.expecting())
+        committing.record([payload()], at=NOON)
+
+    assert (alone, len(delays)) == (0, 1)

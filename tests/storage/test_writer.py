@@ -6,7 +6,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from jit_service.domain.grant import Grant, GrantState
 from jit_service.storage import Store, writer
 from jit_service.storage.store import Transaction
 from jit_service.storage.writer import OneWriter, Turns
-from tests.conftest import Clock
+from tests.conftest import NOON, Clock
 from tests.domain.test_twins import Twin, sown
 from tests.storage.people import ALICE, add_policy, ask
 
@@ -262,3 +263,30 @@ def test_no_twin_survives(
 
     with pytest.raises((AssertionError, pytest.fail.Exception, JitError)):
         caught_by(store)
+
+
+def test_the_log_is_copied_beside_the_writers_and_begun_anew_when_it_is_long(
+    store: Store, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    monkeypatch.setattr("jit_service.storage.store._LONG_LOG", 3)
+    store.append([b"{}"] * 1000, at=NOON)
+    long = pages_in_log(path)
+
+    store.checkpoint()
+    store.append([b"{}"], at=NOON)
+
+    assert long > 3
+    assert pages_in_log(path) < long
+
+
+def test_copying_the_log_waits_for_nobody_who_writes(store: Store, sqlite_url: str) -> None:
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.checkpoint()
+        other.execute("ROLLBACK")
+
+
+def pages_in_log(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
