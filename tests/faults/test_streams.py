@@ -46,6 +46,7 @@ def native(handler: Any, streams: Streams) -> Any:
         register=lambda server: server.add_registered_method_handlers("t.T", {"Do": handler}),
         register_behind=None,
         aside=frozenset(),
+        together=lambda _: {},
         share_port=False,
     )
 
