@@ -33,7 +33,7 @@ from jit_service.rpc.together import Call, Together
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Metadata = Sequence[tuple[str, str | bytes]]
 _BATCH: Final = 64
-# How often a stream looks whether a client that did not read does so now.
+# How often, at last, a stream looks whether a client that did not read does so now; sooner at first.
 _FULL_SECONDS: Final = 0.01
 _STOP_POLL_SECONDS: Final = 0.01
 _GATHER_SECONDS: Final = 0.002
@@ -197,11 +197,13 @@ class _Context(grpc.ServicerContext):
 
     def send(self, data: bytes) -> bool:
         """Sends a message of a stream when there is room for it; False where nobody wants it any more."""
+        pause = _FULL_SECONDS / 64
         while not self._over:
             sent = self._front.stream_try_send(self.call_id, data)
             if sent != STREAM_FULL:
                 return sent != STREAM_CLOSED
-            time.sleep(_FULL_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, _FULL_SECONDS)
         return False
 
     def finish(self) -> None:

@@ -444,6 +444,6 @@ class OneGrantMachine(GrantMachine):
 
 
 TestGrantMachine = GrantMachine.TestCase
-TestGrantMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestGrantMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestOneGrantMachine = OneGrantMachine.TestCase
-TestOneGrantMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestOneGrantMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

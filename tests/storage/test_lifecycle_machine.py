@@ -17,7 +17,7 @@ from tests.conftest import Clock
 from tests.storage.commits import CommitMachine
 from tests.storage.stored import Naming, Stored
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "16"))
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ CASES = [
 # Shown elsewhere, since no caller can bring them about at will: bytes that no REST call can hold, a race, a store that
 # is away; and what needs a service with settings of its own: test_policies_as_code.py,
 # test_watch.py, tests/faults.
-# rest/test_protect.py, test_passing.py, test_access_requests.py, test_edge.py and openapi/test_document.py have the rest.
+# rest/ (protect, passing, access_requests, edge) and openapi/test_document.py have the rest.
 ELSEWHERE = {
     errors.MalformedMessage,
     errors.LostRace,
