@@ -183,7 +183,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     (
         "an answer without its record",
         Recorder._write_group,
-        "entry.fault = told if entry.waits else None",
+        "entry.fault = fault",
         "entry.written = True",
         refused_unwritten,
     ),
