@@ -21,8 +21,8 @@ Ask = Callable[..., bytes]
 
 
 @contextmanager
-def lane(together: Together, *, waiting: int = 64) -> Iterator[Ask]:
-    """A server whose `Do` is answered together, or else by itself: `alone` and the request."""
+def lane(together: Together, *, waiting: int = 64, seen: list[NativeServer] | None = None) -> Iterator[Ask]:
+    """A server, put into `seen`, whose `Do` is answered together, or else by itself: `alone` and the request."""
     handlers = {
         "Do": grpc.unary_unary_rpc_method_handler(lambda request, _: b"alone " + request),
         "Beside": grpc.unary_unary_rpc_method_handler(lambda request, _: request),
@@ -38,6 +38,8 @@ def lane(together: Together, *, waiting: int = 64) -> Iterator[Ask]:
             together=lambda _: {METHOD: together},
             share_port=False,
         )
+        if seen is not None:
+            seen.append(server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -115,18 +117,24 @@ def test_a_fault_of_it_leaves_each_call_to_be_answered_alone_and_the_next_too(wr
 
 
 def test_a_call_that_was_given_up_is_not_answered_and_leaves_nothing() -> None:
-    held = Held()
-    with lane(held) as ask, ThreadPoolExecutor(1) as pool:
+    held, seen = Held(), list[NativeServer]()
+
+    def under_way() -> list[bool]:
+        return [call.is_active() for listener in seen[0]._listeners for call in tuple(listener.calls.values())]
+
+    with lane(held, seen=seen) as ask, ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, b"first")
         assert held.began.wait(SOON)
         with pytest.raises(grpc.RpcError) as given_up:
             ask(b"second", timeout=0.2)
+        assert eventually(lambda: under_way() == [True, False])
         held.go_on.set()
 
         assert given_up.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert first.result(SOON) == b"together first"
         assert ask(b"third") == b"together third"
-        assert eventually(lambda: sum(held.sizes) == 2)
+        assert sum(held.sizes) == 2
+        assert eventually(lambda: under_way() == [])
 
 
 def test_more_than_may_wait_are_refused_and_the_others_are_served_meanwhile() -> None:
