@@ -78,7 +78,8 @@ class Ground:
             owed = entry.review_due is not None and entry.review_due <= self.now and not entry.use_reviewed
             if owed and not entry.overdue_recorded:
                 entry.overdue_recorded = True
-                self._record("REVIEW_OVERDUE", entry, "service:jit-service")
+                # Of the grant nothing changes, so nobody who watches is told.
+                self._note("REVIEW_OVERDUE", entry, "service:jit-service")
         return [entry.name for entry in found]
 
     def _usable(self, policy: Policy) -> bool:
@@ -164,8 +165,11 @@ class Ground:
         return who.is_admin or entry.of(who.name) or who.name in change.voters or by_right
 
     def _record(self, event: str, entry: Entry, by: str, held: timedelta | None = None) -> None:
-        self.log.append(Line(event, entry.name, by, self.now, entry.status, held))
+        self._note(event, entry, by, held)
         self._tell(event, entry)
+
+    def _note(self, event: str, entry: Entry, by: str, held: timedelta | None = None) -> None:
+        self.log.append(Line(event, entry.name, by, self.now, entry.status, held))
 
     def _tell(self, event: str, entry: Entry) -> None:
         self.changes.append(Change(event, entry.name, entry.status, frozenset(vote.who.name for vote in entry.votes)))

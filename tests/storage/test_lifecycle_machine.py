@@ -49,7 +49,5 @@ def test_both_databases_give_the_models_answers(stores: dict[str, Stored], clock
 
     run_state_machine_as_test(
         fresh,  # type: ignore[arg-type]
-        settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=30, deadline=None, derandomize="EXAMPLES" not in os.environ
-        ),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None),
     )
