@@ -217,18 +217,24 @@ class _Context(grpc.ServicerContext):
         self._front.fail(self.call_id, code.value[0], self._details, trailing_metadata=list(self._trailers))
 
 
+def _set() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass(frozen=True)
 class _Method:
     """`together` answers its calls in one thread, as many at once as wait; without it each has a thread for itself.
 
-    `busy` is held from when such a call comes until none waits.
+    `idle` is clear from when such a call comes until none waits.
     """
 
     path: str
     handler: Handler
     queue: SimpleQueue[_Job | None]
     together: Together | None = None
-    busy: threading.Lock = field(default_factory=threading.Lock)
+    idle: threading.Event = field(default_factory=_set)
 
 
 @dataclass(frozen=True)
@@ -238,6 +244,11 @@ class _Listener:
     front: NativeGrpcFront
     methods: tuple[_Method, ...]
     calls: dict[int, _Context] = field(default_factory=dict)
+
+    @property
+    def lanes(self) -> tuple[tuple[_Method, Together], ...]:
+        """The methods whose calls are answered together, with what answers them."""
+        return tuple((method, method.together) for method in self.methods if method.together is not None)
 
 
 class _Job(NamedTuple):
@@ -322,11 +333,8 @@ class NativeServer:
             )
             listener.front.start()
             threading.Thread(target=self._dispatch, args=(listener,), name="dispatch", daemon=True).start()
-            for method in listener.methods:
-                if method.together is not None:
-                    threading.Thread(
-                        target=self._work_together, args=(method, method.together), name="together", daemon=True
-                    ).start()
+            for lane in listener.lanes:
+                threading.Thread(target=self._work_together, args=lane, name="together", daemon=True).start()
 
     def stop(self, grace: float | None) -> threading.Event:
         """Refuses new calls, lets those under way end for up to `grace` seconds, then closes; the event says when."""
@@ -346,9 +354,8 @@ class NativeServer:
             for _ in range(threads):
                 queue.put(None)
         for listener in self._listeners:
-            for method in listener.methods:
-                if method.together is not None:
-                    method.queue.put(None)
+            for method, _ in listener.lanes:
+                method.queue.put(None)
         if self._behind is not None:
             self._behind.stop()
         self._terminated.set()
@@ -367,7 +374,7 @@ class NativeServer:
         return _Method(path, handler, self._aside if path in self._aside_paths else self._waiting)
 
     def _dispatch(self, listener: _Listener) -> None:
-        lanes = [method for method in listener.methods if method.together is not None]
+        lanes = listener.lanes
         while (events := listener.front.recv_batch_details(_BATCH)) is not None:
             for kind, call_id, method, payload, _, details in events:
                 if kind != EVENT_CALL or payload is None or details is None:
@@ -378,9 +385,8 @@ class NativeServer:
                 self._accept(_Job(listener, listener.methods[method], context, payload))
             # While those are answered more come, to be taken at once: to take each as it comes would cost two threads a
             # turn each. Whoever is slow to answer holds the others up no longer than this.
-            for lane in lanes:
-                if lane.busy.acquire(timeout=_GATHER_SECONDS):
-                    lane.busy.release()
+            for lane, _ in lanes:
+                lane.idle.wait(_GATHER_SECONDS)
 
     def _accept(self, job: _Job) -> None:
         """Has the call answered by a thread, or refuses it at once."""
@@ -397,7 +403,7 @@ class NativeServer:
         else:
             job.listener.calls[job.context.call_id] = job.context
             if job.method.together is not None:
-                job.method.busy.acquire(blocking=False)
+                job.method.idle.clear()
             job.method.queue.put(job)
 
     def _accept_stream(self, job: _Job) -> None:
@@ -426,8 +432,8 @@ class NativeServer:
             for job in jobs:
                 if self._waits(job):
                     self._answer_alone(job)
-            if method.queue.empty() and method.busy.locked():
-                method.busy.release()
+            if method.queue.empty():
+                method.idle.set()
 
     def _answer_together(self, jobs: Sequence[_Job], together: Together) -> None:
         """Answers what can be answered so; the others still wait then."""
