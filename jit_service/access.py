@@ -86,12 +86,11 @@ def question(
 
 
 class Asked(NamedTuple):
-    """A question with who asks it, and how fresh its answer must be."""
+    """A question with who asks it, and the revision that its answer must have seen."""
 
     caller: Caller
     question: Question
     min_revision: int = 0
-    consistency: Consistency = Consistency.STRONG
 
 
 class Checker:
@@ -118,8 +117,7 @@ class Checker:
             sight = self._sight((asked.subject,), min_revision, consistency)
             checked = self._from_sight(asked, sight, self._view.past)
             if checked is not None:
-                if self._recorder.wants(allowed=checked.decision.allowed):
-                    self._recorder.record((_payload(caller, checked),), at=checked.at)
+                self._record(self._records(caller, checked), at=checked.at)
                 return checked
         return self._in_transaction(caller, asked)
 
@@ -147,10 +145,9 @@ class Checker:
                 continue
             checked = self._from_sight(item, sight, self._view.past)
             answers.append(checked)
-            if checked is not None and self._recorder.wants(allowed=checked.decision.allowed):
-                records.append(_payload(caller, checked))
-        if records:
-            self._recorder.record(records, at=sight.now)
+            if checked is not None:
+                records += self._records(caller, checked)
+        self._record(records, at=sight.now)
         return [
             self._in_transaction(caller, item) if answer is None and isinstance(item, Question) else _given(answer)
             for item, answer in zip(items, answers, strict=True)
@@ -168,12 +165,30 @@ class Checker:
             checked = None
             if 0 <= one.min_revision <= sight.revision:
                 checked = self._from_sight(one.question, sight, self._view.known_past)
-            if checked is not None and self._recorder.wants(allowed=checked.decision.allowed):
-                records.append(_payload(one.caller, checked))
+            if checked is not None:
+                records += self._records(one.caller, checked)
             answers.append(checked)
-        if records:
-            self._recorder.record(records, at=sight.now)
+        self._record(records, at=sight.now)
         return answers
+
+    def _records(self, caller: Caller, checked: Checked) -> tuple[bytes, ...]:
+        """Returns what is recorded of the answer, if anything is."""
+        if not self._recorder.wants(allowed=checked.decision.allowed):
+            return ()
+        return (
+            payload_of_check(
+                caller,
+                checked.question,
+                checked.decision,
+                at=checked.at,
+                decision_id=checked.decision_id,
+                revision=checked.revision,
+            ),
+        )
+
+    def _record(self, records: Sequence[bytes], *, at: datetime) -> None:
+        if records:
+            self._recorder.record(records, at=at)
 
     def _sight(self, subjects: Iterable[str], min_revision: int, consistency: Consistency) -> Sight:
         if min_revision < 0:
@@ -210,7 +225,7 @@ class Checker:
         return Checked(
             asked,
             decision,
-            new_decision_id(),
+            _new_decision_id(),
             sight.revision,
             sight.now,
             _requestable(asked, decision, sight.book),
@@ -230,7 +245,7 @@ class Checker:
             checked = Checked(
                 asked,
                 decision,
-                new_decision_id(),
+                _new_decision_id(),
                 tx.revision,
                 tx.now,
                 _requestable(asked, decision, PolicyBook(policies)),
@@ -281,19 +296,8 @@ def _requestable(asked: Question, decision: Decision, book: PolicyBook) -> tuple
     return book.requestable(subject=asked.subject, groups=asked.groups, resource=asked.resource, action=asked.action)
 
 
-def new_decision_id() -> str:
+def _new_decision_id() -> str:
     """Returns a random UUID (RFC 9562, version 4). By hand: the standard library's takes longer than a decision."""
     digits = os.urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-
-
-def _payload(caller: Caller, checked: Checked) -> bytes:
-    return payload_of_check(
-        caller,
-        checked.question,
-        checked.decision,
-        at=checked.at,
-        decision_id=checked.decision_id,
-        revision=checked.revision,
-    )

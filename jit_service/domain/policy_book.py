@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 from jit_service.domain.pattern import Names
@@ -14,10 +15,8 @@ class PolicyBook:
     """See the module. `denying` are the deny policies in force; what is not in force is not in it."""
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
-        policies = tuple(policies)
-        self.denying = tuple(policy for policy in policies if policy.deny and policy.in_force)
-        self._denying = tuple(map(_prepared, self.denying))
-        self._askable = tuple(map(_prepared, by_preference(policies)))
+        self._policies = tuple(policies)
+        self.denying = tuple(policy for policy in self._policies if policy.deny and policy.in_force)
 
     def requestable(
         self, *, subject: str, groups: frozenset[str] | None, resource: str, action: str
@@ -27,16 +26,22 @@ class PolicyBook:
         Groups that are not known (None) may be any, so a policy for any group is named then; asking decides. All names
         are concrete.
         """
-        for deny in self._denying:
+        denying, askable = self._prepared
+        for deny in denying:
             if resource in deny.resources and action in deny.actions and deny.is_for(subject, groups or frozenset()):
                 return ()
         return tuple(
             [
                 policy.name
-                for policy in self._askable
+                for policy in askable
                 if resource in policy.resources and action in policy.actions and policy.is_for(subject, groups)
             ]
         )
+
+    @cached_property
+    def _prepared(self) -> tuple[tuple[_Prepared, ...], tuple[_Prepared, ...]]:
+        """Those that deny, and those that can be asked under; most books of a transaction are never asked."""
+        return tuple(map(_prepared, self.denying)), tuple(map(_prepared, by_preference(self._policies)))
 
 
 class _Prepared(NamedTuple):

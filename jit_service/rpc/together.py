@@ -42,6 +42,7 @@ class _Waiting(NamedTuple):
 
     place: int
     asked: Asked
+    consistency: Consistency
     explain: bool
 
 
@@ -61,7 +62,7 @@ class ChecksTogether:
                 one = self._sound(place, call, callers)
             except (JitError, DecodeError, ValueError):
                 continue
-            waiting.setdefault(one.asked.consistency, []).append(one)
+            waiting.setdefault(one.consistency, []).append(one)
         for consistency, sound in waiting.items():
             self._answer(consistency, sound, answers)
         return answers
@@ -73,8 +74,8 @@ class ChecksTogether:
         if (caller := callers.get(key)) is None:
             caller = callers[key] = self._interceptor.identify(CHECK_ACCESS, call.metadata, call.peer)
         self._interceptor.admit(caller, request, call.metadata)
-        asked = Asked(caller, question_of(caller, request), request.min_revision, consistency_of(request.consistency))
-        return _Waiting(place, asked, request.explain)
+        asked = Asked(caller, question_of(caller, request), request.min_revision)
+        return _Waiting(place, asked, consistency_of(request.consistency), request.explain)
 
     def _answer(self, consistency: Consistency, sound: Sequence[_Waiting], answers: list[Answer]) -> None:
         try:
