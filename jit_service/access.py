@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from jit_service.check import MAX_PAST, LiveView, Recorder, Sight
+from jit_service.check import MAX_PAST, AuditMode, Judged, Judgements, LiveView, Recorder, Sight
 from jit_service.domain import context, name, signal
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import (
@@ -21,14 +21,17 @@ from jit_service.domain.decision import (
     covers,
     decide,
     decide_among,
+    stands_until,
 )
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.grant import Grant, expiring, used
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.refusal import About, refused
-from jit_service.storage import Store, payload_of, payload_of_check
+from jit_service.storage import Store, parts_of_check, payload_of, payload_of_check
 
 MAX_ITEMS = 1000
+# Of an UUID, by the random digit in whose place it stands.
+_VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
 _NOTHING_TO_ASK_FOR = (Reason.ALLOWED, Reason.DENIED_BY_POLICY)
 
 
@@ -46,12 +49,19 @@ class Checked(NamedTuple):
     """
 
     question: Question
-    decision: Decision
+    judged: Judged
     decision_id: str
     revision: int
     at: datetime
-    requestable: tuple[str, ...]
     staleness: timedelta | None = None
+
+    @property
+    def decision(self) -> Decision:
+        return self.judged.decision
+
+    @property
+    def requestable(self) -> tuple[str, ...]:
+        return self.judged.requestable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +113,7 @@ class Checker:
         self._store = store
         self._view = view
         self._recorder = recorder
+        self._judgements = Judgements()
 
     def check(
         self,
@@ -115,7 +126,7 @@ class Checker:
         """Answers one question. Raises InvalidField for a revision that the store has not reached."""
         with self._recorder.expecting():
             sight = self._sight((asked.subject,), min_revision, consistency)
-            checked = self._from_sight(asked, sight, self._view.past)
+            checked = self._from_sight(asked, sight, self._view.past, _decision_id())
             if checked is not None:
                 self._record(self._records(caller, checked), at=checked.at)
                 return checked
@@ -136,16 +147,17 @@ class Checker:
         """
         subjects = {item.subject for item in items if isinstance(item, Question)}
         sight = self._sight(subjects, min_revision, consistency)
+        past, is_recorded = self._view.past, self._recorder.mode is not AuditMode.OFF
         answers: list[Checked | JitError | None] = []
         records: list[bytes] = []
-        for item in items:
+        for item, decision_id in zip(items, _decision_ids(len(items)), strict=True):
             if isinstance(item, RefusedItem):
                 answers.append(item.error)
                 records.append(payload_of(refused(caller, item.error, item.about, at=sight.now)))
                 continue
-            checked = self._from_sight(item, sight, self._view.past)
+            checked = self._from_sight(item, sight, past, decision_id)
             answers.append(checked)
-            if checked is not None:
+            if is_recorded and checked is not None:
                 records += self._records(caller, checked)
         self._record(records, at=sight.now)
         return [
@@ -158,28 +170,32 @@ class Checker:
 
         None for a question that must go to `check`, since the store has to be read or changed for it, or it is refused.
         """
-        sight = self._sight({one.question.subject for one in everything}, 0, consistency)
+        sight = self._sight([one.question.subject for one in everything], 0, consistency)
+        past, is_recorded = self._view.known_past, self._recorder.mode is not AuditMode.OFF
         answers: list[Checked | None] = []
         records: list[bytes] = []
-        for one in everything:
+        for (caller, asked, min_revision), decision_id in zip(everything, _decision_ids(len(everything)), strict=True):
             checked = None
-            if 0 <= one.min_revision <= sight.revision:
-                checked = self._from_sight(one.question, sight, self._view.known_past)
-            if checked is not None:
-                records += self._records(one.caller, checked)
+            if 0 <= min_revision <= sight.revision:
+                checked = self._from_sight(asked, sight, past, decision_id)
+            if is_recorded and checked is not None:
+                records += self._records(caller, checked)
             answers.append(checked)
         self._record(records, at=sight.now)
         return answers
 
     def _records(self, caller: Caller, checked: Checked) -> tuple[bytes, ...]:
         """Returns what is recorded of the answer, if anything is."""
-        if not self._recorder.wants(allowed=checked.decision.allowed):
+        judged = checked.judged
+        if not self._recorder.wants(allowed=judged.decision.allowed):
             return ()
+        if (parts := judged.recorded) is None:
+            parts = judged.recorded = parts_of_check(checked.question, judged.decision)
         return (
             payload_of_check(
                 caller,
                 checked.question,
-                checked.decision,
+                parts,
                 at=checked.at,
                 decision_id=checked.decision_id,
                 revision=checked.revision,
@@ -203,34 +219,41 @@ class Checker:
         return sight
 
     def _from_sight(
-        self, asked: Question, sight: Sight, past: Callable[[str], Sequence[Candidate] | None]
+        self,
+        asked: Question,
+        sight: Sight,
+        past: Callable[[str], Sequence[Candidate] | None],
+        decision_id: str,
     ) -> Checked | None:
         """Returns the answer; None where it may rest on a grant that only a transaction can judge.
 
         `past` gives a subject's ended grants, or None: then nothing is answered that they would explain.
         """
+        judged = self._judgements.of(asked, sight) or self._judged(asked, sight, past)
+        if judged is None:
+            return None
+        return Checked(asked, judged, decision_id, sight.revision, sight.now, sight.staleness)
+
+    def _judged(
+        self, asked: Question, sight: Sight, past: Callable[[str], Sequence[Candidate] | None]
+    ) -> Judged | None:
         held = sight.held[asked.subject].covering(asked)
-        judged: list[Candidate] = [grant for grant in held if sight.is_sufficient(grant)]
-        decision = _decided(asked, judged, sight)
+        looked_at: list[Candidate] = [grant for grant in held if sight.is_sufficient(grant)]
+        decision = _decided(asked, looked_at, sight)
         if not decision.allowed:
-            if len(judged) < len(held):
+            if len(looked_at) < len(held):
                 return None
             if (ended := past(asked.subject)) is None:
                 return None
             if ended and (explaining := [grant for grant in ended if covers(grant, asked)]):
                 # Ended grants cannot allow anything; they explain.
-                known = {grant.name for grant in judged}
-                judged += [grant for grant in explaining if grant.name not in known]
-                decision = _decided(asked, judged, sight)
-        return Checked(
-            asked,
-            decision,
-            _new_decision_id(),
-            sight.revision,
-            sight.now,
-            _requestable(asked, decision, sight.book),
-            sight.staleness,
-        )
+                known = {grant.name for grant in looked_at}
+                looked_at += [grant for grant in explaining if grant.name not in known]
+                decision = _decided(asked, looked_at, sight)
+        judged = Judged(decision, _requestable(asked, decision, sight.book))
+        if (until := stands_until((*held, *looked_at), sight.now)) is not None:
+            self._judgements.keep(asked, sight, judged, until=until)
+        return judged
 
     def _in_transaction(self, caller: Caller, asked: Question) -> Checked:
         with self._store.transaction() as tx:
@@ -244,11 +267,10 @@ class Checker:
                 decision = decide(asked, grants=held, policies=policies, now=tx.now, signals=signals, above=above)
             checked = Checked(
                 asked,
-                decision,
-                _new_decision_id(),
+                Judged(decision, _requestable(asked, decision, PolicyBook(policies))),
+                _decision_id(),
                 tx.revision,
                 tx.now,
-                _requestable(asked, decision, PolicyBook(policies)),
             )
             rests_on = next((grant for grant in held if grant is decision.grant), None)
             changed = _used(rests_on, above, tx.now) if decision.allowed and rests_on is not None else []
@@ -296,8 +318,15 @@ def _requestable(asked: Question, decision: Decision, book: PolicyBook) -> tuple
     return book.requestable(subject=asked.subject, groups=asked.groups, resource=asked.resource, action=asked.action)
 
 
-def _new_decision_id() -> str:
-    """Returns a random UUID (RFC 9562, version 4). By hand: the standard library's takes longer than a decision."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+def _decision_id() -> str:
+    return _decision_ids(1)[0]
+
+
+def _decision_ids(count: int) -> list[str]:
+    """Returns random UUIDs (RFC 9562, version 4). By hand: the standard library's take longer than decisions."""
+    digits = os.urandom(16 * count).hex()
+    return [_uuid(digits[at : at + 32]) for at in range(0, 32 * count, 32)]
+
+
+def _uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"

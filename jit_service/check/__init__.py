@@ -2,7 +2,8 @@
 
 from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, Sight
+from jit_service.check.judgements import Judged, Judgements
 from jit_service.check.live import MAX_PAST, LiveView
 from jit_service.check.recorder import AuditMode, Recorder
 
-__all__ = ["MAX_PAST", "AuditMode", "Barrier", "Index", "LiveView", "Recorder", "Sight"]
+__all__ = ["MAX_PAST", "AuditMode", "Barrier", "Index", "Judged", "Judgements", "LiveView", "Recorder", "Sight"]

@@ -86,9 +86,6 @@ class Sight(NamedTuple):
         return all((above := self.above.get(name)) is not None and not above.is_metered for name in grant.chain)
 
 
-_NOBODY: Final = Held()
-
-
 class Index:
     """See the module. One thread applies what is new; any may look.
 
@@ -105,6 +102,8 @@ class Index:
         self._passed_on: dict[str, LiveGrant] = {}
         self._all_policies: dict[str, Policy] = {}
         self._book = PolicyBook()
+        # What they hold who hold nothing.
+        self._nobody = Held()
         self._signals: tuple[Signal, ...] = ()
         self._ended: set[str] = set()
         self._past: OrderedDict[str, tuple[Grant, ...]] = OrderedDict()
@@ -119,6 +118,9 @@ class Index:
         with self._lock:
             for changed in delta.grants:
                 self._replace(changed.name, changed.subject, changed.live)
+            if delta.grants or delta.ended:
+                # Whoever knows that somebody holds nothing is to look again: it may be for another reason now.
+                self._nobody = Held()
             if delta.policies:
                 self._set_policies(delta.policies)
             if delta.signals is not None:
@@ -133,6 +135,7 @@ class Index:
             for held in (self._by_subject, self._by_name, self._all_policies, self._past, self._ended):
                 held.clear()
             self._book = PolicyBook()
+            self._nobody = Held()
             self._signals = ()
             self.revision = 0
 
@@ -144,7 +147,8 @@ class Index:
     def look(self, subjects: Iterable[str], staleness: timedelta | None = None) -> Sight:
         """Returns what is known of the subjects."""
         with self._lock:
-            held = {subject: self._by_subject.get(subject, _NOBODY) for subject in subjects}
+            nobody = self._nobody
+            held = {subject: self._by_subject.get(subject, nobody) for subject in subjects}
             above = self._above(held.values()) if self._passed_on else _NOTHING
             now = self._latest = max(self._clock(), self._latest)
             return Sight(self.revision, now, self._book, self._seen(now), held, above, staleness)
@@ -193,7 +197,7 @@ class Index:
 
     def _replace(self, name: str, subject: str, live: LiveGrant | None) -> None:
         self._past.pop(subject, None)
-        others = self._by_subject.get(subject, _NOBODY).grants
+        others = self._by_subject.get(subject, self._nobody).grants
         if self._by_name.pop(name, None) is not None:
             others = tuple(grant for grant in others if grant.name != name)
         self._passed_on.pop(name, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -142,6 +142,7 @@ _PRECEDENCE = (
     Reason.NOT_YET_STARTED,
     Reason.PENDING,
 )
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _NOT_MET = {
     Verdict.NOT_MET: Reason.CONDITION_NOT_MET,
     Verdict.ERROR: Reason.CONDITION_ERROR,
@@ -190,6 +191,22 @@ def decide_among(
     if chosen is None:
         return decide_among((), question, policies=policies, now=now, signals=signals, above=above)
     return Decision(chosen.reason, chosen.message, chosen.grant, tuple(findings))
+
+
+def stands_until(judged: Iterable[Candidate], now: datetime) -> datetime | None:
+    """Returns when a decision among these grants may change although no grant and no policy does.
+
+    None where the same question may have another answer at once: a condition reads more than the question's names, a
+    counted grant changes with its checks, and one that was passed on ends with those above it.
+    """
+    until = _NEVER
+    for grant in judged:
+        if grant.check_condition or grant.chain or grant.is_metered:
+            return None
+        for instant in (grant.starts_at, grant.expires_at, grant.request_expires_at):
+            if instant is not None and now < instant < until:
+                until = instant
+    return until
 
 
 def checked_event(

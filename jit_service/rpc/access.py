@@ -13,7 +13,8 @@ from jit_service.domain.decision import Question
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.refusal import About
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import check_message, context_of, refused_item, search_message
+from jit_service.rpc.messages import batch_message, check_message, context_of, search_message
+from jit_service.rpc.questions import Questions
 from jit_service.search import Searcher
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
@@ -25,6 +26,7 @@ class AccessServicer(AccessServiceServicer):
     def __init__(self, checker: Checker, searcher: Searcher) -> None:
         self._checker = checker
         self._searcher = searcher
+        self._questions = Questions()
 
     def CheckAccess(
         self, request: access_pb2.CheckAccessRequest, context: grpc.ServicerContext
@@ -32,7 +34,7 @@ class AccessServicer(AccessServiceServicer):
         caller = current_caller()
         checked = self._checker.check(
             caller,
-            question_of(caller, request),
+            self._questions.of(caller, request),
             min_revision=request.min_revision,
             consistency=consistency_of(request.consistency),
         )
@@ -46,15 +48,11 @@ class AccessServicer(AccessServiceServicer):
         caller = current_caller()
         answers = self._checker.check_many(
             caller,
-            [_item(caller, item) for item in request.items],
+            [self._item(caller, item) for item in request.items],
             min_revision=max(item.min_revision for item in request.items),
             consistency=_strictest(request.items),
         )
-        results = [
-            refused_item(answer) if isinstance(answer, JitError) else check_message(answer, explain=item.explain)
-            for item, answer in zip(request.items, answers, strict=True)
-        ]
-        return access_pb2.BatchCheckAccessResponse(results=results)
+        return batch_message(answers, explained=[item.explain for item in request.items])
 
     def SearchAccess(
         self, request: access_pb2.SearchAccessRequest, context: grpc.ServicerContext
@@ -70,6 +68,13 @@ class AccessServicer(AccessServiceServicer):
         searched = self._searcher.search(caller, wanted, page_size=request.page_size, page_token=request.page_token)
         return search_message(searched)
 
+    def _item(self, caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | access.RefusedItem:
+        try:
+            return self._questions.of(caller, item)
+        except JitError as error:
+            about = About(subject=item.subject, resources=(item.resource,), actions=(item.action,))
+            return access.RefusedItem(error=error, about=about)
+
 
 def consistency_of(value: int) -> Consistency:
     """Returns the consistency of an enum value that the contract has; STRONG where none is given."""
@@ -81,22 +86,3 @@ def _strictest(items: Sequence[access_pb2.CheckAccessRequest]) -> Consistency:
     """All are answered at one revision, so one that asks for STRONG makes all so."""
     all_bounded = all(consistency_of(item.consistency) is Consistency.BOUNDED for item in items)
     return Consistency.BOUNDED if all_bounded else Consistency.STRONG
-
-
-def question_of(caller: Caller, request: access_pb2.CheckAccessRequest) -> Question:
-    """Returns what is asked. Raises RoleRequired, InvalidField."""
-    return access.question(
-        caller,
-        subject=request.subject,
-        action=request.action,
-        resource=request.resource,
-        asserted=context_of(request.context) if request.HasField("context") else None,
-    )
-
-
-def _item(caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | access.RefusedItem:
-    try:
-        return question_of(caller, item)
-    except JitError as error:
-        about = About(subject=item.subject, resources=(item.resource,), actions=(item.action,))
-        return access.RefusedItem(error=error, about=about)

@@ -305,10 +305,22 @@ def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, 
         raise MalformedMessage(f"the request is not the message of {method}")
     if rule is None or not rule.proxy:
         strictness.check_message(request)
-    if (path := _last(metadata, "x-envoy-original-path")) is not None:
+    path, names = told_by_edge(metadata)
+    if path is not None:
         strictness.check_path(method, path, request)
-        strictness.check_json(method, _last(metadata, "x-jit-json-names"), request)
+        strictness.check_json(method, names, request)
     return caller
+
+
+def told_by_edge(metadata: Metadata) -> tuple[str | None, str | None]:
+    """Returns what the edge says of a transcoded call: its path, and the names in its JSON; None where it says none."""
+    path = names = None
+    for key, value in metadata:
+        if key == "x-envoy-original-path":
+            path = _text(value)
+        elif key == "x-jit-json-names":
+            names = _text(value)
+    return path, names
 
 
 def _peer_address(peer: str) -> str:

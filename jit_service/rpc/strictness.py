@@ -23,8 +23,34 @@ _RAW = "google.api.HttpBody"
 _VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
 
 
-def check_message(message: Message, path: str = "") -> None:
+def check_message(message: Message) -> None:
     """Raises InvalidField for the first unknown field or enum value in the message or within it."""
+    # Nearly always there is none, which takes less to say than where it is.
+    if not (_has_only_known_fields(message) and _has_only_known_values(message)):
+        _check(message, "")
+
+
+def _has_only_known_fields(message: Message) -> bool:
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    return known.ByteSize() == message.ByteSize()
+
+
+def _has_only_known_values(message: Message) -> bool:
+    for name, values, is_repeated in _values_within(message.DESCRIPTOR):
+        if values is not None:
+            if getattr(message, name) not in values:
+                return False
+        elif is_repeated:
+            if not all(map(_has_only_known_values, getattr(message, name))):
+                return False
+        elif message.HasField(name) and not _has_only_known_values(getattr(message, name)):
+            return False
+    return True
+
+
+def _check(message: Message, path: str) -> None:
     unknown = UnknownFieldSet(message)
     if len(unknown):
         number = unknown[0].field_number
@@ -36,9 +62,18 @@ def check_message(message: Message, path: str = "") -> None:
             _check_enum(field, getattr(message, field.name), where)
         elif field.is_repeated:
             for index, element in enumerate(getattr(message, field.name)):
-                check_message(element, f"{where}[{index}]")
+                _check(element, f"{where}[{index}]")
         elif message.HasField(field.name):
-            check_message(getattr(message, field.name), where)
+            _check(getattr(message, field.name), where)
+
+
+@cache
+def _values_within(message: Descriptor) -> tuple[tuple[str, frozenset[int] | None, bool], ...]:
+    """Returns the names of the fields `_within`, with an enum's values, and whether it is a list."""
+    return tuple(
+        (field.name, frozenset(field.enum_type.values_by_number) if field.enum_type else None, field.is_repeated)
+        for field in _within(message)
+    )
 
 
 @cache

@@ -14,10 +14,13 @@ from google.protobuf.message import DecodeError
 
 from jit_service.access import Asked, Checker, Consistency
 from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
-from jit_service.rpc.access import consistency_of, question_of
-from jit_service.rpc.call import CallInterceptor, Metadata
-from jit_service.rpc.messages import check_message
+from jit_service.domain.recent import Recent
+from jit_service.rpc.access import consistency_of
+from jit_service.rpc.call import CallInterceptor, Metadata, told_by_edge
+from jit_service.rpc.messages import EncodedChecks, check_message
+from jit_service.rpc.questions import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
 from jitaccess.v1.access_pb2 import CheckAccessRequest
 
 CHECK_ACCESS: Final = "/jitaccess.v1.AccessService/CheckAccess"
@@ -37,13 +40,21 @@ Answer = bytes | JitError | None
 Together = Callable[[Sequence[Call]], Sequence[Answer]]
 
 
-class _Waiting(NamedTuple):
-    """A sound call, with its place among those that came."""
+class _Sound(NamedTuple):
+    """A request that may be answered, for whoever has the same standing."""
 
-    place: int
-    asked: Asked
+    question: Question
     consistency: Consistency
+    min_revision: int
     explain: bool
+
+
+class _Sender(NamedTuple):
+    """Who sends calls one way. `standing` is all that it depends on whether a request of theirs is sound, and what it
+    asks: the asker, and what the edge says of the call."""
+
+    caller: Caller
+    standing: tuple[Asker, str | None, str | None]
 
 
 class ChecksTogether:
@@ -52,39 +63,55 @@ class ChecksTogether:
     def __init__(self, interceptor: CallInterceptor, checker: Checker) -> None:
         self._interceptor = interceptor
         self._checker = checker
+        self._known: Recent[tuple[bytes, object], _Sound] = Recent(MAX_KNOWN)
 
     def __call__(self, calls: Sequence[Call]) -> Sequence[Answer]:
         answers: list[Answer] = [None] * len(calls)
-        waiting: dict[Consistency, list[_Waiting]] = {}
-        callers: dict[tuple[Metadata, str], Caller] = {}
+        waiting: dict[Consistency, list[tuple[int, Caller, _Sound]]] = {}
+        senders: dict[tuple[Metadata, str], _Sender] = {}
         for place, call in enumerate(calls):
             try:
-                one = self._sound(place, call, callers)
+                key = call.metadata, call.peer
+                if (sender := senders.get(key)) is None:
+                    sender = senders[key] = self._sender(call)
+                sound = self._known.get((call.payload, sender.standing)) or self._sound(call, sender)
             except (JitError, DecodeError, ValueError):
                 continue
-            waiting.setdefault(one.consistency, []).append(one)
-        for consistency, sound in waiting.items():
-            self._answer(consistency, sound, answers)
+            waiting.setdefault(sound.consistency, []).append((place, sender.caller, sound))
+        for consistency, asked in waiting.items():
+            self._answer(consistency, asked, answers)
         return answers
 
-    def _sound(self, place: int, call: Call, callers: dict[tuple[Metadata, str], Caller]) -> _Waiting:
-        """Returns the call; `callers` are those who have proved already who they are, by what came with their calls."""
-        request = CheckAccessRequest.FromString(call.payload)
-        key = (call.metadata, call.peer)
-        if (caller := callers.get(key)) is None:
-            caller = callers[key] = self._interceptor.identify(CHECK_ACCESS, call.metadata, call.peer)
-        self._interceptor.admit(caller, request, call.metadata)
-        asked = Asked(caller, question_of(caller, request), request.min_revision)
-        return _Waiting(place, asked, consistency_of(request.consistency), request.explain)
+    def _sender(self, call: Call) -> _Sender:
+        caller = self._interceptor.identify(CHECK_ACCESS, call.metadata, call.peer)
+        return _Sender(caller, (asker(caller), *told_by_edge(call.metadata)))
 
-    def _answer(self, consistency: Consistency, sound: Sequence[_Waiting], answers: list[Answer]) -> None:
+    def _sound(self, call: Call, sender: _Sender) -> _Sound:
+        request = CheckAccessRequest.FromString(call.payload)
+        self._interceptor.admit(sender.caller, request, call.metadata)
+        question, consistency = question_of(sender.caller, request), consistency_of(request.consistency)
+        sound = _Sound(question, consistency, request.min_revision, request.explain)
+        if len(call.payload) <= MAX_BYTES:
+            self._known.put((call.payload, sender.standing), sound)
+        return sound
+
+    def _answer(
+        self, consistency: Consistency, everything: Sequence[tuple[int, Caller, _Sound]], answers: list[Answer]
+    ) -> None:
         try:
-            checked = self._checker.check_together([one.asked for one in sound], consistency)
+            checked = self._checker.check_together(
+                [Asked(caller, sound.question, sound.min_revision) for _, caller, sound in everything], consistency
+            )
         except StoreUnavailable as fault:
             _log.warning("%s: %s (%s)", CHECK_ACCESS, fault, fault.__cause__)
-            for one in sound:
-                answers[one.place] = fault
+            for place, *_ in everything:
+                answers[place] = fault
             return
-        for one, answer in zip(sound, checked, strict=True):
-            if answer is not None:
-                answers[one.place] = check_message(answer, explain=one.explain).SerializeToString()
+        encoded = EncodedChecks().encoded
+        for (place, _, sound), answer in zip(everything, checked, strict=True):
+            if answer is None:
+                continue
+            if sound.explain:
+                answers[place] = check_message(answer, explain=True).SerializeToString()
+            else:
+                answers[place] = encoded(answer)

@@ -16,10 +16,8 @@ from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Decision, Question
 
 
-def payload_of_check(
-    by: Caller, asked: Question, decision: Decision, *, at: datetime, decision_id: str, revision: int
-) -> bytes:
-    """Returns `payload_of(checked_event(...))` in a tenth of the time."""
+def parts_of_check(asked: Question, decision: Decision) -> tuple[str, str]:
+    """Returns what stands before and after the decision's id in the record of every such check."""
     grant = decision.grant
     rests_on = ""
     chain = ""
@@ -30,14 +28,28 @@ def payload_of_check(
         if grant.chain:
             chain = f',"chain":{_list(grant.chain)}'
     groups = f',"groups":{_list(sorted(asked.groups))}' if asked.groups else ""
-    context = f',"context":{to_json(dict(asked.context), inf_nan_mode="null").decode()}' if asked.context else ""
     return (
-        f'{{"type":"ACCESS_CHECKED","at":"{at.isoformat()[:-6]}Z","principal":{_quoted(by.principal)}{_origin(by.origin)}'
         f',"subject":{_quoted(asked.subject)},"resources":[{_quoted(asked.resource)}]'
         f',"actions":[{_quoted(asked.action)}],"decision":"{"ALLOWED" if decision.allowed else "DENIED"}"'
         f',"reason":"{decision.reason}","message":{_quoted(decision.message)}{rests_on}'
-        f',"decision_id":"{decision_id}","revision":{revision}{chain}{groups}{context}}}'
+    ), chain + groups
+
+
+def payload_of_check(
+    by: Caller, asked: Question, parts: tuple[str, str], *, at: datetime, decision_id: str, revision: int
+) -> bytes:
+    """Returns `payload_of(checked_event(...))` in a tenth of the time. `parts` are of `parts_of_check`."""
+    before, after = parts
+    context = f',"context":{to_json(dict(asked.context), inf_nan_mode="null").decode()}' if asked.context else ""
+    return (
+        f'{{"type":"ACCESS_CHECKED","at":"{_instant(at)}","principal":{_quoted(by.principal)}{_origin(by.origin)}'
+        f'{before},"decision_id":"{decision_id}","revision":{revision}{after}{context}}}'
     ).encode()
+
+
+@lru_cache(maxsize=16)
+def _instant(at: datetime) -> str:
+    return f"{at.isoformat()[:-6]}Z"
 
 
 @lru_cache(maxsize=4096)

@@ -188,7 +188,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "a counted use that is judged from memory",
-        Checker._from_sight,
+        Checker._judged,
         "if sight.is_sufficient(grant)",
         "if True",
         counted_once,

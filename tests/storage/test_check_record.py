@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Decision, Question, Reason, checked_event
 from jit_service.domain.live import LiveGrant
-from jit_service.storage import payload_of, payload_of_check
+from jit_service.storage import parts_of_check, payload_of, payload_of_check
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SOME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -62,6 +62,7 @@ def test_both_ways_make_the_same_bytes(
 ) -> None:
     event = checked_event(by, asked, decision, at=at, decision_id=str(decision_id), revision=revision)
 
-    record = payload_of_check(by, asked, decision, at=at, decision_id=str(decision_id), revision=revision)
+    parts = parts_of_check(asked, decision)
+    record = payload_of_check(by, asked, parts, at=at, decision_id=str(decision_id), revision=revision)
 
     assert record == payload_of(event)
