@@ -250,9 +250,14 @@ class Checker:
                 known = {grant.name for grant in looked_at}
                 looked_at += [grant for grant in explaining if grant.name not in known]
                 decision = _decided(asked, looked_at, sight)
-        judged = Judged(decision, _requestable(asked, decision, sight.book))
-        if (until := stands_until((*held, *looked_at), sight.now)) is not None:
-            self._judgements.keep(asked, sight, judged, until=until)
+        judged = Judged(
+            decision,
+            _requestable(asked, decision, sight.book),
+            held=sight.held[asked.subject],
+            book=sight.book,
+            until=stands_until((*held, *looked_at), sight.now),
+        )
+        self._judgements.keep(asked, judged)
         return judged
 
     def _in_transaction(self, caller: Caller, asked: Question) -> Checked:

@@ -25,28 +25,35 @@ _MAX_LISTED: Final = 32
 class Judged:
     """A decision, with the policies that a no could be asked under.
 
-    `encoded` and `recorded` are for those who answer and record it: what they made of the parts that last.
+    It rests on `held` and `book` and stands until `until`; None where it rests on more than those. `encoded` and
+    `recorded` are for those who answer and record it: what they made of the parts that last.
     """
 
-    __slots__ = ("decision", "encoded", "recorded", "requestable")
+    __slots__ = ("book", "decision", "encoded", "held", "recorded", "requestable", "until")
 
-    def __init__(self, decision: Decision, requestable: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        decision: Decision,
+        requestable: tuple[str, ...],
+        *,
+        held: Held | None = None,
+        book: PolicyBook | None = None,
+        until: datetime | None = None,
+    ) -> None:
         self.decision = decision
         self.requestable = requestable
-        self.encoded: bytes | None = None
-        self.recorded: tuple[str, str] | None = None
-
-
-class _Kept:
-    """What was judged, and what it rests on: it may be given again before `until`."""
-
-    __slots__ = ("book", "held", "judged", "until")
-
-    def __init__(self, judged: Judged, held: Held, book: PolicyBook, until: datetime) -> None:
-        self.judged = judged
         self.held = held
         self.book = book
         self.until = until
+        self.encoded: bytes | None = None
+        self.recorded: tuple[str, str] | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is not worth its place in memory."""
+        return len(self.decision.message) > _MAX_TEXT or (
+            len(self.decision.findings) + len(self.requestable) > _MAX_LISTED
+        )
 
 
 _Key = tuple[str, str, str, frozenset[str] | None]
@@ -56,19 +63,22 @@ class Judgements:
     """See the module. For any thread. Decisions that read anything else of a question are not for it."""
 
     def __init__(self) -> None:
-        self._kept: Recent[_Key, _Kept] = Recent(MAX_JUDGED)
+        self._kept: Recent[_Key, Judged] = Recent(MAX_JUDGED)
 
     def of(self, asked: Question, sight: Sight) -> Judged | None:
         """Returns what was judged of the question and still stands."""
-        kept = self._kept.get((asked.subject, asked.action, asked.resource, asked.groups))
-        if kept is None or kept.held is not sight.held[asked.subject] or kept.book is not sight.book:
-            return None
-        return kept.judged if sight.now < kept.until else None
+        judged = self._kept.get((asked.subject, asked.action, asked.resource, asked.groups))
+        if (
+            judged is not None
+            and judged.held is sight.held[asked.subject]
+            and judged.book is sight.book
+            and judged.until is not None
+            and sight.now < judged.until
+        ):
+            return judged
+        return None
 
-    def keep(self, asked: Question, sight: Sight, judged: Judged, *, until: datetime) -> None:
-        """Keeps what was judged in this view, unless it is unusually large."""
-        decision = judged.decision
-        if len(decision.message) > _MAX_TEXT or len(decision.findings) + len(judged.requestable) > _MAX_LISTED:
-            return
-        key = (asked.subject, asked.action, asked.resource, asked.groups)
-        self._kept.put(key, _Kept(judged, sight.held[asked.subject], sight.book, until))
+    def keep(self, asked: Question, judged: Judged) -> None:
+        """Keeps what was judged of the question, where it may be given again."""
+        if judged.until is not None and not judged.is_large:
+            self._kept.put((asked.subject, asked.action, asked.resource, asked.groups), judged)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cel_expr_python import cel
 
@@ -22,6 +22,7 @@ from jit_service.domain.name import free_text
 from jit_service.domain.signal import Signals
 
 MAX_LENGTH: Final = 4096
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _POSITION = re.compile(r"<input>:(\d+):(\d+): (.*)")
 
 
@@ -67,7 +68,7 @@ def checked(text: str, path: str) -> str:
         return text
     free_text(text, path)
     try:
-        kind = _compiled(text).return_type()
+        kind = _compiled(text).expression.return_type()
     except RuntimeError as fault:
         raise InvalidField(path, _fault(str(fault))) from None
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
@@ -80,7 +81,8 @@ def judge(text: str, facts: Facts) -> Judgement:
     if not text:
         return Judgement(Verdict.MET)
     try:
-        value = _compiled(text).eval(data=_bindings(facts))
+        compiled = _compiled(text)
+        value = compiled.expression.eval(data=_bindings(facts, compiled.reads))
     except (RuntimeError, ValueError, TypeError, OverflowError) as fault:
         return _error(text, facts, str(fault))
     plain = value.value()
@@ -99,54 +101,66 @@ def _error(text: str, facts: Facts, words: str) -> Judgement:
     return Judgement(Verdict.ERROR, message)
 
 
-def _bindings(facts: Facts) -> dict[str, Any]:
+def _bindings(facts: Facts, names: tuple[str, ...]) -> dict[str, Any]:
+    """Returns what is known of the names: to hand all of it over would cost more than to judge by it."""
+    known = ((name, _VARIABLES[name].value(facts)) for name in names)
+    return {name: value for name, value in known if value is not None}
+
+
+def _context(facts: Facts) -> dict[str, Any]:
     context = {key: value for key, value in facts.context.items() if key != "source_ip"}
     if facts.source_address:
         context["source_ip"] = facts.source_address
-    bindings: dict[str, Any] = {
-        "subject": facts.subject,
-        "principal": facts.principal,
-        "resources": list(facts.resources),
-        "actions": list(facts.actions),
-        "duration": facts.duration,
-        "context": context,
-        "signals": dict(facts.signals.live),
-        "now": facts.now,
-    }
-    if facts.groups is not None:
-        bindings["groups"] = sorted(facts.groups)
-    if facts.claims is not None:
-        bindings["claims"] = dict(facts.claims)
-    for one, many in (("resource", facts.resources), ("action", facts.actions)):
-        if len(many) == 1:
-            bindings[one] = many[0]
-    return bindings
+    return context
+
+
+def _only(names: tuple[str, ...]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+class _Variable(NamedTuple):
+    """Its type, and its value; None where it is not known."""
+
+    type: cel.Type
+    value: Callable[[Facts], Any]
+
+
+_TEXT, _TEXTS = cel.Type.STRING, cel.Type.List(cel.Type.STRING)
+_ANYTHING = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+_VARIABLES: Final = {
+    "subject": _Variable(_TEXT, lambda facts: facts.subject),
+    "principal": _Variable(_TEXT, lambda facts: facts.principal),
+    "groups": _Variable(_TEXTS, lambda facts: None if facts.groups is None else sorted(facts.groups)),
+    "claims": _Variable(_ANYTHING, lambda facts: None if facts.claims is None else dict(facts.claims)),
+    "action": _Variable(_TEXT, lambda facts: _only(facts.actions)),
+    "resource": _Variable(_TEXT, lambda facts: _only(facts.resources)),
+    "resources": _Variable(_TEXTS, lambda facts: list(facts.resources)),
+    "actions": _Variable(_TEXTS, lambda facts: list(facts.actions)),
+    "duration": _Variable(cel.Type.DURATION, lambda facts: facts.duration),
+    "context": _Variable(_ANYTHING, _context),
+    "signals": _Variable(_ANYTHING, lambda facts: dict(facts.signals.live)),
+    "now": _Variable(cel.Type.TIMESTAMP, lambda facts: facts.now),
+}
+
+
+class _Compiled(NamedTuple):
+    """An expression, with the variables whose names stand in its text; it reads no other."""
+
+    expression: cel.Expression
+    reads: tuple[str, ...]
 
 
 @lru_cache(maxsize=1024)
-def _compiled(text: str) -> cel.Expression:
-    return _environment().compile(text)
+def _compiled(text: str) -> _Compiled:
+    named = set(_NAME.findall(text))
+    return _Compiled(_environment().compile(text), tuple(name for name in _VARIABLES if name in named))
 
 
 @cache
 def _environment() -> cel.Env:
-    text, texts, anything = cel.Type.STRING, cel.Type.List(cel.Type.STRING), cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
-    in_cidr = cel.Overload("string_in_cidr", cel.Type.BOOL, [text, text], is_member=True, impl=_in_cidr)
+    in_cidr = cel.Overload("string_in_cidr", cel.Type.BOOL, [_TEXT, _TEXT], is_member=True, impl=_in_cidr)
     return cel.NewEnv(
-        variables={
-            "subject": text,
-            "principal": text,
-            "groups": texts,
-            "claims": anything,
-            "action": text,
-            "resource": text,
-            "resources": texts,
-            "actions": texts,
-            "duration": cel.Type.DURATION,
-            "context": anything,
-            "signals": anything,
-            "now": cel.Type.TIMESTAMP,
-        },
+        variables={name: variable.type for name, variable in _VARIABLES.items()},
         functions=[cel.FunctionDecl("inCidr", [in_cidr])],
     )
 

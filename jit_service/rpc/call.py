@@ -27,7 +27,7 @@ from jit_service.domain.errors import JitError, MalformedMessage, ProxyRequired,
 from jit_service.domain.refusal import About
 from jit_service.rpc import errors, strictness
 from jit_service.rpc.authorization import RULES, Rule, demand
-from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.identity import Authenticator, Identity
 from jit_service.rpc.messages import recorded_context, recorded_duration
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store
@@ -225,15 +225,21 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         errors.abort(context, refusal)
 
-    def identify(self, method: str, metadata: Metadata, peer: str) -> Caller:
+    def identify(
+        self, method: str, metadata: Metadata, peer: str, identified: dict[tuple[str, ...], Identity]
+    ) -> Caller:
         """Returns who makes a unary call, by what came with it. Raises JitError.
 
-        For calls that are answered together, past `intercept_service`; nothing is recorded here.
+        For calls that are answered together, past `intercept_service`; nothing is recorded here. `identified` are those
+        who have been identified for the same answer, by what they are authorised by.
         """
         rule = RULES.get(method)
         if rule is None or rule.public or rule.anonymous or rule.proxy:
             raise AssertionError(f"{method} is not for callers who prove who they are")
-        return self._identified(self._unknown(method, metadata, peer), metadata)
+        authorization = _authorization(metadata)
+        if (identity := identified.get(authorization)) is None:
+            identity = identified[authorization] = self._authenticator.identify(authorization)
+        return _proved(identity, self._unknown(method, metadata, peer))
 
     def admit(self, caller: Caller, request: Message, metadata: Metadata) -> None:
         """Lets the call pass if the caller may make it and it is sound. Raises JitError."""
@@ -255,16 +261,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         return Caller(principal="", origin=origin)
 
     def _identified(self, caller: Caller, metadata: Metadata) -> Caller:
-        authorization = [_text(value) for key, value in metadata if key == "authorization"]
-        identity = self._authenticator.identify(authorization)
-        return Caller(
-            identity.principal,
-            identity.groups,
-            identity.roles,
-            caller.origin,
-            claims=identity.claims,
-            proved_until=identity.expires_at,
-        )
+        return _proved(self._authenticator.identify(_authorization(metadata)), caller)
 
     def _demand_proxy(self, method: str, metadata: Metadata, peer: str) -> None:
         key, value = _PROXY_SAYS
@@ -294,6 +291,22 @@ class CallInterceptor(grpc.ServerInterceptor):
         except StoreUnavailable as fault:
             # The call is refused all the same; only its record is lost, and the log says so.
             _log.warning("a refusal (%s, %s) is not recorded: %s", caller.origin.method, refusal.reason, fault)
+
+
+def _authorization(metadata: Metadata) -> tuple[str, ...]:
+    return tuple([_text(value) for key, value in metadata if key == "authorization"])
+
+
+def _proved(identity: Identity, caller: Caller) -> Caller:
+    """Returns the caller as whoever it has proved to be."""
+    return Caller(
+        identity.principal,
+        identity.groups,
+        identity.roles,
+        caller.origin,
+        claims=identity.claims,
+        proved_until=identity.expires_at,
+    )
 
 
 def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, metadata: Metadata) -> Caller:

@@ -19,6 +19,7 @@ from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.recent import Recent
 from jit_service.rpc.access import consistency_of
 from jit_service.rpc.call import CallInterceptor, Metadata, told_by_edge
+from jit_service.rpc.identity import Identity
 from jit_service.rpc.messages import EncodedChecks, check_message
 from jit_service.rpc.questions import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
 from jitaccess.v1.access_pb2 import CheckAccessRequest
@@ -69,11 +70,12 @@ class ChecksTogether:
         answers: list[Answer] = [None] * len(calls)
         waiting: dict[Consistency, list[tuple[int, Caller, _Sound]]] = {}
         senders: dict[tuple[Metadata, str], _Sender] = {}
+        identified: dict[tuple[str, ...], Identity] = {}
         for place, call in enumerate(calls):
             try:
                 key = call.metadata, call.peer
                 if (sender := senders.get(key)) is None:
-                    sender = senders[key] = self._sender(call)
+                    sender = senders[key] = self._sender(call, identified)
                 sound = self._known.get((call.payload, sender.standing)) or self._sound(call, sender)
             except (JitError, DecodeError, ValueError):
                 continue
@@ -82,8 +84,8 @@ class ChecksTogether:
             self._answer(consistency, asked, answers)
         return answers
 
-    def _sender(self, call: Call) -> _Sender:
-        caller = self._interceptor.identify(CHECK_ACCESS, call.metadata, call.peer)
+    def _sender(self, call: Call, identified: dict[tuple[str, ...], Identity]) -> _Sender:
+        caller = self._interceptor.identify(CHECK_ACCESS, call.metadata, call.peer, identified)
         return _Sender(caller, (asker(caller), *told_by_edge(call.metadata)))
 
     def _sound(self, call: Call, sender: _Sender) -> _Sound:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from functools import cache
+from itertools import chain
+from typing import Any, Final
 
 from jit_service.domain.chain import link
 from jit_service.storage.engine import begin_immediate
 from jit_service.storage.tables import EPOCH, MICROSECOND
+
+_ROWS: Final = 64
 
 
 def append(connection: Any, payloads: Sequence[bytes], *, at: datetime, sqlite: bool) -> None:
@@ -35,9 +39,17 @@ def _append_sqlite(cursor: Any, payloads: Sequence[bytes], time: int) -> None:
     begin_immediate(cursor.execute)
     seq, previous = cursor.execute("SELECT seq, hash FROM head").fetchone()
     records = _linked(payloads, seq, previous)
-    cursor.executemany("INSERT INTO audit_event (seq, hash, payload) VALUES (?, ?, ?)", records)
+    for start in range(0, len(records), _ROWS):
+        some = records[start : start + _ROWS]
+        cursor.execute(_inserting(len(some)), list(chain.from_iterable(some)))
     seq, head = records[-1][:2]
     cursor.execute("UPDATE head SET seq = ?, hash = ?, time = max(time, ?)", (seq, head, time))
+
+
+@cache
+def _inserting(rows: int) -> str:
+    """Returns the INSERT of so many records. A statement for each would let another thread in before each."""
+    return f"INSERT INTO audit_event (seq, hash, payload) VALUES {', '.join(['(?, ?, ?)'] * rows)}"  # noqa: S608
 
 
 def _append_postgresql(cursor: Any, payloads: Sequence[bytes], time: int) -> None:
