@@ -67,7 +67,7 @@ class Judgements:
 
     def of(self, asked: Question, sight: Sight) -> Judged | None:
         """Returns what was judged of the question and still stands."""
-        judged = self._kept.get((asked.subject, asked.action, asked.resource, asked.groups))
+        judged = self._kept.get(_key(asked))
         if (
             judged is not None
             and judged.held is sight.held[asked.subject]
@@ -81,4 +81,9 @@ class Judgements:
     def keep(self, asked: Question, judged: Judged) -> None:
         """Keeps what was judged of the question, where it may be given again."""
         if judged.until is not None and not judged.is_large:
-            self._kept.put((asked.subject, asked.action, asked.resource, asked.groups), judged)
+            self._kept.put(_key(asked), judged)
+
+
+def _key(asked: Question) -> _Key:
+    """Returns all of a question that is read without a condition."""
+    return asked.subject, asked.action, asked.resource, asked.groups

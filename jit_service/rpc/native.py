@@ -37,6 +37,10 @@ _BATCH: Final = 64
 _FULL_SECONDS: Final = 0.01
 _STOP_POLL_SECONDS: Final = 0.01
 _GATHER_SECONDS: Final = 0.002
+# As PostgreSQL's commit_delay and commit_siblings: where so many were answered at once, a little later is sooner for all.
+_CROWD: Final = 8
+_CROWD_DELAYS: Final = int(__import__("os").environ.get("CROWDN", "4"))
+_CROWD_SECONDS: Final = float(__import__("os").environ.get("CROWD", "0.0003"))
 # What needs another kind of server, such as reflection, is served by grpcio behind this one.
 _BEHIND_THREADS: Final = 2
 _BEHIND_CALLS: Final = 16
@@ -420,7 +424,8 @@ class NativeServer:
             contextvars.Context().run(self._answer, job, _unary)
 
     def _work_together(self, method: _Method, together: Together) -> None:
-        while (jobs := _taken(method.queue)) is not None:
+        expected = 0
+        while (jobs := _taken(method, expected)) is not None:
             # Nobody waits for the answer of a call that was cancelled in the queue.
             for job in jobs:
                 if not job.context.is_active():
@@ -432,8 +437,11 @@ class NativeServer:
             for job in jobs:
                 if self._waits(job):
                     self._answer_alone(job)
-            if method.queue.empty():
+            waiting = method.queue.qsize()
+            if not waiting:
                 method.idle.set()
+            # Those who are answered now are likely to ask again at once.
+            expected = len(jobs) + waiting if len(jobs) >= _CROWD else 0
 
     def _answer_together(self, jobs: Sequence[_Job], together: Together) -> None:
         """Answers what can be answered so; the others still wait then."""
@@ -532,19 +540,32 @@ class _Details(NamedTuple):
     invocation_metadata: tuple[()]
 
 
-def _taken(queue: SimpleQueue[_Job | None]) -> list[_Job] | None:
-    """Returns the calls that wait, up to a batch, once there is one; None at the end."""
+def _taken(method: _Method, expected: int) -> list[_Job] | None:
+    """Returns the calls that wait, up to a batch, once there is one; None at the end.
+
+    Where more are `expected` than wait, those that wait do so a little longer, to go with them.
+    """
     taken: list[_Job] = []
     try:
         while len(taken) < _BATCH:
-            job = queue.get(block=not taken)
+            job = method.queue.get(block=not taken)
             if job is None:
                 # What was taken before it has been closed already.
                 return None
+            if not taken:
+                _wait_for_crowd(method, min(expected, _BATCH) - 1)
             taken.append(job)
     except Empty:
         pass
     return taken
+
+
+def _wait_for_crowd(method: _Method, others: int) -> None:
+    for _ in range(_CROWD_DELAYS):
+        if method.queue.qsize() >= others:
+            return
+        method.idle.set()
+        time.sleep(_CROWD_SECONDS)
 
 
 def _unary(job: _Job) -> None:

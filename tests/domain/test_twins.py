@@ -121,7 +121,7 @@ TWINS = [
     ),
     Twin(
         "a source address that the caller asserts",
-        condition._bindings,
+        condition._context,
         'if key != "source_ip"',
         "if True",
         lambda: test_condition.test_what_is_not_known_is_an_error(

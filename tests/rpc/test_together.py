@@ -13,8 +13,10 @@ from jit_service import access, grants
 from jit_service.access import Checker
 from jit_service.check import AuditMode, LiveView, Recorder
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.rpc import questions
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.questions import MAX_BYTES
 from jit_service.rpc.streams import Streams
 from jit_service.rpc.together import Answer, Call, ChecksTogether
 from jit_service.storage import Store
@@ -171,6 +173,38 @@ def test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(l
     assert len(recorded(lane.store)) == 2
 
 
+def test_what_one_may_ask_is_not_sound_from_another(lane: Lane) -> None:
+    about_bob = CheckAccessRequest(subject=BOB.principal, action="read", resource=RESOURCE).SerializeToString()
+    nobodys = lane.forge.token(lane.store.clock(), sub=GATEWAY.principal)
+    assert lane.ask(lane.call(subject=BOB.principal))
+
+    assert lane.together([lane.sent(about_bob, nobodys)]) == [None]
+
+
+def test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane: Lane) -> None:
+    call = lane.call()
+    assert lane.ask(call)
+
+    assert lane.together([call._replace(metadata=(*call.metadata, ("x-envoy-original-path", "/v1/grants")))]) == [None]
+
+
+def test_an_address_is_the_askers_own(lane: Lane) -> None:
+    add_policy(lane.store, name="policies/here", priority=1, check_condition="context.source_ip == '192.0.2.1'")
+    approve(lane.store, ask(lane.store))
+    here = lane.call()
+
+    answers = lane.ask(here, here._replace(peer="ipv4:192.0.2.2:4000"))
+
+    assert [answer.allowed for answer in answers] == [True, False]
+
+
+def test_a_long_request_is_answered_like_any_other(lane: Lane) -> None:
+    approve(lane.store, ask(lane.store))
+    long = lane.call(context={"why": "x" * 2 * MAX_BYTES})
+
+    assert [answer.allowed for answer in lane.ask(long, long)] == [True, True]
+
+
 def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: Lane) -> None:
     add_policy(lane.store, name="policies/once", max_uses=1, priority=1)
     approve(lane.store, ask(lane.store))
@@ -219,23 +253,44 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]
     (
         "a revision that is not there yet",
         Checker.check_together,
-        "0 <= one.min_revision <= sight.revision",
+        "0 <= min_revision <= sight.revision",
         "True",
         lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
     ),
     (
         "calls that nobody has looked into",
         ChecksTogether._sound,
-        "self._interceptor.admit(caller, request, call.metadata)",
+        "self._interceptor.admit(sender.caller, request, call.metadata)",
         "pass",
         lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
     ),
     (
         "one caller for all",
-        ChecksTogether._sound,
-        "key = (call.metadata, call.peer)",
-        "key = ((), call.peer)",
+        ChecksTogether.__call__,
+        "key = call.metadata, call.peer",
+        "key = (), call.peer",
         test_all_are_recorded_before_any_is_answered_in_one_transaction,
+    ),
+    (
+        "whoever asks with the same words",
+        questions.asker,
+        "caller.roles, ",
+        "",
+        lambda lane, _: test_what_one_may_ask_is_not_sound_from_another(lane),
+    ),
+    (
+        "an address that is anybody's",
+        questions.asker,
+        ", caller.origin.source_address",
+        "",
+        lambda lane, _: test_an_address_is_the_askers_own(lane),
+    ),
+    (
+        "what the edge says is not heard",
+        ChecksTogether._sender,
+        ", *told_by_edge(call.metadata)",
+        "",
+        lambda lane, _: test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane),
     ),
 ]
 
