@@ -22,6 +22,9 @@ _INDEX_PAUSE_SECONDS: Final = 0.01
 # So many new records since the last sweep mean that the service is busy.
 _MANY: Final = 200
 _MAX_WAITING: Final = 100_000
+# The log is copied so often at least, since each time holds up those who commit meanwhile, and whenever so many came.
+_COPY_SECONDS: Final = 5
+_VERY_MANY: Final = 5_000
 _log = logging.getLogger(__name__)
 
 
@@ -70,31 +73,34 @@ class Sweeper(threading.Thread):
         self._interval = interval.total_seconds()
         self._stopping = threading.Event()
         self._seq = 0
+        self._copied_at = -float("inf")
 
     def run(self) -> None:
         """Sweeps until stopped. A store that does not answer is asked again at the next interval."""
         while not self._stopping.wait(self._interval):
             try:
-                self._store.checkpoint()
                 while record_run_out(self._store) == BATCH and not self._stopping.is_set():
                     pass
                 if self._issuing is not None:
                     tend_tokens(self._store, self._issuing)
-                self._index_audit()
+                self._tend_log()
             except StoreUnavailable as fault:
                 _log.warning("expiries are not recorded for now: %s", fault)
             except Exception:
                 _log.exception("expiries are not recorded")
 
-    def _index_audit(self) -> None:
-        """Makes records findable, a few at a time, while few come or too many wait: checks go before.
-
-        Searching makes the rest findable first, so this only saves the searcher the wait.
-        """
+    def _tend_log(self) -> None:
+        """Copies the database's log, and makes audit records findable; checks go before, while there are many."""
         waiting, seq = self._store.audit_waiting()
         came, self._seq = seq - self._seq, seq
-        if came > _MANY and waiting < _MAX_WAITING:
-            return
+        if came > _VERY_MANY or time.monotonic() >= self._copied_at + _COPY_SECONDS:
+            self._store.checkpoint()
+            self._copied_at = time.monotonic()
+        if came <= _MANY or waiting >= _MAX_WAITING:
+            self._index_audit()
+
+    def _index_audit(self) -> None:
+        """Makes records findable, a few at a time. Searching makes the rest findable first: this saves it the wait."""
         end = time.monotonic() + self._interval
         while self._store.index_audit(limit=_INDEXED_AT_ONCE) and time.monotonic() < end:
             if self._stopping.wait(_INDEX_PAUSE_SECONDS):

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import os
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -37,10 +39,11 @@ _BATCH: Final = 64
 _FULL_SECONDS: Final = 0.01
 _STOP_POLL_SECONDS: Final = 0.01
 _GATHER_SECONDS: Final = 0.002
-# As PostgreSQL's commit_delay and commit_siblings: where so many were answered at once, a little later is sooner for all.
+# As PostgreSQL's commit_delay and commit_siblings: where so many were answered at once, a little later is sooner for
+# all. So long at a time, and so often at most.
 _CROWD: Final = 8
-_CROWD_DELAYS: Final = int(__import__("os").environ.get("CROWDN", "4"))
-_CROWD_SECONDS: Final = float(__import__("os").environ.get("CROWD", "0.0003"))
+_CROWD_SECONDS: Final = 0.00025
+_CROWD_DELAYS: Final = 4
 # What needs another kind of server, such as reflection, is served by grpcio behind this one.
 _BEHIND_THREADS: Final = 2
 _BEHIND_CALLS: Final = 16
@@ -304,15 +307,16 @@ class NativeServer:
         """Binds `HOST:PORT` or `unix:PATH`. Returns the port. Raises RuntimeError."""
         unix = address.startswith("unix:")
         try:
-            front = NativeGrpcFront(
-                address,
-                [],
-                call_details=True,
-                delay_stream_headers=True,
-                keepalive_permit_without_calls=False,
-                max_metadata_size=self._limits.metadata_bytes,
-                reuse_port=self._share_port and not unix,
-            )
+            with _patient_threads():
+                front = NativeGrpcFront(
+                    address,
+                    [],
+                    call_details=True,
+                    delay_stream_headers=True,
+                    keepalive_permit_without_calls=False,
+                    max_metadata_size=self._limits.metadata_bytes,
+                    reuse_port=self._share_port and not unix,
+                )
         except (OSError, ValueError) as fault:
             raise RuntimeError(f"cannot bind {address}") from fault
         interceptor, together = self._interceptor(unix), self._together(unix)
@@ -335,7 +339,8 @@ class NativeServer:
             listener.front.add_methods(
                 [(method.path, method.handler.response_streaming) for method in listener.methods]
             )
-            listener.front.start()
+            with _patient_threads():
+                listener.front.start()
             threading.Thread(target=self._dispatch, args=(listener,), name="dispatch", daemon=True).start()
             for lane in listener.lanes:
                 threading.Thread(target=self._work_together, args=lane, name="together", daemon=True).start()
@@ -538,6 +543,22 @@ class _Details(NamedTuple):
 
     method: str
     invocation_metadata: tuple[()]
+
+
+@contextmanager
+def _patient_threads() -> Iterator[None]:
+    """Threads that are started within wait for their turn when they wake, where the system knows such (sched(7)).
+
+    Answers are given in a burst. By default each would wake a thread that interrupts the one which gives them.
+    """
+    may = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
+    if may:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        if may:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _taken(method: _Method, expected: int) -> list[_Job] | None:
