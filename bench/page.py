@@ -22,6 +22,8 @@ warm-up that is dropped, then {seconds} at 64 calls in flight (8 connections), t
 second (an open loop: latency runs from when a call was due). Values are medians of the rounds. CPU is that of the
 server's whole process tree. Any wrong answer, status or hang-up voids its row. The load (`bench/frames.py`) sends
 10,000 different questions, half yes, half no, and judges every answer; part "generator" holds it against h2load.
+They come again and again, as services ask, and our service gives a decision again while it stands; the candidate "new
+questions" is asked 100,000 in turn, which is more than the service remembers.
 """
 _COLUMNS: Final = (
     ("requests_per_second", "requests/s", "{:,.0f}"),

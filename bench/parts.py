@@ -25,6 +25,7 @@ from jit_service.settings import Settings
 TRANSPORTS: Final = ("grpcio", "native")
 FLOORS: Final = {"grpcio": "floor-aio", "native": "floor-native"}
 BATCHES: Final = (1, 10, 100, 1000)
+_MANY_QUESTIONS: Final = 100_000
 GROWTH: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -73,6 +74,7 @@ def transport(run: Run) -> None:
         bench = run.alone(stack)
         candidates = [_floor(bench, transport, asked) for transport in TRANSPORTS]
         candidates += [_ours(bench, mode, asked) for mode in modes]
+        candidates.append(_never_asked_twice(bench))
         targets = started(candidates, recorder)
         steady = [FLOORS[each] for each in TRANSPORTS] + [mode.name for mode in modes]
         interleave(targets, recorder, run.pace, steady=steady)
@@ -227,7 +229,7 @@ def revoke(run: Run) -> None:
     recorder = run.recorder("revoke")
     tries = 2_000 if run.quick else 100_000
     with ExitStack() as stack:
-        seconds = 10 if run.quick else 400
+        seconds = 10 if run.quick else 540
         lifecycle.revoke_to_deny(run.alone(stack), recorder, tries, best_transport(), at_most_seconds=seconds)
 
 
@@ -275,6 +277,12 @@ def _floor(bench: Bench, transport: str, asked: list[Question]) -> Candidate:
 
 def _ours(bench: Bench, mode: Mode, asked: list[Question], *, name: str = "") -> Candidate:
     return Candidate(name=name or mode.name, start=lambda: _server(bench, mode, asked))
+
+
+def _never_asked_twice(bench: Bench) -> Candidate:
+    mode = Mode(transport=best_transport())
+    asked = facts.questions(count=_MANY_QUESTIONS)
+    return replace(_ours(bench, mode, asked, name=f"{mode.name}, new questions"), caveat="no question comes twice soon")
 
 
 def _server(bench: Bench, mode: Mode, asked: list[Question], *, core: int | set[int] = SERVER_CORE) -> Server:
