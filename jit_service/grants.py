@@ -33,6 +33,7 @@ from jit_service.domain.filter import parse
 from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.policy import Policy
 from jit_service.domain.review import Preview
+from jit_service.domain.signal import Signals
 from jit_service.idempotency import answered_before, remember
 from jit_service.naming import new_name
 from jit_service.storage import Snapshot, Store, Transaction, query
@@ -179,7 +180,7 @@ def _demand_usable(snapshot: Snapshot, parent: Grant) -> None:
 
 def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> tuple[Grant, Policy]:
     policies = snapshot.policies()
-    signals = signal.at(snapshot.signals(), snapshot.now)
+    signals = _signals(snapshot, policies)
     grant = request.judged(asked, policies=policies, by=caller, grant_name=name, now=snapshot.now, signals=signals)
     return grant, next(policy for policy in policies if policy.name == grant.policy)
 
@@ -285,7 +286,7 @@ def extend(store: Store, caller: Caller, name: str, more: request.MoreTime, *, e
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         asked = request.extended(grant, request.checked_more(more), policy=policy, by=by, now=tx.now)
-        signals = signal.at(tx.signals(), tx.now)
+        signals = _signals(tx, [policy])
         judged = request.judge_extension(asked, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
         shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
         if shortfall:
@@ -351,13 +352,20 @@ def _change(store: Store, caller: Caller, name: str, etag: str, transition: Tran
 
 def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
     """Policies, signals and the time may have changed since the request."""
-    signals = signal.at(tx.signals(), tx.now)
+    signals = _signals(tx, [policy])
     return request.judge_again(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
 
 
 def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
-    signals = signal.at(tx.signals(), tx.now)
+    signals = _signals(tx, [policy])
     return request.waiting_now(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
+
+
+def _signals(snapshot: Snapshot, policies: Sequence[Policy]) -> Signals:
+    """Returns what the conditions of requests under the policies see of the signals; where there are none, nothing."""
+    if not any(policy.has_request_conditions for policy in policies):
+        return request.NO_SIGNALS
+    return signal.at(snapshot.signals(), snapshot.now)
 
 
 def _lent_to_offerer(tx: Transaction, grant: Grant) -> tuple[Right, ...]:

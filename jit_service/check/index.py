@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -17,7 +17,7 @@ from jit_service.domain.policy import Policy
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.request import NO_SIGNALS
 from jit_service.domain.signal import Signal, Signals
-from jit_service.storage.live import Delta
+from jit_service.storage.live import Delta, Everything
 
 MAX_SUBJECTS: Final = 10_000
 """For how many subjects the ended grants are kept, which explain a no."""
@@ -132,12 +132,36 @@ class Index:
     def clear(self) -> None:
         """Forgets everything but the time."""
         with self._lock:
-            for held in (self._by_subject, self._by_name, self._all_policies, self._past, self._ended):
+            for held in (self._by_subject, self._by_name, self._passed_on, self._all_policies, self._past, self._ended):
                 held.clear()
             self._book = PolicyBook()
             self._nobody = Held()
             self._signals = ()
             self.revision = 0
+
+    def fill(self, everything: Everything) -> None:
+        """Takes over all there is, where nothing is held: it is there at once, or not at all."""
+        gathered: defaultdict[str, list[LiveGrant]] = defaultdict(list)
+        by_name: dict[str, LiveGrant] = {}
+        for piece in everything.grants:
+            for grant in piece:
+                by_name[grant.name] = grant
+                gathered[grant.subject].append(grant)
+        by_subject: dict[str, Held] = {}
+        while gathered:
+            # Sorted once, since a million may have one subject; and let go one by one, for the memory's sake.
+            subject, held = gathered.popitem()
+            by_subject[subject] = Held(tuple(sorted(held, key=_by_name)))
+        passed_on = {name: grant for name, grant in by_name.items() if grant.chain}
+        with self._lock:
+            if self.revision:
+                raise AssertionError("this is for an index that holds nothing")
+            self._by_subject, self._by_name, self._passed_on = by_subject, by_name, passed_on
+            self._set_policies(everything.policies)
+            self._signals = tuple(everything.signals)
+            self._ended = set(everything.ended)
+            self.revision = everything.head.revision
+            self._latest = max(self._latest, everything.head.time)
 
     def advance(self, time: datetime) -> None:
         """Takes over the latest instant that the store was told of."""

@@ -100,10 +100,10 @@ class LiveView:
 
         gc.disable()
         try:
-            # Until all is there, less is there: nobody is allowed what is not.
+            # Until all is there nothing is: nobody is allowed what is not.
             self._index.clear()
-            for delta in self._reader.load(told):
-                self._index.apply(delta)
+            with self._reader.load(told) as everything:
+                self._index.fill(everything)
             # What is live for long need not be looked through by every collection.
             gc.freeze()
         finally:
@@ -117,6 +117,9 @@ class LiveView:
             self._index.advance(head.time)
             if head.revision < self._index.revision:
                 _log.warning("the store went back from revision %d to %d", self._index.revision, head.revision)
+                self._load()
+            elif head.revision > self._index.revision == 0:
+                # Nothing was there, or an earlier load was broken off.
                 self._load()
             elif head.revision > self._index.revision:
                 self._index.apply(self._reader.since(self._index.revision))

@@ -87,7 +87,7 @@ def waiting_step(steps: Sequence[Step], missing: Sequence[int]) -> int:
 
 def step_due_at(grant: Grant) -> datetime | None:
     """Returns when the step that is waited for escalates, or lapses; None where it has no timeout."""
-    if grant.step_since is None or not grant.steps:
+    if grant.step_since is None or not any(step.timeout for step in grant.steps):
         return None
     timeout = grant.steps[_waited_for(grant)].timeout
     return grant.step_since + timeout if timeout else None

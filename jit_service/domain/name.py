@@ -177,6 +177,7 @@ def harmless(text: str, limit: int = 1024) -> str:
     return shown if len(text) <= limit else f"{shown}... ({len(text)} characters)"
 
 
+@lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
     """Returns the key by which two principals are the same person: letter case and compatibility forms folded."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -146,8 +146,12 @@ class Policy:
     @property
     def has_conditions(self) -> bool:
         """Whether anything of it depends on more than who asks for what."""
-        conditions = (self.request_condition, self.check_condition, *(step.condition for step in self.steps))
-        return any(conditions)
+        return bool(self.check_condition) or self.has_request_conditions
+
+    @property
+    def has_request_conditions(self) -> bool:
+        """Whether a request under it is judged by more than who asks for what."""
+        return bool(self.request_condition) or any(step.condition for step in self.steps)
 
     @property
     def in_force(self) -> bool:

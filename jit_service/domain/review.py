@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
+from jit_service.domain.frozen import replace
 from jit_service.domain.grant import Grant
 from jit_service.domain.name import canonical
 from jit_service.domain.policy import PrincipalSet, Step

@@ -12,7 +12,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, NoReturn
 
@@ -24,6 +23,7 @@ from jit_service import audit
 from jit_service.domain import name
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import JitError, MalformedMessage, ProxyRequired, StoreUnavailable
+from jit_service.domain.frozen import replace
 from jit_service.domain.refusal import About
 from jit_service.rpc import errors, strictness
 from jit_service.rpc.authorization import RULES, Rule, demand

@@ -267,7 +267,7 @@ def grant_message(grant: Grant, at: datetime, preview: Preview | None = None) ->
         resources=grant.resources,
         actions=grant.actions,
         duration=_duration(grant.duration),
-        labels=grant.labels,
+        labels=grant.labels or None,
         create_time=_timestamp(grant.created_at),
         request_expire_time=_timestamp(grant.request_expires_at),
         approve_time=_timestamp(grant.approved_at),
@@ -823,7 +823,7 @@ def _step_statuses(grant: Grant, at: datetime) -> list[grant_pb2.StepStatus]:
 
 
 def _justification(given: Justification) -> grant_pb2.Justification | None:
-    if given == Justification():
+    if not given.text and not given.ticket:
         return None
     return grant_pb2.Justification(text=given.text, ticket=given.ticket)
 

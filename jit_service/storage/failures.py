@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -29,16 +28,18 @@ else:
     _BROKEN += (psycopg.IntegrityError,)
 
 
-@contextmanager
-def translated() -> Iterator[None]:
+class translated:
     """Raises StoreUnavailable where the database does not answer, LostRace where somebody else was first."""
-    try:
-        yield
-    except _BROKEN as fault:
-        raise LostRace("another call stored the same thing first; read it again") from fault
-    except _AWAY as fault:
-        raise StoreUnavailable("the store does not answer") from fault
-    except DBAPIError as fault:
-        if fault.connection_invalidated:
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: type[BaseException] | None, fault: BaseException | None, __: TracebackType | None) -> None:
+        if fault is None:
+            return
+        if isinstance(fault, _BROKEN):
+            raise LostRace("another call stored the same thing first; read it again") from fault
+        if isinstance(fault, _AWAY) or (isinstance(fault, DBAPIError) and fault.connection_invalidated):
             raise StoreUnavailable("the store does not answer") from fault
-        raise

@@ -6,11 +6,12 @@ Plain SQL over the driver: it is read a million rows at a time at start, and bef
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from pydantic_core import from_json
 from sqlalchemy import Engine
 
 from jit_service.domain.grant import Limits
@@ -23,13 +24,22 @@ from jit_service.storage.tables import EPOCH, MICROSECOND
 
 Progress = Callable[[int, int], None]
 """Told how many grants are read, and how many there are."""
-_CHUNK: Final = 5_000
+_CHUNK: Final = 500
+"""How many rows are read at a time: as many as the processor's cache holds until they are grants."""
 _NO_LIMITS: Final = Limits()
+_MOST_KEPT: Final = 100_000
+# NULL where nothing reads it (`LiveGrant`): a million rows are not to carry it.
 _COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS TEXT), CAST(actions AS TEXT), duration,
-    starts_at, expires_at, request_expires_at, requester, CAST(requester_groups AS TEXT), CAST(claims AS TEXT),
-    check_condition, CAST(chain AS TEXT), CAST(limits AS TEXT), ended_at"""
+    starts_at, expires_at, CASE WHEN expires_at IS NULL THEN request_expires_at END,
+    CASE WHEN requester = subject THEN CAST(requester_groups AS TEXT) END,
+    CASE WHEN check_condition <> '' THEN CAST(claims AS TEXT) END,
+    check_condition, CAST(chain AS TEXT), CAST(limits AS TEXT)"""
 _LIVE: Final = "ended_at IS NULL AND (expires_at > {now} OR (expires_at IS NULL AND request_expires_at > {now}))"
-
+# Nothing that is live has run out; so said, an index counts them without reading them.
+_COUNT: Final = """SELECT
+    (SELECT count(*) FROM access_grant WHERE run_out_at IS NULL AND ended_at IS NULL AND expires_at > {now})
+    + (SELECT count(*) FROM access_grant
+        WHERE run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL AND request_expires_at > {now})"""
 _OVER: Final = "expires_at IS NOT NULL AND (ended_at IS NOT NULL OR expires_at <= {now})"
 
 
@@ -60,6 +70,16 @@ class Delta(NamedTuple):
     policies: list[Policy]
     signals: list[Signal] | None
     ended: frozenset[str] = frozenset()
+
+
+class Everything(NamedTuple):
+    """All there is at a head: the live grants, in pieces, policies and signals; `ended` as in `Delta`."""
+
+    head: Head
+    grants: Iterator[list[LiveGrant]]
+    policies: list[Policy]
+    signals: list[Signal]
+    ended: frozenset[str]
 
 
 class LiveReader:
@@ -93,7 +113,7 @@ class LiveReader:
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head = _head(connection)
             after = f"revision > {self._mark}"
-            found = connection.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
+            found = connection.execute(f"SELECT ended_at, {_COLUMNS} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
             now = _microseconds(head.time)
             grants = [self._rights.changed(row, now) for row in found.fetchall()]
             found = connection.execute(f"SELECT CAST(document AS TEXT) FROM policy WHERE {after}", (revision,))  # noqa: S608
@@ -101,33 +121,36 @@ class LiveReader:
             ended = frozenset(changed.subject for changed in grants if changed.was_access)
             return Delta(head, grants, policies, _signals(connection), ended)
 
-    def load(self, told: Progress) -> Iterator[Delta]:
-        """Yields everything that is live, in pieces of one snapshot; the first has all policies and signals."""
+    @contextmanager
+    def load(self, told: Progress) -> Iterator[Everything]:
+        """Gives everything that is live, as one snapshot; the grants are read, and `told` of, as they are taken."""
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head = _head(connection)
-            where = _LIVE.format(now=_microseconds(head.time))
-            total = connection.execute(f"SELECT count(*) FROM access_grant WHERE {where}").fetchone()[0]  # noqa: S608
+            now = _microseconds(head.time)
             documents = connection.execute("SELECT CAST(document AS TEXT) FROM policy").fetchall()
             policies = [rows.POLICIES.validate_json(row[0]) for row in documents]
-            over = _OVER.format(now=_microseconds(head.time))
+            over = _OVER.format(now=now)
             found = connection.execute(f"SELECT DISTINCT subject FROM access_grant WHERE {over}")  # noqa: S608
             ended = frozenset(row[0] for row in found.fetchall())
-            yield Delta(head, [], policies, _signals(connection), ended)
-            cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
-            cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {where}")  # noqa: S608
-            read, now = 0, _microseconds(head.time)
-            while chunk := cursor.fetchmany(_CHUNK):
-                read += len(chunk)
-                yield Delta(head, [self._rights.changed(row, now) for row in chunk], [], None)
-                told(read, total)
-            cursor.close()
-        self._rights = _Rights()
+            yield Everything(head, self._pieces(connection, now, told), policies, _signals(connection), ended)
 
     def close(self) -> None:
         """Gives the connection back."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _pieces(self, connection: Any, now: int, told: Progress) -> Iterator[list[LiveGrant]]:
+        total = connection.execute(_COUNT.format(now=now)).fetchone()[0]
+        cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
+        cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {_LIVE.format(now=now)}")  # noqa: S608
+        self._rights = _Rights()
+        read = 0
+        while chunk := cursor.fetchmany(_CHUNK):
+            yield self._rights.live(chunk)
+            read += len(chunk)
+            told(read, total)
+        cursor.close()
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -145,60 +168,71 @@ class LiveReader:
                 raise
 
 
+class _Kept(dict[Any, Any]):
+    """What was made of a value, for as long as there are not too many."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __missing__(self, value: Any) -> Any:
+        if len(self) >= _MOST_KEPT:
+            self.clear()
+        made = self[value] = None if value is None else self._make(value)
+        return made
+
+
 class _Rights:
     """Makes live grants of rows. Equal texts, lists and groups of many grants are one object."""
 
     def __init__(self) -> None:
-        self._lists: dict[str, tuple[str, ...]] = {}
-        self._groups: dict[str, frozenset[str]] = {}
-        self._spans: dict[int, timedelta] = {}
-        self._texts: dict[str, str] = {}
+        self._texts = _Kept(str)
+        self._lists = _Kept(_list)
+        self._groups = _Kept(lambda text: frozenset(_list(text)))
+        self._spans = _Kept(lambda microseconds: timedelta(microseconds=microseconds))
+        self._metered = _Kept(lambda text: rows.LIMITS.validate_json(text) != _NO_LIMITS)
 
     def changed(self, row: tuple[Any, ...], now: int) -> Changed:
-        (name, subject, policy, policy_revision, resources, actions, duration, starts, expires, asked_until) = row[:10]
-        requester, groups, claims, condition, chain, limits, ended = row[10:]
-        over = ended is not None or now >= (asked_until if expires is None else expires)
-        if over:
+        """Returns what the row, whose first column is `ended_at`, says of its grant."""
+        ended, name, subject = row[:3]
+        expires, asked_until = row[9:11]
+        if ended is not None or now >= (asked_until if expires is None else expires):
             return Changed(name, subject, None, was_access=expires is not None)
-        live = LiveGrant(
-            name,
-            subject,
-            self._text(policy),
-            policy_revision,
-            tuple(json.loads(resources)),
-            self._list(actions),
-            self._span(duration),
-            _instant(starts),
-            _instant(expires),
-            _instant(asked_until) if expires is None else None,
-            self._group(groups) if subject == requester else None,
-            json.loads(claims) if condition else None,
-            self._text(condition),
-            self._list(chain),
-            limits != "{}" and rows.LIMITS.validate_json(limits) != _NO_LIMITS,
-        )
+        (live,) = self.live([row[1:]])
         return Changed(name, subject, live)
 
-    def _text(self, text: str) -> str:
-        return self._texts.setdefault(text, text)
-
-    def _list(self, text: str) -> tuple[str, ...]:
-        known = self._lists.get(text)
-        if known is None:
-            known = self._lists[text] = tuple(json.loads(text))
-        return known
-
-    def _group(self, text: str) -> frozenset[str]:
-        known = self._groups.get(text)
-        if known is None:
-            known = self._groups[text] = frozenset(json.loads(text))
-        return known
-
-    def _span(self, microseconds: int) -> timedelta:
-        known = self._spans.get(microseconds)
-        if known is None:
-            known = self._spans[microseconds] = timedelta(microseconds=microseconds)
-        return known
+    def live(self, found: Iterable[tuple[Any, ...]]) -> list[LiveGrant]:
+        """Returns the grants of rows that are live. In one loop without calls: a million are made at start."""
+        texts, lists, groups, spans, metered = self._texts, self._lists, self._groups, self._spans, self._metered
+        made: list[LiveGrant] = []
+        for (name, subject, policy, revision, resources, actions, duration, starts, expires, asked_until, proved,
+                claims, condition, chain, limits) in found:  # fmt: skip
+            span = spans[duration]
+            # Positional, since keywords cost as much as the rest.
+            starts_at = None if starts is None else EPOCH + timedelta(0, 0, starts)
+            if starts_at is not None and expires == starts + duration:
+                expires_at: datetime | None = starts_at + span
+            else:
+                expires_at = _instant(expires)
+            made.append(
+                LiveGrant(
+                    name,
+                    subject,
+                    texts[policy],
+                    revision,
+                    tuple(from_json(resources, cache_strings="none")),
+                    lists[actions],
+                    span,
+                    starts_at,
+                    expires_at,
+                    None if asked_until is None else _instant(asked_until),
+                    groups[proved],
+                    None if claims is None else json.loads(claims),
+                    texts[condition],
+                    lists[chain],
+                    metered[limits],
+                )
+            )
+        return made
 
 
 @contextmanager
@@ -220,8 +254,13 @@ def _signals(connection: Any) -> list[Signal]:
     return [Signal(name=name, value=json.loads(value), expires_at=_at(expires)) for name, value, expires in found]
 
 
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(from_json(text, cache_strings="none"))
+
+
 def _instant(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else EPOCH + timedelta(microseconds=microseconds)
+    # In this order, since a keyword costs as much as the rest.
+    return None if microseconds is None else EPOCH + timedelta(0, 0, microseconds)
 
 
 def _at(microseconds: int) -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,15 +14,19 @@ from sqlalchemy import text
 
 from jit_service import grants, policies, signals
 from jit_service.check import LiveView, Sight
-from jit_service.check.index import Held
+from jit_service.check.index import Held, Index
 from jit_service.domain.decision import Question, covers
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grant import GrantState, Limits
 from jit_service.domain.live import LiveGrant, live
+from jit_service.domain.policy import PrincipalSet
+from jit_service.domain.request import Ask
 from jit_service.domain.signal import Signal
 from jit_service.storage import Store
+from jit_service.storage import live as live_storage
+from jit_service.storage.live import Changed, Delta, Everything, Head, LiveReader
 from jit_service.sweeper import record_run_out
-from tests.conftest import HOUR, TICK, Clock
+from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.domain.factories import deny_policy
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, add_policy, approve, ask, policy
 
@@ -64,6 +69,115 @@ def test_each_fact_is_as_the_grant_has_it(store: Store, view: LiveView) -> None:
     (held,) = view.strong([WHO]).held[WHO].grants
 
     assert held == live(grant)
+
+
+def test_each_fact_is_as_the_grant_has_it_at_start_too(store: Store, clock: Clock) -> None:
+    """Also where it ends sooner than its time after its start, and where nobody has proved the subject's groups."""
+    jobs = PrincipalSet(principals=("service:job",), groups=("engineering",))
+    add_policy(store, eligible=jobs, check_condition="context.mfa == true", max_child_depth=1, idle_timeout=2 * HOUR)
+    given = approve(store, ask(store, start_at=clock.now + HOUR, duration=3 * HOUR))
+    parent = approve(store, ask(store, resource="database/orders/us"))
+    there = [given, parent, ask(store, resource="database/orders/fr")]
+    clock.advance(TICK)
+    for subject, under in (("service:job", ""), (WHO, parent.name)):
+        wanted = Ask(subject=subject, resources=("database/orders/us",), actions=("read",), parent=under)
+        there.append(grants.ask(store, ALICE, wanted).grant)
+
+    view = LiveView(store, clock=clock, bound=HOUR)
+
+    sight = view.strong([WHO, "service:job"])
+    found = [grant for held in sight.held.values() for grant in held.grants]
+    assert sorted(found) == sorted(live(grant) for grant in there)
+    assert len({grant.expires_at for grant in found}) > 2
+    view.stop()
+
+
+class Told:
+    """What is there at the start, in pieces, and the same as changes one by one."""
+
+    def __init__(self, found: list[LiveGrant], size: int) -> None:
+        self.head = Head(7, NOON)
+        self._found = found
+        self._size = size
+
+    def at_once(self) -> Index:
+        index, found, size = Index(lambda: NOON), self._found, self._size
+        pieces = (found[at : at + size] for at in range(0, len(found), size))
+        index.fill(Everything(self.head, pieces, [deny_policy()], [], frozenset({WHO})))
+        return index
+
+    def one_by_one(self) -> Index:
+        index = Index(lambda: NOON)
+        changes = [Changed(grant.name, grant.subject, grant) for grant in self._found]
+        index.apply(Delta(self.head, changes, [deny_policy()], [], frozenset({WHO})))
+        return index
+
+
+@given(st.permutations(range(9)), st.integers(1, 9))
+def test_what_is_there_at_start_is_held_as_if_each_had_come_alone(order: list[int], size: int) -> None:
+    chains = ((), ("grants/0",))
+    found = [
+        LiveGrant(f"grants/{n}", f"user:{n % 3}", "policies/p", 1, ("a",), ("read",), HOUR, chain=chains[n % 4 == 3])
+        for n in order
+    ]
+    told, subjects = Told(found, size), [f"user:{n}" for n in range(3)]
+
+    filled, changed = told.at_once(), told.one_by_one()
+
+    for index in (filled, changed):
+        assert len(index) == 9
+        assert index.known_past(WHO) is None
+    looks = [index.look(subjects) for index in (filled, changed)]
+    assert [look.above.keys() for look in looks] == [{"grants/0"}] * 2
+    assert [look.book.denying for look in looks] == [(deny_policy(),)] * 2
+    assert [look.revision for look in looks] == [7, 7]
+    by_name = [{subject: held.grants for subject, held in look.held.items()} for look in looks]
+    assert by_name[0] == by_name[1]
+    assert all(list(held) == sorted(held) for held in by_name[0].values())
+
+
+def test_what_could_not_be_read_to_its_end_is_not_there_and_is_read_anew(
+    store: Store, view: LiveView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_policy(store)
+    given = [approve(store, ask(store, resource=f"database/orders/{n}")).name for n in range(3)]
+    assert len(names(view)) == 3
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE head SET revision = revision - 1"))
+    monkeypatch.setattr(live_storage, "_CHUNK", 1)
+    pieces = LiveReader._pieces
+
+    def broken_off(*told: Any) -> Iterator[list[LiveGrant]]:
+        yield next(pieces(*told))
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(LiveReader, "_pieces", broken_off)
+        with pytest.raises(StoreUnavailable):
+            view.strong([WHO])
+    assert view.held([WHO]).held[WHO].grants == ()
+
+    assert names(view) == sorted(given)
+
+
+def test_a_long_start_tells_how_far_it_is(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_policy(store)
+    over = approve(store, ask(store))
+    grants.revoke(store, BOB, over.name, comment="over", etag="")
+    approve(store, ask(store, duration=HOUR))
+    clock.advance(HOUR)
+    record_run_out(store)
+    approve(store, ask(store))
+    ask(store, resource="database/orders/us")
+    monkeypatch.setattr(live_storage, "_CHUNK", 1)
+    told: list[tuple[int, int]] = []
+    reader = store.live_reader()
+
+    with reader.load(lambda read, total: told.append((read, total))) as everything:
+        list(everything.grants)
+
+    assert told == [(1, 2), (2, 2)]
+    reader.close()
 
 
 def test_a_grant_that_counts_its_checks_is_known_as_one(store: Store, view: LiveView) -> None:

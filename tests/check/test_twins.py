@@ -15,7 +15,7 @@ from jit_service.access import Checker
 from jit_service.check import Barrier, LiveView, Recorder
 from jit_service.check.index import Index
 from jit_service.storage import Store, journal
-from jit_service.storage.live import LiveReader
+from jit_service.storage.live import LiveReader, _Rights
 from tests import checking
 from tests.check import test_barrier, test_live, test_recorder
 from tests.conftest import Clock
@@ -96,6 +96,18 @@ def revoked_by_another_process(bench: Bench) -> None:
         other.close()
 
 
+def at_start(bench: Bench) -> None:
+    test_live.test_each_fact_is_as_the_grant_has_it_at_start_too(*bench.store())
+
+
+def broken_off(bench: Bench) -> None:
+    store, _ = bench.store()
+    view = LiveView(store, clock=store.clock, bound=timedelta(hours=1))
+    with pytest.MonkeyPatch.context() as patch:
+        test_live.test_what_could_not_be_read_to_its_end_is_not_there_and_is_read_anew(store, view, patch)
+    view.stop()
+
+
 def counted_once(bench: Bench) -> None:
     store, _ = bench.store()
     test_recorder.test_a_use_that_is_counted_is_recorded_in_every_mode(store)
@@ -143,6 +155,34 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
         "others = tuple(grant for grant in others if grant.name != name)",
         "pass",
         with_view(test_live.test_every_change_is_seen_by_the_next_strong_look),
+    ),
+    (
+        "an index that is filled with the last piece only",
+        Index.fill,
+        "for grant in piece:",
+        "by_name.clear(); gathered.clear()\n        for grant in piece:",
+        alone(test_live.test_what_is_there_at_start_is_held_as_if_each_had_come_alone),
+    ),
+    (
+        "an index that holds what it was told of though the rest was not read",
+        Index.fill,
+        "for grant in piece:",
+        "self.revision = everything.head.revision\n        for grant in piece:",
+        broken_off,
+    ),
+    (
+        "a reader that has every grant last its whole time",
+        _Rights.live,
+        "expires == starts + duration:",
+        "expires:",
+        at_start,
+    ),
+    (
+        "a reader that gives another's groups to the subject",
+        _Rights.live,
+        "groups[proved]",
+        "groups[proved or '[\"engineering\"]']",
+        at_start,
     ),
     (
         "an index that forgets how late it was",

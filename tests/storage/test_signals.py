@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,15 +10,17 @@ import pytest
 
 from jit_service import access, audit, grants, revocation, signals
 from jit_service.domain.decision import Reason
-from jit_service.domain.errors import LostRace, StalePlan
+from jit_service.domain.errors import ConditionNotMet, LostRace, PolicyNoLongerAllows, StalePlan
 from jit_service.domain.grant import GrantState
+from jit_service.domain.policy import Policy
 from jit_service.domain.request import Ask
 from jit_service.domain.signal import Signal
 from jit_service.revocation import Selector
 from jit_service.storage import Store
 from tests import checking
 from tests.conftest import HOUR, Clock
-from tests.storage.people import ADMIN, ALICE, GATEWAY, add_policy, approve, ask
+from tests.domain.test_twins import Twin, demand_caught
+from tests.storage.people import ADMIN, ALICE, GATEWAY, add_policy, approve, ask, policy
 from tests.storage.test_races import at_once
 
 
@@ -49,6 +52,50 @@ def test_a_signal_changes_the_very_next_check(store: Store, clock: Clock) -> Non
     assert reason() is Reason.SIGNAL_STALE
     signals.delete(store, ADMIN, "signals/incident", etag="")
     assert reason() is Reason.CONDITION_ERROR
+
+
+def request_condition_sees_it(store: Store, clock: Clock) -> None:
+    add_policy(store, request_condition="signals.incident == 'on'")
+    put(store, clock, "on")
+    asked = ask(store)
+    put(store, clock, "off")
+
+    with pytest.raises(PolicyNoLongerAllows):
+        approve(store, asked)
+    with pytest.raises(ConditionNotMet):
+        ask(store, resource="database/orders/us")
+
+
+def step_condition_sees_it(store: Store, clock: Clock) -> None:
+    always, incident = policy().steps[0], replace(policy().steps[0], condition="signals.incident == 'on'")
+    add_policy(store, steps=(always, incident))
+    put(store, clock, "off")
+    asked = ask(store)
+    put(store, clock, "on")
+
+    assert asked.skipped == {1}
+    assert approve(store, asked).state(clock()) is GrantState.PENDING
+
+
+SEEN = {"request": request_condition_sees_it, "step": step_condition_sees_it}
+UNREAD = [
+    ("request", "bool(self.request_condition) or", ""),
+    ("step", "any(step.condition for step in self.steps)", "False"),
+]
+
+
+@pytest.mark.parametrize("which", SEEN)
+def test_a_signal_changes_what_is_asked_for_and_approved_next(store: Store, clock: Clock, which: str) -> None:
+    SEEN[which](store, clock)
+
+
+@pytest.mark.parametrize(("which", "sound", "bug"), UNREAD, ids=SEEN)
+def test_no_twin_that_leaves_signals_unread_survives(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, which: str, sound: str, bug: str
+) -> None:
+    read = Policy.__dict__["has_request_conditions"].fget
+
+    demand_caught(Twin(which, read, sound, bug, lambda: SEEN[which](store, clock)), monkeypatch)
 
 
 def test_a_signal_that_changed_since_it_was_read_is_not_deleted(store: Store, clock: Clock) -> None:
