@@ -66,7 +66,7 @@ class Alone:
     def rehearse(self, by: Caller, asked: Ask) -> object:
         return replace(self, kept=dict(self.kept), events=list(self.events)).ask("grants/dry", by, asked)
 
-    def ensure(self, name: str, by: Caller, asked: Ask) -> str:
+    def ensure(self, name: str, by: Caller, asked: Ask) -> Grant:
         wanted, policies = request.checked(asked, now=self.now), self.policies.values()
         there = [
             kept
@@ -78,9 +78,8 @@ class Alone:
         ]
         if not there:
             self.ask(name, by, asked)
-            return name
-        best = max(there, key=lambda kept: (LIVE.index(kept.state(self.now)), kept.expires_at or self.now))
-        return best.name
+            return self.kept[name]
+        return max(there, key=lambda kept: (LIVE.index(kept.state(self.now)), kept.expires_at or self.now))
 
     def pass_on(self, name: str, by: Caller, wanted: Ask) -> object:
         parent = self.kept[wanted.parent]
@@ -177,15 +176,15 @@ class Alone:
         self.delegations[name], _ = delegations.deleted(self.delegations[name], by=by, now=self.now)
         return self.delegations[name]
 
-    def put_policy(self, policy: Policy) -> object:
+    def put_policy(self, by: Caller, policy: Policy) -> object:  # noqa: ARG002
         self.policies[policy.name] = policy
         return policy
 
-    def put_signal(self, value: bool, expires_at: datetime) -> object:
+    def put_signal(self, by: Caller, value: bool, expires_at: datetime) -> object:  # noqa: ARG002
         self.calm = Signal(name="signals/calm", value=value, expires_at=expires_at)
         return self.calm
 
-    def drop_signal(self) -> object:
+    def drop_signal(self, by: Caller) -> object:  # noqa: ARG002
         self.calm = None
         return None
 

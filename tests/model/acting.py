@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from jit_service.domain.approval import Edits
-from jit_service.domain.caller import Caller, Origin, Role
+from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Decision, Question
 from jit_service.domain.delegation import Wanted
 from jit_service.domain.errors import InvalidField, JitError
@@ -38,6 +38,7 @@ from tests.model.small_world import (
     ADMIN,
     AGENT,
     GROUPS_AT_FIRST,
+    OTHER_ADMIN,
     POLICIES,
 )
 from tests.model.world import World
@@ -48,14 +49,14 @@ class Service(Protocol):
 
     def ask(self, name: str, by: Caller, asked: Ask) -> object: ...
     def rehearse(self, by: Caller, asked: Ask) -> object: ...
-    def ensure(self, name: str, by: Caller, asked: Ask) -> str: ...
+    def ensure(self, name: str, by: Caller, asked: Ask) -> Grant: ...
     def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta) -> object: ...
     def check(self, by: Caller, question: Question) -> Decision: ...
     def delegate(self, name: str, by: Caller, wanted: Wanted) -> object: ...
     def end_delegation(self, name: str, by: Caller) -> object: ...
-    def put_policy(self, policy: Policy) -> object: ...
-    def put_signal(self, value: bool, expires_at: datetime) -> object: ...
-    def drop_signal(self) -> object: ...
+    def put_policy(self, by: Caller, policy: Policy) -> object: ...
+    def put_signal(self, by: Caller, value: bool, expires_at: datetime) -> object: ...
+    def drop_signal(self, by: Caller) -> object: ...
     def sweep(self) -> object: ...
     def revoke_all_of(self, holder: str, by: Caller) -> int: ...
     def inbox(self, by: Caller) -> set[str]: ...
@@ -81,7 +82,6 @@ class Acting(RuleBasedStateMachine):
         self.groups = {name: set(groups) for name, groups in GROUPS_AT_FIRST.items()}
         self.world = World(now=NOON, policies={})
         self.count = 0
-        self.stamp = ("", "")
         set_clock(NOON)
         for each in POLICIES:
             self.put_policy(replace(each, disabled=each.deny))
@@ -137,18 +137,11 @@ class Acting(RuleBasedStateMachine):
         }
 
     def person(self, name: str) -> Person:
-        return Person(name, frozenset(self.groups.get(name, ())), is_admin=name == ADMIN)
+        return Person(name, frozenset(self.groups.get(name, ())), is_admin=name in (ADMIN, OTHER_ADMIN))
 
     def caller(self, name: str) -> Caller:
-        roles = frozenset({Role.ADMIN} if name == ADMIN else ())
-        request_id, digest = self.stamp
-        return Caller(
-            principal=name,
-            groups=frozenset(self.groups.get(name, ())),
-            roles=roles,
-            origin=Origin(request_id=request_id),
-            request_digest=digest,
-        )
+        roles = frozenset({Role.ADMIN} if name in (ADMIN, OTHER_ADMIN) else ())
+        return Caller(principal=name, groups=frozenset(self.groups.get(name, ())), roles=roles)
 
     def has_room(self) -> bool:
         live = [entry for entry in self.world.entries.values() if entry.status in LIVE]
@@ -159,8 +152,19 @@ class Acting(RuleBasedStateMachine):
         said, answers = {}, {}
         for kind, each in self.services.items():
             said[kind], answers[kind] = verdict(lambda each=each: act(each))  # type: ignore[misc]
-        assert said == dict.fromkeys(self.services, expected)
+        assert said == dict.fromkeys(self.services, expected), (said, expected)
         return answers
+
+    def written(
+        self,
+        who: str,
+        expected: str,
+        act: Callable[[Any, Caller], Any],
+        *,
+        seen_by: Callable[[Person], bool] = lambda _: True,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Lets somebody write everywhere. Whom `seen_by` leaves out may not even know of what is written."""
+        return self.everywhere(expected, lambda each: act(each, self.caller(who)))
 
     def thing(
         self, given: tuple[str, str, str, str, str], *, lead: timedelta | None = None, length: timedelta | None = None
@@ -194,15 +198,16 @@ class Acting(RuleBasedStateMachine):
             justification=Justification(text="because"),
         )
         self.everywhere(expected, lambda each: each.rehearse(self.caller(asker), wanted))
+
+        def ask(each: Service, by: Caller) -> object:
+            return (each.ensure if ensure else each.ask)(name, by, wanted)
+
         if ensure and (found := self.world.ensured(person, thing)):
-            answers = {each.ensure(name, self.caller(asker), wanted) for each in self.services.values()}
+            answers = {grant.name for grant in self.written(asker, OK, ask).values()}
             assert answers <= found, (answers, found)
             assert len(answers) == 1, answers
             return None
-        ask: Callable[[Service], object] = lambda each: (each.ensure if ensure else each.ask)(  # noqa: E731
-            name, self.caller(asker), wanted
-        )
-        self.everywhere(expected, ask)
+        self.written(asker, expected, ask)
         if expected != OK:
             return None
         (self.world.pass_on if thing.parent else self.world.ask)(name, person, thing)
@@ -228,7 +233,12 @@ class Acting(RuleBasedStateMachine):
         entry, person = self.world.entries[name], self.person(who)
         expected = self.expected(act, entry, person, changes, span)
         given = edits_of(changes)
-        self.everywhere(expected, lambda each: each.act(act, name, self.caller(who), edits=given, more=span))
+        self.written(
+            who,
+            expected,
+            lambda each, by: each.act(act, name, by, edits=given, more=span),
+            seen_by=lambda person: self.world.sees(entry, person),
+        )
         if expected == OK:
             self.happen(act, entry, person, changes, span)
 
@@ -270,9 +280,23 @@ class Acting(RuleBasedStateMachine):
             return
         self.put_policy(changed)
 
+    def set_calm(self, value: bool, ends: datetime) -> None:
+        self.written(ADMIN, OK, lambda each, by: each.put_signal(by, value, ends))
+        self.world.signals["calm"] = (value, ends)
+
+    def drop_calm(self) -> None:
+        self.written(ADMIN, OK, lambda each, by: each.drop_signal(by))
+        self.world.signals.clear()
+
+    def end_loan(self, name: str) -> None:
+        loan = self.world.loans[name]
+        expected = "WrongState" if loan.over or loan.ends <= self.world.now else OK
+        self.written(loan.giver.name, expected, lambda each, by: each.end_delegation(name, by), seen_by=loan.concerns)
+        if expected == OK:
+            self.world.end_loan(name)
+
     def put_policy(self, changed: Policy) -> None:
-        for each in self.services.values():
-            each.put_policy(changed)
+        self.written(ADMIN, OK, lambda each, by: each.put_policy(by, changed))
         self.world.policies[changed.name] = changed
 
 

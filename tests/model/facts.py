@@ -126,6 +126,9 @@ class Loan:
     def holds(self, now: datetime) -> bool:
         return not self.over and self.begins <= now and not self.ends <= now
 
+    def concerns(self, who: Person) -> bool:
+        return who.is_admin or who.name in (self.giver.name, self.to)
+
 
 @dataclass
 class Entry:

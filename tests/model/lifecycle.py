@@ -215,18 +215,14 @@ class LifecycleMachine(Acting):
         name, begins = f"delegations/d{len(self.world.loans)}", self.world.now + lead
         wanted = Wanted(delegate=to, starts_at=begins, expires_at=begins + span, policies=only)
         expected = "InvalidField" if giver.lower() == to.lower() else OK
-        self.everywhere(expected, lambda each: each.delegate(name, self.caller(giver), wanted))
+        self.written(giver, expected, lambda each, by: each.delegate(name, by, wanted))
         if expected == OK:
             self.world.loans[name] = Loan(name, self.person(giver), to, frozenset(only), begins, begins + span)
 
     @precondition(lambda self: self.world.loans)
     @rule(data=st.data())
     def end_a_delegation(self, data: st.DataObject) -> None:
-        loan = self.world.loans[data.draw(st.sampled_from(sorted(self.world.loans)))]
-        expected = "WrongState" if loan.over or loan.ends <= self.world.now else OK
-        self.everywhere(expected, lambda each: each.end_delegation(loan.name, self.caller(loan.giver.name)))
-        if expected == OK:
-            self.world.end_loan(loan.name)
+        self.end_loan(data.draw(st.sampled_from(sorted(self.world.loans))))
 
     @rule(name=st.sampled_from(NAMES), change=st.sampled_from(CHANGES))
     def change_a_policy(self, name: str, change: dict[str, Any]) -> None:
@@ -255,17 +251,12 @@ class LifecycleMachine(Acting):
 
     @rule(value=st.booleans(), span=spans)
     def put_signal(self, value: bool, span: timedelta) -> None:
-        ends = self.world.now + span
-        for each in self.services.values():
-            each.put_signal(value, ends)
-        self.world.signals["calm"] = (value, ends)
+        self.set_calm(value, self.world.now + span)
 
     @precondition(lambda self: self.world.signals)
     @rule()
     def drop_signal(self) -> None:
-        for each in self.services.values():
-            each.drop_signal()
-        self.world.signals.clear()
+        self.drop_calm()
 
     @rule(span=st.sampled_from((TICK, MINUTE, HOUR / 4, HOUR / 2, HOUR)))
     def wait(self, span: timedelta) -> None:
@@ -286,7 +277,7 @@ class LifecycleMachine(Acting):
 
     @rule(holder=people)
     def revoke_all_of(self, holder: str) -> None:
-        counted = {kind: each.revoke_all_of(holder, self.caller(ADMIN)) for kind, each in self.services.items()}
+        counted = self.written(ADMIN, OK, lambda each, by: each.revoke_all_of(holder, by))
         expected = self.world.revoke_all_of(holder, self.person(ADMIN))
         assert set(counted.values()) == {expected}, (counted, expected)
 

@@ -19,6 +19,7 @@ from tests.model.facts import (
 ALIAS = "user:Alice@example.com"
 """Looks like alice, and is somebody else wherever that would permit; the same wherever it would forbid."""
 ADMIN = "user:admin@example.com"
+OTHER_ADMIN = "user:root@example.com"
 AGENT = "service:agent"
 GROUPS_AT_FIRST = {
     ALICE: {"engineering"},

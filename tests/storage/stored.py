@@ -25,7 +25,7 @@ from jit_service.domain.policy_change import Proposed
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.signal import Signal
-from jit_service.grants import GrantAnswer, View
+from jit_service.grants import View
 from jit_service.policies import Applied
 from jit_service.revocation import Plan, Selector
 from jit_service.storage import Store, query
@@ -35,6 +35,7 @@ from tests import checking
 
 ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}))
 WHY = Justification(text="because")
+CALM = "signals/calm"
 
 
 class Heard(NamedTuple):
@@ -84,9 +85,9 @@ class Stored:
             raise Unsatisfiable("")
         return preview
 
-    def ensure(self, name: str, by: Caller, asked: Ask) -> str:
+    def ensure(self, name: str, by: Caller, asked: Ask) -> Grant:
         self.naming.upcoming = name
-        return grants.ensure(self.store, by, asked).grant.name
+        return grants.ensure(self.store, by, asked).grant
 
     def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta, etag: str = "") -> object:
         match act:
@@ -114,15 +115,17 @@ class Stored:
         self.naming.upcoming = name
         return delegations.create(self.store, by, wanted)
 
-    def end_delegation(self, name: str, by: Caller) -> object:
-        return delegations.delete(self.store, by, name, etag="")
+    def end_delegation(self, name: str, by: Caller, *, etag: str = "") -> object:
+        return delegations.delete(self.store, by, name, etag=etag)
 
-    def put_policy(self, policy: Policy) -> object:
+    def put_policy(self, by: Caller, policy: Policy) -> object:
         with self.store.snapshot() as snapshot:
             there = snapshot.policy(policy.name)
         if there is None or there.deleted_at is not None:
-            return policies.create(self.store, ADMIN, replace(policy, revision=0))
+            return policies.create(self.store, by, replace(policy, revision=0))
+        return self.update_policy(by, policy)
 
+    def update_policy(self, by: Caller, policy: Policy, *, etag: str = "") -> Policy:
         def change(before: Policy) -> Policy:
             kept = {
                 "revision": before.revision,
@@ -132,13 +135,13 @@ class Stored:
             }
             return replace(policy, **kept)  # type: ignore[arg-type]
 
-        return policies.update(self.store, ADMIN, policy.name, etag="", change=change)
+        return policies.update(self.store, by, policy.name, etag=etag, change=change)
 
-    def put_signal(self, value: bool, expires_at: datetime) -> object:
-        return signals.put(self.store, ADMIN, Signal(name="signals/calm", value=value, expires_at=expires_at), etag="")
+    def put_signal(self, by: Caller, value: bool, expires_at: datetime, *, etag: str = "") -> object:
+        return signals.put(self.store, by, Signal(name=CALM, value=value, expires_at=expires_at), etag=etag)
 
-    def drop_signal(self) -> object:
-        return signals.delete(self.store, ADMIN, "signals/calm", etag="")
+    def drop_signal(self, by: Caller, *, etag: str = "") -> object:
+        return signals.delete(self.store, by, CALM, etag=etag)
 
     def sweep(self) -> object:
         return sweeper.record_run_out(self.store)
@@ -171,18 +174,17 @@ class Stored:
             return snapshot.revision
 
     def etag(self, name: str) -> str:
+        """The etag that whoever reads it now is given; of what is not there, that of nothing. Deleted policies are."""
         with self.store.snapshot() as snapshot:
-            found = snapshot.grant(name)
-        assert found is not None
-        return etags.etag(name, found.revision)
-
-    def send(
-        self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta, etag: str = ""
-    ) -> tuple[Grant, datetime]:
-        """Acts, and returns the whole answer."""
-        answer = self.act(act, name, by, edits=edits, more=more, etag=etag)
-        assert isinstance(answer, GrantAnswer)
-        return answer.grant, answer.at
+            kinds = {
+                "grants": snapshot.grant,
+                "policies": snapshot.policy,
+                "signals": snapshot.signal,
+                "delegations": snapshot.delegation,
+                "policyProposals": snapshot.proposal,
+            }
+            found = kinds[name.partition("/")[0]](name)
+        return etags.etag(name, found.revision if found else 0)
 
     def told(self, by: Caller, *, view: View, after: int, grant: str = "") -> list[Heard]:
         """What a watcher is told from the revision on, up to now."""
@@ -219,9 +221,9 @@ class Stored:
         self.naming.upcoming = name
         return proposals.propose(self.store, by, proposed, prune=prune, comment="")
 
-    def decide(self, verb: str, by: Caller, name: str) -> Proposal:
+    def decide(self, verb: str, by: Caller, name: str, *, etag: str = "") -> Proposal:
         case = {"approve": proposals.approve, "reject": proposals.reject}[verb]
-        return case(self.store, by, name, comment="so", etag="").proposal
+        return case(self.store, by, name, comment="so", etag=etag).proposal
 
     def stored_policies(self) -> dict[str, Policy]:
         with self.store.snapshot() as snapshot:
