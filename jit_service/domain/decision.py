@@ -187,7 +187,10 @@ def decide_among(
     facts = _Facts(question, policies, now, signals, above)
     findings = [finding for grant in covering if (finding := _finding(grant, facts)) is not None]
     allowing = [finding for finding in findings if finding.reason is Reason.ALLOWED]
-    chosen = max(allowing, key=_preference) if allowing else _best_explanation(findings)
+    if len(allowing) == 1:
+        chosen: Finding | None = allowing[0]
+    else:
+        chosen = max(allowing, key=_preference) if allowing else _best_explanation(findings)
     if chosen is None:
         return decide_among((), question, policies=policies, now=now, signals=signals, above=above)
     return Decision(chosen.reason, chosen.message, chosen.grant, tuple(findings))
@@ -314,7 +317,7 @@ def _own_finding(grant: Candidate, facts: _Facts) -> Finding | None:
             fault = judgement.message and f"cannot be judged: {judgement.message}"
             message = f"the check_condition of {grant.name} {fault or f'is not met: {grant.check_condition}'}"
             return Finding(name=grant.name, reason=_NOT_MET[judgement.verdict], message=message, grant=grant)
-    return Finding(name=grant.name, reason=Reason.ALLOWED, message=_message(grant, Reason.ALLOWED), grant=grant)
+    return Finding(grant.name, Reason.ALLOWED, _message(grant, Reason.ALLOWED), grant)
 
 
 def _facts(grant: Candidate, question: Question, now: datetime, signals: Signals) -> Facts:
@@ -379,7 +382,8 @@ def _over_at(grant: Candidate) -> datetime:
 
 
 def _instant(instant: datetime | None) -> str:
-    return _sure(instant).isoformat(timespec="seconds").replace("+00:00", "Z")
+    # Of aware UTC, to the second.
+    return f"{_sure(instant).isoformat()[:19]}Z"
 
 
 def _sure(instant: datetime | None) -> datetime:
