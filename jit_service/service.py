@@ -60,6 +60,7 @@ def sole_user_of(data_dir: Path) -> Iterator[None]:
 class ServiceError(Exception):
     """The service cannot start; the message is one line."""
 
+
 # What a check leaves behind is in no cycle, and looking for cycles by Python's own thresholds, which are for short
 # programs, is a fifth of the time of those that are asked for the first time. Generations 0, 1, 2.
 _COLLECT_AFTER: Final = (20_000, 50, 100)
