@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 settings.register_profile("jit", phases=[phase for phase in Phase if phase is not Phase.explain])
 settings.load_profile("jit")
 
-# A shell's background job ignores interrupts, and so would all that the tests start.
+# A shell's background job ignores interrupts, and under nohup hang-ups too; so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

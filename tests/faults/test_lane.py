@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -84,6 +86,34 @@ def test_calls_that_wait_are_answered_together() -> None:
         assert first.result(SOON) == b"together first"
         assert [other.result(SOON) for other in others] == [b"together %d" % number for number in range(8)]
     assert (held.sizes[0], sum(held.sizes)) == (1, 9)
+
+
+def test_one_who_comes_after_a_crowd_does_not_wait_for_it_to_come_back() -> None:
+    held = Held()
+    with lane(held) as ask, ThreadPoolExecutor(20) as pool:
+        first = pool.submit(ask, b"first")
+        assert held.began.wait(SOON)
+        others = [pool.submit(ask, b"%d" % number) for number in range(19)]
+        eventually(lambda: pool._work_queue.empty())
+        assert ask(b"meanwhile", BESIDE) == b"meanwhile"
+        held.go_on.set()
+        assert [each.result(SOON) for each in (first, *others)]
+
+        assert ask(b"late") == b"together late"
+    assert held.sizes[0] == 1
+    assert max(held.sizes) >= 8
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system knows no such policy")
+def test_only_the_threads_of_the_network_are_patient() -> None:
+    with lane(lambda calls: [b""] * len(calls)):
+        policies = {
+            task.joinpath("comm").read_text().strip(): os.sched_getscheduler(int(task.name))
+            for task in Path("/proc/self/task").iterdir()
+        }
+
+    assert policies.pop("grpc-native-io") == os.SCHED_BATCH
+    assert set(policies.values()) == {os.SCHED_OTHER}
 
 
 def test_what_it_leaves_is_answered_alone() -> None:
