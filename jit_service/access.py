@@ -18,6 +18,7 @@ from jit_service.domain.decision import (
     Question,
     Reason,
     checked_event,
+    conditions_judged,
     covers,
     decide,
     decide_among,
@@ -27,7 +28,7 @@ from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.grant import Grant, expiring, used
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.refusal import About, refused
-from jit_service.storage import Store, parts_of_check, payload_of, payload_of_check
+from jit_service.storage import CheckRecords, Store, parts_of_check, payload_of
 
 MAX_ITEMS = 1000
 # Of an UUID, by the random digit in whose place it stands.
@@ -128,7 +129,8 @@ class Checker:
             sight = self._sight((asked.subject,), min_revision, consistency)
             checked = self._from_sight(asked, sight, self._view.past, _decision_id())
             if checked is not None:
-                self._record(self._records(caller, checked), at=checked.at)
+                records = CheckRecords(at=checked.at, revision=checked.revision)
+                self._record(self._recorded(caller, checked, records), at=checked.at)
                 return checked
         return self._in_transaction(caller, asked)
 
@@ -148,6 +150,7 @@ class Checker:
         subjects = {item.subject for item in items if isinstance(item, Question)}
         sight = self._sight(subjects, min_revision, consistency)
         past, is_recorded = self._view.past, self._recorder.mode is not AuditMode.OFF
+        making = CheckRecords(at=sight.now, revision=sight.revision)
         answers: list[Checked | JitError | None] = []
         records: list[bytes] = []
         for item, decision_id in zip(items, _decision_ids(len(items)), strict=True):
@@ -158,7 +161,7 @@ class Checker:
             checked = self._from_sight(item, sight, past, decision_id)
             answers.append(checked)
             if is_recorded and checked is not None:
-                records += self._records(caller, checked)
+                records += self._recorded(caller, checked, making)
         self._record(records, at=sight.now)
         return [
             self._in_transaction(caller, item) if answer is None and isinstance(item, Question) else _given(answer)
@@ -172,6 +175,7 @@ class Checker:
         """
         sight = self._sight([one.question.subject for one in everything], 0, consistency)
         past, is_recorded = self._view.known_past, self._recorder.mode is not AuditMode.OFF
+        making = CheckRecords(at=sight.now, revision=sight.revision)
         answers: list[Checked | None] = []
         records: list[bytes] = []
         for (caller, asked, min_revision), decision_id in zip(everything, _decision_ids(len(everything)), strict=True):
@@ -179,28 +183,19 @@ class Checker:
             if 0 <= min_revision <= sight.revision:
                 checked = self._from_sight(asked, sight, past, decision_id)
             if is_recorded and checked is not None:
-                records += self._records(caller, checked)
+                records += self._recorded(caller, checked, making)
             answers.append(checked)
         self._record(records, at=sight.now)
         return answers
 
-    def _records(self, caller: Caller, checked: Checked) -> tuple[bytes, ...]:
+    def _recorded(self, caller: Caller, checked: Checked, records: CheckRecords) -> tuple[bytes, ...]:
         """Returns what is recorded of the answer, if anything is."""
         judged = checked.judged
         if not self._recorder.wants(allowed=judged.decision.allowed):
             return ()
         if (parts := judged.recorded) is None:
             parts = judged.recorded = parts_of_check(checked.question, judged.decision)
-        return (
-            payload_of_check(
-                caller,
-                checked.question,
-                parts,
-                at=checked.at,
-                decision_id=checked.decision_id,
-                revision=checked.revision,
-            ),
-        )
+        return (records.payload(caller, checked.question, parts, checked.decision_id),)
 
     def _record(self, records: Sequence[bytes], *, at: datetime) -> None:
         if records:
@@ -255,6 +250,7 @@ class Checker:
             _requestable(asked, decision, sight.book),
             held=sight.held[asked.subject],
             book=sight.book,
+            conditions=conditions_judged(looked_at, asked, sight.now, sight.signals),
             until=stands_until((*held, *looked_at), sight.now),
         )
         self._judgements.keep(asked, judged)

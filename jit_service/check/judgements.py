@@ -1,18 +1,20 @@
 """Decisions that are given again: while everything that they were made from is the very same.
 
 A decision is made from the subject's grants and the policies, which are immutable and replaced whenever a commit
-changes them, and from the time. So it stands while both are still the same objects and no instant has come at which
-one of its grants begins or ends. It is looked up in a view that has passed the barrier like any other, so a decision
+changes them, from the time, and from what its grants' conditions say. So it stands while both are still the same
+objects, no instant has come at which one of its grants begins or ends, and the conditions say the same. It is looked up in a view that has passed the barrier like any other, so a decision
 that is given again is as fresh as one that is made (docs/adr/0033-decisions-that-are-given-again.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
 from jit_service.check.index import Held, Sight
-from jit_service.domain.decision import Decision, Question
+from jit_service.domain.condition import Judgement
+from jit_service.domain.decision import Candidate, Decision, Question, judged_by_condition
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.recent import Recent
 
@@ -25,11 +27,11 @@ _MAX_LISTED: Final = 32
 class Judged:
     """A decision, with the policies that a no could be asked under.
 
-    It rests on `held` and `book` and stands until `until`; None where it rests on more than those. `encoded` and
-    `recorded` are for those who answer and record it: what they made of the parts that last.
+    It rests on `held`, `book` and what the `conditions` say, and stands until `until`; None where it rests on more than
+    those. `encoded` and `recorded` are for those who answer and record it: what they made of the parts that last.
     """
 
-    __slots__ = ("book", "decision", "encoded", "held", "recorded", "requestable", "until")
+    __slots__ = ("book", "conditions", "decision", "encoded", "held", "recorded", "requestable", "until")
 
     def __init__(
         self,
@@ -38,12 +40,14 @@ class Judged:
         *,
         held: Held | None = None,
         book: PolicyBook | None = None,
+        conditions: tuple[tuple[Candidate, Judgement], ...] = (),
         until: datetime | None = None,
     ) -> None:
         self.decision = decision
         self.requestable = requestable
         self.held = held
         self.book = book
+        self.conditions = conditions
         self.until = until
         self.encoded: bytes | None = None
         self.recorded: tuple[str, str] | None = None
@@ -60,7 +64,7 @@ _Key = tuple[str, str, str, frozenset[str] | None]
 
 
 class Judgements:
-    """See the module. For any thread. Decisions that read anything else of a question are not for it."""
+    """See the module. For any thread."""
 
     def __init__(self) -> None:
         self._kept: Recent[_Key, Judged] = Recent(MAX_JUDGED)
@@ -74,6 +78,7 @@ class Judgements:
             and judged.book is sight.book
             and judged.until is not None
             and sight.now < judged.until
+            and (not judged.conditions or _say_the_same(judged.conditions, asked, sight))
         ):
             return judged
         return None
@@ -82,6 +87,12 @@ class Judgements:
         """Keeps what was judged of the question, where it may be given again."""
         if judged.until is not None and not judged.is_large:
             self._kept.put(_key(asked), judged)
+
+
+def _say_the_same(conditions: Iterable[tuple[Candidate, Judgement]], asked: Question, sight: Sight) -> bool:
+    return all(
+        judged_by_condition(grant, asked, sight.now, sight.signals) == judgement for grant, judgement in conditions
+    )
 
 
 def _key(asked: Question) -> _Key:

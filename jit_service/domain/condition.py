@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from cel_expr_python import cel
@@ -35,8 +35,10 @@ class Verdict(Enum):
     STALE = "stale"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Facts(NamedTuple):
     """What a condition may read; what is None is not known here, and reading it is an error."""
 
     subject: str
@@ -48,12 +50,11 @@ class Facts:
     signals: Signals = Signals()
     groups: frozenset[str] | None = None
     claims: Mapping[str, Any] | None = None
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = _NOTHING
     source_address: str = ""
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """The verdict, with the error's words where there is one."""
 
     verdict: Verdict

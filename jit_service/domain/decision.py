@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jit_service.domain import condition
 from jit_service.domain.caller import Caller
-from jit_service.domain.condition import Facts, Verdict
+from jit_service.domain.condition import Facts, Judgement, Verdict
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import End, GrantState
 from jit_service.domain.pattern import action_covered, resource_covered
@@ -199,17 +199,38 @@ def decide_among(
 def stands_until(judged: Iterable[Candidate], now: datetime) -> datetime | None:
     """Returns when a decision among these grants may change although no grant and no policy does.
 
-    None where the same question may have another answer at once: a condition reads more than the question's names, a
-    counted grant changes with its checks, and one that was passed on ends with those above it.
+    None where it may change at once: a counted grant changes with its checks, and one that was passed on ends with
+    those above it. Conditions may say something else at any time (`conditions_judged`).
     """
     until = _NEVER
     for grant in judged:
-        if grant.check_condition or grant.chain or grant.is_metered:
+        if grant.chain or grant.is_metered:
             return None
         for instant in (grant.starts_at, grant.expires_at, grant.request_expires_at):
             if instant is not None and now < instant < until:
                 until = instant
     return until
+
+
+def conditions_judged(
+    judged: Iterable[Candidate], question: Question, now: datetime, signals: Signals
+) -> tuple[tuple[Candidate, Judgement], ...]:
+    """Returns which of these grants are judged by their condition until `stands_until`, and what it says now.
+
+    All that a decision reads of a question beyond its names and groups, and of the signals, it reads by these.
+    """
+    return tuple(
+        [
+            (grant, judged_by_condition(grant, question, now, signals))
+            for grant in judged
+            if grant.check_condition and grant.state(now) is GrantState.ACTIVE
+        ]
+    )
+
+
+def judged_by_condition(grant: Candidate, question: Question, now: datetime, signals: Signals) -> Judgement:
+    """Returns what the grant's check_condition says to the question."""
+    return condition.judge(grant.check_condition, _facts(grant, question, now, signals))
 
 
 def checked_event(
@@ -312,7 +333,7 @@ def _own_finding(grant: Candidate, facts: _Facts) -> Finding | None:
         message = _message(grant, Reason.USES_EXHAUSTED)
         return Finding(name=grant.name, reason=Reason.USES_EXHAUSTED, message=message, grant=grant)
     if grant.check_condition:
-        judgement = condition.judge(grant.check_condition, _facts(grant, question, facts.now, facts.signals))
+        judgement = judged_by_condition(grant, question, facts.now, facts.signals)
         if judgement.verdict is not Verdict.MET:
             fault = judgement.message and f"cannot be judged: {judgement.message}"
             message = f"the check_condition of {grant.name} {fault or f'is not met: {grant.check_condition}'}"

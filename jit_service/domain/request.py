@@ -216,8 +216,7 @@ def judge_extension(
     _demand_still_covered(policy, grant, extension.requester, extension.requester_groups)
     _refuse_denied(ask, policies, _extension_groups(grant))
     _check_justification(extension.justification, policy)
-    facts = replace(
-        _facts(grant, signals=signals, now=now),
+    facts = _facts(grant, signals=signals, now=now)._replace(
         principal=extension.requester,
         duration=extension.duration,
         groups=_extension_groups(grant),

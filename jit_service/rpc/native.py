@@ -79,6 +79,14 @@ class _Aborted(Exception):
 class _Context(grpc.ServicerContext):
     """One call: what the handler sees of it, and what it says of its end."""
 
+    # Of the class, until something else is said: most calls say nothing of these, and all calls pay for what is set.
+    _over = False
+    _callbacks: Sequence[Callable[[], None]] = ()
+    _headers: Metadata = ()
+    _trailers: Metadata = ()
+    _code: grpc.StatusCode | None = None
+    _details = ""
+
     def __init__(
         self, front: NativeGrpcFront, call_id: int, metadata: Metadata, peer: str, time_remaining: float | None
     ) -> None:
@@ -88,12 +96,6 @@ class _Context(grpc.ServicerContext):
         self._peer = peer
         self._ends_at = None if time_remaining is None else time.monotonic() + time_remaining
         self._lock = threading.Lock()
-        self._over = False
-        self._callbacks: list[Callable[[], None]] = []
-        self._headers: Metadata = ()
-        self._trailers: Metadata = ()
-        self._code: grpc.StatusCode | None = None
-        self._details = ""
 
     def invocation_metadata(self) -> tuple[Metadatum, ...]:
         """Returns the headers; a key that came twice is there twice."""
@@ -133,14 +135,14 @@ class _Context(grpc.ServicerContext):
         """Has the callback called when the call ends; False where it has ended."""
         with self._lock:
             if not self._over:
-                self._callbacks.append(callback)
+                self._callbacks = (*self._callbacks, callback)
             return not self._over
 
     def end(self) -> None:
         """Marks the call as over and calls whoever wants to know, once."""
         with self._lock:
             self._over = True
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             try:
                 callback()
@@ -411,7 +413,7 @@ class NativeServer:
             self._refuse_waiting(job.context)
         else:
             job.listener.calls[job.context.call_id] = job.context
-            if job.method.together is not None:
+            if job.method.together is not None and job.method.idle.is_set():
                 job.method.idle.clear()
             job.method.queue.put(job)
 
@@ -432,46 +434,45 @@ class NativeServer:
         expected = 0
         while (jobs := _taken(method, expected)) is not None:
             # Nobody waits for the answer of a call that was cancelled in the queue.
-            for job in jobs:
-                if not job.context.is_active():
-                    self._forget(job)
+            for job in [job for job in jobs if not job.context.is_active()]:
+                job.listener.calls.pop(job.context.call_id, None)
+                jobs.remove(job)
             try:
-                self._answer_together([job for job in jobs if self._waits(job)], together)
+                left = self._answer_together(jobs, together)
             except Exception:
                 _log.exception("%s failed for %d calls at once", method.path, len(jobs))
-            for job in jobs:
-                if self._waits(job):
-                    self._answer_alone(job)
+                left = [job for job in jobs if job.context.call_id in job.listener.calls]
+            for job in left:
+                self._answer_alone(job)
             waiting = method.queue.qsize()
             if not waiting:
                 method.idle.set()
             # Those who are answered now are likely to ask again at once.
             expected = len(jobs) + waiting if len(jobs) >= _CROWD else 0
 
-    def _answer_together(self, jobs: Sequence[_Job], together: Together) -> None:
-        """Answers what can be answered so; the others still wait then."""
-        calls = [Call(job.payload, job.context.metadata, job.context.peer()) for job in jobs]
+    def _answer_together(self, jobs: Sequence[_Job], together: Together) -> list[_Job]:
+        """Answers what can be answered so, and returns the others."""
+        calls = [Call(payload, context.metadata, context.peer()) for _, _, context, payload in jobs]
+        left: list[_Job] = []
         for job, answer in zip(jobs, together(calls), strict=True):
             if answer is None:
+                left.append(job)
                 continue
-            self._forget(job)
-            if isinstance(answer, JitError):
-                _refuse(job.context, answer)
+            listener, _, context, _ = job
+            call_id = context.call_id
+            listener.calls.pop(call_id, None)
+            if isinstance(answer, bytes):
+                listener.front.respond(call_id, answer)
             else:
-                job.listener.front.respond(job.context.call_id, answer)
+                _refuse(context, answer)
+        return left
 
     def _answer_alone(self, job: _Job) -> None:
         if self._waiting.qsize() < self._limits.waiting:
             self._waiting.put(job)
         else:
-            self._forget(job)
+            job.listener.calls.pop(job.context.call_id, None)
             self._refuse_waiting(job.context)
-
-    def _waits(self, job: _Job) -> bool:
-        return job.context.call_id in job.listener.calls
-
-    def _forget(self, job: _Job) -> None:
-        job.listener.calls.pop(job.context.call_id, None)
 
     def _refuse_waiting(self, context: _Context) -> None:
         _refuse(context, TooManyCalls(f"{self._limits.waiting} calls wait already; try again later"))

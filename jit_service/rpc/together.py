@@ -68,20 +68,24 @@ class ChecksTogether:
 
     def __call__(self, calls: Sequence[Call]) -> Sequence[Answer]:
         answers: list[Answer] = [None] * len(calls)
-        waiting: dict[Consistency, list[tuple[int, Caller, _Sound]]] = {}
+        strong: list[tuple[int, Caller, _Sound]] = []
+        bounded: list[tuple[int, Caller, _Sound]] = []
         senders: dict[tuple[Metadata, str], _Sender] = {}
         identified: dict[tuple[str, ...], Identity] = {}
+        known = self._known.get
         for place, call in enumerate(calls):
+            payload, metadata, peer = call
             try:
-                key = call.metadata, call.peer
-                if (sender := senders.get(key)) is None:
-                    sender = senders[key] = self._sender(call, identified)
-                sound = self._known.get((call.payload, sender.standing)) or self._sound(call, sender)
+                if (sender := senders.get((metadata, peer))) is None:
+                    sender = senders[metadata, peer] = self._sender(call, identified)
+                caller, standing = sender
+                sound = known((payload, standing)) or self._sound(call, sender)
             except (JitError, DecodeError, ValueError):
                 continue
-            waiting.setdefault(sound.consistency, []).append((place, sender.caller, sound))
-        for consistency, asked in waiting.items():
-            self._answer(consistency, asked, answers)
+            (bounded if sound.consistency is Consistency.BOUNDED else strong).append((place, caller, sound))
+        for consistency, asked in ((Consistency.STRONG, strong), (Consistency.BOUNDED, bounded)):
+            if asked:
+                self._answer(consistency, asked, answers)
         return answers
 
     def _sender(self, call: Call, identified: dict[tuple[str, ...], Identity]) -> _Sender:

@@ -1,7 +1,7 @@
 """The store: the only place that knows SQL. SQLite and PostgreSQL give the same answers."""
 
-from jit_service.storage.check_record import parts_of_check, payload_of_check
+from jit_service.storage.check_record import CheckRecords, parts_of_check
 from jit_service.storage.rows import payload_of
 from jit_service.storage.store import Snapshot, Store, Transaction
 
-__all__ = ["Snapshot", "Store", "Transaction", "parts_of_check", "payload_of", "payload_of_check"]
+__all__ = ["CheckRecords", "Snapshot", "Store", "Transaction", "parts_of_check", "payload_of"]

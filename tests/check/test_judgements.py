@@ -175,6 +175,22 @@ def test_a_condition_is_judged_each_time(asking: Asking) -> None:
     assert asking.ask().decision.reason is Reason.CONDITION_NOT_MET
 
 
+def test_a_decision_is_given_again_while_its_condition_says_the_same(asking: Asking) -> None:
+    condition = 'now < timestamp("2026-03-02T12:30:00Z") && !has(signals.incident)'
+    add_policy(asking.store, name="policies/early", priority=1, check_condition=condition)
+    approve(asking.store, ask(asking.store))
+    first = asking.ask()
+    asking.clock.advance(TICK)
+    signals.put(asking.store, ADMIN, Signal(name="signals/other", value="on", expires_at=asking.clock() + HOUR), etag="")
+
+    second = asking.ask()
+    asking.clock.advance(HOUR / 2)
+
+    assert first.decision.allowed
+    assert second.judged is first.judged
+    assert asking.ask().decision.reason is Reason.CONDITION_NOT_MET
+
+
 def test_what_one_asker_asserts_is_nothing_to_the_next(asking: Asking) -> None:
     add_policy(asking.store, name="policies/mfa", priority=1, check_condition="context.mfa == true")
     approve(asking.store, ask(asking.store))
@@ -236,9 +252,7 @@ def test_a_decision_stands_until_the_next_instant_of_its_grants() -> None:
     assert stands_until([], NOON) > NOON + timedelta(days=365_000)
 
 
-@pytest.mark.parametrize(
-    "facts", [{"check_condition": "true"}, {"chain": ("grants/a",)}, {"limits": Limits(max_uses=1)}]
-)
+@pytest.mark.parametrize("facts", [{"chain": ("grants/a",)}, {"limits": Limits(max_uses=1)}])
 def test_a_decision_that_reads_more_than_names_and_time_stands_for_itself(facts: dict[str, Any]) -> None:
     assert stands_until([replace(approved(), **facts)], NOON) is None
 
@@ -293,15 +307,29 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     ),
     (
         "a condition that is judged once",
-        decision.stands_until,
-        "grant.check_condition or ",
-        "",
+        Judgements.of,
+        "_say_the_same(judged.conditions, asked, sight)",
+        "True",
         test_a_condition_is_judged_each_time,
+    ),
+    (
+        "a condition that is forgotten",
+        decision.conditions_judged,
+        "grant.check_condition and",
+        "not grant.check_condition and",
+        test_a_condition_is_judged_each_time,
+    ),
+    (
+        "an asker's words that are kept for the next",
+        Judgements.of,
+        "_say_the_same(judged.conditions, asked, sight)",
+        "True",
+        test_what_one_asker_asserts_is_nothing_to_the_next,
     ),
     (
         "a passed on grant that is judged once",
         decision.stands_until,
-        "or grant.chain ",
+        "grant.chain or ",
         "",
         lambda _: test_a_decision_that_reads_more_than_names_and_time_stands_for_itself({"chain": ("grants/a",)}),
     ),

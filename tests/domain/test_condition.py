@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +30,7 @@ TEN = "[1,2,3,4,5,6,7,8,9,10]"
 
 
 def verdict(text: str, **changes: Any) -> Verdict:
-    return condition.judge(text, replace(FACTS, **changes)).verdict
+    return condition.judge(text, FACTS._replace(**changes)).verdict
 
 
 @pytest.mark.parametrize(

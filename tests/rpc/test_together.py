@@ -267,8 +267,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]
     (
         "one caller for all",
         ChecksTogether.__call__,
-        "key = call.metadata, call.peer",
-        "key = (), call.peer",
+        "if (sender := senders.get((metadata, peer))) is None:",
+        "metadata = ()\n            if (sender := senders.get((metadata, peer))) is None:",
         test_all_are_recorded_before_any_is_answered_in_one_transaction,
     ),
     (

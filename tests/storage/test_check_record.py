@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Decision, Question, Reason, checked_event
 from jit_service.domain.live import LiveGrant
-from jit_service.storage import parts_of_check, payload_of, payload_of_check
+from jit_service.storage import CheckRecords, parts_of_check, payload_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SOME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -56,13 +54,18 @@ DECISIONS = st.builds(
 CALLERS = st.tuples(TEXTS, ORIGINS).map(lambda both: Caller(principal=both[0], origin=both[1]))
 
 
-@given(CALLERS, QUESTIONS, DECISIONS, INSTANTS, st.uuids(), st.integers(1))
+@given(
+    st.lists(CALLERS, min_size=1, max_size=2),
+    st.lists(st.tuples(st.integers(0, 1), QUESTIONS, DECISIONS, st.uuids().map(str)), max_size=4),
+    INSTANTS,
+    st.integers(1),
+)
 def test_both_ways_make_the_same_bytes(
-    by: Caller, asked: Question, decision: Decision, at: datetime, decision_id: Any, revision: int
+    callers: list[Caller], checks: list[tuple[int, Question, Decision, str]], at: datetime, revision: int
 ) -> None:
-    event = checked_event(by, asked, decision, at=at, decision_id=str(decision_id), revision=revision)
+    records = CheckRecords(at=at, revision=revision)
 
-    parts = parts_of_check(asked, decision)
-    record = payload_of_check(by, asked, parts, at=at, decision_id=str(decision_id), revision=revision)
-
-    assert record == payload_of(event)
+    for who, asked, decision, decision_id in checks:
+        by = callers[who % len(callers)]
+        event = checked_event(by, asked, decision, at=at, decision_id=decision_id, revision=revision)
+        assert records.payload(by, asked, parts_of_check(asked, decision), decision_id) == payload_of(event)
