@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 import grpc
@@ -30,20 +31,15 @@ from pygrpc_native import EVENT_CALL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFron
 
 from jit_service.domain.errors import JitError, ServiceStopping, TooManyCalls
 from jit_service.rpc import errors
-from jit_service.rpc.together import Call, Together
+from jit_service.rpc.lane import BATCH, Lane, Waiting
+from jit_service.rpc.together import Answer, Call, Together
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Metadata = Sequence[tuple[str, str | bytes]]
-_BATCH: Final = 64
 # How often, at last, a stream looks whether a client that did not read does so now; sooner at first.
 _FULL_SECONDS: Final = 0.01
 _STOP_POLL_SECONDS: Final = 0.01
 _GATHER_SECONDS: Final = 0.002
-# As PostgreSQL's commit_delay and commit_siblings: where so many were answered at once, a little later is sooner for
-# all. So long at a time, and so often at most.
-_CROWD: Final = 8
-_CROWD_SECONDS: Final = 0.00025
-_CROWD_DELAYS: Final = 4
 # What needs another kind of server, such as reflection, is served by grpcio behind this one.
 _BEHIND_THREADS: Final = 2
 _BEHIND_CALLS: Final = 16
@@ -226,38 +222,30 @@ class _Context(grpc.ServicerContext):
         self._front.fail(self.call_id, code.value[0], self._details, trailing_metadata=list(self._trailers))
 
 
-def _set() -> threading.Event:
-    event = threading.Event()
-    event.set()
-    return event
-
-
 @dataclass(frozen=True)
 class _Method:
-    """`together` answers its calls in one thread, as many at once as wait; without it each has a thread for itself.
-
-    `idle` is clear from when such a call comes until none waits.
-    """
+    """Calls of a method with a lane are answered together, where that can be; others have a thread for themselves."""
 
     path: str
     handler: Handler
     queue: SimpleQueue[_Job | None]
-    together: Together | None = None
-    idle: threading.Event = field(default_factory=_set)
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True)
 class _Listener:
-    """One address: what it serves, by the number that the front has for it, and the calls under way."""
+    """One address: what it serves, by the number that the front has for it, and the calls under way.
+
+    Of a call that waits in a lane no more is known here than that it does.
+    """
 
     front: NativeGrpcFront
     methods: tuple[_Method, ...]
-    calls: dict[int, _Context] = field(default_factory=dict)
+    calls: dict[int, _Context | None] = field(default_factory=dict)
 
     @property
-    def lanes(self) -> tuple[tuple[_Method, Together], ...]:
-        """The methods whose calls are answered together, with what answers them."""
-        return tuple((method, method.together) for method in self.methods if method.together is not None)
+    def lanes(self) -> tuple[tuple[_Method, Lane], ...]:
+        return tuple((method, method.lane) for method in self.methods if method.lane is not None)
 
 
 class _Job(NamedTuple):
@@ -344,8 +332,10 @@ class NativeServer:
             with _patient_threads():
                 listener.front.start()
             threading.Thread(target=self._dispatch, args=(listener,), name="dispatch", daemon=True).start()
-            for lane in listener.lanes:
-                threading.Thread(target=self._work_together, args=lane, name="together", daemon=True).start()
+            for method, lane in listener.lanes:
+                answer = partial(self._answer_together, listener, method)
+                work = (listener.calls.__contains__, answer)
+                threading.Thread(target=lane.run, args=work, name="together", daemon=True).start()
 
     def stop(self, grace: float | None) -> threading.Event:
         """Refuses new calls, lets those under way end for up to `grace` seconds, then closes; the event says when."""
@@ -360,13 +350,14 @@ class NativeServer:
         for listener in self._listeners:
             listener.front.close()
             for context in tuple(listener.calls.values()):
-                context.end()
+                if context is not None:
+                    context.end()
         for queue, threads in self._queues():
             for _ in range(threads):
                 queue.put(None)
         for listener in self._listeners:
-            for method, _ in listener.lanes:
-                method.queue.put(None)
+            for _, lane in listener.lanes:
+                lane.close()
         if self._behind is not None:
             self._behind.stop()
         self._terminated.set()
@@ -380,28 +371,44 @@ class NativeServer:
         handler = interceptor.intercept_service(lambda _: registered, _Details(path, ()))  # type: ignore[arg-type]
         if handler is None or handler.response_streaming != registered.response_streaming:
             raise TypeError(f"the interceptor gave {path} a handler of another kind")
-        if together is not None:
-            return _Method(path, handler, SimpleQueue(), together)
-        return _Method(path, handler, self._aside if path in self._aside_paths else self._waiting)
+        queue = self._aside if path in self._aside_paths else self._waiting
+        return _Method(path, handler, queue, Lane(path, together) if together is not None else None)
 
     def _dispatch(self, listener: _Listener) -> None:
-        lanes = listener.lanes
-        while (events := listener.front.recv_batch_details(_BATCH)) is not None:
-            for kind, call_id, method, payload, _, details in events:
+        lanes = [lane for _, lane in listener.lanes]
+        while (events := listener.front.recv_batch_details(BATCH)) is not None:
+            for kind, call_id, number, payload, _, details in events:
                 if kind != EVENT_CALL or payload is None or details is None:
-                    if (gone := listener.calls.get(call_id)) is not None:
-                        gone.end()
+                    self._end(listener, call_id)
                     continue
-                context = _Context(listener.front, call_id, *details)
-                self._accept(_Job(listener, listener.methods[method], context, payload))
+                method = listener.methods[number]
+                if (lane := method.lane) is not None and self._has_room(lane) and self._is_small(payload):
+                    metadata, peer, time_remaining = details
+                    listener.calls[call_id] = None
+                    lane.put((call_id, time_remaining, Call(payload, metadata, peer)))
+                else:
+                    self._accept(_Job(listener, method, _Context(listener.front, call_id, *details), payload))
             # While those are answered more come, to be taken at once: to take each as it comes would cost two threads a
             # turn each. Whoever is slow to answer holds the others up no longer than this.
-            for lane, _ in lanes:
-                lane.idle.wait(_GATHER_SECONDS)
+            for lane in lanes:
+                lane.wait_until_idle(_GATHER_SECONDS)
+
+    def _end(self, listener: _Listener, call_id: int) -> None:
+        """Notes that nobody waits for the call's answer any more."""
+        if (context := listener.calls.get(call_id)) is not None:
+            context.end()
+        else:
+            listener.calls.pop(call_id, None)
+
+    def _has_room(self, lane: Lane) -> bool:
+        return not self._stopping and len(lane) < self._limits.waiting
+
+    def _is_small(self, payload: bytes) -> bool:
+        return len(payload) <= self._limits.message_bytes
 
     def _accept(self, job: _Job) -> None:
         """Has the call answered by a thread, or refuses it at once."""
-        if len(job.payload) > self._limits.message_bytes:
+        if not self._is_small(job.payload):
             job.context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
             job.context.set_details(f"the message has {len(job.payload)} B; {self._limits.message_bytes} are allowed")
             job.context.fail()
@@ -409,12 +416,18 @@ class NativeServer:
             _refuse(job.context, ServiceStopping("the service stops"))
         elif job.method.handler.response_streaming:
             self._accept_stream(job)
-        elif job.method.queue.qsize() >= self._limits.waiting:
+        elif job.method.lane is not None:
+            # Only where the lane is full does such a call come here.
+            self._refuse_waiting(job.context)
+        else:
+            self._accept_unary(job)
+
+    def _accept_unary(self, job: _Job) -> None:
+        if job.method.queue.qsize() >= self._limits.waiting:
+            job.listener.calls.pop(job.context.call_id, None)
             self._refuse_waiting(job.context)
         else:
             job.listener.calls[job.context.call_id] = job.context
-            if job.method.together is not None and job.method.idle.is_set():
-                job.method.idle.clear()
             job.method.queue.put(job)
 
     def _accept_stream(self, job: _Job) -> None:
@@ -430,49 +443,21 @@ class NativeServer:
         while (job := queue.get()) is not None:
             contextvars.Context().run(self._answer, job, _unary)
 
-    def _work_together(self, method: _Method, together: Together) -> None:
-        expected = 0
-        while (jobs := _taken(method, expected)) is not None:
-            # Nobody waits for the answer of a call that was cancelled in the queue.
-            for job in [job for job in jobs if not job.context.is_active()]:
-                job.listener.calls.pop(job.context.call_id, None)
-                jobs.remove(job)
-            try:
-                left = self._answer_together(jobs, together)
-            except Exception:
-                _log.exception("%s failed for %d calls at once", method.path, len(jobs))
-                left = [job for job in jobs if job.context.call_id in job.listener.calls]
-            for job in left:
-                self._answer_alone(job)
-            waiting = method.queue.qsize()
-            if not waiting:
-                method.idle.set()
-            # Those who are answered now are likely to ask again at once.
-            expected = len(jobs) + waiting if len(jobs) >= _CROWD else 0
-
-    def _answer_together(self, jobs: Sequence[_Job], together: Together) -> list[_Job]:
-        """Answers what can be answered so, and returns the others."""
-        calls = [Call(payload, context.metadata, context.peer()) for _, _, context, payload in jobs]
-        left: list[_Job] = []
-        for job, answer in zip(jobs, together(calls), strict=True):
-            if answer is None:
-                left.append(job)
-                continue
-            listener, _, context, _ = job
-            call_id = context.call_id
-            listener.calls.pop(call_id, None)
+    def _answer_together(
+        self, listener: _Listener, method: _Method, waiting: Sequence[Waiting], answers: Sequence[Answer]
+    ) -> None:
+        """Gives the answers of calls that waited in a lane; those that have none are answered alone."""
+        for (call_id, time_remaining, call), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, bytes):
+                listener.calls.pop(call_id, None)
                 listener.front.respond(call_id, answer)
+                continue
+            context = _Context(listener.front, call_id, call.metadata, call.peer, time_remaining)
+            if answer is None:
+                self._accept_unary(_Job(listener, method, context, call.payload))
             else:
+                listener.calls.pop(call_id, None)
                 _refuse(context, answer)
-        return left
-
-    def _answer_alone(self, job: _Job) -> None:
-        if self._waiting.qsize() < self._limits.waiting:
-            self._waiting.put(job)
-        else:
-            job.listener.calls.pop(job.context.call_id, None)
-            self._refuse_waiting(job.context)
 
     def _refuse_waiting(self, context: _Context) -> None:
         _refuse(context, TooManyCalls(f"{self._limits.waiting} calls wait already; try again later"))
@@ -560,34 +545,6 @@ def _patient_threads() -> Iterator[None]:
     finally:
         if may:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-def _taken(method: _Method, expected: int) -> list[_Job] | None:
-    """Returns the calls that wait, up to a batch, once there is one; None at the end.
-
-    Where more are `expected` than wait, those that wait do so a little longer, to go with them.
-    """
-    taken: list[_Job] = []
-    try:
-        while len(taken) < _BATCH:
-            job = method.queue.get(block=not taken)
-            if job is None:
-                # What was taken before it has been closed already.
-                return None
-            if not taken:
-                _wait_for_crowd(method, min(expected, _BATCH) - 1)
-            taken.append(job)
-    except Empty:
-        pass
-    return taken
-
-
-def _wait_for_crowd(method: _Method, others: int) -> None:
-    for _ in range(_CROWD_DELAYS):
-        if method.queue.qsize() >= others:
-            return
-        method.idle.set()
-        time.sleep(_CROWD_SECONDS)
 
 
 def _unary(job: _Job) -> None:

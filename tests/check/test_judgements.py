@@ -181,7 +181,8 @@ def test_a_decision_is_given_again_while_its_condition_says_the_same(asking: Ask
     approve(asking.store, ask(asking.store))
     first = asking.ask()
     asking.clock.advance(TICK)
-    signals.put(asking.store, ADMIN, Signal(name="signals/other", value="on", expires_at=asking.clock() + HOUR), etag="")
+    other = Signal(name="signals/other", value="on", expires_at=asking.clock() + HOUR)
+    signals.put(asking.store, ADMIN, other, etag="")
 
     second = asking.ask()
     asking.clock.advance(HOUR / 2)
