@@ -255,7 +255,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 told = _text(value)
             elif key == "traceparent":
                 traceparent = _text(value)
-        origin = self._known_origin(method, peer, told, user_agent)
+        origin = self._known_origin(method, without_port(peer), told, user_agent)
         if traceparent and (trace := _TRACEPARENT.fullmatch(traceparent)):
             origin = replace(origin, trace_id=trace[1])
         return Caller(principal="", origin=origin)
@@ -334,6 +334,11 @@ def told_by_edge(metadata: Metadata) -> tuple[str | None, str | None]:
         elif key == "x-jit-json-names":
             names = _text(value)
     return path, names
+
+
+def without_port(peer: str) -> str:
+    """Returns gRPC's name of a peer with port 0: of the port a call's origin does not depend."""
+    return peer if peer.startswith("unix") else f"{peer.rpartition(':')[0]}:0"
 
 
 def _peer_address(peer: str) -> str:

@@ -18,7 +18,7 @@ from jit_service.domain.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.recent import Recent
 from jit_service.rpc.access import consistency_of
-from jit_service.rpc.call import CallInterceptor, Metadata, told_by_edge
+from jit_service.rpc.call import CallInterceptor, Metadata, told_by_edge, without_port
 from jit_service.rpc.identity import Identity
 from jit_service.rpc.messages import EncodedChecks, check_message
 from jit_service.rpc.questions import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
@@ -76,8 +76,9 @@ class ChecksTogether:
         for place, call in enumerate(calls):
             payload, metadata, peer = call
             try:
-                if (sender := senders.get((metadata, peer))) is None:
-                    sender = senders[metadata, peer] = self._sender(call, identified)
+                way = metadata, without_port(peer)
+                if (sender := senders.get(way)) is None:
+                    sender = senders[way] = self._sender(call, identified)
                 caller, standing = sender
                 sound = known((payload, standing)) or self._sound(call, sender)
             except (JitError, DecodeError, ValueError):

@@ -13,7 +13,7 @@ from jit_service import access, grants
 from jit_service.access import Checker
 from jit_service.check import AuditMode, LiveView, Recorder
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.rpc import questions
+from jit_service.rpc import call, questions
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.questions import MAX_BYTES
@@ -193,9 +193,18 @@ def test_an_address_is_the_askers_own(lane: Lane) -> None:
     approve(lane.store, ask(lane.store))
     here = lane.call()
 
-    answers = lane.ask(here, here._replace(peer="ipv4:192.0.2.2:4000"))
+    answers = lane.ask(
+        here,
+        here._replace(peer="ipv4:192.0.2.2:4000"),
+        here._replace(peer="ipv4:192.0.2.1:4001"),
+        here._replace(peer="ipv6:%5B2001:db8::1%5D:4000"),
+        here._replace(peer="ipv6:%5B2001:db8::2%5D:4000"),
+    )
 
-    assert [answer.allowed for answer in answers] == [True, False]
+    assert [answer.allowed for answer in answers] == [True, False, True, False, False]
+    assert [event.origin.source_address for event in recorded(lane.store)] == [
+        "192.0.2.1", "192.0.2.2", "192.0.2.1", "2001:db8::1", "2001:db8::2",
+    ]  # fmt: skip
 
 
 def test_a_long_request_is_answered_like_any_other(lane: Lane) -> None:
@@ -267,9 +276,16 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]
     (
         "one caller for all",
         ChecksTogether.__call__,
-        "if (sender := senders.get((metadata, peer))) is None:",
-        "metadata = ()\n            if (sender := senders.get((metadata, peer))) is None:",
+        "way = metadata, without_port(peer)",
+        "way = (), without_port(peer)",
         test_all_are_recorded_before_any_is_answered_in_one_transaction,
+    ),
+    (
+        "one address for all",
+        call.without_port,
+        "peer.rpartition",
+        "peer.partition",
+        lambda lane, _: test_an_address_is_the_askers_own(lane),
     ),
     (
         "whoever asks with the same words",
