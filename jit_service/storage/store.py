@@ -8,7 +8,7 @@ can be stored without its audit event.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -84,6 +84,7 @@ class Store:
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
+        self._indexing = engines.for_indexing(self.engine)
         self.clock = clock
         self._subscriptions = tuple(subscriptions)
         self._journal: Any = None
@@ -122,7 +123,7 @@ class Store:
 
         Without SQLAlchemy's help, since every check waits for it.
         """
-        with translated(), nullcontext() if self._one_writer is None else self._one_writer.alone():
+        with translated(), self._alone():
             connection = self._journal_connection()
             try:
                 journal.append(connection.dbapi_connection, payloads, at=at, sqlite=self._one_writer is not None)
@@ -151,7 +152,7 @@ class Store:
         with self.snapshot() as snapshot:
             if snapshot.indexed_seq() >= snapshot.seq:
                 return 0
-        with self._begun() as connection:
+        with translated(), self._alone(), self._indexing.begin() as connection:
             made = cast(CursorResult[Any], connection.execute(self._index_next, {"limit": limit}))
             return made.rowcount
 
@@ -175,8 +176,12 @@ class Store:
             self._journal.close()
         if self._one_writer is not None:
             self._one_writer.close()
-        self._writing.dispose()
-        self.engine.dispose()
+        for engine in (self._writing, self._indexing, self.engine):
+            engine.dispose()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keeps other writers of this process off SQLite, which has one at a time."""
+        return nullcontext() if self._one_writer is None else self._one_writer.alone()
 
     @contextmanager
     def _begun(self) -> Iterator[Connection]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from jit_service import access, audit, grants, revocation
 from jit_service.domain import approval
 from jit_service.domain.errors import LostRace, RequestIdReused, StoreUnavailable
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import GrantState
-from jit_service.storage import Store
+from jit_service.storage import Store, engine
+from jit_service.storage.migrate import migrate
 from tests import checking
 from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask
@@ -165,3 +169,26 @@ def test_a_store_that_cannot_be_reached_is_unavailable(url: str, clock: Clock) -
         pass
     with pytest.raises(StoreUnavailable), store.transaction():
         pass
+
+
+@pytest.mark.parametrize(
+    ("of", "level"), [(engine.for_writing, 2), (engine.for_indexing, 1)], ids=["writing", "indexing"]
+)
+def test_sqlite_waits_for_the_disk_but_for_what_can_be_made_again(
+    of: Callable[[Engine], Engine], level: int, tmp_path: Path
+) -> None:
+    """2 is FULL, where each commit is on the disk when it returns; 1 is NORMAL, where it is with the next that waits."""
+    opened = of(engine.open_engine(f"sqlite:///{tmp_path / 'jit.db'}"))
+    with opened.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
+    opened.dispose()
+
+
+def test_what_answers_wait_for_is_on_the_disk(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'jit.db'}"
+    migrate(url)
+    store = Store(url, clock=lambda: NOON)
+    try:
+        assert store._journal_connection().dbapi_connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    finally:
+        store.close()
