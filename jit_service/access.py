@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
-from jit_service.check import MAX_PAST, AuditMode, Judged, Judgements, LiveView, Recorder, Sight
+from jit_service.check import MAX_PAST, AuditMode, Combining, Judged, Judgements, LiveView, Recorder, Sight
 from jit_service.domain import context, name, signal
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import (
@@ -31,6 +32,7 @@ from jit_service.domain.refusal import About, refused
 from jit_service.storage import CheckRecords, Store, parts_of_check, payload_of
 
 MAX_ITEMS = 1000
+_MAX_COMBINED = 64
 # Of an UUID, by the random digit in whose place it stands.
 _VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
 _NOTHING_TO_ASK_FOR = (Reason.ALLOWED, Reason.DENIED_BY_POLICY)
@@ -115,6 +117,10 @@ class Checker:
         self._view = view
         self._recorder = recorder
         self._judgements = Judgements()
+        self._combining: dict[Consistency, Combining[Asked, Checked | None]] = {
+            consistency: Combining(partial(self.check_together, consistency=consistency), most=_MAX_COMBINED)
+            for consistency in Consistency
+        }
 
     def check(
         self,
@@ -125,14 +131,21 @@ class Checker:
         consistency: Consistency = Consistency.STRONG,
     ) -> Checked:
         """Answers one question. Raises InvalidField for a revision that the store has not reached."""
-        with self._recorder.expecting():
-            sight = self._sight((asked.subject,), min_revision, consistency)
-            checked = self._from_sight(asked, sight, self._view.past, _decision_id())
+        if consistency is Consistency.STRONG or self._recorder.mode is not AuditMode.OFF:
+            # What costs most can be shared with whoever asks at the same time.
+            checked = self._combining[consistency].ask(Asked(caller, asked, min_revision))
             if checked is not None:
-                records = CheckRecords(at=checked.at, revision=checked.revision)
-                self._record(self._recorded(caller, checked, records), at=checked.at)
                 return checked
-        return self._in_transaction(caller, asked)
+        return self._check_alone(caller, asked, min_revision, consistency)
+
+    def _check_alone(self, caller: Caller, asked: Question, min_revision: int, consistency: Consistency) -> Checked:
+        sight = self._sight((asked.subject,), min_revision, consistency)
+        checked = self._from_sight(asked, sight, self._view.past, _decision_id())
+        if checked is None:
+            return self._in_transaction(caller, asked)
+        records = CheckRecords(at=checked.at, revision=checked.revision)
+        self._record(self._recorded(caller, checked, records), at=checked.at)
+        return checked
 
     def check_many(
         self,

@@ -1,7 +1,6 @@
 """Records of checks, committed in groups: those that wait at the same time share one transaction.
 
-A record is committed before its answer is given, unless the mode says otherwise. Whoever comes first writes what all
-have brought meanwhile, so that nobody waits for another thread's turn to begin.
+A record is committed before its answer is given, unless the mode says otherwise.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
+from jit_service.check.combining import Combining
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store
-from jit_service.storage.engine import WAIT_SECONDS
 
 MAX_GROUP: Final = 1_000
 """The most records in one transaction, but for those of one call."""
@@ -26,10 +24,6 @@ MAX_BUFFERED: Final = 10_000
 """The most calls whose records wait to be written with their answers given; past it answers wait again."""
 _RETRY_SECONDS: Final = 0.2
 _LINGER_SECONDS: Final = 0.01
-# With so many more on their way, a commit waits for them, so long at a time and so often at most.
-_SIBLINGS: Final = 3
-_DELAY_SECONDS: Final = 0.001
-_DELAYS: Final = 6
 _log = logging.getLogger(__name__)
 
 
@@ -42,29 +36,11 @@ class AuditMode(StrEnum):
     OFF = "off"
 
 
-class _Entry:
-    """Records of one call. `waits`: its answer is not given yet; `turn` is released when it is to go on.
+class _Records(NamedTuple):
+    """The records of one call; `at` is the latest instant among them."""
 
-    `written` once they are committed; `fault` where the one who waits is told that they are not. `leads`: it writes
-    what waits, and calls the next to lead.
-    """
-
-    __slots__ = ("at", "fault", "is_called", "leads", "payloads", "turn", "waits", "written")
-
-    def __init__(self, payloads: Sequence[bytes], at: datetime, *, waits: bool) -> None:
-        self.payloads = payloads
-        self.at = at
-        self.waits = waits
-        self.turn = threading.Lock()
-        self.turn.acquire()
-        self.is_called = False
-        self.leads = False
-        self.written = False
-        self.fault: StoreUnavailable | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        return self.written or self.fault is not None
+    payloads: Sequence[bytes]
+    at: datetime
 
 
 class Recorder:
@@ -73,11 +49,11 @@ class Recorder:
     def __init__(self, store: Store, mode: AuditMode) -> None:
         self.mode = mode
         self._store = store
-        self._entries: deque[_Entry] = deque()
-        # Of the entries, who leads, and who comes.
-        self._mutex = threading.Lock()
-        self._is_led = False
-        self._coming = 0
+        self._committing: Combining[_Records, None] = Combining(
+            self._write, most=MAX_GROUP, weight=lambda records: len(records.payloads)
+        )
+        self._buffer: deque[_Records] = deque()
+        # What is buffered is written beside those who wait.
         self._writing = threading.Lock()
         self._come = threading.Event()
         self._stopped = False
@@ -88,7 +64,7 @@ class Recorder:
     @property
     def waiting(self) -> int:
         """How many calls' records wait to be taken up."""
-        return len(self._entries)
+        return len(self._buffer) + len(self._committing)
 
     def wants(self, *, allowed: bool) -> bool:
         """Says whether an answer is recorded at all."""
@@ -96,65 +72,16 @@ class Recorder:
             return not allowed
         return self.mode is not AuditMode.OFF
 
-    @contextmanager
-    def expecting(self) -> Iterator[None]:
-        """Tells that a record comes within the block, so that those before it may wait for it."""
-        with self._mutex:
-            self._coming += 1
-        try:
-            yield
-        finally:
-            with self._mutex:
-                self._coming -= 1
-
     def record(self, payloads: Sequence[bytes], *, at: datetime) -> None:
         """Returns when the answers may be given. Raises StoreUnavailable; then the records may yet be written."""
         if self._stopped:
             raise StoreUnavailable("the service stops")
-        waits = self.mode is not AuditMode.BUFFERED or self.waiting >= MAX_BUFFERED
-        entry = _Entry(payloads, at, waits=waits)
-        with self._mutex:
-            self._entries.append(entry)
-            if waits and not self._is_led:
-                self._is_led = entry.leads = True
-        if not waits:
+        records = _Records(payloads, at)
+        if self.mode is AuditMode.BUFFERED and len(self._buffer) < MAX_BUFFERED:
+            self._buffer.append(records)
             self._come.set()
-            return
-        if not entry.leads and not entry.turn.acquire(timeout=2 * WAIT_SECONDS) and not self._is_called(entry):
-            raise StoreUnavailable("the record of the check was not written in time")
-        if entry.leads:
-            self._lead(entry)
-        if not entry.written:
-            raise StoreUnavailable(str(entry.fault or "no record")) from entry.fault
-
-    def _is_called(self, entry: _Entry) -> bool:
-        """Says whether its turn has come just now; if not, nobody waits for it any more."""
-        with self._mutex:
-            entry.waits = entry.is_called
-            return entry.is_called
-
-    def _lead(self, entry: _Entry) -> None:
-        """Writes what waits until the entry is written, and calls the next to lead."""
-        try:
-            if not entry.is_settled:
-                self._wait_for_siblings()
-            while not entry.is_settled:
-                with self._writing:
-                    self._write_group()
-        finally:
-            with self._mutex:
-                following = next((other for other in self._entries if other.waits), None)
-                self._is_led = following is not None
-                if following is not None:
-                    following.leads = True
-                    _call(following)
-
-    def _wait_for_siblings(self) -> None:
-        """As PostgreSQL's commit_delay and commit_siblings: under load a little later is sooner for all."""
-        for _ in range(_DELAYS):
-            if self._coming - self.waiting < _SIBLINGS:
-                return
-            time.sleep(_DELAY_SECONDS)
+        else:
+            self._committing.ask(records)
 
     def stop(self) -> None:
         """Writes what waits, and ends."""
@@ -171,48 +98,35 @@ class Recorder:
             # What is taken before a stop is written after it.
             ending = self._stopped
             is_written = True
-            while self._entries and not (ending and not is_written):
-                with self._writing:
-                    is_written = self._write_group()
+            while self._buffer and not (ending and not is_written):
+                is_written = self._write_some()
                 # Nobody waits, so that more can go together.
                 time.sleep(_LINGER_SECONDS if is_written else _RETRY_SECONDS)
-        if self._entries:
-            _log.error("the buffered records of %d checks are lost: the store does not answer", len(self._entries))
+        if self._buffer:
+            _log.error("the buffered records of %d checks are lost: the store does not answer", len(self._buffer))
 
-    def _write_group(self) -> bool:
-        """Writes what waits, in order, up to a group; one thread at a time. Returns whether it is written."""
-        group: list[_Entry] = []
-        with self._mutex:
-            count = 0
-            while self._entries and count < MAX_GROUP:
-                group.append(self._entries.popleft())
-                count += len(group[-1].payloads)
-        if not group:
-            return True
-        fault = self._fault_of_writing(group)
-        with self._mutex:
-            for entry in group:
-                entry.written = fault is None
-                if entry.waits:
-                    entry.fault = fault
-                    _call(entry)
-            if fault is not None:
-                # Where nobody waits any more they are tried again.
-                self._entries.extendleft(entry for entry in reversed(group) if not entry.waits)
-        return fault is None
-
-    def _fault_of_writing(self, group: Sequence[_Entry]) -> StoreUnavailable | None:
+    def _write_some(self) -> bool:
+        """Writes what is buffered, in order, up to a group. Returns whether it is written; else it is kept."""
+        group: list[_Records] = []
+        count = 0
+        while self._buffer and count < MAX_GROUP:
+            group.append(self._buffer.popleft())
+            count += len(group[-1].payloads)
         try:
-            payloads = [payload for entry in group for payload in entry.payloads]
-            self._store.append(payloads, at=max(entry.at for entry in group))
+            self._write(group)
+        except StoreUnavailable:
+            self._buffer.extendleft(reversed(group))
+            return False
+        return True
+
+    def _write(self, group: Sequence[_Records]) -> list[None]:
+        """Raises StoreUnavailable."""
+        try:
+            payloads = [payload for records in group for payload in records.payloads]
+            with self._writing:
+                self._store.append(payloads, at=max(records.at for records in group))
         except Exception as fault:
             _log.warning("records of checks are not written: %s (%s)", fault, fault.__cause__)
-            return fault if isinstance(fault, StoreUnavailable) else StoreUnavailable("no record")
-        return None
-
-
-def _call(entry: _Entry) -> None:
-    """Lets the one who waits go on, once."""
-    if not entry.is_called:
-        entry.is_called = True
-        entry.turn.release()
+            words = str(fault) if isinstance(fault, StoreUnavailable) else "no record"
+            raise StoreUnavailable(words) from fault
+        return [None] * len(group)

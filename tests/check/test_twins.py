@@ -215,15 +215,15 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     (
         "an answer before its record",
         Recorder.record,
-        "if not waits:",
-        "if waits:",
+        "if self.mode is AuditMode.BUFFERED and",
+        "if self.mode is not AuditMode.BUFFERED and",
         recorded_first,
     ),
     (
         "an answer without its record",
-        Recorder._write_group,
-        "entry.fault = fault",
-        "entry.written = True",
+        Recorder._write,
+        "raise StoreUnavailable(words) from fault",
+        "pass",
         refused_unwritten,
     ),
     (
