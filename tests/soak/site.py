@@ -35,7 +35,7 @@ class Site:
 
     def __init__(self, directory: Path, *, transport: str, database_url: str = "") -> None:
         self.stopping = threading.Event()
-        self.data_dir = directory / "d"
+        self.data_dir = directory.resolve() / "d"
         self.data_dir.mkdir(mode=0o700, parents=True)
         self.issuer = DevIssuer(self.data_dir)
         self._log = directory / "service.log"
