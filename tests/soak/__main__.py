@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -11,6 +12,9 @@ import time
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
+
+# The service is started from a process that calls it: gRPC has nothing to do in the child before its exec.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from bench.machine import ROOT
 from tests.soak import page, picture
@@ -64,7 +68,9 @@ def publish(result: dict[str, Any], docs: Path) -> None:
     """Writes the page, and beside it the figures that it was made from and the picture."""
     figures = docs / "soak"
     figures.mkdir(exist_ok=True)
-    (figures / "result.json").write_text(json.dumps(result) + "\n")
+    # What is sampled all along is in the picture.
+    kept = {name: value for name, value in result.items() if name != "samples"}
+    (figures / "result.json").write_text(json.dumps(kept, indent=1) + "\n")
     (figures / "soak.svg").write_text(picture.svg(result))
     (docs / "soak.md").write_text(page.text(result, picture="soak/soak.svg"))
 

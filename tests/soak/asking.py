@@ -9,22 +9,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 
 from jit_service.service import utc_now
 from jitaccess import CheckItem, Consistency, Decision, JitClient, JitError, LocalChecker, LocalReason
 from tests.soak.clients import WAYS, Clients
 from tests.soak.people import GATEWAY, STRANGER
-from tests.soak.site import Site, worker
+from tests.soak.site import Site
 from tests.soak.told import Told
 
 CLOCKS = 0.005
 """Seconds by which an instant of the service's clock may lie elsewhere on that of the run."""
 SLACK = timedelta(seconds=CLOCKS)
 BATCH = 8
+_PAUSE_SECONDS = 0.05
 
 
 @dataclass(kw_only=True)
@@ -53,7 +53,7 @@ class Board:
 
 
 class Reader:
-    """Asks, and takes down what it was told. An error is no answer."""
+    """Asks, and takes down what it was told. All raise JitError where there is no answer."""
 
     def __init__(self, site: Site, told: Told, clients: Clients, replica: LocalChecker | None = None) -> None:
         self._site = site
@@ -65,11 +65,10 @@ class Reader:
     def run(self, board: Board) -> None:
         """Goes on until the run stops."""
         while not self._site.stopping.is_set():
-            lives = board.pick(self.random, BATCH)
-            if not lives:
-                self._site.stopping.wait(0.01)
-                continue
-            self.random.choice(ASKING)(self, lives)
+            try:
+                self._ask_about(board.pick(self.random, BATCH))
+            except JitError:
+                self._site.stopping.wait(_PAUSE_SECONDS)
         self._clients.close()
 
     def check(self, life: Life, way: str) -> None:
@@ -102,26 +101,24 @@ class Reader:
         life, replica = lives[0], self._replica
         if replica is None:
             return
-        at, began = datetime.now(UTC), time.monotonic()
-        with suppress(JitError):
-            answer = self._told.call("replica", lambda: replica.check(life.subject, "read", life.resource))
-            if answer.reason in (LocalReason.STALE, LocalReason.NEEDS_CHECK) or answer.age is None:
-                return
-            self._saw(life, bool(answer), began - answer.age, by="the replica")
-            if answer:
-                self._told.not_expired(at - SLACK, answer.expire_time, "the replica")
+        at, began = utc_now(), time.monotonic()
+        answer = self._told.call("replica", lambda: replica.check(life.subject, "read", life.resource))
+        if answer.reason in (LocalReason.STALE, LocalReason.NEEDS_CHECK) or answer.age is None:
+            return
+        self._saw(life, bool(answer), began - answer.age, by="the replica")
+        if answer:
+            self._told.not_expired(at - SLACK, answer.expire_time, "the replica")
 
     def introspect(self, lives: list[Life]) -> None:
         """Asks about a token of the grant: while it counts, so does the grant. It may be over earlier."""
         with_token = [life for life in lives if life.token]
         if not with_token:
             return
-        life, way = with_token[0], worker(self.random.randrange(2))
+        life, way = with_token[0], self.random.choice(WAYS[:-1])
         client, began = self._clients.of(GATEWAY, way), time.monotonic()
-        with suppress(JitError):
-            told = self._told.call("introspection", lambda: client.introspect_token(life.token))
-            if told["active"] is True:
-                self._saw(life, True, began, by=f"an introspection at {way}")
+        told = self._told.call("introspection", lambda: client.introspect_token(life.token))
+        if told["active"] is True:
+            self._saw(life, True, began, by=f"an introspection at {way}")
 
     def what_nobody_has(self, lives: list[Life]) -> None:
         """Asks what no grant gives: another action, more than the resource, another subject."""
@@ -134,24 +131,27 @@ class Reader:
             ]
         )
         client = self._clients.of(GATEWAY, way)
-        with suppress(JitError):
-            answer = self._told.call("check", lambda: client.check(subject, action, resource))
-            self._told.decided(answer.decision_id, answer.allowed)
-            self._told.must_refuse(f"{action} on {resource} by {subject}", bool(answer))
+        answer = self._told.call(f"check by {_surface(way)}", lambda: client.check(subject, action, resource))
+        self._told.decided(answer.decision_id, answer.allowed)
+        self._told.must_refuse(f"{action} on {resource} by {subject}", bool(answer))
+
+    def _ask_about(self, lives: list[Life]) -> None:
+        if lives:
+            self.random.choice(ASKING)(self, lives)
+        else:
+            self._site.stopping.wait(_PAUSE_SECONDS)
 
     def _ask(self, lives: Sequence[Life], way: str, kind: str, ask: Callable[[JitClient], Sequence[Decision]]) -> None:
         """Asks on a way, and takes down each answer."""
         client = self._clients.of(GATEWAY, way)
         at, began = utc_now(), time.monotonic()
-        with suppress(JitError):
-            answers = self._told.call(f"{kind} by {_surface(way)}", lambda: ask(client))
-            for life, answer in zip(lives, answers, strict=True):
+        answers = self._told.call(f"{kind} by {_surface(way)}", lambda: ask(client))
+        for life, answer in zip(lives, answers, strict=True):
+            if answer.error is None:
                 self._take(life, answer, at, began, by=f"a {kind} at {way}")
 
     def _take(self, life: Life, answer: Decision, at: datetime, began: float, by: str) -> None:
         age = answer.staleness.total_seconds() if answer.staleness is not None else 0.0
-        if answer.error is not None:
-            return
         if answer.staleness is None:
             self._told.decided(answer.decision_id, answer.allowed)
         self._saw(life, answer.allowed, began - age, by=by)

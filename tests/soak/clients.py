@@ -17,10 +17,9 @@ from google.rpc.status_pb2 import Status
 from jitaccess import JitClient, JitError, ResourceExhausted, Retry, Unavailable
 from jitaccess.calls import Call
 from jitaccess.faults import from_status
-from tests.soak.people import Person
 from tests.soak.site import WORKERS, Site, worker
 from tests.soak.told import Told
-from tests.world import rest_call
+from tests.world import Person, rest_call
 
 T = TypeVar("T")
 REST = "REST"

@@ -44,7 +44,7 @@ def text(result: dict[str, Any], *, picture: str) -> str:
     """Returns the page."""
     parts = [_HEAD, _about(result), f"![Latency and memory over time]({picture})\n"]
     parts += [_properties(result["properties"]), _recoveries(result["faults"]), _memory(result["memory"])]
-    parts.append(_latency(result["samples"]))
+    parts.append(_latency(result["latency"]))
     return "\n".join(parts)
 
 
@@ -107,18 +107,13 @@ def _memory(memory: Iterable[dict[str, Any]]) -> str:
     return "### Memory after the warm-up\n" + table(head, rows)
 
 
-def _latency(samples: Iterable[dict[str, Any]]) -> str:
-    took: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
-    for sample in samples:
-        for kind, span in sample["took"].items():
-            took[kind].append(span)
+def _latency(latency: Iterable[dict[str, Any]]) -> str:
     rows = [
-        f"{kind} | {sum(span['count'] for span in spans):,} | {median(span['p50'] for span in spans):.2f} | "
-        f"{median(span['p99'] for span in spans):.1f} | {max(span['p99'] for span in spans):,.0f}"
-        for kind, spans in sorted(took.items())
+        f"{each['call']} | {each['answers']:,} | {each['p50']:.2f} | {each['p99']:.1f} | {each['worst_p99']:,.0f}"
+        for each in latency
     ]
     head = (
-        "### Milliseconds of calls that were answered\nMedians over the samples of a few seconds, and the worst one, "
+        "### Milliseconds of calls that were answered\nMedians over samples of two seconds, and the worst. Clients, "
+        "faults and service share the machine: docs/benchmarks.md has the service's real speed.\n\n"
     )
-    head += "on a machine that clients and faults share with the service: docs/benchmarks.md has its real speed.\n\n"
     return head + table("call | answers | p50 | p99 | worst p99", rows)

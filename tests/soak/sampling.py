@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from tests.soak.memory import Sample
@@ -52,4 +53,22 @@ class Sampler:
 
 
 def _facts(span: Span) -> dict[str, float]:
-    return {"count": span.count, "p50": round(span.p50, 2), "p99": round(span.p99, 2)}
+    return {"answers": span.answers, "p50": round(span.p50, 2), "p99": round(span.p99, 2)}
+
+
+def latency(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns for each kind of call how long it took: medians over the samples, and the worst of them."""
+    took: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
+    for row in rows:
+        for kind, span in row["took"].items():
+            took[kind].append(span)
+    return [
+        {
+            "call": kind,
+            "answers": sum(int(span["answers"]) for span in spans),
+            "p50": median(span["p50"] for span in spans),
+            "p99": median(span["p99"] for span in spans),
+            "worst_p99": max(span["p99"] for span in spans),
+        }
+        for kind, spans in sorted(took.items())
+    ]

@@ -16,8 +16,9 @@ from jit_service.dev import DevIssuer
 from jit_service.service import utc_now
 from jit_service.settings import Address
 from tests.faults.test_workers import Running
-from tests.soak.people import Person, write_policies
+from tests.soak.people import write_policies
 from tests.test_commands import ANY, SERVICE
+from tests.world import Person
 
 WORKERS = 2
 PARENT, ENVOY = "parent", "envoy"
@@ -40,7 +41,17 @@ class Site:
         self.issuer = DevIssuer(self.data_dir)
         self._log = directory / "service.log"
         policies = write_policies(directory / "policies.yaml")
-        self._command = [SERVICE, "up", "--dev", "--data-dir", self.data_dir, "--grpc", ANY, "--http", ANY]
+        self._command: list[str | Path] = [
+            SERVICE,
+            "up",
+            "--dev",
+            "--data-dir",
+            self.data_dir,
+            "--grpc",
+            ANY,
+            "--http",
+            ANY,
+        ]
         self._command += ["--workers", str(WORKERS), "--transport", transport, "--policies", policies]
         # What is on a command line, everybody on the machine can read.
         self._environment = {"JIT_DATABASE_URL": database_url}

@@ -148,7 +148,8 @@ class Driver:
     def everywhere(self, life: Life) -> None:
         """Asks on every way."""
         for way in WAYS:
-            self._reader.check(life, way)
+            with suppress(JitError):
+                self._reader.check(life, way)
 
     def write(
         self,

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="se
 
 
 def test_a_short_run_with_a_kill_violates_nothing(tmp_path: Path, transport: str) -> None:
-    plan = Plan(seconds=4, seed=1, transport=transport, faults=((1.5, chaos.KILL_SERVICE, False),))
+    plan = Plan(seconds=3, seed=1, transport=transport, faults=((1, chaos.KILL_SERVICE, False),))
     told: list[str] = []
 
     result = soak(plan, tmp_path, told.append)

@@ -54,7 +54,7 @@ class Found:
 class Span(NamedTuple):
     """How long the calls of a kind took within some seconds: in milliseconds."""
 
-    count: int
+    answers: int
     p50: float
     p99: float
 
