@@ -25,7 +25,7 @@ from tests.soak.told import Told
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADERS_WITHOUT_END = b"\x00\x40\x00\x01\x00\x00\x00\x00\x01" + b"\x00" * 100
-FLOOD = 400
+FLOOD = 2000
 
 
 class Intruder:

@@ -47,11 +47,11 @@ class Growth:
         return f"{self.role} grew by {self.mib:.0f} MiB from {self.first_mib:.0f} in {self.seconds:.0f} s"
 
 
-def growths(series: Mapping[tuple[str, int], Sequence[Sample]], *, after: float) -> list[Growth]:
-    """Returns the growth of each role's longest-lived process, by its samples after so many seconds of the run."""
+def growths(series: Mapping[tuple[str, int], Sequence[Sample]], *, after: float, warm_up: float = 0.0) -> list[Growth]:
+    """Returns the growth of each role's longest-lived process: after so many seconds of the run, and of its own."""
     kept: defaultdict[str, list[Sample]] = defaultdict(list)
     for (role, _), samples in series.items():
-        warm = [sample for sample in samples if sample.at >= after]
+        warm = [sample for sample in samples if sample.at >= max(after, samples[0].at + warm_up)]
         kept[role] = max(kept[role], warm, key=_length)
     return [_growth(role, samples) for role, samples in kept.items() if _length(samples) > 0]
 

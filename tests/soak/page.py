@@ -31,7 +31,8 @@ How to read it:
 - N trials without a violation bound its rate, with 95 % confidence, at about 3/N. A trial is one check, call, record or
   attempt, and they are not independent: it is a measure of how much was looked at, not a proof.
 - The first half has every fault. The second half kills no parent, no Envoy and only worker 0, so that the memory of the
-  others can be followed; the slope is that of the straight line that fits best, after a warm-up of a fifth of it.
+  others can be followed; the slope is that of the straight line that fits best, from when a process is as old as a
+  tenth of the run. It is called bounded where it grew by less than half of what it was, or by less than 48 MiB.
 - Recovery runs from the kill (or from SIGCONT) to the first answer to a client that connects anew, for the killed
   worker by itself, and through Envoy by whichever worker answers.
 

@@ -183,7 +183,7 @@ def soak(plan: Plan, directory: Path, say: Callable[[str], None]) -> dict[str, A
         site.kill()
         log, states = read_store(Settings.load(data_dir=site.data_dir, database_url=url).store_url)
     run.told.settle_all()
-    grown = growths(run.sampler.series, after=plan.seconds * (0.5 + _WARM_UP_SHARE))
+    grown = growths(run.sampler.series, after=plan.seconds / 2, warm_up=plan.seconds * _WARM_UP_SHARE)
     recoveries = [took for fault in run.chaos.faults for took in fault.recovered.values()]
     properties = judge(run.told, log, states=states, recoveries=recoveries, growths=grown, verified=run.verified)
     return result(plan, at, run, log, properties, grown)

@@ -126,17 +126,19 @@ class Driver:
         self.write(ADMIN, life, value, event, do, about)
         self.everywhere(life)
 
+    def sets(self, life: Life, name: str, until: datetime) -> None:
+        """Sets the signal until an instant, the same at each attempt, and asks on every way."""
+
+        def set_it(client: JitClient, request_id: str) -> Signal:
+            return client.set_signal(name, "on", expire_time=until, request_id=request_id)
+
+        self.turns(life, True, "SIGNAL_SET", name, set_it)
+
     def sets_until_it_runs_out(self, life: Life, name: str) -> None:
         """Sets the signal for a moment, and asks before and after its end."""
-        ends_at = utc_now() + timedelta(seconds=self.random.uniform(0.3, 1))
-        self.turns(
-            life,
-            True,
-            "SIGNAL_SET",
-            name,
-            lambda to, id_: to.set_signal(name, "on", expire_time=ends_at, request_id=id_),
-        )
-        self.passes(life, ends_at)
+        until = utc_now() + timedelta(seconds=self.random.uniform(0.3, 1))
+        self.sets(life, name, until)
+        self.passes(life, until)
         self.everywhere(life)
 
     def passes(self, life: Life, ends_at: datetime) -> None:
@@ -318,7 +320,7 @@ def signalled(driver: Driver) -> None:
     driver.asks(life)
     driver.everywhere(life)
     driver.sets_until_it_runs_out(life, name)
-    driver.turns(life, True, "SIGNAL_SET", name, lambda to, id_: to.set_signal(name, "on", ttl=HOUR, request_id=id_))
+    driver.sets(life, name, utc_now() + HOUR)
     driver.turns(life, False, "SIGNAL_DELETED", name, lambda to, id_: to.delete_signal(name, request_id=id_))
     driver.ends_somehow(life)
 

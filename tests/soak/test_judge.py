@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jitaccess import Internal, JitError, NotFound
+from jitaccess import Internal, JitError, NotFound, Unavailable
 from tests.soak.bystanders import Watcher
 from tests.soak.judge import Log, Property, judge
 from tests.soak.memory import Growth, Sample, growths
@@ -221,6 +221,21 @@ def test_a_slope_is_that_of_the_process_that_lived_longest_after_the_warm_up() -
 @pytest.mark.parametrize(("mib_per_hour", "bounded"), [(49.9, True), (50, False)])
 def test_growth_by_half_in_the_time_that_was_looked_at_is_a_leak(mib_per_hour: float, bounded: bool) -> None:
     assert growth(mib_per_hour).is_bounded is bounded
+
+
+def test_a_process_is_warm_by_its_own_age() -> None:
+    (grown,) = growths(series("worker 0", 7, 100, 150, 160, 161, first=600), after=60, warm_up=120)
+
+    assert (grown.seconds, grown.first_mib, grown.last_mib) == (60, 160, 161)
+
+
+def test_a_call_without_an_answer_is_no_trial() -> None:
+    run = Run()
+    before = run.told.calls
+    call_that_ends(run, Unavailable("no answer"))
+
+    assert run.told.calls == before
+    assert run.told.outcomes["check: UNAVAILABLE"] == 1
 
 
 def test_a_process_that_was_seen_once_has_no_slope() -> None:

@@ -15,6 +15,7 @@ from jitaccess import JitError
 from tests.faults.history import Kind, Operation, Violation, violations
 
 T = TypeVar("T")
+UNANSWERED = ("UNAVAILABLE", "CANCELLED")
 SHOWN = 50
 """How many violations of a property are kept; all are counted."""
 _SETTLED_SECONDS = 30.0
@@ -80,7 +81,7 @@ class Told:
 
     @property
     def calls(self) -> int:
-        """How many calls had an outcome."""
+        """How many calls were answered, be it by a refusal."""
         return self.codes.trials
 
     def call(self, kind: str, do: Callable[[], T]) -> T:
@@ -97,7 +98,8 @@ class Told:
     def _ended(self, kind: str, code: str, text: str, seconds: float | None = None) -> None:
         with self._lock:
             self.outcomes[f"{kind}: {code}"] += 1
-            self.codes.tried(f"{kind} ended {code}: {text}" if code in ("INTERNAL", "UNKNOWN") else "")
+            if code not in UNANSWERED:
+                self.codes.tried(f"{kind} ended {code}: {text}" if code in ("INTERNAL", "UNKNOWN") else "")
             if seconds is not None:
                 self._took[kind].append(seconds * 1000)
 
