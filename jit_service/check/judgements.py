@@ -9,7 +9,7 @@ in a view that has passed the barrier like any other, so a decision that is give
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 from weakref import ref
@@ -52,8 +52,8 @@ class Judged:
         self.decision = decision
         self.requestable = requestable
         # One that is not asked for again must not hold on to a whole book of policies that nobody reads any more.
-        self.held = ref(held) if held is not None else _nothing
-        self.book = ref(book) if book is not None else _nothing
+        self.held: Callable[[], Held | None] = ref(held) if held is not None else _nothing
+        self.book: Callable[[], PolicyBook | None] = ref(book) if book is not None else _nothing
         self.conditions = conditions
         self.until = until
         self.encoded: bytes | None = None
