@@ -33,6 +33,8 @@ How to read it:
 - The first half has every fault. The second half kills no parent, no Envoy and only worker 0, so that the memory of the
   others can be followed; the slope is that of the straight line that fits best, from when a process is as old as a
   tenth of the run. It is called bounded where it grew by less than half of what it was, or by less than 48 MiB.
+- A young worker fills what it remembers: up to 20,000 decisions of 1 to 2 KiB (ADR 33), and here almost every question
+  is a new one. A run of minutes cannot tell that from a leak, so its slopes are upper bounds; `SECONDS=3600` says more.
 - Recovery runs from the kill (or from SIGCONT) to the first answer to a client that connects anew, for the killed
   worker by itself, and through Envoy by whichever worker answers.
 
