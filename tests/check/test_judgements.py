@@ -293,14 +293,14 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     (
         "a decision that outlives its grant",
         Judgements.of,
-        "judged.held is sight.held[asked.subject]",
+        "judged.held() is sight.held[asked.subject]",
         "True",
         test_a_revoked_grant_allows_nothing_more,
     ),
     (
         "a decision that outlives the policies",
         Judgements.of,
-        "judged.book is sight.book",
+        "judged.book() is sight.book",
         "True",
         test_a_deny_policy_holds_at_once_and_no_longer_than_it_is_there,
     ),
