@@ -30,7 +30,7 @@ _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 class Held:
     """The live grants of one subject, by name, prepared for questions."""
 
-    __slots__ = ("_by_resource", "_patterned", "grants")
+    __slots__ = ("__weakref__", "_by_resource", "_patterned", "grants")
 
     def __init__(self, grants: tuple[LiveGrant, ...] = ()) -> None:
         self.grants = grants
