@@ -118,24 +118,31 @@ def growth(run: Run) -> None:
 
 
 def batch(run: Run) -> None:
-    """BatchCheckAccess of 1 to 1,000 items (P7)."""
+    """BatchCheckAccess of 1 to 1,000 items (P7); and of 100 without records, which tells what those cost."""
     recorder = run.recorder("batch")
     asked = facts.questions()
+    recorded = Mode(transport=best_transport())
     with ExitStack() as stack:
         bench = run.alone(stack)
-        running: list[Running] = []
+        running: dict[Mode, Running] = {}
 
-        def start(size: int) -> Target:
-            if not running:
-                running.append(bench.ours(Mode(transport=best_transport())))
+        def start(mode: Mode, size: int) -> Target:
+            if mode not in running:
+                running[mode] = bench.ours(mode)
             return Server(
-                running=running[0], call=batch_call(running[0], asked, size), connections=4, streams=2, per_call=size
+                running=running[mode],
+                call=batch_call(running[mode], asked, size),
+                connections=4,
+                streams=2,
+                per_call=size,
             )
 
-        candidates = [Candidate(name=f"batch of {size}", start=partial(start, size)) for size in BATCHES]
+        candidates = [Candidate(name=f"batch of {size}", start=partial(start, recorded, size)) for size in BATCHES]
+        unrecorded = replace(recorded, audit="off")
+        candidates.append(Candidate(name="unrecorded batch of 100", start=partial(start, unrecorded, 100)))
         targets: dict[str, Target] = {}
         for candidate in candidates:
-            # They share one server, which must not be paused when the next one asks it.
+            # They share a server, which must not be paused when the next one asks it.
             for target in targets.values():
                 target.processes[0].resume()
             targets |= started([candidate], recorder)
@@ -164,7 +171,6 @@ def rest(run: Run) -> None:
     """The same Check direct, through Envoy as gRPC, and as REST; and Envoy with an upstream that does nothing (P9)."""
     recorder, asked = run.recorder("rest"), facts.questions()
     mode = Mode(transport=best_transport())
-    floor = mode.transport
 
     def allowed(answer: bytes, expected: bool) -> bool:
         return (b'"allowed":true' in answer.replace(b" ", b"")) is expected
@@ -176,18 +182,26 @@ def rest(run: Run) -> None:
 
         return started_behind
 
+    def as_rest(served: Mode) -> list[Candidate]:
+        of = "" if served == mode else f", {served.transport}"
+        ours, empty = partial(bench.ours, served), partial(bench.floor, served.transport)
+        return [
+            Candidate(name=f"REST through Envoy{of}", start=behind(ours, lambda at: rest_call(at, asked, allowed))),
+            Candidate(
+                name=f"empty, REST through Envoy{of}",
+                start=behind(empty, lambda at: rest_call(at, asked, lambda *_: True)),
+            ),
+        ]
+
     with ExitStack() as stack:
         bench = run.alone(stack)
-        empty, ours = (lambda: bench.floor(floor)), (lambda: bench.ours(mode))
+        ours, empty = partial(bench.ours, mode), partial(bench.floor, mode.transport)
         candidates = [
             Candidate(name="gRPC direct", start=lambda: _server(bench, mode, asked)),
             Candidate(name="gRPC through Envoy", start=behind(ours, lambda at: check_call(at, asked))),
-            Candidate(name="REST through Envoy", start=behind(ours, lambda at: rest_call(at, asked, allowed))),
             Candidate(name="empty, gRPC through Envoy", start=behind(empty, lambda at: empty_call(at, asked))),
-            Candidate(
-                name="empty, REST through Envoy", start=behind(empty, lambda at: rest_call(at, asked, lambda *_: True))
-            ),
         ]
+        candidates += [each for transport in TRANSPORTS for each in as_rest(replace(mode, transport=transport))]
         interleave(started(candidates, recorder), recorder, run.pace)
 
 
