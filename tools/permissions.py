@@ -315,4 +315,5 @@ OPERATIONS: Final = (
     ),
     Operation("read the audit log", "AuditService/ListAuditEvents"),
     Operation("verify the audit log", "AuditService/VerifyAuditLog"),
+    Operation("take a checkpoint of the audit log", "AuditService/GetAuditCheckpoint"),
 )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import grpc
 
-from jit_service import audit
+from jit_service import audit, checkpoints
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import audit_message
+from jit_service.rpc.messages import audit_message, checkpoint_message, compared_message
+from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jitaccess.v1 import audit_pb2
 from jitaccess.v1.audit_pb2_grpc import AuditServiceServicer
 
 
 class AuditServicer(AuditServiceServicer):
-    """The audit log."""
+    """The audit log. Without `issuing` there are no checkpoints."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, issuing: Issuing | None) -> None:
         self._store = store
+        self._issuing = issuing
 
     def ListAuditEvents(
         self, request: audit_pb2.ListAuditEventsRequest, context: grpc.ServicerContext
@@ -36,11 +38,9 @@ class AuditServicer(AuditServiceServicer):
     def VerifyAuditLog(
         self, request: audit_pb2.VerifyAuditLogRequest, context: grpc.ServicerContext
     ) -> audit_pb2.VerifyAuditLogResponse:
-        verified = audit.verify(self._store)
-        return audit_pb2.VerifyAuditLogResponse(
-            valid=not verified.first_bad_seq,
-            event_count=verified.event_count,
-            head_hash=verified.head_hash.hex(),
-            first_bad_seq=verified.first_bad_seq,
-            problem=verified.problem,
-        )
+        return compared_message(checkpoints.verify(self._store, self._issuing, request.checkpoint))
+
+    def GetAuditCheckpoint(
+        self, request: audit_pb2.GetAuditCheckpointRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.GetAuditCheckpointResponse:
+        return checkpoint_message(checkpoints.make(self._store, self._issuing))

@@ -482,6 +482,10 @@ class Snapshot:
             return self.seq + 1, f"the index has records up to {indexed}, the log up to {self.seq}"
         return None
 
+    def record_hash(self, seq: int) -> bytes | None:
+        """Returns the hash of the record at the place, or None where there is none."""
+        return next((row.hash for row in hot.RECORD_HASH.rows(self._connection, seq=seq)), None)
+
     def _records_from(self, seq: int, limit: int) -> Sequence[AuditRow]:
         statement = select(AuditRow).where(col(AuditRow.seq) >= seq).order_by(col(AuditRow.seq)).limit(limit)
         return self._session.exec(statement).all()
@@ -506,8 +510,7 @@ class Snapshot:
 
     def _has_been_at(self, head: Head) -> bool:
         """Says whether this history has the head in it; one of another history has another hash."""
-        found = hot.RECORD_HASH.rows(self._connection, seq=head.seq)
-        return head.revision <= self.revision and [row.hash for row in found] == [head.hash]
+        return head.revision <= self.revision and self.record_hash(head.seq) == head.hash
 
     def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
         found = statement.rows(self._connection, **values)

@@ -193,6 +193,7 @@ WALK: dict[str, Prepared] = {
     "end the approver's delegation": deleting_a_delegation,
     "read the audit log": bodiless(AUDIT + "ListAuditEvents"),
     "verify the audit log": bodiless(AUDIT + "VerifyAuditLog"),
+    "take a checkpoint of the audit log": bodiless(AUDIT + "GetAuditCheckpoint"),
 }
 
 

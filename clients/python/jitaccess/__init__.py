@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jitaccess.aio import AsyncJitClient
+    from jitaccess.checkpoints import SignedCheckpoint, verify_checkpoint
     from jitaccess.client import JitClient
     from jitaccess.config import token_file
     from jitaccess.errors import (
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
     from jitaccess.model import (
         AccessTerms,
         AppliedPolicies,
+        AuditCheckpoint,
         AuditEvent,
         AuditVerdict,
         BreakGlassRule,
         ChangeType,
         CheckItem,
+        CheckpointSignature,
         CheckReason,
         CheckTrace,
         CommentRule,
@@ -104,6 +107,7 @@ __all__ = [
     "AppliedPolicies",
     "AsyncJitClient",
     "AsyncLocalChecker",
+    "AuditCheckpoint",
     "AuditEvent",
     "AuditVerdict",
     "BreakGlassRule",
@@ -111,6 +115,7 @@ __all__ = [
     "CheckItem",
     "CheckReason",
     "CheckTrace",
+    "CheckpointSignature",
     "CommentRule",
     "Consistency",
     "CounterOffer",
@@ -162,6 +167,7 @@ __all__ = [
     "ReviewDecision",
     "RevocationPlan",
     "Signal",
+    "SignedCheckpoint",
     "SimulatedChange",
     "SimulatedKind",
     "Simulation",
@@ -175,6 +181,7 @@ __all__ = [
     "UseReview",
     "View",
     "token_file",
+    "verify_checkpoint",
     "verify_token",
 ]
 
@@ -189,6 +196,8 @@ _HOMES = {
     "token_file": "config",
     "GrantToken": "tokens",
     "LiveGrants": "tokens",
+    "SignedCheckpoint": "checkpoints",
+    "verify_checkpoint": "checkpoints",
     "verify_token": "tokens",
 }
 

@@ -165,6 +165,7 @@ class AsyncJitClient:
     revoke_token = _method(calls.revoke_token)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
+    get_audit_checkpoint = _method(calls.get_audit_checkpoint)
 
     @functools.cached_property
     def _channel(self) -> grpc.aio.Channel:

@@ -28,6 +28,7 @@ from jitaccess.convert import decode, encode_policy
 from jitaccess.errors import FieldViolation, Internal, InvalidArgument
 from jitaccess.model import (
     AppliedPolicies,
+    AuditCheckpoint,
     AuditEvent,
     AuditVerdict,
     CheckItem,
@@ -744,13 +745,28 @@ def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 
     )
 
 
-def verify_audit_log() -> Call[AuditVerdict]:
-    """Recomputes the whole hash chain; true where nothing was edited, deleted or reordered."""
+def verify_audit_log(*, checkpoint: AuditCheckpoint | str = "") -> Call[AuditVerdict]:
+    """Recomputes the whole hash chain; true where nothing was edited, deleted or reordered.
+
+    With a checkpoint that was kept elsewhere, true only where it was made of this very log: one that was cut or
+    rewritten whole is found too.
+    """
+    text = checkpoint.checkpoint if isinstance(checkpoint, AuditCheckpoint) else checkpoint
     return Call(
         rpc="AuditService/VerifyAuditLog",
-        request=audit_pb2.VerifyAuditLogRequest(),
+        request=_message(audit_pb2.VerifyAuditLogRequest, checkpoint=text),
         answer=audit_pb2.VerifyAuditLogResponse,
         read=partial(decode, AuditVerdict),
+    )
+
+
+def get_audit_checkpoint() -> Call[AuditCheckpoint]:
+    """Returns what the audit log is now, signed; kept elsewhere, it shows later whether the log was rewritten."""
+    return Call(
+        rpc="AuditService/GetAuditCheckpoint",
+        request=audit_pb2.GetAuditCheckpointRequest(),
+        answer=audit_pb2.GetAuditCheckpointResponse,
+        read=partial(decode, AuditCheckpoint),
     )
 
 

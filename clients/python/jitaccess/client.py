@@ -179,6 +179,7 @@ class JitClient:
     revoke_token = _method(calls.revoke_token)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
+    get_audit_checkpoint = _method(calls.get_audit_checkpoint)
 
     def _attempts(self) -> Attempts:
         return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)

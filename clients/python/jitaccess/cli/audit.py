@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,14 @@ from jitaccess.cli.grants import DEFAULT_LIMIT, PAGE_LIMIT, Filter, Limit
 from jitaccess.cli.session import Session
 
 if TYPE_CHECKING:
-    from jitaccess import AuditEvent
+    from jitaccess import AuditEvent, AuditVerdict
+    from jitaccess.cli.checkpoint import Kept
     from jitaccess.cli.screen import Screen
 
+Checkpoint = Annotated[
+    str,
+    typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
+]
 _COLUMNS = ("SEQ", "TIME", "EVENT", "PRINCIPAL", "SUBJECT", "ACTIONS", "RESOURCES", "DECISION", "REASON", "GRANT")
 
 
@@ -34,29 +39,66 @@ def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> N
     session.answer(page.raw, show)
 
 
-def verify(session: Session) -> None:
-    """Recompute the hash chain.
+def verify(session: Session, checkpoint: Checkpoint = "") -> None:
+    """Recompute the hash chain, and hold it against a checkpoint that was kept elsewhere.
 
-    Exit code 1 says that records were edited, deleted or reordered.
+    Exit code 1 says that records were edited, deleted or reordered; with a checkpoint, that the log was cut or
+    rewritten, too.
     """
+    from jitaccess.cli.checkpoint import Kept, kept
+
+    held = kept(checkpoint) if checkpoint else Kept("", {})
     with session.client() as client:
-        verdict = client.verify_audit_log()
+        verdict = client.verify_audit_log(checkpoint=held.text)
+    signature = _signature(verdict, held)
 
     def show(screen: Screen) -> None:
         if verdict:
             screen.say(f"valid: {verdict.event_count} events, head {verdict.head_hash}")
         else:
             screen.say(f"NOT VALID at event {verdict.first_bad_seq}: {verdict.problem}")
+        if signature:
+            screen.say(signature)
 
     session.answer(verdict.raw, show)
     if not verdict:
         raise typer.Exit(exits.NO)
 
 
+def checkpoint(session: Session) -> None:
+    """Sign what the log is now, to be kept elsewhere: `-o json` with the key that verifies it.
+
+    `jit audit verify --checkpoint FILE` shows later whether the log was cut or rewritten.
+    """
+    with session.client() as client:
+        made = client.get_audit_checkpoint()
+
+    def show(screen: Screen) -> None:
+        at = screen.clock(made.checkpoint_time)
+        screen.say(f"{made.event_count} events, head {made.head_hash}, {at}")
+        screen.say(made.checkpoint)
+
+    session.answer(made.raw, show)
+
+
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     command(app)(ls)
     command(app)(verify)
+    command(app)(checkpoint)
+
+
+def _signature(verdict: AuditVerdict, held: Kept) -> str:
+    from jitaccess import CheckpointSignature
+    from jitaccess.cli.checkpoint import judge
+
+    match verdict.checkpoint_signature:
+        case CheckpointSignature.VERIFIED:
+            return "the checkpoint is signed by this service"
+        case CheckpointSignature.KEY_UNKNOWN:
+            return judge(held)
+        case _:
+            return ""
 
 
 def _row(event: AuditEvent, screen: Screen) -> tuple[str, ...]:

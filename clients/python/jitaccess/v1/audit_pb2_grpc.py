@@ -45,6 +45,11 @@ class AuditServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.FromString,
                 _registered_method=True)
+        self.GetAuditCheckpoint = channel.unary_unary(
+                '/jitaccess.v1.AuditService/GetAuditCheckpoint',
+                request_serializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -59,7 +64,14 @@ class AuditServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAuditLog(self, request, context):
-        """Recomputes the whole hash chain.
+        """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuditCheckpoint(self, request, context):
+        """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +89,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.VerifyAuditLog,
                     request_deserializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.SerializeToString,
+            ),
+            'GetAuditCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuditCheckpoint,
+                    request_deserializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class AuditService(object):
             '/jitaccess.v1.AuditService/VerifyAuditLog',
             jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.SerializeToString,
             jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuditCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.AuditService/GetAuditCheckpoint',
+            jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointRequest.SerializeToString,
+            jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,9 @@ class AuditServiceStub:
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists events, newest first unless order_by says otherwise."""
     VerifyAuditLog: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditLogRequest, _audit_pb2.VerifyAuditLogResponse]
-    """Recomputes the whole hash chain."""
+    """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+    GetAuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditCheckpointRequest, _audit_pb2.GetAuditCheckpointResponse]
+    """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -46,7 +48,9 @@ class AuditServiceAsyncStub(AuditServiceStub):
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists events, newest first unless order_by says otherwise."""
     VerifyAuditLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditLogRequest, _audit_pb2.VerifyAuditLogResponse]  # type: ignore[assignment]
-    """Recomputes the whole hash chain."""
+    """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+    GetAuditCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditCheckpointRequest, _audit_pb2.GetAuditCheckpointResponse]  # type: ignore[assignment]
+    """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """The audit log. Auditors and admins read it; nobody writes it."""
@@ -65,6 +69,14 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.VerifyAuditLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyAuditLogResponse, _abc.Awaitable[_audit_pb2.VerifyAuditLogResponse]]:
-        """Recomputes the whole hash chain."""
+        """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+
+    @_abc_1.abstractmethod
+    def GetAuditCheckpoint(
+        self,
+        request: _audit_pb2.GetAuditCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetAuditCheckpointResponse, _abc.Awaitable[_audit_pb2.GetAuditCheckpointResponse]]:
+        """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

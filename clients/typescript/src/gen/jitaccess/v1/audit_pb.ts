@@ -18,7 +18,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file jitaccess/v1/audit.proto.
  */
 export const file_jitaccess_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChhqaXRhY2Nlc3MvdjEvYXVkaXQucHJvdG8SDGppdGFjY2Vzcy52MSK1DgoKQXVkaXRFdmVudBISCgRuYW1lGAEgASgJQgTiQQEIEhEKA3NlcRgCIAEoA0IE4kEBAxI8CgpldmVudF90eXBlGAMgASgOMiIuaml0YWNjZXNzLnYxLkF1ZGl0RXZlbnQuRXZlbnRUeXBlQgTiQQEDEjQKCmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhcKCXByaW5jaXBhbBgFIAEoCUIE4kEBAxIVCgdzdWJqZWN0GAYgASgJQgTiQQEDEhcKCXJlc291cmNlcxgHIAMoCUIE4kEBAxIVCgdhY3Rpb25zGAggAygJQgTiQQEDEhYKCGRlY2lzaW9uGAkgASgJQgTiQQEDEhQKBnJlYXNvbhgKIAEoCUIE4kEBAxIVCgdtZXNzYWdlGAsgASgJQgTiQQEDEhMKBWdyYW50GAwgASgJQgTiQQEDEhQKBnBvbGljeRgNIAEoCUIE4kEBAxIdCg9wb2xpY3lfcmV2aXNpb24YDiABKANCBOJBAQMSMQoIZHVyYXRpb24YDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSNgoNaGVsZF9kdXJhdGlvbhgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBAxIUCgZtZXRob2QYESABKAlCBOJBAQMSHAoOc291cmNlX2FkZHJlc3MYEiABKAlCBOJBAQMSGAoKdXNlcl9hZ2VudBgTIAEoCUIE4kEBAxIWCgh0cmFjZV9pZBgUIAEoCUIE4kEBAxIYCgpyZXF1ZXN0X2lkGBUgASgJQgTiQQEDEhkKC2RlY2lzaW9uX2lkGBYgASgJQgTiQQEDEhYKCHJldmlzaW9uGBcgASgDQgTiQQEDEhQKBnNpZ25hbBgZIAEoCUIE4kEBAxITCgVjaGFpbhgaIAMoCUIE4kEBAxIYCgpkZWxlZ2F0aW9uGBsgASgJQgTiQQEDEhYKCHByb3Bvc2FsGBwgASgJQgTiQQEDEhQKBmdyb3VwcxgdIAMoCUIE4kEBAxIuCgdjb250ZXh0GB4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBAxIWCgh0b2tlbl9pZBgfIAEoCUIE4kEBAxISCgRoYXNoGBggASgJQgTiQQEDItQGCglFdmVudFR5cGUSGgoWRVZFTlRfVFlQRV9VTlNQRUNJRklFRBAAEhMKD0dSQU5UX1JFUVVFU1RFRBABEhIKDkdSQU5UX0FQUFJPVkVEEAISEAoMR1JBTlRfREVOSUVEEAMSEwoPR1JBTlRfV0lUSERSQVdOEAQSEQoNR1JBTlRfUkVWT0tFRBAFEhIKDkdSQU5UX1JFTEVBU0VEEAYSEQoNR1JBTlRfRVhQSVJFRBAHEhAKDEdSQU5UX0xBUFNFRBAIEhIKDlBPTElDWV9DUkVBVEVEEAkSEgoOUE9MSUNZX1VQREFURUQQChISCg5QT0xJQ1lfREVMRVRFRBALEhIKDkFDQ0VTU19DSEVDS0VEEAwSEAoMQ0FMTF9SRUZVU0VEEA0SDgoKU0lHTkFMX1NFVBAOEhIKDlNJR05BTF9ERUxFVEVEEA8SEgoOR1JBTlRTX1JFVk9LRUQQEBIUChBCUkVBS19HTEFTU19VU0VEEBESFAoQUkVWSUVXX0NPTVBMRVRFRBASEhMKD0dSQU5UX0NPVU5URVJFRBATEhoKFkNPVU5URVJfT0ZGRVJfQUNDRVBURUQQFBIaChZDT1VOVEVSX09GRkVSX0RFQ0xJTkVEEBUSFwoTRVhURU5TSU9OX1JFUVVFU1RFRBAWEhYKEkVYVEVOU0lPTl9BUFBST1ZFRBAXEhQKEEVYVEVOU0lPTl9ERU5JRUQQGBIXChNFWFRFTlNJT05fV0lUSERSQVdOEBkSFAoQRVhURU5TSU9OX0xBUFNFRBAaEhYKEkRFTEVHQVRJT05fQ1JFQVRFRBAbEhYKEkRFTEVHQVRJT05fREVMRVRFRBAcEhUKEVBPTElDSUVTX1BST1BPU0VEEB0SFQoRUFJPUE9TQUxfQVBQUk9WRUQQHhIVChFQUk9QT1NBTF9SRUpFQ1RFRBAfEhMKD1BST1BPU0FMX0xBUFNFRBAgEhAKDFRPS0VOX0lTU1VFRBAhEhEKDVRPS0VOX1JFVk9LRUQQIhIVChFTSUdOSU5HX0tFWV9BRERFRBAjEhcKE1NJR05JTkdfS0VZX1JFTU9WRUQQJBISCg5SRVZJRVdfT1ZFUkRVRRAlEhMKD0FDQ0VTU19TRUFSQ0hFRBAmOlnqQVYKIGppdGFjY2Vzcy5leGFtcGxlLmNvbS9BdWRpdEV2ZW50EhlhdWRpdEV2ZW50cy97YXVkaXRfZXZlbnR9KgthdWRpdEV2ZW50czIKYXVkaXRFdmVudCJ5ChZMaXN0QXVkaXRFdmVudHNSZXF1ZXN0EhcKCXBhZ2Vfc2l6ZRgBIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAIgASgJQgTiQQEBEhQKBmZpbHRlchgDIAEoCUIE4kEBARIWCghvcmRlcl9ieRgEIAEoCUIE4kEBASJuChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRI0CgxhdWRpdF9ldmVudHMYASADKAsyGC5qaXRhY2Nlc3MudjEuQXVkaXRFdmVudEIE4kEBAxIdCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAlCBOJBAQMiFwoVVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0IpUBChZWZXJpZnlBdWRpdExvZ1Jlc3BvbnNlEhMKBXZhbGlkGAEgASgIQgTiQQEDEhkKC2V2ZW50X2NvdW50GAIgASgDQgTiQQEDEhcKCWhlYWRfaGFzaBgDIAEoCUIE4kEBAxIbCg1maXJzdF9iYWRfc2VxGAQgASgDQgTiQQEDEhUKB3Byb2JsZW0YBSABKAlCBOJBAQMymwIKDEF1ZGl0U2VydmljZRJ3Cg9MaXN0QXVkaXRFdmVudHMSJC5qaXRhY2Nlc3MudjEuTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBolLmppdGFjY2Vzcy52MS5MaXN0QXVkaXRFdmVudHNSZXNwb25zZSIXgtPkkwIREg8vdjEvYXVkaXRFdmVudHMSeAoOVmVyaWZ5QXVkaXRMb2cSIy5qaXRhY2Nlc3MudjEuVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0GiQuaml0YWNjZXNzLnYxLlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2UiG4LT5JMCFRITL3YxL2F1ZGl0TG9nOnZlcmlmeRoYykEVaml0YWNjZXNzLmV4YW1wbGUuY29tYgZwcm90bzM", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChhqaXRhY2Nlc3MvdjEvYXVkaXQucHJvdG8SDGppdGFjY2Vzcy52MSK1DgoKQXVkaXRFdmVudBISCgRuYW1lGAEgASgJQgTiQQEIEhEKA3NlcRgCIAEoA0IE4kEBAxI8CgpldmVudF90eXBlGAMgASgOMiIuaml0YWNjZXNzLnYxLkF1ZGl0RXZlbnQuRXZlbnRUeXBlQgTiQQEDEjQKCmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhcKCXByaW5jaXBhbBgFIAEoCUIE4kEBAxIVCgdzdWJqZWN0GAYgASgJQgTiQQEDEhcKCXJlc291cmNlcxgHIAMoCUIE4kEBAxIVCgdhY3Rpb25zGAggAygJQgTiQQEDEhYKCGRlY2lzaW9uGAkgASgJQgTiQQEDEhQKBnJlYXNvbhgKIAEoCUIE4kEBAxIVCgdtZXNzYWdlGAsgASgJQgTiQQEDEhMKBWdyYW50GAwgASgJQgTiQQEDEhQKBnBvbGljeRgNIAEoCUIE4kEBAxIdCg9wb2xpY3lfcmV2aXNpb24YDiABKANCBOJBAQMSMQoIZHVyYXRpb24YDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSNgoNaGVsZF9kdXJhdGlvbhgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBAxIUCgZtZXRob2QYESABKAlCBOJBAQMSHAoOc291cmNlX2FkZHJlc3MYEiABKAlCBOJBAQMSGAoKdXNlcl9hZ2VudBgTIAEoCUIE4kEBAxIWCgh0cmFjZV9pZBgUIAEoCUIE4kEBAxIYCgpyZXF1ZXN0X2lkGBUgASgJQgTiQQEDEhkKC2RlY2lzaW9uX2lkGBYgASgJQgTiQQEDEhYKCHJldmlzaW9uGBcgASgDQgTiQQEDEhQKBnNpZ25hbBgZIAEoCUIE4kEBAxITCgVjaGFpbhgaIAMoCUIE4kEBAxIYCgpkZWxlZ2F0aW9uGBsgASgJQgTiQQEDEhYKCHByb3Bvc2FsGBwgASgJQgTiQQEDEhQKBmdyb3VwcxgdIAMoCUIE4kEBAxIuCgdjb250ZXh0GB4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBAxIWCgh0b2tlbl9pZBgfIAEoCUIE4kEBAxISCgRoYXNoGBggASgJQgTiQQEDItQGCglFdmVudFR5cGUSGgoWRVZFTlRfVFlQRV9VTlNQRUNJRklFRBAAEhMKD0dSQU5UX1JFUVVFU1RFRBABEhIKDkdSQU5UX0FQUFJPVkVEEAISEAoMR1JBTlRfREVOSUVEEAMSEwoPR1JBTlRfV0lUSERSQVdOEAQSEQoNR1JBTlRfUkVWT0tFRBAFEhIKDkdSQU5UX1JFTEVBU0VEEAYSEQoNR1JBTlRfRVhQSVJFRBAHEhAKDEdSQU5UX0xBUFNFRBAIEhIKDlBPTElDWV9DUkVBVEVEEAkSEgoOUE9MSUNZX1VQREFURUQQChISCg5QT0xJQ1lfREVMRVRFRBALEhIKDkFDQ0VTU19DSEVDS0VEEAwSEAoMQ0FMTF9SRUZVU0VEEA0SDgoKU0lHTkFMX1NFVBAOEhIKDlNJR05BTF9ERUxFVEVEEA8SEgoOR1JBTlRTX1JFVk9LRUQQEBIUChBCUkVBS19HTEFTU19VU0VEEBESFAoQUkVWSUVXX0NPTVBMRVRFRBASEhMKD0dSQU5UX0NPVU5URVJFRBATEhoKFkNPVU5URVJfT0ZGRVJfQUNDRVBURUQQFBIaChZDT1VOVEVSX09GRkVSX0RFQ0xJTkVEEBUSFwoTRVhURU5TSU9OX1JFUVVFU1RFRBAWEhYKEkVYVEVOU0lPTl9BUFBST1ZFRBAXEhQKEEVYVEVOU0lPTl9ERU5JRUQQGBIXChNFWFRFTlNJT05fV0lUSERSQVdOEBkSFAoQRVhURU5TSU9OX0xBUFNFRBAaEhYKEkRFTEVHQVRJT05fQ1JFQVRFRBAbEhYKEkRFTEVHQVRJT05fREVMRVRFRBAcEhUKEVBPTElDSUVTX1BST1BPU0VEEB0SFQoRUFJPUE9TQUxfQVBQUk9WRUQQHhIVChFQUk9QT1NBTF9SRUpFQ1RFRBAfEhMKD1BST1BPU0FMX0xBUFNFRBAgEhAKDFRPS0VOX0lTU1VFRBAhEhEKDVRPS0VOX1JFVk9LRUQQIhIVChFTSUdOSU5HX0tFWV9BRERFRBAjEhcKE1NJR05JTkdfS0VZX1JFTU9WRUQQJBISCg5SRVZJRVdfT1ZFUkRVRRAlEhMKD0FDQ0VTU19TRUFSQ0hFRBAmOlnqQVYKIGppdGFjY2Vzcy5leGFtcGxlLmNvbS9BdWRpdEV2ZW50EhlhdWRpdEV2ZW50cy97YXVkaXRfZXZlbnR9KgthdWRpdEV2ZW50czIKYXVkaXRFdmVudCJ5ChZMaXN0QXVkaXRFdmVudHNSZXF1ZXN0EhcKCXBhZ2Vfc2l6ZRgBIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAIgASgJQgTiQQEBEhQKBmZpbHRlchgDIAEoCUIE4kEBARIWCghvcmRlcl9ieRgEIAEoCUIE4kEBASJuChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRI0CgxhdWRpdF9ldmVudHMYASADKAsyGC5qaXRhY2Nlc3MudjEuQXVkaXRFdmVudEIE4kEBAxIdCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAlCBOJBAQMiMQoVVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0EhgKCmNoZWNrcG9pbnQYASABKAlCBOJBAQEizwIKFlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2USEwoFdmFsaWQYASABKAhCBOJBAQMSGQoLZXZlbnRfY291bnQYAiABKANCBOJBAQMSFwoJaGVhZF9oYXNoGAMgASgJQgTiQQEDEhsKDWZpcnN0X2JhZF9zZXEYBCABKANCBOJBAQMSFQoHcHJvYmxlbRgFIAEoCUIE4kEBAxJcChRjaGVja3BvaW50X3NpZ25hdHVyZRgGIAEoDjI4LmppdGFjY2Vzcy52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlLkNoZWNrcG9pbnRTaWduYXR1cmVCBOJBAQMiWgoTQ2hlY2twb2ludFNpZ25hdHVyZRIkCiBDSEVDS1BPSU5UX1NJR05BVFVSRV9VTlNQRUNJRklFRBAAEgwKCFZFUklGSUVEEAESDwoLS0VZX1VOS05PV04QAiIbChlHZXRBdWRpdENoZWNrcG9pbnRSZXF1ZXN0ItgBChpHZXRBdWRpdENoZWNrcG9pbnRSZXNwb25zZRIZCgtldmVudF9jb3VudBgBIAEoA0IE4kEBAxIXCgloZWFkX2hhc2gYAiABKAlCBOJBAQMSOQoPY2hlY2twb2ludF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIYCgpjaGVja3BvaW50GAQgASgJQgTiQQEDEjEKCnB1YmxpY19rZXkYBSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgTiQQEDMqYDCgxBdWRpdFNlcnZpY2USdwoPTGlzdEF1ZGl0RXZlbnRzEiQuaml0YWNjZXNzLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaJS5qaXRhY2Nlc3MudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2UiF4LT5JMCERIPL3YxL2F1ZGl0RXZlbnRzEngKDlZlcmlmeUF1ZGl0TG9nEiMuaml0YWNjZXNzLnYxLlZlcmlmeUF1ZGl0TG9nUmVxdWVzdBokLmppdGFjY2Vzcy52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlIhuC0+STAhUSEy92MS9hdWRpdExvZzp2ZXJpZnkSiAEKEkdldEF1ZGl0Q2hlY2twb2ludBInLmppdGFjY2Vzcy52MS5HZXRBdWRpdENoZWNrcG9pbnRSZXF1ZXN0Giguaml0YWNjZXNzLnYxLkdldEF1ZGl0Q2hlY2twb2ludFJlc3BvbnNlIh+C0+STAhkSFy92MS9hdWRpdExvZy9jaGVja3BvaW50GhjKQRVqaXRhY2Nlc3MuZXhhbXBsZS5jb21iBnByb3RvMw", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One act, as it was recorded.
@@ -609,11 +609,17 @@ export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> 
   messageDesc(file_jitaccess_v1_audit, 2);
 
 /**
- * Nothing to say.
+ * By what.
  *
  * @generated from message jitaccess.v1.VerifyAuditLogRequest
  */
 export type VerifyAuditLogRequest = Message<"jitaccess.v1.VerifyAuditLogRequest"> & {
+  /**
+   * The `checkpoint` of an earlier GetAuditCheckpoint: the log must still have the records that it was made of.
+   *
+   * @generated from field: string checkpoint = 1;
+   */
+  checkpoint: string;
 };
 
 /**
@@ -624,7 +630,7 @@ export const VerifyAuditLogRequestSchema: GenMessage<VerifyAuditLogRequest> = /*
   messageDesc(file_jitaccess_v1_audit, 3);
 
 /**
- * What the chain says.
+ * What the chain says, and what it says beside the checkpoint.
  *
  * @generated from message jitaccess.v1.VerifyAuditLogResponse
  */
@@ -651,7 +657,7 @@ export type VerifyAuditLogResponse = Message<"jitaccess.v1.VerifyAuditLogRespons
   headHash: string;
 
   /**
-   * The first place that is wrong; 0 where valid.
+   * The first place that is known to be wrong; 0 where valid.
    *
    * @generated from field: int64 first_bad_seq = 4;
    */
@@ -663,6 +669,13 @@ export type VerifyAuditLogResponse = Message<"jitaccess.v1.VerifyAuditLogRespons
    * @generated from field: string problem = 5;
    */
   problem: string;
+
+  /**
+   * What is known of the checkpoint's signature.
+   *
+   * @generated from field: jitaccess.v1.VerifyAuditLogResponse.CheckpointSignature checkpoint_signature = 6;
+   */
+  checkpointSignature: VerifyAuditLogResponse_CheckpointSignature;
 };
 
 /**
@@ -671,6 +684,105 @@ export type VerifyAuditLogResponse = Message<"jitaccess.v1.VerifyAuditLogRespons
  */
 export const VerifyAuditLogResponseSchema: GenMessage<VerifyAuditLogResponse> = /*@__PURE__*/
   messageDesc(file_jitaccess_v1_audit, 4);
+
+/**
+ * What is known of the signature of the checkpoint. Whatever it is, the log was held against what the checkpoint says.
+ *
+ * @generated from enum jitaccess.v1.VerifyAuditLogResponse.CheckpointSignature
+ */
+export enum VerifyAuditLogResponse_CheckpointSignature {
+  /**
+   * No checkpoint was given.
+   *
+   * @generated from enum value: CHECKPOINT_SIGNATURE_UNSPECIFIED = 0;
+   */
+  CHECKPOINT_SIGNATURE_UNSPECIFIED = 0,
+
+  /**
+   * A key of this service made it.
+   *
+   * @generated from enum value: VERIFIED = 1;
+   */
+  VERIFIED = 1,
+
+  /**
+   * This service has no such key, or not any more, so it was not verified. The public key that was kept with the
+   * checkpoint verifies it.
+   *
+   * @generated from enum value: KEY_UNKNOWN = 2;
+   */
+  KEY_UNKNOWN = 2,
+}
+
+/**
+ * Describes the enum jitaccess.v1.VerifyAuditLogResponse.CheckpointSignature.
+ */
+export const VerifyAuditLogResponse_CheckpointSignatureSchema: GenEnum<VerifyAuditLogResponse_CheckpointSignature> = /*@__PURE__*/
+  enumDesc(file_jitaccess_v1_audit, 4, 0);
+
+/**
+ * Nothing to say.
+ *
+ * @generated from message jitaccess.v1.GetAuditCheckpointRequest
+ */
+export type GetAuditCheckpointRequest = Message<"jitaccess.v1.GetAuditCheckpointRequest"> & {
+};
+
+/**
+ * Describes the message jitaccess.v1.GetAuditCheckpointRequest.
+ * Use `create(GetAuditCheckpointRequestSchema)` to create a new message.
+ */
+export const GetAuditCheckpointRequestSchema: GenMessage<GetAuditCheckpointRequest> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_audit, 5);
+
+/**
+ * What the log is, signed. To be kept where whoever can write to the service's store cannot.
+ *
+ * @generated from message jitaccess.v1.GetAuditCheckpointResponse
+ */
+export type GetAuditCheckpointResponse = Message<"jitaccess.v1.GetAuditCheckpointResponse"> & {
+  /**
+   * How many records there are.
+   *
+   * @generated from field: int64 event_count = 1;
+   */
+  eventCount: bigint;
+
+  /**
+   * The hash of the last record, in hex.
+   *
+   * @generated from field: string head_hash = 2;
+   */
+  headHash: string;
+
+  /**
+   * When that was, in whole seconds.
+   *
+   * @generated from field: google.protobuf.Timestamp checkpoint_time = 3;
+   */
+  checkpointTime?: Timestamp | undefined;
+
+  /**
+   * A compact JWS (RFC 7515, ES256) of type `audit-checkpoint+jwt` with `iss`, `iat`, `event_count` and `head_hash`.
+   *
+   * @generated from field: string checkpoint = 4;
+   */
+  checkpoint: string;
+
+  /**
+   * The JWK (RFC 7517) that verifies it, to be kept with it: keys are replaced, and the service forgets old ones.
+   *
+   * @generated from field: google.protobuf.Struct public_key = 5;
+   */
+  publicKey?: JsonObject | undefined;
+};
+
+/**
+ * Describes the message jitaccess.v1.GetAuditCheckpointResponse.
+ * Use `create(GetAuditCheckpointResponseSchema)` to create a new message.
+ */
+export const GetAuditCheckpointResponseSchema: GenMessage<GetAuditCheckpointResponse> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_audit, 6);
 
 /**
  * The audit log. Auditors and admins read it; nobody writes it.
@@ -689,7 +801,7 @@ export const AuditService: GenService<{
     output: typeof ListAuditEventsResponseSchema;
   },
   /**
-   * Recomputes the whole hash chain.
+   * Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given.
    *
    * @generated from rpc jitaccess.v1.AuditService.VerifyAuditLog
    */
@@ -697,6 +809,16 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof VerifyAuditLogRequestSchema;
     output: typeof VerifyAuditLogResponseSchema;
+  },
+  /**
+   * Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten.
+   *
+   * @generated from rpc jitaccess.v1.AuditService.GetAuditCheckpoint
+   */
+  getAuditCheckpoint: {
+    methodKind: "unary";
+    input: typeof GetAuditCheckpointRequestSchema;
+    output: typeof GetAuditCheckpointResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_jitaccess_v1_audit, 0);
