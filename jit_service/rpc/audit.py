@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import grpc
+from google.api.httpbody_pb2 import HttpBody
 
 from jit_service import audit, checkpoints
+from jit_service.export import export
+from jit_service.rpc.audit_formats import bodies, encoder
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import audit_message, checkpoint_message, compared_message
 from jit_service.signing_keys import Issuing
@@ -14,11 +19,12 @@ from jitaccess.v1.audit_pb2_grpc import AuditServiceServicer
 
 
 class AuditServicer(AuditServiceServicer):
-    """The audit log. Without `issuing` there are no checkpoints."""
+    """The audit log. Without `issuing` there are no checkpoints; `source` names the service in CloudEvents."""
 
-    def __init__(self, store: Store, issuing: Issuing | None) -> None:
+    def __init__(self, store: Store, issuing: Issuing | None, *, source: str) -> None:
         self._store = store
         self._issuing = issuing
+        self._source = source
 
     def ListAuditEvents(
         self, request: audit_pb2.ListAuditEventsRequest, context: grpc.ServicerContext
@@ -34,6 +40,19 @@ class AuditServicer(AuditServiceServicer):
         return audit_pb2.ListAuditEventsResponse(
             audit_events=[audit_message(event) for event in page.events], next_page_token=page.next_page_token
         )
+
+    def ExportAuditEvents(
+        self, request: audit_pb2.ExportAuditEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[HttpBody]:
+        encode = encoder(request.format, source=self._source)
+        pages = export(
+            self._store,
+            filter_text=request.filter,
+            start_seq=request.start_seq,
+            end_seq=request.end_seq,
+            gone=lambda: not context.is_active(),
+        )
+        return bodies(pages, encode)
 
     def VerifyAuditLog(
         self, request: audit_pb2.VerifyAuditLogRequest, context: grpc.ServicerContext

@@ -146,7 +146,7 @@ def build_server(
         add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
         add_SignalServiceServicer_to_server(SignalServicer(store), server)
         add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
-        add_AuditServiceServicer_to_server(AuditServicer(store, issuing), server)
+        add_AuditServiceServicer_to_server(AuditServicer(store, issuing, source=settings.notifications_source), server)
         add_AuthorizationServicer_to_server(AuthorizationServicer(passing), server)
         add_DocsServiceServicer_to_server(DocsServicer(), server)
         health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)

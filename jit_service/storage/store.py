@@ -460,6 +460,12 @@ class Snapshot:
         found = self._session.execute(page(wanted, AUDIT_COLUMNS, order=order, after=after))
         return [(rows.recorded_event_of(row[0]), tuple(row[1:])) for row in found]
 
+    def audit_records(self, *, after: int, until: int, limit: int) -> list[RecordedEvent]:
+        """Returns up to `limit` records after one place and up to another, in order; those too that cannot be found."""
+        within = and_(col(AuditRow.seq) > after, col(AuditRow.seq) <= until)
+        found = self._session.exec(select(AuditRow).where(within).order_by(col(AuditRow.seq)).limit(limit))
+        return [rows.recorded_event_of(row) for row in found]
+
     def indexed_seq(self) -> int:
         """Returns up to which record the log can be searched."""
         return self._session.exec(select(func.max(AuditIndexRow.seq))).one() or 0

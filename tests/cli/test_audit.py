@@ -1,20 +1,25 @@
-"""`jit audit`: checkpoints are kept as they come, and judged by the key beside them where the service cannot."""
+"""`jit audit`: checkpoints are kept as they come, exports are whole or not there."""
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.keyring import KeyRing
+from jitaccess.cli import exporting
 from jitaccess.v1 import audit_pb2
 from tests.cli.conftest import Jit
-from tests.client.service import Service
+from tests.client.service import Refusal, Service
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 RING = KeyRing(bytes(32))
@@ -115,3 +120,81 @@ def test_a_file_that_holds_no_checkpoint_is_refused_before_anything_is_asked(
 
     assert jit("audit", "verify", "--checkpoint", str(tmp_path / "file")).code == 2
     assert service.received == []
+
+
+def parts(*texts: bytes) -> list[HttpBody]:
+    return [HttpBody(content_type="application/x-ndjson", data=text) for text in texts]
+
+
+def left_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+WHOLE = parts(b"", b'{"seq":"1"}\n{"seq":"2"}\n', b'{"seq":"3"}\n')
+BROKEN = Refusal(code=grpc.StatusCode.INTERNAL)
+
+
+def test_an_export_goes_to_the_standard_output(jit: Jit, service: Service) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+
+    ran = jit("audit", "export", "--format", "ocsf", "--filter", "seq > 0", "--start-seq", "2", "--end-seq", "9")
+
+    assert (ran.code, ran.out, ran.err) == (0, '{"seq":"1"}\n{"seq":"2"}\n{"seq":"3"}\n', "")
+    assert service.sent("ExportAuditEvents") == [
+        audit_pb2.ExportAuditEventsRequest(format="ocsf", filter="seq > 0", start_seq=2, end_seq=9)
+    ]
+
+
+@pytest.mark.parametrize(("form", "said"), [("table", "3 events in "), ("json", '"eventCount": 3')])
+def test_a_file_has_its_name_once_it_is_whole(jit: Jit, service: Service, tmp_path: Path, form: str, said: str) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "audit.ndjson"
+    file.write_text("older")
+
+    ran = jit("audit", "export", "--to", str(file), "-o", form)
+
+    assert (ran.code, said in ran.out) == (0, True)
+    assert file.read_bytes() == b"".join(part.data for part in WHOLE)
+    assert left_in(file.parent) == ["audit.ndjson"]
+
+
+@pytest.mark.parametrize("before", [None, "older"])
+def test_a_broken_export_leaves_what_was_there(jit: Jit, service: Service, tmp_path: Path, before: str | None) -> None:
+    service.will_stream("ExportAuditEvents", [*WHOLE, BROKEN])
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "audit.ndjson"
+    if before is not None:
+        file.write_text(before)
+
+    ran = jit("audit", "export", "--to", str(file))
+
+    assert ran.code == 7
+    assert left_in(file.parent) == (["audit.ndjson"] if before is not None else [])
+    assert before is None or file.read_text() == before
+
+
+def test_a_broken_export_to_the_standard_output_is_told_by_the_exit_code(jit: Jit, service: Service) -> None:
+    service.will_stream("ExportAuditEvents", [*WHOLE[:2], BROKEN])
+
+    ran = jit("audit", "export")
+
+    assert (ran.code, ran.out.count("\n")) == (7, 2)
+    assert "error" in ran.err
+
+
+def test_a_file_that_cannot_be_written_is_a_usage_error(jit: Jit, service: Service, tmp_path: Path) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+
+    assert jit("audit", "export", "--to", str(tmp_path / "none" / "file")).code == 2
+
+
+def test_whoever_watches_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    count = exporting.to_file((part.data for part in WHOLE), tmp_path / "file")
+
+    assert count == 3
+    assert terminal.getvalue().split("\r")[1:] == ["0 events", "2 events", "3 events", "\x1b[K"]

@@ -14,6 +14,7 @@ from jitaccess import AsyncJitClient, JitClient, Retry
 from tests.client.service import Service, serving
 
 Ask = Callable[..., Any]
+_ITERATED = ("list_", "search", "export_")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def _ask_sync(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> A
         answer = getattr(client, method)(*args, **kwargs)
         if method.startswith("watch_"):
             return _and_closed(answer, list(islice(answer, events)))
-        return list(answer) if method.startswith(("list_", "search")) else answer
+        return list(answer) if method.startswith(_ITERATED) else answer
 
 
 def _ask_async(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> Any:
@@ -64,7 +65,7 @@ def _ask_async(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> 
                 found = [await anext(answer) for _ in range(events)]
                 await answer.aclose()
                 return found
-            return [item async for item in answer] if method.startswith(("list_", "search")) else await answer
+            return [item async for item in answer] if method.startswith(_ITERATED) else await answer
 
     return asyncio.run(main())
 

@@ -288,6 +288,13 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
     ),
     ("get_audit_checkpoint", (), {}, "GetAuditCheckpoint", audit_pb2.GetAuditCheckpointRequest()),
     (
+        "export_audit_events",
+        (),
+        {"format": "ocsf", "filter": "seq > 1", "start_seq": 3, "end_seq": 9},
+        "ExportAuditEvents",
+        audit_pb2.ExportAuditEventsRequest(format="ocsf", filter="seq > 1", start_seq=3, end_seq=9),
+    ),
+    (
         "request",
         ("a/b", "read"),
         {"max_uses": 3, "break_glass": True, "parent": "x0", **ID},

@@ -1,18 +1,23 @@
-"""The audit log to those who read it: checkpoints, the same over gRPC and REST."""
+"""The audit log to those who read it: checkpoints and exports, the same over gRPC and REST."""
 
 from __future__ import annotations
 
+import http.client
+import json
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+import grpc
+import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 from jit_service import signing_keys
 from jitaccess import verify_checkpoint
-from jitaccess.v1.audit_pb2 import VerifyAuditLogResponse
+from jitaccess.v1.audit_pb2 import AuditEvent, VerifyAuditLogResponse
 from tests.conftest import Clock
-from tests.world import AUDIT, GRANTS, TOKENS, Grpc, Outcome, Rest, Story, World, form, running_world
+from tests.stories.streams import Refused, exporting
+from tests.world import AUDIT, GRANTS, TOKENS, Grpc, Outcome, Rest, Story, World, form, of_error, running_world
 
 ISSUER = "https://jit.example.com"
 
@@ -93,6 +98,108 @@ def test_without_a_token_issuer_there_are_no_checkpoints(tmp_path: Path) -> None
             assert story.call(story.auditor, AUDIT + "GetAuditCheckpoint", {}).reason == "TOKENS_OFF"
             assert refused(story, "a.b.c").reason == "TOKENS_OFF"
             assert story.must(story.auditor, AUDIT + "VerifyAuditLog", {}).valid
+
+
+def export(story: Story, **body: Any) -> list[Any]:
+    with exporting(story, story.auditor, **body) as lines:
+        return [json.loads(line) for line in lines]
+
+
+def test_an_export_is_the_log_a_line_each(story: Story) -> None:
+    story.create_policy()
+    grant = story.asks()
+    story.check()
+
+    lines = export(story)
+
+    listed = story.audit("")
+    assert [ParseDict(line, AuditEvent()) for line in lines][-1000:] == listed[-1000:]
+    assert [int(line["seq"]) for line in lines] == list(range(1, len(lines) + 1))
+    assert grant.name in [line.get("grant") for line in lines]
+
+
+def test_an_export_can_be_gone_on_with_after_its_last_line(story: Story) -> None:
+    story.create_policy()
+    last = int(export(story)[-1]["seq"])
+    grant = story.asks()
+
+    more = export(story, startSeq=str(last))
+
+    assert [(int(line["seq"]), line["grant"]) for line in more] == [(last + 1, grant.name)]
+    assert export(story, startSeq=str(last + 1)) == []
+    assert len(export(story, startSeq="1", endSeq="3")) == 2
+
+
+def test_only_what_the_filter_means_is_exported(story: Story) -> None:
+    story.create_policy()
+    grant = story.granted()
+
+    types = [line["eventType"] for line in export(story, filter=f'grant = "{grant.name}"')]
+
+    assert types == ["GRANT_REQUESTED", "GRANT_APPROVED"]
+    assert export(story, filter=f'grant = "{grant.name}x"') == []
+
+
+@pytest.mark.parametrize("format", ["jitaccess", "cloudevents", "ocsf"])
+def test_every_format_says_the_same_of_the_same_record(story: Story, format: str) -> None:
+    story.create_policy()
+    grant = story.granted()
+
+    approved = export(story, format=format, filter=f'grant = "{grant.name}" event_type = GRANT_APPROVED')
+
+    (line,) = approved
+    said = {
+        "jitaccess": lambda: (int(line["seq"]), line["eventType"], line["principal"]),
+        "cloudevents": lambda: (int(line["data"]["seq"]), line["data"]["eventType"], line["data"]["principal"]),
+        "ocsf": lambda: (
+            line["metadata"]["sequence"],
+            line["metadata"]["event_code"],
+            line["actor"]["user"]["name"],
+        ),
+    }[format]()
+    (event,) = story.audit(f'grant = "{grant.name}" event_type = GRANT_APPROVED')
+    assert said == (event.seq, "GRANT_APPROVED", story.bob.principal)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"format": "csv"}, "format"),
+        ({"filter": "nothing = 1"}, "filter"),
+        ({"startSeq": "-1"}, "start_seq"),
+        ({"startSeq": str(2**40)}, "start_seq"),
+        ({"endSeq": str(2**40)}, "end_seq"),
+        ({"startSeq": "2", "endSeq": "1"}, "end_seq"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused_by_its_field(story: Story, body: dict[str, str], field: str) -> None:
+    story.create_policy()
+
+    with pytest.raises((grpc.RpcError, Refused)) as refused:
+        export(story, **body)
+
+    fault = refused.value
+    outcome = fault.outcome if isinstance(fault, Refused) else of_error(fault)
+    assert (outcome.code, outcome.fields) == ("INVALID_ARGUMENT", (field,))
+
+
+def test_an_export_is_ndjson_even_where_nothing_is_in_it(story: Story) -> None:
+    with exporting(story, story.auditor, filter="seq = 0") as lines:
+        assert list(lines) == []
+    if story.surface.name == "rest":
+        path = "/v1/auditEvents:export?filter=seq%3D0"
+        headers = {"authorization": f"Bearer {story.world.token(story.auditor)}"}
+        connection = http.client.HTTPConnection(story.world.http.host, story.world.http.port, timeout=20)
+        connection.request("GET", path, headers=headers)
+        assert connection.getresponse().headers["content-type"] == "application/x-ndjson"
+        connection.close()
+
+
+def test_the_audit_log_is_exported_to_auditors_alone(story: Story) -> None:
+    for person in (story.alice, story.gateway):
+        with pytest.raises((grpc.RpcError, Refused), match="needs the role"):
+            with exporting(story, person) as lines:
+                next(lines)
 
 
 def stories(world: World) -> tuple[Story, Story]:

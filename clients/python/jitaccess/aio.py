@@ -119,6 +119,16 @@ class AsyncJitClient:
         call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
         return self._events(Resumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
 
+    def export_audit_events(
+        self, *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
+    ) -> AsyncGenerator[bytes, None]:
+        """Yields records in parts of whole lines of JSON, as `JitClient.export_audit_events` does.
+
+        `aclose` on the iterator ends the call.
+        """
+        call = calls.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
+        return self._parts(call)
+
     request = _method(calls.request)
     ensure = _method(calls.ensure)
     get_grant = _method(calls.get_grant)
@@ -196,6 +206,28 @@ class AsyncJitClient:
             finally:
                 stream.cancel()
             await asyncio.sleep(resumption.pause(fault))
+
+    async def _parts(self, call: Call[bytes]) -> AsyncGenerator[bytes, None]:
+        attempts, has_begun = self._attempts(), False
+        while True:
+            stream = self.open_stream(call)
+            try:
+                while (message := await next_message(stream, silence=watch.SILENCE)) is not grpc.aio.EOF:
+                    has_begun = True
+                    if part := call.read_answer(message):
+                        yield part
+                return
+            except TimeoutError:
+                fault = watch.silent(watch.SILENCE)
+            except grpc.RpcError as error:
+                fault = from_call(error, address=self.address)
+                fault.__cause__ = error
+            finally:
+                stream.cancel()
+            # What was told is not told again.
+            if has_begun:
+                raise fault
+            await asyncio.sleep(attempts.pause(fault))
 
     def open_stream(self, call: Call[T]) -> Any:
         """Begins a streaming call that `jitaccess.calls` built, and returns gRPC's own; `next_message` reads it."""

@@ -745,6 +745,19 @@ def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 
     )
 
 
+def export_audit_events(
+    *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
+) -> Call[bytes]:
+    """Tells the records after `start_seq` up to `end_seq`, with 0 up to the last, as lines of JSON.
+
+    `format` is `jitaccess`, `cloudevents` or `ocsf`. Its answers are a stream: JitClient.export_audit_events reads it.
+    """
+    message = _message(
+        audit_pb2.ExportAuditEventsRequest, format=format, filter=filter, start_seq=start_seq, end_seq=end_seq
+    )
+    return Call(rpc="AuditService/ExportAuditEvents", request=message, answer=HttpBody, read=_data)
+
+
 def verify_audit_log(*, checkpoint: AuditCheckpoint | str = "") -> Call[AuditVerdict]:
     """Recomputes the whole hash chain; true where nothing was edited, deleted or reordered.
 
@@ -821,6 +834,10 @@ def _form(token: str) -> HttpBody:
 
 def _json_call(rpc: str, message: Message) -> Call[Mapping[str, object]]:
     return Call(rpc=f"TokenService/{rpc}", request=message, answer=HttpBody, read=_json_object)
+
+
+def _data(body: HttpBody) -> bytes:
+    return bytes(body.data)
 
 
 def _json_object(body: HttpBody) -> Mapping[str, object]:

@@ -133,6 +133,17 @@ class JitClient:
         call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
         return self._events(Resumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
 
+    def export_audit_events(
+        self, *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
+    ) -> Generator[bytes, None, None]:
+        """Yields the records after `start_seq` up to `end_seq`, with 0 up to the last, in parts of whole lines of JSON.
+
+        `format` is `jitaccess`, `cloudevents` or `ocsf`. They are all told only where the iterator ends by itself: one
+        that breaks off raises, and can be gone on with after the last line's seq.
+        """
+        call = calls.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
+        return self._parts(call)
+
     request = _method(calls.request)
     ensure = _method(calls.ensure)
     get_grant = _method(calls.get_grant)
@@ -200,6 +211,26 @@ class JitClient:
             finally:
                 stream.close()
             time.sleep(resumption.pause(fault))
+
+    def _parts(self, call: Call[bytes]) -> Generator[bytes, None, None]:
+        attempts, has_begun = self._attempts(), False
+        while True:
+            stream = Stream(self.open_stream(call), silence=watch.SILENCE)
+            try:
+                for message in stream:
+                    has_begun = True
+                    if part := call.read_answer(message):
+                        yield part
+                return
+            except grpc.RpcError as error:
+                fault = watch.silent(watch.SILENCE) if stream.was_silent else from_call(error, address=self.address)
+                fault.__cause__ = error
+            finally:
+                stream.close()
+            # What was told is not told again.
+            if has_begun:
+                raise fault
+            time.sleep(attempts.pause(fault))
 
     def open_stream(self, call: Call[T]) -> Any:
         """Begins a streaming call that `jitaccess.calls` built, and returns gRPC's own; `Stream` reads it."""

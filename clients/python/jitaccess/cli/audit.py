@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +18,19 @@ if TYPE_CHECKING:
     from jitaccess.cli.checkpoint import Kept
     from jitaccess.cli.screen import Screen
 
+
+class ExportFormat(StrEnum):
+    """What a line of an export is."""
+
+    JITACCESS = "jitaccess"
+    CLOUDEVENTS = "cloudevents"
+    OCSF = "ocsf"
+
+
+Format = Annotated[ExportFormat, typer.Option(help="An AuditEvent each, a CloudEvent 1.0, or an event of OCSF.")]
+StartSeq = Annotated[int, typer.Option(metavar="SEQ", min=0, help="Only events after this one, to go on with it.")]
+EndSeq = Annotated[int, typer.Option(metavar="SEQ", min=0, help="Only events up to this one [default: the last].")]
+To = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it, once it is whole.")]
 Checkpoint = Annotated[
     str,
     typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
@@ -37,6 +52,30 @@ def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> N
         screen.listing(_COLUMNS, rows, none="no events", more=bool(page.next_page_token))
 
     session.answer(page.raw, show)
+
+
+def export(
+    session: Session,
+    format: Format = ExportFormat.JITACCESS,
+    filter: Filter = "",
+    start_seq: StartSeq = 0,
+    end_seq: EndSeq = 0,
+    to: To = None,
+) -> None:
+    """Write events as lines of JSON, in order, to a file or to the standard output.
+
+    A file is there whole, or not at all.
+    """
+    from jitaccess.cli import exporting
+
+    wanted = {"format": str(format), "filter": filter, "start_seq": start_seq, "end_seq": end_seq}
+    with session.client() as client:
+        parts = client.export_audit_events(**wanted)  # type: ignore[arg-type]  # Each has its own type.
+        if to is None:
+            exporting.to_stdout(parts)
+            return
+        count = exporting.to_file(parts, to)
+    session.answer_data({"file": str(to), "eventCount": count}, lambda screen: screen.say(f"{count} events in {to}"))
 
 
 def verify(session: Session, checkpoint: Checkpoint = "") -> None:
@@ -84,6 +123,7 @@ def checkpoint(session: Session) -> None:
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     command(app)(ls)
+    command(app)(export)
     command(app)(verify)
     command(app)(checkpoint)
 

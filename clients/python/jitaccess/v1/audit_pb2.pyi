@@ -412,6 +412,42 @@ class ListAuditEventsResponse(_message.Message):
 Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015
 
 @_typing.final
+class ExportAuditEventsRequest(_message.Message):
+    """Which events, and how they are told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    START_SEQ_FIELD_NUMBER: _builtins.int
+    END_SEQ_FIELD_NUMBER: _builtins.int
+    format: _builtins.str
+    """`jitaccess` (the default): an AuditEvent each. `cloudevents`: a CloudEvent 1.0 with that in its data. `ocsf`: an event of
+    the Open Cybersecurity Schema Framework.
+    """
+    filter: _builtins.str
+    """AIP-160, as of ListAuditEvents."""
+    start_seq: _builtins.int
+    """Only events after this one: the last one of an earlier export, to go on with it."""
+    end_seq: _builtins.int
+    """Only events up to this one; 0: up to the last one."""
+    def __init__(
+        self,
+        *,
+        format: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        start_seq: _builtins.int = ...,
+        end_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_seq", b"end_seq", "filter", b"filter", "format", b"format", "start_seq", b"start_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAuditEventsRequest: _TypeAlias = ExportAuditEventsRequest  # noqa: Y015
+
+@_typing.final
 class VerifyAuditLogRequest(_message.Message):
     """By what."""
 

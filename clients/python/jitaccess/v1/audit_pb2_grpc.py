@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from jitaccess.v1 import audit_pb2 as jitaccess_dot_v1_dot_audit__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -40,6 +41,11 @@ class AuditServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.ExportAuditEvents = channel.unary_stream(
+                '/jitaccess.v1.AuditService/ExportAuditEvents',
+                request_serializer=jitaccess_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.VerifyAuditLog = channel.unary_unary(
                 '/jitaccess.v1.AuditService/VerifyAuditLog',
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.SerializeToString,
@@ -58,6 +64,15 @@ class AuditServiceServicer(object):
 
     def ListAuditEvents(self, request, context):
         """Lists events, newest first unless order_by says otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportAuditEvents(self, request, context):
+        """Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+        `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+        leaves out, so there the last line is to be compared with end_seq.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +99,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'ExportAuditEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAuditEvents,
+                    request_deserializer=jitaccess_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'VerifyAuditLog': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyAuditLog,
@@ -124,6 +144,33 @@ class AuditService(object):
             '/jitaccess.v1.AuditService/ListAuditEvents',
             jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
             jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/jitaccess.v1.AuditService/ExportAuditEvents',
+            jitaccess_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

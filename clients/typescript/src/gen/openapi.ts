@@ -448,6 +448,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/auditEvents:export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:  `application/x-ndjson`.
+         * @description Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+         *      `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+         *      leaves out, so there the last line is to be compared with end_seq.
+         *
+         *     May call: the role `admin` or `auditor`.
+         */
+        get: operations["AuditService_ExportAuditEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/auditLog:verify": {
         parameters: {
             query?: never;
@@ -3808,6 +3832,45 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ListAuditEventsResponse"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    AuditService_ExportAuditEvents: {
+        parameters: {
+            query?: {
+                /** @description Only events up to this one; 0: up to the last one. */
+                endSeq?: string;
+                /** @description AIP-160, as of ListAuditEvents. */
+                filter?: string;
+                /** @description `jitaccess` (the default): an AuditEvent each. `cloudevents`: a CloudEvent 1.0 with that in its data. `ocsf`: an event of the Open Cybersecurity Schema Framework. */
+                format?: string;
+                /** @description Only events after this one: the last one of an earlier export, to go on with it. */
+                startSeq?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description NDJSON: one message a line, until the stream ends. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
                 };
             };
             400: components["responses"]["400"];

@@ -9,6 +9,8 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import { file_google_api_annotations } from "../../google/api/annotations_pb.js";
 import { file_google_api_client } from "../../google/api/client_pb.js";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.js";
+import type { HttpBodySchema } from "../../google/api/httpbody_pb.js";
+import { file_google_api_httpbody } from "../../google/api/httpbody_pb.js";
 import { file_google_api_resource } from "../../google/api/resource_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -18,7 +20,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file jitaccess/v1/audit.proto.
  */
 export const file_jitaccess_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChhqaXRhY2Nlc3MvdjEvYXVkaXQucHJvdG8SDGppdGFjY2Vzcy52MSK1DgoKQXVkaXRFdmVudBISCgRuYW1lGAEgASgJQgTiQQEIEhEKA3NlcRgCIAEoA0IE4kEBAxI8CgpldmVudF90eXBlGAMgASgOMiIuaml0YWNjZXNzLnYxLkF1ZGl0RXZlbnQuRXZlbnRUeXBlQgTiQQEDEjQKCmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhcKCXByaW5jaXBhbBgFIAEoCUIE4kEBAxIVCgdzdWJqZWN0GAYgASgJQgTiQQEDEhcKCXJlc291cmNlcxgHIAMoCUIE4kEBAxIVCgdhY3Rpb25zGAggAygJQgTiQQEDEhYKCGRlY2lzaW9uGAkgASgJQgTiQQEDEhQKBnJlYXNvbhgKIAEoCUIE4kEBAxIVCgdtZXNzYWdlGAsgASgJQgTiQQEDEhMKBWdyYW50GAwgASgJQgTiQQEDEhQKBnBvbGljeRgNIAEoCUIE4kEBAxIdCg9wb2xpY3lfcmV2aXNpb24YDiABKANCBOJBAQMSMQoIZHVyYXRpb24YDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSNgoNaGVsZF9kdXJhdGlvbhgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBAxIUCgZtZXRob2QYESABKAlCBOJBAQMSHAoOc291cmNlX2FkZHJlc3MYEiABKAlCBOJBAQMSGAoKdXNlcl9hZ2VudBgTIAEoCUIE4kEBAxIWCgh0cmFjZV9pZBgUIAEoCUIE4kEBAxIYCgpyZXF1ZXN0X2lkGBUgASgJQgTiQQEDEhkKC2RlY2lzaW9uX2lkGBYgASgJQgTiQQEDEhYKCHJldmlzaW9uGBcgASgDQgTiQQEDEhQKBnNpZ25hbBgZIAEoCUIE4kEBAxITCgVjaGFpbhgaIAMoCUIE4kEBAxIYCgpkZWxlZ2F0aW9uGBsgASgJQgTiQQEDEhYKCHByb3Bvc2FsGBwgASgJQgTiQQEDEhQKBmdyb3VwcxgdIAMoCUIE4kEBAxIuCgdjb250ZXh0GB4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBAxIWCgh0b2tlbl9pZBgfIAEoCUIE4kEBAxISCgRoYXNoGBggASgJQgTiQQEDItQGCglFdmVudFR5cGUSGgoWRVZFTlRfVFlQRV9VTlNQRUNJRklFRBAAEhMKD0dSQU5UX1JFUVVFU1RFRBABEhIKDkdSQU5UX0FQUFJPVkVEEAISEAoMR1JBTlRfREVOSUVEEAMSEwoPR1JBTlRfV0lUSERSQVdOEAQSEQoNR1JBTlRfUkVWT0tFRBAFEhIKDkdSQU5UX1JFTEVBU0VEEAYSEQoNR1JBTlRfRVhQSVJFRBAHEhAKDEdSQU5UX0xBUFNFRBAIEhIKDlBPTElDWV9DUkVBVEVEEAkSEgoOUE9MSUNZX1VQREFURUQQChISCg5QT0xJQ1lfREVMRVRFRBALEhIKDkFDQ0VTU19DSEVDS0VEEAwSEAoMQ0FMTF9SRUZVU0VEEA0SDgoKU0lHTkFMX1NFVBAOEhIKDlNJR05BTF9ERUxFVEVEEA8SEgoOR1JBTlRTX1JFVk9LRUQQEBIUChBCUkVBS19HTEFTU19VU0VEEBESFAoQUkVWSUVXX0NPTVBMRVRFRBASEhMKD0dSQU5UX0NPVU5URVJFRBATEhoKFkNPVU5URVJfT0ZGRVJfQUNDRVBURUQQFBIaChZDT1VOVEVSX09GRkVSX0RFQ0xJTkVEEBUSFwoTRVhURU5TSU9OX1JFUVVFU1RFRBAWEhYKEkVYVEVOU0lPTl9BUFBST1ZFRBAXEhQKEEVYVEVOU0lPTl9ERU5JRUQQGBIXChNFWFRFTlNJT05fV0lUSERSQVdOEBkSFAoQRVhURU5TSU9OX0xBUFNFRBAaEhYKEkRFTEVHQVRJT05fQ1JFQVRFRBAbEhYKEkRFTEVHQVRJT05fREVMRVRFRBAcEhUKEVBPTElDSUVTX1BST1BPU0VEEB0SFQoRUFJPUE9TQUxfQVBQUk9WRUQQHhIVChFQUk9QT1NBTF9SRUpFQ1RFRBAfEhMKD1BST1BPU0FMX0xBUFNFRBAgEhAKDFRPS0VOX0lTU1VFRBAhEhEKDVRPS0VOX1JFVk9LRUQQIhIVChFTSUdOSU5HX0tFWV9BRERFRBAjEhcKE1NJR05JTkdfS0VZX1JFTU9WRUQQJBISCg5SRVZJRVdfT1ZFUkRVRRAlEhMKD0FDQ0VTU19TRUFSQ0hFRBAmOlnqQVYKIGppdGFjY2Vzcy5leGFtcGxlLmNvbS9BdWRpdEV2ZW50EhlhdWRpdEV2ZW50cy97YXVkaXRfZXZlbnR9KgthdWRpdEV2ZW50czIKYXVkaXRFdmVudCJ5ChZMaXN0QXVkaXRFdmVudHNSZXF1ZXN0EhcKCXBhZ2Vfc2l6ZRgBIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAIgASgJQgTiQQEBEhQKBmZpbHRlchgDIAEoCUIE4kEBARIWCghvcmRlcl9ieRgEIAEoCUIE4kEBASJuChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRI0CgxhdWRpdF9ldmVudHMYASADKAsyGC5qaXRhY2Nlc3MudjEuQXVkaXRFdmVudEIE4kEBAxIdCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAlCBOJBAQMiMQoVVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0EhgKCmNoZWNrcG9pbnQYASABKAlCBOJBAQEizwIKFlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2USEwoFdmFsaWQYASABKAhCBOJBAQMSGQoLZXZlbnRfY291bnQYAiABKANCBOJBAQMSFwoJaGVhZF9oYXNoGAMgASgJQgTiQQEDEhsKDWZpcnN0X2JhZF9zZXEYBCABKANCBOJBAQMSFQoHcHJvYmxlbRgFIAEoCUIE4kEBAxJcChRjaGVja3BvaW50X3NpZ25hdHVyZRgGIAEoDjI4LmppdGFjY2Vzcy52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlLkNoZWNrcG9pbnRTaWduYXR1cmVCBOJBAQMiWgoTQ2hlY2twb2ludFNpZ25hdHVyZRIkCiBDSEVDS1BPSU5UX1NJR05BVFVSRV9VTlNQRUNJRklFRBAAEgwKCFZFUklGSUVEEAESDwoLS0VZX1VOS05PV04QAiIbChlHZXRBdWRpdENoZWNrcG9pbnRSZXF1ZXN0ItgBChpHZXRBdWRpdENoZWNrcG9pbnRSZXNwb25zZRIZCgtldmVudF9jb3VudBgBIAEoA0IE4kEBAxIXCgloZWFkX2hhc2gYAiABKAlCBOJBAQMSOQoPY2hlY2twb2ludF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIYCgpjaGVja3BvaW50GAQgASgJQgTiQQEDEjEKCnB1YmxpY19rZXkYBSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgTiQQEDMqYDCgxBdWRpdFNlcnZpY2USdwoPTGlzdEF1ZGl0RXZlbnRzEiQuaml0YWNjZXNzLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaJS5qaXRhY2Nlc3MudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2UiF4LT5JMCERIPL3YxL2F1ZGl0RXZlbnRzEngKDlZlcmlmeUF1ZGl0TG9nEiMuaml0YWNjZXNzLnYxLlZlcmlmeUF1ZGl0TG9nUmVxdWVzdBokLmppdGFjY2Vzcy52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlIhuC0+STAhUSEy92MS9hdWRpdExvZzp2ZXJpZnkSiAEKEkdldEF1ZGl0Q2hlY2twb2ludBInLmppdGFjY2Vzcy52MS5HZXRBdWRpdENoZWNrcG9pbnRSZXF1ZXN0Giguaml0YWNjZXNzLnYxLkdldEF1ZGl0Q2hlY2twb2ludFJlc3BvbnNlIh+C0+STAhkSFy92MS9hdWRpdExvZy9jaGVja3BvaW50GhjKQRVqaXRhY2Nlc3MuZXhhbXBsZS5jb21iBnByb3RvMw", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChhqaXRhY2Nlc3MvdjEvYXVkaXQucHJvdG8SDGppdGFjY2Vzcy52MSK1DgoKQXVkaXRFdmVudBISCgRuYW1lGAEgASgJQgTiQQEIEhEKA3NlcRgCIAEoA0IE4kEBAxI8CgpldmVudF90eXBlGAMgASgOMiIuaml0YWNjZXNzLnYxLkF1ZGl0RXZlbnQuRXZlbnRUeXBlQgTiQQEDEjQKCmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhcKCXByaW5jaXBhbBgFIAEoCUIE4kEBAxIVCgdzdWJqZWN0GAYgASgJQgTiQQEDEhcKCXJlc291cmNlcxgHIAMoCUIE4kEBAxIVCgdhY3Rpb25zGAggAygJQgTiQQEDEhYKCGRlY2lzaW9uGAkgASgJQgTiQQEDEhQKBnJlYXNvbhgKIAEoCUIE4kEBAxIVCgdtZXNzYWdlGAsgASgJQgTiQQEDEhMKBWdyYW50GAwgASgJQgTiQQEDEhQKBnBvbGljeRgNIAEoCUIE4kEBAxIdCg9wb2xpY3lfcmV2aXNpb24YDiABKANCBOJBAQMSMQoIZHVyYXRpb24YDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSNgoNaGVsZF9kdXJhdGlvbhgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBAxIUCgZtZXRob2QYESABKAlCBOJBAQMSHAoOc291cmNlX2FkZHJlc3MYEiABKAlCBOJBAQMSGAoKdXNlcl9hZ2VudBgTIAEoCUIE4kEBAxIWCgh0cmFjZV9pZBgUIAEoCUIE4kEBAxIYCgpyZXF1ZXN0X2lkGBUgASgJQgTiQQEDEhkKC2RlY2lzaW9uX2lkGBYgASgJQgTiQQEDEhYKCHJldmlzaW9uGBcgASgDQgTiQQEDEhQKBnNpZ25hbBgZIAEoCUIE4kEBAxITCgVjaGFpbhgaIAMoCUIE4kEBAxIYCgpkZWxlZ2F0aW9uGBsgASgJQgTiQQEDEhYKCHByb3Bvc2FsGBwgASgJQgTiQQEDEhQKBmdyb3VwcxgdIAMoCUIE4kEBAxIuCgdjb250ZXh0GB4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBAxIWCgh0b2tlbl9pZBgfIAEoCUIE4kEBAxISCgRoYXNoGBggASgJQgTiQQEDItQGCglFdmVudFR5cGUSGgoWRVZFTlRfVFlQRV9VTlNQRUNJRklFRBAAEhMKD0dSQU5UX1JFUVVFU1RFRBABEhIKDkdSQU5UX0FQUFJPVkVEEAISEAoMR1JBTlRfREVOSUVEEAMSEwoPR1JBTlRfV0lUSERSQVdOEAQSEQoNR1JBTlRfUkVWT0tFRBAFEhIKDkdSQU5UX1JFTEVBU0VEEAYSEQoNR1JBTlRfRVhQSVJFRBAHEhAKDEdSQU5UX0xBUFNFRBAIEhIKDlBPTElDWV9DUkVBVEVEEAkSEgoOUE9MSUNZX1VQREFURUQQChISCg5QT0xJQ1lfREVMRVRFRBALEhIKDkFDQ0VTU19DSEVDS0VEEAwSEAoMQ0FMTF9SRUZVU0VEEA0SDgoKU0lHTkFMX1NFVBAOEhIKDlNJR05BTF9ERUxFVEVEEA8SEgoOR1JBTlRTX1JFVk9LRUQQEBIUChBCUkVBS19HTEFTU19VU0VEEBESFAoQUkVWSUVXX0NPTVBMRVRFRBASEhMKD0dSQU5UX0NPVU5URVJFRBATEhoKFkNPVU5URVJfT0ZGRVJfQUNDRVBURUQQFBIaChZDT1VOVEVSX09GRkVSX0RFQ0xJTkVEEBUSFwoTRVhURU5TSU9OX1JFUVVFU1RFRBAWEhYKEkVYVEVOU0lPTl9BUFBST1ZFRBAXEhQKEEVYVEVOU0lPTl9ERU5JRUQQGBIXChNFWFRFTlNJT05fV0lUSERSQVdOEBkSFAoQRVhURU5TSU9OX0xBUFNFRBAaEhYKEkRFTEVHQVRJT05fQ1JFQVRFRBAbEhYKEkRFTEVHQVRJT05fREVMRVRFRBAcEhUKEVBPTElDSUVTX1BST1BPU0VEEB0SFQoRUFJPUE9TQUxfQVBQUk9WRUQQHhIVChFQUk9QT1NBTF9SRUpFQ1RFRBAfEhMKD1BST1BPU0FMX0xBUFNFRBAgEhAKDFRPS0VOX0lTU1VFRBAhEhEKDVRPS0VOX1JFVk9LRUQQIhIVChFTSUdOSU5HX0tFWV9BRERFRBAjEhcKE1NJR05JTkdfS0VZX1JFTU9WRUQQJBISCg5SRVZJRVdfT1ZFUkRVRRAlEhMKD0FDQ0VTU19TRUFSQ0hFRBAmOlnqQVYKIGppdGFjY2Vzcy5leGFtcGxlLmNvbS9BdWRpdEV2ZW50EhlhdWRpdEV2ZW50cy97YXVkaXRfZXZlbnR9KgthdWRpdEV2ZW50czIKYXVkaXRFdmVudCJ5ChZMaXN0QXVkaXRFdmVudHNSZXF1ZXN0EhcKCXBhZ2Vfc2l6ZRgBIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAIgASgJQgTiQQEBEhQKBmZpbHRlchgDIAEoCUIE4kEBARIWCghvcmRlcl9ieRgEIAEoCUIE4kEBASJuChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRI0CgxhdWRpdF9ldmVudHMYASADKAsyGC5qaXRhY2Nlc3MudjEuQXVkaXRFdmVudEIE4kEBAxIdCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAlCBOJBAQMidgoYRXhwb3J0QXVkaXRFdmVudHNSZXF1ZXN0EhQKBmZvcm1hdBgBIAEoCUIE4kEBARIUCgZmaWx0ZXIYAiABKAlCBOJBAQESFwoJc3RhcnRfc2VxGAMgASgDQgTiQQEBEhUKB2VuZF9zZXEYBCABKANCBOJBAQEiMQoVVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0EhgKCmNoZWNrcG9pbnQYASABKAlCBOJBAQEizwIKFlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2USEwoFdmFsaWQYASABKAhCBOJBAQMSGQoLZXZlbnRfY291bnQYAiABKANCBOJBAQMSFwoJaGVhZF9oYXNoGAMgASgJQgTiQQEDEhsKDWZpcnN0X2JhZF9zZXEYBCABKANCBOJBAQMSFQoHcHJvYmxlbRgFIAEoCUIE4kEBAxJcChRjaGVja3BvaW50X3NpZ25hdHVyZRgGIAEoDjI4LmppdGFjY2Vzcy52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlLkNoZWNrcG9pbnRTaWduYXR1cmVCBOJBAQMiWgoTQ2hlY2twb2ludFNpZ25hdHVyZRIkCiBDSEVDS1BPSU5UX1NJR05BVFVSRV9VTlNQRUNJRklFRBAAEgwKCFZFUklGSUVEEAESDwoLS0VZX1VOS05PV04QAiIbChlHZXRBdWRpdENoZWNrcG9pbnRSZXF1ZXN0ItgBChpHZXRBdWRpdENoZWNrcG9pbnRSZXNwb25zZRIZCgtldmVudF9jb3VudBgBIAEoA0IE4kEBAxIXCgloZWFkX2hhc2gYAiABKAlCBOJBAQMSOQoPY2hlY2twb2ludF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIYCgpjaGVja3BvaW50GAQgASgJQgTiQQEDEjEKCnB1YmxpY19rZXkYBSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgTiQQEDMpsECgxBdWRpdFNlcnZpY2USdwoPTGlzdEF1ZGl0RXZlbnRzEiQuaml0YWNjZXNzLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaJS5qaXRhY2Nlc3MudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2UiF4LT5JMCERIPL3YxL2F1ZGl0RXZlbnRzEnMKEUV4cG9ydEF1ZGl0RXZlbnRzEiYuaml0YWNjZXNzLnYxLkV4cG9ydEF1ZGl0RXZlbnRzUmVxdWVzdBoULmdvb2dsZS5hcGkuSHR0cEJvZHkiHoLT5JMCGBIWL3YxL2F1ZGl0RXZlbnRzOmV4cG9ydDABEngKDlZlcmlmeUF1ZGl0TG9nEiMuaml0YWNjZXNzLnYxLlZlcmlmeUF1ZGl0TG9nUmVxdWVzdBokLmppdGFjY2Vzcy52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlIhuC0+STAhUSEy92MS9hdWRpdExvZzp2ZXJpZnkSiAEKEkdldEF1ZGl0Q2hlY2twb2ludBInLmppdGFjY2Vzcy52MS5HZXRBdWRpdENoZWNrcG9pbnRSZXF1ZXN0Giguaml0YWNjZXNzLnYxLkdldEF1ZGl0Q2hlY2twb2ludFJlc3BvbnNlIh+C0+STAhkSFy92MS9hdWRpdExvZy9jaGVja3BvaW50GhjKQRVqaXRhY2Nlc3MuZXhhbXBsZS5jb21iBnByb3RvMw", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_httpbody, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One act, as it was recorded.
@@ -609,6 +611,49 @@ export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> 
   messageDesc(file_jitaccess_v1_audit, 2);
 
 /**
+ * Which events, and how they are told.
+ *
+ * @generated from message jitaccess.v1.ExportAuditEventsRequest
+ */
+export type ExportAuditEventsRequest = Message<"jitaccess.v1.ExportAuditEventsRequest"> & {
+  /**
+   * `jitaccess` (the default): an AuditEvent each. `cloudevents`: a CloudEvent 1.0 with that in its data. `ocsf`: an event of
+   * the Open Cybersecurity Schema Framework.
+   *
+   * @generated from field: string format = 1;
+   */
+  format: string;
+
+  /**
+   * AIP-160, as of ListAuditEvents.
+   *
+   * @generated from field: string filter = 2;
+   */
+  filter: string;
+
+  /**
+   * Only events after this one: the last one of an earlier export, to go on with it.
+   *
+   * @generated from field: int64 start_seq = 3;
+   */
+  startSeq: bigint;
+
+  /**
+   * Only events up to this one; 0: up to the last one.
+   *
+   * @generated from field: int64 end_seq = 4;
+   */
+  endSeq: bigint;
+};
+
+/**
+ * Describes the message jitaccess.v1.ExportAuditEventsRequest.
+ * Use `create(ExportAuditEventsRequestSchema)` to create a new message.
+ */
+export const ExportAuditEventsRequestSchema: GenMessage<ExportAuditEventsRequest> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_audit, 3);
+
+/**
  * By what.
  *
  * @generated from message jitaccess.v1.VerifyAuditLogRequest
@@ -627,7 +672,7 @@ export type VerifyAuditLogRequest = Message<"jitaccess.v1.VerifyAuditLogRequest"
  * Use `create(VerifyAuditLogRequestSchema)` to create a new message.
  */
 export const VerifyAuditLogRequestSchema: GenMessage<VerifyAuditLogRequest> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_audit, 3);
+  messageDesc(file_jitaccess_v1_audit, 4);
 
 /**
  * What the chain says, and what it says beside the checkpoint.
@@ -683,7 +728,7 @@ export type VerifyAuditLogResponse = Message<"jitaccess.v1.VerifyAuditLogRespons
  * Use `create(VerifyAuditLogResponseSchema)` to create a new message.
  */
 export const VerifyAuditLogResponseSchema: GenMessage<VerifyAuditLogResponse> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_audit, 4);
+  messageDesc(file_jitaccess_v1_audit, 5);
 
 /**
  * What is known of the signature of the checkpoint. Whatever it is, the log was held against what the checkpoint says.
@@ -718,7 +763,7 @@ export enum VerifyAuditLogResponse_CheckpointSignature {
  * Describes the enum jitaccess.v1.VerifyAuditLogResponse.CheckpointSignature.
  */
 export const VerifyAuditLogResponse_CheckpointSignatureSchema: GenEnum<VerifyAuditLogResponse_CheckpointSignature> = /*@__PURE__*/
-  enumDesc(file_jitaccess_v1_audit, 4, 0);
+  enumDesc(file_jitaccess_v1_audit, 5, 0);
 
 /**
  * Nothing to say.
@@ -733,7 +778,7 @@ export type GetAuditCheckpointRequest = Message<"jitaccess.v1.GetAuditCheckpoint
  * Use `create(GetAuditCheckpointRequestSchema)` to create a new message.
  */
 export const GetAuditCheckpointRequestSchema: GenMessage<GetAuditCheckpointRequest> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_audit, 5);
+  messageDesc(file_jitaccess_v1_audit, 6);
 
 /**
  * What the log is, signed. To be kept where whoever can write to the service's store cannot.
@@ -782,7 +827,7 @@ export type GetAuditCheckpointResponse = Message<"jitaccess.v1.GetAuditCheckpoin
  * Use `create(GetAuditCheckpointResponseSchema)` to create a new message.
  */
 export const GetAuditCheckpointResponseSchema: GenMessage<GetAuditCheckpointResponse> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_audit, 6);
+  messageDesc(file_jitaccess_v1_audit, 7);
 
 /**
  * The audit log. Auditors and admins read it; nobody writes it.
@@ -799,6 +844,18 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof ListAuditEventsRequestSchema;
     output: typeof ListAuditEventsResponseSchema;
+  },
+  /**
+   * Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+   * `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+   * leaves out, so there the last line is to be compared with end_seq.
+   *
+   * @generated from rpc jitaccess.v1.AuditService.ExportAuditEvents
+   */
+  exportAuditEvents: {
+    methodKind: "server_streaming";
+    input: typeof ExportAuditEventsRequestSchema;
+    output: typeof HttpBodySchema;
   },
   /**
    * Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given.
