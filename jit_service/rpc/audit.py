@@ -11,9 +11,10 @@ from jit_service import audit, checkpoints
 from jit_service.export import export
 from jit_service.rpc.audit_formats import bodies, encoder
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import audit_message, checkpoint_message, compared_message
+from jit_service.rpc.messages import audit_message, checkpoint_message, compared_message, tailed_message
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
+from jit_service.tail import LogFeed, tail
 from jitaccess.v1 import audit_pb2
 from jitaccess.v1.audit_pb2_grpc import AuditServiceServicer
 
@@ -21,8 +22,9 @@ from jitaccess.v1.audit_pb2_grpc import AuditServiceServicer
 class AuditServicer(AuditServiceServicer):
     """The audit log. Without `issuing` there are no checkpoints; `source` names the service in CloudEvents."""
 
-    def __init__(self, store: Store, issuing: Issuing | None, *, source: str) -> None:
+    def __init__(self, store: Store, feed: LogFeed, issuing: Issuing | None, *, source: str) -> None:
         self._store = store
+        self._feed = feed
         self._issuing = issuing
         self._source = source
 
@@ -40,6 +42,19 @@ class AuditServicer(AuditServiceServicer):
         return audit_pb2.ListAuditEventsResponse(
             audit_events=[audit_message(event) for event in page.events], next_page_token=page.next_page_token
         )
+
+    def TailAuditEvents(
+        self, request: audit_pb2.TailAuditEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[audit_pb2.TailAuditEventsResponse]:
+        context.add_callback(self._feed.wake)
+        told = tail(
+            self._store,
+            filter_text=request.filter,
+            start_seq=request.start_seq,
+            feed=self._feed,
+            gone=lambda: not context.is_active(),
+        )
+        return map(tailed_message, told)
 
     def ExportAuditEvents(
         self, request: audit_pb2.ExportAuditEventsRequest, context: grpc.ServicerContext

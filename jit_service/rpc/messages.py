@@ -54,6 +54,7 @@ from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
 from jit_service.search import Searched
 from jit_service.simulation import Simulated
+from jit_service.tail import Tailed
 from jit_service.tokens import Issued
 from jit_service.watch import Told, Watched
 from jitaccess.convert import with_whole_numbers
@@ -693,6 +694,12 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         context=ParseDict(event.context, Struct()) if event.context else None,
         hash=recorded.hash.hex(),
     )
+
+
+def tailed_message(told: Tailed) -> audit_pb2.TailAuditEventsResponse:
+    """Returns what whoever tails the log is told."""
+    event = audit_message(told.recorded) if told.recorded is not None else None
+    return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=told.seq)
 
 
 def compared_message(compared: Compared) -> audit_pb2.VerifyAuditLogResponse:

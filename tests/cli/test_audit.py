@@ -198,3 +198,44 @@ def test_whoever_watches_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp
 
     assert count == 3
     assert terminal.getvalue().split("\r")[1:] == ["0 events", "2 events", "3 events", "\x1b[K"]
+
+
+def tailed(seq: int, **fields: str) -> audit_pb2.TailAuditEventsResponse:
+    if not fields:
+        return audit_pb2.TailAuditEventsResponse(seq=seq)
+    event = audit_pb2.AuditEvent(seq=seq, event_type=audit_pb2.AuditEvent.GRANT_REVOKED, **fields)
+    return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=seq)
+
+
+AWAY = Refusal(code=grpc.StatusCode.UNAVAILABLE)
+OVER = Refusal(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_INVALID")
+REVOKED = tailed(4, principal="user:bob@example.com", decision="REVOKED")
+
+
+def test_each_event_is_a_line_under_one_header(jit: Jit, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [tailed(3), REVOKED, tailed(5, principal="user:ann@example.com"), OVER])
+
+    ran = jit("audit", "tail", "--filter", "seq > 0", "--start-seq", "3")
+
+    header, first, second = ran.out.splitlines()
+    assert ran.code == 3
+    assert header.split()[:4] == ["SEQ", "TIME", "EVENT", "PRINCIPAL"]
+    assert first.index("user:bob@example.com") == second.index("user:ann@example.com") == header.index("PRINCIPAL")
+    assert service.sent("TailAuditEvents") == [audit_pb2.TailAuditEventsRequest(filter="seq > 0", start_seq=3)]
+
+
+def test_a_tail_in_json_is_one_object_a_line(jit: Jit, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [tailed(3), REVOKED, OVER])
+
+    (line,) = jit("audit", "tail", "-o", "json").out.splitlines()
+
+    assert (json.loads(line)["seq"], json.loads(line)["auditEvent"]["eventType"]) == ("4", "GRANT_REVOKED")
+
+
+def test_a_tail_that_breaks_is_taken_up_where_it_was(jit: Jit, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [tailed(3), REVOKED, AWAY], [tailed(5, principal="user:ann"), OVER])
+
+    ran = jit("audit", "tail")
+
+    assert len(ran.out.splitlines()) == 3
+    assert [sent.start_seq for sent in service.sent("TailAuditEvents")] == [0, 4]

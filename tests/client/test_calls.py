@@ -288,6 +288,13 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
     ),
     ("get_audit_checkpoint", (), {}, "GetAuditCheckpoint", audit_pb2.GetAuditCheckpointRequest()),
     (
+        "tail_audit_events",
+        (),
+        {"filter": "seq > 1", "start_seq": 3, "heartbeats": True},
+        "TailAuditEvents",
+        audit_pb2.TailAuditEventsRequest(filter="seq > 1", start_seq=3),
+    ),
+    (
         "export_audit_events",
         (),
         {"format": "ocsf", "filter": "seq > 1", "start_seq": 3, "end_seq": 9},

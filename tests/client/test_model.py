@@ -52,6 +52,7 @@ PAIRS: list[tuple[type, type[Message]]] = [
     (model.Delegation, delegation_pb2.Delegation),
     (model.AuditVerdict, audit_pb2.VerifyAuditLogResponse),
     (model.AuditCheckpoint, audit_pb2.GetAuditCheckpointResponse),
+    (model.TailedEvent, audit_pb2.TailAuditEventsResponse),
 ]
 ENUMS: list[tuple[type[StrEnum], Any]] = [
     (model.GrantState, grant_pb2.Grant.State),

@@ -18,6 +18,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from jitaccess.v1.audit_pb2 import TailAuditEventsResponse
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests.world import AUDIT, GRANTS, Outcome, Person, Story, code_name, messages_of, refusal, rest_call
 
@@ -42,6 +43,13 @@ def watching(story: Story, person: Person, **body: Any) -> Iterator[Events]:
             yield events
         return
     with _streaming(story, token, GRANTS + "WatchGrants", body) as messages:
+        yield messages
+
+
+@contextmanager
+def tailing(story: Story, person: Person, **body: Any) -> Iterator[Iterator[TailAuditEventsResponse]]:
+    """Opens the audit log's tail on the story's surface."""
+    with _streaming(story, story.world.token(person), AUDIT + "TailAuditEvents", body) as messages:
         yield messages
 
 

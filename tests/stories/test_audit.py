@@ -1,10 +1,12 @@
-"""The audit log to those who read it: checkpoints and exports, the same over gRPC and REST."""
+"""The audit log to those who read it: checkpoints, exports and tails, the same over gRPC and REST."""
 
 from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Iterator
 from datetime import UTC
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from jit_service import signing_keys
+from jit_service.service import Service
+from jit_service.settings import Address
 from jitaccess import verify_checkpoint
 from jitaccess.v1.audit_pb2 import AuditEvent, VerifyAuditLogResponse
-from tests.conftest import Clock
-from tests.stories.streams import Refused, exporting
+from tests.conftest import HOUR, Clock
+from tests.stories.streams import Refused, exporting, tailing
 from tests.world import AUDIT, GRANTS, TOKENS, Grpc, Outcome, Rest, Story, World, form, of_error, running_world
 
 ISSUER = "https://jit.example.com"
@@ -134,9 +138,9 @@ def test_only_what_the_filter_means_is_exported(story: Story) -> None:
     story.create_policy()
     grant = story.granted()
 
-    types = [line["eventType"] for line in export(story, filter=f'grant = "{grant.name}"')]
+    found = [line["eventType"] for line in export(story, filter=f'grant = "{grant.name}"')]
 
-    assert types == ["GRANT_REQUESTED", "GRANT_APPROVED"]
+    assert found == ["GRANT_REQUESTED", "GRANT_APPROVED"]
     assert export(story, filter=f'grant = "{grant.name}x"') == []
 
 
@@ -200,6 +204,127 @@ def test_the_audit_log_is_exported_to_auditors_alone(story: Story) -> None:
         with pytest.raises((grpc.RpcError, Refused), match="needs the role"):
             with exporting(story, person) as lines:
                 next(lines)
+
+
+def next_events(told: Iterator[Any], count: int) -> list[Any]:
+    """Returns the next so many events."""
+    return [message.audit_event for message in islice((one for one in told if one.HasField("audit_event")), count)]
+
+
+def types(events: list[Any]) -> list[str]:
+    return [AuditEvent.EventType.Name(event.event_type) for event in events]
+
+
+def test_each_event_is_told_as_it_is_recorded(story: Story) -> None:
+    story.create_policy()
+    with tailing(story, story.auditor) as told:
+        first = next(told)
+        grant = story.granted()
+        story.check()
+        story.call(story.dave, GRANTS + "RevokeGrant", {"name": grant.name, "comment": "x"})
+
+        events = next_events(told, 4)
+
+    assert not first.HasField("audit_event")
+    assert types(events) == ["GRANT_REQUESTED", "GRANT_APPROVED", "ACCESS_CHECKED", "CALL_REFUSED"]
+    assert [event.seq for event in events] == list(range(first.seq + 1, first.seq + 5))
+    assert events == story.audit(f"seq > {first.seq}")
+
+
+def test_a_tail_that_broke_goes_on_after_its_last_event(story: Story) -> None:
+    story.create_policy()
+    with tailing(story, story.auditor) as told:
+        start = next(told).seq
+    grants = [story.asks() for _ in range(3)]
+
+    seen: list[str] = []
+    for _ in grants:
+        # A new stream for each one, as after a broken connection.
+        with tailing(story, story.auditor, startSeq=str(start)) as told:
+            (event,) = next_events(told, 1)
+            seen, start = [*seen, event.grant], event.seq
+
+    assert seen == [grant.name for grant in grants]
+
+
+def test_only_what_the_filter_means_is_told(story: Story) -> None:
+    story.create_policy()
+    with tailing(story, story.auditor, filter="event_type = ACCESS_CHECKED") as told:
+        next(told)
+        story.granted()
+        decision = story.check()
+
+        (event,) = next_events(told, 1)
+
+    assert event.decision_id == decision.decision_id
+
+
+def test_what_cannot_be_tailed_is_refused_by_its_field(story: Story) -> None:
+    bodies = {"filter": {"filter": "nothing = 1"}, "start_seq": {"startSeq": str(2**40)}}
+    for field, body in bodies.items():
+        with pytest.raises((grpc.RpcError, Refused)) as refused:
+            with tailing(story, story.auditor, **body) as told:
+                next(told)
+        fault = refused.value
+        outcome = fault.outcome if isinstance(fault, Refused) else of_error(fault)
+        assert (outcome.code, outcome.fields) == ("INVALID_ARGUMENT", (field,))
+
+
+def test_a_tail_ends_with_the_token_that_it_was_opened_with(world: World) -> None:
+    story = Story(world, Grpc(world))
+    with tailing(story, story.auditor) as told:
+        next(told)
+        world.clock.advance(HOUR)
+        story.create_policy()
+        with pytest.raises(grpc.RpcError) as ended:
+            next(told)
+
+    assert of_error(ended.value).reason == "TOKEN_EXPIRED"
+
+
+def test_tails_and_exports_count_as_watches_do(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'jit.db'}"
+    with running_world(tmp_path, Clock(), url, watch_streams=1) as world:
+        for story in stories(world):
+            with tailing(story, story.auditor) as told:
+                next(told)
+                with pytest.raises((grpc.RpcError, Refused), match="1 streams are open"):
+                    export(story)
+            one_more(story)
+
+
+def one_more(story: Story) -> None:
+    """Waits until the service has noticed that its one stream is closed."""
+    while True:
+        try:
+            export(story)
+        except (grpc.RpcError, Refused) as busy:
+            assert "1 streams are open" in str(busy)  # noqa: PT017
+        else:
+            return
+
+
+def test_a_restart_of_the_service_leaves_no_gap(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'jit.db'}"
+    with running_world(tmp_path, Clock(), url) as world:
+        story = Story(world, Grpc(world))
+        story.create_policy()
+        with tailing(story, story.auditor) as told:
+            start = next(told).seq
+            world.service.stop()
+            with pytest.raises(grpc.RpcError) as ended:
+                next_events(told, 1)
+        assert of_error(ended.value).reason == "SERVICE_STOPPING"
+
+        again = Service(world.settings, clock=world.clock)
+        world.service, world.grpc = again, again.listen(Address("127.0.0.1", 0))
+        again.start()
+        world.channel.close()
+        world.channel = grpc.insecure_channel(str(world.grpc))
+        grant = story.asks()
+
+        with tailing(story, story.auditor, startSeq=str(start)) as told:
+            assert [event.grant for event in next_events(told, 1)] == [grant.name]
 
 
 def stories(world: World) -> tuple[Story, Story]:

@@ -16,7 +16,7 @@ import pytest
 from jit_service import proposals
 from jit_service.domain.caller import Caller
 from jit_service.domain.policy_change import Proposed
-from tests.stories.streams import Refused, exporting, watching
+from tests.stories.streams import Refused, exporting, tailing, watching
 from tests.world import (
     ACCESS,
     AUDIT,
@@ -193,6 +193,7 @@ WALK: dict[str, Prepared] = {
     "read the approver's delegation": lambda case, _: (DELEGATIONS + "GetDelegation", {"name": case.delegation.name}),
     "end the approver's delegation": deleting_a_delegation,
     "read the audit log": bodiless(AUDIT + "ListAuditEvents"),
+    "tail the audit log": bodiless(AUDIT + "TailAuditEvents"),
     "export the audit log": bodiless(AUDIT + "ExportAuditEvents", format="ocsf"),
     "verify the audit log": bodiless(AUDIT + "VerifyAuditLog"),
     "take a checkpoint of the audit log": bodiless(AUDIT + "GetAuditCheckpoint"),
@@ -201,6 +202,7 @@ WALK: dict[str, Prepared] = {
 
 STREAMS: dict[str, Callable[..., AbstractContextManager[Iterator[Any]]]] = {
     GRANTS + "WatchGrants": watching,
+    AUDIT + "TailAuditEvents": tailing,
     AUDIT + "ExportAuditEvents": exporting,
 }
 

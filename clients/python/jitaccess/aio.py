@@ -16,9 +16,9 @@ from jitaccess.calls import Call
 from jitaccess.client import next_token, with_self
 from jitaccess.config import TokenSource
 from jitaccess.faults import from_call
-from jitaccess.model import Grant, GrantEvent, Page, View
+from jitaccess.model import Grant, GrantEvent, Page, TailedEvent, View
 from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
-from jitaccess.watch import Resumption
+from jitaccess.watch import Resumption, TailResumption, WatchResumption
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,7 +117,17 @@ class AsyncJitClient:
         `aclose` on the iterator ends the call.
         """
         call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
-        return self._events(Resumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+        return self._events(WatchResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+
+    def tail_audit_events(
+        self, *, filter: str = "", start_seq: int = 0, heartbeats: bool = False
+    ) -> AsyncGenerator[TailedEvent, None]:
+        """Yields each record of the audit log after `start_seq`, as `JitClient.tail_audit_events` does.
+
+        `aclose` on the iterator ends the call.
+        """
+        call = calls.tail_audit_events(filter=filter, start_seq=start_seq)
+        return self._events(TailResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
 
     def export_audit_events(
         self, *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
@@ -188,7 +198,7 @@ class AsyncJitClient:
     def _attempts(self) -> Attempts:
         return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
 
-    async def _events(self, resumption: Resumption) -> AsyncGenerator[GrantEvent, None]:
+    async def _events(self, resumption: Resumption[T]) -> AsyncGenerator[T, None]:
         while True:
             call = resumption.call()
             stream = self.open_stream(call)

@@ -46,6 +46,7 @@ from jitaccess.model import (
     RevocationPlan,
     Signal,
     Simulation,
+    TailedEvent,
     View,
 )
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
@@ -742,6 +743,19 @@ def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 
     read = partial(_page, AuditEvent, "audit_events")
     return Call(
         rpc="AuditService/ListAuditEvents", request=message, answer=audit_pb2.ListAuditEventsResponse, read=read
+    )
+
+
+def tail_audit_events(*, filter: str = "", start_seq: int = 0) -> Call[TailedEvent]:
+    """Tells the records after `start_seq`, with 0 those that come from now on.
+
+    Its answers are a stream: JitClient.tail_audit_events reads it.
+    """
+    return Call(
+        rpc="AuditService/TailAuditEvents",
+        request=_message(audit_pb2.TailAuditEventsRequest, filter=filter, start_seq=start_seq),
+        answer=audit_pb2.TailAuditEventsResponse,
+        read=partial(decode, TailedEvent),
     )
 
 

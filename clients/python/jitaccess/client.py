@@ -17,9 +17,9 @@ from jitaccess.calls import Call
 from jitaccess.config import TokenSource
 from jitaccess.errors import Internal
 from jitaccess.faults import from_call
-from jitaccess.model import Grant, GrantEvent, Page, View
+from jitaccess.model import Grant, GrantEvent, Page, TailedEvent, View
 from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
-from jitaccess.watch import Resumption
+from jitaccess.watch import Resumption, TailResumption, WatchResumption
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -131,7 +131,18 @@ class JitClient:
         ends the call.
         """
         call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
-        return self._events(Resumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+        return self._events(WatchResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+
+    def tail_audit_events(
+        self, *, filter: str = "", start_seq: int = 0, heartbeats: bool = False
+    ) -> Generator[TailedEvent, None, None]:
+        """Yields each record of the audit log after `start_seq`, with 0 each that comes from now on, for ever.
+
+        In order and once; with `heartbeats` signs of life are told too. A stream that breaks is taken up where it was,
+        as by `watch_grants`. Closing the iterator ends the call.
+        """
+        call = calls.tail_audit_events(filter=filter, start_seq=start_seq)
+        return self._events(TailResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
 
     def export_audit_events(
         self, *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
@@ -195,7 +206,7 @@ class JitClient:
     def _attempts(self) -> Attempts:
         return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
 
-    def _events(self, resumption: Resumption) -> Generator[GrantEvent, None, None]:
+    def _events(self, resumption: Resumption[T]) -> Generator[T, None, None]:
         while True:
             call = resumption.call()
             stream = Stream(self.open_stream(call), silence=watch.SILENCE)

@@ -772,6 +772,15 @@ class Signal:
         return self.name.removeprefix("signals/")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TailedEvent:
+    """One record of the audit log as it came; a sign of life has none. Tailing again from `seq` goes on after it."""
+
+    audit_event: AuditEvent | None
+    seq: int
+    raw: audit_pb2.TailAuditEventsResponse = field(repr=False, compare=False)
+
+
 class CheckpointSignature(StrEnum):
     """What the service knows of a checkpoint's signature; UNKNOWN: no checkpoint was given."""
 

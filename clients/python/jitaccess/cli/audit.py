@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +38,8 @@ Checkpoint = Annotated[
     typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
 ]
 _COLUMNS = ("SEQ", "TIME", "EVENT", "PRINCIPAL", "SUBJECT", "ACTIONS", "RESOURCES", "DECISION", "REASON", "GRANT")
+# Of lines that come one by one.
+_WIDTHS = (7, 12, 16, 24, 24, 10, 24, 9, 14, 0)
 
 
 def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> None:
@@ -52,6 +56,19 @@ def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> N
         screen.listing(_COLUMNS, rows, none="no events", more=bool(page.next_page_token))
 
     session.answer(page.raw, show)
+
+
+def tail(session: Session, filter: Filter = "", start_seq: StartSeq = 0) -> None:
+    """Tell each event as it is recorded, until it is interrupted.
+
+    Without --start-seq those that come from now on.
+    """
+    above: list[tuple[str, ...]] = [_COLUMNS]
+    with session.client() as client:
+        for told in client.tail_audit_events(filter=filter, start_seq=start_seq):
+            if told.audit_event is not None:
+                session.answer_one_of_many(told.raw, partial(_tell, above, told.audit_event))
+                above = []
 
 
 def export(
@@ -123,9 +140,16 @@ def checkpoint(session: Session) -> None:
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     command(app)(ls)
+    command(app)(tail)
     command(app)(export)
     command(app)(verify)
     command(app)(checkpoint)
+
+
+def _tell(above: Sequence[tuple[str, ...]], event: AuditEvent, screen: Screen) -> None:
+    for cells in (*above, _row(event, screen)):
+        padded = (cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+        screen.say("  ".join(padded).rstrip())
 
 
 def _signature(verdict: AuditVerdict, held: Kept) -> str:

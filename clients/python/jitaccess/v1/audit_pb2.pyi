@@ -412,6 +412,60 @@ class ListAuditEventsResponse(_message.Message):
 Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015
 
 @_typing.final
+class TailAuditEventsRequest(_message.Message):
+    """Which events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    START_SEQ_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """AIP-160, as of ListAuditEvents."""
+    start_seq: _builtins.int
+    """Tell what came after this one. 0: what comes from now on."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        start_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "start_seq", b"start_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailAuditEventsRequest: _TypeAlias = TailAuditEventsRequest  # noqa: Y015
+
+@_typing.final
+class TailAuditEventsResponse(_message.Message):
+    """One event, or a sign of life."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_EVENT_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Everything up to here has been told that the filter means. Tail again from it."""
+    @_builtins.property
+    def audit_event(self) -> Global___AuditEvent:
+        """What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5 s."""
+
+    def __init__(
+        self,
+        *,
+        audit_event: Global___AuditEvent | None = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailAuditEventsResponse: _TypeAlias = TailAuditEventsResponse  # noqa: Y015
+
+@_typing.final
 class ExportAuditEventsRequest(_message.Message):
     """Which events, and how they are told."""
 

@@ -41,6 +41,11 @@ class AuditServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.TailAuditEvents = channel.unary_stream(
+                '/jitaccess.v1.AuditService/TailAuditEvents',
+                request_serializer=jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsResponse.FromString,
+                _registered_method=True)
         self.ExportAuditEvents = channel.unary_stream(
                 '/jitaccess.v1.AuditService/ExportAuditEvents',
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
@@ -64,6 +69,13 @@ class AuditServiceServicer(object):
 
     def ListAuditEvents(self, request, context):
         """Lists events, newest first unless order_by says otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TailAuditEvents(self, request, context):
+        """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +111,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'TailAuditEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.TailAuditEvents,
+                    request_deserializer=jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsResponse.SerializeToString,
             ),
             'ExportAuditEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportAuditEvents,
@@ -144,6 +161,33 @@ class AuditService(object):
             '/jitaccess.v1.AuditService/ListAuditEvents',
             jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
             jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TailAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/jitaccess.v1.AuditService/TailAuditEvents',
+            jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsRequest.SerializeToString,
+            jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

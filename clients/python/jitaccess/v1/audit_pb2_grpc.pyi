@@ -36,6 +36,8 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists events, newest first unless order_by says otherwise."""
+    TailAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.TailAuditEventsRequest, _audit_pb2.TailAuditEventsResponse]
+    """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does."""
     ExportAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]
     """Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
     `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
@@ -53,6 +55,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists events, newest first unless order_by says otherwise."""
+    TailAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.TailAuditEventsRequest, _audit_pb2.TailAuditEventsResponse]  # type: ignore[assignment]
+    """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does."""
     ExportAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
     `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
@@ -73,6 +77,14 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_pb2.ListAuditEventsResponse]]:
         """Lists events, newest first unless order_by says otherwise."""
+
+    @_abc_1.abstractmethod
+    def TailAuditEvents(
+        self,
+        request: _audit_pb2.TailAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.TailAuditEventsResponse], _abc.AsyncIterator[_audit_pb2.TailAuditEventsResponse]]:
+        """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does."""
 
     @_abc_1.abstractmethod
     def ExportAuditEvents(

@@ -472,6 +472,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/auditEvents:tail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does.
+         * @description Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does.
+         *
+         *     May call: the role `admin` or `auditor`.
+         */
+        get: operations["AuditService_TailAuditEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/auditLog:verify": {
         parameters: {
             query?: never;
@@ -2754,6 +2776,16 @@ export interface components {
             /** @description Its condition did not hold, so it needs nobody. */
             skipped?: boolean;
         };
+        /** @description One event, or a sign of life. */
+        TailAuditEventsResponse: {
+            /** @description What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5 s. */
+            auditEvent?: components["schemas"]["AuditEvent"];
+            /**
+             * Format: int64
+             * @description Everything up to here has been told that the filter means. Tail again from it.
+             */
+            seq?: string;
+        };
         /** @description What came out. */
         TestPolicyResponse: {
             /**
@@ -3871,6 +3903,41 @@ export interface operations {
                 };
                 content: {
                     "application/x-ndjson": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    AuditService_TailAuditEvents: {
+        parameters: {
+            query?: {
+                /** @description AIP-160, as of ListAuditEvents. */
+                filter?: string;
+                /** @description Tell what came after this one. 0: what comes from now on. */
+                startSeq?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description NDJSON: one message a line, until the stream ends. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TailAuditEventsResponse"];
                 };
             };
             400: components["responses"]["400"];
