@@ -53,6 +53,10 @@ test-native: $(STAMP) $(NODE_STAMP) ## Run the whole test suite on the transport
 fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new seed; the report is in .data/fuzz.
 	@JIT_FUZZ_SECONDS=$(SECONDS) JIT_FUZZ_DIRECTORY=.data/fuzz $(BIN)/python -m pytest -n 0 tests/openapi/test_fuzz.py -k internal
 
+soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEED; the result is in .data/soak.
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --transport $(or $(TRANSPORT),grpcio) \
+	  --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish)
+
 browser: ## Install Debian's chromium, for the test of the page /docs; needs root.
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
@@ -96,5 +100,5 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
-.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz browser lint format proto \
+.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak browser lint format proto \
   release-contract lock bench bench-quick bench-report clean

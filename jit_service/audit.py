@@ -56,8 +56,10 @@ def make_findable(store: Store) -> None:
 
 def verify(store: Store, *, since: Checkpoint | None = None) -> Verified:
     """Recomputes the whole chain against the head, and holds it against a checkpoint, if one is given."""
+    # Before the log is looked at, which may grow meanwhile: then the index is never ahead of it.
+    indexed = store.indexed_seq()
     with store.snapshot() as snapshot:
-        bad = snapshot.first_bad_record()
+        bad = snapshot.first_bad_record(indexed=indexed)
         faults = [*([Fault(*bad)] if bad else []), *_faults_since(snapshot, since)]
         seq, problem = min(faults, default=Fault(0, ""))
         return Verified(event_count=snapshot.seq, head_hash=snapshot.head_hash, first_bad_seq=seq, problem=problem)

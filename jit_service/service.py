@@ -20,6 +20,7 @@ from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
 from jit_service.domain.event import SERVICE
 from jit_service.domain.policy_change import ChangeType
 from jit_service.domain.signing_key import Rotation
+from jit_service.indexer import Indexer
 from jit_service.keyring import KeyFileError, make_key_file, ring_of
 from jit_service.notifications import Channel, Deliverer
 from jit_service.receivers import Receiver
@@ -108,6 +109,7 @@ class Service:
             settings, self.store, authenticator, running=self._running, streams=self._streams
         )
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing)
+        self._indexer = Indexer(self.store, interval=settings.sweep_interval)
         if self.issuing is not None:
             _demand_keys(self.store, self.issuing)
         self._deliverers = [Deliverer(self.store, channel) for channel in channels_of(settings)]
@@ -137,6 +139,7 @@ class Service:
         self._running.start()
         self._passing_server.start()
         self._sweeper.start()
+        self._indexer.start()
         for deliverer in self._deliverers:
             deliverer.start()
 
@@ -150,6 +153,7 @@ class Service:
         ended.wait()
         self._streams.stop()
         self._sweeper.stop()
+        self._indexer.stop()
         for deliverer in self._deliverers:
             deliverer.stop()
         self._recorder.stop()

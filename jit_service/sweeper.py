@@ -17,13 +17,6 @@ from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 
 BATCH = 500
-# A few at a time, since every commit waits meanwhile.
-_INDEXED_AT_ONCE: Final = 50
-_QUIET_PAUSE_SECONDS: Final = 0.01
-_BUSY_PAUSE_SECONDS: Final = 0.05
-# So many new records since the last sweep mean that the service is busy.
-_MANY: Final = 200
-_MAX_WAITING: Final = 100_000
 # The log is copied so often at least, since each time holds up those who commit meanwhile, and whenever so many came.
 _COPY_SECONDS: Final = 5
 _VERY_MANY: Final = 5_000
@@ -65,19 +58,6 @@ def tend_tokens(store: Store, issuing: Issuing) -> None:
         tx.forget_old_denials()
 
 
-def index_pause(waiting: int, came: int) -> float | None:
-    """Returns the seconds between two steps of making records findable; None where it is to be left for later.
-
-    `waiting` records wait for it, of which `came` are of the last second. A busy service goes the slower the fewer
-    wait, so that it keeps pace with what comes and takes no more of the commits' time than that needs.
-    """
-    if came <= _MANY:
-        return _QUIET_PAUSE_SECONDS
-    if waiting < _MAX_WAITING:
-        return None
-    return _BUSY_PAUSE_SECONDS * _MAX_WAITING / waiting
-
-
 class Sweeper(threading.Thread):
     """Calls `record_run_out`, and `tend_tokens` where tokens are issued, at every interval until it is stopped."""
 
@@ -105,21 +85,12 @@ class Sweeper(threading.Thread):
                 _log.exception("expiries are not recorded")
 
     def _tend_log(self) -> None:
-        """Copies the database's log, and makes audit records findable; checks go before, while there are many."""
-        waiting, seq = self._store.audit_waiting()
-        came, self._seq = seq - self._seq, seq
+        """Copies the database's log."""
+        with self._store.snapshot() as snapshot:
+            came, self._seq = snapshot.seq - self._seq, snapshot.seq
         if came > _VERY_MANY or time.monotonic() >= self._copied_at + _COPY_SECONDS:
             self._store.checkpoint()
             self._copied_at = time.monotonic()
-        if (pause := index_pause(waiting, came)) is not None:
-            self._index_audit(pause)
-
-    def _index_audit(self, pause: float) -> None:
-        """Makes records findable, a few at a time. Searching makes the rest findable first: this saves it the wait."""
-        end = time.monotonic() + self._interval
-        while self._store.index_audit(limit=_INDEXED_AT_ONCE) and time.monotonic() < end:
-            if self._stopping.wait(pause):
-                return
 
     def stop(self) -> None:
         """Ends the thread after the sweep it is in."""

@@ -40,8 +40,10 @@ class Workers:
     """The workers of the settings, each with its own of the Unix sockets. Only the thread that made it may use it."""
 
     def __init__(self, settings: Settings, sockets: Sequence[Path] = ()) -> None:
-        self._held, self.address = _hold(settings.grpc)
-        shared = settings.model_copy(update={"grpc": self.address})
+        self._held: list[socket.socket] = []
+        self.address = self._take(settings.grpc)
+        passing = self._take(settings.passing) if settings.passing is not None else None
+        shared = settings.model_copy(update={"grpc": self.address, "passing": passing})
         self._slots = [
             _Slot(number, _brief(shared, number, sockets[number] if sockets else None))
             for number in range(settings.workers)
@@ -82,7 +84,14 @@ class Workers:
         deadline = time.monotonic() + _KILL_SECONDS
         for slot in self._slots:
             slot.wait_or_kill(max(0.0, deadline - time.monotonic()))
-        self._held.close()
+        for held in self._held:
+            held.close()
+
+    def _take(self, address: Address) -> Address:
+        """Takes the port for the workers. Returns what is bound. Raises ServiceError."""
+        held, bound = _hold(address)
+        self._held.append(held)
+        return bound
 
 
 def run_worker(brief: TextIO, report: TextIO) -> bool:

@@ -30,7 +30,7 @@ _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 class Held:
     """The live grants of one subject, by name, prepared for questions."""
 
-    __slots__ = ("_by_resource", "_patterned", "grants")
+    __slots__ = ("__weakref__", "_by_resource", "_patterned", "grants")
 
     def __init__(self, grants: tuple[LiveGrant, ...] = ()) -> None:
         self.grants = grants
@@ -100,7 +100,7 @@ class Index:
         self._by_name: dict[str, LiveGrant] = {}
         # Those that were passed on; few, where grants are many.
         self._passed_on: dict[str, LiveGrant] = {}
-        self._all_policies: dict[str, Policy] = {}
+        self._policies: dict[str, Policy] = {}
         self._book = PolicyBook()
         # What they hold who hold nothing.
         self._nobody = Held()
@@ -132,7 +132,7 @@ class Index:
     def clear(self) -> None:
         """Forgets everything but the time."""
         with self._lock:
-            for held in (self._by_subject, self._by_name, self._passed_on, self._all_policies, self._past, self._ended):
+            for held in (self._by_subject, self._by_name, self._passed_on, self._policies, self._past, self._ended):
                 held.clear()
             self._book = PolicyBook()
             self._nobody = Held()
@@ -237,6 +237,9 @@ class Index:
             self._by_subject.pop(subject, None)
 
     def _set_policies(self, changed: Iterable[Policy]) -> None:
-        self._all_policies |= {policy.name: policy for policy in changed}
-        kept = [policy for _, policy in sorted(self._all_policies.items()) if policy.deleted_at is None]
-        self._book = PolicyBook(kept)
+        for policy in changed:
+            if policy.deleted_at is None:
+                self._policies[policy.name] = policy
+            else:
+                self._policies.pop(policy.name, None)
+        self._book = PolicyBook([policy for _, policy in sorted(self._policies.items())])

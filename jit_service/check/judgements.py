@@ -9,9 +9,10 @@ in a view that has passed the barrier like any other, so a decision that is give
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
+from weakref import ref
 
 from jit_service.check.index import Held, Sight
 from jit_service.domain.condition import Judgement
@@ -23,6 +24,10 @@ MAX_JUDGED: Final = 10_000
 """For how many questions a decision is kept; for twice as many at most, at about 1.5 KiB each."""
 _MAX_TEXT: Final = 512
 _MAX_LISTED: Final = 32
+
+
+def _nothing() -> None:
+    """What nothing rests on."""
 
 
 class Judged:
@@ -46,8 +51,9 @@ class Judged:
     ) -> None:
         self.decision = decision
         self.requestable = requestable
-        self.held = held
-        self.book = book
+        # One that is not asked for again must not hold on to a whole book of policies that nobody reads any more.
+        self.held: Callable[[], Held | None] = ref(held) if held is not None else _nothing
+        self.book: Callable[[], PolicyBook | None] = ref(book) if book is not None else _nothing
         self.conditions = conditions
         self.until = until
         self.encoded: bytes | None = None
@@ -75,8 +81,8 @@ class Judgements:
         judged = self._kept.get(_key(asked))
         if (
             judged is not None
-            and judged.held is sight.held[asked.subject]
-            and judged.book is sight.book
+            and judged.held() is sight.held[asked.subject]
+            and judged.book() is sight.book
             and judged.until is not None
             and sight.now < judged.until
             and (not judged.conditions or _say_the_same(judged.conditions, asked, sight))

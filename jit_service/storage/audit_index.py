@@ -1,15 +1,38 @@
 """Makes audit records findable: the columns that searches use, taken out of the records' bytes by the database itself.
 
 They are those of `rows.audit_columns`, which verifying the log compares them with. By SQL alone, since there is a
-record for each check: in Python it would cost more than the check.
+record for each check: in Python it would cost more than the check. On SQLite the index is in a file of its own, which
+is made where it is missing, and made again where it is not that of the log beside it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import sqlite3
+from functools import cache
+from typing import Any, Final, cast
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import Connection, CursorResult, TextClause, text
+from sqlalchemy.dialects.sqlite import dialect as sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
+from jit_service.storage.tables import AuditIndexRow
+
+_TABLE: Final = AuditIndexRow.__table__  # type: ignore[attr-defined]
+_MAKE: Final[tuple[DDLElement, ...]] = (
+    CreateTable(_TABLE, if_not_exists=True),
+    *(CreateIndex(index, if_not_exists=True) for index in _TABLE.indexes),
+)
+# Up to where the log is indexed. Its hash there tells it from any other.
+_MAKE_INDEXED: Final = (
+    "CREATE TABLE IF NOT EXISTS indexed_log (id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL)"
+)
+_REMEMBER_LOG: Final = text(
+    "INSERT OR REPLACE INTO indexed_log (id, seq, hash) "
+    "SELECT 1, seq, hash FROM audit_event WHERE seq = (SELECT max(seq) FROM audit_index)"
+)
+_FORGET_ANOTHER: Final = (
+    "DELETE FROM audit_index WHERE NOT EXISTS (SELECT 1 FROM indexed_log JOIN audit_event USING (seq, hash))"
+)
 _TEXTS: Final = {
     "type": "type",
     "principal": "principal",
@@ -36,21 +59,41 @@ _POSTGRESQL_AT: Final = (
 )
 
 
-def next_of(dialect: str) -> TextClause:
-    """Returns the statement that makes the next `limit` records findable, in order and without gaps.
+def prepare(connection: sqlite3.Connection) -> None:
+    """Makes SQLite's index where it is missing, and empties one that is of another log.
 
-    Two that run at once make the same ones findable, once.
+    Such as where the log was brought back from a backup, and the index beside it was not.
     """
-    sqlite = dialect == "sqlite"
-    columns = {"seq": "seq", "at": _SQLITE_AT if sqlite else _POSTGRESQL_AT}
-    columns |= {column: _of_sqlite(path) if sqlite else _of_postgresql(path) for column, path in _TEXTS.items()}
+    for table_or_index in _MAKE:
+        connection.execute(str(table_or_index.compile(dialect=sqlite())))
+    connection.execute(_MAKE_INDEXED)
+    connection.execute(_FORGET_ANOTHER)
+
+
+def index_next(connection: Connection, *, limit: int) -> int:
+    """Makes up to `limit` more records findable, in order and without gaps. Returns how many there were.
+
+    Two that do so at once make the same ones findable, once.
+    """
+    dialect = connection.dialect.name
+    made = cast(CursorResult[Any], connection.execute(_next_of(dialect), {"limit": limit}))
+    if made.rowcount and dialect == "sqlite":
+        connection.execute(_REMEMBER_LOG)
+    return made.rowcount
+
+
+@cache
+def _next_of(dialect: str) -> TextClause:
+    on_sqlite = dialect == "sqlite"
+    columns = {"seq": "seq", "at": _SQLITE_AT if on_sqlite else _POSTGRESQL_AT}
+    columns |= {column: _of_sqlite(path) if on_sqlite else _of_postgresql(path) for column, path in _TEXTS.items()}
     for column in _LISTS:
         columns[column] = (
             f"coalesce(json_extract(record, '$.{column}'), '[]')"
-            if sqlite
+            if on_sqlite
             else f"coalesce(CAST(record -> '{column}' AS jsonb), CAST('[]' AS jsonb))"
         )
-    record = _SQLITE if sqlite else f"CAST({_POSTGRESQL} AS json)"
+    record = _SQLITE if on_sqlite else f"CAST({_POSTGRESQL} AS json)"
     return text(
         f"INSERT INTO audit_index ({', '.join(columns)}) SELECT {', '.join(columns.values())} "  # noqa: S608 (constants)
         f"FROM (SELECT seq, {record} AS record FROM audit_event "

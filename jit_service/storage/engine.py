@@ -10,6 +10,8 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 
+from jit_service.storage import audit_index
+
 WAIT_SECONDS: Final = 5
 """How long a statement waits for a lock or a connection before the store counts as unavailable."""
 _TURN_SECONDS: Final = 0.0005
@@ -20,6 +22,7 @@ All who write wait meanwhile, so `Store.checkpoint` does it sooner, beside them.
 """
 # SQLite's own way to wait is not wanted: `begin_immediate` waits.
 _OF_WRITERS: Final = ("busy_timeout=0", f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
+_INDEX_SUFFIX: Final = ".audit-index"
 _Execute = Callable[[str], object]
 
 
@@ -39,7 +42,7 @@ _JSON: Final[dict[str, Any]] = {"json_serializer": _json, "json_deserializer": f
 def open_engine(url: str) -> Engine:
     """Returns an engine for a `sqlite:///FILE` or `postgresql+psycopg://…` URL. Connects to nothing yet."""
     if make_url(url).get_backend_name() == "sqlite":
-        return _sqlite(make_url(url))
+        return _sqlite(make_url(url), beside=index_file(make_url(url)))
     return _postgresql(url)
 
 
@@ -58,28 +61,54 @@ def for_writing(engine: Engine) -> Engine:
 
 
 def for_indexing(engine: Engine) -> Engine:
-    """As `for_writing`, for what can be made again: on SQLite its commits wait for no disk, as those after them do.
+    """Returns an engine that writes the audit log's index, which on SQLite is a file of its own beside the log.
 
-    A crash takes at most what no other commit came after (https://sqlite.org/pragma.html#pragma_synchronous).
+    So whoever commits to the log never waits for its index. The index's commits wait for no disk, since it can be made
+    again (https://sqlite.org/pragma.html#pragma_synchronous).
     """
     if engine.dialect.name != "sqlite":
         return engine
-    return _sqlite(engine.url, begin=begin_immediate, pragmas=(*_OF_WRITERS, "synchronous=NORMAL"))
+    return _sqlite(
+        engine.url.set(database=index_file(engine.url)),
+        beside=str(engine.url.database),
+        pragmas=("synchronous=NORMAL",),
+        prepare=audit_index.prepare,
+    )
+
+
+def index_file(url: URL) -> str:
+    """Returns the file of a SQLite database's audit index."""
+    return f"{url.database}{_INDEX_SUFFIX}"
 
 
 def _begin(execute: _Execute) -> None:
     execute("BEGIN")
 
 
-def _sqlite(url: URL, *, begin: Callable[[_Execute], None] = _begin, pragmas: Sequence[str] = ()) -> Engine:
+def _unprepared(_: sqlite3.Connection) -> None:
+    pass
+
+
+def _sqlite(
+    url: URL,
+    *,
+    begin: Callable[[_Execute], None] = _begin,
+    pragmas: Sequence[str] = (),
+    beside: str = "",
+    prepare: Callable[[sqlite3.Connection], None] = _unprepared,
+) -> Engine:
+    """`beside` is another database file, whose tables are there under their own names; `prepare` has it all ready."""
     engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS, "check_same_thread": False}, **_JSON)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         # The driver must not begin transactions by itself: `begin` says how.
         connection.isolation_level = None
+        if beside:
+            connection.execute("ATTACH DATABASE ? AS beside", (beside,))
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *pragmas):
             connection.execute(f"PRAGMA {pragma}")
+        prepare(connection)
 
     @event.listens_for(engine, "begin")
     def begin_by(connection: Connection) -> None:

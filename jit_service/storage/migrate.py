@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.storage.engine import for_writing, open_engine
+from jit_service.storage.engine import for_indexing, for_writing, open_engine
 
 # Any number will do, as long as nobody else in the database takes it for another purpose.
 _ADVISORY_LOCK = 7_105_212_114
@@ -22,17 +22,20 @@ _ADVISORY_LOCK = 7_105_212_114
 def migrate(url: str) -> None:
     """Applies every migration that the database lacks, in one transaction, alone. Raises StoreUnavailable."""
     engine = open_engine(url)
-    writing = for_writing(engine)
+    writing, indexing = for_writing(engine), for_indexing(engine)
     try:
         with writing.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             command.upgrade(_config(connection), "head")
+        with indexing.connect():
+            # Connecting makes SQLite's index of the log, here where nobody else does.
+            pass
     except (DBAPIError, sqlite3.Error) as fault:
         raise StoreUnavailable(f"cannot migrate the database: {_words(fault)}") from fault
     finally:
-        writing.dispose()
-        engine.dispose()
+        for each in (writing, indexing, engine):
+            each.dispose()
 
 
 def is_current(engine: Engine) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -244,6 +246,23 @@ def test_an_unusually_large_decision_is_not_kept(asking: Asking) -> None:
     assert second.judged is not first.judged
 
 
+def test_a_decision_keeps_nothing_alive_that_was_replaced(asking: Asking) -> None:
+    """Else each of thousands of decisions could hold a book of policies, or all grants of a subject, of its own."""
+    approve(asking.store, ask(asking.store))
+    kept = asking.ask().judged
+    assert kept is not None
+    sight = asking.view.strong([ALICE.principal])
+    gone = ref(sight.held[ALICE.principal]), ref(sight.book)
+    del sight
+
+    add_policy(asking.store, name="policies/another")
+    approve(asking.store, ask(asking.store, resource="database/orders/us"))
+    asking.ask(resource="database/orders/us")
+    gc.collect()
+
+    assert [each() for each in gone] == [None, None]
+
+
 def test_a_decision_stands_until_the_next_instant_of_its_grants() -> None:
     first, second = approved(), replace(approved(), starts_at=NOON + TICK)
 
@@ -274,14 +293,14 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     (
         "a decision that outlives its grant",
         Judgements.of,
-        "judged.held is sight.held[asked.subject]",
+        "judged.held() is sight.held[asked.subject]",
         "True",
         test_a_revoked_grant_allows_nothing_more,
     ),
     (
         "a decision that outlives the policies",
         Judgements.of,
-        "judged.book is sight.book",
+        "judged.book() is sight.book",
         "True",
         test_a_deny_policy_holds_at_once_and_no_longer_than_it_is_there,
     ),

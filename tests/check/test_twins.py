@@ -195,7 +195,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
         "policies that stay as they were",
         Index.apply,
         "self._set_policies(delta.policies)",
-        "self._all_policies or self._set_policies(delta.policies)",
+        "self._policies or self._set_policies(delta.policies)",
         with_view(test_live.test_policies_and_signals_are_of_the_same_revision),
     ),
     (

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,9 @@ class Rig:
     grpc: Address = LOOPBACK
     channels: list[grpc.Channel] = field(default_factory=list)
 
-    @property
+    @cached_property
     def channel(self) -> grpc.Channel:
-        if not self.channels:
-            self.connect(str(self.grpc))
-        return self.channels[0]
+        return self.connect(str(self.grpc))
 
     def connect(self, target: str) -> grpc.Channel:
         """Returns a channel with a connection of its own."""

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -267,6 +268,17 @@ def test_a_port_that_others_have_is_refused_though_it_could_be_shared(tmp_path: 
         line = failing("up", "--dev", "--data-dir", str(tmp_path / "two"), "--grpc", service.grpc, "--workers", "2")
 
     assert service.grpc in line
+
+
+def test_so_is_one_for_what_passes(tmp_path: Path) -> None:
+    with socket.socket() as of_others:
+        of_others.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        of_others.bind(("127.0.0.1", 0))
+        of_others.listen()
+        address = Address(*of_others.getsockname())
+
+        with pytest.raises(ServiceError, match=f"cannot listen on {address}"):
+            Workers(settings_of(tmp_path, passing=address))
 
 
 def test_one_that_does_not_last_is_started_again_ever_later(tmp_path: Path) -> None:

@@ -56,7 +56,6 @@ def rewrite(store: Store, payloads: list[bytes]) -> None:
     """Makes the log say this and nothing else, with a chain and a head that are consistent in themselves."""
     previous = GENESIS
     with store.engine.begin() as connection:
-        connection.execute(text("DELETE FROM audit_index"))
         connection.execute(text("DELETE FROM audit_event"))
         for seq, payload in enumerate(payloads, 1):
             previous = link(previous, seq, payload)

@@ -35,7 +35,12 @@ def downgrade(url: str, revision: str) -> None:
 
 def test_the_migrations_make_what_the_tables_say(store: Store) -> None:
     with store.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
+        # SQLite's audit index is in a file of its own.
+        apart = "audit_index" if connection.dialect.name == "sqlite" else None
+        options = {"include_object": lambda _, name, kind, *_rest: (kind, name) != ("table", apart)}
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), SQLModel.metadata)
+
+    assert found == []
 
 
 def test_migrating_twice_changes_nothing(database_url: str) -> None:

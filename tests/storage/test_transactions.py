@@ -178,7 +178,9 @@ def test_sqlite_waits_for_the_disk_but_for_what_can_be_made_again(
     of: Callable[[Engine], Engine], level: int, tmp_path: Path
 ) -> None:
     """2 is FULL, where each commit is on the disk when it returns; 1 is NORMAL, where a later one brings it there."""
-    opened = of(engine.open_engine(f"sqlite:///{tmp_path / 'jit.db'}"))
+    url = f"sqlite:///{tmp_path / 'jit.db'}"
+    migrate(url)
+    opened = of(engine.open_engine(url))
     with opened.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
     opened.dispose()

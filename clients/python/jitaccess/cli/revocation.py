@@ -48,9 +48,9 @@ def _confirmed(plan: RevocationPlan, *, yes: bool) -> bool:
 
     if yes:
         return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise typer.BadParameter(f"{plan.count} grants would end; say --yes where nobody can be asked")
     _show(plan, screen_on(sys.stderr))
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise typer.BadParameter(f"{_counted(plan.count)} would end; say --yes where nobody can be asked")
     return typer.confirm(f"End {_counted(plan.count)} now?", err=True)
 
 

@@ -1,0 +1,171 @@
+"""Who takes part beside drivers and readers: those who must be refused, those who watch, and clients that misbehave."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from random import Random
+from typing import Any
+
+import grpc
+
+from jit_service.dev import DevIssuer
+from jit_service.service import utc_now
+from jitaccess import JitClient, JitError, Unavailable, View, calls
+from jitaccess.faults import from_call
+from jitaccess.transport import authorization
+from tests.soak.asking import Board, Life
+from tests.soak.clients import WAYS, Clients, open_client
+from tests.soak.people import ADMIN, GATEWAY, STRANGER, requester
+from tests.soak.site import Site
+from tests.soak.told import Told
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HEADERS_WITHOUT_END = b"\x00\x40\x00\x01\x00\x00\x00\x00\x01" + b"\x00" * 100
+FLOOD = 2000
+
+
+class Intruder:
+    """Tries what nobody may, again and again."""
+
+    def __init__(self, site: Site, told: Told, board: Board, random: Random, forger: DevIssuer) -> None:
+        self._site = site
+        self._told = told
+        self._board = board
+        self._random = random
+        self._clients = Clients(site, told, random)
+        self._forged = forger.token(ADMIN.principal, roles=ADMIN.roles, now=utc_now())
+
+    def run(self) -> None:
+        """Goes on until the run stops."""
+        attempts = (self.approves_own, self.approves, self.revokes, self.asks_about_others, self.forges)
+        while not self._site.stopping.wait(0.02):
+            for life in self._board.pick(self._random, 1):
+                if life.grant:
+                    self._random.choice(attempts)(life)
+        self._clients.close()
+
+    def approves_own(self, life: Life) -> None:
+        own = requester(int(life.resource.split("/")[1]))
+        self._tries("approval of one's own", self._clients.any_of(own), lambda client: client.approve(life.grant))
+
+    def approves(self, life: Life) -> None:
+        client = self._clients.any_of(STRANGER)
+        self._tries("approval by a stranger", client, lambda client: client.approve(life.grant))
+
+    def revokes(self, life: Life) -> None:
+        client = self._clients.any_of(STRANGER)
+        self._tries("revocation by a stranger", client, lambda client: client.revoke(life.grant, comment="x"))
+
+    def asks_about_others(self, life: Life) -> None:
+        question = (life.subject, "read", life.resource)
+        self._tries("a check of somebody else", self._clients.any_of(STRANGER), lambda client: client.check(*question))
+
+    def forges(self, life: Life) -> None:
+        with open_client(self._site, self._forged, self._random.choice(WAYS)) as client:
+            self._tries("a forged token", client, lambda client: client.revoke(life.grant, comment="x"))
+
+    def _tries(self, what: str, client: JitClient, do: Callable[[JitClient], Any]) -> None:
+        try:
+            self._told.call("attempt", lambda: do(client))
+        except Unavailable:
+            return
+        except JitError:
+            self._told.must_refuse(what, was_allowed=False)
+            return
+        self._told.must_refuse(what, was_allowed=True)
+
+
+class Watcher:
+    """Follows all grants, and judges the order: revisions never go back, and nothing is told twice."""
+
+    def __init__(self, site: Site, told: Told, client: JitClient) -> None:
+        self._site = site
+        self._told = told
+        self._client = client
+        self._revision = 0
+        self._at_revision: set[tuple[str, str]] = set()
+
+    def run(self) -> None:
+        """Goes on until the run stops and the client is closed, from where a stream broke."""
+        while not self._site.stopping.is_set():
+            try:
+                self._follow()
+            except JitError as fault:
+                self._told.counted("watch", fault.code, str(fault))
+                self._site.stopping.wait(0.2)
+
+    def _follow(self) -> None:
+        with closing(self._client.watch_grants(start_revision=self._revision, view=View.ALL)) as events:
+            for event in events:
+                if event.grant is not None:
+                    self.take(event.grant.name, str(event.event_type), event.revision)
+
+    def take(self, grant: str, event: str, revision: int) -> None:
+        """Judges an event by those before it."""
+        violation = ""
+        if event != "CURRENT" and revision < self._revision:
+            violation = f"{event} of {grant} at revision {revision} came after revision {self._revision}"
+        elif revision == self._revision and (grant, event) in self._at_revision:
+            violation = f"{event} of {grant} at revision {revision} came twice"
+        if revision != self._revision:
+            self._at_revision.clear()
+        self._revision = max(revision, self._revision)
+        self._at_revision.add((grant, event))
+        self._told.watch_told(violation)
+
+
+def flood(site: Site, told: Told, board: Board, random: Random) -> None:
+    """Asks far more at once than there are threads to answer, and waits for no answer before all are sent."""
+    call = calls.check(GATEWAY.principal, "read", "auto/flood")
+    metadata = authorization(lambda: site.token(GATEWAY))
+    with grpc.insecure_channel(str(site.grpc), options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        check = channel.unary_unary(
+            call.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        sent = [check.future(call.request, timeout=10, metadata=metadata) for _ in range(FLOOD)]
+        for each in sent:
+            _count(told, each, site)
+
+
+def _count(told: Told, sent: Any, site: Site) -> None:
+    fault = sent.exception()
+    if fault is None:
+        told.counted("flood", "OK")
+    else:
+        error = from_call(fault, address=str(site.grpc))
+        told.counted("flood", error.code, str(error))
+
+
+def dead_clients(site: Site, told: Told, board: Board, random: Random) -> None:
+    """Connects to gRPC and Envoy, says half of something, and stays silent; half of them then hang up hard."""
+    held = []
+    for where in (site.grpc, site.http) * 10:
+        with suppress(OSError):
+            connection = socket.create_connection((where.host, where.port), timeout=5)
+            connection.sendall(random.choice([_PREFACE, _PREFACE + _HEADERS_WITHOUT_END, b"POST /v1/access:ch"]))
+            held.append(connection)
+    site.stopping.wait(random.uniform(0.5, 3))
+    for connection in held:
+        if random.random() < 0.5:
+            # Reset, not closed in order.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+
+def slow_clients(site: Site, told: Told, board: Board, random: Random) -> None:
+    """Begins to watch, and reads nothing."""
+    token = site.token(ADMIN)
+    clients = [JitClient(site.socket(random.randrange(2)), token=token) for _ in range(4)]
+    streams = [client.open_stream(calls.watch_grants(view=View.ALL)) for client in clients]
+    end = time.monotonic() + random.uniform(1, 4)
+    site.stopping.wait(max(0.0, end - time.monotonic()))
+    for stream in streams:
+        stream.cancel()
+    for client in clients:
+        client.close()

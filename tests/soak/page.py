@@ -1,0 +1,122 @@
+"""Writes docs/soak.md from the result of a run. Nobody types a number there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+_HEAD = """# A long run
+
+Written by `make soak PUBLISH=1` from the result of a run; do not edit.
+
+`make soak` runs `jit-service up` with two workers and Envoy for `SECONDS` (600) and lets many clients work at once: six
+drivers that request, approve, deny, withdraw, extend, release, revoke one and many, change policies and signals, issue
+tokens and let short grants run out; six readers that ask about their access by single, batch, STRONG and BOUNDED
+checks over gRPC and REST, by introspection and by a `LocalChecker`; watchers of all grants; and somebody who tries what
+must be refused. Meanwhile, as `SEED` has it, a worker, Envoy, or all processes at once are killed with -9, a worker or
+Envoy is stopped for a while, and clients flood the service, die, or do not read. `TRANSPORT=native` and
+`DATABASE=postgresql` run it on those. What the seed fixes is who does what and which fault comes when; how the threads
+of a run meet is the machine's, so a second run is another one.
+
+It ends with status 1 if a property was violated. `.data/soak` then has `result.json` (everything), `soak.svg`,
+`soak.log` (what happened when), `service.log`, and in `d` the store and Envoy's log.
+
+How to read it:
+- Each answer to a check is a read of a register, each transition a write of it; a search says whether any order of
+  instants explains them (tests/faults/history.py). A write whose client lost its answer is sent again with the same
+  request_id until it has one, on any worker. An answer that says how old its view may be counts from so much earlier.
+- At the end everything is killed a last time, and the audit log and the grants are read from the store itself.
+- N trials without a violation bound its rate, with 95 % confidence, at about 3/N. A trial is one check, call, record or
+  attempt, and they are not independent: it is a measure of how much was looked at, not a proof.
+- The first half has every fault. The second half kills no parent, no Envoy and only worker 0, so that the memory of the
+  others can be followed; the slope is that of the straight line that fits best, from when a process is as old as a
+  tenth of the run. It is called bounded where it grew by less than half of what it was, or by less than 48 MiB.
+- A young worker fills what it remembers: up to 20,000 decisions of 1 to 2 KiB (ADR 33), and here almost every question
+  is a new one. A run of minutes cannot tell that from a leak, so its slopes are upper bounds; `SECONDS=3600` says more.
+- Recovery runs from the kill (or from SIGCONT) to the first answer to a client that connects anew, for the killed
+  worker by itself, and through Envoy by whichever worker answers.
+
+What it does not show: **kill -9 does not test fsync**. What a killed process has written, the kernel keeps, so this
+says nothing of power loss. Nor does it have more than one host, clock steps, a full disk, or days.
+"""
+
+
+def text(result: dict[str, Any], *, picture: str) -> str:
+    """Returns the page."""
+    parts = [_HEAD, _about(result), f"![Latency and memory over time]({picture})\n"]
+    parts += [_properties(result["properties"]), _recoveries(result["faults"]), _memory(result["memory"])]
+    parts.append(_latency(result["latency"]))
+    return "\n".join(parts)
+
+
+def table(head: str, rows: Iterable[str]) -> str:
+    """Returns a table of Markdown."""
+    rule = "| --- " * (head.count("|") + 1) + "|"
+    return "\n".join([f"| {head} |", rule, *(f"| {row} |" for row in rows)]) + "\n"
+
+
+def _about(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    counts = ", ".join(f"{count:,} {what}" for what, count in result["counts"].items())
+    verdict = "passed" if result["passed"] else "**FAILED**"
+    return (
+        f"## The run of {result['at'][:10]}\n`{result['command']}`: {verdict}.\n\n"
+        f"{counts[:1].upper()}{counts[1:]}.\n\n"
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; {versions}.\n"
+    )
+
+
+def _properties(properties: Iterable[dict[str, Any]]) -> str:
+    rows = [
+        f"{each['name']} | {each['invariants']} | {each['trials']:,} | {each['violations']:,} | "
+        f"{each.get('rate_below', '')}"
+        for each in properties
+    ]
+    return "### What must hold\n" + table("property | invariants | trials | violations | rate below (3/N)", rows)
+
+
+def _recoveries(faults: Iterable[dict[str, Any]]) -> str:
+    took: defaultdict[str, list[float]] = defaultdict(list)
+    counts: defaultdict[str, int] = defaultdict(int)
+    for fault in faults:
+        counts[fault["name"]] += 1
+        for who, seconds in fault["recovered"].items():
+            took[f"{fault['name']}, seen at {_group(fault['name'], who)}"].append(seconds or 0)
+    rows = [
+        f"{name} | {len(times)} | {min(times):.2f} | {median(times):.2f} | {max(times):.2f}"
+        for name, times in sorted(took.items())
+    ]
+    others = [f"{count} x {name}" for name, count in sorted(counts.items()) if not any(name in row for row in rows)]
+    head = "### Seconds until it answered again\n"
+    return head + table("fault | times | least | median | most", rows) + f"\nBesides: {', '.join(others) or 'none'}.\n"
+
+
+def _group(fault: str, who: str) -> str:
+    if who.startswith("worker"):
+        return "that worker" if "worker" in fault else "a worker"
+    return who
+
+
+def _memory(memory: Iterable[dict[str, Any]]) -> str:
+    rows = [
+        f"{each['role']} | {each['seconds']} | {each['first_mib']} | {each['last_mib']} | {each['mib_per_hour']} | "
+        f"{'' if each['mib_per_million_calls'] is None else each['mib_per_million_calls']}"
+        for each in memory
+    ]
+    head = "process | seconds | first MiB | last MiB | MiB per hour | MiB per million calls"
+    return "### Memory after the warm-up\n" + table(head, rows)
+
+
+def _latency(latency: Iterable[dict[str, Any]]) -> str:
+    rows = [
+        f"{each['call']} | {each['answers']:,} | {each['p50']:.2f} | {each['p99']:.1f} | {each['worst_p99']:,.0f}"
+        for each in latency
+    ]
+    head = (
+        "### Milliseconds of calls that were answered\nMedians over samples of two seconds, and the worst. Clients, "
+        "faults and service share the machine: docs/benchmarks.md has the service's real speed.\n\n"
+    )
+    return head + table("call | answers | p50 | p99 | worst p99", rows)
