@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from jit_service.domain import paging
 from jit_service.domain.caller import Caller
+from jit_service.domain.checkpoint import Checkpoint, Fault, fault_in
 from jit_service.domain.errors import JitError
 from jit_service.domain.event import RecordedEvent
 from jit_service.domain.filter import parse
 from jit_service.domain.refusal import About, refused
-from jit_service.storage import Store, query
+from jit_service.storage import Snapshot, Store, query
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,22 @@ def make_findable(store: Store) -> None:
         pass
 
 
-def verify(store: Store) -> Verified:
-    """Recomputes the whole chain against the head."""
+def verify(store: Store, *, since: Checkpoint | None = None) -> Verified:
+    """Recomputes the whole chain against the head, and holds it against a checkpoint, if one is given."""
     # Before the log is looked at, which may grow meanwhile: then the index is never ahead of it.
     indexed = store.indexed_seq()
     with store.snapshot() as snapshot:
         bad = snapshot.first_bad_record(indexed=indexed)
-        verified = Verified(event_count=snapshot.seq, head_hash=snapshot.head_hash)
-    if bad is None:
-        return verified
-    return replace(verified, first_bad_seq=bad[0], problem=bad[1])
+        faults = [*([Fault(*bad)] if bad else []), *_faults_since(snapshot, since)]
+        seq, problem = min(faults, default=Fault(0, ""))
+        return Verified(event_count=snapshot.seq, head_hash=snapshot.head_hash, first_bad_seq=seq, problem=problem)
+
+
+def _faults_since(snapshot: Snapshot, since: Checkpoint | None) -> list[Fault]:
+    if since is None:
+        return []
+    fault = fault_in(snapshot.seq, snapshot.record_hash(since.event_count), since=since)
+    return [] if fault is None else [fault]
 
 
 def record_refusal(store: Store, caller: Caller, error: JitError, about: About) -> None:

@@ -37,6 +37,7 @@ from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.store import Clock
 from jit_service.sweeper import Sweeper
+from jit_service.tail import LogFeed
 from jit_service.watch import Feed
 from jit_service.webhook import Webhook
 
@@ -86,6 +87,7 @@ class Service:
         self.checker = Checker(self.store, self._view, self._recorder)
         self.searcher = Searcher(self.store, self._view, self._recorder)
         self._feed = Feed(self.store)
+        self._log_feed = LogFeed(self.store)
         self._streams = Streams(settings.watch_streams)
         self.issuing = issuing_of(settings)
         try:
@@ -96,6 +98,7 @@ class Service:
                 checker=self.checker,
                 searcher=self.searcher,
                 feed=self._feed,
+                log_feed=self._log_feed,
                 streams=self._streams,
                 issuing=self.issuing,
             )
@@ -131,6 +134,7 @@ class Service:
         gc.set_threshold(*_COLLECT_AFTER)
         self._view.start()
         self._feed.start()
+        self._log_feed.start()
         self._server.start()
         self._running.start()
         self._passing_server.start()
@@ -145,6 +149,7 @@ class Service:
         self._running.stop()
         self._passing_server.stop(grace=0).wait()
         self._feed.stop()
+        self._log_feed.stop()
         ended.wait()
         self._streams.stop()
         self._sweeper.stop()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from jit_service.domain import signing_key as rules
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.errors import KeysUnavailable
+from jit_service.domain.errors import KeysUnavailable, TokensOff
 from jit_service.domain.event import SERVICE
 from jit_service.domain.signing_key import KeyState, Rotation, SigningKey
 from jit_service.keyring import KeyRing
@@ -42,6 +42,13 @@ class ListedKey(NamedTuple):
 
     key: SigningKey
     state: KeyState
+
+
+def demanded(issuing: Issuing | None) -> Issuing:
+    """Returns how tokens are issued. Raises TokensOff where they are not."""
+    if issuing is None:
+        raise TokensOff("this service issues no tokens: no token_issuer is set")
+    return issuing
 
 
 def key_set(store: Store, issuing: Issuing) -> KeySet:

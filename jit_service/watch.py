@@ -61,21 +61,23 @@ class Watched:
     start_revision: int = 0
 
 
-class Feed(threading.Thread):
-    """Notices new revisions, and wakes whoever waits for them. It asks the store only while somebody waits."""
+class Follower(threading.Thread):
+    """Notices how far the store has come, and wakes whoever waits for it. It asks the store only while somebody waits.
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(name="feed", daemon=True)
+    `place` says what is followed: a number in the store that only grows.
+    """
+
+    def __init__(self, store: Store, *, place: Callable[[Snapshot], int], name: str) -> None:
+        super().__init__(name=name, daemon=True)
         self._store = store
+        self._place = place
         self._changed = threading.Condition()
         self._waiting = 0
-        self._revision = 0
+        self._reached = 0
         self._stopping = False
-        # What this process writes need not wait for the next look.
-        store.on_commit(self._note)
 
     def run(self) -> None:
-        """Looks for new revisions until stopped."""
+        """Looks how far the store is until stopped."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._stopping)
@@ -85,7 +87,7 @@ class Feed(threading.Thread):
             time.sleep(_POLL_SECONDS)
 
     def wait(self, *, after: int, seconds: float, gone: Callable[[], bool]) -> None:
-        """Returns when the store is past the revision, at the latest after so many seconds or when `gone` says so.
+        """Returns when the store is past the place, at the latest after so many seconds or when `gone` says so.
 
         Raises ServiceStopping.
         """
@@ -93,11 +95,11 @@ class Feed(threading.Thread):
             self._waiting += 1
             self._changed.notify_all()
             try:
-                self._changed.wait_for(lambda: self._revision > after or self._stopping or gone(), timeout=seconds)
+                self._changed.wait_for(lambda: self._reached > after or self._stopping or gone(), timeout=seconds)
             finally:
                 self._waiting -= 1
             if self._stopping:
-                raise ServiceStopping(f"the service stops; watch again from revision {after}")
+                raise ServiceStopping(f"the service stops; go on from {after}")
 
     def wake(self) -> None:
         """Lets everybody look again."""
@@ -115,17 +117,26 @@ class Feed(threading.Thread):
     def _look(self) -> None:
         try:
             with self._store.snapshot() as snapshot:
-                revision = snapshot.revision
+                place = self._place(snapshot)
         except StoreUnavailable as fault:
             _log.warning("changes are not noticed for now: %s", fault)
             return
-        self._note(revision)
+        self._note(place)
 
-    def _note(self, revision: int) -> None:
+    def _note(self, place: int) -> None:
         with self._changed:
-            if revision > self._revision:
-                self._revision = revision
+            if place > self._reached:
+                self._reached = place
                 self._changed.notify_all()
+
+
+class Feed(Follower):
+    """Follows the revision."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, place=lambda snapshot: snapshot.revision, name="feed")
+        # What this process writes need not wait for the next look.
+        store.on_commit(self._note)
 
 
 def watch(

@@ -141,8 +141,9 @@ class Grpc:
     def send(
         self, method: str, data: bytes, answers: Callable[[bytes], Message], *, token: str | None, **metadata: str
     ) -> Outcome:
-        """Sends bytes as they are."""
-        stub = self._world.channel.unary_unary(
+        """Sends bytes as they are. Of a stream the first answer counts."""
+        is_stream = _descriptor_of(method).server_streaming
+        stub = (self._world.channel.unary_stream if is_stream else self._world.channel.unary_unary)(
             method,
             request_serializer=lambda raw: raw,
             response_deserializer=answers.FromString,  # type: ignore[attr-defined]
@@ -151,7 +152,8 @@ class Grpc:
         if token is not None:
             headers.append(("authorization", f"Bearer {token}"))
         try:
-            return Outcome("OK", stub(data, metadata=headers, timeout=20))
+            answer = stub(data, metadata=headers, timeout=20)
+            return Outcome("OK", _first_of(answer) if is_stream else answer)
         except grpc.RpcError as error:
             return of_error(error)
 
@@ -308,8 +310,7 @@ class Story:
 
 def rest_call(method: str, body: dict[str, Any]) -> tuple[str, str, str | None]:
     """Returns verb, path and content of the REST call that means the same."""
-    descriptor: Any = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))  # type: ignore[no-untyped-call]
-    rule = descriptor.GetOptions().Extensions[http_rule]
+    rule = _descriptor_of(method).GetOptions().Extensions[http_rule]
     verb = rule.WhichOneof("pattern")
     template, rest = getattr(rule, verb), json.loads(json.dumps(body))
     if "{" in template:
@@ -338,9 +339,20 @@ def running_world(directory: Path, clock: Clock, url: str, **settings: Any) -> I
         world.stop()
 
 
+def _descriptor_of(method: str) -> Any:
+    return descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))  # type: ignore[no-untyped-call]
+
+
+def _first_of(answers: Any) -> Any:
+    try:
+        return next(answers)
+    finally:
+        answers.cancel()
+
+
 def messages_of(method: str) -> tuple[type[Message], type[Message]]:
     """Returns the messages of a method: what is asked, and what is answered."""
-    descriptor: Any = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))  # type: ignore[no-untyped-call]
+    descriptor = _descriptor_of(method)
     return GetMessageClass(descriptor.input_type), GetMessageClass(descriptor.output_type)
 
 

@@ -314,5 +314,8 @@ OPERATIONS: Final = (
         _of_delegation(lambda given, by: delegation.deleted(given, by=by, now=NOW)),
     ),
     Operation("read the audit log", "AuditService/ListAuditEvents"),
+    Operation("tail the audit log", "AuditService/TailAuditEvents"),
+    Operation("export the audit log", "AuditService/ExportAuditEvents"),
     Operation("verify the audit log", "AuditService/VerifyAuditLog"),
+    Operation("take a checkpoint of the audit log", "AuditService/GetAuditCheckpoint"),
 )

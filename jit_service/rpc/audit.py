@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import grpc
+from collections.abc import Iterator
 
-from jit_service import audit
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from jit_service import audit, checkpoints
+from jit_service.export import export
+from jit_service.rpc.audit_formats import bodies, encoder
 from jit_service.rpc.call import current_caller
-from jit_service.rpc.messages import audit_message
+from jit_service.rpc.messages import audit_message, checkpoint_message, compared_message, tailed_message
+from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
+from jit_service.tail import LogFeed, tail
 from jitaccess.v1 import audit_pb2
 from jitaccess.v1.audit_pb2_grpc import AuditServiceServicer
 
 
 class AuditServicer(AuditServiceServicer):
-    """The audit log."""
+    """The audit log. Without `issuing` there are no checkpoints; `source` names the service in CloudEvents."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, feed: LogFeed, issuing: Issuing | None, *, source: str) -> None:
         self._store = store
+        self._feed = feed
+        self._issuing = issuing
+        self._source = source
 
     def ListAuditEvents(
         self, request: audit_pb2.ListAuditEventsRequest, context: grpc.ServicerContext
@@ -33,14 +43,38 @@ class AuditServicer(AuditServiceServicer):
             audit_events=[audit_message(event) for event in page.events], next_page_token=page.next_page_token
         )
 
+    def TailAuditEvents(
+        self, request: audit_pb2.TailAuditEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[audit_pb2.TailAuditEventsResponse]:
+        context.add_callback(self._feed.wake)
+        told = tail(
+            self._store,
+            filter_text=request.filter,
+            start_seq=request.start_seq,
+            feed=self._feed,
+            gone=lambda: not context.is_active(),
+        )
+        return map(tailed_message, told)
+
+    def ExportAuditEvents(
+        self, request: audit_pb2.ExportAuditEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[HttpBody]:
+        encode = encoder(request.format, source=self._source)
+        pages = export(
+            self._store,
+            filter_text=request.filter,
+            start_seq=request.start_seq,
+            end_seq=request.end_seq,
+            gone=lambda: not context.is_active(),
+        )
+        return bodies(pages, encode)
+
     def VerifyAuditLog(
         self, request: audit_pb2.VerifyAuditLogRequest, context: grpc.ServicerContext
     ) -> audit_pb2.VerifyAuditLogResponse:
-        verified = audit.verify(self._store)
-        return audit_pb2.VerifyAuditLogResponse(
-            valid=not verified.first_bad_seq,
-            event_count=verified.event_count,
-            head_hash=verified.head_hash.hex(),
-            first_bad_seq=verified.first_bad_seq,
-            problem=verified.problem,
-        )
+        return compared_message(checkpoints.verify(self._store, self._issuing, request.checkpoint))
+
+    def GetAuditCheckpoint(
+        self, request: audit_pb2.GetAuditCheckpointRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.GetAuditCheckpointResponse:
+        return checkpoint_message(checkpoints.make(self._store, self._issuing))

@@ -93,7 +93,10 @@ RULES: dict[str, Rule] = {
     "/authzen.v1.AccessRequestService/GetAccessRequest": _READ,
     "/authzen.v1.AccessRequestService/CancelAccessRequest": _WRITE,
     "/jitaccess.v1.AuditService/ListAuditEvents": _READ_AUDIT,
+    "/jitaccess.v1.AuditService/TailAuditEvents": _READ_AUDIT,
+    "/jitaccess.v1.AuditService/ExportAuditEvents": _READ_AUDIT,
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
+    "/jitaccess.v1.AuditService/GetAuditCheckpoint": _READ_AUDIT,
     "/envoy.service.auth.v3.Authorization/Check": _PROXY,
     "/envoy.service.ext_proc.v3.ExternalProcessor/Process": _WATCHING_PROXY,
     # The published contract.

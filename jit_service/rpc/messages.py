@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.access import Checked
 from jit_service.check import Judged
+from jit_service.checkpoints import Compared, Made
 from jit_service.domain import context as contexts
 from jit_service.domain import etag
 from jit_service.domain.approval import Edits, approvals_missing, step_due_at, waiting_step
@@ -53,6 +54,7 @@ from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
 from jit_service.search import Searched
 from jit_service.simulation import Simulated
+from jit_service.tail import Tailed
 from jit_service.tokens import Issued
 from jit_service.watch import Told, Watched
 from jitaccess.convert import with_whole_numbers
@@ -691,6 +693,36 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         groups=event.groups,
         context=ParseDict(event.context, Struct()) if event.context else None,
         hash=recorded.hash.hex(),
+    )
+
+
+def tailed_message(told: Tailed) -> audit_pb2.TailAuditEventsResponse:
+    """Returns what whoever tails the log is told."""
+    event = audit_message(told.recorded) if told.recorded is not None else None
+    return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=told.seq)
+
+
+def compared_message(compared: Compared) -> audit_pb2.VerifyAuditLogResponse:
+    """Returns what the chain says."""
+    verified, states = compared.verified, audit_pb2.VerifyAuditLogResponse.CheckpointSignature
+    return audit_pb2.VerifyAuditLogResponse(
+        valid=not verified.first_bad_seq,
+        event_count=verified.event_count,
+        head_hash=verified.head_hash.hex(),
+        first_bad_seq=verified.first_bad_seq,
+        problem=verified.problem,
+        checkpoint_signature=states.Value(compared.signature or "CHECKPOINT_SIGNATURE_UNSPECIFIED"),
+    )
+
+
+def checkpoint_message(made: Made) -> audit_pb2.GetAuditCheckpointResponse:
+    """Returns the checkpoint with the key that verifies it."""
+    return audit_pb2.GetAuditCheckpointResponse(
+        event_count=made.checkpoint.event_count,
+        head_hash=made.checkpoint.head_hash.hex(),
+        checkpoint_time=_timestamp(made.at),
+        checkpoint=made.text,
+        public_key=ParseDict(made.public_key, Struct()),
     )
 
 

@@ -41,6 +41,7 @@ from jit_service.search import Searcher
 from jit_service.settings import Settings, Transport
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
+from jit_service.tail import LogFeed
 from jit_service.watch import Feed
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, docs_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
@@ -129,11 +130,13 @@ def build_server(
     checker: Checker,
     searcher: Searcher,
     feed: Feed,
+    log_feed: LogFeed,
     streams: Streams,
     issuing: Issuing | None,
 ) -> Server:
     """Returns the server, bound to nothing yet. Raises TransportMissing."""
 
+    audit_servicer = AuditServicer(store, log_feed, issuing, source=settings.notifications_source)
     passing = Passing(store=store, checker=checker, authenticator=authenticator, issuing=issuing)
 
     def register(server: grpc.Server) -> None:
@@ -146,7 +149,7 @@ def build_server(
         add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
         add_SignalServiceServicer_to_server(SignalServicer(store), server)
         add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
-        add_AuditServiceServicer_to_server(AuditServicer(store), server)
+        add_AuditServiceServicer_to_server(audit_servicer, server)
         add_AuthorizationServicer_to_server(AuthorizationServicer(passing), server)
         add_DocsServiceServicer_to_server(DocsServicer(), server)
         health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)

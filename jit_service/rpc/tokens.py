@@ -13,11 +13,11 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jit_service import signing_keys, tokens
 from jit_service.domain import name
-from jit_service.domain.errors import InvalidField, TokensOff
+from jit_service.domain.errors import InvalidField
 from jit_service.rpc.caching import answer_unless_known
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import token_message, wanted_token_of
-from jit_service.signing_keys import MAX_CACHED, Issuing
+from jit_service.signing_keys import MAX_CACHED, Issuing, demanded
 from jit_service.storage import Store
 from jitaccess.v1 import token_pb2
 from jitaccess.v1.token_pb2_grpc import TokenServiceServicer
@@ -40,9 +40,7 @@ class TokenServicer(TokenServiceServicer):
 
     @property
     def _issuing(self) -> Issuing:
-        if self._maybe_issuing is None:
-            raise TokensOff("this service issues no tokens: no token_issuer is set")
-        return self._maybe_issuing
+        return demanded(self._maybe_issuing)
 
     def IssueToken(
         self, request: token_pb2.IssueTokenRequest, context: grpc.ServicerContext

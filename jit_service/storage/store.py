@@ -462,6 +462,12 @@ class Snapshot:
         found = self._session.execute(page(wanted, AUDIT_COLUMNS, order=order, after=after))
         return [(rows.recorded_event_of(row[0]), tuple(row[1:])) for row in found]
 
+    def audit_records(self, *, after: int, until: int, limit: int) -> list[RecordedEvent]:
+        """Returns up to `limit` records after one place and up to another, in order; those too that cannot be found."""
+        within = and_(col(AuditRow.seq) > after, col(AuditRow.seq) <= until)
+        found = self._session.exec(select(AuditRow).where(within).order_by(col(AuditRow.seq)).limit(limit))
+        return [rows.recorded_event_of(row) for row in found]
+
     def first_bad_record(self, *, indexed: int) -> tuple[int, str] | None:
         """Recomputes the chain from the first record to the head. Returns the first wrong seq and why, or None.
 
@@ -482,6 +488,10 @@ class Snapshot:
         if indexed > self.seq:
             return self.seq + 1, f"the index has records up to {indexed}, the log up to {self.seq}"
         return None
+
+    def record_hash(self, seq: int) -> bytes | None:
+        """Returns the hash of the record at the place, or None where there is none."""
+        return next((row.hash for row in hot.RECORD_HASH.rows(self._connection, seq=seq)), None)
 
     def _records_from(self, seq: int, limit: int) -> Sequence[AuditRow]:
         statement = select(AuditRow).where(col(AuditRow.seq) >= seq).order_by(col(AuditRow.seq)).limit(limit)
@@ -507,8 +517,7 @@ class Snapshot:
 
     def _has_been_at(self, head: Head) -> bool:
         """Says whether this history has the head in it; one of another history has another hash."""
-        found = hot.RECORD_HASH.rows(self._connection, seq=head.seq)
-        return head.revision <= self.revision and [row.hash for row in found] == [head.hash]
+        return head.revision <= self.revision and self.record_hash(head.seq) == head.hash
 
     def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
         found = statement.rows(self._connection, **values)

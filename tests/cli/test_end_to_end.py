@@ -123,6 +123,32 @@ def test_asked_for_approved_checked_revoked(world: World, asked: dict[str, Any])
         assert words in ran.stdout, f"{told}: {ran.stdout}"
 
 
+def test_the_audit_log_is_kept_elsewhere_and_held_against_that(world: World, tmp_path: Path) -> None:
+    kept, lines = tmp_path / "checkpoint.json", tmp_path / "audit.ndjson"
+    kept.write_text(world.jit("auditor", "audit", "checkpoint", "-o", "json").stdout)
+    said = json.loads(kept.read_text())
+
+    verified = world.jit("auditor", "audit", "verify", "--checkpoint", str(kept))
+    exported = world.jit("auditor", "audit", "export", "--to", str(lines), "--end-seq", said["eventCount"])
+    refused = world.jit("alice", "audit", "export", "--to", str(tmp_path / "mine"))
+
+    assert (verified.returncode, verified.stdout.splitlines()[1]) == (0, "the checkpoint is signed by this service")
+    assert (exported.returncode, exported.stderr) == (0, "")
+    assert json.loads(lines.read_text().splitlines()[-1])["hash"] == said["headHash"]
+    assert (refused.returncode, (tmp_path / "mine").exists()) == (4, False)
+
+
+def test_what_is_recorded_is_told_as_it_happens(world: World) -> None:
+    start = json.loads(world.jit("auditor", "audit", "checkpoint", "-o", "json").stdout)["eventCount"]
+    with world.running("auditor", "audit", "tail", "--start-seq", start, "-o", "json") as tail:
+        world.jit("gateway", "check", ALICE, "write", "database/orders/nothing")
+        assert tail.stdout is not None
+        told = json.loads(tail.stdout.readline())
+
+    assert told["auditEvent"]["eventType"] == "ACCESS_CHECKED"
+    assert told["seq"] == str(int(start) + 1)
+
+
 def test_json_is_what_rest_gives(world: World, asked: dict[str, Any]) -> None:
     name = asked["name"]
 

@@ -14,6 +14,8 @@ from jitaccess import AsyncJitClient, JitClient, Retry
 from tests.client.service import Service, serving
 
 Ask = Callable[..., Any]
+_ITERATED = ("list_", "search", "export_")
+_ENDLESS = ("watch_", "tail_")
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ def service() -> Iterator[Service]:
 def ask(request: pytest.FixtureRequest, service: Service) -> Ask:
     """Makes one call by name with either client, and returns its answer.
 
-    A list's answer is a list, a watch's too: the first `events` of them, 1 unless told.
+    A list's answer is a list, a watch's and a tail's too: the first `events` of them, 1 unless told.
     """
     both = {"sync": _ask_sync, "async": _ask_async}
 
@@ -49,9 +51,9 @@ def _ask_sync(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> A
     events = kwargs.pop("events", 1)
     with JitClient(**options) as client:
         answer = getattr(client, method)(*args, **kwargs)
-        if method.startswith("watch_"):
+        if method.startswith(_ENDLESS):
             return _and_closed(answer, list(islice(answer, events)))
-        return list(answer) if method.startswith(("list_", "search")) else answer
+        return list(answer) if method.startswith(_ITERATED) else answer
 
 
 def _ask_async(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> Any:
@@ -60,11 +62,11 @@ def _ask_async(options: dict[str, Any], method: str, args: Any, kwargs: Any) -> 
     async def main() -> Any:
         async with AsyncJitClient(**options) as client:
             answer = getattr(client, method)(*args, **kwargs)
-            if method.startswith("watch_"):
+            if method.startswith(_ENDLESS):
                 found = [await anext(answer) for _ in range(events)]
                 await answer.aclose()
                 return found
-            return [item async for item in answer] if method.startswith(("list_", "search")) else await answer
+            return [item async for item in answer] if method.startswith(_ITERATED) else await answer
 
     return asyncio.run(main())
 

@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 
 from jitaccess import (
     AsyncJitClient,
+    AuditCheckpoint,
     CheckItem,
     Grant,
     GrantState,
@@ -30,6 +31,7 @@ from jitaccess import (
     PrincipalSet,
     View,
 )
+from jitaccess.convert import decode
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 from tests.client.conftest import Ask
 from tests.client.service import METHODS, Service
@@ -270,6 +272,35 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         audit_pb2.ListAuditEventsRequest(filter="seq > 1", order_by="seq", page_size=9),
     ),
     ("verify_audit_log", (), {}, "VerifyAuditLog", audit_pb2.VerifyAuditLogRequest()),
+    (
+        "verify_audit_log",
+        (),
+        {"checkpoint": "a.b.c"},
+        "VerifyAuditLog",
+        audit_pb2.VerifyAuditLogRequest(checkpoint="a.b.c"),
+    ),
+    (
+        "verify_audit_log",
+        (),
+        {"checkpoint": decode(AuditCheckpoint, audit_pb2.GetAuditCheckpointResponse(checkpoint="a.b.c"))},
+        "VerifyAuditLog",
+        audit_pb2.VerifyAuditLogRequest(checkpoint="a.b.c"),
+    ),
+    ("get_audit_checkpoint", (), {}, "GetAuditCheckpoint", audit_pb2.GetAuditCheckpointRequest()),
+    (
+        "tail_audit_events",
+        (),
+        {"filter": "seq > 1", "start_seq": 3, "heartbeats": True},
+        "TailAuditEvents",
+        audit_pb2.TailAuditEventsRequest(filter="seq > 1", start_seq=3),
+    ),
+    (
+        "export_audit_events",
+        (),
+        {"format": "ocsf", "filter": "seq > 1", "start_seq": 3, "end_seq": 9},
+        "ExportAuditEvents",
+        audit_pb2.ExportAuditEventsRequest(format="ocsf", filter="seq > 1", start_seq=3, end_seq=9),
+    ),
     (
         "request",
         ("a/b", "read"),

@@ -51,6 +51,8 @@ PAIRS: list[tuple[type, type[Message]]] = [
     (model.Simulation, policy_pb2.SimulatePoliciesResponse),
     (model.Delegation, delegation_pb2.Delegation),
     (model.AuditVerdict, audit_pb2.VerifyAuditLogResponse),
+    (model.AuditCheckpoint, audit_pb2.GetAuditCheckpointResponse),
+    (model.TailedEvent, audit_pb2.TailAuditEventsResponse),
 ]
 ENUMS: list[tuple[type[StrEnum], Any]] = [
     (model.GrantState, grant_pb2.Grant.State),
@@ -64,6 +66,7 @@ ENUMS: list[tuple[type[StrEnum], Any]] = [
     (model.ProposalState, policy_pb2.PolicyProposal.State),
     (model.PolicyTestOutcome, policy_pb2.PolicyTestCase.Outcome),
     (model.SimulatedKind, policy_pb2.SimulatedChange.Kind),
+    (model.CheckpointSignature, audit_pb2.VerifyAuditLogResponse.CheckpointSignature),
 ]
 
 spans = st.none() | st.timedeltas(min_value=timedelta(), max_value=timedelta(days=400))

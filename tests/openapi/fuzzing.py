@@ -70,7 +70,7 @@ def fuzz(world: World, served: dict[str, Any], directory: Path, options: tuple[s
 
 
 def _streams(served: dict[str, Any]) -> list[str]:
-    """Returns the operations that do not end by themselves; tests/stories/test_watch.py has them."""
+    """Returns the operations that are streams; tests/stories/test_watch.py and test_audit.py have them."""
     operations = [operation for path in served["paths"].values() for operation in path.values()]
     return [operation["operationId"] for operation in operations if "x-stream" in operation]
 

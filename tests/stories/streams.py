@@ -1,4 +1,4 @@
-"""Streams of WatchGrants over every surface, read as they come."""
+"""Streams over every surface, read as they come."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from jitaccess.v1.grant_pb2 import WatchGrantsRequest, WatchGrantsResponse
-from tests.world import GRANTS, Outcome, Person, Story, code_name, refusal
+from jitaccess.v1.audit_pb2 import TailAuditEventsResponse
+from jitaccess.v1.grant_pb2 import WatchGrantsResponse
+from tests.world import AUDIT, GRANTS, Outcome, Person, Story, code_name, messages_of, refusal, rest_call
 
 Events = Iterator[WatchGrantsResponse]
 _JIT = (sys.executable, "-c", "from jitaccess.cli import main; main()")
@@ -40,37 +42,58 @@ def watching(story: Story, person: Person, **body: Any) -> Iterator[Events]:
         with _jit_watching(story, token, **body) as events:
             yield events
         return
+    with _streaming(story, token, GRANTS + "WatchGrants", body) as messages:
+        yield messages
+
+
+@contextmanager
+def tailing(story: Story, person: Person, **body: Any) -> Iterator[Iterator[TailAuditEventsResponse]]:
+    """Opens the audit log's tail on the story's surface."""
+    with _streaming(story, story.world.token(person), AUDIT + "TailAuditEvents", body) as messages:
+        yield messages
+
+
+@contextmanager
+def exporting(story: Story, person: Person, **body: Any) -> Iterator[Iterator[bytes]]:
+    """Opens the export on the story's surface, and yields its lines."""
+    with _streaming(story, story.world.token(person), AUDIT + "ExportAuditEvents", body) as messages:
+        yield (line for message in messages for line in message.data.splitlines(keepends=True))
+
+
+@contextmanager
+def _streaming(story: Story, token: str, method: str, body: dict[str, Any]) -> Iterator[Iterator[Any]]:
+    request, answer = messages_of(method)
     if story.surface.name == "grpc":
         call = story.world.channel.unary_stream(
-            GRANTS + "WatchGrants",
-            request_serializer=WatchGrantsRequest.SerializeToString,
-            response_deserializer=WatchGrantsResponse.FromString,
+            method,
+            request_serializer=request.SerializeToString,
+            response_deserializer=answer.FromString,  # type: ignore[attr-defined]
         )
-        answers = call(
-            ParseDict(body, WatchGrantsRequest()), metadata=[("authorization", f"Bearer {token}")], timeout=30
-        )
+        answers = call(ParseDict(body, request()), metadata=[("authorization", f"Bearer {token}")], timeout=30)
         try:
             yield answers
         finally:
             answers.cancel()
         return
     connection = http.client.HTTPConnection(story.world.http.host, story.world.http.port, timeout=30)
-    query = urlencode({key: str(value).lower() if value is True else value for key, value in body.items()})
-    connection.request("GET", f"/v1/grants:watch?{query}", headers={"authorization": f"Bearer {token}"})
+    _, path, _ = rest_call(method, body)
+    connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
     response = connection.getresponse()
     try:
-        yield _lines(response)
+        yield _lines(response, answer)
     finally:
         connection.close()
 
 
-def _lines(response: http.client.HTTPResponse) -> Events:
+def _lines(response: http.client.HTTPResponse, answer: type[Message]) -> Iterator[Any]:
     while line := response.readline():
-        data = json.loads(line)
         if response.status != 200:
-            status = ParseDict(data, status_pb2.Status())
+            status = ParseDict(json.loads(line), status_pb2.Status())
             raise Refused(refusal(code_name(status.code), status.message, status))
-        yield ParseDict(data, WatchGrantsResponse())
+        if answer is HttpBody:
+            yield HttpBody(content_type=response.headers["content-type"], data=line)
+        else:
+            yield ParseDict(json.loads(line), answer())
 
 
 @contextmanager

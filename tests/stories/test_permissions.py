@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from jit_service import proposals
 from jit_service.domain.caller import Caller
 from jit_service.domain.policy_change import Proposed
-from tests.stories.streams import Refused, watching
+from tests.stories.streams import Refused, exporting, tailing, watching
 from tests.world import (
     ACCESS,
     AUDIT,
@@ -192,14 +193,24 @@ WALK: dict[str, Prepared] = {
     "read the approver's delegation": lambda case, _: (DELEGATIONS + "GetDelegation", {"name": case.delegation.name}),
     "end the approver's delegation": deleting_a_delegation,
     "read the audit log": bodiless(AUDIT + "ListAuditEvents"),
+    "tail the audit log": bodiless(AUDIT + "TailAuditEvents"),
+    "export the audit log": bodiless(AUDIT + "ExportAuditEvents", format="ocsf"),
     "verify the audit log": bodiless(AUDIT + "VerifyAuditLog"),
+    "take a checkpoint of the audit log": bodiless(AUDIT + "GetAuditCheckpoint"),
 }
 
 
-def opened(story: Story, person: Person, body: Body) -> Outcome:
+STREAMS: dict[str, Callable[..., AbstractContextManager[Iterator[Any]]]] = {
+    GRANTS + "WatchGrants": watching,
+    AUDIT + "TailAuditEvents": tailing,
+    AUDIT + "ExportAuditEvents": exporting,
+}
+
+
+def opened(story: Story, person: Person, method: str, body: Body) -> Outcome:
     """Returns what came of opening the stream."""
     try:
-        with watching(story, person, **body) as events:
+        with STREAMS[method](story, person, **body) as events:
             return Outcome("OK", next(events))
     except Refused as refused:
         return refused.outcome
@@ -217,7 +228,7 @@ def test_everybody_may_do_what_the_table_says(story: Story, label: str) -> None:
     walked = {}
     for who, person in case.people.items():
         method, body = WALK[label](case, person)
-        outcome = opened(story, person, body) if method.endswith("/WatchGrants") else story.call(person, method, body)
+        outcome = opened(story, person, method, body) if method in STREAMS else story.call(person, method, body)
         walked[who] = outcome.reason if outcome.code != "OK" else ""
 
     assert walked == TABLE[label]

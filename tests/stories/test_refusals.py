@@ -527,7 +527,7 @@ def test_a_look_alike_of_the_requester_does_not_approve(story: Story) -> None:
 
 
 def test_the_audit_log_is_for_auditors(story: Story) -> None:
-    for method in ("ListAuditEvents", "VerifyAuditLog"):
+    for method in ("ListAuditEvents", "VerifyAuditLog", "GetAuditCheckpoint"):
         assert story.call(story.alice, AUDIT + method, {}).reason == "ROLE_REQUIRED"
         assert story.call(story.gateway, AUDIT + method, {}).reason == "ROLE_REQUIRED"
 

@@ -49,7 +49,7 @@ def story(world: World) -> Story:
 
 
 def exercised(built: Path, story: Story) -> dict[str, Any]:
-    tokens = {name: story.world.token(getattr(story, name)) for name in ("alice", "bob", "gateway")}
+    tokens = {name: story.world.token(getattr(story, name)) for name in ("alice", "bob", "gateway", "auditor")}
     given = {
         "url": f"http://{story.world.http}",
         "tokens": tokens,
@@ -75,6 +75,7 @@ def test_it_asks_approves_checks_and_watches_over_rest_and_grpc_web(built: Path,
     assert told["listed"] == [name]
     assert told["overRest"] == [f"CURRENT {name}"]
     assert told["overGrpcWeb"] == [name]
+    assert told["recorded"][:3] == ["GRANT_REQUESTED", "ACCESS_CHECKED", "GRANT_APPROVED"]
 
 
 def test_its_errors_have_the_services_reasons(built: Path, story: Story) -> None:

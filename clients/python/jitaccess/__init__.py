@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jitaccess.aio import AsyncJitClient
+    from jitaccess.checkpoints import SignedCheckpoint, verify_checkpoint
     from jitaccess.client import JitClient
     from jitaccess.config import token_file
     from jitaccess.errors import (
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
     from jitaccess.model import (
         AccessTerms,
         AppliedPolicies,
+        AuditCheckpoint,
         AuditEvent,
         AuditVerdict,
         BreakGlassRule,
         ChangeType,
         CheckItem,
+        CheckpointSignature,
         CheckReason,
         CheckTrace,
         CommentRule,
@@ -90,6 +93,7 @@ if TYPE_CHECKING:
         Step,
         StepPreview,
         StepStatus,
+        TailedEvent,
         TokenReason,
         UseReview,
         View,
@@ -104,6 +108,7 @@ __all__ = [
     "AppliedPolicies",
     "AsyncJitClient",
     "AsyncLocalChecker",
+    "AuditCheckpoint",
     "AuditEvent",
     "AuditVerdict",
     "BreakGlassRule",
@@ -111,6 +116,7 @@ __all__ = [
     "CheckItem",
     "CheckReason",
     "CheckTrace",
+    "CheckpointSignature",
     "CommentRule",
     "Consistency",
     "CounterOffer",
@@ -162,12 +168,14 @@ __all__ = [
     "ReviewDecision",
     "RevocationPlan",
     "Signal",
+    "SignedCheckpoint",
     "SimulatedChange",
     "SimulatedKind",
     "Simulation",
     "Step",
     "StepPreview",
     "StepStatus",
+    "TailedEvent",
     "TokenReason",
     "TokenRefused",
     "Unauthenticated",
@@ -175,6 +183,7 @@ __all__ = [
     "UseReview",
     "View",
     "token_file",
+    "verify_checkpoint",
     "verify_token",
 ]
 
@@ -189,6 +198,8 @@ _HOMES = {
     "token_file": "config",
     "GrantToken": "tokens",
     "LiveGrants": "tokens",
+    "SignedCheckpoint": "checkpoints",
+    "verify_checkpoint": "checkpoints",
     "verify_token": "tokens",
 }
 

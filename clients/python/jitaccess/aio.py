@@ -16,9 +16,9 @@ from jitaccess.calls import Call
 from jitaccess.client import next_token, with_self
 from jitaccess.config import TokenSource
 from jitaccess.faults import from_call
-from jitaccess.model import Grant, GrantEvent, Page, View
+from jitaccess.model import Grant, GrantEvent, Page, TailedEvent, View
 from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
-from jitaccess.watch import Resumption
+from jitaccess.watch import Resumption, TailResumption, WatchResumption
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,7 +117,27 @@ class AsyncJitClient:
         `aclose` on the iterator ends the call.
         """
         call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
-        return self._events(Resumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+        return self._events(WatchResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+
+    def tail_audit_events(
+        self, *, filter: str = "", start_seq: int = 0, heartbeats: bool = False
+    ) -> AsyncGenerator[TailedEvent, None]:
+        """Yields each record of the audit log after `start_seq`, as `JitClient.tail_audit_events` does.
+
+        `aclose` on the iterator ends the call.
+        """
+        call = calls.tail_audit_events(filter=filter, start_seq=start_seq)
+        return self._events(TailResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+
+    def export_audit_events(
+        self, *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
+    ) -> AsyncGenerator[bytes, None]:
+        """Yields records in parts of whole lines of JSON, as `JitClient.export_audit_events` does.
+
+        `aclose` on the iterator ends the call.
+        """
+        call = calls.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
+        return self._parts(call)
 
     request = _method(calls.request)
     ensure = _method(calls.ensure)
@@ -165,6 +185,7 @@ class AsyncJitClient:
     revoke_token = _method(calls.revoke_token)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
+    get_audit_checkpoint = _method(calls.get_audit_checkpoint)
 
     @functools.cached_property
     def _channel(self) -> grpc.aio.Channel:
@@ -177,7 +198,7 @@ class AsyncJitClient:
     def _attempts(self) -> Attempts:
         return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
 
-    async def _events(self, resumption: Resumption) -> AsyncGenerator[GrantEvent, None]:
+    async def _events(self, resumption: Resumption[T]) -> AsyncGenerator[T, None]:
         while True:
             call = resumption.call()
             stream = self.open_stream(call)
@@ -195,6 +216,28 @@ class AsyncJitClient:
             finally:
                 stream.cancel()
             await asyncio.sleep(resumption.pause(fault))
+
+    async def _parts(self, call: Call[bytes]) -> AsyncGenerator[bytes, None]:
+        attempts, has_begun = self._attempts(), False
+        while True:
+            stream = self.open_stream(call)
+            try:
+                while (message := await next_message(stream, silence=watch.SILENCE)) is not grpc.aio.EOF:
+                    has_begun = True
+                    if part := call.read_answer(message):
+                        yield part
+                return
+            except TimeoutError:
+                fault = watch.silent(watch.SILENCE)
+            except grpc.RpcError as error:
+                fault = from_call(error, address=self.address)
+                fault.__cause__ = error
+            finally:
+                stream.cancel()
+            # What was told is not told again.
+            if has_begun:
+                raise fault
+            await asyncio.sleep(attempts.pause(fault))
 
     def open_stream(self, call: Call[T]) -> Any:
         """Begins a streaming call that `jitaccess.calls` built, and returns gRPC's own; `next_message` reads it."""

@@ -28,6 +28,7 @@ from jitaccess.convert import decode, encode_policy
 from jitaccess.errors import FieldViolation, Internal, InvalidArgument
 from jitaccess.model import (
     AppliedPolicies,
+    AuditCheckpoint,
     AuditEvent,
     AuditVerdict,
     CheckItem,
@@ -45,6 +46,7 @@ from jitaccess.model import (
     RevocationPlan,
     Signal,
     Simulation,
+    TailedEvent,
     View,
 )
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
@@ -744,13 +746,54 @@ def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 
     )
 
 
-def verify_audit_log() -> Call[AuditVerdict]:
-    """Recomputes the whole hash chain; true where nothing was edited, deleted or reordered."""
+def tail_audit_events(*, filter: str = "", start_seq: int = 0) -> Call[TailedEvent]:
+    """Tells the records after `start_seq`, with 0 those that come from now on.
+
+    Its answers are a stream: JitClient.tail_audit_events reads it.
+    """
+    return Call(
+        rpc="AuditService/TailAuditEvents",
+        request=_message(audit_pb2.TailAuditEventsRequest, filter=filter, start_seq=start_seq),
+        answer=audit_pb2.TailAuditEventsResponse,
+        read=partial(decode, TailedEvent),
+    )
+
+
+def export_audit_events(
+    *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
+) -> Call[bytes]:
+    """Tells the records after `start_seq` up to `end_seq`, with 0 up to the last, as lines of JSON.
+
+    `format` is `jitaccess`, `cloudevents` or `ocsf`. Its answers are a stream: JitClient.export_audit_events reads it.
+    """
+    message = _message(
+        audit_pb2.ExportAuditEventsRequest, format=format, filter=filter, start_seq=start_seq, end_seq=end_seq
+    )
+    return Call(rpc="AuditService/ExportAuditEvents", request=message, answer=HttpBody, read=_data)
+
+
+def verify_audit_log(*, checkpoint: AuditCheckpoint | str = "") -> Call[AuditVerdict]:
+    """Recomputes the whole hash chain; true where nothing was edited, deleted or reordered.
+
+    With a checkpoint that was kept elsewhere, true only where it was made of this very log: one that was cut or
+    rewritten whole is found too.
+    """
+    text = checkpoint.checkpoint if isinstance(checkpoint, AuditCheckpoint) else checkpoint
     return Call(
         rpc="AuditService/VerifyAuditLog",
-        request=audit_pb2.VerifyAuditLogRequest(),
+        request=_message(audit_pb2.VerifyAuditLogRequest, checkpoint=text),
         answer=audit_pb2.VerifyAuditLogResponse,
         read=partial(decode, AuditVerdict),
+    )
+
+
+def get_audit_checkpoint() -> Call[AuditCheckpoint]:
+    """Returns what the audit log is now, signed; kept elsewhere, it shows later whether the log was rewritten."""
+    return Call(
+        rpc="AuditService/GetAuditCheckpoint",
+        request=audit_pb2.GetAuditCheckpointRequest(),
+        answer=audit_pb2.GetAuditCheckpointResponse,
+        read=partial(decode, AuditCheckpoint),
     )
 
 
@@ -805,6 +848,10 @@ def _form(token: str) -> HttpBody:
 
 def _json_call(rpc: str, message: Message) -> Call[Mapping[str, object]]:
     return Call(rpc=f"TokenService/{rpc}", request=message, answer=HttpBody, read=_json_object)
+
+
+def _data(body: HttpBody) -> bytes:
+    return bytes(body.data)
 
 
 def _json_object(body: HttpBody) -> Mapping[str, object]:

@@ -17,9 +17,9 @@ from jitaccess.calls import Call
 from jitaccess.config import TokenSource
 from jitaccess.errors import Internal
 from jitaccess.faults import from_call
-from jitaccess.model import Grant, GrantEvent, Page, View
+from jitaccess.model import Grant, GrantEvent, Page, TailedEvent, View
 from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
-from jitaccess.watch import Resumption
+from jitaccess.watch import Resumption, TailResumption, WatchResumption
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -131,7 +131,29 @@ class JitClient:
         ends the call.
         """
         call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
-        return self._events(Resumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+        return self._events(WatchResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+
+    def tail_audit_events(
+        self, *, filter: str = "", start_seq: int = 0, heartbeats: bool = False
+    ) -> Generator[TailedEvent, None, None]:
+        """Yields each record of the audit log after `start_seq`, with 0 each that comes from now on, for ever.
+
+        In order and once; with `heartbeats` signs of life are told too. A stream that breaks is taken up where it was,
+        as by `watch_grants`. Closing the iterator ends the call.
+        """
+        call = calls.tail_audit_events(filter=filter, start_seq=start_seq)
+        return self._events(TailResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
+
+    def export_audit_events(
+        self, *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
+    ) -> Generator[bytes, None, None]:
+        """Yields the records after `start_seq` up to `end_seq`, with 0 up to the last, in parts of whole lines of JSON.
+
+        `format` is `jitaccess`, `cloudevents` or `ocsf`. They are all told only where the iterator ends by itself: one
+        that breaks off raises, and can be gone on with after the last line's seq.
+        """
+        call = calls.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
+        return self._parts(call)
 
     request = _method(calls.request)
     ensure = _method(calls.ensure)
@@ -179,11 +201,12 @@ class JitClient:
     revoke_token = _method(calls.revoke_token)
     list_audit_events = _listing(calls.list_audit_events)
     verify_audit_log = _method(calls.verify_audit_log)
+    get_audit_checkpoint = _method(calls.get_audit_checkpoint)
 
     def _attempts(self) -> Attempts:
         return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
 
-    def _events(self, resumption: Resumption) -> Generator[GrantEvent, None, None]:
+    def _events(self, resumption: Resumption[T]) -> Generator[T, None, None]:
         while True:
             call = resumption.call()
             stream = Stream(self.open_stream(call), silence=watch.SILENCE)
@@ -199,6 +222,26 @@ class JitClient:
             finally:
                 stream.close()
             time.sleep(resumption.pause(fault))
+
+    def _parts(self, call: Call[bytes]) -> Generator[bytes, None, None]:
+        attempts, has_begun = self._attempts(), False
+        while True:
+            stream = Stream(self.open_stream(call), silence=watch.SILENCE)
+            try:
+                for message in stream:
+                    has_begun = True
+                    if part := call.read_answer(message):
+                        yield part
+                return
+            except grpc.RpcError as error:
+                fault = watch.silent(watch.SILENCE) if stream.was_silent else from_call(error, address=self.address)
+                fault.__cause__ = error
+            finally:
+                stream.close()
+            # What was told is not told again.
+            if has_begun:
+                raise fault
+            time.sleep(attempts.pause(fault))
 
     def open_stream(self, call: Call[T]) -> Any:
         """Begins a streaming call that `jitaccess.calls` built, and returns gRPC's own; `Stream` reads it."""

@@ -773,10 +773,28 @@ class Signal:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TailedEvent:
+    """One record of the audit log as it came; a sign of life has none. Tailing again from `seq` goes on after it."""
+
+    audit_event: AuditEvent | None
+    seq: int
+    raw: audit_pb2.TailAuditEventsResponse = field(repr=False, compare=False)
+
+
+class CheckpointSignature(StrEnum):
+    """What the service knows of a checkpoint's signature; UNKNOWN: no checkpoint was given."""
+
+    UNKNOWN = "UNKNOWN"
+    VERIFIED = "VERIFIED"
+    KEY_UNKNOWN = "KEY_UNKNOWN"
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditVerdict:
     """What the hash chain says; true where every record is there, in order and as it was written.
 
-    `first_bad_seq` is 0 where valid.
+    With a checkpoint, true only where they are those that it was made of as well. `first_bad_seq` is 0 where valid.
+    With `checkpoint_signature` KEY_UNKNOWN, anybody may have made it: `verify_checkpoint` tells by its key.
     """
 
     valid: bool
@@ -784,10 +802,23 @@ class AuditVerdict:
     head_hash: str
     first_bad_seq: int
     problem: str
+    checkpoint_signature: CheckpointSignature
     raw: audit_pb2.VerifyAuditLogResponse = field(repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.valid
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditCheckpoint:
+    """What the audit log was, signed; to be kept elsewhere, whole. `public_key` is the JWK that verifies it."""
+
+    event_count: int
+    head_hash: str
+    checkpoint_time: datetime
+    checkpoint: str
+    public_key: Mapping[str, object]
+    raw: audit_pb2.GetAuditCheckpointResponse = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

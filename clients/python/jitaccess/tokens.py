@@ -113,7 +113,7 @@ def read_token(token: str, keys: KeySource, *, issuer: str, max_lifetime: timede
     """
     try:
         header, payload = jws.decoded(token)
-        key = _key(header, keys)
+        key = key_of(header, keys, typ=TYPE)
         jws.check_signature(token, key, ALGORITHM)
         return _grant_token(payload, issuer, max_lifetime, now)
     except BadSignature as fault:
@@ -129,11 +129,12 @@ def is_of_grant(payload: Mapping[str, Any]) -> bool:
     return any(isinstance(entry, dict) and entry.get("type") == DETAIL for entry in entries)
 
 
-def _key(header: dict[str, Any], keys: KeySource) -> Any:
+def key_of(header: dict[str, Any], keys: KeySource, *, typ: str) -> Any:
+    """Returns the key that shall have signed what has this header and is of the type. Raises TokenRefused."""
     if header.get("alg") != ALGORITHM:
         raise TokenRefused(f"the token's alg is not {ALGORITHM}", reason=TokenReason.WRONG_ALGORITHM)
-    if jws.plain_type(header.get("typ")) != TYPE:
-        raise TokenRefused(f"the token's typ is not {TYPE}", reason=TokenReason.WRONG_TYPE)
+    if jws.plain_type(header.get("typ")) != typ:
+        raise TokenRefused(f"the token's typ is not {typ}", reason=TokenReason.WRONG_TYPE)
     if "crit" in header or "b64" in header:
         raise TokenRefused("the token's header demands an extension", reason=TokenReason.MALFORMED)
     kid = header.get("kid")

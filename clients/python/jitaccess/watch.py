@@ -5,53 +5,42 @@ Both clients read their streams through a `Resumption`; it does no I/O.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 from jitaccess.calls import Call
 from jitaccess.errors import JitError, Unavailable
-from jitaccess.model import GrantEvent, GrantEventType
+from jitaccess.model import GrantEvent, GrantEventType, TailedEvent
 from jitaccess.transport import Attempts
+
+T = TypeVar("T")
 
 SILENCE = 20.0  # Seconds; a heartbeat comes every 5, so that after three missing ones the stream counts as dead.
 _QUIET = (GrantEventType.HEARTBEAT, GrantEventType.OVERRUN)
 
 
-class Resumption:
-    """How far one watch is. Tries again without limit as long as each stream told something.
+class Resumption(ABC, Generic[T]):
+    """How far one stream is. Tries again without limit as long as each stream told something.
 
     A stream ends with the token it was opened with; the next one has the token as it is then.
     """
 
-    def __init__(self, call: Call[GrantEvent], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
-        self._call = call
-        self._heartbeats = heartbeats
+    def __init__(self, new_attempts: Callable[[], Attempts]) -> None:
         self._new_attempts = new_attempts
         self._attempts: Attempts | None = None
-        self._revision: int = call.request.start_revision  # type: ignore[attr-defined]  # It is a WatchGrantsRequest.
-        # A stream from a revision has no CURRENT events; one from 0 has them first, and is to be begun anew until then.
-        self._is_under_way = self._revision > 0
-        self._told: set[tuple[str, int]] = set()
         self._tells = False
 
-    def call(self) -> Call[GrantEvent]:
+    @abstractmethod
+    def call(self) -> Call[T]:
         """Returns the call that goes on after what was told."""
-        request = type(self._call.request)()
-        request.CopyFrom(self._call.request)
-        request.start_revision = self._revision if self._is_under_way else 0  # type: ignore[attr-defined]
-        return replace(self._call, request=request)
 
-    def take(self, event: GrantEvent) -> bool:
-        """Notes an event, and says whether to tell it."""
+    def take(self, told: T) -> bool:
+        """Notes what was told, and says whether to tell it."""
         self._attempts = None
         self._tells = True
-        self._revision = event.revision
-        if event.event_type is GrantEventType.CURRENT:
-            return self._is_news(event)
-        if event.event_type is not GrantEventType.OVERRUN:
-            self._is_under_way = True
-            self._told.clear()
-        return event.event_type not in _QUIET or (self._heartbeats and event.event_type is GrantEventType.HEARTBEAT)
+        return self._take(told)
 
     def pause(self, fault: JitError) -> float:
         """Returns the seconds to wait before the call that goes on, or raises the fault where there shall be none."""
@@ -61,11 +50,64 @@ class Resumption:
         self._attempts = self._attempts or self._new_attempts()
         return self._attempts.pause(fault)
 
+    @abstractmethod
+    def _take(self, told: T) -> bool: ...
+
+
+class WatchResumption(Resumption[GrantEvent]):
+    """How far one watch is."""
+
+    def __init__(self, call: Call[GrantEvent], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
+        super().__init__(new_attempts)
+        self._call = call
+        self._heartbeats = heartbeats
+        self._revision: int = call.request.start_revision  # type: ignore[attr-defined]  # It is a WatchGrantsRequest.
+        # A stream from a revision has no CURRENT events; one from 0 has them first, and is to be begun anew until then.
+        self._is_under_way = self._revision > 0
+        self._told: set[tuple[str, int]] = set()
+
+    def call(self) -> Call[GrantEvent]:
+        """See Resumption."""
+        request = type(self._call.request)()
+        request.CopyFrom(self._call.request)
+        request.start_revision = self._revision if self._is_under_way else 0  # type: ignore[attr-defined]
+        return replace(self._call, request=request)
+
+    def _take(self, told: GrantEvent) -> bool:
+        self._revision = told.revision
+        if told.event_type is GrantEventType.CURRENT:
+            return self._is_news(told)
+        if told.event_type is not GrantEventType.OVERRUN:
+            self._is_under_way = True
+            self._told.clear()
+        return told.event_type not in _QUIET or (self._heartbeats and told.event_type is GrantEventType.HEARTBEAT)
+
     def _is_news(self, event: GrantEvent) -> bool:
         key = (event.grant.name, event.grant.revision) if event.grant else ("", event.revision)
         is_news = key not in self._told
         self._told.add(key)
         return is_news
+
+
+class TailResumption(Resumption[TailedEvent]):
+    """How far one tailing of the audit log is."""
+
+    def __init__(self, call: Call[TailedEvent], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
+        super().__init__(new_attempts)
+        self._call = call
+        self._heartbeats = heartbeats
+        self._seq: int = call.request.start_seq  # type: ignore[attr-defined]  # It is a TailAuditEventsRequest.
+
+    def call(self) -> Call[TailedEvent]:
+        """See Resumption."""
+        request = type(self._call.request)()
+        request.CopyFrom(self._call.request)
+        request.start_seq = self._seq  # type: ignore[attr-defined]
+        return replace(self._call, request=request)
+
+    def _take(self, told: TailedEvent) -> bool:
+        self._seq = told.seq
+        return told.audit_event is not None or self._heartbeats
 
 
 def ended() -> JitError:

@@ -7,7 +7,7 @@ import type { Options, Schema } from "../src/index.js";
 
 interface Given {
   url: string;
-  tokens: Record<"alice" | "bob" | "gateway", string>;
+  tokens: Record<"alice" | "bob" | "gateway" | "auditor", string>;
   alice: string;
   resource: string;
 }
@@ -43,6 +43,14 @@ if (watched.data) {
     break;
   }
 }
+const query = { filter: `grant = "${name}"` };
+const exported = await rest(as("auditor")).GET("/v1/auditEvents:export", { params: { query }, parseAs: "stream" });
+const recorded: unknown[] = [];
+if (exported.data) {
+  for await (const event of messages<Schema<"AuditEvent">>(exported.data)) {
+    recorded.push(event.eventType);
+  }
+}
 const stop = new AbortController();
 const overGrpcWeb: string[] = [];
 for await (const event of grpcWeb(GrantService, as("alice")).watchGrants({}, { signal: stop.signal })) {
@@ -65,5 +73,6 @@ console.log(
     unauthenticated: [unknown.response.status, reason(unknown.error)],
     overRest,
     overGrpcWeb,
+    recorded,
   }),
 );

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +16,30 @@ from jitaccess.cli.grants import DEFAULT_LIMIT, PAGE_LIMIT, Filter, Limit
 from jitaccess.cli.session import Session
 
 if TYPE_CHECKING:
-    from jitaccess import AuditEvent
+    from jitaccess import AuditEvent, AuditVerdict
+    from jitaccess.cli.checkpoint import Kept
     from jitaccess.cli.screen import Screen
 
+
+class ExportFormat(StrEnum):
+    """What a line of an export is."""
+
+    JITACCESS = "jitaccess"
+    CLOUDEVENTS = "cloudevents"
+    OCSF = "ocsf"
+
+
+Format = Annotated[ExportFormat, typer.Option(help="An AuditEvent each, a CloudEvent 1.0, or an event of OCSF.")]
+StartSeq = Annotated[int, typer.Option(metavar="SEQ", min=0, help="Only events after this one, to go on with it.")]
+EndSeq = Annotated[int, typer.Option(metavar="SEQ", min=0, help="Only events up to this one [default: the last].")]
+To = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it, once it is whole.")]
+Checkpoint = Annotated[
+    str,
+    typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
+]
 _COLUMNS = ("SEQ", "TIME", "EVENT", "PRINCIPAL", "SUBJECT", "ACTIONS", "RESOURCES", "DECISION", "REASON", "GRANT")
+# Of lines that come one by one.
+_WIDTHS = (7, 12, 16, 24, 24, 10, 24, 9, 14, 0)
 
 
 def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> None:
@@ -34,29 +58,111 @@ def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> N
     session.answer(page.raw, show)
 
 
-def verify(session: Session) -> None:
-    """Recompute the hash chain.
+def tail(session: Session, filter: Filter = "", start_seq: StartSeq = 0) -> None:
+    """Tell each event as it is recorded, until it is interrupted.
 
-    Exit code 1 says that records were edited, deleted or reordered.
+    Without --start-seq those that come from now on.
     """
+    above: list[tuple[str, ...]] = [_COLUMNS]
     with session.client() as client:
-        verdict = client.verify_audit_log()
+        for told in client.tail_audit_events(filter=filter, start_seq=start_seq):
+            if told.audit_event is not None:
+                session.answer_one_of_many(told.raw, partial(_tell, above, told.audit_event))
+                above = []
+
+
+def export(
+    session: Session,
+    format: Format = ExportFormat.JITACCESS,
+    filter: Filter = "",
+    start_seq: StartSeq = 0,
+    end_seq: EndSeq = 0,
+    to: To = None,
+) -> None:
+    """Write events as lines of JSON, in order, to a file or to the standard output.
+
+    A file is there whole, or not at all.
+    """
+    from jitaccess.cli import exporting
+
+    wanted = {"format": str(format), "filter": filter, "start_seq": start_seq, "end_seq": end_seq}
+    with session.client() as client:
+        parts = client.export_audit_events(**wanted)  # type: ignore[arg-type]  # Each has its own type.
+        if to is None:
+            exporting.to_stdout(parts)
+            return
+        count = exporting.to_file(parts, to)
+    session.answer_data({"file": str(to), "eventCount": count}, lambda screen: screen.say(f"{count} events in {to}"))
+
+
+def verify(session: Session, checkpoint: Checkpoint = "") -> None:
+    """Recompute the hash chain, and hold it against a checkpoint that was kept elsewhere.
+
+    Exit code 1 says that records were edited, deleted or reordered; with a checkpoint, that the log was cut or
+    rewritten, too.
+    """
+    from jitaccess.cli.checkpoint import Kept, kept
+
+    held = kept(checkpoint) if checkpoint else Kept("", {})
+    with session.client() as client:
+        verdict = client.verify_audit_log(checkpoint=held.text)
+    signature = _signature(verdict, held)
 
     def show(screen: Screen) -> None:
         if verdict:
             screen.say(f"valid: {verdict.event_count} events, head {verdict.head_hash}")
         else:
             screen.say(f"NOT VALID at event {verdict.first_bad_seq}: {verdict.problem}")
+        if signature:
+            screen.say(signature)
 
     session.answer(verdict.raw, show)
     if not verdict:
         raise typer.Exit(exits.NO)
 
 
+def checkpoint(session: Session) -> None:
+    """Sign what the log is now, to be kept elsewhere: `-o json` with the key that verifies it.
+
+    `jit audit verify --checkpoint FILE` shows later whether the log was cut or rewritten.
+    """
+    with session.client() as client:
+        made = client.get_audit_checkpoint()
+
+    def show(screen: Screen) -> None:
+        at = screen.clock(made.checkpoint_time)
+        screen.say(f"{made.event_count} events, head {made.head_hash}, {at}")
+        screen.say(made.checkpoint)
+
+    session.answer(made.raw, show)
+
+
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     command(app)(ls)
+    command(app)(tail)
+    command(app)(export)
     command(app)(verify)
+    command(app)(checkpoint)
+
+
+def _tell(above: Sequence[tuple[str, ...]], event: AuditEvent, screen: Screen) -> None:
+    for cells in (*above, _row(event, screen)):
+        padded = (cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+        screen.say("  ".join(padded).rstrip())
+
+
+def _signature(verdict: AuditVerdict, held: Kept) -> str:
+    from jitaccess import CheckpointSignature
+    from jitaccess.cli.checkpoint import judge
+
+    match verdict.checkpoint_signature:
+        case CheckpointSignature.VERIFIED:
+            return "the checkpoint is signed by this service"
+        case CheckpointSignature.KEY_UNKNOWN:
+            return judge(held)
+        case _:
+            return ""
 
 
 def _row(event: AuditEvent, screen: Screen) -> tuple[str, ...]:

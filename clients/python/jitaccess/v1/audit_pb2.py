@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18jitaccess/v1/audit.proto\x12\x0cjitaccess.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x0e\n\nAuditEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03seq\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\nevent_type\x18\x03 \x01(\x0e\x32\".jitaccess.v1.AuditEvent.EventTypeB\x04\xe2\x41\x01\x03\x12\x34\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x17\n\tprincipal\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07subject\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tresources\x18\x07 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x63tions\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x64\x65\x63ision\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05grant\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06policy\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fpolicy_revision\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x36\n\rheld_duration\x18\x10 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x14\n\x06method\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0esource_address\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nuser_agent\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08trace_id\x18\x14 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x15 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65\x63ision_id\x18\x16 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x17 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06signal\x18\x19 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63hain\x18\x1a \x03(\tB\x04\xe2\x41\x01\x03\x12\x18\n\ndelegation\x18\x1b \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08proposal\x18\x1c \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06groups\x18\x1d \x03(\tB\x04\xe2\x41\x01\x03\x12.\n\x07\x63ontext\x18\x1e \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x16\n\x08token_id\x18\x1f \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04hash\x18\x18 \x01(\tB\x04\xe2\x41\x01\x03\"\xd4\x06\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fGRANT_REQUESTED\x10\x01\x12\x12\n\x0eGRANT_APPROVED\x10\x02\x12\x10\n\x0cGRANT_DENIED\x10\x03\x12\x13\n\x0fGRANT_WITHDRAWN\x10\x04\x12\x11\n\rGRANT_REVOKED\x10\x05\x12\x12\n\x0eGRANT_RELEASED\x10\x06\x12\x11\n\rGRANT_EXPIRED\x10\x07\x12\x10\n\x0cGRANT_LAPSED\x10\x08\x12\x12\n\x0ePOLICY_CREATED\x10\t\x12\x12\n\x0ePOLICY_UPDATED\x10\n\x12\x12\n\x0ePOLICY_DELETED\x10\x0b\x12\x12\n\x0e\x41\x43\x43\x45SS_CHECKED\x10\x0c\x12\x10\n\x0c\x43\x41LL_REFUSED\x10\r\x12\x0e\n\nSIGNAL_SET\x10\x0e\x12\x12\n\x0eSIGNAL_DELETED\x10\x0f\x12\x12\n\x0eGRANTS_REVOKED\x10\x10\x12\x14\n\x10\x42REAK_GLASS_USED\x10\x11\x12\x14\n\x10REVIEW_COMPLETED\x10\x12\x12\x13\n\x0fGRANT_COUNTERED\x10\x13\x12\x1a\n\x16\x43OUNTER_OFFER_ACCEPTED\x10\x14\x12\x1a\n\x16\x43OUNTER_OFFER_DECLINED\x10\x15\x12\x17\n\x13\x45XTENSION_REQUESTED\x10\x16\x12\x16\n\x12\x45XTENSION_APPROVED\x10\x17\x12\x14\n\x10\x45XTENSION_DENIED\x10\x18\x12\x17\n\x13\x45XTENSION_WITHDRAWN\x10\x19\x12\x14\n\x10\x45XTENSION_LAPSED\x10\x1a\x12\x16\n\x12\x44\x45LEGATION_CREATED\x10\x1b\x12\x16\n\x12\x44\x45LEGATION_DELETED\x10\x1c\x12\x15\n\x11POLICIES_PROPOSED\x10\x1d\x12\x15\n\x11PROPOSAL_APPROVED\x10\x1e\x12\x15\n\x11PROPOSAL_REJECTED\x10\x1f\x12\x13\n\x0fPROPOSAL_LAPSED\x10 \x12\x10\n\x0cTOKEN_ISSUED\x10!\x12\x11\n\rTOKEN_REVOKED\x10\"\x12\x15\n\x11SIGNING_KEY_ADDED\x10#\x12\x17\n\x13SIGNING_KEY_REMOVED\x10$\x12\x12\n\x0eREVIEW_OVERDUE\x10%\x12\x13\n\x0f\x41\x43\x43\x45SS_SEARCHED\x10&:Y\xea\x41V\n jitaccess.example.com/AuditEvent\x12\x19\x61uditEvents/{audit_event}*\x0b\x61uditEvents2\nauditEvent\"y\n\x16ListAuditEventsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"n\n\x17ListAuditEventsResponse\x12\x34\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32\x18.jitaccess.v1.AuditEventB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\x17\n\x15VerifyAuditLogRequest\"\x95\x01\n\x16VerifyAuditLogResponse\x12\x13\n\x05valid\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65vent_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\thead_hash\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rfirst_bad_seq\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07problem\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x32\x9b\x02\n\x0c\x41uditService\x12w\n\x0fListAuditEvents\x12$.jitaccess.v1.ListAuditEventsRequest\x1a%.jitaccess.v1.ListAuditEventsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auditEvents\x12x\n\x0eVerifyAuditLog\x12#.jitaccess.v1.VerifyAuditLogRequest\x1a$.jitaccess.v1.VerifyAuditLogResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/auditLog:verify\x1a\x18\xca\x41\x15jitaccess.example.comb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18jitaccess/v1/audit.proto\x12\x0cjitaccess.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x0e\n\nAuditEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03seq\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\nevent_type\x18\x03 \x01(\x0e\x32\".jitaccess.v1.AuditEvent.EventTypeB\x04\xe2\x41\x01\x03\x12\x34\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x17\n\tprincipal\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07subject\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tresources\x18\x07 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x63tions\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x64\x65\x63ision\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05grant\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06policy\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fpolicy_revision\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x36\n\rheld_duration\x18\x10 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x14\n\x06method\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0esource_address\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nuser_agent\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08trace_id\x18\x14 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x15 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65\x63ision_id\x18\x16 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x17 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06signal\x18\x19 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63hain\x18\x1a \x03(\tB\x04\xe2\x41\x01\x03\x12\x18\n\ndelegation\x18\x1b \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08proposal\x18\x1c \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06groups\x18\x1d \x03(\tB\x04\xe2\x41\x01\x03\x12.\n\x07\x63ontext\x18\x1e \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x16\n\x08token_id\x18\x1f \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04hash\x18\x18 \x01(\tB\x04\xe2\x41\x01\x03\"\xd4\x06\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fGRANT_REQUESTED\x10\x01\x12\x12\n\x0eGRANT_APPROVED\x10\x02\x12\x10\n\x0cGRANT_DENIED\x10\x03\x12\x13\n\x0fGRANT_WITHDRAWN\x10\x04\x12\x11\n\rGRANT_REVOKED\x10\x05\x12\x12\n\x0eGRANT_RELEASED\x10\x06\x12\x11\n\rGRANT_EXPIRED\x10\x07\x12\x10\n\x0cGRANT_LAPSED\x10\x08\x12\x12\n\x0ePOLICY_CREATED\x10\t\x12\x12\n\x0ePOLICY_UPDATED\x10\n\x12\x12\n\x0ePOLICY_DELETED\x10\x0b\x12\x12\n\x0e\x41\x43\x43\x45SS_CHECKED\x10\x0c\x12\x10\n\x0c\x43\x41LL_REFUSED\x10\r\x12\x0e\n\nSIGNAL_SET\x10\x0e\x12\x12\n\x0eSIGNAL_DELETED\x10\x0f\x12\x12\n\x0eGRANTS_REVOKED\x10\x10\x12\x14\n\x10\x42REAK_GLASS_USED\x10\x11\x12\x14\n\x10REVIEW_COMPLETED\x10\x12\x12\x13\n\x0fGRANT_COUNTERED\x10\x13\x12\x1a\n\x16\x43OUNTER_OFFER_ACCEPTED\x10\x14\x12\x1a\n\x16\x43OUNTER_OFFER_DECLINED\x10\x15\x12\x17\n\x13\x45XTENSION_REQUESTED\x10\x16\x12\x16\n\x12\x45XTENSION_APPROVED\x10\x17\x12\x14\n\x10\x45XTENSION_DENIED\x10\x18\x12\x17\n\x13\x45XTENSION_WITHDRAWN\x10\x19\x12\x14\n\x10\x45XTENSION_LAPSED\x10\x1a\x12\x16\n\x12\x44\x45LEGATION_CREATED\x10\x1b\x12\x16\n\x12\x44\x45LEGATION_DELETED\x10\x1c\x12\x15\n\x11POLICIES_PROPOSED\x10\x1d\x12\x15\n\x11PROPOSAL_APPROVED\x10\x1e\x12\x15\n\x11PROPOSAL_REJECTED\x10\x1f\x12\x13\n\x0fPROPOSAL_LAPSED\x10 \x12\x10\n\x0cTOKEN_ISSUED\x10!\x12\x11\n\rTOKEN_REVOKED\x10\"\x12\x15\n\x11SIGNING_KEY_ADDED\x10#\x12\x17\n\x13SIGNING_KEY_REMOVED\x10$\x12\x12\n\x0eREVIEW_OVERDUE\x10%\x12\x13\n\x0f\x41\x43\x43\x45SS_SEARCHED\x10&:Y\xea\x41V\n jitaccess.example.com/AuditEvent\x12\x19\x61uditEvents/{audit_event}*\x0b\x61uditEvents2\nauditEvent\"y\n\x16ListAuditEventsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"n\n\x17ListAuditEventsResponse\x12\x34\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32\x18.jitaccess.v1.AuditEventB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"G\n\x16TailAuditEventsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tstart_seq\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"a\n\x17TailAuditEventsResponse\x12\x33\n\x0b\x61udit_event\x18\x01 \x01(\x0b\x32\x18.jitaccess.v1.AuditEventB\x04\xe2\x41\x01\x03\x12\x11\n\x03seq\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\"v\n\x18\x45xportAuditEventsRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tstart_seq\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65nd_seq\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\"1\n\x15VerifyAuditLogRequest\x12\x18\n\ncheckpoint\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\"\xcf\x02\n\x16VerifyAuditLogResponse\x12\x13\n\x05valid\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65vent_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\thead_hash\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rfirst_bad_seq\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07problem\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\\\n\x14\x63heckpoint_signature\x18\x06 \x01(\x0e\x32\x38.jitaccess.v1.VerifyAuditLogResponse.CheckpointSignatureB\x04\xe2\x41\x01\x03\"Z\n\x13\x43heckpointSignature\x12$\n CHECKPOINT_SIGNATURE_UNSPECIFIED\x10\x00\x12\x0c\n\x08VERIFIED\x10\x01\x12\x0f\n\x0bKEY_UNKNOWN\x10\x02\"\x1b\n\x19GetAuditCheckpointRequest\"\xd8\x01\n\x1aGetAuditCheckpointResponse\x12\x19\n\x0b\x65vent_count\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\thead_hash\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x0f\x63heckpoint_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x18\n\ncheckpoint\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x31\n\npublic_key\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x32\x9b\x05\n\x0c\x41uditService\x12w\n\x0fListAuditEvents\x12$.jitaccess.v1.ListAuditEventsRequest\x1a%.jitaccess.v1.ListAuditEventsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auditEvents\x12~\n\x0fTailAuditEvents\x12$.jitaccess.v1.TailAuditEventsRequest\x1a%.jitaccess.v1.TailAuditEventsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/auditEvents:tail0\x01\x12s\n\x11\x45xportAuditEvents\x12&.jitaccess.v1.ExportAuditEventsRequest\x1a\x14.google.api.HttpBody\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/auditEvents:export0\x01\x12x\n\x0eVerifyAuditLog\x12#.jitaccess.v1.VerifyAuditLogRequest\x1a$.jitaccess.v1.VerifyAuditLogResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/auditLog:verify\x12\x88\x01\n\x12GetAuditCheckpoint\x12\'.jitaccess.v1.GetAuditCheckpointRequest\x1a(.jitaccess.v1.GetAuditCheckpointResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/auditLog/checkpoint\x1a\x18\xca\x41\x15jitaccess.example.comb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -114,6 +115,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITEVENTSRESPONSE'].fields_by_name['audit_events']._serialized_options = b'\342A\001\003'
   _globals['_LISTAUDITEVENTSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTAUDITEVENTSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
+  _globals['_TAILAUDITEVENTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_TAILAUDITEVENTSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_TAILAUDITEVENTSREQUEST'].fields_by_name['start_seq']._loaded_options = None
+  _globals['_TAILAUDITEVENTSREQUEST'].fields_by_name['start_seq']._serialized_options = b'\342A\001\001'
+  _globals['_TAILAUDITEVENTSRESPONSE'].fields_by_name['audit_event']._loaded_options = None
+  _globals['_TAILAUDITEVENTSRESPONSE'].fields_by_name['audit_event']._serialized_options = b'\342A\001\003'
+  _globals['_TAILAUDITEVENTSRESPONSE'].fields_by_name['seq']._loaded_options = None
+  _globals['_TAILAUDITEVENTSRESPONSE'].fields_by_name['seq']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTAUDITEVENTSREQUEST'].fields_by_name['format']._loaded_options = None
+  _globals['_EXPORTAUDITEVENTSREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTAUDITEVENTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_EXPORTAUDITEVENTSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTAUDITEVENTSREQUEST'].fields_by_name['start_seq']._loaded_options = None
+  _globals['_EXPORTAUDITEVENTSREQUEST'].fields_by_name['start_seq']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTAUDITEVENTSREQUEST'].fields_by_name['end_seq']._loaded_options = None
+  _globals['_EXPORTAUDITEVENTSREQUEST'].fields_by_name['end_seq']._serialized_options = b'\342A\001\001'
+  _globals['_VERIFYAUDITLOGREQUEST'].fields_by_name['checkpoint']._loaded_options = None
+  _globals['_VERIFYAUDITLOGREQUEST'].fields_by_name['checkpoint']._serialized_options = b'\342A\001\001'
   _globals['_VERIFYAUDITLOGRESPONSE'].fields_by_name['valid']._loaded_options = None
   _globals['_VERIFYAUDITLOGRESPONSE'].fields_by_name['valid']._serialized_options = b'\342A\001\003'
   _globals['_VERIFYAUDITLOGRESPONSE'].fields_by_name['event_count']._loaded_options = None
@@ -124,24 +143,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYAUDITLOGRESPONSE'].fields_by_name['first_bad_seq']._serialized_options = b'\342A\001\003'
   _globals['_VERIFYAUDITLOGRESPONSE'].fields_by_name['problem']._loaded_options = None
   _globals['_VERIFYAUDITLOGRESPONSE'].fields_by_name['problem']._serialized_options = b'\342A\001\003'
+  _globals['_VERIFYAUDITLOGRESPONSE'].fields_by_name['checkpoint_signature']._loaded_options = None
+  _globals['_VERIFYAUDITLOGRESPONSE'].fields_by_name['checkpoint_signature']._serialized_options = b'\342A\001\003'
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['event_count']._loaded_options = None
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['event_count']._serialized_options = b'\342A\001\003'
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['head_hash']._loaded_options = None
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['head_hash']._serialized_options = b'\342A\001\003'
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['checkpoint_time']._loaded_options = None
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['checkpoint_time']._serialized_options = b'\342A\001\003'
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['checkpoint']._loaded_options = None
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['checkpoint']._serialized_options = b'\342A\001\003'
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['public_key']._loaded_options = None
+  _globals['_GETAUDITCHECKPOINTRESPONSE'].fields_by_name['public_key']._serialized_options = b'\342A\001\003'
   _globals['_AUDITSERVICE']._loaded_options = None
   _globals['_AUDITSERVICE']._serialized_options = b'\312A\025jitaccess.example.com'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\202\323\344\223\002\021\022\017/v1/auditEvents'
+  _globals['_AUDITSERVICE'].methods_by_name['TailAuditEvents']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['TailAuditEvents']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/auditEvents:tail'
+  _globals['_AUDITSERVICE'].methods_by_name['ExportAuditEvents']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['ExportAuditEvents']._serialized_options = b'\202\323\344\223\002\030\022\026/v1/auditEvents:export'
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditLog']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditLog']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/auditLog:verify'
-  _globals['_AUDITEVENT']._serialized_start=253
-  _globals['_AUDITEVENT']._serialized_end=2098
-  _globals['_AUDITEVENT_EVENTTYPE']._serialized_start=1155
-  _globals['_AUDITEVENT_EVENTTYPE']._serialized_end=2007
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=2100
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2221
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2223
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2333
-  _globals['_VERIFYAUDITLOGREQUEST']._serialized_start=2335
-  _globals['_VERIFYAUDITLOGREQUEST']._serialized_end=2358
-  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_start=2361
-  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_end=2510
-  _globals['_AUDITSERVICE']._serialized_start=2513
-  _globals['_AUDITSERVICE']._serialized_end=2796
+  _globals['_AUDITSERVICE'].methods_by_name['GetAuditCheckpoint']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['GetAuditCheckpoint']._serialized_options = b'\202\323\344\223\002\031\022\027/v1/auditLog/checkpoint'
+  _globals['_AUDITEVENT']._serialized_start=280
+  _globals['_AUDITEVENT']._serialized_end=2125
+  _globals['_AUDITEVENT_EVENTTYPE']._serialized_start=1182
+  _globals['_AUDITEVENT_EVENTTYPE']._serialized_end=2034
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=2127
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2248
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2250
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2360
+  _globals['_TAILAUDITEVENTSREQUEST']._serialized_start=2362
+  _globals['_TAILAUDITEVENTSREQUEST']._serialized_end=2433
+  _globals['_TAILAUDITEVENTSRESPONSE']._serialized_start=2435
+  _globals['_TAILAUDITEVENTSRESPONSE']._serialized_end=2532
+  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_start=2534
+  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_end=2652
+  _globals['_VERIFYAUDITLOGREQUEST']._serialized_start=2654
+  _globals['_VERIFYAUDITLOGREQUEST']._serialized_end=2703
+  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_start=2706
+  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_end=3041
+  _globals['_VERIFYAUDITLOGRESPONSE_CHECKPOINTSIGNATURE']._serialized_start=2951
+  _globals['_VERIFYAUDITLOGRESPONSE_CHECKPOINTSIGNATURE']._serialized_end=3041
+  _globals['_GETAUDITCHECKPOINTREQUEST']._serialized_start=3043
+  _globals['_GETAUDITCHECKPOINTREQUEST']._serialized_end=3070
+  _globals['_GETAUDITCHECKPOINTRESPONSE']._serialized_start=3073
+  _globals['_GETAUDITCHECKPOINTRESPONSE']._serialized_end=3289
+  _globals['_AUDITSERVICE']._serialized_start=3292
+  _globals['_AUDITSERVICE']._serialized_end=3959
 # @@protoc_insertion_point(module_scope)

@@ -412,7 +412,188 @@ class ListAuditEventsResponse(_message.Message):
 Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015
 
 @_typing.final
+class TailAuditEventsRequest(_message.Message):
+    """Which events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    START_SEQ_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """AIP-160, as of ListAuditEvents."""
+    start_seq: _builtins.int
+    """Tell what came after this one. 0: what comes from now on."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        start_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "start_seq", b"start_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailAuditEventsRequest: _TypeAlias = TailAuditEventsRequest  # noqa: Y015
+
+@_typing.final
+class TailAuditEventsResponse(_message.Message):
+    """One event, or a sign of life."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_EVENT_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Everything up to here has been told that the filter means. Tail again from it."""
+    @_builtins.property
+    def audit_event(self) -> Global___AuditEvent:
+        """What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5 s."""
+
+    def __init__(
+        self,
+        *,
+        audit_event: Global___AuditEvent | None = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailAuditEventsResponse: _TypeAlias = TailAuditEventsResponse  # noqa: Y015
+
+@_typing.final
+class ExportAuditEventsRequest(_message.Message):
+    """Which events, and how they are told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    START_SEQ_FIELD_NUMBER: _builtins.int
+    END_SEQ_FIELD_NUMBER: _builtins.int
+    format: _builtins.str
+    """`jitaccess` (the default): an AuditEvent each. `cloudevents`: a CloudEvent 1.0 with that in its data. `ocsf`: an event of
+    the Open Cybersecurity Schema Framework.
+    """
+    filter: _builtins.str
+    """AIP-160, as of ListAuditEvents."""
+    start_seq: _builtins.int
+    """Only events after this one: the last one of an earlier export, to go on with it."""
+    end_seq: _builtins.int
+    """Only events up to this one; 0: up to the last one."""
+    def __init__(
+        self,
+        *,
+        format: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        start_seq: _builtins.int = ...,
+        end_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_seq", b"end_seq", "filter", b"filter", "format", b"format", "start_seq", b"start_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAuditEventsRequest: _TypeAlias = ExportAuditEventsRequest  # noqa: Y015
+
+@_typing.final
 class VerifyAuditLogRequest(_message.Message):
+    """By what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.str
+    """The `checkpoint` of an earlier GetAuditCheckpoint: the log must still have the records that it was made of."""
+    def __init__(
+        self,
+        *,
+        checkpoint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAuditLogRequest: _TypeAlias = VerifyAuditLogRequest  # noqa: Y015
+
+@_typing.final
+class VerifyAuditLogResponse(_message.Message):
+    """What the chain says, and what it says beside the checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _CheckpointSignature:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CheckpointSignatureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[VerifyAuditLogResponse._CheckpointSignature.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CHECKPOINT_SIGNATURE_UNSPECIFIED: VerifyAuditLogResponse._CheckpointSignature.ValueType  # 0
+        """No checkpoint was given."""
+        VERIFIED: VerifyAuditLogResponse._CheckpointSignature.ValueType  # 1
+        """A key of this service made it."""
+        KEY_UNKNOWN: VerifyAuditLogResponse._CheckpointSignature.ValueType  # 2
+        """This service has no such key, or not any more, so it was not verified. The public key that was kept with the
+        checkpoint verifies it.
+        """
+
+    class CheckpointSignature(_CheckpointSignature, metaclass=_CheckpointSignatureEnumTypeWrapper):
+        """What is known of the signature of the checkpoint. Whatever it is, the log was held against what the checkpoint says."""
+
+    CHECKPOINT_SIGNATURE_UNSPECIFIED: VerifyAuditLogResponse.CheckpointSignature.ValueType  # 0
+    """No checkpoint was given."""
+    VERIFIED: VerifyAuditLogResponse.CheckpointSignature.ValueType  # 1
+    """A key of this service made it."""
+    KEY_UNKNOWN: VerifyAuditLogResponse.CheckpointSignature.ValueType  # 2
+    """This service has no such key, or not any more, so it was not verified. The public key that was kept with the
+    checkpoint verifies it.
+    """
+
+    VALID_FIELD_NUMBER: _builtins.int
+    EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    HEAD_HASH_FIELD_NUMBER: _builtins.int
+    FIRST_BAD_SEQ_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SIGNATURE_FIELD_NUMBER: _builtins.int
+    valid: _builtins.bool
+    """Every record is there, in order and as it was written."""
+    event_count: _builtins.int
+    """How many records were read."""
+    head_hash: _builtins.str
+    """The hash of the last record, in hex."""
+    first_bad_seq: _builtins.int
+    """The first place that is known to be wrong; 0 where valid."""
+    problem: _builtins.str
+    """What is wrong there."""
+    checkpoint_signature: Global___VerifyAuditLogResponse.CheckpointSignature.ValueType
+    """What is known of the checkpoint's signature."""
+    def __init__(
+        self,
+        *,
+        valid: _builtins.bool = ...,
+        event_count: _builtins.int = ...,
+        head_hash: _builtins.str = ...,
+        first_bad_seq: _builtins.int = ...,
+        problem: _builtins.str = ...,
+        checkpoint_signature: Global___VerifyAuditLogResponse.CheckpointSignature.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_signature", b"checkpoint_signature", "event_count", b"event_count", "first_bad_seq", b"first_bad_seq", "head_hash", b"head_hash", "problem", b"problem", "valid", b"valid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAuditLogResponse: _TypeAlias = VerifyAuditLogResponse  # noqa: Y015
+
+@_typing.final
+class GetAuditCheckpointRequest(_message.Message):
     """Nothing to say."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -426,42 +607,46 @@ class VerifyAuditLogRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___VerifyAuditLogRequest: _TypeAlias = VerifyAuditLogRequest  # noqa: Y015
+Global___GetAuditCheckpointRequest: _TypeAlias = GetAuditCheckpointRequest  # noqa: Y015
 
 @_typing.final
-class VerifyAuditLogResponse(_message.Message):
-    """What the chain says."""
+class GetAuditCheckpointResponse(_message.Message):
+    """What the log is, signed. To be kept where whoever can write to the service's store cannot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    VALID_FIELD_NUMBER: _builtins.int
     EVENT_COUNT_FIELD_NUMBER: _builtins.int
     HEAD_HASH_FIELD_NUMBER: _builtins.int
-    FIRST_BAD_SEQ_FIELD_NUMBER: _builtins.int
-    PROBLEM_FIELD_NUMBER: _builtins.int
-    valid: _builtins.bool
-    """Every record is there, in order and as it was written."""
+    CHECKPOINT_TIME_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     event_count: _builtins.int
-    """How many records were read."""
+    """How many records there are."""
     head_hash: _builtins.str
     """The hash of the last record, in hex."""
-    first_bad_seq: _builtins.int
-    """The first place that is wrong; 0 where valid."""
-    problem: _builtins.str
-    """What is wrong there."""
+    checkpoint: _builtins.str
+    """A compact JWS (RFC 7515, ES256) of type `audit-checkpoint+jwt` with `iss`, `iat`, `event_count` and `head_hash`."""
+    @_builtins.property
+    def checkpoint_time(self) -> _timestamp_pb2.Timestamp:
+        """When that was, in whole seconds."""
+
+    @_builtins.property
+    def public_key(self) -> _struct_pb2.Struct:
+        """The JWK (RFC 7517) that verifies it, to be kept with it: keys are replaced, and the service forgets old ones."""
+
     def __init__(
         self,
         *,
-        valid: _builtins.bool = ...,
         event_count: _builtins.int = ...,
         head_hash: _builtins.str = ...,
-        first_bad_seq: _builtins.int = ...,
-        problem: _builtins.str = ...,
+        checkpoint_time: _timestamp_pb2.Timestamp | None = ...,
+        checkpoint: _builtins.str = ...,
+        public_key: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_time", b"checkpoint_time", "public_key", b"public_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_count", b"event_count", "first_bad_seq", b"first_bad_seq", "head_hash", b"head_hash", "problem", b"problem", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "checkpoint_time", b"checkpoint_time", "event_count", b"event_count", "head_hash", b"head_hash", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___VerifyAuditLogResponse: _TypeAlias = VerifyAuditLogResponse  # noqa: Y015
+Global___GetAuditCheckpointResponse: _TypeAlias = GetAuditCheckpointResponse  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from jitaccess.v1 import audit_pb2 as jitaccess_dot_v1_dot_audit__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -40,10 +41,25 @@ class AuditServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.TailAuditEvents = channel.unary_stream(
+                '/jitaccess.v1.AuditService/TailAuditEvents',
+                request_serializer=jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.ExportAuditEvents = channel.unary_stream(
+                '/jitaccess.v1.AuditService/ExportAuditEvents',
+                request_serializer=jitaccess_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.VerifyAuditLog = channel.unary_unary(
                 '/jitaccess.v1.AuditService/VerifyAuditLog',
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.FromString,
+                _registered_method=True)
+        self.GetAuditCheckpoint = channel.unary_unary(
+                '/jitaccess.v1.AuditService/GetAuditCheckpoint',
+                request_serializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,8 +74,31 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TailAuditEvents(self, request, context):
+        """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportAuditEvents(self, request, context):
+        """Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+        `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+        leaves out, so there the last line is to be compared with end_seq.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def VerifyAuditLog(self, request, context):
-        """Recomputes the whole hash chain.
+        """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuditCheckpoint(self, request, context):
+        """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,10 +112,25 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     request_deserializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_audit__pb2.ListAuditEventsResponse.SerializeToString,
             ),
+            'TailAuditEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.TailAuditEvents,
+                    request_deserializer=jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsResponse.SerializeToString,
+            ),
+            'ExportAuditEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAuditEvents,
+                    request_deserializer=jitaccess_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
             'VerifyAuditLog': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyAuditLog,
                     request_deserializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.SerializeToString,
+            ),
+            'GetAuditCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuditCheckpoint,
+                    request_deserializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -118,6 +172,60 @@ class AuditService(object):
             _registered_method=True)
 
     @staticmethod
+    def TailAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/jitaccess.v1.AuditService/TailAuditEvents',
+            jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsRequest.SerializeToString,
+            jitaccess_dot_v1_dot_audit__pb2.TailAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/jitaccess.v1.AuditService/ExportAuditEvents',
+            jitaccess_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def VerifyAuditLog(request,
             target,
             options=(),
@@ -134,6 +242,33 @@ class AuditService(object):
             '/jitaccess.v1.AuditService/VerifyAuditLog',
             jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.SerializeToString,
             jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuditCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.AuditService/GetAuditCheckpoint',
+            jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointRequest.SerializeToString,
+            jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 The audit log: one hash-chained record for every act."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from jitaccess.v1 import audit_pb2 as _audit_pb2
 import abc as _abc_1
@@ -35,8 +36,17 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists events, newest first unless order_by says otherwise."""
+    TailAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.TailAuditEventsRequest, _audit_pb2.TailAuditEventsResponse]
+    """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does."""
+    ExportAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]
+    """Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+    `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+    leaves out, so there the last line is to be compared with end_seq.
+    """
     VerifyAuditLog: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditLogRequest, _audit_pb2.VerifyAuditLogResponse]
-    """Recomputes the whole hash chain."""
+    """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+    GetAuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditCheckpointRequest, _audit_pb2.GetAuditCheckpointResponse]
+    """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -45,8 +55,17 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists events, newest first unless order_by says otherwise."""
+    TailAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.TailAuditEventsRequest, _audit_pb2.TailAuditEventsResponse]  # type: ignore[assignment]
+    """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does."""
+    ExportAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+    `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+    leaves out, so there the last line is to be compared with end_seq.
+    """
     VerifyAuditLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditLogRequest, _audit_pb2.VerifyAuditLogResponse]  # type: ignore[assignment]
-    """Recomputes the whole hash chain."""
+    """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+    GetAuditCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditCheckpointRequest, _audit_pb2.GetAuditCheckpointResponse]  # type: ignore[assignment]
+    """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """The audit log. Auditors and admins read it; nobody writes it."""
@@ -60,11 +79,38 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists events, newest first unless order_by says otherwise."""
 
     @_abc_1.abstractmethod
+    def TailAuditEvents(
+        self,
+        request: _audit_pb2.TailAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.TailAuditEventsResponse], _abc.AsyncIterator[_audit_pb2.TailAuditEventsResponse]]:
+        """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does."""
+
+    @_abc_1.abstractmethod
+    def ExportAuditEvents(
+        self,
+        request: _audit_pb2.ExportAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+        `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+        leaves out, so there the last line is to be compared with end_seq.
+        """
+
+    @_abc_1.abstractmethod
     def VerifyAuditLog(
         self,
         request: _audit_pb2.VerifyAuditLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyAuditLogResponse, _abc.Awaitable[_audit_pb2.VerifyAuditLogResponse]]:
-        """Recomputes the whole hash chain."""
+        """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+
+    @_abc_1.abstractmethod
+    def GetAuditCheckpoint(
+        self,
+        request: _audit_pb2.GetAuditCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetAuditCheckpointResponse, _abc.Awaitable[_audit_pb2.GetAuditCheckpointResponse]]:
+        """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -448,6 +448,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/auditEvents:export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:  `application/x-ndjson`.
+         * @description Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+         *      `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+         *      leaves out, so there the last line is to be compared with end_seq.
+         *
+         *     May call: the role `admin` or `auditor`.
+         */
+        get: operations["AuditService_ExportAuditEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/auditEvents:tail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does.
+         * @description Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does.
+         *
+         *     May call: the role `admin` or `auditor`.
+         */
+        get: operations["AuditService_TailAuditEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/auditLog:verify": {
         parameters: {
             query?: never;
@@ -456,12 +502,34 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Recomputes the whole hash chain.
-         * @description Recomputes the whole hash chain.
+         * Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given.
+         * @description Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given.
          *
          *     May call: the role `admin` or `auditor`.
          */
         get: operations["AuditService_VerifyAuditLog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/auditLog/checkpoint": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answers what the log is now, signed.
+         * @description Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten.
+         *
+         *     May call: the role `admin` or `auditor`.
+         */
+        get: operations["AuditService_GetAuditCheckpoint"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1633,6 +1701,28 @@ export interface components {
             /** @description The subject, action or resource; or a pattern of actions or resources. */
             name?: string;
         };
+        /** @description What the log is, signed. To be kept where whoever can write to the service's store cannot. */
+        GetAuditCheckpointResponse: {
+            /** @description A compact JWS (RFC 7515, ES256) of type `audit-checkpoint+jwt` with `iss`, `iat`, `event_count` and `head_hash`. */
+            checkpoint?: string;
+            /**
+             * Format: date-time
+             * @description When that was, in whole seconds.
+             * @example 2026-03-02T12:00:00Z
+             */
+            checkpointTime?: string;
+            /**
+             * Format: int64
+             * @description How many records there are.
+             */
+            eventCount?: string;
+            /** @description The hash of the last record, in hex. */
+            headHash?: string;
+            /** @description The JWK (RFC 7517) that verifies it, to be kept with it: keys are replaced, and the service forgets old ones. */
+            publicKey?: {
+                [key: string]: unknown;
+            };
+        };
         /** @description One aggregate from the request to its end: it is a request until it is approved. */
         Grant: {
             /** @description Action patterns it covers. */
@@ -2686,6 +2776,16 @@ export interface components {
             /** @description Its condition did not hold, so it needs nobody. */
             skipped?: boolean;
         };
+        /** @description One event, or a sign of life. */
+        TailAuditEventsResponse: {
+            /** @description What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5 s. */
+            auditEvent?: components["schemas"]["AuditEvent"];
+            /**
+             * Format: int64
+             * @description Everything up to here has been told that the filter means. Tail again from it.
+             */
+            seq?: string;
+        };
         /** @description What came out. */
         TestPolicyResponse: {
             /**
@@ -2714,8 +2814,10 @@ export interface components {
             /** @description By whom. */
             reviewer?: string;
         };
-        /** @description What the chain says. */
+        /** @description What the chain says, and what it says beside the checkpoint. */
         VerifyAuditLogResponse: {
+            /** @description What is known of the checkpoint's signature. */
+            checkpointSignature?: components["schemas"]["VerifyAuditLogResponse.CheckpointSignature"];
             /**
              * Format: int64
              * @description How many records were read.
@@ -2723,7 +2825,7 @@ export interface components {
             eventCount?: string;
             /**
              * Format: int64
-             * @description The first place that is wrong; 0 where valid.
+             * @description The first place that is known to be wrong; 0 where valid.
              */
             firstBadSeq?: string;
             /** @description The hash of the last record, in hex. */
@@ -2733,6 +2835,15 @@ export interface components {
             /** @description Every record is there, in order and as it was written. */
             valid?: boolean;
         };
+        /**
+         * @description What is known of the signature of the checkpoint. Whatever it is, the log was held against what the checkpoint says.
+         *     - `CHECKPOINT_SIGNATURE_UNSPECIFIED`: No checkpoint was given.
+         *     - `VERIFIED`: A key of this service made it.
+         *     - `KEY_UNKNOWN`: This service has no such key, or not any more, so it was not verified. The public key that was kept with the
+         *      checkpoint verifies it.
+         * @enum {string}
+         */
+        "VerifyAuditLogResponse.CheckpointSignature": "CHECKPOINT_SIGNATURE_UNSPECIFIED" | "VERIFIED" | "KEY_UNKNOWN";
         /** @description One change, or a sign of life. */
         WatchGrantsResponse: {
             /** @description What happened. */
@@ -3767,7 +3878,114 @@ export interface operations {
             504: components["responses"]["504"];
         };
     };
+    AuditService_ExportAuditEvents: {
+        parameters: {
+            query?: {
+                /** @description Only events up to this one; 0: up to the last one. */
+                endSeq?: string;
+                /** @description AIP-160, as of ListAuditEvents. */
+                filter?: string;
+                /** @description `jitaccess` (the default): an AuditEvent each. `cloudevents`: a CloudEvent 1.0 with that in its data. `ocsf`: an event of the Open Cybersecurity Schema Framework. */
+                format?: string;
+                /** @description Only events after this one: the last one of an earlier export, to go on with it. */
+                startSeq?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description NDJSON: one message a line, until the stream ends. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    AuditService_TailAuditEvents: {
+        parameters: {
+            query?: {
+                /** @description AIP-160, as of ListAuditEvents. */
+                filter?: string;
+                /** @description Tell what came after this one. 0: what comes from now on. */
+                startSeq?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description NDJSON: one message a line, until the stream ends. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TailAuditEventsResponse"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
     AuditService_VerifyAuditLog: {
+        parameters: {
+            query?: {
+                /** @description The `checkpoint` of an earlier GetAuditCheckpoint: the log must still have the records that it was made of. */
+                checkpoint?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VerifyAuditLogResponse"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    AuditService_GetAuditCheckpoint: {
         parameters: {
             query?: never;
             header?: never;
@@ -3782,7 +4000,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["VerifyAuditLogResponse"];
+                    "application/json": components["schemas"]["GetAuditCheckpointResponse"];
                 };
             };
             400: components["responses"]["400"];

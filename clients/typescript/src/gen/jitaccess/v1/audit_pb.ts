@@ -9,6 +9,8 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import { file_google_api_annotations } from "../../google/api/annotations_pb.js";
 import { file_google_api_client } from "../../google/api/client_pb.js";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.js";
+import type { HttpBodySchema } from "../../google/api/httpbody_pb.js";
+import { file_google_api_httpbody } from "../../google/api/httpbody_pb.js";
 import { file_google_api_resource } from "../../google/api/resource_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -18,7 +20,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file jitaccess/v1/audit.proto.
  */
 export const file_jitaccess_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChhqaXRhY2Nlc3MvdjEvYXVkaXQucHJvdG8SDGppdGFjY2Vzcy52MSK1DgoKQXVkaXRFdmVudBISCgRuYW1lGAEgASgJQgTiQQEIEhEKA3NlcRgCIAEoA0IE4kEBAxI8CgpldmVudF90eXBlGAMgASgOMiIuaml0YWNjZXNzLnYxLkF1ZGl0RXZlbnQuRXZlbnRUeXBlQgTiQQEDEjQKCmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhcKCXByaW5jaXBhbBgFIAEoCUIE4kEBAxIVCgdzdWJqZWN0GAYgASgJQgTiQQEDEhcKCXJlc291cmNlcxgHIAMoCUIE4kEBAxIVCgdhY3Rpb25zGAggAygJQgTiQQEDEhYKCGRlY2lzaW9uGAkgASgJQgTiQQEDEhQKBnJlYXNvbhgKIAEoCUIE4kEBAxIVCgdtZXNzYWdlGAsgASgJQgTiQQEDEhMKBWdyYW50GAwgASgJQgTiQQEDEhQKBnBvbGljeRgNIAEoCUIE4kEBAxIdCg9wb2xpY3lfcmV2aXNpb24YDiABKANCBOJBAQMSMQoIZHVyYXRpb24YDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSNgoNaGVsZF9kdXJhdGlvbhgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBAxIUCgZtZXRob2QYESABKAlCBOJBAQMSHAoOc291cmNlX2FkZHJlc3MYEiABKAlCBOJBAQMSGAoKdXNlcl9hZ2VudBgTIAEoCUIE4kEBAxIWCgh0cmFjZV9pZBgUIAEoCUIE4kEBAxIYCgpyZXF1ZXN0X2lkGBUgASgJQgTiQQEDEhkKC2RlY2lzaW9uX2lkGBYgASgJQgTiQQEDEhYKCHJldmlzaW9uGBcgASgDQgTiQQEDEhQKBnNpZ25hbBgZIAEoCUIE4kEBAxITCgVjaGFpbhgaIAMoCUIE4kEBAxIYCgpkZWxlZ2F0aW9uGBsgASgJQgTiQQEDEhYKCHByb3Bvc2FsGBwgASgJQgTiQQEDEhQKBmdyb3VwcxgdIAMoCUIE4kEBAxIuCgdjb250ZXh0GB4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBAxIWCgh0b2tlbl9pZBgfIAEoCUIE4kEBAxISCgRoYXNoGBggASgJQgTiQQEDItQGCglFdmVudFR5cGUSGgoWRVZFTlRfVFlQRV9VTlNQRUNJRklFRBAAEhMKD0dSQU5UX1JFUVVFU1RFRBABEhIKDkdSQU5UX0FQUFJPVkVEEAISEAoMR1JBTlRfREVOSUVEEAMSEwoPR1JBTlRfV0lUSERSQVdOEAQSEQoNR1JBTlRfUkVWT0tFRBAFEhIKDkdSQU5UX1JFTEVBU0VEEAYSEQoNR1JBTlRfRVhQSVJFRBAHEhAKDEdSQU5UX0xBUFNFRBAIEhIKDlBPTElDWV9DUkVBVEVEEAkSEgoOUE9MSUNZX1VQREFURUQQChISCg5QT0xJQ1lfREVMRVRFRBALEhIKDkFDQ0VTU19DSEVDS0VEEAwSEAoMQ0FMTF9SRUZVU0VEEA0SDgoKU0lHTkFMX1NFVBAOEhIKDlNJR05BTF9ERUxFVEVEEA8SEgoOR1JBTlRTX1JFVk9LRUQQEBIUChBCUkVBS19HTEFTU19VU0VEEBESFAoQUkVWSUVXX0NPTVBMRVRFRBASEhMKD0dSQU5UX0NPVU5URVJFRBATEhoKFkNPVU5URVJfT0ZGRVJfQUNDRVBURUQQFBIaChZDT1VOVEVSX09GRkVSX0RFQ0xJTkVEEBUSFwoTRVhURU5TSU9OX1JFUVVFU1RFRBAWEhYKEkVYVEVOU0lPTl9BUFBST1ZFRBAXEhQKEEVYVEVOU0lPTl9ERU5JRUQQGBIXChNFWFRFTlNJT05fV0lUSERSQVdOEBkSFAoQRVhURU5TSU9OX0xBUFNFRBAaEhYKEkRFTEVHQVRJT05fQ1JFQVRFRBAbEhYKEkRFTEVHQVRJT05fREVMRVRFRBAcEhUKEVBPTElDSUVTX1BST1BPU0VEEB0SFQoRUFJPUE9TQUxfQVBQUk9WRUQQHhIVChFQUk9QT1NBTF9SRUpFQ1RFRBAfEhMKD1BST1BPU0FMX0xBUFNFRBAgEhAKDFRPS0VOX0lTU1VFRBAhEhEKDVRPS0VOX1JFVk9LRUQQIhIVChFTSUdOSU5HX0tFWV9BRERFRBAjEhcKE1NJR05JTkdfS0VZX1JFTU9WRUQQJBISCg5SRVZJRVdfT1ZFUkRVRRAlEhMKD0FDQ0VTU19TRUFSQ0hFRBAmOlnqQVYKIGppdGFjY2Vzcy5leGFtcGxlLmNvbS9BdWRpdEV2ZW50EhlhdWRpdEV2ZW50cy97YXVkaXRfZXZlbnR9KgthdWRpdEV2ZW50czIKYXVkaXRFdmVudCJ5ChZMaXN0QXVkaXRFdmVudHNSZXF1ZXN0EhcKCXBhZ2Vfc2l6ZRgBIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAIgASgJQgTiQQEBEhQKBmZpbHRlchgDIAEoCUIE4kEBARIWCghvcmRlcl9ieRgEIAEoCUIE4kEBASJuChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRI0CgxhdWRpdF9ldmVudHMYASADKAsyGC5qaXRhY2Nlc3MudjEuQXVkaXRFdmVudEIE4kEBAxIdCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAlCBOJBAQMiFwoVVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0IpUBChZWZXJpZnlBdWRpdExvZ1Jlc3BvbnNlEhMKBXZhbGlkGAEgASgIQgTiQQEDEhkKC2V2ZW50X2NvdW50GAIgASgDQgTiQQEDEhcKCWhlYWRfaGFzaBgDIAEoCUIE4kEBAxIbCg1maXJzdF9iYWRfc2VxGAQgASgDQgTiQQEDEhUKB3Byb2JsZW0YBSABKAlCBOJBAQMymwIKDEF1ZGl0U2VydmljZRJ3Cg9MaXN0QXVkaXRFdmVudHMSJC5qaXRhY2Nlc3MudjEuTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBolLmppdGFjY2Vzcy52MS5MaXN0QXVkaXRFdmVudHNSZXNwb25zZSIXgtPkkwIREg8vdjEvYXVkaXRFdmVudHMSeAoOVmVyaWZ5QXVkaXRMb2cSIy5qaXRhY2Nlc3MudjEuVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0GiQuaml0YWNjZXNzLnYxLlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2UiG4LT5JMCFRITL3YxL2F1ZGl0TG9nOnZlcmlmeRoYykEVaml0YWNjZXNzLmV4YW1wbGUuY29tYgZwcm90bzM", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChhqaXRhY2Nlc3MvdjEvYXVkaXQucHJvdG8SDGppdGFjY2Vzcy52MSK1DgoKQXVkaXRFdmVudBISCgRuYW1lGAEgASgJQgTiQQEIEhEKA3NlcRgCIAEoA0IE4kEBAxI8CgpldmVudF90eXBlGAMgASgOMiIuaml0YWNjZXNzLnYxLkF1ZGl0RXZlbnQuRXZlbnRUeXBlQgTiQQEDEjQKCmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhcKCXByaW5jaXBhbBgFIAEoCUIE4kEBAxIVCgdzdWJqZWN0GAYgASgJQgTiQQEDEhcKCXJlc291cmNlcxgHIAMoCUIE4kEBAxIVCgdhY3Rpb25zGAggAygJQgTiQQEDEhYKCGRlY2lzaW9uGAkgASgJQgTiQQEDEhQKBnJlYXNvbhgKIAEoCUIE4kEBAxIVCgdtZXNzYWdlGAsgASgJQgTiQQEDEhMKBWdyYW50GAwgASgJQgTiQQEDEhQKBnBvbGljeRgNIAEoCUIE4kEBAxIdCg9wb2xpY3lfcmV2aXNpb24YDiABKANCBOJBAQMSMQoIZHVyYXRpb24YDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSNgoNaGVsZF9kdXJhdGlvbhgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBAxIUCgZtZXRob2QYESABKAlCBOJBAQMSHAoOc291cmNlX2FkZHJlc3MYEiABKAlCBOJBAQMSGAoKdXNlcl9hZ2VudBgTIAEoCUIE4kEBAxIWCgh0cmFjZV9pZBgUIAEoCUIE4kEBAxIYCgpyZXF1ZXN0X2lkGBUgASgJQgTiQQEDEhkKC2RlY2lzaW9uX2lkGBYgASgJQgTiQQEDEhYKCHJldmlzaW9uGBcgASgDQgTiQQEDEhQKBnNpZ25hbBgZIAEoCUIE4kEBAxITCgVjaGFpbhgaIAMoCUIE4kEBAxIYCgpkZWxlZ2F0aW9uGBsgASgJQgTiQQEDEhYKCHByb3Bvc2FsGBwgASgJQgTiQQEDEhQKBmdyb3VwcxgdIAMoCUIE4kEBAxIuCgdjb250ZXh0GB4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBAxIWCgh0b2tlbl9pZBgfIAEoCUIE4kEBAxISCgRoYXNoGBggASgJQgTiQQEDItQGCglFdmVudFR5cGUSGgoWRVZFTlRfVFlQRV9VTlNQRUNJRklFRBAAEhMKD0dSQU5UX1JFUVVFU1RFRBABEhIKDkdSQU5UX0FQUFJPVkVEEAISEAoMR1JBTlRfREVOSUVEEAMSEwoPR1JBTlRfV0lUSERSQVdOEAQSEQoNR1JBTlRfUkVWT0tFRBAFEhIKDkdSQU5UX1JFTEVBU0VEEAYSEQoNR1JBTlRfRVhQSVJFRBAHEhAKDEdSQU5UX0xBUFNFRBAIEhIKDlBPTElDWV9DUkVBVEVEEAkSEgoOUE9MSUNZX1VQREFURUQQChISCg5QT0xJQ1lfREVMRVRFRBALEhIKDkFDQ0VTU19DSEVDS0VEEAwSEAoMQ0FMTF9SRUZVU0VEEA0SDgoKU0lHTkFMX1NFVBAOEhIKDlNJR05BTF9ERUxFVEVEEA8SEgoOR1JBTlRTX1JFVk9LRUQQEBIUChBCUkVBS19HTEFTU19VU0VEEBESFAoQUkVWSUVXX0NPTVBMRVRFRBASEhMKD0dSQU5UX0NPVU5URVJFRBATEhoKFkNPVU5URVJfT0ZGRVJfQUNDRVBURUQQFBIaChZDT1VOVEVSX09GRkVSX0RFQ0xJTkVEEBUSFwoTRVhURU5TSU9OX1JFUVVFU1RFRBAWEhYKEkVYVEVOU0lPTl9BUFBST1ZFRBAXEhQKEEVYVEVOU0lPTl9ERU5JRUQQGBIXChNFWFRFTlNJT05fV0lUSERSQVdOEBkSFAoQRVhURU5TSU9OX0xBUFNFRBAaEhYKEkRFTEVHQVRJT05fQ1JFQVRFRBAbEhYKEkRFTEVHQVRJT05fREVMRVRFRBAcEhUKEVBPTElDSUVTX1BST1BPU0VEEB0SFQoRUFJPUE9TQUxfQVBQUk9WRUQQHhIVChFQUk9QT1NBTF9SRUpFQ1RFRBAfEhMKD1BST1BPU0FMX0xBUFNFRBAgEhAKDFRPS0VOX0lTU1VFRBAhEhEKDVRPS0VOX1JFVk9LRUQQIhIVChFTSUdOSU5HX0tFWV9BRERFRBAjEhcKE1NJR05JTkdfS0VZX1JFTU9WRUQQJBISCg5SRVZJRVdfT1ZFUkRVRRAlEhMKD0FDQ0VTU19TRUFSQ0hFRBAmOlnqQVYKIGppdGFjY2Vzcy5leGFtcGxlLmNvbS9BdWRpdEV2ZW50EhlhdWRpdEV2ZW50cy97YXVkaXRfZXZlbnR9KgthdWRpdEV2ZW50czIKYXVkaXRFdmVudCJ5ChZMaXN0QXVkaXRFdmVudHNSZXF1ZXN0EhcKCXBhZ2Vfc2l6ZRgBIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAIgASgJQgTiQQEBEhQKBmZpbHRlchgDIAEoCUIE4kEBARIWCghvcmRlcl9ieRgEIAEoCUIE4kEBASJuChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRI0CgxhdWRpdF9ldmVudHMYASADKAsyGC5qaXRhY2Nlc3MudjEuQXVkaXRFdmVudEIE4kEBAxIdCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAlCBOJBAQMiRwoWVGFpbEF1ZGl0RXZlbnRzUmVxdWVzdBIUCgZmaWx0ZXIYASABKAlCBOJBAQESFwoJc3RhcnRfc2VxGAIgASgDQgTiQQEBImEKF1RhaWxBdWRpdEV2ZW50c1Jlc3BvbnNlEjMKC2F1ZGl0X2V2ZW50GAEgASgLMhguaml0YWNjZXNzLnYxLkF1ZGl0RXZlbnRCBOJBAQMSEQoDc2VxGAIgASgDQgTiQQEDInYKGEV4cG9ydEF1ZGl0RXZlbnRzUmVxdWVzdBIUCgZmb3JtYXQYASABKAlCBOJBAQESFAoGZmlsdGVyGAIgASgJQgTiQQEBEhcKCXN0YXJ0X3NlcRgDIAEoA0IE4kEBARIVCgdlbmRfc2VxGAQgASgDQgTiQQEBIjEKFVZlcmlmeUF1ZGl0TG9nUmVxdWVzdBIYCgpjaGVja3BvaW50GAEgASgJQgTiQQEBIs8CChZWZXJpZnlBdWRpdExvZ1Jlc3BvbnNlEhMKBXZhbGlkGAEgASgIQgTiQQEDEhkKC2V2ZW50X2NvdW50GAIgASgDQgTiQQEDEhcKCWhlYWRfaGFzaBgDIAEoCUIE4kEBAxIbCg1maXJzdF9iYWRfc2VxGAQgASgDQgTiQQEDEhUKB3Byb2JsZW0YBSABKAlCBOJBAQMSXAoUY2hlY2twb2ludF9zaWduYXR1cmUYBiABKA4yOC5qaXRhY2Nlc3MudjEuVmVyaWZ5QXVkaXRMb2dSZXNwb25zZS5DaGVja3BvaW50U2lnbmF0dXJlQgTiQQEDIloKE0NoZWNrcG9pbnRTaWduYXR1cmUSJAogQ0hFQ0tQT0lOVF9TSUdOQVRVUkVfVU5TUEVDSUZJRUQQABIMCghWRVJJRklFRBABEg8KC0tFWV9VTktOT1dOEAIiGwoZR2V0QXVkaXRDaGVja3BvaW50UmVxdWVzdCLYAQoaR2V0QXVkaXRDaGVja3BvaW50UmVzcG9uc2USGQoLZXZlbnRfY291bnQYASABKANCBOJBAQMSFwoJaGVhZF9oYXNoGAIgASgJQgTiQQEDEjkKD2NoZWNrcG9pbnRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBOJBAQMSGAoKY2hlY2twb2ludBgEIAEoCUIE4kEBAxIxCgpwdWJsaWNfa2V5GAUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBAzKbBQoMQXVkaXRTZXJ2aWNlEncKD0xpc3RBdWRpdEV2ZW50cxIkLmppdGFjY2Vzcy52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiUuaml0YWNjZXNzLnYxLkxpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlIheC0+STAhESDy92MS9hdWRpdEV2ZW50cxJ+Cg9UYWlsQXVkaXRFdmVudHMSJC5qaXRhY2Nlc3MudjEuVGFpbEF1ZGl0RXZlbnRzUmVxdWVzdBolLmppdGFjY2Vzcy52MS5UYWlsQXVkaXRFdmVudHNSZXNwb25zZSIcgtPkkwIWEhQvdjEvYXVkaXRFdmVudHM6dGFpbDABEnMKEUV4cG9ydEF1ZGl0RXZlbnRzEiYuaml0YWNjZXNzLnYxLkV4cG9ydEF1ZGl0RXZlbnRzUmVxdWVzdBoULmdvb2dsZS5hcGkuSHR0cEJvZHkiHoLT5JMCGBIWL3YxL2F1ZGl0RXZlbnRzOmV4cG9ydDABEngKDlZlcmlmeUF1ZGl0TG9nEiMuaml0YWNjZXNzLnYxLlZlcmlmeUF1ZGl0TG9nUmVxdWVzdBokLmppdGFjY2Vzcy52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlIhuC0+STAhUSEy92MS9hdWRpdExvZzp2ZXJpZnkSiAEKEkdldEF1ZGl0Q2hlY2twb2ludBInLmppdGFjY2Vzcy52MS5HZXRBdWRpdENoZWNrcG9pbnRSZXF1ZXN0Giguaml0YWNjZXNzLnYxLkdldEF1ZGl0Q2hlY2twb2ludFJlc3BvbnNlIh+C0+STAhkSFy92MS9hdWRpdExvZy9jaGVja3BvaW50GhjKQRVqaXRhY2Nlc3MuZXhhbXBsZS5jb21iBnByb3RvMw", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_httpbody, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One act, as it was recorded.
@@ -609,11 +611,116 @@ export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> 
   messageDesc(file_jitaccess_v1_audit, 2);
 
 /**
- * Nothing to say.
+ * Which events.
+ *
+ * @generated from message jitaccess.v1.TailAuditEventsRequest
+ */
+export type TailAuditEventsRequest = Message<"jitaccess.v1.TailAuditEventsRequest"> & {
+  /**
+   * AIP-160, as of ListAuditEvents.
+   *
+   * @generated from field: string filter = 1;
+   */
+  filter: string;
+
+  /**
+   * Tell what came after this one. 0: what comes from now on.
+   *
+   * @generated from field: int64 start_seq = 2;
+   */
+  startSeq: bigint;
+};
+
+/**
+ * Describes the message jitaccess.v1.TailAuditEventsRequest.
+ * Use `create(TailAuditEventsRequestSchema)` to create a new message.
+ */
+export const TailAuditEventsRequestSchema: GenMessage<TailAuditEventsRequest> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_audit, 3);
+
+/**
+ * One event, or a sign of life.
+ *
+ * @generated from message jitaccess.v1.TailAuditEventsResponse
+ */
+export type TailAuditEventsResponse = Message<"jitaccess.v1.TailAuditEventsResponse"> & {
+  /**
+   * What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5 s.
+   *
+   * @generated from field: jitaccess.v1.AuditEvent audit_event = 1;
+   */
+  auditEvent?: AuditEvent | undefined;
+
+  /**
+   * Everything up to here has been told that the filter means. Tail again from it.
+   *
+   * @generated from field: int64 seq = 2;
+   */
+  seq: bigint;
+};
+
+/**
+ * Describes the message jitaccess.v1.TailAuditEventsResponse.
+ * Use `create(TailAuditEventsResponseSchema)` to create a new message.
+ */
+export const TailAuditEventsResponseSchema: GenMessage<TailAuditEventsResponse> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_audit, 4);
+
+/**
+ * Which events, and how they are told.
+ *
+ * @generated from message jitaccess.v1.ExportAuditEventsRequest
+ */
+export type ExportAuditEventsRequest = Message<"jitaccess.v1.ExportAuditEventsRequest"> & {
+  /**
+   * `jitaccess` (the default): an AuditEvent each. `cloudevents`: a CloudEvent 1.0 with that in its data. `ocsf`: an event of
+   * the Open Cybersecurity Schema Framework.
+   *
+   * @generated from field: string format = 1;
+   */
+  format: string;
+
+  /**
+   * AIP-160, as of ListAuditEvents.
+   *
+   * @generated from field: string filter = 2;
+   */
+  filter: string;
+
+  /**
+   * Only events after this one: the last one of an earlier export, to go on with it.
+   *
+   * @generated from field: int64 start_seq = 3;
+   */
+  startSeq: bigint;
+
+  /**
+   * Only events up to this one; 0: up to the last one.
+   *
+   * @generated from field: int64 end_seq = 4;
+   */
+  endSeq: bigint;
+};
+
+/**
+ * Describes the message jitaccess.v1.ExportAuditEventsRequest.
+ * Use `create(ExportAuditEventsRequestSchema)` to create a new message.
+ */
+export const ExportAuditEventsRequestSchema: GenMessage<ExportAuditEventsRequest> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_audit, 5);
+
+/**
+ * By what.
  *
  * @generated from message jitaccess.v1.VerifyAuditLogRequest
  */
 export type VerifyAuditLogRequest = Message<"jitaccess.v1.VerifyAuditLogRequest"> & {
+  /**
+   * The `checkpoint` of an earlier GetAuditCheckpoint: the log must still have the records that it was made of.
+   *
+   * @generated from field: string checkpoint = 1;
+   */
+  checkpoint: string;
 };
 
 /**
@@ -621,10 +728,10 @@ export type VerifyAuditLogRequest = Message<"jitaccess.v1.VerifyAuditLogRequest"
  * Use `create(VerifyAuditLogRequestSchema)` to create a new message.
  */
 export const VerifyAuditLogRequestSchema: GenMessage<VerifyAuditLogRequest> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_audit, 3);
+  messageDesc(file_jitaccess_v1_audit, 6);
 
 /**
- * What the chain says.
+ * What the chain says, and what it says beside the checkpoint.
  *
  * @generated from message jitaccess.v1.VerifyAuditLogResponse
  */
@@ -651,7 +758,7 @@ export type VerifyAuditLogResponse = Message<"jitaccess.v1.VerifyAuditLogRespons
   headHash: string;
 
   /**
-   * The first place that is wrong; 0 where valid.
+   * The first place that is known to be wrong; 0 where valid.
    *
    * @generated from field: int64 first_bad_seq = 4;
    */
@@ -663,6 +770,13 @@ export type VerifyAuditLogResponse = Message<"jitaccess.v1.VerifyAuditLogRespons
    * @generated from field: string problem = 5;
    */
   problem: string;
+
+  /**
+   * What is known of the checkpoint's signature.
+   *
+   * @generated from field: jitaccess.v1.VerifyAuditLogResponse.CheckpointSignature checkpoint_signature = 6;
+   */
+  checkpointSignature: VerifyAuditLogResponse_CheckpointSignature;
 };
 
 /**
@@ -670,7 +784,106 @@ export type VerifyAuditLogResponse = Message<"jitaccess.v1.VerifyAuditLogRespons
  * Use `create(VerifyAuditLogResponseSchema)` to create a new message.
  */
 export const VerifyAuditLogResponseSchema: GenMessage<VerifyAuditLogResponse> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_audit, 4);
+  messageDesc(file_jitaccess_v1_audit, 7);
+
+/**
+ * What is known of the signature of the checkpoint. Whatever it is, the log was held against what the checkpoint says.
+ *
+ * @generated from enum jitaccess.v1.VerifyAuditLogResponse.CheckpointSignature
+ */
+export enum VerifyAuditLogResponse_CheckpointSignature {
+  /**
+   * No checkpoint was given.
+   *
+   * @generated from enum value: CHECKPOINT_SIGNATURE_UNSPECIFIED = 0;
+   */
+  CHECKPOINT_SIGNATURE_UNSPECIFIED = 0,
+
+  /**
+   * A key of this service made it.
+   *
+   * @generated from enum value: VERIFIED = 1;
+   */
+  VERIFIED = 1,
+
+  /**
+   * This service has no such key, or not any more, so it was not verified. The public key that was kept with the
+   * checkpoint verifies it.
+   *
+   * @generated from enum value: KEY_UNKNOWN = 2;
+   */
+  KEY_UNKNOWN = 2,
+}
+
+/**
+ * Describes the enum jitaccess.v1.VerifyAuditLogResponse.CheckpointSignature.
+ */
+export const VerifyAuditLogResponse_CheckpointSignatureSchema: GenEnum<VerifyAuditLogResponse_CheckpointSignature> = /*@__PURE__*/
+  enumDesc(file_jitaccess_v1_audit, 7, 0);
+
+/**
+ * Nothing to say.
+ *
+ * @generated from message jitaccess.v1.GetAuditCheckpointRequest
+ */
+export type GetAuditCheckpointRequest = Message<"jitaccess.v1.GetAuditCheckpointRequest"> & {
+};
+
+/**
+ * Describes the message jitaccess.v1.GetAuditCheckpointRequest.
+ * Use `create(GetAuditCheckpointRequestSchema)` to create a new message.
+ */
+export const GetAuditCheckpointRequestSchema: GenMessage<GetAuditCheckpointRequest> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_audit, 8);
+
+/**
+ * What the log is, signed. To be kept where whoever can write to the service's store cannot.
+ *
+ * @generated from message jitaccess.v1.GetAuditCheckpointResponse
+ */
+export type GetAuditCheckpointResponse = Message<"jitaccess.v1.GetAuditCheckpointResponse"> & {
+  /**
+   * How many records there are.
+   *
+   * @generated from field: int64 event_count = 1;
+   */
+  eventCount: bigint;
+
+  /**
+   * The hash of the last record, in hex.
+   *
+   * @generated from field: string head_hash = 2;
+   */
+  headHash: string;
+
+  /**
+   * When that was, in whole seconds.
+   *
+   * @generated from field: google.protobuf.Timestamp checkpoint_time = 3;
+   */
+  checkpointTime?: Timestamp | undefined;
+
+  /**
+   * A compact JWS (RFC 7515, ES256) of type `audit-checkpoint+jwt` with `iss`, `iat`, `event_count` and `head_hash`.
+   *
+   * @generated from field: string checkpoint = 4;
+   */
+  checkpoint: string;
+
+  /**
+   * The JWK (RFC 7517) that verifies it, to be kept with it: keys are replaced, and the service forgets old ones.
+   *
+   * @generated from field: google.protobuf.Struct public_key = 5;
+   */
+  publicKey?: JsonObject | undefined;
+};
+
+/**
+ * Describes the message jitaccess.v1.GetAuditCheckpointResponse.
+ * Use `create(GetAuditCheckpointResponseSchema)` to create a new message.
+ */
+export const GetAuditCheckpointResponseSchema: GenMessage<GetAuditCheckpointResponse> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_audit, 9);
 
 /**
  * The audit log. Auditors and admins read it; nobody writes it.
@@ -689,7 +902,29 @@ export const AuditService: GenService<{
     output: typeof ListAuditEventsResponseSchema;
   },
   /**
-   * Recomputes the whole hash chain.
+   * Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does.
+   *
+   * @generated from rpc jitaccess.v1.AuditService.TailAuditEvents
+   */
+  tailAuditEvents: {
+    methodKind: "server_streaming";
+    input: typeof TailAuditEventsRequestSchema;
+    output: typeof TailAuditEventsResponseSchema;
+  },
+  /**
+   * Answers events in order of seq, up to the last one that there is at the beginning, a line of JSON each:
+   * `application/x-ndjson`. It is whole where the status is OK: over REST the trailer `grpc-status` is 0, which HTTP/1.1
+   * leaves out, so there the last line is to be compared with end_seq.
+   *
+   * @generated from rpc jitaccess.v1.AuditService.ExportAuditEvents
+   */
+  exportAuditEvents: {
+    methodKind: "server_streaming";
+    input: typeof ExportAuditEventsRequestSchema;
+    output: typeof HttpBodySchema;
+  },
+  /**
+   * Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given.
    *
    * @generated from rpc jitaccess.v1.AuditService.VerifyAuditLog
    */
@@ -697,6 +932,16 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof VerifyAuditLogRequestSchema;
     output: typeof VerifyAuditLogResponseSchema;
+  },
+  /**
+   * Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten.
+   *
+   * @generated from rpc jitaccess.v1.AuditService.GetAuditCheckpoint
+   */
+  getAuditCheckpoint: {
+    methodKind: "unary";
+    input: typeof GetAuditCheckpointRequestSchema;
+    output: typeof GetAuditCheckpointResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_jitaccess_v1_audit, 0);

@@ -1,0 +1,103 @@
+"""Checkpoints of the audit log, verified without asking the service. Needs `jitaccess[tokens]`.
+
+    from jitaccess import verify_checkpoint
+
+    was = verify_checkpoint(kept["checkpoint"], kept["publicKey"], issuer="https://jit.example.com")
+
+What a checkpoint says is what the log held when it was made; that the log still holds it, VerifyAuditLog says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from jitaccess import jws
+from jitaccess.errors import Misconfigured, TokenRefused
+from jitaccess.jws import BadSignature, BadToken
+from jitaccess.keys import GivenKeys, KeySource
+from jitaccess.model import TokenReason
+from jitaccess.tokens import ALGORITHM, key_of
+
+TYPE: Final = "audit-checkpoint+jwt"
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_MAX_COUNT: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedCheckpoint:
+    """What a checkpoint says: so many events, the last of which had the hash, in hex.
+
+    `is_verified` is False where the key that signed it was not among those at hand, so that anybody may have made it.
+    """
+
+    issuer: str
+    issue_time: datetime
+    event_count: int
+    head_hash: str
+    is_verified: bool
+
+
+def verify_checkpoint(checkpoint: str, public_key: Mapping[str, object], *, issuer: str) -> SignedCheckpoint:
+    """Returns what the checkpoint says, where the issuer made it by this key, a JWK.
+
+    Raises TokenRefused with a `reason` of `TokenReason`, Misconfigured for a key that is none.
+    """
+    keys = GivenKeys({"keys": [dict(public_key)]})
+    kid = public_key.get("kid")
+    if not isinstance(kid, str) or keys.key(kid) is None:
+        raise Misconfigured("the public key is not a JWK with a kid, for signatures")
+    read = read_checkpoint(checkpoint, keys, issuer=issuer)
+    if not read.is_verified:
+        raise TokenRefused("the checkpoint's kid is not that of the key", reason=TokenReason.UNKNOWN_KEY)
+    return read
+
+
+def read_checkpoint(checkpoint: str, keys: KeySource, *, issuer: str) -> SignedCheckpoint:
+    """Returns what the checkpoint of the issuer says, verified where one of the keys made it.
+
+    Raises TokenRefused for what is none, is another issuer's, or names a key that did not sign it.
+    """
+    try:
+        header, payload = jws.decoded(checkpoint)
+        key = _known_key(header, keys)
+        if key is not None:
+            jws.check_signature(checkpoint, key, ALGORITHM)
+        return _signed(payload, issuer, is_verified=key is not None)
+    except BadSignature as fault:
+        raise TokenRefused(_of_checkpoint(fault), reason=TokenReason.BAD_SIGNATURE) from None
+    except BadToken as fault:
+        raise TokenRefused(_of_checkpoint(fault), reason=TokenReason.MALFORMED) from None
+
+
+def _known_key(header: dict[str, Any], keys: KeySource) -> Any:
+    try:
+        return key_of(header, keys, typ=TYPE)
+    except TokenRefused as fault:
+        if fault.reason == TokenReason.UNKNOWN_KEY:
+            return None
+        raise TokenRefused(_of_checkpoint(fault), reason=fault.reason) from None
+
+
+def _signed(payload: dict[str, Any], issuer: str, *, is_verified: bool) -> SignedCheckpoint:
+    if not issuer or payload.get("iss") != issuer:
+        raise TokenRefused("the checkpoint's iss is not the issuer", reason=TokenReason.WRONG_ISSUER)
+    count, head = payload.get("event_count"), payload.get("head_hash")
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= _MAX_COUNT:
+        raise BadToken("the token's event_count is missing or not a number of events")
+    if not isinstance(head, str) or not _HASH.fullmatch(head):
+        raise BadToken("the token's head_hash is missing or not 64 hexadecimal digits")
+    return SignedCheckpoint(
+        issuer=issuer,
+        issue_time=datetime.fromtimestamp(jws.instant(payload, "iat"), UTC),
+        event_count=count,
+        head_hash=head,
+        is_verified=is_verified,
+    )
+
+
+def _of_checkpoint(fault: Exception) -> str:
+    return str(fault).replace("the token", "the checkpoint")

@@ -1,0 +1,60 @@
+"""Checkpoints of the audit log at the command line: read from where they are kept, judged by the key beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jitaccess.errors import InvalidArgument
+
+
+class Kept(NamedTuple):
+    """A checkpoint as it was kept; the key is empty where it was not kept with it."""
+
+    text: str
+    public_key: Mapping[str, object]
+
+
+def kept(given: str) -> Kept:
+    """Returns the checkpoint in a file that `jit audit checkpoint` wrote, in any form, or the one that is given itself.
+
+    Raises InvalidArgument.
+    """
+    import yaml
+
+    try:
+        # A text that is too long for a file's name is no path either.
+        found = yaml.safe_load(Path(given).read_text(encoding="utf-8") if os.path.exists(given) else given)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _unreadable(type(error).__name__) from error
+    if isinstance(found, str):
+        return Kept(found.strip(), {})
+    text, key = (found.get("checkpoint"), found.get("publicKey", {})) if isinstance(found, dict) else (None, {})
+    if not isinstance(text, str) or not isinstance(key, dict):
+        raise _unreadable("it has no text of that name")
+    return Kept(text, key)
+
+
+def judge(checkpoint: Kept) -> str:
+    """Says what the key beside a checkpoint says of it, of which the service does not know the key.
+
+    Raises TokenRefused where that key did not sign it.
+    """
+    unknown = "the service does not know the key that signed the checkpoint"
+    if not checkpoint.public_key:
+        return f"{unknown}, and none was kept with it: its signature is not verified"
+    try:
+        from jitaccess.checkpoints import verify_checkpoint
+        from jitaccess.jws import decoded
+    except ImportError:
+        return f"{unknown}; to verify it by the one kept with it, install jitaccess[tokens]"
+    # The service has compared it with its own name.
+    issuer = str(decoded(checkpoint.text)[1].get("iss", ""))
+    verify_checkpoint(checkpoint.text, checkpoint.public_key, issuer=issuer)
+    return f"{unknown}; the one kept with it verifies it"
+
+
+def _unreadable(why: str) -> InvalidArgument:
+    return InvalidArgument(f"the checkpoint cannot be read: {why}", reason="INVALID_FIELD")

@@ -1,0 +1,81 @@
+"""Use cases of checkpoints: sign what the audit log is, and hold the log against what it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from jit_service import audit
+from jit_service.audit import Verified
+from jit_service.domain.checkpoint import Checkpoint
+from jit_service.domain.errors import InvalidField
+from jit_service.signing_keys import Issuing, demanded, signing
+from jit_service.storage import Snapshot, Store
+from jitaccess.checkpoints import TYPE, SignedCheckpoint, read_checkpoint
+from jitaccess.errors import TokenRefused
+from jitaccess.keys import GivenKeys
+
+
+class SignatureState(StrEnum):
+    """What is known of a checkpoint's signature."""
+
+    VERIFIED = "VERIFIED"
+    KEY_UNKNOWN = "KEY_UNKNOWN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A checkpoint, signed: its text, and the public key that verifies it as a JWK. `at` is in whole seconds."""
+
+    checkpoint: Checkpoint
+    at: datetime
+    text: str
+    public_key: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What the chain says. `signature` is None where there was no checkpoint to hold it against."""
+
+    verified: Verified
+    signature: SignatureState | None = None
+
+
+def make(store: Store, maybe_issuing: Issuing | None) -> Made:
+    """Signs what the log is now. Raises TokensOff, KeysUnavailable."""
+    issuing = demanded(maybe_issuing)
+    with store.snapshot() as snapshot:
+        key, at = signing(snapshot), snapshot.now.replace(microsecond=0)
+        checkpoint = Checkpoint(event_count=snapshot.seq, head_hash=snapshot.head_hash)
+    claims = {
+        "iss": issuing.issuer,
+        "iat": int(at.timestamp()),
+        "event_count": checkpoint.event_count,
+        "head_hash": checkpoint.head_hash.hex(),
+    }
+    text = issuing.ring.sign(key, claims, typ=TYPE)
+    return Made(checkpoint=checkpoint, at=at, text=text, public_key=issuing.ring.public(key))
+
+
+def verify(store: Store, maybe_issuing: Issuing | None, text: str) -> Compared:
+    """Recomputes the whole chain, and holds it against the checkpoint, unless the text is empty.
+
+    Raises InvalidField for what is no checkpoint of this service; TokensOff, KeysUnavailable where it cannot tell.
+    """
+    if not text:
+        return Compared(verified=audit.verify(store))
+    with store.snapshot() as snapshot:
+        read = _read(snapshot, demanded(maybe_issuing), text)
+    since = Checkpoint(event_count=read.event_count, head_hash=bytes.fromhex(read.head_hash))
+    state = SignatureState.VERIFIED if read.is_verified else SignatureState.KEY_UNKNOWN
+    return Compared(verified=audit.verify(store, since=since), signature=state)
+
+
+def _read(snapshot: Snapshot, issuing: Issuing, text: str) -> SignedCheckpoint:
+    keys = GivenKeys({"keys": [issuing.ring.public(key) for key in snapshot.signing_keys()]})
+    try:
+        return read_checkpoint(text, keys, issuer=issuing.issuer)
+    except TokenRefused as fault:
+        raise InvalidField("checkpoint", str(fault)) from None

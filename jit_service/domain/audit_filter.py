@@ -1,0 +1,59 @@
+"""Which audit records a filter means, judged by the record itself; `storage.query` asks the store the same in SQL."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from jit_service.domain.event import Event, RecordedEvent
+from jit_service.domain.filter import And, Comparison, Node, Not, Or
+
+_COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    ":": operator.contains,
+}
+_VALUES: Final[Mapping[str, Callable[[Event], Any]]] = {
+    "event_type": lambda event: event.type,
+    "event_time": lambda event: event.at,
+    "principal": lambda event: event.principal,
+    "subject": lambda event: event.subject,
+    "resources": lambda event: event.resources,
+    "actions": lambda event: event.actions,
+    "decision": lambda event: event.decision,
+    "reason": lambda event: event.reason,
+    "grant": lambda event: event.grant,
+    "policy": lambda event: event.policy,
+    "method": lambda event: event.origin.method,
+    "source_address": lambda event: event.origin.source_address,
+    "trace_id": lambda event: event.origin.trace_id,
+    "request_id": lambda event: event.origin.request_id,
+    "decision_id": lambda event: event.decision_id,
+}
+
+
+def matches(node: Node | None, recorded: RecordedEvent) -> bool:
+    """Says whether the filter, None for an empty one, means the record."""
+    match node:
+        case None:
+            return True
+        case And(operands=operands):
+            return all(matches(operand, recorded) for operand in operands)
+        case Or(operands=operands):
+            return any(matches(operand, recorded) for operand in operands)
+        case Not(operand=operand):
+            return not matches(operand, recorded)
+        case Comparison():
+            return _holds(node, recorded)
+
+
+def _holds(comparison: Comparison, recorded: RecordedEvent) -> bool:
+    value: Any = recorded.seq if comparison.field == "seq" else _VALUES[comparison.field](recorded.event)
+    if comparison.field == "grant" and comparison.operator == "=" and str(comparison.value).endswith("*"):
+        return bool(value.startswith(str(comparison.value)[:-1]))
+    return _COMPARE[comparison.operator](value, comparison.value)

@@ -1,0 +1,51 @@
+"""Use case of exporting the audit log: whole or in part, in order, at the reader's pace.
+
+It is read by the places of the records, page by page, each in a snapshot of its own: records do not change, so no
+transaction need stay open for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from jit_service.domain.audit_filter import matches
+from jit_service.domain.errors import InvalidField
+from jit_service.domain.event import RecordedEvent
+from jit_service.domain.filter import Node, parse
+from jit_service.storage import Store, query
+
+_PAGE: Final = 200
+
+
+def export(
+    store: Store, *, filter_text: str, start_seq: int, end_seq: int, gone: Callable[[], bool]
+) -> Iterator[list[RecordedEvent]]:
+    """Returns what the filter means of the records after `start_seq` up to `end_seq`, page by page, until `gone`.
+
+    With 0 up to the last one that there is now. A page in which there is nothing of it is empty. Raises InvalidField,
+    before anything is read.
+    """
+    node = parse(filter_text, query.AUDIT_FIELDS)
+    return _pages(store, node, start_seq, _end(store, start_seq, end_seq), gone)
+
+
+def _pages(
+    store: Store, node: Node | None, last: int, until: int, gone: Callable[[], bool]
+) -> Iterator[list[RecordedEvent]]:
+    while last < until and not gone():
+        with store.snapshot() as snapshot:
+            page = snapshot.audit_records(after=last, until=until, limit=_PAGE)
+        # What somebody deleted, only verifying the log tells.
+        last = page[-1].seq if page else until
+        yield [recorded for recorded in page if matches(node, recorded)]
+
+
+def _end(store: Store, start_seq: int, end_seq: int) -> int:
+    with store.snapshot() as snapshot:
+        head = snapshot.seq
+    if not 0 <= start_seq <= head:
+        raise InvalidField("start_seq", f"is {start_seq}; the log has {head} records")
+    if end_seq and not start_seq <= end_seq <= head:
+        raise InvalidField("end_seq", f"is {end_seq}; it must be from {start_seq} to {head}, where the log ends")
+    return end_seq or head

@@ -1,0 +1,59 @@
+"""The formats that audit events are exported in, a line of JSON each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final
+
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.json_format import MessageToDict
+
+from jit_service.domain.errors import InvalidField
+from jit_service.domain.event import RecordedEvent
+from jit_service.domain.name import harmless
+from jit_service.rpc.cloudevents import cloud_event
+from jit_service.rpc.messages import audit_message
+from jit_service.rpc.ocsf import ocsf_event
+
+NDJSON: Final = "application/x-ndjson"
+_CHUNK_BYTES: Final = 256 << 10
+Encode = Callable[[RecordedEvent], bytes]
+
+
+def encoder(name: str, *, source: str) -> Encode:
+    """Returns what makes a line of an event in the format, `jitaccess` where none is named. Raises InvalidField."""
+    formats: dict[str, Encode] = {
+        "jitaccess": audit_event,
+        "cloudevents": partial(cloud_event, source=source),
+        "ocsf": ocsf_event,
+    }
+    if name and name not in formats:
+        raise InvalidField("format", f"is {harmless(name, 100)!a}; it must be one of {', '.join(formats)}")
+    return formats[name or "jitaccess"]
+
+
+def audit_event(recorded: RecordedEvent) -> bytes:
+    """Returns the AuditEvent message in proto3 JSON."""
+    return json.dumps(MessageToDict(audit_message(recorded)), separators=(",", ":")).encode()
+
+
+def bodies(pages: Iterable[Iterable[RecordedEvent]], encode: Encode) -> Iterator[HttpBody]:
+    """Yields the events as parts of one body, each of whole lines.
+
+    The first, and each of a page without events, is empty: it says what the answer is, or that it goes on.
+    """
+    yield _body(b"")
+    for page in pages:
+        part = b""
+        for recorded in page:
+            part += encode(recorded) + b"\n"
+            if len(part) >= _CHUNK_BYTES:
+                yield _body(part)
+                part = b""
+        yield _body(part)
+
+
+def _body(data: bytes) -> HttpBody:
+    return HttpBody(content_type=NDJSON, data=data)

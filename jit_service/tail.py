@@ -1,0 +1,94 @@
+"""Use case of tailing the audit log: every record as it is committed, in order, once each, from any place on.
+
+It follows the places of the records, since checks append some without moving the revision. Nothing is kept for who
+tails: one that is slow, or comes back after a restart, reads on from its place, and no writer notices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from jit_service.domain.audit_filter import matches
+from jit_service.domain.errors import InvalidField
+from jit_service.domain.event import RecordedEvent
+from jit_service.domain.filter import Node, parse
+from jit_service.storage import Snapshot, Store, query
+from jit_service.watch import HEARTBEAT_SECONDS, Follower
+
+_PAGE: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tailed:
+    """A record, or with none a sign of life. Everything up to `seq` has been told, and tailing goes on after it."""
+
+    seq: int
+    recorded: RecordedEvent | None = None
+
+
+class LogFeed(Follower):
+    """Follows the audit log."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, place=_end, name="log-feed")
+
+
+def tail(
+    store: Store,
+    *,
+    filter_text: str,
+    start_seq: int,
+    feed: LogFeed,
+    gone: Callable[[], bool],
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+) -> Iterator[Tailed]:
+    """Returns what the filter means of the records after `start_seq`, with 0 of those to come, until `gone`.
+
+    The first is a sign of life. Raises InvalidField before anything is told; then StoreUnavailable, ServiceStopping.
+    """
+    node, last = parse(filter_text, query.AUDIT_FIELDS), _start(store, start_seq)
+    return _told(store, node, last, feed=feed, gone=gone, heartbeat_seconds=heartbeat_seconds)
+
+
+def _told(
+    store: Store, node: Node | None, last: int, *, feed: LogFeed, gone: Callable[[], bool], heartbeat_seconds: float
+) -> Iterator[Tailed]:
+    yield Tailed(seq=last)
+    told_at = time.monotonic()
+    while not gone():
+        page, last, head = _news(store, last)
+        for recorded in page:
+            if matches(node, recorded):
+                yield Tailed(seq=recorded.seq, recorded=recorded)
+                told_at = time.monotonic()
+        if time.monotonic() - told_at >= heartbeat_seconds:
+            yield Tailed(seq=last)
+            told_at = time.monotonic()
+        if last == head:
+            silence = time.monotonic() - told_at
+            feed.wait(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
+
+
+def _end(snapshot: Snapshot) -> int:
+    return snapshot.seq
+
+
+def _start(store: Store, start_seq: int) -> int:
+    with store.snapshot() as snapshot:
+        head = _end(snapshot)
+    if not 0 <= start_seq <= head:
+        raise InvalidField("start_seq", f"is {start_seq}; the log has {head} records")
+    return start_seq or head
+
+
+def _news(store: Store, last: int) -> tuple[list[RecordedEvent], int, int]:
+    """Returns a page of records after the place, up to which place that is all, and where the log ends."""
+    with store.snapshot() as snapshot:
+        # Not even a log that was cut is told twice.
+        head = max(snapshot.seq, last)
+        page = snapshot.audit_records(after=last, until=head, limit=_PAGE) if head > last else []
+    # What somebody deleted, only verifying the log tells.
+    return page, page[-1].seq if page else head, head

@@ -1,0 +1,241 @@
+"""`jit audit`: checkpoints are kept as they come, exports are whole or not there."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from jit_service.keyring import KeyRing
+from jitaccess.cli import exporting
+from jitaccess.v1 import audit_pb2
+from tests.cli.conftest import Jit
+from tests.client.service import Refusal, Service
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+RING = KeyRing(bytes(32))
+KEY = RING.new(now=NOON, signs_at=NOON)
+CLAIMS = {"iss": "https://jit.example.com", "iat": 1772452800, "event_count": 9, "head_hash": "ab" * 32}
+TEXT = RING.sign(KEY, CLAIMS, typ="audit-checkpoint+jwt")
+MADE = audit_pb2.GetAuditCheckpointResponse(
+    event_count=9,
+    head_hash="ab" * 32,
+    checkpoint_time=Timestamp(seconds=1772452800),
+    checkpoint=TEXT,
+    public_key=ParseDict(RING.public(KEY), Struct()),
+)
+Said = audit_pb2.VerifyAuditLogResponse
+
+
+def verdict(signature: Said.CheckpointSignature.ValueType, *, valid: bool = True) -> Said:
+    bad = {} if valid else {"first_bad_seq": 9, "problem": "record 9 or one before it is not as the checkpoint says"}
+    return Said(valid=valid, event_count=12, checkpoint_signature=signature, **bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_what_checkpoint_writes_verify_reads(jit: Jit, service: Service, tmp_path: Path, form: str) -> None:
+    service.will_answer("GetAuditCheckpoint", MADE)
+    service.will_answer("VerifyAuditLog", verdict(Said.VERIFIED))
+    file = tmp_path / "checkpoint"
+    file.write_text(jit("audit", "checkpoint", "-o", form).out)
+
+    ran = jit("audit", "verify", "--checkpoint", str(file))
+
+    assert (ran.code, ran.out.splitlines()[1]) == (0, "the checkpoint is signed by this service")
+    assert service.sent("VerifyAuditLog")[-1].checkpoint == TEXT
+
+
+def test_people_see_what_the_checkpoint_says_and_its_text(jit: Jit, service: Service) -> None:
+    service.will_answer("GetAuditCheckpoint", MADE)
+
+    first, second = jit("audit", "checkpoint").out.splitlines()
+
+    assert first.startswith(f"9 events, head {'ab' * 32}, ")
+    assert second == TEXT
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_the_text_alone_is_enough(jit: Jit, service: Service, tmp_path: Path, as_file: bool) -> None:
+    service.will_answer("VerifyAuditLog", verdict(Said.VERIFIED))
+    (tmp_path / "text").write_text(TEXT + "\n")
+
+    ran = jit("audit", "verify", "--checkpoint", str(tmp_path / "text") if as_file else TEXT)
+
+    assert ran.code == 0
+    assert service.sent("VerifyAuditLog")[-1].checkpoint == TEXT
+
+
+def test_a_log_that_was_rewritten_is_a_no(jit: Jit, service: Service) -> None:
+    service.will_answer("VerifyAuditLog", verdict(Said.VERIFIED, valid=False))
+
+    ran = jit("audit", "verify", "--checkpoint", TEXT)
+
+    assert (ran.code, ran.out.splitlines()[0][:23]) == (1, "NOT VALID at event 9: r")
+
+
+def kept(tmp_path: Path, text: str, key: object) -> str:
+    file = tmp_path / "kept.json"
+    file.write_text(json.dumps({"checkpoint": text, "publicKey": key}))
+    return str(file)
+
+
+def test_where_the_service_does_not_know_the_key_the_one_that_was_kept_tells(
+    jit: Jit, service: Service, tmp_path: Path
+) -> None:
+    service.will_answer("VerifyAuditLog", verdict(Said.KEY_UNKNOWN))
+
+    with_key = jit("audit", "verify", "--checkpoint", kept(tmp_path, TEXT, RING.public(KEY)))
+    without = jit("audit", "verify", "--checkpoint", TEXT)
+
+    assert (with_key.code, without.code) == (0, 0)
+    assert "the one kept with it verifies it" in with_key.out
+    assert "its signature is not verified" in without.out
+
+
+def test_a_checkpoint_that_neither_signed_is_an_error(jit: Jit, service: Service, tmp_path: Path) -> None:
+    service.will_answer("VerifyAuditLog", verdict(Said.KEY_UNKNOWN))
+    other = KeyRing(bytes(32)).new(now=NOON, signs_at=NOON)
+    forged = RING.public(other) | {"kid": KEY.kid}
+
+    ran = jit("audit", "verify", "--checkpoint", kept(tmp_path, TEXT, forged))
+
+    assert ran.code == 4
+    assert "BAD_SIGNATURE" in ran.err
+
+
+@pytest.mark.parametrize("content", ["{}", '{"checkpoint": 7}', "[1]", '{"checkpoint": "a", "publicKey": 7}', "{"])
+def test_a_file_that_holds_no_checkpoint_is_refused_before_anything_is_asked(
+    jit: Jit, service: Service, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "file").write_text(content)
+
+    assert jit("audit", "verify", "--checkpoint", str(tmp_path / "file")).code == 2
+    assert service.received == []
+
+
+def parts(*texts: bytes) -> list[HttpBody]:
+    return [HttpBody(content_type="application/x-ndjson", data=text) for text in texts]
+
+
+def left_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+WHOLE = parts(b"", b'{"seq":"1"}\n{"seq":"2"}\n', b'{"seq":"3"}\n')
+BROKEN = Refusal(code=grpc.StatusCode.INTERNAL)
+
+
+def test_an_export_goes_to_the_standard_output(jit: Jit, service: Service) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+
+    ran = jit("audit", "export", "--format", "ocsf", "--filter", "seq > 0", "--start-seq", "2", "--end-seq", "9")
+
+    assert (ran.code, ran.out, ran.err) == (0, '{"seq":"1"}\n{"seq":"2"}\n{"seq":"3"}\n', "")
+    assert service.sent("ExportAuditEvents") == [
+        audit_pb2.ExportAuditEventsRequest(format="ocsf", filter="seq > 0", start_seq=2, end_seq=9)
+    ]
+
+
+@pytest.mark.parametrize(("form", "said"), [("table", "3 events in "), ("json", '"eventCount": 3')])
+def test_a_file_has_its_name_once_it_is_whole(jit: Jit, service: Service, tmp_path: Path, form: str, said: str) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "audit.ndjson"
+    file.write_text("older")
+
+    ran = jit("audit", "export", "--to", str(file), "-o", form)
+
+    assert (ran.code, said in ran.out) == (0, True)
+    assert file.read_bytes() == b"".join(part.data for part in WHOLE)
+    assert left_in(file.parent) == ["audit.ndjson"]
+
+
+@pytest.mark.parametrize("before", [None, "older"])
+def test_a_broken_export_leaves_what_was_there(jit: Jit, service: Service, tmp_path: Path, before: str | None) -> None:
+    service.will_stream("ExportAuditEvents", [*WHOLE, BROKEN])
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "audit.ndjson"
+    if before is not None:
+        file.write_text(before)
+
+    ran = jit("audit", "export", "--to", str(file))
+
+    assert ran.code == 7
+    assert left_in(file.parent) == (["audit.ndjson"] if before is not None else [])
+    assert before is None or file.read_text() == before
+
+
+def test_a_broken_export_to_the_standard_output_is_told_by_the_exit_code(jit: Jit, service: Service) -> None:
+    service.will_stream("ExportAuditEvents", [*WHOLE[:2], BROKEN])
+
+    ran = jit("audit", "export")
+
+    assert (ran.code, ran.out.count("\n")) == (7, 2)
+    assert "error" in ran.err
+
+
+def test_a_file_that_cannot_be_written_is_a_usage_error(jit: Jit, service: Service, tmp_path: Path) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+
+    assert jit("audit", "export", "--to", str(tmp_path / "none" / "file")).code == 2
+
+
+def test_whoever_watches_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    count = exporting.to_file((part.data for part in WHOLE), tmp_path / "file")
+
+    assert count == 3
+    assert terminal.getvalue().split("\r")[1:] == ["0 events", "2 events", "3 events", "\x1b[K"]
+
+
+def tailed(seq: int, **fields: str) -> audit_pb2.TailAuditEventsResponse:
+    if not fields:
+        return audit_pb2.TailAuditEventsResponse(seq=seq)
+    event = audit_pb2.AuditEvent(seq=seq, event_type=audit_pb2.AuditEvent.GRANT_REVOKED, **fields)
+    return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=seq)
+
+
+AWAY = Refusal(code=grpc.StatusCode.UNAVAILABLE)
+OVER = Refusal(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_INVALID")
+REVOKED = tailed(4, principal="user:bob@example.com", decision="REVOKED")
+
+
+def test_each_event_is_a_line_under_one_header(jit: Jit, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [tailed(3), REVOKED, tailed(5, principal="user:ann@example.com"), OVER])
+
+    ran = jit("audit", "tail", "--filter", "seq > 0", "--start-seq", "3")
+
+    header, first, second = ran.out.splitlines()
+    assert ran.code == 3
+    assert header.split()[:4] == ["SEQ", "TIME", "EVENT", "PRINCIPAL"]
+    assert first.index("user:bob@example.com") == second.index("user:ann@example.com") == header.index("PRINCIPAL")
+    assert service.sent("TailAuditEvents") == [audit_pb2.TailAuditEventsRequest(filter="seq > 0", start_seq=3)]
+
+
+def test_a_tail_in_json_is_one_object_a_line(jit: Jit, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [tailed(3), REVOKED, OVER])
+
+    (line,) = jit("audit", "tail", "-o", "json").out.splitlines()
+
+    assert (json.loads(line)["seq"], json.loads(line)["auditEvent"]["eventType"]) == ("4", "GRANT_REVOKED")
+
+
+def test_a_tail_that_breaks_is_taken_up_where_it_was(jit: Jit, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [tailed(3), REVOKED, AWAY], [tailed(5, principal="user:ann"), OVER])
+
+    ran = jit("audit", "tail")
+
+    assert len(ran.out.splitlines()) == 3
+    assert [sent.start_seq for sent in service.sent("TailAuditEvents")] == [0, 4]
