@@ -128,8 +128,29 @@ def test_a_wrong_condition_says_where(text: str, fault: str) -> None:
         condition.checked(text, "request_condition")
 
 
+def test_a_wrong_condition_is_told_by_the_field_it_is_in() -> None:
+    for text in ("subject ==", "1 + 1", "x" * 4097, "true // \x07"):
+        with pytest.raises(InvalidField) as refused:
+            condition.checked(text, "steps[1].condition")
+        assert refused.value.field == "steps[1].condition"
+
+
+def test_a_condition_has_at_most_4096_characters() -> None:
+    longest = "true" + " " * 4092
+
+    assert condition.checked(longest, "c") == longest
+
+
 def test_a_fault_without_a_place_is_told_as_it_is() -> None:
     assert condition._fault("something  odd") == "is not CEL: something odd"
+
+
+def test_what_a_fault_quotes_is_cut() -> None:
+    """A policy's author may have written anything there."""
+    placed = "ERROR: <input>:1:2: " + "x" * 300
+
+    assert condition._fault("x" * 300) == "is not CEL: " + "x" * 200
+    assert condition._fault(placed) == "line 1, column 2: " + "x" * 200
 
 
 def test_a_context_has_bounds() -> None:

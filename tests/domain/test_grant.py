@@ -532,6 +532,7 @@ def test_the_holder_releases() -> None:
         "RELEASED",
         TICK,
     )
+    assert (event.at, event.message) == (NOON + TICK, "done")
 
 
 def test_the_requester_does_not_release_what_another_holds() -> None:
