@@ -129,7 +129,7 @@ def test_a_wrong_condition_says_where(text: str, fault: str) -> None:
 
 
 def test_a_wrong_condition_is_told_by_the_field_it_is_in() -> None:
-    for text in ("subject ==", "1 + 1", "x" * 4097, "true // \x07"):
+    for text in ("subject ==", "1 + 1", "subject", "x" * 4097, "true // \x07"):
         with pytest.raises(InvalidField) as refused:
             condition.checked(text, "steps[1].condition")
         assert refused.value.field == "steps[1].condition"
@@ -163,3 +163,23 @@ def test_a_context_has_bounds() -> None:
 def test_the_condition_reads_the_instant_that_is_given() -> None:
     assert verdict("now.getHours() == 12", now=NOON) is Verdict.MET
     assert verdict("now.getHours() == 12", now=NOON + timedelta(hours=1)) is Verdict.NOT_MET
+
+
+def test_the_message_of_an_error_is_one_line_of_200_characters() -> None:
+    long = "x" * 300
+
+    judged = condition.judge(f"context.{long} == 1", FACTS)
+
+    assert judged.verdict is Verdict.ERROR
+    assert len(judged.message) == 200
+    assert " ".join(judged.message.split()) == judged.message
+    assert judged.message.endswith("x" * 100)
+
+
+def test_all_expired_signals_that_it_reads_are_named() -> None:
+    both = Signals(stale=frozenset({"freeze", "alarm", "other"}))
+
+    judged = condition.judge("signals.freeze == signals.alarm", FACTS._replace(signals=both))
+
+    assert judged.verdict is Verdict.STALE
+    assert judged.message.startswith("alarm, freeze has expired (")

@@ -503,3 +503,11 @@ def test_a_policy_concerns_those_whom_it_names_themselves() -> None:
     for under in (asked, reviewed, in_emergency):
         assert under.concerns(ALICE, ())
         assert not under.concerns(BOB, ())
+
+
+def test_who_a_step_escalates_to_by_name_decides_it_then() -> None:
+    waiting = escalating(escalate_to=PrincipalSet(principals=(CAROL,)))
+
+    assert waiting.has(CAROL, (), escalated=True)
+    assert not waiting.has(CAROL, (), escalated=False)
+    assert not waiting.has(DAVE, (), escalated=True)
