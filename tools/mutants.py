@@ -29,8 +29,8 @@ OUT = ROOT / ".data" / "mutants"
 WORK = OUT / "work"
 DOMAIN = "jit_service/domain"
 EXPLAINED = ROOT / "tests" / "mutants" / "explained.toml"
-# The twins edit the source of functions, and the machine takes as long as everything else together.
-NOT_JUDGES = ("tests/domain/test_twins.py", "tests/domain/test_grant_machine.py")
+# The twins edit the source of functions, and the machines take longer than everything else together.
+NOT_JUDGES = tuple(f"tests/domain/test_{name}.py" for name in ("twins", "grant_machine", "lifecycle_machine"))
 CONFIGURATION = """\
 [tool.mutmut]
 source_paths = ["jit_service"]

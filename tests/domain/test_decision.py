@@ -709,3 +709,24 @@ def test_a_condition_reads_the_claims_of_the_subject_and_of_nobody_else(claim: s
 
     assert answer(own).allowed
     assert decide(question(subject=BOT), grants=[for_bot], policies=[], now=NOON).reason is Reason.CONDITION_ERROR
+
+
+def test_each_refusal_of_an_active_grant_names_itself_the_grant_and_why() -> None:
+    denied = answer(approved(), denies=[BY_NAME])
+    used_up = answer(used(limited(1)))
+    unmet = answer(pending(policy(steps=(), check_condition="false")))
+    unjudged = answer(pending(policy(steps=(), check_condition="signals.window")))
+
+    for decision in (denied, used_up, unmet, unjudged):
+        assert decision.grant is not None
+        assert decision.grant.name == "grants/g7"
+        assert [finding.grant for finding in decision.findings] == [decision.grant]
+    assert [decision.findings[0].name for decision in (denied, used_up, unmet, unjudged)] == [
+        "policies/no-contractors",
+        "grants/g7",
+        "grants/g7",
+        "grants/g7",
+    ]
+    assert used_up.message == "grants/g7 has been used once, as often as it may be"
+    assert unmet.message == "the check_condition of grants/g7 is not met: false"
+    assert unjudged.message.startswith("the check_condition of grants/g7 cannot be judged: ")

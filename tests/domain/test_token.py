@@ -291,3 +291,11 @@ def test_the_client_is_what_a_well_formed_claim_says_or_the_caller(claims: dict[
     by = alice()._replace(claims=claims)
 
     assert issued(approved(), by=by)[0].client_id == (client or by.principal)
+
+
+def test_a_grant_without_its_end_has_no_token() -> None:
+    """Facts that are broken decide nothing."""
+    with pytest.raises((AssertionError, WrongState)):
+        issued(replace(approved(), expires_at=None))
+    with pytest.raises(AssertionError, match="without its end"):
+        rules._sure(None)
