@@ -876,3 +876,12 @@ def test_a_grant_without_an_extension_gets_none() -> None:
     ):
         with pytest.raises(AssertionError, match="no extension was asked for"):
             act()
+
+
+def test_an_accepted_offer_of_less_gives_that_and_no_more() -> None:
+    """Else whoever takes less would have what was refused to it."""
+    offered = countered(pending(**WIDE), resources=("database/orders/eu",), actions=("read",))
+
+    grant = accepted(offered)
+
+    assert (grant.resources, grant.actions, grant.duration) == (("database/orders/eu",), ("read",), 2 * HOUR)
