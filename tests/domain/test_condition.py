@@ -187,3 +187,4 @@ def test_all_expired_signals_that_it_reads_are_named() -> None:
 
 def test_an_error_says_what_could_not_be_judged() -> None:
     assert "divide by zero" in condition.judge("1 / 0 == 1", FACTS).message
+    assert "Syntax error" in condition.judge("subject ==", FACTS).message
