@@ -57,6 +57,9 @@ soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEE
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --transport $(or $(TRANSPORT),grpcio) \
 	  --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish)
 
+mutants: $(STAMP) ## Change the domain one thing at a time and see that tests notice; MODULES="decision grant", result in .data/mutants.
+	@$(BIN)/python tools/mutants.py $(MODULES)
+
 browser: ## Install Debian's chromium, for the test of the page /docs; needs root.
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
@@ -100,5 +103,5 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
-.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak browser lint format proto \
+.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak mutants browser lint format proto \
   release-contract lock bench bench-quick bench-report clean

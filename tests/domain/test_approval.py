@@ -256,6 +256,14 @@ def test_an_accepted_offer_is_its_makers_approval() -> None:
     )
 
 
+def test_an_offer_is_gone_once_the_request_is_decided() -> None:
+    offered = countered(pending(**WIDE), duration=HOUR)
+    assert offered.offer is not None
+
+    assert approve(offered).offer is None
+    assert withdraw(offered).offer is None
+
+
 def test_an_accepted_offer_counts_for_one_approval_of_those_needed() -> None:
     offered = countered(pending(TWO_OF_OWNERS, **WIDE), under=TWO_OF_OWNERS, duration=HOUR)
 
@@ -868,3 +876,12 @@ def test_a_grant_without_an_extension_gets_none() -> None:
     ):
         with pytest.raises(AssertionError, match="no extension was asked for"):
             act()
+
+
+def test_an_accepted_offer_of_less_gives_that_and_no_more() -> None:
+    """Else whoever takes less would have what was refused to it."""
+    offered = countered(pending(**WIDE), resources=("database/orders/eu",), actions=("read",))
+
+    grant = accepted(offered)
+
+    assert (grant.resources, grant.actions, grant.duration) == (("database/orders/eu",), ("read",), 2 * HOUR)

@@ -287,6 +287,15 @@ def test_what_ends_above_ends_what_was_passed_on() -> None:
     assert child.state(NOON + MINUTE) is GrantState.REVOKED
     assert (event.type, event.principal, event.held) == (EventType.GRANT_REVOKED, ALICE, MINUTE)
     assert event.message == "grants/g7 was released, and this one came from it"
+    assert event.at == NOON + MINUTE
+    assert child.end is not None
+    assert child.end.comment == event.message
+
+
+def test_what_ran_out_above_ends_what_was_passed_on_by_that_name() -> None:
+    _, event = rules.revoked_with_parent(passed_on(parent()), parent=parent(), by=alice(), now=NOON + HOUR)
+
+    assert event.message == "grants/g7 was expired, and this one came from it"
 
 
 def test_a_child_is_released_by_its_holder_and_revoked_by_who_passed_it_on() -> None:

@@ -128,8 +128,29 @@ def test_a_wrong_condition_says_where(text: str, fault: str) -> None:
         condition.checked(text, "request_condition")
 
 
+def test_a_wrong_condition_is_told_by_the_field_it_is_in() -> None:
+    for text in ("subject ==", "1 + 1", "subject", "x" * 4097, "true // \x07"):
+        with pytest.raises(InvalidField) as refused:
+            condition.checked(text, "steps[1].condition")
+        assert refused.value.field == "steps[1].condition"
+
+
+def test_a_condition_has_at_most_4096_characters() -> None:
+    longest = "true" + " " * 4092
+
+    assert condition.checked(longest, "c") == longest
+
+
 def test_a_fault_without_a_place_is_told_as_it_is() -> None:
     assert condition._fault("something  odd") == "is not CEL: something odd"
+
+
+def test_what_a_fault_quotes_is_cut() -> None:
+    """A policy's author may have written anything there."""
+    placed = "ERROR: <input>:1:2: " + "x" * 300
+
+    assert condition._fault("x" * 300) == "is not CEL: " + "x" * 200
+    assert condition._fault(placed) == "line 1, column 2: " + "x" * 200
 
 
 def test_a_context_has_bounds() -> None:
@@ -142,3 +163,28 @@ def test_a_context_has_bounds() -> None:
 def test_the_condition_reads_the_instant_that_is_given() -> None:
     assert verdict("now.getHours() == 12", now=NOON) is Verdict.MET
     assert verdict("now.getHours() == 12", now=NOON + timedelta(hours=1)) is Verdict.NOT_MET
+
+
+def test_the_message_of_an_error_is_one_line_of_200_characters() -> None:
+    long = "x" * 300
+
+    judged = condition.judge(f"context.{long} == 1", FACTS)
+
+    assert judged.verdict is Verdict.ERROR
+    assert len(judged.message) == 200
+    assert " ".join(judged.message.split()) == judged.message
+    assert judged.message.endswith("x" * 100)
+
+
+def test_all_expired_signals_that_it_reads_are_named() -> None:
+    both = Signals(stale=frozenset({"freeze", "alarm", "other"}))
+
+    judged = condition.judge("signals.freeze == signals.alarm", FACTS._replace(signals=both))
+
+    assert judged.verdict is Verdict.STALE
+    assert judged.message.startswith("alarm, freeze has expired (")
+
+
+def test_an_error_says_what_could_not_be_judged() -> None:
+    assert "divide by zero" in condition.judge("1 / 0 == 1", FACTS).message
+    assert "Syntax error" in condition.judge("subject ==", FACTS).message

@@ -229,3 +229,26 @@ def test_a_limit_of_grants_has_bounds(most: int, fine: bool) -> None:
         return
     with pytest.raises(InvalidField, match="max_active_per_subject"):
         checked(policy(max_active_per_subject=most))
+
+
+def test_a_waiting_request_is_shown_with_the_steps_that_are_needed_now() -> None:
+    step = Step(approvers=OWNERS)
+    extra = Step(approvers=SECURITY, condition="has(signals.window)")
+    under = policy(steps=(step, extra))
+    asked = judged(under, signals=Signals())
+
+    def now(current: Policy, signals: Signals) -> Grant:
+        return request.waiting_now(asked, policy=current, policies=[current], now=NOON, signals=signals)
+
+    assert asked.skipped == {1}
+    assert now(under, ON) == replace(asked, skipped=frozenset())
+    assert now(under, Signals()) == asked
+    assert now(replace(under, disabled=True), ON) == asked
+
+
+def test_a_waiting_request_without_conditional_steps_is_as_it_was() -> None:
+    under = policy(steps=(Step(approvers=OWNERS),))
+    asked = judged(under)
+    more = replace(under, steps=(Step(approvers=OWNERS), Step(approvers=SECURITY)))
+
+    assert request.waiting_now(asked, policy=more, policies=[more], now=NOON, signals=ON) == asked

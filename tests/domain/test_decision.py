@@ -667,3 +667,66 @@ def test_a_deny_sees_the_groups_that_the_one_above_proved() -> None:
 
     assert reason([]) is Reason.ALLOWED
     assert reason([of_contractors]) is Reason.DENIED_BY_POLICY
+
+
+def test_a_group_that_the_holder_proves_now_proves_nothing_of_whoever_is_above() -> None:
+    """Else a call that proves any group at all would let what was passed on past a deny for a group."""
+    by_other = policy(steps=(), max_child_depth=3, eligible=PrincipalSet(principals=(BOT,), groups=("engineering",)))
+    first = named(pending(by_other, subject=BOT), "grants/a")
+    second = request.passed_on(
+        ask(subject=BOT, parent="grants/a"), first, policies=[by_other], by=caller(BOT), grant_name="grants/b", now=NOON
+    )
+    asked = question(subject=BOT, groups=frozenset({"builders"}))
+    of_contractors = deny_policy(eligible=PrincipalSet(groups=("contractors",)))
+    known = replace(second, requester=BOT, requester_groups=frozenset({"builders"}))
+    assert (first.subject_groups, known.subject_groups) == (None, {"builders"})
+
+    def reason(denies: Sequence[Policy]) -> Reason:
+        return decide(asked, grants=[known], policies=denies, now=NOON, above={"grants/a": first}).reason
+
+    assert reason([]) is Reason.ALLOWED
+    assert reason([of_contractors]) is Reason.DENIED_BY_POLICY
+
+
+def test_a_finding_names_what_above_refuses_and_why() -> None:
+    first, second, third = family()
+
+    used_up = passed_on_answer(used(first, 3), second, child=third)
+    denied = passed_on_answer(first, second, child=third, denies=[BY_NAME])
+
+    assert [finding.name for finding in used_up.findings] == ["grants/a"]
+    assert [finding.name for finding in denied.findings] == ["policies/no-contractors"]
+
+
+@pytest.mark.parametrize("claim", ["claims.amr == ['mfa']", "'mfa' in claims.amr"])
+def test_a_condition_reads_the_claims_of_the_subject_and_of_nobody_else(claim: str) -> None:
+    """Whoever asked for somebody else must not lend it their second factor."""
+    under = policy(steps=(), check_condition=claim)
+    by = alice()._replace(claims={"amr": ["mfa"]})
+    own = pending(under, by=by)
+    for_bot = replace(own, subject=BOT)
+    assert for_bot.claims == {"amr": ["mfa"]}
+
+    assert answer(own).allowed
+    assert decide(question(subject=BOT), grants=[for_bot], policies=[], now=NOON).reason is Reason.CONDITION_ERROR
+
+
+def test_each_refusal_of_an_active_grant_names_itself_the_grant_and_why() -> None:
+    denied = answer(approved(), denies=[BY_NAME])
+    used_up = answer(used(limited(1)))
+    unmet = answer(pending(policy(steps=(), check_condition="false")))
+    unjudged = answer(pending(policy(steps=(), check_condition="signals.window")))
+
+    for decision in (denied, used_up, unmet, unjudged):
+        assert decision.grant is not None
+        assert decision.grant.name == "grants/g7"
+        assert [finding.grant for finding in decision.findings] == [decision.grant]
+    assert [decision.findings[0].name for decision in (denied, used_up, unmet, unjudged)] == [
+        "policies/no-contractors",
+        "grants/g7",
+        "grants/g7",
+        "grants/g7",
+    ]
+    assert used_up.message == "grants/g7 has been used once, as often as it may be"
+    assert unmet.message == "the check_condition of grants/g7 is not met: false"
+    assert unjudged.message.startswith("the check_condition of grants/g7 cannot be judged: ")

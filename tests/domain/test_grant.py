@@ -532,6 +532,7 @@ def test_the_holder_releases() -> None:
         "RELEASED",
         TICK,
     )
+    assert (event.at, event.message) == (NOON + TICK, "done")
 
 
 def test_the_requester_does_not_release_what_another_holds() -> None:
@@ -902,3 +903,10 @@ def test_refusals_of_who_may_not_tell_programs_the_grant() -> None:
     ]
 
     assert [error.metadata for error in errors] == [{"grant": "grants/g7"}] * 5
+
+
+def test_groups_are_proved_by_the_subject_alone() -> None:
+    own = approved()
+
+    assert own.subject_groups == own.requester_groups != frozenset()
+    assert replace(own, subject=BOB).subject_groups is None

@@ -174,6 +174,15 @@ def test_what_is_no_delegation_name(text: str) -> None:
     assert name.delegation_name("delegations/abc234", "name") == "delegations/abc234"
 
 
+@pytest.mark.parametrize(
+    "text", ["", "abc", "policyProposals/", "grants/abc", "policyProposals/A", "policyProposals/" + "a" * 65]
+)
+def test_what_is_no_proposal_name(text: str) -> None:
+    with pytest.raises(InvalidField, match="it must be policyProposals/ID"):
+        name.proposal_name(text, "name")
+    assert name.proposal_name("policyProposals/abc234", "name") == "policyProposals/abc234"
+
+
 UUID = "3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61"
 
 

@@ -96,6 +96,10 @@ def test_every_text_of_a_policy_is_brought_to_canonical_form() -> None:
         ("steps[0].approvers.groups[0]", {"steps": (step(""),)}),
         ("steps[0].display_name", {"steps": (Step(approvers=step("owners").approvers, display_name="x" * 257),)}),
         ("labels", {"labels": {"Team": "orders"}}),
+        ("request_condition", {"request_condition": "subject =="}),
+        ("check_condition", {"check_condition": "nobody == 1"}),
+        ("check_condition", {"check_condition": "1 + 1"}),
+        ("steps[0].condition", {"steps": (Step(approvers=step("owners").approvers, condition="x("),)}),
     ],
 )
 def test_a_malformed_field_is_named(field: str, changes: dict[str, object]) -> None:
@@ -126,6 +130,13 @@ def test_a_refused_policy_is_told_what_is_and_what_is_allowed() -> None:
     assert message(policy(eligible=NOBODY)) == "eligible: names nobody; give principals or groups"
     assert message(policy(steps=(step("owners", needed=21),))) == (
         "steps[0].approvals_needed: is 21; 1 to 20 are allowed"
+    )
+    assert message(policy(max_uses=-1)) == "max_uses: is -1; 0 to 1000000 are allowed"
+    assert message(policy(extension=ExtensionRule(max_extensions=0, max_total_duration=DAY))) == (
+        "extension.max_extensions: is 0; 1 to 100 are allowed"
+    )
+    assert message(policy(steps=(escalating(timedelta()),))) == (
+        "steps[0].timeout: is required with escalate_to: it says when the step escalates"
     )
     assert message(deny_policy(max_duration=HOUR)) == (
         "max_duration: must be empty in a deny policy, which nobody asks under"
@@ -274,6 +285,14 @@ def test_an_escalation_is_to_somebody_by_a_proper_name() -> None:
 
     assert wrong(NOBODY) == "steps[0].escalate_to"
     assert wrong(PrincipalSet(principals=("bob",))) == "steps[0].escalate_to.principals[0]"
+
+
+def test_whom_a_step_escalates_to_is_brought_to_canonical_form() -> None:
+    decomposed = PrincipalSet(principals=("user:e\u0301",), groups=("e\u0301",))
+
+    (kept,) = checked(policy(steps=(escalating(escalate_to=decomposed),))).steps
+
+    assert kept.escalate_to == PrincipalSet(principals=("user:é",), groups=("é",))
 
 
 def test_who_a_step_escalates_to_counts_among_those_named() -> None:
@@ -474,3 +493,21 @@ def test_a_policy_covers_only_all_of_the_resources_and_all_of_the_actions() -> N
     assert under.covers(("database/a/x/y", "database/b/x"), ("read", "rows.create"))
     assert not under.covers(("database/a/x", "database/b/x/y"), ("read",))
     assert not under.covers(("database/a/x",), ("read", "rows"))
+
+
+def test_a_policy_concerns_those_whom_it_names_themselves() -> None:
+    of_alice = PrincipalSet(principals=(ALICE,))
+    asked, reviewed = policy(eligible=of_alice), policy(steps=(step(principals=(ALICE,)),))
+    in_emergency = emergencies(eligible=of_alice)
+
+    for under in (asked, reviewed, in_emergency):
+        assert under.concerns(ALICE, ())
+        assert not under.concerns(BOB, ())
+
+
+def test_who_a_step_escalates_to_by_name_decides_it_then() -> None:
+    waiting = escalating(escalate_to=PrincipalSet(principals=(CAROL,)))
+
+    assert waiting.has(CAROL, (), escalated=True)
+    assert not waiting.has(CAROL, (), escalated=False)
+    assert not waiting.has(DAVE, (), escalated=True)

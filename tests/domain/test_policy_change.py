@@ -6,9 +6,11 @@ from dataclasses import fields, replace
 
 import pytest
 
-from jit_service.domain import policy_change
+from jit_service.domain import etag, policy_change
+from jit_service.domain.errors import InvalidField, StaleEtag
 from jit_service.domain.event import EventType
 from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet
+from jit_service.domain.policy_change import ChangeType, PolicyChange, Proposed
 from tests.domain.factories import HOUR, NOON, TICK, admin, policy, step
 
 STORED = policy(revision=5, created_at=NOON, updated_at=NOON)
@@ -117,3 +119,71 @@ def test_changed_fields_are_named_in_the_policys_order() -> None:
     order = [field.name for field in fields(Policy)]
     assert changed == ("name", "actions", "priority", "deny")
     assert sorted(changed, key=order.index) == list(changed)
+
+
+# The difference that a whole set makes
+
+
+def made(*wanted: Policy | Proposed, stored: tuple[Policy, ...] = (STORED,), prune: bool = False) -> list[PolicyChange]:
+    sent = [one if isinstance(one, Proposed) else Proposed(policy=one) for one in wanted]
+    return policy_change.difference(stored, sent, prune=prune)
+
+
+def test_a_set_creates_updates_and_leaves_alone_by_name() -> None:
+    other, same = replace(STORED, name="policies/z"), policy(name="policies/z")
+
+    changes = made(same, policy(priority=7), policy(name="policies/a"), stored=(STORED, other))
+
+    assert [(change.name, change.type) for change in changes] == [
+        ("policies/a", ChangeType.CREATED),
+        ("policies/orders", ChangeType.UPDATED),
+        ("policies/z", ChangeType.UNCHANGED),
+    ]
+    assert [change.before for change in changes] == [None, STORED, other]
+    assert changes[1].changed_fields == ("priority",)
+    assert changes[0].changed_fields == ()
+    assert changes[2].after == other
+
+
+def test_only_pruning_deletes_what_is_not_in_the_set() -> None:
+    gone = replace(STORED, name="policies/gone", deleted_at=NOON)
+
+    assert made(stored=(STORED, gone)) == []
+    (deleted,) = made(stored=(STORED, gone), prune=True)
+    assert deleted == PolicyChange(name=STORED.name, type=ChangeType.DELETED, before=STORED, after=None)
+    assert deleted.changed_fields == ()
+    assert [change.type for change in made(policy(), prune=True)] == [ChangeType.UNCHANGED]
+
+
+def test_a_deleted_policy_in_the_set_is_created_anew() -> None:
+    gone = replace(STORED, deleted_at=NOON)
+
+    (change,) = made(policy(priority=7), stored=(gone,))
+
+    assert (change.type, change.before) == (ChangeType.CREATED, None)
+
+
+def test_a_set_has_each_name_once_and_a_thousand_at_most() -> None:
+    with pytest.raises(InvalidField, match=r"policies\[1\].name: policies/orders is in the set twice"):
+        made(policy(), policy(priority=7))
+    many = [policy(name=f"policies/p{number}") for number in range(1001)]
+    assert len(made(*many[:1000])) == 1000
+    with pytest.raises(InvalidField, match="has 1001 policies; at most 1000"):
+        made(*many)
+
+
+def test_a_fault_in_a_set_says_in_which_policy_it_is() -> None:
+    with pytest.raises(InvalidField) as refused:
+        made(policy(), policy(name="policies/b", resources=()))
+
+    assert refused.value.field == "policies[1].resources"
+
+
+def test_a_set_that_was_read_before_a_change_is_stale() -> None:
+    current = etag.etag(STORED.name, 5)
+
+    assert made(Proposed(policy=policy(priority=7), etag=current))
+    with pytest.raises(StaleEtag):
+        made(Proposed(policy=policy(priority=7), etag=etag.etag(STORED.name, 4)))
+    with pytest.raises(StaleEtag):
+        made(Proposed(policy=policy(name="policies/new"), etag=current))

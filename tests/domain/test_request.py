@@ -562,3 +562,17 @@ def test_what_is_requestable_can_be_asked_for() -> None:
     named = requestable(*two, groups=bob().groups)
 
     assert [judged(ask(subject=BOB, policy=name), *two, by=bob()).policy for name in named] == named
+
+
+def test_a_deny_of_the_subject_by_name_since_the_request_refuses_its_approval() -> None:
+    with pytest.raises(PolicyNoLongerAllows):
+        again(pending(), policy(), deny_policy(eligible=PrincipalSet(principals=(ALICE,))))
+    again(pending(), policy(), deny_policy(eligible=PrincipalSet(principals=("user:zoe@example.com",))))
+
+
+def test_a_request_judged_again_has_the_steps_of_the_policy_as_it_is() -> None:
+    stricter = policy(steps=(step("owners"), step("security", needed=2)))
+
+    judged = request.judge_again(pending(), policy=stricter, policies=[stricter], now=NOON)
+
+    assert judged.steps == stricter.steps

@@ -135,3 +135,22 @@ def test_of_grants_with_the_same_pattern_the_one_that_lasts_longest_is_named() -
     asked = Question(subject=short.subject, action="read", resource="")
 
     assert [one.grant.name for one in found_names(asked, Side.RESOURCE, (short, long), world)] == ["grants/long"]
+
+
+def test_a_deny_of_whoever_passed_it_on_is_an_exception_of_a_pattern() -> None:
+    above = replace(plain(resources=("database/**",), actions=("read",)), name="grants/a", subject=BOB)
+    child = replace(plain(resources=("database/**",), actions=("read",)), chain=("grants/a",), subject=ALICE)
+    of_bob = Policy(
+        name="policies/part",
+        eligible=PrincipalSet(principals=(BOB,)),
+        resources=("database/orders/**",),
+        actions=("read",),
+        deny=True,
+    )
+
+    def found(*policies: Policy) -> list[Found]:
+        world = World(policies=policies, now=NOON, signals=Signals(), above={"grants/a": above})
+        return found_names(Question(ALICE, "read", ""), Side.RESOURCE, grants=[child], world=world)
+
+    assert [(one.name, one.excepted) for one in found(of_bob)] == [("database/**", ("database/orders/**",))]
+    assert [(one.name, one.excepted) for one in found()] == [("database/**", ())]

@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jit_service.domain import signing_key as rules
+from jit_service.domain.event import EventType
 from jit_service.domain.signing_key import KeyState, Rotation, SigningKey
-from tests.domain.factories import HOUR, NOON, TICK
+from tests.domain.factories import HOUR, NOON, TICK, admin
 
 DAY = timedelta(days=1)
 ROTATION = Rotation(every=30 * DAY, ahead=HOUR)
@@ -68,3 +69,20 @@ def test_a_key_that_signs_or_will_sign_stays() -> None:
 
     assert rules.over([signing, coming], NOON + HOUR - TICK) == []
     assert rules.over([replace(signing, last_expires_at=None)], NOON + 99 * DAY) == []
+
+
+def test_a_key_that_comes_and_one_that_goes_are_recorded() -> None:
+    added = rules.added(key("a", NOON), by=admin(), now=NOON)
+    removed = rules.removed(key("a", NOON), why="compromised", by=admin(), now=NOON + HOUR)
+
+    assert (added.type, added.message, added.at) == (
+        EventType.SIGNING_KEY_ADDED,
+        "a signs from 2026-03-02T12:00:00Z",
+        NOON,
+    )
+    assert (removed.type, removed.message, removed.at) == (
+        EventType.SIGNING_KEY_REMOVED,
+        "a: compromised",
+        NOON + HOUR,
+    )
+    assert {(event.principal, event.origin) for event in (added, removed)} == {(admin().principal, admin().origin)}

@@ -242,3 +242,60 @@ def test_its_subject_and_an_admin_may_revoke_a_token() -> None:
     for other in (bob(), caller("service:gateway", roles=[Role.CHECKER, Role.AUDITOR])):
         with pytest.raises(NotYours):
             rules.revoked("t1", grant="grants/g", subject=alice().principal, by=other, now=NOON)
+
+
+OF_ALICE = PrincipalSet(principals=(alice().principal,))
+
+
+def test_only_a_deny_in_force_that_is_one_denies_a_token() -> None:
+    allows = deny_policy(deny=False, resources=("**",), eligible=OF_ALICE)
+    off = deny_policy(disabled=True, resources=("**",), eligible=OF_ALICE)
+
+    assert issued(approved(), policies=[allows, off])
+
+
+def test_a_deny_of_other_actions_or_other_people_does_not() -> None:
+    for deny in (
+        deny_policy(actions=("write", "rows.**"), eligible=OF_ALICE),
+        deny_policy(eligible=PrincipalSet(principals=(bob().principal,), groups=("contractors",))),
+    ):
+        assert issued(approved(), policies=[deny])
+
+
+def test_a_deny_by_name_counts_where_nobody_proved_the_holders_groups() -> None:
+    grant = replace(approved(), subject=BOT)
+
+    with pytest.raises(DeniedByPolicy, match=f"denies {BOT} a part of what grants/g7 gives"):
+        issued(grant, by=caller(BOT), policies=[deny_policy(eligible=PrincipalSet(principals=(BOT,)))])
+    assert issued(grant, by=caller(BOT), policies=[deny_policy(eligible=OF_ALICE)])
+
+
+def test_a_revocation_is_recorded_with_whose_token_of_what_it_was() -> None:
+    event = rules.revoked("t1", grant="grants/g", subject=alice().principal, by=admin(), now=NOON)
+
+    assert (event.at, event.principal, event.origin) == (NOON, admin().principal, admin().origin)
+    assert (event.subject, event.decision) == (alice().principal, "REVOKED")
+
+
+@pytest.mark.parametrize(
+    ("claims", "client"),
+    [
+        ({"client_id": "portal", "azp": "other"}, "portal"),
+        ({"client_id": "a b", "azp": "other"}, "other"),
+        ({"client_id": ["portal"]}, None),
+        ({"azp": ""}, None),
+        ({"sub": "portal"}, None),
+    ],
+)
+def test_the_client_is_what_a_well_formed_claim_says_or_the_caller(claims: dict[str, Any], client: str | None) -> None:
+    by = alice()._replace(claims=claims)
+
+    assert issued(approved(), by=by)[0].client_id == (client or by.principal)
+
+
+def test_a_grant_without_its_end_has_no_token() -> None:
+    """Facts that are broken decide nothing."""
+    with pytest.raises((AssertionError, WrongState)):
+        issued(replace(approved(), expires_at=None))
+    with pytest.raises(AssertionError, match="without its end"):
+        rules._sure(None)

@@ -1,0 +1,79 @@
+"""The policies of a revision, prepared: they name what one could ask under, as the policies themselves would."""
+
+from __future__ import annotations
+
+import pytest
+
+from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.policy_book import PolicyBook
+from tests.domain.factories import ALICE, BOB, NOON, deny_policy, policy
+
+ALICE_ALONE = PrincipalSet(principals=(ALICE,))
+GROUPS = frozenset({"engineering"})
+
+
+def askable(
+    *policies: Policy,
+    subject: str = ALICE,
+    groups: frozenset[str] | None = GROUPS,
+    resource: str = "database/orders/eu",
+    action: str = "rows.write",
+) -> tuple[str, ...]:
+    return PolicyBook(policies).requestable(subject=subject, groups=groups, resource=resource, action=action)
+
+
+@pytest.mark.parametrize("resources", [("database/orders/eu",), ("database/**",), ("database/*/eu",), ("*/orders/*",)])
+@pytest.mark.parametrize("actions", [("rows.write",), ("rows.**",), ("*.write",), ("**",)])
+def test_patterns_of_every_form_are_found_and_forbid(resources: tuple[str, ...], actions: tuple[str, ...]) -> None:
+    under = policy(resources=resources, actions=actions)
+    deny = deny_policy(resources=resources, actions=actions, eligible=ALICE_ALONE)
+
+    assert askable(under) == ("policies/orders",)
+    assert askable(under, deny) == ()
+    assert askable(under, deny, subject=BOB) == ("policies/orders",)
+
+
+@pytest.mark.parametrize("resources", [("database/*",), ("database/*/us",), ("database/orders/eu/**",), ("*",)])
+def test_a_deny_of_other_resources_forbids_nothing(resources: tuple[str, ...]) -> None:
+    deny = deny_policy(resources=resources, eligible=ALICE_ALONE)
+
+    assert askable(policy(), deny) == ("policies/orders",)
+    assert askable(policy(resources=resources)) == ()
+
+
+@pytest.mark.parametrize("actions", [("rows.*.all",), ("*.read",), ("rows.write.**",), ("*",)])
+def test_a_deny_of_other_actions_forbids_nothing(actions: tuple[str, ...]) -> None:
+    deny = deny_policy(actions=actions, eligible=ALICE_ALONE)
+
+    assert askable(policy(), deny) == ("policies/orders",)
+    assert askable(policy(actions=actions)) == ()
+
+
+def test_groups_that_are_not_known_may_be_any_for_asking_and_none_for_a_deny() -> None:
+    deny = deny_policy()
+
+    assert askable(policy(), deny, groups=None) == ("policies/orders",)
+    assert askable(policy(), deny, groups=frozenset({"engineering", "contractors"})) == ()
+    assert askable(policy(eligible=ALICE_ALONE), subject=BOB, groups=None) == ()
+    assert askable(policy(), groups=frozenset()) == ()
+
+
+def test_what_is_not_in_force_neither_forbids_nor_is_asked_under() -> None:
+    for gone in ({"disabled": True}, {"deleted_at": NOON}):
+        deny = deny_policy(eligible=ALICE_ALONE, **gone)
+        assert PolicyBook([deny]).denying == ()
+        assert askable(policy(), deny) == ("policies/orders",)
+        assert askable(policy(**gone)) == ()
+    deny = deny_policy()
+    assert PolicyBook([policy(), deny]).denying == (deny,)
+    assert PolicyBook().denying == ()
+
+
+def test_a_deny_policy_is_never_asked_under() -> None:
+    assert askable(deny_policy(eligible=PrincipalSet(principals=(BOB,)))) == ()
+
+
+def test_the_best_comes_first() -> None:
+    first, second = policy(name="policies/a", priority=1), policy(name="policies/b", priority=9)
+
+    assert askable(first, second) == ("policies/b", "policies/a")
