@@ -6,6 +6,7 @@ import ipaddress
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 from typing import Any, Final
 from uuid import UUID
 
@@ -375,12 +376,16 @@ def delegation_message(delegation: Delegation, at: datetime) -> delegation_pb2.D
     )
 
 
+def _age(grant: Grant) -> tuple[datetime, str]:
+    return grant.created_at, grant.name
+
+
 def plan_message(plan: Plan) -> grant_pb2.RevokeGrantsResponse:
     """Returns the plan, or what was done, with a sample of the grants."""
     return grant_pb2.RevokeGrantsResponse(
         plan_id=plan.id,
         count=len(plan.grants),
-        sample=[grant_message(grant, plan.at) for grant in plan.grants[:MAX_SAMPLE]],
+        sample=[grant_message(grant, plan.at) for grant in nlargest(MAX_SAMPLE, plan.grants, key=_age)],
         executed=plan.executed,
     )
 

@@ -18,7 +18,7 @@ TOLD = "203.0.113.9"
 
 def source(rig: Rig, target: str) -> str:
     """Calls on the target with an address that Envoy would tell. Returns what is on record."""
-    rig.channels.insert(0, rig.connect(target))
+    rig.channel = rig.connect(target)
     story = rig.story()
     story.call(story.alice, ACCESS + "CheckAccess", story.question(), x_envoy_external_address=TOLD)
     (event,) = story.audit(f'principal = "{story.alice.principal}"')

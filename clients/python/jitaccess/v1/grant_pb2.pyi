@@ -1842,7 +1842,7 @@ class RevokeGrantsResponse(_message.Message):
     """Whether they have ended."""
     @_builtins.property
     def sample(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]:
-        """Up to 20 of them, by name."""
+        """Up to 20 of them, newest first."""
 
     def __init__(
         self,

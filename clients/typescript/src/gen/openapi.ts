@@ -2536,7 +2536,7 @@ export interface components {
             executed?: boolean;
             /** @description Names this very set; it goes stale when the set changes. */
             planId?: string;
-            /** @description Up to 20 of them, by name. */
+            /** @description Up to 20 of them, newest first. */
             sample?: components["schemas"]["Grant"][];
         };
         /** @description A question with one side left out. */

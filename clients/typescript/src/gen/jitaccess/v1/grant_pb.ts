@@ -2205,7 +2205,7 @@ export type RevokeGrantsResponse = Message<"jitaccess.v1.RevokeGrantsResponse"> 
   count: number;
 
   /**
-   * Up to 20 of them, by name.
+   * Up to 20 of them, newest first.
    *
    * @generated from field: repeated jitaccess.v1.Grant sample = 3;
    */
