@@ -55,9 +55,10 @@ def _bars(bars: dict[str, list[float]], title: str, path: Path) -> None:
 def _lines(rows: Sequence[Row], part: str, word: str, label: str, path: Path) -> None:
     points = []
     for name in candidates(rows, part):
-        value = median(by_round(rows, part, name, "cpu_us").values())
-        if value is not None:
-            points.append((int(name.replace(word, "")), value))
+        value, number = median(by_round(rows, part, name, "cpu_us").values()), name.replace(word, "")
+        # Others are beside the line.
+        if value is not None and number.isdecimal():
+            points.append((int(number), value))
     if not points:
         return
     from matplotlib.figure import Figure
