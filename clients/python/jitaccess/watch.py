@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from google.protobuf.message import Message
+
 from jitaccess.calls import Call
 from jitaccess.errors import JitError, Unavailable
 from jitaccess.model import GrantEvent, GrantEventType, TailedEvent
@@ -27,14 +29,19 @@ class Resumption(ABC, Generic[T]):
     A stream ends with the token it was opened with; the next one has the token as it is then.
     """
 
-    def __init__(self, new_attempts: Callable[[], Attempts]) -> None:
+    def __init__(self, call: Call[T], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
+        self._call = call
+        self._heartbeats = heartbeats
         self._new_attempts = new_attempts
         self._attempts: Attempts | None = None
         self._tells = False
 
-    @abstractmethod
     def call(self) -> Call[T]:
         """Returns the call that goes on after what was told."""
+        request = type(self._call.request)()
+        request.CopyFrom(self._call.request)
+        self._place(request)
+        return replace(self._call, request=request)
 
     def take(self, told: T) -> bool:
         """Notes what was told, and says whether to tell it."""
@@ -51,6 +58,10 @@ class Resumption(ABC, Generic[T]):
         return self._attempts.pause(fault)
 
     @abstractmethod
+    def _place(self, request: Message) -> None:
+        """Has the request begin after what was told."""
+
+    @abstractmethod
     def _take(self, told: T) -> bool: ...
 
 
@@ -58,20 +69,14 @@ class WatchResumption(Resumption[GrantEvent]):
     """How far one watch is."""
 
     def __init__(self, call: Call[GrantEvent], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
-        super().__init__(new_attempts)
-        self._call = call
-        self._heartbeats = heartbeats
+        super().__init__(call, heartbeats=heartbeats, new_attempts=new_attempts)
         self._revision: int = call.request.start_revision  # type: ignore[attr-defined]  # It is a WatchGrantsRequest.
         # A stream from a revision has no CURRENT events; one from 0 has them first, and is to be begun anew until then.
         self._is_under_way = self._revision > 0
         self._told: set[tuple[str, int]] = set()
 
-    def call(self) -> Call[GrantEvent]:
-        """See Resumption."""
-        request = type(self._call.request)()
-        request.CopyFrom(self._call.request)
+    def _place(self, request: Message) -> None:
         request.start_revision = self._revision if self._is_under_way else 0  # type: ignore[attr-defined]
-        return replace(self._call, request=request)
 
     def _take(self, told: GrantEvent) -> bool:
         self._revision = told.revision
@@ -93,17 +98,11 @@ class TailResumption(Resumption[TailedEvent]):
     """How far one tailing of the audit log is."""
 
     def __init__(self, call: Call[TailedEvent], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
-        super().__init__(new_attempts)
-        self._call = call
-        self._heartbeats = heartbeats
+        super().__init__(call, heartbeats=heartbeats, new_attempts=new_attempts)
         self._seq: int = call.request.start_seq  # type: ignore[attr-defined]  # It is a TailAuditEventsRequest.
 
-    def call(self) -> Call[TailedEvent]:
-        """See Resumption."""
-        request = type(self._call.request)()
-        request.CopyFrom(self._call.request)
+    def _place(self, request: Message) -> None:
         request.start_seq = self._seq  # type: ignore[attr-defined]
-        return replace(self._call, request=request)
 
     def _take(self, told: TailedEvent) -> bool:
         self._seq = told.seq
