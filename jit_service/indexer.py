@@ -5,13 +5,11 @@ Searching makes the rest findable first: this saves it the wait.
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
 from datetime import timedelta
 from typing import Final
 
-from jit_service.domain.errors import StoreUnavailable
+from jit_service.periodic import Periodic
 from jit_service.storage import Store
 from jit_service.storage.store import INDEX_CHUNK
 
@@ -19,7 +17,6 @@ MAX_WAITING: Final = 500_000
 """How many records may wait while the service is busy; then whoever searches waits some seconds for them."""
 # So many new records in an interval mean that it is.
 _MANY: Final = 200
-_log = logging.getLogger(__name__)
 
 
 def steps_due(waiting: int, came: int) -> int:
@@ -33,36 +30,19 @@ def steps_due(waiting: int, came: int) -> int:
     return max(0, waiting - MAX_WAITING) // INDEX_CHUNK
 
 
-class Indexer(threading.Thread):
-    """Looks at every interval for what is to be made findable, until it is stopped."""
+class Indexer(Periodic):
+    """Makes findable what is due."""
 
     def __init__(self, store: Store, *, interval: timedelta) -> None:
-        super().__init__(name="indexer", daemon=True)
+        super().__init__(name="indexer", interval=interval, undone="audit records are not made findable")
         self._store = store
-        self._interval = interval.total_seconds()
-        self._stopping = threading.Event()
         self._seq = 0
 
-    def run(self) -> None:
-        """Goes on until stopped. A store that does not answer is asked again at the next interval."""
-        while not self._stopping.wait(self._interval):
-            try:
-                self._index()
-            except StoreUnavailable as fault:
-                _log.warning("audit records are not made findable for now: %s", fault)
-            except Exception:
-                _log.exception("audit records are not made findable")
-
-    def stop(self) -> None:
-        """Ends the thread after the step it is in."""
-        self._stopping.set()
-        if self.is_alive():
-            self.join()
-
-    def _index(self) -> None:
+    def work(self) -> None:
+        """See Periodic."""
         waiting, seq = self._store.audit_waiting()
         came, self._seq = seq - self._seq, seq
         for _ in range(steps_due(waiting, came)):
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 return
             self._store.index_audit()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from datetime import timedelta
 from typing import Final
@@ -11,8 +9,8 @@ from typing import Final
 from jit_service import signing_keys
 from jit_service.domain import approval, emergency
 from jit_service.domain import grant as rules
-from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.proposal import lapsed
+from jit_service.periodic import Periodic
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 
@@ -20,7 +18,6 @@ BATCH = 500
 # The log is copied so often at least, since each time holds up those who commit meanwhile, and whenever so many came.
 _COPY_SECONDS: Final = 5
 _VERY_MANY: Final = 5_000
-_log = logging.getLogger(__name__)
 
 
 def record_run_out(store: Store) -> int:
@@ -58,42 +55,27 @@ def tend_tokens(store: Store, issuing: Issuing) -> None:
         tx.forget_old_denials()
 
 
-class Sweeper(threading.Thread):
-    """Calls `record_run_out`, and `tend_tokens` where tokens are issued, at every interval until it is stopped."""
+class Sweeper(Periodic):
+    """Calls `record_run_out`, and `tend_tokens` where tokens are issued; copies the database's log."""
 
     def __init__(self, store: Store, *, interval: timedelta, issuing: Issuing | None = None) -> None:
-        super().__init__(name="sweeper", daemon=True)
+        super().__init__(name="sweeper", interval=interval, undone="expiries are not recorded")
         self._store = store
         self._issuing = issuing
-        self._interval = interval.total_seconds()
-        self._stopping = threading.Event()
         self._seq = 0
         self._copied_at = -float("inf")
 
-    def run(self) -> None:
-        """Sweeps until stopped. A store that does not answer is asked again at the next interval."""
-        while not self._stopping.wait(self._interval):
-            try:
-                while record_run_out(self._store) == BATCH and not self._stopping.is_set():
-                    pass
-                if self._issuing is not None:
-                    tend_tokens(self._store, self._issuing)
-                self._tend_log()
-            except StoreUnavailable as fault:
-                _log.warning("expiries are not recorded for now: %s", fault)
-            except Exception:
-                _log.exception("expiries are not recorded")
+    def work(self) -> None:
+        """See Periodic."""
+        while record_run_out(self._store) == BATCH and not self.stopping.is_set():
+            pass
+        if self._issuing is not None:
+            tend_tokens(self._store, self._issuing)
+        self._copy_log()
 
-    def _tend_log(self) -> None:
-        """Copies the database's log."""
+    def _copy_log(self) -> None:
         with self._store.snapshot() as snapshot:
             came, self._seq = snapshot.seq - self._seq, snapshot.seq
         if came > _VERY_MANY or time.monotonic() >= self._copied_at + _COPY_SECONDS:
             self._store.checkpoint()
             self._copied_at = time.monotonic()
-
-    def stop(self) -> None:
-        """Ends the thread after the sweep it is in."""
-        self._stopping.set()
-        if self.is_alive():
-            self.join()
