@@ -60,16 +60,13 @@ def verify(store: Store, *, since: Checkpoint | None = None) -> Verified:
     indexed = store.indexed_seq()
     with store.snapshot() as snapshot:
         bad = snapshot.first_bad_record(indexed=indexed)
-        faults = [*([Fault(*bad)] if bad else []), *_faults_since(snapshot, since)]
-        seq, problem = min(faults, default=Fault(0, ""))
+        faults = (Fault(*bad) if bad else None, _fault_since(snapshot, since) if since is not None else None)
+        seq, problem = min(filter(None, faults), default=Fault(0, ""))
         return Verified(event_count=snapshot.seq, head_hash=snapshot.head_hash, first_bad_seq=seq, problem=problem)
 
 
-def _faults_since(snapshot: Snapshot, since: Checkpoint | None) -> list[Fault]:
-    if since is None:
-        return []
-    fault = fault_in(snapshot.seq, snapshot.record_hash(since.event_count), since=since)
-    return [] if fault is None else [fault]
+def _fault_since(snapshot: Snapshot, since: Checkpoint) -> Fault | None:
+    return fault_in(snapshot.seq, snapshot.record_hash(since.event_count), since=since)
 
 
 def record_refusal(store: Store, caller: Caller, error: JitError, about: About) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import StatisticsError, linear_regression
 from typing import NamedTuple
 
 ALLOWED_SHARE = 0.5
@@ -76,8 +77,7 @@ def _growth(role: str, samples: Sequence[Sample]) -> Growth:
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float | None:
     """Returns the slope of the least squares' line; None where all x are one."""
-    x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - x_mean) ** 2 for x in xs)
-    if not spread:
+    try:
+        return linear_regression(xs, ys).slope
+    except StatisticsError:
         return None
-    return sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / spread
