@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from jitaccess import JitError, names
-from jitaccess.guards import asgi, fastapi, guard, incoming, jobs, need, refusal
+from jitaccess.guards import asgi, fastapi, guard, incoming, jobs, need, refusal, spelling
 from jitaccess.guards import grpc as interceptors
 from jitaccess.testing import MemoryService, memory
 from tests.domain.test_twins import Twin, sown
-from tests.guards import test_doors, test_frameworks
+from tests.guards import test_doors, test_frameworks, test_spelling
 from tests.guards.doors import DOORS
 from tests.guards.test_doors import ALICE, ANSWERS, FAULTS, Asks, by_check, by_token, granted, is_unsure, knocks
 
@@ -45,7 +45,7 @@ def with_kit(test: Callable[..., None], *given: Any) -> Callable[[], None]:
     return caught_by
 
 
-def with_guard(test: Callable[..., None], *, jit: bool = False, **given: str) -> Callable[[], None]:
+def with_guard(test: Callable[..., None], *, jit: bool = False, **given: Any) -> Callable[[], None]:
     def caught_by() -> None:
         kit = MemoryService()
         kit.grant(ALICE, "database/orders/*", "rows.*")
@@ -80,6 +80,13 @@ def no_method_but_those_named() -> None:
             test_frameworks.test_a_method_that_nobody_named_is_closed(channel)
         finally:
             server.stop(None)
+
+
+def routes_take_one_spelling() -> None:
+    jit = MemoryService()
+    jit.grant(ALICE, "database/orders/*", "rows.*")
+    with test_spelling.routes_of_kinds(by_check(jit.client)) as port:
+        test_spelling.test_a_route_that_says_the_kind_takes_one_spelling(port, "int", None, "7", ["07"])
 
 
 def time_never_goes_back() -> None:
@@ -342,6 +349,57 @@ TWINS = [
         "inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)",
         "False",
         with_guard(test_frameworks.test_what_would_run_later_or_lacks_a_parameter_cannot_be_guarded),
+    ),
+    Twin(
+        "FastAPI: any spelling of a number",
+        fastapi.require,
+        "_demand_one_spelling(connection, template)",
+        "",
+        with_guard(test_spelling.test_fastapi_takes_one_spelling_of_a_value, kind=int, given="7", others=["07"]),
+    ),
+    Twin(
+        "FastAPI: only the handler's own types",
+        fastapi._values_of,
+        "waiting += dependant.dependencies",
+        "",
+        with_guard(test_spelling.test_fastapi_looks_at_what_every_dependency_makes_of_it),
+    ),
+    Twin(
+        "ASGI: a kind that is not heeded",
+        need.Template._filled,
+        "parameter.kind or self._kinds.get(name)",
+        "parameter.kind",
+        routes_take_one_spelling,
+    ),
+    Twin(
+        "any spelling that can be read",
+        spelling.demand_canonical,
+        "if text != spelling:",
+        "if False:",
+        lambda: test_spelling.test_another_spelling_is_refused_by_name("int", "7", "07"),
+    ),
+    Twin(
+        "a zero below zero",
+        spelling.canonical,
+        "repr(value or 0.0)",
+        "repr(value)",
+        lambda: test_spelling.test_equal_values_have_one_text(-0.0, "0.0"),
+    ),
+    Twin(
+        "a decimal with its zeros",
+        spelling._decimal,
+        "value.normalize()",
+        "value",
+        lambda: test_spelling.test_another_spelling_is_refused_by_name("decimal", "7.5", "7.50"),
+    ),
+    Twin(
+        "an instant of any zone",
+        spelling._instant,
+        "value.astimezone(UTC)",
+        "value",
+        lambda: test_spelling.test_another_spelling_is_refused_by_name(
+            "datetime", "2026-01-02T03:04:05Z", "2026-01-02T04:04:05+01:00"
+        ),
     ),
     Twin(
         "a kit that is never away",

@@ -17,8 +17,9 @@ from typing import Any
 from jitaccess.errors import JitError, Misconfigured, PermissionDenied
 from jitaccess.guards.guard import Guard, Passage
 from jitaccess.guards.incoming import Incoming
-from jitaccess.guards.need import Template
+from jitaccess.guards.need import Parameter, Template
 from jitaccess.guards.refusal import body_of, http_headers, http_status
+from jitaccess.guards.spelling import PARSERS, is_read_as
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -35,25 +36,37 @@ _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1.
 class Route:
     """A route and what it needs. `{name}` in the path is one segment, which the resource may take up.
 
-    Raises Misconfigured for a resource that takes up what the path does not have.
+    Where the app makes a value of the segment, say which, as in `{number:int}`: then only the one spelling of each
+    value is let through (`Template` has the kinds). Raises Misconfigured for a resource that takes up what the path
+    does not have.
     """
 
     def __init__(self, method: str, path: str, resource: str, action: str) -> None:
         self.method = method.upper()
-        self.template = Template(resource, action)
-        self._segments = _segments(path)
-        names = {part[1:-1] for part in self._segments if _is_parameter(part)}
-        if missing := set(self.template.parameters) - names:
+        self._segments = [Parameter.of(part) or part for part in _segments(path)]
+        parameters = [part for part in self._segments if isinstance(part, Parameter)]
+        self.template = Template(resource, action, kinds={part.name: part.kind for part in parameters})
+        if missing := set(self.template.parameters) - {part.name for part in parameters}:
             raise Misconfigured(f"{path} has no {{{missing.pop()}}} for {resource}", reason="TEMPLATE_INVALID")
+        if odd := [part for part in self._segments if isinstance(part, str) and set("{}") & set(part)]:
+            kinds = ", ".join(PARSERS)
+            raise Misconfigured(
+                f"{path}: {odd[0]} is no {{name}} or {{name:kind}} of {kinds}", reason="TEMPLATE_INVALID"
+            )
 
     def match(self, method: str, segments: list[str]) -> dict[str, str] | None:
         """Returns the path's parameters where the route is this one, else None."""
         if method != self.method or len(segments) != len(self._segments):
             return None
-        pairs = list(zip(self._segments, segments, strict=True))
-        if any(wanted != given for wanted, given in pairs if not _is_parameter(wanted)):
-            return None
-        return {wanted[1:-1]: given for wanted, given in pairs if _is_parameter(wanted)}
+        found = {}
+        for wanted, given in zip(self._segments, segments, strict=True):
+            if isinstance(wanted, Parameter):
+                if wanted.kind and not is_read_as(wanted.kind, given):
+                    return None
+                found[wanted.name] = given
+            elif wanted != given:
+                return None
+        return found
 
 
 class GuardMiddleware:
@@ -110,10 +123,6 @@ def _path(scope: Scope) -> str:
 
 def _segments(path: str) -> list[str]:
     return path.split("/")
-
-
-def _is_parameter(part: str) -> bool:
-    return part.startswith("{") and part.endswith("}")
 
 
 async def _refuse(refusal: JitError, scope: Scope, send: Send) -> None:

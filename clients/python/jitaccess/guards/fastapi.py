@@ -10,7 +10,7 @@ async def create(region: str, passage: Annotated[Passage, Depends(require("datab
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -23,6 +23,7 @@ from jitaccess.guards.guard import Guard, Passage
 from jitaccess.guards.incoming import Incoming
 from jitaccess.guards.need import Template
 from jitaccess.guards.refusal import body_of, http_headers, http_status, refusal_of
+from jitaccess.guards.spelling import canonical, demand_canonical
 
 
 class Refused(HTTPException):
@@ -45,20 +46,52 @@ def require(
     """Returns a dependency for `Depends`: the call goes on only while its caller may do the action on the resource.
 
     `{name}` in the resource stands for the path parameter of that name, as one segment. `guard` is the app's unless
-    one is given; an app without any refuses. Raises Misconfigured for a resource or action that is none.
+    one is given; an app without any refuses. A parameter that a handler or dependency takes as another type than text
+    must be spelt as that value is, `7` and not `07`, or the call is refused. Raises Misconfigured for a resource or
+    action that is none.
     """
     template = Template(resource, action)
 
     async def passage(connection: HTTPConnection) -> Passage:
         incoming = Incoming.with_headers(connection.headers.raw, connection)
         try:
-            return await _guard_of(connection, guard).admit_async(incoming, template, connection.path_params)
+            asked = _guard_of(connection, guard)
+            _demand_one_spelling(connection, template)
+            return await asked.admit_async(incoming, template, connection.path_params)
         except JitError as refusal:
             raise Refused(refusal) from refusal
 
     # FastAPI looks annotations up by name.
     passage.__annotations__ = {"connection": HTTPConnection, "return": Passage}
     return passage
+
+
+def _demand_one_spelling(connection: HTTPConnection, template: Template) -> None:
+    """Refuses a parameter of the template whose text is not the one spelling of what a handler makes of it.
+
+    A text that cannot be read as the type is none of the guard's business: FastAPI runs no handler for it.
+    """
+    try:
+        for name in template.parameters:
+            given = connection.path_params.get(name)
+            for value in _values_of(connection, name, given):
+                # A converter of the path's own, as in {number:int}, has made a value of the text already.
+                demand_canonical(given if isinstance(given, str) else canonical(given) or "", value, name)
+    except Exception as error:
+        raise refusal_of(error) from error
+
+
+def _values_of(connection: HTTPConnection, name: str, given: Any) -> Iterator[object]:
+    """Yields what each function of the route that takes the path parameter gets."""
+    waiting = [connection.scope["route"].dependant]
+    while waiting:
+        dependant = waiting.pop()
+        waiting += dependant.dependencies
+        for field in dependant.path_params:
+            if field.alias == name:
+                value, errors = field.validate(given, {}, loc=("path", name))
+                if not errors:
+                    yield value
 
 
 def _guard_of(connection: HTTPConnection, given: Guard | None) -> Guard:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
 from jitaccess.errors import InvalidArgument, Misconfigured
+from jitaccess.guards.spelling import PARSERS, demand_spelt_as
 from jitaccess.names import concrete, segment
 
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\}")
+_PARAMETER = re.compile(rf"\{{([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(?::({'|'.join(PARSERS)}))?\}}")
 
 
 class Need(NamedTuple):
@@ -20,18 +22,36 @@ class Need(NamedTuple):
     resource: str
 
 
+class Parameter(NamedTuple):
+    """A parameter of a path or resource, `{region}` or `{number:int}`; its kind is a key of PARSERS, or empty."""
+
+    name: str
+    kind: str
+
+    @classmethod
+    def of(cls, part: str) -> Parameter | None:
+        """Returns the parameter that the segment is, or None."""
+        found = _PARAMETER.fullmatch(part)
+        return cls(found[1], found[2] or "") if found else None
+
+
 class Template:
     """A resource with parameters, `database/orders/{region}`. A parameter is one whole segment, and not the first.
+
+    `{number:int}` says what the handler makes of the text, so that only the one spelling of each value is taken: str,
+    int, float, decimal, bool, uuid, date or datetime; or `kinds` says so by name. Without it the handler must take the
+    text as it is.
 
     Raises Misconfigured for a resource or action that is none.
     """
 
-    def __init__(self, resource: str, action: str) -> None:
+    def __init__(self, resource: str, action: str, *, kinds: Mapping[str, str] = MappingProxyType({})) -> None:
         self.resource = resource
         self.action = action
+        self._kinds = kinds
         self._segments = resource.split("/")
-        parameters = [_PARAMETER.fullmatch(part) for part in self._segments]
-        self.parameters = tuple(found[1] for found in parameters if found)
+        parameters = [Parameter.of(part) for part in self._segments]
+        self.parameters = tuple(found.name for found in parameters if found)
         try:
             concrete(_PARAMETER.sub("x", resource), "/", "resource")
             concrete(action, ".", "action")
@@ -54,11 +74,13 @@ class Template:
         return Need(self.action, "/".join(self._filled(part, values) for part in self._segments))
 
     def _filled(self, part: str, values: Mapping[str, object]) -> str:
-        found = _PARAMETER.fullmatch(part)
-        if not found:
+        parameter = Parameter.of(part)
+        if parameter is None:
             return part
-        name = found[1]
-        value = values.get(name)
+        name = parameter.name
+        kind, value = parameter.kind or self._kinds.get(name), values.get(name)
+        if kind and value is not None:
+            return segment(demand_spelt_as(kind, value, name), name)
         if isinstance(value, bool) or not isinstance(value, str | int | UUID):
             raise Misconfigured(
                 f"{self.resource}: the call has no parameter {name} that is text or a whole number",
