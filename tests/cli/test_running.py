@@ -24,6 +24,20 @@ from tests.cli.test_waiting import ended, told
 from tests.client.service import Held, Refusal, Service
 
 ASK = ("run", "database/orders/eu", "--action", "read", "--for", "30m")
+# What Windows does not have is taken away, and opening a terminal fails as it does there.
+WINDOWS = (
+    sys.executable,
+    "-c",
+    "import builtins, os, signal\n"
+    "del signal.SIGHUP, os.tcgetpgrp, os.getpgrp\n"
+    "opened = builtins.open\n"
+    "def no_terminal(path, *args, **kwargs):\n"
+    "    assert path != '/dev/tty'\n"
+    "    return opened(path, *args, **kwargs)\n"
+    "builtins.open = no_terminal\n"
+    "from jitaccess.cli import main\n"
+    "main()",
+)
 IMPATIENT = (sys.executable, "-c", "from jitaccess.cli import main, running; running.GRACE = 0.0; main()")
 NAME = f"grants/{FULL_ID}"
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -363,3 +377,31 @@ def test_an_interrupt_typed_at_the_terminal_reaches_the_command_once(
         person.read_all()
 
         assert person.code() == 1
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("request", "--help"), ("whoami", "--help")])
+def test_every_command_starts_without_what_windows_does_not_have(
+    environment: Mapping[str, str], arguments: tuple[str, ...]
+) -> None:
+    ran = subprocess.run([*WINDOWS, *arguments], env=dict(environment), capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_command_runs_without_what_windows_does_not_have(start: Start) -> None:
+    done = start("--", sys.executable, "-c", "print('done')", command=WINDOWS)
+
+    assert done.communicate(timeout=60)[0] == "done\n"
+    assert done.returncode == 0
+
+
+def test_a_command_is_ended_without_what_windows_does_not_have(start: Start, service: Broker) -> None:
+    waits = "import signal; print('begun', flush=True); signal.pause()"
+    running = start("--", sys.executable, "-c", waits, command=WINDOWS)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "begun\n"
+
+    running.send_signal(signal.SIGTERM)
+
+    assert running.wait(60) == 128 + signal.SIGTERM
+    assert service.rpcs()[-1] == "ReleaseGrant"

@@ -22,6 +22,7 @@ from jitaccess.testing import MemoryService
 from tests.guards.doors import sent, served
 
 ALICE = "user:alice@example.com"
+AN_HOUR_EAST = datetime(2026, 1, 2, 4, 4, 5, tzinfo=timezone(timedelta(hours=1)))
 
 
 class Color(enum.Enum):
@@ -204,7 +205,7 @@ def test_a_field_of_a_grpc_request_says_what_its_text_is_read_as() -> None:
         (Decimal("-0.00"), "0"),
         (Decimal("NaN"), None),
         (datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05"),  # noqa: DTZ001
-        (datetime(2026, 1, 2, 4, 4, 5, tzinfo=timezone(timedelta(hours=1))), "2026-01-02T03:04:05Z"),
+        (AN_HOUR_EAST, "2026-01-02T03:04:05Z"),
         (time(3, 4), "03:04:00"),
         (time(3, 4, tzinfo=UTC), None),
         (b"7", None),

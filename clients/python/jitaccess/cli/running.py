@@ -48,7 +48,11 @@ if TYPE_CHECKING:
 LABEL = "jit-run"
 GRACE = 5.0  # Seconds from SIGTERM to SIGKILL.
 _WATCH_AGAIN = 5.0  # Seconds from the end of a watch to the next.
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP, and a console there ends its programs by SIGBREAK.
+_PASSED_ON = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+)
+_BY_TERMINAL = tuple(number for number in _PASSED_ON if number.name in ("SIGINT", "SIGBREAK"))
 _WORD = "--command"
 
 
@@ -182,7 +186,7 @@ class _Signals:
 
     def _pass_on(self, number: int) -> None:
         # A terminal sends its ^C to the command too, being in the same group; twice would be a harder end.
-        if self._process is not None and not (number == signal.SIGINT and _is_in_foreground()):
+        if self._process is not None and not (number in _BY_TERMINAL and _is_in_foreground()):
             self._process.send_signal(number)
 
 
@@ -282,6 +286,9 @@ def _demand_runnable(session: Session, program: str) -> None:
 
 
 def _is_in_foreground() -> bool:
+    if not hasattr(os, "tcgetpgrp"):
+        # A console of Windows sends its ^C to every program in it.
+        return True
     try:
         with open("/dev/tty", "rb") as terminal:
             return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
