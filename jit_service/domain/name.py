@@ -44,14 +44,23 @@ _EAST_ASIAN = frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HA
 
 
 def principal(text: str, field: str) -> str:
-    """Returns the canonical `user:…` or `service:…`, or raises InvalidField."""
+    """Returns the canonical `user:…` or `service:…`, or raises InvalidField.
+
+    The name is whatever its provider writes: it is never read as a path or a pattern, and is quoted where it is shown.
+    A `*` is refused all the same, since who reads it in a policy would take it for a pattern.
+    """
     if len(text) <= MAX_PRINCIPAL and _PLAIN_PRINCIPAL.fullmatch(text):
         return text
     name = _bounded(text, field, MAX_PRINCIPAL)
     kind, separator, rest = name.partition(":")
     if not separator or kind not in _PRINCIPAL_TYPES or not rest:
         raise InvalidField(field, f"{_shown(name)} is not a principal; it must be user:NAME or service:NAME")
-    _check_segment(rest, name, field)
+    if "*" in rest:
+        raise InvalidField(field, f"{_shown(name)} holds a *, but principals are named one by one, without patterns")
+    if rest != rest.strip(" ") or "  " in rest:
+        raise InvalidField(field, f"{_shown(name)} holds a space at an end, or two in a row")
+    _check_printable(rest, name, field)
+    _check_words(rest, name, field)
     return name
 
 
@@ -222,6 +231,29 @@ def _check_segment(segment: str, name: str, field: str) -> None:
     scripts = {_script(character) for character in segment if unicodedata.category(character).startswith("L")}
     if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
         raise InvalidField(field, f"{_shown(name)} mixes the scripts {', '.join(sorted(scripts))} in one segment")
+
+
+def _check_printable(text: str, name: str, field: str) -> None:
+    """Raises InvalidField for what cannot be seen or told apart: of white space, only the space is neither."""
+    for character in text:
+        if character != " " and unicodedata.category(character) in _UNSAFE_CATEGORIES:
+            raise InvalidField(field, f"{_shown(name)} holds {_shown(character)} (U+{ord(character):04X})")
+
+
+def _check_words(text: str, name: str, field: str) -> None:
+    """Raises InvalidField for a look-alike: a compatibility form, or a word of several scripts."""
+    if unicodedata.normalize("NFKC", text) != text:
+        raise InvalidField(field, f"{_shown(name)} holds a compatibility character that looks like another")
+    for word in _words(text):
+        scripts = {_script(character) for character in word if unicodedata.category(character).startswith("L")}
+        if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
+            raise InvalidField(field, f"{_shown(name)} mixes the scripts {', '.join(sorted(scripts))} in one word")
+
+
+def _words(text: str) -> list[str]:
+    """Returns the runs of letters and their marks; whatever else stands between two words parts them."""
+    spaced = (character if unicodedata.category(character)[0] in "LM" else " " for character in text)
+    return "".join(spaced).split()
 
 
 def _script(character: str) -> str:

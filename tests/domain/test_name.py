@@ -52,20 +52,55 @@ def test_good_names_stay_as_they_are(check: Check, text: str) -> None:
         ":alice",
         "group:x",
         "User:alice",
-        "user:a b",
-        "user:a/b",
+        "user: alice",
+        "user:alice ",
+        "user:a  b",
+        "user:a\u00a0b",
         "user:a\n",
         "user:\u0430lice",
+        "user:b.\u0430lice@example.com",
         "user:a\u200bb",
+        "user:a\u202eb",
+        "user:a\u0378",
+        "user:a\ue000",
+        "user:a\ud800",
         "user:\uff41",
-        "user:a%41",
+        "user:*",
+        "user:ext-*",
         "user:" + "a" * 252,
-        "user:..",
     ],
 )
 def test_what_is_no_principal(text: str) -> None:
-    with pytest.raises(InvalidField):
+    with pytest.raises(InvalidField) as refused:
         name.principal(text, "subject")
+
+    assert refused.value.message.isascii()
+
+
+AS_PROVIDERS_WRITE_THEM = {
+    "Auth0": "auth0|64ab12",
+    "Google by way of Auth0": "google-oauth2|108912345678901234567",
+    "GitHub Actions": "repo:acme/shop:ref:refs/heads/main",
+    "GitHub Actions, unchangeable": "repo:acme@11/web@22:environment:prod",
+    "GitLab": "project_path:acme/web:ref_type:branch:ref:main",
+    "a guest of Entra ID": "alice_contoso.com#EXT#@fabrikam.onmicrosoft.com",
+    "AD FS": "qP6P9bly/v3iZJ+ERLrieqD=",
+    "a Windows domain": "ACME\\alice",
+    "AWS": "arn:aws:iam::123456789012:role/deploy",
+    "SPIFFE": "spiffe://example.com/ns/a/sa/b",
+    "Kubernetes": "system:serviceaccount:ci:deployer",
+    "a mail address": "o'brien+x@example.com",
+    "a mail address of another script": "\u0438\u0432\u0430\u043d@example.com",
+    "LDAP": "CN=Jo Smith,OU=Ops,DC=acme,DC=example",
+    "brackets and quotes": 'a"b<c>{d}[e]`f`^%41?x=1&y;z',
+    "dots": "..",
+}
+
+
+@pytest.mark.parametrize("written", AS_PROVIDERS_WRITE_THEM.values(), ids=AS_PROVIDERS_WRITE_THEM)
+@pytest.mark.parametrize("kind", ["user", "service"])
+def test_a_principal_is_as_its_provider_writes_it(kind: str, written: str) -> None:
+    assert name.principal(f"{kind}:{written}", "subject") == f"{kind}:{written}"
 
 
 @pytest.mark.parametrize("check", [name.resource, name.resource_pattern])

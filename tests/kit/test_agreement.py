@@ -230,6 +230,7 @@ ODD = [
 ODD_ACTIONS = ("", ".", "a.", ".a", "a..b", "*", "a.*", "a b", "a/b", "read-all", "A.b", "a" * 257, ".".join("a" * 65))
 ODD_SUBJECTS = [
     *("", "alice", "user:", ":alice", "group:a", "user:a b", "user:..", "user:a/b", "user:a*", "user:" + "a" * 252),
+    *("user: a", "user:a ", "user:a  b", "user:a|b\\c#d", "user:a%41", "user:*", "user:{a}[b]"),
     *("user:a:b", "service:a", "USER:a", "user:a\n"),
 ]
 QUESTIONS = (
