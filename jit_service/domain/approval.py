@@ -384,8 +384,8 @@ def check_comment(comment: str, rule: CommentRule, *, required: bool, by: str) -
     """Raises InvalidField for a comment that the policy `by` does not take."""
     if required and not comment.strip():
         raise InvalidField("comment", f"is required by {by}")
-    if comment.strip() and rule.pattern and not expression.matches(rule.pattern, comment):
-        raise InvalidField("comment", f"does not match {rule.pattern}, which {by} asks for")
+    if comment.strip():
+        expression.demand_match(rule.pattern, comment, field="comment", by=by)
 
 
 def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller, now: datetime) -> Place:

@@ -28,14 +28,21 @@ def checked(pattern: str, field: str) -> str:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Says whether the whole text matches."""
+    """Says whether the whole text matches; `.` is any character, also the end of a line, since people write lines."""
     return _compiled(pattern).fullmatch(text) is not None
+
+
+def demand_match(pattern: str, text: str, *, field: str, by: str) -> None:
+    """Raises InvalidField where the text is not as the policy `by` wants it; an empty pattern wants nothing."""
+    if pattern and not matches(pattern, text):
+        raise InvalidField(field, f"does not match {pattern} from its first character to its last, as {by} asks for")
 
 
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re2._Regexp:
     options = re2.Options()
     options.log_errors = False
+    options.dot_nl = True
     options.max_mem = 1 << 20
     return re2.compile(pattern, options)
 

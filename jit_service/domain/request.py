@@ -581,5 +581,4 @@ def _check_said(text: str, field: str, *, required: bool, pattern: str, by: str)
         if required:
             raise InvalidField(field, f"is required by {by}")
         return
-    if pattern and not expression.matches(pattern, text):
-        raise InvalidField(field, f"does not match {pattern}, which {by} asks for")
+    expression.demand_match(pattern, text, field=field, by=by)

@@ -193,7 +193,9 @@ def test_approving_and_denying_have_rules_of_their_own() -> None:
 def test_a_pattern_binds_the_whole_comment() -> None:
     error = refused(InvalidField, lambda: approve(pending(), under=COMMENTED, comment="see OPS-7"))
 
-    assert error.message == "comment: does not match [A-Z]+-[0-9]+, which policies/orders asks for"
+    assert error.message == (
+        "comment: does not match [A-Z]+-[0-9]+ from its first character to its last, as policies/orders asks for"
+    )
 
 
 def test_a_pattern_asks_for_no_comment() -> None:

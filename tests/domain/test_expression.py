@@ -62,6 +62,16 @@ def test_case_counts_unless_the_expression_says_otherwise() -> None:
     assert matches("(?i)ops-[0-9]+", "OPS-7")
 
 
+def test_a_text_of_several_lines_is_one_text() -> None:
+    """People write lines, and browsers end them with two characters; a policy that wants one line says so."""
+    assert matches(".{20,}", "restore orders 7 to 9\nafter the failed import")
+    assert matches("fix .* end", "fix\r\nto the\r\n end") is False
+    assert matches("fix.* end", "fix\r\nto the\r\n end")
+    assert not matches("(?-s).{20,}", "restore orders 7 to 9\nafter the failed import")
+    assert not matches("[A-Z]+-[0-9]+", "OPS-7\nOPS-8")
+    assert not matches("^a$", "a\nb")
+
+
 def test_a_text_that_stalls_backtracking_engines_is_answered() -> None:
     """With backtracking this takes 2**4096 steps: the test would never end."""
     assert not matches("(a+)+b", "a" * 4096)

@@ -255,7 +255,7 @@ def test_a_pattern_binds_the_whole_text() -> None:
 
 def test_a_text_that_does_not_match_is_told_the_pattern() -> None:
     assert fault(lambda: judged(ask(justification=Justification(text="please")), JUSTIFIED)).message == (
-        "justification.text: does not match fix .*, which policies/orders asks for"
+        "justification.text: does not match fix .* from its first character to its last, as policies/orders asks for"
     )
 
 

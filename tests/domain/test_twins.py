@@ -89,6 +89,15 @@ def _getter(owner: type, name: str) -> Callable[..., Any]:
     return getter
 
 
+def _with_lines() -> None:
+    """With nothing compiled before, and nothing left for others."""
+    expression._compiled.cache_clear()
+    try:
+        test_expression.test_a_text_of_several_lines_is_one_text()
+    finally:
+        expression._compiled.cache_clear()
+
+
 TWINS = [
     Twin(
         "a denial that counts for a removed approver",
@@ -1363,6 +1372,13 @@ TWINS = [
         ".fullmatch(text)",
         ".search(text)",
         test_expression.test_an_expression_must_match_the_whole_text,
+    ),
+    Twin(
+        "an expression whose dot ends with the line",
+        expression._compiled.__wrapped__,
+        "options.dot_nl = True",
+        "options.dot_nl = False",
+        _with_lines,
     ),
     Twin(
         "an etag that is not compared",

@@ -301,7 +301,7 @@ class CommentRule(_message.Message):
     required_to_deny: _builtins.bool
     """A denial needs a comment."""
     pattern: _builtins.str
-    """A regular expression that every comment must match as a whole."""
+    """A regular expression (RE2) that every comment must match as a whole; `.` is any character, ends of lines too."""
     def __init__(
         self,
         *,
@@ -360,11 +360,11 @@ class JustificationRule(_message.Message):
     required: _builtins.bool
     """Text must not be blank."""
     pattern: _builtins.str
-    """A regular expression that the whole text must match."""
+    """A regular expression (RE2) that the whole text must match; `.` is any character, ends of lines too."""
     ticket_required: _builtins.bool
     """A ticket must be given."""
     ticket_pattern: _builtins.str
-    """A regular expression that the whole ticket must match."""
+    """A regular expression (RE2) that the whole ticket must match; `.` is any character, ends of lines too."""
     def __init__(
         self,
         *,

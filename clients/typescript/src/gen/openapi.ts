@@ -1547,7 +1547,7 @@ export interface components {
         };
         /** @description What reviewers must say. */
         CommentRule: {
-            /** @description A regular expression that every comment must match as a whole. */
+            /** @description A regular expression (RE2) that every comment must match as a whole; `.` is any character, ends of lines too. */
             pattern?: string;
             /** @description An approval needs a comment. */
             requiredToApprove?: boolean;
@@ -1942,11 +1942,11 @@ export interface components {
         };
         /** @description What a request must say. */
         JustificationRule: {
-            /** @description A regular expression that the whole text must match. */
+            /** @description A regular expression (RE2) that the whole text must match; `.` is any character, ends of lines too. */
             pattern?: string;
             /** @description Text must not be blank. */
             required?: boolean;
-            /** @description A regular expression that the whole ticket must match. */
+            /** @description A regular expression (RE2) that the whole ticket must match; `.` is any character, ends of lines too. */
             ticketPattern?: string;
             /** @description A ticket must be given. */
             ticketRequired?: boolean;

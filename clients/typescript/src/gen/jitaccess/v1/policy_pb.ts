@@ -336,7 +336,7 @@ export type CommentRule = Message<"jitaccess.v1.CommentRule"> & {
   requiredToDeny: boolean;
 
   /**
-   * A regular expression that every comment must match as a whole.
+   * A regular expression (RE2) that every comment must match as a whole; `.` is any character, ends of lines too.
    *
    * @generated from field: string pattern = 3;
    */
@@ -392,7 +392,7 @@ export type JustificationRule = Message<"jitaccess.v1.JustificationRule"> & {
   required: boolean;
 
   /**
-   * A regular expression that the whole text must match.
+   * A regular expression (RE2) that the whole text must match; `.` is any character, ends of lines too.
    *
    * @generated from field: string pattern = 2;
    */
@@ -406,7 +406,7 @@ export type JustificationRule = Message<"jitaccess.v1.JustificationRule"> & {
   ticketRequired: boolean;
 
   /**
-   * A regular expression that the whole ticket must match.
+   * A regular expression (RE2) that the whole ticket must match; `.` is any character, ends of lines too.
    *
    * @generated from field: string ticket_pattern = 4;
    */
