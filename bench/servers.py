@@ -20,13 +20,14 @@ from bench.frames import Call
 from bench.machine import LOAD_CORE, SERVER_CORE, SERVICE_BIN, Process, Unavailable, on_cores
 from jit_service.dev import DevIssuer
 from jit_service.domain.caller import Role
-from jit_service.edge import Envoy, render
+from jit_service.edge import Envoy, Rates, render
 from jit_service.settings import Address, Settings
 from jitaccess.v1 import access_pb2
 
 CHECK: Final = "/jitaccess.v1.AccessService/CheckAccess"
 BATCH: Final = "/jitaccess.v1.AccessService/BatchCheckAccess"
 TOKEN_ISSUER: Final = "https://bench.invalid"  # noqa: S105 (a URL)
+UNLIMITED: Final = Rates(total=1_000_000, per_address=1_000_000)
 _START_SECONDS: Final = 120
 _PYTHON: Final = SERVICE_BIN / "python"
 
@@ -158,11 +159,8 @@ class Bench:
         """Puts Envoy in front, on the server's core: the shipped configuration without its limit of calls a second."""
         place = self.place("envoy")
         host, _, port = upstream.address.rpartition(":")
-        config = render(http=Address("127.0.0.1", 0), upstream=Address(host, int(port)), directory=place)
-        config.write_text(
-            config.read_text()
-            .replace("max_tokens: 4000", "max_tokens: 4000000000")
-            .replace("tokens_per_fill: 2000", "tokens_per_fill: 4000000000")
+        config = render(
+            http=Address("127.0.0.1", 0), upstream=Address(host, int(port)), directory=place, rates=UNLIMITED
         )
         envoy = Envoy(config, directory=place)
         with on_cores(SERVER_CORE):

@@ -32,7 +32,7 @@ from jit_service.domain.errors import JitError
 from jit_service.domain.event import SERVICE
 from jit_service.domain.notification import seq_of
 from jit_service.domain.signing_key import KeyState, SigningKey
-from jit_service.edge import EdgeError, Envoy, render, share
+from jit_service.edge import EdgeError, Envoy, Rates, render, share
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
 from jit_service.settings import Address, Settings, SettingsError, Transport
@@ -40,7 +40,7 @@ from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.outbox import Waiting
-from jit_service.workers import Workers, run_worker
+from jit_service.workers import Workers, hold, run_worker
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -96,6 +96,7 @@ def up(
             workers=workers,
         )
         stack.enter_context(sole_user_of(settings.data_dir))
+        settings = _with_http_port(settings, stack)
         issuer = _dev_issuer(settings) if dev else None
         if issuer is not None:
             settings = settings.with_issuer(issuer.issuer()).with_token_issuer(f"http://{settings.http}")
@@ -339,10 +340,24 @@ def _socket_name(number: int) -> str:
     return f"grpc-{number}.sock"
 
 
+def _with_http_port(settings: Settings, stack: ExitStack) -> Settings:
+    """Returns the settings with a free port in the place of port 0, since tokens and denials name the address.
+
+    It is held until Envoy, which shares it, has gone. Raises ServiceError.
+    """
+    if settings.http.port:
+        return settings
+    held, http = hold(settings.http)
+    stack.callback(held.close)
+    return settings.model_copy(update={"http": http})
+
+
 def _envoy(settings: Settings, sockets: Sequence[Path], stack: ExitStack) -> Envoy:
     directory = settings.data_dir.resolve() / "envoy"
     directory.mkdir(exist_ok=True)
-    envoy = Envoy(render(http=settings.http, upstream=sockets, directory=directory), directory=directory)
+    rates = Rates(total=settings.http_rate, per_address=settings.http_rate_per_address)
+    config = render(http=settings.http, upstream=sockets, directory=directory, rates=rates)
+    envoy = Envoy(config, directory=directory)
     stack.callback(envoy.stop)
     return envoy
 

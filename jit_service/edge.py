@@ -1,6 +1,7 @@
 """Envoy at the edge: its configuration with the addresses at hand, and its process.
 
-`envoy/envoy.yaml` is the one configuration; what is changed here is where things are, nothing else.
+`envoy/envoy.yaml` is the one configuration; what is changed here is where things are and how many calls they take,
+nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,16 +41,27 @@ class EdgeError(Exception):
     """Envoy does not run; the message is one line."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """How many calls a second Envoy lets through, in all and of one client's address; twice as many at once."""
+
+    total: int
+    per_address: int
+
+
 def share(name: str) -> Path:
     """Returns a directory that is shipped beside the code: in the wheel, or at the root of the repository."""
     installed = _PACKAGE / "share" / name
     return installed if installed.exists() else _PACKAGE.parent / name
 
 
-def render(*, http: Address, upstream: Path | Address | Sequence[Path], directory: Path) -> Path:
+def render(
+    *, http: Address, upstream: Path | Address | Sequence[Path], directory: Path, rates: Rates | None = None
+) -> Path:
     """Writes DIRECTORY/envoy.yaml: the shipped configuration with these addresses. Returns where.
 
-    `upstream` is the service's Unix socket, or its address, or the sockets of its workers.
+    `upstream` is the service's Unix socket, or its address, or the sockets of its workers. Without `rates` they are as
+    shipped.
     """
     config = yaml.safe_load((share("envoy") / "envoy.yaml").read_text())
     resources = config["static_resources"]
@@ -59,6 +72,10 @@ def render(*, http: Address, upstream: Path | Address | Sequence[Path], director
     upstreams = (upstream,) if isinstance(upstream, Path | Address) else upstream
     locality["lb_endpoints"] = [{"endpoint": {"address": _upstream_address(each)}} for each in upstreams]
     _replace(config, "proto_descriptor", str((share("envoy") / "jitaccess.binpb").resolve()))
+    if rates is not None:
+        limit = _filter(listener, "envoy.filters.http.local_ratelimit")
+        limit["token_bucket"] = _bucket(rates.total)
+        limit["descriptors"][0]["token_bucket"] = _bucket(rates.per_address)
     path = directory / "envoy.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     path.chmod(0o600)
@@ -136,6 +153,16 @@ class Envoy:
         faults = [line for line in text.splitlines() if "rror" in line or "cannot bind" in line]
         words = faults[-1].strip()[-300:] if faults else f"it said nothing and exited with {self.poll()}"
         return f"Envoy did not start: {words} (its log is {self.log})"
+
+
+def _filter(listener: dict[str, Any], name: str) -> Any:
+    (chain,) = listener["filter_chains"]
+    filters = chain["filters"][0]["typed_config"]["http_filters"]
+    return next(each["typed_config"] for each in filters if each["name"] == name)
+
+
+def _bucket(rate: int) -> dict[str, Any]:
+    return {"max_tokens": 2 * rate, "tokens_per_fill": rate, "fill_interval": "1s"}
 
 
 def _upstream_address(upstream: Path | Address) -> dict[str, Any]:

@@ -157,6 +157,12 @@ class Settings(BaseSettings):
     )
     grpc: BoundAddress = Field(default=Address("127.0.0.1", 8081), description="Where gRPC is served.")
     http: BoundAddress = Field(default=Address("127.0.0.1", 8080), description="Where Envoy serves REST and gRPC.")
+    http_rate: int = Field(
+        default=2000, ge=1, le=1_000_000, description="Calls a second through Envoy, in bursts of twice as many."
+    )
+    http_rate_per_address: int = Field(
+        default=500, ge=1, le=1_000_000, description="The same for one client's address (of IPv6, its /64)."
+    )
     policies: Path | None = Field(default=None, description="A policy file to apply at the start.")
     issuers: Annotated[tuple[Issuer, ...], NoDecode, BeforeValidator(_decoded)] = Field(
         default=(), description="The issuers, as a JSON list."

@@ -89,7 +89,7 @@ class Workers:
 
     def _take(self, address: Address) -> Address:
         """Takes the port for the workers. Returns what is bound. Raises ServiceError."""
-        held, bound = _hold(address)
+        held, bound = hold(address)
         self._held.append(held)
         return bound
 
@@ -132,8 +132,8 @@ def _name_in_logs(who: str) -> None:
         handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}: %(name)s: %(message)s"))
 
 
-def _hold(address: Address) -> tuple[socket.socket, Address]:
-    """Takes the port for the workers alone to share. Raises ServiceError where anybody has it.
+def hold(address: Address) -> tuple[socket.socket, Address]:
+    """Takes the port for those to share whom we start, a free one for port 0. Raises ServiceError where anybody has it.
 
     It is bound exclusively first, since SO_REUSEPORT alone would silently share it with another service.
     """

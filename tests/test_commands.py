@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from jitaccess import JitClient
+from jitaccess import JitClient, jws
 from tests.webhooks import SECRET, facts, hook
 
 SERVICE = Path(sys.executable).parent / "jit-service"
@@ -87,6 +87,36 @@ def test_up_says_where_it_is_on_one_line_and_serves_both(tmp_path: Path) -> None
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
         assert process.stdout.read() == ""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_with_a_free_port_its_url_in_metadata_denials_and_tokens_is_where_it_is(tmp_path: Path, workers: str) -> None:
+    with up(tmp_path, "--workers", workers) as (_, ready):
+
+        def sent(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+            connection = http.client.HTTPConnection(ready["http"].removeprefix("http://"), timeout=10)
+            headers = {
+                "authorization": f"Bearer {token(tmp_path, 'alice')}",
+                "content-type": "application/json",
+            }
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            return json.load(connection.getresponse())
+
+        metadata = sent("GET", "/.well-known/authzen-configuration")
+        question = {
+            "subject": {"type": "user", "id": "alice@example.com"},
+            "action": {"name": "read"},
+            "resource": {"type": "database", "id": "orders/eu"},
+        }
+        denial = sent("POST", "/access/v1/evaluation", question)
+        asked = {"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}
+        grant = sent("POST", "/v1/grants", asked)
+        issued = sent("POST", f"/v1/{grant['name']}:issueToken", {"audience": ["https://api.example.com"]})
+
+    assert metadata["policy_decision_point"] == ready["http"]
+    assert denial["context"]["access_request"]["endpoint"] == f"{ready['http']}/access/v1/requests"
+    assert jws.decoded(issued["token"])[1]["iss"] == ready["http"]
+    assert not ready["http"].endswith(":0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -15,16 +15,29 @@ _COMPATIBLE: Final = IPv6Network("::/96")
 _NOT_GLOBAL_6: Final = tuple(
     IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20")
 )
-# The last one is where Azure serves metadata to its machines.
-_NOT_GLOBAL_4: Final = tuple(
-    IPv4Network(network) for network in ("192.0.0.0/24", "192.31.196.0/24", "192.88.99.0/24", "168.63.129.16/32")
+_NOT_GLOBAL_4: Final = tuple(IPv4Network(network) for network in ("192.0.0.0/24", "192.31.196.0/24", "192.88.99.0/24"))
+# Where clouds tell their machines who they are, with credentials, beyond what is link-local: Azure, Alibaba, Oracle;
+# then AWS (a block of services), Google, Oracle, Alibaba, Scaleway, Akamai.
+_METADATA_4: Final = tuple(
+    IPv4Network(network) for network in ("168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32")
+)
+_METADATA_6: Final = tuple(
+    IPv6Network(network)
+    for network in (
+        "fd00:ec2::/32",
+        "fd20:ce::254/128",
+        "fd00:c1::a9fe:a9fe/128",
+        "fd00:100::100:200/128",
+        "fd00:42::42/128",
+        "fd00:a9fe:a9fe::1/128",
+    )
 )
 
 
 def is_global(text: str) -> bool:
     """Says whether the address is one of the whole Internet. Raises ValueError for what is no address."""
     address = innermost(text)
-    if address.is_multicast or not address.is_global:
+    if address.is_multicast or not address.is_global or _is_metadata(address):
         return False
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _NOT_GLOBAL_4)
@@ -34,10 +47,10 @@ def is_global(text: str) -> bool:
 def is_private(text: str) -> bool:
     """Says whether it is an address of a private network or of this machine, to which no third party leads.
 
-    Never so: link-local ones, where clouds serve credentials, multicast, unspecified and reserved ones.
+    Never so: where clouds serve credentials, link-local or not, multicast, unspecified and reserved ones.
     """
     address = innermost(text)
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
+    if address.is_link_local or address.is_multicast or address.is_unspecified or _is_metadata(address):
         return False
     return address.is_loopback or any(address in network for network in _private(address))
 
@@ -62,6 +75,12 @@ def innermost(text: str) -> IPv4Address | IPv6Address:
     if (int(address) >> 32) & 0xFDFF_FFFF == 0x0000_5EFE:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address
+
+
+def _is_metadata(address: IPv4Address | IPv6Address) -> bool:
+    networks: tuple[IPv4Network, ...] | tuple[IPv6Network, ...]
+    networks = _METADATA_6 if isinstance(address, IPv6Address) else _METADATA_4
+    return any(address in network for network in networks)
 
 
 def _private(address: IPv4Address | IPv6Address) -> tuple[IPv4Network, ...] | tuple[IPv6Network, ...]:

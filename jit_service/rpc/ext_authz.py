@@ -47,22 +47,31 @@ EXPIRES: Final = "x-jit-expires"
 # Envoy's router ends the stream to the upstream after so many milliseconds, whatever it carries.
 STREAM_DURATION: Final = "x-envoy-upstream-stream-duration-ms"
 _OURS: Final = (GRANT, SUBJECT, EXPIRES, STREAM_DURATION)
-# By these an upstream, or Envoy's router, would take the request for another one than was asked about.
-_OVERRIDES: Final = (
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-forwarded-prefix",
-    "x-envoy-original-path",
-    "x-envoy-upstream-rq-timeout-ms",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-max-retries",
-    "x-envoy-retry-on",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-hedge-on-per-try-timeout",
+# By these an upstream, or Envoy's router, would take the request for another one than was asked about. A word that
+# begins so is one of them whatever follows, but for what Envoy itself says.
+_OVERRIDES: Final = frozenset(
+    {
+        "forwarded",
+        *(f"x-{what}{over}" for what in ("host", "http-host", "method", "http-method") for over in ("", "-override")),
+        *(
+            f"{x}{what}"
+            for x in ("", "x-")
+            for what in ("proxy-url", "proxy-host", "request-uri", "base-url", "http-url")
+        ),
+        *("x-override-url", "x-real-url", "x-real-host", "x-http-destinationurl"),
+        STREAM_DURATION,
+        "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy-upstream-rq-per-try-timeout-ms",
+        "x-envoy-max-retries",
+        "x-envoy-retry-on",
+        "x-envoy-retry-grpc-on",
+        "x-envoy-hedge-on-per-try-timeout",
+    }
 )
+_OVERRIDING: Final = ("x-jit-", "x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-original-")
+_ENVOYS: Final = frozenset({*_OURS, "x-forwarded-for", "x-forwarded-proto", "x-forwarded-client-cert"})
+# To a CGI-like upstream every other character of a header's name is an underscore.
+_SIGN: Final = re.compile("[^0-9a-z]")
 _HTTP: Final = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
@@ -173,11 +182,14 @@ def _answered(answer: Passage, configured: Route, sent: Mapping[str, str]) -> wi
     return wire.CheckResponse(status=Status(), ok_response=ok, dynamic_metadata=told_passage(answer.stream))
 
 
-def _spoofed(sent: Mapping[str, str]) -> set[str]:
+def _spoofed(sent: Iterable[str]) -> set[str]:
     """Returns the headers of the client that the upstream, or the router, would believe."""
-    names = {header.lower() for header in sent}
-    ours = {header for header in names if header.replace("_", "-").startswith("x-jit-")}
-    return (ours | names.intersection(_OVERRIDES)) - set(_OURS)
+    return {header for header in map(str.lower, sent) if header not in _ENVOYS and _overrides(header)}
+
+
+def _overrides(header: str) -> bool:
+    word = _SIGN.sub("-", header)
+    return word in _OVERRIDES or word.startswith(_OVERRIDING)
 
 
 def _why_not(checked: Checked) -> Status:

@@ -17,6 +17,14 @@ NOWHERE = [
     *("64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254", "::ffff:169.254.169.254"),
     *("2606:4700::5efe:a9fe:a9fe", "2606:4700::200:5efe:169.254.169.254"),
 ]
+# Where clouds serve credentials, beyond what is link-local: Alibaba, Azure, Oracle, AWS, Google, Scaleway, Akamai.
+METADATA = [
+    *("100.100.100.200", "168.63.129.16", "192.0.0.192"),
+    *("fd00:ec2::254", "fd00:ec2::23", "fd00:0ec2:0::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe"),
+    *("fd00:100::100:200", "fd00:42::42", "fd00:a9fe:a9fe::1"),
+    *("::ffff:100.100.100.200", "64:ff9b::100.100.100.200", "2002:6464:64c8::", "::100.100.100.200"),
+    *("fd00::5efe:100.100.100.200", "fd00::200:5efe:a83f:8110", "64:ff9b::168.63.129.16", "::ffff:192.0.0.192"),
+]
 
 
 @pytest.mark.parametrize("literal", GLOBAL)
@@ -31,7 +39,7 @@ def test_a_private_address_is_one_and_is_not_global(literal: str) -> None:
     assert not address.is_global(literal)
 
 
-@pytest.mark.parametrize("literal", NOWHERE)
+@pytest.mark.parametrize("literal", NOWHERE + METADATA)
 def test_what_is_neither_is_never_reached(literal: str) -> None:
     assert not address.is_global(literal)
     assert not address.is_private(literal)

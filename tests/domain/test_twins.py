@@ -1082,6 +1082,27 @@ TWINS = [
         lambda: test_address.test_what_is_neither_is_never_reached("2002:a9fe:a9fe::"),
     ),
     Twin(
+        "a private network that has a cloud's credentials in it",
+        address.is_private,
+        " or _is_metadata(address)",
+        "",
+        lambda: test_address.test_what_is_neither_is_never_reached("100.100.100.200"),
+    ),
+    Twin(
+        "credentials of a cloud that nobody looks for in IPv6",
+        address._is_metadata,
+        "_METADATA_6 if isinstance(address, IPv6Address) else _METADATA_4",
+        "_METADATA_4",
+        lambda: test_address.test_what_is_neither_is_never_reached("fd00:ec2::254"),
+    ),
+    Twin(
+        "credentials of a cloud on the Internet",
+        address.is_global,
+        " or _is_metadata(address)",
+        "",
+        lambda: test_address.test_what_is_neither_is_never_reached("168.63.129.16"),
+    ),
+    Twin(
         "a notification to everybody in the network",
         address.is_global,
         "address.is_multicast or ",

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from google.protobuf.json_format import ParseDict
+from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from jit_service.edge import EdgeError, Envoy, _binary, render, share
+from jit_service.edge import EdgeError, Envoy, Rates, _binary, render, share
 from jit_service.settings import Address
 from jitaccess.v1 import grant_pb2, grant_pb2_grpc
 from tests.conftest import Clock
@@ -373,6 +376,120 @@ def test_a_taken_port_is_an_error_of_one_line(tmp_path: Path) -> None:
         envoy.stop()
         assert str(port) in str(fault.value)
         assert "\n" not in str(fault.value)
+
+
+@contextmanager
+def another_edge(world: World, directory: Path, **changes: Any) -> Iterator[Address]:
+    """Runs an Envoy of its own before the world's service: few calls a second, and these changes of its listener."""
+    few = Rates(total=10, per_address=1)
+    upstream = world.settings.data_dir / "s.sock"
+    config = render(http=Address("127.0.0.1", 0), upstream=upstream, directory=directory, rates=few)
+    told = yaml.safe_load(config.read_text())
+    told["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"].update(changes)
+    config.write_text(yaml.safe_dump(told, sort_keys=False))
+    envoy = Envoy(config, directory=directory)
+    try:
+        yield envoy.start(timeout=30)
+    finally:
+        envoy.stop()
+
+
+class Knocking:
+    """A client at one of this machine's addresses, which asks for what needs no token."""
+
+    def __init__(self, edge: Address, *, source: str = "127.0.0.1", **headers: str) -> None:
+        self._edge = edge
+        self._source = source
+        self._headers = {key.replace("_", "-"): value for key, value in headers.items()}
+
+    def once(self) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection(
+            self._edge.host, self._edge.port, timeout=20, source_address=(self._source, 0)
+        )
+        connection.request("GET", "/openapi.json", headers=self._headers)
+        return connection.getresponse()
+
+    def floods(self) -> http.client.HTTPResponse:
+        """Goes on until it is refused, and then far beyond what all together may. Returns the first refusal."""
+        for _ in range(1000):
+            answer = self.once()
+            if answer.status == 429:
+                break
+        else:
+            pytest.fail("nobody refuses it")
+        for _ in range(40):
+            self.once()
+        return answer
+
+
+def test_a_flood_from_one_address_leaves_the_others_their_answers(world: World, tmp_path: Path) -> None:
+    with another_edge(world, tmp_path) as edge:
+        refused = Knocking(edge).floods()
+        others = [Knocking(edge, source=f"127.0.0.{number}").once().status for number in (2, 3)]
+
+    assert others == [200, 200]
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    told = ParseDict(json.load(refused), status_pb2.Status())
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert [told.details[0].Unpack(info), told.details[1].Unpack(retry)] == [True, True]
+    assert (told.code, info.reason, retry.retry_delay.seconds) == (8, "RATE_LIMITED", 1)
+
+
+def test_no_header_gives_a_client_a_bucket_more(world: World, tmp_path: Path) -> None:
+    with another_edge(world, tmp_path) as edge:
+        Knocking(edge).floods()
+        told = ({"x_forwarded_for": "198.51.100.7"}, {"forwarded": "for=198.51.100.7"}, {"x_real_ip": "198.51.100.7"})
+        answers = [Knocking(edge, **headers).floods().status for headers in told]
+
+    assert answers == [429, 429, 429]
+
+
+def test_behind_a_proxy_each_of_its_clients_has_a_bucket(world: World, tmp_path: Path) -> None:
+    with another_edge(world, tmp_path, xff_num_trusted_hops=1) as edge:
+        Knocking(edge, x_forwarded_for="198.51.100.7").floods()
+        other = Knocking(edge, x_forwarded_for="198.51.100.8").once()
+        Knocking(edge, x_forwarded_for="2001:db8:0:1::1").floods()
+        neighbour = Knocking(edge, x_forwarded_for="2001:db8:0:1:ffff::2").floods()
+
+    assert (other.status, neighbour.status) == (200, 429)
+
+
+def test_all_together_are_bounded_too(world: World, tmp_path: Path) -> None:
+    with another_edge(world, tmp_path) as edge:
+        everybody = [Knocking(edge, source=f"127.0.1.{number}").once().status for number in range(1, 255)]
+
+    assert set(everybody) == {200, 429}
+
+
+def test_to_grpc_a_rate_that_is_too_high_is_resource_exhausted(world: World, tmp_path: Path) -> None:
+    with another_edge(world, tmp_path) as edge, grpc.insecure_channel(str(edge)) as channel:
+        stub = grant_pb2_grpc.GrantServiceStub(channel)
+
+        def code() -> grpc.StatusCode:
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.ListGrants(grant_pb2.ListGrantsRequest(), timeout=10)
+            return refused.value.code()
+
+        codes = {code() for _ in range(40)}
+
+    assert codes == {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def test_an_external_address_that_came_along_is_not_believed_of_internal_clients_either(
+    world: World, story: Story, tmp_path: Path
+) -> None:
+    """Envoy leaves it to those whom an operator calls internal."""
+    loopback = {"cidr_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8}]}
+    token = world.token(story.alice)
+    with another_edge(world, tmp_path, internal_address_config=loopback) as edge:
+        connection = http.client.HTTPConnection(edge.host, edge.port, timeout=20)
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        headers["x-envoy-external-address"] = "203.0.113.9"
+        connection.request("POST", "/v1/access:check", json.dumps(story.question()), headers)
+        answer = connection.getresponse()
+
+    assert answer.status == 200, answer.read()
+    assert "203.0.113.9" not in str(story.audit(f'principal = "{story.alice.principal}"')[-1])
 
 
 def validate(*arguments: str) -> None:

@@ -399,6 +399,33 @@ SPOOFED = (
     ("x-rewrite-url", "/admin"),
     ("x-http-method-override", "DELETE"),
 )
+# By each of these some upstream takes a request for one to another host, path or method.
+OVERRIDES = (
+    *("forwarded", "x-host", "x-http-host-override", "x-host-override", "x-real-host", "proxy-host", "x-proxy-host"),
+    *("x-http-method", "x-method", "x-method-override", "x-http-method-override"),
+    *("proxy-url", "x-proxy-url", "request-uri", "base-url", "http-url", "x-override-url", "x-real-url"),
+    *("x-http-destinationurl", "x-envoy-original-path", "x-envoy-original-host", "x-envoy-original-method"),
+    *(f"x-original-{what}" for what in ("host", "uri", "url", "method", "path")),
+    *(f"x-rewrite-{what}" for what in ("url", "uri", "path")),
+    *(
+        f"x-forwarded-{what}"
+        for what in (
+            "host",
+            "server",
+            "port",
+            "scheme",
+            "protocol",
+            "ssl",
+            "prefix",
+            "path",
+            "uri",
+            "url",
+            "method",
+            "by",
+        )
+    ),
+    *("X-Forwarded-Host", "x.forwarded.host", "x-forwarded.host", "x~original~url"),
+)
 
 
 def test_spoofed_headers_open_nothing(story: Protected) -> None:
@@ -430,11 +457,37 @@ def test_a_header_with_underscores_is_refused(story: Protected, header: str) -> 
     assert story.sends(headers=((header, "grants/forged"),)).status == 400
 
 
-def test_an_open_route_gets_no_word_of_a_grant_from_a_client(gate: Gate) -> None:
-    assert gate.send("/status", headers=SPOOFED).status == 200
+@pytest.mark.parametrize("path", ["/status", None], ids=["open", "closed"])
+def test_no_header_makes_another_request_of_it_at_the_upstream(story: Protected, path: str | None) -> None:
+    story.opens()
 
-    ((_, _, headers),) = gate.api.seen
-    assert not [key for key, _ in headers if key.lower().startswith("x-jit-")]
+    answer = story.sends(path, headers=tuple((header, "forged.internal") for header in OVERRIDES))
+
+    assert answer.status == 200
+    ((_, _, headers),) = story.gate.api.seen
+    assert [key for key, value in headers if "forged" in value] == []
+
+
+def test_without_the_examples_removals_the_service_still_takes_those_headers_away(story: Protected) -> None:
+    """Whoever writes an Envoy configuration of their own may have none of them."""
+    story.opens()
+    request = asked(story, token=story.world.token(story.alice))
+    spoofed = [*map(str.lower, OVERRIDES), "x_forwarded_host", "x_original_url", "x_jit_grant"]
+    kept = ["x-forwarded-for", "x-forwarded-proto", "accept", "x-request-id", "referer", "x-host-group"]
+    for header in (*spoofed, *kept):
+        request.attributes.request.http.headers[header] = "x"
+
+    answer = over_the_socket(story, request)
+
+    assert sorted(answer.ok_response.headers_to_remove) == sorted({*spoofed, "authorization"})
+
+
+def test_an_open_route_gets_neither_a_word_of_a_grant_nor_a_token(story: Protected) -> None:
+    assert story.sends("/status", headers=SPOOFED).status == 200
+
+    ((_, _, headers),) = story.gate.api.seen
+    assert not [key for key, _ in headers if key.lower().startswith("x-jit-") or key.lower() == "authorization"]
+    assert [value for key, value in headers if key.lower() == "x-envoy-external-address"] in ([], ["127.0.0.1"])
 
 
 def test_a_route_can_have_words_of_its_own(story: Protected) -> None:

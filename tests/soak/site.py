@@ -54,7 +54,13 @@ class Site:
         ]
         self._command += ["--workers", str(WORKERS), "--transport", transport, "--policies", policies]
         # What is on a command line, everybody on the machine can read.
-        self._environment = {"JIT_DATABASE_URL": database_url}
+        self._environment = {
+            "JIT_DATABASE_URL": database_url,
+            # The same after a start on other ports, so that tokens go on.
+            "JIT_TOKEN_ISSUER": "http://127.0.0.1",
+            # All clients are at one address.
+            "JIT_HTTP_RATE_PER_ADDRESS": "2000",
+        }
         self._running: Running | None = None
         self._process: Process | None = None
 
