@@ -28,7 +28,7 @@ from jit_service.rpc import policy_file
 from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.server import Server, TransportMissing, build_passing_server, build_server
-from jit_service.rpc.streams import Streams
+from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.running import Running
 from jit_service.search import Searcher
 from jit_service.settings import Address, Settings
@@ -88,7 +88,7 @@ class Service:
         self.searcher = Searcher(self.store, self._view, self._recorder)
         self._feed = Feed(self.store)
         self._log_feed = LogFeed(self.store)
-        self._streams = Streams(settings.watch_streams)
+        self._streams = Streams(_stream_limits(settings))
         self.issuing = issuing_of(settings)
         try:
             self._server = build_server(
@@ -178,6 +178,12 @@ class Service:
         changed = [change.name for change in applied.changes if change.type is not ChangeType.UNCHANGED]
         what = f"proposed {path} as {applied.proposal}" if applied.proposal else f"applied {path}"
         _log.info("%s: %s", what, ", ".join(changed) or "nothing changed")
+
+
+def _stream_limits(settings: Settings) -> StreamLimits:
+    total = settings.watch_streams
+    reserved = min(settings.watch_streams_reserved, total // 2)
+    return StreamLimits(total, each=settings.watch_streams_per_principal, reserved=reserved)
 
 
 def passing_socket(path: Path) -> Path:

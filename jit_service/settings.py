@@ -213,6 +213,21 @@ class Settings(BaseSettings):
         default=timedelta(seconds=1), description="How old the view may be that a BOUNDED check rests on."
     )
     watch_streams: int = Field(default=64, ge=1, le=4096, description="Streams that are watched at once.")
+    watch_streams_per_principal: int = Field(
+        default=8, ge=1, le=4096, description="Streams that one principal without the role checker may have open."
+    )
+    watch_streams_reserved: int = Field(
+        default=8, ge=0, le=4096, description="Streams of them that are kept for the role checker; half at the most."
+    )
+    writes_per_second: float = Field(
+        default=100, ge=1, le=1e6, description="Writes that one principal may make in a second, of each process."
+    )
+    checks_per_second: float = Field(
+        default=2000,
+        ge=1,
+        le=1e6,
+        description="Checks and reads that one principal may make in a second, of each process; not the role checker.",
+    )
     passing: BoundAddress | None = Field(
         default=None,
         description="Where Envoys on other hosts have watched what passes; without it only a Unix socket is for that.",

@@ -12,7 +12,7 @@ JitError
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
 │                        DualControlRequired, TokensOff, TokenNotPossible, DenialOver
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
-├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls
+├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls, RateExceeded
 └── Unavailable          StoreUnavailable, KeysUnavailable, ServiceStopping, RouteMisconfigured
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
@@ -339,6 +339,16 @@ class TooManyCalls(TooMany):
     """As many calls as the service lets wait are waiting; this one has not begun."""
 
     reason = "TOO_MANY_CALLS"
+
+
+class RateExceeded(TooMany):
+    """The principal has made as many calls in the last second as it may; `retry_after` is in seconds."""
+
+    reason = "RATE_EXCEEDED"
+
+    def __init__(self, message: str, *, retry_after: float, **metadata: str) -> None:
+        super().__init__(message, **metadata)
+        self.retry_after = retry_after
 
 
 class Unavailable(JitError):

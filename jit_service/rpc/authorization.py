@@ -17,7 +17,7 @@ class Rule:
     proxies only, which ask for their clients in messages of their own, with the client's token within.
 
     `roles`: one of these is needed; None: every authenticated caller may. `recorded`: a refusal leaves an audit record
-    (writes and checks).
+    (writes and checks). `writes`: it waits for the store's one lock of writers.
     """
 
     public: bool = False
@@ -25,6 +25,7 @@ class Rule:
     proxy: bool = False
     roles: frozenset[Role] | None = None
     recorded: bool = False
+    writes: bool = False
 
 
 _PUBLIC = Rule(public=True)
@@ -33,9 +34,10 @@ _PROXY = Rule(proxy=True, recorded=True)
 # What it is about was recorded when it passed.
 _WATCHING_PROXY = Rule(proxy=True)
 _READ = Rule()
-_WRITE = Rule(recorded=True)
+_CHECK = Rule(recorded=True)
+_WRITE = Rule(recorded=True, writes=True)
 _READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
-_WRITE_ADMIN = Rule(roles=frozenset({Role.ADMIN}), recorded=True)
+_WRITE_ADMIN = Rule(roles=frozenset({Role.ADMIN}), recorded=True, writes=True)
 
 RULES: dict[str, Rule] = {
     "/jitaccess.v1.GrantService/RequestGrant": _WRITE,
@@ -54,9 +56,9 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.GrantService/ExtendGrant": _WRITE,
     "/jitaccess.v1.GrantService/CompleteReview": _WRITE,
     "/jitaccess.v1.GrantService/WatchGrants": _READ,
-    "/jitaccess.v1.AccessService/CheckAccess": _WRITE,
-    "/jitaccess.v1.AccessService/BatchCheckAccess": _WRITE,
-    "/jitaccess.v1.AccessService/SearchAccess": _WRITE,
+    "/jitaccess.v1.AccessService/CheckAccess": _CHECK,
+    "/jitaccess.v1.AccessService/BatchCheckAccess": _CHECK,
+    "/jitaccess.v1.AccessService/SearchAccess": _CHECK,
     "/jitaccess.v1.PolicyService/CreatePolicy": _WRITE_ADMIN,
     "/jitaccess.v1.PolicyService/GetPolicy": _READ,
     "/jitaccess.v1.PolicyService/ListPolicies": _READ,
@@ -83,11 +85,11 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.TokenService/GetAuthorizationServerMetadata": _ANONYMOUS,
     "/jitaccess.v1.TokenService/IntrospectToken": _READ,
     "/jitaccess.v1.TokenService/RevokeToken": _WRITE,
-    "/authzen.v1.AuthorizationService/Evaluate": _WRITE,
-    "/authzen.v1.AuthorizationService/EvaluateAll": _WRITE,
-    "/authzen.v1.AuthorizationService/SearchSubject": _WRITE,
-    "/authzen.v1.AuthorizationService/SearchResource": _WRITE,
-    "/authzen.v1.AuthorizationService/SearchAction": _WRITE,
+    "/authzen.v1.AuthorizationService/Evaluate": _CHECK,
+    "/authzen.v1.AuthorizationService/EvaluateAll": _CHECK,
+    "/authzen.v1.AuthorizationService/SearchSubject": _CHECK,
+    "/authzen.v1.AuthorizationService/SearchResource": _CHECK,
+    "/authzen.v1.AuthorizationService/SearchAction": _CHECK,
     "/authzen.v1.AuthorizationService/GetConfiguration": _ANONYMOUS,
     "/authzen.v1.AccessRequestService/CreateAccessRequest": _WRITE,
     "/authzen.v1.AccessRequestService/GetAccessRequest": _READ,

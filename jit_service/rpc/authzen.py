@@ -23,6 +23,7 @@ from jit_service.rpc import authzen_json as wire
 from jit_service.rpc.authzen_json import Evaluation, Object, PageWanted
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.errors import http_status
+from jit_service.rpc.quota import Quota
 from jit_service.search import Searched, Searcher
 
 ENDPOINTS: Final = {
@@ -43,7 +44,10 @@ _NAMES: Final = frozenset({"subject", "action", "resource"})
 class AuthzenServicer(AuthorizationServiceServicer):
     """Decisions, in AuthZEN's words. `public_url`: where its endpoints are, empty where that is not known."""
 
-    def __init__(self, checker: Checker, searcher: Searcher, requests: AccessRequests, public_url: str) -> None:
+    def __init__(
+        self, checker: Checker, searcher: Searcher, requests: AccessRequests, public_url: str, quota: Quota
+    ) -> None:
+        self._quota = quota
         self._checker = checker
         self._searcher = searcher
         self._requests = requests
@@ -57,6 +61,8 @@ class AuthzenServicer(AuthorizationServiceServicer):
         asked = wire.batch(wire.json_of(request.body), limit=access.MAX_ITEMS)
         if isinstance(asked, Evaluation):
             return wire.body_of(self._evaluated(caller, asked))
+        # The call itself has been counted as one.
+        self._quota.demand(caller, writes=False, weight=len(asked.items) - 1)
         items = [_item(caller, item) for item in asked.items]
         stops_at = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(asked.semantic)
         answers = self._checker.check_many(caller, items) if stops_at is None else self._until(caller, items, stops_at)

@@ -22,13 +22,14 @@ from google.protobuf.message import DecodeError, Message
 from jit_service import audit
 from jit_service.domain import name
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.errors import JitError, MalformedMessage, ProxyRequired, StoreUnavailable
+from jit_service.domain.errors import JitError, MalformedMessage, ProxyRequired, RateExceeded, StoreUnavailable
 from jit_service.domain.frozen import replace
 from jit_service.domain.refusal import About
 from jit_service.rpc import errors, strictness
 from jit_service.rpc.authorization import RULES, Rule, demand
 from jit_service.rpc.identity import Authenticator, Identity
 from jit_service.rpc.messages import recorded_context, recorded_duration
+from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store
 
@@ -59,8 +60,15 @@ class CallInterceptor(grpc.ServerInterceptor):
     """
 
     def __init__(
-        self, store: Store, authenticator: Authenticator, streams: Streams, trusted_proxies: Sequence[str]
+        self,
+        store: Store,
+        authenticator: Authenticator,
+        streams: Streams,
+        trusted_proxies: Sequence[str],
+        *,
+        quota: Quota,
     ) -> None:
+        self._quota = quota
         self._store = store
         self._authenticator = authenticator
         self._streams = streams
@@ -147,6 +155,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 self._demand_proxy(method, metadata, context.peer())
             elif rule is None or not rule.anonymous:
                 caller = self._identified(caller, metadata)
+                self._quota.demand(caller, writes=rule is not None and rule.writes, weight=_weight(request))
             caller = _admitted(rule, caller, request, metadata)
             token = _caller.set(caller)
             try:
@@ -172,9 +181,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         caller = self._unknown(method, metadata, context.peer())
         try:
             caller = self._identified(caller, metadata)
+            self._quota.demand(caller, writes=False)
             caller = _admitted(rule, caller, request, metadata)
             _caller.set(caller)
-            for message in self._streams.carry(context, behaviour(request, context)):
+            for message in self._streams.carry(context, behaviour(request, context), by=caller):
                 self._authenticator.demand_unexpired(caller.proved_until)
                 yield message
         except JitError as refusal:
@@ -219,7 +229,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         request: Message | _Malformed,
         context: grpc.ServicerContext,
     ) -> NoReturn:
-        if rule is None or rule.recorded:
+        # To record what comes too often would let whoever sends it fill the log.
+        if (rule is None or rule.recorded) and not isinstance(refusal, RateExceeded):
             self._record(caller, refusal, request)
         if isinstance(refusal, StoreUnavailable):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
@@ -240,6 +251,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         if (identity := identified.get(authorization)) is None:
             identity = identified[authorization] = self._authenticator.identify(authorization)
         return _proved(identity, self._unknown(method, metadata, peer))
+
+    def count_check(self, caller: Caller) -> None:
+        """Counts a check that is answered with others. Raises RateExceeded."""
+        self._quota.demand(caller, writes=False)
 
     def admit(self, caller: Caller, request: Message, metadata: Metadata) -> None:
         """Lets the call pass if the caller may make it and it is sound. Raises JitError."""
@@ -291,6 +306,11 @@ class CallInterceptor(grpc.ServerInterceptor):
         except StoreUnavailable as fault:
             # The call is refused all the same; only its record is lost, and the log says so.
             _log.warning("a refusal (%s, %s) is not recorded: %s", caller.origin.method, refusal.reason, fault)
+
+
+def _weight(request: Message | _Malformed) -> int:
+    """Returns how many questions the call is."""
+    return max(1, len(getattr(request, "items", ())))
 
 
 def _authorization(metadata: Metadata) -> tuple[str, ...]:

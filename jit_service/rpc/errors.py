@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import NoReturn
 
 import grpc
@@ -20,7 +21,10 @@ from jit_service.domain.errors import (
     NotFound,
     NotPermitted,
     Precondition,
+    RateExceeded,
     TooMany,
+    TooManyCalls,
+    TooManyWatchers,
     Unauthenticated,
     Unavailable,
 )
@@ -84,8 +88,12 @@ def status(error: JitError) -> Status:
     if isinstance(error, TooMany):
         subject = metadata.get("policy", "")
         details.append(QuotaFailure(violations=[QuotaFailure.Violation(subject=subject, description=message)]))
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooManyCalls | TooManyWatchers):
         details.append(RetryInfo(retry_delay=Duration(seconds=_RETRY_SECONDS)))
+    if isinstance(error, RateExceeded):
+        delay = Duration()
+        delay.FromTimedelta(timedelta(seconds=error.retry_after))
+        details.append(RetryInfo(retry_delay=delay))
     code: int = status_code(error).value[0]
     return Status(code=code, message=message, details=[_packed(detail) for detail in details])
 

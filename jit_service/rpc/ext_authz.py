@@ -35,6 +35,7 @@ from jit_service.rpc.envoy.external_auth_pb2_grpc import AuthorizationServicer a
 from jit_service.rpc.ext_proc import passage as told_passage
 from jit_service.rpc.identity import Authenticator, bearer
 from jit_service.rpc.messages import check_message
+from jit_service.rpc.quota import Quota
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jitaccess import jws
@@ -76,6 +77,7 @@ _HTTP: Final = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
 }
 _CANNOT_BE_SURE: Final = 503
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -91,6 +93,7 @@ class Passing:
     checker: Checker
     authenticator: Authenticator
     issuing: Issuing | None
+    quota: Quota
 
 
 class AuthorizationServicer(AuthorizationServicerBase):
@@ -104,6 +107,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
             told = route(request.attributes.context_extensions)
             waiting = _waiting(request.attributes)
             caller, held = self._proved(request.attributes, waiting, told)
+            self._passing.quota.demand(caller, writes=False)
             answer = passage.ask(self._passing.checker, caller, waiting, told, held)
         except JitError as refusal:
             return _refused(refusal)

@@ -32,6 +32,7 @@ from jit_service.rpc.ext_proc import ExternalProcessorServicer
 from jit_service.rpc.grants import GrantServicer
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.policies import PolicyServicer
+from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.signals import SignalServicer
 from jit_service.rpc.streams import Streams
 from jit_service.rpc.together import CHECK_ACCESS, ChecksTogether
@@ -136,14 +137,15 @@ def build_server(
 ) -> Server:
     """Returns the server, bound to nothing yet. Raises TransportMissing."""
 
+    quota = quota_of(settings)
     audit_servicer = AuditServicer(store, log_feed, issuing, source=settings.notifications_source)
-    passing = Passing(store=store, checker=checker, authenticator=authenticator, issuing=issuing)
+    passing = Passing(store=store, checker=checker, authenticator=authenticator, issuing=issuing, quota=quota)
 
     def register(server: grpc.Server) -> None:
         add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
         add_AccessServiceServicer_to_server(AccessServicer(checker, searcher), server)
         requests, url = AccessRequests(store, issuing), settings.token_issuer
-        add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url), server)
+        add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url, quota), server)
         add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)
         add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
         add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
@@ -155,11 +157,16 @@ def build_server(
         health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
 
     def interceptor(trusted_proxies: Sequence[str]) -> CallInterceptor:
-        return CallInterceptor(store, authenticator, streams, trusted_proxies)
+        return CallInterceptor(store, authenticator, streams, trusted_proxies, quota=quota)
 
     if settings.transport is Transport.NATIVE:
         return _native(settings, streams, interceptor, register, checker)
     return _grpcio(settings, interceptor(settings.trusted_proxies), register)
+
+
+def quota_of(settings: Settings) -> Quota:
+    """Returns how many calls a principal may make of this process."""
+    return Quota(Rates(writes=settings.writes_per_second, checks=settings.checks_per_second))
 
 
 def build_passing_server(
@@ -171,7 +178,9 @@ def build_passing_server(
     """
     server = grpc.server(
         ThreadPoolExecutor(max_workers=_PASSING_THREADS, thread_name_prefix="passing"),
-        interceptors=[CallInterceptor(store, authenticator, streams, settings.trusted_proxies)],
+        interceptors=[
+            CallInterceptor(store, authenticator, streams, settings.trusted_proxies, quota=quota_of(settings))
+        ],
         options=[
             ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),

@@ -1,4 +1,8 @@
-"""The streams that are open: so many at once, on threads of their own, and none that is stuck for long."""
+"""The streams that are open: so many at once, on threads of their own, and none that is stuck for long.
+
+Nobody takes them all: each principal has a few, and some are kept for the role checker, whose replicas answer for whole
+applications.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import grpc
 
+from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import TooManyWatchers
 
 STALL_SECONDS: Final = 30.0
@@ -21,29 +26,42 @@ _SPARE: Final = 8
 Message = TypeVar("Message")
 
 
+class StreamLimits(NamedTuple):
+    """How many streams may be open: `total`; `each` by one principal; all but `reserved` by those without role checker.
+
+    The role checker is trusted to ask for others, and its replicas share one principal, so `each` does not bind it.
+    """
+
+    total: int
+    each: int = 8
+    reserved: int = 0
+
+
 @dataclass(eq=False)
 class _Stream:
     """`handed_at` is when the message that is now being sent was handed over; None while none is."""
 
     context: grpc.ServicerContext
+    principal: str
+    is_checkers: bool
     handed_at: float | None = None
 
 
 class Streams:
-    """See the module. `limit` streams may be open at once."""
+    """See the module."""
 
-    def __init__(self, limit: int, *, stall_seconds: float = STALL_SECONDS) -> None:
-        self.pool = ThreadPoolExecutor(max_workers=limit + _SPARE, thread_name_prefix="stream")
-        self._limit = limit
+    def __init__(self, limits: StreamLimits, *, stall_seconds: float = STALL_SECONDS) -> None:
+        self.pool = ThreadPoolExecutor(max_workers=limits.total + _SPARE, thread_name_prefix="stream")
+        self._limits = limits
         self._stall_seconds = stall_seconds
         self._open: set[_Stream] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         threading.Thread(target=self._watch_over, name="streams", daemon=True).start()
 
-    def carry(self, context: grpc.ServicerContext, messages: Iterable[Message]) -> Iterator[Message]:
+    def carry(self, context: grpc.ServicerContext, messages: Iterable[Message], *, by: Caller) -> Iterator[Message]:
         """Yields the messages, as long as the client takes them. Raises TooManyWatchers."""
-        with self._opened(context) as stream:
+        with self._opened(context, by) as stream:
             for message in messages:
                 stream.handed_at = time.monotonic()
                 # The transport asks for the next one when it has sent this one.
@@ -64,17 +82,31 @@ class Streams:
         self._stopping.set()
 
     @contextmanager
-    def _opened(self, context: grpc.ServicerContext) -> Iterator[_Stream]:
-        stream = _Stream(context)
+    def _opened(self, context: grpc.ServicerContext, by: Caller) -> Iterator[_Stream]:
+        stream = _Stream(context, by.principal, by.has(Role.CHECKER))
         with self._lock:
-            if len(self._open) >= self._limit:
-                raise TooManyWatchers(f"{self._limit} streams are open, as many as the service keeps; try again later")
+            self._demand_room(stream)
             self._open.add(stream)
         try:
             yield stream
         finally:
             with self._lock:
                 self._open.discard(stream)
+
+    def _demand_room(self, new: _Stream) -> None:
+        total, each, reserved = self._limits
+        if len(self._open) >= total:
+            raise TooManyWatchers(f"{total} streams are open, as many as the service keeps; try again later")
+        if new.is_checkers:
+            return
+        others = [stream for stream in self._open if not stream.is_checkers]
+        if len(others) >= total - reserved:
+            raise TooManyWatchers(
+                f"{len(others)} streams are open, and {reserved} are kept for the role checker; try again later"
+            )
+        own = sum(stream.principal == new.principal for stream in others)
+        if own >= each:
+            raise TooManyWatchers(f"{new.principal} has {own} streams open; at most {each} are allowed; end one")
 
     def _watch_over(self) -> None:
         while not self._stopping.wait(1.0):

@@ -80,6 +80,7 @@ class ChecksTogether:
                 if (sender := senders.get(way)) is None:
                     sender = senders[way] = self._sender(call, identified)
                 caller, standing = sender
+                self._interceptor.count_check(caller)
                 sound = known((payload, standing)) or self._sound(call, sender)
             except (JitError, DecodeError, ValueError):
                 continue

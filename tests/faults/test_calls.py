@@ -233,7 +233,7 @@ def watch_code(rig: Rig, story: Story) -> str:
 
 
 def test_watchers_take_no_thread_from_calls(serve: Serve) -> None:
-    rig = serve(rpc_threads=1, watch_streams=8)
+    rig = serve(rpc_threads=1, watch_streams=8, watch_streams_reserved=0)
     story = rig.story()
     watch = rig.channel.unary_stream(
         GRANTS + "WatchGrants", response_deserializer=grant_pb2.WatchGrantsResponse.FromString

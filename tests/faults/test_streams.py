@@ -12,8 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
+from jit_service.domain.caller import Caller
 from jit_service.rpc.native import Limits, NativeServer
-from jit_service.rpc.streams import Streams
+from jit_service.rpc.streams import StreamLimits, Streams
 from tests.faults.test_calls import SOON, eventually
 
 CHUNK = b"x" * 65536
@@ -62,7 +63,7 @@ Build = Callable[[Any], Bare]
 
 @pytest.fixture
 def streams() -> Iterator[Streams]:
-    streams = Streams(2, stall_seconds=0.2)
+    streams = Streams(StreamLimits(2), stall_seconds=0.2)
     yield streams
     streams.stop()
 
@@ -89,7 +90,7 @@ def test_a_stream_whose_client_does_not_read_ends_and_leaves_its_thread(bare: Bu
 
     def endless(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         try:
-            yield from streams.carry(context, iter(lambda: CHUNK, None))
+            yield from streams.carry(context, iter(lambda: CHUNK, None), by=Caller(principal="user:alice"))
         finally:
             ended.set()
 

@@ -17,7 +17,8 @@ from jit_service.rpc import call, questions
 from jit_service.rpc.call import CallInterceptor
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.questions import MAX_BYTES
-from jit_service.rpc.streams import Streams
+from jit_service.rpc.quota import Quota, Rates
+from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.rpc.together import Answer, Call, ChecksTogether
 from jit_service.storage import Store
 from jitaccess.v1.access_pb2 import CheckAccessRequest, CheckAccessResponse
@@ -42,7 +43,9 @@ class Lane:
         self.checker = Checker(store, self.view, self.recorder)
         issuer = self.forge.issuer(roles={"checker": ["checker"]})
         authenticator = Authenticator([issuer], clock=store.clock, max_lifetime=2 * HOUR)
-        interceptor = CallInterceptor(store, authenticator, Streams(1), ())
+        interceptor = CallInterceptor(
+            store, authenticator, Streams(StreamLimits(1)), (), quota=Quota(Rates(writes=1e6, checks=1e6))
+        )
         self.together = ChecksTogether(interceptor, self.checker)
 
     def call(self, who: str = GATEWAY.principal, **asked: object) -> Call:

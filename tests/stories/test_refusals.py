@@ -244,6 +244,7 @@ ELSEWHERE = {
     errors.DualControlRequired,
     errors.TooManyWatchers,
     errors.TooManyCalls,
+    errors.RateExceeded,
     errors.ServiceStopping,
     errors.TokensOff,
     errors.KeysUnavailable,

@@ -14,7 +14,7 @@ from jit_service import watch
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired, TooManyWatchers
 from jit_service.grants import View
-from jit_service.rpc.streams import Streams
+from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.service import Service
 from jit_service.settings import Address
 from jit_service.storage import Store
@@ -22,7 +22,7 @@ from jit_service.watch import Feed, Told, Watched
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests import checking
 from tests.conftest import HOUR, Clock
-from tests.storage.people import ADMIN, ALICE, BOB, DAVE, add_policy, approve, ask
+from tests.storage.people import ADMIN, ALICE, BOB, DAVE, GATEWAY, add_policy, approve, ask
 from tests.stories.streams import Events, watching
 from tests.world import GRANTS, Grpc, Person, Story, World, running_world
 
@@ -280,10 +280,10 @@ class Context:
 
 
 def test_a_client_that_does_not_read_is_cancelled_and_others_are_not() -> None:
-    streams = Streams(2, stall_seconds=-1.0)
+    streams = Streams(StreamLimits(2), stall_seconds=-1.0)
     stuck, idle = Context(), Context()
-    stuck_messages = streams.carry(cast("grpc.ServicerContext", stuck), iter(["unread"]))
-    idle_messages = streams.carry(cast("grpc.ServicerContext", idle), iter([]))
+    stuck_messages = streams.carry(cast("grpc.ServicerContext", stuck), iter(["unread"]), by=ALICE)
+    idle_messages = streams.carry(cast("grpc.ServicerContext", idle), iter([]), by=ALICE)
     next(stuck_messages)
     assert list(idle_messages) == []
 
@@ -294,13 +294,55 @@ def test_a_client_that_does_not_read_is_cancelled_and_others_are_not() -> None:
 
 
 def test_a_stream_that_has_ended_leaves_its_place() -> None:
-    streams = Streams(1)
+    streams = Streams(StreamLimits(1))
     context = cast("grpc.ServicerContext", Context())
-    assert list(streams.carry(context, iter("a"))) == ["a"]
-    holds = streams.carry(context, iter("ab"))
+    assert list(streams.carry(context, iter("a"), by=ALICE)) == ["a"]
+    holds = streams.carry(context, iter("ab"), by=ALICE)
     next(holds)
 
     with pytest.raises(TooManyWatchers):
-        next(streams.carry(context, iter("a")))
+        next(streams.carry(context, iter("a"), by=ALICE))
 
+    streams.stop()
+
+
+def opened(streams: Streams, by: Caller) -> Iterator[str]:
+    """Opens a stream and returns it, still open."""
+    stream = streams.carry(cast("grpc.ServicerContext", Context()), iter("ab"), by=by)
+    next(stream)
+    return stream
+
+
+def test_one_principal_takes_only_its_own_streams() -> None:
+    streams = Streams(StreamLimits(8, each=2))
+    held = [opened(streams, ALICE), opened(streams, ALICE)]
+
+    with pytest.raises(TooManyWatchers, match=f"{ALICE.principal} has 2 streams open"):
+        opened(streams, ALICE)
+
+    held.append(opened(streams, BOB))
+    held.pop(0).close()  # type: ignore[attr-defined]
+    held.append(opened(streams, ALICE))
+    streams.stop()
+
+
+def test_some_streams_are_kept_for_the_role_checker() -> None:
+    streams = Streams(StreamLimits(4, each=2, reserved=1))
+    held = [opened(streams, ALICE), opened(streams, ALICE), opened(streams, BOB)]
+
+    with pytest.raises(TooManyWatchers, match="1 are kept for the role checker"):
+        opened(streams, DAVE)
+
+    held.append(opened(streams, GATEWAY))
+    streams.stop()
+
+
+def test_the_role_checker_has_as_many_streams_as_there_are() -> None:
+    streams = Streams(StreamLimits(4, each=1, reserved=1))
+    held = [opened(streams, GATEWAY) for _ in range(4)]
+
+    with pytest.raises(TooManyWatchers, match="4 streams are open"):
+        opened(streams, GATEWAY)
+
+    assert len(held) == 4
     streams.stop()
