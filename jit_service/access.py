@@ -92,6 +92,7 @@ def question(
         action=name.action(action, "action"),
         resource=name.resource(resource, "resource"),
         groups=caller.groups if itself else None,
+        groups_left_out=itself and caller.groups is None,
         principal=caller.principal,
         context=context.checked(asserted) if asserted else {},
         source_address=caller.origin.source_address,
@@ -329,7 +330,7 @@ def _decided(asked: Question, grants: Sequence[Candidate], sight: Sight) -> Deci
 def _requestable(asked: Question, decision: Decision, book: PolicyBook) -> tuple[str, ...]:
     if decision.reason in _NOTHING_TO_ASK_FOR:
         return ()
-    return book.requestable(subject=asked.subject, groups=asked.groups, resource=asked.resource, action=asked.action)
+    return book.requestable(asked)
 
 
 def _decision_id() -> str:

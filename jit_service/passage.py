@@ -57,7 +57,7 @@ def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, he
         raise
     if held is not None:
         # A grant's token proves who holds it, and no groups.
-        asked = asked._replace(groups=None)
+        asked = asked._replace(groups=None, groups_left_out=False)
     checked = checker.check(caller, asked)
     grant = checked.decision.grant
     if not checked.decision.allowed or grant is None or grant.expires_at is None:

@@ -32,12 +32,11 @@ class Sought:
 
     question: Question
     side: Side
-    own_groups: frozenset[str]
+    own_groups: frozenset[str] | None
 
     def of(self, subject: str) -> Question:
         """Returns the question of one subject, as Check would have it from the same caller."""
-        groups = self.own_groups if subject == self.question.principal else None
-        return self.question._replace(subject=subject, groups=groups)
+        return self.question._replace(subject=subject, **_proved(subject == self.question.principal, self.own_groups))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def sought(
             subject=names[Side.SUBJECT],
             action=names[Side.ACTION],
             resource=names[Side.RESOURCE],
-            groups=caller.groups if subject == caller.principal else None,
+            **_proved(subject == caller.principal, caller.groups),
             principal=caller.principal,
             context=context.checked(asserted) if asserted else {},
             source_address=caller.origin.source_address,
@@ -80,6 +79,10 @@ def sought(
         side=missing[0],
         own_groups=caller.groups,
     )
+
+
+def _proved(itself: bool, groups: frozenset[str] | None) -> dict[str, Any]:
+    return {"groups": groups if itself else None, "groups_left_out": itself and groups is None}
 
 
 class Searcher:

@@ -228,7 +228,8 @@ class _Past:
             subject=event.subject,
             action=event.actions[0],
             resource=event.resources[0],
-            groups=frozenset(event.groups) if event.principal == event.subject else None,
+            groups=_groups(event) if event.principal == event.subject else None,
+            groups_left_out=event.groups_left_out,
             principal=event.principal,
             context=event.context,
             source_address=event.origin.source_address,
@@ -298,10 +299,14 @@ def _refused(event: Event, signals: Signals) -> _Request | None:
         return None
     by = Caller(
         principal=event.principal,
-        groups=frozenset(event.groups),
+        groups=_groups(event),
         origin=Origin(source_address=event.origin.source_address),
     )
     return _Request(ask=checked, by=by, at=event.at, signals=signals, justified=False)
+
+
+def _groups(event: Event) -> frozenset[str] | None:
+    return None if event.groups_left_out else frozenset(event.groups)
 
 
 def _window(start: datetime | None, end: datetime, kinds: Sequence[EventType]) -> str:

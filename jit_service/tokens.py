@@ -53,7 +53,7 @@ def issue(store: Store, issuing: Issuing, caller: Caller, grant_name: str, wante
         key = signing(tx)
         # Kept are the claims alone: they are nothing without a signature.
         if (earlier := answered_before(tx, caller, _TOKENS)) is not None:
-            _demand_carriable(tx, grant, caller.groups)
+            _demand_carriable(tx, grant, caller)
             return Issued(token=earlier[0], text=issuing.ring.sign(key, claims(earlier[0])))
         token, event = rules.issued(
             grant,
@@ -182,9 +182,9 @@ def _is_live(snapshot: Snapshot, held: GrantToken) -> bool:
     return True
 
 
-def _demand_carriable(snapshot: Snapshot | Transaction, grant: Grant, groups: frozenset[str] | None) -> None:
+def _demand_carriable(snapshot: Snapshot | Transaction, grant: Grant, holder: Caller | None) -> None:
     rules.demand_carriable(
-        grant, above=snapshot.ancestors([grant]), policies=snapshot.policies(), groups=groups, now=snapshot.now
+        grant, above=snapshot.ancestors([grant]), policies=snapshot.policies(), holder=holder, now=snapshot.now
     )
 
 

@@ -67,7 +67,7 @@ class Judged:
         )
 
 
-_Key = tuple[str, str, str, frozenset[str] | None]
+_Key = tuple[str, str, str, frozenset[str] | None, bool]
 
 
 class Judgements:
@@ -104,4 +104,4 @@ def _say_the_same(conditions: Iterable[tuple[Candidate, Judgement]], asked: Ques
 
 def _key(asked: Question) -> _Key:
     """Returns all of a question that is read without a condition."""
-    return asked.subject, asked.action, asked.resource, asked.groups
+    return asked.subject, asked.action, asked.resource, asked.groups, asked.groups_left_out

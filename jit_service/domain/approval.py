@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from jit_service.domain import expression, name
-from jit_service.domain.caller import Caller, Right, Role
+from jit_service.domain.caller import LEFT_OUT, Caller, Right, Role
 from jit_service.domain.errors import (
     AlreadyReviewed,
     InvalidField,
@@ -21,7 +21,7 @@ from jit_service.domain.errors import (
     SelfApproval,
     WrongState,
 )
-from jit_service.domain.event import SERVICE, Event, EventType
+from jit_service.domain.event import SERVICE, Event, EventType, told_groups
 from jit_service.domain.frozen import replace
 from jit_service.domain.grant import (
     Extension,
@@ -105,15 +105,14 @@ def requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]
         now=now,
         message=message,
     )
-    return first, replace(asked, groups=tuple(sorted(by.groups)), context=grant.context)
+    return first, replace(asked, **told_groups(by.groups), context=grant.context)
 
 
 def passed_on(child: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Returns what is passed on, with its event. It has been judged and has started."""
     message = child.justification.text or f"passed on from {child.parent}"
-    return child, replace(
-        event(EventType.GRANT_REQUESTED, child, by=by, now=now, message=message), groups=tuple(sorted(by.groups))
-    )
+    asked = event(EventType.GRANT_REQUESTED, child, by=by, now=now, message=message)
+    return child, replace(asked, **told_groups(by.groups))
 
 
 def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> Place:
@@ -125,7 +124,8 @@ def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime) 
         raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
     rights = rights_under(policy, by)
     if not rights:
-        raise NotApprover(f"{by.principal} is not an approver of {policy.name}", grant=grant.name)
+        why = f"; {LEFT_OUT}" if by.groups is None else ""
+        raise NotApprover(f"{by.principal} is not an approver of {policy.name}{why}", grant=grant.name)
     foreign = [right for right in rights if policy.allow_self_approval or not grant.is_own_review(right.holder)]
     if not foreign:
         raise SelfApproval(f"{by.principal} could review {grant.name} only in place of whoever asked for or holds it")
@@ -321,7 +321,7 @@ def extension_requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Gra
     why = asked_for.justification
     message = f"[{why.ticket}] {why.text}".removeprefix("[] ")
     asked = event(EventType.EXTENSION_REQUESTED, first, by=by, now=now, message=message)
-    return first, replace(asked, duration=asked_for.duration, groups=tuple(sorted(by.groups)))
+    return first, replace(asked, duration=asked_for.duration, **told_groups(by.groups))
 
 
 def extension_lapsed(grant: Grant, *, now: datetime) -> tuple[Grant, Event]:

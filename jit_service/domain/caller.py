@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+LEFT_OUT: Final = "the token leaves its groups out: they may be any, and permit nothing"
+"""What a no says that comes of groups which are not known."""
 
 
 class Role(StrEnum):
@@ -20,24 +23,30 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a call came from, for the record. Empty text is unknown."""
+    """Where a call came from and whose token it brought, for the record. Empty text is unknown.
+
+    `issuer`, `issuer_subject` and `token_id` are the token's `iss`, `sub` and `jti` (RFC 7519).
+    """
 
     method: str = ""
     source_address: str = ""
     user_agent: str = ""
     trace_id: str = ""
     request_id: str = ""
+    issuer: str = ""
+    issuer_subject: str = ""
+    token_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Right:
     """What somebody reviews by: the holder's name and groups. With a delegation it is in another's hands.
 
-    No policies: it holds under all of them.
+    Groups that are not known (None) give no right. No policies: it holds under all of them.
     """
 
     holder: str
-    groups: frozenset[str]
+    groups: frozenset[str] | None
     delegation: str = ""
     policies: frozenset[str] = frozenset()
 
@@ -45,19 +54,25 @@ class Right:
 class Caller(NamedTuple):
     """A principal as its token proved it, with the groups and API roles that the token gave.
 
-    `request_digest` is over the whole request, to know it again when its request_id comes a second time.
-    `proved_until` is when its token expires. `delegated` are the rights to review that others have put into its hands,
-    as they are now.
+    Groups that the token leaves out are not known (None), which is not the same as none: they permit nothing, and
+    whatever is denied to any group is denied to the caller (invariant I28). `request_digest` is over the whole request,
+    to know it again when its request_id comes a second time. `proved_until` is when its token expires. `delegated` are
+    the rights to review that others have put into its hands, as they are now.
     """
 
     principal: str
-    groups: frozenset[str] = frozenset()
+    groups: frozenset[str] | None = frozenset()
     roles: frozenset[Role] = frozenset()
     origin: Origin = Origin()
     request_digest: str = ""
     claims: Mapping[str, Any] = MappingProxyType({})
     delegated: tuple[Right, ...] = ()
     proved_until: datetime | None = None
+
+    @property
+    def token_id(self) -> str:
+        """The `jti` of its identity token; empty where that has none."""
+        return self.origin.token_id
 
     def has(self, *roles: Role) -> bool:
         """Says whether the caller has one of the roles."""

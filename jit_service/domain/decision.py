@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from jit_service.domain import condition
-from jit_service.domain.caller import Caller
+from jit_service.domain.caller import LEFT_OUT, Caller
 from jit_service.domain.condition import Facts, Judgement, Verdict
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import End, GrantState
@@ -39,8 +39,9 @@ class Reason(StrEnum):
 class Question(NamedTuple):
     """Concrete names in canonical form.
 
-    `groups` are the subject's own where the subject itself asks, else None. `principal`, `context` and
-    `source_address` are the asker's, for conditions to read.
+    `groups` are those that the subject proves by this call; None where it proves none, since another asks, or since its
+    own token leaves them out (`groups_left_out`): then it may be in any, whatever was known before. `principal`,
+    `context` and `source_address` are the asker's, for conditions to read.
     """
 
     subject: str
@@ -50,6 +51,7 @@ class Question(NamedTuple):
     principal: str = ""
     context: Mapping[str, Any] = MappingProxyType({})
     source_address: str = ""
+    groups_left_out: bool = False
 
 
 class Candidate(Protocol):
@@ -78,7 +80,7 @@ class Candidate(Protocol):
     @property
     def subject_groups(self) -> frozenset[str] | None: ...
     @property
-    def claims(self) -> Mapping[str, Any] | None: ...
+    def subject_claims(self) -> Mapping[str, Any] | None: ...
     @property
     def check_condition(self) -> str: ...
     @property
@@ -256,6 +258,7 @@ def checked_event(
         decision_id=decision_id,
         revision=revision,
         groups=tuple(sorted(asked.groups or ())),
+        groups_left_out=asked.groups_left_out,
         context=dict(asked.context),
     )
 
@@ -303,7 +306,7 @@ def _finding_above(name: str, facts: _Facts) -> _Above:
     if grant.is_used_up:
         return _Above(name, Reason.USES_EXHAUSTED, _message(grant, Reason.USES_EXHAUSTED))
     for policy in facts.policies:
-        question = facts.question._replace(subject=grant.subject, groups=None)
+        question = facts.question._replace(subject=grant.subject, groups=None, groups_left_out=False)
         if _denied(policy, grant, question):
             return _Above(policy.name, Reason.DENIED_BY_POLICY, f"{policy.name} denies it to {grant.subject}")
     return _Above(name, Reason.ALLOWED, "")
@@ -328,6 +331,7 @@ def _own_finding(grant: Candidate, facts: _Facts) -> Finding | None:
     for policy in facts.policies:
         if _denied(policy, grant, question):
             message = f"{policy.name} denies {question.subject} {question.action} on {question.resource}"
+            message += _since_left_out(question)
             return Finding(name=policy.name, reason=Reason.DENIED_BY_POLICY, message=message, grant=grant)
     if grant.is_used_up:
         message = _message(grant, Reason.USES_EXHAUSTED)
@@ -337,6 +341,7 @@ def _own_finding(grant: Candidate, facts: _Facts) -> Finding | None:
         if judgement.verdict is not Verdict.MET:
             fault = judgement.message and f"cannot be judged: {judgement.message}"
             message = f"the check_condition of {grant.name} {fault or f'is not met: {grant.check_condition}'}"
+            message += _since_left_out(question)
             return Finding(name=grant.name, reason=_NOT_MET[judgement.verdict], message=message, grant=grant)
     return Finding(grant.name, Reason.ALLOWED, _message(grant, Reason.ALLOWED), grant)
 
@@ -351,7 +356,7 @@ def _facts(grant: Candidate, question: Question, now: datetime, signals: Signals
         now=now,
         signals=signals,
         groups=proved_groups(grant, question),
-        claims=grant.claims if grant.subject_groups is not None else None,
+        claims=grant.subject_claims,
         context=question.context,
         source_address=question.source_address,
     )
@@ -363,9 +368,18 @@ def _denied(policy: Policy, grant: Candidate, question: Question) -> bool:
 
 
 def proved_groups(grant: Candidate, question: Question) -> frozenset[str] | None:
-    """The groups that were proved, when the grant was asked for or by this call; None where nobody proved any."""
+    """The groups that were proved, when the grant was asked for or by this call; None where they are not known.
+
+    They are not where nobody proved any, or the subject's token now leaves them out.
+    """
+    if question.groups_left_out:
+        return None
     proved = [groups for groups in (grant.subject_groups, question.groups) if groups is not None]
     return frozenset[str]().union(*proved) if proved else None
+
+
+def _since_left_out(question: Question) -> str:
+    return f"; {LEFT_OUT}" if question.groups_left_out else ""
 
 
 def _message(grant: Candidate, reason: Reason) -> str:

@@ -20,12 +20,13 @@ MAX_POLICIES: Final = 100
 class Delegation:
     """The right of `delegator` to review, in the hands of `delegate` over [starts_at, expires_at).
 
-    `delegator_groups` are those that the delegator's token gave when it delegated. No policies: all that it reviews.
+    `delegator_groups` are those that the delegator's token gave when it delegated, None where it left them out. No
+    policies: all that it reviews.
     """
 
     name: str
     delegator: str
-    delegator_groups: frozenset[str]
+    delegator_groups: frozenset[str] | None
     delegate: str
     policies: tuple[str, ...]
     starts_at: datetime

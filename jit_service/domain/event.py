@@ -62,7 +62,8 @@ class Event:
 
     `decision` is the state after a transition, ALLOWED or DENIED for a check, REFUSED for a refused call;
     `held` is how long a grant that ended had been usable; `revision` is the store's commit counter after the act.
-    `groups` and `context` are those of whoever asked for access or checked it, so that it can be judged again.
+    `groups` and `context` are those of whoever asked for access or checked it, so that it can be judged again; with
+    `groups_left_out` its token said nothing of its groups.
     """
 
     type: EventType
@@ -87,8 +88,14 @@ class Event:
     delegation: str = ""
     proposal: str = ""
     groups: tuple[str, ...] = ()
+    groups_left_out: bool = False
     context: dict[str, Any] = field(default_factory=dict)
     token_id: str = ""
+
+
+def told_groups(groups: frozenset[str] | None) -> dict[str, Any]:
+    """Returns what an event says of the groups of its caller's token; None are left out of that."""
+    return {"groups": tuple(sorted(groups or ())), "groups_left_out": groups is None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,12 +63,13 @@ class Terms:
 class Review:
     """One reviewer's decision; `step` counts from 0, `round` is 0 for the request and n for its n-th extension.
 
-    `groups` are those that proved the right it was made by: the reviewer's then, or the delegator's. `escalated`: the
+    `groups` are those that proved the right it was made by: the reviewer's then, or the delegator's; None where a token
+    left them out. `escalated`: the
     right is only one after the step's timeout. `terms` are what an approval gave, where that changed them.
     """
 
     reviewer: str
-    groups: frozenset[str]
+    groups: frozenset[str] | None
     decision: ReviewDecision
     step: int
     comment: str
@@ -121,13 +122,13 @@ class ExtensionState(StrEnum):
 class Extension:
     """A request for more time, the n-th of its grant (`round`). `decided` is None while nobody has decided.
 
-    Groups and claims are those of its requester, who may be another than the grant's. `requested_duration` is what was
-    asked for, where a reviewer gave less.
+    Groups (None: not known) and claims are those of its requester, who may be another than the grant's.
+    `requested_duration` is what was asked for, where a reviewer gave less.
     """
 
     round: int
     requester: str
-    requester_groups: frozenset[str]
+    requester_groups: frozenset[str] | None
     claims: dict[str, Any]
     source_address: str
     duration: timedelta
@@ -170,19 +171,20 @@ class End:
 class Grant:
     """The facts of a grant.
 
-    `requester_groups` are those that the requester's token gave at the request; they are the subject's only where it
-    asked for itself, and so are `claims`, kept only where conditions may read them. `skipped` are the steps, from 0,
-    whose condition did not hold when it was last judged. `start_at` is the start that was asked for. The access runs
-    over [starts_at, expires_at), which are None until it is approved; limits may bring expires_at forward, never past
-    starts_at + duration. `request_expires_at` is when it lapses undecided: after request_ttl, or with the step that is
-    waited for since `step_since`. `requested` is what was asked for, where a reviewer gave other terms; `offer` is the
-    approval that a reviewer would give for other terms. `chain` are the grants it was passed on from, the first first.
-    `revision` is the store's commit counter at the last change but its use, 0 before it is stored.
+    `requester_groups` are those that the requester's token gave at the request, None where it left them out; they are
+    the subject's only where it asked for itself, and so are `claims`, kept only where conditions may read them.
+    `skipped` are the steps, from 0, whose condition did not hold when it was last judged. `start_at` is the start that
+    was asked for. The access runs over [starts_at, expires_at), which are None until it is approved; limits may bring
+    expires_at forward, never past starts_at + duration. `request_expires_at` is when it lapses undecided: after
+    request_ttl, or with the step that is waited for since `step_since`. `requested` is what was asked for, where a
+    reviewer gave other terms; `offer` is the approval that a reviewer would give for other terms. `chain` are the
+    grants it was passed on from, the first first. `revision` is the store's commit counter at the last change but its
+    use, 0 before it is stored.
     """
 
     name: str
     requester: str
-    requester_groups: frozenset[str]
+    requester_groups: frozenset[str] | None
     subject: str
     policy: str
     policy_revision: int
@@ -279,8 +281,13 @@ class Grant:
 
     @property
     def subject_groups(self) -> frozenset[str] | None:
-        """The groups that the subject's own token gave; None where somebody else asked for it."""
+        """The groups that the subject's own token gave; None where that left them out, or somebody else asked."""
         return self.requester_groups if self.subject == self.requester else None
+
+    @property
+    def subject_claims(self) -> dict[str, Any] | None:
+        """The claims of the subject's own token, as far as they are kept; None where somebody else asked for it."""
+        return self.claims if self.subject == self.requester else None
 
     @property
     def held(self) -> timedelta | None:

@@ -12,8 +12,9 @@ from jit_service.domain.grant import End, Grant, GrantState, state_of
 class LiveGrant(NamedTuple):
     """The facts of a grant that nobody has ended, as in `Grant`.
 
-    `request_expires_at` is None once it is approved, and `claims` where it has no condition: nothing reads them then. A
-    grant that is metered changes with each check that it allows, so that nothing here says whether it is used up.
+    `request_expires_at` is None once it is approved, and `subject_claims` where it has no condition: nothing reads them
+    then. A grant that is metered changes with each check that it allows, so that nothing here says whether it is used
+    up.
     """
 
     name: str
@@ -27,7 +28,7 @@ class LiveGrant(NamedTuple):
     expires_at: datetime | None = None
     request_expires_at: datetime | None = None
     subject_groups: frozenset[str] | None = None
-    claims: Mapping[str, Any] | None = None
+    subject_claims: Mapping[str, Any] | None = None
     check_condition: str = ""
     chain: tuple[str, ...] = ()
     is_metered: bool = False
@@ -68,7 +69,7 @@ def live(grant: Grant) -> LiveGrant:
         expires_at=grant.expires_at,
         request_expires_at=grant.request_expires_at if grant.expires_at is None else None,
         subject_groups=grant.subject_groups,
-        claims=grant.claims if grant.check_condition else None,
+        subject_claims=grant.subject_claims if grant.check_condition else None,
         check_condition=grant.check_condition,
         chain=grant.chain,
         is_metered=grant.is_metered,

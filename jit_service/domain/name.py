@@ -8,6 +8,7 @@ a segment that mixes scripts in a way that makes look-alikes (`аlice` with a Cy
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 import uuid
@@ -21,6 +22,7 @@ MAX_ACTION = 256
 MAX_GROUP = 256
 MAX_SEGMENTS = 64
 MAX_TEXT = 4096
+MAX_FOREIGN_ID = 256
 # How many actions are remembered as sound; there are few, and they come again and again.
 _MAX_KNOWN = 1000
 
@@ -184,6 +186,16 @@ def harmless(text: str, limit: int = 1024) -> str:
         for character in text[:limit]
     )
     return shown if len(text) <= limit else f"{shown}... ({len(text)} characters)"
+
+
+def foreign_id(text: str) -> str:
+    """Returns an issuer's id of a person or a token as it is recorded and compared: itself, where it can be shown.
+
+    What is longer than 256 characters or not all printable stands there as `sha256:` and its SHA-256 in hex.
+    """
+    if len(text) <= MAX_FOREIGN_ID and not any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+        return text
+    return f"sha256:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
 @lru_cache(maxsize=4096)

@@ -32,9 +32,12 @@ class PrincipalSet:
     principals: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
 
-    def has(self, principal: str, groups: Iterable[str]) -> bool:
-        """Says whether the principal is named, itself or by one of its groups. Byte-exact."""
-        return principal in self.principals or not set(self.groups).isdisjoint(groups)
+    def has(self, principal: str, groups: Iterable[str] | None) -> bool:
+        """Says whether the principal is named, itself or by one of its groups, since it permits: byte-exact.
+
+        Groups that are not known (None) permit nothing.
+        """
+        return principal in self.principals or not set(self.groups).isdisjoint(groups or ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class Step:
     timeout: timedelta = timedelta()
     escalate_to: PrincipalSet | None = None
 
-    def has(self, principal: str, groups: Iterable[str], *, escalated: bool) -> bool:
+    def has(self, principal: str, groups: Iterable[str] | None, *, escalated: bool) -> bool:
         """Says whether the principal may decide the step, before or after it has escalated."""
         if self.approvers.has(principal, groups):
             return True
@@ -164,11 +167,11 @@ class Policy:
             action_covered(action, self.actions) for action in actions
         )
 
-    def reviewers_have(self, principal: str, groups: Iterable[str]) -> bool:
+    def reviewers_have(self, principal: str, groups: Iterable[str] | None) -> bool:
         """Says whether the principal may approve one of the steps, be it after an escalation."""
         return any(step.has(principal, groups, escalated=True) for step in self.steps)
 
-    def concerns(self, principal: str, groups: Iterable[str]) -> bool:
+    def concerns(self, principal: str, groups: Iterable[str] | None) -> bool:
         """Says whether the principal may ask or review under the policy, and so may read it."""
         in_emergency = self.break_glass is not None and self.break_glass.eligible.has(principal, groups)
         return in_emergency or self.eligible.has(principal, groups) or self.reviewers_have(principal, groups)

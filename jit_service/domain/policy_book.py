@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from jit_service.domain.decision import Question
 from jit_service.domain.pattern import Names
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import by_preference
+
+_NONE: Final = frozenset[str]()
 
 
 class PolicyBook:
@@ -18,24 +21,19 @@ class PolicyBook:
         self._policies = tuple(policies)
         self.denying = tuple(policy for policy in self._policies if policy.deny and policy.in_force)
 
-    def requestable(
-        self, *, subject: str, groups: frozenset[str] | None, resource: str, action: str
-    ) -> tuple[str, ...]:
+    def requestable(self, asked: Question) -> tuple[str, ...]:
         """Returns the names of the policies that the subject could ask under, best first; none where a deny forbids it.
 
-        Groups that are not known (None) may be any, so a policy for any group is named then; asking decides. All names
-        are concrete.
+        Where another asks, the subject's groups may be any, so a policy for any group is named then, and a deny for one
+        is not minded; asking decides. A subject whose own token leaves them out could ask by none, and is denied by
+        any.
         """
         denying, askable = self._prepared
-        for deny in denying:
-            if resource in deny.resources and action in deny.actions and deny.is_for(subject, groups or frozenset()):
-                return ()
+        denied, permitted = (None, _NONE) if asked.groups_left_out else (asked.groups or _NONE, asked.groups)
+        if any(deny.is_about(asked) and deny.is_for(asked.subject, denied) for deny in denying):
+            return ()
         return tuple(
-            [
-                policy.name
-                for policy in askable
-                if resource in policy.resources and action in policy.actions and policy.is_for(subject, groups)
-            ]
+            [policy.name for policy in askable if policy.is_about(asked) and policy.is_for(asked.subject, permitted)]
         )
 
     @cached_property
@@ -52,6 +50,9 @@ class _Prepared(NamedTuple):
     actions: Names
     principals: frozenset[str]
     groups: frozenset[str]
+
+    def is_about(self, asked: Question) -> bool:
+        return asked.resource in self.resources and asked.action in self.actions
 
     def is_for(self, subject: str, groups: frozenset[str] | None) -> bool:
         if subject in self.principals:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError
-from jit_service.domain.event import Event, EventType
+from jit_service.domain.event import Event, EventType, told_groups
 from jit_service.domain.name import harmless
 
 MAX_RECORDED = 100
@@ -44,7 +44,7 @@ def refused(by: Caller, error: JitError, about: About, *, at: datetime) -> Event
         grant=harmless(about.grant),
         policy=harmless(about.policy),
         duration=about.duration,
-        groups=tuple(sorted(by.groups)) if about.resources else (),
+        **(told_groups(by.groups) if about.resources else {}),
         context=about.context,
     )
 

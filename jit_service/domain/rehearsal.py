@@ -83,7 +83,7 @@ def checked(case: Case) -> Case:
     """Returns the case in canonical form, or raises InvalidField."""
     title = name.free_text(case.title, "display_name", MAX_TITLE)
     principal = name.principal(case.by.principal, "principal")
-    groups = frozenset(name.group(text, "groups") for text in case.by.groups)
+    groups = frozenset(name.group(text, "groups") for text in case.by.groups or ())
     expected = case.expected
     if expected.check and expected.check not in set(Reason):
         raise InvalidField("expect_check", f"{expected.check!a} is none of {', '.join(Reason)}")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from jit_service.domain import condition, context, expression, name
-from jit_service.domain.caller import Caller
+from jit_service.domain.caller import LEFT_OUT, Caller
 from jit_service.domain.condition import Facts, Verdict
 from jit_service.domain.errors import (
     ChildNotAllowed,
@@ -307,7 +307,7 @@ def demand_given_under(grant: Grant, policy: Policy) -> None:
         raise NotEligible(f"{policy.name} would not let {grant.requester} have {grant.name}")
 
 
-def _demand_still_covered(policy: Policy, grant: Grant, requester: str, groups: frozenset[str]) -> None:
+def _demand_still_covered(policy: Policy, grant: Grant, requester: str, groups: frozenset[str] | None) -> None:
     _demand_in_force_for(policy, grant)
     if not _may_ask(policy, grant.subject, requester, groups):
         raise NotEligible(f"{policy.name} no longer lets {requester} ask for {grant.subject}")
@@ -335,7 +335,7 @@ def _facts(grant: Grant, *, signals: Signals, now: datetime) -> Facts:
         now=now,
         signals=signals,
         groups=grant.subject_groups,
-        claims=grant.claims if grant.subject_groups is not None else None,
+        claims=grant.subject_claims,
         context=grant.context,
         source_address=grant.source_address,
     )
@@ -431,21 +431,24 @@ def _chosen(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
             return policy
     emergency = "in an emergency " if ask.break_glass else ""
     asked = f"{emergency}{', '.join(ask.actions)} on {', '.join(ask.resources)}"
+    what = f"{by.principal} ask for {asked} for {ask.subject}{_since_left_out(by.groups)}"
     if ask.policy:
-        raise NotEligible(
-            f"{ask.policy} does not let {by.principal} ask for {asked} for {ask.subject}", policy=ask.policy
-        )
-    raise NotEligible(f"no policy lets {by.principal} ask for {asked} for {ask.subject}")
+        raise NotEligible(f"{ask.policy} does not let {what}", policy=ask.policy)
+    raise NotEligible(f"no policy lets {what}")
 
 
-def _may_ask(policy: Policy, subject: str, requester: str, groups: frozenset[str]) -> bool:
+def _since_left_out(groups: frozenset[str] | None) -> str:
+    return f"; {LEFT_OUT}" if groups is None else ""
+
+
+def _may_ask(policy: Policy, subject: str, requester: str, groups: frozenset[str] | None) -> bool:
     """The requester must be eligible, and another subject by name: its groups are not proved by this call."""
     if not policy.eligible.has(requester, groups):
         return False
     return subject == requester or subject in policy.eligible.principals
 
 
-def _may_break_glass(policy: Policy, subject: str, requester: str, groups: frozenset[str]) -> bool:
+def _may_break_glass(policy: Policy, subject: str, requester: str, groups: frozenset[str] | None) -> bool:
     """In an emergency one asks for oneself."""
     rule = policy.break_glass
     return rule is not None and subject == requester and rule.eligible.has(requester, groups)
@@ -453,16 +456,17 @@ def _may_break_glass(policy: Policy, subject: str, requester: str, groups: froze
 
 def demand_not_denied(ask: Ask, policies: Iterable[Policy], by: Caller) -> None:
     """Raises DeniedByPolicy where a deny policy forbids any of what the caller asks for."""
-    _refuse_denied(ask, policies, by.groups if ask.subject == by.principal else None)
+    itself = ask.subject == by.principal
+    _refuse_denied(ask, policies, by.groups if itself else None, why=_since_left_out(by.groups) if itself else "")
 
 
-def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None) -> None:
+def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None, *, why: str = "") -> None:
     for policy in policies:
         for resource in ask.resources:
             for action in ask.actions:
                 if denies(policy, subject=ask.subject, groups=groups, resource=resource, action=action):
                     raise DeniedByPolicy(
-                        f"{policy.name} denies {ask.subject} {action} on {resource}", policy=policy.name
+                        f"{policy.name} denies {ask.subject} {action} on {resource}{why}", policy=policy.name
                     )
 
 

@@ -116,7 +116,7 @@ def _denied(asked: Question, side: Side, pattern: str, grant: Candidate, world: 
     holders = [(grant.subject, proved_groups(grant, asked))]
     for name in grant.chain:
         above = world.above[name]
-        holders.append((above.subject, proved_groups(above, asked._replace(groups=None))))
+        holders.append((above.subject, proved_groups(above, asked._replace(groups=None, groups_left_out=False))))
     denied = {
         text
         for policy in world.policies

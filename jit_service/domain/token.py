@@ -82,7 +82,7 @@ def issued(
     WrongState, TokenNotPossible, DeniedByPolicy, InvalidField.
     """
     demand_holder(grant, by)
-    demand_carriable(grant, above=above, policies=policies, groups=by.groups, now=now)
+    demand_carriable(grant, above=above, policies=policies, holder=by, now=now)
     ends = min(_sure(held.expires_at) for held in (grant, *above.values()))
     if wanted.ttl is not None and now + wanted.ttl > ends:
         raise InvalidField("ttl", f"is {_seconds(wanted.ttl)}; {grant.name} lasts {_seconds(ends - now)} more")
@@ -118,12 +118,12 @@ def demand_carriable(
     above: Mapping[str, Grant],
     policies: Sequence[Policy],
     now: datetime,
-    groups: frozenset[str] | None = None,
+    holder: Caller | None = None,
 ) -> None:
     """Raises unless the grant allows all that it names at `now`, whatever else is so.
 
-    `above` must hold every grant it was passed on from. `groups` are its holder's, where those are proved. Raises
-    WrongState, TokenNotPossible, DeniedByPolicy.
+    `above` must hold every grant it was passed on from. `holder` is its holder, where that has just proved who it is.
+    Raises WrongState, TokenNotPossible, DeniedByPolicy.
     """
     for name in grant.chain:
         if name not in above:
@@ -131,7 +131,7 @@ def demand_carriable(
     for held in (grant, *above.values()):
         demand_state(held, now, GrantState.ACTIVE)
         _demand_unconditional(grant, held)
-        _demand_undenied(grant, held, policies, groups if held is grant else None)
+        _demand_undenied(grant, held, policies, holder if held is grant else None)
 
 
 def demand_may_revoke(token_id: str, *, subject: str, by: Caller) -> None:
@@ -166,12 +166,14 @@ def _demand_unconditional(grant: Grant, held: Grant) -> None:
     raise TokenNotPossible(f"no token can carry {grant.name}: {fault}; use CheckAccess", grant=grant.name)
 
 
-def _demand_undenied(grant: Grant, held: Grant, policies: Sequence[Policy], groups: frozenset[str] | None) -> None:
+def _demand_undenied(grant: Grant, held: Grant, policies: Sequence[Policy], holder: Caller | None) -> None:
     """A deny that reaches into any part of the grant: whoever verifies the token does not know of it.
 
     Groups that the grant does not know stay unknown, as for whoever asks about its holder: what is issued must count.
     """
-    known = None if held.subject_groups is None else held.subject_groups | (groups or frozenset())
+    known = held.subject_groups
+    if holder is not None and known is not None:
+        known = None if holder.groups is None else known | holder.groups
     for policy in policies:
         if _denies_part(policy, grant, subject=held.subject, groups=known):
             raise DeniedByPolicy(

@@ -323,10 +323,16 @@ def _proved(identity: Identity, caller: Caller) -> Caller:
         identity.principal,
         identity.groups,
         identity.roles,
-        caller.origin,
+        by_token(caller.origin, identity.issuer, identity.issuer_subject, identity.token_id),
         claims=identity.claims,
         proved_until=identity.expires_at,
     )
+
+
+@lru_cache(maxsize=_MAX_ORIGINS)
+def by_token(origin: Origin, issuer: str, issuer_subject: str, token_id: str) -> Origin:
+    """Returns the origin with the token that the call brought."""
+    return replace(origin, issuer=issuer, issuer_subject=issuer_subject, token_id=token_id)
 
 
 def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, metadata: Metadata) -> Caller:

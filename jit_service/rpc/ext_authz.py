@@ -29,7 +29,7 @@ from jit_service.domain.errors import JitError, Unauthenticated
 from jit_service.domain.passage import HttpRequest, Route, route
 from jit_service.passage import Passage
 from jit_service.rpc import errors
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.call import by_token, current_caller
 from jit_service.rpc.envoy import external_auth_pb2 as wire
 from jit_service.rpc.envoy.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
 from jit_service.rpc.ext_proc import passage as told_passage
@@ -129,6 +129,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
             principal=identity.principal,
             groups=identity.groups,
             roles=identity.roles,
+            origin=by_token(caller.origin, identity.issuer, identity.issuer_subject, identity.token_id),
             claims=identity.claims,
             proved_until=identity.expires_at,
         )

@@ -54,6 +54,7 @@ def passage(stream: Stream) -> Struct:
         "action": asked.action,
         "resource": asked.resource,
         "groups": None if asked.groups is None else sorted(asked.groups),
+        "groups_left_out": asked.groups_left_out,
         "principal": asked.principal,
         "context": asked.context,
         "source_address": asked.source_address,
@@ -93,6 +94,7 @@ def _stream(told: dict[str, Any]) -> Stream:
         principal=_text(told["principal"]),
         context=dict(told["context"]),
         source_address=_text(told["source_address"]),
+        groups_left_out=told["groups_left_out"] is True,
     )
     ends_at = datetime.fromisoformat(told["ends_at"]).astimezone(UTC)
     return Stream(asked=asked, grant=_text(told["grant"]), ends_at=ends_at, revision=int(told["revision"]))

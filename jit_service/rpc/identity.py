@@ -33,12 +33,18 @@ _FAMILIES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a token proves, until it expires."""
+    """What a token proves, until it expires. Groups that it leaves out are not known (None).
+
+    `issuer`, `issuer_subject` and `token_id` are its `iss`, `sub` and `jti`.
+    """
 
     principal: str
-    groups: frozenset[str]
+    groups: frozenset[str] | None
     roles: frozenset[Role]
     expires_at: datetime
+    issuer: str = ""
+    issuer_subject: str = ""
+    token_id: str = ""
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -186,13 +192,25 @@ def _identity(payload: dict[str, Any], issuer: Issuer) -> Identity:
     except InvalidField as fault:
         raise TokenInvalid(f"the token's {issuer.principal_claim} {fault.fault}") from None
     values = _texts(payload, issuer.roles_claim)
+    token_id = payload.get("jti")
     return Identity(
         principal=principal,
-        groups=frozenset(filter(None, map(_group, _texts(payload, issuer.groups_claim)))),
+        groups=_groups(payload, issuer.groups_claim),
         roles=frozenset(role for role, giving in issuer.roles.items() if not values.isdisjoint(giving)),
         expires_at=datetime.fromtimestamp(jws.instant(payload, "exp"), UTC),
+        issuer=issuer.issuer,
+        issuer_subject=name.foreign_id(subject),
+        token_id=name.foreign_id(token_id) if isinstance(token_id, str) else "",
         claims=payload,
     )
+
+
+def _groups(payload: dict[str, Any], claim: str) -> frozenset[str] | None:
+    """Returns the groups; None where the provider leaves out what are too many, with a pointer or a sign instead."""
+    pointers = payload.get("_claim_names")
+    if (isinstance(pointers, dict) and claim in pointers) or (claim not in payload and "hasgroups" in payload):
+        return None
+    return frozenset(filter(None, map(_group, _texts(payload, claim))))
 
 
 def _texts(payload: dict[str, Any], claim: str) -> set[str]:

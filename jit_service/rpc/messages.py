@@ -694,8 +694,11 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         chain=event.chain,
         delegation=event.delegation,
         proposal=event.proposal,
-        token_id=event.token_id,
+        token_id=event.token_id or event.origin.token_id,
+        issuer=event.origin.issuer,
+        issuer_subject=event.origin.issuer_subject,
         groups=event.groups,
+        groups_left_out=event.groups_left_out,
         context=ParseDict(event.context, Struct()) if event.context else None,
         hash=recorded.hash.hex(),
     )

@@ -15,7 +15,7 @@ MAX_KNOWN: Final = 10_000
 """How many requests are known again; twice as many at most, at about 1 KiB each."""
 MAX_BYTES: Final = 512
 """A longer request, such as one with much context, is read each time."""
-Asker = tuple[str, frozenset[str], frozenset[Role], str]
+Asker = tuple[str, frozenset[str] | None, frozenset[Role], str]
 
 
 def asker(caller: Caller) -> Asker:

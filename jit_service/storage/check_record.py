@@ -28,6 +28,8 @@ def parts_of_check(asked: Question, decision: Decision) -> tuple[str, str]:
         if grant.chain:
             chain = f',"chain":{_list(grant.chain)}'
     groups = f',"groups":{_list(sorted(asked.groups))}' if asked.groups else ""
+    if asked.groups_left_out:
+        groups += ',"groups_left_out":true'
     return (
         f',"subject":{_quoted(asked.subject)},"resources":[{_quoted(asked.resource)}]'
         f',"actions":[{_quoted(asked.action)}],"decision":"{"ALLOWED" if decision.allowed else "DENIED"}"'
@@ -56,7 +58,16 @@ class CheckRecords:
 
 @lru_cache(maxsize=4096)
 def _origin(origin: Origin) -> str:
-    fields = ("method", "source_address", "user_agent", "trace_id", "request_id")
+    fields = (
+        "method",
+        "source_address",
+        "user_agent",
+        "trace_id",
+        "request_id",
+        "issuer",
+        "issuer_subject",
+        "token_id",
+    )
     told = [f'"{field}":{_quoted(value)}' for field in fields if (value := getattr(origin, field))]
     return f',"origin":{{{",".join(told)}}}' if told else ""
 

@@ -32,7 +32,7 @@ _MOST_KEPT: Final = 100_000
 _COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS TEXT), CAST(actions AS TEXT), duration,
     starts_at, expires_at, CASE WHEN expires_at IS NULL THEN request_expires_at END,
     CASE WHEN requester = subject THEN CAST(requester_groups AS TEXT) END,
-    CASE WHEN check_condition <> '' THEN CAST(claims AS TEXT) END,
+    CASE WHEN check_condition <> '' AND requester = subject THEN CAST(claims AS TEXT) END,
     check_condition, CAST(chain AS TEXT), CAST(limits AS TEXT)"""
 _LIVE: Final = "ended_at IS NULL AND (expires_at > {now} OR (expires_at IS NULL AND request_expires_at > {now}))"
 # Nothing that is live has run out; so said, an index counts them without reading them.
@@ -187,7 +187,7 @@ class _Rights:
     def __init__(self) -> None:
         self._texts = _Kept(str)
         self._lists = _Kept(_list)
-        self._groups = _Kept(lambda text: frozenset(_list(text)))
+        self._groups = _Kept(_groups)
         self._spans = _Kept(lambda microseconds: timedelta(microseconds=microseconds))
         self._metered = _Kept(lambda text: rows.LIMITS.validate_json(text) != _NO_LIMITS)
 
@@ -252,6 +252,12 @@ def _head(connection: Any) -> Head:
 def _signals(connection: Any) -> list[Signal]:
     found = connection.execute("SELECT name, value, expires_at FROM signal ORDER BY name").fetchall()
     return [Signal(name=name, value=json.loads(value), expires_at=_at(expires)) for name, value, expires in found]
+
+
+def _groups(text: str) -> frozenset[str] | None:
+    """Returns the groups; JSON's null are those that a token left out."""
+    found = from_json(text)
+    return None if found is None else frozenset(found)
 
 
 def _list(text: str) -> tuple[str, ...]:

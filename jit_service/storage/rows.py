@@ -62,7 +62,7 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
     return {
         "name": grant.name,
         "requester": grant.requester,
-        "requester_groups": sorted(grant.requester_groups),
+        "requester_groups": _groups_json(grant.requester_groups),
         "subject": grant.subject,
         "policy": grant.policy,
         "policy_revision": grant.policy_revision,
@@ -113,7 +113,7 @@ def review_columns(grant: Grant, position: int) -> dict[str, Any]:
         "position": position,
         "reviewer": review.reviewer,
         "reviewer_key": name.canonical(review.reviewer),
-        "groups": sorted(review.groups),
+        "groups": _groups_json(review.groups),
         "decision": review.decision,
         "step": review.step,
         "comment": review.comment,
@@ -131,7 +131,7 @@ def grant_of(row: GrantRow, reviews: list[ReviewRow]) -> Grant:
     return Grant(
         name=row.name,
         requester=row.requester,
-        requester_groups=frozenset(row.requester_groups),
+        requester_groups=_groups_of(row.requester_groups),
         subject=row.subject,
         policy=row.policy,
         policy_revision=row.policy_revision,
@@ -202,7 +202,7 @@ def delegation_columns(delegation: Delegation) -> dict[str, Any]:
     return {
         "name": delegation.name,
         "delegator": delegation.delegator,
-        "delegator_groups": sorted(delegation.delegator_groups),
+        "delegator_groups": _groups_json(delegation.delegator_groups),
         "delegate": delegation.delegate,
         "policies": list(delegation.policies),
         "starts_at": delegation.starts_at,
@@ -219,7 +219,7 @@ def delegation_of(row: DelegationRow) -> Delegation:
     return Delegation(
         name=row.name,
         delegator=row.delegator,
-        delegator_groups=frozenset(row.delegator_groups),
+        delegator_groups=_groups_of(row.delegator_groups),
         delegate=row.delegate,
         policies=tuple(row.policies),
         starts_at=row.starts_at,
@@ -333,7 +333,7 @@ def _end_of(row: GrantRow) -> End | None:
 def _review_of(row: ReviewRow) -> Review:
     return Review(
         reviewer=row.reviewer,
-        groups=frozenset(row.groups),
+        groups=_groups_of(row.groups),
         decision=ReviewDecision(row.decision),
         step=row.step,
         comment=row.comment,
@@ -344,6 +344,15 @@ def _review_of(row: ReviewRow) -> Review:
         escalated=row.escalated,
         terms=_read(_TERMS, row.terms),
     )
+
+
+def _groups_json(groups: frozenset[str] | None) -> list[str] | None:
+    """Returns the groups as JSON has them: null are those that a token left out."""
+    return None if groups is None else sorted(groups)
+
+
+def _groups_of(stored: list[str] | None) -> frozenset[str] | None:
+    return None if stored is None else frozenset(stored)
 
 
 def _dumped(adapter: TypeAdapter[Fact], fact: Fact | None) -> Any:

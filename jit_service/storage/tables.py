@@ -124,7 +124,7 @@ class GrantRow(SQLModel, table=True):
 
     name: str = _text(primary_key=True)
     requester: str = _text()
-    requester_groups: list[str] = _json()
+    requester_groups: list[str] | None = _json()
     subject: str = _text()
     policy: str = _text()
     policy_revision: int = _number()
@@ -180,7 +180,7 @@ class ReviewRow(SQLModel, table=True):
     position: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     reviewer: str = _text()
     reviewer_key: str = _text()
-    groups: list[str] = _json()
+    groups: list[str] | None = _json()
     decision: str = _text()
     step: int = _number()
     comment: str = _text()
@@ -200,7 +200,7 @@ class DelegationRow(SQLModel, table=True):
 
     name: str = _text(primary_key=True)
     delegator: str = _text()
-    delegator_groups: list[str] = _json()
+    delegator_groups: list[str] | None = _json()
     delegate: str = _text()
     policies: list[str] = _json()
     starts_at: datetime = _instant()

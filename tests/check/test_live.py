@@ -46,7 +46,7 @@ def names(view: LiveView, subject: str = WHO) -> list[str]:
 
 def requestable(sight: Sight) -> tuple[str, ...]:
     return sight.book.requestable(
-        subject=CAROL.principal, groups=ALICE.groups, resource="database/orders/eu", action="read"
+        Question(subject=CAROL.principal, groups=ALICE.groups, resource="database/orders/eu", action="read")
     )
 
 

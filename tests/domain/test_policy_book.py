@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jit_service.domain.decision import Question
 from jit_service.domain.policy import Policy, PrincipalSet
 from jit_service.domain.policy_book import PolicyBook
 from tests.domain.factories import ALICE, BOB, NOON, deny_policy, policy
@@ -19,7 +20,7 @@ def askable(
     resource: str = "database/orders/eu",
     action: str = "rows.write",
 ) -> tuple[str, ...]:
-    return PolicyBook(policies).requestable(subject=subject, groups=groups, resource=resource, action=action)
+    return PolicyBook(policies).requestable(Question(subject=subject, groups=groups, resource=resource, action=action))
 
 
 @pytest.mark.parametrize("resources", [("database/orders/eu",), ("database/**",), ("database/*/eu",), ("*/orders/*",)])

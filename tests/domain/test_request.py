@@ -10,6 +10,7 @@ import pytest
 
 from jit_service.domain import request
 from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Question
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, JitError, NotEligible, PolicyNoLongerAllows
 from jit_service.domain.grant import Grant, Justification
 from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet
@@ -511,7 +512,8 @@ def test_a_deny_that_came_after_a_request_for_another_stops_the_approval() -> No
 
 def requestable(*policies: Policy, groups: frozenset[str] | None) -> list[str]:
     book = PolicyBook(policies)
-    return list(book.requestable(subject=ALICE, groups=groups, resource="database/orders/eu", action="read"))
+    asked = Question(subject=ALICE, groups=groups, resource="database/orders/eu", action="read")
+    return list(book.requestable(asked))
 
 
 ENGINEERING = frozenset({"engineering"})

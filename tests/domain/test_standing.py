@@ -205,8 +205,8 @@ def test_claims_and_deadlines_are_kept_live_only_where_something_reads_them() ->
     by = alice()._replace(claims={"amr": ["mfa"]})
     conditional = pending(CONDITIONAL, by=by)
 
-    assert live(conditional).claims == {"amr": ["mfa"]}
-    assert live(replace(conditional, check_condition="")).claims is None
+    assert live(conditional).subject_claims == {"amr": ["mfa"]}
+    assert live(replace(conditional, check_condition="")).subject_claims is None
     assert live(pending()).request_expires_at == NOON + 8 * HOUR
     assert live(approved()).request_expires_at is None
 

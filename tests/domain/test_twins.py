@@ -58,6 +58,7 @@ from tests.domain import (
     test_expression,
     test_extension,
     test_grant,
+    test_left_out,
     test_notification,
     test_passage,
     test_policy,
@@ -1243,6 +1244,42 @@ TWINS = [
         " and self.deleted_at is None",
         "",
         test_request.test_a_policy_not_in_force_gives_nothing,
+    ),
+    # Groups that are left out
+    Twin(
+        "a check by which groups that are left out are those of the request",
+        decision.proved_groups,
+        "if question.groups_left_out",
+        "if False",
+        test_left_out.test_a_check_with_groups_left_out_is_denied_by_any_group_whatever_was_known_before,
+    ),
+    Twin(
+        "a request whose groups are left out, taken for one in no group",
+        request.demand_not_denied,
+        "policies, by.groups if itself",
+        "policies, (by.groups or frozenset()) if itself",
+        test_left_out.test_a_deny_for_any_group_applies_to_a_request_with_groups_left_out,
+    ),
+    Twin(
+        "a grant that forgets that the groups of its request were left out",
+        request.judged,
+        "requester_groups=by.groups",
+        "requester_groups=by.groups or frozenset()",
+        test_left_out.test_a_grant_that_was_asked_for_with_groups_left_out_is_denied_by_any_group,
+    ),
+    Twin(
+        "more time for whose groups are left out, taken for one in no group",
+        request.extended,
+        "requester_groups=by.groups",
+        "requester_groups=by.groups or frozenset()",
+        test_left_out.test_more_time_is_denied_by_any_group_where_groups_are_left_out,
+    ),
+    Twin(
+        "a token for a holder whose groups are left out, taken for one in no group",
+        token._demand_undenied,
+        "None if holder.groups is None else known | holder.groups",
+        "known | (holder.groups or frozenset())",
+        test_left_out.test_a_token_is_not_issued_to_a_holder_whose_groups_are_left_out_while_a_deny_is_for_a_group,
     ),
     # Requests
     Twin(

@@ -46,7 +46,48 @@ def test_a_good_token_proves_principal_and_groups(forge: Forge) -> None:
         groups=frozenset({"engineering"}),
         roles=frozenset(),
         expires_at=NOON + timedelta(hours=1),
+        issuer="https://login.example.com",
+        issuer_subject="user:alice@example.com",
     )
+
+
+@pytest.mark.parametrize(
+    ("jti", "recorded"),
+    [
+        (DROP, ""),
+        ("", ""),
+        (7, ""),
+        ("t-1", "t-1"),
+        ("a" * 256, "a" * 256),
+        ("a" * 257, "sha256:"),
+        ("a\nb", "sha256:"),
+    ],
+)
+def test_a_tokens_id_is_known_as_far_as_it_can_be_shown(forge: Forge, jti: Any, recorded: str) -> None:
+    token_id = identify(forge, forge.token(NOON, jti=jti)).token_id
+
+    assert token_id.startswith(recorded[:7]) if recorded.startswith("sha256:") else token_id == recorded
+    assert len(token_id) <= 256
+
+
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "a pointer": {"groups": DROP, "_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {}}},
+    "a pointer beside some": {"_claim_names": {"groups": "src1"}},
+    "a sign": {"groups": DROP, "hasgroups": True},
+    "a sign that is text": {"groups": DROP, "hasgroups": "true"},
+}
+
+
+@pytest.mark.parametrize("changes", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_groups_that_the_provider_leaves_out_are_not_known(forge: Forge, changes: dict[str, Any]) -> None:
+    assert identify(forge, forge.token(NOON, **changes)).groups is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"groups": DROP}, {"groups": []}, {"groups": DROP, "_claim_names": {"roles": "s"}}]
+)
+def test_a_token_without_groups_is_in_none(forge: Forge, changes: dict[str, Any]) -> None:
+    assert identify(forge, forge.token(NOON, **changes)).groups == frozenset()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])

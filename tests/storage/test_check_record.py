@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -19,9 +20,7 @@ INSTANTS = st.datetimes(
     max_value=datetime.fromisoformat("2100-01-01"),
     timezones=st.just(UTC),
 )
-ORIGINS = st.builds(
-    Origin, method=TEXTS, source_address=TEXTS, user_agent=TEXTS, trace_id=TEXTS, request_id=TEXTS
-) | st.just(Origin())
+ORIGINS = st.builds(Origin, **{field.name: TEXTS for field in fields(Origin)}) | st.just(Origin())
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
@@ -34,6 +33,7 @@ QUESTIONS = st.builds(
     resource=TEXTS,
     groups=st.none() | st.frozensets(TEXTS, max_size=3),
     context=st.dictionaries(TEXTS, JSON, max_size=3),
+    groups_left_out=st.booleans(),
 )
 GRANTS = st.builds(
     LiveGrant,
@@ -45,7 +45,7 @@ GRANTS = st.builds(
     actions=st.just(()),
     duration=st.just(timedelta(hours=1)),
     chain=st.lists(TEXTS, max_size=3).map(tuple),
-    claims=st.none(),
+    subject_claims=st.none(),
 )
 DECISIONS = st.builds(
     Decision, reason=st.sampled_from(Reason), message=SOME, grant=st.none() | GRANTS, findings=st.just(())

@@ -747,7 +747,10 @@ class AuditEvent:
     delegation: str
     proposal: str
     token_id: str
+    issuer: str
+    issuer_subject: str
     groups: tuple[str, ...]
+    groups_left_out: bool
     context: Mapping[str, object]
     raw: audit_pb2.AuditEvent = field(repr=False, compare=False)
 

@@ -223,8 +223,11 @@ class AuditEvent(_message.Message):
     DELEGATION_FIELD_NUMBER: _builtins.int
     PROPOSAL_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    GROUPS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     TOKEN_ID_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    ISSUER_SUBJECT_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`auditEvents/{seq}`."""
@@ -268,8 +271,16 @@ class AuditEvent(_message.Message):
     """Which delegation: the one that was created or deleted, or that a reviewer acted by."""
     proposal: _builtins.str
     """Which proposal."""
+    groups_left_out: _builtins.bool
+    """The caller's token left its groups out, so that they are not known: they may be any."""
     token_id: _builtins.str
-    """Which token: its `jti`."""
+    """Which token, by its `jti`: of a grant's token the one that was issued or revoked, else the caller's identity token. A
+    `jti` that is no printable text of at most 256 characters is recorded as `sha256:` and its SHA-256 in hex.
+    """
+    issuer: _builtins.str
+    """The issuer of the caller's identity token: its `iss`."""
+    issuer_subject: _builtins.str
+    """What that issuer calls the caller: the token's `sub`, which stays when a name changes."""
     hash: _builtins.str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     @_builtins.property
@@ -335,13 +346,16 @@ class AuditEvent(_message.Message):
         delegation: _builtins.str = ...,
         proposal: _builtins.str = ...,
         groups: _abc.Iterable[_builtins.str] | None = ...,
+        groups_left_out: _builtins.bool = ...,
         context: _struct_pb2.Struct | None = ...,
         token_id: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+        issuer_subject: _builtins.str = ...,
         hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "hash", b"hash", "held_duration", b"held_duration", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1304,6 +1304,8 @@ export interface components {
             grant?: string;
             /** @description The groups of the caller's token, of a request or a check. */
             groups?: string[];
+            /** @description The caller's token left its groups out, so that they are not known: they may be any. */
+            groupsLeftOut?: boolean;
             /** @description SHA-256 of the previous record's hash, seq and the stored bytes, in hex. */
             hash?: string;
             /**
@@ -1311,6 +1313,10 @@ export interface components {
              * @example 3600s
              */
             heldDuration?: string;
+            /** @description The issuer of the caller's identity token: its `iss`. */
+            issuer?: string;
+            /** @description What that issuer calls the caller: the token's `sub`, which stays when a name changes. */
+            issuerSubject?: string;
             /** @description Justification, comment or error, in words. */
             message?: string;
             /** @description The endpoint: `/jitaccess.v1.GrantService/RequestGrant`. */
@@ -1350,7 +1356,7 @@ export interface components {
             sourceAddress?: string;
             /** @description Whose access. */
             subject?: string;
-            /** @description Which token: its `jti`. */
+            /** @description Which token, by its `jti`: of a grant's token the one that was issued or revoked, else the caller's identity token. A `jti` that is no printable text of at most 256 characters is recorded as `sha256:` and its SHA-256 in hex. */
             tokenId?: string;
             /** @description The trace id of the W3C traceparent header. */
             traceId?: string;

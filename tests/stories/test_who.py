@@ -1,0 +1,136 @@
+"""Who it is, over the real service, with tokens as an identity provider makes them: people known by their e-mail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jit_service.domain.caller import LEFT_OUT
+from tests.conftest import Clock
+from tests.rpc.tokens import DROP, Forge
+from tests.world import ACCESS, GRANTS, POLICIES, Grpc, Outcome, Story, World, running_world
+
+
+@dataclass
+class Office(Story):
+    """A story in which people bring tokens of a provider of their own."""
+
+    forge: Forge = field(kw_only=True)
+
+    def brings(self, who: str, method: str, body: dict[str, Any], **claims: Any) -> Outcome:
+        """Calls with a token of who has the name at the provider, whatever it else says."""
+        usual = {"sub": f"00u-{who}-{self.id}", "email": self.mail(who), "groups": [self.engineers]}
+        token = self.forge.token(self.world.clock(), **(usual | claims))
+        return self.surface.call(method, body, token=token)
+
+    def mail(self, who: str) -> str:
+        return f"{who}-{self.id}@example.com"
+
+    def user(self, who: str) -> str:
+        return f"user:{self.mail(who)}"
+
+    def wants(self, **changes: Any) -> dict[str, Any]:
+        return {"resources": [self.resource], "actions": ["read"]} | changes
+
+
+@pytest.fixture(scope="module")
+def offices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Forge]]:
+    directory: Path = tmp_path_factory.mktemp("office")
+    forge = Forge(directory, name="https://idp.example.com")
+    issuer = forge.issuer(principal_claim="email", principal_prefix="user:")
+    with running_world(directory, Clock(), f"sqlite:///{directory / 'jit.db'}", issuers=(issuer,)) as world:
+        yield world, forge
+
+
+@pytest.fixture
+def office(offices: tuple[World, Forge]) -> Office:
+    world, forge = offices
+    return Office(world, Grpc(world), forge=forge)
+
+
+# Groups that are left out
+
+LEFT_OUT_CLAIMS: dict[str, dict[str, Any]] = {
+    "a pointer": {
+        "groups": DROP,
+        "_claim_names": {"groups": "src1"},
+        "_claim_sources": {"src1": {"endpoint": "https://graph.example.com/groups"}},
+    },
+    "a sign": {"groups": DROP, "hasgroups": True},
+}
+left_out = pytest.mark.parametrize("claims", LEFT_OUT_CLAIMS.values(), ids=LEFT_OUT_CLAIMS)
+
+
+def forbid(office: Office, *, groups: list[str]) -> None:
+    deny = {"name": f"policies/p{office.id}-deny", "deny": True, "eligible": {"groups": groups}}
+    document = deny | {"resources": [f"database/{office.id}/**"], "actions": ["**"]}
+    office.must(office.admin, POLICIES + "CreatePolicy", {"policy": document})
+
+
+@left_out
+def test_nobody_gets_more_by_groups_that_the_token_leaves_out(office: Office, claims: dict[str, Any]) -> None:
+    office.create_policy(eligible={"principals": [office.user("alice")]}, steps=[])
+    contractors = f"contractors-{office.id}"
+    forbid(office, groups=[contractors])
+
+    listed = office.brings("alice", GRANTS + "RequestGrant", office.wants(), groups=[contractors])
+    unlisted = office.brings("alice", GRANTS + "RequestGrant", office.wants(), **claims)
+    known = office.brings("alice", GRANTS + "RequestGrant", office.wants())
+
+    assert (listed.reason, unlisted.reason, known.code) == ("DENIED_BY_POLICY", "DENIED_BY_POLICY", "OK")
+    assert LEFT_OUT in unlisted.text
+    assert LEFT_OUT not in listed.text
+
+
+@left_out
+def test_groups_that_the_token_leaves_out_permit_nothing_and_the_refusal_says_so(
+    office: Office, claims: dict[str, Any]
+) -> None:
+    office.create_policy()
+
+    refused = office.brings("alice", GRANTS + "RequestGrant", office.wants(), **claims)
+
+    assert refused.reason == "NOT_ELIGIBLE"
+    assert LEFT_OUT in refused.text
+    (record,) = office.audit(f'principal = "{office.user("alice")}"')
+    assert record.groups_left_out
+    assert not record.groups
+
+
+@left_out
+def test_a_check_about_a_grant_that_was_asked_for_so_is_denied_by_any_group(
+    office: Office, claims: dict[str, Any]
+) -> None:
+    office.create_policy(eligible={"principals": [office.user("alice")]}, steps=[])
+    asked = office.brings("alice", GRANTS + "RequestGrant", office.wants(), **claims)
+    assert office.check(subject=office.user("alice")).allowed
+    forbid(office, groups=[f"contractors-{office.id}"])
+
+    by_the_gateway = office.check(subject=office.user("alice"))
+    question = office.question(subject=office.user("alice"))
+    by_alice = office.brings("alice", ACCESS + "CheckAccess", question, **claims).message
+
+    assert asked.code == "OK"
+    assert not by_the_gateway.allowed
+    assert not by_alice.allowed
+    assert LEFT_OUT in by_alice.message
+
+
+# What is on record of a token
+
+
+def test_the_record_of_every_act_names_the_token(office: Office) -> None:
+    office.create_policy(eligible={"principals": [office.user("alice")]}, steps=[])
+    office.brings("alice", GRANTS + "RequestGrant", office.wants(), jti="t-7")
+    office.brings("alice", ACCESS + "CheckAccess", office.question(subject=office.user("alice")), jti="t-8")
+    office.brings("alice", ACCESS + "CheckAccess", office.question(subject=office.user("bob")), jti="t-9")
+
+    records = office.audit(f'principal = "{office.user("alice")}"')
+
+    assert [(str(record.issuer), str(record.issuer_subject), str(record.token_id)) for record in records] == [
+        ("https://idp.example.com", f"00u-alice-{office.id}", token) for token in ("t-7", "t-8", "t-9")
+    ]
