@@ -67,10 +67,10 @@ def render(
     resources = config["static_resources"]
     (listener,) = resources["listeners"]
     listener["address"] = _socket_address(http)
-    (cluster,) = resources["clusters"]
-    (locality,) = cluster["load_assignment"]["endpoints"]
     upstreams = (upstream,) if isinstance(upstream, Path | Address) else upstream
-    locality["lb_endpoints"] = [{"endpoint": {"address": _upstream_address(each)}} for each in upstreams]
+    workers = [{"endpoint": {"address": _upstream_address(each)}} for each in upstreams]
+    for cluster in resources["clusters"]:
+        cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": workers}]
     _replace(config, "proto_descriptor", str((share("envoy") / "jitaccess.binpb").resolve()))
     if rates is not None:
         limit = _filter(listener, "envoy.filters.http.local_ratelimit")

@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from jitaccess import JitClient, jws
+from jitaccess import JitClient, Unavailable, jws
 from tests.webhooks import SECRET, facts, hook
 
 SERVICE = Path(sys.executable).parent / "jit-service"
@@ -117,6 +119,46 @@ def test_with_a_free_port_its_url_in_metadata_denials_and_tokens_is_where_it_is(
     assert denial["context"]["access_request"]["endpoint"] == f"{ready['http']}/access/v1/requests"
     assert jws.decoded(issued["token"])[1]["iss"] == ready["http"]
     assert not ready["http"].endswith(":0")
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_disk_that_takes_nothing_makes_it_ill_at_once_and_well_by_itself(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, ready), grpc.insecure_channel(ready["grpc"]) as channel:
+
+        def healthz() -> int:
+            connection = http.client.HTTPConnection(ready["http"].removeprefix("http://"), timeout=10)
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status
+
+        def health(service: str = "") -> str:
+            asked = health_pb2.HealthCheckRequest(service=service)
+            answer = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=10)
+            return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+        well = (health(), healthz())
+        with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
+            psutil.Process(process.pid).rlimit(psutil.RLIMIT_FSIZE, (0, -1))
+            with pytest.raises(Unavailable):
+                client.request(["database/orders/eu"], ["read"])
+            ill = (health(), health("jitaccess.v1.GrantService"), list(client.list_grants()))
+            is_told = eventually(lambda: healthz() == 503)
+            psutil.Process(process.pid).rlimit(psutil.RLIMIT_FSIZE, (-1, -1))
+
+            assert eventually(lambda: healthz() == 200)
+            assert health() == "SERVING"
+            assert client.request(["database/orders/eu"], ["read"]).state == "ACTIVE"
+
+    assert well == ("SERVING", 200)
+    assert ill == ("NOT_SERVING", "SERVING", [])
+    assert is_told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

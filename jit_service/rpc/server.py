@@ -91,19 +91,26 @@ class TransportMissing(Exception):
 
 
 class StoreHealth(health.HealthServicer):  # type: ignore[misc]
-    """Health that asks the store: a service that cannot read it serves nobody."""
+    """Health that asks the store. The whole is well while it reads and writes, a service of it while it reads.
+
+    So who lets nobody in while the whole is not well can ask that; who passes calls on, as Envoy does, asks a service,
+    and the calls are told by it why they fail.
+    """
 
     def __init__(self, store: Store) -> None:
         super().__init__(experimental_non_blocking=False)
         self._store = store
 
     def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> object:
-        """Answers SERVING only while the store answers."""
+        """Answers SERVING only while the store answers and, of the whole, while its last write did not fail."""
         if request.service not in ("", *SERVICES):
             context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
         try:
             with self._store.snapshot():
-                status = health_pb2.HealthCheckResponse.SERVING
+                pass
+            if not request.service:
+                self._store.prove_writing()
+            status = health_pb2.HealthCheckResponse.SERVING
         except StoreUnavailable:
             status = health_pb2.HealthCheckResponse.NOT_SERVING
         return health_pb2.HealthCheckResponse(status=status)

@@ -45,6 +45,7 @@ from jit_service.storage.tables import (
     DelegationRow,
     GrantChangeRow,
     GrantRow,
+    HeadRow,
     OutboxRow,
     PolicyProposalRow,
     PolicyRevisionRow,
@@ -93,10 +94,20 @@ class Store:
         self._one_writer = OneWriter(self._writing) if self.engine.dialect.name == "sqlite" else None
         self._on_commit: list[Callable[[int], None]] = []
         self._known = NOTHING
+        # Whether the last write failed: where a disk is full, reads go on as if nothing were wrong.
+        self._cannot_write = False
 
     def on_commit(self, notice: Callable[[int], None]) -> None:
         """Calls `notice` with the revision after each commit of this process; it must be quick and not raise."""
         self._on_commit.append(notice)
+
+    def prove_writing(self) -> None:
+        """Writes something where the last write failed. Raises StoreUnavailable where that fails too."""
+        if self._cannot_write:
+            with self._begun() as connection:
+                # There and back: SQLite writes nothing where nothing changes.
+                for step in (1, -1):
+                    connection.execute(update(HeadRow).values(revision=HeadRow.revision + step))
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -123,7 +134,7 @@ class Store:
 
         Without SQLAlchemy's help, since every check waits for it.
         """
-        with translated(), self._alone():
+        with self._noticed(), translated(), self._alone():
             connection = self._journal_connection()
             try:
                 journal.append(connection.dbapi_connection, payloads, at=at, sqlite=self._one_writer is not None)
@@ -188,13 +199,23 @@ class Store:
     @contextmanager
     def _begun(self) -> Iterator[Connection]:
         """Begins a transaction that writes; commits it when the block is left, or rolls it back when that raises."""
-        with translated():
+        with self._noticed(), translated():
             if self._one_writer is not None:
                 with self._one_writer.transaction() as connection:
                     yield connection
             else:
                 with self._writing.begin() as connection:
                     yield connection
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        """Notices whether the store takes what is written in the block."""
+        try:
+            yield
+        except StoreUnavailable:
+            self._cannot_write = True
+            raise
+        self._cannot_write = False
 
     def _know(self, snapshot: Snapshot) -> None:
         """Keeps what it knows of the policies for those that come after it."""

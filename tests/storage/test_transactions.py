@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from jit_service import access, audit, grants, revocation
 from jit_service.domain import approval
@@ -167,8 +168,23 @@ def test_a_store_that_cannot_be_reached_is_unavailable(url: str, clock: Clock) -
 
     with pytest.raises(StoreUnavailable), store.snapshot():
         pass
+    store.prove_writing()
     with pytest.raises(StoreUnavailable), store.transaction():
         pass
+    with pytest.raises(StoreUnavailable):
+        store.prove_writing()
+
+
+def test_a_store_that_failed_to_write_is_proved_by_a_write_that_changes_nothing(store: Store) -> None:
+    with pytest.raises(StoreUnavailable), store.transaction():
+        raise OperationalError("INSERT", None, Exception("the disk is full"))
+    with store.snapshot() as before:
+        pass
+
+    store.prove_writing()
+    with store.snapshot() as after:
+        assert (after.revision, after.seq, after.head_hash) == (before.revision, before.seq, before.head_hash)
+    assert not store._cannot_write
 
 
 @pytest.mark.parametrize(
