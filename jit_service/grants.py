@@ -291,7 +291,7 @@ def extend(store: Store, caller: Caller, name: str, more: request.MoreTime, *, e
         shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
         if shortfall:
             raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
-        return approval.extension_requested(judged, by=by, now=tx.now)
+        return approval.extension_requested(judged, policy=policy, by=by, now=tx.now)
 
     return _change(store, caller, name, etag, transition)
 

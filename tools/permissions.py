@@ -155,7 +155,7 @@ def _offered() -> Grant:
 def _more_time(grant: Grant, by: Caller) -> Grant:
     asked = request.extended(grant, MoreTime(duration=HOUR, justification=_WHY), policy=POLICY, by=by, now=NOW)
     judged = request.judge_extension(asked, policy=POLICY, policies=[POLICY], now=NOW)
-    return approval.extension_requested(judged, by=by, now=NOW)[0]
+    return approval.extension_requested(judged, policy=POLICY, by=by, now=NOW)[0]
 
 
 def _emergency() -> Grant:

@@ -34,12 +34,11 @@ from jit_service.domain.grant import (
     demand_state,
     ended,
     event,
-    expiring,
     started,
 )
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
-from jit_service.domain.request import MAX_LEAD, check_duration
+from jit_service.domain.request import MAX_LEAD, check_duration, lengthened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +232,8 @@ def deny(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetim
     elif final:
         denied = ended(denied, GrantState.DENIED, by=by, comment=comment, now=now)
     type_ = EventType.EXTENSION_DENIED if grant.extension is not None else EventType.GRANT_DENIED
-    return denied, replace(event(type_, denied, by=by, now=now, message=comment), delegation=review.delegation)
+    recorded = _event_by(policy, type_, denied, by=by, now=now, message=comment)
+    return denied, replace(recorded, delegation=review.delegation)
 
 
 def counter(
@@ -313,14 +313,17 @@ def withdraw(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[
     return withdrawn, event(EventType.GRANT_WITHDRAWN, withdrawn, by=by, now=now, message=comment)
 
 
-def extension_requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
-    """Begins the review of the extension that the grant has got. Where no step is needed it is given at once."""
+def extension_requested(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> tuple[Grant, Event]:
+    """Begins the review of the extension that the grant has got. Where no step is needed it is given at once.
+
+    `policy` is the current revision, by which the extension has been judged.
+    """
     asked_for = _extension(grant)
     needed = any(approvals_missing(grant.steps, (), grant.skipped))
-    first = _waiting(grant, since=now) if needed else _lengthened(grant)
+    first = _waiting(grant, since=now) if needed else lengthened(grant, policy, now=now)
     why = asked_for.justification
     message = f"[{why.ticket}] {why.text}".removeprefix("[] ")
-    asked = event(EventType.EXTENSION_REQUESTED, first, by=by, now=now, message=message)
+    asked = _event_by(policy, EventType.EXTENSION_REQUESTED, first, by=by, now=now, message=message)
     return first, replace(asked, duration=asked_for.duration, **told_groups(by.groups))
 
 
@@ -532,7 +535,10 @@ def _review(
 
 def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime) -> Grant:
     """Adds the review, takes the policy's steps as they are now, and starts the clock of the step that is next."""
-    added = replace(grant, reviews=(*grant.reviews, review), steps=policy.steps, policy_revision=policy.revision)
+    added = replace(grant, reviews=(*grant.reviews, review), steps=policy.steps)
+    if grant.extension is None:
+        # One that is live stays what it was given under until more time is given.
+        added = replace(added, policy_revision=policy.revision)
     before, after = (
         approvals_missing(policy.steps, _counting(each, policy), grant.skipped)[review.step] for each in (grant, added)
     )
@@ -545,9 +551,15 @@ def _decided(
 ) -> tuple[Grant, Event]:
     """Gives what was asked for, if that was the last approval needed."""
     if not any(approvals_missing(policy.steps, _counting(reviewed, policy), reviewed.skipped)):
-        reviewed = started(reviewed, now) if reviewed.extension is None else _lengthened(reviewed)
+        reviewed = started(reviewed, now) if reviewed.extension is None else lengthened(reviewed, policy, now=now)
     type_ = EventType.GRANT_APPROVED if reviewed.extension is None else EventType.EXTENSION_APPROVED
-    return reviewed, replace(event(type_, reviewed, by=by, now=now, message=comment), delegation=review.delegation)
+    recorded = _event_by(policy, type_, reviewed, by=by, now=now, message=comment)
+    return reviewed, replace(recorded, delegation=review.delegation)
+
+
+def _event_by(policy: Policy, type_: EventType, grant: Grant, *, by: Caller, now: datetime, message: str) -> Event:
+    """Returns the event of a transition that was judged by the policy as it is now."""
+    return replace(event(type_, grant, by=by, now=now, message=message), policy_revision=policy.revision)
 
 
 def _waited_for(grant: Grant) -> int:
@@ -569,13 +581,6 @@ def _waiting(grant: Grant, *, since: datetime) -> Grant:
 
 def _with_extension(grant: Grant, decided: ExtensionState) -> Grant:
     return replace(grant, extension=replace(_extension(grant), decided=decided))
-
-
-def _lengthened(grant: Grant) -> Grant:
-    """Adds the extension to the access, which goes on without a gap."""
-    given = _with_extension(grant, ExtensionState.APPROVED)
-    longer = replace(given, duration=grant.duration + _extension(grant).duration)
-    return expiring(replace(longer, extension_count=grant.extension_count + 1))
 
 
 def _extension(grant: Grant) -> Extension:

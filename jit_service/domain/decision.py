@@ -313,7 +313,7 @@ def _finding_above(name: str, facts: _Facts) -> _Above:
 
 
 class _Above(NamedTuple):
-    """What a grant above says; its condition is the same as that of what was passed on."""
+    """What a grant above says; what was passed on has its condition, as it was when it was passed on."""
 
     name: str
     reason: Reason

@@ -93,11 +93,15 @@ class Review:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What ends access before its time. Zero: no such bound."""
+    """What ends access before its time. Zero: no such bound.
+
+    `since` is when they began to count, where the grant was running by then: more time was given under other limits.
+    """
 
     max_uses: int = 0
     activation_window: timedelta = timedelta()
     idle_timeout: timedelta = timedelta()
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,10 +365,11 @@ def expiring(grant: Grant, *, until: datetime | None = None) -> Grant:
     if grant.starts_at is None:
         raise AssertionError("a grant that has not started does not end")
     ends = [grant.starts_at + grant.duration]
+    begun_at = max(grant.starts_at, grant.limits.since or grant.starts_at)
     if grant.limits.activation_window and grant.usage.last_at is None:
-        ends.append(grant.starts_at + grant.limits.activation_window)
+        ends.append(begun_at + grant.limits.activation_window)
     if grant.limits.idle_timeout:
-        ends.append((grant.usage.last_at or grant.starts_at) + grant.limits.idle_timeout)
+        ends.append(max(grant.usage.last_at or begun_at, begun_at) + grant.limits.idle_timeout)
     return replace(grant, expires_at=min(*ends, until or ends[0]))
 
 

@@ -191,7 +191,7 @@ def passed_on(
         created_at=now,
         request_expires_at=now + parent.request_ttl,
         request_ttl=parent.request_ttl,
-        limits=replace(parent.limits, activation_window=timedelta(), max_uses=_child_uses(ask, parent)),
+        limits=replace(parent.limits, activation_window=timedelta(), max_uses=_child_uses(ask, parent), since=None),
         chain=(*parent.chain, parent.name),
         labels=ask.labels,
         context=ask.context,
@@ -207,13 +207,14 @@ def judge_extension(
 ) -> Grant:
     """Judges the grant's request for more time by the policies, signals and time as they are.
 
-    Returns the grant with the steps that are needed. Raises ExtensionCap, NotEligible, DeniedByPolicy,
-    ConditionNotMet, ConditionError, InvalidField.
+    Returns the grant with the steps that are needed; until more time is given it goes on as it was given. Raises
+    ExtensionCap, NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, PolicyNoLongerAllows, InvalidField.
     """
     extension = _sure(grant.extension)
     ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
     _check_cap(grant, policy, extension.duration)
     _demand_still_covered(policy, grant, extension.requester, extension.requester_groups)
+    _demand_uses_left(grant, policy)
     _refuse_denied(ask, policies, _extension_groups(grant))
     _check_justification(extension.justification, policy)
     facts = _facts(grant, signals=signals, now=now)._replace(
@@ -224,6 +225,30 @@ def judge_extension(
         source_address=extension.source_address,
     )
     return _with_steps_needed(replace(grant, steps=policy.steps), policy, facts)
+
+
+def lengthened(grant: Grant, policy: Policy, *, now: datetime) -> Grant:
+    """Returns the grant with the more time that was asked for, given now: under the policy's terms as they are.
+
+    That is its check_condition and its limits, though never more uses than before; limits that are other than before
+    count from now. What conditions see of a subject that asked itself are the claims that it asked with.
+    """
+    extension = _sure(grant.extension)
+    limits = replace(_limits(grant.limits.max_uses, policy), since=grant.limits.since)
+    if limits != grant.limits:
+        limits = replace(limits, since=now if replace(limits, since=None) != Limits() else None)
+    asked_itself = extension.requester == grant.subject and grant.subject_groups is not None
+    longer = replace(
+        grant,
+        policy_revision=policy.revision,
+        duration=grant.duration + extension.duration,
+        extension=replace(extension, decided=ExtensionState.APPROVED),
+        extension_count=grant.extension_count + 1,
+        check_condition=policy.check_condition,
+        claims=extension.claims if asked_itself else grant.claims,
+        limits=limits,
+    )
+    return expiring(longer)
 
 
 def extended(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: datetime) -> Grant:
@@ -554,6 +579,17 @@ def _check_cap(grant: Grant, policy: Policy, more: timedelta) -> None:
         most = seconds(rule.max_total_duration)
         raise ExtensionCap(
             f"{grant.name} would last {seconds(total)} in all; {policy.name} allows {most}",
+            grant=grant.name,
+            policy=policy.name,
+        )
+
+
+def _demand_uses_left(grant: Grant, policy: Policy) -> None:
+    """More time for what could not be used any more would be none."""
+    most = _limits(grant.limits.max_uses, policy).max_uses
+    if most and grant.usage.count >= most:
+        raise PolicyNoLongerAllows(
+            f"{grant.name} was used {grant.usage.count} times; {policy.name} would let it be used {most} times in all",
             grant=grant.name,
             policy=policy.name,
         )

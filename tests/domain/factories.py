@@ -197,7 +197,7 @@ def extension(
     by, under = by or alice(), under or extending()
     wanted = request.extended(grant, MoreTime(duration=more), policy=under, by=by, now=at)
     judged = request.judge_extension(wanted, policy=under, policies=[under], now=at)
-    return approval.extension_requested(judged, by=by, now=at)[0]
+    return approval.extension_requested(judged, policy=under, by=by, now=at)[0]
 
 
 def breakable(**changes: Any) -> Policy:

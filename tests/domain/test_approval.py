@@ -658,7 +658,7 @@ def test_the_event_of_a_request_for_more_time_says_how_much_and_why() -> None:
         now=NOON + TICK,
     )
 
-    _, event = approval.extension_requested(wanted, by=alice(), now=NOON + TICK)
+    _, event = approval.extension_requested(wanted, policy=extending(), by=alice(), now=NOON + TICK)
 
     assert (event.type, event.message, event.duration) == (
         EventType.EXTENSION_REQUESTED,
@@ -873,7 +873,7 @@ def test_who_may_comes_before_what_is(fact: type[JitError], grant: Grant, by: Ca
 
 def test_a_grant_without_an_extension_gets_none() -> None:
     for act in (
-        lambda: approval.extension_requested(approved(), by=alice(), now=NOON),
+        lambda: approval.extension_requested(approved(), policy=extending(), by=alice(), now=NOON),
         lambda: approval._with_extension(approved(), ExtensionState.DENIED),
     ):
         with pytest.raises(AssertionError, match="no extension was asked for"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import request
+from jit_service.domain import approval, request
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import (
     ConditionError,
@@ -21,7 +21,8 @@ from jit_service.domain.errors import (
     PolicyNoLongerAllows,
     WrongState,
 )
-from jit_service.domain.grant import ExtensionState, Grant, Justification
+from jit_service.domain.frozen import replace
+from jit_service.domain.grant import ExtensionState, Grant, Justification, used
 from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet, Step
 from jit_service.domain.request import MoreTime
 from jit_service.domain.signal import Signals
@@ -38,11 +39,13 @@ from tests.domain.factories import (
     caller,
     deny,
     deny_policy,
+    erin,
     extending,
     extension,
     pending,
     policy,
     revoke,
+    step,
     withdraw,
 )
 from tests.domain.test_grant import refused
@@ -244,6 +247,124 @@ def test_steps_whose_condition_does_not_hold_now_are_skipped() -> None:
 
     assert extension(approved(), under=short).extension_state(NOON) is ExtensionState.APPROVED
     assert extension(approved(), HOUR + TICK, under=short).extension_state(NOON) is ExtensionState.PENDING
+
+
+# What it is given under
+
+TIGHTER = extending(check_condition="signals.incident == 'on'", max_uses=1, idle_timeout=HOUR / 12, revision=4)
+
+
+def test_more_time_is_given_under_the_condition_and_limits_of_now() -> None:
+    """Seen: ALLOWED with the incident off, and uncounted, in time that was given after both were forbidden."""
+    at = NOON + HOUR / 2
+
+    longer = approve(extension(approved(), under=TIGHTER, at=at), under=TIGHTER, at=at)
+
+    assert (longer.check_condition, longer.limits.max_uses) == ("signals.incident == 'on'", 1)
+    assert (longer.limits.idle_timeout, longer.policy_revision) == (HOUR / 12, 4)
+    assert longer.is_metered
+    assert (longer.duration, longer.expires_at) == (2 * HOUR, at + HOUR / 12)
+
+
+def test_more_time_without_a_step_is_given_under_the_terms_of_now_too() -> None:
+    under = extending(steps=(), check_condition="false", max_uses=3, revision=4)
+
+    longer = extension(approved(), under=under)
+
+    assert (longer.check_condition, longer.limits.max_uses, longer.policy_revision) == ("false", 3, 4)
+
+
+def test_what_was_loosened_is_looser_for_more_time() -> None:
+    tighter = replace(TIGHTER, max_uses=0)
+    strict = approve(pending(tighter), under=tighter)
+
+    longer = approve(extension(strict), under=extending())
+
+    assert (longer.check_condition, longer.is_metered, longer.expires_at) == ("", False, NOON + 2 * HOUR)
+
+
+def test_more_time_gives_no_more_uses() -> None:
+    """Fewer may have been asked for than the policy gave."""
+    twice = approve(pending(extending(max_uses=5), max_uses=2), under=extending(max_uses=5))
+    under = extending(max_uses=9)
+
+    assert approve(extension(twice, under=under), under=under).limits.max_uses == 2
+
+
+@pytest.mark.parametrize("steps", [(step("owners"),), ()])
+def test_what_has_no_use_left_gets_no_more_time(steps: tuple[Step, ...]) -> None:
+    under = extending(steps=steps, max_uses=2)
+    grant = used(used(approve(pending(extending(max_uses=5)), under=extending(max_uses=5)), now=NOON), now=NOON)
+
+    error = refused(PolicyNoLongerAllows, lambda: extension(grant, under=under))
+
+    assert error.message == "grants/g7 was used 2 times; policies/orders would let it be used 2 times in all"
+    assert extension(grant, under=replace(under, max_uses=3)).extension
+
+
+def test_until_more_time_is_given_the_grant_is_what_it_was() -> None:
+    """Also after a part of the approvals, a denial, a withdrawal, or where nobody decided."""
+    under = replace(TIGHTER, steps=(step("owners", needed=2),))
+    before = approved()
+    asked = extension(before, under=under)
+    half = approve(asked, under=under)
+
+    for grant in (asked, half, deny(asked), withdraw(half)):
+        assert (grant.check_condition, grant.limits, grant.policy_revision) == ("", before.limits, 3)
+        assert (grant.duration, grant.expires_at) == (HOUR, NOON + HOUR)
+    assert approve(half, by=erin(), under=under).policy_revision == 4
+
+
+def test_the_record_of_a_review_of_more_time_says_by_which_revision_it_was_judged() -> None:
+    under = replace(TIGHTER, steps=(step("owners", needed=2),))
+    asked = extension(approved(), under=under)
+
+    _, half = approval.approve(asked, policy=under, by=bob(), comment="", now=NOON)
+    _, no = approval.deny(asked, policy=under, by=bob(), comment="", now=NOON)
+
+    assert (half.policy_revision, no.policy_revision) == (4, 4)
+
+
+def test_limits_of_now_count_from_the_approval_of_more_time() -> None:
+    """A grant that nobody counted so far has not been idle, nor left unused."""
+    at = NOON + HOUR / 2
+    for under, ends in (
+        (extending(idle_timeout=HOUR / 4), at + HOUR / 4),
+        (extending(activation_window=HOUR / 4), at + HOUR / 4),
+    ):
+        longer = approve(extension(approved(), under=under, at=at), under=under, at=at)
+
+        assert longer.expires_at == ends
+        assert used(longer, now=at + TICK).expires_at == (
+            NOON + 2 * HOUR if under.activation_window else at + TICK + HOUR / 4
+        )
+
+
+def test_limits_that_stay_go_on_counting() -> None:
+    under = extending(idle_timeout=HOUR / 2)
+    grant = used(approve(pending(under), under=under), now=NOON + HOUR / 4)
+
+    longer = approve(extension(grant, under=under, at=NOON + HOUR / 2), under=under, at=NOON + HOUR / 2)
+
+    assert (longer.limits, longer.expires_at) == (grant.limits, NOON + 3 * HOUR / 4)
+
+
+def test_limits_that_are_given_for_later_count_from_the_start() -> None:
+    under = extending(idle_timeout=HOUR / 4)
+    later = approved(start_at=NOON + HOUR)
+
+    assert approve(extension(later, under=under), under=under).expires_at == NOON + HOUR + HOUR / 4
+
+
+def test_the_condition_of_now_sees_the_claims_of_now() -> None:
+    under = extending(check_condition="claims.mfa")
+    asked = request.extended(approved(), more(), policy=under, by=alice()._replace(claims={"mfa": True}), now=NOON)
+    longer = request.lengthened(asked, under, now=NOON)
+    bots = approve(pending(FOR_BOT, subject=BOT), under=FOR_BOT)
+    by_another = request.extended(bots, more(), policy=under, by=alice()._replace(claims={"mfa": True}), now=NOON)
+
+    assert longer.claims == {"mfa": True}
+    assert request.lengthened(by_another, under, now=NOON).claims == {}
 
 
 def test_a_grant_without_its_facts_is_not_judged() -> None:

@@ -119,7 +119,7 @@ class Alone:
                     asked, policy=policy, policies=self.policies.values(), now=now, signals=self.signals()
                 )
                 self.demand_satisfiable(judged, policy)
-                changed = approval.extension_requested(judged, by=by, now=now)
+                changed = approval.extension_requested(judged, policy=policy, by=by, now=now)
             case "complete":
                 changed = emergency.complete_review(grant, policy=policy, by=by, comment="so", now=now)
             case "withdraw":

@@ -112,7 +112,7 @@ class Acting(RuleBasedStateMachine):
             "reviews": len(grant.reviews),
             "offer": grant.offer is not None and pending,
             "use": (grant.usage.count, grant.usage.last_at),
-            "limits": None if pending else (grant.limits.max_uses, grant.is_metered),
+            "limits": None if pending else (grant.limits.max_uses, grant.is_metered, grant.check_condition),
             "more": (grant.extension_state(now) or "", grant.round, grant.extension_count),
             "more until": grant.extension.expires_at if extending and grant.extension else None,
             "owes": grant.owes_review,
@@ -129,7 +129,9 @@ class Acting(RuleBasedStateMachine):
             "reviews": len(entry.votes),
             "offer": entry.offer is not None and pending,
             "use": (entry.uses, entry.last_use),
-            "limits": None if pending else (entry.most_uses, entry.counts_uses),
+            "limits": None
+            if pending
+            else (entry.most_uses, entry.counts_uses, entry.signal and f"signals.{entry.signal}"),
             "more": (more, entry.round, entry.lengthened),
             "more until": entry.more.until if entry.more and more == "PENDING" else None,
             "owes": entry.review_due is not None and not entry.use_reviewed,

@@ -175,6 +175,8 @@ class Asking(Reviewing):
         reached = self._reaches(policy, entry.terms.resource, entry.terms.action)
         if not (self._usable(policy) and reached and self._may_ask(policy, who, entry.holder)):
             return "NotEligible"
+        if not self._has_uses_left(entry):
+            return "PolicyNoLongerAllows"
         proved = who.groups if who.name == entry.holder else None
         if self._forbidden(entry.holder, proved, entry.terms.resource, entry.terms.action):
             return "DeniedByPolicy"

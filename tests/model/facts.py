@@ -155,6 +155,7 @@ class Entry:
     most_uses: int = 0
     window: timedelta = timedelta()
     idle: timedelta = timedelta()
+    counts_from: datetime | None = None
     uses: int = 0
     last_use: datetime | None = None
     more: More | None = None

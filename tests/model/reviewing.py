@@ -219,7 +219,7 @@ class Reviewing(Spans):
         )
         given = given and self.condition_verdict(policy, policy.steps, terms.length) == OK
         if entry.more:
-            return given and self._within_cap(entry, terms.length)
+            return given and self._within_cap(entry, terms.length) and self._has_uses_left(entry)
         return given and policy.min_duration <= terms.length <= policy.max_duration
 
     def _within_cap(self, entry: Entry, length: timedelta) -> bool:
@@ -230,12 +230,20 @@ class Reviewing(Spans):
             and entry.terms.length + length <= rule.max_total_duration
         )
 
+    def _has_uses_left(self, entry: Entry) -> bool:
+        bounds = [uses for uses in (entry.most_uses, self.policies[entry.policy].max_uses) if uses]
+        return not bounds or entry.uses < min(bounds)
+
     def _lengthen(self, entry: Entry) -> None:
         assert entry.more is not None
         entry.more.status = "APPROVED"
         old = entry.terms
         entry.terms = Terms(old.resource, old.action, old.length + entry.more.length, old.start)
         entry.lengthened += 1
+        before = (entry.most_uses, entry.window, entry.idle)
+        self._take_limits(entry)
+        if (entry.most_uses, entry.window, entry.idle) != before:
+            entry.counts_from = self.now
         self._set_finish(entry)
 
     def _count_yes(self, entry: Entry, vote: Vote, terms: Terms) -> None:

@@ -26,10 +26,11 @@ class Spans(Ground):
     def _set_finish(self, entry: Entry) -> None:
         assert entry.begins is not None
         ends = [entry.begins + entry.terms.length]
+        quiet_since = max(at for at in (entry.begins, entry.counts_from, entry.last_use) if at is not None)
         if entry.window and entry.last_use is None:
-            ends.append(entry.begins + entry.window)
+            ends.append(quiet_since + entry.window)
         if entry.idle:
-            ends.append((entry.last_use or entry.begins) + entry.idle)
+            ends.append(quiet_since + entry.idle)
         if entry.above:
             above = self.entries[entry.above[-1]].finishes
             assert above is not None

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from jitaccess.v1.access_pb2 import CheckAccessResponse
-from jitaccess.v1.grant_pb2 import Grant
+from jitaccess.v1.grant_pb2 import Grant, GrantExtension
 from tests.conftest import HOUR, TICK
 from tests.world import GRANTS, POLICIES, SIGNALS, Story
 
@@ -195,6 +195,27 @@ def test_live_grants_keep_the_check_condition_they_were_given_under(story: Story
     assert story.check().allowed
     story.granted()
     assert story.check().allowed
+
+
+def test_more_time_is_given_under_the_check_condition_and_limits_of_now(story: Story) -> None:
+    """Seen: a grant that was extended after the policy had been tightened went on without the condition, uncounted."""
+    policy = story.create_policy(extension={"maxExtensions": 1, "maxTotalDuration": "28800s"})
+    grant = story.granted()
+    condition = f"signals.incident_{story.id} == 'on'"
+    changed = {"name": policy.name, "checkCondition": condition, "maxUses": 1}
+    story.must(story.admin, POLICIES + "UpdatePolicy", {"policy": changed, "updateMask": "checkCondition,maxUses"})
+
+    asked = story.must(story.alice, GRANTS + "ExtendGrant", {"name": grant.name, "duration": "3600s"})
+    before = story.check()
+    given = story.approves(story.bob, asked, etag=asked.etag)
+
+    assert before.allowed
+    assert (asked.policy_revision, asked.max_uses) == (grant.policy_revision, 0)
+    assert given.policy_revision > grant.policy_revision
+    assert (given.extension.state, given.max_uses) == (GrantExtension.APPROVED, 1)
+    assert story.check().reason == Reason.CONDITION_ERROR
+    story.signals("incident", "on")
+    assert [story.check().reason for _ in range(2)] == [Reason.ALLOWED, Reason.USES_EXHAUSTED]
 
 
 def test_a_dry_run_says_what_would_become_of_it_and_changes_nothing(story: Story) -> None:

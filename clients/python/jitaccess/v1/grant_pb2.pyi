@@ -149,7 +149,7 @@ class Grant(_message.Message):
     policy: _builtins.str
     """The policy it is judged by: `policies/orders-write`."""
     policy_revision: _builtins.int
-    """The policy's revision at the last judgement (the request, or the latest approval)."""
+    """The policy's revision at the last judgement: the request, its latest approval, or more time that was given."""
     ended_by: _builtins.str
     """Who ended it."""
     end_comment: _builtins.str

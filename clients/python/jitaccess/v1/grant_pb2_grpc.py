@@ -199,7 +199,8 @@ class GrantServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExtendGrant(self, request, context):
-        """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on.
+        """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on. Once
+        given, the grant is under the check_condition and the limits of the policy's current revision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,9 @@ class GrantServiceStub:
     DeclineCounterOffer: _grpc.UnaryUnaryMultiCallable[_grant_pb2.DeclineCounterOfferRequest, _grant_pb2.Grant]
     """Refuses the terms that a reviewer offered; the request stays as it was asked for."""
     ExtendGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ExtendGrantRequest, _grant_pb2.Grant]
-    """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on."""
+    """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on. Once
+    given, the grant is under the check_condition and the limits of the policy's current revision.
+    """
     CompleteReview: _grpc.UnaryUnaryMultiCallable[_grant_pb2.CompleteReviewRequest, _grant_pb2.Grant]
     """Closes the review that a break-glass use owes. Approvers of its policy and admins may, but nobody of their own use."""
     WatchGrants: _grpc.UnaryStreamMultiCallable[_grant_pb2.WatchGrantsRequest, _grant_pb2.WatchGrantsResponse]
@@ -94,7 +96,9 @@ class GrantServiceAsyncStub(GrantServiceStub):
     DeclineCounterOffer: _aio.UnaryUnaryMultiCallable[_grant_pb2.DeclineCounterOfferRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Refuses the terms that a reviewer offered; the request stays as it was asked for."""
     ExtendGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.ExtendGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
-    """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on."""
+    """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on. Once
+    given, the grant is under the check_condition and the limits of the policy's current revision.
+    """
     CompleteReview: _aio.UnaryUnaryMultiCallable[_grant_pb2.CompleteReviewRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Closes the review that a break-glass use owes. Approvers of its policy and admins may, but nobody of their own use."""
     WatchGrants: _aio.UnaryStreamMultiCallable[_grant_pb2.WatchGrantsRequest, _grant_pb2.WatchGrantsResponse]  # type: ignore[assignment]
@@ -201,7 +205,9 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grant_pb2.ExtendGrantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
-        """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on."""
+        """Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on. Once
+        given, the grant is under the check_condition and the limits of the policy's current revision.
+        """
 
     @_abc_1.abstractmethod
     def CompleteReview(

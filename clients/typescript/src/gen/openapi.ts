@@ -853,7 +853,8 @@ export interface paths {
         put?: never;
         /**
          * Asks for more time without a gap.
-         * @description Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on.
+         * @description Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on. Once
+         *      given, the grant is under the check_condition and the limits of the policy's current revision.
          *
          *     May call: anyone with a token.
          */
@@ -1815,7 +1816,7 @@ export interface components {
             policy?: string;
             /**
              * Format: int64
-             * @description The policy's revision at the last judgement (the request, or the latest approval).
+             * @description The policy's revision at the last judgement: the request, its latest approval, or more time that was given.
              */
             policyRevision?: string;
             /** @description Only with validate_only: whether the request could be approved, and by whom. */

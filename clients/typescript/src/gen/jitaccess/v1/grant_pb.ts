@@ -64,7 +64,7 @@ export type Grant = Message<"jitaccess.v1.Grant"> & {
   policy: string;
 
   /**
-   * The policy's revision at the last judgement (the request, or the latest approval).
+   * The policy's revision at the last judgement: the request, its latest approval, or more time that was given.
    *
    * @generated from field: int64 policy_revision = 6;
    */
@@ -2385,7 +2385,8 @@ export const GrantService: GenService<{
     output: typeof GrantSchema;
   },
   /**
-   * Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on.
+   * Asks for more time without a gap. It is reviewed as a request is, by the same calls, while the grant runs on. Once
+   * given, the grant is under the check_condition and the limits of the policy's current revision.
    *
    * @generated from rpc jitaccess.v1.GrantService.ExtendGrant
    */
