@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,7 +21,8 @@ from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.policy import Policy
 from jit_service.grants import View
 from jit_service.storage import Snapshot, Store
-from jit_service.watch import HEARTBEAT_SECONDS, MAX_LAG, Feed, Sign, Watched, demand_reached
+from jit_service.storage.known import Head
+from jit_service.watch import HEARTBEAT_SECONDS, MAX_LAG, Feed, Sign, Watched, demand_history, demand_reached
 
 _PAGE: Final = 1000
 
@@ -50,6 +51,7 @@ class Update:
 
     type: EventType | Sign
     revision: int
+    head: Head
     read_at: datetime
     elapsed: timedelta
     grant: Checkable | None = None
@@ -76,20 +78,21 @@ def replicate(
             "grant" if watched.grant else "view", "does not go with replica, which is told of all grants"
         )
     if watched.start_revision:
-        demand_reached(store, watched.start_revision)
+        demand_reached(store, watched)
     began = time.monotonic()
-    last, policies_told, caught_up = watched.start_revision, -1, False
+    last, at, policies_told, caught_up = watched.start_revision, watched.start, -1, False
     while not gone():
         # Read before the snapshot: what it says must never look fresher than it is.
         elapsed = timedelta(seconds=time.monotonic() - began)
         with store.snapshot() as snapshot:
+            demand_history(snapshot, at)
             page = _Page(snapshot, caller, elapsed, after=last, policies_told=policies_told)
         yield from page.updates
-        last, policies_told = page.upto, page.policies_told
+        last, at, policies_told = page.upto, page.head, page.policies_told
         if page.complete:
             caught_up = True
             feed.wait(after=last, seconds=heartbeat_seconds, gone=gone)
-        elif caught_up and page.head - last > MAX_LAG:
+        elif caught_up and page.head.revision - last > MAX_LAG:
             yield page.sign(Sign.OVERRUN, last)
             return
 
@@ -106,7 +109,7 @@ class _Page:
     def __init__(
         self, snapshot: Snapshot, caller: Caller, elapsed: timedelta, *, after: int, policies_told: int
     ) -> None:
-        self.head = snapshot.revision
+        self.head = snapshot.head
         self.policies_told = policies_told
         self._snapshot = snapshot
         self._caller = caller
@@ -114,14 +117,14 @@ class _Page:
         self._read_at = snapshot.now
         self.updates = list(self._changes(after) if after else self._current())
         if self.complete:
-            self.updates += [*self._denies(), self.sign(Sign.HEARTBEAT, self.head)]
+            self.updates += [*self._denies(), self.sign(Sign.HEARTBEAT, self.head.revision)]
 
-    def sign(self, type_: Sign, revision: int) -> Update:
+    def sign(self, type_: EventType | Sign, revision: int) -> Update:
         """Returns an update that says nothing of a grant."""
-        return Update(type=type_, revision=revision, read_at=self._read_at, elapsed=self._elapsed)
+        return Update(type=type_, revision=revision, head=self.head, read_at=self._read_at, elapsed=self._elapsed)
 
     def _current(self) -> Iterable[Update]:
-        self.upto, self.complete = self.head, True
+        self.upto, self.complete = self.head.revision, True
         name = ""
         while found := self._snapshot.started_grants(after=name, limit=_PAGE):
             for grant in found:
@@ -130,16 +133,16 @@ class _Page:
             name = found[-1].name
 
     def _changes(self, after: int) -> Iterable[Update]:
-        changes = self._snapshot.changes(after=after, limit=_PAGE) if self.head > after else []
+        changes = self._snapshot.changes(after=after, limit=_PAGE) if self.head.revision > after else []
         self.complete = len(changes) < _PAGE
-        self.upto = self.head if self.complete else changes[-1].revision
+        self.upto = self.head.revision if self.complete else changes[-1].revision
         for change in changes:
             yield from self._told(change.type, change.revision, change.grant, change.at)
 
     def _told(self, type_: EventType | Sign, revision: int, grant: Grant, at: datetime) -> Iterable[Update]:
         told = checkable(grant, at, self._caller)
         if told is not None:
-            yield Update(type=type_, revision=revision, read_at=self._read_at, elapsed=self._elapsed, grant=told)
+            yield replace(self.sign(type_, revision), grant=told)
 
     def _denies(self) -> Iterable[Update]:
         revision = self._snapshot.policies_revision()
@@ -147,9 +150,7 @@ class _Page:
             return
         self.policies_told = revision
         denies = tuple(policy for policy in self._snapshot.policies() if policy.deny and policy.in_force)
-        yield Update(
-            type=Sign.DENY_POLICIES, revision=self.head, read_at=self._read_at, elapsed=self._elapsed, denies=denies
-        )
+        yield replace(self.sign(Sign.DENY_POLICIES, self.head.revision), denies=denies)
 
 
 def checkable(grant: Grant, at: datetime, caller: Caller) -> Checkable | None:

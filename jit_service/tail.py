@@ -16,6 +16,7 @@ from jit_service.domain.errors import InvalidField
 from jit_service.domain.event import RecordedEvent
 from jit_service.domain.filter import Node, parse
 from jit_service.storage import Snapshot, Store, query
+from jit_service.storage.known import BEGINNING, Head
 from jit_service.watch import HEARTBEAT_SECONDS, Follower
 
 _PAGE: Final = 200
@@ -57,9 +58,10 @@ def _told(
     store: Store, node: Node | None, last: int, *, feed: LogFeed, gone: Callable[[], bool], heartbeat_seconds: float
 ) -> Iterator[Tailed]:
     yield Tailed(seq=last)
-    told_at = time.monotonic()
+    told_at, at = time.monotonic(), BEGINNING
     while not gone():
-        page, last, head = _news(store, last)
+        page, last, head = _news(store, last, at=at)
+        at = Head(revision=0, seq=page[-1].seq, hash=page[-1].hash) if page else head
         for recorded in page:
             if matches(node, recorded):
                 yield Tailed(seq=recorded.seq, recorded=recorded)
@@ -67,7 +69,7 @@ def _told(
         if time.monotonic() - told_at >= heartbeat_seconds:
             yield Tailed(seq=last)
             told_at = time.monotonic()
-        if last == head:
+        if last == head.seq:
             silence = time.monotonic() - told_at
             feed.wait(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
 
@@ -84,11 +86,19 @@ def _start(store: Store, start_seq: int) -> int:
     return start_seq or head
 
 
-def _news(store: Store, last: int) -> tuple[list[RecordedEvent], int, int]:
-    """Returns a page of records after the place, up to which place that is all, and where the log ends."""
+def _news(store: Store, last: int, *, at: Head) -> tuple[list[RecordedEvent], int, Head]:
+    """Returns a page of records after the place, up to which place that is all, and where the log ends.
+
+    Raises InvalidField where the log does not follow on `at`: not even what took the place of another is told twice.
+    """
     with store.snapshot() as snapshot:
-        # Not even a log that was cut is told twice.
-        head = max(snapshot.seq, last)
-        page = snapshot.audit_records(after=last, until=head, limit=_PAGE) if head > last else []
+        if snapshot.seq < last or not snapshot.has_been_at(at):
+            raise InvalidField(
+                "start_seq",
+                f"is of another history than the log of {snapshot.seq} records, which was brought back from a backup, "
+                "has lost commits or was cut",
+            )
+        head = snapshot.head
+        page = snapshot.audit_records(after=last, until=head.seq, limit=_PAGE) if head.seq > last else []
     # What somebody deleted, only verifying the log tells.
-    return page, page[-1].seq if page else head, head
+    return page, page[-1].seq if page else head.seq, head

@@ -7,6 +7,7 @@ comes back after a restart, goes on from its revision, and no other notices.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from jit_service.domain.event import EventType
 from jit_service.domain.grant import Grant
 from jit_service.grants import View
 from jit_service.storage import Snapshot, Store
+from jit_service.storage.known import BEGINNING, Head
 
 HEARTBEAT_SECONDS: Final = 4.0
 """The longest silence; the contract says 5 s."""
@@ -30,6 +32,7 @@ MAX_LAG: Final = 10_000
 """How many revisions a watcher that had caught up may fall behind before it is ended."""
 _POLL_SECONDS: Final = 0.05
 _PAGE: Final = 200
+_HISTORY: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{64})")
 _log = logging.getLogger(__name__)
 
 
@@ -44,27 +47,35 @@ class Sign(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a watcher is told: `grant` as it was at `at`, after what happened. It resumes from `revision`."""
+    """What a watcher is told: `grant` as it was at `at`, after what happened. It resumes from `revision`.
+
+    `head` is where the store was when this was read; whoever resumes gives it back as `history`.
+    """
 
     type: EventType | Sign
     revision: int
+    head: Head
     grant: Grant | None = None
     at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What is watched: the grants of a view, or one of them, after a revision (0: from what there is now on)."""
+    """What is watched: the grants of a view, or one of them, after a revision (0: from what there is now on).
+
+    `start` is where the store was when it told of that revision, or the beginning where nobody says.
+    """
 
     view: View = View.MINE
     grant: str = ""
     start_revision: int = 0
+    start: Head = BEGINNING
 
 
 class Follower(threading.Thread):
     """Notices how far the store has come, and wakes whoever waits for it. It asks the store only while somebody waits.
 
-    `place` says what is followed: a number in the store that only grows.
+    `place` says what is followed: a number in the store that only grows, as long as the store is not brought back.
     """
 
     def __init__(self, store: Store, *, place: Callable[[Snapshot], int], name: str) -> None:
@@ -121,7 +132,9 @@ class Follower(threading.Thread):
         except StoreUnavailable as fault:
             _log.warning("changes are not noticed for now: %s", fault)
             return
-        self._note(place)
+        with self._changed:
+            self._reached = place
+            self._changed.notify_all()
 
     def _note(self, place: int) -> None:
         with self._changed:
@@ -154,26 +167,27 @@ def watch(
     change, by the policies and delegations at that time.
     """
     _demand_view(watched.view, caller)
-    last = watched.start_revision
+    last, at = watched.start_revision, watched.start
     if last:
-        demand_reached(store, last)
+        demand_reached(store, watched)
     else:
         for told in _current(store, caller, watched):
             yield told
-            last = told.revision
+            last, at = told.revision, told.head
     caught_up = False
     told_at = time.monotonic()
     while not gone():
-        shown, last, head = _news(store, caller, watched, last)
+        shown, last, at = _news(store, caller, watched, last, at=at)
+        head = at.revision
         for told in shown:
             yield told
             told_at = time.monotonic()
         if caught_up and head - last > MAX_LAG:
-            yield Told(type=Sign.OVERRUN, revision=last)
+            yield Told(type=Sign.OVERRUN, revision=last, head=at)
             return
         caught_up = caught_up or last == head
         if time.monotonic() - told_at >= heartbeat_seconds:
-            yield Told(type=Sign.HEARTBEAT, revision=last)
+            yield Told(type=Sign.HEARTBEAT, revision=last, head=at)
             told_at = time.monotonic()
         if last == head:
             silence = time.monotonic() - told_at
@@ -187,11 +201,38 @@ def _demand_view(view: View, caller: Caller) -> None:
         raise RoleRequired(f"view ALL needs the role auditor or admin, which {caller.principal} has not")
 
 
-def demand_reached(store: Store, revision: int) -> None:
-    """Raises InvalidField for a revision to resume from that the store has not reached."""
+def demand_reached(store: Store, watched: Watched) -> None:
+    """Raises InvalidField for a revision to resume from that the store has not reached, or not in this history."""
     with store.snapshot() as snapshot:
+        revision = watched.start_revision
         if not 0 < revision <= snapshot.revision:
             raise InvalidField("start_revision", f"is {revision}; the store is at revision {snapshot.revision}")
+        demand_history(snapshot, watched.start)
+
+
+def demand_history(snapshot: Snapshot, head: Head) -> None:
+    """Raises InvalidField where the store has not been there: what was told is of another history (invariant I32)."""
+    if not snapshot.has_been_at(head):
+        raise InvalidField(
+            "start_revision",
+            f"is of another history than revision {snapshot.revision} of the store, which was brought back from a "
+            "backup or has lost commits; begin anew with 0",
+        )
+
+
+def history_of(head: Head) -> str:
+    """Returns the place in the store's history as those who watch are told it: SEQ.HASH."""
+    return f"{head.seq}.{head.hash.hex()}"
+
+
+def head_of(revision: int, history: str) -> Head:
+    """Returns the place that was told as `history` with the revision; the beginning for none. Raises InvalidField."""
+    if not history:
+        return BEGINNING
+    found = _HISTORY.fullmatch(history)
+    if found is None:
+        raise InvalidField("start_history", "is not as WatchGrants told it")
+    return Head(revision=revision, seq=int(found[1]), hash=bytes.fromhex(found[2]))
 
 
 def _current(store: Store, caller: Caller, watched: Watched) -> list[Told]:
@@ -200,25 +241,29 @@ def _current(store: Store, caller: Caller, watched: Watched) -> list[Told]:
         sees = _sight(snapshot, caller, watched)
         # Revision 0: a stream that breaks among them begins again.
         current = [
-            Told(type=Sign.CURRENT, revision=0, grant=grant, at=snapshot.now)
+            Told(type=Sign.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
             for grant in snapshot.current_grants()
             if sees(grant)
         ]
-        return [*current, Told(type=Sign.HEARTBEAT, revision=snapshot.revision)]
+        return [*current, Told(type=Sign.HEARTBEAT, revision=snapshot.revision, head=snapshot.head)]
 
 
-def _news(store: Store, caller: Caller, watched: Watched, last: int) -> tuple[list[Told], int, int]:
-    """Returns a page of changes after the revision, up to which revision that is all, and the store's."""
+def _news(store: Store, caller: Caller, watched: Watched, last: int, *, at: Head) -> tuple[list[Told], int, Head]:
+    """Returns a page of changes after the revision, up to which revision that is all, and where the store is.
+
+    Raises InvalidField where that does not follow on `at`.
+    """
     with store.snapshot() as snapshot:
+        demand_history(snapshot, at)
         changes = snapshot.changes(after=last, limit=_PAGE) if snapshot.revision > last else []
         sees = _sight(snapshot, caller, watched) if changes else None
         shown = [
-            Told(type=change.type, revision=change.revision, grant=change.grant, at=change.at)
+            Told(type=change.type, revision=change.revision, head=snapshot.head, grant=change.grant, at=change.at)
             for change in changes
             if sees is not None and sees(change.grant)
         ]
         complete = len(changes) < _PAGE
-        return shown, snapshot.revision if complete else changes[-1].revision, snapshot.revision
+        return shown, snapshot.revision if complete else changes[-1].revision, snapshot.head
 
 
 def _sight(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callable[[Grant], bool]:

@@ -17,6 +17,8 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.live import LiveGrant
 from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS
+from jit_service.storage.known import BEGINNING
+from jit_service.storage.live import AnotherHistory
 
 POLL_SECONDS: Final = 0.02
 """How often the store is looked at while nobody asks."""
@@ -37,6 +39,8 @@ class LiveView:
         self._bound = bound.total_seconds()
         self._reader = store.live_reader()
         self._index = Index(clock)
+        # Where the store was, in its history, when what is held was read.
+        self._place = BEGINNING
         self._barrier = Barrier(self._catch_up, wait_seconds=WAIT_SECONDS)
         self._fresh_at = 0.0
         self._stopping = threading.Event()
@@ -102,8 +106,10 @@ class LiveView:
         try:
             # Until all is there nothing is: nobody is allowed what is not.
             self._index.clear()
+            self._place = BEGINNING
             with self._reader.load(told) as everything:
                 self._index.fill(everything)
+                self._place = everything.head.place
             # What is live for long need not be looked through by every collection.
             gc.freeze()
         finally:
@@ -112,18 +118,28 @@ class LiveView:
 
     def _catch_up(self) -> None:
         begun_at = time.monotonic()
-        head = self._reader.moved()
-        if head is not None:
-            self._index.advance(head.time)
-            if head.revision < self._index.revision:
-                _log.warning("the store went back from revision %d to %d", self._index.revision, head.revision)
-                self._load()
-            elif head.revision > self._index.revision == 0:
-                # Nothing was there, or an earlier load was broken off.
-                self._load()
-            elif head.revision > self._index.revision:
-                self._index.apply(self._reader.since(self._index.revision))
+        try:
+            self._follow()
+        except AnotherHistory as fault:
+            _log.warning("everything is loaded anew: %s", fault)
+            self._load()
         self._fresh_at = begun_at
+
+    def _follow(self) -> None:
+        """Raises AnotherHistory."""
+        head = self._reader.moved(self._place)
+        if head is None:
+            return
+        self._index.advance(head.time)
+        if head.revision > self._index.revision == 0:
+            # Nothing was there, or an earlier load was broken off.
+            self._load()
+        elif head.revision > self._index.revision:
+            delta = self._reader.since(self._place)
+            self._index.apply(delta)
+            self._place = delta.head.place
+        else:
+            self._place = head.place
 
     def _poll(self) -> None:
         told = False

@@ -57,7 +57,7 @@ from jit_service.search import Searched
 from jit_service.simulation import Simulated
 from jit_service.tail import Tailed
 from jit_service.tokens import Issued
-from jit_service.watch import Told, Watched
+from jit_service.watch import Told, Watched, head_of, history_of
 from jitaccess.convert import with_whole_numbers
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 
@@ -125,6 +125,7 @@ def watched_of(message: grant_pb2.WatchGrantsRequest) -> Watched:
         view=view_of(message.view),
         grant=grant_name(message.grant, "grant") if message.grant else "",
         start_revision=message.start_revision,
+        start=head_of(message.start_revision, message.start_history),
     )
 
 
@@ -314,6 +315,7 @@ def told_message(told: Told) -> grant_pb2.WatchGrantsResponse:
         event_type=grant_pb2.WatchGrantsResponse.EventType.Value(name),
         grant=grant_message(told.grant, told.at) if told.grant is not None and told.at is not None else None,
         revision=told.revision,
+        history=history_of(told.head),
     )
 
 
@@ -323,6 +325,7 @@ def replica_message(update: Update) -> grant_pb2.WatchGrantsResponse:
     return grant_pb2.WatchGrantsResponse(
         event_type=grant_pb2.WatchGrantsResponse.EventType.Value(name),
         revision=update.revision,
+        history=history_of(update.head),
         replica=grant_pb2.ReplicaUpdate(
             grant=_checkable_message(update.grant) if update.grant is not None else None,
             deny_policies=[_deny_message(policy) for policy in update.denies or ()],

@@ -20,6 +20,10 @@ class Head(NamedTuple):
     seq: int
     hash: bytes
 
+    def is_followed_by(self, revision: int, hash_there: bytes | None) -> bool:
+        """Says whether a history at the revision, whose record at `seq` has the hash, is this one gone on."""
+        return self.revision <= revision and (self.seq == 0 or hash_there == self.hash)
+
 
 class KnownPolicies(NamedTuple):
     """Every policy as at `head`, deleted ones too, by name and in its order."""
@@ -35,5 +39,7 @@ class KnownPolicies(NamedTuple):
         return KnownPolicies(head=head, by_name=dict(sorted({**self.by_name, **newer}.items())))
 
 
-NOTHING: Final = KnownPolicies(head=Head(revision=0, seq=0, hash=GENESIS), by_name={})
+BEGINNING: Final = Head(revision=0, seq=0, hash=GENESIS)
+"""Where every history begins."""
+NOTHING: Final = KnownPolicies(head=BEGINNING, by_name={})
 """As a store begins."""

@@ -18,7 +18,7 @@ from jit_service.domain.grant import Limits
 from jit_service.domain.live import LiveGrant
 from jit_service.domain.policy import Policy
 from jit_service.domain.signal import Signal
-from jit_service.storage import rows
+from jit_service.storage import known, rows
 from jit_service.storage.failures import translated
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
@@ -44,10 +44,19 @@ _OVER: Final = "expires_at IS NOT NULL AND (ended_at IS NOT NULL OR expires_at <
 
 
 class Head(NamedTuple):
-    """The store's commit counter, and the latest instant that anything was judged at."""
+    """Where the store is in its history, and the latest instant that anything was judged at."""
 
-    revision: int
+    place: known.Head
     time: datetime
+
+    @property
+    def revision(self) -> int:
+        """The store's commit counter."""
+        return self.place.revision
+
+
+class AnotherHistory(Exception):
+    """The store is not what it was read as, gone on: a backup was restored, or a failover lost commits."""
 
 
 class Changed(NamedTuple):
@@ -97,21 +106,24 @@ class LiveReader:
         self._seen: int | None = None
         self._rights = _Rights()
 
-    def moved(self) -> Head | None:
-        """Returns the head, or None where no commit can have moved it since the last call that returned one."""
+    def moved(self, since: known.Head) -> Head | None:
+        """Returns the head, or None where no commit can have moved it since the last call that returned one.
+
+        Raises AnotherHistory where the store does not go on from `since`.
+        """
         with self._connected() as connection:
             version = connection.execute("PRAGMA data_version").fetchone()[0] if self._sqlite else None
             if version is not None and version == self._seen:
                 return None
-            head = _head(connection)
+            head = self._head(connection, since)
             # Only now: a read that failed has seen nothing.
             self._seen = version
             return head
 
-    def since(self, revision: int) -> Delta:
-        """Returns what is new since the revision, as one snapshot."""
+    def since(self, place: known.Head) -> Delta:
+        """Returns what is new since the place, as one snapshot. Raises AnotherHistory as `moved` does."""
         with self._connected() as connection, _snapshot(connection, self._sqlite):
-            head = _head(connection)
+            head, revision = self._head(connection, place), place.revision
             after = f"revision > {self._mark}"
             found = connection.execute(f"SELECT ended_at, {_COLUMNS} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
             now = _microseconds(head.time)
@@ -125,7 +137,7 @@ class LiveReader:
     def load(self, told: Progress) -> Iterator[Everything]:
         """Gives everything that is live, as one snapshot; the grants are read, and `told` of, as they are taken."""
         with self._connected() as connection, _snapshot(connection, self._sqlite):
-            head = _head(connection)
+            head = self._head(connection, known.BEGINNING)
             now = _microseconds(head.time)
             documents = connection.execute("SELECT CAST(document AS TEXT) FROM policy").fetchall()
             policies = [rows.POLICIES.validate_json(row[0]) for row in documents]
@@ -139,6 +151,16 @@ class LiveReader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _head(self, connection: Any, since: known.Head) -> Head:
+        # In one statement, so that both are of one commit, and a check that appended a record costs no other look.
+        there = f"(SELECT hash FROM audit_event WHERE seq = {self._mark})"  # noqa: S608
+        found = connection.execute(f"SELECT revision, seq, hash, time, {there} FROM head", (since.seq,))  # noqa: S608
+        revision, seq, hash_, time, hash_there = found.fetchone()
+        place = known.Head(revision, seq, bytes(hash_))
+        if place != since and not since.is_followed_by(revision, hash_there and bytes(hash_there)):
+            raise AnotherHistory(f"the store is at revision {revision} of another history than {since.revision}")
+        return Head(place, EPOCH + time * MICROSECOND)
 
     def _pieces(self, connection: Any, now: int, told: Progress) -> Iterator[list[LiveGrant]]:
         total = connection.execute(_COUNT.format(now=now)).fetchone()[0]
@@ -242,11 +264,6 @@ def _snapshot(connection: Any, sqlite: bool) -> Iterator[None]:
         yield
     finally:
         connection.execute("ROLLBACK")
-
-
-def _head(connection: Any) -> Head:
-    revision, time = connection.execute("SELECT revision, time FROM head").fetchone()
-    return Head(revision, EPOCH + time * MICROSECOND)
 
 
 def _signals(connection: Any) -> list[Signal]:

@@ -243,7 +243,7 @@ class Snapshot:
         self.head_hash: bytes = found.hash
         self.now = max(clock(), found.time)
         self._known_before = known
-        self.known = known if known.head == self._head else None
+        self.known = known if known.head == self.head else None
 
     @cached_property
     def _session(self) -> Session:
@@ -251,8 +251,13 @@ class Snapshot:
         return Session(self._connection)
 
     @property
-    def _head(self) -> Head:
+    def head(self) -> Head:
+        """Where the store is in its history."""
         return Head(revision=self.revision, seq=self.seq, hash=self.head_hash)
+
+    def has_been_at(self, head: Head) -> bool:
+        """Says whether this history has the head in it; one of another history has another hash."""
+        return head == self.head or head.is_followed_by(self.revision, self.record_hash(head.seq))
 
     def grant(self, name: str) -> Grant | None:
         """Returns the grant, or None."""
@@ -526,19 +531,15 @@ class Snapshot:
     def _policies_by_name(self) -> Mapping[str, Policy]:
         """Returns every policy; reads those that have changed since the last time that this store was asked."""
         if self.known is None:
-            before = self._known_before if self._has_been_at(self._known_before.head) else NOTHING
+            before = self._known_before if self.has_been_at(self._known_before.head) else NOTHING
             changed = (
                 hot.CHANGED_POLICIES.rows(self._connection, revision=before.head.revision)
                 if before.head.revision < self.revision
                 else ()
             )
             policies = [rows.POLICIES.validate_python(row.document) for row in changed]
-            self.known = before.with_changed(policies, head=self._head)
+            self.known = before.with_changed(policies, head=self.head)
         return self.known.by_name
-
-    def _has_been_at(self, head: Head) -> bool:
-        """Says whether this history has the head in it; one of another history has another hash."""
-        return head.revision <= self.revision and self.record_hash(head.seq) == head.hash
 
     def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
         found = statement.rows(self._connection, **values)
@@ -660,7 +661,7 @@ class Transaction(Snapshot):
         self._insert(PolicyRevisionRow, {"name": saved.name, "revision": saved.revision, "document": document})
         self.record(replace(event, revision=saved.revision, policy_revision=saved.revision))
         if self.known is not None:
-            self.known = self.known.with_changed([rows.POLICIES.validate_python(document)], head=self._head)
+            self.known = self.known.with_changed([rows.POLICIES.validate_python(document)], head=self.head)
         return saved
 
     def save_signal(self, signal: Signal, event: Event) -> Signal:
@@ -756,7 +757,7 @@ class Transaction(Snapshot):
 
     def finish(self) -> None:
         """Writes the counters, as the last thing before the commit."""
-        head = self._head
+        head = self.head
         hot.MOVE_HEAD.run(
             self._connection, {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
         )

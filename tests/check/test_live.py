@@ -24,6 +24,7 @@ from jit_service.domain.request import Ask
 from jit_service.domain.signal import Signal
 from jit_service.storage import Store
 from jit_service.storage import live as live_storage
+from jit_service.storage.known import Head as Place
 from jit_service.storage.live import Changed, Delta, Everything, Head, LiveReader
 from jit_service.sweeper import record_run_out
 from tests.conftest import HOUR, NOON, TICK, Clock
@@ -96,7 +97,7 @@ class Told:
     """What is there at the start, in pieces, and the same as changes one by one."""
 
     def __init__(self, found: list[LiveGrant], size: int) -> None:
-        self.head = Head(7, NOON)
+        self.head = Head(Place(7, 9, bytes(32)), NOON)
         self._found = found
         self._size = size
 
@@ -310,7 +311,7 @@ def test_the_stores_latest_instant_counts_for_a_new_view(store: Store, clock: Cl
 def test_a_store_that_is_away_refuses_and_comes_back(
     store: Store, view: LiveView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away() -> None:
+    def away(_: Place) -> None:
         raise StoreUnavailable("away")
 
     add_policy(store)

@@ -15,9 +15,10 @@ from jit_service.access import Checker
 from jit_service.check import Barrier, LiveView, Recorder
 from jit_service.check.index import Index
 from jit_service.storage import Store, journal
+from jit_service.storage.known import Head
 from jit_service.storage.live import LiveReader, _Rights
 from tests import checking
-from tests.check import test_barrier, test_live, test_recorder
+from tests.check import test_barrier, test_histories, test_live, test_recorder
 from tests.conftest import Clock
 from tests.domain.test_twins import Twin, demand_caught
 from tests.storage.people import ALICE, BOB, GATEWAY, add_policy, approve, ask
@@ -96,6 +97,10 @@ def revoked_by_another_process(bench: Bench) -> None:
         other.close()
 
 
+def forked(bench: Bench) -> None:
+    test_histories.test_a_strong_check_is_of_the_history_that_the_store_has(bench.store()[0], more=4)
+
+
 def at_start(bench: Bench) -> None:
     test_live.test_each_fact_is_as_the_grant_has_it_at_start_too(*bench.store())
 
@@ -144,10 +149,24 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "an index that skips a revision",
-        LiveView._catch_up,
-        "self._reader.since(self._index.revision)",
-        "self._reader.since(self._index.revision + 1)",
+        LiveReader.since,
+        "revision = self._head(connection, place), place.revision",
+        "revision = self._head(connection, place), place.revision + 1",
         with_view(test_live.test_every_change_is_seen_by_the_next_strong_look),
+    ),
+    (
+        "a view that goes on in another history",
+        LiveReader._head,
+        "if place != since and",
+        "if revision < since.revision and",
+        forked,
+    ),
+    (
+        "a view that takes another history's commits for news",
+        Head.is_followed_by,
+        "hash_there == self.hash",
+        "hash_there is not None",
+        forked,
     ),
     (
         "an index that keeps what has ended",

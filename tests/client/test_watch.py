@@ -19,7 +19,7 @@ AWAY = Refusal(code=grpc.StatusCode.UNAVAILABLE)
 
 def event(kind: str, revision: int, grant: str = "") -> grant_pb2.WatchGrantsResponse:
     told = grant_pb2.WatchGrantsResponse(
-        event_type=grant_pb2.WatchGrantsResponse.EventType.Value(kind), revision=revision
+        event_type=grant_pb2.WatchGrantsResponse.EventType.Value(kind), revision=revision, history=f"h{revision}"
     )
     if grant:
         told.grant.MergeFrom(grant_pb2.Grant(name=f"grants/{grant}", revision=revision))
@@ -60,10 +60,11 @@ def test_a_stream_that_ends_is_taken_up_after_the_last_revision(ask: Ask, servic
     first = [event("GRANT_REQUESTED", 4, "a"), heartbeat(5), *broken]
     service.will_stream("WatchGrants", first, [event("GRANT_APPROVED", 6, "a")])
 
-    events = ask("watch_grants", start_revision=3, events=2)
+    events = ask("watch_grants", start_revision=3, start_history="h3", events=2)
 
     assert told(events) == [("GRANT_REQUESTED", "a", 4), ("GRANT_APPROVED", "a", 6)]
     assert starts(service) == [3, 5]
+    assert [sent.start_history for sent in service.sent("WatchGrants")] == ["h3", "h5"]
 
 
 def test_where_nothing_was_told_it_begins_where_it_was_to_begin(ask: Ask, service: Service) -> None:

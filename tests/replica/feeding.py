@@ -11,6 +11,7 @@ from jit_service.domain.grant import Grant
 from jit_service.domain.policy import Policy
 from jit_service.replica import Update, checkable
 from jit_service.rpc.messages import replica_message
+from jit_service.storage.known import Head
 from jit_service.watch import Sign
 from jitaccess.judgement import Judgement
 from jitaccess.replica import Replica
@@ -20,6 +21,7 @@ from tests.domain.factories import NOON
 GATEWAY = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
 SECOND = 10**9
 MAX_AGE = 10 * SECOND
+PLACE = Head(revision=7, seq=9, hash=bytes(range(32)))
 OPENED = 5000 * SECOND
 """When, by this machine's steady clock, the stream is opened."""
 
@@ -37,6 +39,7 @@ def update(
     told = Update(
         type=type_,
         revision=revision,
+        head=PLACE,
         read_at=at,
         elapsed=elapsed,
         grant=checkable(grant, at, GATEWAY) if grant is not None else None,

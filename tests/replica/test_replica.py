@@ -10,14 +10,14 @@ from jit_service.domain.event import EventType
 from jit_service.domain.grant import End, GrantState, Limits
 from jit_service.domain.pattern import resource_covered
 from jit_service.domain.policy import Policy, PrincipalSet
-from jit_service.watch import Sign
+from jit_service.watch import Sign, history_of
 from jitaccess.errors import Internal
 from jitaccess.judgement import LocalReason
 from jitaccess.model import CheckReason
 from jitaccess.replica import MEASURE_AGAIN, Replica
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests.domain.factories import ALICE, BOB, HOUR, NOON, TICK, deny_policy
-from tests.replica.feeding import GATEWAY, MAX_AGE, OPENED, SECOND, answer, current, fed, update
+from tests.replica.feeding import GATEWAY, MAX_AGE, OPENED, PLACE, SECOND, answer, current, fed, update
 from tests.replica.test_agreement import plain
 
 ALLOWED, NEEDS_CHECK, STALE = CheckReason.ALLOWED, LocalReason.NEEDS_CHECK, LocalReason.STALE
@@ -71,6 +71,7 @@ def test_what_a_broken_stream_told_without_a_heartbeat_is_dropped() -> None:
         replica.take(told)
 
     assert request.start_revision == 7  # type: ignore[attr-defined]
+    assert request.start_history == history_of(PLACE)  # type: ignore[attr-defined]
     assert answer(replica).reason is CheckReason.NO_GRANT
 
 

@@ -21,6 +21,7 @@ from jit_service.tail import LogFeed, Tailed
 from tests import checking
 from tests.conftest import NOON
 from tests.domain.test_twins import Twin, demand_caught
+from tests.storage.histories import put_back, tables
 from tests.storage.people import ALICE, add_policy, approve, ask
 
 Tail = Callable[..., Iterator[Tailed]]
@@ -200,8 +201,21 @@ def test_a_log_that_was_cut_is_not_told_twice(store: Store, tailed: Tail) -> Non
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE head SET seq = 2"))
 
-    assert next(events) == Tailed(seq=5)
-    assert next(events) == Tailed(seq=5)
+    with pytest.raises(InvalidField, match="another history"):
+        list(islice(events, 3))
+
+
+def test_a_log_of_another_history_is_not_told_as_if_it_went_on(store: Store, tailed: Tail) -> None:
+    grow(store, 2)
+    before = tables(store)
+    grow(store, 3, principal="user:lost")
+    events = tailed(start=1)
+    assert told(events, 4) == [2, 3, 4, 5]
+    put_back(store, before)
+    grow(store, 9)
+
+    with pytest.raises(InvalidField, match="another history"):
+        told(events, 1)
 
 
 def test_records_that_somebody_deleted_do_not_hold_it_up(store: Store, tailed: Tail) -> None:
@@ -247,9 +261,16 @@ TWINS: list[tuple[str, Any, str, str, Callable[..., None]]] = [
     (
         "a log that was cut and is told again",
         tail._news,
-        "max(snapshot.seq, last)",
-        "snapshot.seq",
+        "snapshot.seq < last or",
+        "",
         test_a_log_that_was_cut_is_not_told_twice,
+    ),
+    (
+        "a log of another history",
+        tail._news,
+        "or not snapshot.has_been_at(at)",
+        "",
+        test_a_log_of_another_history_is_not_told_as_if_it_went_on,
     ),
 ]
 

@@ -19,7 +19,7 @@ from jit_service.grants import View
 from jit_service.replica import Update, replicate
 from jit_service.service import Service
 from jit_service.storage import Store
-from jit_service.watch import Feed, Sign, Watched
+from jit_service.watch import Feed, Sign, Watched, head_of, history_of
 from jitaccess import (
     AsyncJitClient,
     AsyncLocalChecker,
@@ -32,6 +32,7 @@ from jitaccess import (
     PermissionDenied,
 )
 from tests.conftest import HOUR, Clock
+from tests.storage.histories import put_back, tables
 from tests.storage.people import add_policy, approve, ask
 from tests.world import GRANTS, POLICIES, Grpc, Person, Story, World, running_world
 
@@ -317,6 +318,29 @@ def test_a_stream_begins_with_grants_and_denies_and_a_heartbeat_that_ends_them(s
     assert first[0].grant.name == grant.name
     assert first[2].revision == grant.revision
     assert first[2].elapsed <= first[3].elapsed
+
+
+def test_a_stream_does_not_go_on_in_another_history(store: Store, feed: Feed) -> None:
+    add_policy(store)
+    before = tables(store)
+    approve(store, ask(store))
+    told = updates(store, feed)
+    last = [next(told) for _ in range(3)][-1]
+    put_back(store, before)
+    for number in range(4):
+        ask(store, resource=f"database/orders/{number}")
+
+    with pytest.raises(InvalidField, match="another history"):
+        next(told)
+    resumed = replicate(
+        store,
+        GATEWAY,
+        Watched(start_revision=last.revision, start=head_of(last.revision, history_of(last.head))),
+        feed=feed,
+        gone=lambda: False,
+    )
+    with pytest.raises(InvalidField, match="another history"):
+        next(resumed)
 
 
 def test_each_change_is_followed_by_a_heartbeat(store: Store, feed: Feed) -> None:

@@ -112,6 +112,18 @@ def test_a_revision_to_come_is_refused(story: Story) -> None:
             next(events)
 
 
+def test_a_revision_of_another_history_is_refused(world: World) -> None:
+    story = Story(world, Grpc(world))
+    with watching(story, story.alice) as events:
+        told = next(events)
+    other = f"{told.history.partition('.')[0]}.{'0' * 64}"
+
+    for history, why in ((other, "another history"), ("nonsense", "not as WatchGrants told it")):
+        with pytest.raises((grpc.RpcError, AssertionError), match=why):
+            with watching(story, story.alice, startRevision=str(told.revision), startHistory=history) as events:
+                next(events)
+
+
 def test_a_stream_ends_with_the_token_that_it_was_opened_with(world: World) -> None:
     story = Story(world, Grpc(world))
     story.create_policy()

@@ -108,6 +108,7 @@ class AsyncJitClient:
         self,
         *,
         start_revision: int = 0,
+        start_history: str = "",
         view: View | str = View.MINE,
         grant: Grant | str = "",
         heartbeats: bool = False,
@@ -116,7 +117,7 @@ class AsyncJitClient:
 
         `aclose` on the iterator ends the call.
         """
-        call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
+        call = calls.watch_grants(start_revision=start_revision, start_history=start_history, view=view, grant=grant)
         return self._events(WatchResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
 
     def tail_audit_events(

@@ -308,7 +308,9 @@ def complete_review(
     return _grant_call("CompleteReview", message)
 
 
-def watch_grants(*, start_revision: int = 0, view: View | str = View.MINE, grant: Grant | str = "") -> Call[GrantEvent]:
+def watch_grants(
+    *, start_revision: int = 0, start_history: str = "", view: View | str = View.MINE, grant: Grant | str = ""
+) -> Call[GrantEvent]:
     """Tells what happened after `start_revision`, with 0 first each live grant as CURRENT; with `grant` of it only.
 
     Its answers are a stream: JitClient.watch_grants reads it.
@@ -316,6 +318,7 @@ def watch_grants(*, start_revision: int = 0, view: View | str = View.MINE, grant
     message = _message(
         grant_pb2.WatchGrantsRequest,
         start_revision=start_revision,
+        start_history=start_history,
         view=_view(view),
         grant=_grant_name(grant),
     )
@@ -327,11 +330,11 @@ def watch_grants(*, start_revision: int = 0, view: View | str = View.MINE, grant
     )
 
 
-def replicate(start_revision: int) -> Call[grant_pb2.WatchGrantsResponse]:
+def replicate(start_revision: int, start_history: str) -> Call[grant_pb2.WatchGrantsResponse]:
     """Tells what answers checks after `start_revision`, with 0 first what is live. `jitaccess.replica` reads it."""
     return Call(
         rpc="GrantService/WatchGrants",
-        request=grant_pb2.WatchGrantsRequest(start_revision=start_revision, replica=True),
+        request=grant_pb2.WatchGrantsRequest(start_revision=start_revision, start_history=start_history, replica=True),
         answer=grant_pb2.WatchGrantsResponse,
         read=lambda message: message,
     )

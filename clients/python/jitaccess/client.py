@@ -119,6 +119,7 @@ class JitClient:
         self,
         *,
         start_revision: int = 0,
+        start_history: str = "",
         view: View | str = View.MINE,
         grant: Grant | str = "",
         heartbeats: bool = False,
@@ -126,11 +127,12 @@ class JitClient:
         """Yields each change of grants after `start_revision`, in order and once, for ever.
 
         From 0 each live grant comes first, as CURRENT; with `grant` it is of this one only, with `heartbeats` signs of
-        life are told too. A stream that breaks is taken up where it was, after pauses as `retry` has them; only where
-        several in a row tell nothing at all, Unavailable is raised, and any other error at once. Closing the iterator
-        ends the call.
+        life are told too. `start_history` is the `history` that came with the revision: the call is refused where the
+        store has another one since. A stream that breaks is taken up where it was, after pauses as `retry` has them;
+        only where several in a row tell nothing at all, Unavailable is raised, and any other error at once. Closing the
+        iterator ends the call.
         """
-        call = calls.watch_grants(start_revision=start_revision, view=view, grant=grant)
+        call = calls.watch_grants(start_revision=start_revision, start_history=start_history, view=view, grant=grant)
         return self._events(WatchResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
 
     def tail_audit_events(

@@ -410,6 +410,7 @@ class GrantEvent:
     event_type: GrantEventType
     grant: Grant | None
     revision: int
+    history: str
     replica: ReplicaUpdate | None
     raw: grant_pb2.WatchGrantsResponse = field(repr=False, compare=False)
 

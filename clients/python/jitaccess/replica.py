@@ -43,6 +43,7 @@ class _Mark(NamedTuple):
     """A heartbeat: the state at `revision` was complete when the service's clock showed `read` microseconds."""
 
     revision: int
+    history: str
     read: int
     opened: int
     elapsed: int
@@ -94,7 +95,8 @@ class Replica:
         What a stream before it told without a heartbeat is dropped, and told again.
         """
         self._open_at(now)
-        return replicate(0 if self._begin_anew else self.revision)
+        mark = None if self._begin_anew else self._mark
+        return replicate(mark.revision, mark.history) if mark is not None else replicate(0, "")
 
     def measure_again(self, now: int) -> bool:
         """Says whether the stream has been open for so long that the clocks may have drifted apart."""
@@ -170,7 +172,11 @@ class Replica:
             self._denies = self._staged_denies
         self._staged, self._staged_denies = [], None
         self._mark = _Mark(
-            told.revision, _micros(update.read_time), self._opened, update.elapsed_duration.ToNanoseconds()
+            told.revision,
+            told.history,
+            _micros(update.read_time),
+            self._opened,
+            update.elapsed_duration.ToNanoseconds(),
         )
 
     def _put(self, message: grant_pb2.ReplicaGrant) -> None:

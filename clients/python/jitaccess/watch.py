@@ -73,13 +73,17 @@ class WatchResumption(Resumption[GrantEvent]):
         self._revision: int = call.request.start_revision  # type: ignore[attr-defined]  # It is a WatchGrantsRequest.
         # A stream from a revision has no CURRENT events; one from 0 has them first, and is to be begun anew until then.
         self._is_under_way = self._revision > 0
+        self._history: str = call.request.start_history  # type: ignore[attr-defined]
         self._told: set[tuple[str, int]] = set()
 
     def _place(self, request: Message) -> None:
-        request.start_revision = self._revision if self._is_under_way else 0  # type: ignore[attr-defined]
+        if self._is_under_way:
+            request.start_revision, request.start_history = self._revision, self._history  # type: ignore[attr-defined]
+        else:
+            request.start_revision = 0  # type: ignore[attr-defined]
 
     def _take(self, told: GrantEvent) -> bool:
-        self._revision = told.revision
+        self._revision, self._history = told.revision, told.history
         if told.event_type is GrantEventType.CURRENT:
             return self._is_news(told)
         if told.event_type is not GrantEventType.OVERRUN:

@@ -1351,6 +1351,7 @@ class WatchGrantsRequest(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     GRANT_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
+    START_HISTORY_FIELD_NUMBER: _builtins.int
     start_revision: _builtins.int
     """Tell what came after this revision. 0: first each live grant as CURRENT, then what comes."""
     view: Global___ListGrantsRequest.View.ValueType
@@ -1361,6 +1362,10 @@ class WatchGrantsRequest(_message.Message):
     """For a replica that answers checks itself, role `checker`: of every grant what a check reads and no more, the deny
     policies first and at each change, and a HEARTBEAT after each change. Without view and grant.
     """
+    start_history: _builtins.str
+    """The `history` that came with start_revision: where the store has another one since, as after a restored backup, the
+    call is refused as of a start_revision that it does not know.
+    """
     def __init__(
         self,
         *,
@@ -1368,10 +1373,11 @@ class WatchGrantsRequest(_message.Message):
         view: Global___ListGrantsRequest.View.ValueType = ...,
         grant: _builtins.str = ...,
         replica: _builtins.bool = ...,
+        start_history: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "replica", b"replica", "start_revision", b"start_revision", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "replica", b"replica", "start_history", b"start_history", "start_revision", b"start_revision", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1494,10 +1500,13 @@ class WatchGrantsResponse(_message.Message):
     GRANT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     event_type: Global___WatchGrantsResponse.EventType.ValueType
     """What happened."""
     revision: _builtins.int
     """The store's commit counter; watch again from here after a break."""
+    history: _builtins.str
+    """Tells the store's history up to here from any other; to be given back as start_history, and not to be read."""
     @_builtins.property
     def grant(self) -> Global___Grant:
         """The grant as it was after that; unset in HEARTBEAT and OVERRUN, and to a replica."""
@@ -1513,10 +1522,11 @@ class WatchGrantsResponse(_message.Message):
         grant: Global___Grant | None = ...,
         revision: _builtins.int = ...,
         replica: Global___ReplicaUpdate | None = ...,
+        history: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "replica", b"replica"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "grant", b"grant", "replica", b"replica", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "grant", b"grant", "history", b"history", "replica", b"replica", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2857,6 +2857,8 @@ export interface components {
             eventType?: components["schemas"]["WatchGrantsResponse.EventType"];
             /** @description The grant as it was after that; unset in HEARTBEAT and OVERRUN, and to a replica. */
             grant?: components["schemas"]["Grant"];
+            /** @description Tells the store's history up to here from any other; to be given back as start_history, and not to be read. */
+            history?: string;
             /** @description Only to a replica. */
             replica?: components["schemas"]["ReplicaUpdate"];
             /**
@@ -4346,6 +4348,8 @@ export interface operations {
                 grant?: string;
                 /** @description For a replica that answers checks itself, role `checker`: of every grant what a check reads and no more, the deny policies first and at each change, and a HEARTBEAT after each change. Without view and grant. */
                 replica?: boolean;
+                /** @description The `history` that came with start_revision: where the store has another one since, as after a restored backup, the call is refused as of a start_revision that it does not know. */
+                startHistory?: string;
                 /** @description Tell what came after this revision. 0: first each live grant as CURRENT, then what comes. */
                 startRevision?: string;
                 /** @description Whose grants: MINE (the default), VISIBLE, or ALL for auditors and admins. */
