@@ -27,6 +27,7 @@ from jit_service.rpc import call
 from jit_service.rpc.envoy import external_auth_pb2 as wire
 from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
 from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.quota import Quota, Rates
 from tests.protected import DOWNLOAD, HOST, WEBSOCKET, Fake, Gate, Protected, running_gate
 from tests.world import GRANTS, TOKENS, Grpc, World
 
@@ -706,7 +707,13 @@ def test_a_store_that_does_not_answer_lets_nobody_pass(story: Protected) -> None
     authenticator = Authenticator(
         story.world.settings.issuers, clock=story.world.clock, max_lifetime=timedelta(hours=24)
     )
-    passing = Passing(store=service.store, checker=_Away(), authenticator=authenticator, issuing=service.issuing)
+    passing = Passing(
+        store=service.store,
+        checker=_Away(),
+        authenticator=authenticator,
+        issuing=service.issuing,
+        quota=Quota(Rates(writes=1e6, checks=1e6)),
+    )
     request = asked(story, token=story.world.token(story.alice))
 
     here = copy_context()
