@@ -38,6 +38,7 @@ from jit_service.storage.migrate import is_current
 from jit_service.storage.store import Clock
 from jit_service.sweeper import Sweeper
 from jit_service.tail import LogFeed
+from jit_service.unproved import UnprovedCalls
 from jit_service.watch import Feed
 from jit_service.webhook import Webhook
 
@@ -89,6 +90,7 @@ class Service:
         self._feed = Feed(self.store)
         self._log_feed = LogFeed(self.store)
         self._streams = Streams(_stream_limits(settings))
+        self._unproved = UnprovedCalls(self.store)
         self.issuing = issuing_of(settings)
         try:
             self._server = build_server(
@@ -101,12 +103,13 @@ class Service:
                 log_feed=self._log_feed,
                 streams=self._streams,
                 issuing=self.issuing,
+                unproved=self._unproved,
             )
         except TransportMissing as fault:
             raise ServiceError(str(fault)) from None
         self._running = Running(self._view, limit=settings.passing_streams)
         self._passing_server = build_passing_server(
-            settings, self.store, authenticator, running=self._running, streams=self._streams
+            settings, self.store, authenticator, running=self._running, streams=self._streams, unproved=self._unproved
         )
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing)
         self._indexer = Indexer(self.store, interval=settings.sweep_interval)
@@ -140,6 +143,7 @@ class Service:
         self._passing_server.start()
         self._sweeper.start()
         self._indexer.start()
+        self._unproved.start()
         for deliverer in self._deliverers:
             deliverer.start()
 
@@ -154,6 +158,7 @@ class Service:
         self._streams.stop()
         self._sweeper.stop()
         self._indexer.stop()
+        self._unproved.stop()
         for deliverer in self._deliverers:
             deliverer.stop()
         self._recorder.stop()

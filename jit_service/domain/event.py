@@ -64,6 +64,7 @@ class Event:
     `held` is how long a grant that ended had been usable; `revision` is the store's commit counter after the act.
     `groups` and `context` are those of whoever asked for access or checked it, so that it can be judged again; with
     `groups_left_out` its token said nothing of its groups.
+    `repeat_count` is how many refused calls the record stands for, 0 for one alone.
     """
 
     type: EventType
@@ -91,6 +92,7 @@ class Event:
     groups_left_out: bool = False
     context: dict[str, Any] = field(default_factory=dict)
     token_id: str = ""
+    repeat_count: int = 0
 
 
 def told_groups(groups: frozenset[str] | None) -> dict[str, Any]:

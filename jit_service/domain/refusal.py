@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from jit_service.domain.caller import Caller
+from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import JitError
 from jit_service.domain.event import Event, EventType, told_groups
 from jit_service.domain.name import harmless
@@ -46,6 +46,19 @@ def refused(by: Caller, error: JitError, about: About, *, at: datetime) -> Event
         duration=about.duration,
         **(told_groups(by.groups) if about.resources else {}),
         context=about.context,
+    )
+
+
+def unproved(origin: Origin, *, reason: str, count: int, at: datetime) -> Event:
+    """Returns the event of `count` calls that were refused to whoever proved to be nobody: nothing that they wrote."""
+    return Event(
+        type=EventType.CALL_REFUSED,
+        at=at,
+        principal="",
+        origin=Origin(method=origin.method, source_address=origin.source_address),
+        decision="REFUSED",
+        reason=reason,
+        repeat_count=count if count > 1 else 0,
     )
 
 

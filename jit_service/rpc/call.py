@@ -32,6 +32,7 @@ from jit_service.rpc.messages import recorded_context, recorded_duration
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store
+from jit_service.unproved import UnprovedCalls
 
 _log = logging.getLogger(__name__)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -67,8 +68,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         trusted_proxies: Sequence[str],
         *,
         quota: Quota,
+        unproved: UnprovedCalls,
     ) -> None:
         self._quota = quota
+        self._unproved = unproved
         self._store = store
         self._authenticator = authenticator
         self._streams = streams
@@ -302,7 +305,10 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _record(self, caller: Caller, refusal: JitError, request: Message | _Malformed) -> None:
         try:
-            audit.record_refusal(self._store, caller, refusal, _about(request))
+            if caller.principal:
+                audit.record_refusal(self._store, caller, refusal, _about(request))
+            else:
+                self._unproved.refused(caller, reason=refusal.reason)
         except StoreUnavailable as fault:
             # The call is refused all the same; only its record is lost, and the log says so.
             _log.warning("a refusal (%s, %s) is not recorded: %s", caller.origin.method, refusal.reason, fault)

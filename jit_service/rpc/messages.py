@@ -700,6 +700,7 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         token_id=event.token_id or event.origin.token_id,
         issuer=event.origin.issuer,
         issuer_subject=event.origin.issuer_subject,
+        repeat_count=event.repeat_count,
         groups=event.groups,
         groups_left_out=event.groups_left_out,
         context=ParseDict(event.context, Struct()) if event.context else None,

@@ -52,7 +52,7 @@ _CREATE, _READ, _UPDATE, _DELETE = 1, 2, 3, 4
 _ASSIGN, _REVOKE = 1, 2
 _ALWAYS_MAPPED: Final = frozenset(
     {"name", "seq", "eventType", "eventTime", "principal", "groups", "reason", "message"}
-    | {"sourceAddress", "userAgent", "traceId"}
+    | {"sourceAddress", "userAgent", "traceId", "repeatCount"}
 )
 
 _ACTIVITIES: Final[Mapping[EventType, tuple[Kind, int]]] = {
@@ -136,6 +136,8 @@ def event_of(recorded: RecordedEvent) -> Json:
         "src_endpoint": _source(event),
         "unmapped": {key: data[key] for key in data if key not in _ALWAYS_MAPPED | kind.mapped},
     }
+    if event.repeat_count:
+        made["count"] = event.repeat_count
     made |= _status(event) | _of_kind(kind, event)
     if event.origin.user_agent:
         made["http_request"] = {"user_agent": event.origin.user_agent}

@@ -43,6 +43,7 @@ from jit_service.settings import Settings, Transport
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.tail import LogFeed
+from jit_service.unproved import UnprovedCalls
 from jit_service.watch import Feed
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, docs_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
 from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
@@ -141,6 +142,7 @@ def build_server(
     log_feed: LogFeed,
     streams: Streams,
     issuing: Issuing | None,
+    unproved: UnprovedCalls,
 ) -> Server:
     """Returns the server, bound to nothing yet. Raises TransportMissing."""
 
@@ -164,7 +166,7 @@ def build_server(
         health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
 
     def interceptor(trusted_proxies: Sequence[str]) -> CallInterceptor:
-        return CallInterceptor(store, authenticator, streams, trusted_proxies, quota=quota)
+        return CallInterceptor(store, authenticator, streams, trusted_proxies, quota=quota, unproved=unproved)
 
     if settings.transport is Transport.NATIVE:
         return _native(settings, streams, interceptor, register, checker)
@@ -177,7 +179,13 @@ def quota_of(settings: Settings) -> Quota:
 
 
 def build_passing_server(
-    settings: Settings, store: Store, authenticator: Authenticator, *, running: Running, streams: Streams
+    settings: Settings,
+    store: Store,
+    authenticator: Authenticator,
+    *,
+    running: Running,
+    streams: Streams,
+    unproved: UnprovedCalls,
 ) -> grpc.Server:
     """Returns the server at which proxies have watched what passes, bound to nothing yet.
 
@@ -186,7 +194,14 @@ def build_passing_server(
     server = grpc.server(
         ThreadPoolExecutor(max_workers=_PASSING_THREADS, thread_name_prefix="passing"),
         interceptors=[
-            CallInterceptor(store, authenticator, streams, settings.trusted_proxies, quota=quota_of(settings))
+            CallInterceptor(
+                store,
+                authenticator,
+                streams,
+                settings.trusted_proxies,
+                quota=quota_of(settings),
+                unproved=unproved,
+            )
         ],
         options=[
             ("grpc.so_reuseport", int(settings.workers > 1)),

@@ -21,6 +21,7 @@ from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.rpc.together import Answer, Call, ChecksTogether
 from jit_service.storage import Store
+from jit_service.unproved import UnprovedCalls
 from jitaccess.v1.access_pb2 import CheckAccessRequest, CheckAccessResponse
 from tests.check.test_recorder import recorded
 from tests.conftest import HOUR
@@ -44,7 +45,12 @@ class Lane:
         issuer = self.forge.issuer(roles={"checker": ["checker"]})
         authenticator = Authenticator([issuer], clock=store.clock, max_lifetime=2 * HOUR)
         interceptor = CallInterceptor(
-            store, authenticator, Streams(StreamLimits(1)), (), quota=Quota(Rates(writes=1e6, checks=1e6))
+            store,
+            authenticator,
+            Streams(StreamLimits(1)),
+            (),
+            quota=Quota(Rates(writes=1e6, checks=1e6)),
+            unproved=UnprovedCalls(store),
         )
         self.together = ChecksTogether(interceptor, self.checker)
 

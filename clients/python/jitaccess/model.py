@@ -750,6 +750,7 @@ class AuditEvent:
     token_id: str
     issuer: str
     issuer_subject: str
+    repeat_count: int
     groups: tuple[str, ...]
     groups_left_out: bool
     context: Mapping[str, object]

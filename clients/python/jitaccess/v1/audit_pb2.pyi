@@ -228,6 +228,7 @@ class AuditEvent(_message.Message):
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     ISSUER_FIELD_NUMBER: _builtins.int
     ISSUER_SUBJECT_FIELD_NUMBER: _builtins.int
+    REPEAT_COUNT_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`auditEvents/{seq}`."""
@@ -281,6 +282,10 @@ class AuditEvent(_message.Message):
     """The issuer of the caller's identity token: its `iss`."""
     issuer_subject: _builtins.str
     """What that issuer calls the caller: the token's `sub`, which stays when a name changes."""
+    repeat_count: _builtins.int
+    """How many refused calls this record stands for, where it stands for more than one: callers who prove to be nobody get
+    one record a second and address.
+    """
     hash: _builtins.str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     @_builtins.property
@@ -351,11 +356,12 @@ class AuditEvent(_message.Message):
         token_id: _builtins.str = ...,
         issuer: _builtins.str = ...,
         issuer_subject: _builtins.str = ...,
+        repeat_count: _builtins.int = ...,
         hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

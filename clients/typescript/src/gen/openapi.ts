@@ -1337,6 +1337,11 @@ export interface components {
             proposal?: string;
             /** @description The reason code of a check or a refusal. */
             reason?: string;
+            /**
+             * Format: int64
+             * @description How many refused calls this record stands for, where it stands for more than one: callers who prove to be nobody get one record a second and address.
+             */
+            repeatCount?: string;
             /** @description The caller's request_id. */
             requestId?: string;
             /** @description On what. */
