@@ -14,6 +14,7 @@ from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.refusal import About
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import batch_message, check_message, context_of, search_message
+from jit_service.rpc.pages import within_bytes
 from jit_service.rpc.questions import Questions
 from jit_service.search import Searcher
 from jitaccess.v1 import access_pb2
@@ -54,6 +55,7 @@ class AccessServicer(AccessServiceServicer):
         )
         return batch_message(answers, explained=[item.explain for item in request.items])
 
+    @within_bytes
     def SearchAccess(
         self, request: access_pb2.SearchAccessRequest, context: grpc.ServicerContext
     ) -> access_pb2.SearchAccessResponse:

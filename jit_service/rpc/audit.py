@@ -12,6 +12,7 @@ from jit_service.export import export
 from jit_service.rpc.audit_formats import bodies, encoder
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import audit_message, checkpoint_message, compared_message, tailed_message
+from jit_service.rpc.pages import within_bytes
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.tail import LogFeed, tail
@@ -28,6 +29,7 @@ class AuditServicer(AuditServiceServicer):
         self._issuing = issuing
         self._source = source
 
+    @within_bytes
     def ListAuditEvents(
         self, request: audit_pb2.ListAuditEventsRequest, context: grpc.ServicerContext
     ) -> audit_pb2.ListAuditEventsResponse:

@@ -8,6 +8,7 @@ from jit_service import delegations
 from jit_service.domain import name
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import delegation_message, delegation_of
+from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jitaccess.v1 import delegation_pb2
 from jitaccess.v1.delegation_pb2_grpc import DelegationServiceServicer
@@ -32,6 +33,7 @@ class DelegationServicer(DelegationServiceServicer):
             *delegations.get(self._store, current_caller(), name.delegation_name(request.name, "name"))
         )
 
+    @within_bytes
     def ListDelegations(
         self, request: delegation_pb2.ListDelegationsRequest, context: grpc.ServicerContext
     ) -> delegation_pb2.ListDelegationsResponse:

@@ -25,6 +25,7 @@ from jit_service.rpc.messages import (
     view_of,
     watched_of,
 )
+from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jit_service.watch import Feed, watch
 from jitaccess.v1 import grant_pb2
@@ -50,6 +51,7 @@ class GrantServicer(GrantServiceServicer):
     def GetGrant(self, request: grant_pb2.GetGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return grant_message(*grants.get(self._store, current_caller(), name.grant_name(request.name, "name")))
 
+    @within_bytes
     def ListGrants(
         self, request: grant_pb2.ListGrantsRequest, context: grpc.ServicerContext
     ) -> grant_pb2.ListGrantsResponse:

@@ -23,6 +23,7 @@ from jit_service.rpc.messages import (
     tested_message,
     window_of,
 )
+from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jitaccess.v1 import policy_pb2
 from jitaccess.v1.policy_pb2_grpc import PolicyServiceServicer
@@ -50,6 +51,7 @@ class PolicyServicer(PolicyServiceServicer):
         policy = name.policy_name(request.name, "name")
         return policy_message(policies.get(self._store, current_caller(), policy, revision=request.revision))
 
+    @within_bytes
     def ListPolicies(
         self, request: policy_pb2.ListPoliciesRequest, context: grpc.ServicerContext
     ) -> policy_pb2.ListPoliciesResponse:
@@ -126,6 +128,7 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> policy_pb2.PolicyProposal:
         return proposal_message(*proposals.get(self._store, name.proposal_name(request.name, "name")))
 
+    @within_bytes
     def ListPolicyProposals(
         self, request: policy_pb2.ListPolicyProposalsRequest, context: grpc.ServicerContext
     ) -> policy_pb2.ListPolicyProposalsResponse:

@@ -8,6 +8,7 @@ from jit_service import signals
 from jit_service.domain.signal import checked_name
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import signal_message, signal_of
+from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jitaccess.v1 import signal_pb2
 from jitaccess.v1.signal_pb2_grpc import SignalServiceServicer
@@ -26,6 +27,7 @@ class SignalServicer(SignalServiceServicer):
     def GetSignal(self, request: signal_pb2.GetSignalRequest, context: grpc.ServicerContext) -> signal_pb2.Signal:
         return signal_message(*signals.get(self._store, checked_name(request.name, "name")))
 
+    @within_bytes
     def ListSignals(
         self, request: signal_pb2.ListSignalsRequest, context: grpc.ServicerContext
     ) -> signal_pb2.ListSignalsResponse:
