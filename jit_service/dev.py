@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from jit_service.domain.caller import Role
-from jit_service.settings import Issuer
+from jit_service.issuers import Issuer
 
 ISSUER: Final = "https://dev.jitaccess.invalid"
 AUDIENCE: Final = "jitaccess"
@@ -53,7 +53,7 @@ class DevIssuer:
         """Returns the settings by which the service accepts these tokens."""
         return Issuer(
             issuer=ISSUER,
-            audience=AUDIENCE,
+            audience=(AUDIENCE,),
             jwks_file=self._directory / "jwks.json",
             algorithms=("ES256",),
             roles={role: (role.value,) for role in Role},

@@ -26,7 +26,7 @@ from jit_service.notifications import Channel, Deliverer
 from jit_service.receivers import Receiver
 from jit_service.rpc import policy_file
 from jit_service.rpc.cloudevents import cloud_event
-from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.identity import Authenticator, IssuerKeyKeeper
 from jit_service.rpc.server import Server, TransportMissing, build_passing_server, build_server
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.running import Running
@@ -82,7 +82,13 @@ class Service:
         self._dual_control = settings.policies_dual_control
         if not is_current(self.store.engine):
             raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
-        authenticator = Authenticator(settings.issuers, clock=clock, max_lifetime=settings.max_token_lifetime)
+        authenticator = Authenticator(
+            settings.issuers,
+            clock=clock,
+            max_lifetime=settings.max_token_lifetime,
+            max_bytes=settings.max_token_bytes,
+        )
+        self._keys = IssuerKeyKeeper(authenticator)
         self._view = LiveView(self.store, clock=clock, bound=settings.bounded_staleness)
         self._recorder = Recorder(self.store, settings.audit_checks)
         self.checker = Checker(self.store, self._view, self._recorder)
@@ -135,6 +141,7 @@ class Service:
     def start(self) -> None:
         """Begins to answer."""
         gc.set_threshold(*_COLLECT_AFTER)
+        self._keys.start()
         self._view.start()
         self._feed.start()
         self._log_feed.start()
@@ -159,6 +166,7 @@ class Service:
         self._sweeper.stop()
         self._indexer.stop()
         self._unproved.stop()
+        self._keys.stop()
         for deliverer in self._deliverers:
             deliverer.stop()
         self._recorder.stop()

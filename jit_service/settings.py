@@ -13,24 +13,19 @@ from typing import Annotated, Any, Final, Self
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
-from jit_service.domain.caller import Role
+from jit_service.issuers import MAX_TOKEN_BYTES, Issuer
 from jit_service.receivers import Receiver
 from jitaccess.keys import is_safe_url
 
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
-ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""The signatures that a token may have: asymmetric ones only."""
 
 
 class Transport(StrEnum):
@@ -74,48 +69,6 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class Issuer(BaseModel):
-    """An issuer whose tokens prove callers.
-
-    Its keys are a JWK set in a file or behind an https URL. `principal_claim`, after `principal_prefix`, must give
-    `user:NAME` or `service:NAME`. `roles` maps an API role to the values of `roles_claim` that give it; none by
-    default.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    issuer: str = Field(min_length=1)
-    audience: str = Field(min_length=1)
-    jwks_file: Path | None = None
-    jwks_url: str | None = None
-    algorithms: tuple[str, ...] = ("ES256", "RS256")
-    token_types: tuple[str, ...] = ("JWT", "at+jwt")
-    principal_claim: str = "sub"
-    principal_prefix: str = ""
-    groups_claim: str = "groups"
-    roles_claim: str = "roles"
-    roles: dict[Role, tuple[str, ...]] = Field(default_factory=dict)
-    max_token_lifetime: timedelta | None = None
-
-    @field_validator("algorithms")
-    @classmethod
-    def _asymmetric(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for algorithm in given:
-            if algorithm not in ALGORITHMS:
-                raise ValueError(f"{algorithm!a} is not allowed; only {', '.join(ALGORITHMS)} are")
-        if not given:
-            raise ValueError("is empty, so no token could count")
-        return given
-
-    @model_validator(mode="after")
-    def _one_source_of_keys(self) -> Self:
-        if (self.jwks_file is None) == (self.jwks_url is None):
-            raise ValueError("needs exactly one of jwks_file and jwks_url")
-        if self.jwks_url is not None and not is_safe_url(self.jwks_url):
-            raise ValueError("jwks_url must be https, or http on loopback: whoever can change the keys can be anybody")
-        return self
 
 
 def _split(value: object) -> object:
@@ -182,6 +135,12 @@ class Settings(BaseSettings):
         description="Peers whose x-envoy-external-address is believed: addresses, CIDRs, or `unix`.",
     )
     max_token_lifetime: Span = Field(default=timedelta(hours=24), description="The longest exp - iat of a token.")
+    max_token_bytes: int = Field(
+        default=MAX_TOKEN_BYTES,
+        ge=1 << 10,
+        le=64 << 10,
+        description="The longest token of a caller; Envoy takes 32 KiB of headers in all.",
+    )
     transport: Transport = Field(default=Transport.GRPCIO, description="The gRPC server: `grpcio` or `native`.")
     workers: int = Field(default=1, ge=1, le=64, description="Processes that share the port and the store.")
     token_issuer: str = Field(

@@ -63,18 +63,40 @@ class Judgement(NamedTuple):
 
 def checked(text: str, path: str) -> str:
     """Returns the condition if it is CEL of type bool, or raises InvalidField with line, column and fault."""
+    return _checked(text, path, _compiled)
+
+
+def _checked(text: str, path: str, compiled: Callable[[str], _Compiled]) -> str:
     if len(text) > MAX_LENGTH:
         raise InvalidField(path, f"has {len(text)} characters; at most {MAX_LENGTH} are allowed")
     if not text:
         return text
     free_text(text, path)
     try:
-        kind = _compiled(text).expression.return_type()
+        kind = compiled(text).expression.return_type()
     except RuntimeError as fault:
         raise InvalidField(path, _fault(str(fault))) from None
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
         raise InvalidField(path, f"gives {kind.name().lower()}; a condition must give bool")
     return text
+
+
+def checked_on_claims(text: str, path: str) -> str:
+    """As `checked`, for a condition on a token's claims: it reads the map `claims` and nothing else."""
+    return _checked(text, path, _compiled_on_claims)
+
+
+def judge_claims(text: str, claims: Mapping[str, Any]) -> Verdict:
+    """Judges a condition on a token's claims; an empty one is met. Not in words: they could hold what a claim says."""
+    if not text:
+        return Verdict.MET
+    try:
+        value = _compiled_on_claims(text).expression.eval(data={"claims": dict(claims)}).value()
+    except (RuntimeError, ValueError, TypeError, OverflowError):
+        return Verdict.ERROR
+    if value is True:
+        return Verdict.MET
+    return Verdict.NOT_MET if value is False else Verdict.ERROR
 
 
 def judge(text: str, facts: Facts) -> Judgement:
@@ -157,11 +179,17 @@ def _compiled(text: str) -> _Compiled:
     return _Compiled(_environment().compile(text), tuple(name for name in _VARIABLES if name in named))
 
 
+@lru_cache(maxsize=1024)
+def _compiled_on_claims(text: str) -> _Compiled:
+    return _Compiled(_environment("claims").compile(text), ("claims",))
+
+
 @cache
-def _environment() -> cel.Env:
+def _environment(*names: str) -> cel.Env:
+    """Returns the language with the variables of these names, of all by default."""
     in_cidr = cel.Overload("string_in_cidr", cel.Type.BOOL, [_TEXT, _TEXT], is_member=True, impl=_in_cidr)
     return cel.NewEnv(
-        variables={name: variable.type for name, variable in _VARIABLES.items()},
+        variables={name: _VARIABLES[name].type for name in names or _VARIABLES},
         functions=[cel.FunctionDecl("inCidr", [in_cidr])],
     )
 

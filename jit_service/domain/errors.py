@@ -13,7 +13,7 @@ JitError
 │                        DualControlRequired, TokensOff, TokenNotPossible, DenialOver
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
 ├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls, RateExceeded
-└── Unavailable          StoreUnavailable, KeysUnavailable, ServiceStopping, RouteMisconfigured
+└── Unavailable          StoreUnavailable, KeysUnavailable, IssuerKeysUnavailable, ServiceStopping, RouteMisconfigured
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
 `reason` for programs and a message that names the id, what is, and what was needed.
@@ -365,6 +365,12 @@ class KeysUnavailable(Unavailable):
     """There is no key to sign or verify tokens by, or none that this host's key file opens."""
 
     reason = "KEYS_UNAVAILABLE"
+
+
+class IssuerKeysUnavailable(Unavailable):
+    """The keys of the token's issuer cannot be had now, so nobody can say whether the token is good."""
+
+    reason = "ISSUER_KEYS_UNAVAILABLE"
 
 
 class ServiceStopping(Unavailable):

@@ -252,7 +252,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             raise AssertionError(f"{method} is not for callers who prove who they are")
         authorization = _authorization(metadata)
         if (identity := identified.get(authorization)) is None:
-            identity = identified[authorization] = self._authenticator.identify(authorization)
+            identity = identified[authorization] = self._authenticator.identify_at_once(authorization)
         return _proved(identity, self._unknown(method, metadata, peer))
 
     def count_check(self, caller: Caller) -> None:

@@ -1,8 +1,8 @@
 """Who calls: JWT bearer tokens (RFC 6750, RFC 7519, RFC 8725) of the configured issuers.
 
-A token counts only with an allow-listed asymmetric algorithm, a known kid of the issuer it names, exact iss and aud,
-typ, exp, iat and sub, a lifetime under the cap, and canonical encoding (invariant I18). Nothing else in the header is
-trusted.
+A token counts only with an allow-listed asymmetric algorithm, a key of the issuer it names, exact iss and audience, a
+typ that is none of another purpose, exp, iat and sub, a lifetime under the cap, and canonical encoding (invariant I18).
+Nothing else in the header is trusted. Who it is then, `claims` says (docs/adr/0037-who-a-caller-is.md).
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from jwt import PyJWK
-
 from jit_service.domain import name
 from jit_service.domain.caller import Role
-from jit_service.domain.errors import InvalidField, TokenExpired, TokenInvalid, TokenMissing
-from jit_service.settings import Issuer
+from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
+from jit_service.issuers import MAX_TOKEN_BYTES, Issuer
+from jit_service.periodic import Periodic
+from jit_service.rpc import claims
 from jitaccess import jws
 from jitaccess.jws import BadToken
-from jitaccess.keys import FileKeys, KeySource, UrlKeys
+from jitaccess.keys import FileKeys, IssuerKeys, Jwk, KeysAway, Pick, UrlKeys
 from jitaccess.tokens import is_of_grant
 
 _CLOCK_SKEW_SECONDS: Final = 60
+_PATIENCE_SECONDS: Final = 3
+_KEEP_INTERVAL: Final = timedelta(seconds=1)
 _MAX_KNOWN: Final = 10_000
-_FAMILIES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +54,9 @@ class _Known(NamedTuple):
 
     identity: Identity
     begins: datetime
-    keys: KeySource
-    kid: str
-    key: PyJWK
+    keys: IssuerKeys
+    pick: Pick
+    key: Jwk
 
 
 class Authenticator:
@@ -64,24 +65,44 @@ class Authenticator:
     A good token is remembered, by its SHA-256 and among the latest 10,000, since a signature costs more than a check.
     """
 
-    def __init__(self, issuers: Sequence[Issuer], *, clock: Callable[[], datetime], max_lifetime: timedelta) -> None:
-        self._issuers = {issuer.issuer: (issuer, _key_source(issuer)) for issuer in issuers}
+    def __init__(
+        self,
+        issuers: Sequence[Issuer],
+        *,
+        clock: Callable[[], datetime],
+        max_lifetime: timedelta,
+        max_bytes: int = MAX_TOKEN_BYTES,
+    ) -> None:
+        self._issuers = {issuer.issuer: (issuer, _keys_of(issuer)) for issuer in issuers}
         self._clock = clock
         self._max_lifetime = max_lifetime
+        self._max_bytes = max_bytes
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._lock = threading.Lock()
 
     def identify(self, authorization: Sequence[str]) -> Identity:
-        """Returns whom the call's authorization header proves.
+        """Returns whom the call's authorization header proves. It may wait a little for keys that are new.
 
-        Raises TokenMissing, TokenInvalid, TokenExpired; no message holds any part of the token.
+        Raises TokenMissing, TokenInvalid, TokenExpired, IssuerKeysUnavailable; no message holds any part of the token.
         """
+        return self._identified(authorization, patience=_PATIENCE_SECONDS)
+
+    def identify_at_once(self, authorization: Sequence[str]) -> Identity:
+        """As `identify`, for those who must not wait: IssuerKeysUnavailable may mean that it is worth to wait."""
+        return self._identified(authorization, patience=0)
+
+    def tend_keys(self) -> None:
+        """Has keys fetched that are missing or will soon be old. It does not wait for them."""
+        for _, keys in self._issuers.values():
+            keys.tend()
+
+    def _identified(self, authorization: Sequence[str], *, patience: float) -> Identity:
         token = bearer(authorization)
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         if (known := self._still_good(digest)) is not None:
             return known.identity
         try:
-            known = self._judged(token)
+            known = self._judged(token, patience)
         except BadToken as fault:
             raise TokenInvalid(str(fault)) from None
         self._remember(digest, known)
@@ -93,8 +114,12 @@ class Authenticator:
             if known is None:
                 return None
             self._known.move_to_end(digest)
-        good = known.begins <= self._clock() < known.identity.expires_at and known.keys.key(known.kid) is known.key
-        return known if good else None
+        if not known.begins <= self._clock() < known.identity.expires_at:
+            return None
+        try:
+            return known if known.keys.find(known.pick, patience=0) is known.key else None
+        except KeysAway:
+            return None
 
     def _remember(self, digest: bytes, known: _Known) -> None:
         with self._lock:
@@ -102,54 +127,86 @@ class Authenticator:
             if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
 
-    def _judged(self, token: str) -> _Known:
-        header, payload = jws.decoded(token)
+    def _judged(self, token: str, patience: float) -> _Known:
+        if len(token) > self._max_bytes:
+            raise TokenInvalid(f"the token is longer than {self._max_bytes} characters; JIT_MAX_TOKEN_BYTES bounds it")
+        header, payload = jws.decoded(token, limit=self._max_bytes)
         issuer, keys = self._issuer(payload)
         _check_header(header, issuer)
-        key = keys.key(header["kid"])
-        if key is None:
-            raise TokenInvalid("the token's kid is not a key of its issuer")
-        if key.key_type != _FAMILIES[header["alg"][:2]]:
-            raise TokenInvalid("the token's alg does not go with its key")
+        pick = _picked(header)
+        try:
+            key = keys.find(pick, patience=patience)
+        except KeysAway:
+            raise IssuerKeysUnavailable(
+                "the keys of the token's issuer are not to be had now; try again", issuer=issuer.issuer
+            ) from None
+        if key is None or not key.fits(header["alg"]):
+            raise TokenInvalid(_no_key(header, key))
         jws.check_signature(token, key, header["alg"])
         self._check_claims(payload, issuer)
-        return _Known(_identity(payload, issuer), _begin(payload), keys, header["kid"], key)
+        return _Known(_identity(payload, issuer), _begin(payload), keys, pick, key)
 
     def demand_unexpired(self, proved_until: datetime | None) -> None:
         """Raises TokenExpired where a token that was good when the call began is over."""
         if proved_until is None or self._clock() >= proved_until:
             raise TokenExpired("the token's exp is over; get a new token, and go on from the last revision")
 
-    def _issuer(self, payload: dict[str, Any]) -> tuple[Issuer, KeySource]:
+    def _issuer(self, payload: dict[str, Any]) -> tuple[Issuer, IssuerKeys]:
         known = self._issuers.get(payload["iss"]) if isinstance(payload.get("iss"), str) else None
         if known is None:
-            raise TokenInvalid("the token's iss is not an issuer of this service")
+            raise TokenInvalid("the token's iss is not an issuer of this service; JIT_ISSUERS names those who are")
         return known
 
     def _check_claims(self, payload: dict[str, Any], issuer: Issuer) -> None:
         if is_of_grant(payload):
             raise TokenInvalid("the token is of a grant: it says what may be done, and proves no caller")
-        audience = payload.get("aud")
-        audiences = audience if isinstance(audience, list) else [audience]
-        if issuer.audience not in audiences:
-            raise TokenInvalid("the token's aud is not this service")
+        if "events" in payload:
+            raise TokenInvalid("the token tells of an event (RFC 8417), such as a log-out, and proves no caller")
+        claims.demand_audience(payload, issuer)
+        claims.demand_required(payload, issuer)
         issued, expires = jws.instant(payload, "iat"), jws.instant(payload, "exp")
         now = self._clock().timestamp()
         cap = min(self._max_lifetime, issuer.max_token_lifetime or self._max_lifetime)
         if not 0 < expires - issued <= cap.total_seconds():
-            raise TokenInvalid(f"the token's lifetime, exp - iat, is not above 0 and at most {cap}")
-        if issued > now + _CLOCK_SKEW_SECONDS:
-            raise TokenInvalid("the token's iat is in the future")
-        if "nbf" in payload and jws.instant(payload, "nbf") > now:
-            raise TokenInvalid("the token's nbf is in the future")
+            raise TokenInvalid(
+                f"the token's lifetime, exp - iat, is not above 0 and at most {cap}; JIT_MAX_TOKEN_LIFETIME bounds it, "
+                "and `max_token_lifetime` of its issuer"
+            )
+        for claim in ("iat", "nbf"):
+            if claim in payload and jws.instant(payload, claim) > now + _CLOCK_SKEW_SECONDS:
+                raise TokenInvalid(
+                    f"the token's {claim} is more than {_CLOCK_SKEW_SECONDS} s in the future; set the clocks right"
+                )
         if now >= expires:
             raise TokenExpired("the token's exp is over; get a new token")
 
 
-def _key_source(issuer: Issuer) -> KeySource:
+class IssuerKeyKeeper(Periodic):
+    """Has the issuers' keys fetched before they are wanted, called for or not."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        super().__init__(name="issuer-key-keeper", interval=_KEEP_INTERVAL, undone="issuers' keys are not fetched")
+        self._authenticator = authenticator
+
+    def start(self) -> None:
+        """Begins, and does not wait an interval for the first keys."""
+        self._authenticator.tend_keys()
+        super().start()
+
+    def work(self) -> None:
+        """See Periodic."""
+        self._authenticator.tend_keys()
+
+
+def _keys_of(issuer: Issuer) -> IssuerKeys:
     if issuer.jwks_file is not None:
         return FileKeys(issuer.jwks_file)
-    return UrlKeys(issuer.jwks_url or "")
+    return UrlKeys(
+        issuer.jwks_url or "",
+        issuer=issuer.issuer,
+        ca_file=issuer.ca_file,
+        bearer_token_file=issuer.bearer_token_file,
+    )
 
 
 def bearer(authorization: Sequence[str]) -> str:
@@ -166,64 +223,50 @@ def bearer(authorization: Sequence[str]) -> str:
 
 def _check_header(header: dict[str, Any], issuer: Issuer) -> None:
     if header.get("alg") not in issuer.algorithms:
-        raise TokenInvalid(f"the token's alg is not one of {', '.join(issuer.algorithms)}")
-    if not isinstance(header.get("kid"), str):
-        raise TokenInvalid("the token has no kid")
+        raise TokenInvalid(
+            f"the token's alg is not one of {', '.join(issuer.algorithms)}; `algorithms` of its issuer says which are"
+        )
+    if not isinstance(header.get("kid", ""), str):
+        raise TokenInvalid("the token's kid is not text")
     if "crit" in header or "b64" in header:
         raise TokenInvalid("the token's header demands an extension")
-    if jws.plain_type(header.get("typ")) not in map(jws.plain_type, issuer.token_types):
-        raise TokenInvalid(f"the token's typ is not one of {', '.join(issuer.token_types)}")
+    typ = header.get("typ", "")
+    if not isinstance(typ, str) or jws.plain_type(typ) not in map(jws.plain_type, issuer.token_types):
+        types = ", ".join(known or '"" (none)' for known in issuer.token_types)
+        raise TokenInvalid(f"the token's typ is not one of {types}; `token_types` of its issuer says which are")
+
+
+def _picked(header: dict[str, Any]) -> Pick:
+    """Returns which key the token is signed by. Without a kid it must be the only one that can have signed it."""
+    kid, algorithm = header.get("kid"), header["alg"]
+    return (lambda keys: keys.only(algorithm)) if kid is None else (lambda keys: keys.by_kid.get(kid))
+
+
+def _no_key(header: dict[str, Any], key: Jwk | None) -> str:
+    if key is not None:
+        return "the token's alg does not go with its key"
+    if "kid" in header:
+        return "the token's kid is not a key of its issuer; `jwks_file` or `jwks_url` says where its keys are"
+    return "the token has no kid, and its issuer has not exactly one key that fits its alg"
 
 
 def _begin(payload: dict[str, Any]) -> datetime:
     """Returns when the token begins to be good."""
-    begins = jws.instant(payload, "iat") - _CLOCK_SKEW_SECONDS
-    if "nbf" in payload:
-        begins = max(begins, jws.instant(payload, "nbf"))
-    return datetime.fromtimestamp(max(begins, 0), UTC)
+    begins = max(jws.instant(payload, claim) for claim in ("iat", "nbf") if claim in payload)
+    return datetime.fromtimestamp(max(begins - _CLOCK_SKEW_SECONDS, 0), UTC)
 
 
 def _identity(payload: dict[str, Any], issuer: Issuer) -> Identity:
-    subject, claimed = payload.get("sub"), payload.get(issuer.principal_claim)
-    if not isinstance(subject, str) or not subject or not isinstance(claimed, str):
-        raise TokenInvalid(f"the token's sub or {issuer.principal_claim} is missing or not text")
-    try:
-        principal = name.principal(issuer.principal_prefix + claimed, issuer.principal_claim)
-    except InvalidField as fault:
-        raise TokenInvalid(f"the token's {issuer.principal_claim} {fault.fault}") from None
-    values = _texts(payload, issuer.roles_claim)
-    token_id = payload.get("jti")
+    subject, token_id = payload.get("sub"), payload.get("jti")
+    if not isinstance(subject, str) or not subject:
+        raise TokenInvalid("the token's sub is missing or not text")
     return Identity(
-        principal=principal,
-        groups=_groups(payload, issuer.groups_claim),
-        roles=frozenset(role for role, giving in issuer.roles.items() if not values.isdisjoint(giving)),
+        principal=claims.principal(payload, issuer),
+        groups=claims.groups(payload, issuer),
+        roles=claims.roles(payload, issuer),
         expires_at=datetime.fromtimestamp(jws.instant(payload, "exp"), UTC),
         issuer=issuer.issuer,
         issuer_subject=name.foreign_id(subject),
         token_id=name.foreign_id(token_id) if isinstance(token_id, str) else "",
         claims=payload,
     )
-
-
-def _groups(payload: dict[str, Any], claim: str) -> frozenset[str] | None:
-    """Returns the groups; None where the provider leaves out what are too many, with a pointer or a sign instead."""
-    pointers = payload.get("_claim_names")
-    if (isinstance(pointers, dict) and claim in pointers) or (claim not in payload and "hasgroups" in payload):
-        return None
-    return frozenset(filter(None, map(_group, _texts(payload, claim))))
-
-
-def _texts(payload: dict[str, Any], claim: str) -> set[str]:
-    value = payload.get(claim, [])
-    texts = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in texts):
-        raise TokenInvalid(f"the token's {claim} is not a list of texts")
-    return set(texts)
-
-
-def _group(text: str) -> str:
-    """A group whose name no policy could write matches nothing."""
-    try:
-        return name.group(text, "groups")
-    except InvalidField:
-        return ""

@@ -26,10 +26,10 @@ class BadSignature(BadToken):
     """A token that the key at hand has not signed."""
 
 
-def decoded(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def decoded(token: str, *, limit: int = MAX_TOKEN) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns header and payload, not yet verified. Raises BadToken, also for a second spelling of the same token."""
-    if not token or len(token) > MAX_TOKEN:
-        raise BadToken(f"the token is empty or longer than {MAX_TOKEN} characters")
+    if not token or len(token) > limit:
+        raise BadToken(f"the token is empty or longer than {limit} characters")
     parts = token.split(".")
     if len(parts) != 3 or not all(parts):
         raise BadToken("the token is not three parts; it must be a signed JWT")

@@ -1,0 +1,206 @@
+"""Whose tokens prove callers: the issuers of the settings, what their tokens must say, and who a token is then."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
+
+from jit_service.domain.caller import Role
+from jit_service.domain.condition import checked_on_claims
+from jit_service.domain.errors import InvalidField
+from jitaccess.fetching import secret_in
+from jitaccess.jws import plain_type
+from jitaccess.keys import is_safe_url
+
+ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""The signatures that a token may have: asymmetric ones only."""
+MAX_TOKEN_BYTES: Final = 24 << 10
+"""How long a token may be by default; those of people in two hundred groups have 12 KB."""
+_OUR_TYPES: Final = ("jit-denial+jwt", "audit-checkpoint+jwt")
+_PLACE: Final = re.compile(r"\{([^{}]+)\}")
+
+Text = Annotated[str, Field(min_length=1)]
+Value = StrictBool | StrictInt | StrictStr
+
+
+def _listed(given: object) -> object:
+    """One may stand for a list of one."""
+    return given if isinstance(given, list | tuple) else (given,)
+
+
+def _of_a_kind(prefix: str) -> str:
+    if prefix and not prefix.startswith(("user:", "service:")):
+        raise ValueError("must begin with user: or service:, or be empty where the claim's own text does")
+    return prefix
+
+
+Prefix = Annotated[str, AfterValidator(_of_a_kind)]
+
+
+class PrincipalRule(BaseModel):
+    """How a token's principal is made: a prefix, and a claim or a template of claims such as `repo:{repository}`.
+
+    `when` is CEL over `claims`; without it the rule is for every token.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    claim: str = ""
+    template: str = ""
+    prefix: Prefix = ""
+    when: str = ""
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The template in turns of fixed text and the name of a claim: text, claim, text, …, text."""
+        return ("", self.claim, "") if self.claim else tuple(_PLACE.split(self.template))
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """The claims that the principal is made of."""
+        return self.parts[1::2]
+
+    def principal(self, values: Mapping[str, str]) -> str:
+        """Returns the principal of these values of its claims. Raises ValueError where other values could give it."""
+        made = self.prefix + self.parts[0]
+        for claim, after in zip(self.claims, self.parts[2::2], strict=True):
+            value = values[claim]
+            # The text after it must show where it ends: {a}:{b} of "x:y" and "z" would be that of "x" and "y:z".
+            if after and (value + after).index(after) != len(value):
+                raise ValueError(f"the token's {claim} holds the text {after!a} that ends it in the template")
+            made += value + after
+        return made
+
+    @field_validator("when")
+    @classmethod
+    def _condition(cls, when: str) -> str:
+        try:
+            return checked_on_claims(when, "when")
+        except InvalidField as fault:
+            raise ValueError(fault.fault) from None
+
+    @model_validator(mode="after")
+    def _one_spelling(self) -> Self:
+        if bool(self.claim) == bool(self.template):
+            raise ValueError("needs exactly one of claim and template")
+        fixed = self.parts[::2]
+        if not self.claims or any(set("{}") & set(text) for text in fixed):
+            raise ValueError("template must name claims in braces, such as repo:{repository}:{ref}")
+        if not all(fixed[1:-1]):
+            raise ValueError("template must have text between two claims, or two tokens could give one principal")
+        return self
+
+
+class Issuer(BaseModel):
+    """An issuer whose tokens prove callers; docs/identity.md says what each setting is for.
+
+    Its keys are a JWK set in a file, behind an https URL, or behind the one that its discovery document names. Claims
+    are named literally, or by a path such as `realm_access.roles`. `roles` maps an API role to the values of
+    `roles_claim` that give it; none by default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: Text
+    audience: Annotated[tuple[Text, ...], Field(min_length=1), BeforeValidator(_listed)]
+    audience_claim: Text = "aud"
+    jwks_file: Path | None = None
+    jwks_url: str | None = None
+    ca_file: Path | None = None
+    bearer_token_file: Path | None = None
+    algorithms: tuple[str, ...] = ("ES256", "RS256")
+    token_types: tuple[str, ...] = ("JWT", "at+jwt", "")
+    principal_claim: Text = "sub"
+    principal_prefix: Prefix = ""
+    principal_rules: tuple[PrincipalRule, ...] = ()
+    required_claims: dict[Text, Annotated[tuple[Value, ...], Field(min_length=1), BeforeValidator(_listed)]] = Field(
+        default_factory=dict
+    )
+    groups_claim: Text = "groups"
+    roles_claim: Text = "roles"
+    roles: dict[Role, tuple[str, ...]] = Field(default_factory=dict)
+    max_token_lifetime: timedelta | None = None
+
+    @cached_property
+    def rules(self) -> tuple[PrincipalRule, ...]:
+        """How its tokens' principals are made; the first rule that applies counts."""
+        return self.principal_rules or (PrincipalRule(claim=self.principal_claim, prefix=self.principal_prefix),)
+
+    @field_validator("algorithms")
+    @classmethod
+    def _asymmetric(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for algorithm in given:
+            if algorithm not in ALGORITHMS:
+                raise ValueError(f"{algorithm!a} is not allowed; only {', '.join(ALGORITHMS)} are")
+        if not given:
+            raise ValueError("is empty, so no token could count")
+        return given
+
+    @field_validator("token_types")
+    @classmethod
+    def _of_callers(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for typ in given:
+            if plain_type(typ) in _OUR_TYPES:
+                raise ValueError(f"{typ!a} is what this service signs for another purpose, and proves no caller")
+        if not given:
+            raise ValueError('is empty, so no token could count; "" is for a token without typ')
+        return given
+
+    @field_validator("principal_rules")
+    @classmethod
+    def _in_order(cls, given: tuple[PrincipalRule, ...]) -> tuple[PrincipalRule, ...]:
+        for place, rule in enumerate(given[:-1]):
+            if not rule.when:
+                raise ValueError(f"[{place}] has no `when`, so it is for every token, and none after it ever applies")
+        return given
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.principal_rules and (self.principal_claim, self.principal_prefix) != ("sub", ""):
+            raise ValueError("principal_rules take the place of principal_claim and principal_prefix; give only one")
+        self._demand_keys()
+        return self
+
+    def _demand_keys(self) -> None:
+        if self.jwks_file is not None and self.jwks_url is not None:
+            raise ValueError("needs at most one of jwks_file and jwks_url; without both, keys are found by discovery")
+        if self.jwks_file is not None:
+            if self.ca_file is not None or self.bearer_token_file is not None:
+                raise ValueError("ca_file and bearer_token_file are for keys that are fetched, not for a jwks_file")
+            return
+        if self.jwks_url is not None and not is_safe_url(self.jwks_url):
+            raise ValueError("jwks_url must be https, or http on loopback: whoever can change the keys can be anybody")
+        if self.jwks_url is None and not (is_safe_url(self.issuer) and not set("?#") & set(self.issuer)):
+            raise ValueError("needs jwks_file or jwks_url: its issuer is no https URL to discover its keys by")
+        _demand_usable(self.ca_file, self.bearer_token_file)
+
+
+def _demand_usable(ca_file: Path | None, bearer_token_file: Path | None) -> None:
+    try:
+        if ca_file is not None:
+            ssl.create_default_context(cafile=ca_file)
+    except OSError as fault:
+        raise ValueError(f"ca_file {ca_file} is of no use: {fault}") from None
+    try:
+        if bearer_token_file is not None:
+            secret_in(bearer_token_file)
+    except (OSError, ValueError) as fault:
+        raise ValueError(f"bearer_token_file {bearer_token_file} is of no use: {fault}") from None

@@ -1,0 +1,174 @@
+"""What a token's claims say of its holder, as an issuer's settings read them (docs/identity.md).
+
+Every fault names the setting that would take the token, and nothing of what the token says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from jit_service.domain import name
+from jit_service.domain.caller import Role
+from jit_service.domain.condition import Verdict, judge_claims
+from jit_service.domain.errors import InvalidField, TokenInvalid
+from jit_service.issuers import Issuer, PrincipalRule
+
+Claims = Mapping[str, Any]
+_ABSENT: Final = object()
+_SPACED: Final = ("scope", "scp")
+_EMAIL: Final = "email"
+
+
+def claim(payload: Claims, named: str) -> Any:
+    """Returns the claim of that very name, or else the one that it is the path to; `_ABSENT` where there is none."""
+    if named in payload:
+        return payload[named]
+    for place, character in enumerate(named):
+        inner = payload.get(named[:place]) if character == "." else None
+        if isinstance(inner, dict) and (found := claim(inner, named[place + 1 :])) is not _ABSENT:
+            return found
+    return _ABSENT
+
+
+def demand_required(payload: Claims, issuer: Issuer) -> None:
+    """Raises TokenInvalid unless the token says what all tokens of its issuer must."""
+    for named, allowed in issuer.required_claims.items():
+        # With their types, since to Python true is 1.
+        wanted = {(type(value), value) for value in allowed}
+        if wanted.isdisjoint((type(value), value) for value in _values(payload, named) if _is_plain(value)):
+            raise TokenInvalid(f"the token's {named} is missing or not what `required_claims` of its issuer demands")
+
+
+def demand_audience(payload: Claims, issuer: Issuer) -> None:
+    """Raises TokenInvalid unless the token is for this service: by its aud, and only without one by another claim."""
+    named = "aud" if "aud" in payload else issuer.audience_claim
+    given = claim(payload, named)
+    if given is _ABSENT:
+        instead = ", or `audience_claim` a claim that names whom it is for, such as client_id" if named == "aud" else ""
+        raise TokenInvalid(f"the token has no {named}; its issuer must put one of `audience` there{instead}")
+    audiences = given if isinstance(given, list) else [given]
+    if not any(isinstance(text, str) and text in issuer.audience for text in audiences):
+        raise TokenInvalid(f"the token's {named} is not this service; `audience` of its issuer says what is")
+
+
+def principal(payload: Claims, issuer: Issuer) -> str:
+    """Returns who it is, by the first rule that applies. Raises TokenInvalid."""
+    place, rule = _rule(payload, issuer)
+    setting = f"principal_rules[{place}]" if issuer.principal_rules else "principal_claim"
+    values = {named: _principal_value(payload, named, setting) for named in rule.claims}
+    try:
+        return name.principal(rule.principal(values), "principal")
+    except InvalidField:
+        fault = "gives no principal: user:NAME or service:NAME, of at most 256 printable characters without *"
+    except ValueError:
+        fault = "has a template whose fixed text stands in a claim too, so that another token could give the same"
+    raise TokenInvalid(f"`{setting}` of the token's issuer, made of {', '.join(rule.claims)}, {fault}")
+
+
+def groups(payload: Claims, issuer: Issuer) -> frozenset[str] | None:
+    """Returns the groups; None where the provider left them out, having too many for a token. Raises TokenInvalid."""
+    named = issuer.groups_claim
+    if _is_left_out(payload, named) or (_last(named) == "groups" and _says_yes(payload.get("hasgroups", False))):
+        return None
+    return frozenset(filter(None, map(_group, _texts(payload, named, "groups_claim"))))
+
+
+def roles(payload: Claims, issuer: Issuer) -> frozenset[Role]:
+    """Returns the API roles; none where the provider left out what gives them. Raises TokenInvalid."""
+    if _is_left_out(payload, issuer.roles_claim):
+        return frozenset()
+    values = _texts(payload, issuer.roles_claim, "roles_claim")
+    return frozenset(role for role, giving in issuer.roles.items() if not values.isdisjoint(giving))
+
+
+def _rule(payload: Claims, issuer: Issuer) -> tuple[int, PrincipalRule]:
+    for place, rule in enumerate(issuer.rules):
+        verdict = judge_claims(rule.when, payload)
+        if verdict is Verdict.MET:
+            return place, rule
+        if verdict is not Verdict.NOT_MET:
+            # Not the next one: that is for those of whom this one does not hold.
+            raise TokenInvalid(
+                f"`when` of `principal_rules[{place}]` of the token's issuer cannot be judged; ask has(claims.NAME) "
+                "first for a claim that may be missing"
+            )
+    raise TokenInvalid("none of `principal_rules` of the token's issuer applies to it")
+
+
+def _principal_value(payload: Claims, named: str, setting: str) -> str:
+    value = claim(payload, named)
+    if not isinstance(value, str) or not value:
+        raise TokenInvalid(
+            f"the token's {named}, of which `{setting}` of its issuer makes who it is, is missing or not text"
+        )
+    if _last(named) == _EMAIL and not all(map(_may_be_verified, _verifications(payload, named))):
+        raise TokenInvalid(
+            f"the token says that its {named} is not verified, so it may be another's, and `{setting}` of its issuer "
+            "cannot make who it is of it; name a claim that its holder cannot choose"
+        )
+    return value
+
+
+def _verifications(payload: Claims, named: str) -> Iterator[Any]:
+    """Yields what the token says of an address: beside it, and for all of it."""
+    yield claim(payload, f"{named}_verified")
+    yield claim(payload, f"{_EMAIL}_verified")
+
+
+def _may_be_verified(said: object) -> bool:
+    """Says whether nothing speaks against an address: some providers say nothing, some say true as text."""
+    return said is _ABSENT or _says_yes(said)
+
+
+def _says_yes(said: object) -> bool:
+    return said is True or (isinstance(said, str) and said.lower() == "true")
+
+
+def _last(named: str) -> str:
+    """Returns the name of the claim without what it is within: `groups` of `https://example.com/groups`."""
+    return re.split("[./:]", named)[-1]
+
+
+def _is_left_out(payload: Claims, named: str) -> bool:
+    """Says whether the provider only points to where the claim is: a distributed claim (OpenID Connect Core, 5.6.2)."""
+    names, sources = payload.get("_claim_names"), payload.get("_claim_sources")
+    value = claim(payload, named)
+    if isinstance(sources, dict) and isinstance(value, str) and value in sources:
+        return True
+    return isinstance(names, dict) and not names.keys().isdisjoint((named, *_above(named)))
+
+
+def _above(named: str) -> Sequence[str]:
+    """Returns the paths to the objects that the claim may be in."""
+    return [named[:place] for place, character in enumerate(named) if character == "."]
+
+
+def _texts(payload: Claims, named: str, setting: str) -> set[str]:
+    values = _values(payload, named)
+    if not all(isinstance(text, str) for text in values):
+        raise TokenInvalid(f"the token's {named}, which `{setting}` of its issuer names, is not a list of texts")
+    return set(values)
+
+
+def _values(payload: Claims, named: str) -> list[Any]:
+    """Returns the claim as a list: null is none, one is one, and a scope is parted at its spaces (RFC 6749, 3.3)."""
+    value = claim(payload, named)
+    if value is _ABSENT or value is None:
+        return []
+    if isinstance(value, str) and _last(named) in _SPACED:
+        return value.split()
+    return value if isinstance(value, list) else [value]
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, bool | int | str)
+
+
+def _group(text: str) -> str:
+    """A group whose name no policy could write matches nothing."""
+    try:
+        return name.group(text, "groups")
+    except InvalidField:
+        return ""
