@@ -217,9 +217,16 @@ def list_page(
 
 
 def approve(
-    store: Store, caller: Caller, name: str, *, comment: str, etag: str, edits: approval.Edits = approval.AS_ASKED
+    store: Store,
+    caller: Caller,
+    name: str,
+    *,
+    comment: str,
+    etag: str,
+    extension_round: int = 0,
+    edits: approval.Edits = approval.AS_ASKED,
 ) -> GrantAnswer:
-    """Approves the current step, of the request or of the extension that is asked for, with the edits if any.
+    """Approves the current step, of the request or of the extension of that round, with the edits if any.
 
     Raises PolicyNoLongerAllows and what `domain.approval` raises.
     """
@@ -228,6 +235,7 @@ def approve(
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
         place = approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
+        approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
         edited = approval.given_by(grant, edits, policy=policy, now=tx.now)
         judged = _judged_again(tx, edited, policy)
         given = approval.given_instead(grant, edited)
@@ -236,12 +244,14 @@ def approve(
     return _change(store, caller, name, etag, transition)
 
 
-def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Denies a pending request, for access or for more time. Raises what `domain.approval.deny` raises."""
+def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str, extension_round: int = 0) -> GrantAnswer:
+    """Denies a pending request, for access or for more time. Raises what `domain.approval` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         waiting = _with_steps_of_now(tx, grant, policy)
+        approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now)
+        approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
         return approval.deny(waiting, policy=policy, by=by, comment=comment, now=tx.now)
 
     return _change(store, caller, name, etag, transition)

@@ -37,25 +37,35 @@ class Cli:
             raise NotImplementedError(f"jit cannot say {method} {metadata}")
         with _directory() as directory:
             argv = _SAID[method](given, directory)
+            if given.pop("extensionRound", 0):
+                # Which request is meant is known by what was shown.
+                self._run(["show", argv[1]], token, directory)
             if given:
                 raise NotImplementedError(f"jit cannot say {sorted(given)} of {method}")
             code, out, err = self._run(argv, token, directory)
         if code in (0, 1) and out:
             return Outcome("OK", ParseDict(json.loads(out), messages_of(method)[1](), ignore_unknown_fields=False))
         status = ParseDict(json.loads(err), status_pb2.Status())
-        return refusal(code_name(status.code), status.message, status)
+        refused = refusal(code_name(status.code), status.message, status)
+        if refused.reason == "NOT_SHOWN":
+            raise NotImplementedError(f"jit cannot say {method} before it has shown what that is on")
+        return refused
 
     def _run(self, argv: Argv, token: str | None, directory: Path) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         (directory / "token").write_text(token or "")
         options = ["-o", "json", "--address", str(self._world.grpc), "--token-file", str(directory / "token")]
         kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("JIT_")}
-        os.environ["JIT_CONFIG"] = str(directory / "none.toml")
+        # Nothing was shown before.
+        ours = {"JIT_CONFIG": str(directory / "none.toml"), "XDG_STATE_HOME": str(directory)}
+        kept |= {name: os.environ[name] for name in ours if name in os.environ}
+        os.environ.update(ours)
         try:
             with redirect_stdout(out), redirect_stderr(err):
                 code = run([*options, *argv])
         finally:
-            del os.environ["JIT_CONFIG"]
+            for name in ours:
+                del os.environ[name]
             os.environ.update(kept)
         return code, out.getvalue(), err.getvalue()
 

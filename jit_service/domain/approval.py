@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from jit_service.domain import etag as etags
 from jit_service.domain import expression, name
 from jit_service.domain.caller import LEFT_OUT, Caller, Right, Role
 from jit_service.domain.errors import (
@@ -19,6 +20,7 @@ from jit_service.domain.errors import (
     NotApprover,
     NotYours,
     SelfApproval,
+    StaleEtag,
     WrongState,
 )
 from jit_service.domain.event import SERVICE, Event, EventType, told_groups
@@ -132,6 +134,25 @@ def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime) 
     if _has_reviewed(grant, by.principal):
         raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
     return _place(grant, policy, foreign, by=by, now=now)
+
+
+def demand_shown(grant: Grant, *, extension_round: int, etag: str, now: datetime) -> None:
+    """Raises unless a decision names the request that waits for one: whoever made it may have been shown another.
+
+    That is the first one, or by its round one for more time; or `etag` is what was read, which has been compared.
+    Raises InvalidField where more time waits and neither was given, StaleEtag where another waits than was named.
+    """
+    waiting = grant.round if grant.extension_state(now) is ExtensionState.PENDING else 0
+    if extension_round == waiting or (etag and not extension_round):
+        return
+    if not extension_round:
+        fault = f"is required, or the etag that was read: request {waiting} for more time of {grant.name} waits"
+        raise InvalidField("extension_round", fault)
+    there = f"request {waiting} for more time" if waiting else "the first request"
+    raise StaleEtag(
+        f"extension_round is {extension_round}, and what waits for a decision at {grant.name} is {there}",
+        etag=etags.etag(grant.name, grant.revision),
+    )
 
 
 def edited(grant: Grant, edits: Edits, *, now: datetime) -> Grant:

@@ -69,10 +69,11 @@ class GrantServicer(GrantServiceServicer):
         )
 
     def ApproveGrant(self, request: grant_pb2.ApproveGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _changed(partial(grants.approve, edits=edits_of(request)), self._store, request)
+        approve = partial(grants.approve, extension_round=request.extension_round, edits=edits_of(request))
+        return _changed(approve, self._store, request)
 
     def DenyGrant(self, request: grant_pb2.DenyGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _changed(grants.deny, self._store, request)
+        return _changed(partial(grants.deny, extension_round=request.extension_round), self._store, request)
 
     def WithdrawGrant(self, request: grant_pb2.WithdrawGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return _changed(grants.withdraw, self._store, request)

@@ -910,6 +910,7 @@ def _extension(grant: Grant, at: datetime) -> grant_pb2.GrantExtension | None:
         create_time=_timestamp(extension.created_at),
         request_expire_time=_timestamp(extension.expires_at),
         requested_duration=_duration(extension.requested_duration),
+        round=extension.round,
     )
 
 

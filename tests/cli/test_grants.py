@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
+from jitaccess.cli import shown
 from jitaccess.v1 import grant_pb2, policy_pb2
 from tests.cli.conftest import Jit
 from tests.cli.samples import FULL_ID, active, grant, instant, listed, soon, step
@@ -24,6 +26,21 @@ WRITES: list[tuple[str, str, tuple[str, ...]]] = [
     ("revoke", "RevokeGrant", ("--comment", "over")),
     ("release", "ReleaseGrant", ()),
 ]
+DECISIONS = [
+    (("approve", FULL_ID), "ApproveGrant"),
+    (("deny", FULL_ID), "DenyGrant"),
+    (("counter", FULL_ID, "--for", "10m"), "CounterGrant"),
+    (("accept", FULL_ID), "AcceptCounterOffer"),
+    (("decline", FULL_ID), "DeclineCounterOffer"),
+]
+
+
+def more_waits(**fields: Any) -> grant_pb2.Grant:
+    """A grant with a request for more time that waits."""
+    asked = grant_pb2.GrantExtension(
+        state="PENDING", round=1, duration=Duration(seconds=777_600), request_expire_time=soon(minutes=9)
+    )
+    return active(extension=asked, **fields)
 
 
 def test_request_says_in_its_message_what_the_flags_say(jit: Jit, service: Service) -> None:
@@ -313,7 +330,7 @@ def test_what_is_no_id_is_refused_before_anything_is_sent(jit: Jit, service: Ser
 
 @pytest.mark.parametrize("identifier", [FULL_ID, "abc"])
 @pytest.mark.parametrize(("command", "rpc"), [("approve", "ApproveGrant"), ("deny", "DenyGrant")])
-def test_a_decision_is_on_what_was_looked_up(
+def test_a_decision_on_a_request_that_was_never_shown_is_on_what_its_id_says(
     jit: Jit, service: Service, command: str, rpc: str, identifier: str
 ) -> None:
     service.will_answer("GetGrant", grant())
@@ -360,6 +377,86 @@ def test_what_an_inbox_showed_can_be_decided_on_and_nothing_else(jit: Jit, servi
 
     assert service.sent("ApproveGrant")[0].etag == "etag-1"
     assert "etag-2" in jit("show", FULL_ID).out
+
+
+@pytest.mark.parametrize(("command", "rpc"), DECISIONS)
+@pytest.mark.parametrize("showing", [("inbox",), ("inbox", "-o", "json"), ("show", FULL_ID)])
+def test_a_decision_is_on_what_was_shown_and_not_on_what_took_its_place(
+    jit: Jit, service: Service, command: tuple[str, ...], rpc: str, showing: tuple[str, ...]
+) -> None:
+    """Seen: bob looked at ten minutes, and `jit approve` a moment later bound him to the nine days that stood there."""
+    service.will_answer("ListGrants", listed(grant()))
+    service.will_answer("GetGrant", grant())
+    jit(*showing)
+    service.will_answer("GetGrant", more_waits(etag="etag-2"))
+
+    jit(*command)
+
+    assert service.sent(rpc)[0].etag == "etag-1"
+
+
+@pytest.mark.parametrize(("command", "rpc"), DECISIONS)
+def test_more_time_that_was_never_shown_is_not_decided_on(
+    jit: Jit, service: Service, command: tuple[str, ...], rpc: str
+) -> None:
+    service.will_answer("GetGrant", more_waits())
+
+    ran = jit(*command)
+
+    assert (ran.code, service.sent(rpc)) == (2, [])
+    assert f"was not shown here yet; look at it with `jit show {FULL_ID}`, or give --etag (NOT_SHOWN)" in ran.err
+    jit("show", FULL_ID)
+    jit(*command)
+    assert service.sent(rpc)[0].etag == "etag-1"
+
+
+def test_what_one_was_shown_another_was_not(
+    jit: Jit, service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service.will_answer("GetGrant", more_waits())
+    jit("show", FULL_ID)
+    monkeypatch.setenv("JIT_TOKEN", "another's")
+
+    assert jit("approve", FULL_ID).code == 2
+    monkeypatch.setenv("JIT_TOKEN", "t")
+    assert jit("approve", FULL_ID).code == 0
+
+
+@pytest.mark.parametrize("kept", ["", "[", "[]", '{"a": 1}', "\xff"])
+def test_what_was_shown_is_kept_by_the_user_alone(jit: Jit, service: Service, tmp_path: Path, kept: str) -> None:
+    file = tmp_path / "state" / "jit" / "shown.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(kept, encoding="latin-1")
+    service.will_answer("GetGrant", more_waits())
+
+    jit("show", FULL_ID)
+
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [child.name for child in file.parent.iterdir()] == ["shown.json"]
+    assert "etag-1" in file.read_text()
+    assert jit("approve", FULL_ID).code == 0
+
+
+def test_the_latest_that_were_shown_are_kept(
+    jit: Jit, service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shown, "MAX_KEPT", 2)
+    service.will_answer("ListGrants", listed(*(grant("abc"[at] * 26) for at in range(3))))
+
+    jit("inbox")
+
+    assert len(json.loads((tmp_path / "state" / "jit" / "shown.json").read_text())) == 2
+
+
+def test_where_nothing_can_be_kept_everything_else_works(
+    jit: Jit, service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    service.will_answer("GetGrant", more_waits())
+
+    assert jit("show", FULL_ID).code == 0
+    assert jit("approve", FULL_ID).code == 2
 
 
 def test_a_decision_on_what_has_changed_is_a_conflict_with_a_hint(jit: Jit, service: Service) -> None:

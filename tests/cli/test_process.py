@@ -13,7 +13,7 @@ import pytest
 
 from jitaccess.v1 import access_pb2, policy_pb2
 from tests.cli.conftest import COMMAND
-from tests.cli.samples import grant, listed
+from tests.cli.samples import FULL_ID, grant, listed
 from tests.cli.terminal import terminal
 from tests.client.service import Service
 
@@ -173,6 +173,35 @@ def test_a_terminal_gets_colour_and_short_ids(environment: Mapping[str, str], se
     assert "\x1b[33mPENDING" in shown
     assert "abcdefgh " in shown
     assert "abcdefghi" not in shown
+
+
+@pytest.mark.parametrize(("answer", "code", "etags"), [("y", 0, ["etag-1"]), ("n", 130, [])])
+def test_a_person_is_shown_what_is_decided_on_and_asked(
+    environment: Mapping[str, str], service: Service, answer: str, code: int, etags: list[str]
+) -> None:
+    service.will_answer("GetGrant", grant())
+
+    with terminal([*COMMAND, "approve", FULL_ID], env=environment) as person:
+        asked = person.read_until("Approve it? [y/N]")
+        person.type(f"{answer}\n")
+        person.read_all()
+
+        assert person.code() == code
+    assert "database/orders/eu" in asked
+    assert [sent.etag for sent in service.sent("ApproveGrant")] == etags
+
+
+def test_a_person_is_told_that_what_was_shown_has_changed(environment: Mapping[str, str], service: Service) -> None:
+    service.will_answer("GetGrant", grant(), grant(etag="etag-2"))
+
+    with terminal([*COMMAND, "show", FULL_ID], env=environment) as person:
+        person.read_all()
+    with terminal([*COMMAND, "approve", FULL_ID], env=environment) as person:
+        person.read_until("It has changed since you saw it. Approve it as it is now? [y/N]")
+        person.type("y\n")
+        person.read_all()
+
+    assert service.sent("ApproveGrant")[0].etag == "etag-2"
 
 
 def test_no_color_is_respected_on_a_terminal(environment: Mapping[str, str], service: Service) -> None:

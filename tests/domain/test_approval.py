@@ -18,8 +18,10 @@ from jit_service.domain.errors import (
     NotApprover,
     NotYours,
     SelfApproval,
+    StaleEtag,
     WrongState,
 )
+from jit_service.domain.etag import etag
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import ExtensionState, Grant, GrantState, Justification, ReviewDecision, Terms
 from jit_service.domain.policy import CommentRule, Policy, PrincipalSet, Step
@@ -866,6 +868,42 @@ def test_who_may_comes_before_what_is(fact: type[JitError], grant: Grant, by: Ca
     under = replace(TWO_OF_OWNERS, review_comment=CommentRule(required_to_approve=True))
 
     refused(fact, lambda: approve(grant, under=under, by=by))
+
+
+# What a decision names
+
+
+def test_a_decision_on_the_first_request_never_lands_on_more_time() -> None:
+    """Seen: bob's late yes to ten minutes became a yes to nine days more, which he had never seen."""
+    error = refused(InvalidField, lambda: approval.demand_shown(more_pending(), extension_round=0, etag="", now=NOON))
+
+    assert error.message == (
+        "extension_round: is required, or the etag that was read: request 1 for more time of grants/g7 waits"
+    )
+
+
+def test_a_decision_on_more_time_is_on_the_round_that_was_shown() -> None:
+    again = extension(withdraw(more_pending()), under=extending())
+
+    approval.demand_shown(again, extension_round=2, etag="", now=NOON)
+    error = refused(StaleEtag, lambda: approval.demand_shown(again, extension_round=1, etag="", now=NOON))
+
+    assert error.message == (
+        "extension_round is 1, and what waits for a decision at grants/g7 is request 2 for more time"
+    )
+    assert error.metadata == {"etag": etag("grants/g7", again.revision)}
+
+
+def test_a_decision_on_more_time_never_lands_on_the_first_request() -> None:
+    error = refused(StaleEtag, lambda: approval.demand_shown(pending(), extension_round=1, etag="", now=NOON))
+
+    assert error.message == "extension_round is 1, and what waits for a decision at grants/g7 is the first request"
+    approval.demand_shown(pending(), extension_round=0, etag="", now=NOON)
+
+
+def test_the_etag_that_was_read_names_all_of_the_grant() -> None:
+    approval.demand_shown(more_pending(), extension_round=0, etag="e", now=NOON)
+    refused(StaleEtag, lambda: approval.demand_shown(more_pending(), extension_round=2, etag="e", now=NOON))
 
 
 # Facts that no transition leaves behind

@@ -863,6 +863,20 @@ TWINS = [
         test_approval.test_more_time_follows_without_a_gap,
     ),
     Twin(
+        "an approval of more time that nobody was shown",
+        approval.demand_shown,
+        "extension_round == waiting or",
+        "not extension_round or",
+        test_approval.test_a_decision_on_the_first_request_never_lands_on_more_time,
+    ),
+    Twin(
+        "an approval of another round than was shown",
+        approval.demand_shown,
+        "extension_round == waiting or",
+        "bool(extension_round) == bool(waiting) or",
+        test_approval.test_a_decision_on_more_time_is_on_the_round_that_was_shown,
+    ),
+    Twin(
         "more time under the condition of before",
         request.lengthened,
         "check_condition=policy.check_condition",

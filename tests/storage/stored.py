@@ -19,7 +19,7 @@ from jit_service.domain.decision import Decision, Question
 from jit_service.domain.delegation import Wanted
 from jit_service.domain.errors import JitError, Unsatisfiable
 from jit_service.domain.event import Event
-from jit_service.domain.grant import Grant, Justification
+from jit_service.domain.grant import ExtensionState, Grant, Justification
 from jit_service.domain.policy import Policy
 from jit_service.domain.policy_change import Proposed
 from jit_service.domain.proposal import Proposal
@@ -94,13 +94,15 @@ class Stored:
     def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta, etag: str = "") -> object:
         match act:
             case "approve":
-                return grants.approve(self.store, by, name, comment="", etag=etag, edits=edits)
+                shown = self._shown(name)
+                return grants.approve(self.store, by, name, comment="", etag=etag, extension_round=shown, edits=edits)
+            case "deny":
+                return grants.deny(self.store, by, name, comment="so", etag=etag, extension_round=self._shown(name))
             case "counter":
                 return grants.counter(self.store, by, name, comment="", etag=etag, edits=edits)
             case "extend":
                 return grants.extend(self.store, by, name, MoreTime(duration=more, justification=WHY), etag=etag)
         case = {
-            "deny": grants.deny,
             "accept": grants.accept_offer,
             "decline": grants.decline_offer,
             "complete": grants.complete_review,
@@ -109,6 +111,13 @@ class Stored:
             "revoke": grants.revoke,
         }[act]
         return case(self.store, by, name, comment="so", etag=etag)
+
+    def _shown(self, name: str) -> int:
+        """The request that waits now, as whoever decides was shown it."""
+        with self.store.snapshot() as snapshot:
+            grant = snapshot.grant(name)
+            waits = grant is not None and grant.extension_state(snapshot.now) is ExtensionState.PENDING
+            return grant.round if waits and grant is not None else 0
 
     def check(self, by: Caller, question: Question) -> Decision:
         return checking.check(self.store, by, question).decision

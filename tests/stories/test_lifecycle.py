@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from jitaccess.v1.access_pb2 import CheckAccessResponse
 from jitaccess.v1.audit_pb2 import AuditEvent
-from jitaccess.v1.grant_pb2 import Grant
+from jitaccess.v1.grant_pb2 import Grant, GrantExtension
 from tests.conftest import HOUR, TICK
 from tests.world import ACCESS, AUDIT, GRANTS, POLICIES, Story
 
@@ -277,6 +279,27 @@ def test_one_denial_short_of_a_quorum_does_not_stop_an_approval(story: Story) ->
     story.must(story.bob, GRANTS + "DenyGrant", {"name": grant.name})
 
     assert story.approves(story.ben, grant).state == Grant.ACTIVE
+
+
+@pytest.mark.parametrize("decide", ["ApproveGrant", "DenyGrant"])
+def test_a_decision_is_on_the_request_that_its_reviewer_was_shown(story: Story, decide: str) -> None:
+    """Seen: bob's late yes to ten minutes became a yes to the nine days that alice asked for a moment before."""
+    story.create_policy(extension={"maxExtensions": 2, "maxTotalDuration": "864000s"})
+    asked = story.asks(duration="600s")
+    story.approves(story.ben, asked)
+    more = story.must(story.alice, GRANTS + "ExtendGrant", {"name": asked.name, "duration": "777600s"})
+
+    late = story.call(story.bob, GRANTS + decide, {"name": asked.name})
+    of_then = story.call(story.bob, GRANTS + decide, {"name": asked.name, "etag": asked.etag})
+    other = story.call(story.bob, GRANTS + decide, {"name": asked.name, "extensionRound": 2})
+    own = story.call(story.alice, GRANTS + decide, {"name": asked.name})
+    shown = story.must(story.bob, GRANTS + decide, {"name": asked.name, "extensionRound": more.extension.round})
+
+    assert (late.code, late.reason, late.fields) == ("INVALID_ARGUMENT", "INVALID_FIELD", ("extension_round",))
+    assert [(each.code, each.reason) for each in (of_then, other)] == [("ABORTED", "STALE_ETAG")] * 2
+    assert own.reason == "SELF_APPROVAL"
+    assert more.extension.round == 1
+    assert shown.extension.state in (GrantExtension.APPROVED, GrantExtension.DENIED)
 
 
 def test_a_subject_has_only_so_many_grants_at_once(story: Story) -> None:

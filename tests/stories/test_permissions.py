@@ -171,7 +171,7 @@ WALK: dict[str, Prepared] = {
     "release the access": on("ReleaseGrant", Case.active),
     "revoke the access": on("RevokeGrant", Case.active, comment="over"),
     "ask for more time": on("ExtendGrant", Case.active, duration=LESS),
-    "approve more time": on("ApproveGrant", Case.extending),
+    "approve more time": on("ApproveGrant", Case.extending, extensionRound=1),
     "pass the access on to a job": passing_on,
     "review the requester's break-glass": on("CompleteReview", Case.emergency, comment="fine"),
     "check the holder's access": checking,

@@ -208,23 +208,36 @@ def approve(
     resources: str | Iterable[str] = (),
     actions: str | Iterable[str] = (),
     start_time: datetime | None = None,
+    extension_round: int = 0,
     etag: str | None = None,
     request_id: str | None = None,
 ) -> Call[Grant]:
     """Approves the current step of a pending grant. A Grant that has changed since it was read is refused (Aborted).
 
-    What is given of `duration`, `resources`, `actions` and `start_time` narrows the access: shorter, less, or later.
+    More time is approved only by the Grant that was read, its etag, or its `extension_round`. What is given of
+    `duration`, `resources`, `actions` and `start_time` narrows the access: shorter, less, or later.
     """
     message = _decision(grant_pb2.ApproveGrantRequest, grant, comment, etag, request_id)
+    message.MergeFrom(_message(grant_pb2.ApproveGrantRequest, extension_round=extension_round))
     _add_terms(message, duration, resources, actions, start_time)
     return _grant_call("ApproveGrant", message)
 
 
 def deny(
-    grant: Grant | str, *, comment: str = "", etag: str | None = None, request_id: str | None = None
+    grant: Grant | str,
+    *,
+    comment: str = "",
+    extension_round: int = 0,
+    etag: str | None = None,
+    request_id: str | None = None,
 ) -> Call[Grant]:
-    """Denies a pending grant, for good. A Grant that has changed since it was read is refused (Aborted)."""
-    return _grant_call("DenyGrant", _decision(grant_pb2.DenyGrantRequest, grant, comment, etag, request_id))
+    """Denies a pending grant, for good. A Grant that has changed since it was read is refused (Aborted).
+
+    More time is denied only by the Grant that was read, its etag, or its `extension_round`.
+    """
+    message = _decision(grant_pb2.DenyGrantRequest, grant, comment, etag, request_id)
+    message.MergeFrom(_message(grant_pb2.DenyGrantRequest, extension_round=extension_round))
+    return _grant_call("DenyGrant", message)
 
 
 def withdraw(

@@ -232,7 +232,7 @@ class CounterOffer:
 
 @dataclass(frozen=True, kw_only=True)
 class GrantExtension:
-    """A request for more time; it lapses at `request_expire_time`.
+    """A request for more time, the `round`-th of its grant; it lapses at `request_expire_time`.
 
     `requested_duration` is what was asked for, where a reviewer gave less.
     """
@@ -244,6 +244,7 @@ class GrantExtension:
     create_time: datetime | None
     request_expire_time: datetime | None
     requested_duration: timedelta | None = None
+    round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

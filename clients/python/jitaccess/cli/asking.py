@@ -174,23 +174,23 @@ def extend(
 def accept(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
     """Take the terms that a reviewer offered.
 
-    They are those that stood when the id was looked up.
+    They are those that `jit show` last showed you; on a terminal what you have not seen is shown first.
     """
-    from jitaccess.cli import ids
+    from jitaccess.cli import shown
 
     with session.client() as client:
-        found = ids.find(client, grant)
-        accepted = client.accept_counter_offer(found, comment=comment, etag=etag or None)
+        found, seen = shown.to_decide_on(session, client, grant, etag=etag, verb="Accept the offer for")
+        accepted = client.accept_counter_offer(found, comment=comment, etag=seen)
     answer_grant(session, accepted)
 
 
 def decline(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
     """Refuse the terms that a reviewer offered; your request stays."""
-    from jitaccess.cli import ids
+    from jitaccess.cli import shown
 
     with session.client() as client:
-        found = ids.find(client, grant)
-        declined = client.decline_counter_offer(found, comment=comment, etag=etag or None)
+        found, seen = shown.to_decide_on(session, client, grant, etag=etag, verb="Decline the offer for")
+        declined = client.decline_counter_offer(found, comment=comment, etag=seen)
     answer_grant(session, declined)
 
 

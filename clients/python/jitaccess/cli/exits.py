@@ -39,6 +39,7 @@ _HINTS = {
     "NOT_ELIGIBLE": "`jit policy ls` shows the policies that you may ask under",
     "TOO_MANY_ACTIVE": "`jit ls` shows what there is; release or withdraw what is not needed",
     "STALE_ETAG": "it has changed since it was read: look again with `jit show`, then decide",
+    "NOT_SHOWN": "an approval is for what its reviewer has seen",
     "LOST_RACE": "somebody else was first: look again with `jit show`, then decide",
     "POLICY_NO_LONGER_ALLOWS": "ask anew with `jit request`",
     "DEADLINE_EXCEEDED": "a write may have happened all the same; look with `jit ls`, or pass a longer --timeout",

@@ -27,7 +27,9 @@ Comment = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.
 Etag = Annotated[
     str,
     typer.Option(
-        metavar="ETAG", help="Decide only on this version of the grant [default: as it is now].", show_default=False
+        metavar="ETAG",
+        help="Decide only on this version of the grant [default: what you were shown].",
+        show_default=False,
     ),
 ]
 Limit = Annotated[
@@ -76,11 +78,12 @@ def ls(
 
 def show(session: Session, grant: GrantId) -> None:
     """Show all of one grant."""
-    from jitaccess.cli import describe, ids
+    from jitaccess.cli import describe, ids, shown
 
     with session.client() as client:
         found = ids.find(client, grant)
     session.answer(found.raw, lambda screen: screen.fields(describe.fields(found, screen)))
+    shown.remember(session, [found])
 
 
 def withdraw(session: Session, grant: GrantId, comment: Comment = "") -> None:

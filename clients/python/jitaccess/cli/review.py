@@ -35,11 +35,12 @@ LaterStart = Annotated[
 
 def inbox(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
     """List what waits for your decision."""
-    from jitaccess.cli import describe
+    from jitaccess.cli import describe, shown
 
     with session.client() as client:
         page = page_of(client, view="REVIEWABLE", limit=limit)
     answer_page(session, page, describe.INBOX_COLUMNS, describe.inbox_row, none="nothing waits for your decision")
+    shown.remember(session, page.items)
 
 
 def approve(
@@ -54,29 +55,29 @@ def approve(
 ) -> None:
     """Approve a pending grant, or more time for it.
 
-    It is decided on as it was when its id was looked up, or with --etag as `jit inbox` or `jit show`
-    showed it; what was approved is said. With --for, --resource, --action or --start it
-    is given for shorter, for less, or later than asked.
+    It is decided on as `jit inbox` or `jit show` last showed it to you, or as --etag says; on a terminal
+    what you have not seen is shown first. What was approved is said. With --for, --resource,
+    --action or --start it is given for shorter, for less, or later than asked.
     """
-    from jitaccess.cli import describe, ids
+    from jitaccess.cli import describe, shown
 
     edits = _terms(duration, resource, action, start)
     with session.client() as client:
-        found = ids.find(client, grant)
-        decided = client.approve(found, comment=comment, etag=etag or None, **edits)
+        found, seen = shown.to_decide_on(session, client, grant, etag=etag, verb="Approve")
+        decided = client.approve(found, comment=comment, etag=seen, **edits)
     answer_grant(session, decided, decided=describe.approved)
 
 
 def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
     """Deny a pending grant, or more time for it.
 
-    It is decided on as it was when its id was looked up.
+    It is decided on as `jit inbox` or `jit show` last showed it to you, as for `jit approve`.
     """
-    from jitaccess.cli import ids
+    from jitaccess.cli import shown
 
     with session.client() as client:
-        found = ids.find(client, grant)
-        decided = client.deny(found, comment=comment, etag=etag or None)
+        found, seen = shown.to_decide_on(session, client, grant, etag=etag, verb="Deny")
+        decided = client.deny(found, comment=comment, etag=seen)
     answer_grant(session, decided)
 
 
@@ -94,14 +95,14 @@ def counter(
 
     The requester accepts or declines them.
     """
-    from jitaccess.cli import ids
+    from jitaccess.cli import shown
 
     edits = _terms(duration, resource, action, start)
     if not edits:
         raise typer.BadParameter("say what you offer: --for, --resource, --action or --start")
     with session.client() as client:
-        found = ids.find(client, grant)
-        countered = client.counter(found, comment=comment, etag=etag or None, **edits)
+        found, seen = shown.to_decide_on(session, client, grant, etag=etag, verb="Offer other terms for")
+        countered = client.counter(found, comment=comment, etag=seen, **edits)
     answer_grant(session, countered)
 
 

@@ -52,6 +52,11 @@ class Session:
 
         return token_file(self.token_file) if self.token_file else None
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody sits there who sees what is printed and can answer."""
+        return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
+
     def client(self) -> JitClient:
         """Returns a client as the options want it. Raises what JitClient raises."""
         from jitaccess.client import JitClient

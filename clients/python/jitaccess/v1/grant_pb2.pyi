@@ -438,10 +438,13 @@ class GrantExtension(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REQUESTED_DURATION_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
     state: Global___GrantExtension.State.ValueType
     """How far it is."""
     requester: _builtins.str
     """Who asked."""
+    round: _builtins.int
+    """Which one it is, from 1, of all that were asked for; an approval or denial names it."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How much more time."""
@@ -472,10 +475,11 @@ class GrantExtension(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         request_expire_time: _timestamp_pb2.Timestamp | None = ...,
         requested_duration: _duration_pb2.Duration | None = ...,
+        round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time", "requested_duration", b"requested_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time", "requested_duration", b"requested_duration", "requester", b"requester", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "justification", b"justification", "request_expire_time", b"request_expire_time", "requested_duration", b"requested_duration", "requester", b"requester", "round", b"round", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1095,6 +1099,7 @@ class ApproveGrantRequest(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    EXTENSION_ROUND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`."""
     comment: _builtins.str
@@ -1103,6 +1108,10 @@ class ApproveGrantRequest(_message.Message):
     """The etag that was reviewed; another one is refused."""
     request_id: _builtins.str
     """A UUID chosen by the caller (AIP-155)."""
+    extension_round: _builtins.int
+    """Which request for more time is approved: its round, as the grant shows it; 0: the first request, for access. Where
+    more time waits for a decision this or the etag is required, so that no approval is for what nobody was shown.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Give it for shorter than asked."""
@@ -1130,10 +1139,11 @@ class ApproveGrantRequest(_message.Message):
         resources: _abc.Iterable[_builtins.str] | None = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        extension_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "comment", b"comment", "duration", b"duration", "etag", b"etag", "name", b"name", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "comment", b"comment", "duration", b"duration", "etag", b"etag", "extension_round", b"extension_round", "name", b"name", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1674,6 +1684,7 @@ class DenyGrantRequest(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXTENSION_ROUND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`."""
     comment: _builtins.str
@@ -1682,6 +1693,8 @@ class DenyGrantRequest(_message.Message):
     """The etag that was reviewed; another one is refused."""
     request_id: _builtins.str
     """A UUID chosen by the caller (AIP-155)."""
+    extension_round: _builtins.int
+    """Which request for more time is denied, as for approvals."""
     def __init__(
         self,
         *,
@@ -1689,10 +1702,11 @@ class DenyGrantRequest(_message.Message):
         comment: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        extension_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "etag", b"etag", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "etag", b"etag", "extension_round", b"extension_round", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

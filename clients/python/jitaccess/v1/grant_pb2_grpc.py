@@ -150,14 +150,15 @@ class GrantServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ApproveGrant(self, request, context):
-        """Approves the current step of a pending grant. The last approval needed starts the access.
+        """Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
+        starts the access, or lengthens it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DenyGrant(self, request, context):
-        """Denies a pending grant. The last denial that the step needs ends it, for good.
+        """Denies a pending grant, or more time for it, which it names. The last denial that the step needs ends the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

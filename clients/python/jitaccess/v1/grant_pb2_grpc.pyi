@@ -42,9 +42,11 @@ class GrantServiceStub:
     ListGrants: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ListGrantsRequest, _grant_pb2.ListGrantsResponse]
     """Lists the grants of a view, newest first unless order_by says otherwise."""
     ApproveGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ApproveGrantRequest, _grant_pb2.Grant]
-    """Approves the current step of a pending grant. The last approval needed starts the access."""
+    """Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
+    starts the access, or lengthens it.
+    """
     DenyGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.DenyGrantRequest, _grant_pb2.Grant]
-    """Denies a pending grant. The last denial that the step needs ends it, for good."""
+    """Denies a pending grant, or more time for it, which it names. The last denial that the step needs ends the request."""
     WithdrawGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.WithdrawGrantRequest, _grant_pb2.Grant]
     """Takes back one's own pending request."""
     RevokeGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantRequest, _grant_pb2.Grant]
@@ -82,9 +84,11 @@ class GrantServiceAsyncStub(GrantServiceStub):
     ListGrants: _aio.UnaryUnaryMultiCallable[_grant_pb2.ListGrantsRequest, _grant_pb2.ListGrantsResponse]  # type: ignore[assignment]
     """Lists the grants of a view, newest first unless order_by says otherwise."""
     ApproveGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.ApproveGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
-    """Approves the current step of a pending grant. The last approval needed starts the access."""
+    """Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
+    starts the access, or lengthens it.
+    """
     DenyGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.DenyGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
-    """Denies a pending grant. The last denial that the step needs ends it, for good."""
+    """Denies a pending grant, or more time for it, which it names. The last denial that the step needs ends the request."""
     WithdrawGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.WithdrawGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Takes back one's own pending request."""
     RevokeGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.RevokeGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
@@ -149,7 +153,9 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grant_pb2.ApproveGrantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
-        """Approves the current step of a pending grant. The last approval needed starts the access."""
+        """Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
+        starts the access, or lengthens it.
+        """
 
     @_abc_1.abstractmethod
     def DenyGrant(
@@ -157,7 +163,7 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grant_pb2.DenyGrantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
-        """Denies a pending grant. The last denial that the step needs ends it, for good."""
+        """Denies a pending grant, or more time for it, which it names. The last denial that the step needs ends the request."""
 
     @_abc_1.abstractmethod
     def WithdrawGrant(

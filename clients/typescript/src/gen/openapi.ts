@@ -742,8 +742,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Approves the current step of a pending grant.
-         * @description Approves the current step of a pending grant. The last approval needed starts the access.
+         * Approves the current step of a pending grant, or of more time for it, which it names.
+         * @description Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
+         *      starts the access, or lengthens it.
          *
          *     May call: anyone with a token.
          */
@@ -830,8 +831,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Denies a pending grant.
-         * @description Denies a pending grant. The last denial that the step needs ends it, for good.
+         * Denies a pending grant, or more time for it, which it names.
+         * @description Denies a pending grant, or more time for it, which it names. The last denial that the step needs ends the request.
          *
          *     May call: anyone with a token.
          */
@@ -1914,6 +1915,11 @@ export interface components {
              * @example 2026-03-02T12:00:00Z
              */
             requestExpireTime?: string;
+            /**
+             * Format: int32
+             * @description Which one it is, from 1, of all that were asked for; an approval or denial names it.
+             */
+            round?: number;
             /** @description How far it is. */
             state?: components["schemas"]["GrantExtension.State"];
         };
@@ -4495,6 +4501,11 @@ export interface operations {
                     duration?: string;
                     /** @description The etag that was reviewed; another one is refused. */
                     etag?: string;
+                    /**
+                     * Format: int32
+                     * @description Which request for more time is approved: its round, as the grant shows it; 0: the first request, for access. Where more time waits for a decision this or the etag is required, so that no approval is for what nobody was shown.
+                     */
+                    extensionRound?: number;
                     /** @description A UUID chosen by the caller (AIP-155). */
                     requestId?: string;
                     /** @description Give only these of the resources: patterns within those asked for. */
@@ -4712,6 +4723,11 @@ export interface operations {
                     comment?: string;
                     /** @description The etag that was reviewed; another one is refused. */
                     etag?: string;
+                    /**
+                     * Format: int32
+                     * @description Which request for more time is denied, as for approvals.
+                     */
+                    extensionRound?: number;
                     /** @description A UUID chosen by the caller (AIP-155). */
                     requestId?: string;
                 };
