@@ -27,6 +27,7 @@ from jit_service.domain.decision import (
 )
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.grant import Grant, expiring, used
+from jit_service.domain.lock import demand_unlocked_caller
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.refusal import About, refused
 from jit_service.storage import CheckRecords, Store, parts_of_check, payload_of
@@ -35,7 +36,7 @@ MAX_ITEMS = 1000
 _MAX_COMBINED = 64
 # Of an UUID, by the random digit in whose place it stands.
 _VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
-_NOTHING_TO_ASK_FOR = (Reason.ALLOWED, Reason.DENIED_BY_POLICY)
+_NOTHING_TO_ASK_FOR = (Reason.ALLOWED, Reason.DENIED_BY_POLICY, Reason.LOCKED)
 
 
 class Consistency(StrEnum):
@@ -108,7 +109,7 @@ class Asked(NamedTuple):
 
 
 class Checker:
-    """Answers questions. Every method raises StoreUnavailable where it cannot be sure.
+    """Answers questions. Every method raises StoreUnavailable where it cannot be sure, and Locked for a locked caller.
 
     What the live view can judge is judged there. A grant that counts its checks is judged and counted in a transaction.
     """
@@ -141,6 +142,7 @@ class Checker:
 
     def _check_alone(self, caller: Caller, asked: Question, min_revision: int, consistency: Consistency) -> Checked:
         sight = self._sight((asked.subject,), min_revision, consistency)
+        demand_unlocked_caller(sight.locks, caller)
         checked = self._from_sight(asked, sight, self._view.past, _decision_id())
         if checked is None:
             return self._in_transaction(caller, asked)
@@ -163,6 +165,7 @@ class Checker:
         """
         subjects = {item.subject for item in items if isinstance(item, Question)}
         sight = self._sight(subjects, min_revision, consistency)
+        demand_unlocked_caller(sight.locks, caller)
         past, is_recorded = self._view.past, self._recorder.mode is not AuditMode.OFF
         making = CheckRecords(at=sight.now, revision=sight.revision)
         answers: list[Checked | JitError | None] = []
@@ -194,7 +197,7 @@ class Checker:
         records: list[bytes] = []
         for (caller, asked, min_revision), decision_id in zip(everything, _decision_ids(len(everything)), strict=True):
             checked = None
-            if 0 <= min_revision <= sight.revision:
+            if 0 <= min_revision <= sight.revision and not (sight.locks and sight.locks.on_caller(caller)):
                 checked = self._from_sight(asked, sight, past, decision_id)
             if is_recorded and checked is not None:
                 records += self._recorded(caller, checked, making)
@@ -266,6 +269,7 @@ class Checker:
             book=sight.book,
             conditions=conditions_judged(looked_at, asked, sight.now, sight.signals),
             until=stands_until((*held, *looked_at), sight.now),
+            locks=sight.locks,
         )
         self._judgements.keep(asked, judged)
         return judged
@@ -275,11 +279,12 @@ class Checker:
             policies, signals = tx.policies(), signal.at(tx.signals(), tx.now)
             held = tx.live_grants(asked.subject)
             above = tx.ancestors(held)
-            decision = decide(asked, grants=held, policies=policies, now=tx.now, signals=signals, above=above)
+            judge = partial(decide, asked, policies=policies, now=tx.now, signals=signals, locks=tx.locks)
+            decision = judge(grants=held, above=above)
             if not decision.allowed:
                 held += tx.past_grants(asked.subject, limit=MAX_PAST)
                 above = tx.ancestors(held)
-                decision = decide(asked, grants=held, policies=policies, now=tx.now, signals=signals, above=above)
+                decision = judge(grants=held, above=above)
             checked = Checked(
                 asked,
                 Judged(decision, _requestable(asked, decision, PolicyBook(policies))),
@@ -323,7 +328,13 @@ def _used(grant: Grant, above: Mapping[str, Grant], now: datetime) -> list[Grant
 
 def _decided(asked: Question, grants: Sequence[Candidate], sight: Sight) -> Decision:
     return decide_among(
-        grants, asked, policies=sight.book.denying, now=sight.now, signals=sight.signals, above=sight.above
+        grants,
+        asked,
+        policies=sight.book.denying,
+        now=sight.now,
+        signals=sight.signals,
+        above=sight.above,
+        locks=sight.locks,
     )
 
 

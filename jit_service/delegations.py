@@ -38,8 +38,15 @@ class DelegationPage:
 
 
 def with_delegations(snapshot: Snapshot, caller: Caller) -> Caller:
-    """Returns the caller with the rights to review that others have put into its hands."""
-    return caller._replace(delegated=tuple(found.right for found in snapshot.delegations_to(caller.principal)))
+    """Returns the caller with the rights to review that others have put into its hands; the locked give none."""
+    locks = snapshot.locks
+    return caller._replace(
+        delegated=tuple(
+            found.right
+            for found in snapshot.delegations_to(caller.principal)
+            if not locks or locks.on(found.delegator, found.delegator_groups) is None
+        )
+    )
 
 
 def create(store: Store, caller: Caller, wanted: Wanted) -> DelegationAnswer:

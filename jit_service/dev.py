@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -76,6 +77,7 @@ class DevIssuer:
             "sub": principal,
             "iat": issued,
             "exp": issued + int(ttl.total_seconds()),
+            "jti": uuid.uuid4().hex,
             "groups": list(groups),
             "roles": list(roles),
         }

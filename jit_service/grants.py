@@ -18,7 +18,7 @@ from jit_service.delegations import with_delegations
 from jit_service.domain import approval, emergency, paging, request, review, signal
 from jit_service.domain import etag as etags
 from jit_service.domain import grant as rules
-from jit_service.domain.caller import Caller, Right, Role
+from jit_service.domain.caller import READS_GRANTS, Caller, Right
 from jit_service.domain.errors import (
     GrantNotFound,
     NotVisible,
@@ -31,6 +31,7 @@ from jit_service.domain.errors import (
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.filter import parse
 from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.lock import demand_unlocked
 from jit_service.domain.policy import Policy
 from jit_service.domain.review import Preview
 from jit_service.domain.signal import Signals
@@ -75,7 +76,7 @@ def ask(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
     """Asks for access.
 
     Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, Unsatisfiable, TooManyActive, InvalidField,
-    RequestIdReused.
+    RequestIdReused, and Locked for a subject who is.
     """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
@@ -169,7 +170,15 @@ def _demand_no_debt(snapshot: Snapshot, grant: Grant) -> None:
 def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> Grant:
     parent = visible(snapshot, with_delegations(snapshot, caller), asked.parent)
     _demand_usable(snapshot, parent)
-    return request.passed_on(asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now)
+    child = request.passed_on(asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now)
+    _demand_unlocked(snapshot, child)
+    return child
+
+
+def _demand_unlocked(snapshot: Snapshot, grant: Grant) -> None:
+    """Nothing is given to the locked, nor what they have asked for."""
+    demand_unlocked(snapshot.locks, grant.subject, grant.subject_groups)
+    demand_unlocked(snapshot.locks, grant.requester, grant.requester_groups)
 
 
 def _demand_usable(snapshot: Snapshot, parent: Grant) -> None:
@@ -182,6 +191,7 @@ def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str
     policies = snapshot.policies()
     signals = _signals(snapshot, policies)
     grant = request.judged(asked, policies=policies, by=caller, grant_name=name, now=snapshot.now, signals=signals)
+    _demand_unlocked(snapshot, grant)
     return grant, next(policy for policy in policies if policy.name == grant.policy)
 
 
@@ -195,8 +205,8 @@ def list_page(
     store: Store, caller: Caller, *, view: View, filter_text: str, order_by: str, page_size: int, page_token: str
 ) -> GrantPage:
     """Lists a page of the view. Raises RoleRequired for ALL, InvalidField."""
-    if view is View.ALL and not caller.has(Role.AUDITOR, Role.ADMIN):
-        raise RoleRequired(f"view ALL needs the role auditor or admin, which {caller.principal} has not")
+    if view is View.ALL and not caller.has(*READS_GRANTS):
+        raise RoleRequired(f"view ALL needs the role auditor, responder or admin, which {caller.principal} has not")
     size = paging.page_size(page_size)
     node = parse(filter_text, query.GRANT_FIELDS)
     order = paging.order_by(order_by, query.GRANT_ORDER, default="create_time desc")
@@ -234,12 +244,15 @@ def approve(
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
-        place = approval.demand_reviewer(_with_steps_of_now(tx, grant, policy), policy=policy, by=by, now=tx.now)
+        waiting = _with_steps_of_now(tx, grant, policy)
+        place = approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks)
         approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
         edited = approval.given_by(grant, edits, policy=policy, now=tx.now)
         judged = _judged_again(tx, edited, policy)
         given = approval.given_instead(grant, edited)
-        return approval.approve(judged, policy=policy, by=by, comment=comment, now=tx.now, given=given, place=place)
+        return approval.approve(
+            judged, policy=policy, by=by, comment=comment, now=tx.now, given=given, place=place, locks=tx.locks
+        )
 
     return _change(store, caller, name, etag, transition)
 
@@ -250,9 +263,9 @@ def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str, ex
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         waiting = _with_steps_of_now(tx, grant, policy)
-        approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now)
+        approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks)
         approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
-        return approval.deny(waiting, policy=policy, by=by, comment=comment, now=tx.now)
+        return approval.deny(waiting, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks)
 
     return _change(store, caller, name, etag, transition)
 
@@ -263,7 +276,7 @@ def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str,
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         waiting = _with_steps_of_now(tx, grant, policy)
-        offered = approval.counter(waiting, edits, policy=policy, by=by, comment=comment, now=tx.now)
+        offered = approval.counter(waiting, edits, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks)
         # An offer that could not be accepted as things are would be none.
         _judged_again(tx, approval.edited(grant, edits, now=tx.now), policy)
         return offered
@@ -278,7 +291,9 @@ def accept_offer(store: Store, caller: Caller, name: str, *, comment: str, etag:
         policy = _policy_of(tx, grant)
         judged = _judged_again(tx, approval.offered_terms(grant, by=by, now=tx.now), policy)
         lent = tuple(right.delegation for right in _lent_to_offerer(tx, grant))
-        return approval.accept(judged, policy=policy, by=by, comment=comment, now=tx.now, delegations=lent)
+        return approval.accept(
+            judged, policy=policy, by=by, comment=comment, now=tx.now, delegations=lent, locks=tx.locks
+        )
 
     return _change(store, caller, name, etag, transition)
 
@@ -298,6 +313,7 @@ def extend(store: Store, caller: Caller, name: str, more: request.MoreTime, *, e
         asked = request.extended(grant, request.checked_more(more), policy=policy, by=by, now=tx.now)
         signals = _signals(tx, [policy])
         judged = request.judge_extension(asked, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
+        _demand_unlocked(tx, judged)
         shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
         if shortfall:
             raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
@@ -361,7 +377,8 @@ def _change(store: Store, caller: Caller, name: str, etag: str, transition: Tran
 
 
 def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
-    """Policies, signals and the time may have changed since the request."""
+    """Policies, signals, locks and the time may have changed since the request."""
+    _demand_unlocked(tx, grant)
     signals = _signals(tx, [policy])
     return request.judge_again(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
 
@@ -386,7 +403,7 @@ def _lent_to_offerer(tx: Transaction, grant: Grant) -> tuple[Right, ...]:
 def visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
     """Where the caller may not see it, the answer is the same whether it exists or not."""
     grant = snapshot.grant(name)
-    if grant is None and caller.has(Role.AUDITOR, Role.ADMIN):
+    if grant is None and caller.has(*READS_GRANTS):
         raise GrantNotFound(f"there is no {name}", grant=name)
     if grant is None or not approval.visible(grant, snapshot.policy(grant.policy), caller):
         raise NotVisible(f"{caller.principal} may not see {name}", grant=name)
@@ -405,7 +422,7 @@ def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope,
     everything: Callable[[Grant], bool] = lambda _: True  # noqa: E731
     if view is View.REVIEW_DEBT:
         return query.owing_reviews(_scope(snapshot, caller, View.VISIBLE)[0]), everything
-    if view is View.ALL or (view is View.VISIBLE and caller.has(Role.AUDITOR, Role.ADMIN)):
+    if view is View.ALL or (view is View.VISIBLE and caller.has(*READS_GRANTS)):
         return query.every_grant(), everything
     if view is View.MINE:
         return query.grants_of(caller.principal), everything
@@ -418,7 +435,7 @@ def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope,
     def reviewable(grant: Grant) -> bool:
         policy, now = policies[grant.policy], snapshot.now
         waiting = request.waiting_now(grant, policy=policy, policies=in_force, now=now, signals=signals)
-        return approval.reviewable(waiting, policy=policy, by=caller, now=now)
+        return approval.reviewable(waiting, policy=policy, by=caller, now=now, locks=snapshot.locks)
 
     return query.undecided_grants(list(policies), now=snapshot.now), reviewable
 

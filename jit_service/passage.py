@@ -30,7 +30,7 @@ class Passage:
 def held_by(store: Store, issuing: Issuing, caller: Caller, token: str, *, audience: str) -> tuple[Caller, GrantToken]:
     """Returns whom the grant's token proves, with what it says.
 
-    Raises TokenInvalid, KeysUnavailable, StoreUnavailable.
+    Raises TokenInvalid, Locked, KeysUnavailable, StoreUnavailable.
     """
     try:
         held = tokens.verify_grant_token(store, issuing, token, audience=audience)
@@ -64,5 +64,11 @@ def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, he
         return Passage(checked=checked)
     ends_at = grant.expires_at if held is None else min(grant.expires_at, held.expire_time)
     lasts = lasting(now=checked.at, ends_at=ends_at, proved_until=caller.proved_until, at_most=route.max_stream)
-    stream = Stream(asked=asked, grant=grant.name, ends_at=checked.at + lasts, revision=checked.revision)
+    stream = Stream(
+        asked=asked,
+        grant=grant.name,
+        ends_at=checked.at + lasts,
+        revision=checked.revision,
+        token_id=caller.token_id,
+    )
     return Passage(checked=checked, ends_at=ends_at, lasts=lasts, stream=stream)

@@ -1,4 +1,4 @@
-"""What feeds a client's replica: of every grant what a check reads, the deny policies in force, and how fresh that is.
+"""What feeds a client's replica: of every grant what a check reads, denies in force, locks, and how fresh that is.
 
 A check by the replica must never be a yes where one by the service would be a no. So what is told between two
 heartbeats is of one committed state, and a heartbeat says when that was read, by the service's clock and by a steady
@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.lock import Lock
 from jit_service.domain.policy import Policy
 from jit_service.grants import View
 from jit_service.storage import Snapshot, Store
@@ -44,7 +45,7 @@ class Checkable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """What a replica is told; `denies` None: that they changed is not what it says.
+    """What a replica is told; `denies` or `locks` None: that they changed is not what it says.
 
     It was read at `read_at` by the service's clock, not before `elapsed` since the stream began.
     """
@@ -56,6 +57,7 @@ class Update:
     elapsed: timedelta
     grant: Checkable | None = None
     denies: tuple[Policy, ...] | None = None
+    locks: tuple[Lock, ...] | None = None
 
 
 def replicate(
@@ -80,15 +82,15 @@ def replicate(
     if watched.start_revision:
         demand_reached(store, watched)
     began = time.monotonic()
-    last, at, policies_told, caught_up = watched.start_revision, watched.start, -1, False
+    last, at, told, caught_up = watched.start_revision, watched.start, _Told(), False
     while not gone():
         # Read before the snapshot: what it says must never look fresher than it is.
         elapsed = timedelta(seconds=time.monotonic() - began)
         with store.snapshot() as snapshot:
             demand_history(snapshot, at)
-            page = _Page(snapshot, caller, elapsed, after=last, policies_told=policies_told)
+            page = _Page(snapshot, caller, elapsed, after=last, told=told)
         yield from page.updates
-        last, at, policies_told = page.upto, page.head, page.policies_told
+        last, at, told = page.upto, page.head, page.told
         if page.complete:
             caught_up = True
             feed.wait(after=last, seconds=heartbeat_seconds, gone=gone)
@@ -103,21 +105,27 @@ def demand_checker(caller: Caller) -> None:
         raise RoleRequired(f"a replica needs the role checker, which {caller.principal} has not")
 
 
+class _Told(NamedTuple):
+    """The revisions of the policies and locks that this stream has told of."""
+
+    policies: int = -1
+    # That there has never been a lock need not be told, and who does not know of locks is told of none.
+    locks: int = 0
+
+
 class _Page:
     """What one snapshot has to tell after a revision: all of it with a heartbeat, or as much as fits."""
 
-    def __init__(
-        self, snapshot: Snapshot, caller: Caller, elapsed: timedelta, *, after: int, policies_told: int
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, caller: Caller, elapsed: timedelta, *, after: int, told: _Told) -> None:
         self.head = snapshot.head
-        self.policies_told = policies_told
+        self.told = told
         self._snapshot = snapshot
         self._caller = caller
         self._elapsed = elapsed
         self._read_at = snapshot.now
         self.updates = list(self._changes(after) if after else self._current())
         if self.complete:
-            self.updates += [*self._denies(), self.sign(Sign.HEARTBEAT, self.head.revision)]
+            self.updates += [*self._denies(), *self._locks(), self.sign(Sign.HEARTBEAT, self.head.revision)]
 
     def sign(self, type_: EventType | Sign, revision: int) -> Update:
         """Returns an update that says nothing of a grant."""
@@ -146,11 +154,19 @@ class _Page:
 
     def _denies(self) -> Iterable[Update]:
         revision = self._snapshot.policies_revision()
-        if revision == self.policies_told:
+        if revision == self.told.policies:
             return
-        self.policies_told = revision
+        self.told = self.told._replace(policies=revision)
         denies = tuple(policy for policy in self._snapshot.policies() if policy.deny and policy.in_force)
         yield replace(self.sign(Sign.DENY_POLICIES, self.head.revision), denies=denies)
+
+    def _locks(self) -> Iterable[Update]:
+        revision = self._snapshot.locks_revision()
+        if revision == self.told.locks:
+            return
+        self.told = self.told._replace(locks=revision)
+        locks = tuple(lock for lock in self._snapshot.locks if not lock.target.token_id)
+        yield replace(self.sign(Sign.LOCKS, self.head.revision), locks=locks)
 
 
 def checkable(grant: Grant, at: datetime, caller: Caller) -> Checkable | None:

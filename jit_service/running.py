@@ -129,7 +129,7 @@ def _fault(run: Run, sight: Sight) -> JitError | None:
         blind = time.monotonic() - run.since > BLIND.total_seconds()
         return StoreUnavailable(f"revision {stream.revision} does not arrive") if blind else None
     held = sight.held[stream.asked.subject]
-    basis = (held, sight.book)
+    basis = (held, sight.book, sight.locks)
     if sight.now < stream.ends_at and _same(run.basis, basis) and _is_plain(stream.grant, held.grants):
         return None
     why = over(
@@ -139,6 +139,7 @@ def _fault(run: Run, sight: Sight) -> JitError | None:
         now=sight.now,
         signals=sight.signals,
         above=sight.above,
+        locks=sight.locks,
     )
     run.basis = basis
     return PassageOver(why, grant=stream.grant) if why else None

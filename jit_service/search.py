@@ -15,6 +15,7 @@ from jit_service.domain.decision import Candidate, Question
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.live import LiveGrant
+from jit_service.domain.lock import demand_unlocked_caller
 from jit_service.domain.search import Found, Side, World, found_names, found_subjects, reaches
 from jit_service.storage import Snapshot, Store, payload_of
 
@@ -114,7 +115,7 @@ class Searcher:
         size = paging.page_size(page_size)
         query = _digest(caller, wanted, within, bound_to)
         after = paging.decode(page_token, query=query, shape=[str])[0] if page_token else ""
-        everything, revision, now = self._found(wanted)
+        everything, revision, now = self._found(caller, wanted)
         found = sorted((one for one in everything if _is_within(one.name, within)), key=lambda one: one.name)
         rest = [one for one in found if not page_token or one.name > str(after)]
         page = tuple(rest[:size])
@@ -124,11 +125,12 @@ class Searcher:
             self._recorder.record((payload_of(_event(caller, wanted, searched)),), at=now)
         return searched
 
-    def _found(self, wanted: Sought) -> tuple[list[Found], int, datetime]:
+    def _found(self, caller: Caller, wanted: Sought) -> tuple[list[Found], int, datetime]:
         if wanted.side is Side.SUBJECT:
-            return self._subjects(wanted)
+            return self._subjects(caller, wanted)
         subject = wanted.question.subject
         sight = self._view.strong((subject,))
+        demand_unlocked_caller(sight.locks, caller)
         held = sight.held[subject].grants
         if _are_sufficient(sight, held, wanted):
             world = _world(sight, sight.above)
@@ -138,8 +140,9 @@ class Searcher:
             world = _stored_world(snapshot, grants, now=snapshot.now)
             return found_names(wanted.question, wanted.side, grants, world), snapshot.revision, snapshot.now
 
-    def _subjects(self, wanted: Sought) -> tuple[list[Found], int, datetime]:
+    def _subjects(self, caller: Caller, wanted: Sought) -> tuple[list[Found], int, datetime]:
         sight, everything = self._view.survey()
+        demand_unlocked_caller(sight.locks, caller)
         held = _by_subject(everything, wanted)
         if all(_are_sufficient(sight, grants, wanted) for grants in held.values()):
             return _found_subjects(wanted, held, _world(sight, sight.above)), sight.revision, sight.now
@@ -181,7 +184,7 @@ def _are_sufficient(sight: Sight, grants: Iterable[Any], wanted: Sought) -> bool
 
 
 def _world(sight: Sight, above: Mapping[str, Candidate]) -> World:
-    return World(policies=sight.book.denying, now=sight.now, signals=sight.signals, above=above)
+    return World(policies=sight.book.denying, now=sight.now, signals=sight.signals, above=above, locks=sight.locks)
 
 
 def _stored_world(snapshot: Snapshot, grants: Sequence[Any], *, now: datetime) -> World:
@@ -190,6 +193,7 @@ def _stored_world(snapshot: Snapshot, grants: Sequence[Any], *, now: datetime) -
         now=now,
         signals=signal.at(snapshot.signals(), now),
         above=snapshot.ancestors(grants),
+        locks=snapshot.locks,
     )
 
 

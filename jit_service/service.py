@@ -103,6 +103,7 @@ class Service:
                 settings,
                 self.store,
                 authenticator,
+                view=self._view,
                 checker=self.checker,
                 searcher=self.searcher,
                 feed=self._feed,
@@ -115,7 +116,13 @@ class Service:
             raise ServiceError(str(fault)) from None
         self._running = Running(self._view, limit=settings.passing_streams)
         self._passing_server = build_passing_server(
-            settings, self.store, authenticator, running=self._running, streams=self._streams, unproved=self._unproved
+            settings,
+            self.store,
+            authenticator,
+            view=self._view,
+            running=self._running,
+            streams=self._streams,
+            unproved=self._unproved,
         )
         self._sweeper = Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing)
         self._indexer = Indexer(self.store, interval=settings.sweep_interval)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from jit_service import signing_keys
-from jit_service.domain import approval, emergency
+from jit_service.domain import approval, emergency, lock
 from jit_service.domain import grant as rules
 from jit_service.domain.proposal import lapsed
 from jit_service.periodic import Periodic
@@ -21,12 +21,18 @@ _VERY_MANY: Final = 5_000
 
 
 def record_run_out(store: Store) -> int:
-    """Records what ran out, once each: grants, requests for more time, proposals, reviews.
+    """Records what ran out, once each: grants, requests for more time, proposals, reviews, locks.
 
     Returns how many, up to a batch.
     """
     with store.snapshot() as snapshot:
-        finders = (snapshot.run_out, snapshot.lapsed_extensions, snapshot.lapsed_proposals, snapshot.overdue_reviews)
+        finders = (
+            snapshot.run_out,
+            snapshot.lapsed_extensions,
+            snapshot.lapsed_proposals,
+            snapshot.overdue_reviews,
+            snapshot.expired_locks,
+        )
         if not any(find(limit=1) for find in finders):
             return 0
     with store.transaction() as tx:
@@ -42,7 +48,10 @@ def record_run_out(store: Store) -> int:
         unreviewed = tx.overdue_reviews(limit=BATCH)
         for grant in unreviewed:
             tx.record_overdue(grant, emergency.review_overdue(grant, now=tx.now))
-        return max(len(grants), len(extensions), len(proposals), len(unreviewed))
+        locks = tx.expired_locks(limit=BATCH)
+        for over in locks:
+            tx.record_lock_over(over, lock.expired(over, now=tx.now))
+        return max(len(grants), len(extensions), len(proposals), len(unreviewed), len(locks))
 
 
 def tend_tokens(store: Store, issuing: Issuing) -> None:

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 from jit_service.delegations import with_delegations
 from jit_service.domain import token as rules
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.errors import JitError, RoleRequired, TokenNotPossible
+from jit_service.domain.errors import JitError, Locked, RoleRequired, TokenNotPossible
 from jit_service.domain.grant import Grant
+from jit_service.domain.lock import demand_unlocked
 from jit_service.domain.token import Token, Wanted
 from jit_service.grants import visible
 from jit_service.idempotency import answered_before, remember
@@ -65,6 +66,7 @@ def issue(store: Store, issuing: Issuing, caller: Caller, grant_name: str, wante
             token_id=new_name("tokens").removeprefix("tokens/"),
             cap=issuing.cap,
             now=tx.now,
+            locks=tx.locks,
         )
         text = issuing.ring.sign(key, claims(token))
         if len(text) > MAX_TOKEN:
@@ -102,13 +104,15 @@ def claims(token: Token) -> dict[str, Any]:
 def verify_grant_token(store: Store, issuing: Issuing, token: str, *, audience: str | None = None) -> GrantToken:
     """Returns what the token says, where it counts at the store's latest commit, and for the audience if one is given.
 
-    It counts until it is over, it is revoked, its grant or one above that ends, or a deny policy reaches into it.
-    Raises TokenRefused for any that does not, KeysUnavailable, StoreUnavailable.
+    It counts until it is over, it is revoked, its grant or one above that ends, or a deny policy or a lock reaches into
+    it. Raises TokenRefused for any that does not, Locked, KeysUnavailable, StoreUnavailable.
     """
     with store.snapshot() as snapshot:
         held = _read(snapshot, issuing, token)
         if audience is not None and audience not in held.audience:
             raise TokenRefused(f"the token is not for {audience}", reason="WRONG_AUDIENCE")
+        # Its holder is known, and may not, also where the grant has ended with the lock.
+        demand_unlocked(snapshot.locks, held.subject, frozenset())
         _demand_live(snapshot, held)
         return held
 
@@ -167,24 +171,34 @@ def _read(snapshot: Snapshot, issuing: Issuing, token: str) -> GrantToken:
 
 
 def _demand_live(snapshot: Snapshot, held: GrantToken) -> None:
-    if not _is_live(snapshot, held):
-        raise TokenRefused(f"the token was revoked, or {held.grant} is not live any more", reason="GRANT_OVER")
+    over = TokenRefused(f"the token was revoked, or {held.grant} is not live any more", reason="GRANT_OVER")
+    grant = None if snapshot.is_denied(held.token_id) else snapshot.grant(held.grant)
+    if grant is None or grant.subject != held.subject:
+        raise over
+    try:
+        _demand_carriable(snapshot, grant, None)
+    except Locked:
+        raise
+    except JitError:
+        raise over from None
 
 
 def _is_live(snapshot: Snapshot, held: GrantToken) -> bool:
-    grant = None if snapshot.is_denied(held.token_id) else snapshot.grant(held.grant)
-    if grant is None or grant.subject != held.subject:
-        return False
     try:
-        _demand_carriable(snapshot, grant, None)
-    except JitError:
+        _demand_live(snapshot, held)
+    except (JitError, TokenRefused):
         return False
     return True
 
 
 def _demand_carriable(snapshot: Snapshot | Transaction, grant: Grant, holder: Caller | None) -> None:
     rules.demand_carriable(
-        grant, above=snapshot.ancestors([grant]), policies=snapshot.policies(), holder=holder, now=snapshot.now
+        grant,
+        above=snapshot.ancestors([grant]),
+        policies=snapshot.policies(),
+        holder=holder,
+        now=snapshot.now,
+        locks=snapshot.locks,
     )
 
 

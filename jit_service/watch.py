@@ -18,7 +18,7 @@ from typing import Final
 
 from jit_service.delegations import with_delegations
 from jit_service.domain import approval
-from jit_service.domain.caller import Caller, Role
+from jit_service.domain.caller import READS_GRANTS, Caller
 from jit_service.domain.errors import InvalidField, RoleRequired, ServiceStopping, StoreUnavailable
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import Grant
@@ -43,6 +43,7 @@ class Sign(StrEnum):
     HEARTBEAT = "HEARTBEAT"
     OVERRUN = "OVERRUN"
     DENY_POLICIES = "DENY_POLICIES"
+    LOCKS = "LOCKS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +198,8 @@ def watch(
 def _demand_view(view: View, caller: Caller) -> None:
     if view not in (View.MINE, View.VISIBLE, View.ALL):
         raise InvalidField("view", f"is {view}; MINE, VISIBLE and ALL can be watched")
-    if view is View.ALL and not caller.has(Role.AUDITOR, Role.ADMIN):
-        raise RoleRequired(f"view ALL needs the role auditor or admin, which {caller.principal} has not")
+    if view is View.ALL and not caller.has(*READS_GRANTS):
+        raise RoleRequired(f"view ALL needs the role auditor, responder or admin, which {caller.principal} has not")
 
 
 def demand_reached(store: Store, watched: Watched) -> None:

@@ -38,6 +38,7 @@ from jitaccess.v1 import (  # noqa: F401 (fill the descriptor pool)
     audit_pb2,
     delegation_pb2,
     grant_pb2,
+    lock_pb2,
     policy_pb2,
     signal_pb2,
     token_pb2,
@@ -51,6 +52,7 @@ SIGNALS = "/jitaccess.v1.SignalService/"
 AUDIT = "/jitaccess.v1.AuditService/"
 TOKENS = "/jitaccess.v1.TokenService/"
 DELEGATIONS = "/jitaccess.v1.DelegationService/"
+LOCKS = "/jitaccess.v1.LockService/"
 FORM = "application/x-www-form-urlencoded"
 HTTP_OF = {
     "INVALID_ARGUMENT": 400,
@@ -248,6 +250,7 @@ class Story:
         self.gateway = Person(f"service:gateway-{self.id}", roles=(Role.CHECKER,))
         self.auditor = Person(f"user:auditor-{self.id}@example.com", roles=(Role.AUDITOR,))
         self.admin = Person(f"user:admin-{self.id}@example.com", roles=(Role.ADMIN,))
+        self.responder = Person(f"user:responder-{self.id}@example.com", roles=(Role.RESPONDER,))
         self.root = Person(f"user:root-{self.id}@example.com", roles=(Role.ADMIN,))
         self.resource = f"database/{self.id}/eu"
 
@@ -295,6 +298,11 @@ class Story:
         expires = (self.world.clock() + lasts).isoformat().replace("+00:00", "Z")
         signal = {"name": f"signals/{name}_{self.id}", "value": value, "expireTime": expires}
         return self.must(self.admin, SIGNALS + "SetSignal", {"signal": signal})
+
+    def locks(self, person: Person | None = None, *, by: Person | None = None, **changes: Any) -> Any:
+        """Locks the person, or what is given instead."""
+        target = {"principal": person.principal} if person is not None else {}
+        return self.must(by or self.responder, LOCKS + "CreateLock", {"lock": {"comment": "left", **target, **changes}})
 
     def question(self, **changes: Any) -> dict[str, Any]:
         return {"subject": self.alice.principal, "action": "read", "resource": self.resource} | changes

@@ -63,7 +63,7 @@ def reference(protoc: Callable[..., None]) -> str:
         path = Path(directory) / "source.binpb"
         protos = [
             f"jitaccess/v1/{name}.proto"
-            for name in ("grant", "access", "policy", "delegation", "signal", "token", "audit", "docs")
+            for name in ("grant", "access", "policy", "delegation", "lock", "signal", "token", "audit", "docs")
         ] + [f"authzen/v1/{name}.proto" for name in ("authorization", "access_request")]
         protoc("--include_source_info", f"--descriptor_set_out={path}", *protos)
         compiled = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file

@@ -13,6 +13,7 @@ from jit_service.domain import signal
 from jit_service.domain.decision import Candidate, Question, covers
 from jit_service.domain.grant import Grant
 from jit_service.domain.live import LiveGrant
+from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.policy import Policy
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.request import NO_SIGNALS
@@ -68,7 +69,7 @@ class Sight(NamedTuple):
     """What is known of some subjects at one revision, to be judged at `now`.
 
     `above` are the grants that theirs were passed on from, by name; `book` has the policies in force, `signals` what
-    conditions see. `staleness` is how old all this may be; None where every commit was seen.
+    conditions see, `locks` those that stand. `staleness` is how old all this may be; None where every commit was seen.
     """
 
     revision: int
@@ -78,6 +79,7 @@ class Sight(NamedTuple):
     held: Mapping[str, Held]
     above: Mapping[str, LiveGrant]
     staleness: timedelta | None = None
+    locks: Locks = NO_LOCKS
 
     def is_sufficient(self, grant: LiveGrant) -> bool:
         """Says whether the grant can be judged by what is here: neither it nor one above it counts its checks."""
@@ -105,6 +107,7 @@ class Index:
         # What they hold who hold nothing.
         self._nobody = Held()
         self._signals: tuple[Signal, ...] = ()
+        self._locks = NO_LOCKS
         self._ended: set[str] = set()
         self._past: OrderedDict[str, tuple[Grant, ...]] = OrderedDict()
         self._latest = _LONG_AGO
@@ -125,6 +128,7 @@ class Index:
                 self._set_policies(delta.policies)
             if delta.signals is not None:
                 self._signals = tuple(delta.signals)
+            self._set_locks(delta.locks)
             self._ended |= delta.ended
             self.revision = delta.head.revision
             self._latest = max(self._latest, delta.head.time)
@@ -137,6 +141,7 @@ class Index:
             self._book = PolicyBook()
             self._nobody = Held()
             self._signals = ()
+            self._locks = NO_LOCKS
             self.revision = 0
 
     def fill(self, everything: Everything) -> None:
@@ -159,6 +164,7 @@ class Index:
             self._by_subject, self._by_name, self._passed_on = by_subject, by_name, passed_on
             self._set_policies(everything.policies)
             self._signals = tuple(everything.signals)
+            self._locks = everything.locks
             self._ended = set(everything.ended)
             self.revision = everything.head.revision
             self._latest = max(self._latest, everything.head.time)
@@ -175,7 +181,7 @@ class Index:
             held = {subject: self._by_subject.get(subject, nobody) for subject in subjects}
             above = self._above(held.values()) if self._passed_on else _NOTHING
             now = self._latest = max(self._clock(), self._latest)
-            return Sight(self.revision, now, self._book, self._seen(now), held, above, staleness)
+            return Sight(self.revision, now, self._book, self._seen(now), held, above, staleness, self._standing(now))
 
     def survey(self) -> tuple[Sight, list[tuple[LiveGrant, ...]]]:
         """Returns every subject's grants, and what they are judged by; the Sight itself holds none.
@@ -185,7 +191,7 @@ class Index:
         with self._lock:
             now = self._latest = max(self._clock(), self._latest)
             above = self._above([Held(tuple(self._passed_on.values()))])
-            sight = Sight(self.revision, now, self._book, self._seen(now), {}, above)
+            sight = Sight(self.revision, now, self._book, self._seen(now), {}, above, None, self._standing(now))
             return sight, [held.grants for held in self._by_subject.values()]
 
     def known_past(self, subject: str) -> Sequence[Candidate] | None:
@@ -214,6 +220,18 @@ class Index:
 
     def _seen(self, now: datetime) -> Signals:
         return signal.at(self._signals, now) if self._signals else NO_SIGNALS
+
+    def _standing(self, now: datetime) -> Locks:
+        """Returns the locks that stand: the same object for as long as they are the same."""
+        if self._locks:
+            self._locks = self._locks.at(now)
+        return self._locks
+
+    def _set_locks(self, locks: Locks) -> None:
+        # Decisions stand only while the locks are the very same, and most commits change none.
+        locks = locks.at(self._latest)
+        if locks != self._locks:
+            self._locks = locks
 
     def _above(self, everything: Iterable[Held]) -> Mapping[str, LiveGrant]:
         names = {name for held in everything for grant in held.grants for name in grant.chain}

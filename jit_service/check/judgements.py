@@ -1,7 +1,7 @@
 """Decisions that are given again: while everything that they were made from is the very same.
 
-A decision is made from the subject's grants and the policies, which are immutable and replaced whenever a commit
-changes them, from the time, and from what its grants' conditions say. So it stands while both are still the same
+A decision is made from the subject's grants, the policies and the locks, which are immutable and replaced whenever a
+commit changes them, from the time, and from what its grants' conditions say. So it stands while all are still the same
 objects, no instant has come at which one of its grants begins or ends, and the conditions say the same. It is looked up
 in a view that has passed the barrier like any other, so a decision that is given again is as fresh as one that is made
 (docs/adr/0033-decisions-that-are-given-again.md).
@@ -17,6 +17,7 @@ from weakref import ref
 from jit_service.check.index import Held, Sight
 from jit_service.domain.condition import Judgement
 from jit_service.domain.decision import Candidate, Decision, Question, judged_by_condition
+from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.recent import Recent
 
@@ -33,11 +34,11 @@ def _nothing() -> None:
 class Judged:
     """A decision, with the policies that a no could be asked under.
 
-    It rests on `held`, `book` and what the `conditions` say, and stands until `until`; None where it rests on more than
-    those. `encoded` and `recorded` are for those who answer and record it: what they made of the parts that last.
+    It rests on `held`, `book`, `locks` and what the `conditions` say, and stands until `until`; None where it rests on
+    more than those. `encoded` and `recorded` are for those who answer and record it: what they made of what lasts.
     """
 
-    __slots__ = ("book", "conditions", "decision", "encoded", "held", "recorded", "requestable", "until")
+    __slots__ = ("book", "conditions", "decision", "encoded", "held", "locks", "recorded", "requestable", "until")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Judged:
         book: PolicyBook | None = None,
         conditions: tuple[tuple[Candidate, Judgement], ...] = (),
         until: datetime | None = None,
+        locks: Locks = NO_LOCKS,
     ) -> None:
         self.decision = decision
         self.requestable = requestable
@@ -56,6 +58,7 @@ class Judged:
         self.book: Callable[[], PolicyBook | None] = ref(book) if book is not None else _nothing
         self.conditions = conditions
         self.until = until
+        self.locks = locks
         self.encoded: bytes | None = None
         self.recorded: tuple[str, str] | None = None
 
@@ -83,6 +86,7 @@ class Judgements:
             judged is not None
             and judged.held() is sight.held[asked.subject]
             and judged.book() is sight.book
+            and judged.locks is sight.locks
             and judged.until is not None
             and sight.now < judged.until
             and (not judged.conditions or _say_the_same(judged.conditions, asked, sight))

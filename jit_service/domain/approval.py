@@ -13,7 +13,7 @@ from typing import Final
 
 from jit_service.domain import etag as etags
 from jit_service.domain import expression, name
-from jit_service.domain.caller import LEFT_OUT, Caller, Right, Role
+from jit_service.domain.caller import LEFT_OUT, READS_GRANTS, Caller, Right, Role
 from jit_service.domain.errors import (
     AlreadyReviewed,
     InvalidField,
@@ -38,6 +38,7 @@ from jit_service.domain.grant import (
     event,
     started,
 )
+from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
 from jit_service.domain.request import MAX_LEAD, check_duration, lengthened
@@ -116,10 +117,11 @@ def passed_on(child: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]
     return child, replace(asked, **told_groups(by.groups))
 
 
-def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> Place:
+def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime, locks: Locks = NO_LOCKS) -> Place:
     """Returns where the caller's decision counts now. Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed.
 
-    The caller's own right comes first, then those that others delegated to it.
+    The caller's own right comes first, then those that others delegated to it. While one of the `locks` stands on a
+    reviewer, or on whose right it used, its reviews do not count.
     """
     if grant.is_own_review(by.principal) and not policy.allow_self_approval:
         raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
@@ -133,7 +135,7 @@ def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime) 
     _demand_undecided(grant, now)
     if _has_reviewed(grant, by.principal):
         raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
-    return _place(grant, policy, foreign, by=by, now=now)
+    return _place(grant, policy, foreign, by=by, now=now, locks=locks)
 
 
 def demand_shown(grant: Grant, *, extension_round: int, etag: str, now: datetime) -> None:
@@ -223,6 +225,7 @@ def approve(
     now: datetime,
     given: Terms | None = None,
     place: Place | None = None,
+    locks: Locks = NO_LOCKS,
 ) -> tuple[Grant, Event]:
     """Counts an approval for the current step; the last one needed starts the access, or lengthens it.
 
@@ -230,24 +233,26 @@ def approve(
     already, and `place` is what `demand_reviewer` found before they were changed: with them that step may not be needed
     any more. Raises what `demand_reviewer` raises, and InvalidField for a comment that the policy does not take.
     """
-    place = demand_reviewer(grant, policy=policy, by=by, now=now) if place is None else place
-    _demand_in_turn(grant, policy, place, by=by)
+    place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks) if place is None else place
+    _demand_in_turn(grant, policy, place, by=by, locks=locks)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
     review = _review(grant, ReviewDecision.APPROVED, place, by=by, comment=comment, now=now, terms=given)
-    reviewed = _with_review(grant, policy, review, now=now)
-    return _decided(reviewed, policy, review, by=by, comment=comment, now=now)
+    reviewed = _with_review(grant, policy, review, now=now, locks=locks)
+    return _decided(reviewed, policy, review, by=by, comment=comment, now=now, locks=locks)
 
 
-def deny(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
+def deny(
+    grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime, locks: Locks = NO_LOCKS
+) -> tuple[Grant, Event]:
     """Counts a denial for the current step; the last one needed ends the request.
 
     Raises what `demand_reviewer` raises, and InvalidField for a comment that the policy does not take.
     """
-    place = demand_reviewer(grant, policy=policy, by=by, now=now)
+    place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_deny, by=policy.name)
     review = _review(grant, ReviewDecision.DENIED, place, by=by, comment=comment, now=now)
-    denied = _with_review(grant, policy, review, now=now)
-    final = _denials(denied, policy, place.step) >= policy.steps[place.step].denials_needed
+    denied = _with_review(grant, policy, review, now=now, locks=locks)
+    final = _denials(denied, policy, place.step, locks) >= policy.steps[place.step].denials_needed
     if grant.extension is not None:
         denied = _with_extension(denied, ExtensionState.DENIED) if final else denied
     elif final:
@@ -258,13 +263,20 @@ def deny(grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetim
 
 
 def counter(
-    grant: Grant, edits: Edits, *, policy: Policy, by: Caller, comment: str, now: datetime
+    grant: Grant,
+    edits: Edits,
+    *,
+    policy: Policy,
+    by: Caller,
+    comment: str,
+    now: datetime,
+    locks: Locks = NO_LOCKS,
 ) -> tuple[Grant, Event]:
     """Offers narrower terms, for the requester to accept or decline; a new offer takes the place of an earlier one.
 
     Raises what `demand_reviewer` raises, WrongState for an extension, InvalidField for terms that differ in nothing.
     """
-    place = demand_reviewer(grant, policy=policy, by=by, now=now)
+    place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks)
     demand_state(grant, now, GrantState.PENDING)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
     terms = narrowed(grant.terms, edits, now=now)
@@ -295,7 +307,14 @@ def offered_terms(grant: Grant, *, by: Caller, now: datetime) -> Grant:
 
 
 def accept(
-    grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime, delegations: Collection[str] = ()
+    grant: Grant,
+    *,
+    policy: Policy,
+    by: Caller,
+    comment: str,
+    now: datetime,
+    delegations: Collection[str] = (),
+    locks: Locks = NO_LOCKS,
 ) -> tuple[Grant, Event]:
     """Takes the offer: the grant, which has its terms already, counts it as the approval of whoever made it.
 
@@ -304,13 +323,13 @@ def accept(
     """
     offer = _demand_offer(grant, by=by, now=now)
     lent = not offer.delegation or offer.delegation in delegations
-    if not lent or offer.step >= len(policy.steps) or not _stands(policy.steps[offer.step], offer):
+    if not lent or offer.step >= len(policy.steps) or not _stands(policy.steps[offer.step], offer, locks):
         raise NotApprover(f"{offer.reviewer}, who made the offer, is not an approver of {policy.name} any more")
     if _has_reviewed(grant, offer.reviewer, offer.holder):
         raise AlreadyReviewed(f"{offer.reviewer} has already reviewed {grant.name}; one principal counts once")
     review = replace(offer, at=now)
-    reviewed = _with_review(replace(grant, offer=None), policy, review, now=now)
-    changed, _ = _decided(reviewed, policy, review, by=by, comment=comment, now=now)
+    reviewed = _with_review(replace(grant, offer=None), policy, review, now=now, locks=locks)
+    changed, _ = _decided(reviewed, policy, review, by=by, comment=comment, now=now, locks=locks)
     accepted = event(EventType.COUNTER_OFFER_ACCEPTED, changed, by=by, now=now, message=comment)
     return changed, replace(accepted, delegation=offer.delegation)
 
@@ -360,10 +379,13 @@ def extension_lapsed(grant: Grant, *, now: datetime) -> tuple[Grant, Event]:
 def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
     """Ends the access at once.
 
-    Reviewers, the requester, the holder and admins may. Raises NotApprover, WrongState, InvalidField for no comment.
+    Reviewers, the requester, the holder, responders and admins may. Raises NotApprover, WrongState, InvalidField for no
+    comment.
     """
-    if not (by.has(Role.ADMIN) or grant.is_of(by.principal) or reviewers_have(grant, policy, by)):
-        raise NotApprover(f"{by.principal} is not an approver of {grant.policy}, nor an admin", grant=grant.name)
+    if not (by.has(Role.ADMIN, Role.RESPONDER) or grant.is_of(by.principal) or reviewers_have(grant, policy, by)):
+        raise NotApprover(
+            f"{by.principal} is not an approver of {grant.policy}, nor an admin or responder", grant=grant.name
+        )
     if not comment.strip():
         raise InvalidField("comment", "is required: say why the access ends")
     demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
@@ -389,16 +411,16 @@ def rights_under(policy: Policy, by: Caller) -> list[Right]:
 
 
 def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
-    """Says whether the caller may read the grant: its requester, subject and reviewers, auditors and admins."""
-    if by.has(Role.AUDITOR, Role.ADMIN) or grant.is_of(by.principal):
+    """Says whether the caller may read the grant: its requester, subject and reviewers, and who reads every grant."""
+    if by.has(*READS_GRANTS) or grant.is_of(by.principal):
         return True
     return reviewers_have(grant, policy, by)
 
 
-def reviewable(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> bool:
+def reviewable(grant: Grant, *, policy: Policy, by: Caller, now: datetime, locks: Locks = NO_LOCKS) -> bool:
     """Says whether the caller could approve the grant now, or the extension that is asked for."""
     try:
-        demand_reviewer(grant, policy=policy, by=by, now=now)
+        demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks)
     except (SelfApproval, NotApprover, WrongState, AlreadyReviewed):
         return False
     return True
@@ -412,8 +434,8 @@ def check_comment(comment: str, rule: CommentRule, *, required: bool, by: str) -
         expression.demand_match(rule.pattern, comment, field="comment", by=by)
 
 
-def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller, now: datetime) -> Place:
-    reviews = _counting(grant, policy)
+def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller, now: datetime, locks: Locks) -> Place:
+    reviews = _counting(grant, policy, locks)
     step = waiting_step(policy.steps, approvals_missing(policy.steps, reviews, grant.skipped))
     fitting = [
         place
@@ -432,8 +454,8 @@ def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller,
     raise AlreadyReviewed(f"{grant.name} has already been reviewed for {holder}; one principal counts once")
 
 
-def _demand_in_turn(grant: Grant, policy: Policy, place: Place, *, by: Caller) -> None:
-    missing = approvals_missing(policy.steps, _counting(grant, policy), grant.skipped)
+def _demand_in_turn(grant: Grant, policy: Policy, place: Place, *, by: Caller, locks: Locks) -> None:
+    missing = approvals_missing(policy.steps, _counting(grant, policy, locks), grant.skipped)
     first = waiting_step(policy.steps, missing)
     if first < place.step:
         raise NotApprover(
@@ -508,25 +530,37 @@ def _standing(step: Step, index: int, reviews: Iterable[Review]) -> int:
     )
 
 
-def _stands(step: Step, review: Review) -> bool:
-    return step.has(review.holder, review.groups, escalated=review.escalated)
+def _stands(step: Step, review: Review, locks: Locks = NO_LOCKS) -> bool:
+    return step.has(review.holder, review.groups, escalated=review.escalated) and not _is_locked(review, locks)
 
 
-def _denials(grant: Grant, policy: Policy, step: int) -> int:
+def _is_locked(review: Review, locks: Locks) -> bool:
+    """Says whether a lock stands on the reviewer, or on whose right it used."""
+    return bool(locks) and (
+        locks.on(review.holder, review.groups) is not None or locks.on(review.reviewer, frozenset()) is not None
+    )
+
+
+def _denials(grant: Grant, policy: Policy, step: int, locks: Locks) -> int:
     """Returns how many distinct approvers of the step, as they are now, have denied in it."""
     return len(
         {
             name.canonical(review.holder)
-            for review in _counting(grant, policy)
+            for review in _counting(grant, policy, locks)
             if review.decision is ReviewDecision.DENIED and review.step == step and _stands(policy.steps[step], review)
         }
     )
 
 
-def _counting(grant: Grant, policy: Policy) -> list[Review]:
-    """Returns the reviews without those of one's own request, unless the policy as it is now allows self-approval."""
+def _counting(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
+    """Returns the reviews without those of the locked and of one's own request, unless the policy as it is now allows
+    self-approval."""
     own = {name.canonical(grant.requester), name.canonical(grant.subject)}
-    return [review for review in grant.round_reviews if policy.allow_self_approval or not review.uses_right_of(*own)]
+    return [
+        review
+        for review in grant.round_reviews
+        if not _is_locked(review, locks) and (policy.allow_self_approval or not review.uses_right_of(*own))
+    ]
 
 
 def _review(
@@ -554,24 +588,25 @@ def _review(
     )
 
 
-def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime) -> Grant:
+def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime, locks: Locks) -> Grant:
     """Adds the review, takes the policy's steps as they are now, and starts the clock of the step that is next."""
     added = replace(grant, reviews=(*grant.reviews, review), steps=policy.steps)
     if grant.extension is None:
         # One that is live stays what it was given under until more time is given.
         added = replace(added, policy_revision=policy.revision)
     before, after = (
-        approvals_missing(policy.steps, _counting(each, policy), grant.skipped)[review.step] for each in (grant, added)
+        approvals_missing(policy.steps, _counting(each, policy, locks), grant.skipped)[review.step]
+        for each in (grant, added)
     )
     moved_on = before > 0 and after == 0
     return _waiting(added, since=now if moved_on else grant.step_since or grant.created_at)
 
 
 def _decided(
-    reviewed: Grant, policy: Policy, review: Review, *, by: Caller, comment: str, now: datetime
+    reviewed: Grant, policy: Policy, review: Review, *, by: Caller, comment: str, now: datetime, locks: Locks
 ) -> tuple[Grant, Event]:
     """Gives what was asked for, if that was the last approval needed."""
-    if not any(approvals_missing(policy.steps, _counting(reviewed, policy), reviewed.skipped)):
+    if not any(approvals_missing(policy.steps, _counting(reviewed, policy, locks), reviewed.skipped)):
         reviewed = started(reviewed, now) if reviewed.extension is None else lengthened(reviewed, policy, now=now)
     type_ = EventType.GRANT_APPROVED if reviewed.extension is None else EventType.EXTENSION_APPROVED
     recorded = _event_by(policy, type_, reviewed, by=by, now=now, message=comment)

@@ -19,6 +19,11 @@ class Role(StrEnum):
     CHECKER = "checker"
     AUDITOR = "auditor"
     ADMIN = "admin"
+    RESPONDER = "responder"
+
+
+READS_GRANTS: Final = (Role.AUDITOR, Role.ADMIN, Role.RESPONDER)
+"""Who may read every grant."""
 
 
 @dataclass(frozen=True, kw_only=True)

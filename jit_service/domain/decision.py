@@ -13,6 +13,8 @@ from jit_service.domain.caller import LEFT_OUT, Caller
 from jit_service.domain.condition import Facts, Judgement, Verdict
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import End, GrantState
+from jit_service.domain.lock import NO_LOCKS, Locks
+from jit_service.domain.lock import message as locked_message
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import NO_SIGNALS, denies
@@ -34,6 +36,7 @@ class Reason(StrEnum):
     USES_EXHAUSTED = "USES_EXHAUSTED"
     SIGNAL_STALE = "SIGNAL_STALE"
     DENIED_BY_POLICY = "DENIED_BY_POLICY"
+    LOCKED = "LOCKED"
 
 
 class Question(NamedTuple):
@@ -136,6 +139,7 @@ _EXPLAINS = {
 }
 # Of several explanations, the one that helps the subject most.
 _PRECEDENCE = (
+    Reason.LOCKED,
     Reason.DENIED_BY_POLICY,
     Reason.CONDITION_NOT_MET,
     Reason.SIGNAL_STALE,
@@ -160,17 +164,18 @@ def decide(
     now: datetime,
     signals: Signals = NO_SIGNALS,
     above: Mapping[str, Candidate] | None = None,
+    locks: Locks = NO_LOCKS,
 ) -> Decision:
     """Answers the question at `now`.
 
     `grants` must hold every grant of the subject that may be live, and may hold others; `policies` every deny policy in
-    force; `above` the grants that those were passed on from, by name. Allowed only if one ACTIVE grant of the subject
-    covers action and resource, has uses left, its condition is true, all of that holds for the grants above it too, and
-    no deny policy forbids it to any of their subjects with the groups proved for that grant or by this call (invariants
-    I1, I14).
+    force; `above` the grants that those were passed on from, by name; `locks` those that stand. Allowed only if one
+    ACTIVE grant of the subject covers action and resource, has uses left, its condition is true, all of that holds for
+    the grants above it too, and no lock and no deny policy forbids it to any of their subjects with the groups proved
+    for that grant or by this call (invariants I1, I14, I30).
     """
     covering = [grant for grant in grants if covers(grant, question)]
-    return decide_among(covering, question, policies=policies, now=now, signals=signals, above=above or {})
+    return decide_among(covering, question, policies=policies, now=now, signals=signals, above=above or {}, locks=locks)
 
 
 def decide_among(
@@ -181,12 +186,17 @@ def decide_among(
     now: datetime,
     signals: Signals,
     above: Mapping[str, Candidate],
+    locks: Locks = NO_LOCKS,
 ) -> Decision:
     """As `decide`, among grants that are known to cover the question."""
+    # What is known without any grant; each grant may know of more groups.
+    proved = question.groups or frozenset()
+    if locks and (lock := locks.on(question.subject, proved)) is not None:
+        return Decision(Reason.LOCKED, locked_message(lock, question.subject, proved), None, ())
     if not covering:
         message = f"no grant lets {question.subject} {question.action} on {question.resource}"
         return Decision(Reason.NO_GRANT, message, None, ())
-    facts = _Facts(question, policies, now, signals, above)
+    facts = _Facts(question, policies, now, signals, above, locks)
     findings = [finding for grant in covering if (finding := _finding(grant, facts)) is not None]
     allowing = [finding for finding in findings if finding.reason is Reason.ALLOWED]
     if len(allowing) == 1:
@@ -280,6 +290,7 @@ class _Facts(NamedTuple):
     now: datetime
     signals: Signals
     above: Mapping[str, Candidate]
+    locks: Locks
 
 
 def _finding(grant: Candidate, facts: _Facts) -> Finding | None:
@@ -303,6 +314,8 @@ def _finding_above(name: str, facts: _Facts) -> _Above:
         # Whatever it is, it gives nothing.
         reason = _EXPLAINS.get(state, Reason.NO_GRANT) if state is not None else Reason.NO_GRANT
         return _Above(name, reason, f"{name} is not ACTIVE")
+    if facts.locks and (lock := facts.locks.on(grant.subject, grant.subject_groups)) is not None:
+        return _Above(lock.name, Reason.LOCKED, locked_message(lock, grant.subject, grant.subject_groups))
     if grant.is_used_up:
         return _Above(name, Reason.USES_EXHAUSTED, _message(grant, Reason.USES_EXHAUSTED))
     for policy in facts.policies:
@@ -328,6 +341,9 @@ def _own_finding(grant: Candidate, facts: _Facts) -> Finding | None:
         if reason is None:
             return None
         return Finding(name=grant.name, reason=reason, message=_message(grant, reason), grant=grant)
+    if facts.locks and (lock := facts.locks.on(grant.subject, groups := proved_groups(grant, question))) is not None:
+        message = locked_message(lock, grant.subject, groups)
+        return Finding(name=lock.name, reason=Reason.LOCKED, message=message, grant=grant)
     for policy in facts.policies:
         if _denied(policy, grant, question):
             message = f"{policy.name} denies {question.subject} {question.action} on {question.resource}"

@@ -110,6 +110,13 @@ def deleted(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Deleg
     return gone, _event(EventType.DELEGATION_DELETED, gone, by=by, now=now, message="deleted")
 
 
+def ended_by_lock(delegation: Delegation, *, lock: str, by: Caller, now: datetime) -> tuple[Delegation, Event]:
+    """Ends the delegation, since its delegator is locked."""
+    gone = replace(delegation, deleted_at=now)
+    event = _event(EventType.DELEGATION_DELETED, gone, by=by, now=now, message=f"{gone.delegator} is locked by {lock}")
+    return gone, replace(event, lock=lock)
+
+
 def _event(type_: EventType, delegation: Delegation, *, by: Caller, now: datetime, message: str) -> Event:
     return Event(
         type=type_,

@@ -4,10 +4,10 @@ JitError
 ├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired
 ├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
 │                        ConditionNotMet, ConditionError, NotApprover, SelfApproval, ChildNotAllowed, ProxyRequired,
-│                        TokenNotCovering, PassageOver
+│                        TokenNotCovering, PassageOver, Locked
 ├── Invalid              InvalidField, MalformedMessage, Unsatisfiable, DenialNotBound
 ├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound,
-│                        NoPublicUrl, AssetNotFound
+│                        LockNotFound, NoPublicUrl, AssetNotFound
 ├── AlreadyExists        PolicyExists
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
 │                        DualControlRequired, TokensOff, TokenNotPossible, DenialOver
@@ -139,6 +139,12 @@ class PassageOver(NotPermitted):
     reason = "PASSAGE_OVER"
 
 
+class Locked(NotPermitted):
+    """A lock stands on the caller, or on whom the call is for."""
+
+    reason = "LOCKED"
+
+
 class Invalid(JitError):
     """The call itself is wrong."""
 
@@ -209,6 +215,12 @@ class ProposalNotFound(NotFound):
     """There is no such proposal."""
 
     reason = "PROPOSAL_NOT_FOUND"
+
+
+class LockNotFound(NotFound):
+    """There is no such lock."""
+
+    reason = "LOCK_NOT_FOUND"
 
 
 class NoPublicUrl(NotFound):

@@ -54,6 +54,9 @@ class EventType(StrEnum):
     SIGNING_KEY_ADDED = "SIGNING_KEY_ADDED"
     SIGNING_KEY_REMOVED = "SIGNING_KEY_REMOVED"
     REVIEW_OVERDUE = "REVIEW_OVERDUE"
+    LOCK_CREATED = "LOCK_CREATED"
+    LOCK_DELETED = "LOCK_DELETED"
+    LOCK_EXPIRED = "LOCK_EXPIRED"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,7 @@ class Event:
     context: dict[str, Any] = field(default_factory=dict)
     token_id: str = ""
     repeat_count: int = 0
+    lock: str = ""
 
 
 def told_groups(groups: frozenset[str] | None) -> dict[str, Any]:

@@ -134,6 +134,13 @@ def delegation_name(text: str, field: str) -> str:
     return text
 
 
+def lock_name(text: str, field: str) -> str:
+    """Returns `locks/{id}`, or raises InvalidField."""
+    if not text.startswith("locks/") or not _GRANT_ID.fullmatch(text.removeprefix("locks/")):
+        raise InvalidField(field, f"{_shown(text)} is not a lock's name; it must be locks/ID")
+    return text
+
+
 def proposal_name(text: str, field: str) -> str:
     """Returns `policyProposals/{id}`, or raises InvalidField."""
     if not text.startswith("policyProposals/") or not _GRANT_ID.fullmatch(text.removeprefix("policyProposals/")):

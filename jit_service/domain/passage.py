@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 from jit_service.domain import name
 from jit_service.domain.decision import Candidate, Question, decide
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
+from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.policy import Policy
 from jit_service.domain.signal import Signals
 
@@ -112,13 +113,15 @@ class HttpRequest:
 class Stream:
     """A request that runs, as it passed: by which grant the question was answered, and when it ends at the latest.
 
-    `revision` is that of the answer; who has seen less cannot judge it.
+    `revision` is that of the answer; who has seen less cannot judge it. `token_id` is the `jti` of the identity token
+    that it passed with, if it was one.
     """
 
     asked: Question
     grant: str
     ends_at: datetime
     revision: int
+    token_id: str = ""
 
 
 def route(told: Mapping[str, str]) -> Route:
@@ -153,6 +156,7 @@ def over(
     now: datetime,
     signals: Signals,
     above: Mapping[str, Candidate],
+    locks: Locks = NO_LOCKS,
 ) -> str:
     """Returns why the stream may not go on at `now`; empty while it may. What it is given is as for `decide`.
 
@@ -160,8 +164,10 @@ def over(
     """
     if now >= stream.ends_at:
         return f"what passed by {stream.grant} was to end by now"
+    if (lock := locks.on_token(stream.token_id)) is not None:
+        return f"the token that passed by {stream.grant} is locked by {lock.name}"
     own = [grant for grant in grants if grant.name == stream.grant]
-    decision = decide(stream.asked, grants=own, policies=policies, now=now, signals=signals, above=above)
+    decision = decide(stream.asked, grants=own, policies=policies, now=now, signals=signals, above=above, locks=locks)
     if decision.allowed:
         return ""
     return decision.message if own else f"{stream.grant} is over"

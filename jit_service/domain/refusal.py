@@ -46,6 +46,7 @@ def refused(by: Caller, error: JitError, about: About, *, at: datetime) -> Event
         duration=about.duration,
         **(told_groups(by.groups) if about.resources else {}),
         context=about.context,
+        lock=error.metadata.get("lock", ""),
     )
 
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from jit_service.domain.decision import Candidate, Decision, Question, decide, proved_groups
+from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.pattern import action_covered, covers, overlap, resource_covered
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import is_denied_by
@@ -50,6 +51,7 @@ class World:
     now: datetime
     signals: Signals
     above: Mapping[str, Candidate]
+    locks: Locks = NO_LOCKS
 
 
 _SEPARATOR: Final = {Side.ACTION: ".", Side.RESOURCE: "/"}
@@ -146,6 +148,7 @@ def _decided(question: Question, grants: Sequence[Candidate], world: World) -> D
         now=world.now,
         signals=world.signals,
         above=world.above,
+        locks=world.locks,
     )
 
 

@@ -16,6 +16,7 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, NotYours, TokenNotPossible
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import Grant, GrantState, demand_state, event
+from jit_service.domain.lock import NO_LOCKS, Locks, demand_unlocked
 from jit_service.domain.pattern import overlap
 from jit_service.domain.policy import Policy
 
@@ -75,14 +76,15 @@ def issued(
     token_id: str,
     cap: timedelta,
     now: datetime,
+    locks: Locks = NO_LOCKS,
 ) -> tuple[Token, Event]:
     """Returns a token of the caller's own grant, with its event.
 
     It ends with the grant and with what that was passed on from at the latest, and after `cap`. Raises NotYours,
-    WrongState, TokenNotPossible, DeniedByPolicy, InvalidField.
+    WrongState, TokenNotPossible, DeniedByPolicy, Locked, InvalidField.
     """
     demand_holder(grant, by)
-    demand_carriable(grant, above=above, policies=policies, holder=by, now=now)
+    demand_carriable(grant, above=above, policies=policies, holder=by, now=now, locks=locks)
     ends = min(_sure(held.expires_at) for held in (grant, *above.values()))
     if wanted.ttl is not None and now + wanted.ttl > ends:
         raise InvalidField("ttl", f"is {_seconds(wanted.ttl)}; {grant.name} lasts {_seconds(ends - now)} more")
@@ -119,11 +121,12 @@ def demand_carriable(
     policies: Sequence[Policy],
     now: datetime,
     holder: Caller | None = None,
+    locks: Locks = NO_LOCKS,
 ) -> None:
     """Raises unless the grant allows all that it names at `now`, whatever else is so.
 
     `above` must hold every grant it was passed on from. `holder` is its holder, where that has just proved who it is.
-    Raises WrongState, TokenNotPossible, DeniedByPolicy.
+    Raises WrongState, TokenNotPossible, DeniedByPolicy, Locked.
     """
     for name in grant.chain:
         if name not in above:
@@ -131,7 +134,9 @@ def demand_carriable(
     for held in (grant, *above.values()):
         demand_state(held, now, GrantState.ACTIVE)
         _demand_unconditional(grant, held)
-        _demand_undenied(grant, held, policies, holder if held is grant else None)
+        known = _known_groups(held, holder if held is grant else None)
+        demand_unlocked(locks, held.subject, known)
+        _demand_undenied(grant, held, policies, known)
 
 
 def demand_may_revoke(token_id: str, *, subject: str, by: Caller) -> None:
@@ -166,16 +171,19 @@ def _demand_unconditional(grant: Grant, held: Grant) -> None:
     raise TokenNotPossible(f"no token can carry {grant.name}: {fault}; use CheckAccess", grant=grant.name)
 
 
-def _demand_undenied(grant: Grant, held: Grant, policies: Sequence[Policy], holder: Caller | None) -> None:
-    """A deny that reaches into any part of the grant: whoever verifies the token does not know of it.
-
-    Groups that the grant does not know stay unknown, as for whoever asks about its holder: what is issued must count.
-    """
+def _known_groups(held: Grant, holder: Caller | None) -> frozenset[str] | None:
+    """Groups that the grant does not know stay unknown, as for whoever asks about its holder: what is issued must
+    count."""
     known = held.subject_groups
-    if holder is not None and known is not None:
-        known = None if holder.groups is None else known | holder.groups
+    if holder is None or known is None:
+        return known
+    return None if holder.groups is None else known | holder.groups
+
+
+def _demand_undenied(grant: Grant, held: Grant, policies: Sequence[Policy], groups: frozenset[str] | None) -> None:
+    """A deny that reaches into any part of the grant: whoever verifies the token does not know of it."""
     for policy in policies:
-        if _denies_part(policy, grant, subject=held.subject, groups=known):
+        if _denies_part(policy, grant, subject=held.subject, groups=groups):
             raise DeniedByPolicy(
                 f"{policy.name} denies {held.subject} a part of what {grant.name} gives, and a token cannot say which",
                 policy=policy.name,

@@ -38,6 +38,8 @@ _CHECK = Rule(recorded=True)
 _WRITE = Rule(recorded=True, writes=True)
 _READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
 _WRITE_ADMIN = Rule(roles=frozenset({Role.ADMIN}), recorded=True, writes=True)
+_RESPOND = Rule(roles=frozenset({Role.RESPONDER, Role.ADMIN}), recorded=True, writes=True)
+_READ_LOCKS = Rule(roles=frozenset({Role.RESPONDER, Role.AUDITOR, Role.ADMIN}))
 
 RULES: dict[str, Rule] = {
     "/jitaccess.v1.GrantService/RequestGrant": _WRITE,
@@ -48,7 +50,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.GrantService/DenyGrant": _WRITE,
     "/jitaccess.v1.GrantService/WithdrawGrant": _WRITE,
     "/jitaccess.v1.GrantService/RevokeGrant": _WRITE,
-    "/jitaccess.v1.GrantService/RevokeGrants": _WRITE_ADMIN,
+    "/jitaccess.v1.GrantService/RevokeGrants": _RESPOND,
     "/jitaccess.v1.GrantService/ReleaseGrant": _WRITE,
     "/jitaccess.v1.GrantService/CounterGrant": _WRITE,
     "/jitaccess.v1.GrantService/AcceptCounterOffer": _WRITE,
@@ -75,6 +77,10 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.DelegationService/GetDelegation": _READ,
     "/jitaccess.v1.DelegationService/ListDelegations": _READ,
     "/jitaccess.v1.DelegationService/DeleteDelegation": _WRITE,
+    "/jitaccess.v1.LockService/CreateLock": _RESPOND,
+    "/jitaccess.v1.LockService/GetLock": _READ_LOCKS,
+    "/jitaccess.v1.LockService/ListLocks": _READ_LOCKS,
+    "/jitaccess.v1.LockService/DeleteLock": _RESPOND,
     "/jitaccess.v1.SignalService/SetSignal": _WRITE_ADMIN,
     "/jitaccess.v1.SignalService/GetSignal": _READ_AUDIT,
     "/jitaccess.v1.SignalService/ListSignals": _READ_AUDIT,

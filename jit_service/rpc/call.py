@@ -20,10 +20,19 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from jit_service import audit
+from jit_service.check import LiveView
 from jit_service.domain import name
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.errors import JitError, MalformedMessage, ProxyRequired, RateExceeded, StoreUnavailable
+from jit_service.domain.errors import (
+    JitError,
+    Locked,
+    MalformedMessage,
+    ProxyRequired,
+    RateExceeded,
+    StoreUnavailable,
+)
 from jit_service.domain.frozen import replace
+from jit_service.domain.lock import demand_unlocked_caller
 from jit_service.domain.refusal import About
 from jit_service.rpc import errors, strictness
 from jit_service.rpc.authorization import RULES, Rule, demand
@@ -31,7 +40,7 @@ from jit_service.rpc.identity import Authenticator, Identity
 from jit_service.rpc.messages import recorded_context, recorded_duration
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
-from jit_service.storage import Store
+from jit_service.storage import Store, work_for
 from jit_service.unproved import UnprovedCalls
 
 _log = logging.getLogger(__name__)
@@ -55,7 +64,7 @@ class _Malformed:
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """See the module. `trusted_proxies`: whose word counts for the caller's address.
+    """See the module. `trusted_proxies`: whose word counts for the caller's address. `view` knows who is locked.
 
     It decides by the method alone which handler a call gets, so a transport may ask it once for each method.
     """
@@ -63,6 +72,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def __init__(
         self,
         store: Store,
+        view: LiveView,
         authenticator: Authenticator,
         streams: Streams,
         trusted_proxies: Sequence[str],
@@ -73,6 +83,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._quota = quota
         self._unproved = unproved
         self._store = store
+        self._view = view
         self._authenticator = authenticator
         self._streams = streams
         self._trusts_unix = "unix" in trusted_proxies
@@ -161,9 +172,11 @@ class CallInterceptor(grpc.ServerInterceptor):
                 self._quota.demand(caller, writes=rule is not None and rule.writes, weight=_weight(request))
             caller = _admitted(rule, caller, request, metadata)
             token = _caller.set(caller)
+            work_for(caller)
             try:
                 return behaviour(request, context)
             finally:
+                work_for(None)
                 _caller.reset(token)
         except JitError as refusal:
             self._refuse(rule, caller, refusal, request, context)
@@ -187,10 +200,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             self._quota.demand(caller, writes=False)
             caller = _admitted(rule, caller, request, metadata)
             _caller.set(caller)
+            work_for(caller)
             for message in self._streams.carry(context, behaviour(request, context), by=caller):
                 self._authenticator.demand_unexpired(caller.proved_until)
                 yield message
         except JitError as refusal:
+            work_for(None)
             self._refuse(rule, caller, refusal, request, context)
         except Exception:
             if context.is_active():
@@ -233,11 +248,27 @@ class CallInterceptor(grpc.ServerInterceptor):
         context: grpc.ServicerContext,
     ) -> NoReturn:
         # To record what comes too often would let whoever sends it fill the log.
+        if not isinstance(refusal, RateExceeded):
+            refusal = self._locked(caller) or refusal
         if (rule is None or rule.recorded) and not isinstance(refusal, RateExceeded):
             self._record(caller, refusal, request)
         if isinstance(refusal, StoreUnavailable):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         errors.abort(context, refusal)
+
+    def _locked(self, caller: Caller) -> Locked | None:
+        """Returns what the locked are told, whatever else is wrong with the call; None for anybody else.
+
+        What is not wrong otherwise, the store or the view refuses as soon as it is asked (`storage.work_for`).
+        """
+        try:
+            if caller.principal:
+                demand_unlocked_caller(self._view.strong(()).locks, caller)
+        except Locked as locked:
+            return locked
+        except StoreUnavailable as fault:
+            _log.warning("who is locked is not known: %s (%s)", fault, fault.__cause__)
+        return None
 
     def identify(
         self, method: str, metadata: Metadata, peer: str, identified: dict[tuple[str, ...], Identity]

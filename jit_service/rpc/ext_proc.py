@@ -61,6 +61,7 @@ def passage(stream: Stream) -> Struct:
         "grant": stream.grant,
         "ends_at": stream.ends_at.isoformat(),
         "revision": stream.revision,
+        "token_id": stream.token_id,
     }
     struct = Struct()
     struct.fields[_KEY].string_value = json.dumps(told, separators=(",", ":"))
@@ -97,7 +98,13 @@ def _stream(told: dict[str, Any]) -> Stream:
         groups_left_out=told["groups_left_out"] is True,
     )
     ends_at = datetime.fromisoformat(told["ends_at"]).astimezone(UTC)
-    return Stream(asked=asked, grant=_text(told["grant"]), ends_at=ends_at, revision=int(told["revision"]))
+    return Stream(
+        asked=asked,
+        grant=_text(told["grant"]),
+        ends_at=ends_at,
+        revision=int(told["revision"]),
+        token_id=_text(told["token_id"]),
+    )
 
 
 def _text(value: object) -> str:

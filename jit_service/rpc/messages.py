@@ -29,6 +29,8 @@ from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.event import EventType, RecordedEvent
 from jit_service.domain.grant import Grant, Justification, Review, Terms
+from jit_service.domain.lock import Lock, Target
+from jit_service.domain.lock import Wanted as WantedLock
 from jit_service.domain.name import grant_name
 from jit_service.domain.policy import (
     DEFAULT_REQUEST_TTL,
@@ -59,7 +61,7 @@ from jit_service.tail import Tailed
 from jit_service.tokens import Issued
 from jit_service.watch import Told, Watched, head_of, history_of
 from jitaccess.convert import with_whole_numbers
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 
 # protobuf's own bounds (duration.proto, timestamp.proto).
 _MAX_SECONDS: Final = 315_576_000_000
@@ -140,6 +142,16 @@ def delegation_of(message: delegation_pb2.Delegation) -> Wanted:
         policies=tuple(message.policies),
         starts_at=starts_at,
         comment=message.comment,
+    )
+
+
+def lock_of(message: lock_pb2.Lock) -> WantedLock:
+    """Returns the lock that is wanted. Raises InvalidField."""
+    return WantedLock(
+        target=Target(principal=message.principal, group=message.group, token_id=message.jti),
+        comment=message.comment,
+        expires_at=_instant(message.expire_time, "lock.expire_time") if message.HasField("expire_time") else None,
+        end_grants=message.end_grants,
     )
 
 
@@ -329,6 +341,7 @@ def replica_message(update: Update) -> grant_pb2.WatchGrantsResponse:
         replica=grant_pb2.ReplicaUpdate(
             grant=_checkable_message(update.grant) if update.grant is not None else None,
             deny_policies=[_deny_message(policy) for policy in update.denies or ()],
+            locks=[_locked_message(lock) for lock in update.locks or ()],
             read_time=_timestamp(update.read_at),
             elapsed_duration=_duration(update.elapsed),
         ),
@@ -377,6 +390,39 @@ def delegation_message(delegation: Delegation, at: datetime) -> delegation_pb2.D
         etag=etag.etag(delegation.name, delegation.revision),
         revision=delegation.revision,
     )
+
+
+def lock_message(lock: Lock, at: datetime) -> lock_pb2.Lock:
+    """Returns the lock, active or not at `at`."""
+    message = _locked_message(lock)
+    message.MergeFrom(
+        lock_pb2.Lock(
+            comment=lock.comment,
+            end_grants=lock.end_grants,
+            creator=lock.creator,
+            active=lock.stands(at),
+            create_time=_timestamp(lock.created_at),
+            delete_time=_timestamp(lock.deleted_at),
+            ended_grant_count=lock.ended_grants,
+            etag=etag.etag(lock.name, lock.revision),
+            revision=lock.revision,
+        )
+    )
+    return message
+
+
+def _locked_message(lock: Lock) -> lock_pb2.Lock:
+    """Returns whom it locks until when, and nothing else of it."""
+    message = lock_pb2.Lock(name=lock.name)
+    if lock.target.principal:
+        message.principal = lock.target.principal
+    elif lock.target.group:
+        message.group = lock.target.group
+    else:
+        message.jti = lock.target.token_id
+    if lock.expires_at is not None:
+        _set(message.expire_time, lock.expires_at)
+    return message
 
 
 def _age(grant: Grant) -> tuple[datetime, str]:
@@ -701,6 +747,7 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         issuer=event.origin.issuer,
         issuer_subject=event.origin.issuer_subject,
         repeat_count=event.repeat_count,
+        lock=event.lock,
         groups=event.groups,
         groups_left_out=event.groups_left_out,
         context=ParseDict(event.context, Struct()) if event.context else None,

@@ -82,6 +82,9 @@ _ACTIVITIES: Final[Mapping[EventType, tuple[Kind, int]]] = {
     EventType.SIGNAL_DELETED: (ENTITY, _DELETE),
     EventType.DELEGATION_CREATED: (ENTITY, _CREATE),
     EventType.DELEGATION_DELETED: (ENTITY, _DELETE),
+    EventType.LOCK_CREATED: (ENTITY, _CREATE),
+    EventType.LOCK_DELETED: (ENTITY, _DELETE),
+    EventType.LOCK_EXPIRED: (ENTITY, _UPDATE),
     EventType.POLICIES_PROPOSED: (ENTITY, _CREATE),
     EventType.PROPOSAL_APPROVED: (ENTITY, _UPDATE),
     EventType.PROPOSAL_REJECTED: (ENTITY, _UPDATE),
@@ -257,6 +260,8 @@ def _named(event: Event) -> tuple[str, str]:
             return "Signal", event.signal
         case "DELEGATION":
             return "Delegation", event.delegation
+        case "LOCK":
+            return "Lock", event.lock
         case "TOKEN":
             return "Token", event.token_id
         case "SIGNING":

@@ -16,6 +16,7 @@ from authzen.v1.access_request_pb2_grpc import add_AccessRequestServiceServicer_
 from authzen.v1.authorization_pb2_grpc import add_AuthorizationServiceServicer_to_server
 from jit_service.access import Checker
 from jit_service.access_requests import AccessRequests
+from jit_service.check import LiveView
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc.access import AccessServicer
 from jit_service.rpc.access_requests import AccessRequestServicer
@@ -31,6 +32,7 @@ from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
 from jit_service.rpc.ext_proc import ExternalProcessorServicer
 from jit_service.rpc.grants import GrantServicer
 from jit_service.rpc.identity import Authenticator
+from jit_service.rpc.locks import LockServicer
 from jit_service.rpc.policies import PolicyServicer
 from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.signals import SignalServicer
@@ -45,12 +47,23 @@ from jit_service.storage import Store
 from jit_service.tail import LogFeed
 from jit_service.unproved import UnprovedCalls
 from jit_service.watch import Feed
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, docs_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
+from jitaccess.v1 import (
+    access_pb2,
+    audit_pb2,
+    delegation_pb2,
+    docs_pb2,
+    grant_pb2,
+    lock_pb2,
+    policy_pb2,
+    signal_pb2,
+    token_pb2,
+)
 from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from jitaccess.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from jitaccess.v1.delegation_pb2_grpc import add_DelegationServiceServicer_to_server
 from jitaccess.v1.docs_pb2_grpc import add_DocsServiceServicer_to_server
 from jitaccess.v1.grant_pb2_grpc import add_GrantServiceServicer_to_server
+from jitaccess.v1.lock_pb2_grpc import add_LockServiceServicer_to_server
 from jitaccess.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
 from jitaccess.v1.signal_pb2_grpc import add_SignalServiceServicer_to_server
 from jitaccess.v1.token_pb2_grpc import add_TokenServiceServicer_to_server
@@ -62,6 +75,7 @@ SERVICES = tuple(
         (access_pb2, "AccessService"),
         (policy_pb2, "PolicyService"),
         (delegation_pb2, "DelegationService"),
+        (lock_pb2, "LockService"),
         (signal_pb2, "SignalService"),
         (token_pb2, "TokenService"),
         (audit_pb2, "AuditService"),
@@ -136,6 +150,7 @@ def build_server(
     store: Store,
     authenticator: Authenticator,
     *,
+    view: LiveView,
     checker: Checker,
     searcher: Searcher,
     feed: Feed,
@@ -158,6 +173,7 @@ def build_server(
         add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)
         add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
         add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
+        add_LockServiceServicer_to_server(LockServicer(store), server)
         add_SignalServiceServicer_to_server(SignalServicer(store), server)
         add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
         add_AuditServiceServicer_to_server(audit_servicer, server)
@@ -166,7 +182,7 @@ def build_server(
         health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
 
     def interceptor(trusted_proxies: Sequence[str]) -> CallInterceptor:
-        return CallInterceptor(store, authenticator, streams, trusted_proxies, quota=quota, unproved=unproved)
+        return CallInterceptor(store, view, authenticator, streams, trusted_proxies, quota=quota, unproved=unproved)
 
     if settings.transport is Transport.NATIVE:
         return _native(settings, streams, interceptor, register, checker)
@@ -183,6 +199,7 @@ def build_passing_server(
     store: Store,
     authenticator: Authenticator,
     *,
+    view: LiveView,
     running: Running,
     streams: Streams,
     unproved: UnprovedCalls,
@@ -196,6 +213,7 @@ def build_passing_server(
         interceptors=[
             CallInterceptor(
                 store,
+                view,
                 authenticator,
                 streams,
                 settings.trusted_proxies,

@@ -2,6 +2,6 @@
 
 from jit_service.storage.check_record import CheckRecords, parts_of_check
 from jit_service.storage.rows import payload_of
-from jit_service.storage.store import Snapshot, Store, Transaction
+from jit_service.storage.store import Snapshot, Store, Transaction, work_for
 
-__all__ = ["CheckRecords", "Snapshot", "Store", "Transaction", "parts_of_check", "payload_of"]
+__all__ = ["CheckRecords", "Snapshot", "Store", "Transaction", "parts_of_check", "payload_of", "work_for"]

@@ -15,6 +15,7 @@ from jit_service.storage.tables import (
     GrantRow,
     HeadRow,
     Instant,
+    LockRow,
     PolicyRow,
     ReplayRow,
     ReviewRow,
@@ -47,6 +48,11 @@ DELEGATIONS_TO: Final = Statement(
     .where(col(DelegationRow.starts_at) <= _NOW, col(DelegationRow.expires_at) > _NOW)
     .order_by(col(DelegationRow.name))
 )
+LOCKS: Final = Statement(
+    select(LockRow.__table__)  # type: ignore[attr-defined]
+    .where(col(LockRow.deleted_at).is_(None), col(LockRow.expiry_recorded_at).is_(None))
+    .order_by(col(LockRow.name))
+)
 SIGNALS: Final = Statement(select(SignalRow.__table__).order_by(col(SignalRow.name)))  # type: ignore[attr-defined]
 CHANGED_POLICIES: Final = Statement(
     select(col(PolicyRow.document)).where(col(PolicyRow.revision) > bindparam("revision"))
@@ -57,7 +63,7 @@ REPLAY: Final = Statement(
 )
 MOVE_HEAD: Final = Statement(
     update(HeadRow.__table__),  # type: ignore[attr-defined]
-    columns=("revision", "seq", "hash", "time"),
+    columns=("revision", "seq", "hash", "time", "locks"),
 )
 
 

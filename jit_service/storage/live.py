@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from jit_service.domain.grant import Limits
 from jit_service.domain.live import LiveGrant
+from jit_service.domain.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.policy import Policy
 from jit_service.domain.signal import Signal
 from jit_service.storage import known, rows
@@ -44,10 +45,11 @@ _OVER: Final = "expires_at IS NOT NULL AND (ended_at IS NOT NULL OR expires_at <
 
 
 class Head(NamedTuple):
-    """Where the store is in its history, and the latest instant that anything was judged at."""
+    """Where the store is in its history, the latest instant of any judgement, and how many locks may stand."""
 
     place: known.Head
     time: datetime
+    locks: int = 0
 
     @property
     def revision(self) -> int:
@@ -71,7 +73,7 @@ class Changed(NamedTuple):
 class Delta(NamedTuple):
     """What is new since a revision: changed grants and policies, and every signal there is now (None: not told).
 
-    `ended` are subjects that have had access which is over.
+    `ended` are subjects that have had access which is over; `locks` are all that may stand now.
     """
 
     head: Head
@@ -79,16 +81,18 @@ class Delta(NamedTuple):
     policies: list[Policy]
     signals: list[Signal] | None
     ended: frozenset[str] = frozenset()
+    locks: Locks = NO_LOCKS
 
 
 class Everything(NamedTuple):
-    """All there is at a head: the live grants, in pieces, policies and signals; `ended` as in `Delta`."""
+    """All there is at a head: the live grants, in pieces, policies and signals; `ended` and `locks` as in `Delta`."""
 
     head: Head
     grants: Iterator[list[LiveGrant]]
     policies: list[Policy]
     signals: list[Signal]
     ended: frozenset[str]
+    locks: Locks = NO_LOCKS
 
 
 class LiveReader:
@@ -131,7 +135,7 @@ class LiveReader:
             found = connection.execute(f"SELECT CAST(document AS TEXT) FROM policy WHERE {after}", (revision,))  # noqa: S608
             policies = [rows.POLICIES.validate_json(row[0]) for row in found.fetchall()]
             ended = frozenset(changed.subject for changed in grants if changed.was_access)
-            return Delta(head, grants, policies, _signals(connection), ended)
+            return Delta(head, grants, policies, _signals(connection), ended, _locks(connection, head))
 
     @contextmanager
     def load(self, told: Progress) -> Iterator[Everything]:
@@ -144,7 +148,8 @@ class LiveReader:
             over = _OVER.format(now=now)
             found = connection.execute(f"SELECT DISTINCT subject FROM access_grant WHERE {over}")  # noqa: S608
             ended = frozenset(row[0] for row in found.fetchall())
-            yield Everything(head, self._pieces(connection, now, told), policies, _signals(connection), ended)
+            grants, locks = self._pieces(connection, now, told), _locks(connection, head)
+            yield Everything(head, grants, policies, _signals(connection), ended, locks)
 
     def close(self) -> None:
         """Gives the connection back."""
@@ -155,12 +160,12 @@ class LiveReader:
     def _head(self, connection: Any, since: known.Head) -> Head:
         # In one statement, so that both are of one commit, and a check that appended a record costs no other look.
         there = f"(SELECT hash FROM audit_event WHERE seq = {self._mark})"  # noqa: S608
-        found = connection.execute(f"SELECT revision, seq, hash, time, {there} FROM head", (since.seq,))  # noqa: S608
-        revision, seq, hash_, time, hash_there = found.fetchone()
+        found = connection.execute(f"SELECT revision, seq, hash, time, locks, {there} FROM head", (since.seq,))  # noqa: S608
+        revision, seq, hash_, time, locks, hash_there = found.fetchone()
         place = known.Head(revision, seq, bytes(hash_))
         if place != since and not since.is_followed_by(revision, hash_there and bytes(hash_there)):
             raise AnotherHistory(f"the store is at revision {revision} of another history than {since.revision}")
-        return Head(place, EPOCH + time * MICROSECOND)
+        return Head(place, EPOCH + time * MICROSECOND, locks)
 
     def _pieces(self, connection: Any, now: int, told: Progress) -> Iterator[list[LiveGrant]]:
         total = connection.execute(_COUNT.format(now=now)).fetchone()[0]
@@ -275,6 +280,28 @@ def _groups(text: str) -> frozenset[str] | None:
     """Returns the groups; JSON's null are those that a token left out."""
     found = from_json(text)
     return None if found is None else frozenset(found)
+
+
+def _locks(connection: Any, head: Head) -> Locks:
+    """Returns the locks that may stand, without what no decision reads."""
+    if not head.locks:
+        return NO_LOCKS
+    found = connection.execute(
+        """SELECT name, principal, group_name, token_id, comment, creator, created_at, expires_at, revision
+        FROM access_lock WHERE deleted_at IS NULL AND expiry_recorded_at IS NULL ORDER BY name"""
+    )
+    return Locks(
+        Lock(
+            name=name,
+            target=Target(principal=principal, group=group, token_id=token_id),
+            comment=comment,
+            creator=creator,
+            created_at=_at(created),
+            expires_at=_instant(expires),
+            revision=revision,
+        )
+        for name, principal, group, token_id, comment, creator, created, expires, revision in found.fetchall()
+    )
 
 
 def _list(text: str) -> tuple[str, ...]:

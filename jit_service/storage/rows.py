@@ -25,6 +25,7 @@ from jit_service.domain.grant import (
     Terms,
     Usage,
 )
+from jit_service.domain.lock import Lock, Target
 from jit_service.domain.policy import Policy, Step
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
@@ -36,6 +37,7 @@ from jit_service.storage.tables import (
     DelegationRow,
     GrantChangeRow,
     GrantRow,
+    LockRow,
     PolicyProposalRow,
     PolicyRow,
     ReviewRow,
@@ -226,6 +228,40 @@ def delegation_of(row: DelegationRow) -> Delegation:
         expires_at=row.expires_at,
         comment=row.comment,
         created_at=row.created_at,
+        deleted_at=row.deleted_at,
+        revision=row.revision,
+    )
+
+
+def lock_columns(lock: Lock) -> dict[str, Any]:
+    """Returns the columns of the lock's row."""
+    return {
+        "name": lock.name,
+        "principal": lock.target.principal,
+        "group_name": lock.target.group,
+        "token_id": lock.target.token_id,
+        "comment": lock.comment,
+        "creator": lock.creator,
+        "created_at": lock.created_at,
+        "expires_at": lock.expires_at,
+        "end_grants": lock.end_grants,
+        "ended_grants": lock.ended_grants,
+        "deleted_at": lock.deleted_at,
+        "revision": lock.revision,
+    }
+
+
+def lock_of(row: LockRow) -> Lock:
+    """Returns the lock of a row."""
+    return Lock(
+        name=row.name,
+        target=Target(principal=row.principal, group=row.group_name, token_id=row.token_id),
+        comment=row.comment,
+        creator=row.creator,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        end_grants=row.end_grants,
+        ended_grants=row.ended_grants,
         deleted_at=row.deleted_at,
         revision=row.revision,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,6 +18,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, update
 from sqlmodel import Session, col, select
 
+from jit_service.domain import name
+from jit_service.domain.caller import Caller
 from jit_service.domain.chain import GENESIS, link
 from jit_service.domain.delegation import Delegation
 from jit_service.domain.errors import LostRace, StoreUnavailable
@@ -24,13 +27,14 @@ from jit_service.domain.event import Event, EventType, RecordedEvent
 from jit_service.domain.filter import Node
 from jit_service.domain.frozen import replace
 from jit_service.domain.grant import Grant
+from jit_service.domain.lock import NO_LOCKS, Lock, Locks, demand_unlocked_caller
 from jit_service.domain.notification import Subscription
 from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.domain.signing_key import SigningKey
-from jit_service.storage import audit_index, hot, journal, rows
+from jit_service.storage import audit_index, hot, journal, query, rows
 from jit_service.storage import engine as engines
 from jit_service.storage.failures import translated
 from jit_service.storage.known import NOTHING, Head, KnownPolicies
@@ -46,6 +50,7 @@ from jit_service.storage.tables import (
     GrantChangeRow,
     GrantRow,
     HeadRow,
+    LockRow,
     OutboxRow,
     PolicyProposalRow,
     PolicyRevisionRow,
@@ -59,11 +64,21 @@ from jit_service.storage.tables import (
 from jit_service.storage.writer import OneWriter
 
 Clock = Callable[[], datetime]
+_works_for: ContextVar[Caller | None] = ContextVar("works_for", default=None)
 VERIFY_CHUNK = 1000
 # Records that are indexed together touch far fewer pages than each by itself.
 INDEX_CHUNK = 5000
 # In pages of 4 KB.
 _LONG_LOG = 1000
+
+
+def work_for(caller: Caller | None) -> None:
+    """Lets the store know whom this thread reads and writes for, until it is told of another; None is the service.
+
+    While a lock stands on the caller, whatever is read or written raises Locked: so a lock holds for every call from
+    its commit on, whichever the call is.
+    """
+    _works_for.set(caller)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +129,7 @@ class Store:
         """Reads one consistent, committed state."""
         with translated(), self._reading.begin() as connection:
             snapshot = Snapshot(connection, self.clock, known=self._known)
+            snapshot.demand_unlocked()
             yield snapshot
         self._know(snapshot)
 
@@ -122,6 +138,7 @@ class Store:
         """Writes: commits at the end of the block, or rolls everything back when it raises."""
         with self._begun() as connection:
             transaction = Transaction(connection, self.clock, known=self._known, subscriptions=self._subscriptions)
+            transaction.demand_unlocked()
             yield transaction
             transaction.finish()
             # Even if it should not be committed: then no later head has this one in its history.
@@ -242,6 +259,7 @@ class Snapshot:
         self.seq: int = found.seq
         self.head_hash: bytes = found.hash
         self.now = max(clock(), found.time)
+        self._lock_count: int = found.locks
         self._known_before = known
         self.known = known if known.head == self.head else None
 
@@ -360,6 +378,71 @@ class Snapshot:
         # A long list is read page by page; what was read is not kept.
         self._session.expunge_all()
         return found
+
+    @cached_property
+    def locks(self) -> Locks:
+        """The locks that stand."""
+        if not self._lock_count:
+            return NO_LOCKS
+        return Locks(rows.lock_of(row) for row in hot.LOCKS.rows(self._connection)).at(self.now)
+
+    def demand_unlocked(self) -> None:
+        """Raises Locked where a lock stands on whom this thread works for."""
+        if self._lock_count and (caller := _works_for.get()) is not None:
+            demand_unlocked_caller(self.locks, caller)
+
+    def lock(self, name: str) -> Lock | None:
+        """Returns the lock, one that does not stand too, or None."""
+        row = self._session.get(LockRow, name)
+        return None if row is None else rows.lock_of(row)
+
+    def all_locks(self, *, over: bool, before: tuple[int, str] | None, limit: int) -> list[Lock]:
+        """Returns up to `limit` locks, newest first; lifted ones and those that are `over` only if asked for.
+
+        `before` is as for `delegations`.
+        """
+        wanted = select(LockRow)
+        if not over:
+            ends = or_(col(LockRow.expires_at).is_(None), col(LockRow.expires_at) > self.now)
+            wanted = wanted.where(col(LockRow.deleted_at).is_(None), ends)
+        columns = (col(LockRow.created_at), col(LockRow.name))
+        found = self._session.exec(newest_first(wanted, *columns, before=before, limit=limit))
+        return [rows.lock_of(row) for row in found]
+
+    def locks_revision(self) -> int:
+        """Returns the revision at which a lock was last created or lifted; 0 where there never was one."""
+        return self._session.exec(select(func.max(LockRow.revision))).one() or 0
+
+    def expired_locks(self, *, limit: int) -> list[Lock]:
+        """Returns the locks whose time has run out and that no event records yet, the earliest first."""
+        if not self._lock_count:
+            return []
+        unrecorded = and_(col(LockRow.deleted_at).is_(None), col(LockRow.expiry_recorded_at).is_(None))
+        over = and_(unrecorded, col(LockRow.expires_at) <= self.now)
+        found = self._session.exec(select(LockRow).where(over).order_by(col(LockRow.expires_at)).limit(limit))
+        return [rows.lock_of(row) for row in found]
+
+    def held_or_awaited_by(self, lock: Lock) -> list[Grant]:
+        """Returns the grants that the locked hold and the requests that wait by or for them, by name."""
+        undecided = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > self.now)
+        live = and_(col(GrantRow.ended_at).is_(None), or_(col(GrantRow.expires_at) > self.now, undecided))
+        if lock.target.group:
+            proved = col(GrantRow.subject) == col(GrantRow.requester)
+            scope = and_(or_(proved, undecided), query.has_element(col(GrantRow.requester_groups), lock.target.group))
+        else:
+            # Letter case and the like are folded by the domain alone.
+            same = name.canonical(lock.target.principal)
+            holders, askers = (
+                [text for text in self._session.exec(select(column).distinct()) if name.canonical(text) == same]
+                for column in (col(GrantRow.subject), col(GrantRow.requester))
+            )
+            scope = or_(col(GrantRow.subject).in_(holders), and_(undecided, col(GrantRow.requester).in_(askers)))
+        return self._grants(select(GrantRow).where(live, scope).order_by(GrantRow.name))
+
+    def usable_delegations(self) -> list[Delegation]:
+        """Returns the delegations that are not over, also those that have not begun, by name."""
+        unended = and_(col(DelegationRow.deleted_at).is_(None), col(DelegationRow.expires_at) > self.now)
+        return self._delegations(select(DelegationRow).where(unended).order_by(DelegationRow.name))
 
     def delegation(self, name: str) -> Delegation | None:
         """Returns the delegation, one that is over too, or None."""
@@ -621,6 +704,27 @@ class Transaction(Snapshot):
         self.record(replace(event, revision=saved.revision))
         return saved
 
+    def save_lock(self, lock: Lock, event: Event) -> Lock:
+        """Stores the lock as it follows from the revision it was read at, with its event; returns it so."""
+        saved = replace(lock, revision=self._next_revision())
+        columns = rows.lock_columns(saved)
+        if lock.revision == 0:
+            self._insert(LockRow, columns, expiry_recorded_at=None)
+            self._lock_count += 1
+        else:
+            self._update_read(LockRow, lock, columns)
+            self._lock_count -= 1
+        self.record(replace(event, revision=saved.revision))
+        return saved
+
+    def record_lock_over(self, lock: Lock, event: Event) -> None:
+        """Records, once, that the lock's time ran out. Of the lock itself nothing changes."""
+        unrecorded = and_(col(LockRow.name) == lock.name, col(LockRow.expiry_recorded_at).is_(None))
+        result: Any = self._session.execute(update(LockRow).where(unrecorded).values(expiry_recorded_at=self.now))
+        if result.rowcount == 1:
+            self._lock_count -= 1
+            self.record(replace(event, revision=self.revision))
+
     def save_proposal(self, proposal: Proposal, event: Event) -> Proposal:
         """Stores the proposal as it follows from the revision it was read at, with its event; returns it so."""
         saved = replace(proposal, revision=self._next_revision())
@@ -758,9 +862,8 @@ class Transaction(Snapshot):
     def finish(self) -> None:
         """Writes the counters, as the last thing before the commit."""
         head = self.head
-        hot.MOVE_HEAD.run(
-            self._connection, {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
-        )
+        moved = {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
+        hot.MOVE_HEAD.run(self._connection, moved | {"locks": self._lock_count})
         if self.known is not None:
             self.known = self.known.with_changed((), head=head)
 
@@ -779,7 +882,7 @@ class Transaction(Snapshot):
         self._stored[changed.name] = changed
 
     def _update_read(
-        self, table: Any, read: Grant | Policy | Signal | Delegation | Proposal, columns: dict[str, Any]
+        self, table: Any, read: Grant | Policy | Signal | Delegation | Lock | Proposal, columns: dict[str, Any]
     ) -> None:
         as_read = {"read_name": read.name, "read_revision": read.revision}
         if hot.updating(table, tuple(columns)).run(self._connection, columns | as_read) != 1:

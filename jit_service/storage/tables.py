@@ -92,6 +92,8 @@ class HeadRow(SQLModel, table=True):
     seq: int = _number()
     hash: bytes = _bytes()
     time: datetime = _instant()
+    # How many locks may stand: are not lifted, and not known to be over. So without any, nobody reads them.
+    locks: int = _number(server_default="0")
 
 
 class GrantRow(SQLModel, table=True):
@@ -208,6 +210,30 @@ class DelegationRow(SQLModel, table=True):
     comment: str = _text()
     created_at: datetime = _instant()
     deleted_at: datetime | None = _instant(nullable=True)
+    revision: int = _number()
+
+
+_OPEN_LOCK = text("deleted_at IS NULL AND expiry_recorded_at IS NULL")
+
+
+class LockRow(SQLModel, table=True):
+    """One lock; of principal, group and token_id two are empty."""
+
+    __tablename__: ClassVar[Any] = "access_lock"
+    __table_args__ = (Index("access_lock_open", "name", sqlite_where=_OPEN_LOCK, postgresql_where=_OPEN_LOCK),)
+
+    name: str = _text(primary_key=True)
+    principal: str = _text()
+    group_name: str = _text()
+    token_id: str = _text()
+    comment: str = _text()
+    creator: str = _text()
+    created_at: datetime = _instant()
+    expires_at: datetime | None = _instant(nullable=True)
+    end_grants: bool = Field(sa_column=Column(Boolean, nullable=False))
+    ended_grants: int = _number()
+    deleted_at: datetime | None = _instant(nullable=True)
+    expiry_recorded_at: datetime | None = _instant(nullable=True)
     revision: int = _number()
 
 

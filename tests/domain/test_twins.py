@@ -497,7 +497,7 @@ TWINS = [
     Twin(
         "an offer of a removed approver",
         approval.accept,
-        "or not _stands(policy.steps[offer.step], offer)",
+        "or not _stands(policy.steps[offer.step], offer, locks)",
         "",
         test_approval.test_an_offer_is_not_accepted_once_its_maker_is_no_approver,
     ),
@@ -525,7 +525,7 @@ TWINS = [
     Twin(
         "an offer by whoever",
         approval.counter,
-        "demand_reviewer(grant, policy=policy, by=by, now=now)",
+        "demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks)",
         "Place(step=0, right=Right(holder=by.principal, groups=by.groups), escalated=False)",
         test_approval.test_who_may_not_approve_may_not_offer,
     ),

@@ -91,6 +91,9 @@ CLASSES = {
     EventType.SIGNING_KEY_ADDED: 300401,
     EventType.SIGNING_KEY_REMOVED: 300404,
     EventType.REVIEW_OVERDUE: 300403,
+    EventType.LOCK_CREATED: 300401,
+    EventType.LOCK_DELETED: 300404,
+    EventType.LOCK_EXPIRED: 300403,
 }
 
 
@@ -196,6 +199,7 @@ def test_a_refused_call_is_what_it_would_have_been(call: str, activity: int) -> 
         (EventType.POLICY_UPDATED, {}, "Policy", "policies/p1"),
         (EventType.SIGNAL_SET, {"signal": "signals/s"}, "Signal", "signals/s"),
         (EventType.DELEGATION_CREATED, {"delegation": "delegations/d"}, "Delegation", "delegations/d"),
+        (EventType.LOCK_CREATED, {"lock": "locks/l"}, "Lock", "locks/l"),
         (EventType.POLICIES_PROPOSED, {"proposal": "policyProposals/x"}, "Policy Proposal", "policyProposals/x"),
         (EventType.PROPOSAL_LAPSED, {"proposal": "policyProposals/x"}, "Policy Proposal", "policyProposals/x"),
         (EventType.TOKEN_ISSUED, {"token_id": "t1"}, "Token", "t1"),

@@ -46,6 +46,7 @@ class Lane:
         authenticator = Authenticator([issuer], clock=store.clock, max_lifetime=2 * HOUR)
         interceptor = CallInterceptor(
             store,
+            self.view,
             authenticator,
             Streams(StreamLimits(1)),
             (),

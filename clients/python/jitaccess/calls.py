@@ -39,6 +39,7 @@ from jitaccess.model import (
     Grant,
     GrantEvent,
     IssuedToken,
+    Lock,
     Page,
     Policy,
     PolicyProposal,
@@ -49,7 +50,7 @@ from jitaccess.model import (
     TailedEvent,
     View,
 )
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -667,6 +668,57 @@ def delete_delegation(name: str, *, etag: str = "", request_id: str | None = Non
     return _delegation_call("DeleteDelegation", message)
 
 
+def create_lock(
+    principal: str = "",
+    *,
+    group: str = "",
+    jti: str = "",
+    comment: str,
+    expire_time: datetime | None = None,
+    ttl: timedelta | None = None,
+    end_grants: bool = False,
+    request_id: str | None = None,
+) -> Call[Lock]:
+    """Locks exactly one of a principal, a group and an identity token, until `expire_time`, for `ttl`, or until lifted.
+
+    With `end_grants` what the locked have ends for good. Role responder or admin.
+    """
+    targets = {"principal": principal, "group": group, "jti": jti}
+    given = {field: text for field, text in targets.items() if text}
+    if len(given) != 1:
+        raise _invalid("principal", "give exactly one of principal, group and jti")
+    if expire_time is not None and ttl is not None:
+        raise _invalid("expire_time", "give either expire_time or ttl")
+    until = expire_time if ttl is None else datetime.now(UTC) + ttl
+    lock = _message(
+        lock_pb2.Lock, **given, comment=comment, expire_time=_instant(until, "expire_time"), end_grants=end_grants
+    )
+    return _lock_call("CreateLock", _message(lock_pb2.CreateLockRequest, lock=lock, request_id=_request_id(request_id)))
+
+
+def get_lock(name: str) -> Call[Lock]:
+    """Returns a lock."""
+    return _lock_call("GetLock", _message(lock_pb2.GetLockRequest, name=_named("locks", name)))
+
+
+def list_locks(*, show_deleted: bool = False, page_size: int = 0) -> Call[Page[Lock]]:
+    """Lists the locks that stand, newest first; with `show_deleted` also those that were lifted or are over."""
+    return Call(
+        rpc="LockService/ListLocks",
+        request=_message(lock_pb2.ListLocksRequest, page_size=page_size, show_deleted=show_deleted),
+        answer=lock_pb2.ListLocksResponse,
+        read=partial(_page, Lock, "locks"),
+    )
+
+
+def delete_lock(name: str, *, etag: str = "", request_id: str | None = None) -> Call[Lock]:
+    """Lifts a lock at once. What it ended stays ended."""
+    message = _message(
+        lock_pb2.DeleteLockRequest, name=_named("locks", name), etag=etag, request_id=_request_id(request_id)
+    )
+    return _lock_call("DeleteLock", message)
+
+
 def set_signal(
     name: str,
     value: object,
@@ -910,6 +962,10 @@ def _proposal_call(rpc: str, message: Message) -> Call[PolicyProposal]:
 def _delegation_call(rpc: str, message: Message) -> Call[Delegation]:
     read = partial(decode, Delegation)
     return Call(rpc=f"DelegationService/{rpc}", request=message, answer=delegation_pb2.Delegation, read=read)
+
+
+def _lock_call(rpc: str, message: Message) -> Call[Lock]:
+    return Call(rpc=f"LockService/{rpc}", request=message, answer=lock_pb2.Lock, read=partial(decode, Lock))
 
 
 def _decision(kind: type[M], grant: Grant | str, comment: str, etag: str | None, request_id: str | None) -> M:

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jitaccess.errors import JitError
 from jitaccess.faults import from_status
 from jitaccess.model import Policy
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -29,6 +29,7 @@ _MESSAGES = {
     "audit_pb2": audit_pb2,
     "delegation_pb2": delegation_pb2,
     "grant_pb2": grant_pb2,
+    "lock_pb2": lock_pb2,
     "policy_pb2": policy_pb2,
     "signal_pb2": signal_pb2,
     "token_pb2": token_pb2,

@@ -1,6 +1,7 @@
 """A check, judged by what a replica was told: pure rules that never say yes where the service would say no.
 
-They are those of the service's own decision, for grants that need nothing else: subject, patterns, time, deny policies.
+They are those of the service's own decision, for grants that need nothing else: subject, patterns, time, deny
+policies, locks.
 What they cannot be sure of is NEEDS_CHECK. Instants are whole microseconds since 1970.
 """
 
@@ -11,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal, NamedTuple
-from unicodedata import is_normalized
+from unicodedata import is_normalized, normalize
 
 from jitaccess.model import CheckReason
 
@@ -158,8 +160,67 @@ class Denies:
         return any(deny.reaches_into(grant) for deny in self._policies)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lock:
+    """A lock, on a principal or a group, over [.., until); None: until it is lifted."""
+
+    name: str
+    principal: str = ""
+    group: str = ""
+    until: int | None = None
+
+
+class Locks:
+    """All locks that may stand. False where there are none, and then there is nothing to ask."""
+
+    __slots__ = ("_by_principal", "_of_groups")
+
+    def __init__(self, locks: Iterable[Lock] = ()) -> None:
+        self._by_principal: dict[str, list[Lock]] = {}
+        self._of_groups: list[Lock] = []
+        for lock in locks:
+            if lock.group:
+                self._of_groups.append(lock)
+            else:
+                self._by_principal.setdefault(canonical(lock.principal), []).append(lock)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_principal or self._of_groups)
+
+    def on(
+        self,
+        principal: str,
+        groups: frozenset[str] | None,
+        *,
+        earliest: int,
+        latest: int,
+        grant: HeldGrant | None = None,
+    ) -> Judgement | None:
+        """Returns the no that a lock on the principal or one of its groups says; None where there is none.
+
+        Groups that nobody proved may be any. Where the lock is just ending, only the service can tell.
+        """
+        doubt = None
+        for lock in self._on(principal, groups):
+            if lock.until is None or latest < lock.until:
+                return Judgement(CheckReason.LOCKED, grant, lock.name)
+            if earliest < lock.until:
+                doubt = _NEEDS_CHECK
+        return doubt
+
+    def _on(self, principal: str, groups: frozenset[str] | None) -> Iterable[Lock]:
+        yield from self._by_principal.get(canonical(principal), ())
+        yield from (lock for lock in self._of_groups if groups is None or lock.group in groups)
+
+
+@lru_cache(maxsize=4096)
+def canonical(name: str) -> str:
+    """Returns the key by which two principals are the same person: letter case and compatibility forms folded."""
+    return normalize("NFKC", normalize("NFKC", name).casefold())
+
+
 class Judgement(NamedTuple):
-    """The answer; `grant` is the one that allows it, or that explains the no. `by` is the deny policy that forbids."""
+    """The answer; `grant` is the one that allows it, or explains the no. `by` is the policy or lock that forbids it."""
 
     reason: CheckReason | LocalReason
     grant: HeldGrant | None = None
@@ -169,9 +230,12 @@ class Judgement(NamedTuple):
 Grants = Mapping[str, Sequence[HeldGrant]]
 _NO_GRANT = Judgement(CheckReason.NO_GRANT)
 _NEEDS_CHECK = Judgement(LocalReason.NEEDS_CHECK)
+NO_LOCKS = Locks()
+_NOBODY: frozenset[str] = frozenset()
 # Of several findings none of which is a yes: one that may be one, then the explanation that helps the subject most.
 _PRECEDENCE = (
     LocalReason.NEEDS_CHECK,
+    CheckReason.LOCKED,
     CheckReason.DENIED_BY_POLICY,
     CheckReason.NOT_YET_STARTED,
     CheckReason.EXPIRED,
@@ -179,7 +243,15 @@ _PRECEDENCE = (
 
 
 def judge(
-    subject: str, action: str, resource: str, *, grants: Grants, denies: Denies, earliest: int, latest: int
+    subject: str,
+    action: str,
+    resource: str,
+    *,
+    grants: Grants,
+    denies: Denies,
+    earliest: int,
+    latest: int,
+    locks: Locks = NO_LOCKS,
 ) -> Judgement:
     """Answers the question by the grants, which are by subject: ALLOWED only where the service would allow it too.
 
@@ -189,12 +261,15 @@ def judge(
         subject, action, resource
     ):
         return _NEEDS_CHECK
+    # What is known without any grant; each grant may know of more groups.
+    if locks and (locked := locks.on(subject, _NOBODY, earliest=earliest, latest=latest)) is not None:
+        return locked
     allowing: Judgement | None = None
     findings: list[Judgement] = []
     for grant in grants.get(subject, ()):
         if not (grant.resources.cover(resource) and grant.actions.cover(action)):
             continue
-        finding = _finding(grant, action, resource, denies, earliest, latest)
+        finding = _finding(grant, action, resource, denies, earliest, latest, locks)
         if finding is not grant.allows:
             findings.append(finding)
         elif allowing is None or grant.expire > allowing.grant.expire:  # type: ignore[union-attr]  # It has one.
@@ -203,9 +278,9 @@ def judge(
 
 
 def is_live(
-    grant: HeldGrant | None, subject: str, *, denies: Denies, earliest: int, latest: int
+    grant: HeldGrant | None, subject: str, *, denies: Denies, earliest: int, latest: int, locks: Locks = NO_LOCKS
 ) -> bool | Literal[LocalReason.NEEDS_CHECK]:
-    """Says whether a token of the subject's grant counts: the grant is active, and no deny reaches into it.
+    """Says whether a token of the subject's grant counts: the grant is active, no lock stands, no deny reaches into it.
 
     The service's clock is somewhere in [earliest, latest].
     """
@@ -213,6 +288,8 @@ def is_live(
         return False
     if grant.needs_check or earliest < grant.start or latest >= grant.expire:
         return LocalReason.NEEDS_CHECK
+    if locks and (locked := locks.on(subject, grant.groups, earliest=earliest, latest=latest)) is not None:
+        return LocalReason.NEEDS_CHECK if locked is _NEEDS_CHECK else False
     return not denies.reach_into(grant)
 
 
@@ -221,13 +298,19 @@ def _are_canonical(*names: str) -> bool:
     return all(is_normalized("NFC", name) for name in names)
 
 
-def _finding(grant: HeldGrant, action: str, resource: str, denies: Denies, earliest: int, latest: int) -> Judgement:
+def _finding(
+    grant: HeldGrant, action: str, resource: str, denies: Denies, earliest: int, latest: int, locks: Locks
+) -> Judgement:
     if latest < grant.start:
         return Judgement(CheckReason.NOT_YET_STARTED, grant)
     if earliest >= grant.expire:
         return Judgement(CheckReason.EXPIRED, grant)
     if grant.needs_check or earliest < grant.start or latest >= grant.expire:
         return _NEEDS_CHECK
+    if locks:
+        locked = locks.on(grant.subject, grant.groups, earliest=earliest, latest=latest, grant=grant)
+        if locked is not None:
+            return locked
     if by := denies.against(grant, action, resource):
         return Judgement(CheckReason.DENIED_BY_POLICY, grant, by)
     if not (grant.actions.vouch_for(action) and grant.resources.vouch_for(resource)):

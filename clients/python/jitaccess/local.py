@@ -60,6 +60,8 @@ class LocalDecision(NamedTuple):
                 return f"{self.grant} allows it until {_shown(self.expire_time)}"
             case CheckReason.DENIED_BY_POLICY:
                 return f"{self.denied_by} denies it"
+            case CheckReason.LOCKED:
+                return f"{self.denied_by} locks whoever would have it"
             case CheckReason.EXPIRED:
                 return f"{self.grant} expired at {_shown(self.expire_time)}"
             case CheckReason.NOT_YET_STARTED:

@@ -16,7 +16,16 @@ from jitaccess.errors import JitError
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
+    from jitaccess.v1 import (
+        access_pb2,
+        audit_pb2,
+        delegation_pb2,
+        grant_pb2,
+        lock_pb2,
+        policy_pb2,
+        signal_pb2,
+        token_pb2,
+    )
 
 T = TypeVar("T")
 
@@ -70,6 +79,7 @@ class CheckReason(StrEnum):
     USES_EXHAUSTED = "USES_EXHAUSTED"
     SIGNAL_STALE = "SIGNAL_STALE"
     DENIED_BY_POLICY = "DENIED_BY_POLICY"
+    LOCKED = "LOCKED"
 
 
 class EventType(StrEnum):
@@ -114,6 +124,9 @@ class EventType(StrEnum):
     SIGNING_KEY_ADDED = "SIGNING_KEY_ADDED"
     SIGNING_KEY_REMOVED = "SIGNING_KEY_REMOVED"
     REVIEW_OVERDUE = "REVIEW_OVERDUE"
+    LOCK_CREATED = "LOCK_CREATED"
+    LOCK_DELETED = "LOCK_DELETED"
+    LOCK_EXPIRED = "LOCK_EXPIRED"
 
 
 class ChangeType(StrEnum):
@@ -164,6 +177,7 @@ class GrantEventType(StrEnum):
     EXTENSION_WITHDRAWN = "EXTENSION_WITHDRAWN"
     EXTENSION_LAPSED = "EXTENSION_LAPSED"
     DENY_POLICIES = "DENY_POLICIES"
+    LOCKS = "LOCKS"
 
 
 class ProposalState(StrEnum):
@@ -717,6 +731,32 @@ class Delegation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lock:
+    """A lock on exactly one of principal, group and jti; without `expire_time` until it is lifted."""
+
+    name: str
+    principal: str
+    group: str
+    jti: str
+    comment: str
+    expire_time: datetime | None
+    end_grants: bool
+    creator: str
+    active: bool
+    create_time: datetime | None
+    delete_time: datetime | None
+    ended_grant_count: int
+    etag: str
+    revision: int
+    raw: lock_pb2.Lock = field(repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The last segment of the name."""
+        return self.name.removeprefix("locks/")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditEvent:
     """One act, as it was recorded. `seq` counts from 1 without gaps; `hash` is SHA-256 in hex."""
 
@@ -752,6 +792,7 @@ class AuditEvent:
     issuer: str
     issuer_subject: str
     repeat_count: int
+    lock: str
     groups: tuple[str, ...]
     groups_left_out: bool
     context: Mapping[str, object]

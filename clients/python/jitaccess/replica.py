@@ -1,4 +1,4 @@
-"""What a replica holds: grants and deny policies as of one committed state, and how old that is. It does no I/O.
+"""What a replica holds: grants, deny policies and locks as of one committed state, and how old that is. It does no I/O.
 
 Updates are held back until the heartbeat that says they belong together. How old the state is follows from two steady
 clocks: the stream was opened by this machine's before the service's began to count, so that at `elapsed` on the
@@ -17,8 +17,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from jitaccess.calls import Call, replicate
 from jitaccess.errors import Internal
-from jitaccess.judgement import Denies, Deny, HeldGrant, Judgement, LocalReason, Patterns, is_live, judge
-from jitaccess.v1 import grant_pb2, policy_pb2
+from jitaccess.judgement import (
+    NO_LOCKS,
+    Denies,
+    Deny,
+    HeldGrant,
+    Judgement,
+    LocalReason,
+    Lock,
+    Locks,
+    Patterns,
+    is_live,
+    judge,
+)
+from jitaccess.v1 import grant_pb2, lock_pb2, policy_pb2
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 
 SILENCE = 10.0  # Seconds; a heartbeat comes every 5.
@@ -62,10 +74,12 @@ class Replica:
         self._grants: dict[str, HeldGrant] = {}
         self._of_subject: dict[str, tuple[HeldGrant, ...]] = {}
         self._denies = Denies()
+        self._locks = NO_LOCKS
         self._mark: _Mark | None = None
         self._begin_anew = False
         self._staged: list[grant_pb2.ReplicaGrant] = []
         self._staged_denies: Denies | None = None
+        self._staged_locks: Locks | None = None
         self._open_at(0)
 
     @property
@@ -113,6 +127,8 @@ class Replica:
             self._staged.append(told.replica.grant)
         elif kind == Told.DENY_POLICIES:
             self._staged_denies = Denies(_deny(policy) for policy in told.replica.deny_policies)
+        elif kind == Told.LOCKS:
+            self._staged_locks = Locks(_lock(lock) for lock in told.replica.locks)
         elif kind == Told.HEARTBEAT:
             self._settle(told)
             return True
@@ -139,6 +155,7 @@ class Replica:
             denies=self._denies,
             earliest=mark.read,
             latest=mark.read + age // 1000 + 1,
+            locks=self._locks,
         )
         return judgement, age
 
@@ -148,12 +165,21 @@ class Replica:
         if mark is None or (age := mark.age(now)) >= self._max_age:
             return LocalReason.STALE
         latest = mark.read + age // 1000 + 1
-        return is_live(self._grants.get(grant), subject, denies=self._denies, earliest=mark.read, latest=latest)
+        return is_live(
+            self._grants.get(grant),
+            subject,
+            denies=self._denies,
+            earliest=mark.read,
+            latest=latest,
+            locks=self._locks,
+        )
 
     def _open_at(self, now: int) -> None:
         self._opened = now
         self._staged = []
         self._staged_denies = None
+        # A service that has never had a lock tells of none.
+        self._staged_locks = None
         # Deny policies are told first on each stream; a service that does not tell them feeds no replica.
         self._denies_told = False
 
@@ -164,13 +190,16 @@ class Replica:
             raise Internal("the service does not feed replicas", reason="REPLICA_UNSUPPORTED")
         if self._mark is None or self._begin_anew:
             self._grants, self._of_subject = _loaded(self._staged)
+            self._locks = NO_LOCKS
             self._begin_anew = False
         else:
             for grant in self._staged:
                 self._put(grant)
         if self._staged_denies is not None:
             self._denies = self._staged_denies
-        self._staged, self._staged_denies = [], None
+        if self._staged_locks is not None:
+            self._locks = self._staged_locks
+        self._staged, self._staged_denies, self._staged_locks = [], None, None
         self._mark = _Mark(
             told.revision,
             told.history,
@@ -227,6 +256,15 @@ def _deny(policy: policy_pb2.Policy) -> Deny:
         groups=frozenset(policy.eligible.groups),
         resources=Patterns(policy.resources, "/"),
         actions=Patterns(policy.actions, "."),
+    )
+
+
+def _lock(lock: lock_pb2.Lock) -> Lock:
+    return Lock(
+        name=lock.name,
+        principal=lock.principal,
+        group=lock.group,
+        until=_micros(lock.expire_time) if lock.HasField("expire_time") else None,
     )
 
 

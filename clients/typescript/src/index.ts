@@ -13,6 +13,7 @@ import type { components, paths } from "./gen/openapi.js";
 export { AccessService } from "./gen/jitaccess/v1/access_pb.js";
 export { AuditService } from "./gen/jitaccess/v1/audit_pb.js";
 export { DelegationService } from "./gen/jitaccess/v1/delegation_pb.js";
+export { LockService } from "./gen/jitaccess/v1/lock_pb.js";
 export { GrantService } from "./gen/jitaccess/v1/grant_pb.js";
 export { PolicyService } from "./gen/jitaccess/v1/policy_pb.js";
 export { SignalService } from "./gen/jitaccess/v1/signal_pb.js";

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import Message
 
 from jitaccess.errors import FieldViolation, InvalidArgument, Misconfigured, NotFound, Unavailable
-from jitaccess.judgement import Denies, Deny, HeldGrant, Judgement, Patterns, is_live, is_plain, judge
+from jitaccess.judgement import Denies, Deny, HeldGrant, Judgement, Lock, Locks, Patterns, is_live, is_plain, judge
 from jitaccess.model import CheckReason, GrantState
 from jitaccess.v1 import access_pb2
 
@@ -28,7 +28,7 @@ MAX_ITEMS = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PRINCIPAL = re.compile(r"(?:user|service):[!-)+-~]+(?: [!-)+-~]+)*")
 _LONGEST_PRINCIPAL = 256
-_NOTHING_TO_ASK_FOR = (CheckReason.ALLOWED, CheckReason.DENIED_BY_POLICY)
+_NOTHING_TO_ASK_FOR = (CheckReason.ALLOWED, CheckReason.DENIED_BY_POLICY, CheckReason.LOCKED)
 _OVER = {
     GrantState.EXPIRED: CheckReason.EXPIRED,
     GrantState.REVOKED: CheckReason.REVOKED,
@@ -103,6 +103,7 @@ class MemoryService:
         self._lock = threading.RLock()
         self._grants: dict[str, MemoryGrant] = {}
         self._denies: dict[str, Deny] = {}
+        self._locks: dict[str, Lock] = {}
         self._policies: dict[str, _Policy] = {}
         self._revision = 0
         self._latest = self._clock()
@@ -216,6 +217,28 @@ class MemoryService:
             self._denies.pop(_policy_name(policy), None)
             self._policies.pop(_policy_name(policy), None)
 
+    def lock(self, principal: str = "", *, group: str = "", duration: timedelta | None = None) -> str:
+        """Locks a principal or a group, for so long or until it is unlocked. Returns the lock's name."""
+        if bool(principal) == bool(group):
+            raise _invalid("lock", "must have exactly one of principal and group")
+        until = None if duration is None else _micros(self.now() + duration)
+        lock = Lock(
+            name=f"locks/{uuid.uuid4().hex}",
+            principal=_principal(principal) if principal else "",
+            group=group,
+            until=until,
+        )
+        with self._lock:
+            self._revision += 1
+            self._locks[lock.name] = lock
+        return lock.name
+
+    def unlock(self, lock: str) -> None:
+        """Lifts the lock of that name."""
+        with self._lock:
+            self._revision += 1
+            self._locks.pop(lock, None)
+
     # What the program under test is given
 
     @cached_property
@@ -271,7 +294,8 @@ class MemoryService:
             at = _micros(self.now())
             held = _held(found) if found is not None and found.end_state is None and found.start_time else None
             denies = Denies(self._denies.values())
-            return is_live(held, subject, denies=denies, earliest=at, latest=at) is True
+            locks = Locks(self._locks.values())
+            return is_live(held, subject, denies=denies, earliest=at, latest=at, locks=locks) is True
 
     def answer(self, rpc: str, request: Message) -> Message:
         """Answers a call as the service would. Raises the client's errors, Misconfigured for what is not offered."""
@@ -307,7 +331,7 @@ class MemoryService:
             answer = access_pb2.CheckAccessResponse(
                 allowed=reason is CheckReason.ALLOWED,
                 reason=access_pb2.CheckAccessResponse.Reason.Value(reason),
-                message=_message(reason, grant, by, f"{subject} {action} on {resource}"),
+                message=self._message(reason, grant, by, f"{subject} {action} on {resource}"),
                 grant=grant.name if grant else "",
                 revision=self._revision,
                 decision_id=str(uuid.uuid4()),
@@ -321,12 +345,14 @@ class MemoryService:
     def _decide(
         self, subject: str, action: str, resource: str, now: datetime
     ) -> tuple[CheckReason, MemoryGrant | None, str]:
-        """Returns reason, the grant it rests on, and the policy that forbids it."""
+        """Returns reason, the grant it rests on, and the policy or lock that forbids it."""
         covering = [grant for grant in self._grants.values() if _covers(grant, subject, action, resource)]
         live = [grant for grant in covering if grant.state(now) in (GrantState.ACTIVE, GrantState.SCHEDULED)]
         found = self._judge(subject, action, resource, live, now)
         if found.grant is not None:
             return CheckReason(found.reason), self._grants[found.grant.name], found.by
+        if found.reason is CheckReason.LOCKED:
+            return found.reason, None, found.by
         pending = [grant for grant in covering if grant.state(now) is GrantState.PENDING]
         if pending:
             return CheckReason.PENDING, pending[0], ""
@@ -338,8 +364,18 @@ class MemoryService:
 
     def _judge(self, subject: str, action: str, resource: str, live: Iterable[MemoryGrant], now: datetime) -> Judgement:
         grants = {subject: [_held(grant) for grant in live]}
-        denies, at = Denies(self._denies.values()), _micros(now)
-        return judge(subject, action, resource, grants=grants, denies=denies, earliest=at, latest=at)
+        denies, locks, at = Denies(self._denies.values()), Locks(self._locks.values()), _micros(now)
+        return judge(subject, action, resource, grants=grants, denies=denies, earliest=at, latest=at, locks=locks)
+
+    def _message(self, reason: CheckReason, grant: MemoryGrant | None, by: str, asked: str) -> str:
+        if reason is not CheckReason.LOCKED:
+            return _message(reason, grant, by, asked)
+        subject, group = asked.partition(" ")[0], self._locks[by].group
+        if not group:
+            return f"{subject} is locked by {by}"
+        unknown = grant is not None and grant.groups is None
+        doubt = f": nobody proved which groups {subject} is in, so it may be in that one" if unknown else ""
+        return f"{subject} is locked by {by}, which is on the group {group}{doubt}"
 
     def _requestable(self, subject: str, action: str, resource: str) -> tuple[str, ...]:
         for deny in self._denies.values():

@@ -132,6 +132,8 @@ class CheckAccessResponse(_message.Message):
         """The check_condition asks for a signal that has expired."""
         DENIED_BY_POLICY: CheckAccessResponse._Reason.ValueType  # 12
         """A deny policy forbids it, whatever was granted."""
+        LOCKED: CheckAccessResponse._Reason.ValueType  # 13
+        """A lock stands on the subject, or on whom the grant was passed on from."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why."""
@@ -162,6 +164,8 @@ class CheckAccessResponse(_message.Message):
     """The check_condition asks for a signal that has expired."""
     DENIED_BY_POLICY: CheckAccessResponse.Reason.ValueType  # 12
     """A deny policy forbids it, whatever was granted."""
+    LOCKED: CheckAccessResponse.Reason.ValueType  # 13
+    """A lock stands on the subject, or on whom the grant was passed on from."""
 
     ALLOWED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int

@@ -112,6 +112,12 @@ class AuditEvent(_message.Message):
         """Nobody has reviewed a break-glass use by when its review was due."""
         ACCESS_SEARCHED: AuditEvent._EventType.ValueType  # 38
         """What is allowed was searched for: of subject, action and resource the one that is empty."""
+        LOCK_CREATED: AuditEvent._EventType.ValueType  # 39
+        """Somebody was locked: `subject`, or whoever is in `groups`, or the token `token_id`."""
+        LOCK_DELETED: AuditEvent._EventType.ValueType  # 40
+        """A lock was lifted."""
+        LOCK_EXPIRED: AuditEvent._EventType.ValueType  # 41
+        """A lock is over; it held until its expire_time, whenever this was recorded."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -194,6 +200,12 @@ class AuditEvent(_message.Message):
     """Nobody has reviewed a break-glass use by when its review was due."""
     ACCESS_SEARCHED: AuditEvent.EventType.ValueType  # 38
     """What is allowed was searched for: of subject, action and resource the one that is empty."""
+    LOCK_CREATED: AuditEvent.EventType.ValueType  # 39
+    """Somebody was locked: `subject`, or whoever is in `groups`, or the token `token_id`."""
+    LOCK_DELETED: AuditEvent.EventType.ValueType  # 40
+    """A lock was lifted."""
+    LOCK_EXPIRED: AuditEvent.EventType.ValueType  # 41
+    """A lock is over; it held until its expire_time, whenever this was recorded."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
@@ -229,6 +241,7 @@ class AuditEvent(_message.Message):
     ISSUER_FIELD_NUMBER: _builtins.int
     ISSUER_SUBJECT_FIELD_NUMBER: _builtins.int
     REPEAT_COUNT_FIELD_NUMBER: _builtins.int
+    LOCK_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`auditEvents/{seq}`."""
@@ -286,6 +299,8 @@ class AuditEvent(_message.Message):
     """How many refused calls this record stands for, where it stands for more than one: callers who prove to be nobody get
     one record a second and address.
     """
+    lock: _builtins.str
+    """Which lock: the one that was created, lifted or is over, that ended the grant, or for which the call was refused."""
     hash: _builtins.str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     @_builtins.property
@@ -357,11 +372,12 @@ class AuditEvent(_message.Message):
         issuer: _builtins.str = ...,
         issuer_subject: _builtins.str = ...,
         repeat_count: _builtins.int = ...,
+        lock: _builtins.str = ...,
         hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "lock", b"lock", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

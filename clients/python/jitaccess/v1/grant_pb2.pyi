@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from jitaccess.v1 import lock_pb2 as _lock_pb2
 from jitaccess.v1 import policy_pb2 as _policy_pb2
 import builtins as _builtins
 import sys
@@ -1453,6 +1454,8 @@ class WatchGrantsResponse(_message.Message):
         """Nobody decided on more time while there was time."""
         DENY_POLICIES: WatchGrantsResponse._EventType.ValueType  # 23
         """Only to a replica: all deny policies in force."""
+        LOCKS: WatchGrantsResponse._EventType.ValueType  # 24
+        """Only to a replica: all locks that may stand. Never sent where there has never been one."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -1505,6 +1508,8 @@ class WatchGrantsResponse(_message.Message):
     """Nobody decided on more time while there was time."""
     DENY_POLICIES: WatchGrantsResponse.EventType.ValueType  # 23
     """Only to a replica: all deny policies in force."""
+    LOCKS: WatchGrantsResponse.EventType.ValueType  # 24
+    """Only to a replica: all locks that may stand. Never sent where there has never been one."""
 
     EVENT_TYPE_FIELD_NUMBER: _builtins.int
     GRANT_FIELD_NUMBER: _builtins.int
@@ -1552,6 +1557,7 @@ class ReplicaUpdate(_message.Message):
     DENY_POLICIES_FIELD_NUMBER: _builtins.int
     READ_TIME_FIELD_NUMBER: _builtins.int
     ELAPSED_DURATION_FIELD_NUMBER: _builtins.int
+    LOCKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grant(self) -> Global___ReplicaGrant:
         """The grant as it was after what happened."""
@@ -1568,6 +1574,10 @@ class ReplicaUpdate(_message.Message):
     def elapsed_duration(self) -> _duration_pb2.Duration:
         """How long after the stream's beginning this was read, by a clock that nobody sets."""
 
+    @_builtins.property
+    def locks(self) -> _containers.RepeatedCompositeFieldContainer[_lock_pb2.Lock]:
+        """With LOCKS: each with its name, whom it locks and its expire_time only; those of tokens are left out."""
+
     def __init__(
         self,
         *,
@@ -1575,10 +1585,11 @@ class ReplicaUpdate(_message.Message):
         deny_policies: _abc.Iterable[_policy_pb2.Policy] | None = ...,
         read_time: _timestamp_pb2.Timestamp | None = ...,
         elapsed_duration: _duration_pb2.Duration | None = ...,
+        locks: _abc.Iterable[_lock_pb2.Lock] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed_duration", b"elapsed_duration", "grant", b"grant", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deny_policies", b"deny_policies", "elapsed_duration", b"elapsed_duration", "grant", b"grant", "read_time", b"read_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deny_policies", b"deny_policies", "elapsed_duration", b"elapsed_duration", "grant", b"grant", "locks", b"locks", "read_time", b"read_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

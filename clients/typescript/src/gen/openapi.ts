@@ -657,7 +657,7 @@ export interface paths {
          * Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id.
          * @description Ends many grants, in two phases: a selector answers the plan, and executing it needs that plan's id.
          *
-         *     May call: the role `admin`.
+         *     May call: the role `admin` or `responder`.
          */
         post: operations["GrantService_RevokeGrants"];
         delete?: never;
@@ -949,6 +949,62 @@ export interface paths {
          */
         post: operations["GrantService_WithdrawGrant"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/locks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the locks that stand, newest first.
+         * @description Lists the locks that stand, newest first.
+         *
+         *     May call: the role `admin` or `auditor` or `responder`.
+         */
+        get: operations["LockService_ListLocks"];
+        put?: never;
+        /**
+         * Locks a principal, a group, or one identity token.
+         * @description Locks a principal, a group, or one identity token. Nobody can lock themselves.
+         *
+         *     May call: the role `admin` or `responder`.
+         */
+        post: operations["LockService_CreateLock"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/locks/{lock}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Reads a lock.
+         * @description Reads a lock.
+         *
+         *     May call: the role `admin` or `auditor` or `responder`.
+         */
+        get: operations["LockService_GetLock"];
+        put?: never;
+        post?: never;
+        /**
+         * Lifts a lock at once.
+         * @description Lifts a lock at once. What it ended stays ended.
+         *
+         *     May call: the role `admin` or `responder`.
+         */
+        delete: operations["LockService_DeleteLock"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1319,6 +1375,8 @@ export interface components {
             issuer?: string;
             /** @description What that issuer calls the caller: the token's `sub`, which stays when a name changes. */
             issuerSubject?: string;
+            /** @description Which lock: the one that was created, lifted or is over, that ended the grant, or for which the call was refused. */
+            lock?: string;
             /** @description Justification, comment or error, in words. */
             message?: string;
             /** @description The endpoint: `/jitaccess.v1.GrantService/RequestGrant`. */
@@ -1411,9 +1469,12 @@ export interface components {
          *     - `SIGNING_KEY_REMOVED`: A key was removed; what it signed counts no more.
          *     - `REVIEW_OVERDUE`: Nobody has reviewed a break-glass use by when its review was due.
          *     - `ACCESS_SEARCHED`: What is allowed was searched for: of subject, action and resource the one that is empty.
+         *     - `LOCK_CREATED`: Somebody was locked: `subject`, or whoever is in `groups`, or the token `token_id`.
+         *     - `LOCK_DELETED`: A lock was lifted.
+         *     - `LOCK_EXPIRED`: A lock is over; it held until its expire_time, whenever this was recorded.
          * @enum {string}
          */
-        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE" | "ACCESS_SEARCHED";
+        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE" | "ACCESS_SEARCHED" | "LOCK_CREATED" | "LOCK_DELETED" | "LOCK_EXPIRED";
         /**
          * @description Describes violations in a client request. This error type focuses on the
          *      syntactic aspects of the request.
@@ -1546,9 +1607,10 @@ export interface components {
          *     - `USES_EXHAUSTED`: The grant has allowed as many checks as it may.
          *     - `SIGNAL_STALE`: The check_condition asks for a signal that has expired.
          *     - `DENIED_BY_POLICY`: A deny policy forbids it, whatever was granted.
+         *     - `LOCKED`: A lock stands on the subject, or on whom the grant was passed on from.
          * @enum {string}
          */
-        "CheckAccessResponse.Reason": "REASON_UNSPECIFIED" | "ALLOWED" | "NO_GRANT" | "NOT_YET_STARTED" | "EXPIRED" | "REVOKED" | "RELEASED" | "PENDING" | "CONDITION_NOT_MET" | "CONDITION_ERROR" | "USES_EXHAUSTED" | "SIGNAL_STALE" | "DENIED_BY_POLICY";
+        "CheckAccessResponse.Reason": "REASON_UNSPECIFIED" | "ALLOWED" | "NO_GRANT" | "NOT_YET_STARTED" | "EXPIRED" | "REVOKED" | "RELEASED" | "PENDING" | "CONDITION_NOT_MET" | "CONDITION_ERROR" | "USES_EXHAUSTED" | "SIGNAL_STALE" | "DENIED_BY_POLICY" | "LOCKED";
         /** @description One thing that was looked at. */
         CheckTrace: {
             /** @description In words. */
@@ -2001,6 +2063,13 @@ export interface components {
             /** @description Empty on the last page. */
             nextPageToken?: string;
         };
+        /** @description A page of locks. */
+        ListLocksResponse: {
+            /** @description The locks. */
+            locks?: components["schemas"]["Lock"][];
+            /** @description Empty on the last page. */
+            nextPageToken?: string;
+        };
         /** @description A page of policies. */
         ListPoliciesResponse: {
             /** @description Empty on the last page. */
@@ -2031,6 +2100,55 @@ export interface components {
             locale?: string;
             /** @description The localized error message in the above locale. */
             message?: string;
+        };
+        /** @description One lock. It has exactly one of principal, group and jti. */
+        Lock: {
+            /** @description It stands now. */
+            readonly active?: boolean;
+            /** @description Why, at most 4,096 characters. The locked are not told it. */
+            comment: string;
+            /**
+             * Format: date-time
+             * @description When it was created.
+             * @example 2026-03-02T12:00:00Z
+             */
+            readonly createTime?: string;
+            /** @description Who created it. */
+            readonly creator?: string;
+            /**
+             * Format: date-time
+             * @description When it was lifted.
+             * @example 2026-03-02T12:00:00Z
+             */
+            readonly deleteTime?: string;
+            /**
+             * Format: int32
+             * @description How many grants and requests it ended.
+             */
+            readonly endedGrantCount?: number;
+            /** @description Ends, with the lock and for good: the grants that the locked hold, with what was passed on from them; the requests that wait, by them or for them; and the delegations that they gave. Of a group: of those who are known to be in it. Not with a jti. */
+            endGrants?: boolean;
+            /** @description Changes with every change of the lock. */
+            readonly etag?: string;
+            /**
+             * Format: date-time
+             * @description Until when, not itself; unset: until it is lifted.
+             * @example 2026-03-02T12:00:00Z
+             */
+            expireTime?: string;
+            /** @description Whoever is in this group: by the token of a call, and by the groups that were proved when a grant was asked for or a review was made. Where nobody proved any groups the lock applies, as a deny policy for a group does. */
+            group?: string;
+            /** @description The identity token with this `jti`: calls by it, and what runs by it. What its principal holds is not locked. */
+            jti?: string;
+            /** @description `locks/{id}`, chosen by the server. */
+            name?: string;
+            /** @description This principal, in any letter case: its calls, its reviews, its delegations, what it holds and what was passed on from that. */
+            principal?: string;
+            /**
+             * Format: int64
+             * @description The store's commit counter at the last change.
+             */
+            readonly revision?: string;
         };
         /** @description Who may request which resources and actions, for how long, and who must approve. */
         Policy: {
@@ -2380,7 +2498,7 @@ export interface components {
          * @description What is wrong, for programs. There may be new ones.
          * @enum {string}
          */
-        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CHILD_NOT_ALLOWED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
+        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CHILD_NOT_ALLOWED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
         /** @description What a check reads of an approved grant. */
         ReplicaGrant: {
             /** @description Action patterns it covers. */
@@ -2421,6 +2539,8 @@ export interface components {
             elapsedDuration?: string;
             /** @description The grant as it was after what happened. */
             grant?: components["schemas"]["ReplicaGrant"];
+            /** @description With LOCKS: each with its name, whom it locks and its expire_time only; those of tokens are left out. */
+            locks?: components["schemas"]["Lock"][];
             /**
              * Format: date-time
              * @description The service's clock when this was read; it never goes back. A HEARTBEAT says that nothing is missing until then.
@@ -2904,9 +3024,10 @@ export interface components {
          *     - `EXTENSION_WITHDRAWN`: The requester took the request for more time back.
          *     - `EXTENSION_LAPSED`: Nobody decided on more time while there was time.
          *     - `DENY_POLICIES`: Only to a replica: all deny policies in force.
+         *     - `LOCKS`: Only to a replica: all locks that may stand. Never sent where there has never been one.
          * @enum {string}
          */
-        "WatchGrantsResponse.EventType": "EVENT_TYPE_UNSPECIFIED" | "CURRENT" | "HEARTBEAT" | "OVERRUN" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "GRANT_USED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DENY_POLICIES";
+        "WatchGrantsResponse.EventType": "EVENT_TYPE_UNSPECIFIED" | "CURRENT" | "HEARTBEAT" | "OVERRUN" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "GRANT_USED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DENY_POLICIES" | "LOCKS";
     };
     responses: {
         /** @description The request is malformed, or impossible in the state of things. */
@@ -4998,6 +5119,159 @@ export interface operations {
             408: components["responses"]["408"];
             409: components["responses"]["409"];
             413: components["responses"]["413"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    LockService_ListLocks: {
+        parameters: {
+            query?: {
+                /** @description At most this many; 0 is 50, more than 1,000 is 1,000. */
+                pageSize?: number;
+                /** @description next_page_token of the previous answer, with everything else the same. */
+                pageToken?: string;
+                /** @description Also those that were lifted or are over. */
+                showDeleted?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListLocksResponse"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    LockService_CreateLock: {
+        parameters: {
+            query?: {
+                /** @description A UUID chosen by the caller (AIP-155). */
+                requestId?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "comment": "why"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Lock"];
+            };
+        };
+        responses: {
+            /** @description The answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lock"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    LockService_GetLock: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What `*` is in the name `locks/*`. */
+                lock: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lock"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    LockService_DeleteLock: {
+        parameters: {
+            query?: {
+                /** @description The etag that was read; another one is refused. */
+                etag?: string;
+                /** @description A UUID chosen by the caller (AIP-155). */
+                requestId?: string;
+            };
+            header?: never;
+            path: {
+                /** @description What `*` is in the name `locks/*`. */
+                lock: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lock"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -1,0 +1,126 @@
+"""Use cases of locks. Each is one transaction; from its commit on the lock holds, wherever somebody is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from pydantic import TypeAdapter
+
+from jit_service.domain import delegation as delegation_rules
+from jit_service.domain import etag as etags
+from jit_service.domain import lock as rules
+from jit_service.domain import name, paging
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.errors import LockNotFound
+from jit_service.domain.event import SERVICE
+from jit_service.domain.frozen import replace
+from jit_service.domain.grant import Grant
+from jit_service.domain.lock import Lock, Locks, Wanted
+from jit_service.idempotency import answered_before, remember
+from jit_service.naming import new_name
+from jit_service.storage import Snapshot, Store, Transaction, query
+
+_LOCKS: Final = TypeAdapter(Lock)
+
+
+class LockAnswer(NamedTuple):
+    """A lock, and the instant by which it stands or not."""
+
+    lock: Lock
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockPage:
+    """One page of a list, judged at `at`. An empty token: the last page."""
+
+    locks: tuple[Lock, ...]
+    next_page_token: str
+    at: datetime
+
+
+def create(store: Store, caller: Caller, wanted: Wanted) -> LockAnswer:
+    """Locks somebody; ends what they have if that is wanted. Raises InvalidField, RequestIdReused."""
+    with store.transaction() as tx:
+        if (earlier := answered_before(tx, caller, _LOCKS)) is not None:
+            return LockAnswer(*earlier)
+        lock = rules.created(wanted, lock_name=new_name("locks"), by=caller, now=tx.now)
+        ending = _ending(tx, lock) if lock.end_grants else []
+        lock = replace(lock, ended_grants=len(ending))
+        saved = tx.save_lock(lock, rules.created_event(lock, by=caller))
+        for grant in ending:
+            tx.save_grant(*rules.ended_by(saved, grant, by=caller, now=tx.now))
+        if lock.end_grants:
+            _end_delegations(tx, saved, by=caller)
+        return LockAnswer(*remember(tx, caller, _LOCKS, saved))
+
+
+def get(store: Store, name: str) -> LockAnswer:
+    """Reads a lock. Raises LockNotFound."""
+    with store.snapshot() as snapshot:
+        return LockAnswer(_found(snapshot, name), snapshot.now)
+
+
+def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str, over: bool) -> LockPage:
+    """Lists the locks that stand, newest first; lifted ones and those that are `over` only if asked for."""
+    this_query = paging.digest("locks", caller.principal, str(over))
+    with store.snapshot() as snapshot:
+        shown, token = query.newest_page(
+            lambda before, limit: snapshot.all_locks(over=over, before=before, limit=limit),
+            query=this_query,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return LockPage(locks=shown, next_page_token=token, at=snapshot.now)
+
+
+def delete(store: Store, caller: Caller, name: str, *, etag: str) -> LockAnswer:
+    """Lifts a lock at once. Raises LockNotFound, WrongState, StaleEtag, RequestIdReused."""
+    with store.transaction() as tx:
+        found = _found(tx, name)
+        if (earlier := answered_before(tx, caller, _LOCKS)) is not None:
+            return LockAnswer(*earlier)
+        etags.demand(etag, name, found.revision)
+        gone = tx.save_lock(*rules.lifted(found, by=caller, now=tx.now))
+        return LockAnswer(*remember(tx, caller, _LOCKS, gone))
+
+
+def lift_at_host(store: Store, which: str) -> list[Lock]:
+    """Lifts the lock of that name, or every lock on that principal, for an operator at the service's own host.
+
+    Where everybody who may lift it is locked, nobody else can. Raises LockNotFound, WrongState.
+    """
+    by = Caller(principal=SERVICE, origin=Origin(method="jit-service unlock"))
+    with store.transaction() as tx:
+        if which.startswith("locks/"):
+            found = [_found(tx, name.lock_name(which, "LOCK"))]
+        else:
+            same = name.canonical(which)
+            found = [lock for lock in tx.locks if name.canonical(lock.target.principal) == same]
+        if not found:
+            raise LockNotFound(f"no lock stands on {which}")
+        return [tx.save_lock(*rules.lifted(lock, by=by, now=tx.now)) for lock in found]
+
+
+def _ending(tx: Transaction, lock: Lock) -> list[Grant]:
+    """Returns what ends with the lock, each once: what the locked hold or wait for, and what was passed on from it."""
+    own = tx.held_or_awaited_by(lock)
+    below = [child for grant in own for child in tx.live_children(grant.name)]
+    return list({grant.name: grant for grant in (*own, *below)}.values())
+
+
+def _end_delegations(tx: Transaction, lock: Lock, *, by: Caller) -> None:
+    only = Locks([lock])
+    for given in tx.usable_delegations():
+        if only.on(given.delegator, given.delegator_groups) is not None:
+            gone, event = delegation_rules.ended_by_lock(given, lock=lock.name, by=by, now=tx.now)
+            tx.save_delegation(gone, event)
+
+
+def _found(snapshot: Snapshot, name: str) -> Lock:
+    found = snapshot.lock(name)
+    if found is None:
+        raise LockNotFound(f"there is no {name}", lock=name)
+    return found

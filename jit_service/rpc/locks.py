@@ -1,0 +1,44 @@
+"""The servicer of LockService: decode, call, encode."""
+
+from __future__ import annotations
+
+import grpc
+
+from jit_service import locks
+from jit_service.domain import name
+from jit_service.rpc.call import current_caller
+from jit_service.rpc.messages import lock_message, lock_of
+from jit_service.storage import Store
+from jitaccess.v1 import lock_pb2
+from jitaccess.v1.lock_pb2_grpc import LockServiceServicer
+
+
+class LockServicer(LockServiceServicer):
+    """Locks on principals, groups and tokens."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def CreateLock(self, request: lock_pb2.CreateLockRequest, context: grpc.ServicerContext) -> lock_pb2.Lock:
+        return lock_message(*locks.create(self._store, current_caller(), lock_of(request.lock)))
+
+    def GetLock(self, request: lock_pb2.GetLockRequest, context: grpc.ServicerContext) -> lock_pb2.Lock:
+        return lock_message(*locks.get(self._store, name.lock_name(request.name, "name")))
+
+    def ListLocks(
+        self, request: lock_pb2.ListLocksRequest, context: grpc.ServicerContext
+    ) -> lock_pb2.ListLocksResponse:
+        page = locks.list_page(
+            self._store,
+            current_caller(),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            over=request.show_deleted,
+        )
+        return lock_pb2.ListLocksResponse(
+            locks=[lock_message(found, page.at) for found in page.locks], next_page_token=page.next_page_token
+        )
+
+    def DeleteLock(self, request: lock_pb2.DeleteLockRequest, context: grpc.ServicerContext) -> lock_pb2.Lock:
+        found = name.lock_name(request.name, "name")
+        return lock_message(*locks.delete(self._store, current_caller(), found, etag=request.etag))
