@@ -194,5 +194,7 @@ def _without_accidents(text: str, story: str) -> str:
     text = text.replace(story, "STORY")
     text = re.sub(r"grants/[a-z2-7]{26}", "GRANT", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "INSTANT", text)
-    accidents = r"(?m)^\s*(name|hash|user_agent|etag|decision_id|seq|revision|policy_revision|seconds|nanos): .*\n"
+    accidents = (
+        r"(?m)^\s*(name|hash|user_agent|etag|decision_id|token_id|seq|revision|policy_revision|seconds|nanos): .*\n"
+    )
     return re.sub(accidents, "", text)

@@ -112,8 +112,8 @@ WITHOUT_CALLER = {method for method, rule in RULES.items() if rule.public or rul
 
 @pytest.mark.parametrize("method", sorted(RULES.keys() - WITHOUT_CALLER))
 def test_every_call_of_theirs_is_refused_whichever_it_is(story: Story, method: str) -> None:
-    if story.surface.name == "rest" and not _descriptor_of(method).GetOptions().ListFields():
-        pytest.skip("it has no route")
+    if story.surface.name == "rest" and method.endswith("/CancelAccessRequest"):
+        pytest.skip("the edge knows its path only with the body that tests/rest/test_access_requests.py sends")
     everybody = Person(f"user:{story.id}", roles=tuple(Role))
     with locked(story, everybody) as lock:
         outcome = called(story, everybody, method)
@@ -369,8 +369,8 @@ def test_lists_have_what_stands_and_the_rest_if_asked_for(story: Story) -> None:
         standing = story.must(story.auditor, LOCKS + "ListLocks", {"pageSize": 1000}).locks
         everything = story.must(story.auditor, LOCKS + "ListLocks", {"pageSize": 1000, "showDeleted": True}).locks
 
-        assert [found.name for found in standing if story.id in found.principal] == [lock.name]
-        assert [found.name for found in everything if story.id in found.principal] == [lock.name, lifted.name]
+        assert {found.name for found in standing if story.id in found.principal} == {lock.name}
+        assert {found.name for found in everything if story.id in found.principal} == {lock.name, lifted.name}
 
 
 def test_a_responder_locks_and_revokes_and_changes_nothing_else(story: Story) -> None:

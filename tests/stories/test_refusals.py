@@ -13,7 +13,7 @@ from jit_service.domain import errors
 from jit_service.domain.errors import JitError
 from jit_service.rpc.errors import STATUS
 from tests.conftest import HOUR
-from tests.world import ACCESS, AUDIT, DELEGATIONS, GRANTS, POLICIES, SIGNALS, Outcome, Story
+from tests.world import ACCESS, AUDIT, DELEGATIONS, GRANTS, LOCKS, POLICIES, SIGNALS, Outcome, Story
 
 Refused = Callable[[Story], Outcome]
 
@@ -173,6 +173,15 @@ def no_such_delegation(story: Story) -> Outcome:
     return story.call(story.admin, DELEGATIONS + "DeleteDelegation", {"name": "delegations/nothing"})
 
 
+def no_such_lock(story: Story) -> Outcome:
+    return story.call(story.responder, LOCKS + "DeleteLock", {"name": "locks/nothing"})
+
+
+def locked(story: Story) -> Outcome:
+    story.locks(story.alice)
+    return story.call(story.alice, GRANTS + "RequestGrant", {"resources": [story.resource], "actions": ["read"]})
+
+
 def no_such_proposal(story: Story) -> Outcome:
     return story.call(story.admin, POLICIES + "ApprovePolicyProposal", {"name": "policyProposals/nothing"})
 
@@ -230,6 +239,8 @@ CASES = [
     Case(passed_on_without_permission, errors.ChildNotAllowed),
     Case(no_such_delegation, errors.DelegationNotFound, who="admin"),
     Case(no_such_proposal, errors.ProposalNotFound, who="admin"),
+    Case(no_such_lock, errors.LockNotFound, who="responder"),
+    Case(locked, errors.Locked),
     Case(extended_without_permission, errors.ExtensionCap),
     Case(in_review_debt, errors.ReviewOverdue),
 ]
