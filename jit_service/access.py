@@ -88,6 +88,7 @@ def question(
     itself = subject == caller.principal
     if not itself and not caller.has(Role.CHECKER):
         raise RoleRequired(f"asking about another subject needs the role checker, which {caller.principal} has not")
+    told, source_address = context.told_of(caller, asserted, itself=itself)
     return Question(
         subject=name.principal(subject, "subject"),
         action=name.action(action, "action"),
@@ -95,8 +96,8 @@ def question(
         groups=caller.groups if itself else None,
         groups_left_out=itself and caller.groups is None,
         principal=caller.principal,
-        context=context.checked(asserted) if asserted else {},
-        source_address=caller.origin.source_address,
+        context=told,
+        source_address=source_address,
     )
 
 

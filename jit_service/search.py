@@ -29,15 +29,21 @@ _Held = Mapping[str, Sequence[Candidate]]
 
 @dataclass(frozen=True, kw_only=True)
 class Sought:
-    """A question without its `side`, which is empty in it. `own_groups` are the caller's, proved by this call."""
+    """A question without its `side`, which is empty in it.
+
+    `own_groups` and `own_address` are the caller's, proved by this call: they count for nobody else.
+    """
 
     question: Question
     side: Side
     own_groups: frozenset[str] | None
+    own_address: str
 
     def of(self, subject: str) -> Question:
         """Returns the question of one subject, as Check would have it from the same caller."""
-        return self.question._replace(subject=subject, **_proved(subject == self.question.principal, self.own_groups))
+        itself = subject == self.question.principal
+        address = self.own_address if itself else self.question.source_address
+        return self.question._replace(subject=subject, source_address=address, **_proved(itself, self.own_groups))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +72,22 @@ def sought(
     if len(missing) != 1:
         fault = "must be left out, or one of the others" if not missing else "is required: leave out exactly one side"
         raise InvalidField(missing[1] if missing else Side.SUBJECT, fault)
+    itself = subject == caller.principal
+    told, source_address = context.told_of(caller, asserted, itself=itself)
     names = {side: _CHECKED[side](text, side) if text else "" for side, text in given.items()}
     return Sought(
         question=Question(
             subject=names[Side.SUBJECT],
             action=names[Side.ACTION],
             resource=names[Side.RESOURCE],
-            **_proved(subject == caller.principal, caller.groups),
+            **_proved(itself, caller.groups),
             principal=caller.principal,
-            context=context.checked(asserted) if asserted else {},
-            source_address=caller.origin.source_address,
+            context=told,
+            source_address=source_address,
         ),
         side=missing[0],
         own_groups=caller.groups,
+        own_address=caller.origin.source_address,
     )
 
 
@@ -204,7 +213,10 @@ def _is_within(text: str, within: str) -> bool:
 def _digest(caller: Caller, wanted: Sought, *others: str) -> str:
     asked = wanted.question
     asserted = json.dumps(dict(asked.context), sort_keys=True)
-    return paging.digest("search", caller.principal, asked.subject, asked.action, asked.resource, asserted, *others)
+    # Somebody who searches for itself may move on between two pages.
+    told_ip = asked.source_address if asked.subject != caller.principal else ""
+    names = (asked.subject, asked.action, asked.resource)
+    return paging.digest("search", caller.principal, *names, asserted, told_ip, *others)
 
 
 def _event(caller: Caller, wanted: Sought, searched: Searched) -> Event:
@@ -220,4 +232,5 @@ def _event(caller: Caller, wanted: Sought, searched: Searched) -> Event:
         message=f"{len(searched.found)} found of what was left out, the {wanted.side}",
         revision=searched.revision,
         context=dict(asked.context),
+        subject_source_ip=asked.source_address,
     )

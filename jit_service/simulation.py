@@ -232,7 +232,7 @@ class _Past:
             groups_left_out=event.groups_left_out,
             principal=event.principal,
             context=event.context,
-            source_address=event.origin.source_address,
+            source_address=_subject_address(event),
         )
         grants = self._grants_at(event.subject, event.revision)
         above = {
@@ -259,6 +259,12 @@ class _Past:
                 value = json.loads(event.message)
                 self._signals[event.signal] = Signal(name=event.signal, value=value, expires_at=expires_at)
         return signal.at(self._signals.values(), recorded.event.at)
+
+
+def _subject_address(event: Event) -> str:
+    """Returns what the check saw as its subject's address. Records from before it was told apart have the caller's."""
+    own = event.origin.source_address if event.principal == event.subject else ""
+    return event.subject_source_ip or own
 
 
 def _given(event: Event, grant: Grant, signals: Signals) -> _Request:

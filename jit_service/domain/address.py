@@ -1,4 +1,4 @@
-"""Which addresses a notification may be sent to, whatever a name resolves to.
+"""Addresses: their one spelling, and which of them a notification may be sent to, whatever a name resolves to.
 
 `ipaddress.is_global` alone says yes to IPv6 forms that lead to an inner IPv4 address, and to multicast, so those are
 judged here (RFC 6890, RFC 4291, RFC 6052, RFC 3056).
@@ -32,6 +32,16 @@ _METADATA_6: Final = tuple(
         "fd00:a9fe:a9fe::1/128",
     )
 )
+
+
+def canonical(text: str) -> str:
+    """Returns the one spelling of the address, empty for what is none. IPv4 in IPv6's clothes is that IPv4 address."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
 
 
 def is_global(text: str) -> bool:

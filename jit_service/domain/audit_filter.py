@@ -31,6 +31,7 @@ _VALUES: Final[Mapping[str, Callable[[Event], Any]]] = {
     "policy": lambda event: event.policy,
     "method": lambda event: event.origin.method,
     "source_address": lambda event: event.origin.source_address,
+    "subject_source_ip": lambda event: event.subject_source_ip,
     "trace_id": lambda event: event.origin.trace_id,
     "request_id": lambda event: event.origin.request_id,
     "decision_id": lambda event: event.decision_id,

@@ -42,9 +42,10 @@ class Reason(StrEnum):
 class Question(NamedTuple):
     """Concrete names in canonical form.
 
-    `groups` are those that the subject proves by this call; None where it proves none, since another asks, or since its
-    own token leaves them out (`groups_left_out`): then it may be in any, whatever was known before. `principal`,
-    `context` and `source_address` are the asker's, for conditions to read.
+    For conditions to read: `groups` are those that the subject proves by this call; None where it proves none, since
+    another asks, or since its own token leaves them out (`groups_left_out`): then it may be in any, whatever was known
+    before. `source_address` is the subject's: where we saw it when it asked itself, or where whoever asks about it says
+    it is; empty where nobody told. `principal` and `context` are the asker's.
     """
 
     subject: str
@@ -270,6 +271,7 @@ def checked_event(
         groups=tuple(sorted(asked.groups or ())),
         groups_left_out=asked.groups_left_out,
         context=dict(asked.context),
+        subject_source_ip=asked.source_address,
     )
 
 

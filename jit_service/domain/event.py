@@ -68,6 +68,7 @@ class Event:
     `groups` and `context` are those of whoever asked for access or checked it, so that it can be judged again; with
     `groups_left_out` its token said nothing of its groups.
     `repeat_count` is how many refused calls the record stands for, 0 for one alone.
+    `subject_source_ip` is what conditions saw of a check as the subject's address; the caller's is in `origin`.
     """
 
     type: EventType
@@ -97,6 +98,7 @@ class Event:
     token_id: str = ""
     repeat_count: int = 0
     lock: str = ""
+    subject_source_ip: str = ""
 
 
 def told_groups(groups: frozenset[str] | None) -> dict[str, Any]:

@@ -162,7 +162,8 @@ def _check(case: Case, grant: Grant, policy: Policy) -> str:
                 groups=grant.subject_groups,
                 principal=case.by.principal,
                 context=grant.context,
-                source_address=grant.source_address,
+                # What is known is where whoever asks is; another subject's address is whatever is told of it then.
+                source_address=grant.source_address if grant.subject == case.by.principal else "",
             ),
             grants=(given,),
             policies=(policy,),

@@ -21,6 +21,7 @@ from authzen.v1.access_request_pb2_grpc import AccessRequestServiceServicer
 from jit_service import audit
 from jit_service.access_requests import AccessRequests
 from jit_service.domain.caller import Caller
+from jit_service.domain.context import SOURCE_IP
 from jit_service.domain.errors import (
     DenialNotBound,
     DenialOver,
@@ -159,7 +160,8 @@ def _ask(asked: Submission) -> Ask:
         resources=(evaluation.resource.resource,),
         actions=(evaluation.action.name,),
         justification=Justification(text=asked.justification, ticket=asked.ticket),
-        context=dict(evaluation.denied.context),
+        # The denial may be of a subject that was somewhere; the request is made from where we see that it is.
+        context={key: value for key, value in evaluation.denied.context.items() if key != SOURCE_IP},
         break_glass=asked.emergency,
     )
 

@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from jit_service import audit
 from jit_service.check import LiveView
 from jit_service.domain import name
+from jit_service.domain.address import canonical
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import (
     JitError,
@@ -327,7 +328,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _source_address(self, peer: str, told: str) -> str:
         """The peer's own address, or what the trusted hop says of its client; only a real address counts."""
         own = _peer_address(peer)
-        return (_address(told) or own) if self._trusts(peer) else own
+        return (canonical(told) or own) if self._trusts(peer) else own
 
     def _trusts(self, peer: str) -> bool:
         if peer.startswith("unix:"):
@@ -407,7 +408,7 @@ def without_port(peer: str) -> str:
 def _peer_address(peer: str) -> str:
     """Returns the IP address of gRPC's name of a peer; none for a Unix socket."""
     kind, _, address = peer.partition(":")
-    return "" if kind == "unix" else _address(_host(address))
+    return "" if kind == "unix" else canonical(_host(address))
 
 
 def _host(address: str) -> str:
@@ -470,16 +471,6 @@ def _last(metadata: Metadata, wanted: str) -> str | None:
 
 def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
-def _address(text: str) -> str:
-    """Returns the one spelling of an address; IPv4 that came over an IPv6 socket is IPv4."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return ""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
 
 
 def _within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:

@@ -6,7 +6,6 @@ which Envoy answers 503 itself.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ from google.rpc.status_pb2 import Status
 from jit_service import passage
 from jit_service.access import Checked, Checker
 from jit_service.domain import name
+from jit_service.domain.address import canonical
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, Unauthenticated
 from jit_service.domain.passage import HttpRequest, Route, route
@@ -147,18 +147,11 @@ def _caller(told: wire.AttributeContext) -> Caller:
     trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
     origin = replace(
         current_caller().origin,
-        source_address=_address(told.source.address.socket_address.address),
+        source_address=canonical(told.source.address.socket_address.address),
         user_agent=name.harmless(headers.get("user-agent", ""), _MAX_USER_AGENT),
         trace_id=trace[1] if trace else "",
     )
     return Caller(principal="", origin=origin)
-
-
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return ""
 
 
 def _is_of_grant(token: str) -> bool:

@@ -173,7 +173,7 @@ def recorded_duration(message: Message) -> timedelta | None:
 def recorded_context(message: Message) -> dict[str, Any]:
     """Returns the context that a refused call asserted, nothing where it is none that a call may assert."""
     try:
-        return contexts.checked(context_of(message.context)) if _has(message, "context") else {}  # type: ignore[attr-defined]
+        return contexts.bounded(context_of(message.context)) if _has(message, "context") else {}  # type: ignore[attr-defined]
     except InvalidField:
         return {}
 
@@ -734,6 +734,7 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         held_duration=_duration(event.held),
         method=event.origin.method,
         source_address=event.origin.source_address,
+        subject_source_ip=event.subject_source_ip,
         user_agent=event.origin.user_agent,
         trace_id=event.origin.trace_id,
         request_id=event.origin.request_id,

@@ -43,6 +43,7 @@ _TEXTS: Final = {
     "policy": "policy",
     "method": "origin.method",
     "source_address": "origin.source_address",
+    "subject_source_ip": "subject_source_ip",
     "trace_id": "origin.trace_id",
     "request_id": "origin.request_id",
     "decision_id": "decision_id",
@@ -62,8 +63,12 @@ _POSTGRESQL_AT: Final = (
 def prepare(connection: sqlite3.Connection) -> None:
     """Makes SQLite's index where it is missing, and empties one that is of another log.
 
-    Such as where the log was brought back from a backup, and the index beside it was not.
+    Such as where the log was brought back from a backup, and the index beside it was not. One that an earlier release
+    made, with fewer columns, is made anew as well.
     """
+    found = {name for _, name, *_ in connection.execute("PRAGMA main.table_info(audit_index)")}
+    if found and found != set(_TABLE.columns.keys()):
+        connection.execute("DROP TABLE IF EXISTS main.audit_index")
     for table_or_index in _MAKE:
         connection.execute(str(table_or_index.compile(dialect=sqlite())))
     connection.execute(_MAKE_INDEXED)

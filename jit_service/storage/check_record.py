@@ -52,8 +52,11 @@ class CheckRecords:
             self._by = by
             self._opening = f"{self._begin}{_quoted(by.principal)}{_origin(by.origin)}"
         before, after = parts
-        context = f',"context":{to_json(dict(asked.context), inf_nan_mode="null").decode()}' if asked.context else ""
-        return f'{self._opening}{before},"decision_id":"{decision_id}{self._revision}{after}{context}}}'.encode()
+        # Of the question alone, and not of the decision: another may be answered the same from another address.
+        told = f',"context":{to_json(dict(asked.context), inf_nan_mode="null").decode()}' if asked.context else ""
+        if asked.source_address:
+            told += f',"subject_source_ip":{_quoted(asked.source_address)}'
+        return f'{self._opening}{before},"decision_id":"{decision_id}{self._revision}{after}{told}}}'.encode()
 
 
 @lru_cache(maxsize=4096)

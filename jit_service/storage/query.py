@@ -284,6 +284,7 @@ AUDIT_COLUMNS: dict[str, Field] = {
             "policy",
             "method",
             "source_address",
+            "subject_source_ip",
             "trace_id",
             "request_id",
             "decision_id",

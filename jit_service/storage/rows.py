@@ -327,6 +327,7 @@ def audit_columns(event: Event) -> dict[str, Any]:
         "policy": event.policy,
         "method": event.origin.method,
         "source_address": event.origin.source_address,
+        "subject_source_ip": event.subject_source_ip,
         "trace_id": event.origin.trace_id,
         "request_id": event.origin.request_id,
         "decision_id": event.decision_id,

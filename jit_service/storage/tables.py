@@ -352,6 +352,7 @@ class AuditIndexRow(SQLModel, table=True):
     policy: str = _text()
     method: str = _text()
     source_address: str = _text()
+    subject_source_ip: str = _text()
     trace_id: str = _text()
     request_id: str = _text()
     decision_id: str = _text()

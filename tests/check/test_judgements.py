@@ -15,8 +15,8 @@ from jit_service import access, grants, policies, signals
 from jit_service.access import Checked, Checker
 from jit_service.check import AuditMode, Judgements, LiveView, Recorder, judgements
 from jit_service.check.index import Index
-from jit_service.domain import decision
-from jit_service.domain.caller import Caller
+from jit_service.domain import context, decision
+from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Question, Reason, stands_until
 from jit_service.domain.grant import Limits
 from jit_service.domain.policy import PrincipalSet
@@ -219,6 +219,20 @@ def test_what_was_passed_on_ends_with_what_it_came_from(asking: Asking) -> None:
     assert child.parent == parent.name
 
 
+def test_where_a_subject_is_is_never_where_its_asker_is(asking: Asking) -> None:
+    """Nor where the asker of the question before said that it was."""
+    condition = "context.source_ip == '192.0.2.7'"
+    add_policy(asking.store, name="policies/there", priority=1, check_condition=condition)
+    approve(asking.store, ask(asking.store))
+    here = GATEWAY._replace(origin=Origin(source_address="192.0.2.7"))
+
+    reasons = [asking.ask(here, asserted=told).decision.reason for told in (None, {"source_ip": "192.0.2.7"}, None)]
+
+    assert reasons == [Reason.CONDITION_ERROR, Reason.ALLOWED, Reason.CONDITION_ERROR]
+    assert asking.ask(ALICE._replace(origin=Origin(source_address="192.0.2.7"))).decision.allowed
+    assert not asking.ask(ALICE._replace(origin=Origin(source_address="192.0.2.8"))).decision.allowed
+
+
 def test_groups_that_one_proves_are_not_anothers(asking: Asking) -> None:
     elsewhere = ALICE._replace(groups=frozenset())
     assert asking.ask(ALICE).requestable == ("policies/orders",)
@@ -317,6 +331,20 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
         "sight.now < judged.until",
         "sight.now <= judged.until",
         test_a_grant_ends_exactly_at_its_expiry,
+    ),
+    (
+        "an asker's address that counts as the subject's",
+        context.told_of,
+        'else ({}, "")',
+        "else ({}, caller.origin.source_address)",
+        test_where_a_subject_is_is_never_where_its_asker_is,
+    ),
+    (
+        "an address that is kept for the next",
+        Judgements.of,
+        "_say_the_same(judged.conditions, asked, sight)",
+        "True",
+        test_where_a_subject_is_is_never_where_its_asker_is,
     ),
     (
         "a decision for whoever asks",

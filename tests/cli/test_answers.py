@@ -71,6 +71,17 @@ def test_a_no_is_an_answer_in_json_too(jit: Jit, service: Service) -> None:
     assert (answer["allowed"], answer["reason"], answer["revision"]) == (False, "NO_GRANT", "7")
 
 
+def test_where_the_subject_is_goes_along_with_the_context(jit: Jit, service: Service) -> None:
+    service.will_answer("CheckAccess", access_pb2.CheckAccessResponse(allowed=True, reason=Reason.ALLOWED))
+    service.will_answer("SearchAccess", access_pb2.SearchAccessResponse())
+
+    jit(*CHECK, "--source-ip", "192.0.2.7", "--context", "ticket=T-1")
+    jit("search", "--action", "read", "--resource", "database/orders/eu", "--source-ip", "192.0.2.7")
+
+    assert dict(service.sent("CheckAccess")[0].context) == {"ticket": "T-1", "source_ip": "192.0.2.7"}
+    assert dict(service.sent("SearchAccess")[0].context) == {"source_ip": "192.0.2.7"}
+
+
 def test_explain_asks_for_the_trace_and_shows_it(jit: Jit, service: Service) -> None:
     trace = access_pb2.CheckTrace(name="grants/x1", reason=Reason.EXPIRED, message="ended an hour ago")
     service.will_answer("CheckAccess", access_pb2.CheckAccessResponse(reason=Reason.EXPIRED, trace=[trace]))

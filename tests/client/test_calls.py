@@ -543,7 +543,8 @@ def test_every_rpc_of_the_contract_has_a_method_in_both_clients() -> None:
 def test_methods_tell_their_arguments(client: Any) -> None:
     names = list(inspect.signature(client.check).parameters)
 
-    assert names == ["self", "subject", "action", "resource", "explain", "min_revision", "context", "consistency"]
+    asked = ["subject", "action", "resource", "explain", "min_revision", "context", "consistency", "source_ip"]
+    assert names == ["self", *asked]
     assert client.check.__doc__
 
 

@@ -158,11 +158,13 @@ def test_what_needs_a_check_is_asked_with_its_context(service: Service) -> None:
 
     with JitClient(service.address, token="t", timeout=0.5) as client, LocalChecker(client) as checker:
         checker.wait_ready(5)
-        assert checker.check(*QUESTION, context={"build": "green"}).remote is not None
+        told = checker.check(*QUESTION, context={"build": "green"}, source_ip="192.0.2.7")
+        assert told.remote is not None
         with pytest.raises(Unavailable):
             checker.check(*QUESTION)
 
-    assert service.sent("CheckAccess")[0].context["build"] == "green"
+    assert dict(service.sent("CheckAccess")[0].context) == {"build": "green", "source_ip": "192.0.2.7"}
+    assert not service.sent("CheckAccess")[1].HasField("context")
 
 
 def test_without_a_state_everything_is_stale(service: Service) -> None:

@@ -155,9 +155,40 @@ def test_what_a_fault_quotes_is_cut() -> None:
 
 def test_a_context_has_bounds() -> None:
     assert context.checked({"a": {"b": [1, "x", None]}}) == {"a": {"b": [1, "x", None]}}
-    for bad in ({"source_ip": "x"}, {f"k{n}": 1 for n in range(65)}, {"a": "x" * 16384}, {"a": "\0"}):
+    for bad in ({"source_ip": "192.0.2.7"}, {f"k{n}": 1 for n in range(65)}, {"a": "x" * 16384}, {"a": "\0"}):
         with pytest.raises(InvalidField, match="context"):
             context.checked(bad)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:DB8:0::7", "2001:db8::7"),
+    ],
+)
+def test_of_another_the_asker_tells_the_address_in_one_spelling(told: str, expected: str) -> None:
+    assert context.about_another({"source_ip": told, "a": 1}) == ({"a": 1}, expected)
+
+
+def test_an_address_that_nobody_tells_is_not_there() -> None:
+    assert context.about_another({"a": 1}) == ({"a": 1}, "")
+
+
+@pytest.mark.parametrize(
+    "told", ["", "x", "10.0.0.0/8", "192.0.2.7:80", " 192.0.2.7", "fe80::1%eth0", 7, None, True, []]
+)
+def test_an_address_of_another_must_be_one(told: Any) -> None:
+    with pytest.raises(InvalidField) as refused:
+        context.about_another({"source_ip": told})
+    assert refused.value.field == "context.source_ip"
+
+
+def test_the_context_about_another_has_the_same_bounds() -> None:
+    for bad in ({f"k{n}": 1 for n in range(65)}, {"a": "x" * 16384}, {"a": "\0"}):
+        with pytest.raises(InvalidField, match="context"):
+            context.about_another(bad)
 
 
 def test_the_condition_reads_the_instant_that_is_given() -> None:

@@ -20,6 +20,7 @@ from jit_service.domain import (
     approval,
     chain,
     condition,
+    context,
     decision,
     delegation,
     emergency,
@@ -137,6 +138,36 @@ TWINS = [
         lambda: test_condition.test_what_is_not_known_is_an_error(
             "context.source_ip != ''", {"source_address": "", "context": {"source_ip": "10.1.2.3"}}
         ),
+    ),
+    Twin(
+        "an address of one's own that the caller asserts",
+        context.checked,
+        "if SOURCE_IP in given",
+        "if False",
+        test_condition.test_a_context_has_bounds,
+    ),
+    Twin(
+        "an address of another in any spelling",
+        address.canonical,
+        "str(mapped or address)",
+        "str(address)",
+        lambda: test_condition.test_of_another_the_asker_tells_the_address_in_one_spelling(
+            "::ffff:192.0.2.7", "192.0.2.7"
+        ),
+    ),
+    Twin(
+        "an address with a zone, which holds any text",
+        context.about_another,
+        'isinstance(told, str) and "%" not in told',
+        "isinstance(told, str)",
+        lambda: test_condition.test_an_address_of_another_must_be_one("fe80::1%eth0"),
+    ),
+    Twin(
+        "an address of another that is none, and counts as not told",
+        context.about_another,
+        "if not address:",
+        "if False:",
+        lambda: test_condition.test_an_address_of_another_must_be_one("x"),
     ),
     Twin(
         "a check that does not ask its condition",

@@ -189,7 +189,7 @@ def test_a_service_that_is_away_lets_nobody_through(door: str) -> None:
 @pytest.mark.parametrize("door", ON_A_LOOP)
 def test_a_check_that_hangs_lets_nobody_through(door: str) -> None:
     class Hangs:
-        async def check(self, *_: Any) -> Any:
+        async def check(self, *_: Any, **__: Any) -> Any:
             await asyncio.Event().wait()
 
     told = knocks(door, by_check(Hangs(), timeout=0.05))

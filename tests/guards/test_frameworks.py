@@ -377,6 +377,9 @@ class Context:
     def invocation_metadata(self) -> tuple[()]:
         return ()
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:4711"
+
     def set_trailing_metadata(self, _: Any) -> None: ...
 
     def abort(self, code: Any, _: str) -> None:

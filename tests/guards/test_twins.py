@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from jitaccess import JitError, names
-from jitaccess.guards import asgi, fastapi, guard, incoming, jobs, need, refusal, spelling
+from jitaccess.guards import address, asgi, fastapi, guard, incoming, jobs, need, refusal, spelling
 from jitaccess.guards import grpc as interceptors
 from jitaccess.testing import MemoryService, memory
 from tests.domain.test_twins import Twin, sown
-from tests.guards import test_doors, test_frameworks, test_spelling
+from tests.guards import test_address, test_doors, test_frameworks, test_spelling
 from tests.guards.doors import DOORS
 from tests.guards.test_doors import ALICE, ANSWERS, FAULTS, Asks, by_check, by_token, granted, is_unsure, knocks
 
@@ -99,7 +99,61 @@ def time_never_goes_back() -> None:
     assert not jit.client.check(ALICE, "rows.create", "database/orders/eu")
 
 
+def told_by_a_door() -> None:
+    jit = MemoryService()
+    granted(jit)
+    test_address.test_a_guard_tells_where_the_framework_saw_the_caller("asgi", test_address.Noting(jit))
+
+
+def told_by_nobody() -> None:
+    jit = MemoryService()
+    granted(jit)
+    test_address.test_a_program_that_acts_as_itself_is_not_where_its_caller_is(test_address.Noting(jit))
+
+
 TWINS = [
+    Twin(
+        "a bare header that counts",
+        address.TrustedProxies.source_ip,
+        "not self._trust(peer)",
+        "False",
+        test_address.test_nothing_counts_by_a_bare_header,
+    ),
+    Twin(
+        "the left-most of what was forwarded",
+        address.TrustedProxies.source_ip,
+        'reversed(given.split(","))',
+        'given.split(",")',
+        lambda: test_address.test_of_what_a_trusted_proxy_says_the_right_most_stranger_counts(
+            ["203.0.113.9, 198.51.100.1"], "198.51.100.1"
+        ),
+    ),
+    Twin(
+        "a hop that is no address and is passed over",
+        address.TrustedProxies.source_ip,
+        "if not hop or not self._trust(hop)",
+        "if hop and not self._trust(hop)",
+        lambda: test_address.test_of_what_a_trusted_proxy_says_the_right_most_stranger_counts(
+            ["198.51.100.1, unknown"], ""
+        ),
+    ),
+    Twin(
+        "a proxy that counts as its client",
+        address.TrustedProxies.source_ip,
+        'return ""',
+        "return peer",
+        lambda: test_address.test_of_what_a_trusted_proxy_says_the_right_most_stranger_counts(["10.0.0.2"], ""),
+    ),
+    Twin(
+        "a scope's client that nobody reads", address.peer_of_scope, "if client else", "if False else", told_by_a_door
+    ),
+    Twin(
+        "a program that is where its caller is",
+        guard._ByCheck._source_ip,
+        "isinstance(self._subject, FixedSubject)",
+        "False",
+        told_by_nobody,
+    ),
     Twin("a fault that opens", guard.Guard.admit, "raise refusal_of(error) from error", OPEN, fails("job")),
     Twin("a fault on a loop", guard.Guard.admit_async, "raise refusal_of(error) from error", OPEN, fails("fastapi")),
     Twin(

@@ -47,6 +47,18 @@ def why(jit: MemoryService) -> str:
     return jit.client.check(*QUESTION).reason
 
 
+def test_an_address_must_be_one_as_it_must_for_the_service(jit: MemoryService) -> None:
+    jit.grant(*QUESTION[:1], "database/orders/*", "read")
+
+    assert jit.client.check(*QUESTION, source_ip="192.0.2.7")
+    for told in ("office", "10.0.0.0/8", "fe80::1%eth0"):
+        with pytest.raises(InvalidArgument) as refused:
+            jit.client.check(*QUESTION, source_ip=told)
+        assert [violation.field for violation in refused.value.field_violations] == ["context.source_ip"]
+    with pytest.raises(InvalidArgument):
+        jit.client.check(*QUESTION, context={"source_ip": 7})
+
+
 def test_access_ends_exactly_at_its_time(jit: MemoryService, jit_clock: Clock) -> None:
     jit.grant(*_as_grant(), duration=HOUR)
 

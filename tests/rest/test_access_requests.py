@@ -51,9 +51,9 @@ def evaluate(story: Story, asked: Any, *, by: Person | None = None) -> Any:
     return answer.body
 
 
-def denial(story: Story, asked: Any) -> dict[str, Any]:
+def denial(story: Story, asked: Any, *, by: Person | None = None) -> dict[str, Any]:
     """Evaluates, and returns what a request must tell of the denial."""
-    context = evaluate(story, asked)["context"]
+    context = evaluate(story, asked, by=by)["context"]
     hint = context["access_request"]
     return {
         "evaluation_id": context["evaluation_id"],
@@ -177,6 +177,21 @@ def test_what_was_not_denied_cannot_be_asked_for(story: Story, changed: Any) -> 
     assert not story.must(story.alice, GRANTS + "ListGrants", {}).grants
     (refusal,) = story.audit(f'principal = "{story.alice.principal}" AND event_type = "CALL_REFUSED"')
     assert refusal.reason == "DENIAL_NOT_BOUND"
+
+
+def test_where_the_subject_was_denied_is_not_where_it_asks_from(story: Story) -> None:
+    """The gateway says where alice is; her own request comes from where it is seen to."""
+    asked = question(story, context={"source_ip": "10.1.2.3", "site": "plant"})
+    told = denial(story, asked, by=story.gateway)
+
+    moved = send(
+        story, "POST", REQUESTS, asked | {"denial": told, "context": {"source_ip": "10.9.9.9", "site": "plant"}}
+    )
+    assert moved.body["type"] == PROBLEM + "invalid_denial_binding"
+    assert send(story, "POST", REQUESTS, asked | {"denial": told}).status == 202
+    (grant,) = story.must(story.alice, GRANTS + "ListGrants", {}).grants
+    assert dict(grant.context)["site"] == "plant"
+    assert "source_ip" not in dict(grant.context)
 
 
 def test_time_and_the_justification_are_no_part_of_what_was_denied(story: Story) -> None:

@@ -201,7 +201,7 @@ def test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane: Lane)
 def test_an_address_is_the_askers_own(lane: Lane) -> None:
     add_policy(lane.store, name="policies/here", priority=1, check_condition="context.source_ip == '192.0.2.1'")
     approve(lane.store, ask(lane.store))
-    here = lane.call()
+    here = lane.call(ALICE.principal)
 
     answers = lane.ask(
         here,
@@ -215,6 +215,20 @@ def test_an_address_is_the_askers_own(lane: Lane) -> None:
     assert [event.origin.source_address for event in recorded(lane.store)] == [
         "192.0.2.1", "192.0.2.2", "192.0.2.1", "2001:db8::1", "2001:db8::2",
     ]  # fmt: skip
+
+
+def test_an_address_of_another_is_what_the_asker_says_in_that_call(lane: Lane) -> None:
+    """Calls that wait together are of different words; none sees what another says, or where it came from."""
+    add_policy(lane.store, name="policies/here", priority=1, check_condition="context.source_ip == '192.0.2.1'")
+    approve(lane.store, ask(lane.store))
+    told = [{"source_ip": "192.0.2.1"}, {"source_ip": "192.0.2.2"}, None, {"source_ip": "::ffff:192.0.2.1"}]
+
+    answers = lane.ask(*(lane.call(context=context) for context in told))
+    refused = lane.together([lane.call(context={"source_ip": "office"})])
+
+    assert [answer.allowed for answer in answers] == [True, False, False, True]
+    assert [event.subject_source_ip for event in recorded(lane.store)] == ["192.0.2.1", "192.0.2.2", "", "192.0.2.1"]
+    assert refused == [None]
 
 
 def test_a_long_request_is_answered_like_any_other(lane: Lane) -> None:

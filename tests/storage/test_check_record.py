@@ -34,6 +34,7 @@ QUESTIONS = st.builds(
     groups=st.none() | st.frozensets(TEXTS, max_size=3),
     context=st.dictionaries(TEXTS, JSON, max_size=3),
     groups_left_out=st.booleans(),
+    source_address=TEXTS,
 )
 GRANTS = st.builds(
     LiveGrant,

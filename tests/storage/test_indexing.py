@@ -97,6 +97,20 @@ def test_an_index_that_was_deleted_is_made_again(tmp_path: Path, clock: Clock) -
         assert audit.verify(store).problem == ""
 
 
+def test_an_index_of_an_earlier_release_is_made_again(tmp_path: Path, clock: Clock) -> None:
+    with opened(tmp_path, clock) as store:
+        add_policy(store)
+        ask(store, resource="database/orders/1")
+        assert resources(store) == ["database/orders/1"]
+        path = index_file(store.engine.url)
+    with closing(sqlite3.connect(path)) as index:
+        index.execute("ALTER TABLE audit_index DROP COLUMN subject_source_ip")
+
+    with opened(tmp_path, clock) as store:
+        assert resources(store) == ["database/orders/1"]
+        assert audit.verify(store).problem == ""
+
+
 def test_the_index_of_another_log_is_not_used(tmp_path: Path, clock: Clock) -> None:
     """The log is brought back from a backup, and goes on otherwise than before; its index was left as it was."""
     backup = tmp_path / "backup.db"
@@ -124,7 +138,7 @@ def test_an_index_that_is_ahead_of_the_log_is_found(store: Store) -> None:
     add_policy(store)
     audit.make_findable(store)
     columns = "at, type, principal, subject, resources, actions, decision, reason, grant_name, policy, method, "
-    columns += "source_address, trace_id, request_id, decision_id"
+    columns += "source_address, subject_source_ip, trace_id, request_id, decision_id"
     with store.engine.begin() as connection:
         connection.execute(
             text(f"INSERT INTO audit_index (seq, {columns}) SELECT 9, {columns} FROM audit_index WHERE seq = 1")

@@ -88,11 +88,39 @@ def test_asking_about_others_needs_the_role_checker(story: Story) -> None:
     assert told["evaluations"][0]["context"]["error"]["status"] == 403
 
 
-@pytest.mark.parametrize("name", ["source_ip", "subject_properties"])
-def test_a_context_cannot_say_what_comes_from_elsewhere(story: Story, name: str) -> None:
-    outcome = call(story, "Evaluate", question(story, context={name: "10.0.0.1"}))
+def test_a_context_cannot_say_what_comes_from_elsewhere(story: Story) -> None:
+    properties = call(story, "Evaluate", question(story, context={"subject_properties": "10.0.0.1"}))
+    own = call(story, "Evaluate", question(story, context={"source_ip": "10.0.0.1"}), by=story.alice)
 
-    assert (outcome.code, outcome.fields) == ("INVALID_ARGUMENT", (f"context.{name}",))
+    assert (properties.code, properties.fields) == ("INVALID_ARGUMENT", ("context.subject_properties",))
+    assert (own.code, own.fields) == ("INVALID_ARGUMENT", ("context.source_ip",))
+
+
+def test_where_the_subject_is_the_context_says_and_nothing_else(story: Story) -> None:
+    story.create_policy(checkCondition='context.source_ip.inCidr("10.0.0.0/8")')
+    story.granted()
+    here, there = {"context": {"source_ip": "10.1.2.3"}}, {"context": {"source_ip": "127.0.0.1"}}
+    kind = story.resource.partition("/")[0]
+
+    told = answer(story, "EvaluateAll", {"evaluations": [question(story, **context) for context in (here, there, {})]})
+    found = [
+        answer(story, method, question(story, **sought, **context))["results"]
+        for method, sought in (
+            ("SearchSubject", {"subject": {"type": "user"}}),
+            ("SearchResource", {"resource": {"type": kind}}),
+            ("SearchAction", {"action": {"name": ""}}),
+        )
+        for context in (here, there, {})
+    ]
+
+    assert [one["context"]["reason"] for one in told["evaluations"]] == [
+        "ALLOWED",
+        "CONDITION_NOT_MET",
+        "CONDITION_ERROR",
+    ]
+    assert [len(results) for results in found] == [1, 0, 0] * 3
+    bad = call(story, "Evaluate", question(story, context={"source_ip": "office"}))
+    assert (bad.code, bad.fields) == ("INVALID_ARGUMENT", ("context.source_ip",))
 
 
 def test_the_first_deny_or_permit_ends_what_stops_at_it(story: Story) -> None:

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from jitaccess.v1.access_pb2 import CheckAccessResponse
 from jitaccess.v1.grant_pb2 import Grant, GrantExtension
 from tests.conftest import HOUR, TICK
-from tests.world import GRANTS, POLICIES, SIGNALS, Story
+from tests.world import ACCESS, GRANTS, POLICIES, SIGNALS, Story
 
 Reason = CheckAccessResponse.Reason
 TEN = "[1,2,3,4,5,6,7,8,9,10]"
@@ -70,15 +70,106 @@ def test_a_check_passes_only_while_its_condition_is_true(story: Story) -> None:
     assert "purpose" in missing.message
 
 
-def test_the_source_address_is_the_trusted_hops(story: Story) -> None:
+def test_whoever_asks_about_itself_is_where_the_trusted_hop_saw_it(story: Story) -> None:
     story.create_policy(checkCondition='context.source_ip == "127.0.0.1"')
     story.granted()
 
-    assert story.check().allowed
-    spoofed = story.call(
-        story.gateway, "/jitaccess.v1.AccessService/CheckAccess", story.question(context={"source_ip": "127.0.0.1"})
+    assert story.check(story.alice).allowed
+    asserted = story.question(context={"source_ip": "127.0.0.1"})
+    assert story.call(story.alice, ACCESS + "CheckAccess", asserted).fields == ("context.source_ip",)
+
+
+def test_a_condition_never_sees_the_askers_address_as_the_subjects(story: Story) -> None:
+    """The gateway is at 127.0.0.1; where alice is, nobody told."""
+    story.create_policy(checkCondition='context.source_ip.inCidr("127.0.0.0/8")')
+    story.granted()
+
+    answer = story.check()
+    (item,) = story.must(story.gateway, ACCESS + "BatchCheckAccess", {"items": [story.question()]}).results
+    found = story.must(story.gateway, ACCESS + "SearchAccess", {"action": "read", "resource": story.resource}).found
+
+    assert (answer.allowed, answer.reason) == (False, Reason.CONDITION_ERROR)
+    assert (item.allowed, item.reason) == (False, Reason.CONDITION_ERROR)
+    assert list(found) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("10.1.2.3", Reason.ALLOWED),
+        ("::ffff:10.1.2.3", Reason.ALLOWED),
+        ("192.0.2.7", Reason.CONDITION_NOT_MET),
+        ("2001:db8::1", Reason.CONDITION_NOT_MET),
+        (None, Reason.CONDITION_ERROR),
+    ],
+)
+def test_where_another_subject_is_a_checker_says(story: Story, told: str | None, reason: Any) -> None:
+    story.create_policy(checkCondition='context.source_ip.inCidr("10.0.0.0/8")')
+    story.granted()
+    context = {"source_ip": told} if told else {}
+    side = {"action": "read", "resource": story.resource, "context": context}
+
+    # One after the other, so that each would have the answer that was kept for the one before.
+    answers = [story.check(context=given) for given in (context, {"source_ip": "10.9.9.9"}, context)]
+    (item,) = story.must(
+        story.gateway, ACCESS + "BatchCheckAccess", {"items": [story.question(context=context)]}
+    ).results
+    found = story.must(story.gateway, ACCESS + "SearchAccess", side).found
+
+    assert [answer.reason for answer in answers] == [reason, Reason.ALLOWED, reason]
+    assert item.reason == reason
+    assert [one.name for one in found] == ([story.alice.principal] if reason == Reason.ALLOWED else [])
+
+
+@pytest.mark.parametrize(
+    "told", ["", "office", "10.0.0.0/8", "10.1.2.3:80", "fe80::1%eth0", "0x0a000001", 7, None, True, ["10.1.2.3"], {}]
+)
+def test_what_is_no_address_is_refused_as_that(story: Story, told: Any) -> None:
+    asked = story.question(context={"source_ip": told})
+
+    refused = story.call(story.gateway, ACCESS + "CheckAccess", asked)
+    (item,) = story.must(story.gateway, ACCESS + "BatchCheckAccess", {"items": [asked]}).results
+    side = {"action": "read", "resource": story.resource, "context": {"source_ip": told}}
+    sought = story.call(story.gateway, ACCESS + "SearchAccess", side)
+
+    assert (refused.code, refused.fields) == ("INVALID_ARGUMENT", ("context.source_ip",))
+    assert (item.allowed, item.error.code) == (False, 3)
+    assert sought.fields == ("context.source_ip",)
+
+
+def test_to_say_where_somebody_is_needs_the_role_checker(story: Story) -> None:
+    asked = story.question(context={"source_ip": "10.1.2.3"})
+
+    assert story.call(story.bob, ACCESS + "CheckAccess", asked).reason == "ROLE_REQUIRED"
+
+
+def test_a_checker_that_searches_is_itself_where_it_was_seen(story: Story) -> None:
+    """What it says of others does not move it there."""
+    story.create_policy(
+        checkCondition='context.source_ip.inCidr("10.0.0.0/8")',
+        eligible={"principals": [story.gateway.principal]},
     )
-    assert spoofed.fields == ("context.source_ip",)
+    story.approves(story.bob, story.asks(story.gateway))
+    body = {"action": "read", "resource": story.resource, "context": {"source_ip": "10.1.2.3"}}
+
+    assert list(story.must(story.gateway, ACCESS + "SearchAccess", body).found) == []
+
+
+def test_the_record_has_the_askers_address_and_the_subjects(story: Story) -> None:
+    told = {"context": {"source_ip": "::ffff:10.1.2.3", "ticket": "T-1"}}
+    story.check(**told)
+    story.must(story.gateway, ACCESS + "BatchCheckAccess", {"items": [story.question(**told)]})
+    story.must(story.gateway, ACCESS + "SearchAccess", {"action": "read", "resource": story.resource, **told})
+    story.check()
+    story.check(story.alice)
+
+    checks = story.audit(f'resources:"{story.resource}"')
+
+    assert {event.source_address for event in checks} == {"127.0.0.1"}
+    assert [event.subject_source_ip for event in checks] == ["10.1.2.3", "10.1.2.3", "10.1.2.3", "", "127.0.0.1"]
+    assert dict(checks[0].context) == {"ticket": "T-1"}
+    found = story.audit(f'resources:"{story.resource}" AND subject_source_ip = "10.1.2.3"')
+    assert [event.seq for event in found] == [event.seq for event in checks[:3]]
 
 
 def test_access_only_while_a_signal_is_set(story: Story) -> None:

@@ -272,6 +272,24 @@ def test_a_grant_counts_as_it_was_at_the_check(lone: Story) -> None:
     ]
 
 
+def test_a_check_is_simulated_by_where_its_subject_was(lone: Story) -> None:
+    """Not by where its asker was, which is at 127.0.0.1 as well."""
+    lone.create_policy(checkCondition="context.source_ip == '192.0.2.7'")
+    lone.granted()
+    lone.check(context={"source_ip": "192.0.2.7"})
+    lone.check(lone.alice)
+    lone.check()
+
+    same = simulated(lone, lone.policy(checkCondition="context.source_ip == '192.0.2.7'"))
+    answer = simulated(lone, lone.policy(checkCondition="context.source_ip == '127.0.0.1'"))
+
+    assert answers(same) == []
+    assert answers(answer) == [
+        ("CHECK", "ALLOWED", "", "DENIED", "CONDITION_NOT_MET"),
+        ("CHECK", "DENIED", "CONDITION_NOT_MET", "ALLOWED", ""),
+    ]
+
+
 def test_break_glass_and_what_was_passed_on_are_simulated(lone: Story) -> None:
     rule = {"eligible": {"groups": [lone.engineers]}, "maxDuration": "600s", "reviewWithin": "600s"}
     lone.create_policy(breakGlass=rule, maxChildDepth=1)

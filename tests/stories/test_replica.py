@@ -144,6 +144,22 @@ def test_a_condition_is_asked_of_the_service(story: Story) -> None:
     assert story.audit(f'event_type = "ACCESS_CHECKED" AND grant = "{grant.name}"')
 
 
+def test_where_the_subject_is_only_the_service_judges(story: Story) -> None:
+    story.create_policy(checkCondition='context.source_ip.inCidr("10.0.0.0/8")')
+    story.granted()
+    with replica(story) as checker:
+        told = [asked(checker, story, source_ip=address) for address in ("10.1.2.3", "127.0.0.1", "")]
+    with replica(story, ask_service=False) as checker:
+        alone = asked(checker, story, source_ip="10.1.2.3")
+
+    assert [(answer.allowed, answer.reason) for answer in told] == [
+        (True, CheckReason.ALLOWED),
+        (False, CheckReason.CONDITION_NOT_MET),
+        (False, CheckReason.CONDITION_ERROR),
+    ]
+    assert (alone.allowed, alone.reason) == (False, LocalReason.NEEDS_CHECK)
+
+
 def test_without_the_service_it_is_a_no(story: Story) -> None:
     story.create_policy(maxUses=2)
     grant = story.granted()

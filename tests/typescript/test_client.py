@@ -72,6 +72,7 @@ def test_it_asks_approves_checks_and_watches_over_rest_and_grpc_web(built: Path,
     assert (told["asked"], told["before"]) == ("PENDING", "PENDING")
     assert told["approved"] == [active, "600"]
     assert told["byRest"] == told["byGrpcWeb"] == [True, name]
+    assert (told["fromThere"], told["fromNowhere"]) == (True, "INVALID_FIELD")
     assert told["listed"] == [name]
     assert told["overRest"] == [f"CURRENT {name}"]
     assert told["overGrpcWeb"] == [name]

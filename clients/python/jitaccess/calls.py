@@ -388,13 +388,18 @@ def check(
     min_revision: int = 0,
     context: Mapping[str, object] | None = None,
     consistency: Consistency | str = Consistency.STRONG,
+    source_ip: str = "",
 ) -> Call[Decision]:
     """Says whether a live grant lets the subject do the action on the resource now; true where it does.
 
-    Conditions may read `context`. A BOUNDED answer may miss the latest commits and says how old its view may be. A no
-    is an answer. Whatever keeps the answer from being had raises, and so never allows.
+    Conditions may read `context`, and `source_ip` as `context.source_ip`: where another subject is; without it such a
+    condition is an error. Where the caller itself is, the service sees, and it cannot be said. A BOUNDED answer may
+    miss the latest commits and says how old its view may be. A no is an answer. Whatever keeps the answer
+    from being had raises, and so never allows.
     """
-    message = _check_request(CheckItem(subject, action, resource, explain, min_revision, context, consistency))
+    message = _check_request(
+        CheckItem(subject, action, resource, explain, min_revision, context, consistency, source_ip)
+    )
     return Call(
         rpc="AccessService/CheckAccess",
         request=message,
@@ -421,17 +426,19 @@ def search(
     resource: str = "",
     context: Mapping[str, object] | None = None,
     page_size: int = 0,
+    source_ip: str = "",
 ) -> Call[Page[FoundAccess]]:
     """Lists by name what a check would allow now on the one side that is left out: who, what, or on what.
 
-    Without the role `checker`, `subject` must be the caller. A pattern may be found too, with its exceptions.
+    Without the role `checker`, `subject` must be the caller. `source_ip` is as for `check`. A pattern may be found too,
+    with its exceptions.
     """
     message = _message(
         access_pb2.SearchAccessRequest,
         subject=subject,
         action=action,
         resource=resource,
-        context=_struct(context),
+        context=_struct(_with_address(context, source_ip)),
         page_size=page_size,
     )
     read = partial(_page, FoundAccess, "found")
@@ -1004,7 +1011,7 @@ def _check_request(item: CheckItem) -> access_pb2.CheckAccessRequest:
         resource=item.resource,
         explain=item.explain,
         min_revision=item.min_revision,
-        context=_struct(item.context),
+        context=_struct(_with_address(item.context, item.source_ip)),
         consistency=_consistency(item.consistency),
     )
 
@@ -1069,6 +1076,10 @@ def _view(view: View | str) -> int:
     if view not in set(View):
         raise _invalid("view", f"{str(view)!r} is none of {', '.join(View)}")
     return grant_pb2.ListGrantsRequest.View.Value(str(view))
+
+
+def _with_address(context: Mapping[str, object] | None, source_ip: str) -> Mapping[str, object] | None:
+    return {**(context or {}), "source_ip": source_ip} if source_ip else context
 
 
 def _struct(given: Mapping[str, object] | None) -> Struct | None:

@@ -271,18 +271,25 @@ class LocalChecker(LocalState):
         raise not_there(revision, timeout, self.fault)
 
     def check(
-        self, subject: str, action: str, resource: str, *, context: Mapping[str, object] | None = None
+        self,
+        subject: str,
+        action: str,
+        resource: str,
+        *,
+        context: Mapping[str, object] | None = None,
+        source_ip: str = "",
     ) -> LocalDecision:
         """Says whether a grant lets the subject do the action on the resource; true where it does.
 
-        `context` is for conditions, which only the service reads. Raises what `JitClient.check` does where the service
-        is asked, and what `on_decision` raises.
+        `context` is for conditions, which only the service reads, and so is `source_ip`, where the subject is. Raises
+        what `JitClient.check` does where the service is asked, and what `on_decision` raises.
         """
         decision = self.judge(subject, action, resource)
         if decision.reason is LocalReason.NEEDS_CHECK and self._ask_service:
-            decision = remote_decision(self._client.check(subject, action, resource, context=context))
+            asked = self._client.check(subject, action, resource, context=context, source_ip=source_ip)
+            decision = remote_decision(asked)
         if self._on_decision is not None:
-            return self.told(CheckItem(subject, action, resource, context=context), decision)
+            return self.told(CheckItem(subject, action, resource, context=context, source_ip=source_ip), decision)
         return decision
 
     def _follow(self) -> None:

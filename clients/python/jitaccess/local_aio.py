@@ -72,14 +72,21 @@ class AsyncLocalChecker(LocalState):
         raise not_there(revision, timeout, self.fault)
 
     async def check(
-        self, subject: str, action: str, resource: str, *, context: Mapping[str, object] | None = None
+        self,
+        subject: str,
+        action: str,
+        resource: str,
+        *,
+        context: Mapping[str, object] | None = None,
+        source_ip: str = "",
     ) -> LocalDecision:
         """Says whether a grant lets the subject do the action on the resource, as `LocalChecker.check` does."""
         decision = self.judge(subject, action, resource)
         if decision.reason is LocalReason.NEEDS_CHECK and self._ask_service:
-            decision = remote_decision(await self._client.check(subject, action, resource, context=context))
+            asked = self._client.check(subject, action, resource, context=context, source_ip=source_ip)
+            decision = remote_decision(await asked)
         if self._on_decision is not None:
-            return self.told(CheckItem(subject, action, resource, context=context), decision)
+            return self.told(CheckItem(subject, action, resource, context=context, source_ip=source_ip), decision)
         return decision
 
     async def _follow(self) -> None:

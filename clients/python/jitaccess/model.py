@@ -449,7 +449,7 @@ class Consistency(StrEnum):
 
 
 class CheckItem(NamedTuple):
-    """One question of a batch."""
+    """One question of a batch. `source_ip` is where the subject is, for conditions; empty: it is not known."""
 
     subject: str
     action: str
@@ -458,6 +458,7 @@ class CheckItem(NamedTuple):
     min_revision: int = 0
     context: Mapping[str, object] | None = None
     consistency: Consistency | str = Consistency.STRONG
+    source_ip: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -796,6 +797,7 @@ class AuditEvent:
     groups: tuple[str, ...]
     groups_left_out: bool
     context: Mapping[str, object]
+    subject_source_ip: str
     raw: audit_pb2.AuditEvent = field(repr=False, compare=False)
 
 

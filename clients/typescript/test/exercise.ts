@@ -27,6 +27,12 @@ const approved = await grpcWeb(GrantService, as("bob")).approveGrant({ name, com
 const byRest = await rest(as("gateway")).POST("/v1/access:check", { body: question });
 const byGrpcWeb = await grpcWeb(AccessService, as("gateway")).checkAccess(question);
 
+const there = { ...question, context: { source_ip: "192.0.2.7" } };
+const fromThere = await rest(as("gateway")).POST("/v1/access:check", { body: there });
+const fromNowhere = await grpcWeb(AccessService, as("gateway"))
+  .checkAccess({ ...question, context: { source_ip: "office" } })
+  .catch((error: unknown) => error);
+
 const again = await rest(as("bob")).POST("/v1/grants/{grant}:approve", { params: { path: { grant } }, body: {} });
 const refusedByGrpcWeb = await grpcWeb(GrantService, as("bob"))
   .approveGrant({ name })
@@ -66,6 +72,8 @@ console.log(
     before: before.data?.reason,
     approved: [approved.state, approved.duration?.seconds.toString()],
     byRest: [byRest.data?.allowed, byRest.data?.grant],
+    fromThere: fromThere.data?.allowed,
+    fromNowhere: reason(fromNowhere),
     byGrpcWeb: [byGrpcWeb.allowed, byGrpcWeb.grant],
     refusedByRest: [again.response.status, again.error?.code, reason(again.error)],
     refusedByGrpcWeb: [ConnectError.from(refusedByGrpcWeb).code, reason(refusedByGrpcWeb)],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jitaccess.cli import exits
-from jitaccess.cli.command import Facts, command, facts
+from jitaccess.cli.command import Address, Facts, command, facts
 from jitaccess.cli.session import Session
 from jitaccess.model import CheckReason
 
@@ -24,13 +24,14 @@ def check(
     resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="Such as database/orders/eu.")],
     explain: Annotated[bool, typer.Option("--explain", help="Show what was looked at.")] = False,
     context: Facts = None,
+    source_ip: Address = "",
 ) -> None:
     """Say whether access is there now.
 
     Exit code 0 is a yes, 1 a no; any other is no answer.
     """
     with session.client() as client:
-        decision = client.check(subject, action, resource, explain=explain, context=facts(context))
+        decision = client.check(subject, action, resource, explain=explain, context=facts(context), source_ip=source_ip)
 
     def show(screen: Screen) -> None:
         screen.fields(_fields(decision, screen, action=action, resource=resource))

@@ -91,6 +91,17 @@ Facts = Annotated[
 ]
 
 
+Address = Annotated[
+    str,
+    typer.Option(
+        "--source-ip",
+        metavar="ADDRESS",
+        help="Where another subject is, for conditions. Your own address the service sees.",
+        show_default=False,
+    ),
+]
+
+
 def facts(given: list[str] | None) -> dict[str, object] | None:
     """Returns the facts of `--context`, None where there are none."""
     return dict(given) if given else None  # type: ignore[arg-type]  # The parser made pairs of the texts.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitaccess.cli.command import Facts, command, facts
+from jitaccess.cli.command import Address, Facts, command, facts
 from jitaccess.cli.grants import PAGE_LIMIT
 from jitaccess.cli.session import Session
 
@@ -27,6 +27,7 @@ def search(
         str, typer.Option("--resource", metavar="RESOURCE", help="Such as database/orders/eu.", show_default=False)
     ] = "",
     context: Facts = None,
+    source_ip: Address = "",
 ) -> None:
     """List who may do it, what may be done, or on what.
 
@@ -35,7 +36,14 @@ def search(
     from jitaccess import calls
     from jitaccess.cli.paging import take
 
-    call = calls.search(subject=subject, action=action, resource=resource, context=facts(context), page_size=PAGE_LIMIT)
+    call = calls.search(
+        subject=subject,
+        action=action,
+        resource=resource,
+        context=facts(context),
+        page_size=PAGE_LIMIT,
+        source_ip=source_ip,
+    )
     with session.client() as client:
         page = take(client, call, all_pages=True)
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from jitaccess.errors import JitError, Misconfigured, PermissionDenied
+from jitaccess.guards.address import peer_of_scope
 from jitaccess.guards.guard import Guard, Passage
 from jitaccess.guards.incoming import Incoming
 from jitaccess.guards.need import Parameter, Template
@@ -103,7 +104,7 @@ class GuardMiddleware:
         matching = [(route, found) for route in self._routes if (found := route.match(method, segments)) is not None]
         if not matching:
             raise PermissionDenied("no guarded route is this one", reason="ROUTE_UNKNOWN")
-        incoming = Incoming.with_headers(scope["headers"], scope)
+        incoming = Incoming.with_headers(scope["headers"], scope, peer_of_scope(scope))
         # Of several that match, the app may take any: each must let the call through.
         passages = [await self._guard.admit_async(incoming, route.template, values) for route, values in matching]
         return passages[0]

@@ -19,6 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from jitaccess.errors import JitError, Misconfigured
+from jitaccess.guards.address import peer_of_scope
 from jitaccess.guards.guard import Guard, Passage
 from jitaccess.guards.incoming import Incoming
 from jitaccess.guards.need import Template
@@ -53,7 +54,7 @@ def require(
     template = Template(resource, action)
 
     async def passage(connection: HTTPConnection) -> Passage:
-        incoming = Incoming.with_headers(connection.headers.raw, connection)
+        incoming = Incoming.with_headers(connection.headers.raw, connection, peer_of_scope(connection.scope))
         try:
             asked = _guard_of(connection, guard)
             _demand_one_spelling(connection, template)

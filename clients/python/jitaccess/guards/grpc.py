@@ -25,6 +25,7 @@ import grpc
 import grpc.aio
 
 from jitaccess.errors import JitError, PermissionDenied
+from jitaccess.guards.address import peer_of_context
 from jitaccess.guards.guard import Guard, Passage
 from jitaccess.guards.incoming import Incoming
 from jitaccess.guards.need import Template
@@ -92,7 +93,7 @@ class GuardInterceptor(grpc.ServerInterceptor):
 
     @contextlib.contextmanager
     def _let_through(self, request: Any, context: grpc.ServicerContext, method: str) -> Iterator[None]:
-        incoming = Incoming.with_headers(context.invocation_metadata() or (), context)
+        incoming = Incoming.with_headers(context.invocation_metadata() or (), context, peer_of_context(context))
         try:
             passage = self._guard.admit(incoming, self._methods.template(method), _Fields(request))
         except JitError as refusal:
@@ -136,7 +137,7 @@ class AsyncGuardInterceptor(grpc.aio.ServerInterceptor):
         return guarded
 
     async def _let_through(self, request: Any, context: Any, method: str) -> None:
-        incoming = Incoming.with_headers(context.invocation_metadata() or (), context)
+        incoming = Incoming.with_headers(context.invocation_metadata() or (), context, peer_of_context(context))
         try:
             passage = await self._guard.admit_async(incoming, self._methods.template(method), _Fields(request))
         except JitError as refusal:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jitaccess.errors import JitError, Misconfigured, Unauthenticated, Unavailable
-from jitaccess.guards.incoming import Incoming, Subject, bearer_token
+from jitaccess.guards.address import TrustedProxies
+from jitaccess.guards.incoming import FixedSubject, Incoming, Subject, bearer_token
 from jitaccess.guards.need import Need, Template
 from jitaccess.guards.refusal import no, refusal_of, unsure
 from jitaccess.judgement import LocalReason
@@ -40,8 +41,8 @@ class Passage:
 class Asks(Protocol):
     """Whoever answers checks: JitClient, LocalChecker, their asynchronous twins, or `jitaccess.testing`'s client."""
 
-    def check(self, subject: str, action: str, resource: str, /) -> Any:
-        """Returns a decision, or something to await for it."""
+    def check(self, subject: str, action: str, resource: str, /, *, source_ip: str) -> Any:
+        """Returns a decision, or something to await for it. `source_ip` is where the subject is, empty: not known."""
 
 
 class Judge(Protocol):
@@ -65,9 +66,20 @@ class Guard:
         self._timeout = timeout
 
     @classmethod
-    def by_check(cls, asks: Asks, *, subject: Subject, timeout: float = DEFAULT_TIMEOUT) -> Guard:
-        """A guard that asks for each call: a client, over the network, or a LocalChecker, in this process."""
-        return cls(_ByCheck(asks, subject), timeout=timeout)
+    def by_check(
+        cls,
+        asks: Asks,
+        *,
+        subject: Subject,
+        trusted_proxies: Iterable[str] = (),
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Guard:
+        """A guard that asks for each call: a client, over the network, or a LocalChecker, in this process.
+
+        Conditions see the caller's address as the framework knows it. Where the call comes from one of the
+        `trusted_proxies`, networks of proxies alone, it is the right-most in X-Forwarded-For that is none of theirs.
+        """
+        return cls(_ByCheck(asks, subject, TrustedProxies(trusted_proxies)), timeout=timeout)
 
     @classmethod
     def by_token(
@@ -107,14 +119,17 @@ class Guard:
 
 
 class _ByCheck:
-    def __init__(self, asks: Asks, subject: Subject) -> None:
+    def __init__(self, asks: Asks, subject: Subject, proxies: TrustedProxies) -> None:
         self._asks = asks
         self._subject = subject
+        self._proxies = proxies
 
     def judge(self, incoming: Incoming, need: Need) -> Passage:
         subject = _known(_at_once(self._subject(incoming)))
         try:
-            decision = _at_once(self._asks.check(subject, need.action, need.resource))
+            decision = _at_once(
+                self._asks.check(subject, need.action, need.resource, source_ip=self._source_ip(incoming))
+            )
         except JitError as error:
             raise unsure(error) from error
         return _passage(decision, subject, need)
@@ -122,10 +137,16 @@ class _ByCheck:
     async def judge_async(self, incoming: Incoming, need: Need) -> Passage:
         subject = _known(await _soon(self._subject, incoming))
         try:
-            decision = await _soon(self._asks.check, subject, need.action, need.resource)
+            decision = await _soon(
+                self._asks.check, subject, need.action, need.resource, source_ip=self._source_ip(incoming)
+            )
         except JitError as error:
             raise unsure(error) from error
         return _passage(decision, subject, need)
+
+    def _source_ip(self, incoming: Incoming) -> str:
+        """Returns where the subject is, which is not where a call comes from that this program answers as itself."""
+        return "" if isinstance(self._subject, FixedSubject) else self._proxies.source_ip(incoming)
 
 
 class _ByToken:
@@ -224,9 +245,9 @@ def _at_once(answer: Any) -> Any:
     return answer
 
 
-async def _soon(function: Callable[..., Any], *args: object) -> Any:
+async def _soon(function: Callable[..., Any], *args: object, **named: object) -> Any:
     """Returns the answer of a function of either kind; one that may block runs in a thread."""
     if inspect.iscoroutinefunction(function):
-        return await function(*args)
-    answer: Awaitable[Any] | Any = await asyncio.to_thread(function, *args)
+        return await function(*args, **named)
+    answer: Awaitable[Any] | Any = await asyncio.to_thread(function, *args, **named)
     return await answer if inspect.isawaitable(answer) else answer

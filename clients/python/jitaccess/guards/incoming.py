@@ -19,15 +19,19 @@ class Incoming:
     """A call: its headers (of gRPC: its metadata) by lower-case names, and what the framework has of it.
 
     `source` is a starlette HTTPConnection, an ASGI scope, a gRPC ServicerContext, or a job's inspect.BoundArguments.
+    `peer` is the address that the framework has of whoever is at the other end of the connection, empty where none.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     source: Any = field(default=None, repr=False)
+    peer: str = ""
 
     @classmethod
-    def with_headers(cls, headers: Iterable[tuple[str | bytes, str | bytes]], source: object) -> Incoming:
+    def with_headers(
+        cls, headers: Iterable[tuple[str | bytes, str | bytes]], source: object, peer: str = ""
+    ) -> Incoming:
         """Returns a call with headers as they come over the wire."""
-        return cls(tuple((_text(name).lower(), _text(value)) for name, value in headers), source)
+        return cls(tuple((_text(name).lower(), _text(value)) for name, value in headers), source, peer)
 
 
 Subject = Callable[[Incoming], str | Awaitable[str]]
@@ -46,9 +50,19 @@ def bearer_token(incoming: Incoming) -> str:
     return token
 
 
+@dataclass(frozen=True)
+class FixedSubject:
+    """Who this program is, whoever calls, and from wherever."""
+
+    principal: str
+
+    def __call__(self, _: Incoming) -> str:
+        return self.principal
+
+
 def fixed_subject(principal: str) -> Subject:
     """Returns who this program is, whoever calls: for jobs."""
-    return lambda _: principal
+    return FixedSubject(principal)
 
 
 def subject_of_grant_token(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
@@ -321,6 +322,7 @@ class MemoryService:
 
     def _check(self, request: access_pb2.CheckAccessRequest) -> access_pb2.CheckAccessResponse:
         subject = _principal(request.subject)
+        _demand_address(request)
         action, resource = _concrete(request.action, ".", "action"), _concrete(request.resource, "/", "resource")
         with self._lock:
             if not 0 <= request.min_revision <= self._revision:
@@ -474,6 +476,19 @@ def _principal(text: str) -> str:
     if len(text) > _LONGEST_PRINCIPAL or not _PRINCIPAL.fullmatch(text):
         raise _invalid("subject", "must be user:NAME or service:NAME, without *")
     return text
+
+
+def _demand_address(request: access_pb2.CheckAccessRequest) -> None:
+    """Refuses what the service would as the subject's address; there are no conditions here to read it."""
+    if "source_ip" not in request.context.fields:
+        return
+    text = request.context.fields["source_ip"].string_value
+    try:
+        if "%" in text:
+            raise ValueError
+        ip_address(text)
+    except ValueError:
+        raise _invalid("context.source_ip", "must be an IP address, such as 192.0.2.7") from None
 
 
 def _concrete(text: str, separator: str, field: str) -> str:

@@ -73,7 +73,9 @@ class CheckAccessRequest(_message.Message):
     """Add the trace of what was tried."""
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
-        """What conditions may read, asserted by the caller; at most 64 names, 16 KiB. `source_ip` never comes from here."""
+        """What conditions may read, asserted by the caller; at most 64 names, 16 KiB. In a question about another subject
+        `source_ip` is that subject's IP address; in one about oneself it never comes from here.
+        """
 
     def __init__(
         self,

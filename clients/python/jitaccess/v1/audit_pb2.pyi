@@ -238,6 +238,7 @@ class AuditEvent(_message.Message):
     GROUPS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     TOKEN_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_SOURCE_IP_FIELD_NUMBER: _builtins.int
     ISSUER_FIELD_NUMBER: _builtins.int
     ISSUER_SUBJECT_FIELD_NUMBER: _builtins.int
     REPEAT_COUNT_FIELD_NUMBER: _builtins.int
@@ -290,6 +291,10 @@ class AuditEvent(_message.Message):
     token_id: _builtins.str
     """Which token, by its `jti`: of a grant's token the one that was issued or revoked, else the caller's identity token. A
     `jti` that is no printable text of at most 256 characters is recorded as `sha256:` and its SHA-256 in hex.
+    """
+    subject_source_ip: _builtins.str
+    """Of a check or a search: the subject's address, as conditions saw it. The trusted hop saw it where the subject asked
+    itself, else the caller said it. Empty: nobody told.
     """
     issuer: _builtins.str
     """The issuer of the caller's identity token: its `iss`."""
@@ -369,6 +374,7 @@ class AuditEvent(_message.Message):
         groups_left_out: _builtins.bool = ...,
         context: _struct_pb2.Struct | None = ...,
         token_id: _builtins.str = ...,
+        subject_source_ip: _builtins.str = ...,
         issuer: _builtins.str = ...,
         issuer_subject: _builtins.str = ...,
         repeat_count: _builtins.int = ...,
@@ -377,7 +383,7 @@ class AuditEvent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "lock", b"lock", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "lock", b"lock", "message", b"message", "method", b"method", "name", b"name", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "subject_source_ip", b"subject_source_ip", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -399,7 +405,7 @@ class ListAuditEventsRequest(_message.Message):
     """next_page_token of the previous answer, with everything else the same."""
     filter: _builtins.str
     """AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy,
-    method, source_address, trace_id, request_id, decision_id.
+    method, source_address, subject_source_ip, trace_id, request_id, decision_id.
     """
     order_by: _builtins.str
     """`seq` or `seq desc` (the default)."""

@@ -1421,6 +1421,8 @@ export interface components {
             sourceAddress?: string;
             /** @description Whose access. */
             subject?: string;
+            /** @description Of a check or a search: the subject's address, as conditions saw it. The trusted hop saw it where the subject asked itself, else the caller said it. Empty: nobody told. */
+            subjectSourceIp?: string;
             /** @description Which token, by its `jti`: of a grant's token the one that was issued or revoked, else the caller's identity token. A `jti` that is no printable text of at most 256 characters is recorded as `sha256:` and its SHA-256 in hex. */
             tokenId?: string;
             /** @description The trace id of the W3C traceparent header. */
@@ -1527,7 +1529,7 @@ export interface components {
             action: string;
             /** @description How fresh the answer must be. */
             consistency?: components["schemas"]["CheckAccessRequest.Consistency"];
-            /** @description What conditions may read, asserted by the caller; at most 64 names, 16 KiB. `source_ip` never comes from here. */
+            /** @description What conditions may read, asserted by the caller; at most 64 names, 16 KiB. In a question about another subject `source_ip` is that subject's IP address; in one about oneself it never comes from here. */
             context?: {
                 [key: string]: unknown;
             };
@@ -3983,7 +3985,7 @@ export interface operations {
     AuditService_ListAuditEvents: {
         parameters: {
             query?: {
-                /** @description AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy, method, source_address, trace_id, request_id, decision_id. */
+                /** @description AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy, method, source_address, subject_source_ip, trace_id, request_id, decision_id. */
                 filter?: string;
                 /** @description `seq` or `seq desc` (the default). */
                 orderBy?: string;

@@ -71,7 +71,8 @@ export type CheckAccessRequest = Message<"jitaccess.v1.CheckAccessRequest"> & {
   explain: boolean;
 
   /**
-   * What conditions may read, asserted by the caller; at most 64 names, 16 KiB. `source_ip` never comes from here.
+   * What conditions may read, asserted by the caller; at most 64 names, 16 KiB. In a question about another subject
+   * `source_ip` is that subject's IP address; in one about oneself it never comes from here.
    *
    * @generated from field: google.protobuf.Struct context = 7;
    */
