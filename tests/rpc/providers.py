@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import ssl
 import threading
 from collections.abc import Iterator
@@ -29,8 +30,10 @@ class Provider:
         self.drips = False
         self.asked: list[str] = []
         self.shown: list[str] = []
+        self.arrivals: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.answering = threading.Event()
         self.answering.set()
+        self.stopped = threading.Event()
 
     @property
     def jwks_url(self) -> str:
@@ -46,6 +49,7 @@ class Provider:
         shown = handler.headers.get("authorization", "")
         self.asked.append(handler.path)
         self.shown.append(shown)
+        self.arrivals.put(handler.path)
         self.answering.wait(30)
         content = self.documents.get(handler.path)
         status = 404 if content is None else 401 if self.demands and shown != f"Bearer {self.demands}" else self.status
@@ -61,8 +65,7 @@ class Provider:
 
     def _drip(self, handler: BaseHTTPRequestHandler) -> None:
         """Sends a byte at a time, sooner than any timeout of a read, until it is cut off."""
-        never = threading.Event()
-        while not never.wait(0.05):
+        while not self.stopped.wait(0.05):
             handler.wfile.write(b" ")
             handler.wfile.flush()
 
@@ -93,5 +96,6 @@ def provider(directory: Path | None = None) -> Iterator[Provider]:
         yield running
     finally:
         running.answering.set()
+        running.stopped.set()
         server.shutdown()
         server.server_close()

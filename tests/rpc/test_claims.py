@@ -24,15 +24,19 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Forge:
     return Forge(tmp_path_factory.mktemp("keys"))
 
 
-@pytest.fixture
-def who(forge: Forge) -> Ask:
-    """Says who a token with these claims is, where its issuer has these settings."""
+def asked(forge: Forge) -> Ask:
+    """Returns what says who a token with these claims is, where its issuer has these settings."""
 
     def identify(claims: dict[str, Any], **settings: Any) -> Identity:
         service = Authenticator([forge.issuer(**settings)], clock=Clock(), max_lifetime=timedelta(days=1))
         return service.identify([f"Bearer {forge.token(NOON, **claims)}"])
 
     return identify
+
+
+@pytest.fixture
+def who(forge: Forge) -> Ask:
+    return asked(forge)
 
 
 def refusal(who: Ask, claims: dict[str, Any], **settings: Any) -> str:
