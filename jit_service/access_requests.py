@@ -15,6 +15,7 @@ from typing import Any, Final
 from jit_service import grants, signing_keys
 from jit_service.access import Checked
 from jit_service.domain import name
+from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Reason, covers
 from jit_service.domain.errors import DenialNotBound, DenialOver, InvalidField, TokensOff
@@ -69,7 +70,8 @@ class Worth:
 class AccessRequests:
     """See the module. Without `issuing` nothing can be signed, so that nothing can be asked for."""
 
-    def __init__(self, store: Store, issuing: Issuing | None) -> None:
+    def __init__(self, store: Store, issuing: Issuing | None, bounds: Bounds) -> None:
+        self._bounds = bounds
         self._store = store
         self._issuing = issuing
 
@@ -111,7 +113,7 @@ class AccessRequests:
             if until <= now:
                 raise InvalidField("requested_access.requested_until", "is over already")
             ask = _lasting(ask, until - now)
-        return grants.ensure(self._store, caller, ask)
+        return grants.ensure(self._store, caller, ask, bounds=self._bounds)
 
     def get(self, caller: Caller, task: str) -> GrantAnswer:
         """Answers the task's grant. Raises NotVisible, GrantNotFound."""

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from jit_service.domain import delegation as rules
 from jit_service.domain import etag as etags
 from jit_service.domain import paging
+from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import DelegationNotFound, NotVisible
@@ -49,13 +50,20 @@ def with_delegations(snapshot: Snapshot, caller: Caller) -> Caller:
     )
 
 
-def create(store: Store, caller: Caller, wanted: Wanted) -> DelegationAnswer:
-    """Lets another review in the caller's place. Raises InvalidField, RequestIdReused."""
+def create(store: Store, caller: Caller, wanted: Wanted, *, bounds: Bounds = BOUNDS) -> DelegationAnswer:
+    """Lets another review in the caller's place. Raises InvalidField, TooManyDelegations, RequestIdReused."""
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _DELEGATIONS)) is not None:
             return DelegationAnswer(*earlier)
         delegation, event = rules.created(wanted, delegation_name=new_name("delegations"), by=caller, now=tx.now)
+        _demand_room(tx, delegation, bounds)
         return DelegationAnswer(*remember(tx, caller, _DELEGATIONS, tx.save_delegation(delegation, event)))
+
+
+def _demand_room(tx: Transaction, new: Delegation, bounds: Bounds) -> None:
+    """Counted under the write lock, so that two at once cannot both take the last place."""
+    given, held = tx.count_delegations(delegator=new.delegator, delegate=new.delegate)
+    bounds.demand_delegation(given=given, held=held, delegator=new.delegator, delegate=new.delegate)
 
 
 def get(store: Store, caller: Caller, name: str) -> DelegationAnswer:

@@ -6,11 +6,11 @@ Every answer comes with the instant it was judged at, by which its state is deri
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -18,6 +18,7 @@ from jit_service.delegations import with_delegations
 from jit_service.domain import approval, emergency, paging, request, review, signal
 from jit_service.domain import etag as etags
 from jit_service.domain import grant as rules
+from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import READS_GRANTS, Caller, Right
 from jit_service.domain.errors import (
     GrantNotFound,
@@ -25,6 +26,7 @@ from jit_service.domain.errors import (
     PolicyNoLongerAllows,
     ReviewOverdue,
     RoleRequired,
+    StoreUnavailable,
     TooManyActive,
     Unsatisfiable,
 )
@@ -40,6 +42,8 @@ from jit_service.naming import new_name
 from jit_service.storage import Snapshot, Store, Transaction, query
 
 _GRANTS = TypeAdapter(Grant)
+END_TOGETHER: Final = 25
+"""How many grants that came from one that has ended are ended in one transaction."""
 _log = logging.getLogger(__name__)
 _USABLE = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
 Transition = Callable[[Transaction, Grant, Caller], tuple[Grant, Event]]
@@ -72,25 +76,25 @@ class GrantPage:
     at: datetime
 
 
-def ask(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
+def ask(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds = BOUNDS) -> GrantAnswer:
     """Asks for access.
 
-    Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, Unsatisfiable, TooManyActive, InvalidField,
-    RequestIdReused, and Locked for a subject who is.
+    Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, Unsatisfiable, TooManyActive, TooManyPending,
+    TooManyChildren, InvalidField, RequestIdReused, and Locked for a subject who is.
     """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
             visible(tx, caller, earlier[0].name)
             return GrantAnswer(*earlier)
-        return _asked(tx, caller, request.checked(asked, now=tx.now))
+        return _asked(tx, caller, request.checked(asked, now=tx.now), bounds)
 
 
-def preview(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
+def preview(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds = BOUNDS) -> GrantAnswer:
     """Answers what would become of a request, and changes nothing. Raises as `ask` does, but for Unsatisfiable."""
     with store.snapshot() as snapshot:
         checked = request.checked(asked, now=snapshot.now)
         if checked.parent:
-            child = _passed_on(snapshot, caller, checked, name="")
+            child = _passed_on(snapshot, caller, checked, bounds, name="")
             return GrantAnswer(child, snapshot.now, review.preview(child, allow_self_approval=False))
         grant, policy = _judged(snapshot, caller, checked, name="")
         shown = review.preview(grant, allow_self_approval=policy.allow_self_approval)
@@ -98,10 +102,12 @@ def preview(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             _demand_room(snapshot, grant, policy)
             _demand_no_debt(snapshot, grant)
         would_be, _ = approval.requested(grant, by=caller, now=snapshot.now)
+        if shown.satisfiable:
+            _demand_bounds(snapshot, would_be, bounds)
         return GrantAnswer(would_be, snapshot.now, shown)
 
 
-def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
+def ensure(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds = BOUNDS) -> GrantAnswer:
     """Answers the live grant or pending request that already covers what is asked for, else asks for it.
 
     Raises as `ask` does.
@@ -121,14 +127,14 @@ def ensure(store: Store, caller: Caller, asked: request.Ask) -> GrantAnswer:
             and not (checked.break_glass and grant.state(tx.now) is not GrantState.ACTIVE)
         ]
         if not there:
-            return _asked(tx, caller, checked)
+            return _asked(tx, caller, checked, bounds)
         best = max(there, key=lambda grant: (_USABLE.index(grant.state(tx.now)), grant.expires_at or tx.now))
         return GrantAnswer(*remember(tx, caller, _GRANTS, best))
 
 
-def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
+def _asked(tx: Transaction, caller: Caller, asked: request.Ask, bounds: Bounds) -> GrantAnswer:
     if asked.parent:
-        child = _passed_on(tx, caller, asked, name=new_name("grants"))
+        child = _passed_on(tx, caller, asked, bounds, name=new_name("grants"))
         return GrantAnswer(
             *remember(tx, caller, _GRANTS, tx.save_grant(*approval.passed_on(child, by=caller, now=tx.now)))
         )
@@ -139,6 +145,7 @@ def _asked(tx: Transaction, caller: Caller, asked: request.Ask) -> GrantAnswer:
     _demand_room(tx, judged, policy)
     _demand_no_debt(tx, judged)
     grant, event = approval.requested(judged, by=caller, now=tx.now)
+    _demand_bounds(tx, grant, bounds)
     if event.type is EventType.BREAK_GLASS_USED:
         _log.warning("break-glass: %s took %s under %s: %s", caller.principal, grant.name, grant.policy, event.message)
     return GrantAnswer(*remember(tx, caller, _GRANTS, tx.save_grant(grant, event)))
@@ -158,6 +165,13 @@ def _demand_room(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
         raise TooManyActive(f"{grant.subject} has {counted}; at most {most} are allowed", policy=policy.name)
 
 
+def _demand_bounds(snapshot: Snapshot, grant: Grant, bounds: Bounds) -> None:
+    """Counted under the write lock where it is asked for, as `_demand_room`."""
+    bounds.demand_patterns(grant.resources, grant.actions)
+    if grant.state(snapshot.now) is GrantState.PENDING:
+        bounds.demand_pending(snapshot.count_pending(grant.requester), requester=grant.requester)
+
+
 def _demand_no_debt(snapshot: Snapshot, grant: Grant) -> None:
     if grant.emergency is None:
         return
@@ -167,10 +181,13 @@ def _demand_no_debt(snapshot: Snapshot, grant: Grant) -> None:
         raise ReviewOverdue(f"{grant.subject} owes the review of {names}", subject=grant.subject, grant=overdue[0].name)
 
 
-def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> Grant:
+def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, bounds: Bounds, *, name: str) -> Grant:
     parent = visible(snapshot, with_delegations(snapshot, caller), asked.parent)
     _demand_usable(snapshot, parent)
     child = request.passed_on(asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now)
+    bounds.demand_patterns(child.resources, child.actions)
+    root = child.chain[0]
+    bounds.demand_child(len(snapshot.live_children(root)), root=root)
     _demand_unlocked(snapshot, child)
     return child
 
@@ -355,12 +372,28 @@ def revoke(store: Store, caller: Caller, name: str, *, comment: str, etag: str) 
     return _change(store, caller, name, etag, transition)
 
 
-def end_children(tx: Transaction, parent: Grant, *, by: Caller) -> list[Grant]:
-    """Ends what was passed on from a grant that has ended, each with its record. Returns them."""
-    return [
-        tx.save_grant(*rules.revoked_with_parent(child, parent=parent, by=by, now=tx.now))
-        for child in tx.live_children(parent.name)
-    ]
+def end_below(store: Store, parents: Iterable[Grant], *, by: Caller) -> None:
+    """Ends what was passed on from grants that have ended, each with its record, in transactions of a few.
+
+    The end of the parents is committed before, and no check below them is allowed from then on. What is left where the
+    store does not answer, or the process ends, is ended by the sweeper.
+    """
+    for parent in parents:
+        try:
+            while _ended_some(store, parent, by=by):
+                pass
+        except StoreUnavailable as fault:
+            _log.warning("what came from %s is ended later: %s", parent.name, fault)
+
+
+def _ended_some(store: Store, parent: Grant, *, by: Caller) -> bool:
+    with store.snapshot() as snapshot:
+        if not snapshot.live_children(parent.name):
+            return False
+    with store.transaction() as tx:
+        for child in tx.live_children(parent.name)[:END_TOGETHER]:
+            tx.save_grant(*rules.revoked_with_parent(child, parent=parent, by=by, now=tx.now))
+    return True
 
 
 def _change(store: Store, caller: Caller, name: str, etag: str, transition: Transition) -> GrantAnswer:
@@ -371,9 +404,10 @@ def _change(store: Store, caller: Caller, name: str, etag: str, transition: Tran
             return GrantAnswer(*earlier)
         etags.demand(etag, grant.name, grant.revision)
         saved = tx.save_grant(*transition(tx, grant, by))
-        if saved.end is not None:
-            end_children(tx, saved, by=by)
-        return GrantAnswer(*remember(tx, caller, _GRANTS, saved))
+        answer = GrantAnswer(*remember(tx, caller, _GRANTS, saved))
+    if saved.end is not None:
+        end_below(store, [saved], by=by)
+    return answer
 
 
 def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:

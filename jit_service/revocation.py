@@ -15,9 +15,9 @@ from jit_service.domain import name
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField, StalePlan
 from jit_service.domain.event import Event, EventType
-from jit_service.domain.grant import Grant
+from jit_service.domain.grant import Grant, revoked_with_parent
 from jit_service.domain.pattern import reaches_into
-from jit_service.grants import end_children
+from jit_service.grants import end_below
 from jit_service.idempotency import answered_before, remember
 from jit_service.storage import Snapshot, Store, query
 
@@ -81,15 +81,19 @@ def carry_out(store: Store, caller: Caller, selector: Selector, *, plan_id: str,
         current = _plan(tx, checked(selector))
         if current.id != plan_id:
             raise StalePlan(f"the plan is stale: {len(current.grants)} grants match now; ask for a new plan")
-        ended = []
+        tops: list[Grant] = []
+        ended: list[Grant] = []
         for grant in _tops(current.grants):
             revoked, event = rules.revoke(grant, policy=None, by=caller, comment=comment, now=tx.now)
-            ended.append(tx.save_grant(revoked, event))
-            ended += end_children(tx, ended[-1], by=caller)
-        ended.sort(key=lambda grant: grant.name)
+            tops.append(tx.save_grant(revoked, event))
+            below = tx.live_children(grant.name)
+            ended += [revoked_with_parent(child, parent=tops[-1], by=caller, now=tx.now)[0] for child in below]
+        ended = sorted([*tops, *ended], key=lambda grant: grant.name)
         tx.record(_act(caller, ended, selector, comment=comment, now=tx.now))
         done = Plan(id=plan_id, grants=tuple(ended), at=tx.now, executed=True)
-        return remember(tx, caller, _PLANS, done)[0]
+        remember(tx, caller, _PLANS, done)
+    end_below(store, tops, by=caller)
+    return done
 
 
 def _plan(snapshot: Snapshot, selector: Selector) -> Plan:

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
+from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer
 from jit_service.receivers import Receiver
 from jitaccess.keys import is_safe_url
@@ -178,6 +179,19 @@ class Settings(BaseSettings):
     watch_streams_reserved: int = Field(
         default=8, ge=0, le=4096, description="Streams of them that are kept for the role checker; half at the most."
     )
+    max_pending: int = Field(default=20, ge=1, le=10_000, description="Undecided requests that one requester may have.")
+    max_pattern_bytes: int = Field(
+        default=32 << 10, ge=1 << 10, le=1 << 20, description="Bytes of resources and actions in one request."
+    )
+    max_children: int = Field(
+        default=100, ge=1, le=10_000, description="Live grants that may be passed on from one grant, at any depth."
+    )
+    max_delegations_given: int = Field(
+        default=50, ge=1, le=10_000, description="Delegations that one delegator may have given."
+    )
+    max_delegations_held: int = Field(
+        default=100, ge=1, le=10_000, description="Delegations that one delegate may have."
+    )
     writes_per_second: float = Field(
         default=100, ge=1, le=1e6, description="Writes that one principal may make in a second, of each process."
     )
@@ -195,6 +209,17 @@ class Settings(BaseSettings):
         default=4096, ge=1, le=1 << 16, description="Requests that pass by a grant and are watched at once."
     )
     reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
+
+    @property
+    def bounds(self) -> Bounds:
+        """How much one caller may make all others carry."""
+        return Bounds(
+            pending=self.max_pending,
+            children=self.max_children,
+            given=self.max_delegations_given,
+            held=self.max_delegations_held,
+            pattern_bytes=self.max_pattern_bytes,
+        )
 
     @property
     def store_url(self) -> str:

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
 from jit_service import signing_keys
 from jit_service.domain import approval, emergency, lock
 from jit_service.domain import grant as rules
+from jit_service.domain.caller import Caller
+from jit_service.domain.event import SERVICE
 from jit_service.domain.proposal import lapsed
 from jit_service.periodic import Periodic
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 
 BATCH = 500
+_ITSELF: Final = Caller(principal=SERVICE)
 # The log is copied so often at least, since each time holds up those who commit meanwhile, and whenever so many came.
 _COPY_SECONDS: Final = 5
 _VERY_MANY: Final = 5_000
 
 
 def record_run_out(store: Store) -> int:
-    """Records what ran out, once each: grants, requests for more time, proposals, reviews, locks.
+    """Records what ran out, once each: grants, requests for more time, proposals, reviews, locks; and ends what came
+    from grants that have ended, where nobody has yet.
 
     Returns how many, up to a batch.
     """
     with store.snapshot() as snapshot:
-        finders = (
+        finders: Sequence[Callable[..., Sequence[object]]] = (
             snapshot.run_out,
             snapshot.lapsed_extensions,
             snapshot.lapsed_proposals,
             snapshot.overdue_reviews,
             snapshot.expired_locks,
+            snapshot.live_orphans,
         )
         if not any(find(limit=1) for find in finders):
             return 0
@@ -51,7 +57,11 @@ def record_run_out(store: Store) -> int:
         locks = tx.expired_locks(limit=BATCH)
         for over in locks:
             tx.record_lock_over(over, lock.expired(over, now=tx.now))
-        return max(len(grants), len(extensions), len(proposals), len(unreviewed), len(locks))
+        orphans = tx.live_orphans(limit=BATCH)
+        for child, parent in orphans:
+            # Whoever ended the parent was cut short.
+            tx.save_grant(*rules.revoked_with_parent(child, parent=parent, by=_ITSELF, now=tx.now))
+        return max(len(grants), len(extensions), len(proposals), len(unreviewed), len(locks), len(orphans))
 
 
 def tend_tokens(store: Store, issuing: Issuing) -> None:

@@ -12,7 +12,8 @@ JitError
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
 │                        DualControlRequired, TokensOff, TokenNotPossible, DenialOver
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
-├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls, RateExceeded
+├── TooMany              TooManyActive, TooManyPending, TooManyChildren, TooManyDelegations, TooManyWatchers,
+│                        TooManyCalls, RateExceeded
 └── Unavailable          StoreUnavailable, KeysUnavailable, IssuerKeysUnavailable, ServiceStopping, RouteMisconfigured
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
@@ -351,6 +352,24 @@ class TooManyCalls(TooMany):
     """As many calls as the service lets wait are waiting; this one has not begun."""
 
     reason = "TOO_MANY_CALLS"
+
+
+class TooManyPending(TooMany):
+    """The requester has as many undecided requests as it may."""
+
+    reason = "TOO_MANY_PENDING"
+
+
+class TooManyChildren(TooMany):
+    """As many live grants came from one grant as may."""
+
+    reason = "TOO_MANY_CHILDREN"
+
+
+class TooManyDelegations(TooMany):
+    """The delegator has given, or the delegate has, as many delegations as it may."""
+
+    reason = "TOO_MANY_DELEGATIONS"
 
 
 class RateExceeded(TooMany):

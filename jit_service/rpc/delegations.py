@@ -6,6 +6,7 @@ import grpc
 
 from jit_service import delegations
 from jit_service.domain import name
+from jit_service.domain.bounds import Bounds
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import delegation_message, delegation_of
 from jit_service.rpc.pages import within_bytes
@@ -17,14 +18,15 @@ from jitaccess.v1.delegation_pb2_grpc import DelegationServiceServicer
 class DelegationServicer(DelegationServiceServicer):
     """Delegations of the right to review."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, bounds: Bounds) -> None:
+        self._bounds = bounds
         self._store = store
 
     def CreateDelegation(
         self, request: delegation_pb2.CreateDelegationRequest, context: grpc.ServicerContext
     ) -> delegation_pb2.Delegation:
         wanted = delegation_of(request.delegation)
-        return delegation_message(*delegations.create(self._store, current_caller(), wanted))
+        return delegation_message(*delegations.create(self._store, current_caller(), wanted, bounds=self._bounds))
 
     def GetDelegation(
         self, request: delegation_pb2.GetDelegationRequest, context: grpc.ServicerContext

@@ -10,6 +10,7 @@ import grpc
 
 from jit_service import grants, revocation
 from jit_service.domain import name
+from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
 from jit_service.replica import replicate
 from jit_service.rpc.call import current_caller
@@ -35,18 +36,20 @@ from jitaccess.v1.grant_pb2_grpc import GrantServiceServicer
 class GrantServicer(GrantServiceServicer):
     """Requests for access and the grants they become."""
 
-    def __init__(self, store: Store, feed: Feed) -> None:
+    def __init__(self, store: Store, feed: Feed, bounds: Bounds) -> None:
+        self._bounds = bounds
         self._store = store
         self._feed = feed
 
     def RequestGrant(self, request: grant_pb2.RequestGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         caller = current_caller()
         use_case = grants.preview if request.validate_only else grants.ask
-        return grant_message(*use_case(self._store, caller, ask_of(request, caller.principal)))
+        return grant_message(*use_case(self._store, caller, ask_of(request, caller.principal), bounds=self._bounds))
 
     def EnsureGrant(self, request: grant_pb2.EnsureGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         caller = current_caller()
-        return grant_message(*grants.ensure(self._store, caller, ask_of(request, caller.principal)))
+        asked = ask_of(request, caller.principal)
+        return grant_message(*grants.ensure(self._store, caller, asked, bounds=self._bounds))
 
     def GetGrant(self, request: grant_pb2.GetGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return grant_message(*grants.get(self._store, current_caller(), name.grant_name(request.name, "name")))

@@ -166,13 +166,13 @@ def build_server(
     passing = Passing(store=store, checker=checker, authenticator=authenticator, issuing=issuing, quota=quota)
 
     def register(server: grpc.Server) -> None:
-        add_GrantServiceServicer_to_server(GrantServicer(store, feed), server)
+        add_GrantServiceServicer_to_server(GrantServicer(store, feed, settings.bounds), server)
         add_AccessServiceServicer_to_server(AccessServicer(checker, searcher), server)
-        requests, url = AccessRequests(store, issuing), settings.token_issuer
+        requests, url = AccessRequests(store, issuing, settings.bounds), settings.token_issuer
         add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url, quota), server)
         add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)
         add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
-        add_DelegationServiceServicer_to_server(DelegationServicer(store), server)
+        add_DelegationServiceServicer_to_server(DelegationServicer(store, settings.bounds), server)
         add_LockServiceServicer_to_server(LockServicer(store), server)
         add_SignalServiceServicer_to_server(SignalServicer(store), server)
         add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)

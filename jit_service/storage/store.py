@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, update
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from jit_service.domain import name
@@ -320,6 +321,37 @@ class Snapshot:
         """Returns the scheduled and active grants that were passed on from the grant, and from those, and so on."""
         direct = self._found_grants(hot.CHILDREN, parent=parent, now=self.now)
         return [grant for child in direct for grant in (child, *self.live_children(child.name))]
+
+    def live_orphans(self, *, limit: int) -> list[tuple[Grant, Grant]]:
+        """Returns live grants whose parent has ended, each with its parent, by name."""
+        parent = aliased(GrantRow)
+        # As the index of live children has it: little, however many grants are kept.
+        live = and_(col(GrantRow.run_out_at).is_(None), col(GrantRow.ended_at).is_(None), col(GrantRow.parent) != "")
+        found = self._session.exec(
+            select(GrantRow.name, parent.name)
+            .join(parent, col(parent.name) == col(GrantRow.parent))
+            .where(live, col(GrantRow.expires_at) > self.now, col(parent.ended_at).is_not(None))
+            .order_by(col(GrantRow.name))
+            .limit(limit)
+        ).all()
+        pairs = [(self.grant(child), self.grant(above)) for child, above in found]
+        return [(child, above) for child, above in pairs if child is not None and above is not None]
+
+    def count_pending(self, requester: str) -> int:
+        """Returns how many undecided requests for access the principal has."""
+        undecided = and_(
+            col(GrantRow.run_out_at).is_(None), col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at).is_(None)
+        )
+        own = and_(col(GrantRow.requester) == requester, col(GrantRow.request_expires_at) > self.now)
+        return self._session.exec(select(func.count()).select_from(GrantRow).where(own, undecided)).one()
+
+    def count_delegations(self, *, delegator: str, delegate: str) -> tuple[int, int]:
+        """Returns how many delegations that are not over the delegator has given, and the delegate has."""
+        kept = and_(col(DelegationRow.deleted_at).is_(None), col(DelegationRow.expires_at) > self.now)
+        counting = select(func.count()).select_from(DelegationRow)
+        given = self._session.exec(counting.where(kept, col(DelegationRow.delegator) == delegator)).one()
+        held = self._session.exec(counting.where(kept, col(DelegationRow.delegate) == delegate)).one()
+        return given, held
 
     def owed_reviews(self, subject: str, *, before: datetime) -> list[Grant]:
         """Returns the subject's break-glass uses whose review was due by `before` and is still owed."""

@@ -116,6 +116,20 @@ class GrantRow(SQLModel, table=True):
             sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NOT NULL"),
             postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NOT NULL"),
         ),
+        # By which the undecided requests of one requester are counted.
+        Index(
+            "access_grant_pending_by_requester",
+            "requester",
+            "request_expires_at",
+            sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
+            postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
+        ),
+        Index(
+            "access_grant_live_child",
+            "parent",
+            sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND parent <> ''"),
+            postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND parent <> ''"),
+        ),
         Index(
             "access_grant_to_lapse",
             "request_expires_at",
@@ -198,7 +212,16 @@ class DelegationRow(SQLModel, table=True):
     """One delegation of the right to review."""
 
     __tablename__: ClassVar[Any] = "delegation"
-    __table_args__ = (Index("delegation_by_delegate", "delegate", "expires_at"),)
+    __table_args__ = (
+        Index("delegation_by_delegate", "delegate", "expires_at"),
+        Index(
+            "delegation_by_delegator",
+            "delegator",
+            "expires_at",
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
 
     name: str = _text(primary_key=True)
     delegator: str = _text()

@@ -1,0 +1,39 @@
+"""Indexes by which bounds are counted, and what came from grants that have ended is found, however much is kept."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+
+PENDING = sa.text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL")
+LIVE_CHILD = sa.text("run_out_at IS NULL AND ended_at IS NULL AND parent <> ''")
+GIVEN = sa.text("deleted_at IS NULL")
+
+
+def upgrade() -> None:
+    op.create_index(
+        "access_grant_pending_by_requester",
+        "access_grant",
+        ["requester", "request_expires_at"],
+        sqlite_where=PENDING,
+        postgresql_where=PENDING,
+    )
+    op.create_index(
+        "access_grant_live_child", "access_grant", ["parent"], sqlite_where=LIVE_CHILD, postgresql_where=LIVE_CHILD
+    )
+    op.create_index(
+        "delegation_by_delegator",
+        "delegation",
+        ["delegator", "expires_at"],
+        sqlite_where=GIVEN,
+        postgresql_where=GIVEN,
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("delegation_by_delegator", "delegation")
+    op.drop_index("access_grant_live_child", "access_grant")
+    op.drop_index("access_grant_pending_by_requester", "access_grant")
