@@ -19,7 +19,7 @@ from jit_service.settings import Settings
 from tests.certificates import certificate
 from tests.conftest import Clock
 from tests.rpc.tokens import DROP, Forge
-from tests.world import AUDIT, GRANTS, Grpc, Rest, World
+from tests.world import AUDIT, GRANTS, Grpc, Rest, World, running_world
 
 DOC = Path(__file__).parents[1] / "docs" / "identity.md"
 POD = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -169,9 +169,9 @@ def keycloak(
     directory = tmp_path_factory.mktemp("k")
     signer = Provider(RECIPES["Keycloak"], directory)
     at = Clock(issued(RECIPES["Keycloak"].tokens[0]))
-    world = World(directory, at, f"sqlite:///{directory}/jit.db", issuers=(signer.issuer,), transport=request.param)
-    yield world, signer
-    world.stop()
+    url = f"sqlite:///{directory / 'jit.db'}"
+    with running_world(directory, at, url, issuers=(signer.issuer,), transport=request.param) as world:
+        yield world, signer
 
 
 @pytest.mark.parametrize("calls", [Grpc, Rest])

@@ -30,6 +30,8 @@ _CLOCK_SKEW_SECONDS: Final = 60
 _PATIENCE_SECONDS: Final = 3
 _KEEP_INTERVAL: Final = timedelta(seconds=1)
 _MAX_KNOWN: Final = 10_000
+_MAX_KNOWN_BYTES: Final = 32 << 20
+_MAX_WAITING: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +59,13 @@ class _Known(NamedTuple):
     keys: IssuerKeys
     pick: Pick
     key: Jwk
+    size: int
 
 
 class Authenticator:
     """Judges tokens by the issuers' keys. Time comes from `clock`; `max_lifetime` caps exp - iat.
 
-    A good token is remembered, by its SHA-256 and among the latest 10,000, since a signature costs more than a check.
+    A good token is remembered, by its SHA-256: the latest 10,000, or 32 MiB, since a signature costs more than a check.
     """
 
     def __init__(
@@ -78,7 +81,9 @@ class Authenticator:
         self._max_lifetime = max_lifetime
         self._max_bytes = max_bytes
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known_bytes = 0
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
 
     def identify(self, authorization: Sequence[str]) -> Identity:
         """Returns whom the call's authorization header proves. It may wait a little for keys that are new.
@@ -123,9 +128,12 @@ class Authenticator:
 
     def _remember(self, digest: bytes, known: _Known) -> None:
         with self._lock:
+            if (before := self._known.pop(digest, None)) is not None:
+                self._known_bytes -= before.size
             self._known[digest] = known
-            if len(self._known) > _MAX_KNOWN:
-                self._known.popitem(last=False)
+            self._known_bytes += known.size
+            while len(self._known) > _MAX_KNOWN or self._known_bytes > _MAX_KNOWN_BYTES:
+                self._known_bytes -= self._known.popitem(last=False)[1].size
 
     def _judged(self, token: str, patience: float) -> _Known:
         if len(token) > self._max_bytes:
@@ -135,7 +143,7 @@ class Authenticator:
         _check_header(header, issuer)
         pick = _picked(header)
         try:
-            key = keys.find(pick, patience=patience)
+            key = self._key(keys, pick, patience)
         except KeysAway:
             raise IssuerKeysUnavailable(
                 "the keys of the token's issuer are not to be had now; try again", issuer=issuer.issuer
@@ -144,7 +152,16 @@ class Authenticator:
             raise TokenInvalid(_no_key(header, key))
         jws.check_signature(token, key, header["alg"])
         self._check_claims(payload, issuer)
-        return _Known(_identity(payload, issuer), _begin(payload), keys, pick, key)
+        return _Known(_identity(payload, issuer), _begin(payload), keys, pick, key, len(token))
+
+    def _key(self, keys: IssuerKeys, pick: Pick, patience: float) -> Jwk | None:
+        """Returns the key that is meant. A few calls at a time may wait for it: all others need their threads."""
+        if not self._waiting.acquire(blocking=False):
+            return keys.find(pick, patience=0)
+        try:
+            return keys.find(pick, patience=patience)
+        finally:
+            self._waiting.release()
 
     def demand_unexpired(self, proved_until: datetime | None) -> None:
         """Raises TokenExpired where a token that was good when the call began is over."""

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import NOON, Clock
 from tests.rpc.providers import Provider, provider
 from tests.rpc.tokens import Forge
-from tests.world import GRANTS, Grpc, Rest, World
+from tests.world import GRANTS, Grpc, Rest, World, running_world
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def forge(tmp_path: Path, idp: Provider) -> Forge:
 @pytest.fixture
 def world(tmp_path: Path, idp: Provider, forge: Forge, transport: str) -> Iterator[World]:
     issuer = {"issuer": idp.url, "audience": "jitaccess"}
-    running = World(tmp_path, Clock(NOON), f"sqlite:///{tmp_path}/jit.db", issuers=(issuer,), transport=transport)
-    yield running
-    running.stop()
+    url = f"sqlite:///{tmp_path / 'jit.db'}"
+    with running_world(tmp_path, Clock(NOON), url, issuers=(issuer,), transport=transport) as running:
+        yield running
 
 
 def test_keys_that_are_not_to_be_had_are_told_and_come_by_themselves(world: World, idp: Provider, forge: Forge) -> None:

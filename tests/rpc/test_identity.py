@@ -459,6 +459,18 @@ def test_only_so_many_tokens_are_remembered(tmp_path: Path, monkeypatch: pytest.
     assert len(service._known) == 2
 
 
+def test_only_so_many_bytes_of_tokens_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forge = Forge(tmp_path)
+    service = authenticator(forge.issuer())
+    monkeypatch.setattr("jit_service.rpc.identity._MAX_KNOWN_BYTES", 10_000)
+    for number in range(4):
+        for _ in range(2):
+            assert service.identify([f"Bearer {forge.token(NOON, jti=str(number), filling='x' * 3000)}"])
+
+    assert len(service._known) == 2
+    assert service._known_bytes == sum(known.size for known in service._known.values())
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"keys": 5}', "[" * 100_000])
 def test_while_a_key_file_is_broken_nobody_can_say_whether_a_token_is_good(tmp_path: Path, content: str) -> None:
     forge = Forge(tmp_path)

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,18 +140,45 @@ def test_known_keys_do_not_wait_for_those_that_are_fetched(forge: Forge, idp: Pr
     assert len(idp.asked) == 2
 
 
-def test_only_a_few_wait_for_a_key_that_is_fetched(forge: Forge, idp: Provider) -> None:
-    keys = UrlKeys(idp.jwks_url, seconds=LONG)
+def test_only_a_few_wait_for_a_key_that_may_not_be_there(forge: Forge, idp: Provider, clock: Monotonic) -> None:
+    keys = UrlKeys(idp.jwks_url, seconds=LONG, clock=clock)
+    assert keys.key(forge.kid) is not None
     idp.answering.clear()
+    clock.now += 11
     for _ in range(2):
         assert keys._places.acquire(blocking=False)
 
     with pytest.raises(KeysAway):
-        keys.find(named(forge.kid), patience=LONG)
+        keys.find(named("new"), patience=LONG)
 
-    idp.answering.set()
-    fetched(keys)
-    assert keys.find(named(forge.kid), patience=0) is not None
+    assert keys._fetch is not None
+    assert keys._fetch.is_alive()
+
+
+def test_all_wait_for_the_first_keys(forge: Forge, idp: Provider) -> None:
+    keys = UrlKeys(idp.jwks_url, seconds=LONG)
+    idp.answering.clear()
+    with ThreadPoolExecutor(8) as threads:
+        found = [threads.submit(keys.key, forge.kid) for _ in range(8)]
+        idp.arrivals.get(timeout=30)
+        idp.answering.set()
+
+        assert all(one.result() is not None for one in found)
+    assert len(idp.asked) == 1
+
+
+def test_a_service_has_only_a_few_calls_wait_for_keys(forge: Forge, idp: Provider) -> None:
+    """All its threads could be taken by the callers of an issuer that does not answer."""
+    service = Authenticator([forge.issuer(jwks_file=None, jwks_url=idp.jwks_url)], clock=Clock(), max_lifetime=HOUR)
+    idp.answering.clear()
+    for _ in range(4):
+        assert service._waiting.acquire(blocking=False)
+
+    with pytest.raises(IssuerKeysUnavailable):
+        service.identify([f"Bearer {forge.token(NOON)}"])
+
+    keys: Any = service._issuers[forge.name][1]
+    assert keys._fetch.is_alive()
 
 
 def test_one_fetch_is_under_way_at_a_time(forge: Forge, idp: Provider, clock: Monotonic) -> None:

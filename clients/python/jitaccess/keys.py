@@ -25,10 +25,11 @@ _STALE_SECONDS: Final = 3600
 _RETRY_SECONDS: Final = 10
 # Without any keys nobody of the issuer can call, so it is asked again sooner.
 _HEAL_SECONDS: Final = 2
-# How many calls may wait for a fetch at once: made-up kids must not take the threads of those whose keys are known.
+# How many calls may wait at once for keys that may not be there: made-up kids must not take the threads of others.
 _WAITING: Final = 2
 LOOK_SECONDS: Final = 0.5
 """How often a file of keys is looked at for a change."""
+_NEVER: Final = -float("inf")
 _MIN_RSA_BITS: Final = 2048
 _FAMILIES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 _CURVES: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
@@ -107,7 +108,7 @@ class FileKeys(IssuerKeys):
         self._lock = threading.Lock()
         self._version: tuple[int, int, int] | None = None
         self._keys = KeySet()
-        self._looked_at = -float("inf")
+        self._looked_at = _NEVER
 
     def find(self, pick: Pick, *, patience: float) -> Jwk | None:  # noqa: ARG002 (nothing is waited for)
         """See IssuerKeys."""
@@ -149,8 +150,8 @@ class _State(NamedTuple):
     """What is known of keys behind a URL. Instants are the clock's; `sure` means that the latest fetch succeeded."""
 
     keys: KeySet = KeySet()
-    fetched_at: float = -float("inf")
-    tried_at: float = -float("inf")
+    fetched_at: float = _NEVER
+    tried_at: float = _NEVER
     sure: bool = False
 
 
@@ -197,7 +198,7 @@ class UrlKeys(IssuerKeys):
         # Where nobody has looked for long, keys may have been withdrawn long ago.
         forgotten = now - state.tried_at > 2 * _FRESH_SECONDS
         if fetch is not None and (found is None or forgotten) and patience > 0:
-            self._wait(fetch, patience)
+            self._wait(fetch, patience, first=state.fetched_at == _NEVER)
         found = _found(self._state, pick, self._clock())
         if found is None and not self._is_sure():
             raise KeysAway
@@ -214,7 +215,11 @@ class UrlKeys(IssuerKeys):
             state = self._state
             return state.sure and not under_way and self._clock() - state.fetched_at <= _STALE_SECONDS
 
-    def _wait(self, fetch: _Fetch, patience: float) -> None:
+    def _wait(self, fetch: _Fetch, patience: float, *, first: bool) -> None:
+        if first:
+            # Before there are keys, there is nobody whom those who wait could hold up.
+            fetch.join(patience)
+            return
         if not self._places.acquire(blocking=False):
             return
         try:
