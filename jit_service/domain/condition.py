@@ -116,6 +116,11 @@ def judge(text: str, facts: Facts) -> Judgement:
     return _error(text, facts, str(plain))
 
 
+def names(text: str, variable: str) -> bool:
+    """Says whether the variable's name stands anywhere in the condition; where not, the condition does not read it."""
+    return variable in _words(text)
+
+
 def _error(text: str, facts: Facts, words: str) -> Judgement:
     message = " ".join(words.split())[:200]
     stale = sorted(name for name in facts.signals.stale if re.search(rf"\b{re.escape(name)}\b", text))
@@ -175,13 +180,17 @@ class _Compiled(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> _Compiled:
-    named = set(_NAME.findall(text))
-    return _Compiled(_environment().compile(text), tuple(name for name in _VARIABLES if name in named))
+    return _Compiled(_environment().compile(text), tuple(name for name in _VARIABLES if names(text, name)))
 
 
 @lru_cache(maxsize=1024)
 def _compiled_on_claims(text: str) -> _Compiled:
     return _Compiled(_environment("claims").compile(text), ("claims",))
+
+
+@lru_cache(maxsize=1024)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_NAME.findall(text))
 
 
 @cache

@@ -242,8 +242,18 @@ def conditions_judged(
 
 
 def judged_by_condition(grant: Candidate, question: Question, now: datetime, signals: Signals) -> Judgement:
-    """Returns what the grant's check_condition says to the question."""
-    return condition.judge(grant.check_condition, _facts(grant, question, now, signals))
+    """Returns what the grant's check_condition says to the question.
+
+    It permits, so it must be met with the groups of each proof by itself: whoever has left a group since the grant was
+    asked for is in it no more, and whoever has joined one since was not given access by it.
+    """
+    facts = _facts(grant, question, now, signals)
+    judgement = Judgement(Verdict.MET)
+    for groups in _each_proved(grant, question):
+        judgement = condition.judge(grant.check_condition, facts._replace(groups=groups))
+        if judgement.verdict is not Verdict.MET:
+            break
+    return judgement
 
 
 def checked_event(
@@ -373,7 +383,6 @@ def _facts(grant: Candidate, question: Question, now: datetime, signals: Signals
         duration=grant.duration,
         now=now,
         signals=signals,
-        groups=proved_groups(grant, question),
         claims=grant.subject_claims,
         context=question.context,
         source_address=question.source_address,
@@ -385,10 +394,18 @@ def _denied(policy: Policy, grant: Candidate, question: Question) -> bool:
     return denies(policy, subject=question.subject, groups=groups, resource=question.resource, action=question.action)
 
 
-def proved_groups(grant: Candidate, question: Question) -> frozenset[str] | None:
-    """The groups that were proved, when the grant was asked for or by this call; None where they are not known.
+def _each_proved(grant: Candidate, question: Question) -> tuple[frozenset[str] | None, ...]:
+    """Returns the groups as each proof has them, the call's first; None alone where they are not known."""
+    proofs = () if question.groups_left_out else (question.groups, grant.subject_groups)
+    proved = tuple(dict.fromkeys(groups for groups in proofs if groups is not None)) or (None,)
+    return proved if condition.names(grant.check_condition, "groups") else proved[:1]
 
-    They are not where nobody proved any, or the subject's token now leaves them out.
+
+def proved_groups(grant: Candidate, question: Question) -> frozenset[str] | None:
+    """All groups that were proved, when the grant was asked for or by this call; None where they are not known.
+
+    For what forbids: each of them may. They are not known where nobody proved any, or the subject's token now leaves
+    them out.
     """
     if question.groups_left_out:
         return None

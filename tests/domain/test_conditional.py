@@ -10,7 +10,8 @@ import pytest
 from jit_service.domain import approval, request
 from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Question, Reason, decide
+from jit_service.domain.condition import Verdict
+from jit_service.domain.decision import Question, Reason, conditions_judged, decide
 from jit_service.domain.errors import (
     ConditionError,
     ConditionNotMet,
@@ -21,7 +22,20 @@ from jit_service.domain.errors import (
 from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.policy import Policy, PrincipalSet, Step, checked
 from jit_service.domain.signal import Signals
-from tests.domain.factories import HOUR, NOON, TICK, alice, ask, policy
+from tests.domain.factories import (
+    ALICE,
+    BOT,
+    HOUR,
+    NOON,
+    TICK,
+    alice,
+    ask,
+    caller,
+    deny_policy,
+    pending,
+    policy,
+    question,
+)
 
 ON = Signals(live={"window": True})
 STALE = Signals(stale=frozenset({"window"}))
@@ -112,6 +126,61 @@ def reason(given: Grant, *, signals: Signals = ON, **changes: Any) -> Reason:
         )
     )
     return decide(question, grants=[given], policies=(), now=NOON, signals=signals).reason
+
+
+ONCALL = policy(steps=(), check_condition='"oncall" in groups')
+
+
+def given_to(*groups: str) -> Grant:
+    """Alice's access while she is on call, as she asked for it with these groups."""
+    return pending(ONCALL, by=caller(ALICE, "engineering", *groups))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "reason"),
+    [
+        ({"oncall"}, {"oncall"}, Reason.ALLOWED),
+        ({"oncall"}, set(), Reason.CONDITION_NOT_MET),
+        (set(), {"oncall"}, Reason.CONDITION_NOT_MET),
+        ({"oncall"}, {"other"}, Reason.CONDITION_NOT_MET),
+        ({"oncall", "old"}, {"oncall", "new"}, Reason.ALLOWED),
+        # Whoever asks about another proves none.
+        ({"oncall"}, None, Reason.ALLOWED),
+        ({"other"}, None, Reason.CONDITION_NOT_MET),
+    ],
+)
+def test_a_group_permits_only_where_each_proof_has_it(then: set[str], now: set[str] | None, reason: Reason) -> None:
+    """She was in it when she asked for access; she must be in it still, where she proves her groups again."""
+    grant = given_to(*then)
+    asked = question(groups=None if now is None else frozenset({"engineering", *now}))
+
+    decision = decide(asked, grants=[grant], policies=[], now=NOON)
+
+    assert (decision.allowed, decision.reason) == (reason is Reason.ALLOWED, reason)
+    judged = conditions_judged([grant], asked, NOON, Signals())
+    assert [judgement.verdict is Verdict.MET for _, judgement in judged] == [reason is Reason.ALLOWED]
+
+
+def test_where_somebody_else_asked_for_it_the_groups_of_the_call_permit() -> None:
+    both = replace(ONCALL, eligible=PrincipalSet(principals=(BOT, ALICE)))
+    grant = pending(both, by=caller(BOT), subject=ALICE)
+
+    def reason(groups: frozenset[str] | None) -> Reason:
+        return decide(question(groups=groups), grants=[grant], policies=[], now=NOON).reason
+
+    assert reason(frozenset({"oncall"})) is Reason.ALLOWED
+    assert reason(frozenset()) is Reason.CONDITION_NOT_MET
+    assert reason(None) is Reason.CONDITION_ERROR
+
+
+def test_a_deny_goes_on_by_all_groups_that_were_ever_proved() -> None:
+    grant = given_to("oncall", "old")
+    asked = question(groups=frozenset({"engineering", "oncall", "new"}))
+
+    for group in ("old", "new"):
+        denies = deny_policy(eligible=PrincipalSet(groups=(group,)))
+        assert decide(asked, grants=[grant], policies=[denies], now=NOON).reason is Reason.DENIED_BY_POLICY
+    assert decide(asked, grants=[grant], policies=[], now=NOON).allowed
 
 
 def test_a_check_allows_only_while_the_condition_is_true() -> None:

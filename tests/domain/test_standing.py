@@ -112,7 +112,7 @@ def test_a_condition_is_judged_as_the_decision_judges_it() -> None:
         ALICE,
         "read",
         "database/orders/eu",
-        groups=frozenset({"on-call"}),
+        groups=frozenset({"engineering", "on-call"}),
         principal="service:gateway",
         context={"ticket": "T-1"},
         source_address="192.0.2.9",
@@ -125,7 +125,7 @@ def test_a_condition_is_judged_as_the_decision_judges_it() -> None:
         'duration == duration("3600s")',
         'now == timestamp("2026-03-02T12:00:00Z")',
         "signals.window",
-        '"on-call" in groups && "engineering" in groups',
+        '"engineering" in groups',
         'context.ticket == "T-1"',
         'context.source_ip == "192.0.2.9"',
     ):

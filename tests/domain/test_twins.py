@@ -41,6 +41,7 @@ from jit_service.domain import (
     token,
 )
 from jit_service.domain.caller import Caller
+from jit_service.domain.decision import Reason
 from jit_service.domain.delegation import Delegation
 from jit_service.domain.errors import JitError
 from jit_service.domain.grant import Grant, Review
@@ -138,6 +139,49 @@ TWINS = [
         lambda: test_condition.test_what_is_not_known_is_an_error(
             "context.source_ip != ''", {"source_address": "", "context": {"source_ip": "10.1.2.3"}}
         ),
+    ),
+    Twin(
+        "a group that was left and still permits",
+        decision._each_proved,
+        "(question.groups, grant.subject_groups)",
+        "(grant.subject_groups, None)",
+        lambda: test_conditional.test_a_group_permits_only_where_each_proof_has_it(
+            {"oncall"}, set(), Reason.CONDITION_NOT_MET
+        ),
+    ),
+    Twin(
+        "a group that was joined since and permits",
+        decision._each_proved,
+        "(question.groups, grant.subject_groups)",
+        "(question.groups or grant.subject_groups, None)",
+        lambda: test_conditional.test_a_group_permits_only_where_each_proof_has_it(
+            set(), {"oncall"}, Reason.CONDITION_NOT_MET
+        ),
+    ),
+    Twin(
+        "old and new groups that permit together",
+        decision.judged_by_condition,
+        "facts._replace(groups=groups)",
+        "facts._replace(groups=proved_groups(grant, question))",
+        lambda: test_conditional.test_a_group_permits_only_where_each_proof_has_it(
+            {"oncall"}, {"other"}, Reason.CONDITION_NOT_MET
+        ),
+    ),
+    Twin(
+        "a proof that is asked and not heeded",
+        decision.judged_by_condition,
+        "break",
+        "continue",
+        lambda: test_conditional.test_a_group_permits_only_where_each_proof_has_it(
+            {"oncall"}, set(), Reason.CONDITION_NOT_MET
+        ),
+    ),
+    Twin(
+        "a deny that forgets the groups of before",
+        decision.proved_groups,
+        "(grant.subject_groups, question.groups)",
+        "(question.groups,)",
+        test_conditional.test_a_deny_goes_on_by_all_groups_that_were_ever_proved,
     ),
     Twin(
         "an address of one's own that the caller asserts",

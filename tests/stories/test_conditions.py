@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -170,6 +171,26 @@ def test_the_record_has_the_askers_address_and_the_subjects(story: Story) -> Non
     assert dict(checks[0].context) == {"ticket": "T-1"}
     found = story.audit(f'resources:"{story.resource}" AND subject_source_ip = "10.1.2.3"')
     assert [event.seq for event in found] == [event.seq for event in checks[:3]]
+
+
+def test_whoever_left_a_group_is_let_in_by_it_no_more(story: Story) -> None:
+    """Over checks, counted checks and searches; what it once said of itself does not outlive its next token."""
+    story.create_policy(checkCondition=f'"oncall-{story.id}" in groups')
+    story.create_policy("counted", checkCondition=f'"oncall-{story.id}" in groups', maxUses=100, priority=1)
+    on_call = replace(story.alice, groups=(*story.alice.groups, f"oncall-{story.id}"))
+    for policy in ("write", "counted"):
+        grant = story.approves(story.bob, story.asks(on_call, policy=f"policies/p{story.id}-{policy}"))
+        assert story.check(on_call).allowed
+
+        left = story.check(story.alice)
+        side = {"subject": story.alice.principal, "action": "read"}
+        found = [story.must(person, ACCESS + "SearchAccess", side).found for person in (on_call, story.alice)]
+
+        assert (left.allowed, left.reason) == (False, Reason.CONDITION_NOT_MET)
+        assert [len(names) for names in found] == [1, 0]
+        # Nobody proves by a checker's question where she is now.
+        assert story.check().allowed
+        story.must(story.alice, GRANTS + "ReleaseGrant", {"name": grant.name})
 
 
 def test_access_only_while_a_signal_is_set(story: Story) -> None:
