@@ -1,4 +1,4 @@
-"""The operator's commands: serve, up, migrate, keys, notifications, dev-token.
+"""The operator's commands: serve, up, migrate, unlock, keys, notifications, dev-token.
 
 People read stderr; stdout is for programs.
 """
@@ -23,7 +23,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import typer
 
-from jit_service import notifications, signing_keys
+from jit_service import locks, notifications, signing_keys
 from jit_service.dev import PEOPLE as DEV_PEOPLE
 from jit_service.dev import DevIssuer
 from jit_service.domain import name
@@ -179,6 +179,21 @@ def notifications_retry(
         seqs = [seq_of(text) for text in ids or ()]
         count = notifications.retry(store, receivers=receiver or (), seqs=seqs)
         typer.echo(f"{count} to be tried again", err=True)
+
+
+@app.command()
+def unlock(
+    which: Annotated[
+        str, typer.Argument(metavar="LOCK|PRINCIPAL", help="locks/ID, or user:NAME with every lock on it.")
+    ],
+    *,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Lift a lock from the service's own host, where everybody who may lift it is locked; it is on record."""
+    with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
+        for lifted in locks.lift_at_host(store, which):
+            print(lifted.name)
 
 
 @app.command("dev-token")

@@ -17,7 +17,19 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from jitaccess.cli.app import run
-from tests.world import ACCESS, DELEGATIONS, GRANTS, POLICIES, TOKENS, Outcome, World, code_name, messages_of, refusal
+from tests.world import (
+    ACCESS,
+    DELEGATIONS,
+    GRANTS,
+    LOCKS,
+    POLICIES,
+    TOKENS,
+    Outcome,
+    World,
+    code_name,
+    messages_of,
+    refusal,
+)
 
 Body = dict[str, Any]
 Argv = list[str]
@@ -186,6 +198,18 @@ def _token(body: Body, _: Path) -> Argv:
     ]
 
 
+def _lock(body: Body, _: Path) -> Argv:
+    lock = body.pop("lock")
+    return [
+        "lock",
+        *([lock.pop("principal")] if "principal" in lock else []),
+        *_one(lock, "group", "--group"),
+        *_one(lock, "jti", "--jti"),
+        *_one(lock, "comment", "--comment"),
+        *_flag(lock, "endGrants", "--end-grants"),
+    ]
+
+
 _SAID: dict[str, Callable[[Body, Path], Argv]] = {
     GRANTS + "RequestGrant": _request,
     GRANTS + "EnsureGrant": lambda body, directory: [*_request(body, directory), "--ensure"],
@@ -211,6 +235,8 @@ _SAID: dict[str, Callable[[Body, Path], Argv]] = {
     POLICIES + "RejectPolicyProposal": _proposal("reject"),
     TOKENS + "IssueToken": _token,
     DELEGATIONS + "DeleteDelegation": lambda body, _: ["undelegate", body.pop("name")],
+    LOCKS + "CreateLock": _lock,
+    LOCKS + "DeleteLock": lambda body, _: ["unlock", body.pop("name")],
 }
 
 

@@ -40,6 +40,7 @@ PEOPLE: Final = {
     "stranger": Caller(principal="user:eve"),
     "checker": Caller(principal="service:gateway", roles=frozenset({Role.CHECKER})),
     "auditor": Caller(principal="user:auditor", roles=frozenset({Role.AUDITOR})),
+    "responder": Caller(principal="user:responder", roles=frozenset({Role.RESPONDER})),
     "admin": Caller(principal="user:admin", roles=frozenset({Role.ADMIN})),
 }
 """Who there is: alice asked for the bot, bob approves the first step and lets dave act for him, carol the second."""
@@ -313,6 +314,9 @@ OPERATIONS: Final = (
         "DelegationService/DeleteDelegation",
         _of_delegation(lambda given, by: delegation.deleted(given, by=by, now=NOW)),
     ),
+    Operation("lock somebody", "LockService/CreateLock"),
+    Operation("read the locks", "LockService/ListLocks"),
+    Operation("lift a lock", "LockService/DeleteLock"),
     Operation("read the audit log", "AuditService/ListAuditEvents"),
     Operation("tail the audit log", "AuditService/TailAuditEvents"),
     Operation("export the audit log", "AuditService/ExportAuditEvents"),

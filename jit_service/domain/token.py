@@ -140,9 +140,11 @@ def demand_carriable(
 
 
 def demand_may_revoke(token_id: str, *, subject: str, by: Caller) -> None:
-    """Raises NotYours unless the caller is the token's subject, or an admin."""
-    if by.principal != subject and not by.has(Role.ADMIN):
-        raise NotYours(f"token {token_id} is {subject}'s, not {by.principal}'s; an admin may revoke it too")
+    """Raises NotYours unless the caller is the token's subject, an admin or a responder."""
+    if by.principal != subject and not by.has(Role.ADMIN, Role.RESPONDER):
+        raise NotYours(
+            f"token {token_id} is {subject}'s, not {by.principal}'s; an admin or responder may revoke it too"
+        )
 
 
 def revoked(token_id: str, *, grant: str, subject: str, by: Caller, now: datetime) -> Event:

@@ -21,7 +21,7 @@ Process = Callable[..., "subprocess.CompletedProcess[str]"]
 SLOW = {"grpc", "rich", "yaml", "google.protobuf", "asyncio", "hypothesis"}
 _WORDS = """
 request run extend accept decline inbox approve deny counter review-debt review ls show withdraw revoke release
-delegate delegations undelegate check whoami completion policy audit signal
+delegate delegations undelegate lock unlock locks check whoami completion policy audit signal
 """
 _POLICY = "ls show apply rm diff lint test simulate proposals proposal approve reject"
 COMMANDS = [

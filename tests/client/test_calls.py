@@ -32,7 +32,7 @@ from jitaccess import (
     View,
 )
 from jitaccess.convert import decode
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2, token_pb2
+from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 from tests.client.conftest import Ask
 from tests.client.service import METHODS, Service
 
@@ -463,6 +463,36 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         delegation_pb2.DeleteDelegationRequest(name="delegations/d", etag="e", request_id=REQUEST_ID),
     ),
     (
+        "create_lock",
+        ("user:b",),
+        {"comment": "left", "expire_time": NOON, "end_grants": True, **ID},
+        "CreateLock",
+        lock_pb2.CreateLockRequest(
+            lock=lock_pb2.Lock(
+                principal="user:b",
+                comment="left",
+                expire_time=Timestamp(seconds=int(NOON.timestamp())),
+                end_grants=True,
+            ),
+            request_id=REQUEST_ID,
+        ),
+    ),
+    ("get_lock", ("l",), {}, "GetLock", lock_pb2.GetLockRequest(name="locks/l")),
+    (
+        "list_locks",
+        (),
+        {"show_deleted": True, "page_size": 2},
+        "ListLocks",
+        lock_pb2.ListLocksRequest(show_deleted=True, page_size=2),
+    ),
+    (
+        "delete_lock",
+        ("l",),
+        {"etag": "e", **ID},
+        "DeleteLock",
+        lock_pb2.DeleteLockRequest(name="locks/l", etag="e", request_id=REQUEST_ID),
+    ),
+    (
         "issue_token",
         ("x1",),
         {"audience": "https://a.example.com", "ttl": timedelta(minutes=5), **ID},
@@ -517,6 +547,8 @@ WRITES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("reject_policy_proposal", ("q",), {}),
     ("create_delegation", ("user:b",), {"ttl": timedelta(hours=1)}),
     ("delete_delegation", ("d",), {}),
+    ("create_lock", ("user:b",), {"comment": "left"}),
+    ("delete_lock", ("l",), {}),
     ("issue_token", ("x1",), {}),
 ]
 

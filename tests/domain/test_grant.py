@@ -873,7 +873,7 @@ def test_refusals_name_the_grant_what_is_and_what_was_needed() -> None:
         f"grants/g7 was asked for by {ALICE}, not by {BOB}": refused(NotYours, lambda: withdraw(grant, by=bob())),
         f"grants/g7 is held by {ALICE}, not by {BOB}": refused(NotYours, lambda: release(grant, by=bob())),
         f"{DAVE} is not an approver of policies/orders": refused(NotApprover, lambda: approve(grant, by=dave())),
-        f"{DAVE} is not an approver of policies/orders, nor an admin": refused(
+        f"{DAVE} is not an approver of policies/orders, nor an admin or responder": refused(
             NotApprover, lambda: revoke(grant, by=dave())
         ),
         f"grants/g7 waits for step 1 of policies/orders, whose approvers do not have {CAROL}": refused(

@@ -22,6 +22,7 @@ from tests.world import (
     AUDIT,
     DELEGATIONS,
     GRANTS,
+    LOCKS,
     POLICIES,
     SIGNALS,
     TOKENS,
@@ -59,6 +60,7 @@ class Case:
             "stranger": Person(f"user:eve-{story.id}@example.com"),
             "checker": story.gateway,
             "auditor": story.auditor,
+            "responder": story.responder,
             "admin": story.admin,
         }
         everybody = {"groups": [story.engineers]}
@@ -71,6 +73,11 @@ class Case:
         )
         delegation = {"delegate": story.dave.principal, "expireTime": self.later()}
         self.delegation = story.must(story.ben, DELEGATIONS + "CreateDelegation", {"delegation": delegation})
+
+    @property
+    def nobody(self) -> Body:
+        """A lock on somebody whom no test asks about."""
+        return {"principal": f"user:nobody-{self.story.id}", "comment": "left"}
 
     def later(self) -> str:
         from datetime import timedelta
@@ -192,6 +199,9 @@ WALK: dict[str, Prepared] = {
     "delegate one's own right to review": delegating,
     "read the approver's delegation": lambda case, _: (DELEGATIONS + "GetDelegation", {"name": case.delegation.name}),
     "end the approver's delegation": deleting_a_delegation,
+    "lock somebody": lambda case, _: (LOCKS + "CreateLock", {"lock": case.nobody}),
+    "read the locks": bodiless(LOCKS + "ListLocks"),
+    "lift a lock": lambda case, _: (LOCKS + "DeleteLock", {"name": case.story.locks(**case.nobody).name}),
     "read the audit log": bodiless(AUDIT + "ListAuditEvents"),
     "tail the audit log": bodiless(AUDIT + "TailAuditEvents"),
     "export the audit log": bodiless(AUDIT + "ExportAuditEvents", format="ocsf"),

@@ -18,6 +18,7 @@ from jitaccess.cli import (
     drafts,
     exits,
     grants,
+    lock,
     policy,
     proposals,
     review,
@@ -52,6 +53,7 @@ def build() -> typer.Typer:
     review.add_to(app)
     grants.add_to(app)
     delegation.add_to(app)
+    lock.add_to(app)
     check.add_to(app)
     search.add_to(app)
     token.add_to(app)
