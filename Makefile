@@ -64,6 +64,10 @@ browser: ## Install Debian's chromium, for the test of the page /docs; needs roo
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
 
+postgresql: ## Install Debian's PostgreSQL, for the tests on an older one than the wheel's; needs root.
+	@test -d /usr/lib/postgresql || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null; }
+
 lint: $(STAMP) $(NODE_STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
@@ -103,5 +107,5 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
-.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak mutants browser lint format proto \
+.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak mutants browser postgresql lint format proto \
   release-contract lock bench bench-quick bench-report clean

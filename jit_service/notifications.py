@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
-from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.event import RecordedEvent
 from jit_service.domain.notification import Failure, Message, Retries, message_id
 from jit_service.storage import Store
 from jit_service.storage.outbox import Claim, Waiting
+from jit_service.storage.repeated import Repeated
 
 LEASE: Final = timedelta(minutes=2)
 """How long a notification is one process's to deliver, besides the receiver's own timeout."""
@@ -120,6 +120,7 @@ class Deliverer(threading.Thread):
         self._store = store
         self._channel = channel
         self._stopping = threading.Event()
+        self._faults = Repeated(_log, f"{channel.receiver} is told nothing")
 
     def run(self) -> None:
         """Delivers until stopped. A store that does not answer is asked again a little later."""
@@ -127,10 +128,10 @@ class Deliverer(threading.Thread):
             try:
                 while not self._stopping.is_set() and deliver_next(self._store, self._channel):
                     pass
-            except StoreUnavailable as fault:
-                _log.warning("%s is told nothing for now: %s", self._channel.receiver, fault)
-            except Exception:
-                _log.exception("%s is told nothing for now", self._channel.receiver)
+            except Exception as fault:
+                self._faults.failed(fault)
+            else:
+                self._faults.succeeded()
 
     def stop(self) -> None:
         """Ends the thread; an attempt that is under way counts as failed, and is made again later."""

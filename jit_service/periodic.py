@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
-from jit_service.domain.errors import StoreUnavailable
+from jit_service.storage.repeated import Repeated
 
 
 class Periodic(threading.Thread, ABC):
@@ -17,8 +17,8 @@ class Periodic(threading.Thread, ABC):
         super().__init__(name=name, daemon=True)
         self.stopping = threading.Event()
         self._interval = interval.total_seconds()
-        self._undone = undone
         self._log = logging.getLogger(type(self).__module__)
+        self._faults = Repeated(self._log, undone)
 
     @abstractmethod
     def work(self) -> None:
@@ -29,10 +29,10 @@ class Periodic(threading.Thread, ABC):
         while not self.stopping.wait(self._interval):
             try:
                 self.work()
-            except StoreUnavailable as fault:
-                self._log.warning("%s for now: %s", self._undone, fault)
-            except Exception:
-                self._log.exception("%s", self._undone)
+            except Exception as fault:
+                self._faults.failed(fault)
+            else:
+                self._faults.succeeded()
 
     def stop(self) -> None:
         """Ends the thread after what it is at."""

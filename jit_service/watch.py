@@ -25,6 +25,7 @@ from jit_service.domain.grant import Grant
 from jit_service.grants import View
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.known import BEGINNING, Head
+from jit_service.storage.repeated import Repeated
 
 HEARTBEAT_SECONDS: Final = 4.0
 """The longest silence; the contract says 5 s."""
@@ -87,6 +88,7 @@ class Follower(threading.Thread):
         self._waiting = 0
         self._reached = 0
         self._stopping = False
+        self._faults = Repeated(_log, "changes are not noticed")
 
     def run(self) -> None:
         """Looks how far the store is until stopped."""
@@ -131,8 +133,9 @@ class Follower(threading.Thread):
             with self._store.snapshot() as snapshot:
                 place = self._place(snapshot)
         except StoreUnavailable as fault:
-            _log.warning("changes are not noticed for now: %s", fault)
+            self._faults.failed(fault)
             return
+        self._faults.succeeded()
         with self._changed:
             self._reached = place
             self._changed.notify_all()

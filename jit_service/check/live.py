@@ -13,12 +13,12 @@ from typing import Final
 from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, Sight
 from jit_service.domain.decision import Candidate
-from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.live import LiveGrant
 from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS
 from jit_service.storage.known import BEGINNING
 from jit_service.storage.live import AnotherHistory
+from jit_service.storage.repeated import Repeated
 
 POLL_SECONDS: Final = 0.02
 """How often the store is looked at while nobody asks."""
@@ -142,14 +142,13 @@ class LiveView:
             self._place = head.place
 
     def _poll(self) -> None:
-        told = False
+        faults = Repeated(_log, "the store is not followed")
         while not self._stopping.wait(POLL_SECONDS):
             if time.monotonic() - self._fresh_at < POLL_SECONDS:
                 continue
             try:
                 self._barrier.pass_()
-                told = False
-            except StoreUnavailable as fault:
-                if not told:
-                    _log.warning("the store is not followed for now: %s", fault)
-                told = True
+                faults.succeeded()
+            except Exception as fault:
+                # Whatever it is: without this thread, bounded looks would refuse for good.
+                faults.failed(fault)

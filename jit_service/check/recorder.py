@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from jit_service.check.combining import Combining
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store
+from jit_service.storage.repeated import Repeated
 
 MAX_GROUP: Final = 1_000
 """The most records in one transaction, but for those of one call."""
@@ -53,6 +54,7 @@ class Recorder:
             self._write, most=MAX_GROUP, weight=lambda records: len(records.payloads)
         )
         self._buffer: deque[_Records] = deque()
+        self._faults = Repeated(_log, "records of checks are not written")
         # What is buffered is written beside those who wait.
         self._writing = threading.Lock()
         self._come = threading.Event()
@@ -126,7 +128,8 @@ class Recorder:
             with self._writing:
                 self._store.append(payloads, at=max(records.at for records in group))
         except Exception as fault:
-            _log.warning("records of checks are not written: %s (%s)", fault, fault.__cause__)
+            self._faults.failed(fault)
             words = str(fault) if isinstance(fault, StoreUnavailable) else "no record"
             raise StoreUnavailable(words) from fault
+        self._faults.succeeded()
         return [None] * len(group)

@@ -16,6 +16,8 @@ SERVICE = "service:jit-service"
 class EventType(StrEnum):
     """What happened."""
 
+    # Never recorded: what stands where somebody changed a record in the store so that it is none any more.
+    UNREADABLE = "EVENT_TYPE_UNSPECIFIED"
     GRANT_REQUESTED = "GRANT_REQUESTED"
     GRANT_APPROVED = "GRANT_APPROVED"
     GRANT_DENIED = "GRANT_DENIED"

@@ -96,6 +96,7 @@ _ACTIVITIES: Final[Mapping[EventType, tuple[Kind, int]]] = {
     EventType.ACCESS_CHECKED: (API, _READ),
     EventType.ACCESS_SEARCHED: (API, _READ),
     EventType.CALL_REFUSED: (API, _UPDATE),
+    EventType.UNREADABLE: (API, _UPDATE),
     EventType.GRANTS_REVOKED: (API, _UPDATE),
 }
 # These lead to access at once where no other approval is needed.
@@ -108,7 +109,12 @@ _REFUSED: Final = {
     "Delete": _DELETE,
 }
 _SEVERITIES: Final = {1: "Informational", 2: "Low", 3: "Medium"}
-_SEVERITY: Final = {EventType.CALL_REFUSED: 2, EventType.BREAK_GLASS_USED: 3, EventType.REVIEW_OVERDUE: 3}
+_SEVERITY: Final = {
+    EventType.CALL_REFUSED: 2,
+    EventType.BREAK_GLASS_USED: 3,
+    EventType.REVIEW_OVERDUE: 3,
+    EventType.UNREADABLE: 3,
+}
 _USER_TYPES: Final = {"user": (1, "User"), "service": (4, "Service")}
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Connection, CursorResult, TextClause, text
 from sqlalchemy.dialects.sqlite import dialect as sqlite
+from sqlalchemy.exc import DataError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from jit_service.storage.tables import AuditIndexRow
@@ -49,9 +50,10 @@ _TEXTS: Final = {
     "decision_id": "decision_id",
 }
 _LISTS: Final = ("resources", "actions")
-# What is no JSON has been changed in the store. It is indexed as nothing, and verifying the log tells.
+# What is no record has been changed in the store. It is indexed as nothing, and verifying the log tells.
 _SQLITE: Final = "CASE WHEN json_valid(CAST(payload AS TEXT)) THEN CAST(payload AS TEXT) ELSE '{}' END"
-_POSTGRESQL: Final = "CASE WHEN convert_from(payload, 'UTF8') IS JSON THEN convert_from(payload, 'UTF8') ELSE '{}' END"
+_POSTGRESQL: Final = "CAST(convert_from(payload, 'UTF8') AS json)"
+_NOTHING: Final = "CAST('{}' AS json)"
 # `2026-03-02T12:00:00Z`, with `.123456` before the Z where there are microseconds.
 _SQLITE_AT: Final = """coalesce(CAST(strftime('%s', substr(json_extract(record, '$.at'), 1, 19)) AS INTEGER) * 1000000
     + CAST(substr(json_extract(record, '$.at'), 21, 6) AS INTEGER), 0)"""
@@ -80,15 +82,34 @@ def index_next(connection: Connection, *, limit: int) -> int:
 
     Two that do so at once make the same ones findable, once.
     """
-    dialect = connection.dialect.name
-    made = cast(CursorResult[Any], connection.execute(_next_of(dialect), {"limit": limit}))
-    if made.rowcount and dialect == "sqlite":
-        connection.execute(_REMEMBER_LOG)
-    return made.rowcount
+    if connection.dialect.name == "sqlite":
+        made = _run(connection, _next_of("sqlite", _SQLITE), limit)
+        if made:
+            connection.execute(_REMEMBER_LOG)
+        return made
+    try:
+        with connection.begin_nested():
+            return _run(connection, _next_of("postgresql", _POSTGRESQL), limit)
+    except DataError:
+        # One of them is no record. PostgreSQL says so by failing alone, before its version 16.
+        return sum(_index_one(connection) for _ in range(limit))
+
+
+def _index_one(connection: Connection) -> int:
+    try:
+        with connection.begin_nested():
+            return _run(connection, _next_of("postgresql", _POSTGRESQL), 1)
+    except DataError:
+        return _run(connection, _next_of("postgresql", _NOTHING), 1)
+
+
+def _run(connection: Connection, statement: TextClause, limit: int) -> int:
+    return cast(CursorResult[Any], connection.execute(statement, {"limit": limit})).rowcount
 
 
 @cache
-def _next_of(dialect: str) -> TextClause:
+def _next_of(dialect: str, record: str) -> TextClause:
+    """Returns what indexes the next records, each as the SQL of `record` has it."""
     on_sqlite = dialect == "sqlite"
     columns = {"seq": "seq", "at": _SQLITE_AT if on_sqlite else _POSTGRESQL_AT}
     columns |= {column: _of_sqlite(path) if on_sqlite else _of_postgresql(path) for column, path in _TEXTS.items()}
@@ -98,7 +119,6 @@ def _next_of(dialect: str) -> TextClause:
             if on_sqlite
             else f"coalesce(CAST(record -> '{column}' AS jsonb), CAST('[]' AS jsonb))"
         )
-    record = _SQLITE if on_sqlite else f"CAST({_POSTGRESQL} AS json)"
     return text(
         f"INSERT INTO audit_index ({', '.join(columns)}) SELECT {', '.join(columns.values())} "  # noqa: S608 (constants)
         f"FROM (SELECT seq, {record} AS record FROM audit_event "

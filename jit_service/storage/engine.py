@@ -5,15 +5,17 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-from jit_service.storage import audit_index
+from jit_service.storage import audit_index, postgresql
 
 WAIT_SECONDS: Final = 5
 """How long a statement waits for a lock or a connection before the store counts as unavailable."""
+_BUSY_SECONDS: Final = WAIT_SECONDS
 _TURN_SECONDS: Final = 0.0005
 _CHECKPOINT_PAGES: Final = 20_000
 """How many pages SQLite's log grows by (80 MB) before a writer itself copies them into the database.
@@ -40,10 +42,14 @@ _JSON: Final[dict[str, Any]] = {"json_serializer": _json, "json_deserializer": f
 
 
 def open_engine(url: str) -> Engine:
-    """Returns an engine for a `sqlite:///FILE` or `postgresql+psycopg://…` URL. Connects to nothing yet."""
-    if make_url(url).get_backend_name() == "sqlite":
-        return _sqlite(make_url(url), beside=index_file(make_url(url)))
-    return _postgresql(url)
+    """Returns an engine for a `sqlite:///FILE` or `postgresql+psycopg://…` URL. Connects to nothing yet.
+
+    Raises StoreUnavailable for a URL that cannot be read.
+    """
+    read = postgresql.read_url(url)
+    if read.get_backend_name() == "sqlite":
+        return _sqlite(read, beside=index_file(read))
+    return postgresql.open_engine(read, wait_seconds=WAIT_SECONDS, **_JSON)
 
 
 def for_reading(engine: Engine) -> Engine:
@@ -98,17 +104,17 @@ def _sqlite(
     prepare: Callable[[sqlite3.Connection], None] = _unprepared,
 ) -> Engine:
     """`beside` is another database file, whose tables are there under their own names; `prepare` has it all ready."""
-    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS, "check_same_thread": False}, **_JSON)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}, **_JSON)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         # The driver must not begin transactions by itself: `begin` says how.
         connection.isolation_level = None
         if beside:
-            connection.execute("ATTACH DATABASE ? AS beside", (beside,))
+            _patiently(lambda: connection.execute("ATTACH DATABASE ? AS beside", (beside,)))
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *pragmas):
-            connection.execute(f"PRAGMA {pragma}")
-        prepare(connection)
+            _patiently(partial(connection.execute, f"PRAGMA {pragma}"))
+        _patiently(lambda: prepare(connection))
 
     @event.listens_for(engine, "begin")
     def begin_by(connection: Connection) -> None:
@@ -124,10 +130,19 @@ def begin_immediate(execute: _Execute) -> None:
     It waits in short steps: SQLite's own grow to 100 ms, and other processes write too. So it is for the connections
     of `for_writing`, which have SQLite not wait.
     """
+    _patiently(lambda: execute("BEGIN IMMEDIATE"))
+
+
+def _patiently(run: Callable[[], object]) -> None:
+    """Runs what another connection's lock may hold up, until it is free, for up to WAIT_SECONDS.
+
+    SQLite does not wait at all where two change the journal mode at once, or one recovers the log
+    (https://sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
+    """
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            execute("BEGIN IMMEDIATE")
+            run()
         except sqlite3.OperationalError as fault:
             if not _is_busy(fault) or time.monotonic() > deadline:
                 raise
@@ -137,19 +152,5 @@ def begin_immediate(execute: _Execute) -> None:
 
 
 def _is_busy(fault: sqlite3.OperationalError) -> bool:
-    return fault.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
-
-
-def _postgresql(url: str) -> Engine:
-    milliseconds = WAIT_SECONDS * 1000
-    return create_engine(
-        url,
-        pool_size=16,
-        pool_timeout=WAIT_SECONDS,
-        pool_pre_ping=True,
-        **_JSON,
-        connect_args={
-            "connect_timeout": WAIT_SECONDS,
-            "options": f"-c lock_timeout={milliseconds} -c statement_timeout={2 * milliseconds} -c timezone=UTC",
-        },
-    )
+    # The low byte: the extended codes say why it is busy.
+    return fault.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from types import TracebackType
+from typing import Final
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -19,6 +20,8 @@ _AWAY: _Types = (
     sqlite3.InterfaceError,
 )
 _BROKEN: _Types = (IntegrityError, sqlite3.IntegrityError)
+_READ_ONLY: Final = "25006"
+"""The SQLSTATE of a write at a server that takes none: a standby, or a primary that was demoted."""
 try:
     import psycopg
 except ImportError:  # PostgreSQL is an extra.
@@ -43,3 +46,5 @@ class translated:
             raise LostRace("another call stored the same thing first; read it again") from fault
         if isinstance(fault, _AWAY) or (isinstance(fault, DBAPIError) and fault.connection_invalidated):
             raise StoreUnavailable("the store does not answer") from fault
+        if getattr(getattr(fault, "orig", fault), "sqlstate", None) == _READ_ONLY:
+            raise StoreUnavailable("the store takes no writes") from fault

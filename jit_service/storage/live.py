@@ -14,12 +14,13 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import from_json
 from sqlalchemy import Engine
 
+from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grant import Limits
 from jit_service.domain.live import LiveGrant
 from jit_service.domain.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.policy import Policy
 from jit_service.domain.signal import Signal
-from jit_service.storage import known, rows
+from jit_service.storage import known, postgresql, rows
 from jit_service.storage.failures import translated
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
@@ -160,8 +161,13 @@ class LiveReader:
     def _head(self, connection: Any, since: known.Head) -> Head:
         # In one statement, so that both are of one commit, and a check that appended a record costs no other look.
         there = f"(SELECT hash FROM audit_event WHERE seq = {self._mark})"  # noqa: S608
-        found = connection.execute(f"SELECT revision, seq, hash, time, locks, {there} FROM head", (since.seq,))  # noqa: S608
-        revision, seq, hash_, time, locks, hash_there = found.fetchone()
+        wrong = "false" if self._sqlite else postgresql.NO_PRIMARY
+        asked = f"SELECT revision, seq, hash, time, locks, {there}, {wrong} FROM head"  # noqa: S608
+        revision, seq, hash_, time, locks, hash_there, is_no_primary = connection.execute(
+            asked, (since.seq,)
+        ).fetchone()
+        if is_no_primary:
+            raise StoreUnavailable("the database server takes no writes: it is a standby, or read-only")
         place = known.Head(revision, seq, bytes(hash_))
         if place != since and not since.is_followed_by(revision, hash_there and bytes(hash_there)):
             raise AnotherHistory(f"the store is at revision {revision} of another history than {since.revision}")
@@ -182,6 +188,8 @@ class LiveReader:
     @contextmanager
     def _connected(self) -> Iterator[Any]:
         with translated():
+            if self._connection is not None and not self._sqlite:
+                self._replace_ended()
             if self._connection is None:
                 self._connection = self._engine.raw_connection()
                 self._connection.detach()
@@ -191,8 +199,15 @@ class LiveReader:
                 yield self._connection.dbapi_connection
             except BaseException:
                 self._seen = None
-                self.close()
+                connection, self._connection = self._connection, None
+                # Not given back in order: whatever it is, the next read has another one.
+                connection.invalidate()
                 raise
+
+    def _replace_ended(self) -> None:
+        if postgresql.has_ended(self._connection.dbapi_connection):
+            self._connection.invalidate()
+            self._connection = None
 
 
 class _Kept(dict[Any, Any]):

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, update
 from sqlmodel import Session, col, select
 
-from jit_service.domain.event import RecordedEvent
+from jit_service.domain.event import EventType, RecordedEvent
 from jit_service.domain.notification import message_id
 from jit_service.storage import rows
 from jit_service.storage.tables import AuditRow, OutboxRow
@@ -104,10 +104,8 @@ class Outbox:
 
     def _recorded(self, seq: int) -> RecordedEvent | None:
         row = self._session.get(AuditRow, seq)
-        try:
-            return None if row is None else rows.recorded_event_of(row)
-        except ValueError:
-            return None
+        recorded = None if row is None else rows.recorded_event_of(row)
+        return None if recorded is None or recorded.event.type is EventType.UNREADABLE else recorded
 
 
 def _this(receiver: str, seq: int) -> ColumnElement[bool]:

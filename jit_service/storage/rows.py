@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from jit_service.domain.signal import Signal
 from jit_service.domain.signing_key import SigningKey
 from jit_service.storage.engine import JsonText
 from jit_service.storage.tables import (
+    EPOCH,
     AuditIndexRow,
     AuditRow,
     DelegationRow,
@@ -52,6 +54,12 @@ _EVENTS = TypeAdapter(Event)
 _PROPOSALS = TypeAdapter(Proposal)
 GRANTS = TypeAdapter(Grant)
 LIMITS = TypeAdapter(Limits)
+_UNREADABLE = Event(
+    type=EventType.UNREADABLE,
+    at=EPOCH,
+    principal="",
+    message="what is stored here is not what was recorded, and cannot be read; verify the log",
+)
 _USAGE = TypeAdapter(Usage)
 _TERMS = TypeAdapter(Terms)
 _OFFER = TypeAdapter(Review)
@@ -351,8 +359,13 @@ def payload_of(event: Event) -> bytes:
 
 
 def recorded_event_of(row: AuditRow) -> RecordedEvent:
-    """Returns the record, read from the bytes that were hashed. Raises ValueError where they are not an event."""
-    return RecordedEvent(seq=row.seq, hash=row.hash, event=_EVENTS.validate_json(row.payload))
+    """Returns the record, read from the bytes that were hashed; one of type UNREADABLE where they are not an event."""
+    event = _UNREADABLE
+    # Text, too, could be read as an event; but nothing that was recorded is text.
+    if isinstance(row.payload, bytes):
+        with suppress(ValueError):
+            event = _EVENTS.validate_json(row.payload)
+    return RecordedEvent(seq=row.seq, hash=row.hash, event=event)
 
 
 def found_as_hashed(row: AuditRow, index: AuditIndexRow | None) -> bool:

@@ -35,7 +35,7 @@ from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
 from jit_service.domain.signing_key import SigningKey
-from jit_service.storage import audit_index, hot, journal, query, rows
+from jit_service.storage import audit_index, hot, journal, postgresql, query, rows
 from jit_service.storage import engine as engines
 from jit_service.storage.failures import translated
 from jit_service.storage.known import NOTHING, Head, KnownPolicies
@@ -242,6 +242,10 @@ class Store:
 
     def _journal_connection(self) -> Any:
         """The one connection that appends; only ever used in the writer's turn."""
+        kept, on_postgresql = self._journal, self._one_writer is None
+        if kept is not None and on_postgresql and postgresql.has_ended(kept.dbapi_connection):
+            self._journal = None
+            kept.invalidate()
         if self._journal is None:
             self._journal = self._writing.raw_connection()
             self._journal.detach()
@@ -946,6 +950,7 @@ def _head(connection: Connection, statement: Statement = hot.HEAD) -> Any:
 def _problem(row: AuditRow, previous: bytes, expected: int) -> str:
     if row.seq != expected:
         return f"record {expected} is missing"
-    if link(previous, row.seq, row.payload) != row.hash:
+    # Whoever edits by hand may leave text, or a number, where there were bytes.
+    if not isinstance(row.payload, bytes) or link(previous, row.seq, row.payload) != row.hash:
         return f"record {row.seq} is not what was hashed"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,8 +11,12 @@ from sqlalchemy import text
 from jit_service import audit, sweeper
 from jit_service.audit import Verified
 from jit_service.domain.caller import Origin
+from jit_service.domain.checkpoint import Checkpoint
 from jit_service.domain.event import Event, EventType
 from jit_service.domain.grant import GrantState
+from jit_service.export import export
+from jit_service.rpc.messages import audit_message
+from jit_service.rpc.ocsf import ocsf_event
 from jit_service.storage import Store, payload_of
 from jit_service.storage.tables import AuditRow
 from tests.conftest import HOUR, NOON, TICK, Clock
@@ -115,6 +119,41 @@ def test_an_inserted_record_is_found(five_records: Store) -> None:
         )
 
     assert audit.verify(five_records).first_bad_seq == 6
+
+
+@pytest.mark.parametrize("sqlite_store", ["text", "integer", "real"], indirect=True)
+def test_a_record_that_is_no_bytes_any_more_is_found_and_told_as_unreadable(sqlite_store: tuple[Store, str]) -> None:
+    """As `replace()` in the sqlite3 shell leaves it (operating.md, stumble 6)."""
+    store, kind = sqlite_store
+    add_policy(store)
+    ask(store)
+    ask(store, resource="database/orders/us")
+    checkpoint = Checkpoint(event_count=2, head_hash=b"?" * 32)
+    with store.engine.begin() as connection:
+        connection.execute(text(f"UPDATE audit_event SET payload = CAST(payload AS {kind}) WHERE seq = 2"))
+
+    verified = [audit.verify(store), audit.verify(store, since=checkpoint)]
+    page = audit.list_page(store, ADMIN, filter_text="", order_by="seq", page_size=9, page_token="")
+    exported = [
+        recorded
+        for part in export(store, filter_text="", start_seq=0, end_seq=0, gone=lambda: False)
+        for recorded in part
+    ]
+
+    assert [found.first_bad_seq for found in verified] == [2, 2]
+    for told in (page.events, exported):
+        kinds = ["POLICY_CREATED", "EVENT_TYPE_UNSPECIFIED", "GRANT_REQUESTED"]
+        assert [recorded.event.type for recorded in told] == kinds
+        assert "not what was recorded" in told[1].event.message
+        assert audit_message(told[1]).event_type == 0
+        assert ocsf_event(told[1])
+
+
+@pytest.fixture
+def sqlite_store(request: pytest.FixtureRequest, sqlite_url: str, clock: Clock) -> Iterator[tuple[Store, str]]:
+    store = Store(sqlite_url, clock=clock)
+    yield store, request.param
+    store.close()
 
 
 def test_a_payload_that_is_no_event_is_found(five_records: Store) -> None:
