@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
+from jit_service import misfits
 from jit_service.delegations import with_delegations
 from jit_service.domain import etag as etags
 from jit_service.domain import paging, policy_change
@@ -16,7 +17,9 @@ from jit_service.domain.errors import NotVisible, PolicyExists, PolicyNotFound
 from jit_service.domain.event import Event
 from jit_service.domain.policy import Policy, checked
 from jit_service.domain.policy_change import ChangeType, PolicyChange, Proposed
+from jit_service.grants import end_below
 from jit_service.idempotency import answered_before, remember
+from jit_service.misfits import Misfits
 from jit_service.storage import Snapshot, Store, Transaction
 
 
@@ -24,12 +27,14 @@ from jit_service.storage import Snapshot, Store, Transaction
 class Applied:
     """The whole difference, by name, and the store's revision after it.
 
-    With a `proposal` nothing is changed yet: it waits for another admin.
+    With a `proposal` nothing is changed yet: it waits for another admin. `misfits` are the grants that would not be
+    given any more.
     """
 
     changes: tuple[PolicyChange, ...]
     revision: int
     proposal: str = ""
+    misfits: Misfits = Misfits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,7 @@ APPLIED = TypeAdapter(Applied)
 
 
 def create(store: Store, caller: Caller, policy: Policy) -> Policy:
-    """Creates a policy. Raises PolicyExists, InvalidField."""
+    """Creates a policy; what is scheduled and does not fit it ends. Raises PolicyExists, InvalidField."""
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _POLICIES)) is not None:
             return earlier[0]
@@ -54,6 +59,7 @@ def create(store: Store, caller: Caller, policy: Policy) -> Policy:
         if existing is not None and existing.deleted_at is None:
             raise PolicyExists(f"there is a {wanted.name} already; update it", policy=wanted.name)
         saved = tx.save_policy(*policy_change.created(wanted, replaces=existing, by=caller, now=tx.now))
+        _settle(tx, caller, ChangeType.CREATED, None, saved)
         return remember(tx, caller, _POLICIES, saved)[0]
 
 
@@ -85,7 +91,10 @@ def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str, 
 
 
 def update(store: Store, caller: Caller, name: str, *, etag: str, change: Callable[[Policy], Policy]) -> Policy:
-    """Changes a policy as `change` says. Raises PolicyNotFound, StaleEtag, InvalidField."""
+    """Changes a policy as `change` says; what is scheduled and does not fit any more ends.
+
+    Raises PolicyNotFound, StaleEtag, InvalidField.
+    """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _POLICIES)) is not None:
             return earlier[0]
@@ -93,34 +102,46 @@ def update(store: Store, caller: Caller, name: str, *, etag: str, change: Callab
         etags.demand(etag, name, before.revision)
         after = checked(change(before))
         saved = tx.save_policy(*policy_change.updated(before, after, by=caller, now=tx.now))
+        _settle(tx, caller, ChangeType.UPDATED, before, saved)
         return remember(tx, caller, _POLICIES, saved)[0]
 
 
 def delete(store: Store, caller: Caller, name: str, *, etag: str) -> Policy:
-    """Takes a policy out of force; live grants go on. Raises PolicyNotFound, StaleEtag."""
+    """Takes a policy out of force; live grants go on, scheduled ones end. Raises PolicyNotFound, StaleEtag."""
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _POLICIES)) is not None:
             return earlier[0]
         before = _live(tx, name)
         etags.demand(etag, name, before.revision)
         saved = tx.save_policy(*policy_change.deleted(before, by=caller, now=tx.now))
+        _settle(tx, caller, ChangeType.DELETED, before, None)
         return remember(tx, caller, _POLICIES, saved)[0]
 
 
-def apply(store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
-    """Makes the stored policies as proposed, all or nothing. Raises InvalidField, StaleEtag, RequestIdReused."""
+def apply(
+    store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune: bool, end_misfits: bool = False
+) -> Applied:
+    """Makes the stored policies as proposed, all or nothing. Raises InvalidField, StaleEtag, RequestIdReused.
+
+    What is scheduled and does not fit any more ends, and with `end_misfits` what is live.
+    """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, APPLIED)) is not None:
             return earlier[0]
         changes = [carried_out(tx, caller, change) for change in difference(tx, proposed, prune=prune)]
-        return remember(tx, caller, APPLIED, Applied(changes=tuple(changes), revision=tx.revision))[0]
+        found, ended = misfits.settle(tx, caller, changes, end_live=end_misfits)
+        applied = Applied(changes=tuple(changes), revision=tx.revision, misfits=found)
+        answer = remember(tx, caller, APPLIED, applied)[0]
+    end_below(store, ended, by=caller)
+    return answer
 
 
-def preview(store: Store, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
+def preview(store: Store, proposed: Sequence[Proposed], *, prune: bool, end_misfits: bool = False) -> Applied:
     """Answers what `apply` would do, and changes nothing. Raises InvalidField, StaleEtag."""
     with store.snapshot() as snapshot:
         changes = difference(snapshot, proposed, prune=prune)
-        return Applied(changes=tuple(changes), revision=snapshot.revision)
+        found = misfits.foreseen(snapshot, changes, end_live=end_misfits)
+        return Applied(changes=tuple(changes), revision=snapshot.revision, misfits=found)
 
 
 def is_empty(store: Store) -> bool:
@@ -149,6 +170,13 @@ def carried_out(tx: Transaction, caller: Caller, change: PolicyChange, *, propos
     elif change.type is ChangeType.DELETED and change.before is not None:
         save(*policy_change.deleted(change.before, by=caller, now=tx.now))
     return replace(change, after=after)
+
+
+def _settle(tx: Transaction, caller: Caller, type_: ChangeType, before: Policy | None, after: Policy | None) -> None:
+    either = after or before
+    if either is not None:
+        change = PolicyChange(name=either.name, type=type_, before=before, after=after)
+        misfits.settle(tx, caller, [change])
 
 
 def _live(snapshot: Snapshot, name: str) -> Policy:

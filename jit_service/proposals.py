@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jit_service import policies
+from jit_service import misfits, policies
 from jit_service.domain import etag as etags
 from jit_service.domain import paging
 from jit_service.domain import proposal as rules
@@ -20,6 +20,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.errors import ProposalNotFound
 from jit_service.domain.policy_change import ChangeType, Proposed
 from jit_service.domain.proposal import Proposal
+from jit_service.grants import end_below
 from jit_service.idempotency import answered_before, remember
 from jit_service.naming import new_name
 from jit_service.policies import APPLIED, Applied
@@ -44,8 +45,16 @@ class ProposalPage:
     at: datetime
 
 
-def propose(store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune: bool, comment: str) -> Applied:
-    """Proposes to make the stored policies as given. A set that changes nothing needs no proposal.
+def propose(
+    store: Store,
+    caller: Caller,
+    proposed: Sequence[Proposed],
+    *,
+    prune: bool,
+    comment: str,
+    end_misfits: bool = False,
+) -> Applied:
+    """Proposes to make the stored policies as given, and to end what would not fit. What changes nothing needs none.
 
     The same changes proposed again by the same principal are the same proposal while it waits.
     Raises InvalidField, StaleEtag, RequestIdReused.
@@ -54,17 +63,23 @@ def propose(store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune
         if (earlier := answered_before(tx, caller, APPLIED)) is not None:
             return earlier[0]
         changes = policies.difference(tx, proposed, prune=prune)
+        found = misfits.foreseen(tx, changes, end_live=end_misfits)
         wanted = tuple(change for change in changes if change.type is not ChangeType.UNCHANGED)
+        ends = end_misfits and any(each.ended for each in found.told)
         name = ""
-        if wanted:
-            waiting = (found for found in tx.undecided_proposals() if found.proposer == caller.principal)
-            name = next((found.name for found in waiting if found.changes == wanted), "")
-        if wanted and not name:
-            made = rules.proposed(
-                wanted, comment=comment, proposal_name=new_name("policyProposals"), by=caller, now=tx.now
+        if wanted or ends:
+            made, event = rules.proposed(
+                tuple(changes) if end_misfits else wanted,
+                end_misfits=end_misfits,
+                comment=comment,
+                proposal_name=new_name("policyProposals"),
+                by=caller,
+                now=tx.now,
             )
-            name = tx.save_proposal(*made).name
-        applied = Applied(changes=tuple(changes), revision=tx.revision, proposal=name)
+            waiting = (there for there in tx.undecided_proposals() if there.proposer == caller.principal)
+            name = next((there.name for there in waiting if there.wants_the_same_as(made)), "")
+            name = name or tx.save_proposal(made, event).name
+        applied = Applied(changes=tuple(changes), revision=tx.revision, proposal=name, misfits=found)
         return remember(tx, caller, APPLIED, applied)[0]
 
 
@@ -99,7 +114,10 @@ def approve(store: Store, caller: Caller, name: str, *, comment: str, etag: str)
         saved = tx.save_proposal(*decided)
         for change in saved.changes:
             policies.carried_out(tx, caller, change, proposal=name)
-        return ProposalAnswer(*remember(tx, caller, _PROPOSALS, saved))
+        _, ended = misfits.settle(tx, caller, saved.changes, end_live=saved.end_misfits, proposal=name)
+        answer = ProposalAnswer(*remember(tx, caller, _PROPOSALS, saved))
+    end_below(store, ended, by=caller)
+    return answer
 
 
 def reject(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> ProposalAnswer:

@@ -180,6 +180,7 @@ def _apply(body: Body, directory: Path) -> Argv:
         str(file),
         *_one(body, "comment", "--comment"),
         *_flag(body, "prune", "--prune"),
+        *_flag(body, "endMisfits", "--end-misfits"),
         *_flag(body, "validateOnly", "--dry-run"),
     ]
 

@@ -337,6 +337,13 @@ def revoked_with_parent(grant: Grant, *, parent: Grant, by: Caller, now: datetim
     return revoked, event(EventType.GRANT_REVOKED, revoked, by=by, now=now, message=comment)
 
 
+def revoked_as_misfit(grant: Grant, *, why: str, by: Caller, now: datetime) -> tuple[Grant, Event]:
+    """Ends what whoever changed the policies would not let anybody have any more."""
+    comment = f"the policies were changed: {why}"
+    revoked = ended(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
+    return revoked, event(EventType.GRANT_REVOKED, revoked, by=by, now=now, message=comment)
+
+
 def used(grant: Grant, *, now: datetime, until: datetime | None = None) -> Grant:
     """Counts a check that the grant allows at `now`. It ends by `until`, the end of what it was passed on from."""
     counted = replace(grant, usage=Usage(count=grant.usage.count + 1, last_at=now))

@@ -39,7 +39,10 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """The changes that `proposer` wants, each with the policy before it. `revision` is 0 before it is stored."""
+    """The changes that `proposer` wants, each with the policy before it. `revision` is 0 before it is stored.
+
+    `end_misfits`: live grants that would not be given any more end with it.
+    """
 
     name: str
     proposer: str
@@ -49,6 +52,11 @@ class Proposal:
     expires_at: datetime
     verdict: Verdict | None = None
     revision: int = 0
+    end_misfits: bool = False
+
+    def wants_the_same_as(self, other: Proposal) -> bool:
+        """Says whether it would have the same effect."""
+        return (self.changes, self.end_misfits) == (other.changes, other.end_misfits)
 
     def state(self, now: datetime) -> ProposalState:
         """Returns the state at `now`; half-open: lapsed when now >= expires_at."""
@@ -58,7 +66,13 @@ class Proposal:
 
 
 def proposed(
-    changes: tuple[PolicyChange, ...], *, comment: str, proposal_name: str, by: Caller, now: datetime
+    changes: tuple[PolicyChange, ...],
+    *,
+    comment: str,
+    proposal_name: str,
+    by: Caller,
+    now: datetime,
+    end_misfits: bool = False,
 ) -> tuple[Proposal, Event]:
     """Returns the proposal. Raises InvalidField."""
     proposal = Proposal(
@@ -68,6 +82,7 @@ def proposed(
         changes=changes,
         created_at=now,
         expires_at=now + TTL,
+        end_misfits=end_misfits,
     )
     return proposal, _event(EventType.POLICIES_PROPOSED, proposal, by=by, now=now, message=proposal.comment)
 

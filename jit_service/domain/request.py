@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -317,6 +317,39 @@ def _judge_request_again(
     _check_justification(grant.justification, policy)
     limited = replace(grant, steps=policy.steps, limits=_limits(grant.limits.max_uses, policy))
     return _judged_by_conditions(limited, policy, signals=signals, now=now)
+
+
+def misfit(grant: Grant, *, policies: Mapping[str, Policy]) -> str:
+    """Returns why a scheduled or live grant would not be given by the policies, by name; empty where it would be.
+
+    Judged by what is on record of it: who asked, with which groups, for what, for how long. Not by conditions: they are
+    about the time of its request. Nor by whose approvals it would need today.
+    """
+    policy = policies.get(grant.policy)
+    try:
+        if policy is None:
+            raise NotEligible(f"{grant.policy} is gone")
+        demand_given_under(grant, policy)
+        _demand_span_given_under(grant, policy)
+        ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
+        _refuse_denied(ask, policies.values(), grant.subject_groups)
+    except JitError as refusal:
+        return refusal.message
+    return ""
+
+
+def _demand_span_given_under(grant: Grant, policy: Policy) -> None:
+    """What is passed on lasts no longer than what it came from; more time has a bound of its own."""
+    if grant.chain:
+        return
+    least, most = policy.min_duration, policy.max_duration
+    if grant.emergency is not None:
+        least, most = timedelta(), _sure(policy.break_glass).max_duration
+    if grant.extension_count and policy.extension is not None:
+        most = max(most, policy.extension.max_total_duration)
+    if not least <= grant.duration <= most:
+        allowed = f"{seconds(least)} to {seconds(most)}"
+        raise InvalidField("duration", f"is {seconds(grant.duration)}; {policy.name} allows {allowed}")
 
 
 def demand_given_under(grant: Grant, policy: Policy) -> None:

@@ -501,7 +501,24 @@ def policy_message(policy: Policy) -> policy_pb2.Policy:
 def applied_message(applied: Applied) -> policy_pb2.ApplyPoliciesResponse:
     """Returns the difference that applying a set makes."""
     changes = [_change_message(change) for change in applied.changes]
-    return policy_pb2.ApplyPoliciesResponse(changes=changes, revision=applied.revision, proposal=applied.proposal)
+    misfits = [
+        policy_pb2.Misfit(
+            grant=misfit.grant,
+            subject=misfit.subject,
+            policy=misfit.policy,
+            why=misfit.why,
+            scheduled=misfit.scheduled,
+            ended=misfit.ended,
+        )
+        for misfit in applied.misfits.told
+    ]
+    return policy_pb2.ApplyPoliciesResponse(
+        changes=changes,
+        revision=applied.revision,
+        proposal=applied.proposal,
+        misfits=misfits,
+        misfit_count=applied.misfits.count,
+    )
 
 
 def proposal_message(proposal: Proposal, at: datetime) -> policy_pb2.PolicyProposal:
@@ -520,6 +537,7 @@ def proposal_message(proposal: Proposal, at: datetime) -> policy_pb2.PolicyPropo
         decide_comment=verdict.comment if verdict else "",
         etag=etag.etag(proposal.name, proposal.revision),
         revision=proposal.revision,
+        end_misfits=proposal.end_misfits,
     )
 
 

@@ -87,14 +87,16 @@ class PolicyServicer(PolicyServiceServicer):
         self, request: policy_pb2.ApplyPoliciesRequest, context: grpc.ServicerContext
     ) -> policy_pb2.ApplyPoliciesResponse:
         proposed = proposed_of(request.policies)
+        prune, end_misfits = request.prune, request.end_misfits
         if request.validate_only:
-            return applied_message(policies.preview(self._store, proposed, prune=request.prune))
+            return applied_message(policies.preview(self._store, proposed, prune=prune, end_misfits=end_misfits))
+        by = current_caller()
         if self._dual_control:
             applied = proposals.propose(
-                self._store, current_caller(), proposed, prune=request.prune, comment=request.comment
+                self._store, by, proposed, prune=prune, comment=request.comment, end_misfits=end_misfits
             )
         else:
-            applied = policies.apply(self._store, current_caller(), proposed, prune=request.prune)
+            applied = policies.apply(self._store, by, proposed, prune=prune, end_misfits=end_misfits)
         return applied_message(applied)
 
     def TestPolicy(

@@ -7,7 +7,7 @@ can be stored without its audit event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -479,6 +479,19 @@ class Snapshot:
         """Returns the delegations that are not over, also those that have not begun, by name."""
         unended = and_(col(DelegationRow.deleted_at).is_(None), col(DelegationRow.expires_at) > self.now)
         return self._delegations(select(DelegationRow).where(unended).order_by(DelegationRow.name))
+
+    def live_under(self, policies: Collection[str] | None) -> Iterator[Grant]:
+        """Gives every scheduled and active grant under one of the policies (None: under any), without its reviews."""
+        started = col(GrantRow.expires_at).is_not(None)
+        live = and_(col(GrantRow.ended_at).is_(None), started, col(GrantRow.expires_at) > self.now)
+        wanted = select(GrantRow).where(live).execution_options(yield_per=1000)
+        if policies is not None:
+            wanted = wanted.where(col(GrantRow.policy).in_(policies))
+        with Session(self._connection) as session:
+            for row in session.exec(wanted):
+                yield rows.grant_of(row, [])
+                # There may be many, and none is looked at twice.
+                session.expunge(row)
 
     def delegation(self, name: str) -> Delegation | None:
         """Returns the delegation, one that is over too, or None."""

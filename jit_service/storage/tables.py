@@ -109,6 +109,14 @@ class GrantRow(SQLModel, table=True):
         Index("access_grant_by_parent", "parent"),
         Index("access_grant_by_extension", "extension_expires_at"),
         Index("access_grant_by_owed_review", "review_owed_at"),
+        # What a change of the policy looks at.
+        Index(
+            "access_grant_live_by_policy",
+            "policy",
+            "expires_at",
+            sqlite_where=text("ended_at IS NULL AND expires_at IS NOT NULL"),
+            postgresql_where=text("ended_at IS NULL AND expires_at IS NOT NULL"),
+        ),
         # What the recorder of expiries looks for: little, however many grants are kept.
         Index(
             "access_grant_to_expire",

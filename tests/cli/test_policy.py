@@ -158,6 +158,32 @@ def test_apply_shows_the_difference(jit: Jit, service: Service, file: Path) -> N
     ]
 
 
+def misfits(*, ended: bool) -> policy_pb2.ApplyPoliciesResponse:
+    alice = {"subject": "user:alice@example.com", "policy": "policies/a", "why": "policies/a is gone"}
+    told = [
+        policy_pb2.Misfit(grant="grants/later", scheduled=True, ended=True, **alice),
+        policy_pb2.Misfit(grant="grants/live", ended=ended, **alice),
+    ]
+    return policy_pb2.ApplyPoliciesResponse(misfits=told, misfit_count=7)
+
+
+def test_apply_shows_what_would_not_be_given_any_more(jit: Jit, service: Service, file: Path) -> None:
+    service.will_answer("ApplyPolicies", misfits(ended=False), misfits(ended=True))
+
+    told = jit("policy", "apply", str(file)).out.splitlines()
+    foreseen = jit("policy", "apply", str(file), "--dry-run", "--end-misfits").out
+
+    assert told[1:] == [
+        "7 scheduled or live would not be given any more:",
+        "  grants/later of user:alice@example.com, scheduled, ended: policies/a is gone",
+        "  grants/live of user:alice@example.com, live, goes on: policies/a is gone",
+        "  ... and 5 more",
+        "`jit policy apply --end-misfits` ends those that go on",
+    ]
+    assert "grants/live of user:alice@example.com, live, would end" in foreseen
+    assert [sent.end_misfits for sent in service.sent("ApplyPolicies")] == [False, True]
+
+
 def test_a_dry_run_writes_nothing_says_so_and_exits_0(jit: Jit, service: Service, file: Path) -> None:
     service.will_answer("ApplyPolicies", difference())
 

@@ -176,8 +176,13 @@ class Alone:
         self.delegations[name], _ = delegations.deleted(self.delegations[name], by=by, now=self.now)
         return self.delegations[name]
 
-    def put_policy(self, by: Caller, policy: Policy) -> object:  # noqa: ARG002
+    def put_policy(self, by: Caller, policy: Policy) -> object:
         self.policies[policy.name] = policy
+        for grant in sorted(self.kept.values(), key=_name):
+            looked_at = policy.deny or grant.policy == policy.name
+            why = request.misfit(grant, policies=self.policies) if looked_at else ""
+            if why and grant.state(self.now) is GrantState.SCHEDULED:
+                self.save(*rules.revoked_as_misfit(grant, why=why, by=by, now=self.now))
         return policy
 
     def put_signal(self, by: Caller, value: bool, expires_at: datetime) -> object:  # noqa: ARG002

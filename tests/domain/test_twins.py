@@ -63,6 +63,7 @@ from tests.domain import (
     test_grant,
     test_left_out,
     test_lock,
+    test_misfit,
     test_notification,
     test_passage,
     test_policy,
@@ -952,6 +953,29 @@ TWINS = [
         "extension_round == waiting or",
         "bool(extension_round) == bool(waiting) or",
         test_approval.test_a_decision_on_more_time_is_on_the_round_that_was_shown,
+    ),
+    Twin(
+        "a scheduled grant that begins though its requester could not ask any more",
+        request.misfit,
+        "demand_given_under(grant, policy)",
+        "pass",
+        lambda: test_misfit.test_what_whoever_asked_could_not_ask_for_any_more_does_not_fit(
+            {"eligible": PrincipalSet(groups=("security",))}, "would not let"
+        ),
+    ),
+    Twin(
+        "a scheduled grant that begins though it is denied",
+        request.misfit,
+        "_refuse_denied(ask, policies.values(), grant.subject_groups)",
+        "pass",
+        test_misfit.test_what_is_denied_by_now_does_not_fit,
+    ),
+    Twin(
+        "a scheduled grant that lasts longer than the policy lets anything",
+        request.misfit,
+        "_demand_span_given_under(grant, policy)",
+        "pass",
+        test_misfit.test_more_time_that_was_given_fits_the_bound_of_more_time,
     ),
     Twin(
         "more time under the condition of before",

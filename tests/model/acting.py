@@ -300,6 +300,7 @@ class Acting(RuleBasedStateMachine):
     def put_policy(self, changed: Policy) -> None:
         self.written(ADMIN, OK, lambda each, by: each.put_policy(by, changed))
         self.world.policies[changed.name] = changed
+        self.world.end_misfits([changed.name], self.person(ADMIN))
 
 
 def edits_of(changes: Changes) -> Edits:

@@ -7,7 +7,7 @@ facts with the domain (a policy's fields), none of its functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -49,6 +49,29 @@ class World(Asking):
         allowing = [self.entries[name] for name in sorted(found) if found[name] == "ALLOWED"]
         allowing.sort(key=lambda entry: entry.name)
         return max(allowing, key=lambda entry: (not entry.most_uses, entry.finishes), default=None)
+
+    def end_misfits(self, changed: Iterable[str], who: Person) -> None:
+        """Policies were changed: what is scheduled and would not be given by them any more ends."""
+        names = set(changed)
+        everything = any(self.policies[name].deny for name in names)
+        for name in sorted(self.entries):
+            entry = self.entries[name]
+            touched = everything or entry.policy in names
+            if touched and entry.status == "SCHEDULED" and not self._would_be_given(entry):
+                self._end(entry, "REVOKED", who)
+
+    def _would_be_given(self, entry: Entry) -> bool:
+        policy, terms = self.policies[entry.policy], entry.terms
+        most = policy.max_duration
+        if entry.lengthened and policy.extension is not None:
+            most = max(most, policy.extension.max_total_duration)
+        return (
+            self._usable(policy)
+            and self._reaches(policy, terms.resource, terms.action)
+            and self._may_ask(policy, entry.asker, entry.holder)
+            and policy.min_duration <= terms.length <= most
+            and not self._overruled(entry, terms.action, terms.resource, None)
+        )
 
     def foresee(self, act: str, entry: Entry, who: Person) -> tuple[str, timedelta | None]:
         """The status and held time that the act would lead to, tried on a copy."""

@@ -221,7 +221,7 @@ class CommitMachine(LifecycleMachine):
         self.written(by, expected, sent[how])
         if expected == OK:
             kind = self.difference({name: after}, prune=False)[name] if how == "apply" else how
-            self.enact(name, kind, None if how == "delete" else after)
+            self.enact({name: (kind, None if how == "delete" else after)}, by)
 
     @rule(
         between=st.sampled_from(("", "set", "set", "drop")),
@@ -435,8 +435,7 @@ class CommitMachine(LifecycleMachine):
                 shown = {each.name: str(each.type) for each in answer.changes} if answer else {}
                 assert shown == difference, kind
         if how == "apply":
-            for each, kind_of_change in difference.items():
-                self.enact(each, kind_of_change, wanted.get(each))
+            self.enact({each: (kind_of_change, wanted.get(each)) for each, kind_of_change in difference.items()}, by)
 
     def expect_proposal(
         self, fresh: str, by: str, difference: dict[str, str], wanted: dict[str, Policy], answers: dict[str, Any]
@@ -502,8 +501,7 @@ class CommitMachine(LifecycleMachine):
             return
         draft.status = "REJECTED" if verb == "reject" else "APPROVED"
         if verb == "approve":
-            for each, (kind, _, after) in draft.changes.items():
-                self.enact(each, kind, after)
+            self.enact({each: (kind, after) for each, (kind, _, after) in draft.changes.items()}, by)
 
     @precondition(lambda self: any(self.status_of(draft) == "PENDING" for draft in self.ledger.drafts.values()))
     @rule(off=st.sampled_from((-TICK, timedelta())))
@@ -529,12 +527,13 @@ class CommitMachine(LifecycleMachine):
         }
         return found | {name: "DELETED" for name in there if prune and name not in wanted}
 
-    def enact(self, name: str, kind: str, after: Policy | None) -> None:
-        if kind == "UNCHANGED":
-            return
-        gone = replace(self.world.policies[name], deleted_at=self.world.now)
-        self.world.policies[name] = gone if after is None else after
-        self.versions[name] += 1
+    def enact(self, changes: dict[str, tuple[str, Policy | None]], by: str) -> None:
+        made = {name: after for name, (kind, after) in changes.items() if kind != "UNCHANGED"}
+        for name, after in made.items():
+            gone = replace(self.world.policies[name], deleted_at=self.world.now)
+            self.world.policies[name] = gone if after is None else after
+            self.versions[name] += 1
+        self.world.end_misfits(made, self.person(by))
 
     # How it is done
 

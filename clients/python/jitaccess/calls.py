@@ -501,19 +501,22 @@ def apply_policies(
     *,
     prune: bool = False,
     validate_only: bool = False,
+    end_misfits: bool = False,
     comment: str = "",
     request_id: str | None = None,
 ) -> Call[AppliedPolicies]:
     """Makes the stored policies equal to the given ones, all or nothing, and returns the difference.
 
-    With `prune` those that are not given are deleted; with `validate_only` nothing is written. Under dual control it
-    makes a proposal, whose approver reads the comment.
+    What is scheduled and would not be given any more ends, and with `end_misfits` what is live. With `prune` those that
+    are not given are deleted; with `validate_only` nothing is written. Under dual control it makes a proposal, whose
+    approver reads the comment.
     """
     message = _message(
         policy_pb2.ApplyPoliciesRequest,
         policies=_policy_messages(policies),
         prune=prune,
         validate_only=validate_only,
+        end_misfits=end_misfits,
         comment=comment,
         request_id=_request_id(request_id),
     )

@@ -612,15 +612,30 @@ class PolicyChange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Misfit:
+    """A scheduled or live grant that the policies would not give any more. `ended`: with the change; or it goes on."""
+
+    grant: str
+    subject: str
+    policy: str
+    why: str
+    scheduled: bool
+    ended: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class AppliedPolicies:
     """The difference between the stored policies and the given ones.
 
-    With a `proposal` nothing is written yet: that one waits for another admin.
+    With a `proposal` nothing is written yet: that one waits for another admin. `misfits` are the first of
+    `misfit_count`, those that end first.
     """
 
     changes: tuple[PolicyChange, ...]
     revision: int
     proposal: str
+    misfits: tuple[Misfit, ...]
+    misfit_count: int
     raw: policy_pb2.ApplyPoliciesResponse = field(repr=False, compare=False)
 
 
@@ -640,6 +655,7 @@ class PolicyProposal:
     decide_comment: str
     etag: str
     revision: int
+    end_misfits: bool
     raw: policy_pb2.PolicyProposal = field(repr=False, compare=False)
 
     @property

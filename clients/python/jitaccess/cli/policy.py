@@ -67,10 +67,14 @@ def apply(
     comment: Annotated[
         str, typer.Option(metavar="TEXT", help="Why; whoever approves a proposal reads it.", show_default=False)
     ] = "",
+    end_misfits: Annotated[
+        bool, typer.Option("--end-misfits", help="End live grants that would not be given any more, at most 1,000.")
+    ] = False,
 ) -> None:
     """Make the policies of the service equal to those of the files, all or nothing.
 
-    Under dual control it makes a proposal, which waits for another admin.
+    What is scheduled and would not be given any more ends; what is live is shown, or ended with
+    --end-misfits. Under dual control it makes a proposal, which waits for another admin.
     """
     from jitaccess.cli import policyfile
 
@@ -78,12 +82,14 @@ def apply(
     with session.client() as client:
         if prune and not dry_run and not yes and _is_dialogue():
             policies = _confirmed(client, policies)
-        applied = client.apply_policies(policies, prune=prune, validate_only=dry_run, comment=comment)
+        applied = client.apply_policies(
+            policies, prune=prune, validate_only=dry_run, end_misfits=end_misfits, comment=comment
+        )
     session.answer(applied.raw, lambda screen: show_changes(screen, applied, would=dry_run))
 
 
 def rm(session: Session, policy: PolicyId) -> None:
-    """Delete a policy. Nothing new is judged by it; live grants go on."""
+    """Delete a policy. Nothing new is judged by it; live grants go on, and scheduled ones end."""
     with session.client() as client:
         deleted = client.delete_policy(policy)
     session.answer(_raw(deleted), lambda screen: screen.say(f"{deleted.name} is deleted"))
@@ -136,9 +142,25 @@ def show_changes(screen: Screen, applied: AppliedPolicies, *, would: bool) -> No
     show_differences(screen, applied.changes, would=would or waits)
     counts = [f"{_count(applied, kind)} {kind.lower()}" for kind in (*_MARKS, "UNCHANGED")]
     screen.say(", ".join(counts) + ("; nothing was written" if would or waits else ""))
+    show_misfits(screen, applied, would=would or waits)
     if waits:
         name = applied.proposal.removeprefix("policyProposals/")
         screen.say(f"{applied.proposal} waits for another admin: `jit policy approve {name}`")
+
+
+def show_misfits(screen: Screen, applied: AppliedPolicies, *, would: bool) -> None:
+    """Shows the grants that would not be given any more, with why, and what becomes of them."""
+    if not applied.misfit_count:
+        return
+    screen.say(f"{applied.misfit_count} scheduled or live would not be given any more:")
+    for misfit in applied.misfits:
+        kind = "scheduled" if misfit.scheduled else "live"
+        becomes = ("would end" if would else "ended") if misfit.ended else "goes on"
+        screen.say(f"  {misfit.grant} of {misfit.subject}, {kind}, {becomes}: {misfit.why}")
+    if applied.misfit_count > len(applied.misfits):
+        screen.say(f"  ... and {applied.misfit_count - len(applied.misfits)} more")
+    if any(not misfit.ended for misfit in applied.misfits):
+        screen.say("`jit policy apply --end-misfits` ends those that go on")
 
 
 def show_differences(screen: Screen, changes: Iterable[PolicyChange], *, would: bool) -> None:

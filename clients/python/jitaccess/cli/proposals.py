@@ -88,6 +88,7 @@ def _fields(found: PolicyProposal, screen: Screen) -> list[tuple[str, str]]:
         ("proposer", found.proposer),
         ("proposed", screen.clock(found.create_time)),
         ("why", found.comment),
+        ("ends", "live grants that would not be given any more" if found.end_misfits else ""),
         ("etag", found.etag),
     ]
 

@@ -624,6 +624,7 @@ class ApplyPoliciesRequest(_message.Message):
     PRUNE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    END_MISFITS_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """Only answer the difference."""
     prune: _builtins.bool
@@ -632,6 +633,10 @@ class ApplyPoliciesRequest(_message.Message):
     """A UUID chosen by the caller (AIP-155)."""
     comment: _builtins.str
     """Why, at most 4,096 characters; whoever approves a proposal reads it."""
+    end_misfits: _builtins.bool
+    """End the live grants that would not be given any more, at most 1,000 of them, also those under policies of the set
+    that do not change. What is scheduled and would not be given ends with the change in any case.
+    """
     @_builtins.property
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
         """The set, at most 1,000; an etag that is set must be the current one."""
@@ -644,10 +649,11 @@ class ApplyPoliciesRequest(_message.Message):
         prune: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         comment: _builtins.str = ...,
+        end_misfits: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "policies", b"policies", "prune", b"prune", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "end_misfits", b"end_misfits", "policies", b"policies", "prune", b"prune", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -662,13 +668,21 @@ class ApplyPoliciesResponse(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     PROPOSAL_FIELD_NUMBER: _builtins.int
+    MISFITS_FIELD_NUMBER: _builtins.int
+    MISFIT_COUNT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The store's commit counter afterwards."""
     proposal: _builtins.str
     """Under dual control: nothing is written yet, and this proposal waits for another admin."""
+    misfit_count: _builtins.int
+    """How many there are."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
         """One a policy, by name; unchanged ones too."""
+
+    @_builtins.property
+    def misfits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Misfit]:
+        """Scheduled and live grants that would not be given any more, at most 1,000; those that end come first."""
 
     def __init__(
         self,
@@ -676,14 +690,58 @@ class ApplyPoliciesResponse(_message.Message):
         changes: _abc.Iterable[Global___PolicyChange] | None = ...,
         revision: _builtins.int = ...,
         proposal: _builtins.str = ...,
+        misfits: _abc.Iterable[Global___Misfit] | None = ...,
+        misfit_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "proposal", b"proposal", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "misfit_count", b"misfit_count", "misfits", b"misfits", "proposal", b"proposal", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApplyPoliciesResponse: _TypeAlias = ApplyPoliciesResponse  # noqa: Y015
+
+@_typing.final
+class Misfit(_message.Message):
+    """A grant that the policies would not give any more: not covered, not to whoever asked, denied, or not for so long."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    grant: _builtins.str
+    """`grants/{id}`."""
+    subject: _builtins.str
+    """Who holds it."""
+    policy: _builtins.str
+    """The policy that it was given under."""
+    why: _builtins.str
+    """Why it would not be given."""
+    scheduled: _builtins.bool
+    """Its start has not come."""
+    ended: _builtins.bool
+    """It ended with the change, or would end with it; else it goes on."""
+    def __init__(
+        self,
+        *,
+        grant: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        why: _builtins.str = ...,
+        scheduled: _builtins.bool = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "grant", b"grant", "policy", b"policy", "scheduled", b"scheduled", "subject", b"subject", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Misfit: _TypeAlias = Misfit  # noqa: Y015
 
 @_typing.final
 class PolicyChange(_message.Message):
@@ -809,6 +867,7 @@ class PolicyProposal(_message.Message):
     DECIDE_COMMENT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    END_MISFITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`policyProposals/{id}`, chosen by the server."""
     state: Global___PolicyProposal.State.ValueType
@@ -825,6 +884,8 @@ class PolicyProposal(_message.Message):
     """Changes with every change of the proposal."""
     revision: _builtins.int
     """The store's commit counter at the last change."""
+    end_misfits: _builtins.bool
+    """Live grants that would not be given any more end with it, at most 1,000."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
         """The difference that it makes, by name."""
@@ -856,10 +917,11 @@ class PolicyProposal(_message.Message):
         decide_comment: _builtins.str = ...,
         etag: _builtins.str = ...,
         revision: _builtins.int = ...,
+        end_misfits: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "comment", b"comment", "create_time", b"create_time", "decide_comment", b"decide_comment", "decide_time", b"decide_time", "decided_by", b"decided_by", "etag", b"etag", "expire_time", b"expire_time", "name", b"name", "proposer", b"proposer", "revision", b"revision", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "comment", b"comment", "create_time", b"create_time", "decide_comment", b"decide_comment", "decide_time", b"decide_time", "decided_by", b"decided_by", "end_misfits", b"end_misfits", "etag", b"etag", "expire_time", b"expire_time", "name", b"name", "proposer", b"proposer", "revision", b"revision", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1308,6 +1308,8 @@ export interface components {
         ApplyPoliciesRequest: {
             /** @description Why, at most 4,096 characters; whoever approves a proposal reads it. */
             comment?: string;
+            /** @description End the live grants that would not be given any more, at most 1,000 of them, also those under policies of the set that do not change. What is scheduled and would not be given ends with the change in any case. */
+            endMisfits?: boolean;
             /** @description The set, at most 1,000; an etag that is set must be the current one. */
             policies: components["schemas"]["Policy"][];
             /** @description Delete the policies that the set does not have. */
@@ -1321,6 +1323,13 @@ export interface components {
         ApplyPoliciesResponse: {
             /** @description One a policy, by name; unchanged ones too. */
             changes?: components["schemas"]["PolicyChange"][];
+            /**
+             * Format: int32
+             * @description How many there are.
+             */
+            misfitCount?: number;
+            /** @description Scheduled and live grants that would not be given any more, at most 1,000; those that end come first. */
+            misfits?: components["schemas"]["Misfit"][];
             /** @description Under dual control: nothing is written yet, and this proposal waits for another admin. */
             proposal?: string;
             /**
@@ -2152,6 +2161,21 @@ export interface components {
              */
             readonly revision?: string;
         };
+        /** @description A grant that the policies would not give any more: not covered, not to whoever asked, denied, or not for so long. */
+        Misfit: {
+            /** @description It ended with the change, or would end with it; else it goes on. */
+            ended?: boolean;
+            /** @description `grants/{id}`. */
+            grant?: string;
+            /** @description The policy that it was given under. */
+            policy?: string;
+            /** @description Its start has not come. */
+            scheduled?: boolean;
+            /** @description Who holds it. */
+            subject?: string;
+            /** @description Why it would not be given. */
+            why?: string;
+        };
         /** @description Who may request which resources and actions, for how long, and who must approve. */
         Policy: {
             /** @description Action patterns, 1 to 100. */
@@ -2309,6 +2333,8 @@ export interface components {
              * @example 2026-03-02T12:00:00Z
              */
             decideTime?: string;
+            /** @description Live grants that would not be given any more end with it, at most 1,000. */
+            endMisfits?: boolean;
             /** @description Changes with every change of the proposal. */
             etag?: string;
             /**

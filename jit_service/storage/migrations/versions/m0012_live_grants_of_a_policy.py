@@ -1,0 +1,20 @@
+"""What is scheduled or live under a policy is found without looking at what is over, when that policy is changed."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+NAME = "access_grant_live_by_policy"
+LIVE = sa.text("ended_at IS NULL AND expires_at IS NOT NULL")
+
+
+def upgrade() -> None:
+    op.create_index(NAME, "access_grant", ["policy", "expires_at"], sqlite_where=LIVE, postgresql_where=LIVE)
+
+
+def downgrade() -> None:
+    op.drop_index(NAME, "access_grant")
