@@ -18,6 +18,8 @@ from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 
 BATCH = 500
+KEPT: Final = timedelta(hours=24)
+"""How long the same request_id has the same answer (AIP-155)."""
 _ITSELF: Final = Caller(principal=SERVICE)
 # The log is copied so often at least, since each time holds up those who commit meanwhile, and whenever so many came.
 _COPY_SECONDS: Final = 5
@@ -64,6 +66,17 @@ def record_run_out(store: Store) -> int:
         return max(len(grants), len(extensions), len(proposals), len(unreviewed), len(locks), len(orphans))
 
 
+def forget_replays(store: Store) -> bool:
+    """Forgets answers to request_ids that are older than KEPT, up to a batch. Returns whether there were any."""
+    with store.snapshot() as snapshot:
+        before = snapshot.now - KEPT
+        if not snapshot.has_old_replays(before=before):
+            return False
+    with store.transaction() as tx:
+        tx.forget_old_replays(before=before, limit=BATCH)
+    return True
+
+
 def tend_tokens(store: Store, issuing: Issuing) -> None:
     """Rotates the signing keys, and forgets denials of tokens that are over."""
     signing_keys.tend(store, issuing)
@@ -87,6 +100,8 @@ class Sweeper(Periodic):
     def work(self) -> None:
         """See Periodic."""
         while record_run_out(self._store) == BATCH and not self.stopping.is_set():
+            pass
+        while forget_replays(self._store) and not self.stopping.is_set():
             pass
         if self._issuing is not None:
             tend_tokens(self._store, self._issuing)

@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -53,6 +53,7 @@ _STEPS = TypeAdapter(tuple[Step, ...])
 _EVENTS = TypeAdapter(Event)
 _PROPOSALS = TypeAdapter(Proposal)
 GRANTS = TypeAdapter(Grant)
+_CHANGED_BY_USE: Final = {"usage", "expires_at"}
 LIMITS = TypeAdapter(Limits)
 _UNREADABLE = Event(
     type=EventType.UNREADABLE,
@@ -313,10 +314,25 @@ def change_columns(change: GrantChange) -> dict[str, Any]:
     }
 
 
-def change_of(row: GrantChangeRow) -> GrantChange:
-    """Returns the change of a row."""
+def use_columns(change: GrantChange) -> dict[str, Any]:
+    """Returns the columns of a change that only a use made: of the grant just what a use changes.
+
+    A check may use a grant thousands of times, and the whole grant each time would be kept for ever.
+    """
+    document = GRANTS.dump_json(change.grant, include=_CHANGED_BY_USE).decode()
+    return change_columns(change) | {"document": JsonText(document)}
+
+
+def is_whole(row: GrantChangeRow) -> bool:
+    """Returns whether the row has the whole grant; else it has what a use changed since the last one that has."""
+    return "name" in row.document
+
+
+def change_of(row: GrantChangeRow, base: GrantChangeRow | None = None) -> GrantChange:
+    """Returns the change of a row; `base` is the whole one before it, where it is none itself."""
+    document = row.document if base is None else base.document | row.document
     return GrantChange(
-        revision=row.revision, type=EventType(row.type), at=row.at, grant=GRANTS.validate_python(row.document)
+        revision=row.revision, type=EventType(row.type), at=row.at, grant=GRANTS.validate_python(document)
     )
 
 

@@ -382,23 +382,48 @@ class Snapshot:
     def changes(self, *, after: int, limit: int) -> list[GrantChange]:
         """Returns up to `limit` changes of grants after the revision, in the order of their commits."""
         wanted = select(GrantChangeRow).where(col(GrantChangeRow.revision) > after)
-        return [
-            rows.change_of(row)
-            for row in self._session.exec(wanted.order_by(col(GrantChangeRow.revision)).limit(limit))
-        ]
+        return self._changes(wanted.order_by(col(GrantChangeRow.revision)).limit(limit))
 
     def changes_of(self, subject: str) -> list[GrantChange]:
         """Returns every change of the subject's grants, in the order of the commits."""
         wanted = select(GrantChangeRow).join(GrantRow, col(GrantRow.name) == col(GrantChangeRow.grant_name))
-        changes = self._session.exec(wanted.where(GrantRow.subject == subject).order_by(col(GrantChangeRow.revision)))
-        return [rows.change_of(row) for row in changes]
+        return self._changes(wanted.where(GrantRow.subject == subject).order_by(col(GrantChangeRow.revision)))
 
     def grant_at(self, name: str, revision: int) -> Grant | None:
         """Returns the grant as it was at the revision, or None."""
         until = and_(col(GrantChangeRow.grant_name) == name, col(GrantChangeRow.revision) <= revision)
         wanted = select(GrantChangeRow).where(until).order_by(col(GrantChangeRow.revision).desc()).limit(1)
-        row = self._session.exec(wanted).first()
-        return None if row is None else rows.change_of(row).grant
+        found = self._changes(wanted)
+        return found[0].grant if found else None
+
+    def _changes(self, statement: Any) -> list[GrantChange]:
+        """Returns the changes that the statement finds; what only a use changed is put onto the grant it changed."""
+        whole: dict[str, GrantChangeRow] = {}
+        changes = []
+        for row in self._session.exec(statement).all():
+            if rows.is_whole(row):
+                whole[row.grant_name] = row
+                changes.append(rows.change_of(row))
+                continue
+            base = whole.get(row.grant_name)
+            if base is None or base.revision > row.revision:
+                base = whole[row.grant_name] = self._whole_before(row)
+            changes.append(rows.change_of(row, base))
+        return changes
+
+    def _whole_before(self, use: GrantChangeRow) -> GrantChangeRow:
+        earlier = and_(
+            col(GrantChangeRow.grant_name) == use.grant_name,
+            col(GrantChangeRow.revision) < use.revision,
+            col(GrantChangeRow.type) != use.type,
+        )
+        wanted = select(GrantChangeRow).where(earlier).order_by(col(GrantChangeRow.revision).desc()).limit(1)
+        return self._session.exec(wanted).one()
+
+    def has_old_replays(self, *, before: datetime) -> bool:
+        """Returns whether an answer to a request_id was given before the instant."""
+        old = select(ReplayRow.request_id).where(col(ReplayRow.answered_at) < before).limit(1)
+        return self._session.exec(old).first() is not None
 
     def current_grants(self) -> list[Grant]:
         """Returns every grant that is pending, scheduled or active, by name."""
@@ -721,7 +746,8 @@ class Transaction(Snapshot):
         """
         for grant in grants:
             self._update_grant(grant, grant)
-            self._tell(grant, event.type, self._next_revision())
+            used = rows.GrantChange(revision=self._next_revision(), type=event.type, at=self.now, grant=grant)
+            self._insert(GrantChangeRow, rows.use_columns(used))
         self.record(event)
 
     def _save_grant(self, grant: Grant, type_: EventType) -> Grant:
@@ -907,6 +933,11 @@ class Transaction(Snapshot):
                 "answer": replay.answer,
             },
         )
+
+    def forget_old_replays(self, *, before: datetime, limit: int) -> None:
+        """Removes up to `limit` answers to request_ids that were given before the instant."""
+        old = select(ReplayRow.request_id).where(col(ReplayRow.answered_at) < before).limit(limit)
+        self._session.execute(delete(ReplayRow).where(col(ReplayRow.request_id).in_(old)))
 
     def finish(self) -> None:
         """Writes the counters, as the last thing before the commit."""

@@ -420,6 +420,7 @@ class ReplayRow(SQLModel, table=True):
     """The answer that a request_id was given, to be given again (AIP-155)."""
 
     __tablename__: ClassVar[Any] = "replay"
+    __table_args__ = (Index("replay_by_answer", "answered_at"),)
 
     request_id: str = _text(primary_key=True)
     principal: str = _text()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from sqlmodel import col, select
 
 from jit_service import delegations, grants, revocation, sweeper
 from jit_service.domain.bounds import BOUNDS, Bounds
-from jit_service.domain.caller import Caller
+from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.delegation import Wanted
 from jit_service.domain.errors import (
     InvalidField,
@@ -23,6 +24,7 @@ from jit_service.domain.grant import Grant, GrantState
 from jit_service.domain.request import Ask
 from jit_service.revocation import Selector
 from jit_service.storage import Store
+from jit_service.storage.tables import GrantChangeRow
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.domain.test_twins import Twin, sown
 from tests.storage.people import ADMIN, ALICE, BOB, DAVE, add_policy, approve, ask
@@ -241,6 +243,47 @@ def test_a_delegation_that_was_ended_takes_no_place(store: Store) -> None:
     delegations.delete(store, BOB, first.delegation.name, etag="")
 
     delegate(store, BOB, "user:three@example.com")
+
+
+# What is kept
+
+
+def test_a_use_leaves_what_it_changed_and_no_copy_of_the_grant(store: Store) -> None:
+    add_policy(store, steps=(), max_uses=9)
+    grant = ask(store, context={"note": "x" * 10_000})
+    check = asking_for(store, ALICE.principal)
+
+    for _ in range(3):
+        assert check()
+
+    with store.snapshot() as snapshot:
+        kept = snapshot._session.exec(select(GrantChangeRow).order_by(col(GrantChangeRow.revision))).all()
+        assert [set(row.document) for row in kept[1:]] == [{"usage", "expires_at"}] * 3
+        told = snapshot.changes(after=grant.revision, limit=9)
+        assert [change.grant.usage.count for change in told] == [1, 2, 3]
+        assert {change.grant.context["note"] for change in told} == {"x" * 10_000}
+        assert [change.grant.usage.count for change in snapshot.changes_of(ALICE.principal)] == [0, 1, 2, 3]
+        second = snapshot.grant_at(grant.name, told[1].revision)
+        assert second is not None
+        assert second.usage.count == 2
+        # A watcher that takes its stream up again begins in the midst of the uses.
+        assert [change.grant.usage.count for change in snapshot.changes(after=told[1].revision, limit=9)] == [3]
+
+
+def test_an_answer_is_given_again_for_a_day_and_no_longer(store: Store, clock: Clock) -> None:
+    add_policy(store)
+    origin = Origin(request_id="0b0e7d02-55f7-4c1b-9a52-2f1a57a0c0de")
+    sender = ALICE._replace(origin=origin, request_digest="digest")
+    first = ask(store, caller=sender)
+
+    clock.advance(sweeper.KEPT)
+    assert sweeper.forget_replays(store) is False
+    assert ask(store, caller=sender).name == first.name
+
+    clock.advance(TICK)
+    assert sweeper.forget_replays(store) is True
+    assert sweeper.forget_replays(store) is False
+    assert ask(store, caller=sender).name != first.name
 
 
 def test_what_is_not_set_is_what_the_documents_say() -> None:

@@ -1,4 +1,4 @@
-"""Indexes by which bounds are counted, and what came from grants that have ended is found, however much is kept."""
+"""Indexes by which bounds are counted, and by which what is to be ended or forgotten is found, however much is kept."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -31,9 +31,11 @@ def upgrade() -> None:
         sqlite_where=GIVEN,
         postgresql_where=GIVEN,
     )
+    op.create_index("replay_by_answer", "replay", ["answered_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("replay_by_answer", "replay")
     op.drop_index("delegation_by_delegator", "delegation")
     op.drop_index("access_grant_live_child", "access_grant")
     op.drop_index("access_grant_pending_by_requester", "access_grant")
