@@ -16,6 +16,7 @@ from typing import Final
 from jit_service.domain.decision import Candidate, Decision, Question, decide, proved_groups
 from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.pattern import action_covered, covers, overlap, resource_covered
+from jit_service.domain.pattern_table import PatternTable
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import is_denied_by
 from jit_service.domain.signal import Signals
@@ -74,11 +75,19 @@ def found_subjects(questions: Iterable[tuple[Question, Sequence[Candidate]]], wo
 
 def found_names(asked: Question, side: Side, grants: Sequence[Candidate], world: World) -> list[Found]:
     """Returns the actions or resources of the subject's `grants` that are allowed, names and patterns."""
-    reaching = [grant for grant in grants if reaches(grant, asked, side)]
-    texts = {text for grant in reaching for text in _texts(grant, side)}
+    having: dict[str, list[Candidate]] = {}
+    table: PatternTable[Candidate] = PatternTable(_SEPARATOR[side])
+    for grant in grants:
+        if reaches(grant, asked, side):
+            for text in _texts(grant, side):
+                having.setdefault(text, []).append(grant)
+                table.add(text, grant)
     found = []
-    for text in texts:
-        one = _pattern(asked, side, text, reaching, world) if "*" in text else _name(asked, side, text, reaching, world)
+    for text, holding in having.items():
+        if "*" in text:
+            one = _pattern(asked, side, text, holding, world)
+        else:
+            one = _name(asked, side, text, _each_once(table.matching(text)), world)
         if one is not None:
             found.append(one)
     return found
@@ -99,11 +108,11 @@ def _name(asked: Question, side: Side, name: str, grants: Sequence[Candidate], w
 
 
 def _pattern(asked: Question, side: Side, pattern: str, grants: Sequence[Candidate], world: World) -> Found | None:
-    """Judges the pattern by each grant that has it, for all of its names alike: what is denied of them is excepted."""
+    """Judges the pattern for all its names alike, by each of the grants, which have it; what is denied is excepted."""
     undenied = replace(world, policies=())
     found = []
     for grant in grants:
-        if pattern not in _texts(grant, side) or _READS[side].search(grant.check_condition):
+        if _READS[side].search(grant.check_condition):
             continue
         if not _decided(_with(asked, side, pattern), [grant], undenied).allowed:
             continue
@@ -132,6 +141,11 @@ def _denied(asked: Question, side: Side, pattern: str, grant: Candidate, world: 
         if overlap(text, pattern, _SEPARATOR[side])
     }
     return tuple(sorted(denied))
+
+
+def _each_once(grants: Iterable[Candidate]) -> list[Candidate]:
+    """Returns the grants by name: one may reach a name by several of its patterns."""
+    return sorted({grant.name: grant for grant in grants}.values(), key=lambda grant: grant.name)
 
 
 def _preference(found: Found) -> tuple[int, float]:
