@@ -52,14 +52,17 @@ def checked(selector: Selector) -> Selector:
     """Returns the selector in canonical form, or raises InvalidField."""
     if selector == Selector():
         raise InvalidField("subject", "is empty, and so are policy, resource and labels; give at least one of them")
-    prefix = selector.resource.removesuffix("/**")
     return Selector(
         subject=name.principal(selector.subject, "subject") if selector.subject else "",
         policy=name.policy_name(selector.policy, "policy") if selector.policy else "",
-        # The type alone is a prefix too.
-        resource=(name.resource(f"{prefix}/x", "resource").removesuffix("/x") if prefix else ""),
+        resource=_prefix(selector.resource) if selector.resource else "",
         labels=name.labels(selector.labels),
     )
+
+
+def _prefix(text: str) -> str:
+    """Returns the pattern whose names are meant, with everything below them; the type alone is one too."""
+    return name.resource_pattern(f"{text.removesuffix('/**')}/x", "resource").removesuffix("/x")
 
 
 def plan(store: Store, selector: Selector) -> Plan:

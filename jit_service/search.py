@@ -207,7 +207,9 @@ def _stored_world(snapshot: Snapshot, grants: Sequence[Any], *, now: datetime) -
 
 
 def _is_within(text: str, within: str) -> bool:
-    return text.startswith((within, "*"))
+    """Says whether it begins with `within`, or is a pattern that may match what does."""
+    fixed, star, _ = text.partition("*")
+    return text.startswith(within) or (bool(star) and within.startswith(fixed))
 
 
 def _digest(caller: Caller, wanted: Sought, *others: str) -> str:

@@ -1,9 +1,11 @@
 """Names: principals, resources, actions, groups and ids, and what makes one acceptable.
 
-Text is NFC-normalised at the edge and compared byte for byte from then on. Refused in every name: control, format
-(bidi, zero-width), surrogate, private-use and unassigned characters, white space, compatibility forms (`ａ`, `ﬁ`), and
-a segment that mixes scripts in a way that makes look-alikes (`аlice` with a Cyrillic а), after Unicode TR 39,
-"highly restrictive".
+Text is NFC-normalised at the edge and compared byte for byte from then on; a name holds characters, never an encoding
+of them. Refused in every name is what nobody sees: control, format (bidi, zero-width), surrogate, private-use and
+unassigned characters, fillers, white space but single spaces within. Refused in all but groups is what is taken for
+something else: letters and digits in compatibility forms (`ａ`, `ﬁ`), and a word that mixes scripts so that it looks
+like another (`аlice` with a Cyrillic а), after Unicode TR 39, "highly restrictive". docs/names.md shows what is
+accepted and what is not, and is a test too.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import hashlib
 import re
 import unicodedata
 import uuid
+from collections.abc import Callable, Container
 from functools import lru_cache
+from itertools import groupby
 
 from jit_service.domain.errors import InvalidField
 
@@ -32,8 +36,19 @@ _POLICY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _GRANT_ID = re.compile(r"[0-9a-z]{1,64}")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:@/-]{0,128}")
-# A name is data in logs, URLs and shells: of ASCII, these only.
-_ASCII_OK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-~@:+=,$!&'();")
+# Of ASCII. A name is data and may hold what a shell, a URL or a filter reads as its own: who writes it there quotes it.
+_PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
+_OF_RESOURCE = _PRINTABLE - {"/", "*"}
+_OF_ACTION = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-~@:+=,$!&'();/")
+# Printed and not seen (fillers, variation selectors, a blank Braille cell), or seen as the / or the * that it is not.
+_DECEPTIVE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
+    "\u2044\u204e\u2215\u2217\u29f8]"
+)
+# A URL's path is named by the characters that it encodes. Only / has no other form within a segment.
+_ENCODED = re.compile("%(?!2F)[0-9A-Fa-f]{2}")
+_DOTS = frozenset({".", ".."})
+_ENCODED_DOT = re.compile("%2[Ee]")
 _UNSAFE_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp")
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 # Nearly every name is as plain as this, and whatever matches is sound as it is: nothing more has to be looked at, which
@@ -42,7 +57,11 @@ _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.@:-]*"
 _PLAIN_PRINCIPAL = re.compile(rf"(?:user|service):{_PLAIN}")
 _PLAIN_RESOURCE = re.compile(rf"[a-z][a-z0-9_-]*(?:/{_PLAIN}){{1,63}}")
 _PLAIN_ACTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*){0,63}")
-_EAST_ASIAN = frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "KATAKANA-HIRAGANA"})
+_EAST_ASIAN = frozenset(
+    {"LATIN", "CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "KATAKANA-HIRAGANA"}
+)
+# Digits of these have names of their own.
+_SCRIPTS = {"ARABIC-INDIC": "ARABIC", "EXTENDED": "ARABIC"}
 
 
 def principal(text: str, field: str) -> str:
@@ -59,18 +78,19 @@ def principal(text: str, field: str) -> str:
         raise InvalidField(field, f"{_shown(name)} is not a principal; it must be user:NAME or service:NAME")
     if "*" in rest:
         raise InvalidField(field, f"{_shown(name)} holds a *, but principals are named one by one, without patterns")
-    if rest != rest.strip(" ") or "  " in rest:
-        raise InvalidField(field, f"{_shown(name)} holds a space at an end, or two in a row")
-    _check_printable(rest, name, field)
+    _check_text(rest, _PRINTABLE, name, field)
+    # What `canonical` changes but for letter case would be the same person as somebody else.
+    _check_forms(rest, name, field)
     _check_words(rest, name, field)
     return name
 
 
 def group(text: str, field: str) -> str:
-    """Returns the canonical group name, or raises InvalidField. Slashes and single spaces are allowed in it."""
+    """Returns the canonical group name, or raises InvalidField. It is the directory's: any text that can be seen."""
     name = _bounded(text, field, MAX_GROUP)
-    for segment in re.split("[/ ]", name.removeprefix("/")):
-        _check_segment(segment, name, field)
+    if "*" in name:
+        raise InvalidField(field, f"{_shown(name)} holds a *, but groups are named one by one, without patterns")
+    _check_text(name, _PRINTABLE, name, field)
     return name
 
 
@@ -82,7 +102,10 @@ def resource(text: str, field: str) -> str:
 
 
 def action(text: str, field: str) -> str:
-    """Returns the canonical action, `verb` or `noun.verb` without wildcards, or raises InvalidField."""
+    """Returns the canonical action, `verb` or `noun.verb` without wildcards, or raises InvalidField.
+
+    Dots alone separate its segments: `/` and `:` are characters of one (`pods/exec`, `s3:GetObject`).
+    """
     return _no_wildcard(action_pattern(text, field), field)
 
 
@@ -92,12 +115,14 @@ def resource_pattern(text: str, field: str) -> str:
         return text
     name = _bounded(text, field, MAX_RESOURCE)
     segments = name.split("/")
-    _check_pattern(segments, name, field)
-    if "*" not in segments[0] and not _RESOURCE_TYPE.fullmatch(segments[0]):
+    _check_pattern(segments, name, field, _check_segment)
+    if segments[0] not in ("*", "**") and not _RESOURCE_TYPE.fullmatch(segments[0].removesuffix("*")):
         fault = f"{_shown(name)} must begin with its type: a-z, then a-z, 0-9, _ or -"
         raise InvalidField(field, fault)
     if len(segments) == 1 and segments[0] != "**":
         raise InvalidField(field, f"{_shown(name)} has only a type; write type/name")
+    if segments[0] == "http" and (encoded := _ENCODED.search(name)):
+        raise InvalidField(field, f"{_shown(name)} holds {encoded[0]}; in http a name has the character, not its code")
     return name
 
 
@@ -107,7 +132,7 @@ def action_pattern(text: str, field: str) -> str:
     if len(text) <= MAX_ACTION and _PLAIN_ACTION.fullmatch(text):
         return text
     name = _bounded(text, field, MAX_ACTION)
-    _check_pattern(name.split("."), name, field)
+    _check_pattern(name.split("."), name, field, _check_part)
     return name
 
 
@@ -222,7 +247,7 @@ def _bounded(text: str, field: str, limit: int) -> str:
     return normal
 
 
-def _check_pattern(segments: list[str], name: str, field: str) -> None:
+def _check_pattern(segments: list[str], name: str, field: str, check: Callable[[str, str, str], None]) -> None:
     if len(segments) > MAX_SEGMENTS:
         raise InvalidField(field, f"has {len(segments)} segments; at most {MAX_SEGMENTS} are allowed")
     for position, segment in enumerate(segments):
@@ -230,54 +255,79 @@ def _check_pattern(segments: list[str], name: str, field: str) -> None:
             continue
         if segment == "**":
             raise InvalidField(field, f"{_shown(name)} has ** before its end; ** may only be the last segment")
-        if "*" in segment:
-            raise InvalidField(field, f"{_shown(name)} has * inside a segment; * stands for one whole segment")
-        _check_segment(segment, name, field)
+        if "*" in segment[:-1]:
+            fault = f"{_shown(name)} has * inside a segment; * may end a segment, or be the whole of it"
+            raise InvalidField(field, fault)
+        # Something follows what the pattern begins with, which so may end in anything.
+        check(f"{segment[:-1]}-" if segment.endswith("*") else segment, name, field)
 
 
 def _check_segment(segment: str, name: str, field: str) -> None:
+    """Raises InvalidField for what is no segment of a resource."""
     if not segment:
         raise InvalidField(field, f"{_shown(name)} has an empty segment")
-    if segment in (".", ".."):
-        raise InvalidField(field, f"{_shown(name)} has the segment {segment}, which could mean another path")
-    for character in segment:
-        if character in _ASCII_OK:
-            continue
-        if character.isascii() or unicodedata.category(character) in _UNSAFE_CATEGORIES:
-            raise InvalidField(field, f"{_shown(name)} holds {_shown(character)} (U+{ord(character):04X})")
-    if unicodedata.normalize("NFKC", segment) != segment:
-        raise InvalidField(field, f"{_shown(name)} holds a compatibility character that looks like another")
-    scripts = {_script(character) for character in segment if unicodedata.category(character).startswith("L")}
-    if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
-        raise InvalidField(field, f"{_shown(name)} mixes the scripts {', '.join(sorted(scripts))} in one segment")
+    _check_text(segment, _OF_RESOURCE, name, field)
+    # Symbols may have such forms, as in `№ 5 …`, where no / comes of them.
+    _check_forms("".join(filter(_is_of_word, segment)), name, field)
+    read = unicodedata.normalize("NFKC", segment)
+    # Windows takes \\ for /, and a URL's path takes %2e for a dot.
+    if not {"/", "*"}.isdisjoint(read) or not _DOTS.isdisjoint(_ENCODED_DOT.sub(".", read).split("\\")):
+        raise InvalidField(field, f"{_shown(name)} has the segment {_shown(segment)}, which could mean another path")
+    _check_words(segment, name, field)
 
 
-def _check_printable(text: str, name: str, field: str) -> None:
-    """Raises InvalidField for what cannot be seen or told apart: of white space, only the space is neither."""
+def _check_part(part: str, name: str, field: str) -> None:
+    """Raises InvalidField for what is no part of an action between dots."""
+    if not all(part.split("/")):
+        raise InvalidField(field, f"{_shown(name)} has an empty segment")
+    _check_text(part, _OF_ACTION, name, field)
+    _check_forms(part, name, field)
+    _check_words(part, name, field)
+
+
+def _check_text(text: str, allowed: Container[str], name: str, field: str) -> None:
+    """Raises InvalidField for what cannot be seen; of ASCII only `allowed` can be had."""
     for character in text:
-        if character != " " and unicodedata.category(character) in _UNSAFE_CATEGORIES:
+        if character in allowed:
+            continue
+        unsafe = character.isascii() or unicodedata.category(character) in _UNSAFE_CATEGORIES
+        if unsafe or _DECEPTIVE.match(character):
             raise InvalidField(field, f"{_shown(name)} holds {_shown(character)} (U+{ord(character):04X})")
+    if text.startswith(" ") or text.endswith(" ") or "  " in text:
+        raise InvalidField(field, f"{_shown(name)} has a space at an end, or two in a row, which nobody sees")
+    if unicodedata.category(text[0]).startswith("M"):
+        raise InvalidField(field, f"{_shown(name)} has a mark with no letter before it")
+
+
+def _check_forms(text: str, name: str, field: str) -> None:
+    if not unicodedata.is_normalized("NFKC", text):
+        raise InvalidField(field, f"{_shown(name)} holds a compatibility character that looks like another")
 
 
 def _check_words(text: str, name: str, field: str) -> None:
-    """Raises InvalidField for a look-alike: a compatibility form, or a word of several scripts."""
-    if unicodedata.normalize("NFKC", text) != text:
-        raise InvalidField(field, f"{_shown(name)} holds a compatibility character that looks like another")
-    for word in _words(text):
-        scripts = {_script(character) for character in word if unicodedata.category(character).startswith("L")}
+    """Raises InvalidField where a run of letters and digits mixes scripts, or the digits of several."""
+    if text.isascii():
+        return
+    for is_word, characters in groupby(text, _is_of_word):
+        word = "".join(characters) if is_word else ""
+        digits = [character for character in word if character.isdecimal()]
+        scripts = {_script(character) for character in word if unicodedata.category(character)[0] == "L"}
+        scripts |= {_script(digit) for digit in digits if not digit.isascii()}
         if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
             raise InvalidField(field, f"{_shown(name)} mixes the scripts {', '.join(sorted(scripts))} in one word")
+        if len({ord(digit) - unicodedata.decimal(digit) for digit in digits}) > 1:
+            raise InvalidField(field, f"{_shown(name)} mixes the digits of several scripts in one word")
 
 
-def _words(text: str) -> list[str]:
-    """Returns the runs of letters and their marks; whatever else stands between two words parts them."""
-    spaced = (character if unicodedata.category(character)[0] in "LM" else " " for character in text)
-    return "".join(spaced).split()
+def _is_of_word(character: str) -> bool:
+    """Says whether it is a letter, a mark or a digit; whatever else stands between two words parts them."""
+    return unicodedata.category(character)[0] in "LMN"
 
 
 def _script(character: str) -> str:
-    """Returns the first word of the character's Unicode name, which is its script's for letters."""
-    return unicodedata.name(character, "UNNAMED").split(" ")[0]
+    """Returns the first word of the character's Unicode name, which is its script's for letters and digits."""
+    first = unicodedata.name(character, "UNNAMED").split(" ")[0]
+    return _SCRIPTS.get(first, first)
 
 
 def _no_wildcard(name: str, field: str) -> str:

@@ -25,6 +25,8 @@ DEFAULT_STREAM: Final = timedelta(seconds=60)
 MAX_STREAM: Final = timedelta(hours=1)
 _KNOWN: Final = ("resource", "action", "audience", "max_stream", "forward_authorization")
 _VARIABLE: Final = re.compile(r"\{([^{}]*)\}")
+# A name may hold more of ASCII than a path that has one reading at every server.
+_OF_PATH: Final = re.compile(r"[A-Za-z0-9._~@:+=,$!&'();/-]*")
 _SECONDS: Final = re.compile(r"[1-9][0-9]{0,3}s")
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?")
@@ -196,6 +198,9 @@ def _segment(raw: str) -> str:
         raise InvalidField("path", f"has the segment {_shown(raw)!a}, which is empty or not UTF-8, percent-encoded")
     if "/" in decoded or ";" in decoded:
         raise InvalidField("path", f"has the segment {_shown(raw)!a}; / and ; in it could mean another path")
+    ascii_only = "".join(filter(str.isascii, decoded))
+    if not _OF_PATH.fullmatch(ascii_only):
+        raise InvalidField("path", f"has the segment {_shown(raw)!a}; of ASCII it may hold A-Z a-z 0-9 ._~@:+=,$!&'()-")
     if unicodedata.normalize("NFC", decoded) != decoded:
         raise InvalidField("path", f"has the segment {_shown(raw)!a}, which is not in the Unicode form NFC")
     return decoded

@@ -1,7 +1,9 @@
 """Patterns over paths and dotted actions.
 
-`*` is one whole segment, `**` (last only) one or more. A name is a pattern without wildcards, so one function,
-`covers`, answers both "does this pattern match this name" and "is this pattern within that one".
+A `*` at the end of a segment matches the rest of that segment, which may be nothing: `prod-*` is `prod-`, `prod-eu` and
+`prod-us`. Alone it is one whole segment, and `**` (last only) one or more of them. No other `*` is a pattern
+(`name.resource_pattern`). A name is a pattern without wildcards, so one function, `covers`, answers both "does this
+pattern match this name" and "is this pattern within that one".
 """
 
 from __future__ import annotations
@@ -62,18 +64,18 @@ def overlap(left: str, right: str, separator: str) -> bool:
     for mine, other in zip(ours, theirs, strict=False):
         if "**" in (mine, other):
             return True
-        if "*" not in (mine, other) and mine != other:
+        if not _meet(mine, other):
             return False
     return len(ours) == len(theirs)
 
 
 def reaches_into(pattern: str, prefix: str) -> bool:
-    """Says whether the resource pattern matches `prefix` itself or anything below it."""
+    """Says whether the resource pattern matches what `prefix` matches or anything below that; in `prefix` is no **."""
     wanted, below = pattern.split("/"), prefix.split("/")
     for left, right in zip(wanted, below, strict=False):
         if left == "**":
             return True
-        if left not in ("*", right):
+        if not _meet(left, right):
             return False
     return len(wanted) >= len(below)
 
@@ -88,7 +90,18 @@ def _covered(name: str, patterns: Iterable[str], separator: str) -> bool:
 
 def _each_covers(outer: list[str], inner: list[str]) -> bool:
     """Compares as many segments as `outer` has; `inner` has at least that many, and no ** among them."""
-    for left, right in zip(outer, inner, strict=False):  # noqa: SIM110
-        if left != "*" and left != right:
+    for left, right in zip(outer, inner, strict=False):
+        if left == right or left == "*":
+            continue
+        # What is within `prod-*` begins with `prod-`, be it a name or a narrower pattern.
+        if not (left.endswith("*") and right.startswith(left[:-1])):
             return False
     return True
+
+
+def _meet(left: str, right: str) -> bool:
+    """Says whether some segment is matched by both, neither of which is **."""
+    if left.endswith("*"):
+        begun = left[:-1]
+        return right.startswith(begun) or (right.endswith("*") and begun.startswith(right[:-1]))
+    return left == right or (right.endswith("*") and left.startswith(right[:-1]))

@@ -13,7 +13,7 @@ import pytest
 from jit_service import access
 from jit_service.access import Checker
 from jit_service.check import Barrier, LiveView, Recorder
-from jit_service.check.index import Index
+from jit_service.check.index import Held, Index
 from jit_service.storage import Store, journal
 from jit_service.storage.known import Head
 from jit_service.storage.live import LiveReader, _Rights
@@ -119,6 +119,13 @@ def counted_once(bench: Bench) -> None:
 
 
 TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
+    (
+        "an index that takes the beginning of a segment for a name",
+        Held._prepare,
+        'if "*" not in resource:',
+        'if "*" not in resource.split("/") and not resource.endswith("**"):',
+        alone(test_live.test_a_subjects_grants_are_found_as_if_each_were_looked_at),
+    ),
     (
         "a barrier that takes a look which had begun",
         Barrier.pass_,

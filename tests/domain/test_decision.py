@@ -327,6 +327,34 @@ def test_a_deny_judges_each_grant_by_the_groups_of_its_own_request() -> None:
     assert (decision.reason, decision.grant) == (Reason.ALLOWED, clean)
 
 
+# Parts of a segment
+
+
+def test_a_deny_of_the_beginning_of_a_segment_denies_whatever_begins_so() -> None:
+    wide = replace(approved(), resources=("k8s/**",))
+    deny = deny_policy(eligible=PrincipalSet(principals=(wide.subject,)), resources=("k8s/prod-*", "k8s/prod-*/**"))
+
+    def reason(resource: str) -> Reason:
+        return answer(wide, denies=[deny], asked=question(resource=resource)).reason
+
+    for denied in ("k8s/prod-", "k8s/prod-eu", "k8s/prod-eu/secrets"):
+        assert reason(denied) is Reason.DENIED_BY_POLICY
+    for allowed in ("k8s/prod", "k8s/Prod-eu", "k8s/test/prod-eu"):
+        assert reason(allowed) is Reason.ALLOWED
+
+
+def test_a_grant_of_the_beginning_of_a_segment_ends_with_the_segment() -> None:
+    given = replace(approved(), resources=("k8s/prod-*",), actions=("pods/*",))
+
+    def reason(action: str, resource: str) -> Reason:
+        return answer(given, asked=question(action=action, resource=resource)).reason
+
+    assert reason("pods/exec", "k8s/prod-eu") is Reason.ALLOWED
+    assert reason("pods/exec", "k8s/prod-eu/secrets") is Reason.NO_GRANT
+    assert reason("pods/exec.all", "k8s/prod-eu") is Reason.NO_GRANT
+    assert reason("pods", "k8s/prod-eu") is Reason.NO_GRANT
+
+
 # Broken facts
 
 
@@ -350,9 +378,21 @@ RESOURCE_REACH = {
     "database/a/*": ("database/a/x", "database/a/y"),
     "database/a/x": ("database/a/x",),
     "database/*": (),
+    "database/a/x*": ("database/a/x",),
+    "database/a*/x": ("database/a/x",),
+    "data*/**": TARGETS,
+    "database/a*": (),
     "database/a/x/**": (),
 }
-ACTION_REACH = {"**": VERBS, "*": ("read",), "read": ("read",), "rows.*": ("rows.create",), "rows.**": ("rows.create",)}
+ACTION_REACH = {
+    "**": VERBS,
+    "*": ("read",),
+    "read": ("read",),
+    "re*": ("read",),
+    "rows.*": ("rows.create",),
+    "rows.**": ("rows.create",),
+    "rows.c*": ("rows.create",),
+}
 # What reaches widest stands several times, so that grants, denies and questions often meet.
 RESOURCE_PATTERNS = ("**", "database/**", "database/a/*") * 3 + tuple(RESOURCE_REACH)
 ACTION_PATTERNS = ("**",) * 4 + tuple(ACTION_REACH)

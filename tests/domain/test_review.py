@@ -113,6 +113,11 @@ def test_who_a_step_escalates_to_only_after_the_access_has_ended_could_not_appro
         ("**", "database", True),
         ("http/**", "database", False),
         ("database/*/eu", "database/orders", True),
+        ("database/ord*", "database/orders", True),
+        ("database/ord*", "database/users", False),
+        ("database/orders/eu", "database/ord*", True),
+        ("database/users/eu", "database/ord*", False),
+        ("database/o*/eu", "database/ord*", True),
     ],
 )
 def test_what_reaches_into_a_prefix(pattern: str, prefix: str, expected: bool) -> None:

@@ -29,14 +29,18 @@ partial_denies = st.builds(
     Policy,
     name=st.just("policies/part"),
     eligible=st.builds(PrincipalSet, principals=st.sampled_from(((ALICE,), (BOB,)))),
-    resources=st.sampled_from((("database/orders/**",), ("database/*/eu",), ("http/**", "database/users/eu"))),
-    actions=st.sampled_from((("**",), ("rows.*",), ("rows.write",))),
+    resources=st.sampled_from(
+        (("database/orders/**",), ("database/*/eu",), ("http/**", "database/users/eu"), ("database/ord*/e*",))
+    ),
+    actions=st.sampled_from((("**",), ("rows.*",), ("rows.write",), ("rows.w*",))),
     deny=st.just(True),
 )
 wide = st.builds(
     plain,
-    resources=st.sampled_from((("**",), ("database/**", "http/x"), ("database/*/eu", "database/orders/**"))),
-    actions=st.sampled_from((("**",), ("rows.*", "read"), ("*",))),
+    resources=st.sampled_from(
+        (("**",), ("database/**", "http/x"), ("database/*/eu", "database/orders/**"), ("database/o*/e*",))
+    ),
+    actions=st.sampled_from((("**",), ("rows.*", "read"), ("*",), ("rows.w*", "re*"))),
 )
 held_worlds = worlds | st.tuples(wide) | st.tuples(wide, wide.map(lambda grant: replace(grant, name="grants/h")))
 

@@ -190,7 +190,15 @@ def test_a_condition_that_is_asked_at_every_check_cannot_be_carried() -> None:
 
 
 @pytest.mark.parametrize(
-    "resources", [("database/orders/eu",), ("database/**",), ("database/*/eu",), ("**",), ("database/orders/*",)]
+    "resources",
+    [
+        ("database/orders/eu",),
+        ("database/**",),
+        ("database/*/eu",),
+        ("**",),
+        ("database/orders/*",),
+        ("database/ord*/*",),
+    ],
 )
 def test_a_deny_that_reaches_into_a_part_denies_the_token(resources: tuple[str, ...]) -> None:
     grant = replace(approved(), resources=("database/orders/**",))

@@ -248,7 +248,7 @@ def test_a_subject_that_is_none_is_no_subject(door: str, jit: MemoryService) -> 
 
 # Names
 
-ODD = ["..", ".", "*", "**", "a%2Fb", "a%252Fb", "a%5Cb", "%2e%2e", "a%00b", "a%20b", "%2A", "a%2F..%2Fb", "..%2Fb"]
+ODD = ["..", ".", "*", "**", "a%2Fb", "a%252Fb", "a%5Cb", "%2e%2e", "a%00b", "a%20", "%2A", "a%2F..%2Fb", "..%2Fb"]
 
 
 @pytest.mark.parametrize("door", ["fastapi", "asgi"])
@@ -267,9 +267,7 @@ def test_a_path_adds_no_segment_and_no_wildcard(door: str, jit: MemoryService, r
 
 
 @pytest.mark.parametrize("door", ["grpc", "grpc.aio", "job", "async job"])
-@pytest.mark.parametrize(
-    "region", ["..", ".", "*", "**", "a/b", "a%2Fb", "a\\b", "", "a b", "a\0b", "a\u200bb", "../b"]
-)
+@pytest.mark.parametrize("region", ["..", ".", "*", "**", "a/b", "a%2Fb", "a\\b", "", "a ", "a\0b", "a\u200bb", "../b"])
 def test_a_field_adds_no_segment_and_no_wildcard(door: str, jit: MemoryService, region: str) -> None:
     jit.grant(ALICE, ["database/**", "**"], ["**"])
     with DOORS[door](by_check(jit.client)) as call:

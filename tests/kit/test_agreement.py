@@ -226,8 +226,21 @@ ODD = [
     *("", "eu", "database", "database/", "database//eu", "database/../eu", "database/.", "database/*", "database/**"),
     *("Database/eu", "database/e u", "database/e%75", "database/a\\b", "database/a\n", "d" * 1030, "database/a.b"),
     *("database/" + "a/" * 64, "database/..a", "-database/a", "database/a#b", "database/{a}", "/database/a"),
+    *(
+        "database/ a",
+        "database/a ",
+        "database/a  b",
+        "database/a\\..\\b",
+        "database/%2e",
+        "database/100%",
+        "http/h/%41",
+    ),
+    *("http/h/a%2Fb", 'database/"a"', "database/[a]?b|c"),
 ]
-ODD_ACTIONS = ("", ".", "a.", ".a", "a..b", "*", "a.*", "a b", "a/b", "read-all", "A.b", "a" * 257, ".".join("a" * 65))
+ODD_ACTIONS = (
+    *("", ".", "a.", ".a", "a..b", "*", "a.*", "a b", "a/b", "/a", "a/", "a//b", "a:b", "a.b/c:d", "a%", "read-all"),
+    *("A.b", "a" * 257, ".".join("a" * 65)),
+)
 ODD_SUBJECTS = [
     *("", "alice", "user:", ":alice", "group:a", "user:a b", "user:..", "user:a/b", "user:a*", "user:" + "a" * 252),
     *("user: a", "user:a ", "user:a  b", "user:a|b\\c#d", "user:a%41", "user:*", "user:{a}[b]"),

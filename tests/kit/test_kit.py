@@ -153,7 +153,7 @@ def test_a_name_that_only_the_service_can_judge_is_not_offered(jit: MemoryServic
             jit.client.check(*question)
 
 
-@pytest.mark.parametrize("resource", ["", "database", "database/**/eu", "database/a*", "database/..", "database//eu"])
+@pytest.mark.parametrize("resource", ["", "database", "database/**/eu", "database/*a", "database/..", "database//eu"])
 def test_a_pattern_that_the_service_would_refuse_is_refused(jit: MemoryService, resource: str) -> None:
     with pytest.raises(InvalidArgument, match="resources"):
         jit.grant(ALICE, resource, "read")

@@ -14,9 +14,10 @@ RUNNING = ("SCHEDULED", "ACTIVE")
 RESOURCES = ("db/a", "db/a/x", "db/a/x/1", "db/b/x")
 ACTIONS = ("read", "rows.add")
 WITHIN = {
-    "db/**": {"db/**", "db/a/**", "db/a/*", "db/a", "db/a/x", "db/a/x/1", "db/b/x"},
-    "db/a/**": {"db/a/**", "db/a/*", "db/a/x", "db/a/x/1"},
-    "db/a/*": {"db/a/*", "db/a/x"},
+    "db/**": {"db/**", "db/a/**", "db/a/*", "db/a/x*", "db/a", "db/a/x", "db/a/x/1", "db/b/x"},
+    "db/a/**": {"db/a/**", "db/a/*", "db/a/x*", "db/a/x", "db/a/x/1"},
+    "db/a/*": {"db/a/*", "db/a/x*", "db/a/x"},
+    "db/a/x*": {"db/a/x*", "db/a/x"},
     "db/a/x": {"db/a/x"},
     "db/b/x": {"db/b/x"},
     "**": {"**", "read", "rows.*", "rows.add"},
@@ -26,9 +27,9 @@ WITHIN = {
 }
 """What lies within each pattern of this small world."""
 REACHING = {
-    "db": {"db/**", "db/a/**", "db/a/*", "db/a/x", "db/b/x"},
-    "db/a": {"db/**", "db/a/**", "db/a/*", "db/a/x"},
-    "db/a/x": {"db/**", "db/a/**", "db/a/*", "db/a/x"},
+    "db": {"db/**", "db/a/**", "db/a/*", "db/a/x*", "db/a/x", "db/b/x"},
+    "db/a": {"db/**", "db/a/**", "db/a/*", "db/a/x*", "db/a/x"},
+    "db/a/x": {"db/**", "db/a/**", "db/a/*", "db/a/x*", "db/a/x"},
     "db/b/x": {"db/**", "db/b/x"},
 }
 """The patterns of grants that reach into a resource or below it."""

@@ -75,7 +75,7 @@ class LifecycleMachine(Acting):
         target=names,
         asker=people,
         holder=people,
-        resource=st.sampled_from(("db/a/x", "db/b/x", "db/a/*", "db/**")),
+        resource=st.sampled_from(("db/a/x", "db/b/x", "db/a/*", "db/a/x*", "db/**")),
         action=st.sampled_from(("read", "rows.add", "rows.*")),
         named=st.sampled_from(("", *NAMES)),
         emergency=st.booleans(),

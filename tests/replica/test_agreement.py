@@ -26,9 +26,12 @@ SUBJECTS = (ALICE, BOB, GATEWAY.principal)
 GROUPS = ("engineering", "contractors")
 RESOURCES = ("database/orders/eu", "database/orders", "http/orders/eu")
 ODD = ("database/orders/..", "database//eu", "database/orders/*", "database/orders/e\u0301", "Database/orders/eu", "")
-PATTERNS = ("database/**", "database/*/eu", "database/orders/*", "**", "database/orders/**")
+PATTERNS = (
+    *("database/**", "database/*/eu", "database/orders/*", "**", "database/orders/**"),
+    *("database/ord*", "database/ord*/eu", "database/orders/e*", "data*/**"),
+)
 ACTIONS = ("read", "rows.read")
-ACTION_PATTERNS = ("rows.*", "**", "*")
+ACTION_PATTERNS = ("rows.*", "**", "*", "re*", "rows.re*")
 
 groups = st.frozensets(st.sampled_from(GROUPS))
 STARTS = (timedelta(hours=-1), timedelta(hours=-1), timedelta(hours=-1), timedelta(), TICK, timedelta(seconds=2))

@@ -201,6 +201,13 @@ def test_steady_clocks_are_compared_anew_before_they_drift_apart() -> None:
         (("http/a", "database/**"), "database/a", True),
         (("database/a",), "database/b", False),
         (("**",), "database/a", True),
+        (("k8s/prod-*",), "k8s/prod-eu", True),
+        (("k8s/prod-*",), "k8s/prod-", True),
+        (("k8s/prod-*",), "k8s/prod", False),
+        (("k8s/prod-*",), "k8s/prod-eu/x", False),
+        (("k8s/prod-*/**",), "k8s/prod-eu/x", True),
+        (("share/**",), "share/Finance Reports/q1 [final].xlsx", True),
+        (("share/*",), "share/C:\\Reports", True),
     ],
 )
 def test_a_pattern_covers_what_the_services_does(patterns: tuple[str, ...], resource: str, covered: bool) -> None:

@@ -109,6 +109,20 @@ TWINS = [
         lambda: test_replica.test_a_pattern_covers_what_the_services_does(("database/*",), "database/a/b", False),
     ),
     Twin(
+        "a beginning of a segment that denies nothing",
+        judgement._fits,
+        'if wanted.endswith("*")',
+        'if wanted == "*"',
+        AGREE,
+    ),
+    Twin(
+        "a beginning of a segment that goes on beyond it",
+        judgement._matches,
+        "elif len(pattern) != len(segments):",
+        'elif len(pattern) != len(segments) and not (len(pattern) < len(segments) and pattern[-1].endswith("-*")):',
+        lambda: test_replica.test_a_pattern_covers_what_the_services_does(("k8s/prod-*",), "k8s/prod-eu/x", False),
+    ),
+    Twin(
         "a ** for no segment",
         judgement._matches,
         "len(segments) <= len(pattern)",
@@ -118,8 +132,8 @@ TWINS = [
     Twin(
         "a name with a dot-dot in it",
         judgement.is_plain,
-        "_PLAIN[separator].fullmatch(name) is not None",
-        "name.isascii()",
+        " and is_pattern(name, separator)",
+        "",
         AGREE,
     ),
     Twin(

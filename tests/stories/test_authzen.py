@@ -63,7 +63,7 @@ def test_every_evaluation_is_recorded_as_a_check_with_its_context(story: Story) 
     "changed",
     [
         {"subject": {"type": "spaceship", "id": "enterprise"}},
-        {"subject": {"type": "user", "id": "a b"}},
+        {"subject": {"type": "user", "id": "a  b"}},
         {"subject": {"type": "user:alice", "id": "x"}},
         {"resource": {"type": "database/orders", "id": "eu"}},
         {"resource": {"type": "database", "id": "../orders"}},
@@ -178,6 +178,16 @@ def test_a_wildcard_is_no_entity_but_is_told_beside_them(story: Story) -> None:
     told = answer(story, "SearchResource", question(story))
 
     assert told["results"] == [{"type": "database", "id": f"{story.id}/eu"}]
+    assert told["context"]["patterns"] == [{"pattern": pattern, "exceptions": []}]
+
+
+def test_a_pattern_whose_type_is_a_beginning_is_told_where_it_may_be_the_type(story: Story) -> None:
+    pattern = f"data*/{story.id}/**"
+    story.create_policy(resources=[pattern])
+    story.granted(resources=[pattern])
+
+    told = answer(story, "SearchResource", question(story))
+
     assert told["context"]["patterns"] == [{"pattern": pattern, "exceptions": []}]
 
 

@@ -426,7 +426,11 @@ def test_revoking_widely_takes_a_plan_and_does_just_that(story: Story) -> None:
 
 
 @pytest.mark.parametrize(
-    ("resource", "count"), [("eu", 2), ("eu/x", 2), ("us", 1), ("eu/x/deeper", 2), ("asia", 0), ("", 3), ("**", 3)]
+    ("resource", "count"),
+    [
+        *[("eu", 2), ("eu/x", 2), ("us", 1), ("eu/x/deeper", 2), ("asia", 0), ("", 3), ("**", 3)],
+        *[("e*", 2), ("u*", 1), ("e*/x", 2), ("*/y", 1), ("a*/**", 0)],
+    ],
 )
 def test_a_resource_selects_what_reaches_into_it(story: Story, resource: str, count: int) -> None:
     story.create_policy()
@@ -443,3 +447,5 @@ def test_revoking_widely_is_for_admins_and_needs_a_selector(story: Story) -> Non
     assert story.call(story.alice, GRANTS + "RevokeGrants", everything).reason == "ROLE_REQUIRED"
     assert story.call(story.bob, GRANTS + "RevokeGrants", everything).reason == "ROLE_REQUIRED"
     assert story.call(story.admin, GRANTS + "RevokeGrants", {}).fields == ("subject",)
+    for nothing in ("/**", "**", "database/", "database/a*b"):
+        assert story.call(story.admin, GRANTS + "RevokeGrants", {"resource": nothing}).fields == ("resource",)

@@ -343,7 +343,7 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any], str]] = [
     ("a zero-width space", {"resources": ["database/a\u200bb"]}, "resources[0]"),
     ("a Cyrillic look-alike", {"resources": ["database/\u043erders"]}, "resources[0]"),
     ("a fullwidth letter", {"resources": ["database/\uff4frders"]}, "resources[0]"),
-    ("a star within a segment", {"resources": ["database/ord*"]}, "resources[0]"),
+    ("a star within a segment", {"resources": ["database/ord*s"]}, "resources[0]"),
     ("two stars in the middle", {"resources": ["database/**/x"]}, "resources[0]"),
     ("an empty action segment", {"actions": ["rows..create"]}, "actions[0]"),
     ("a space in an action", {"actions": ["rows create"]}, "actions[0]"),

@@ -65,6 +65,26 @@ def test_a_wildcard_is_listed_as_its_pattern_with_what_is_denied_of_it(story: St
     assert names(search(story, subject=story.alice.principal, resource=story.resource)) == ["rows.*"]
 
 
+def test_the_beginning_of_a_segment_is_a_pattern_with_exceptions_too(story: Story) -> None:
+    story.create_policy(actions=["s3:*"])
+    story.granted(resources=[f"database/{story.id}/prod-*"], actions=["s3:Get*"])
+    story.create_policy("deny", **DENY, resources=[f"database/{story.id}/prod-eu*"], actions=["s3:*"])
+    wanted = {"subject": story.alice.principal, "action": "s3:GetObject"}
+
+    (found,) = search(story, **wanted).found
+
+    assert (found.name, list(found.exceptions)) == (
+        f"database/{story.id}/prod-*",
+        [f"database/{story.id}/prod-eu*"],
+    )
+    assert story.check(action="s3:GetObject", resource=f"database/{story.id}/prod-us").allowed
+    assert not story.check(action="s3:GetObject", resource=f"database/{story.id}/prod-eu-1").allowed
+    assert not story.check(action="s3:GetObject", resource=f"database/{story.id}/prod-us/x").allowed
+    assert not story.check(action="s3:PutObject", resource=f"database/{story.id}/prod-us").allowed
+    (acting,) = search(story, subject=story.alice.principal, resource=f"database/{story.id}/prod-us").found
+    assert (acting.name, list(acting.exceptions)) == ("s3:Get*", [])
+
+
 def test_a_pattern_that_is_denied_altogether_is_not_listed(story: Story) -> None:
     story.create_policy()
     story.granted(resources=[f"database/{story.id}/**"], actions=["rows.*"])

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 from unicodedata import is_normalized, normalize
 
 from jitaccess.model import CheckReason
+from jitaccess.names import is_pattern
 
 
 class LocalReason(StrEnum):
@@ -29,10 +30,10 @@ class LocalReason(StrEnum):
     NEEDS_CHECK = "NEEDS_CHECK"
 
 
-_CHARACTERS = r"A-Za-z0-9_~@:+=,$!&'();\-"
+# As plain as nearly every name is.
 _PLAIN = {
-    "/": re.compile(rf"[a-z][a-z0-9_\-]*(?:/(?!\.\.?(?:/|\Z))[{_CHARACTERS}.]+){{1,63}}"),
-    ".": re.compile(rf"[{_CHARACTERS}]+(?:\.[{_CHARACTERS}]+){{0,63}}"),
+    "/": re.compile(r"[a-z][a-z0-9_-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.@:-]*){1,63}"),
+    ".": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*){0,63}"),
 }
 _LONGEST = {"/": 1024, ".": 256}
 
@@ -70,28 +71,40 @@ class Patterns:
 
 
 def _matches(pattern: tuple[str, ...], segments: list[str]) -> bool:
-    """`*` is one whole segment, `**` (last only) one or more."""
+    """`*` at the end of a segment is the rest of it, alone a whole one; `**` (last only) is one segment or more."""
     if pattern[-1] == "**":
         pattern = pattern[:-1]
         if len(segments) <= len(pattern):
             return False
     elif len(pattern) != len(segments):
         return False
-    return all(wanted in ("*", segment) for wanted, segment in zip(pattern, segments, strict=False))
+    return all(_fits(wanted, segment) for wanted, segment in zip(pattern, segments, strict=False))
+
+
+def _fits(wanted: str, segment: str) -> bool:
+    return segment.startswith(wanted[:-1]) if wanted.endswith("*") else wanted == segment
 
 
 def _meet(left: Sequence[str], right: Sequence[str]) -> bool:
     for mine, other in zip(left, right, strict=False):
         if "**" in (mine, other):
             return True
-        if "*" not in (mine, other) and mine != other:
+        if not _share(mine, other):
             return False
     return len(left) == len(right)
 
 
+def _share(mine: str, other: str) -> bool:
+    """Says whether some segment fits both: what the longer one begins with, if any does."""
+    begun, longer = sorted((mine, other), key=lambda wanted: len(wanted.removesuffix("*")))
+    return _fits(begun, longer.removesuffix("*"))
+
+
 def is_plain(name: str, separator: str) -> bool:
     """Says whether the service would take the name as it is; of others (not ASCII, `..`, `*`) only it can tell."""
-    return len(name) <= _LONGEST[separator] and _PLAIN[separator].fullmatch(name) is not None
+    if len(name) <= _LONGEST[separator] and _PLAIN[separator].fullmatch(name):
+        return True
+    return name.isascii() and "*" not in name and is_pattern(name, separator)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

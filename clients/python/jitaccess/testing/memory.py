@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from jitaccess.errors import FieldViolation, InvalidArgument, Misconfigured, NotFound, Unavailable
 from jitaccess.judgement import Denies, Deny, HeldGrant, Judgement, Lock, Locks, Patterns, is_live, is_plain, judge
 from jitaccess.model import CheckReason, GrantState
+from jitaccess.names import pattern
 from jitaccess.v1 import access_pb2
 
 if TYPE_CHECKING:
@@ -502,14 +503,9 @@ def _patterns(given: str | Iterable[str], separator: str, field: str) -> tuple[s
     patterns = (given,) if isinstance(given, str) else tuple(given)
     if not patterns:
         raise _invalid(field, "must not be empty")
-    for pattern in patterns:
-        _demand_ascii(pattern, field)
-        *before, last = pattern.split(separator)
-        fixed = separator.join(
-            [*("x" if part == "*" else part for part in before), "x" if last in ("*", "**") else last]
-        )
-        if not is_plain(fixed, separator) and pattern != "**":
-            raise _invalid(field, f"{pattern!r} is no pattern")
+    for one in patterns:
+        _demand_ascii(one, field)
+        pattern(one, separator, field)
     return patterns
 
 

@@ -1829,7 +1829,9 @@ class RevokeGrantsRequest(_message.Message):
     policy: _builtins.str
     """Given under which policy."""
     resource: _builtins.str
-    """Reaching into which part of the resources: `database/orders` is it and everything below."""
+    """Reaching into which part of the resources: `database/orders` is it and everything below, `database/prod-*` all that
+    begin so.
+    """
     comment: _builtins.str
     """Why, at most 4,096 characters; needed to execute."""
     plan_id: _builtins.str

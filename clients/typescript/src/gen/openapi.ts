@@ -2686,7 +2686,7 @@ export interface components {
             policy?: string;
             /** @description A UUID chosen by the caller (AIP-155). */
             requestId?: string;
-            /** @description Reaching into which part of the resources: `database/orders` is it and everything below. */
+            /** @description Reaching into which part of the resources: `database/orders` is it and everything below, `database/prod-*` all that begin so. */
             resource?: string;
             /** @description Whose access. */
             subject?: string;

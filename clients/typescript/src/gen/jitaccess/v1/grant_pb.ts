@@ -2195,7 +2195,8 @@ export type RevokeGrantsRequest = Message<"jitaccess.v1.RevokeGrantsRequest"> & 
   policy: string;
 
   /**
-   * Reaching into which part of the resources: `database/orders` is it and everything below.
+   * Reaching into which part of the resources: `database/orders` is it and everything below, `database/prod-*` all that
+   * begin so.
    *
    * @generated from field: string resource = 3;
    */
