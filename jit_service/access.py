@@ -85,12 +85,12 @@ def question(
     """
     if not subject:
         raise InvalidField("subject", "is required: user:NAME or service:NAME")
-    itself = subject == caller.principal
+    itself = subject == caller.principal or name.folded(subject, caller.exact) == caller.principal
     if not itself and not caller.has(Role.CHECKER):
         raise RoleRequired(f"asking about another subject needs the role checker, which {caller.principal} has not")
     told, source_address = context.told_of(caller, asserted, itself=itself)
     return Question(
-        subject=name.principal(subject, "subject"),
+        subject=name.principal(subject, "subject", exact=caller.exact),
         action=name.action(action, "action"),
         resource=name.resource(resource, "resource"),
         groups=caller.groups if itself else None,

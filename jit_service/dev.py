@@ -57,6 +57,8 @@ class DevIssuer:
             audience=(AUDIENCE,),
             jwks_file=self._directory / "jwks.json",
             algorithms=("ES256",),
+            # It may be anybody, whoever else there is.
+            shares_principals=True,
             roles={role: (role.value,) for role in Role},
         )
 

@@ -86,13 +86,13 @@ def ask(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds = BO
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
             visible(tx, caller, earlier[0].name)
             return GrantAnswer(*earlier)
-        return _asked(tx, caller, request.checked(asked, now=tx.now), bounds)
+        return _asked(tx, caller, request.checked(asked, now=tx.now, exact=caller.exact), bounds)
 
 
 def preview(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds = BOUNDS) -> GrantAnswer:
     """Answers what would become of a request, and changes nothing. Raises as `ask` does, but for Unsatisfiable."""
     with store.snapshot() as snapshot:
-        checked = request.checked(asked, now=snapshot.now)
+        checked = request.checked(asked, now=snapshot.now, exact=caller.exact)
         if checked.parent:
             child = _passed_on(snapshot, caller, checked, bounds, name="")
             return GrantAnswer(child, snapshot.now, review.preview(child, allow_self_approval=False))
@@ -116,7 +116,7 @@ def ensure(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds =
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
             visible(tx, caller, earlier[0].name)
             return GrantAnswer(*earlier)
-        checked = request.checked(asked, now=tx.now)
+        checked = request.checked(asked, now=tx.now, exact=caller.exact)
         policies = tx.policies()
         there = [
             grant

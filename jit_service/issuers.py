@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
+from itertools import combinations, product
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,6 +27,7 @@ from pydantic import (
 from jit_service.domain.caller import Role
 from jit_service.domain.condition import checked_on_claims
 from jit_service.domain.errors import InvalidField
+from jit_service.domain.name import canonical
 from jitaccess.fetching import secret_in
 from jitaccess.jws import plain_type
 from jitaccess.keys import is_safe_url
@@ -113,7 +115,8 @@ class Issuer(BaseModel):
     """An issuer whose tokens prove callers; docs/identity.md says what each setting is for.
 
     Its keys are a JWK set in a file, behind an https URL, or behind the one that its discovery document names. Claims
-    are named literally, or by a path such as `realm_access.roles`. `roles` maps an API role to the values of
+    are named literally, or by a path such as `realm_access.roles`. The letter case of a principal that is like an
+    e-mail address is folded, unless `principal_case` says that it counts. `roles` maps an API role to the values of
     `roles_claim` that give it; none by default.
     """
 
@@ -131,6 +134,8 @@ class Issuer(BaseModel):
     principal_claim: Text = "sub"
     principal_prefix: Prefix = ""
     principal_rules: tuple[PrincipalRule, ...] = ()
+    principal_case: Literal["fold", "exact"] = "fold"
+    shares_principals: bool = False
     required_claims: dict[Text, Annotated[tuple[Value, ...], Field(min_length=1), BeforeValidator(_listed)]] = Field(
         default_factory=dict
     )
@@ -143,6 +148,16 @@ class Issuer(BaseModel):
     def rules(self) -> tuple[PrincipalRule, ...]:
         """How its tokens' principals are made; the first rule that applies counts."""
         return self.principal_rules or (PrincipalRule(claim=self.principal_claim, prefix=self.principal_prefix),)
+
+    @property
+    def principal_prefixes(self) -> tuple[str, ...]:
+        """How its principals begin, by each of its rules."""
+        return tuple(rule.prefix + rule.parts[0] for rule in self.rules)
+
+    @property
+    def exact_principals(self) -> tuple[str, ...]:
+        """How those of its principals begin whose letter case counts."""
+        return self.principal_prefixes if self.principal_case == "exact" else ()
 
     @field_validator("algorithms")
     @classmethod
@@ -191,6 +206,32 @@ class Issuer(BaseModel):
         if self.jwks_url is None and not (is_safe_url(self.issuer) and not set("?#") & set(self.issuer)):
             raise ValueError("needs jwks_file or jwks_url: its issuer is no https URL to discover its keys by")
         _demand_usable(self.ca_file, self.bearer_token_file)
+
+
+def exact_principals(issuers: Iterable[Issuer]) -> tuple[str, ...]:
+    """Returns how principals begin whose letter case counts, of all the issuers."""
+    return tuple(prefix for issuer in issuers for prefix in issuer.exact_principals)
+
+
+def demand_own_principals(issuers: Sequence[Issuer]) -> None:
+    """Raises ValueError for two issuers of which one could speak for the other's people without having said so."""
+    for one, other in combinations(issuers, 2):
+        shared = _shared_prefix(one, other)
+        if shared is None:
+            continue
+        between = f"{one.issuer} and {other.issuer} can both make principals that begin with {shared!a}"
+        if not (one.shares_principals and other.shares_principals):
+            raise ValueError(f"{between}; give each a prefix of its own, or both shares_principals: true")
+        if one.principal_case != other.principal_case:
+            raise ValueError(f"{between}; then both must have the same principal_case")
+
+
+def _shared_prefix(one: Issuer, other: Issuer) -> str | None:
+    for first, second in product(one.principal_prefixes, other.principal_prefixes):
+        shorter, longer = sorted((first, second), key=len)
+        if canonical(longer).startswith(canonical(shorter)):
+            return longer
+    return None
 
 
 def _demand_usable(ca_file: Path | None, bearer_token_file: Path | None) -> None:

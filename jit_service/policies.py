@@ -54,7 +54,7 @@ def create(store: Store, caller: Caller, policy: Policy) -> Policy:
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _POLICIES)) is not None:
             return earlier[0]
-        wanted = checked(policy)
+        wanted = checked(policy, exact=caller.exact)
         existing = tx.policy(wanted.name)
         if existing is not None and existing.deleted_at is None:
             raise PolicyExists(f"there is a {wanted.name} already; update it", policy=wanted.name)
@@ -100,7 +100,7 @@ def update(store: Store, caller: Caller, name: str, *, etag: str, change: Callab
             return earlier[0]
         before = _live(tx, name)
         etags.demand(etag, name, before.revision)
-        after = checked(change(before))
+        after = checked(change(before), exact=caller.exact)
         saved = tx.save_policy(*policy_change.updated(before, after, by=caller, now=tx.now))
         _settle(tx, caller, ChangeType.UPDATED, before, saved)
         return remember(tx, caller, _POLICIES, saved)[0]
@@ -128,7 +128,7 @@ def apply(
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, APPLIED)) is not None:
             return earlier[0]
-        changes = [carried_out(tx, caller, change) for change in difference(tx, proposed, prune=prune)]
+        changes = [carried_out(tx, caller, change) for change in difference(tx, caller, proposed, prune=prune)]
         found, ended = misfits.settle(tx, caller, changes, end_live=end_misfits)
         applied = Applied(changes=tuple(changes), revision=tx.revision, misfits=found)
         answer = remember(tx, caller, APPLIED, applied)[0]
@@ -136,10 +136,12 @@ def apply(
     return answer
 
 
-def preview(store: Store, proposed: Sequence[Proposed], *, prune: bool, end_misfits: bool = False) -> Applied:
+def preview(
+    store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune: bool, end_misfits: bool = False
+) -> Applied:
     """Answers what `apply` would do, and changes nothing. Raises InvalidField, StaleEtag."""
     with store.snapshot() as snapshot:
-        changes = difference(snapshot, proposed, prune=prune)
+        changes = difference(snapshot, caller, proposed, prune=prune)
         found = misfits.foreseen(snapshot, changes, end_live=end_misfits)
         return Applied(changes=tuple(changes), revision=snapshot.revision, misfits=found)
 
@@ -150,9 +152,9 @@ def is_empty(store: Store) -> bool:
         return not snapshot.policies(deleted=True)
 
 
-def difference(snapshot: Snapshot, proposed: Sequence[Proposed], *, prune: bool) -> list[PolicyChange]:
+def difference(snapshot: Snapshot, caller: Caller, proposed: Sequence[Proposed], *, prune: bool) -> list[PolicyChange]:
     """Returns what applying the set would do to each policy, by name. Raises InvalidField, StaleEtag."""
-    return policy_change.difference(snapshot.policies(deleted=True), proposed, prune=prune)
+    return policy_change.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=caller.exact)
 
 
 def carried_out(tx: Transaction, caller: Caller, change: PolicyChange, *, proposal: str = "") -> PolicyChange:

@@ -62,7 +62,7 @@ def propose(
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, APPLIED)) is not None:
             return earlier[0]
-        changes = policies.difference(tx, proposed, prune=prune)
+        changes = policies.difference(tx, caller, proposed, prune=prune)
         found = misfits.foreseen(tx, changes, end_live=end_misfits)
         wanted = tuple(change for change in changes if change.type is not ChangeType.UNCHANGED)
         ends = end_misfits and any(each.ended for each in found.told)

@@ -15,15 +15,17 @@ CaseAt = Callable[[datetime], Case]
 """Gives the case in canonical form, at the instant where it says none itself. Raises InvalidField."""
 
 
-def rehearse(store: Store, name: str, *, draft: Policy | None, cases: Sequence[CaseAt]) -> list[Result]:
+def rehearse(
+    store: Store, name: str, *, draft: Policy | None, cases: Sequence[CaseAt], exact: tuple[str, ...] = ()
+) -> list[Result]:
     """Judges the cases by the draft, or by the stored policy where there is none.
 
-    Raises InvalidField, PolicyNotFound.
+    `exact` is as in `name.principal`. Raises InvalidField, PolicyNotFound.
     """
     if not 1 <= len(cases) <= MAX_CASES:
         raise InvalidField("cases", f"has {len(cases)} cases; 1 to {MAX_CASES} are allowed")
     with store.snapshot() as snapshot:
-        policy = _stored(snapshot, name) if draft is None else _checked(draft, name)
+        policy = _stored(snapshot, name) if draft is None else _checked(draft, name, exact)
         return [rehearsed(case(snapshot.now), policy) for case in cases]
 
 
@@ -34,9 +36,9 @@ def _stored(snapshot: Snapshot, name: str) -> Policy:
     return policy
 
 
-def _checked(draft: Policy, name: str) -> Policy:
+def _checked(draft: Policy, name: str, exact: tuple[str, ...]) -> Policy:
     try:
-        policy = policies.checked(draft)
+        policy = policies.checked(draft, exact=exact)
     except InvalidField as fault:
         raise fault.within("policy") from None
     if policy.name != name:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from jit_service.check import LiveView, Recorder, Sight
 from jit_service.domain import context, name, paging, signal
@@ -19,11 +20,6 @@ from jit_service.domain.lock import demand_unlocked_caller
 from jit_service.domain.search import Found, Side, World, found_names, found_subjects, reaches
 from jit_service.storage import Snapshot, Store, payload_of
 
-_CHECKED: Final[Mapping[Side, Callable[[str, str], str]]] = {
-    Side.SUBJECT: name.principal,
-    Side.ACTION: name.action,
-    Side.RESOURCE: name.resource,
-}
 _Held = Mapping[str, Sequence[Candidate]]
 
 
@@ -63,6 +59,7 @@ def sought(
 
     Anyone may search for what it may do itself, the role `checker` for everything.
     """
+    subject = name.folded(subject, caller.exact)
     if not (subject and subject == caller.principal) and not caller.has(Role.CHECKER):
         raise RoleRequired(
             f"searching for more than one's own access needs the role checker, which {caller.principal} has not"
@@ -74,7 +71,12 @@ def sought(
         raise InvalidField(missing[1] if missing else Side.SUBJECT, fault)
     itself = subject == caller.principal
     told, source_address = context.told_of(caller, asserted, itself=itself)
-    names = {side: _CHECKED[side](text, side) if text else "" for side, text in given.items()}
+    checks: Mapping[Side, Callable[[str, str], str]] = {
+        Side.SUBJECT: partial(name.principal, exact=caller.exact),
+        Side.ACTION: name.action,
+        Side.RESOURCE: name.resource,
+    }
+    names = {side: checks[side](text, side) if text else "" for side, text in given.items()}
     return Sought(
         question=Question(
             subject=names[Side.SUBJECT],

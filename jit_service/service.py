@@ -21,6 +21,7 @@ from jit_service.domain.event import SERVICE
 from jit_service.domain.policy_change import ChangeType
 from jit_service.domain.signing_key import Rotation
 from jit_service.indexer import Indexer
+from jit_service.issuers import exact_principals
 from jit_service.keyring import KeyFileError, make_key_file, ring_of
 from jit_service.notifications import Channel, Deliverer
 from jit_service.receivers import Receiver
@@ -80,6 +81,9 @@ class Service:
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
         self.store = open_store(settings, clock=clock)
         self._dual_control = settings.policies_dual_control
+        self._itself = Caller(
+            principal=SERVICE, origin=Origin(method="start-up"), exact=exact_principals(settings.issuers)
+        )
         if not is_current(self.store.engine):
             raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
         authenticator = Authenticator(
@@ -191,10 +195,10 @@ class Service:
             return
         if self._dual_control and not first:
             applied = proposals.propose(
-                self.store, _itself(), proposed, prune=False, comment=f"{path.name} at the start"
+                self.store, self._itself, proposed, prune=False, comment=f"{path.name} at the start"
             )
         else:
-            applied = policies.apply(self.store, _itself(), proposed, prune=False)
+            applied = policies.apply(self.store, self._itself, proposed, prune=False)
         changed = [change.name for change in applied.changes if change.type is not ChangeType.UNCHANGED]
         what = f"proposed {path} as {applied.proposal}" if applied.proposal else f"applied {path}"
         _log.info("%s: %s", what, ", ".join(changed) or "nothing changed")
@@ -267,10 +271,6 @@ def _channel(receiver: Receiver, *, source: str) -> Channel:
         retries=receiver.retries,
         encode=partial(cloud_event, source=source),
     )
-
-
-def _itself() -> Caller:
-    return Caller(principal=SERVICE, origin=Origin(method="start-up"))
 
 
 __all__ = ["Service", "ServiceError", "StoreUnavailable", "utc_now"]

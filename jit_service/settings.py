@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
 from jit_service.domain.bounds import Bounds
-from jit_service.issuers import MAX_TOKEN_BYTES, Issuer
+from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals
 from jit_service.receivers import Receiver
 from jitaccess.keys import is_safe_url
 
@@ -253,6 +253,10 @@ class Settings(BaseSettings):
             )
         if len(set(names)) < len(names):
             raise SettingsError("JIT_ISSUERS: the same issuer is there twice")
+        try:
+            demand_own_principals(settings.issuers)
+        except ValueError as fault:
+            raise SettingsError(f"JIT_ISSUERS: {fault}") from None
         receivers = [receiver.name for receiver in settings.notifications]
         if len(set(receivers)) < len(receivers):
             raise SettingsError("JIT_NOTIFICATIONS: the same name is there twice")

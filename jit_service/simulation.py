@@ -104,8 +104,9 @@ def simulate(
     start: datetime | None,
     end: datetime | None,
     max_changes: int,
+    exact: tuple[str, ...] = (),
 ) -> Simulated:
-    """Judges the window [start, end) again. Raises InvalidField, StaleEtag."""
+    """Judges the window [start, end) again. `exact` is as in `name.principal`. Raises InvalidField, StaleEtag."""
     if not 0 <= max_changes <= MAX_CHANGES:
         raise InvalidField("max_changes", f"is {max_changes}; 0 to {MAX_CHANGES} are allowed")
     audit.make_findable(store)
@@ -115,7 +116,7 @@ def simulate(
         if start >= end:
             raise InvalidField("start_time", f"is {start.isoformat()}; it must be before {end.isoformat()}")
         stored = snapshot.policies()
-        changes = policy_change.difference(snapshot.policies(deleted=True), proposed, prune=prune)
+        changes = policy_change.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=exact)
         named = {change.name for change in changes}
         draft = [policy for policy in stored if policy.name not in named]
         draft += [change.after for change in changes if change.after is not None]
@@ -300,7 +301,8 @@ def _refused(event: Event, signals: Signals) -> _Request | None:
         context=event.context,
     )
     try:
-        checked = request.checked(asked, now=event.at)
+        # Whatever letter case the caller's own name has is the one that was proved.
+        checked = request.checked(asked, now=event.at, exact=(event.principal,))
     except InvalidField:
         return None
     by = Caller(

@@ -62,7 +62,8 @@ class Caller(NamedTuple):
     Groups that the token leaves out are not known (None), which is not the same as none: they permit nothing, and
     whatever is denied to any group is denied to the caller (invariant I28). `request_digest` is over the whole request,
     to know it again when its request_id comes a second time. `proved_until` is when its token expires. `delegated` are
-    the rights to review that others have put into its hands, as they are now.
+    the rights to review that others have put into its hands, as they are now. `exact` is how principals begin whose
+    letter case counts at this service, for the names that the caller writes (`name.principal`).
     """
 
     principal: str
@@ -73,6 +74,7 @@ class Caller(NamedTuple):
     claims: Mapping[str, Any] = MappingProxyType({})
     delegated: tuple[Right, ...] = ()
     proved_until: datetime | None = None
+    exact: tuple[str, ...] = ()
 
     @property
     def token_id(self) -> str:

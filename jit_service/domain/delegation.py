@@ -68,7 +68,7 @@ class Wanted:
 
 def created(wanted: Wanted, *, delegation_name: str, by: Caller, now: datetime) -> tuple[Delegation, Event]:
     """Returns the caller's delegation of its own right; what was delegated to it stays with it. Raises InvalidField."""
-    delegate = name.principal(wanted.delegate, "delegation.delegate")
+    delegate = name.principal(wanted.delegate, "delegation.delegate", exact=by.exact)
     if name.canonical(delegate) == name.canonical(by.principal):
         raise InvalidField("delegation.delegate", f"{delegate} is whoever delegates; name another")
     if len(wanted.policies) > MAX_POLICIES:

@@ -8,9 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from jit_service.domain.caller import Origin
-
-SERVICE = "service:jit-service"
-"""The principal of what the service does by itself, such as recording that a grant ran out."""
+from jit_service.domain.name import SERVICE
 
 
 class EventType(StrEnum):
@@ -115,3 +113,6 @@ class RecordedEvent:
     seq: int
     hash: bytes
     event: Event
+
+
+__all__ = ["SERVICE", "Event", "EventType", "RecordedEvent", "told_groups"]

@@ -27,6 +27,8 @@ MAX_GROUP = 256
 MAX_SEGMENTS = 64
 MAX_TEXT = 4096
 MAX_FOREIGN_ID = 256
+SERVICE = "service:jit-service"
+"""The principal of what the service does by itself; nobody else's to claim."""
 # How many actions are remembered as sound; there are few, and they come again and again.
 _MAX_KNOWN = 1000
 
@@ -64,14 +66,15 @@ _EAST_ASIAN = frozenset(
 _SCRIPTS = {"ARABIC-INDIC": "ARABIC", "EXTENDED": "ARABIC"}
 
 
-def principal(text: str, field: str) -> str:
-    """Returns the canonical `user:…` or `service:…`, or raises InvalidField.
+def principal(text: str, field: str, *, exact: tuple[str, ...] = ()) -> str:
+    """Returns the canonical `user:…` or `service:…`, its letter case folded as by `folded`, or raises InvalidField.
 
     The name is whatever its provider writes: it is never read as a path or a pattern, and is quoted where it is shown.
     A `*` is refused all the same, since who reads it in a policy would take it for a pattern.
     """
+    text = folded(text, exact)
     if len(text) <= MAX_PRINCIPAL and _PLAIN_PRINCIPAL.fullmatch(text):
-        return text
+        return _unreserved(text, field)
     name = _bounded(text, field, MAX_PRINCIPAL)
     kind, separator, rest = name.partition(":")
     if not separator or kind not in _PRINCIPAL_TYPES or not rest:
@@ -82,7 +85,19 @@ def principal(text: str, field: str) -> str:
     # What `canonical` changes but for letter case would be the same person as somebody else.
     _check_forms(rest, name, field)
     _check_words(rest, name, field)
-    return name
+    return _unreserved(name, field)
+
+
+def folded(text: str, exact: tuple[str, ...] = ()) -> str:
+    """Returns the principal with the letter case folded of what is like an e-mail address: of what holds an `@`.
+
+    So one person has one name here, however providers and people write it, and what permits compares names as they are.
+    What begins with one of `exact`, as the names of issuers do whose letter case counts, stays as it is. Only letter
+    case is folded: `ß` and `ss` may be two people (RFC 5321, 2.4, lets even letter case tell them apart).
+    """
+    if "@" not in text or text == (lowered := text.lower()):
+        return text
+    return text if exact and lowered.startswith(tuple(prefix.lower() for prefix in exact)) else lowered
 
 
 def group(text: str, field: str) -> str:
@@ -230,10 +245,23 @@ def foreign_id(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
-@lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
-    """Returns the key by which two principals are the same person: letter case and compatibility forms folded."""
+    """Returns the key by which two principals are the same person wherever that forbids, counts or is owed.
+
+    Letter case and compatibility forms are folded, of every name: whatever looks the same is.
+    """
+    return name.lower() if name.isascii() else _canonical(name)
+
+
+@lru_cache(maxsize=4096)
+def _canonical(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _unreserved(name: str, field: str) -> str:
+    if len(name) < 2 * len(SERVICE) and canonical(name) == SERVICE:
+        raise InvalidField(field, f"{_shown(name)} is the service itself, and nobody else")
+    return name
 
 
 def _bounded(text: str, field: str, limit: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from jit_service.domain import condition, expression, name
@@ -38,6 +39,15 @@ class PrincipalSet:
         Groups that are not known (None) permit nothing.
         """
         return principal in self.principals or not set(self.groups).isdisjoint(groups or ())
+
+    def forbids(self, principal: str, groups: Iterable[str] | None) -> bool:
+        """Says whether the principal is named, in any letter case, or may be in one of the groups, since it forbids.
+
+        Groups that are not known (None) may be any.
+        """
+        if self.principals and name.canonical(principal) in _keys(self.principals):
+            return True
+        return bool(self.groups) if groups is None else not set(self.groups).isdisjoint(groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,21 +187,21 @@ class Policy:
         return in_emergency or self.eligible.has(principal, groups) or self.reviewers_have(principal, groups)
 
 
-def checked(policy: Policy) -> Policy:
-    """Returns the policy in canonical form, or raises InvalidField."""
+def checked(policy: Policy, *, exact: tuple[str, ...] = ()) -> Policy:
+    """Returns the policy in canonical form, or raises InvalidField. `exact` is as in `name.principal`."""
     canonical = replace(
         policy,
         name=name.policy_name(policy.name, "name"),
         display_name=name.free_text(policy.display_name, "display_name", MAX_DISPLAY_NAME),
-        eligible=_checked_set(policy.eligible, "eligible"),
+        eligible=_checked_set(policy.eligible, "eligible", exact),
         resources=checked_patterns(policy.resources, "resources", name.resource_pattern),
         actions=checked_patterns(policy.actions, "actions", name.action_pattern),
         justification=_checked_justification(policy.justification),
-        steps=_checked_steps(policy.steps),
+        steps=_checked_steps(policy.steps, exact),
         labels=name.labels(policy.labels),
         request_condition=condition.checked(policy.request_condition, "request_condition"),
         check_condition=condition.checked(policy.check_condition, "check_condition"),
-        break_glass=_checked_break_glass(policy.break_glass),
+        break_glass=_checked_break_glass(policy.break_glass, exact),
         review_comment=_checked_comment(policy.review_comment),
     )
     return _checked_deny(canonical) if policy.deny else _checked_times(canonical)
@@ -208,14 +218,20 @@ def checked_patterns(given: Sequence[str], field: str, check: Callable[[str, str
     return tuple(dict.fromkeys(check(text, f"{field}[{index}]") for index, text in enumerate(given)))
 
 
-def _checked_set(given: PrincipalSet, field: str) -> PrincipalSet:
+@lru_cache(maxsize=4096)
+def _keys(principals: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(name.canonical, principals))
+
+
+def _checked_set(given: PrincipalSet, field: str, exact: tuple[str, ...]) -> PrincipalSet:
     if not given.principals and not given.groups:
         raise InvalidField(field, "names nobody; give principals or groups")
     _check_count(given.principals, f"{field}.principals", at_most=MAX_PATTERNS)
     _check_count(given.groups, f"{field}.groups", at_most=MAX_PATTERNS)
     return PrincipalSet(
         principals=tuple(
-            name.principal(text, f"{field}.principals[{index}]") for index, text in enumerate(given.principals)
+            name.principal(text, f"{field}.principals[{index}]", exact=exact)
+            for index, text in enumerate(given.principals)
         ),
         groups=tuple(name.group(text, f"{field}.groups[{index}]") for index, text in enumerate(given.groups)),
     )
@@ -232,22 +248,22 @@ def _checked_comment(rule: CommentRule) -> CommentRule:
     return rule
 
 
-def _checked_break_glass(rule: BreakGlassRule | None) -> BreakGlassRule | None:
+def _checked_break_glass(rule: BreakGlassRule | None, exact: tuple[str, ...]) -> BreakGlassRule | None:
     if rule is None:
         return None
     _check_between(rule.max_duration, "break_glass.max_duration", timedelta(microseconds=1), MAX_DURATION)
     _check_between(rule.review_within, "break_glass.review_within", SHORTEST, MAX_DURATION)
-    return replace(rule, eligible=_checked_set(rule.eligible, "break_glass.eligible"))
+    return replace(rule, eligible=_checked_set(rule.eligible, "break_glass.eligible", exact))
 
 
-def _checked_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
+def _checked_steps(steps: Sequence[Step], exact: tuple[str, ...]) -> tuple[Step, ...]:
     _check_count(steps, "steps", at_most=MAX_STEPS)
-    return tuple(_checked_step(step, f"steps[{index}]") for index, step in enumerate(steps))
+    return tuple(_checked_step(step, f"steps[{index}]", exact) for index, step in enumerate(steps))
 
 
-def _checked_step(step: Step, field: str) -> Step:
-    approvers = _checked_set(step.approvers, f"{field}.approvers")
-    escalate_to = _checked_timeout(step, field)
+def _checked_step(step: Step, field: str, exact: tuple[str, ...]) -> Step:
+    approvers = _checked_set(step.approvers, f"{field}.approvers", exact)
+    escalate_to = _checked_timeout(step, field, exact)
     deciders = replace(step, approvers=approvers, escalate_to=escalate_to).deciders
     distinct = len(set(map(name.canonical, deciders.principals)))
     for path, needed in (("approvals_needed", step.approvals_needed), ("denials_needed", step.denials_needed)):
@@ -264,14 +280,14 @@ def _checked_step(step: Step, field: str) -> Step:
     )
 
 
-def _checked_timeout(step: Step, field: str) -> PrincipalSet | None:
+def _checked_timeout(step: Step, field: str, exact: tuple[str, ...]) -> PrincipalSet | None:
     if step.timeout:
         _check_between(step.timeout, f"{field}.timeout", SHORTEST, MAX_DURATION)
     if step.escalate_to is None:
         return None
     if not step.timeout:
         raise InvalidField(f"{field}.timeout", "is required with escalate_to: it says when the step escalates")
-    return _checked_set(step.escalate_to, f"{field}.escalate_to")
+    return _checked_set(step.escalate_to, f"{field}.escalate_to", exact)
 
 
 def _checked_deny(policy: Policy) -> Policy:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from jit_service.domain.decision import Question
+from jit_service.domain.name import canonical
 from jit_service.domain.pattern import Names
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import by_preference
@@ -30,7 +31,7 @@ class PolicyBook:
         """
         denying, askable = self._prepared
         denied, permitted = (None, _NONE) if asked.groups_left_out else (asked.groups or _NONE, asked.groups)
-        if any(deny.is_about(asked) and deny.is_for(asked.subject, denied) for deny in denying):
+        if any(deny.is_about(asked) and deny.is_for(canonical(asked.subject), denied) for deny in denying):
             return ()
         return tuple(
             [policy.name for policy in askable if policy.is_about(asked) and policy.is_for(asked.subject, permitted)]
@@ -65,6 +66,7 @@ def _prepared(policy: Policy) -> _Prepared:
         name=policy.name,
         resources=Names(policy.resources, "/"),
         actions=Names(policy.actions, "."),
-        principals=frozenset(policy.eligible.principals),
+        # A deny forbids in any letter case.
+        principals=frozenset(map(canonical, policy.eligible.principals) if policy.deny else policy.eligible.principals),
         groups=frozenset(policy.eligible.groups),
     )

@@ -51,17 +51,19 @@ class Proposed:
     etag: str = ""
 
 
-def difference(stored: Iterable[Policy], proposed: Sequence[Proposed], *, prune: bool) -> list[PolicyChange]:
+def difference(
+    stored: Iterable[Policy], proposed: Sequence[Proposed], *, prune: bool, exact: tuple[str, ...] = ()
+) -> list[PolicyChange]:
     """Returns what makes the stored policies, deleted ones included, as proposed; by name, unchanged ones too.
 
-    Raises InvalidField, StaleEtag.
+    `exact` is as in `name.principal`. Raises InvalidField, StaleEtag.
     """
     if len(proposed) > MAX_APPLIED:
         raise InvalidField("policies", f"has {len(proposed)} policies; at most {MAX_APPLIED} are allowed")
     there = {policy.name: policy for policy in stored}
     wanted: dict[str, Policy] = {}
     for index, entry in enumerate(proposed):
-        policy = _checked_at(index, entry.policy)
+        policy = _checked_at(index, entry.policy, exact)
         if policy.name in wanted:
             raise InvalidField(f"policies[{index}].name", f"{policy.name} is in the set twice")
         current = there.get(policy.name)
@@ -115,9 +117,9 @@ def deleted(policy: Policy, *, by: Caller, now: datetime) -> tuple[Policy, Event
     return gone, _event(EventType.POLICY_DELETED, gone, by=by, now=now, message="deleted")
 
 
-def _checked_at(index: int, policy: Policy) -> Policy:
+def _checked_at(index: int, policy: Policy, exact: tuple[str, ...]) -> Policy:
     try:
-        return checked(policy)
+        return checked(policy, exact=exact)
     except InvalidField as fault:
         raise fault.within(f"policies[{index}]") from None
 

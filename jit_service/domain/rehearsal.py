@@ -79,17 +79,17 @@ class Result:
     differences: tuple[str, ...]
 
 
-def checked(case: Case) -> Case:
-    """Returns the case in canonical form, or raises InvalidField."""
+def checked(case: Case, *, exact: tuple[str, ...] = ()) -> Case:
+    """Returns the case in canonical form, or raises InvalidField. `exact` is as in `name.principal`."""
     title = name.free_text(case.title, "display_name", MAX_TITLE)
-    principal = name.principal(case.by.principal, "principal")
+    principal = name.principal(case.by.principal, "principal", exact=exact)
     groups = frozenset(name.group(text, "groups") for text in case.by.groups or ())
     expected = case.expected
     if expected.check and expected.check not in set(Reason):
         raise InvalidField("expect_check", f"{expected.check!a} is none of {', '.join(Reason)}")
     if expected.reason and expected.reason not in reasons():
         raise InvalidField("expect_reason", f"{expected.reason!a} is none of {', '.join(sorted(reasons()))}")
-    ask = request.checked(replace(case.ask, subject=case.ask.subject or principal), now=case.now)
+    ask = request.checked(replace(case.ask, subject=case.ask.subject or principal), now=case.now, exact=exact)
     return replace(case, title=title, by=case.by._replace(principal=principal, groups=groups), ask=ask)
 
 

@@ -77,8 +77,11 @@ class MoreTime:
     justification: Justification = Justification()
 
 
-def checked(ask: Ask, *, now: datetime) -> Ask:
-    """Returns the ask in canonical form, or raises InvalidField for what no policy could make right."""
+def checked(ask: Ask, *, now: datetime, exact: tuple[str, ...] = ()) -> Ask:
+    """Returns the ask in canonical form, or raises InvalidField for what no policy could make right.
+
+    `exact` is as in `name.principal`.
+    """
     if ask.duration is not None:
         _check_span(ask.duration)
     if not 0 <= ask.max_uses <= MAX_USES:
@@ -87,7 +90,7 @@ def checked(ask: Ask, *, now: datetime) -> Ask:
         fault = f"is {ask.start_at.isoformat()}; it must be from now to {MAX_LEAD.days} days ahead"
         raise InvalidField("start_time", fault)
     return Ask(
-        subject=name.principal(ask.subject, "subject"),
+        subject=name.principal(ask.subject, "subject", exact=exact),
         resources=checked_patterns(ask.resources, "resources", name.resource_pattern),
         actions=checked_patterns(ask.actions, "actions", name.action_pattern),
         policy=name.policy_name(ask.policy, "policy") if ask.policy else "",
@@ -469,9 +472,7 @@ def is_denied_by(policy: Policy, *, subject: str, groups: frozenset[str] | None)
     """Says whether it is a deny policy in force for the subject, whatever it covers; groups as in `denies`."""
     if not (policy.deny and policy.in_force):
         return False
-    if groups is None:
-        return bool(policy.eligible.groups) or subject in policy.eligible.principals
-    return policy.eligible.has(subject, groups)
+    return policy.eligible.forbids(subject, groups)
 
 
 def by_preference(policies: Iterable[Policy]) -> list[Policy]:

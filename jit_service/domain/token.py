@@ -201,10 +201,7 @@ def _denies_part(policy: Policy, grant: Grant, *, subject: str, groups: frozense
     )
     if not reaches:
         return False
-    if groups is None:
-        # Groups that nobody has proved may be any.
-        return bool(policy.eligible.groups) or subject in policy.eligible.principals
-    return policy.eligible.has(subject, groups)
+    return policy.eligible.forbids(subject, groups)
 
 
 def _issue_event(token: Token, grant: Grant, *, by: Caller, now: datetime) -> Event:

@@ -364,6 +364,7 @@ def _proved(identity: Identity, caller: Caller) -> Caller:
         by_token(caller.origin, identity.issuer, identity.issuer_subject, identity.token_id),
         claims=identity.claims,
         proved_until=identity.expires_at,
+        exact=identity.exact,
     )
 
 

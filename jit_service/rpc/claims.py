@@ -59,9 +59,12 @@ def principal(payload: Claims, issuer: Issuer) -> str:
     setting = f"principal_rules[{place}]" if issuer.principal_rules else "principal_claim"
     values = {named: _principal_value(payload, named, setting) for named in rule.claims}
     try:
-        return name.principal(rule.principal(values), "principal")
+        return name.principal(rule.principal(values), "principal", exact=issuer.exact_principals)
     except InvalidField:
-        fault = "gives no principal: user:NAME or service:NAME, of at most 256 printable characters without *"
+        fault = (
+            "gives no principal: user:NAME or service:NAME, of at most 256 printable characters without *, and not the "
+            f"service itself, {name.SERVICE}"
+        )
     except ValueError:
         fault = "has a template whose fixed text stands in a claim too, so that another token could give the same"
     raise TokenInvalid(f"`{setting}` of the token's issuer, made of {', '.join(rule.claims)}, {fault}")

@@ -132,6 +132,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
             origin=by_token(caller.origin, identity.issuer, identity.issuer_subject, identity.token_id),
             claims=identity.claims,
             proved_until=identity.expires_at,
+            exact=identity.exact,
         )
         return known, None
 

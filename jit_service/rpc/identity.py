@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from jit_service.domain import name
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
-from jit_service.issuers import MAX_TOKEN_BYTES, Issuer
+from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
 from jit_service.periodic import Periodic
 from jit_service.rpc import claims
 from jitaccess import jws
@@ -38,7 +38,8 @@ _MAX_WAITING: Final = 4
 class Identity:
     """What a token proves, until it expires. Groups that it leaves out are not known (None).
 
-    `issuer`, `issuer_subject` and `token_id` are its `iss`, `sub` and `jti`.
+    `issuer`, `issuer_subject` and `token_id` are its `iss`, `sub` and `jti`; `exact` is how principals begin, of all
+    issuers, whose letter case counts.
     """
 
     principal: str
@@ -48,6 +49,7 @@ class Identity:
     issuer: str = ""
     issuer_subject: str = ""
     token_id: str = ""
+    exact: tuple[str, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -77,6 +79,7 @@ class Authenticator:
         max_bytes: int = MAX_TOKEN_BYTES,
     ) -> None:
         self._issuers = {issuer.issuer: (issuer, _keys_of(issuer)) for issuer in issuers}
+        self._exact = exact_principals(issuers)
         self._clock = clock
         self._max_lifetime = max_lifetime
         self._max_bytes = max_bytes
@@ -152,7 +155,7 @@ class Authenticator:
             raise TokenInvalid(_no_key(header, key))
         jws.check_signature(token, key, header["alg"])
         self._check_claims(payload, issuer)
-        return _Known(_identity(payload, issuer), _begin(payload), keys, pick, key, len(token))
+        return _Known(_identity(payload, issuer, self._exact), _begin(payload), keys, pick, key, len(token))
 
     def _key(self, keys: IssuerKeys, pick: Pick, patience: float) -> Jwk | None:
         """Returns the key that is meant. A few calls at a time may wait for it: all others need their threads."""
@@ -273,7 +276,7 @@ def _begin(payload: dict[str, Any]) -> datetime:
     return datetime.fromtimestamp(max(begins - _CLOCK_SKEW_SECONDS, 0), UTC)
 
 
-def _identity(payload: dict[str, Any], issuer: Issuer) -> Identity:
+def _identity(payload: dict[str, Any], issuer: Issuer, exact: tuple[str, ...]) -> Identity:
     subject, token_id = payload.get("sub"), payload.get("jti")
     if not isinstance(subject, str) or not subject:
         raise TokenInvalid("the token's sub is missing or not text")
@@ -285,5 +288,6 @@ def _identity(payload: dict[str, Any], issuer: Issuer) -> Identity:
         issuer=issuer.issuer,
         issuer_subject=name.foreign_id(subject),
         token_id=name.foreign_id(token_id) if isinstance(token_id, str) else "",
+        exact=exact,
         claims=payload,
     )

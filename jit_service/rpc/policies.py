@@ -87,10 +87,9 @@ class PolicyServicer(PolicyServiceServicer):
         self, request: policy_pb2.ApplyPoliciesRequest, context: grpc.ServicerContext
     ) -> policy_pb2.ApplyPoliciesResponse:
         proposed = proposed_of(request.policies)
-        prune, end_misfits = request.prune, request.end_misfits
+        by, prune, end_misfits = current_caller(), request.prune, request.end_misfits
         if request.validate_only:
-            return applied_message(policies.preview(self._store, proposed, prune=prune, end_misfits=end_misfits))
-        by = current_caller()
+            return applied_message(policies.preview(self._store, by, proposed, prune=prune, end_misfits=end_misfits))
         if self._dual_control:
             applied = proposals.propose(
                 self._store, by, proposed, prune=prune, comment=request.comment, end_misfits=end_misfits
@@ -103,11 +102,13 @@ class PolicyServicer(PolicyServiceServicer):
         self, request: policy_pb2.TestPolicyRequest, context: grpc.ServicerContext
     ) -> policy_pb2.TestPolicyResponse:
         draft = policy_of(request.policy) if request.HasField("policy") else None
+        exact = current_caller().exact
         results = rehearsal.rehearse(
             self._store,
             name.policy_name(request.name, "name"),
             draft=draft,
-            cases=[_case_at(index, case) for index, case in enumerate(request.cases)],
+            cases=[_case_at(index, case, exact) for index, case in enumerate(request.cases)],
+            exact=exact,
         )
         return tested_message(results)
 
@@ -122,6 +123,7 @@ class PolicyServicer(PolicyServiceServicer):
             start=start,
             end=end,
             max_changes=request.max_changes,
+            exact=current_caller().exact,
         )
         return simulated_message(simulated)
 
@@ -165,10 +167,10 @@ class PolicyServicer(PolicyServiceServicer):
             )
 
 
-def _case_at(index: int, message: policy_pb2.PolicyTestCase) -> rehearsal.CaseAt:
+def _case_at(index: int, message: policy_pb2.PolicyTestCase, exact: tuple[str, ...]) -> rehearsal.CaseAt:
     def at(now: datetime) -> Case:
         try:
-            return checked(case_of(message, now))
+            return checked(case_of(message, now), exact=exact)
         except InvalidField as fault:
             raise fault.within(f"cases[{index}]") from None
 

@@ -263,6 +263,13 @@ def test_a_deny_by_name_applies_to_that_subject_only() -> None:
     assert answer(bobs, denies=[BY_NAME], asked=question(subject=BOB)).allowed
 
 
+def test_a_deny_by_name_forbids_in_any_letter_case() -> None:
+    for denied in ("user:ALICE@example.com", "user:Alice@Example.Com"):
+        deny = deny_policy(eligible=PrincipalSet(principals=(denied,)))
+
+        assert answer(approved(), denies=[deny]).reason is Reason.DENIED_BY_POLICY
+
+
 def test_a_deny_for_a_group_that_the_subject_is_not_in_denies_nothing() -> None:
     assert answer(approved(), denies=[deny_policy()]).allowed
     assert answer(approved(), denies=[deny_policy()], asked=question(groups=frozenset({"engineering"}))).allowed

@@ -81,6 +81,10 @@ def test_the_delegates_own_right_comes_before_those_of_others() -> None:
 def test_nobody_delegates_to_itself_in_any_letter_case() -> None:
     assert fault(delegate=BOB) == "delegation.delegate"
     assert fault(delegate="user:BOB@example.com") == "delegation.delegate"
+    with pytest.raises(InvalidField):
+        rules.created(
+            Wanted(delegate="user:Bob", expires_at=NOON + DAY), delegation_name="d", by=caller("user:bob"), now=NOON
+        )
 
 
 def test_a_delegation_starts_from_now_to_thirty_days_ahead() -> None:

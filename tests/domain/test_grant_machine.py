@@ -29,7 +29,7 @@ from tests.model.facts import ACTIONS, LIVE, OK, RESOURCES, Entry, Line, Person,
 from tests.model.world import World
 
 ALIAS = "user:Alice@example.com"
-"""Looks like alice, and is somebody else wherever that would permit; the same wherever it would forbid."""
+"""Of an issuer whose letter case counts: somebody else wherever that would permit; alice wherever it would forbid."""
 ADMIN = "user:admin@example.com"
 GROUPS_AT_FIRST = {
     ALICE: {"engineering"},
@@ -122,7 +122,7 @@ class Domain:
     log: list[Event] = field(default_factory=list)
 
     def ask(self, name: str, by: Caller, wanted: Ask, now: datetime) -> None:
-        checked = request.checked(wanted, now=now)
+        checked = request.checked(wanted, now=now, exact=by.exact)
         judged = request.judged(checked, policies=self.policies.values(), by=by, grant_name=name, now=now)
         self.save(*approval.requested(judged, by=by, now=now))
 
@@ -342,7 +342,7 @@ class GrantMachine(RuleBasedStateMachine):
 
     def caller(self, name: str) -> Caller:
         roles = frozenset({Role.ADMIN} if name == ADMIN else ())
-        return Caller(principal=name, groups=frozenset(self.groups[name]), roles=roles)
+        return Caller(principal=name, groups=frozenset(self.groups[name]), roles=roles, exact=(ALIAS,))
 
     def expected(self, act: str, entry: Entry, who: Person) -> str:
         verdicts = {

@@ -47,7 +47,7 @@ class Alone:
     overdue: set[str] = field(default_factory=set)
 
     def ask(self, name: str, by: Caller, asked: Ask) -> object:
-        wanted = request.checked(asked, now=self.now)
+        wanted = request.checked(asked, now=self.now, exact=by.exact)
         if wanted.parent:
             return self.pass_on(name, by, wanted)
         policies = self.policies.values()
@@ -67,7 +67,7 @@ class Alone:
         return replace(self, kept=dict(self.kept), events=list(self.events)).ask("grants/dry", by, asked)
 
     def ensure(self, name: str, by: Caller, asked: Ask) -> Grant:
-        wanted, policies = request.checked(asked, now=self.now), self.policies.values()
+        wanted, policies = request.checked(asked, now=self.now, exact=by.exact), self.policies.values()
         there = [
             kept
             for kept in self.kept.values()

@@ -119,7 +119,50 @@ AS_PROVIDERS_WRITE_THEM = {
 @pytest.mark.parametrize("written", AS_PROVIDERS_WRITE_THEM.values(), ids=AS_PROVIDERS_WRITE_THEM)
 @pytest.mark.parametrize("kind", ["user", "service"])
 def test_a_principal_is_as_its_provider_writes_it(kind: str, written: str) -> None:
-    assert name.principal(f"{kind}:{written}", "subject") == f"{kind}:{written}"
+    assert name.principal(f"{kind}:{written}", "subject", exact=("",)) == f"{kind}:{written}"
+
+
+# One person, one name
+
+FOLDED = {
+    "user:Alice@Example.com": "user:alice@example.com",
+    "service:CI@Example.com": "service:ci@example.com",
+    "user:alice_contoso.com#EXT#@Fabrikam.onmicrosoft.com": "user:alice_contoso.com#ext#@fabrikam.onmicrosoft.com",
+    "user:\u0418\u0432\u0430\u043d@example.com": "user:\u0438\u0432\u0430\u043d@example.com",
+    "user:E\u0301va@example.com": "user:\u00e9va@example.com",
+    "user:gro\u00df@example.com": "user:gro\u00df@example.com",
+    "user:Bob": "user:Bob",
+    "user:auth0|64AB": "user:auth0|64AB",
+}
+
+
+@pytest.mark.parametrize(("written", "kept"), FOLDED.items())
+def test_the_letter_case_of_what_is_like_an_address_is_folded(written: str, kept: str) -> None:
+    assert name.principal(written, "subject") == kept
+    assert name.principal(kept, "subject") == kept
+    assert name.canonical(written) == name.canonical(kept)
+
+
+@pytest.mark.parametrize("exact", [("",), ("user:",), ("user:corp", "USER:bob")])
+def test_the_letter_case_counts_of_what_begins_as_an_exact_issuers_do(exact: tuple[str, ...]) -> None:
+    assert name.principal("user:Bob@example.com", "subject", exact=exact) == "user:Bob@example.com"
+    assert name.principal("service:Bob@example.com", "subject", exact=exact[1:]) == "service:bob@example.com"
+
+
+def test_two_letters_that_may_be_two_people_are_not_folded_for_what_permits_and_are_for_what_forbids() -> None:
+    sharp, double = "user:gro\u00df@example.com", "user:gross@example.com"
+
+    assert name.principal(sharp, "subject") != name.principal(double, "subject")
+    assert name.canonical(sharp) == name.canonical(double)
+
+
+@pytest.mark.parametrize("claimed", ["service:jit-service", "service:JIT-Service", "service:jit-\u017fervice"])
+def test_nobody_is_the_service_itself(claimed: str) -> None:
+    with pytest.raises(InvalidField):
+        name.principal(claimed, "subject")
+
+    assert name.principal("service:jit-service-2", "subject") == "service:jit-service-2"
+    assert name.principal("user:jit-service", "subject") == "user:jit-service"
 
 
 @pytest.mark.parametrize("check", [name.resource, name.resource_pattern])

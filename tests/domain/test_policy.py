@@ -239,12 +239,22 @@ def test_a_step_needs_no_more_approvals_than_it_names_principals() -> None:
     assert fault(lambda: two_of(BOB)).field == "steps[0].approvals_needed"
 
 
+def test_people_are_named_in_the_one_letter_case_that_they_have() -> None:
+    people = PrincipalSet(principals=("user:Alice@Example.com", "user:Bob"))
+    given = policy(eligible=people, steps=(step(principals=("user:Bob@example.com",)),))
+
+    assert checked(given).eligible.principals == (ALICE, "user:Bob")
+    assert checked(given).steps[0].approvers.principals == (BOB,)
+    assert checked(given, exact=("user:",)).eligible == people
+
+
 def test_a_principal_named_twice_is_one_approver() -> None:
     def two_of(*names: str) -> Policy:
         return checked(policy(steps=(step(principals=names, needed=2),)))
 
     assert fault(lambda: two_of(BOB, BOB)).fault == "is 2, and only 1 approvers are named"
     assert fault(lambda: two_of(BOB, "user:Bob@example.com")).fault == "is 2, and only 1 approvers are named"
+    assert fault(lambda: two_of("user:bob", "user:Bob")).fault == "is 2, and only 1 approvers are named"
 
 
 def test_a_step_with_a_group_may_need_more_approvals_than_it_names_principals() -> None:

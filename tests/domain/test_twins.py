@@ -1459,16 +1459,16 @@ TWINS = [
     ),
     Twin(
         "a deny that is ignored where groups are unknown",
-        request.is_denied_by,
-        "return bool(policy.eligible.groups) or subject in policy.eligible.principals",
-        "return subject in policy.eligible.principals",
+        PrincipalSet.forbids,
+        "return bool(self.groups) if groups is None else",
+        "return False if groups is None else",
         test_decision.test_a_deny_for_any_group_applies_where_nobody_proved_the_subjects_groups,
     ),
     Twin(
         "a deny by name that is ignored where groups are unknown",
-        request.is_denied_by,
-        "return bool(policy.eligible.groups) or subject in policy.eligible.principals",
-        "return bool(policy.eligible.groups)",
+        PrincipalSet.forbids,
+        "if self.principals and",
+        "if self.principals and groups is not None and",
         test_request.test_a_deny_by_name_applies_to_a_subject_whose_groups_nobody_proved,
     ),
     Twin(
@@ -1505,6 +1505,21 @@ TWINS = [
         " and self.deleted_at is None",
         "",
         test_request.test_a_policy_not_in_force_gives_nothing,
+    ),
+    # The same person
+    Twin(
+        "a deny that another letter case passes by",
+        PrincipalSet.forbids,
+        "name.canonical(principal) in _keys(self.principals)",
+        "principal in self.principals",
+        test_decision.test_a_deny_by_name_forbids_in_any_letter_case,
+    ),
+    Twin(
+        "a policy whose names are kept as they were written",
+        policy._checked_set,
+        'name.principal(text, f"{field}.principals[{index}]", exact=exact)',
+        "text",
+        test_policy.test_people_are_named_in_the_one_letter_case_that_they_have,
     ),
     # Groups that are left out
     Twin(
@@ -1864,8 +1879,8 @@ TWINS = [
     Twin(
         "a token past a deny for any group",
         token._denies_part,
-        "bool(policy.eligible.groups) or ",
-        "",
+        "forbids(subject, groups)",
+        "forbids(subject, groups or ())",
         test_token.test_a_deny_for_any_group_counts_where_nobody_proved_the_holders,
     ),
     Twin(

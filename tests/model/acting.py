@@ -37,6 +37,7 @@ from tests.model.facts import (
 from tests.model.small_world import (
     ADMIN,
     AGENT,
+    ALIAS,
     GROUPS_AT_FIRST,
     OTHER_ADMIN,
     POLICIES,
@@ -143,7 +144,7 @@ class Acting(RuleBasedStateMachine):
 
     def caller(self, name: str) -> Caller:
         roles = frozenset({Role.ADMIN} if name in (ADMIN, OTHER_ADMIN) else ())
-        return Caller(principal=name, groups=frozenset(self.groups.get(name, ())), roles=roles)
+        return Caller(principal=name, groups=frozenset(self.groups.get(name, ())), roles=roles, exact=(ALIAS,))
 
     def has_room(self) -> bool:
         live = [entry for entry in self.world.entries.values() if entry.status in LIVE]
@@ -277,7 +278,7 @@ class Acting(RuleBasedStateMachine):
 
     def turn(self, name: str, change: dict[str, Any]) -> None:
         try:
-            changed = checked(replace(self.world.policies[name], **{"deleted_at": None, **change}))
+            changed = checked(replace(self.world.policies[name], **{"deleted_at": None, **change}), exact=(ALIAS,))
         except InvalidField:
             return
         self.put_policy(changed)

@@ -97,7 +97,7 @@ class Ground:
         for policy in self.policies.values():
             if not policy.deny or policy.disabled or policy.deleted_at or not self._reaches(policy, resource, action):
                 continue
-            if holder in policy.eligible.principals:
+            if holder.lower() in map(str.lower, policy.eligible.principals):
                 return True
             if policy.eligible.groups and (groups is None or groups & set(policy.eligible.groups)):
                 return True

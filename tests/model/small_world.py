@@ -17,7 +17,7 @@ from tests.model.facts import (
 )
 
 ALIAS = "user:Alice@example.com"
-"""Looks like alice, and is somebody else wherever that would permit; the same wherever it would forbid."""
+"""Of an issuer whose letter case counts: somebody else wherever that would permit; alice wherever it would forbid."""
 ADMIN = "user:admin@example.com"
 OTHER_ADMIN = "user:root@example.com"
 AGENT = "service:agent"

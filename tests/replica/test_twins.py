@@ -90,7 +90,7 @@ TWINS = [
     Twin(
         "a deny of some groups that looks away too soon",
         judgement.Denies.against,
-        " and grant.subject not in self._principals",
+        " and grant.key not in self._principals",
         "",
         test_replica.test_a_deny_is_for_what_it_covers,
     ),

@@ -16,6 +16,7 @@ from jit_service.domain.caller import Role
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
 from jit_service.issuers import Issuer
 from jit_service.rpc.identity import Authenticator, Identity
+from jit_service.settings import Settings, SettingsError
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.rpc.tokens import AUDIENCE, DROP, Forge, encoded, raw_sign
 
@@ -65,6 +66,73 @@ def test_a_tokens_id_is_known_as_far_as_it_can_be_shown(forge: Forge, jti: Any, 
 
     assert token_id.startswith(recorded[:7]) if recorded.startswith("sha256:") else token_id == recorded
     assert len(token_id) <= 256
+
+
+PEOPLE = {"principal_claim": "email", "principal_prefix": "user:"}
+
+
+def test_the_letter_case_of_an_address_is_folded_unless_the_issuer_says_that_it_counts(forge: Forge) -> None:
+    token = forge.token(NOON, email="Alice@Example.com")
+
+    assert identify(forge, token, **PEOPLE).principal == "user:alice@example.com"
+    exact = identify(forge, token, **PEOPLE, principal_case="exact")
+    assert (exact.principal, exact.exact) == ("user:Alice@Example.com", ("user:",))
+
+
+def test_a_name_that_is_like_no_address_keeps_its_letter_case(forge: Forge) -> None:
+    assert identify(forge, forge.token(NOON, sub="auth0|64AB"), principal_prefix="user:").principal == "user:auth0|64AB"
+
+
+@pytest.mark.parametrize("claimed", ["jit-service", "JIT-Service"])
+def test_no_token_is_the_services_own(forge: Forge, claimed: str) -> None:
+    with pytest.raises(TokenInvalid, match="the service itself"):
+        identify(forge, forge.token(NOON, sub=claimed), principal_prefix="service:")
+
+
+def load(*issuers: Issuer) -> Settings:
+    return Settings.load(issuers=issuers)
+
+
+COLLIDING = {
+    "the same prefix": ("user:", "user:"),
+    "one that begins the other": ("user:", "user:corp:"),
+    "in other letters": ("user:CORP:", "user:corp:"),
+    "none": ("", "service:ci:"),
+}
+
+
+@pytest.mark.parametrize("prefixes", COLLIDING.values(), ids=COLLIDING)
+@pytest.mark.parametrize("sharing", [(), (0,), (1,)])
+def test_two_issuers_that_could_speak_for_the_same_people_must_both_say_so(
+    forge: Forge, prefixes: tuple[str, str], sharing: tuple[int, ...]
+) -> None:
+    def issuers(sharing: tuple[int, ...], **changes: Any) -> list[Issuer]:
+        return [
+            forge.issuer(
+                issuer=f"https://{index}.example.com",
+                principal_prefix=prefix,
+                shares_principals=index in sharing,
+                **(changes if index else {}),
+            )
+            for index, prefix in enumerate(prefixes)
+        ]
+
+    with pytest.raises(SettingsError, match=r"https://0\.example\.com and https://1\.example\.com .*shares_principals"):
+        load(*issuers(sharing))
+    with pytest.raises(SettingsError, match="principal_case"):
+        load(*issuers((0, 1), principal_case="exact"))
+
+    assert len(load(*issuers((0, 1))).issuers) == 2
+
+
+@pytest.mark.parametrize("prefixes", [("user:", "service:"), ("user:a:", "user:b:"), ("user:corp:", "user:corpus:")])
+def test_issuers_with_prefixes_of_their_own_need_say_nothing(forge: Forge, prefixes: tuple[str, str]) -> None:
+    named = [
+        forge.issuer(issuer=f"https://{index}.example.com", principal_prefix=prefix)
+        for index, prefix in enumerate(prefixes)
+    ]
+
+    assert len(load(*named).issuers) == 2
 
 
 LEFT_OUT: dict[str, dict[str, Any]] = {

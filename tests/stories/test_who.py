@@ -134,3 +134,46 @@ def test_the_record_of_every_act_names_the_token(office: Office) -> None:
     assert [(str(record.issuer), str(record.issuer_subject), str(record.token_id)) for record in records] == [
         ("https://idp.example.com", f"00u-alice-{office.id}", token) for token in ("t-7", "t-8", "t-9")
     ]
+
+
+# The same person in other letters
+
+
+def test_one_person_has_one_name_in_whatever_letters_it_is_written(office: Office) -> None:
+    written, alice, mail = f"user:ALICE-{office.id}@Example.com", office.user("alice"), f"Alice-{office.id}@Example.COM"
+    office.create_policy(eligible={"principals": [written]}, steps=[])
+
+    asked = office.brings("alice", GRANTS + "RequestGrant", office.wants(), email=mail)
+
+    assert asked.message.subject == alice
+    for subject in (alice, written):
+        assert office.check(subject=subject).allowed
+    itself = office.question(subject=written)
+    assert office.brings(
+        "alice", ACCESS + "CheckAccess", itself, email=f"Alice-{office.id}@Example.COM"
+    ).message.allowed
+    found = office.must(office.gateway, ACCESS + "SearchAccess", office.question(subject=written, action=""))
+    assert [entry.name for entry in found.found] == ["read"]
+
+
+def test_a_deny_by_name_is_not_passed_by_in_other_letters(office: Office) -> None:
+    office.create_policy(steps=[])
+    deny = {"deny": True, "eligible": {"principals": [office.user("mallory")]}, "actions": ["**"]}
+    document = {"name": f"policies/p{office.id}-deny", "resources": [f"database/{office.id}/**"]} | deny
+    office.must(office.admin, POLICIES + "CreatePolicy", {"policy": document})
+
+    refused = office.brings(
+        "mallory", GRANTS + "RequestGrant", office.wants(), email=f"Mallory-{office.id}@example.com"
+    )
+
+    assert refused.reason == "DENIED_BY_POLICY"
+
+
+def test_nobody_asks_or_is_named_as_the_service_itself(office: Office) -> None:
+    eligible = {"principals": ["service:JIT-service"]}
+
+    named = office.call(office.admin, POLICIES + "CreatePolicy", {"policy": office.policy(eligible=eligible)})
+    asked = office.call(office.alice, GRANTS + "RequestGrant", office.wants(subject="service:jit-service"))
+
+    assert named.fields == ("policy.eligible.principals[0]",)
+    assert asked.fields == ("subject",)

@@ -121,15 +121,17 @@ class HeldGrant:
     groups: frozenset[str] | None
     needs_check: bool
     allows: Judgement = field(init=False, repr=False, compare=False)
+    key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Made once, since most answers are this one.
         object.__setattr__(self, "allows", Judgement(CheckReason.ALLOWED, self))
+        object.__setattr__(self, "key", canonical(self.subject))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deny:
-    """A deny policy in force."""
+    """A deny policy in force. `principals` are canonical: it forbids in any letter case."""
 
     name: str
     principals: frozenset[str]
@@ -146,7 +148,7 @@ class Deny:
         return self._names(grant) and self.resources.overlap(grant.resources) and self.actions.overlap(grant.actions)
 
     def _names(self, grant: HeldGrant) -> bool:
-        if grant.subject in self.principals:
+        if grant.key in self.principals:
             return True
         return bool(self.groups) if grant.groups is None else not self.groups.isdisjoint(grant.groups)
 
@@ -164,7 +166,7 @@ class Denies:
     def against(self, grant: HeldGrant, action: str, resource: str) -> str:
         """Returns the name of the policy that forbids what the grant covers; empty where none does."""
         groups = grant.groups
-        if groups is not None and self._groups.isdisjoint(groups) and grant.subject not in self._principals:
+        if groups is not None and self._groups.isdisjoint(groups) and grant.key not in self._principals:
             return ""
         return next((deny.name for deny in self._policies if deny.denies(grant, action, resource)), "")
 
@@ -270,6 +272,9 @@ def judge(
 
     The service's clock is somewhere in [earliest, latest].
     """
+    if "@" in subject and subject != subject.lower():
+        # Of most issuers' principals the service folds the letter case, and not of all: it knows which.
+        return _NEEDS_CHECK
     if not (subject.isascii() and action.isascii() and resource.isascii()) and not _are_canonical(
         subject, action, resource
     ):

@@ -27,6 +27,7 @@ from jitaccess.judgement import (
     Lock,
     Locks,
     Patterns,
+    canonical,
     is_live,
     judge,
 )
@@ -252,7 +253,7 @@ def _held(message: grant_pb2.ReplicaGrant) -> HeldGrant:
 def _deny(policy: policy_pb2.Policy) -> Deny:
     return Deny(
         name=policy.name,
-        principals=frozenset(policy.eligible.principals),
+        principals=frozenset(map(canonical, policy.eligible.principals)),
         groups=frozenset(policy.eligible.groups),
         resources=Patterns(policy.resources, "/"),
         actions=Patterns(policy.actions, "."),

@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import Message
 
 from jitaccess.errors import FieldViolation, InvalidArgument, Misconfigured, NotFound, Unavailable
-from jitaccess.judgement import Denies, Deny, HeldGrant, Judgement, Lock, Locks, Patterns, is_live, is_plain, judge
+from jitaccess.judgement import (
+    Denies,
+    Deny,
+    HeldGrant,
+    Judgement,
+    Lock,
+    Locks,
+    Patterns,
+    canonical,
+    is_live,
+    is_plain,
+    judge,
+)
 from jitaccess.model import CheckReason, GrantState
 from jitaccess.names import pattern
 from jitaccess.v1 import access_pb2
@@ -186,7 +198,7 @@ class MemoryService:
             self._revision += 1
             self._denies[_policy_name(policy)] = Deny(
                 name=_policy_name(policy),
-                principals=frozenset(principals),
+                principals=frozenset(map(canonical, principals)),
                 groups=frozenset(groups),
                 resources=Patterns(_patterns(resources, "/", "resources"), "/"),
                 actions=Patterns(_patterns(actions, ".", "actions"), "."),
@@ -206,7 +218,7 @@ class MemoryService:
             self._revision += 1
             self._policies[_policy_name(policy)] = _Policy(
                 _policy_name(policy),
-                frozenset(principals),
+                frozenset(map(_folded, principals)),
                 bool(tuple(groups)),
                 Patterns(_patterns(resources, "/", "resources"), "/"),
                 Patterns(_patterns(actions, ".", "actions"), "."),
@@ -383,7 +395,7 @@ class MemoryService:
     def _requestable(self, subject: str, action: str, resource: str) -> tuple[str, ...]:
         for deny in self._denies.values():
             # Groups that nobody proved are nobody's here; asking decides.
-            if subject in deny.principals and deny.resources.cover(resource) and deny.actions.cover(action):
+            if canonical(subject) in deny.principals and deny.resources.cover(resource) and deny.actions.cover(action):
                 return ()
         policies = sorted(self._policies.values(), key=lambda policy: policy.name)
         return tuple(
@@ -476,7 +488,12 @@ def _principal(text: str) -> str:
     _demand_ascii(text, "subject")
     if len(text) > _LONGEST_PRINCIPAL or not _PRINCIPAL.fullmatch(text):
         raise _invalid("subject", "must be user:NAME or service:NAME, without *")
-    return text
+    return _folded(text)
+
+
+def _folded(principal: str) -> str:
+    """Folds the letter case of what is like an e-mail address, as the service does unless an issuer's is exact."""
+    return principal.lower() if "@" in principal else principal
 
 
 def _demand_address(request: access_pb2.CheckAccessRequest) -> None:
