@@ -427,7 +427,7 @@ def grants(draw: st.DrawFn) -> Grant:
         pending(by=alice()),
         subject=subject,
         requester=requester or subject,
-        requester_groups=draw(memberships),
+        requester_groups=draw(memberships | st.none()),
         resources=draw(some(RESOURCE_PATTERNS)),
         actions=draw(some(ACTION_PATTERNS)),
         request_expires_at=draw(instants),
@@ -459,7 +459,7 @@ questions = st.builds(
     resource=st.sampled_from(TARGETS),
     groups=st.none() | memberships,
     context=st.just({}),
-)
+).map(lambda asked: asked._replace(groups=None) if asked.groups_left_out else asked)
 
 
 def in_reach(of: Grant | Policy, asked: Question) -> bool:
@@ -471,10 +471,12 @@ def forbids(rule: Policy, grant: Grant, asked: Question) -> bool:
     """Said the other way round: is there no way that the deny might be meant for this subject?"""
     if not rule.deny or rule.disabled or rule.deleted_at or not in_reach(rule, asked):
         return False
-    proofs = [asked.groups] if asked.groups is not None else []
+    proofs = [asked.groups]
     if grant.requester == grant.subject:
         proofs.append(grant.requester_groups)
-    might_be_in = set(rule.eligible.groups) if not proofs else {group for proof in proofs for group in proof}
+    known = [proof for proof in proofs if proof is not None]
+    unknown = asked.groups_left_out or not known
+    might_be_in = set(rule.eligible.groups) if unknown else {group for proof in known for group in proof}
     return asked.subject in rule.eligible.principals or any(group in rule.eligible.groups for group in might_be_in)
 
 
@@ -547,7 +549,7 @@ def test_proving_one_group_more_never_turns_a_no_into_a_yes(
     world: tuple[Question, list[Grant], list[Policy]], group: str
 ) -> None:
     asked, held, rules = world
-    proved = asked._replace(groups=asked.groups or NOBODYS_GROUPS)
+    proved = asked._replace(groups=asked.groups or NOBODYS_GROUPS, groups_left_out=False)
     before = decide(proved, grants=held, policies=rules, now=NOON)
 
     after = decide(
