@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenInvalid
 from jit_service.rpc.identity import Authenticator, IssuerKeyKeeper
-from jitaccess.keys import KeysAway, KeySet, Pick, UrlKeys, usable_keys
+from jitaccess.keys import FileKeys, KeysAway, KeySet, Pick, UrlKeys, usable_keys
 from tests.conftest import HOUR, NOON, Clock
 from tests.rpc.providers import DISCOVERY, Provider, provider
 from tests.rpc.tokens import Forge
@@ -204,6 +205,16 @@ def test_an_issuer_that_drips_is_cut_off(forge: Forge, idp: Provider) -> None:
         keys.find(named(forge.kid), patience=LONG)
 
     fetched(keys)
+
+
+def test_a_handshake_that_hangs_is_cut_off_too(forge: Forge) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        keys = UrlKeys(f"https://127.0.0.1:{silent.getsockname()[1]}/jwks.json", seconds=0.3)
+
+        with pytest.raises(KeysAway):
+            keys.find(named(forge.kid), patience=LONG)
+
+        fetched(keys)
 
 
 def test_what_comes_too_late_does_not_count(forge: Forge, idp: Provider) -> None:
@@ -478,6 +489,20 @@ def test_keys_are_fetched_before_anybody_calls(forge: Forge, idp: Provider) -> N
     fetched(keys)
 
     assert service.identify_at_once([f"Bearer {forge.token(NOON)}"])
+
+
+def test_a_file_that_stays_broken_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    forge = Forge(tmp_path)
+    good = forge.path.read_bytes()
+    keys = FileKeys(forge.path)
+
+    for content in (b"{", b"{", good, b"{"):
+        forge.path.write_bytes(content)
+        for _ in range(5):
+            keys.key("made-up")
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert "again" in caplog.records[1].message
 
 
 def test_keys_nobody_has_given_are_none() -> None:

@@ -22,10 +22,13 @@ from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.rpc.together import Answer, Call, ChecksTogether
 from jit_service.storage import Store
 from jit_service.unproved import UnprovedCalls
+from jitaccess.keys import UrlKeys
 from jitaccess.v1.access_pb2 import CheckAccessRequest, CheckAccessResponse
 from tests.check.test_recorder import recorded
 from tests.conftest import HOUR
 from tests.domain.test_twins import Twin, sown
+from tests.rpc.providers import provider
+from tests.rpc.test_keys import Monotonic
 from tests.rpc.tokens import Forge
 from tests.storage.people import ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask
 
@@ -43,11 +46,11 @@ class Lane:
         self.recorder = Recorder(store, mode)
         self.checker = Checker(store, self.view, self.recorder)
         issuer = self.forge.issuer(roles={"checker": ["checker"]})
-        authenticator = Authenticator([issuer], clock=store.clock, max_lifetime=2 * HOUR)
+        self.authenticator = Authenticator([issuer], clock=store.clock, max_lifetime=2 * HOUR)
         interceptor = CallInterceptor(
             store,
             self.view,
-            authenticator,
+            self.authenticator,
             Streams(StreamLimits(1)),
             (),
             quota=Quota(Rates(writes=1e6, checks=1e6)),
@@ -275,7 +278,38 @@ def test_each_mode_records_what_it_says(store: Store, tmp_path: Path, mode: Audi
     assert len(recorded(store)) == records
 
 
+def test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is answered by itself, where it may wait for the issuer."""
+    monkeypatch.setattr("jit_service.rpc.identity._PATIENCE_SECONDS", 30)
+    with provider() as idp:
+        idp.publish(lane.forge.path)
+        clock = Monotonic()
+        keys = UrlKeys(idp.jwks_url, seconds=2, clock=clock)
+        assert keys.key(lane.forge.kid) is not None
+        issuer, _ = lane.authenticator._issuers[lane.forge.name]
+        lane.authenticator._issuers[lane.forge.name] = issuer, keys
+        idp.answering.clear()
+        clock.now += 11
+        made_up = lane.forge.sign(lane.forge.claims(lane.store.clock()), kid="made-up")
+
+        strange, known = lane.together([lane.sent(b"", made_up), lane.call()])
+
+        assert strange is None
+        assert isinstance(known, bytes)
+        assert keys._fetch is not None
+        assert keys._fetch.is_alive(), "it was waited for"
+
+
 TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]]] = [
+    (
+        "a key of one that all wait for",
+        CallInterceptor.identify,
+        "self._authenticator.identify_at_once(",
+        "self._authenticator.identify(",
+        test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it,
+    ),
     (
         "answers without their records",
         Checker.check_together,

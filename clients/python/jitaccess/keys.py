@@ -82,6 +82,8 @@ class KeySource(Protocol):
 class IssuerKeys(ABC):
     """Where an issuer's keys come from, for those who must tell a wrong key from one that cannot be looked up."""
 
+    _fault = ""
+
     @abstractmethod
     def find(self, pick: Pick, *, patience: float) -> Jwk | None:
         """Returns the key that is meant, or None where the issuer has none such.
@@ -91,6 +93,12 @@ class IssuerKeys(ABC):
 
     def tend(self) -> None:  # noqa: B027 (only what is fetched needs it)
         """Sees to it that the keys are at hand when they are wanted. It does not wait."""
+
+    def _tell(self, where: object, fault: str) -> None:
+        """Logs what is new: a fault once, and that it is over."""
+        if fault != self._fault:
+            _log.warning("no keys from %s: %s", where, fault) if fault else _log.warning("keys from %s again", where)
+        self._fault = fault
 
     def key(self, kid: str) -> Jwk | None:
         """See KeySource."""
@@ -130,9 +138,10 @@ class FileKeys(IssuerKeys):
             if version == self._version:
                 return
             self._version, self._keys = version, usable_keys(self._path.read_bytes())
+            self._tell(self._path, "")
         except (OSError, ValueError, RecursionError) as fault:
             self._keys, self._version = KeySet(), None
-            _log.warning("no keys from %s: %s", self._path, fault)
+            self._tell(self._path, str(fault))
 
 
 class GivenKeys(IssuerKeys):
@@ -186,7 +195,6 @@ class UrlKeys(IssuerKeys):
         self._state = _State()
         self._fetch: _Fetch | None = None
         self._places = threading.BoundedSemaphore(_WAITING)
-        self._fault = ""
 
     def find(self, pick: Pick, *, patience: float) -> Jwk | None:
         """See IssuerKeys."""
@@ -248,17 +256,10 @@ class UrlKeys(IssuerKeys):
                 keys = keys_of(read(self._url or discovered(self._issuer, read)))
         except (OSError, ValueError, RecursionError, http.client.HTTPException) as fault:
             self._state = self._state._replace(sure=False)
-            self._tell(f"{type(fault).__name__}: {fault}")
+            self._tell(self._url or self._issuer, f"{type(fault).__name__}: {fault}")
         else:
             self._state = self._state._replace(keys=keys, fetched_at=now, sure=True)
-            self._tell("")
-
-    def _tell(self, fault: str) -> None:
-        """Logs what is new: a fault once, and that it is over."""
-        if fault != self._fault:
-            where = self._url or self._issuer
-            _log.warning("no keys from %s: %s", where, fault) if fault else _log.warning("keys from %s again", where)
-        self._fault = fault
+            self._tell(self._url or self._issuer, "")
 
 
 class _Fetch(threading.Thread):
