@@ -11,7 +11,7 @@ from weakref import ref
 
 import pytest
 
-from jit_service import access, grants, policies, signals
+from jit_service import access, grants, locks, policies, signals
 from jit_service.access import Checked, Checker
 from jit_service.check import AuditMode, Judgements, LiveView, Recorder, judgements
 from jit_service.check.index import Index
@@ -19,6 +19,7 @@ from jit_service.domain import context, decision
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Question, Reason, stands_until
 from jit_service.domain.grant import Limits
+from jit_service.domain.lock import Target, Wanted
 from jit_service.domain.policy import PrincipalSet
 from jit_service.domain.recent import Recent
 from jit_service.domain.request import Ask
@@ -96,6 +97,30 @@ def test_a_revoked_grant_allows_nothing_more(asking: Asking) -> None:
     grants.revoke(asking.store, BOB, grant.name, comment="over", etag="")
 
     assert asking.ask().decision.reason is Reason.REVOKED
+
+
+def test_a_lock_holds_at_once_and_no_longer_than_it_stands(asking: Asking) -> None:
+    approve(asking.store, ask(asking.store))
+    assert asking.ask().decision.allowed
+    ends = asking.clock() + HOUR / 2
+    wanted = Wanted(target=Target(principal=ALICE.principal), comment="left", expires_at=ends)
+    locks.create(asking.store, ADMIN, wanted)
+    assert asking.ask().decision.reason is Reason.LOCKED
+    asking.clock.advance(HOUR / 2 - TICK)
+    assert asking.ask().decision.reason is Reason.LOCKED
+
+    asking.clock.advance(TICK)
+
+    assert asking.ask().decision.allowed
+
+
+def test_a_lock_that_another_commit_does_not_change_costs_no_answer(asking: Asking) -> None:
+    approve(asking.store, ask(asking.store))
+    locks.create(asking.store, ADMIN, Wanted(target=Target(principal=BOB.principal), comment="left"))
+    first = asking.ask()
+    signals.put(asking.store, ADMIN, Signal(name="signals/x", value=1, expires_at=NOON + HOUR), etag="")
+
+    assert asking.ask().judged is first.judged
 
 
 def test_a_deny_policy_holds_at_once_and_no_longer_than_it_is_there(asking: Asking) -> None:
@@ -387,6 +412,20 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
         "(grant.starts_at, grant.expires_at, grant.request_expires_at)",
         "(grant.expires_at, grant.request_expires_at)",
         test_a_grant_begins_exactly_at_its_start,
+    ),
+    (
+        "locks that are not read again",
+        Judgements.of,
+        "and judged.locks is sight.locks",
+        "",
+        test_a_lock_holds_at_once_and_no_longer_than_it_stands,
+    ),
+    (
+        "a lock that an index holds on to",
+        Index._standing,
+        "self._locks.at(now)",
+        "self._locks",
+        test_a_lock_holds_at_once_and_no_longer_than_it_stands,
     ),
     (
         "a lapse that nobody waits for",

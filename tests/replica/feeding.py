@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import Grant
+from jit_service.domain.lock import Lock
 from jit_service.domain.policy import Policy
 from jit_service.replica import Update, checkable
 from jit_service.rpc.messages import replica_message
@@ -32,6 +33,7 @@ def update(
     *,
     grant: Grant | None = None,
     denies: Sequence[Policy] | None = None,
+    locks: Sequence[Lock] | None = None,
     at: datetime = NOON,
     elapsed: timedelta = timedelta(),
 ) -> WatchGrantsResponse:
@@ -44,15 +46,19 @@ def update(
         elapsed=elapsed,
         grant=checkable(grant, at, GATEWAY) if grant is not None else None,
         denies=tuple(policy for policy in denies if policy.deny and policy.in_force) if denies is not None else None,
+        locks=tuple(locks) if locks is not None else None,
     )
     return WatchGrantsResponse.FromString(replica_message(told).SerializeToString())
 
 
-def current(*grants: Grant, denies: Sequence[Policy] = (), at: datetime = NOON) -> list[WatchGrantsResponse]:
+def current(
+    *grants: Grant, denies: Sequence[Policy] = (), locks: Sequence[Lock] = (), at: datetime = NOON
+) -> list[WatchGrantsResponse]:
     """What a stream begins with."""
     return [
         *(update(Sign.CURRENT, 0, grant=grant, at=at) for grant in grants if checkable(grant, at, GATEWAY)),
         update(Sign.DENY_POLICIES, denies=denies, at=at),
+        *([update(Sign.LOCKS, locks=locks, at=at)] if locks else []),
         update(Sign.HEARTBEAT, at=at),
     ]
 

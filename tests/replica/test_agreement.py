@@ -16,6 +16,7 @@ from jit_service.domain import name
 from jit_service.domain.decision import Question, decide
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.grant import End, Grant, GrantState, Justification, Limits, Usage
+from jit_service.domain.lock import Lock, Locks, Target
 from jit_service.domain.policy import Policy, PrincipalSet
 from jitaccess.judgement import LocalReason, is_plain
 from jitaccess.model import CheckReason
@@ -109,7 +110,22 @@ def no_contractors() -> Policy:
     return Policy(name="policies/no", eligible=eligible, resources=("**",), actions=("**",), deny=True)
 
 
-def service_allows(question: Question, held: tuple[Grant, ...], policies: list[Policy], at: datetime) -> bool:
+locks = st.builds(
+    Lock,
+    name=st.just("locks/l"),
+    target=st.sampled_from(
+        (Target(principal=ALICE.upper().replace("USER", "user")), Target(principal=BOB), Target(group="contractors"))
+    ),
+    comment=st.just("left"),
+    creator=st.just("user:rita"),
+    created_at=st.just(NOON - timedelta(hours=1)),
+    expires_at=st.sampled_from((None, NOON, NOON + TICK, NOON + timedelta(seconds=2))),
+)
+
+
+def service_allows(
+    question: Question, held: tuple[Grant, ...], policies: list[Policy], standing: list[Lock], at: datetime
+) -> bool:
     """What the service says: a name that it refuses is a no."""
     try:
         canonical = Question(
@@ -120,7 +136,7 @@ def service_allows(question: Question, held: tuple[Grant, ...], policies: list[P
         )
     except InvalidField:
         return False
-    return decide(canonical, grants=held, policies=policies, now=at).allowed
+    return decide(canonical, grants=held, policies=policies, now=at, locks=Locks(standing).at(at)).allowed
 
 
 @settings(
@@ -134,6 +150,7 @@ def service_allows(question: Question, held: tuple[Grant, ...], policies: list[P
 @given(
     held=worlds,
     policies=st.lists(denies, max_size=2),
+    standing=st.lists(locks, max_size=1),
     subject=st.sampled_from(SUBJECTS[:1] * 6 + SUBJECTS),
     action=st.sampled_from((*ACTIONS[:1] * 4, *ACTIONS, "rows..read", "read.*")),
     resource=names,
@@ -142,22 +159,23 @@ def service_allows(question: Question, held: tuple[Grant, ...], policies: list[P
     late=st.sampled_from((0, 1, 2)),
 )
 @example(
-    held=(plain(),), policies=[], subject=ALICE, action="read", resource="database/..", own_groups=frozenset(), age=0,
-    late=0,
+    held=(plain(),), policies=[], standing=[], subject=ALICE, action="read", resource="database/..",
+    own_groups=frozenset(), age=0, late=0,
 )  # fmt: skip
 @example(
     held=(plain(subject=GATEWAY.principal, requester=GATEWAY.principal),),
-    policies=[no_contractors()],
+    policies=[no_contractors()], standing=[],
     subject=GATEWAY.principal, action="read", resource="database/x", own_groups=frozenset({"contractors"}),
     age=0, late=0,
 )  # fmt: skip
 @example(
-    held=(plain(requester_groups=frozenset({"contractors"})),), policies=[no_contractors()], subject=ALICE,
+    held=(plain(requester_groups=frozenset({"contractors"})),), policies=[no_contractors()], standing=[], subject=ALICE,
     action="read", resource="database/x", own_groups=frozenset(), age=0, late=0,
 )  # fmt: skip
 def test_a_replica_says_nothing_that_the_service_would_not(
     held: tuple[Grant, ...],
     policies: list[Policy],
+    standing: list[Lock],
     subject: str,
     action: str,
     resource: str,
@@ -165,7 +183,7 @@ def test_a_replica_says_nothing_that_the_service_would_not(
     age: int,
     late: int,
 ) -> None:
-    replica = fed(current(*held, denies=policies))
+    replica = fed(current(*held, denies=policies, locks=standing))
     # The service's clock then is anywhere between what it showed and all of the time that has passed.
     at = NOON + timedelta(microseconds=age // 1000 * late // 2)
     groups = own_groups if subject == GATEWAY.principal else None
@@ -173,7 +191,7 @@ def test_a_replica_says_nothing_that_the_service_would_not(
     local = answer(replica, subject, action, resource, after=age)
 
     allowed = service_allows(
-        Question(subject=subject, action=action, resource=resource, groups=groups), held, policies, at
+        Question(subject=subject, action=action, resource=resource, groups=groups), held, policies, standing, at
     )
     if local.reason is CheckReason.ALLOWED:
         assert allowed
@@ -205,7 +223,7 @@ def test_what_is_plain_is_answered_here(held: tuple[Grant, ...], policies: list[
 
     question = Question(subject=ALICE, action="read", resource=resource)
     assert local.reason is not LocalReason.NEEDS_CHECK
-    assert (local.reason is CheckReason.ALLOWED) == service_allows(question, alone, policies, NOON)
+    assert (local.reason is CheckReason.ALLOWED) == service_allows(question, alone, policies, [], NOON)
 
 
 CHARACTERS = st.characters(codec="ascii") | st.sampled_from("./*:-_aА\u0301\u200b ")

@@ -8,6 +8,7 @@ import pytest
 
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import End, GrantState, Limits
+from jit_service.domain.lock import Lock, Target
 from jit_service.domain.pattern import resource_covered
 from jit_service.domain.policy import Policy, PrincipalSet
 from jit_service.watch import Sign, history_of
@@ -35,6 +36,65 @@ BEAT = timedelta(seconds=4)
 def test_what_was_told_answers() -> None:
     assert answer(fed(current(plain()))).reason is ALLOWED
     assert answer(fed(current())).reason is CheckReason.NO_GRANT
+
+
+# Locks
+
+
+def lock(principal: str = "", *, group: str = "", until: datetime | None = None) -> Lock:
+    return Lock(
+        name="locks/l1",
+        target=Target(principal=principal, group=group),
+        comment="left",
+        creator="user:rita",
+        created_at=NOON,
+        expires_at=until,
+    )
+
+
+def test_the_locked_have_no_yes_in_any_letter_case() -> None:
+    locked = answer(fed(current(plain(), locks=[lock("user:Alice@EXAMPLE.com")])))
+
+    assert (locked.reason, locked.by) == (CheckReason.LOCKED, "locks/l1")
+    assert answer(fed(current(plain(), locks=[lock(BOB)]))).reason is ALLOWED
+    assert answer(fed(current(locks=[lock(ALICE)]))).reason is CheckReason.LOCKED
+    shouted = "user:ALICE@example.com"
+    replica = fed(current(plain(subject=shouted, requester=shouted), locks=[lock(ALICE)]))
+    assert answer(replica, shouted).reason is CheckReason.LOCKED
+
+
+def test_a_locked_group_is_asked_for_the_grants_groups() -> None:
+    locks = [lock(group="contractors")]
+    member = plain(requester_groups=frozenset({"contractors"}))
+
+    assert answer(fed(current(member, locks=locks))).reason is CheckReason.LOCKED
+    assert answer(fed(current(plain(requester=BOB), locks=locks))).reason is CheckReason.LOCKED
+    assert answer(fed(current(plain(), locks=locks))).reason is ALLOWED
+
+
+def test_a_lock_ends_by_the_services_clock() -> None:
+    def at(until: datetime) -> CheckReason | LocalReason:
+        return answer(fed(current(plain(), locks=[lock(ALICE, until=until)])), after=2000).reason
+
+    assert at(NOON) is ALLOWED
+    assert at(NOON + TICK) is NEEDS_CHECK
+    assert at(NOON + HOUR) is CheckReason.LOCKED
+
+
+def test_locks_hold_from_their_heartbeat_until_the_next_that_tells_of_none() -> None:
+    replica = fed(current(plain()))
+    for locks, reason in (([lock(ALICE)], CheckReason.LOCKED), ([], ALLOWED)):
+        before = answer(replica).reason
+        replica.take(update(Sign.LOCKS, 8, locks=locks))
+        assert answer(replica).reason is before
+        replica.take(update(Sign.HEARTBEAT, 8))
+        assert answer(replica).reason is reason
+
+
+def test_a_token_of_the_locked_counts_no_more() -> None:
+    for locks in ([lock(ALICE)], [lock(group="contractors")]):
+        replica = fed(current(plain(requester_groups=frozenset({"contractors"})), locks=locks))
+        assert replica.is_live(ALICE, "grants/g", OPENED) is False
 
 
 # Whole or not at all

@@ -77,11 +77,16 @@ def expire(story: Protected, _: Any) -> None:
     story.world.clock.advance(timedelta(seconds=3600))
 
 
+def lock(story: Protected, _: Any) -> None:
+    story.locks(story.alice)
+
+
 ENDS: dict[str, Callable[[Protected, Any], None]] = {
     "revoked": revoke,
     "released": release,
     "denied by a policy": deny,
     "expired": expire,
+    "locked": lock,
 }
 
 

@@ -1,0 +1,217 @@
+"""Locks on every store and in every worker: from the commit on, and only while one stands."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from jit_service import access, grants, locks, sweeper
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.decision import Reason
+from jit_service.domain.errors import Locked, LockNotFound
+from jit_service.domain.event import SERVICE, EventType
+from jit_service.domain.grant import GrantState
+from jit_service.domain.lock import Lock, Target, Wanted
+from jit_service.domain.request import Ask
+from jit_service.storage import Store, hot, work_for
+from tests import checking
+from tests.conftest import HOUR, TICK, Clock
+from tests.faults.history import Kind, Operation, violations
+from tests.storage.people import ADMIN, ALICE, BOB, CAROL, DAVE, GATEWAY, add_policy, approve, ask
+
+RITA = Caller(principal="user:rita@example.com", roles=frozenset({Role.RESPONDER}))
+
+
+def locked(store: Store, principal: str = ALICE.principal, *, by: Caller = RITA, **changes: Any) -> Lock:
+    target = changes.pop("target", Target(principal=principal))
+    return locks.create(store, by, Wanted(target=target, comment="left", **changes)).lock
+
+
+def lift(store: Store, lock: Lock) -> None:
+    locks.delete(store, RITA, lock.name, etag="")
+
+
+def reason(store: Store) -> Reason:
+    asked = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    return checking.check(store, GATEWAY, asked).decision.reason
+
+
+@contextmanager
+def working_for(caller: Caller) -> Iterator[None]:
+    work_for(caller)
+    try:
+        yield
+    finally:
+        work_for(None)
+
+
+@pytest.fixture
+def other(store: Store) -> Iterator[Store]:
+    """Another worker's store."""
+    other = Store(store.engine.url.render_as_string(hide_password=False), clock=store.clock)
+    yield other
+    checking.stop(other)
+    other.close()
+
+
+def test_what_one_worker_has_locked_no_other_lets_pass(store: Store, other: Store) -> None:
+    add_policy(store)
+    approve(store, ask(store))
+    for _ in range(20):
+        assert reason(other) is Reason.ALLOWED
+        lock = locked(store)
+        assert reason(other) is Reason.LOCKED
+        with working_for(ALICE):
+            with pytest.raises(Locked):
+                ask(other)
+            with pytest.raises(Locked):
+                other.snapshot().__enter__()
+        lift(store, lock)
+        with working_for(ALICE):
+            other.snapshot().__enter__()
+
+
+def test_checks_of_several_workers_and_locks_are_linearizable(store: Store, other: Store) -> None:
+    """Access is the register: a lock takes it away, lifting it gives it back."""
+    add_policy(store)
+    approve(store, ask(store))
+    lock = locked(store)
+    history: list[Operation] = []
+    done = threading.Event()
+
+    def read(worker: Store, name: str) -> None:
+        while not done.is_set():
+            began = time.monotonic()
+            allowed = reason(worker) is Reason.ALLOWED
+            history.append(
+                Operation(key="k", kind=Kind.READ, value=allowed, began=began, ended=time.monotonic(), by=name)
+            )
+
+    def write(value: bool, act: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        made = act()
+        history.append(Operation(key="k", kind=Kind.WRITE, value=value, began=began, ended=time.monotonic()))
+        return made
+
+    readers = [
+        threading.Thread(target=read, args=(worker, f"{name}-{number}"))
+        for number in range(2)
+        for name, worker in (("one", store), ("other", other))
+    ]
+    for reader in readers:
+        reader.start()
+    for _ in range(15):
+        write(True, lambda lock=lock: lift(store, lock))
+        lock = write(False, lambda: locked(other))
+    done.set()
+    for reader in readers:
+        reader.join()
+
+    assert violations(history) == []
+    assert len(history) > 60
+
+
+def test_a_call_that_began_before_a_lock_changes_nothing_after_it(store: Store, other: Store) -> None:
+    add_policy(store)
+    grant = ask(store)
+    with working_for(BOB):
+        assert grants.get(other, BOB, grant.name).grant.name == grant.name
+        locked(store, BOB.principal)
+        with pytest.raises(Locked):
+            approve(other, grant)
+
+
+def test_who_is_not_locked_works_on_and_so_does_the_service(store: Store) -> None:
+    add_policy(store)
+    locked(store)
+    with working_for(BOB):
+        assert grants.ask(store, BOB._replace(groups=ALICE.groups), _asked(BOB)).grant
+    sweeper.record_run_out(store)
+
+
+def _asked(caller: Caller) -> Ask:
+    return Ask(subject=caller.principal, resources=("database/orders/eu",), actions=("read",))
+
+
+def test_where_nobody_is_locked_nobody_reads_who_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what nobody uses costs nobody more than a look at a number that is there anyway."""
+    add_policy(store)
+    approve(store, ask(store))
+    lift(store, locked(store))
+    monkeypatch.setattr(hot, "LOCKS", None)
+
+    with working_for(ALICE):
+        assert ask(store, resource="database/orders/us")
+    assert reason(store) is Reason.ALLOWED
+
+
+def test_a_lock_that_is_over_is_recorded_once_and_read_no_more(store: Store, clock: Clock) -> None:
+    locked(store, expires_at=clock() + HOUR)
+    clock.advance(HOUR - TICK)
+    assert sweeper.record_run_out(store) == 0
+    clock.advance(TICK)
+
+    assert [sweeper.record_run_out(store), sweeper.record_run_out(store)] == [1, 0]
+    with store.snapshot() as snapshot:
+        records = snapshot.audit_records(after=0, until=snapshot.seq, limit=100)
+        assert [record.event.type for record in records].count(EventType.LOCK_EXPIRED) == 1
+        assert snapshot._lock_count == 0
+
+
+def test_the_answer_changes_exactly_when_the_lock_ends(store: Store, clock: Clock) -> None:
+    add_policy(store)
+    approve(store, ask(store, duration=3 * HOUR))
+    locked(store, expires_at=clock() + HOUR)
+
+    clock.advance(HOUR - TICK)
+    assert reason(store) is Reason.LOCKED
+    clock.advance(TICK)
+    assert reason(store) is Reason.ALLOWED
+
+
+def test_of_a_group_what_ends_is_of_those_who_are_known_to_be_in_it(store: Store) -> None:
+    add_policy(store)
+    hers, waits = approve(store, ask(store)), ask(store, resource="database/orders/us")
+    his = ask(store, caller=DAVE._replace(groups=frozenset({"engineering", "night"})))
+
+    lock = locked(store, target=Target(group="night"), end_grants=True)
+    states = [_state(store, grant.name) for grant in (hers, waits, his)]
+
+    assert states == [GrantState.ACTIVE, GrantState.PENDING, GrantState.DENIED]
+    assert lock.ended_grants == 1
+
+
+def test_what_ends_with_a_principal_is_found_in_any_letter_case(store: Store) -> None:
+    add_policy(store)
+    grant = approve(store, ask(store))
+
+    locked(store, "user:Alice@EXAMPLE.com", end_grants=True)
+
+    assert _state(store, grant.name) is GrantState.REVOKED
+
+
+def _state(store: Store, name: str) -> GrantState:
+    answer = grants.get(store, ADMIN, name)
+    return answer.grant.state(answer.at)
+
+
+def test_the_operator_lifts_at_the_host_what_nobody_else_can(store: Store) -> None:
+    for_admin = locked(store, ADMIN.principal)
+    with working_for(ADMIN):
+        with pytest.raises(Locked):
+            locks.delete(store, ADMIN, for_admin.name, etag="")
+
+    (lifted,) = locks.lift_at_host(store, "user:ADMIN@example.com")
+
+    assert (lifted.name, lifted.deleted_at) == (for_admin.name, store.clock())
+    with store.snapshot() as snapshot:
+        last = snapshot.audit_records(after=snapshot.seq - 1, until=snapshot.seq, limit=1)[0].event
+    assert (last.type, last.principal, last.origin.method) == (EventType.LOCK_DELETED, SERVICE, "jit-service unlock")
+    with pytest.raises(LockNotFound):
+        locks.lift_at_host(store, ADMIN.principal)
+    assert locks.lift_at_host(store, locked(store, CAROL.principal).name)
