@@ -63,6 +63,18 @@ def test_a_grant_is_for_its_holder_its_path_and_its_method(story: Protected) -> 
     assert story.gate.api.seen == []
 
 
+def test_the_locked_do_not_pass_by_their_token_nor_by_their_grants(story: Protected) -> None:
+    grant = story.opens()
+    token = story.must(story.alice, TOKENS + "IssueToken", {"name": grant.name, "audience": [f"https://{HOST}"]}).token
+    assert story.gate.send(story.path, token=token).status == 200
+    story.locks(story.alice)
+
+    by_identity, by_grant = story.sends(), story.gate.send(story.path, token=token)
+
+    assert (by_identity.status, by_identity.reason) == (403, "LOCKED")
+    assert (by_grant.status, by_grant.reason) == (403, "LOCKED")
+
+
 def test_a_query_names_nothing(story: Protected) -> None:
     story.opens()
 
