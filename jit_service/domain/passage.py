@@ -1,7 +1,8 @@
 """What a request that waits at a proxy is in names: which resource, which action, and how long it may last.
 
-One path has one name. What two servers could read as two paths has none and is refused: dot segments, empty segments,
-encoded slashes, path parameters (`;`), what is encoded twice or is not UTF-8 in NFC.
+One path has one name: its segments, each decoded once, and a slash at its end says nothing. What two servers could read
+as two paths has none and is refused: dot segments, empty segments within, encoded slashes where the route does not keep
+them, path parameters (`;`), what is encoded twice or is not UTF-8 in NFC. docs/paths.md has it as a table.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote
 
 from jit_service.domain import name
 from jit_service.domain.decision import Candidate, Question, decide
@@ -23,12 +24,16 @@ from jit_service.domain.signal import Signals
 
 DEFAULT_STREAM: Final = timedelta(seconds=60)
 MAX_STREAM: Final = timedelta(hours=1)
-_KNOWN: Final = ("resource", "action", "audience", "max_stream", "forward_authorization")
+_KNOWN: Final = ("resource", "action", "audience", "max_stream", "forward_authorization", "encoded_slash")
 _VARIABLE: Final = re.compile(r"\{([^{}]*)\}")
-# A name may hold more of ASCII than a path that has one reading at every server.
-_OF_PATH: Final = re.compile(r"[A-Za-z0-9._~@:+=,$!&'();/-]*")
 _SECONDS: Final = re.compile(r"[1-9][0-9]{0,3}s")
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
+# A slash, or what some server takes for one; where the path ends for some.
+_ANOTHER_PATH: Final = re.compile("[/\\\\;?\u2044\u2215\u2216\u29f8\u29f9]")
+_ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
+_NOT_ENCODED: Final = re.compile("%(?![0-9A-Fa-f]{2})|[^!-~]|#")
+_ENCODED: Final = re.compile("%(?:[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})")
+_UNSEEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?")
 
 
@@ -36,7 +41,8 @@ _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?")
 class Route:
     """What the proxy's configuration says of a route: templates over `{host}`, `{path}` and `{method}`.
 
-    `audience` is what a grant's token must be for. A stream lasts `max_stream` at most, whoever watches it.
+    `audience` is what a grant's token must be for. A stream lasts `max_stream` at most, whoever watches it. Where it
+    `keeps_encoded_slash`, `%2F` is data of a segment, and stands as `%2F` in the name: nothing else comes to be that.
     """
 
     resource: str = "http/{host}{path}"
@@ -44,6 +50,7 @@ class Route:
     audience: str = "https://{host}"
     max_stream: timedelta = DEFAULT_STREAM
     forward_authorization: bool = False
+    keeps_encoded_slash: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +63,37 @@ class HttpRequest:
 
     def resource(self, route: Route) -> str:
         """Returns the resource that it reaches. Raises InvalidField, RouteMisconfigured."""
-        # Checked even where the template has no {path}: the route was chosen by it.
-        self._checked_path()
-        return name.resource(self._filled(route.resource), "resource")
+        # Read also where the template has no {path}: the route was chosen by it.
+        self._read_path(route)
+        resource = self._filled(route.resource, route)
+        try:
+            return name.resource(resource, "path")
+        except InvalidField as fault:
+            if resource == route.resource:
+                raise RouteMisconfigured(f"the route's resource {fault.fault}") from None
+            remedy = "a route that says its resource itself takes any such path"
+            raise InvalidField("path", f"{fault.fault}; {remedy}") from None
 
     def action(self, route: Route) -> str:
         """Returns the action that it is. Raises InvalidField, RouteMisconfigured."""
         self._checked_method()
-        return name.action(self._filled(route.action), "action")
+        return name.action(self._filled(route.action, route), "action")
 
     def audience(self, route: Route) -> str:
         """Returns the audience that a grant's token must name. Raises InvalidField, RouteMisconfigured."""
-        return self._filled(route.audience)
+        return self._filled(route.audience, route)
 
     def endpoint(self) -> dict[str, str]:
         """Returns what the record says of it; a query can hold secrets and is left out."""
         path = self.path.partition("?")[0]
         return {"method": name.harmless(self.method, 32), "host": name.harmless(self.host, 256), "path": _shown(path)}
 
-    def _filled(self, template: str) -> str:
-        values = {"host": self._checked_host, "path": self._checked_path, "method": self._checked_method}
+    def _filled(self, template: str, route: Route) -> str:
+        values = {
+            "host": self._checked_host,
+            "path": lambda: self._read_path(route),
+            "method": self._checked_method,
+        }
 
         def value(found: re.Match[str]) -> str:
             if found[1] not in values:
@@ -99,16 +117,19 @@ class HttpRequest:
             raise InvalidField("host", fault)
         return bare
 
-    def _checked_path(self) -> str:
-        """Returns the path, decoded, as it stands in a resource: empty for `/`."""
+    def _read_path(self, route: Route) -> str:
+        """Returns the path, decoded, as it stands in a resource: empty for `/`, and without a slash at its end."""
         path = self.path.partition("?")[0]
         if not path.startswith("/"):
-            raise InvalidField("path", f"{name.harmless(path, 80)!a} must begin with /")
-        if path == "/":
-            return ""
-        decoded = "".join(f"/{_segment(segment)}" for segment in path[1:].split("/"))
-        name.resource(f"http{decoded}", "path")
-        return decoded
+            raise InvalidField("path", f"{_shown(path)!a} must begin with /")
+        segments = path[1:].split("/")
+        if not segments[-1]:
+            segments.pop()
+        for segment in segments:
+            if fault := _fault(segment, route):
+                where = f"http/{name.harmless(self.host, 256)}{_shown(path)}"
+                raise InvalidField("path", f"{where!a} has the segment {_shown(segment)!a}, {fault}")
+        return "".join(f"/{_decoded(segment, route)}" for segment in segments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +161,8 @@ def route(told: Mapping[str, str]) -> Route:
         action=told.get("action", usual.action),
         audience=told.get("audience", usual.audience),
         max_stream=_span(told["max_stream"]) if "max_stream" in told else usual.max_stream,
-        forward_authorization=_truth(told.get("forward_authorization", "false")),
+        forward_authorization=_word(told, "forward_authorization", {"false": False, "true": True}),
+        keeps_encoded_slash=_word(told, "encoded_slash", {"refuse": False, "keep": True}),
     )
 
 
@@ -182,28 +204,52 @@ def _span(text: str) -> timedelta:
     return span
 
 
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        fault = f"the route's forward_authorization is {name.harmless(text, 40)!a}; it can be true or false"
+def _word(told: Mapping[str, str], key: str, meanings: Mapping[str, bool]) -> bool:
+    """Returns what the route's word for the key means, the first one where it has none."""
+    usual, *_ = meanings
+    word = told.get(key, usual)
+    if word not in meanings:
+        fault = f"the route's {key} is {name.harmless(word, 40)!a}; it can be {' or '.join(meanings)}"
         raise RouteMisconfigured(fault)
-    return text == "true"
+    return meanings[word]
 
 
-def _segment(raw: str) -> str:
+def _parts(segment: str, route: Route) -> list[str]:
+    """Returns what the segment has between the slashes that it may have encoded."""
+    return _ENCODED_SLASH.split(segment) if route.keeps_encoded_slash else [segment]
+
+
+def _decoded(segment: str, route: Route) -> str:
+    return "%2F".join(unquote(part) for part in _parts(segment, route))
+
+
+def _fault(segment: str, route: Route) -> str:
+    """Returns why the segment may be read as another one, or as several, and what to do; empty where it cannot."""
+    return next(filter(None, map(_fault_of_part, _parts(segment, route))), "")
+
+
+def _fault_of_part(raw: str) -> str:
+    if _ENCODED_SLASH.search(raw):
+        return "which has an encoded slash; a route can take it as data: encoded_slash: keep"
+    if _NOT_ENCODED.search(raw):
+        return "which is not percent-encoded; of other signs than ASCII's encode their UTF-8"
     try:
-        decoded = unquote_to_bytes(raw).decode() if raw.isascii() else ""
+        text = unquote(raw, errors="strict")
     except UnicodeDecodeError:
-        decoded = ""
-    if not decoded:
-        raise InvalidField("path", f"has the segment {_shown(raw)!a}, which is empty or not UTF-8, percent-encoded")
-    if "/" in decoded or ";" in decoded:
-        raise InvalidField("path", f"has the segment {_shown(raw)!a}; / and ; in it could mean another path")
-    ascii_only = "".join(filter(str.isascii, decoded))
-    if not _OF_PATH.fullmatch(ascii_only):
-        raise InvalidField("path", f"has the segment {_shown(raw)!a}; of ASCII it may hold A-Z a-z 0-9 ._~@:+=,$!&'()-")
-    if unicodedata.normalize("NFC", decoded) != decoded:
-        raise InvalidField("path", f"has the segment {_shown(raw)!a}, which is not in the Unicode form NFC")
-    return decoded
+        return "which is not UTF-8; encode it so"
+    # What a lenient server makes of look-alikes, as of the fullwidth ／.
+    read = unicodedata.normalize("NFKC", text)
+    if read.strip() in ("", ".", ".."):
+        return "which is empty or dots; send the path that is meant"
+    if _ANOTHER_PATH.search(text) or _ANOTHER_PATH.search(read):
+        return "which could mean another path: it has / \\ ; or ? in it; send it without"
+    if _ENCODED.search(text) or _ENCODED.search(read):
+        return "which is encoded twice; encode it once"
+    if any(unicodedata.category(character) in _UNSEEN for character in text) or text != text.strip():
+        return "which has a control character, or white space at an end; send it without"
+    if not unicodedata.is_normalized("NFC", text):
+        return "which is not in the Unicode form NFC; send it so"
+    return ""
 
 
 def _shown(path: str) -> str:

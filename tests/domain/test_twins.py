@@ -1942,38 +1942,76 @@ TWINS = [
     # Requests at a proxy
     Twin(
         "a path parameter that stays in a name",
-        passage._segment,
-        ' or ";" in decoded',
+        passage._fault_of_part,
+        "_ANOTHER_PATH.search(text) or _ANOTHER_PATH.search(read)",
+        "False",
+        lambda: test_passage.test_a_path_that_could_be_read_in_two_ways_or_is_no_name_names_nothing("/a/..;/b"),
+    ),
+    Twin(
+        "a slash in disguise",
+        passage._fault_of_part,
+        " or _ANOTHER_PATH.search(read)",
         "",
-        lambda: test_passage.test_a_path_that_could_be_read_in_two_ways_has_no_name("/a/..;/b"),
+        lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            "/a%EF%BC%9Bx"
+        ),
+    ),
+    Twin(
+        "an encoded slash that is kept where no route says so",
+        passage._parts,
+        "if route.keeps_encoded_slash",
+        "if True",
+        lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            "/a%2fb"
+        ),
+    ),
+    Twin(
+        "dots between encoded slashes",
+        passage._fault,
+        "_parts(segment, route)",
+        "[segment.replace('%2F', '')]",
+        lambda: test_passage.test_a_route_that_keeps_encoded_slashes_keeps_nothing_else("/a%2F..%2Fb"),
     ),
     Twin(
         "an encoded slash that makes two segments of one",
-        passage._segment,
-        '"/" in decoded or ',
-        "",
-        lambda: test_passage.test_a_path_that_could_be_read_in_two_ways_has_no_name("/a%2fb"),
+        passage._decoded,
+        '"%2F".join',
+        '"/".join',
+        test_passage.test_an_encoded_slash_is_no_separator_and_has_one_spelling,
     ),
     Twin(
         "two Unicode spellings of one path",
-        passage._segment,
-        'unicodedata.normalize("NFC", decoded) != decoded',
+        passage._fault_of_part,
+        'not unicodedata.is_normalized("NFC", text)',
         "False",
-        lambda: test_passage.test_a_path_that_could_be_read_in_two_ways_has_no_name("/cafe%CC%81"),
+        lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            "/cafe%CC%81"
+        ),
+    ),
+    Twin(
+        "a path that is decoded again by the upstream",
+        passage._fault_of_part,
+        "_ENCODED.search(text) or _ENCODED.search(read)",
+        "False",
+        lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            "/a%252fb"
+        ),
     ),
     Twin(
         "a path that is not looked at where the route names its resource",
         passage.HttpRequest.resource,
-        "self._checked_path()",
+        "self._read_path(route)",
         "pass",
-        lambda: test_passage.test_it_has_none_on_a_route_with_a_resource_of_its_own_either("/a/%2e%2e/b"),
+        lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            "/a/%2e%2e/b"
+        ),
     ),
     Twin(
-        "a decoded path whose segments nobody checks",
-        passage.HttpRequest._checked_path,
-        'name.resource(f"http{decoded}", "path")',
-        "pass",
-        lambda: test_passage.test_it_has_none_on_a_route_with_a_resource_of_its_own_either("/a/%2e%2e/b"),
+        "a deny that a slash at the end gets past",
+        passage.HttpRequest._read_path,
+        "segments.pop()",
+        'segments[-1] = "%2D"',
+        test_passage.test_what_is_decided_for_a_path_is_decided_for_it_with_a_slash_at_its_end,
     ),
     Twin(
         "a host with its letters as they came",

@@ -28,7 +28,8 @@ from jit_service.rpc.envoy import external_auth_pb2 as wire
 from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
 from jit_service.rpc.identity import Authenticator
 from jit_service.rpc.quota import Quota, Rates
-from tests.protected import DOWNLOAD, HOST, WEBSOCKET, Fake, Gate, Protected, running_gate
+from tests import paths
+from tests.protected import DOWNLOAD, HOST, WEBSOCKET, Answer, Fake, Gate, Protected, running_gate
 from tests.world import GRANTS, TOKENS, Grpc, World
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -313,6 +314,38 @@ def test_the_corpus_would_find_an_open_gate(story: Protected) -> None:
     assert {lenient(path) for path in story.gate.api.paths()} == {story.path}
 
 
+def test_through_envoy_each_path_of_the_table_is_asked_about_by_its_name(story: Protected) -> None:
+    """And what is refused is refused to who may do everything, with nothing of it at the API."""
+    everything = [f"http/{HOST}", f"http/{HOST}/**", "payments/refunds"]
+    story.create_policy("all", resources=everything, actions=["http.*", "refunds.*"])
+    story.granted(resources=everything, actions=["http.get", "refunds.get"])
+    wrong = []
+    for line in paths.lines():
+        story.gate.api.seen.clear()
+        answer = story.sends(line.path)
+        expected = (400, 0) if line.through_envoy is None else (200, 1)
+        if (answer.status, len(story.gate.api.seen)) != expected:
+            wrong.append(f"{line.path}: {answer.status}, at the API {story.gate.api.paths()}")
+
+    assert wrong == [], "\n".join(wrong)
+    passed = story.audit(f'principal = "{story.alice.principal}" AND decision = "ALLOWED"')
+    assert [event.resources[0] for event in passed] == [
+        line.through_envoy for line in paths.lines() if line.through_envoy is not None
+    ]
+
+
+def test_what_is_denied_is_denied_with_a_slash_at_its_end(story: Protected) -> None:
+    story.opens(f"/{story.id}/**")
+    assert story.sends(f"{story.path}/").status == 200
+    denies: dict[str, Any] = {"deny": True} | dict.fromkeys(
+        ("steps", "requestTtl", "minDuration", "defaultDuration", "maxDuration")
+    )
+    story.create_policy("never", **denies, resources=[f"http/{HOST}{story.path}"], actions=["http.*"])
+
+    for path in (story.path, f"{story.path}/", f"{story.path}//", f"{story.path}/?x"):
+        assert story.sends(path).reason == "DENIED_BY_POLICY", path
+
+
 @pytest.mark.parametrize(
     "host", ["other.internal", "payments.internal.", "PAYMENTS.internal:80@x", "", "payments.internal/x"]
 )
@@ -393,6 +426,71 @@ def test_a_host_is_the_same_with_a_port_and_in_capitals(story: Protected, host: 
     story.opens()
 
     assert story.sends(host=host).status == 200
+
+
+PAGE = "https://app.example.com"
+
+
+class TestPages:
+    """What a browser asks for a page of another origin, and what it lets the page read."""
+
+    def preflight(self, story: Protected, origin: str = PAGE, path: str | None = None) -> Answer:
+        """As a browser sends it: without a token."""
+        headers = (
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "authorization,content-type"),
+        )
+        answer: Answer = story.gate.send(path or story.path, method="OPTIONS", headers=headers)
+        return answer
+
+    @pytest.mark.parametrize("path", [None, "/refunds", "/status"])
+    def test_a_preflight_is_answered_without_a_token_and_without_the_api(
+        self, story: Protected, path: str | None
+    ) -> None:
+        answer = self.preflight(story, path=path)
+
+        assert answer.status == 200
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert "POST" in answer.headers["access-control-allow-methods"]
+        assert "authorization" in answer.headers["access-control-allow-headers"]
+        assert "access-control-allow-credentials" not in answer.headers
+        assert story.gate.api.seen == []
+
+    @pytest.mark.parametrize("origin", ["https://app.example.com.evil.example", "http://app.example.com", "null"])
+    def test_one_for_another_origin_opens_nothing(self, story: Protected, origin: str) -> None:
+        story.opens()
+
+        answer = self.preflight(story, origin)
+        read = story.sends(headers=(("origin", origin),))
+
+        assert (answer.status, answer.reason) == (401, "TOKEN_MISSING")
+        assert not [key for key in (*answer.headers, *read.headers) if key.startswith("access-control-")]
+        assert story.gate.api.paths() == [story.path]
+
+    def test_options_that_are_no_preflight_need_a_grant(self, story: Protected) -> None:
+        assert story.gate.send(story.path, method="OPTIONS", headers=(("origin", PAGE),)).status == 401
+        assert story.sends(method="OPTIONS", headers=(("origin", PAGE),)).status == 403
+        assert story.gate.api.seen == []
+
+    def test_a_page_can_read_why_it_was_refused_and_what_could_be_asked_for(self, story: Protected) -> None:
+        page = (("origin", PAGE),)
+        nobody = story.gate.send(story.path, method="POST", headers=page)
+        refused = story.sends(method="POST", headers=page)
+        story.opens(story.path, "http.post")
+        passed = story.sends(method="POST", headers=page)
+
+        assert [answer.headers["access-control-allow-origin"] for answer in (nobody, refused, passed)] == [PAGE] * 3
+        assert "www-authenticate" in nobody.headers["access-control-expose-headers"]
+        assert (nobody.status, refused.status, passed.status) == (401, 403, 200)
+        assert refused.json["details"][0]["metadata"]["requestable_policies"] == f"policies/p{story.id}-api"
+
+    def test_a_page_can_read_that_nobody_can_be_sure(self, tmp_path: Path) -> None:
+        with running_gate(tmp_path / "nobody.sock", tmp_path) as gate:
+            answer = gate.send("/admin", headers=(("origin", PAGE), ("authorization", "Bearer x")))
+
+        assert (answer.status, answer.reason) == (503, "ACCESS_UNKNOWN")
+        assert answer.headers["access-control-allow-origin"] == PAGE
 
 
 SPOOFED = (
