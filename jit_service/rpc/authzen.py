@@ -72,24 +72,14 @@ class AuthzenServicer(AuthorizationServiceServicer):
     def SearchSubject(self, request: authorization_pb2.SearchSubjectRequest, context: grpc.ServicerContext) -> HttpBody:
         given = wire.json_of(request.body)
         wanted = wire.subject_search(given)
-        kind = wanted.subject.type
-
-        def entity(name: str) -> Object:
-            return {"type": kind, "id": name.removeprefix(f"{kind}:")}
-
-        return self._found(wanted, Side.SUBJECT, wire.page(given), entity)
+        return self._found(wanted, Side.SUBJECT, wire.page(given), wanted.subject.subject_of)
 
     def SearchResource(
         self, request: authorization_pb2.SearchResourceRequest, context: grpc.ServicerContext
     ) -> HttpBody:
         given = wire.json_of(request.body)
         wanted = wire.resource_search(given)
-        kind = wanted.resource.type
-
-        def entity(name: str) -> Object:
-            return {"type": kind, "id": name.removeprefix(f"{kind}/")}
-
-        return self._found(wanted, Side.RESOURCE, wire.page(given), entity)
+        return self._found(wanted, Side.RESOURCE, wire.page(given), wanted.resource.resource_of)
 
     def SearchAction(self, request: authorization_pb2.SearchActionRequest, context: grpc.ServicerContext) -> HttpBody:
         given = wire.json_of(request.body)

@@ -2,7 +2,7 @@
 
 Strictly: what is required is there, what is there has its type, the text is I-JSON (RFC 7493). Unknown members are
 passed over, as section "JSON Serialization" demands. A name that nothing of ours can have is no fault of the request:
-the answer about it is no.
+the answer about it is no. An id may be a URL, or a path: what is empty between its slashes stands as `%` in the name.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ _MACHINERY: Final = ("access_request", "approval", "evaluated_at", "evaluation_i
 _UNBOUND: Final = frozenset({*_MACHINERY, "time", "business_justification", "ticket"})
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
+# What COAZ-MCP calls whoever a token's `sub` names.
+_IDENTITY: Final = "identity"
+# In a name, what is empty between two slashes of an id: no segment may be empty, and no URL has such a part.
+_EMPTY: Final = "%"
+
 Object = dict[str, Any]
 
 
@@ -52,14 +57,29 @@ class Entity:
         """Its name as a subject: `user:ID`. Raises InvalidField for a type that has a colon, and so is more."""
         if ":" in self.type:
             raise InvalidField("subject", f"its type {self.type[:80]!a} has a colon; it must be user or service")
-        return f"{self.type}:{self.id}"
+        return f"{'user' if self.type == _IDENTITY else self.type}:{self.id}"
 
     @property
     def resource(self) -> str:
-        """Its name as a resource: `type/id`. Raises InvalidField for a type that is more than the first segment."""
+        """Its name as a resource: `type/id`. Raises InvalidField for a type that is more than the first segment.
+
+        No two ids have the same name, so an id with a part that is just `%` has none.
+        """
         if "/" in self.type:
             raise InvalidField("resource", f"its type {self.type[:80]!a} has a slash; the type is the first segment")
-        return f"{self.type}/{self.id}"
+        parts = self.id.split("/") if self.id else []
+        if _EMPTY in parts:
+            raise InvalidField("resource", "its id has a part that is just %, which stands for an empty one")
+        return f"{self.type}/{'/'.join(part or _EMPTY for part in parts)}"
+
+    def subject_of(self, name: str) -> Object:
+        """Returns the subject of its type that has the name."""
+        return {"type": self.type, "id": name.removeprefix(self.subject)}
+
+    def resource_of(self, name: str) -> Object:
+        """Returns the resource of its type that has the name."""
+        parts = name.removeprefix(self.resource).split("/")
+        return {"type": self.type, "id": "/".join("" if part == _EMPTY else part for part in parts)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -228,3 +228,90 @@ def test_a_page_token_goes_with_its_search_and_limit_only(story: Story) -> None:
 @pytest.mark.parametrize("kind", ["text/plain", "", "application/json; charset=latin-1"])
 def test_another_content_type_is_refused(story: Story, kind: str) -> None:
     assert call(story, "Evaluate", question(story), kind=kind).fields == ("content-type",)
+
+
+# What COAZ-MCP asks where a tool declares no mapping of its own: the action, the resource, and its name here.
+SERVER = "https://mcp.example.com"
+MCP = [
+    ("initialize", "mcp_server", SERVER, "mcp_server/https:/%/mcp.example.com"),
+    ("tools/list", "mcp_server", f"{SERVER}/", "mcp_server/https:/%/mcp.example.com/%"),
+    ("tools/call", "tool", "get_customer", "tool/get_customer"),
+    ("tools/call", "tool", "repo/get file", "tool/repo/get file"),
+    ("resources/read", "resource", "file:///home/alice/notes.md", "resource/file:/%/%/home/alice/notes.md"),
+    ("resources/read", "resource", f"{SERVER}/a//b?q=1/2#f", "resource/https:/%/mcp.example.com/a/%/b?q=1/2#f"),
+    ("resources/subscribe", "resource", "urn:isbn:0451450523", "resource/urn:isbn:0451450523"),
+    ("prompts/get", "prompt", "code-review", "prompt/code-review"),
+    ("completion/complete", "resource", "file:///{path}", "resource/file:/%/%/{path}"),
+    ("logging/setLevel", "mcp_server", SERVER, "mcp_server/https:/%/mcp.example.com"),
+    ("tasks/get", "task", "786512e2-9e0d-44bd-8f29-789f320fe840", "task/786512e2-9e0d-44bd-8f29-789f320fe840"),
+    ("read", "storage_object", "/bucket/reports/q1.pdf", "storage_object/%/bucket/reports/q1.pdf"),
+]
+
+
+def identity(story: Story) -> dict[str, str]:
+    return {"type": "identity", "id": story.alice.principal.removeprefix("user:")}
+
+
+@pytest.mark.parametrize(("action", "kind", "identifier", "name"), MCP)
+def test_what_coaz_mcp_asks_is_answered_and_found_again(
+    story: Story, action: str, kind: str, identifier: str, name: str
+) -> None:
+    asked = {
+        "subject": identity(story),
+        "action": {"name": action},
+        "resource": {"type": kind, "id": identifier},
+        "context": {"agent": "http://agentprovider.com/agent-app-id"},
+    }
+    before = answer(story, "Evaluate", asked)
+    story.create_policy("mcp", resources=[name], actions=[action])
+    story.granted(resources=[name], actions=[action])
+
+    assert before["decision"] is False
+    assert answer(story, "Evaluate", asked)["decision"] is True
+    sought = asked | {"resource": {"type": kind}}
+    assert answer(story, "SearchResource", sought)["results"] == [asked["resource"]]
+    found = answer(story, "SearchSubject", asked | {"subject": {"type": "identity"}})["results"]
+    assert asked["subject"] in found
+    assert {one["type"] for one in found} == {"identity"}
+    assert {"name": action} in answer(story, "SearchAction", asked)["results"]
+
+
+def test_an_identity_is_a_user_and_nobody_else(story: Story) -> None:
+    story.create_policy()
+    story.granted()
+    name = story.alice.principal.removeprefix("user:")
+
+    def decision(kind: str, identifier: str) -> bool:
+        told = answer(story, "Evaluate", question(story, subject={"type": kind, "id": identifier}))
+        return bool(told["decision"])
+
+    assert decision("identity", name)
+    assert not any(decision("identity", f"{kind}:{name}") for kind in ("user", "identity", "service"))
+    assert not decision("service", name)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://h/x", "https:/h/x"),
+        ("https://h/x", "https:/%/h/x"),
+        ("https://h/", "https://h"),
+        ("a//b", "a/b"),
+        ("a//b", "a/%/b"),
+        ("/a", "a"),
+        ("file:///a", "file://a"),
+    ],
+)
+def test_no_two_ids_are_one_resource(story: Story, one: str, other: str) -> None:
+    kind = f"r{story.id}"
+    name = f"{kind}/" + "/".join(part or "%" for part in one.split("/"))
+    story.create_policy("ids", resources=[name], actions=["read"])
+    story.granted(resources=[name], actions=["read"])
+
+    def decision(identifier: str) -> bool:
+        told = answer(
+            story, "Evaluate", question(story, subject=identity(story), resource={"type": kind, "id": identifier})
+        )
+        return bool(told["decision"])
+
+    assert (decision(one), decision(other)) == (True, False)
