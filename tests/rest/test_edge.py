@@ -105,6 +105,77 @@ def test_a_malformed_request_is_400_and_says_why(story: Story, verb: str, path: 
     assert answer["details"][0]["reason"] == "MALFORMED_REQUEST"
 
 
+NOTHING = {
+    "no word of a body": b"",
+    "no bytes, as of JSON": b"content-type: application/json\r\ncontent-length: 0\r\n",
+    "no bytes, as of a form": b"content-type: application/x-www-form-urlencoded\r\ncontent-length: 0\r\n",
+    "no chunk": b"content-type: application/json\r\ntransfer-encoding: chunked\r\n",
+    "no chunk of nothing": b"transfer-encoding: chunked\r\n",
+    "{}": b"content-type: application/json\r\ncontent-length: 2\r\n",
+}
+
+
+@pytest.mark.parametrize("headers", NOTHING.values(), ids=NOTHING)
+def test_a_post_without_a_body_is_one_with_an_empty_object(world: World, story: Story, headers: bytes) -> None:
+    story.create_policy()
+    grant = story.asks()
+    body = {b"chunked" in headers: b"0\r\n\r\n", b"length: 2" in headers: b"{}"}.get(True, b"")
+    token = world.token(story.bob).encode()
+    head = f"POST /v1/{grant.name}:approve HTTP/1.1\r\nhost: a\r\nauthorization: Bearer ".encode() + token + b"\r\n"
+
+    status, answer = raw(world.http, head + headers + b"\r\n" + body)
+
+    assert (status, json.loads(answer)["state"]) == (200, "ACTIVE"), answer
+
+
+@pytest.mark.parametrize("ends_with_data", [False, True])
+def test_over_http2_too(world: World, story: Story, ends_with_data: bool) -> None:
+    story.create_policy()
+    grant = story.asks()
+    headers = {":method": "POST", ":scheme": "http", ":path": f"/v1/{grant.name}:approve", ":authority": "a"}
+    headers["authorization"] = f"Bearer {world.token(story.bob)}"
+
+    answer = over_http2(world.http, headers, ends_with_data=ends_with_data)
+
+    assert json.loads(answer)["state"] == "ACTIVE"
+
+
+def over_http2(address: Address, headers: dict[str, str], *, ends_with_data: bool) -> bytes:
+    """Sends a request without a body, which ends with its headers or with an empty DATA frame. Returns the answer's."""
+
+    def text(value: str) -> bytes:
+        """A string as HPACK has it, not Huffman-encoded (RFC 7541, section 5)."""
+        size, encoded = len(value), b""
+        if size < 127:
+            return bytes([size]) + value.encode()
+        size -= 127
+        while size >= 128:
+            encoded, size = encoded + bytes([size % 128 + 128]), size // 128
+        return b"\x7f" + encoded + bytes([size]) + value.encode()
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+    data, head, settings = 0, 1, 4
+    end_stream, end_headers = 1, 4
+    block = b"".join(b"\0" + text(key) + text(value) for key, value in headers.items())
+    sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(settings, 0, 0, b"")
+    sent += frame(head, end_headers | (0 if ends_with_data else end_stream), 1, block)
+    sent += frame(data, end_stream, 1, b"") if ends_with_data else b""
+    body = b""
+    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+        connection.sendall(sent)
+        stream = connection.makefile("rb")
+        while True:
+            prefix = stream.read(9)
+            assert len(prefix) == 9, "the connection ended before the answer did"
+            payload = stream.read(int.from_bytes(prefix[:3], "big"))
+            of_ours = struct.unpack(">I", prefix[5:9])[0] == 1
+            body += payload if of_ours and prefix[3] == data else b""
+            if of_ours and prefix[3] in (data, head) and prefix[4] & end_stream:
+                return body
+
+
 @pytest.mark.parametrize("query", ["name=grants/evil", "na%6De=grants/evil", "name=grants/x&name=grants/evil"])
 def test_a_query_cannot_name_another_resource_than_the_path(story: Story, query: str) -> None:
     status, answer = send(story, "GET", f"/v1/grants/mine?{query}")
