@@ -323,12 +323,14 @@ def told(**changes: Any) -> wire.ProcessingRequest:
         "action": "http.get",
         "resource": "http/h/p",
         "groups": None,
+        "groups_left_out": False,
         "principal": "user:a@example.com",
         "context": {},
         "source_address": "",
         "grant": "grants/none",
         "ends_at": "2999-01-01T00:00:00+00:00",
         "revision": 0,
+        "token_id": "",
     } | changes
     request = wire.ProcessingRequest(observability_mode=True)
     namespace = request.metadata_context.filter_metadata["envoy.filters.http.ext_authz"]
