@@ -176,7 +176,7 @@ def test_findings_can_be_had_as_json(jit: Jit, tmp_path: Path) -> None:
     ran = jit("policy", "lint", str(path), "-o", "json")
 
     finding = {"file": str(path), "line": 1, "message": "Policy has no field 'nane'"}
-    assert json.loads(ran.out) == {"findings": [finding]}
+    assert json.loads(ran.out) == {"findings": [finding], "warnings": []}
 
 
 def test_the_cases_beside_a_file_try_its_drafts(jit: Jit, service: Service, tried: Path) -> None:

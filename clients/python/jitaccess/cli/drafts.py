@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,8 @@ def lint(
 ) -> None:
     """Say what is wrong with policy files.
 
-    That is fields, names given twice, and what the service refuses. Exit code 1 says that something is.
+    That is fields, names given twice, and what the service refuses. Exit code 1 says that something is. Of deny
+    policies whose patterns forbid less than they look like there is a warning, which changes no exit code.
     """
     from jitaccess.cli import policyfile
 
@@ -59,11 +61,12 @@ def lint(
     def show(screen: Screen) -> None:
         for finding in findings:
             screen.say(str(finding))
-        if not findings:
+        for warning in linted.warnings:
+            screen.say(str(replace(warning, fault=f"warning: {warning.fault}")))
+        if not findings and not linted.warnings:
             screen.say("nothing is wrong")
 
-    data = [{"file": finding.path, "line": finding.line, "message": finding.fault} for finding in findings]
-    session.answer_data({"findings": data}, show)
+    session.answer_data({"findings": _told(findings), "warnings": _told(linted.warnings)}, show)
     if findings:
         raise typer.Exit(exits.NO)
 
@@ -135,6 +138,10 @@ def _refused(client: JitClient, linted: Linted) -> tuple[Finding, ...]:
         violations = [(item.field, item.description) for item in fault.field_violations] or [("", fault.message)]
         return tuple(_placed(field, words, linted.places) for field, words in violations)
     return ()
+
+
+def _told(findings: Sequence[Finding]) -> list[dict[str, object]]:
+    return [{"file": finding.path, "line": finding.line, "message": finding.fault} for finding in findings]
 
 
 def _placed(field: str, words: str, places: Sequence[Place]) -> Finding:

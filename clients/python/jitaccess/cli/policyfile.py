@@ -15,6 +15,7 @@ import yaml
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import ParseDict, ParseError
 
+from jitaccess.cli.denies import gaps
 from jitaccess.errors import InvalidArgument
 from jitaccess.v1 import policy_pb2
 
@@ -52,9 +53,13 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Linted:
-    """What is wrong with files; where nothing is, their policies, and where each of these stands."""
+    """What is wrong with files; where nothing is, their policies, and where each of these stands.
+
+    `warnings` are of what is not wrong, but likely not what was meant.
+    """
 
     findings: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
     policies: tuple[policy_pb2.Policy, ...]
     places: tuple[Place, ...]
 
@@ -76,6 +81,7 @@ def read(paths: Iterable[str]) -> list[policy_pb2.Policy]:
 def lint(paths: Iterable[str]) -> Linted:
     """Returns all that can be seen to be wrong with the files without the service."""
     findings: list[Finding] = []
+    warnings: list[Finding] = []
     policies: list[policy_pb2.Policy] = []
     places: list[Place] = []
     first: dict[str, Place] = {}
@@ -93,8 +99,9 @@ def lint(paths: Iterable[str]) -> Linted:
             policy = policy_pb2.Policy()
             findings += [Finding(path=path, line=line, fault=fault) for line, fault in _faults(node, given, policy)]
             findings += _twice(given, place, first)
+            warnings += [Finding(path=path, line=place.line, fault=gap) for gap in gaps(policy)]
             policies.append(policy)
-    return Linted(findings=tuple(findings), policies=tuple(policies), places=tuple(places))
+    return Linted(findings=tuple(findings), warnings=tuple(warnings), policies=tuple(policies), places=tuple(places))
 
 
 def trials(path: str) -> list[Trial]:
