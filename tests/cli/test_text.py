@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitaccess.cli.text import moment, parse_instant, parse_label, parse_span, safe, safe_lines, span
+from jitaccess.cli.text import listed, moment, parse_instant, parse_label, parse_span, safe, safe_lines, span
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
@@ -123,3 +123,15 @@ def test_a_label_is_a_key_and_a_value_that_may_hold_an_equals_sign() -> None:
 def test_anything_else_is_no_label(text: str) -> None:
     with pytest.raises(ValueError, match="KEY=VALUE"):
         parse_label(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["database/orders", "http/a,b"], "database/orders, http/a,b"),
+        (["share/x, database/prod"], '"share/x, database/prod"'),
+        (['a"b', "share/C:\\x"], r'"a\"b", share/C:\x'),
+    ],
+)
+def test_names_in_a_row_are_told_apart(names: list[str], shown: str) -> None:
+    assert listed(names) == shown

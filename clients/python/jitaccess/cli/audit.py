@@ -14,6 +14,7 @@ from jitaccess.cli import exits
 from jitaccess.cli.command import command
 from jitaccess.cli.grants import DEFAULT_LIMIT, PAGE_LIMIT, Filter, Limit
 from jitaccess.cli.session import Session
+from jitaccess.cli.text import listed
 
 if TYPE_CHECKING:
     from jitaccess import AuditEvent, AuditVerdict
@@ -172,8 +173,8 @@ def _row(event: AuditEvent, screen: Screen) -> tuple[str, ...]:
         event.event_type.value,
         event.principal or "(not proved)",
         event.subject,
-        ", ".join(event.actions),
-        ", ".join(event.resources),
+        listed(event.actions),
+        listed(event.resources),
         event.decision,
         event.reason,
         event.grant.removeprefix("grants/"),

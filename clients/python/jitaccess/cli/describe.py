@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from jitaccess.cli.text import listed, quoted
 from jitaccess.model import (
     AccessTerms,
     CounterOffer,
@@ -33,8 +34,8 @@ def ls_row(grant: Grant, shown_id: str, screen: Screen) -> tuple[str, ...]:
         shown_id,
         grant.state.value,
         grant.subject,
-        ", ".join(grant.actions),
-        ", ".join(grant.resources),
+        listed(grant.actions),
+        listed(grant.resources),
         screen.span(grant.duration),
         standing(grant, screen),
     )
@@ -49,8 +50,8 @@ def inbox_row(grant: Grant, shown_id: str, screen: Screen) -> tuple[str, ...]:
     return (
         shown_id,
         who(grant),
-        ", ".join(grant.actions),
-        ", ".join(grant.resources),
+        listed(grant.actions),
+        listed(grant.resources),
         f"{screen.span(more.duration)} more" if more else _how_long(grant, screen),
         why.text,
         why.ticket,
@@ -66,8 +67,8 @@ def debt_row(grant: Grant, shown_id: str, screen: Screen) -> tuple[str, ...]:
         shown_id,
         who(grant),
         screen.clock(grant.start_time),
-        ", ".join(grant.actions),
-        ", ".join(grant.resources),
+        listed(grant.actions),
+        listed(grant.resources),
         grant.justification.text,
         grant.justification.ticket,
         reviewed(grant, screen),
@@ -223,7 +224,8 @@ def missing(grant: Grant) -> str:
 
 def principals(several: PrincipalSet) -> str:
     """Returns who is in the set."""
-    return ", ".join([*several.principals, *(f"group {group}" for group in several.groups)]) or "nobody"
+    groups = (f"group {quoted(group)}" for group in several.groups)
+    return ", ".join([*map(quoted, several.principals), *groups]) or "nobody"
 
 
 def _how_long(grant: Grant, screen: Screen) -> str:

@@ -14,7 +14,7 @@ from jitaccess.cli import exits
 from jitaccess.cli.command import command, parsed
 from jitaccess.cli.policy import Files, Prune, show_changes
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_span
+from jitaccess.cli.text import listed, parse_span
 
 if TYPE_CHECKING:
     from jitaccess import JitClient, PolicyTestReport, PolicyTestResult, SimulatedChange, Simulation
@@ -186,8 +186,8 @@ def _simulated_row(change: SimulatedChange, screen: Screen) -> tuple[str, ...]:
         screen.clock(change.event_time),
         change.kind.value,
         change.subject,
-        ", ".join(change.actions),
-        ", ".join(change.resources),
+        listed(change.actions),
+        listed(change.resources),
         _answer(change.before, change.before_reason),
         _answer(change.after, change.after_reason),
         change.message,

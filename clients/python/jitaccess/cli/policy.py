@@ -10,6 +10,7 @@ import typer
 
 from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
+from jitaccess.cli.text import listed
 
 if TYPE_CHECKING:
     from jitaccess import (
@@ -206,8 +207,8 @@ def _row(policy: Policy, screen: Screen) -> tuple[str, ...]:
         policy.name.removeprefix("policies/"),
         _approval(policy),
         principals(policy.eligible),
-        ", ".join(policy.actions),
-        ", ".join(policy.resources),
+        listed(policy.actions),
+        listed(policy.resources),
         screen.span(policy.max_duration),
     )
 

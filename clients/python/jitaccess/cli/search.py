@@ -9,6 +9,7 @@ import typer
 from jitaccess.cli.command import Address, Facts, command, facts
 from jitaccess.cli.grants import PAGE_LIMIT
 from jitaccess.cli.session import Session
+from jitaccess.cli.text import listed
 
 if TYPE_CHECKING:
     from jitaccess import FoundAccess
@@ -59,4 +60,4 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _row(found: FoundAccess, screen: Screen) -> tuple[str, ...]:
-    return (found.name, ", ".join(found.exceptions), screen.moment(found.expire_time), found.grant)
+    return (found.name, listed(found.exceptions), screen.moment(found.expire_time), found.grant)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 
 # Controls (ESC and the C1 set among them), format characters (bidi, zero-width), surrogates, private use, unassigned,
@@ -23,6 +24,16 @@ def safe(text: str) -> str:
 def safe_lines(text: str) -> str:
     """Returns the text as `safe` does, but for its line breaks."""
     return "\n".join(safe(line) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def quoted(name: str) -> str:
+    """Returns the name as it stands in a row of names: in quotes where it could be read as several."""
+    return json.dumps(name, ensure_ascii=False) if " " in name or '"' in name else name
+
+
+def listed(names: Iterable[str]) -> str:
+    """Returns the names in one line."""
+    return ", ".join(map(quoted, names))
 
 
 def span(length: timedelta, *, units: int = len(_UNITS)) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
+from jitaccess.cli.text import listed
 
 if TYPE_CHECKING:
     from jitaccess.cli.screen import Screen
@@ -59,8 +60,8 @@ def whoami(session: Session) -> None:
         screen.fields(
             [
                 ("principal", str(data["principal"])),
-                ("groups", ", ".join(_texts(claims.get("groups")))),
-                ("roles", ", ".join(_texts(claims.get("roles")))),
+                ("groups", listed(_texts(claims.get("groups")))),
+                ("roles", listed(_texts(claims.get("roles")))),
                 ("issuer", str(data["issuer"])),
                 ("expires", screen.moment(expires)),
                 ("", "(as read from the token)" if claims else "(the token cannot be read here)"),
