@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import to_json
 
 from jit_service.check import MAX_PAST, AuditMode, Combining, Judged, Judgements, LiveView, Recorder, Sight
 from jit_service.domain import context, name, signal
@@ -26,13 +28,17 @@ from jit_service.domain.decision import (
     stands_until,
 )
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
+from jit_service.domain.event import Event
+from jit_service.domain.frozen import replace
 from jit_service.domain.grant import Grant, expiring, used
 from jit_service.domain.lock import demand_unlocked_caller
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.refusal import About, refused
-from jit_service.storage import CheckRecords, Store, parts_of_check, payload_of
+from jit_service.storage import CheckRecords, SharedContexts, Store, parts_of_check, payload_of
 
 MAX_ITEMS = 1000
+MAX_CONTEXTS: Final = 64 << 10
+"""How many bytes of context the items of one batch may assert, what is the same counted once."""
 _MAX_COMBINED = 64
 # Of an UUID, by the random digit in whose place it stands.
 _VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
@@ -164,25 +170,29 @@ class Checker:
         An item that rests on a grant which counts its checks is answered after the others, at its own instant. Raises
         InvalidField for a revision that the store has not reached.
         """
+        demand_bounded(item.context if isinstance(item, Question) else item.about.context for item in items)
         subjects = {item.subject for item in items if isinstance(item, Question)}
         sight = self._sight(subjects, min_revision, consistency)
         demand_unlocked_caller(sight.locks, caller)
         past, is_recorded = self._view.past, self._recorder.mode is not AuditMode.OFF
-        making = CheckRecords(at=sight.now, revision=sight.revision)
+        making, shared = CheckRecords(at=sight.now, revision=sight.revision), SharedContexts()
         answers: list[Checked | JitError | None] = []
         records: list[bytes] = []
         for item, decision_id in zip(items, _decision_ids(len(items)), strict=True):
             if isinstance(item, RefusedItem):
                 answers.append(item.error)
-                records.append(payload_of(refused(caller, item.error, item.about, at=sight.now)))
+                event = refused(caller, item.error, item.about, at=sight.now)
+                records.append(payload_of(_with_shared(event, shared, decision_id)))
                 continue
             checked = self._from_sight(item, sight, past, decision_id)
             answers.append(checked)
             if is_recorded and checked is not None:
-                records += self._recorded(caller, checked, making)
+                records += self._recorded(caller, checked, making, shared)
         self._record(records, at=sight.now)
         return [
-            self._in_transaction(caller, item) if answer is None and isinstance(item, Question) else _given(answer)
+            self._in_transaction(caller, item, shared)
+            if answer is None and isinstance(item, Question)
+            else _given(answer)
             for item, answer in zip(items, answers, strict=True)
         ]
 
@@ -206,14 +216,16 @@ class Checker:
         self._record(records, at=sight.now)
         return answers
 
-    def _recorded(self, caller: Caller, checked: Checked, records: CheckRecords) -> tuple[bytes, ...]:
+    def _recorded(
+        self, caller: Caller, checked: Checked, records: CheckRecords, shared: SharedContexts | None = None
+    ) -> tuple[bytes, ...]:
         """Returns what is recorded of the answer, if anything is."""
         judged = checked.judged
         if not self._recorder.wants(allowed=judged.decision.allowed):
             return ()
         if (parts := judged.recorded) is None:
             parts = judged.recorded = parts_of_check(checked.question, judged.decision)
-        return (records.payload(caller, checked.question, parts, checked.decision_id),)
+        return (records.payload(caller, checked.question, parts, checked.decision_id, shared),)
 
     def _record(self, records: Sequence[bytes], *, at: datetime) -> None:
         if records:
@@ -275,7 +287,7 @@ class Checker:
         self._judgements.keep(asked, judged)
         return judged
 
-    def _in_transaction(self, caller: Caller, asked: Question) -> Checked:
+    def _in_transaction(self, caller: Caller, asked: Question, shared: SharedContexts | None = None) -> Checked:
         with self._store.transaction() as tx:
             policies, signals = tx.policies(), signal.at(tx.signals(), tx.now)
             held = tx.live_grants(asked.subject)
@@ -304,9 +316,24 @@ class Checker:
                     at=tx.now,
                     decision_id=checked.decision_id,
                     revision=tx.revision,
+                    context_of=shared.first_of(asked.context, checked.decision_id) if shared is not None else "",
                 ),
             )
             return checked
+
+
+def _with_shared(event: Event, shared: SharedContexts, decision_id: str) -> Event:
+    """Returns the event of an item, which can be told from the others of its batch, with a context once for all."""
+    first = shared.first_of(event.context, decision_id)
+    return replace(event, decision_id=decision_id, context={} if first else event.context, context_of=first)
+
+
+def demand_bounded(contexts: Iterable[Mapping[str, Any]]) -> None:
+    """Raises InvalidField where the contexts of a batch, each counted once, are longer than MAX_CONTEXTS together."""
+    texts = {to_json(dict(context)) for context in contexts if context}
+    size = sum(map(len, texts))
+    if size > MAX_CONTEXTS:
+        raise InvalidField("context", f"has in all items {size} bytes of JSON; at most {MAX_CONTEXTS} are allowed")
 
 
 def _given(answer: Checked | JitError | None) -> Checked | JitError:

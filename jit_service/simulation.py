@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from jit_service import audit
 from jit_service.domain import policy_change, rehearsal, request, signal
@@ -211,10 +211,14 @@ class _Past:
         self._told = _events(snapshot, _window(None, end, kinds), at_most=None)
         self._signals: dict[str, Signal] = {}
         self._changes: dict[str, list[GrantChange]] = {}
+        # Of the items of one batch only the first has the context that they share.
+        self._contexts: dict[str, dict[str, Any]] = {}
 
     def request(self, recorded: RecordedEvent) -> _Request | None:
-        """Returns the request of the record; None where policies had no say in it."""
+        """Returns the request of the record; None where policies had no say in it, or not all of it was recorded."""
         event, signals = recorded.event, self._signals_at(recorded)
+        if event.omitted_count:
+            return None
         if event.type in _ASKED:
             grant = self._snapshot.grant(event.grant)
             return None if grant is None or grant.chain else _given(event, grant, signals)
@@ -222,9 +226,14 @@ class _Past:
             return None
         return _refused(event, signals)
 
-    def check(self, recorded: RecordedEvent) -> _Check:
-        """Returns the check of the record."""
+    def check(self, recorded: RecordedEvent) -> _Check | None:
+        """Returns the check of the record; None where the record has not all that it was judged by."""
         event = recorded.event
+        if event.context and event.decision_id:
+            self._contexts[event.decision_id] = event.context
+        context = self._contexts.get(event.context_of) if event.context_of else event.context
+        if event.omitted_count or context is None:
+            return None
         question = Question(
             subject=event.subject,
             action=event.actions[0],
@@ -232,7 +241,7 @@ class _Past:
             groups=_groups(event) if event.principal == event.subject else None,
             groups_left_out=event.groups_left_out,
             principal=event.principal,
-            context=event.context,
+            context=context,
             source_address=_subject_address(event),
         )
         grants = self._grants_at(event.subject, event.revision)

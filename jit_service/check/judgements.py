@@ -20,6 +20,7 @@ from jit_service.domain.decision import Candidate, Decision, Question, judged_by
 from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.policy_book import PolicyBook
 from jit_service.domain.recent import Recent
+from jit_service.storage import Parts
 
 MAX_JUDGED: Final = 10_000
 """For how many questions a decision is kept; for twice as many at most, at about 1.5 KiB each."""
@@ -60,7 +61,7 @@ class Judged:
         self.until = until
         self.locks = locks
         self.encoded: bytes | None = None
-        self.recorded: tuple[str, str] | None = None
+        self.recorded: Parts | None = None
 
     @property
     def is_large(self) -> bool:

@@ -257,9 +257,16 @@ def judged_by_condition(grant: Candidate, question: Question, now: datetime, sig
 
 
 def checked_event(
-    by: Caller, asked: Question, decision: Decision, *, at: datetime, decision_id: str, revision: int
+    by: Caller,
+    asked: Question,
+    decision: Decision,
+    *,
+    at: datetime,
+    decision_id: str,
+    revision: int,
+    context_of: str = "",
 ) -> Event:
-    """Returns what is recorded of an answer."""
+    """Returns what is recorded of an answer; its context is that of the record of `context_of`, if any."""
     grant = decision.grant
     return Event(
         type=EventType.ACCESS_CHECKED,
@@ -280,7 +287,8 @@ def checked_event(
         revision=revision,
         groups=tuple(sorted(asked.groups or ())),
         groups_left_out=asked.groups_left_out,
-        context=dict(asked.context),
+        context={} if context_of else dict(asked.context),
+        context_of=context_of,
         subject_source_ip=asked.source_address,
     )
 

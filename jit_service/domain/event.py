@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from jit_service.domain.caller import Origin
+from jit_service.domain.frozen import replace
 from jit_service.domain.name import SERVICE
+
+# Of a message that is too long, so many characters are kept.
+_LEAST: Final = 256
 
 
 class EventType(StrEnum):
@@ -68,6 +73,8 @@ class Event:
     `groups` and `context` are those of whoever asked for access or checked it, so that it can be judged again; with
     `groups_left_out` its token said nothing of its groups.
     `repeat_count` is how many refused calls the record stands for, 0 for one alone.
+    `context_of` is the `decision_id` of the record of the same batch that has this one's context too.
+    `omitted_count` is how many values were left out, since the record would have been too long.
     `subject_source_ip` is what conditions saw of a check as the subject's address; the caller's is in `origin`.
     """
 
@@ -99,11 +106,46 @@ class Event:
     repeat_count: int = 0
     lock: str = ""
     subject_source_ip: str = ""
+    context_of: str = ""
+    omitted_count: int = 0
 
 
 def told_groups(groups: frozenset[str] | None) -> dict[str, Any]:
     """Returns what an event says of the groups of its caller's token; None are left out of that."""
     return {"groups": tuple(sorted(groups or ())), "groups_left_out": groups is None}
+
+
+def shortened(event: Event, fits: Callable[[Event], bool]) -> Event:
+    """Returns the event with as little left out as makes it fit, and how much that is (invariant I33).
+
+    First what the caller asserted, then its groups, then the ends of the lists of resources and actions, then the end
+    of the message.
+    """
+    for leave_out in (_without_context, _without_groups):
+        if fits(event):
+            return event
+        event = leave_out(event)
+    while not fits(event) and len(event.resources) + len(event.actions) > 2:
+        event = _with_half(event)
+    if fits(event):
+        return event
+    return replace(event, message=event.message[:_LEAST], omitted_count=event.omitted_count + 1)
+
+
+def _without_context(event: Event) -> Event:
+    return replace(event, context={}, omitted_count=event.omitted_count + len(event.context))
+
+
+def _without_groups(event: Event) -> Event:
+    return replace(event, groups=(), omitted_count=event.omitted_count + len(event.groups))
+
+
+def _with_half(event: Event) -> Event:
+    """Returns the event with half of its resources and actions, at least one of each that there is."""
+    resources = event.resources[: (len(event.resources) + 1) // 2]
+    actions = event.actions[: (len(event.actions) + 1) // 2]
+    left = len(event.resources) + len(event.actions) - len(resources) - len(actions)
+    return replace(event, resources=resources, actions=actions, omitted_count=event.omitted_count + left)
 
 
 @dataclass(frozen=True, kw_only=True)

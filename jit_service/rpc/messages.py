@@ -766,6 +766,8 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
         issuer=event.origin.issuer,
         issuer_subject=event.origin.issuer_subject,
         repeat_count=event.repeat_count,
+        omitted_count=event.omitted_count,
+        context_of=event.context_of,
         lock=event.lock,
         groups=event.groups,
         groups_left_out=event.groups_left_out,

@@ -1,7 +1,17 @@
 """The store: the only place that knows SQL. SQLite and PostgreSQL give the same answers."""
 
-from jit_service.storage.check_record import CheckRecords, parts_of_check
+from jit_service.storage.check_record import CheckRecords, Parts, SharedContexts, parts_of_check
 from jit_service.storage.rows import payload_of
 from jit_service.storage.store import Snapshot, Store, Transaction, work_for
 
-__all__ = ["CheckRecords", "Snapshot", "Store", "Transaction", "parts_of_check", "payload_of", "work_for"]
+__all__ = [
+    "CheckRecords",
+    "Parts",
+    "SharedContexts",
+    "Snapshot",
+    "Store",
+    "Transaction",
+    "parts_of_check",
+    "payload_of",
+    "work_for",
+]

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from jit_service.domain import name
 from jit_service.domain.delegation import Delegation
-from jit_service.domain.event import Event, EventType, RecordedEvent
+from jit_service.domain.event import Event, EventType, RecordedEvent, shortened
 from jit_service.domain.grant import (
     Emergency,
     End,
@@ -53,6 +53,8 @@ _STEPS = TypeAdapter(tuple[Step, ...])
 _EVENTS = TypeAdapter(Event)
 _PROPOSALS = TypeAdapter(Proposal)
 GRANTS = TypeAdapter(Grant)
+MAX_RECORD: Final = 16 << 10
+"""How long one record of the audit log may be, in bytes."""
 _CHANGED_BY_USE: Final = {"usage", "expires_at"}
 LIMITS = TypeAdapter(Limits)
 _UNREADABLE = Event(
@@ -370,7 +372,16 @@ def signing_key_of(row: SigningKeyRow) -> SigningKey:
 
 
 def payload_of(event: Event) -> bytes:
-    """Returns the bytes that are stored and hashed."""
+    """Returns the bytes that are stored and hashed: at most MAX_RECORD, with a count of what is left out."""
+    payload = _bytes_of(event)
+    return payload if len(payload) <= MAX_RECORD else _bytes_of(shortened(event, _fits))
+
+
+def _fits(event: Event) -> bool:
+    return len(_bytes_of(event)) <= MAX_RECORD
+
+
+def _bytes_of(event: Event) -> bytes:
     return _EVENTS.dump_json(event, exclude_defaults=True)
 
 

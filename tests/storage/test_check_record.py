@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Decision, Question, Reason, checked_event
+from jit_service.domain.event import Event, EventType
 from jit_service.domain.live import LiveGrant
-from jit_service.storage import CheckRecords, parts_of_check, payload_of
+from jit_service.storage import CheckRecords, SharedContexts, parts_of_check, payload_of
+from jit_service.storage.rows import MAX_RECORD
+from tests.conftest import NOON
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SOME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -65,9 +70,56 @@ CALLERS = st.tuples(TEXTS, ORIGINS).map(lambda both: Caller(principal=both[0], o
 def test_both_ways_make_the_same_bytes(
     callers: list[Caller], checks: list[tuple[int, Question, Decision, str]], at: datetime, revision: int
 ) -> None:
-    records = CheckRecords(at=at, revision=revision)
+    records, shared = CheckRecords(at=at, revision=revision), SharedContexts()
 
     for who, asked, decision, decision_id in checks:
         by = callers[who % len(callers)]
         event = checked_event(by, asked, decision, at=at, decision_id=decision_id, revision=revision)
-        assert records.payload(by, asked, parts_of_check(asked, decision), decision_id) == payload_of(event)
+        parts = parts_of_check(asked, decision)
+        assert records.payload(by, asked, parts, decision_id) == payload_of(event)
+        first = SharedContexts.first_of(shared, asked.context, decision_id)
+        event = checked_event(by, asked, decision, at=at, decision_id=decision_id, revision=revision, context_of=first)
+        assert records.payload(by, asked, parts, decision_id, shared) == payload_of(event)
+
+
+LONG = "x" * 9000
+
+
+@pytest.mark.parametrize(
+    ("context", "groups", "omitted"),
+    [
+        ({"note": LONG}, (), 0),
+        ({"note": LONG, "more": LONG}, (), 2),
+        ({"note": LONG}, (LONG,), 1),
+        ({}, (LONG, "y" * 9000), 2),
+        ({"note": LONG}, (LONG, "y" * 9000), 3),
+    ],
+)
+def test_a_record_that_would_be_too_long_is_the_same_in_both_ways_and_counts_what_it_leaves_out(
+    context: dict[str, str], groups: tuple[str, ...], omitted: int
+) -> None:
+    by = Caller(principal="user:alice")
+    asked = Question(subject="user:alice", action="read", resource="a/b", groups=frozenset(groups), context=context)
+    decision = Decision(Reason.NO_GRANT, "no grant", None, ())
+    event = checked_event(by, asked, decision, at=NOON, decision_id="d", revision=1)
+
+    payload = payload_of(event)
+
+    assert CheckRecords(at=NOON, revision=1).payload(by, asked, parts_of_check(asked, decision), "d") == payload
+    assert len(payload) <= MAX_RECORD
+    assert json.loads(payload).get("omitted_count", 0) == omitted
+
+
+def test_a_record_of_many_resources_keeps_the_first_and_counts_the_others() -> None:
+    resources = tuple(f"database/orders/{'t' * 500}{number}" for number in range(100))
+    event = Event(
+        type=EventType.GRANT_REQUESTED, at=NOON, principal="user:alice", resources=resources, actions=("read",)
+    )
+
+    payload = payload_of(event)
+    kept = json.loads(payload)
+
+    assert MAX_RECORD / 3 < len(payload) <= MAX_RECORD
+    assert kept["resources"] == list(resources[: len(kept["resources"])])
+    assert kept["actions"] == ["read"]
+    assert kept["omitted_count"] == 100 - len(kept["resources"])

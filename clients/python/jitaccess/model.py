@@ -809,6 +809,8 @@ class AuditEvent:
     issuer: str
     issuer_subject: str
     repeat_count: int
+    omitted_count: int
+    context_of: str
     lock: str
     groups: tuple[str, ...]
     groups_left_out: bool

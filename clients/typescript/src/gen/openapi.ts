@@ -1348,6 +1348,8 @@ export interface components {
             context?: {
                 [key: string]: unknown;
             };
+            /** @description Of an item of a batch: the decision_id of the item whose record has the context of this one too. */
+            contextOf?: string;
             /** @description A transition: the state after. A check: ALLOWED or DENIED. A refused call: REFUSED. */
             decision?: string;
             /** @description Of a check: the answer's decision_id. */
@@ -1392,6 +1394,11 @@ export interface components {
             method?: string;
             /** @description `auditEvents/{seq}`. */
             name?: string;
+            /**
+             * Format: int32
+             * @description How many values were left out of this record, since it would have been longer than 16 KiB: of the context, the groups, the resources and the actions.
+             */
+            omittedCount?: number;
             /** @description Which policy. */
             policy?: string;
             /**
