@@ -60,6 +60,22 @@ def create(store: Store, caller: Caller, wanted: Wanted, *, bounds: Bounds = BOU
         return DelegationAnswer(*remember(tx, caller, _DELEGATIONS, tx.save_delegation(delegation, event)))
 
 
+def end_lost(store: Store, caller: Caller) -> None:
+    """Ends what the caller delegated by a group that its token does not give any more; of others nothing is written."""
+    if caller.groups is None:
+        return
+    with store.snapshot() as snapshot:
+        if not _lost_by(snapshot, caller):
+            return
+    with store.transaction() as tx:
+        for found in _lost_by(tx, caller):
+            tx.save_delegation(*rules.lost(found, by=caller, now=tx.now))
+
+
+def _lost_by(snapshot: Snapshot, caller: Caller) -> list[Delegation]:
+    return [found for found in snapshot.delegations_by(caller.principal) if rules.has_lost(found, caller)]
+
+
 def _demand_room(tx: Transaction, new: Delegation, bounds: Bounds) -> None:
     """Counted under the write lock, so that two at once cannot both take the last place."""
     given, held = tx.count_delegations(delegator=new.delegator, delegate=new.delegate)

@@ -24,7 +24,6 @@ from jit_service.domain.errors import (
     GrantNotFound,
     NotVisible,
     PolicyNoLongerAllows,
-    ReviewOverdue,
     RoleRequired,
     StoreUnavailable,
     TooManyActive,
@@ -100,7 +99,7 @@ def preview(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds 
         shown = review.preview(grant, allow_self_approval=policy.allow_self_approval)
         if shown.satisfiable:
             _demand_room(snapshot, grant, policy)
-            _demand_no_debt(snapshot, grant)
+            _demand_no_debt(snapshot, grant, policy)
         would_be, _ = approval.requested(grant, by=caller, now=snapshot.now)
         if shown.satisfiable:
             _demand_bounds(snapshot, would_be, bounds)
@@ -143,7 +142,7 @@ def _asked(tx: Transaction, caller: Caller, asked: request.Ask, bounds: Bounds) 
     if shortfall:
         raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
     _demand_room(tx, judged, policy)
-    _demand_no_debt(tx, judged)
+    _demand_no_debt(tx, judged, policy)
     grant, event = approval.requested(judged, by=caller, now=tx.now)
     _demand_bounds(tx, grant, bounds)
     if event.type is EventType.BREAK_GLASS_USED:
@@ -172,13 +171,12 @@ def _demand_bounds(snapshot: Snapshot, grant: Grant, bounds: Bounds) -> None:
         bounds.demand_pending(snapshot.count_pending(grant.requester), requester=grant.requester)
 
 
-def _demand_no_debt(snapshot: Snapshot, grant: Grant) -> None:
-    if grant.emergency is None:
+def _demand_no_debt(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
+    """Counted under the write lock where it is asked for, as `_demand_room` is."""
+    if grant.emergency is None or policy.break_glass is None:
         return
-    overdue = snapshot.owed_reviews(grant.subject, before=snapshot.now)
-    if overdue:
-        names = ", ".join(owed.name for owed in overdue)
-        raise ReviewOverdue(f"{grant.subject} owes the review of {names}", subject=grant.subject, grant=overdue[0].name)
+    owed = snapshot.owed_reviews(grant.subject)
+    emergency.demand_no_debt(grant.subject, owed, most=policy.break_glass.most_unreviewed, now=snapshot.now)
 
 
 def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, bounds: Bounds, *, name: str) -> Grant:

@@ -322,7 +322,7 @@ def accept(
     made it may not approve any more.
     """
     offer = _demand_offer(grant, by=by, now=now)
-    lent = not offer.delegation or offer.delegation in delegations
+    lent = not offer.delegation or (offer.delegation in delegations and not policy.forbid_delegation)
     if not lent or offer.step >= len(policy.steps) or not _stands(policy.steps[offer.step], offer, locks):
         raise NotApprover(f"{offer.reviewer}, who made the offer, is not an approver of {policy.name} any more")
     if _has_reviewed(grant, offer.reviewer, offer.holder):
@@ -407,7 +407,11 @@ def reviews_under(policy: Policy, by: Caller) -> bool:
 
 def rights_under(policy: Policy, by: Caller) -> list[Right]:
     """Returns the rights by which the caller may approve one of the policy's steps, its own first."""
-    return [right for right in by.rights(policy.name) if policy.reviewers_have(right.holder, right.groups)]
+    return [
+        right
+        for right in by.rights(policy.name)
+        if policy.reviewers_have(right.holder, right.groups) and not (right.delegation and policy.forbid_delegation)
+    ]
 
 
 def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
@@ -553,13 +557,15 @@ def _denials(grant: Grant, policy: Policy, step: int, locks: Locks) -> int:
 
 
 def _counting(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
-    """Returns the reviews without those of the locked and of one's own request, unless the policy as it is now allows
-    self-approval."""
+    """Returns the reviews without those of the locked, and those that the policy as it is now forbids: of one's own
+    request, or in another's place."""
     own = {name.canonical(grant.requester), name.canonical(grant.subject)}
     return [
         review
         for review in grant.round_reviews
-        if not _is_locked(review, locks) and (policy.allow_self_approval or not review.uses_right_of(*own))
+        if not _is_locked(review, locks)
+        and (policy.allow_self_approval or not review.uses_right_of(*own))
+        and not (review.delegation and policy.forbid_delegation)
     ]
 
 

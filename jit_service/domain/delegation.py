@@ -117,6 +117,26 @@ def ended_by_lock(delegation: Delegation, *, lock: str, by: Caller, now: datetim
     return gone, replace(event, lock=lock)
 
 
+def has_lost(delegation: Delegation, by: Caller) -> tuple[str, ...]:
+    """Returns the groups of the delegator's right that its token, which the caller brings, does not give any more.
+
+    Groups that a token leaves out (None) prove nothing, so they end nothing.
+    """
+    if by.principal != delegation.delegator or by.groups is None:
+        return ()
+    return tuple(sorted((delegation.delegator_groups or frozenset()) - by.groups))
+
+
+def lost(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Delegation, Event]:
+    """Ends the delegation of a right that its delegator, the caller, has not any more. Raises WrongState."""
+    groups = has_lost(delegation, by)
+    if not groups or delegation.deleted_at is not None:
+        raise WrongState(f"{delegation.name} has not lost what it was given by")
+    gone = replace(delegation, deleted_at=now)
+    message = f"{by.principal} came without {', '.join(groups)}"
+    return gone, _event(EventType.DELEGATION_DELETED, gone, by=by, now=now, message=message)
+
+
 def _event(type_: EventType, delegation: Delegation, *, by: Caller, now: datetime, message: str) -> Event:
     return Event(
         type=type_,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from jit_service.domain.approval import rights_under
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.errors import AlreadyReviewed, InvalidField, NotApprover, SelfApproval, WrongState
+from jit_service.domain.errors import (
+    AlreadyReviewed,
+    InvalidField,
+    NotApprover,
+    ReviewOverdue,
+    SelfApproval,
+    TooManyUnreviewed,
+    WrongState,
+)
 from jit_service.domain.event import SERVICE, Event, EventType
 from jit_service.domain.grant import Grant, UseReview, event
 from jit_service.domain.policy import Policy
@@ -39,6 +48,23 @@ def complete_review(
     completed = event(EventType.REVIEW_COMPLETED, reviewed, by=by, now=now, message=comment)
     # How long it was held is told once, by the record of its end.
     return reviewed, replace(completed, held=None)
+
+
+def demand_no_debt(subject: str, owed: Sequence[Grant], *, most: int, now: datetime) -> None:
+    """Raises ReviewOverdue, TooManyUnreviewed where the subject may take nothing more in an emergency.
+
+    `owed` are its uses that nobody has reviewed, of which there may be fewer than `most`, and none overdue.
+    """
+    overdue = [grant.name for grant in owed if grant.emergency is not None and grant.emergency.review_due_at <= now]
+    if overdue:
+        raise ReviewOverdue(f"{subject} owes the review of {', '.join(overdue)}", subject=subject, grant=overdue[0])
+    if len(owed) >= most:
+        names = ", ".join(grant.name for grant in owed)
+        raise TooManyUnreviewed(
+            f"{len(owed)} uses of {subject} wait for their review, and at most {most} may: {names}",
+            subject=subject,
+            grant=owed[0].name,
+        )
 
 
 def review_overdue(grant: Grant, *, now: datetime) -> Event:

@@ -10,7 +10,7 @@ JitError
 │                        LockNotFound, NoPublicUrl, AssetNotFound
 ├── AlreadyExists        PolicyExists
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
-│                        DualControlRequired, TokensOff, TokenNotPossible, DenialOver
+│                        TooManyUnreviewed, DualControlRequired, TokensOff, TokenNotPossible, DenialOver
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
 ├── TooMany              TooManyActive, TooManyPending, TooManyChildren, TooManyDelegations, TooManyWatchers,
 │                        TooManyCalls, RateExceeded
@@ -278,6 +278,12 @@ class ReviewOverdue(Precondition):
     """The subject owes the review of an earlier break-glass use, so it may not break the glass again."""
 
     reason = "REVIEW_OVERDUE"
+
+
+class TooManyUnreviewed(Precondition):
+    """As many break-glass uses of the subject wait for their review as the policy lets wait."""
+
+    reason = "TOO_MANY_UNREVIEWED"
 
 
 class DualControlRequired(Precondition):

@@ -23,6 +23,7 @@ DEFAULT_EVENTS: Final = (
     "GRANT_APPROVED",
     "GRANT_DENIED",
     "EXTENSION_REQUESTED",
+    "DELEGATION_CREATED",
     "LOCK_CREATED",
 )
 _ID: Final = re.compile(r"evt_([0-9]{1,18})_[0-9a-f]{16}")

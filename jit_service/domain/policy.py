@@ -21,6 +21,8 @@ MAX_ACTIVE: Final = 1000
 MAX_DISPLAY_NAME: Final = 256
 MAX_USES: Final = 1_000_000
 MAX_EXTENSIONS: Final = 100
+DEFAULT_UNREVIEWED: Final = 2
+MAX_UNREVIEWED: Final = 20
 MAX_CHILD_DEPTH: Final = 5
 SHORTEST: Final = timedelta(seconds=1)
 """The shortest of the spans that end something by themselves."""
@@ -79,11 +81,20 @@ class ExtensionRule:
 
 @dataclass(frozen=True, kw_only=True)
 class BreakGlassRule:
-    """Who may take access at once in an emergency, for how long, and how soon that must have been reviewed."""
+    """Who may take access at once in an emergency, for how long, and how soon that must have been reviewed.
+
+    A subject with `most_unreviewed` uses that nobody has reviewed takes no more; `max_unreviewed` 0 is the default.
+    """
 
     eligible: PrincipalSet
     max_duration: timedelta
     review_within: timedelta
+    max_unreviewed: int = 0
+
+    @property
+    def most_unreviewed(self) -> int:
+        """How many uses may wait for their review at once."""
+        return self.max_unreviewed or DEFAULT_UNREVIEWED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +166,7 @@ class Policy:
     break_glass: BreakGlassRule | None = None
     review_comment: CommentRule = CommentRule()
     max_child_depth: int = 0
+    forbid_delegation: bool = False
 
     @property
     def has_conditions(self) -> bool:
@@ -253,6 +265,9 @@ def _checked_break_glass(rule: BreakGlassRule | None, exact: tuple[str, ...]) ->
         return None
     _check_between(rule.max_duration, "break_glass.max_duration", timedelta(microseconds=1), MAX_DURATION)
     _check_between(rule.review_within, "break_glass.review_within", SHORTEST, MAX_DURATION)
+    if not 0 <= rule.max_unreviewed <= MAX_UNREVIEWED:
+        fault = f"is {rule.max_unreviewed}; 0 to {MAX_UNREVIEWED} are allowed, and 0 is {DEFAULT_UNREVIEWED}"
+        raise InvalidField("break_glass.max_unreviewed", fault)
     return replace(rule, eligible=_checked_set(rule.eligible, "break_glass.eligible", exact))
 
 
@@ -307,6 +322,7 @@ def _checked_deny(policy: Policy) -> Policy:
         "extension": policy.extension,
         "break_glass": policy.break_glass,
         "max_child_depth": policy.max_child_depth,
+        "forbid_delegation": policy.forbid_delegation,
     }
     for path, value in asked.items():
         if value:

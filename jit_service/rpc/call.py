@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from jit_service import audit
+from jit_service import audit, delegations
 from jit_service.check import LiveView
 from jit_service.domain import name
 from jit_service.domain.address import canonical
@@ -48,6 +48,7 @@ _log = logging.getLogger(__name__)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_USER_AGENT = 256
 _MAX_ORIGINS = 4096
+_MAX_NOTICED = 10_000
 # What a proxy says of itself when it asks for a client. The edge strips x-jit-* from what clients send, so a client
 # cannot say it through Envoy (envoy/envoy.yaml).
 _PROXY_SAYS = ("x-jit-proxy", "ext-authz")
@@ -91,6 +92,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._trusted = [ipaddress.ip_network(proxy) for proxy in trusted_proxies if proxy != "unix"]
         # Most calls come by few ways, and to find out costs more than a decision.
         self._known_origin = lru_cache(maxsize=_MAX_ORIGINS)(self._origin)
+        self._noticed: set[tuple[object, ...]] = set()
 
     def intercept_service(
         self,
@@ -172,6 +174,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 caller = self._identified(caller, metadata)
                 self._quota.demand(caller, writes=rule is not None and rule.writes, weight=_weight(request))
             caller = _admitted(rule, caller, request, metadata)
+            self._notice(caller)
             token = _caller.set(caller)
             work_for(caller)
             try:
@@ -200,6 +203,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             caller = self._identified(caller, metadata)
             self._quota.demand(caller, writes=False)
             caller = _admitted(rule, caller, request, metadata)
+            self._notice(caller)
             _caller.set(caller)
             work_for(caller)
             for message in self._streams.carry(context, behaviour(request, context), by=caller):
@@ -312,6 +316,16 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _identified(self, caller: Caller, metadata: Metadata) -> Caller:
         return _proved(self._authenticator.identify(_authorization(metadata)), caller)
+
+    def _notice(self, caller: Caller) -> None:
+        """Looks once at what each token's bearer has delegated: a right that the token does not give ends."""
+        token = (caller.principal, caller.groups, caller.proved_until)
+        if not caller.principal or token in self._noticed:
+            return
+        delegations.end_lost(self._store, caller)
+        if len(self._noticed) >= _MAX_NOTICED:
+            self._noticed.clear()
+        self._noticed.add(token)
 
     def _demand_proxy(self, method: str, metadata: Metadata, peer: str) -> None:
         key, value = _PROXY_SAYS

@@ -235,6 +235,7 @@ def policy_of(message: policy_pb2.Policy) -> Policy:
             pattern=message.review_comment.pattern,
         ),
         max_child_depth=message.max_child_depth,
+        forbid_delegation=message.forbid_delegation,
     )
 
 
@@ -486,6 +487,7 @@ def policy_message(policy: Policy) -> policy_pb2.Policy:
         break_glass=_break_glass_rule(policy.break_glass),
         review_comment=_comment_rule(policy.review_comment),
         max_child_depth=policy.max_child_depth,
+        forbid_delegation=policy.forbid_delegation,
     )
     rule = policy.justification
     if rule != JustificationRule():
@@ -858,6 +860,7 @@ def _break_glass_of(message: policy_pb2.Policy) -> BreakGlassRule | None:
         eligible=_principals_of(rule.eligible),
         max_duration=_span(rule.max_duration, "break_glass.max_duration"),
         review_within=_span(rule.review_within, "break_glass.review_within"),
+        max_unreviewed=rule.max_unreviewed,
     )
 
 
@@ -892,6 +895,7 @@ def _break_glass_rule(rule: BreakGlassRule | None) -> policy_pb2.BreakGlassRule 
         eligible=_principal_set(rule.eligible),
         max_duration=_duration(rule.max_duration),
         review_within=_duration(rule.review_within),
+        max_unreviewed=rule.max_unreviewed,
     )
 
 

@@ -29,6 +29,7 @@ from jit_service.domain.filter import Node
 from jit_service.domain.frozen import replace
 from jit_service.domain.grant import Grant
 from jit_service.domain.lock import NO_LOCKS, Lock, Locks, demand_unlocked_caller
+from jit_service.domain.name import canonical
 from jit_service.domain.notification import Subscription
 from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.policy import Policy
@@ -357,10 +358,10 @@ class Snapshot:
         held = self._session.exec(counting.where(kept, col(DelegationRow.delegate) == delegate)).one()
         return given, held
 
-    def owed_reviews(self, subject: str, *, before: datetime) -> list[Grant]:
-        """Returns the subject's break-glass uses whose review was due by `before` and is still owed."""
-        owed = and_(col(GrantRow.subject) == subject, col(GrantRow.review_owed_at) <= before)
-        return self._grants(select(GrantRow).where(owed).order_by(GrantRow.name))
+    def owed_reviews(self, subject: str) -> list[Grant]:
+        """Returns the subject's break-glass uses that nobody has reviewed, in whatever letter case it took them."""
+        owed = self._grants(select(GrantRow).where(col(GrantRow.review_owed_at).is_not(None)).order_by(GrantRow.name))
+        return [grant for grant in owed if canonical(grant.subject) == canonical(subject)]
 
     def overdue_reviews(self, *, limit: int) -> list[Grant]:
         """Returns break-glass uses whose review is overdue and that no event says so of yet, the earliest first."""
@@ -527,6 +528,12 @@ class Snapshot:
         """Returns the delegations that the principal can use now."""
         found = hot.DELEGATIONS_TO.rows(self._connection, delegate=delegate, now=self.now)
         return [rows.delegation_of(row) for row in found]
+
+    def delegations_by(self, delegator: str) -> list[Delegation]:
+        """Returns what the principal has delegated and is not over, also what has not begun, by name."""
+        unended = and_(col(DelegationRow.deleted_at).is_(None), col(DelegationRow.expires_at) > self.now)
+        mine = and_(col(DelegationRow.delegator) == delegator, unended)
+        return self._delegations(select(DelegationRow).where(mine).order_by(DelegationRow.name))
 
     def delegations(self, principal: str | None, *, before: tuple[int, str] | None, limit: int) -> list[Delegation]:
         """Returns up to `limit` delegations that the principal gave or has (None: anybody), newest first.

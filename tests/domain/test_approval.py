@@ -576,6 +576,25 @@ def test_a_delegates_approval_counts_while_the_delegator_is_an_approver() -> Non
     assert approval.approvals_missing([step(principals=(DAVE,))], [review]) == [1]
 
 
+def test_a_policy_may_forbid_to_review_in_anothers_place() -> None:
+    forbids = policy(forbid_delegation=True)
+    approved_in_place = approve(pending(), by=in_place_of(dave(), bob()), under=TWO_OF_OWNERS)
+
+    refused(NotApprover, lambda: approve(pending(), by=in_place_of(dave(), bob()), under=forbids))
+    assert approve(pending(), by=in_place_of(bob(), erin()), under=forbids).reviews[0].delegation == ""
+    again = approve(approved_in_place, by=erin(), under=replace(TWO_OF_OWNERS, forbid_delegation=True))
+    assert again.state(NOON) is GrantState.PENDING
+
+
+def test_an_offer_in_anothers_place_is_not_accepted_where_that_is_forbidden() -> None:
+    offered = countered(pending(), by=in_place_of(dave(), bob()), duration=HOUR / 2)
+
+    assert accepted(offered, delegations=["delegations/d0"]).state(NOON) is GrantState.ACTIVE
+    refused(
+        NotApprover, lambda: accepted(offered, delegations=["delegations/d0"], under=policy(forbid_delegation=True))
+    )
+
+
 def test_a_delegate_of_the_waiting_step_is_needed() -> None:
     refused(NotApprover, lambda: approve(pending(TWO_STEPS), under=TWO_STEPS, by=in_place_of(dave(), carol())))
 

@@ -161,3 +161,28 @@ def test_a_delegation_is_seen_by_its_people_auditors_and_admins() -> None:
 
     assert seen_by == [BOB, DAVE, admin().principal, auditor().principal]
     assert ALICE not in seen_by
+
+
+def test_a_right_ends_when_its_delegator_comes_without_the_group_that_gave_it() -> None:
+    """A delegator who is dismissed left the right to review with somebody else for up to sixty days."""
+    delegation, without = created(), caller(BOB, "engineering")
+
+    gone, event = rules.lost(delegation, by=without, now=NOON + HOUR)
+
+    assert rules.has_lost(delegation, without) == ("owners",)
+    assert not gone.active(NOON + HOUR)
+    assert (event.type, event.principal, event.message) == (
+        EventType.DELEGATION_DELETED,
+        BOB,
+        f"{BOB} came without owners",
+    )
+    refused(WrongState, lambda: rules.lost(gone, by=without, now=NOON + HOUR))
+
+
+def test_who_brings_all_of_the_groups_or_none_that_are_known_ends_nothing() -> None:
+    for by in (bob(), caller(BOB, "engineering", "owners", "new"), caller(BOB)._replace(groups=None), dave()):
+        assert rules.has_lost(created(), by) == ()
+        refused(WrongState, lambda by=by: rules.lost(created(), by=by, now=NOON))  # type: ignore[misc]
+    left_out = created(by=bob()._replace(groups=None))
+
+    assert rules.has_lost(left_out, caller(BOB)) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,12 +16,14 @@ from jit_service.domain.errors import (
     InvalidField,
     NotApprover,
     NotEligible,
+    ReviewOverdue,
     SelfApproval,
+    TooManyUnreviewed,
     WrongState,
 )
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import Grant, GrantState, Justification
-from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet
+from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet, checked
 from tests.domain.factories import (
     BOB,
     BOT,
@@ -40,6 +43,7 @@ from tests.domain.factories import (
     deny_policy,
     erin,
     in_place_of,
+    named,
     policy,
     release,
 )
@@ -222,6 +226,37 @@ def test_who_may_not_review_a_use_learns_nothing_of_it() -> None:
 
 
 # Overdue reviews
+
+
+def test_two_uses_may_wait_for_their_review_and_no_third_is_taken() -> None:
+    """Seen: twenty in a row, none of them reviewed, since each had a month for it."""
+    one, two = named(broken(), "grants/a"), named(broken(), "grants/b")
+
+    emergency.demand_no_debt(DAVE, [one], most=2, now=NOON)
+    error = refused(TooManyUnreviewed, lambda: emergency.demand_no_debt(DAVE, [one, two], most=2, now=NOON))
+
+    assert error.message == f"2 uses of {DAVE} wait for their review, and at most 2 may: grants/a, grants/b"
+
+
+def test_one_overdue_review_is_enough() -> None:
+    owed = [broken()]
+
+    emergency.demand_no_debt(DAVE, owed, most=2, now=NOON + 24 * HOUR - TICK)
+    refused(ReviewOverdue, lambda: emergency.demand_no_debt(DAVE, owed, most=2, now=NOON + 24 * HOUR))
+
+
+def test_a_policy_says_how_many_uses_may_wait() -> None:
+    rule = breakable().break_glass
+    assert rule is not None
+
+    assert [replace(rule, max_unreviewed=most).most_unreviewed for most in (0, 1, 5)] == [2, 1, 5]
+    for most in (0, 20):
+        assert checked(breakable(break_glass=replace(rule, max_unreviewed=most)))
+    for most in (-1, 21):
+        error = refused(
+            InvalidField, lambda most=most: checked(breakable(break_glass=replace(rule, max_unreviewed=most)))
+        )
+        assert error.message == f"break_glass.max_unreviewed: is {most}; 0 to 20 are allowed, and 0 is 2"
 
 
 def test_a_review_is_overdue_exactly_when_it_was_due() -> None:

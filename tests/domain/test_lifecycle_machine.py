@@ -19,7 +19,6 @@ from jit_service.domain.decision import Decision, Question, decide
 from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import (
     NotVisible,
-    ReviewOverdue,
     TooManyActive,
     Unsatisfiable,
 )
@@ -58,9 +57,9 @@ class Alone:
         live = [kept for kept in mine if kept.policy == under.name and kept.state(self.now) in LIVE and not kept.chain]
         if not grant.emergency and 0 < under.max_active_per_subject <= len(live):
             raise TooManyActive("")
-        due = [kept.emergency.review_due_at for kept in mine if kept.owes_review and kept.emergency]
-        if grant.emergency and any(at <= self.now for at in due):
-            raise ReviewOverdue("")
+        if grant.emergency and under.break_glass:
+            owed = [kept for kept in self.kept.values() if kept.owes_review and grant.is_own_review(kept.subject)]
+            emergency.demand_no_debt(grant.subject, owed, most=under.break_glass.most_unreviewed, now=self.now)
         return self.save(*approval.requested(grant, by=by, now=self.now))
 
     def rehearse(self, by: Caller, asked: Ask) -> object:

@@ -61,6 +61,7 @@ def test_what_waits_for_somebody_is_told_unless_said_otherwise() -> None:
     assert subscription.wants(event(EventType.BREAK_GLASS_USED, "ACTIVE"))
     assert subscription.wants(event(EventType.REVIEW_OVERDUE))
     assert subscription.wants(event(EventType.GRANT_REQUESTED, "PENDING"))
+    assert subscription.wants(event(EventType.DELEGATION_CREATED))
     assert not subscription.wants(event(EventType.GRANT_REQUESTED, "ACTIVE"))
 
 

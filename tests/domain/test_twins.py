@@ -981,6 +981,41 @@ TWINS = [
         test_misfit.test_more_time_that_was_given_fits_the_bound_of_more_time,
     ),
     Twin(
+        "a right that outlives that of its delegator",
+        delegation.has_lost,
+        "frozenset()) - by.groups",
+        "frozenset()) - by.groups - {'owners'}",
+        test_delegation.test_a_right_ends_when_its_delegator_comes_without_the_group_that_gave_it,
+    ),
+    Twin(
+        "a right that ends by groups that a token leaves out",
+        delegation.has_lost,
+        "or by.groups is None:\n        return ()",
+        ":\n        return ()\n    by = by._replace(groups=by.groups or frozenset())",
+        test_delegation.test_who_brings_all_of_the_groups_or_none_that_are_known_ends_nothing,
+    ),
+    Twin(
+        "a delegate where the policy forbids it",
+        approval.rights_under,
+        "right.delegation and policy.forbid_delegation",
+        "False",
+        test_approval.test_a_policy_may_forbid_to_review_in_anothers_place,
+    ),
+    Twin(
+        "a delegate's approval that counts though the policy forbids it by now",
+        approval._counting,
+        "review.delegation and policy.forbid_delegation",
+        "False",
+        test_approval.test_a_policy_may_forbid_to_review_in_anothers_place,
+    ),
+    Twin(
+        "break-glass without end before the first review is due",
+        emergency.demand_no_debt,
+        "len(owed) >= most",
+        "len(owed) > most",
+        test_emergency.test_two_uses_may_wait_for_their_review_and_no_third_is_taken,
+    ),
+    Twin(
         "more time under the condition of before",
         request.lengthened,
         "check_condition=policy.check_condition",
@@ -1610,8 +1645,8 @@ TWINS = [
     Twin(
         "an approval of the locked that counts",
         approval._counting,
-        "not _is_locked(review, locks) and",
-        "",
+        "not _is_locked(review, locks)",
+        "True",
         test_lock.test_an_approval_of_the_locked_does_not_count_while_the_lock_stands,
     ),
     Twin(

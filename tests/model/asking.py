@@ -53,8 +53,13 @@ class Asking(Reviewing):
         under = [entry for entry in mine if entry.policy == chosen.name and entry.status in LIVE and not entry.above]
         if not thing.emergency and 0 < chosen.max_active_per_subject <= len(under):
             return "TooManyActive"
-        owed = [entry for entry in mine if entry.review_due and not entry.use_reviewed and entry.review_due <= self.now]
-        return "ReviewOverdue" if thing.emergency and owed else OK
+        if not thing.emergency or chosen.break_glass is None:
+            return OK
+        same = [entry for entry in self.entries.values() if entry.holder.lower() == thing.holder.lower()]
+        owed = [entry.review_due for entry in same if entry.review_due and not entry.use_reviewed]
+        if any(due <= self.now for due in owed):
+            return "ReviewOverdue"
+        return "TooManyUnreviewed" if len(owed) >= (chosen.break_glass.max_unreviewed or 2) else OK
 
     def ask(self, name: str, asker: Person, thing: Thing) -> None:
         chosen = self._chosen(asker, thing)

@@ -144,7 +144,7 @@ class Ground:
             for loan in sorted(self.loans.values(), key=lambda loan: loan.name)
             if loan.to == who.name and loan.holds(self.now) and (not loan.policies or policy in loan.policies)
         ]
-        return [(who, ""), *lent]
+        return [(who, "")] if self.policies[policy].forbid_delegation else [(who, ""), *lent]
 
     def _ever(self, policy: Policy, who: Person) -> bool:
         return any(in_set(who, people) for step in policy.steps for people in deciders(step))

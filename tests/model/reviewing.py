@@ -86,7 +86,8 @@ class Reviewing(Spans):
         vote = self.place(entry, who)
         assert not isinstance(vote, str)
         entry.spared = self.spared_now(entry)
-        self._add(entry, Vote(who, vote.step, vote.holder, yes=False, round=vote.round, late=vote.late))
+        no = Vote(who, vote.step, vote.holder, yes=False, round=vote.round, late=vote.late, loan=vote.loan)
+        self._add(entry, no)
         final = self._voters(entry, vote.step, yes=False) >= self.policies[entry.policy].steps[vote.step].denials_needed
         if entry.more is not None:
             if final:
@@ -132,7 +133,7 @@ class Reviewing(Spans):
         if not self._still_gives(entry, entry.offer.terms):
             return "PolicyNoLongerAllows"
         vote, policy = entry.offer.vote, self.policies[entry.policy]
-        if vote.loan and not self.loans[vote.loan].holds(self.now):
+        if vote.loan and (policy.forbid_delegation or not self.loans[vote.loan].holds(self.now)):
             return "NotApprover"
         if vote.step >= len(policy.steps) or not self._counts(vote, policy.steps[vote.step]):
             return "NotApprover"
@@ -306,6 +307,7 @@ class Reviewing(Spans):
                 and vote.step == index
                 and self._counts(vote, policy.steps[index])
                 and (policy.allow_self_approval or not vote.uses(entry.asker.name, entry.holder))
+                and not (vote.loan and policy.forbid_delegation)
             }
         )
 

@@ -12,7 +12,7 @@ from jit_service import access, delegations, grants, policies, signals
 from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller
 from jit_service.domain.delegation import Wanted
-from jit_service.domain.errors import NotApprover, ReviewOverdue
+from jit_service.domain.errors import NotApprover, ReviewOverdue, TooManyUnreviewed
 from jit_service.domain.grant import Grant, GrantState, Justification
 from jit_service.domain.policy import BreakGlassRule, PrincipalSet, Step
 from jit_service.domain.request import Ask
@@ -172,6 +172,18 @@ def test_an_overdue_review_stops_the_next_emergency(store: Store, clock: Clock) 
 
     grants.complete_review(store, CAROL, taken.name, comment="seen", etag="")
     assert emergency(store).emergency
+
+
+def test_uses_that_nobody_has_reviewed_are_counted_in_whatever_letter_case(store: Store) -> None:
+    add_policy(store, break_glass=ON_CALL)
+    alias = ALICE._replace(principal=ALICE.principal.replace("alice", "Alice"))
+    wanted: dict[str, Any] = {"resources": ("database/orders/eu",), "actions": ("read",), "break_glass": True}
+    why = Justification(text="down")
+
+    taken = [grants.ask(store, by, Ask(subject=by.principal, justification=why, **wanted)) for by in (ALICE, alias)]
+
+    with pytest.raises(TooManyUnreviewed, match=taken[0].grant.name):
+        emergency(store)
 
 
 def test_an_emergency_is_not_answered_with_a_request_that_waits(store: Store) -> None:

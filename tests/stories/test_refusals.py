@@ -200,6 +200,15 @@ def in_review_debt(story: Story) -> Outcome:
     return asks(story, **emergency)
 
 
+def with_too_many_unreviewed(story: Story) -> Outcome:
+    rule = {"eligible": {"groups": [story.engineers]}, "maxDuration": "60s", "reviewWithin": "86400s"}
+    story.create_policy(breakGlass=rule)
+    emergency = {"breakGlass": True, "justification": {"text": "fire"}}
+    for _ in range(2):
+        story.asks(**emergency)
+    return asks(story, **emergency)
+
+
 @dataclass(frozen=True)
 class Case:
     """How to be refused, for which fact, in which field, and by whom the record says it was tried."""
@@ -243,6 +252,7 @@ CASES = [
     Case(locked, errors.Locked),
     Case(extended_without_permission, errors.ExtensionCap),
     Case(in_review_debt, errors.ReviewOverdue),
+    Case(with_too_many_unreviewed, errors.TooManyUnreviewed),
 ]
 # Shown elsewhere, since no caller can bring them about at will: bytes that no REST call can hold, a race, a store that
 # is away; and what needs a service with settings of its own: test_policies_as_code.py,

@@ -548,6 +548,7 @@ class BreakGlassRule:
     eligible: PrincipalSet = PrincipalSet()
     max_duration: timedelta | None = None
     review_within: timedelta | None = None
+    max_unreviewed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -597,6 +598,7 @@ class Policy:
     break_glass: BreakGlassRule | None = None
     review_comment: CommentRule = CommentRule()
     max_child_depth: int = 0
+    forbid_delegation: bool = False
     raw: policy_pb2.Policy | None = field(default=None, repr=False, compare=False)
 
 

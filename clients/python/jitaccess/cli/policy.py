@@ -245,6 +245,7 @@ def _fields(policy: Policy, screen: Screen) -> list[tuple[str, str]]:
         ("more time", _extension(policy.extension, screen)),
         ("break-glass", _break_glass(policy.break_glass, screen)),
         ("passed on", f"{policy.max_child_depth} deep" if policy.max_child_depth else ""),
+        ("delegation", "forbidden" if policy.forbid_delegation else ""),
         ("steps", "\n".join(_steps(policy, screen))),
         ("reviewers must say", _comments(policy.review_comment)),
         ("self-approval", "allowed" if policy.allow_self_approval else ""),
@@ -285,7 +286,8 @@ def _break_glass(rule: BreakGlassRule | None, screen: Screen) -> str:
     if rule is None:
         return ""
     bound, review = screen.span(rule.max_duration), screen.span(rule.review_within)
-    return f"{principals(rule.eligible)}, for at most {bound}; reviewed within {review}"
+    unreviewed = f", with at most {rule.max_unreviewed} unreviewed" if rule.max_unreviewed else ""
+    return f"{principals(rule.eligible)}, for at most {bound}; reviewed within {review}{unreviewed}"
 
 
 def _comments(rule: CommentRule) -> str:

@@ -80,6 +80,7 @@ class Policy(_message.Message):
     BREAK_GLASS_FIELD_NUMBER: _builtins.int
     REVIEW_COMMENT_FIELD_NUMBER: _builtins.int
     MAX_CHILD_DEPTH_FIELD_NUMBER: _builtins.int
+    FORBID_DELEGATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`policies/{id}`; the id is 1 to 63 of a-z, 0-9 and -, and starts with a letter (AIP-122)."""
     display_name: _builtins.str
@@ -108,6 +109,10 @@ class Policy(_message.Message):
     """How many checks a grant may allow; 0: any number; at most 1,000,000."""
     max_child_depth: _builtins.int
     """How deep its grants may be passed on to services and jobs; 0: not at all; at most 5."""
+    forbid_delegation: _builtins.bool
+    """Nobody reviews under it in another's place; delegations give no right here, and what was approved by one no longer
+    counts.
+    """
     @_builtins.property
     def eligible(self) -> Global___PrincipalSet:
         """Who may ask (of a deny policy: whom it denies)."""
@@ -214,10 +219,11 @@ class Policy(_message.Message):
         break_glass: Global___BreakGlassRule | None = ...,
         review_comment: Global___CommentRule | None = ...,
         max_child_depth: _builtins.int = ...,
+        forbid_delegation: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activation_window", b"activation_window", "break_glass", b"break_glass", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "eligible", b"eligible", "extension", b"extension", "idle_timeout", b"idle_timeout", "justification", b"justification", "max_duration", b"max_duration", "min_duration", b"min_duration", "request_ttl", b"request_ttl", "review_comment", b"review_comment", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "activation_window", b"activation_window", "allow_self_approval", b"allow_self_approval", "break_glass", b"break_glass", "check_condition", b"check_condition", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "deny", b"deny", "disabled", b"disabled", "display_name", b"display_name", "eligible", b"eligible", "etag", b"etag", "extension", b"extension", "idle_timeout", b"idle_timeout", "justification", b"justification", "labels", b"labels", "max_active_per_subject", b"max_active_per_subject", "max_child_depth", b"max_child_depth", "max_duration", b"max_duration", "max_uses", b"max_uses", "min_duration", b"min_duration", "name", b"name", "priority", b"priority", "request_condition", b"request_condition", "request_ttl", b"request_ttl", "resources", b"resources", "review_comment", b"review_comment", "revision", b"revision", "steps", b"steps", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "activation_window", b"activation_window", "allow_self_approval", b"allow_self_approval", "break_glass", b"break_glass", "check_condition", b"check_condition", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "deny", b"deny", "disabled", b"disabled", "display_name", b"display_name", "eligible", b"eligible", "etag", b"etag", "extension", b"extension", "forbid_delegation", b"forbid_delegation", "idle_timeout", b"idle_timeout", "justification", b"justification", "labels", b"labels", "max_active_per_subject", b"max_active_per_subject", "max_child_depth", b"max_child_depth", "max_duration", b"max_duration", "max_uses", b"max_uses", "min_duration", b"min_duration", "name", b"name", "priority", b"priority", "request_condition", b"request_condition", "request_ttl", b"request_ttl", "resources", b"resources", "review_comment", b"review_comment", "revision", b"revision", "steps", b"steps", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,6 +266,11 @@ class BreakGlassRule(_message.Message):
     ELIGIBLE_FIELD_NUMBER: _builtins.int
     MAX_DURATION_FIELD_NUMBER: _builtins.int
     REVIEW_WITHIN_FIELD_NUMBER: _builtins.int
+    MAX_UNREVIEWED_FIELD_NUMBER: _builtins.int
+    max_unreviewed: _builtins.int
+    """With so many uses of theirs that nobody has reviewed yet, under whichever policy, a subject takes no more; 0 is 2, at
+    most 20.
+    """
     @_builtins.property
     def eligible(self) -> Global___PrincipalSet:
         """Who may."""
@@ -278,10 +289,11 @@ class BreakGlassRule(_message.Message):
         eligible: Global___PrincipalSet | None = ...,
         max_duration: _duration_pb2.Duration | None = ...,
         review_within: _duration_pb2.Duration | None = ...,
+        max_unreviewed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "max_duration", b"max_duration", "review_within", b"review_within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "max_duration", b"max_duration", "review_within", b"review_within"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "max_duration", b"max_duration", "max_unreviewed", b"max_unreviewed", "review_within", b"review_within"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

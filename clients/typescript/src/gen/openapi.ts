@@ -1534,6 +1534,11 @@ export interface components {
              */
             maxDuration: string;
             /**
+             * Format: int32
+             * @description With so many uses of theirs that nobody has reviewed yet, under whichever policy, a subject takes no more; 0 is 2, at most 20.
+             */
+            maxUnreviewed?: number;
+            /**
              * @description The use must be reviewed within it from its start; at most 30 days.
              * @example 3600s
              */
@@ -2227,6 +2232,8 @@ export interface components {
             etag?: string;
             /** @description How grants may be extended; unset: not at all. */
             extension?: components["schemas"]["ExtensionRule"];
+            /** @description Nobody reviews under it in another's place; delegations give no right here, and what was approved by one no longer counts. */
+            forbidDelegation?: boolean;
             /**
              * @description A grant that allows no check for so long ends then; empty: no such bound.
              * @example 3600s
@@ -2533,7 +2540,7 @@ export interface components {
          * @description What is wrong, for programs. There may be new ones.
          * @enum {string}
          */
-        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CHILD_NOT_ALLOWED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_CHILDREN" | "TOO_MANY_DELEGATIONS" | "TOO_MANY_PENDING" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
+        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CHILD_NOT_ALLOWED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_CHILDREN" | "TOO_MANY_DELEGATIONS" | "TOO_MANY_PENDING" | "TOO_MANY_UNREVIEWED" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
         /** @description What a check reads of an approved grant. */
         ReplicaGrant: {
             /** @description Action patterns it covers. */
@@ -5632,6 +5639,8 @@ export interface operations {
                     etag?: string;
                     /** @description How grants may be extended; unset: not at all. */
                     extension?: components["schemas"]["ExtensionRule"];
+                    /** @description Nobody reviews under it in another's place; delegations give no right here, and what was approved by one no longer counts. */
+                    forbidDelegation?: boolean;
                     /**
                      * @description A grant that allows no check for so long ends then; empty: no such bound.
                      * @example 3600s
