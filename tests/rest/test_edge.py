@@ -449,12 +449,14 @@ def test_a_taken_port_is_an_error_of_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(fault.value)
 
 
+FEW = Rates(total=10, per_address=1)
+
+
 @contextmanager
-def another_edge(world: World, directory: Path, **changes: Any) -> Iterator[Address]:
+def another_edge(world: World, directory: Path, rates: Rates = FEW, **changes: Any) -> Iterator[Address]:
     """Runs an Envoy of its own before the world's service: few calls a second, and these changes of its listener."""
-    few = Rates(total=10, per_address=1)
     upstream = world.settings.data_dir / "s.sock"
-    config = render(http=Address("127.0.0.1", 0), upstream=upstream, directory=directory, rates=few)
+    config = render(http=Address("127.0.0.1", 0), upstream=upstream, directory=directory, rates=rates)
     told = yaml.safe_load(config.read_text())
     told["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"].update(changes)
     config.write_text(yaml.safe_dump(told, sort_keys=False))
@@ -504,6 +506,15 @@ def test_a_flood_from_one_address_leaves_the_others_their_answers(world: World, 
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert [told.details[0].Unpack(info), told.details[1].Unpack(retry)] == [True, True]
     assert (told.code, info.reason, retry.retry_delay.seconds) == (8, "RATE_LIMITED", 1)
+
+
+def test_were_there_one_bucket_for_all_the_flood_would_take_it(world: World, tmp_path: Path) -> None:
+    """The test above could not tell a bound for each from none at all."""
+    with another_edge(world, tmp_path, Rates(total=1, per_address=100_000)) as edge:
+        Knocking(edge).floods()
+        other = Knocking(edge, source="127.0.0.2").floods()
+
+    assert other.status == 429
 
 
 def test_no_header_gives_a_client_a_bucket_more(world: World, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from jit_service.storage import Store, engine
 from jit_service.storage.migrate import migrate
 from tests import checking
 from tests.conftest import HOUR, NOON, Clock
+from tests.domain.test_twins import Twin, demand_caught
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask
 
 
@@ -185,6 +186,19 @@ def test_a_store_that_failed_to_write_is_proved_by_a_write_that_changes_nothing(
     with store.snapshot() as after:
         assert (after.revision, after.seq, after.head_hash) == (before.revision, before.seq, before.head_hash)
     assert not store._cannot_write
+
+
+def test_a_proof_that_proves_nothing_would_be_noticed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_a_store_that_failed_to_write_is_proved_by_a_write_that_changes_nothing(store)
+    twin = Twin(
+        "a store that is never tried again",
+        Store.prove_writing,
+        "if self._cannot_write:",
+        "if False:",
+        lambda: test_a_store_that_failed_to_write_is_proved_by_a_write_that_changes_nothing(store),
+    )
+
+    demand_caught(twin, monkeypatch)
 
 
 @pytest.mark.parametrize(
