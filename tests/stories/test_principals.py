@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from jit_service.domain.name import folded
 from tests.domain.test_name import AS_PROVIDERS_WRITE_THEM
 from tests.stories.test_authzen import answer, question
 from tests.world import ACCESS, GRANTS, Person, Story
@@ -15,8 +16,8 @@ ODD = pytest.mark.parametrize("written", AS_PROVIDERS_WRITE_THEM.values(), ids=A
 
 @pytest.fixture
 def odd(story: Story, written: str) -> Person:
-    """Somebody of that name, and of this story."""
-    return Person(f"user:{written}{story.id}", (story.engineers,))
+    """Somebody of that name, and of this story; what is like an address is in lower case here."""
+    return Person(folded(f"user:{written}{story.id}"), (story.engineers,))
 
 
 def quoted(text: str) -> str:

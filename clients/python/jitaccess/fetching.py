@@ -70,11 +70,10 @@ class Documents:
         return json.loads(content)
 
     def _opener(self, reading: _Reading) -> urllib.request.OpenerDirector:
-        context = ssl.create_default_context(cafile=self._ca_file)
         # A proxy of plain http could change what this machine says to itself.
         proxies = {scheme: proxy for scheme, proxy in urllib.request.getproxies().items() if scheme == "https"}
         return urllib.request.build_opener(
-            urllib.request.ProxyHandler(proxies), _NoRedirects, _Http(reading), _Https(reading, context)
+            urllib.request.ProxyHandler(proxies), _NoRedirects, _Http(reading), _Https(reading, self._ca_file)
         )
 
 
@@ -124,13 +123,14 @@ class _Http(urllib.request.HTTPHandler):
 
 
 class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, reading: _Reading, context: ssl.SSLContext) -> None:
+    def __init__(self, reading: _Reading, ca_file: Path | None) -> None:
         super().__init__()
         self._reading = reading
-        self._tls = context
+        self._ca_file = ca_file
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_watched(http.client.HTTPSConnection, self._reading), request, context=self._tls)
+        context = ssl.create_default_context(cafile=self._ca_file)
+        return self.do_open(_watched(http.client.HTTPSConnection, self._reading), request, context=context)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
