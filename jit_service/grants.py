@@ -259,14 +259,23 @@ def approve(
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
         # Whether the caller may approve at all comes before whether the request could still pass.
-        waiting = _with_steps_of_now(tx, grant, policy)
-        place = approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks)
+        signals = _signals(tx, [policy])
+        waiting = _with_steps_of_now(tx, grant, policy, signals)
+        place = approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks, signals=signals)
         approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
         edited = approval.given_by(grant, edits, policy=policy, now=tx.now)
         judged = _judged_again(tx, edited, policy)
         given = approval.given_instead(grant, edited)
         return approval.approve(
-            judged, policy=policy, by=by, comment=comment, now=tx.now, given=given, place=place, locks=tx.locks
+            judged,
+            policy=policy,
+            by=by,
+            comment=comment,
+            now=tx.now,
+            given=given,
+            place=place,
+            locks=tx.locks,
+            signals=signals,
         )
 
     return _change(store, caller, name, etag, transition)
@@ -277,10 +286,13 @@ def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str, ex
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
-        waiting = _with_steps_of_now(tx, grant, policy)
-        approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks)
+        signals = _signals(tx, [policy])
+        waiting = _with_steps_of_now(tx, grant, policy, signals)
+        approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks, signals=signals)
         approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
-        return approval.deny(waiting, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks)
+        return approval.deny(
+            waiting, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks, signals=signals
+        )
 
     return _change(store, caller, name, etag, transition)
 
@@ -290,8 +302,11 @@ def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str,
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
-        waiting = _with_steps_of_now(tx, grant, policy)
-        offered = approval.counter(waiting, edits, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks)
+        signals = _signals(tx, [policy])
+        waiting = _with_steps_of_now(tx, grant, policy, signals)
+        offered = approval.counter(
+            waiting, edits, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks, signals=signals
+        )
         # An offer that could not be accepted as things are would be none.
         _judged_again(tx, approval.edited(grant, edits, now=tx.now), policy)
         return offered
@@ -415,8 +430,7 @@ def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
     return request.judge_again(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
 
 
-def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
-    signals = _signals(tx, [policy])
+def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy, signals: Signals) -> Grant:
     return request.waiting_now(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
 
 
@@ -467,7 +481,7 @@ def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope,
     def reviewable(grant: Grant) -> bool:
         policy, now = policies[grant.policy], snapshot.now
         waiting = request.waiting_now(grant, policy=policy, policies=in_force, now=now, signals=signals)
-        return approval.reviewable(waiting, policy=policy, by=caller, now=now, locks=snapshot.locks)
+        return approval.reviewable(waiting, policy=policy, by=caller, now=now, locks=snapshot.locks, signals=signals)
 
     return query.undecided_grants(list(policies), now=snapshot.now), reviewable
 

@@ -14,6 +14,7 @@ from typing import Final
 from jit_service.domain import etag as etags
 from jit_service.domain import expression, name
 from jit_service.domain.caller import LEFT_OUT, READS_GRANTS, Caller, Right, Role
+from jit_service.domain.condition import Verdict
 from jit_service.domain.errors import (
     AlreadyReviewed,
     InvalidField,
@@ -41,7 +42,8 @@ from jit_service.domain.grant import (
 from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.pattern import action_covered, resource_covered
 from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
-from jit_service.domain.request import MAX_LEAD, check_duration, lengthened
+from jit_service.domain.request import MAX_LEAD, NO_SIGNALS, check_duration, judge_reviewer, lengthened
+from jit_service.domain.signal import Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +119,20 @@ def passed_on(child: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]
     return child, replace(asked, **told_groups(by.groups))
 
 
-def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime, locks: Locks = NO_LOCKS) -> Place:
+def demand_reviewer(
+    grant: Grant,
+    *,
+    policy: Policy,
+    by: Caller,
+    now: datetime,
+    locks: Locks = NO_LOCKS,
+    signals: Signals = NO_SIGNALS,
+) -> Place:
     """Returns where the caller's decision counts now. Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed.
 
     The caller's own right comes first, then those that others delegated to it. While one of the `locks` stands on a
-    reviewer, or on whose right it used, its reviews do not count.
+    reviewer, or on whose right it used, its reviews do not count. Where the step's condition says who may decide, it
+    must be true of the caller.
     """
     if grant.is_own_review(by.principal) and not policy.allow_self_approval:
         raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
@@ -135,7 +146,9 @@ def demand_reviewer(grant: Grant, *, policy: Policy, by: Caller, now: datetime, 
     _demand_undecided(grant, now)
     if _has_reviewed(grant, by.principal):
         raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
-    return _place(grant, policy, foreign, by=by, now=now, locks=locks)
+    place = _place(grant, policy, foreign, by=by, now=now, locks=locks)
+    _demand_condition(grant, policy, place, by=by, now=now, signals=signals)
+    return place
 
 
 def demand_shown(grant: Grant, *, extension_round: int, etag: str, now: datetime) -> None:
@@ -226,6 +239,7 @@ def approve(
     given: Terms | None = None,
     place: Place | None = None,
     locks: Locks = NO_LOCKS,
+    signals: Signals = NO_SIGNALS,
 ) -> tuple[Grant, Event]:
     """Counts an approval for the current step; the last one needed starts the access, or lengthens it.
 
@@ -233,24 +247,34 @@ def approve(
     already, and `place` is what `demand_reviewer` found before they were changed: with them that step may not be needed
     any more. Raises what `demand_reviewer` raises, and InvalidField for a comment that the policy does not take.
     """
-    place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks) if place is None else place
+    if place is None:
+        place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     _demand_in_turn(grant, policy, place, by=by, locks=locks)
+    # Of what is given, too, and not only of what was asked for.
+    _demand_condition(grant, policy, place, by=by, now=now, signals=signals)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
-    review = _review(grant, ReviewDecision.APPROVED, place, by=by, comment=comment, now=now, terms=given)
+    review = _review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=given)
     reviewed = _with_review(grant, policy, review, now=now, locks=locks)
     return _decided(reviewed, policy, review, by=by, comment=comment, now=now, locks=locks)
 
 
 def deny(
-    grant: Grant, *, policy: Policy, by: Caller, comment: str, now: datetime, locks: Locks = NO_LOCKS
+    grant: Grant,
+    *,
+    policy: Policy,
+    by: Caller,
+    comment: str,
+    now: datetime,
+    locks: Locks = NO_LOCKS,
+    signals: Signals = NO_SIGNALS,
 ) -> tuple[Grant, Event]:
     """Counts a denial for the current step; the last one needed ends the request.
 
     Raises what `demand_reviewer` raises, and InvalidField for a comment that the policy does not take.
     """
-    place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks)
+    place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_deny, by=policy.name)
-    review = _review(grant, ReviewDecision.DENIED, place, by=by, comment=comment, now=now)
+    review = _review(grant, ReviewDecision.DENIED, policy, place, by=by, comment=comment, now=now)
     denied = _with_review(grant, policy, review, now=now, locks=locks)
     final = _denials(denied, policy, place.step, locks) >= policy.steps[place.step].denials_needed
     if grant.extension is not None:
@@ -271,12 +295,13 @@ def counter(
     comment: str,
     now: datetime,
     locks: Locks = NO_LOCKS,
+    signals: Signals = NO_SIGNALS,
 ) -> tuple[Grant, Event]:
     """Offers narrower terms, for the requester to accept or decline; a new offer takes the place of an earlier one.
 
     Raises what `demand_reviewer` raises, WrongState for an extension, InvalidField for terms that differ in nothing.
     """
-    place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks)
+    place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     demand_state(grant, now, GrantState.PENDING)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
     terms = narrowed(grant.terms, edits, now=now)
@@ -284,7 +309,8 @@ def counter(
         check_duration(terms.duration, policy)
     if terms == grant.terms:
         raise InvalidField("duration", "is as asked for, and so is everything else; offer something less, or approve")
-    offer = _review(grant, ReviewDecision.APPROVED, place, by=by, comment=comment, now=now, terms=terms)
+    _demand_condition(edited(grant, edits, now=now), policy, place, by=by, now=now, signals=signals)
+    offer = _review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=terms)
     offered = replace(grant, offer=offer)
     recorded = event(EventType.GRANT_COUNTERED, offered, by=by, now=now, message=comment)
     return offered, replace(
@@ -421,10 +447,18 @@ def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
     return reviewers_have(grant, policy, by)
 
 
-def reviewable(grant: Grant, *, policy: Policy, by: Caller, now: datetime, locks: Locks = NO_LOCKS) -> bool:
+def reviewable(
+    grant: Grant,
+    *,
+    policy: Policy,
+    by: Caller,
+    now: datetime,
+    locks: Locks = NO_LOCKS,
+    signals: Signals = NO_SIGNALS,
+) -> bool:
     """Says whether the caller could approve the grant now, or the extension that is asked for."""
     try:
-        demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks)
+        demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     except (SelfApproval, NotApprover, WrongState, AlreadyReviewed):
         return False
     return True
@@ -456,6 +490,22 @@ def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller,
             return place
     holder = fitting[0].right.holder
     raise AlreadyReviewed(f"{grant.name} has already been reviewed for {holder}; one principal counts once")
+
+
+def _demand_condition(
+    grant: Grant, policy: Policy, place: Place, *, by: Caller, now: datetime, signals: Signals
+) -> None:
+    """Raises NotApprover unless the step's condition, where that says who may decide, is true of the caller."""
+    step = policy.steps[place.step]
+    if not step.judges_reviewer:
+        return
+    judgement = judge_reviewer(step, grant, by=by, now=now, signals=signals)
+    if judgement.verdict is not Verdict.MET:
+        fault = f"cannot be judged: {judgement.message}" if judgement.message else f"is not met: {step.condition}"
+        raise NotApprover(
+            f"{by.principal} may not decide step {place.step + 1} of {policy.name}, whose condition {fault}",
+            grant=grant.name,
+        )
 
 
 def _demand_in_turn(grant: Grant, policy: Policy, place: Place, *, by: Caller, locks: Locks) -> None:
@@ -535,7 +585,10 @@ def _standing(step: Step, index: int, reviews: Iterable[Review]) -> int:
 
 
 def _stands(step: Step, review: Review, locks: Locks = NO_LOCKS) -> bool:
-    return step.has(review.holder, review.groups, escalated=review.escalated) and not _is_locked(review, locks)
+    """Says whether it counts: what was true of the reviewer then does on, while the step asks the same of it."""
+    is_fit = not step.judges_reviewer or review.condition == step.condition
+    is_approvers = step.has(review.holder, review.groups, escalated=review.escalated)
+    return is_fit and is_approvers and not _is_locked(review, locks)
 
 
 def _is_locked(review: Review, locks: Locks) -> bool:
@@ -572,6 +625,7 @@ def _counting(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
 def _review(
     grant: Grant,
     decision: ReviewDecision,
+    policy: Policy,
     place: Place,
     *,
     by: Caller,
@@ -579,6 +633,7 @@ def _review(
     now: datetime,
     terms: Terms | None = None,
 ) -> Review:
+    step = policy.steps[place.step]
     return Review(
         reviewer=by.principal,
         groups=place.right.groups,
@@ -591,6 +646,7 @@ def _review(
         delegation=place.right.delegation,
         escalated=place.escalated,
         terms=terms,
+        condition=step.condition if step.judges_reviewer else "",
     )
 
 

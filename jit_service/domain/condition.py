@@ -52,6 +52,7 @@ class Facts(NamedTuple):
     claims: Mapping[str, Any] | None = None
     context: Mapping[str, Any] = _NOTHING
     source_address: str = ""
+    reviewer: Mapping[str, Any] | None = None
 
 
 class Judgement(NamedTuple):
@@ -62,6 +63,14 @@ class Judgement(NamedTuple):
 
 
 def checked(text: str, path: str) -> str:
+    """Returns the condition, which must not read who reviews, or raises InvalidField as `checked_of_step` does."""
+    checked_of_step(text, path)
+    if reads_reviewer(text):
+        raise InvalidField(path, "reads reviewer, whom only the condition of a step knows")
+    return text
+
+
+def checked_of_step(text: str, path: str) -> str:
     """Returns the condition if it is CEL of type bool, or raises InvalidField with line, column and fault."""
     return _checked(text, path, _compiled)
 
@@ -116,6 +125,18 @@ def judge(text: str, facts: Facts) -> Judgement:
     return _error(text, facts, str(plain))
 
 
+@lru_cache(maxsize=1024)
+def reads_reviewer(text: str) -> bool:
+    """Says whether the condition reads `reviewer`: without that variable it is no condition."""
+    if not names(text, _REVIEWER):
+        return False
+    try:
+        _environment(*(name for name in _VARIABLES if name != _REVIEWER)).compile(text)
+    except RuntimeError:
+        return True
+    return False
+
+
 def names(text: str, variable: str) -> bool:
     """Says whether the variable's name stands anywhere in the condition; where not, the condition does not read it."""
     return variable in _words(text)
@@ -153,6 +174,7 @@ class _Variable(NamedTuple):
     value: Callable[[Facts], Any]
 
 
+_REVIEWER: Final = "reviewer"
 _TEXT, _TEXTS = cel.Type.STRING, cel.Type.List(cel.Type.STRING)
 _ANYTHING = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
 _VARIABLES: Final = {
@@ -168,6 +190,7 @@ _VARIABLES: Final = {
     "context": _Variable(_ANYTHING, _context),
     "signals": _Variable(_ANYTHING, lambda facts: dict(facts.signals.live)),
     "now": _Variable(cel.Type.TIMESTAMP, lambda facts: facts.now),
+    _REVIEWER: _Variable(_ANYTHING, lambda facts: None if facts.reviewer is None else dict(facts.reviewer)),
 }
 
 

@@ -64,8 +64,8 @@ class Review:
     """One reviewer's decision; `step` counts from 0, `round` is 0 for the request and n for its n-th extension.
 
     `groups` are those that proved the right it was made by: the reviewer's then, or the delegator's; None where a token
-    left them out. `escalated`: the
-    right is only one after the step's timeout. `terms` are what an approval gave, where that changed them.
+    left them out. `escalated`: the right is only one after the step's timeout. `terms` are what an approval gave, where
+    that changed them. `condition` is the step's, where that said who may decide: it was true of the reviewer then.
     """
 
     reviewer: str
@@ -79,6 +79,7 @@ class Review:
     delegation: str = ""
     escalated: bool = False
     terms: Terms | None = None
+    condition: str = ""
 
     @property
     def holder(self) -> str:

@@ -101,6 +101,8 @@ class BreakGlassRule:
 class Step:
     """One step of the review, where its condition holds: so many distinct approvers pass it, or end the request.
 
+    A condition that reads `reviewer` says who of them may decide, and then the step is always needed.
+
     A step that takes longer than its timeout (zero: no bound) may be decided by `escalate_to` as well; where that is
     None the request lapses.
     """
@@ -118,6 +120,11 @@ class Step:
         if self.approvers.has(principal, groups):
             return True
         return escalated and self.escalate_to is not None and self.escalate_to.has(principal, groups)
+
+    @property
+    def judges_reviewer(self) -> bool:
+        """Whether its condition says who may decide it, rather than whether it is needed."""
+        return condition.reads_reviewer(self.condition)
 
     @property
     def deciders(self) -> PrincipalSet:
@@ -291,7 +298,7 @@ def _checked_step(step: Step, field: str, exact: tuple[str, ...]) -> Step:
         approvers=approvers,
         escalate_to=escalate_to,
         display_name=name.free_text(step.display_name, f"{field}.display_name", MAX_DISPLAY_NAME),
-        condition=condition.checked(step.condition, f"{field}.condition"),
+        condition=condition.checked_of_step(step.condition, f"{field}.condition"),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from jit_service.domain import condition, context, expression, name
 from jit_service.domain.caller import LEFT_OUT, Caller
-from jit_service.domain.condition import Facts, Verdict
+from jit_service.domain.condition import Facts, Judgement, Verdict
 from jit_service.domain.errors import (
     ChildNotAllowed,
     ConditionError,
@@ -37,7 +37,7 @@ from jit_service.domain.grant import (
     started,
 )
 from jit_service.domain.pattern import action_covered, resource_covered
-from jit_service.domain.policy import MAX_DURATION, MAX_USES, Policy, checked_patterns, seconds
+from jit_service.domain.policy import MAX_DURATION, MAX_USES, Policy, Step, checked_patterns, seconds
 from jit_service.domain.signal import Signals
 
 Found = TypeVar("Found")
@@ -220,13 +220,7 @@ def judge_extension(
     _demand_uses_left(grant, policy)
     _refuse_denied(ask, policies, _extension_groups(grant))
     _check_justification(extension.justification, policy)
-    facts = _facts(grant, signals=signals, now=now)._replace(
-        principal=extension.requester,
-        duration=extension.duration,
-        groups=_extension_groups(grant),
-        claims=extension.claims if extension.requester == grant.subject else None,
-        source_address=extension.source_address,
-    )
+    facts = _facts_of_extension(grant, signals=signals, now=now)
     return _with_steps_needed(replace(grant, steps=policy.steps), policy, facts)
 
 
@@ -402,6 +396,29 @@ def _facts(grant: Grant, *, signals: Signals, now: datetime) -> Facts:
     )
 
 
+def _facts_of_extension(grant: Grant, *, signals: Signals, now: datetime) -> Facts:
+    extension = _sure(grant.extension)
+    return _facts(grant, signals=signals, now=now)._replace(
+        principal=extension.requester,
+        duration=extension.duration,
+        groups=_extension_groups(grant),
+        claims=extension.claims if extension.requester == grant.subject else None,
+        source_address=extension.source_address,
+    )
+
+
+def judge_reviewer(step: Step, grant: Grant, *, by: Caller, now: datetime, signals: Signals) -> Judgement:
+    """Returns what the step's condition, which says who may decide it, says of whoever would decide on the request.
+
+    That is who acts, by its own claims and groups, also where the right to is another's.
+    """
+    facts_of = _facts if grant.extension is None else _facts_of_extension
+    reviewer = {"principal": by.principal, "claims": dict(by.claims)}
+    # Groups that the token leaves out are not there, and a missing key refuses.
+    reviewer |= {} if by.groups is None else {"groups": sorted(by.groups)}
+    return condition.judge(step.condition, facts_of(grant, signals=signals, now=now)._replace(reviewer=reviewer))
+
+
 def _with_steps_needed(grant: Grant, policy: Policy, facts: Facts) -> Grant:
     """Demands the request's condition, and finds the steps that are not needed."""
     if not _holds(policy.request_condition, facts, f"request_condition of {policy.name}"):
@@ -411,9 +428,14 @@ def _with_steps_needed(grant: Grant, policy: Policy, facts: Facts) -> Grant:
     skipped = frozenset(
         index
         for index, step in enumerate(grant.steps)
-        if not _holds(step.condition, facts, f"condition of step {index + 1} of {policy.name}")
+        if not _is_needed(step, facts, f"condition of step {index + 1} of {policy.name}")
     )
     return replace(grant, skipped=skipped)
+
+
+def _is_needed(step: Step, facts: Facts, what: str) -> bool:
+    # One that says who may decide is for whoever would; nobody does yet, and it must not be skipped for that.
+    return step.judges_reviewer or _holds(step.condition, facts, what)
 
 
 def _holds(text: str, facts: Facts, what: str) -> bool:

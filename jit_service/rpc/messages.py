@@ -917,6 +917,7 @@ def _preview_message(preview: Preview) -> grant_pb2.Preview:
                 approvers=_principal_set(shown.step.approvers),
                 excluded=shown.excluded,
                 approvals_needed=shown.step.approvals_needed,
+                condition=shown.step.condition if shown.step.judges_reviewer else "",
             )
             for shown in preview.steps
         ],

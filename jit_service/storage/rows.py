@@ -136,6 +136,7 @@ def review_columns(grant: Grant, position: int) -> dict[str, Any]:
         "delegation": review.delegation,
         "escalated": review.escalated,
         "terms": _dumped(_TERMS, review.terms),
+        "condition": review.condition,
     }
 
 
@@ -420,6 +421,7 @@ def _review_of(row: ReviewRow) -> Review:
         delegation=row.delegation,
         escalated=row.escalated,
         terms=_read(_TERMS, row.terms),
+        condition=row.condition,
     )
 
 

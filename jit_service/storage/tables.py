@@ -214,6 +214,7 @@ class ReviewRow(SQLModel, table=True):
     delegation: str = _text()
     escalated: bool = Field(sa_column=Column(Boolean, nullable=False))
     terms: dict[str, Any] | None = _json()
+    condition: str = _text()
 
 
 class DelegationRow(SQLModel, table=True):

@@ -193,6 +193,52 @@ def test_whoever_left_a_group_is_let_in_by_it_no_more(story: Story) -> None:
         story.must(story.alice, GRANTS + "ReleaseGrant", {"name": grant.name})
 
 
+def test_a_steps_condition_says_who_of_its_approvers_may_decide(story: Story) -> None:
+    """Not of the requester's own team; the inbox, a dry run and the policy's author are told the same."""
+    team, other = f"team-{story.id}-red", f"team-{story.id}-blue"
+    text = "!reviewer.groups.exists(group, group.startsWith('team-') && group in groups)"
+    owners = {"groups": [story.owners]}
+    story.create_policy(steps=[{"approvers": owners, "condition": text}])
+    alice = replace(story.alice, groups=(*story.alice.groups, team))
+    bob, ben = (
+        replace(story.bob, groups=(*story.bob.groups, team)),
+        replace(story.ben, groups=(*story.ben.groups, other)),
+    )
+    body = {"resources": [story.resource], "actions": ["read"]}
+
+    grant = story.must(alice, GRANTS + "RequestGrant", body)
+    refused = [
+        story.call(bob, GRANTS + method, {"name": grant.name, "comment": "x"} | more)
+        for method, more in (("ApproveGrant", {}), ("DenyGrant", {}), ("CounterGrant", {"duration": "600s"}))
+    ]
+    inbox = [story.must(person, GRANTS + "ListGrants", {"view": "REVIEWABLE"}).grants for person in (bob, ben)]
+    dry = story.must(alice, GRANTS + "RequestGrant", body | {"validateOnly": True})
+
+    assert [outcome.reason for outcome in refused] == ["NOT_APPROVER"] * 3
+    assert [[found.name for found in grants] for grants in inbox] == [[], [grant.name]]
+    assert [step.condition for step in dry.preview.steps] == [text]
+    assert story.approves(ben, grant).state == Grant.ACTIVE
+    for field in ("requestCondition", "checkCondition"):
+        outcome = story.call(story.admin, POLICIES + "CreatePolicy", {"policy": story.policy("bad", **{field: text})})
+        snake = field.replace("C", "_c")
+        assert outcome.fields == (f"policy.{snake}",), outcome
+
+
+def test_what_was_true_of_a_reviewer_is_kept_with_its_approval(story: Story) -> None:
+    text = "reviewer.claims.sub == reviewer.principal"
+    steps = [{"approvers": {"groups": [story.owners]}, "approvalsNeeded": 2, "condition": text}]
+    policy = story.create_policy(steps=steps)
+    grant = story.approves(story.bob, story.asks())
+    story.must(story.admin, POLICIES + "UpdatePolicy", {"policy": {"name": policy.name, "priority": 1}})
+
+    assert story.approves(story.ben, grant).state == Grant.ACTIVE
+
+    other = story.approves(story.bob, story.asks(story.alice, actions=["write"]))
+    changed = {"name": policy.name, "steps": [steps[0] | {"condition": f"{text} && true"}]}
+    story.must(story.admin, POLICIES + "UpdatePolicy", {"policy": changed})
+    assert story.approves(story.ben, other).state == Grant.PENDING
+
+
 def test_access_only_while_a_signal_is_set(story: Story) -> None:
     name = f"incident_{story.id}"
     story.create_policy(checkCondition=f"signals.{name} == 'on'")

@@ -306,12 +306,16 @@ class StepStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class StepPreview:
-    """Who could approve one step; `excluded` are named principals who may not, being involved themselves."""
+    """Who could approve one step; `excluded` are named principals who may not, being involved themselves.
+
+    Whoever decides must meet `condition` then, where there is one; that nobody knows before.
+    """
 
     display_name: str
     approvers: PrincipalSet
     excluded: tuple[str, ...]
     approvals_needed: int
+    condition: str
 
 
 @dataclass(frozen=True, kw_only=True)

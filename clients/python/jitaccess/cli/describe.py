@@ -267,7 +267,8 @@ def _due(step: StepStatus, screen: Screen) -> str:
 def _could(number: int, step: StepPreview) -> str:
     name = f" ({step.display_name})" if step.display_name else ""
     excluded = f"; not {', '.join(step.excluded)}" if step.excluded else ""
-    return f"step {number}{name}: {step.approvals_needed} of {principals(step.approvers)}{excluded}"
+    only = f"; only where {step.condition}" if step.condition else ""
+    return f"step {number}{name}: {step.approvals_needed} of {principals(step.approvers)}{excluded}{only}"
 
 
 def _review(review: Review, screen: Screen) -> str:

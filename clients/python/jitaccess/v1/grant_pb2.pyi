@@ -560,10 +560,13 @@ class StepPreview(_message.Message):
     APPROVERS_FIELD_NUMBER: _builtins.int
     EXCLUDED_FIELD_NUMBER: _builtins.int
     APPROVALS_NEEDED_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """The step's name in the policy."""
     approvals_needed: _builtins.int
     """How many distinct approvers it needs."""
+    condition: _builtins.str
+    """CEL that must be true of each of them when it decides; nobody knows before whether it is. Empty: nothing more."""
     @_builtins.property
     def approvers(self) -> _policy_pb2.PrincipalSet:
         """The step's groups, and its named principals without those excluded."""
@@ -579,10 +582,11 @@ class StepPreview(_message.Message):
         approvers: _policy_pb2.PrincipalSet | None = ...,
         excluded: _abc.Iterable[_builtins.str] | None = ...,
         approvals_needed: _builtins.int = ...,
+        condition: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvers", b"approvers", "display_name", b"display_name", "excluded", b"excluded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "approvers", b"approvers", "condition", b"condition", "display_name", b"display_name", "excluded", b"excluded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

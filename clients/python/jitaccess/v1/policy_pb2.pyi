@@ -411,7 +411,9 @@ class Step(_message.Message):
     approvals_needed: _builtins.int
     """How many distinct approvers; 0 is 1."""
     condition: _builtins.str
-    """CEL: the step is needed only where it is true. Empty: always."""
+    """CEL: the step is needed only where it is true. Empty: always. One that reads `reviewer` (principal, groups, claims)
+    says instead who of the approvers may decide: the step is always needed, and it must be true of whoever decides.
+    """
     denials_needed: _builtins.int
     """How many distinct approvers must deny to end the request; 0 is 1."""
     @_builtins.property

@@ -2896,7 +2896,7 @@ export interface components {
             approvalsNeeded?: number;
             /** @description Who may decide. */
             approvers: components["schemas"]["PrincipalSet"];
-            /** @description CEL: the step is needed only where it is true. Empty: always. */
+            /** @description CEL: the step is needed only where it is true. Empty: always. One that reads `reviewer` (principal, groups, claims) says instead who of the approvers may decide: the step is always needed, and it must be true of whoever decides. */
             condition?: string;
             /**
              * Format: int32
@@ -2922,6 +2922,8 @@ export interface components {
             approvalsNeeded?: number;
             /** @description The step's groups, and its named principals without those excluded. */
             approvers?: components["schemas"]["PrincipalSet"];
+            /** @description CEL that must be true of each of them when it decides; nobody knows before whether it is. Empty: nothing more. */
+            condition?: string;
             /** @description The step's name in the policy. */
             displayName?: string;
             /** @description Named principals who may not, since they asked for the access or would hold it. */

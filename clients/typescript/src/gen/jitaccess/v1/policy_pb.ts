@@ -464,7 +464,8 @@ export type Step = Message<"jitaccess.v1.Step"> & {
   approvalsNeeded: number;
 
   /**
-   * CEL: the step is needed only where it is true. Empty: always.
+   * CEL: the step is needed only where it is true. Empty: always. One that reads `reviewer` (principal, groups, claims)
+   * says instead who of the approvers may decide: the step is always needed, and it must be true of whoever decides.
    *
    * @generated from field: string condition = 4;
    */
