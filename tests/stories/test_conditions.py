@@ -200,10 +200,8 @@ def test_a_steps_condition_says_who_of_its_approvers_may_decide(story: Story) ->
     owners = {"groups": [story.owners]}
     story.create_policy(steps=[{"approvers": owners, "condition": text}])
     alice = replace(story.alice, groups=(*story.alice.groups, team))
-    bob, ben = (
-        replace(story.bob, groups=(*story.bob.groups, team)),
-        replace(story.ben, groups=(*story.ben.groups, other)),
-    )
+    bob = replace(story.bob, groups=(*story.bob.groups, team))
+    ben = replace(story.ben, groups=(*story.ben.groups, other))
     body = {"resources": [story.resource], "actions": ["read"]}
 
     grant = story.must(alice, GRANTS + "RequestGrant", body)
