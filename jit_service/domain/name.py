@@ -14,7 +14,7 @@ import hashlib
 import re
 import unicodedata
 import uuid
-from collections.abc import Callable, Container
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import groupby
 
@@ -245,6 +245,11 @@ def foreign_id(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
+def listed(names: Iterable[str]) -> str:
+    """Returns the names in one line of a message: in quotes where one could be read as several."""
+    return ", ".join(ascii(name) if " " in name or '"' in name else name for name in names)
+
+
 def canonical(name: str) -> str:
     """Returns the key by which two principals are the same person wherever that forbids, counts or is owed.
 
@@ -296,7 +301,8 @@ def _check_segment(segment: str, name: str, field: str) -> None:
         raise InvalidField(field, f"{_shown(name)} has an empty segment")
     _check_text(segment, _OF_RESOURCE, name, field)
     # Symbols may have such forms, as in `№ 5 …`, where no / comes of them.
-    _check_forms("".join(filter(_is_of_word, segment)), name, field)
+    if not segment.isascii():
+        _check_forms("".join(filter(_is_of_word, segment)), name, field)
     read = unicodedata.normalize("NFKC", segment)
     # Windows takes \\ for /, and a URL's path takes %2e for a dot.
     if not {"/", "*"}.isdisjoint(read) or not _DOTS.isdisjoint(_ENCODED_DOT.sub(".", read).split("\\")):
@@ -313,9 +319,9 @@ def _check_part(part: str, name: str, field: str) -> None:
     _check_words(part, name, field)
 
 
-def _check_text(text: str, allowed: Container[str], name: str, field: str) -> None:
+def _check_text(text: str, allowed: frozenset[str], name: str, field: str) -> None:
     """Raises InvalidField for what cannot be seen; of ASCII only `allowed` can be had."""
-    for character in text:
+    for character in text if not allowed.issuperset(text) else ():
         if character in allowed:
             continue
         unsafe = character.isascii() or unicodedata.category(character) in _UNSAFE_CATEGORIES

@@ -511,7 +511,7 @@ def _chosen(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
         if may(policy, ask.subject, by.principal, by.groups) and policy.covers(ask.resources, ask.actions):
             return policy
     emergency = "in an emergency " if ask.break_glass else ""
-    asked = f"{emergency}{', '.join(ask.actions)} on {', '.join(ask.resources)}"
+    asked = f"{emergency}{name.listed(ask.actions)} on {name.listed(ask.resources)}"
     what = f"{by.principal} ask for {asked} for {ask.subject}{_since_left_out(by.groups)}"
     if ask.policy:
         raise NotEligible(f"{ask.policy} does not let {what}", policy=ask.policy)

@@ -361,6 +361,11 @@ def test_two_spellings_of_a_person_are_one(one: str, two: str) -> None:
     assert name.canonical(one) == name.canonical(two)
 
 
+def test_names_in_a_message_are_told_apart() -> None:
+    assert name.listed(["database/orders", "http/a,b"]) == "database/orders, http/a,b"
+    assert name.listed(["share/x, database/prod"]) == "'share/x, database/prod'"
+
+
 @given(st.text())
 def test_a_name_is_accepted_in_one_form_or_refused(text: str) -> None:
     for check in (name.principal, name.resource_pattern, name.action_pattern, name.group):

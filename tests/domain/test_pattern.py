@@ -6,7 +6,7 @@ import itertools
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jit_service.domain.pattern import Names, action_covered, covers, overlap, reaches_into, resource_covered
@@ -94,6 +94,7 @@ def test_a_pattern_covers_a_name_as_the_rule_says(pattern: str, name: str) -> No
     assert covers(pattern, name, "/") is matches(pattern, name)
 
 
+@settings(deadline=None)
 @given(patterns(), patterns())
 def test_a_pattern_is_within_another_when_all_its_names_are(outer: str, inner: str) -> None:
     assert covers(outer, inner, "/") is (names_of(inner) <= names_of(outer))
@@ -124,6 +125,7 @@ def test_resources_are_paths_and_actions_are_dotted() -> None:
     assert not action_covered("rows.create", [])
 
 
+@settings(deadline=None)
 @given(left=patterns(), right=patterns())
 def test_patterns_overlap_where_some_name_matches_both(left: str, right: str) -> None:
     both = names_of(left) & names_of(right)
@@ -131,11 +133,13 @@ def test_patterns_overlap_where_some_name_matches_both(left: str, right: str) ->
     assert overlap(left, right, "/") == bool(both) == overlap(right, left, "/")
 
 
+@settings(deadline=None)
 @given(pattern=patterns(), prefix=patterns().filter(lambda text: not text.endswith("**")))
 def test_a_pattern_reaches_into_a_prefix_where_it_matches_something_of_it(pattern: str, prefix: str) -> None:
     assert reaches_into(pattern, prefix) is bool(names_of(pattern) & (names_of(prefix) | names_of(f"{prefix}/**")))
 
 
+@settings(deadline=None)
 @given(several=st.lists(patterns(), max_size=4), names=st.lists(st.sampled_from(NAMES), max_size=50))
 def test_several_patterns_prepared_match_what_one_of_them_covers(several: list[str], names: list[str]) -> None:
     prepared = Names(several, "/")
