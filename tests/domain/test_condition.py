@@ -219,3 +219,32 @@ def test_all_expired_signals_that_it_reads_are_named() -> None:
 def test_an_error_says_what_could_not_be_judged() -> None:
     assert "divide by zero" in condition.judge("1 / 0 == 1", FACTS).message
     assert "Syntax error" in condition.judge("subject ==", FACTS).message
+
+
+CLAIMS = {"hd": "example.com", "amr": ["mfa"], "level": 2, "realm": {"roles": ["a"]}, "none": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("", Verdict.MET),
+        ('has(claims.hd) && claims.hd == "example.com"', Verdict.MET),
+        ('"mfa" in claims.amr', Verdict.MET),
+        ('"a" in claims.realm.roles', Verdict.MET),
+        ("claims.level > 2", Verdict.NOT_MET),
+        ("has(claims.email)", Verdict.NOT_MET),
+        ('claims.email == "x"', Verdict.ERROR),
+        ("claims.hd", Verdict.ERROR),
+        ("claims.none", Verdict.ERROR),
+        ("claims.hd > 1", Verdict.ERROR),
+    ],
+)
+def test_a_condition_on_claims_is_met_by_true_alone(text: str, verdict: Verdict) -> None:
+    assert condition.checked_on_claims(text, "when") == text
+    assert condition.judge_claims(text, CLAIMS) is verdict
+
+
+@pytest.mark.parametrize("name", ["subject", "principal", "groups", "context", "signals", "now"])
+def test_a_condition_on_claims_knows_nothing_else(name: str) -> None:
+    with pytest.raises(InvalidField, match="line 1"):
+        condition.checked_on_claims(f"{name} == {name}", "when")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import name
+from jit_service.domain import condition, name
 from jit_service.issuers import PrincipalRule
 from jit_service.rpc import claims, identity
 from jitaccess import fetching, keys
@@ -126,6 +126,13 @@ TWINS = [
         claims._rule,
         "if verdict is not Verdict.NOT_MET:",
         "if False:",
+        with_token(test_claims.test_a_rule_that_cannot_be_judged_is_not_passed_over),
+    ),
+    Twin(
+        "a condition on claims that cannot be judged as met",
+        condition.judge_claims,
+        "if value is False else Verdict.ERROR",
+        "if value is False else Verdict.MET",
         with_token(test_claims.test_a_rule_that_cannot_be_judged_is_not_passed_over),
     ),
     Twin(
