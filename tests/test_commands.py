@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from jitaccess import JitClient, Unavailable, jws
+from jitaccess import JitClient, PermissionDenied, Unavailable, jws
 from tests.webhooks import SECRET, facts, hook
 
 SERVICE = Path(sys.executable).parent / "jit-service"
@@ -363,6 +363,27 @@ def test_expiries_are_recorded_without_anybody_asking(tmp_path: Path) -> None:
                 text = f'event_type = GRANT_EXPIRED AND grant = "{grant.name}"'
                 found = list(auditor.list_audit_events(filter=text))
             assert len(found) == 1
+
+
+def test_a_lock_holds_in_every_worker_and_is_lifted_at_the_host_where_nobody_else_can(tmp_path: Path) -> None:
+    def told(*arguments: str) -> str:
+        command = [SERVICE, *arguments, "--data-dir", str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    with up(tmp_path, "--workers", "2") as (_, ready), ExitStack() as stack:
+        rita = told("dev-token", "user:rita@example.com", "--role", "responder")
+        responder = stack.enter_context(JitClient(ready["grpc"], token=rita))
+        # Each on a connection of its own, so that both workers have some.
+        admins = [stack.enter_context(JitClient(ready["grpc"], token=token(tmp_path, "admin"))) for _ in range(6)]
+        for _ in range(3):
+            lock = responder.create_lock("user:ADMIN@example.com", comment="stolen")
+            for admin in admins:
+                with pytest.raises(PermissionDenied) as refused:
+                    list(admin.list_policies())
+                assert refused.value.reason == "LOCKED"
+
+            assert told("unlock", "user:admin@example.com") == lock.name
+            assert all(list(admin.list_policies()) for admin in admins)
 
 
 def test_keys_are_listed_and_rotated_without_showing_a_private_one(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jitaccess import CheckItem, CheckReason, Decision, JitClient, JitError
 from jitaccess.testing import MemoryService
-from tests.world import GRANTS, POLICIES, Grpc, Story, World
+from tests.world import GRANTS, LOCKS, POLICIES, Grpc, Story, World
 
 MINUTE = timedelta(minutes=1)
 RESOURCES = ("eu", "us", "eu/main")
@@ -32,6 +32,7 @@ class Both:
         self.story = Story(world, Grpc(world))
         self.memory = MemoryService(world.clock)
         self.grants: list[tuple[str, str]] = []
+        self.locks: list[tuple[str, str]] = []
         self.denies = 0
         self._policy("auto", steps=None)
         self._policy("asked")
@@ -132,6 +133,19 @@ class Both:
             self.story.must(self.story.admin, POLICIES + "DeletePolicy", {"name": name})
             self.memory.remove(name)
             self.denies -= 1
+
+    def tell_lock(self, whom: str, minutes: int) -> None:
+        person = {"alice": self.story.alice, "bob": self.story.bob}[whom]
+        ends = (self.story.world.clock() + minutes * MINUTE).isoformat().replace("+00:00", "Z")
+        real = self.story.locks(person, expireTime=ends)
+        self.locks.append((real.name, self.memory.lock(person.principal, duration=minutes * MINUTE)))
+
+    def tell_unlock(self) -> None:
+        if self.locks:
+            real, memory = self.locks.pop()
+            # One that is over already is not lifted.
+            self.story.call(self.story.responder, LOCKS + "DeleteLock", {"name": real})
+            self.memory.unlock(memory)
 
     def tell_pass(self, minutes: int) -> None:
         self.story.world.clock.advance(minutes * MINUTE)
@@ -300,3 +314,19 @@ def test_a_revision_to_come_is_refused(clients: tuple[JitClient, ...]) -> None:
             with pytest.raises(JitError) as refused:
                 client.check("user:a", "read", "database/eu", min_revision=revision)
             assert [violation.field for violation in refused.value.field_violations] == ["min_revision"]
+
+
+def test_locks_stand_and_end_alike(world: World) -> None:
+    both = Both(world)
+    for step in (
+        ("grant", "eu", "read", 23, 0),
+        ("lock", "alice", 5),
+        ("pass", 2),
+        ("unlock",),
+        ("lock", "bob", 1),
+        ("lock", "alice", 2),
+        ("pass", 1),
+        ("pass", 1),
+    ):
+        both.tell(step)
+        both.agree()

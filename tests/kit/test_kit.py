@@ -261,3 +261,25 @@ def _as_grant() -> tuple[str, str, str]:
     """Subject, resource and action, as a test gives them."""
     subject, action, resource = QUESTION
     return subject, resource, action
+
+
+def test_the_locked_have_nothing_until_the_lock_is_lifted_or_over(jit: MemoryService, jit_clock: Clock) -> None:
+    grant = jit.grant(*QUESTION[:1], "database/orders/*", "read", groups=["contractors"], duration=2 * HOUR)
+    lock = jit.lock(ALICE.upper().replace("USER", "user"))
+    assert why(jit) is CheckReason.LOCKED
+    assert not jit.is_live(subject=ALICE, grant=grant.name)
+
+    jit.unlock(lock)
+    assert jit.client.check(*QUESTION)
+
+    jit.lock(group="contractors", duration=HOUR)
+    assert why(jit) is CheckReason.LOCKED
+    assert jit.client.check(*QUESTION).message.endswith("which is on the group contractors")
+    jit_clock.advance(HOUR)
+    assert jit.client.check(*QUESTION)
+
+
+def test_a_lock_is_on_one_thing(jit: MemoryService) -> None:
+    for given in ({}, {"principal": ALICE, "group": "contractors"}):
+        with pytest.raises(InvalidArgument):
+            jit.lock(**given)
