@@ -100,7 +100,9 @@ class Policy(_message.Message):
     request_condition: _builtins.str
     """CEL, at most 4,096 characters: a request is refused unless it is true."""
     check_condition: _builtins.str
-    """CEL: a check is a no unless it is true. Live grants keep the one they were given under."""
+    """CEL: a check is a no unless it is true. Live grants keep the one they were given under. docs/conditions.md says what
+    conditions see, and of whom.
+    """
     max_active_per_subject: _builtins.int
     """How many pending, scheduled and active grants a subject may have under the policy; 0: any number; at most 1,000.
     Break-glass is not limited by it.

@@ -2201,7 +2201,7 @@ export interface components {
             allowSelfApproval?: boolean;
             /** @description Who may take it at once in an emergency; unset: nobody. */
             breakGlass?: components["schemas"]["BreakGlassRule"];
-            /** @description CEL: a check is a no unless it is true. Live grants keep the one they were given under. */
+            /** @description CEL: a check is a no unless it is true. Live grants keep the one they were given under. docs/conditions.md says what conditions see, and of whom. */
             checkCondition?: string;
             /**
              * Format: date-time
@@ -5610,7 +5610,7 @@ export interface operations {
                     allowSelfApproval?: boolean;
                     /** @description Who may take it at once in an emergency; unset: nobody. */
                     breakGlass?: components["schemas"]["BreakGlassRule"];
-                    /** @description CEL: a check is a no unless it is true. Live grants keep the one they were given under. */
+                    /** @description CEL: a check is a no unless it is true. Live grants keep the one they were given under. docs/conditions.md says what conditions see, and of whom. */
                     checkCondition?: string;
                     /**
                      * Format: date-time

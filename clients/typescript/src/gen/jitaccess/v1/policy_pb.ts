@@ -181,7 +181,8 @@ export type Policy = Message<"jitaccess.v1.Policy"> & {
   requestCondition: string;
 
   /**
-   * CEL: a check is a no unless it is true. Live grants keep the one they were given under.
+   * CEL: a check is a no unless it is true. Live grants keep the one they were given under. docs/conditions.md says what
+   * conditions see, and of whom.
    *
    * @generated from field: string check_condition = 23;
    */
