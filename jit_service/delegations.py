@@ -45,7 +45,9 @@ def with_delegations(snapshot: Snapshot, caller: Caller) -> Caller:
         delegated=tuple(
             found.right
             for found in snapshot.delegations_to(caller.principal)
-            if not locks or locks.on(found.delegator, found.delegator_groups) is None
+            # One's own right under another name is no more than one's own right.
+            if not found.right.person.is_same(caller.person)
+            and (not locks or locks.on(found.delegator, found.delegator_groups) is None)
         )
     )
 
@@ -92,7 +94,7 @@ def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) 
     """Lists the delegations that the caller gave or has, newest first; auditors and admins see all."""
     everybody = caller.has(Role.AUDITOR, Role.ADMIN)
     this_query = paging.digest("delegations", caller.principal, str(everybody))
-    whose = None if everybody else caller.principal
+    whose = None if everybody else caller.person
     with store.snapshot() as snapshot:
         shown, token = query.newest_page(
             lambda before, limit: snapshot.delegations(whose, before=before, limit=limit),

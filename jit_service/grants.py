@@ -158,7 +158,8 @@ def _demand_room(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
     most = policy.max_active_per_subject if grant.emergency is None else 0
     if not most:
         return
-    there = sum(live.policy == policy.name and not live.chain for live in snapshot.live_grants(grant.subject))
+    held = snapshot.grants_held_by(grant.held_by)
+    there = sum(live.policy == policy.name and not live.chain for live in held)
     if there >= most:
         counted = f"{there} pending, scheduled or active grants under {policy.name}"
         raise TooManyActive(f"{grant.subject} has {counted}; at most {most} are allowed", policy=policy.name)
@@ -175,7 +176,7 @@ def _demand_no_debt(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
     """Counted under the write lock where it is asked for, as `_demand_room` is."""
     if grant.emergency is None or policy.break_glass is None:
         return
-    owed = snapshot.owed_reviews(grant.subject)
+    owed = snapshot.owed_reviews(grant.held_by)
     emergency.demand_no_debt(grant.subject, owed, most=policy.break_glass.most_unreviewed, now=snapshot.now)
 
 
@@ -471,10 +472,10 @@ def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope,
     if view is View.ALL or (view is View.VISIBLE and caller.has(*READS_GRANTS)):
         return query.every_grant(), everything
     if view is View.MINE:
-        return query.grants_of(caller.principal), everything
+        return query.grants_of(caller.person), everything
     policies = _reviewed_by(caller, snapshot.policies(deleted=True))
     if view is View.VISIBLE:
-        return query.grants_seen_by(caller.principal, list(policies)), everything
+        return query.grants_seen_by(caller.person, list(policies)), everything
 
     in_force, signals = snapshot.policies(), signal.at(snapshot.signals(), snapshot.now)
 

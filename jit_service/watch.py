@@ -280,7 +280,7 @@ def _sight(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callable[[Gr
             return False
         if watched.view is View.MINE:
             # Who names a grant means that one, whoever's it is.
-            return grant.is_of(by.principal) or (
+            return grant.is_of(by.person) or (
                 bool(watched.grant) and approval.visible(grant, policies.get(grant.policy), by)
             )
         return approval.visible(grant, policies.get(grant.policy), by)

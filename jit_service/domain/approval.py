@@ -41,6 +41,7 @@ from jit_service.domain.grant import (
 )
 from jit_service.domain.lock import NO_LOCKS, Locks
 from jit_service.domain.pattern import action_covered, resource_covered
+from jit_service.domain.person import Person, distinct
 from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
 from jit_service.domain.request import MAX_LEAD, NO_SIGNALS, check_duration, judge_reviewer, lengthened
 from jit_service.domain.signal import Signals
@@ -134,17 +135,17 @@ def demand_reviewer(
     reviewer, or on whose right it used, its reviews do not count. Where the step's condition says who may decide, it
     must be true of the caller.
     """
-    if grant.is_own_review(by.principal) and not policy.allow_self_approval:
+    if grant.is_own_review(by.person) and not policy.allow_self_approval:
         raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
     rights = rights_under(policy, by)
     if not rights:
         why = f"; {LEFT_OUT}" if by.groups is None else ""
         raise NotApprover(f"{by.principal} is not an approver of {policy.name}{why}", grant=grant.name)
-    foreign = [right for right in rights if policy.allow_self_approval or not grant.is_own_review(right.holder)]
+    foreign = [right for right in rights if policy.allow_self_approval or not grant.is_own_review(right.person)]
     if not foreign:
         raise SelfApproval(f"{by.principal} could review {grant.name} only in place of whoever asked for or holds it")
     _demand_undecided(grant, now)
-    if _has_reviewed(grant, by.principal):
+    if _has_reviewed(grant, by.person):
         raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
     place = _place(grant, policy, foreign, by=by, now=now, locks=locks)
     _demand_condition(grant, policy, place, by=by, now=now, signals=signals)
@@ -351,7 +352,7 @@ def accept(
     lent = not offer.delegation or (offer.delegation in delegations and not policy.forbid_delegation)
     if not lent or offer.step >= len(policy.steps) or not _stands(policy.steps[offer.step], offer, locks):
         raise NotApprover(f"{offer.reviewer}, who made the offer, is not an approver of {policy.name} any more")
-    if _has_reviewed(grant, offer.reviewer, offer.holder):
+    if _has_reviewed(grant, offer.by, offer.right_of):
         raise AlreadyReviewed(f"{offer.reviewer} has already reviewed {grant.name}; one principal counts once")
     review = replace(offer, at=now)
     reviewed = _with_review(replace(grant, offer=None), policy, review, now=now, locks=locks)
@@ -369,7 +370,7 @@ def decline(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[G
 
 def withdraw(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
     """Takes a pending request back, for access or for more time. Raises NotYours, WrongState."""
-    if not grant.is_of(by.principal):
+    if not grant.is_of(by.person):
         raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
     _demand_undecided(grant, now)
     if grant.extension is not None:
@@ -408,7 +409,7 @@ def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now
     Reviewers, the requester, the holder, responders and admins may. Raises NotApprover, WrongState, InvalidField for no
     comment.
     """
-    if not (by.has(Role.ADMIN, Role.RESPONDER) or grant.is_of(by.principal) or reviewers_have(grant, policy, by)):
+    if not (by.has(Role.ADMIN, Role.RESPONDER) or grant.is_of(by.person) or reviewers_have(grant, policy, by)):
         raise NotApprover(
             f"{by.principal} is not an approver of {grant.policy}, nor an admin or responder", grant=grant.name
         )
@@ -421,7 +422,7 @@ def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now
 
 def reviewers_have(grant: Grant, policy: Policy | None, by: Caller) -> bool:
     """Says whether the caller is an approver of the grant's policy as it is now, or has reviewed the grant."""
-    if any(review.reviewer == by.principal for review in grant.reviews):
+    if any(review.reviewer == by.principal or by.person.has_account(review.account) for review in grant.reviews):
         return True
     return policy is not None and reviews_under(policy, by)
 
@@ -442,7 +443,7 @@ def rights_under(policy: Policy, by: Caller) -> list[Right]:
 
 def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
     """Says whether the caller may read the grant: its requester, subject and reviewers, and who reads every grant."""
-    if by.has(*READS_GRANTS) or grant.is_of(by.principal):
+    if by.has(*READS_GRANTS) or grant.is_of(by.person):
         return True
     return reviewers_have(grant, policy, by)
 
@@ -486,7 +487,7 @@ def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller,
             grant=grant.name,
         )
     for place in fitting:
-        if not place.right.delegation or not _has_reviewed(grant, place.right.holder):
+        if not place.right.delegation or not _has_reviewed(grant, place.right.person):
             return place
     holder = fitting[0].right.holder
     raise AlreadyReviewed(f"{grant.name} has already been reviewed for {holder}; one principal counts once")
@@ -529,9 +530,9 @@ def _place_of(right: Right, index: int, grant: Grant, step: Step, now: datetime)
     return None
 
 
-def _has_reviewed(grant: Grant, *principals: str) -> bool:
+def _has_reviewed(grant: Grant, *people: Person) -> bool:
     """Says whether one of them has had a say in this round, by its own right or another's."""
-    return any(review.uses_right_of(*principals) for review in grant.round_reviews)
+    return any(review.uses_right_of(*people) for review in grant.round_reviews)
 
 
 def _demand_undecided(grant: Grant, now: datetime) -> None:
@@ -540,7 +541,7 @@ def _demand_undecided(grant: Grant, now: datetime) -> None:
 
 
 def _demand_offer(grant: Grant, *, by: Caller, now: datetime) -> Review:
-    if not grant.is_of(by.principal):
+    if not grant.is_of(by.person):
         raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
     demand_state(grant, now, GrantState.PENDING)
     if grant.offer is None:
@@ -575,12 +576,10 @@ def _extension_edited(grant: Grant, edits: Edits) -> Grant:
 
 def _standing(step: Step, index: int, reviews: Iterable[Review]) -> int:
     """Returns how many distinct principals have approved in the step, as its approvers are now."""
-    return len(
-        {
-            name.canonical(review.holder)
-            for review in reviews
-            if review.decision is ReviewDecision.APPROVED and review.step == index and _stands(step, review)
-        }
+    return distinct(
+        review.right_of
+        for review in reviews
+        if review.decision is ReviewDecision.APPROVED and review.step == index and _stands(step, review)
     )
 
 
@@ -600,19 +599,17 @@ def _is_locked(review: Review, locks: Locks) -> bool:
 
 def _denials(grant: Grant, policy: Policy, step: int, locks: Locks) -> int:
     """Returns how many distinct approvers of the step, as they are now, have denied in it."""
-    return len(
-        {
-            name.canonical(review.holder)
-            for review in _counting(grant, policy, locks)
-            if review.decision is ReviewDecision.DENIED and review.step == step and _stands(policy.steps[step], review)
-        }
+    return distinct(
+        review.right_of
+        for review in _counting(grant, policy, locks)
+        if review.decision is ReviewDecision.DENIED and review.step == step and _stands(policy.steps[step], review)
     )
 
 
 def _counting(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
     """Returns the reviews without those of the locked, and those that the policy as it is now forbids: of one's own
     request, or in another's place."""
-    own = {name.canonical(grant.requester), name.canonical(grant.subject)}
+    own = (grant.asker, grant.held_by)
     return [
         review
         for review in grant.round_reviews
@@ -647,6 +644,8 @@ def _review(
         escalated=place.escalated,
         terms=terms,
         condition=step.condition if step.judges_reviewer else "",
+        account=by.account,
+        holder_account=place.right.account,
     )
 
 

@@ -9,6 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from jit_service.domain.person import Account, Person
+
 LEFT_OUT: Final = "the token leaves its groups out: they may be any, and permit nothing"
 """What a no says that comes of groups which are not known."""
 
@@ -54,6 +56,12 @@ class Right:
     groups: frozenset[str] | None
     delegation: str = ""
     policies: frozenset[str] = frozenset()
+    account: Account | None = None
+
+    @property
+    def person(self) -> Person:
+        """Whose right it is."""
+        return Person(self.holder, self.account)
 
 
 class Caller(NamedTuple):
@@ -77,6 +85,16 @@ class Caller(NamedTuple):
     exact: tuple[str, ...] = ()
 
     @property
+    def account(self) -> Account | None:
+        """What the issuer of its token calls it; None where no token proved that."""
+        return Account(self.origin.issuer, self.origin.issuer_subject) if self.origin.issuer else None
+
+    @property
+    def person(self) -> Person:
+        """Who it is, by name and account."""
+        return Person(self.principal, self.account)
+
+    @property
     def token_id(self) -> str:
         """The `jti` of its identity token; empty where that has none."""
         return self.origin.token_id
@@ -87,5 +105,5 @@ class Caller(NamedTuple):
 
     def rights(self, policy: str) -> tuple[Right, ...]:
         """Returns what the caller may review by under the policy, its own right first."""
-        own = Right(holder=self.principal, groups=self.groups)
+        own = Right(holder=self.principal, groups=self.groups, account=self.account)
         return (own, *(right for right in self.delegated if not right.policies or policy in right.policies))

@@ -10,6 +10,7 @@ from jit_service.domain import name
 from jit_service.domain.caller import Caller, Right, Role
 from jit_service.domain.errors import InvalidField, NotYours, WrongState
 from jit_service.domain.event import Event, EventType
+from jit_service.domain.person import Account, Person
 
 MAX_SPAN: Final = timedelta(days=30)
 MAX_LEAD: Final = timedelta(days=30)
@@ -35,6 +36,7 @@ class Delegation:
     created_at: datetime
     deleted_at: datetime | None = None
     revision: int = 0
+    delegator_account: Account | None = None
 
     def active(self, now: datetime) -> bool:
         """Says whether it can be used."""
@@ -48,11 +50,16 @@ class Delegation:
             groups=self.delegator_groups,
             delegation=self.name,
             policies=frozenset(self.policies),
+            account=self.delegator_account,
         )
+
+    def is_given_by(self, person: Person) -> bool:
+        """Says whether the person gave it, under this name or by its account. Byte-exact, since it permits."""
+        return person.principal == self.delegator or person.has_account(self.delegator_account)
 
     def visible(self, by: Caller) -> bool:
         """Says whether the caller may read it."""
-        return by.has(Role.AUDITOR, Role.ADMIN) or by.principal in (self.delegator, self.delegate)
+        return by.has(Role.AUDITOR, Role.ADMIN) or by.principal == self.delegate or self.is_given_by(by.person)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +93,7 @@ def created(wanted: Wanted, *, delegation_name: str, by: Caller, now: datetime) 
         name=delegation_name,
         delegator=by.principal,
         delegator_groups=by.groups,
+        delegator_account=by.account,
         delegate=delegate,
         policies=tuple(
             dict.fromkeys(
@@ -102,7 +110,7 @@ def created(wanted: Wanted, *, delegation_name: str, by: Caller, now: datetime) 
 
 def deleted(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Delegation, Event]:
     """Ends the delegation. Raises NotYours, WrongState."""
-    if not (by.has(Role.ADMIN) or by.principal == delegation.delegator):
+    if not (by.has(Role.ADMIN) or delegation.is_given_by(by.person)):
         raise NotYours(f"{delegation.name} was given by {delegation.delegator}, not by {by.principal}")
     if delegation.deleted_at is not None or now >= delegation.expires_at:
         raise WrongState(f"{delegation.name} is over already")

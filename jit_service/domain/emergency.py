@@ -30,12 +30,12 @@ def complete_review(
     Approvers of its policy and admins may; nobody reviews its own use, nor anybody in its place, whatever the policy
     says of self-approval. Raises SelfApproval, NotApprover, InvalidField for no comment, WrongState, AlreadyReviewed.
     """
-    if grant.is_own_review(by.principal):
+    if grant.is_own_review(by.person):
         raise SelfApproval(f"{by.principal} took {grant.name}, so may not review its use")
     rights = rights_under(policy, by) if policy is not None else []
     if not (by.has(Role.ADMIN) or rights):
         raise NotApprover(f"{by.principal} is not an approver of {grant.policy}, nor an admin", grant=grant.name)
-    if not by.has(Role.ADMIN) and all(grant.is_own_review(right.holder) for right in rights):
+    if not by.has(Role.ADMIN) and all(grant.is_own_review(right.person) for right in rights):
         raise SelfApproval(f"{by.principal} could review {grant.name} only in place of whoever took it")
     if not comment.strip():
         raise InvalidField("comment", "is required: say what was found")

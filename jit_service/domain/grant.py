@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from jit_service.domain import name
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import NotYours, WrongState
 from jit_service.domain.event import SERVICE, Event, EventType
 from jit_service.domain.frozen import replace
+from jit_service.domain.person import Account, Person
 from jit_service.domain.policy import Step
 
 
@@ -80,16 +80,27 @@ class Review:
     escalated: bool = False
     terms: Terms | None = None
     condition: str = ""
+    account: Account | None = None
+    holder_account: Account | None = None
 
     @property
     def holder(self) -> str:
         """Whose right it was made by."""
         return self.on_behalf_of or self.reviewer
 
-    def uses_right_of(self, *principals: str) -> bool:
-        """Says whether one of them is in it, as the reviewer or the right's holder; in any letter case."""
-        mine = {name.canonical(self.reviewer), name.canonical(self.holder)}
-        return any(name.canonical(principal) in mine for principal in principals)
+    @property
+    def by(self) -> Person:
+        """Who made it."""
+        return Person(self.reviewer, self.account)
+
+    @property
+    def right_of(self) -> Person:
+        """Who holds the right that it was made by."""
+        return Person(self.holder, self.holder_account)
+
+    def uses_right_of(self, *people: Person) -> bool:
+        """Says whether one of them is in it, as the reviewer or the right's holder, under whatever name."""
+        return any(person.is_same(one) for person in people for one in (self.by, self.right_of))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +153,7 @@ class Extension:
     lapses_at: datetime
     expires_at: datetime
     decided: ExtensionState | None = None
+    requester_account: Account | None = None
     requested_duration: timedelta | None = None
 
 
@@ -223,6 +235,7 @@ class Grant:
     extension_count: int = 0
     emergency: Emergency | None = None
     chain: tuple[str, ...] = ()
+    requester_account: Account | None = None
 
     def state(self, now: datetime) -> GrantState:
         """Returns the state at `now`. Intervals are half-open: over when now >= expires_at."""
@@ -301,13 +314,27 @@ class Grant:
             return None
         return self.end.at - self.starts_at
 
-    def is_of(self, principal: str) -> bool:
-        """Says whether the principal asked for it or holds it. Byte-exact, since it permits."""
-        return principal in (self.requester, self.subject)
+    @property
+    def asker(self) -> Person:
+        """Who asked for it."""
+        return Person(self.requester, self.requester_account)
 
-    def is_own_review(self, principal: str) -> bool:
-        """Says whether the principal would review its own request or access; in any letter case, since it forbids."""
-        return name.canonical(principal) in (name.canonical(self.requester), name.canonical(self.subject))
+    @property
+    def held_by(self) -> Person:
+        """Who holds it, with the account where that was proved by asking for it."""
+        return self.asker if self.subject == self.requester else Person(self.subject)
+
+    def is_of(self, person: Person) -> bool:
+        """Says whether the person asked for it or holds it, under this name or by its account, exactly: it permits."""
+        return person.principal in (self.requester, self.subject) or person.has_account(self.requester_account)
+
+    def is_held_by(self, person: Person) -> bool:
+        """Says whether the person holds it, under this name or by its account, exactly: it permits."""
+        return person.principal == self.subject or person.has_account(self.held_by.account)
+
+    def is_own_review(self, person: Person) -> bool:
+        """Says whether the person would review its own request or access, under whatever name, since it forbids."""
+        return person.is_same(self.asker) or person.is_same(self.held_by)
 
 
 def state_of(
@@ -324,7 +351,7 @@ def state_of(
 
 def release(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[Grant, Event]:
     """Gives the access back before its time. Raises NotYours, WrongState."""
-    if by.principal != grant.subject:
+    if not grant.is_held_by(by.person):
         raise NotYours(f"{grant.name} is held by {grant.subject}, not by {by.principal}", grant=grant.name)
     demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
     released = ended(grant, GrantState.RELEASED, by=by, comment=comment, now=now)

@@ -11,6 +11,7 @@ from jit_service.domain import name
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import SelfApproval, StalePlan, WrongState
 from jit_service.domain.event import SERVICE, Event, EventType
+from jit_service.domain.person import Account, Person
 from jit_service.domain.policy import Policy
 from jit_service.domain.policy_change import PolicyChange
 
@@ -52,6 +53,7 @@ class Proposal:
     expires_at: datetime
     verdict: Verdict | None = None
     revision: int = 0
+    proposer_account: Account | None = None
     end_misfits: bool = False
 
     def wants_the_same_as(self, other: Proposal) -> bool:
@@ -78,6 +80,7 @@ def proposed(
     proposal = Proposal(
         name=proposal_name,
         proposer=by.principal,
+        proposer_account=by.account,
         comment=name.free_text(comment, "comment"),
         changes=changes,
         created_at=now,
@@ -94,7 +97,7 @@ def approved(
 
     Raises SelfApproval, WrongState, StalePlan where a policy is not as the proposal found it, InvalidField.
     """
-    if name.canonical(by.principal) == name.canonical(proposal.proposer):
+    if by.person.is_same(Person(proposal.proposer, proposal.proposer_account)):
         raise SelfApproval(f"{by.principal} made {proposal.name}; another admin must approve it")
     _demand_pending(proposal, now)
     for change in proposal.changes:

@@ -139,6 +139,7 @@ def judged(
         name=grant_name,
         requester=by.principal,
         requester_groups=by.groups,
+        requester_account=by.account,
         subject=ask.subject,
         policy=policy.name,
         policy_revision=policy.revision,
@@ -183,6 +184,7 @@ def passed_on(
         name=grant_name,
         requester=by.principal,
         requester_groups=by.groups,
+        requester_account=by.account,
         subject=ask.subject,
         policy=parent.policy,
         policy_revision=policy.revision if policy is not None else parent.policy_revision,
@@ -253,7 +255,7 @@ def extended(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: d
 
     It lapses with the grant, so that what is given follows without a gap; one that use keeps alive does not end sooner.
     """
-    if not grant.is_of(by.principal):
+    if not grant.is_of(by.person):
         raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
     demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
     if grant.extension_state(now) is ExtensionState.PENDING:
@@ -265,6 +267,7 @@ def extended(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: d
         round=grant.round + 1,
         requester=by.principal,
         requester_groups=by.groups,
+        requester_account=by.account,
         claims=dict(by.claims) if policy.has_conditions else {},
         source_address=by.origin.source_address,
         duration=more.duration,

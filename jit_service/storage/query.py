@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     and_,
     exists,
+    false,
     func,
     literal,
     not_,
@@ -30,8 +31,10 @@ from jit_service.domain import paging
 from jit_service.domain.event import EventType
 from jit_service.domain.filter import And, Comparison, FieldSpec, Kind, Node, Not, Or
 from jit_service.domain.grant import GrantState
+from jit_service.domain.name import canonical
 from jit_service.domain.paging import OrderTerm, Position
-from jit_service.storage.tables import EPOCH, MICROSECOND, AuditIndexRow, GrantRow, Instant, ReviewRow
+from jit_service.domain.person import Person
+from jit_service.storage.tables import EPOCH, MICROSECOND, AuditIndexRow, DelegationRow, GrantRow, Instant, ReviewRow
 
 Scope = ColumnElement[bool]
 
@@ -74,22 +77,45 @@ def every_grant() -> Scope:
     return true()
 
 
-def grants_of(principal: str) -> Scope:
-    """Selects the grants that the principal asked for or holds."""
-    return or_(col(GrantRow.requester) == principal, col(GrantRow.subject) == principal)
+def grants_of(person: Person) -> Scope:
+    """Selects the grants that the person asked for or holds, under this name or by its account."""
+    named = or_(col(GrantRow.requester) == person.principal, col(GrantRow.subject) == person.principal)
+    return or_(named, _has_account(GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person))
 
 
-def grants_seen_by(principal: str, policies: Sequence[str]) -> Scope:
-    """Selects the principal's grants, those it has reviewed, and those of the policies, which it reviews."""
-    reviewed = exists().where(col(ReviewRow.grant_name) == GrantRow.name, col(ReviewRow.reviewer) == principal)
-    return or_(grants_of(principal), col(GrantRow.policy).in_(policies), reviewed)
+def grants_held_by(person: Person) -> Scope:
+    """Selects the grants that the person holds, under whatever name, since that counts against it."""
+    itself = col(GrantRow.requester) == col(GrantRow.subject)
+    by_account = and_(itself, _has_account(GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person))
+    return or_(col(GrantRow.subject_key) == canonical(person.principal), by_account)
+
+
+def grants_seen_by(person: Person, policies: Sequence[str]) -> Scope:
+    """Selects the person's grants, those it has reviewed, and those of the policies, which it reviews."""
+    by_it = or_(
+        col(ReviewRow.reviewer) == person.principal, _has_account(ReviewRow.issuer, ReviewRow.issuer_subject, person)
+    )
+    reviewed = exists().where(col(ReviewRow.grant_name) == GrantRow.name, by_it)
+    return or_(grants_of(person), col(GrantRow.policy).in_(policies), reviewed)
+
+
+def delegations_of(person: Person) -> Scope:
+    """Selects the delegations that the person gave or has, under this name, or gave by its account."""
+    named = or_(col(DelegationRow.delegator) == person.principal, col(DelegationRow.delegate) == person.principal)
+    return or_(named, _has_account(DelegationRow.delegator_issuer, DelegationRow.delegator_issuer_subject, person))
+
+
+def _has_account(issuer: Any, subject: Any, person: Person) -> Scope:
+    if person.account is None:
+        return false()
+    return and_(col(subject) == person.account.subject, col(issuer) == person.account.issuer)
 
 
 def grants_matching(*, subject: str = "", policy: str = "", labels: Mapping[str, str] | None = None) -> Scope:
-    """Selects the grants with each of these that is given."""
+    """Selects the grants with each of these that is given; the subject in any letter case, since it ends them."""
     wanted = [col(GrantRow.labels)[key].as_string() == value for key, value in (labels or {}).items()]
     if subject:
-        wanted.append(col(GrantRow.subject) == subject)
+        wanted.append(col(GrantRow.subject_key) == canonical(subject))
     if policy:
         wanted.append(col(GrantRow.policy) == policy)
     return and_(true(), *wanted)

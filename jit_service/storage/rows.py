@@ -27,6 +27,7 @@ from jit_service.domain.grant import (
     Usage,
 )
 from jit_service.domain.lock import Lock, Target
+from jit_service.domain.person import Account
 from jit_service.domain.policy import Policy, Step
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
@@ -115,6 +116,8 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
         "extension_expires_at": _open_extension_until(grant),
         "review_owed_at": grant.emergency.review_due_at if grant.emergency and grant.owes_review else None,
         "revision": grant.revision,
+        "subject_key": name.canonical(grant.subject),
+        **_account_columns("requester_", grant.requester_account),
     }
 
 
@@ -137,6 +140,8 @@ def review_columns(grant: Grant, position: int) -> dict[str, Any]:
         "escalated": review.escalated,
         "terms": _dumped(_TERMS, review.terms),
         "condition": review.condition,
+        **_account_columns("", review.account),
+        **_account_columns("holder_", review.holder_account),
     }
 
 
@@ -177,6 +182,7 @@ def grant_of(row: GrantRow, reviews: list[ReviewRow]) -> Grant:
         extension_count=row.extension_count,
         emergency=_read(_EMERGENCY, row.emergency),
         chain=tuple(row.chain),
+        requester_account=_account_of(row.requester_issuer, row.requester_issuer_subject),
         request_ttl=row.request_ttl,
         step_since=row.step_since,
     )
@@ -225,6 +231,7 @@ def delegation_columns(delegation: Delegation) -> dict[str, Any]:
         "created_at": delegation.created_at,
         "deleted_at": delegation.deleted_at,
         "revision": delegation.revision,
+        **_account_columns("delegator_", delegation.delegator_account),
     }
 
 
@@ -242,6 +249,7 @@ def delegation_of(row: DelegationRow) -> Delegation:
         created_at=row.created_at,
         deleted_at=row.deleted_at,
         revision=row.revision,
+        delegator_account=_account_of(row.delegator_issuer, row.delegator_issuer_subject),
     )
 
 
@@ -422,7 +430,19 @@ def _review_of(row: ReviewRow) -> Review:
         escalated=row.escalated,
         terms=_read(_TERMS, row.terms),
         condition=row.condition,
+        account=_account_of(row.issuer, row.issuer_subject),
+        holder_account=_account_of(row.holder_issuer, row.holder_issuer_subject),
     )
+
+
+def _account_columns(prefix: str, account: Account | None) -> dict[str, str]:
+    """Returns the two columns of an account, empty for none."""
+    issuer, subject = account or ("", "")
+    return {f"{prefix}issuer": issuer, f"{prefix}issuer_subject": subject}
+
+
+def _account_of(issuer: str, subject: str) -> Account | None:
+    return Account(issuer, subject) if issuer else None
 
 
 def _groups_json(groups: frozenset[str] | None) -> list[str] | None:

@@ -29,9 +29,9 @@ from jit_service.domain.filter import Node
 from jit_service.domain.frozen import replace
 from jit_service.domain.grant import Grant
 from jit_service.domain.lock import NO_LOCKS, Lock, Locks, demand_unlocked_caller
-from jit_service.domain.name import canonical
 from jit_service.domain.notification import Subscription
 from jit_service.domain.paging import OrderTerm, Position
+from jit_service.domain.person import Person
 from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
@@ -42,7 +42,15 @@ from jit_service.storage.failures import translated
 from jit_service.storage.known import NOTHING, Head, KnownPolicies
 from jit_service.storage.live import LiveReader
 from jit_service.storage.outbox import Outbox
-from jit_service.storage.query import AUDIT_COLUMNS, GRANT_COLUMNS, matching, newest_first, page
+from jit_service.storage.query import (
+    AUDIT_COLUMNS,
+    GRANT_COLUMNS,
+    delegations_of,
+    grants_held_by,
+    matching,
+    newest_first,
+    page,
+)
 from jit_service.storage.rows import GrantChange
 from jit_service.storage.statement import Statement
 from jit_service.storage.tables import (
@@ -291,6 +299,12 @@ class Snapshot:
         """Returns every grant of the subject that is pending, scheduled or active, by name."""
         return self._found_grants(hot.LIVE_GRANTS, subject=subject, now=self.now)
 
+    def grants_held_by(self, person: Person) -> list[Grant]:
+        """Returns every grant that is pending, scheduled or active and the person's, under whatever name; by name."""
+        undecided = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > self.now)
+        live = and_(col(GrantRow.ended_at).is_(None), or_(col(GrantRow.expires_at) > self.now, undecided))
+        return self._grants(select(GrantRow).where(grants_held_by(person), live).order_by(GrantRow.name))
+
     def past_grants(self, subject: str, *, limit: int) -> list[Grant]:
         """Returns the subject's grants that were usable and are over, the latest first."""
         over = or_(col(GrantRow.ended_at).is_not(None), col(GrantRow.expires_at) <= self.now)
@@ -358,10 +372,10 @@ class Snapshot:
         held = self._session.exec(counting.where(kept, col(DelegationRow.delegate) == delegate)).one()
         return given, held
 
-    def owed_reviews(self, subject: str) -> list[Grant]:
-        """Returns the subject's break-glass uses that nobody has reviewed, in whatever letter case it took them."""
-        owed = self._grants(select(GrantRow).where(col(GrantRow.review_owed_at).is_not(None)).order_by(GrantRow.name))
-        return [grant for grant in owed if canonical(grant.subject) == canonical(subject)]
+    def owed_reviews(self, person: Person) -> list[Grant]:
+        """Returns the person's break-glass uses that nobody has reviewed, under whatever name it took them."""
+        owed = and_(grants_held_by(person), col(GrantRow.review_owed_at).is_not(None))
+        return self._grants(select(GrantRow).where(owed).order_by(GrantRow.name))
 
     def overdue_reviews(self, *, limit: int) -> list[Grant]:
         """Returns break-glass uses whose review is overdue and that no event says so of yet, the earliest first."""
@@ -535,15 +549,14 @@ class Snapshot:
         mine = and_(col(DelegationRow.delegator) == delegator, unended)
         return self._delegations(select(DelegationRow).where(mine).order_by(DelegationRow.name))
 
-    def delegations(self, principal: str | None, *, before: tuple[int, str] | None, limit: int) -> list[Delegation]:
-        """Returns up to `limit` delegations that the principal gave or has (None: anybody), newest first.
+    def delegations(self, person: Person | None, *, before: tuple[int, str] | None, limit: int) -> list[Delegation]:
+        """Returns up to `limit` delegations that the person gave or has (None: anybody), newest first.
 
         `before` is where the last page ended: created_at in microseconds since 1970, and name.
         """
         wanted = select(DelegationRow)
-        if principal is not None:
-            mine = or_(col(DelegationRow.delegator) == principal, col(DelegationRow.delegate) == principal)
-            wanted = wanted.where(mine)
+        if person is not None:
+            wanted = wanted.where(delegations_of(person))
         columns = (col(DelegationRow.created_at), col(DelegationRow.name))
         return self._delegations(newest_first(wanted, *columns, before=before, limit=limit))
 

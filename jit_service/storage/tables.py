@@ -107,6 +107,8 @@ class GrantRow(SQLModel, table=True):
         Index("access_grant_by_creation", "created_at", "name"),
         Index("access_grant_by_revision", "revision"),
         Index("access_grant_by_parent", "parent"),
+        Index("access_grant_by_subject_key", "subject_key", "expires_at"),
+        Index("access_grant_by_account", "requester_issuer_subject", "requester_issuer"),
         Index("access_grant_by_extension", "extension_expires_at"),
         Index("access_grant_by_owed_review", "review_owed_at"),
         # What a change of the policy looks at.
@@ -192,6 +194,11 @@ class GrantRow(SQLModel, table=True):
     # When the audit log was told that its time ran out, and that its review is overdue. Nothing is decided by them.
     run_out_at: datetime | None = _instant(nullable=True)
     overdue_recorded_at: datetime | None = _instant(nullable=True)
+    # What the issuer of the requester's token calls it; empty where that is not known.
+    requester_issuer: str = _text()
+    requester_issuer_subject: str = _text()
+    # The folded subject, for finding whatever counts against it.
+    subject_key: str = _text()
 
 
 class ReviewRow(SQLModel, table=True):
@@ -215,6 +222,11 @@ class ReviewRow(SQLModel, table=True):
     escalated: bool = Field(sa_column=Column(Boolean, nullable=False))
     terms: dict[str, Any] | None = _json()
     condition: str = _text()
+    # The accounts of the reviewer, and of whose right it used; empty where they are not known.
+    issuer: str = _text()
+    issuer_subject: str = _text()
+    holder_issuer: str = _text()
+    holder_issuer_subject: str = _text()
 
 
 class DelegationRow(SQLModel, table=True):
@@ -243,6 +255,8 @@ class DelegationRow(SQLModel, table=True):
     created_at: datetime = _instant()
     deleted_at: datetime | None = _instant(nullable=True)
     revision: int = _number()
+    delegator_issuer: str = _text()
+    delegator_issuer_subject: str = _text()
 
 
 _OPEN_LOCK = text("deleted_at IS NULL AND expiry_recorded_at IS NULL")

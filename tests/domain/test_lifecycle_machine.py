@@ -53,7 +53,7 @@ class Alone:
         grant = request.judged(wanted, policies=policies, by=by, grant_name=name, now=self.now, signals=self.signals())
         under = self.policies[grant.policy]
         self.demand_satisfiable(grant, under)
-        mine = [kept for kept in self.kept.values() if kept.subject == grant.subject]
+        mine = [kept for kept in self.kept.values() if kept.held_by.is_same(grant.held_by)]
         live = [kept for kept in mine if kept.policy == under.name and kept.state(self.now) in LIVE and not kept.chain]
         if not grant.emergency and 0 < under.max_active_per_subject <= len(live):
             raise TooManyActive("")
@@ -71,7 +71,7 @@ class Alone:
             kept
             for kept in self.kept.values()
             if kept.subject == wanted.subject
-            and kept.is_of(by.principal)
+            and kept.is_of(by.person)
             and kept.state(self.now) in (("ACTIVE",) if wanted.break_glass else LIVE)
             and request.covered_by(wanted, kept, policies=policies, now=self.now)
         ]
@@ -213,7 +213,7 @@ class Alone:
 
     def revoke_all_of(self, holder: str, by: Caller) -> int:
         before = self.running()
-        for grant in [kept for kept in before if kept.subject == holder]:
+        for grant in [kept for kept in before if kept.subject.lower() == holder.lower()]:
             if self.kept[grant.name].state(self.now) in RUNNING:
                 self.save(*approval.revoke(grant, policy=None, by=by, comment="leak", now=self.now))
         return len(before) - len(self.running())

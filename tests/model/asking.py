@@ -49,7 +49,7 @@ class Asking(Reviewing):
         length = length_of(thing, chosen)
         if not thing.emergency and not self._could_pass(chosen, involved, chosen.request_ttl, length):
             return "Unsatisfiable"
-        mine = [entry for entry in self.entries.values() if entry.holder == thing.holder]
+        mine = [entry for entry in self.entries.values() if entry.holder.lower() == thing.holder.lower()]
         under = [entry for entry in mine if entry.policy == chosen.name and entry.status in LIVE and not entry.above]
         if not thing.emergency and 0 < chosen.max_active_per_subject <= len(under):
             return "TooManyActive"

@@ -78,7 +78,7 @@ class Spans(Ground):
             name
             for name, entry in self.entries.items()
             if entry.status in RUNNING
-            and holder in ("", entry.holder)
+            and holder.lower() in ("", entry.holder.lower())
             and policy in ("", entry.policy)
             and (not resource or entry.terms.resource in REACHING[resource])
         }
@@ -94,7 +94,7 @@ class Spans(Ground):
         """Ends all that somebody holds, and all that came from it. Says how many that were."""
         before = sum(entry.status in RUNNING for entry in self.entries.values())
         for name in sorted(self.entries):
-            if self.entries[name].holder == holder and self.entries[name].status in RUNNING:
+            if self.entries[name].holder.lower() == holder.lower() and self.entries[name].status in RUNNING:
                 self._end(self.entries[name], "REVOKED", who)
         return before - sum(entry.status in RUNNING for entry in self.entries.values())
 

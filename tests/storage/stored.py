@@ -220,7 +220,7 @@ class Stored:
         return revocation.carry_out(self.store, by, selector, plan_id=plan_id, comment="leak")
 
     def preview(self, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
-        return policies.preview(self.store, proposed, prune=prune)
+        return policies.preview(self.store, ADMIN, proposed, prune=prune)
 
     def apply(self, by: Caller, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
         return policies.apply(self.store, by, proposed, prune=prune)

@@ -266,7 +266,7 @@ def test_one_break_glass_at_once_with_the_end_of_its_deadline_is_judged_once(sto
     assert not isinstance(answers[1], JitError)
     assert isinstance(answers[0], ReviewOverdue | GrantAnswer)
     with store.snapshot() as snapshot:
-        assert first.name not in {owed.name for owed in snapshot.owed_reviews(ALICE.principal)}
+        assert first.name not in {owed.name for owed in snapshot.owed_reviews(ALICE.person)}
 
 
 def test_of_two_who_break_the_glass_at_once_the_last_place_is_for_one(store: Store) -> None:

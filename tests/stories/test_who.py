@@ -177,3 +177,25 @@ def test_nobody_asks_or_is_named_as_the_service_itself(office: Office) -> None:
 
     assert named.fields == ("policy.eligible.principals[0]",)
     assert asked.fields == ("subject",)
+
+
+# Renamed people: the same `iss` and `sub` under another name
+
+
+def test_who_was_renamed_is_still_who_asked(office: Office) -> None:
+    office.create_policy(steps=[{"approvers": {"groups": [office.engineers]}}])
+    asked = office.brings("alice", GRANTS + "RequestGrant", office.wants()).message
+    new_name = {"sub": f"00u-alice-{office.id}"}
+
+    refused = office.brings("alice.new", GRANTS + "ApproveGrant", {"name": asked.name}, **new_name)
+    office.brings("bob", GRANTS + "ApproveGrant", {"name": asked.name})
+    seen = office.brings("alice.new", GRANTS + "GetGrant", {"name": asked.name}, **new_name)
+    released = office.brings("alice.new", GRANTS + "ReleaseGrant", {"name": asked.name}, **new_name)
+    somebody = office.brings("mallory", GRANTS + "ReleaseGrant", {"name": asked.name})
+
+    assert refused.reason == "SELF_APPROVAL"
+    assert seen.message.subject == office.user("alice")
+    assert released.code == "OK"
+    assert somebody.code != "OK"
+    released_by = office.audit(f'grant = "{asked.name}" AND event_type = GRANT_RELEASED')[0]
+    assert (released_by.principal, released_by.issuer_subject) == (office.user("alice.new"), new_name["sub"])
