@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from jit_service.domain.name import canonical, folded
 
 revision = "0008"
-down_revision = "0012"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
