@@ -10,17 +10,21 @@ from typing import Any
 
 import pytest
 
-from jit_service import access, grants, locks, sweeper
+from jit_service import access, delegations, grants, locks, sweeper
+from jit_service.access import Checker
+from jit_service.domain import delegation
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Reason
-from jit_service.domain.errors import Locked, LockNotFound
+from jit_service.domain.errors import Locked, LockNotFound, NotVisible
 from jit_service.domain.event import SERVICE, EventType
 from jit_service.domain.grant import GrantState
 from jit_service.domain.lock import Lock, Target, Wanted
 from jit_service.domain.request import Ask
-from jit_service.storage import Store, hot, work_for
+from jit_service.storage import Snapshot, Store, Transaction, hot, work_for
+from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking
 from tests.conftest import HOUR, TICK, Clock
+from tests.domain.test_twins import Twin, demand_caught
 from tests.faults.history import Kind, Operation, violations
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, DAVE, GATEWAY, add_policy, approve, ask
 
@@ -215,3 +219,83 @@ def test_the_operator_lifts_at_the_host_what_nobody_else_can(store: Store) -> No
     with pytest.raises(LockNotFound):
         locks.lift_at_host(store, ADMIN.principal)
     assert locks.lift_at_host(store, locked(store, CAROL.principal).name)
+
+
+def test_what_somebody_watches_ends_with_the_lock(store: Store) -> None:
+    feed = Feed(store)
+    with working_for(ALICE):
+        events = watch(store, ALICE, Watched(), feed=feed, gone=lambda: False, heartbeat_seconds=0.01)
+        assert next(events).type is Sign.HEARTBEAT
+        with working_for(RITA):
+            locked(store)
+        work_for(ALICE)
+        with pytest.raises(Locked):
+            next(events)
+
+
+def test_a_delegate_of_the_locked_has_no_right(store: Store) -> None:
+    add_policy(store)
+    grant = ask(store)
+    lent = delegation.Wanted(delegate=DAVE.principal, expires_at=store.clock() + HOUR)
+    delegations.create(store, BOB, lent)
+    lock = locked(store, BOB.principal)
+
+    with pytest.raises(NotVisible):
+        approve(store, grant, by=DAVE)
+    lift(store, lock)
+    assert approve(store, grant, by=DAVE)
+
+
+def _asked_by_the_locked(store: Store) -> None:
+    add_policy(store)
+    approve(store, ask(store))
+    checker = checking.checker(store)
+    locked(store)
+    asked = access.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    with pytest.raises(Locked):
+        checker.check(ALICE, asked)
+
+
+TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
+    (
+        "a store that asks for nobody",
+        Snapshot.demand_unlocked,
+        "if self._lock_count and",
+        "if False and",
+        test_what_somebody_watches_ends_with_the_lock,
+    ),
+    (
+        "a delegate of the locked",
+        delegations.with_delegations,
+        "if not locks or locks.on(found.delegator, found.delegator_groups) is None",
+        "if True",
+        test_a_delegate_of_the_locked_has_no_right,
+    ),
+    (
+        "a check together that does not ask who is locked",
+        Checker.check_together,
+        "and not (sight.locks and sight.locks.on_caller(caller))",
+        "",
+        _asked_by_the_locked,
+    ),
+    (
+        "a lock that is not counted",
+        Transaction.save_lock,
+        "self._lock_count += 1",
+        "pass",
+        test_what_somebody_watches_ends_with_the_lock,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "sound", "bug", "caught_by"), TWINS, ids=[twin[0] for twin in TWINS])
+def test_no_twin_survives(
+    name: str,
+    function: Any,
+    sound: str,
+    bug: str,
+    caught_by: Callable[[Store], None],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    demand_caught(Twin(name, function, sound, bug, lambda: caught_by(store)), monkeypatch)
