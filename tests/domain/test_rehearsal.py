@@ -12,7 +12,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Question, Reason
 from jit_service.domain.errors import InvalidField, NotEligible
 from jit_service.domain.grant import GrantState
-from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.policy import Policy, PrincipalSet, Step
 from jit_service.domain.rehearsal import Case, Expected, Outcome, Result
 from jit_service.domain.request import NO_SIGNALS
 from jit_service.domain.signal import Signals
@@ -89,6 +89,14 @@ def test_what_nobody_could_approve_is_refused() -> None:
 
     assert (own.judged.outcome, own.judged.reason) == (Outcome.REFUSED, "UNSATISFIABLE")
     assert own.judged.message.startswith("policies/orders could never approve this: ")
+
+
+def test_a_step_that_judges_its_reviewer_waits_for_one_whoever_asks() -> None:
+    judging = Step(approvers=PrincipalSet(groups=("owners",)), condition='"mfa" in reviewer.claims.amr')
+
+    result = rehearsed(case(), policy(steps=(judging,)))
+
+    assert (result.judged.outcome, result.judged.steps, result.check) == (Outcome.PENDING, (1,), Reason.ALLOWED)
 
 
 def test_a_check_that_a_condition_refuses_says_so() -> None:
