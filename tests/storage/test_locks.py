@@ -85,6 +85,8 @@ def test_checks_of_several_workers_and_locks_are_linearizable(store: Store, othe
     add_policy(store)
     approve(store, ask(store))
     lock = locked(store)
+    # Each worker has one checker, made before its threads come.
+    assert {reason(store), reason(other)} == {Reason.LOCKED}
     history: list[Operation] = []
     done = threading.Event()
 
@@ -267,8 +269,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     (
         "a delegate of the locked",
         delegations.with_delegations,
-        "if not locks or locks.on(found.delegator, found.delegator_groups) is None",
-        "if True",
+        "(not locks or locks.on(found.delegator, found.delegator_groups) is None)",
+        "True",
         test_a_delegate_of_the_locked_has_no_right,
     ),
     (
