@@ -264,7 +264,7 @@ def _canonical(name: str) -> str:
 
 
 def _unreserved(name: str, field: str) -> str:
-    if len(name) < 2 * len(SERVICE) and canonical(name) == SERVICE:
+    if name.startswith("service:") and canonical(name) == SERVICE:
         raise InvalidField(field, f"{_shown(name)} is the service itself, and nobody else")
     return name
 

@@ -58,7 +58,7 @@ class Alone:
         if not grant.emergency and 0 < under.max_active_per_subject <= len(live):
             raise TooManyActive("")
         if grant.emergency and under.break_glass:
-            owed = [kept for kept in self.kept.values() if kept.owes_review and grant.is_own_review(kept.subject)]
+            owed = [kept for kept in self.kept.values() if kept.owes_review and kept.held_by.is_same(grant.held_by)]
             emergency.demand_no_debt(grant.subject, owed, most=under.break_glass.most_unreviewed, now=self.now)
         return self.save(*approval.requested(grant, by=by, now=self.now))
 

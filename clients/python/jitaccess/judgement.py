@@ -272,9 +272,6 @@ def judge(
 
     The service's clock is somewhere in [earliest, latest].
     """
-    if "@" in subject and subject != subject.lower():
-        # Of most issuers' principals the service folds the letter case, and not of all: it knows which.
-        return _NEEDS_CHECK
     if not (subject.isascii() and action.isascii() and resource.isascii()) and not _are_canonical(
         subject, action, resource
     ):
@@ -282,6 +279,9 @@ def judge(
     # What is known without any grant; each grant may know of more groups.
     if locks and (locked := locks.on(subject, _NOBODY, earliest=earliest, latest=latest)) is not None:
         return locked
+    if "@" in subject and subject != subject.lower():
+        # Of most issuers' principals the service folds the letter case, and not of all: it knows which.
+        return _NEEDS_CHECK
     allowing: Judgement | None = None
     findings: list[Judgement] = []
     for grant in grants.get(subject, ()):
