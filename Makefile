@@ -57,6 +57,9 @@ soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEE
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --transport $(or $(TRANSPORT),grpcio) \
 	  --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish)
 
+floods: $(STAMP) ## Measure what one caller can make all others carry (docs/limits.md); the result is in .data/floods.
+	@$(BIN)/python -m tests.floods --output .data/floods/result.json
+
 mutants: $(STAMP) ## Change the domain one thing at a time and see that tests notice; MODULES="decision grant", result in .data/mutants.
 	@$(BIN)/python tools/mutants.py $(MODULES)
 
@@ -107,5 +110,5 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
-.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak mutants browser postgresql lint format proto \
+.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak floods mutants browser postgresql lint format proto \
   release-contract lock bench bench-quick bench-report clean

@@ -1,0 +1,1 @@
+"""One caller against all: what `make floods` measures (docs/limits.md)."""
