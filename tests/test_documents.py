@@ -1,0 +1,58 @@
+"""What SECURITY.md and the threat model name is there: files, tests, and pages that they lead to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("SECURITY.md", "docs/threat-model.md")
+# What stands in backticks or bare and begins with a folder of the repository, and where links lead.
+_PATH = re.compile(r"(?<![\w/.])(?:clients|docs|envoy|examples|jit_service|proto|tests|tools)/[\w/.-]*\w")
+_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_INVARIANT = re.compile(r"\bI\d+b?\b")
+
+
+def named(page: str, text: str) -> set[Path]:
+    """Returns the files that the page names, from its text or by its links."""
+    links = (link for link in _LINK.findall(text) if "://" not in link)
+    beside = {(ROOT / page).parent / link for link in links}
+    return beside | {ROOT / path for path in _PATH.findall(_LINK.sub("", text))}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_page_names_is_there(page: str) -> None:
+    found = named(page, (ROOT / page).read_text(encoding="utf-8"))
+
+    assert found
+    assert not sorted(str(path) for path in found if not path.exists())
+
+
+def test_what_is_not_there_would_be_found() -> None:
+    text = (
+        "`tests/no_such.py`, docs/no-such.md and [a page](adr/no-such.md#part), not https://h/docs/x or [h](https://h)."
+    )
+
+    assert {path.relative_to(ROOT).as_posix() for path in named("docs/page.md", text)} == {
+        "tests/no_such.py",
+        "docs/no-such.md",
+        "docs/adr/no-such.md",
+    }
+
+
+def test_each_invariant_that_is_named_has_its_sentence() -> None:
+    model = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    sentences = set(re.findall(r"^\| (I\d+b?) \| ", model, re.MULTILINE))
+    named_in_code = {
+        number
+        for folder in ("jit_service", "clients/python/jitaccess", "tests", "docs")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".md")
+        for number in re.findall(r"invariants? (I\d+b?)|\((I\d+b?)\)", path.read_text(encoding="utf-8"))
+        for number in number
+        if number
+    }
+
+    assert set(_INVARIANT.findall(model)) | named_in_code <= sentences
