@@ -15,6 +15,7 @@ import pytest
 from jitaccess import (
     CheckReason,
     FailedPrecondition,
+    GrantState,
     InvalidArgument,
     JitClient,
     JitError,
@@ -97,6 +98,17 @@ def test_a_deny_beats_a_grant_until_it_is_removed(jit: MemoryService) -> None:
     jit.remove("no")
 
     assert why(jit) == CheckReason.ALLOWED
+
+
+def test_a_deny_ends_what_has_not_begun_as_a_change_of_policies_does(jit: MemoryService, jit_clock: Clock) -> None:
+    denied = jit.grant(*_as_grant(), start_time=jit_clock() + HOUR)
+    kept = jit.grant(ALICE, "database/**", "read", start_time=jit_clock() + HOUR)
+
+    jit.deny("no", "database/orders/*", "**", principals=[ALICE])
+    jit.remove("no")
+
+    assert jit.get(denied).state(jit_clock()) is GrantState.REVOKED
+    assert jit.get(kept).state(jit_clock()) is GrantState.SCHEDULED
 
 
 def test_the_asynchronous_client_answers_the_same(jit: MemoryService) -> None:

@@ -12,7 +12,7 @@ from jit_service.domain import token
 from jit_service.domain.errors import JitError
 from jit_service.domain.event import EventType
 from jit_service.domain.grant import Grant
-from jit_service.domain.pattern import overlap
+from jit_service.domain.pattern import covers, overlap
 from jit_service.domain.policy import Policy
 from jit_service.watch import Sign
 from jitaccess import judgement, replica
@@ -114,6 +114,12 @@ def is_carriable(grant: Grant, policies: list[Policy], at: datetime) -> bool:
 @settings(max_examples=100, derandomize=True, deadline=None, database=None)
 def test_patterns_overlap_as_the_services_do(left: str, right: str) -> None:
     assert Patterns([left], "/").overlap(Patterns([right], "/")) is overlap(left, right, "/")
+
+
+@given(left=st.sampled_from((*RESOURCES, *PATTERNS)), right=st.sampled_from((*RESOURCES, *PATTERNS)))
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+def test_patterns_are_within_each_other_as_the_services_are(left: str, right: str) -> None:
+    assert Patterns([left], "/").cover_some_of(Patterns([right], "/")) is covers(left, right, "/")
 
 
 @pytest.mark.parametrize("left", [*ACTIONS, *ACTION_PATTERNS])

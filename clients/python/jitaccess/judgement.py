@@ -62,6 +62,17 @@ class Patterns:
         """Says whether some name is matched by one of them and by one of the others."""
         return any(_meet(left, right) for left in self._segments() for right in other._segments())
 
+    def cover_some_of(self, other: Patterns) -> bool:
+        """Says whether one of them matches all that one of the others matches."""
+        return any(self._covers_all_of(segments) for segments in other._segments())
+
+    def _covers_all_of(self, wanted: Sequence[str]) -> bool:
+        # A `*` is any one segment, so that it covers the patterns of one; `**` is more, and only `**` covers it.
+        return any(
+            (wanted[-1] != "**" or pattern[-1] == "**") and _matches(tuple(pattern), wanted)
+            for pattern in self._segments()
+        )
+
     def _segments(self) -> Iterable[Sequence[str]]:
         return [*(text.split(self._separator) for text in self._exact), *self._wild]
 
@@ -70,7 +81,7 @@ class Patterns:
         return name in self._exact or is_plain(name, self._separator)
 
 
-def _matches(pattern: tuple[str, ...], segments: list[str]) -> bool:
+def _matches(pattern: tuple[str, ...], segments: Sequence[str]) -> bool:
     """`*` at the end of a segment is the rest of it, alone a whole one; `**` (last only) is one segment or more."""
     if pattern[-1] == "**":
         pattern = pattern[:-1]
@@ -146,6 +157,11 @@ class Deny:
     def reaches_into(self, grant: HeldGrant) -> bool:
         """Says whether it forbids to the grant's subject any part of what the grant covers."""
         return self._names(grant) and self.resources.overlap(grant.resources) and self.actions.overlap(grant.actions)
+
+    def refuses(self, grant: HeldGrant) -> bool:
+        """Says whether the grant would be refused if it was asked for now: where a whole pattern of it is forbidden."""
+        covered = self.resources.cover_some_of(grant.resources) and self.actions.cover_some_of(grant.actions)
+        return covered and self._names(grant)
 
     def _names(self, grant: HeldGrant) -> bool:
         if grant.key in self.principals:

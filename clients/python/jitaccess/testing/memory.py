@@ -193,7 +193,7 @@ class MemoryService:
         principals: Iterable[str] = (),
         groups: Iterable[str] = (),
     ) -> None:
-        """Puts a deny policy in force: it beats every grant of whom it names."""
+        """Puts a deny policy in force: it beats every grant of whom it names, and ends those that have not begun."""
         with self._lock:
             self._revision += 1
             self._denies[_policy_name(policy)] = Deny(
@@ -203,6 +203,7 @@ class MemoryService:
                 resources=Patterns(_patterns(resources, "/", "resources"), "/"),
                 actions=Patterns(_patterns(actions, ".", "actions"), "."),
             )
+            self._end_misfits()
 
     def requestable(
         self,
@@ -228,8 +229,9 @@ class MemoryService:
         """Takes a policy, of either kind, out of force. Grants stay."""
         with self._lock:
             self._revision += 1
-            self._denies.pop(_policy_name(policy), None)
             self._policies.pop(_policy_name(policy), None)
+            if self._denies.pop(_policy_name(policy), None) is not None:
+                self._end_misfits()
 
     def lock(self, principal: str = "", *, group: str = "", duration: timedelta | None = None) -> str:
         """Locks a principal or a group, for so long or until it is unlocked. Returns the lock's name."""
@@ -419,6 +421,15 @@ class MemoryService:
     def _end(self, grant: MemoryGrant | str, state: GrantState, *states: GrantState) -> MemoryGrant:
         with self._lock:
             return self._save(replace(self._demand(grant, *states), end_state=state, end_time=self.now()))
+
+    def _end_misfits(self) -> None:
+        """Ends what is scheduled and would be refused now, as each change of a deny policy does."""
+        for grant in tuple(self._grants.values()):
+            if grant.state(self.now()) is GrantState.SCHEDULED and self._refuses(_held(grant)):
+                self.revoke(grant)
+
+    def _refuses(self, grant: HeldGrant) -> bool:
+        return any(deny.refuses(grant) for deny in self._denies.values())
 
     def _save(self, grant: MemoryGrant) -> MemoryGrant:
         with self._lock:
