@@ -132,8 +132,8 @@ def demand_reviewer(
     """Returns where the caller's decision counts now. Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed.
 
     The caller's own right comes first, then those that others delegated to it. While one of the `locks` stands on a
-    reviewer, or on whose right it used, its reviews do not count. Where the step's condition says who may decide, it
-    must be true of the caller.
+    reviewer, on whose right it used, or on the token it came with, that review does not count. Where the step's
+    condition says who may decide, it must be true of the caller.
     """
     if grant.is_own_review(by.person) and not policy.allow_self_approval:
         raise SelfApproval(f"{by.principal} asked for or would hold {grant.name}, so may not review it")
@@ -591,9 +591,11 @@ def _stands(step: Step, review: Review, locks: Locks = NO_LOCKS) -> bool:
 
 
 def _is_locked(review: Review, locks: Locks) -> bool:
-    """Says whether a lock stands on the reviewer, or on whose right it used."""
+    """Says whether a lock stands on the reviewer, on whose right it used, or on the token that it came with."""
     return bool(locks) and (
-        locks.on(review.holder, review.groups) is not None or locks.on(review.reviewer, frozenset()) is not None
+        locks.on(review.holder, review.groups) is not None
+        or locks.on(review.reviewer, frozenset()) is not None
+        or locks.on_token(review.token_id) is not None
     )
 
 
@@ -646,6 +648,7 @@ def _review(
         condition=step.condition if step.judges_reviewer else "",
         account=by.account,
         holder_account=place.right.account,
+        token_id=by.token_id,
     )
 
 

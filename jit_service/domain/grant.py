@@ -66,6 +66,7 @@ class Review:
     `groups` are those that proved the right it was made by: the reviewer's then, or the delegator's; None where a token
     left them out. `escalated`: the right is only one after the step's timeout. `terms` are what an approval gave, where
     that changed them. `condition` is the step's, where that said who may decide: it was true of the reviewer then.
+    `token_id` is the `jti` of the identity token that it came with; empty where that has none.
     """
 
     reviewer: str
@@ -82,6 +83,7 @@ class Review:
     condition: str = ""
     account: Account | None = None
     holder_account: Account | None = None
+    token_id: str = ""
 
     @property
     def holder(self) -> str:

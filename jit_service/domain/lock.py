@@ -202,7 +202,8 @@ def _checked(target: Target) -> Target:
     if target.token_id:
         if len(target.token_id) > MAX_TOKEN_ID or not target.token_id.isprintable():
             raise InvalidField("lock.jti", f"must be at most {MAX_TOKEN_ID} printable characters")
-        return target
+        # As calls by it are recorded, which a lock is compared with.
+        return Target(token_id=name.foreign_id(target.token_id))
     principal = name.principal(target.principal, "lock.principal")
     if name.canonical(principal) == SERVICE:
         raise InvalidField("lock.principal", f"is {SERVICE}, the service itself")

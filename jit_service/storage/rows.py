@@ -142,6 +142,7 @@ def review_columns(grant: Grant, position: int) -> dict[str, Any]:
         "condition": review.condition,
         **_account_columns("", review.account),
         **_account_columns("holder_", review.holder_account),
+        "token_id": review.token_id,
     }
 
 
@@ -432,6 +433,7 @@ def _review_of(row: ReviewRow) -> Review:
         condition=row.condition,
         account=_account_of(row.issuer, row.issuer_subject),
         holder_account=_account_of(row.holder_issuer, row.holder_issuer_subject),
+        token_id=row.token_id,
     )
 
 

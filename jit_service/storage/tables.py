@@ -227,6 +227,7 @@ class ReviewRow(SQLModel, table=True):
     issuer_subject: str = _text()
     holder_issuer: str = _text()
     holder_issuer_subject: str = _text()
+    token_id: str = _text()
 
 
 class DelegationRow(SQLModel, table=True):

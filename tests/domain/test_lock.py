@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import approval, decision, passage, token
+from jit_service.domain import approval, decision, name, passage, token
 from jit_service.domain import lock as rules
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.decision import Decision, Reason
@@ -133,6 +133,13 @@ def test_what_is_no_lock_is_refused(changes: dict[str, Any], field: str) -> None
     assert error.field == field
 
 
+def test_a_token_is_named_as_calls_by_it_are_recorded() -> None:
+    long = created(target=Target(token_id="t" * 300))
+    by_it = Caller(principal=ALICE, origin=Origin(token_id=name.foreign_id("t" * 300)))
+
+    assert Locks([long]).on_caller(by_it)
+
+
 def test_nobody_locks_themselves() -> None:
     by = caller("user:rita@example.com", "responders")
 
@@ -176,8 +183,7 @@ def test_a_locked_group_counts_as_the_grant_or_the_call_knows_it() -> None:
 
 
 def test_groups_that_nobody_proved_may_be_the_locked_one() -> None:
-    others = approved(by=bob(), subject=ALICE)
-    others = replace(others, requester=BOB)
+    others = replace(approved(), requester=BOB)
 
     answer = decided(others, under=locks(group="contractors"))
 
@@ -216,6 +222,18 @@ def test_an_approval_in_place_of_the_locked_does_not_count() -> None:
     for under in (locks(BOB), locks(DAVE)):
         given = approval.approve(once, policy=NAMED, by=carol(), comment="", now=NOON, locks=under)[0]
         assert given.state(NOON) is GrantState.PENDING
+
+
+def test_an_approval_with_a_locked_token_does_not_count_while_the_lock_stands() -> None:
+    by = bob()._replace(origin=Origin(token_id="t1"))
+    once = approve(pending(TWO), by=by, under=TWO)
+
+    def second(under: Locks) -> GrantState:
+        given = approval.approve(once, policy=TWO, by=erin(), comment="", now=NOON, locks=under)[0]
+        return given.state(NOON)
+
+    assert second(locks(token_id="t1")) is GrantState.PENDING
+    assert second(locks(token_id="t2")) is GrantState.ACTIVE
 
 
 def test_an_offer_of_the_locked_is_not_accepted() -> None:

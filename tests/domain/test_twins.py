@@ -1763,8 +1763,8 @@ TWINS = [
     Twin(
         "the locked that review through another",
         approval._is_locked,
-        "locks.on(review.holder, review.groups) is not None or",
-        "",
+        "locks.on(review.holder, review.groups) is not None",
+        "False",
         test_lock.test_an_approval_in_place_of_the_locked_does_not_count,
     ),
     Twin(
@@ -1773,6 +1773,20 @@ TWINS = [
         "or locks.on(review.reviewer, frozenset()) is not None",
         "",
         test_lock.test_an_approval_in_place_of_the_locked_does_not_count,
+    ),
+    Twin(
+        "an approval with a stolen token that counts under its lock",
+        approval._is_locked,
+        "or locks.on_token(review.token_id) is not None",
+        "",
+        test_lock.test_an_approval_with_a_locked_token_does_not_count_while_the_lock_stands,
+    ),
+    Twin(
+        "a long token id that is locked and recorded in two ways",
+        lock._checked,
+        "name.foreign_id(target.token_id)",
+        "target.token_id",
+        test_lock.test_a_token_is_named_as_calls_by_it_are_recorded,
     ),
     Twin(
         "an offer of the locked that is taken",

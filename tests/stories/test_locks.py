@@ -275,6 +275,19 @@ def test_reviews_of_the_locked_do_not_count(story: Story) -> None:
         assert story.check().allowed
 
 
+def test_reviews_that_came_with_a_stolen_token_do_not_count(story: Story) -> None:
+    story.create_policy(steps=[{"approvers": {"groups": [story.owners]}, "approvalsNeeded": 2}])
+    grant, stolen = story.asks(), story.world.token(story.bob)
+    assert story.surface.call(GRANTS + "ApproveGrant", {"name": grant.name}, token=stolen).code == "OK"
+    other = Person(f"user:olga-{story.id}@example.com", (story.owners,))
+
+    with locked(story, jti=_jti(stolen)):
+        still = story.approves(story.ben, grant)
+        assert still.State.Name(still.state) == "PENDING"
+        story.approves(other, grant)
+        assert story.check().allowed
+
+
 def test_they_review_through_nobody(story: Story) -> None:
     story.create_policy(steps=[{"approvers": {"principals": [story.bob.principal]}, "approvalsNeeded": 1}])
     grant = story.asks()

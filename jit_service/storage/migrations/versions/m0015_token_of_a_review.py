@@ -1,0 +1,20 @@
+"""A review says which identity token it came with, so that a lock on the token is on the review too."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0015"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    # Of none from before: no lock on a token reaches them.
+    op.add_column("review", sa.Column("token_id", TEXT, nullable=False, server_default=""))
+
+
+def downgrade() -> None:
+    op.drop_column("review", "token_id")
