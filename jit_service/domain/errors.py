@@ -12,8 +12,8 @@ JitError
 ├── Precondition         WrongState, AlreadyReviewed, PolicyNoLongerAllows, ExtensionCap, ReviewOverdue,
 │                        TooManyUnreviewed, DualControlRequired, TokensOff, TokenNotPossible, DenialOver
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
-├── TooMany              TooManyActive, TooManyPending, TooManyChildren, TooManyDelegations, TooManyWatchers,
-│                        TooManyCalls, RateExceeded
+├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls, TooManyPending, TooManyChildren,
+│                        TooManyDelegations, RateExceeded
 └── Unavailable          StoreUnavailable, KeysUnavailable, IssuerKeysUnavailable, ServiceStopping, RouteMisconfigured
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
