@@ -103,7 +103,7 @@ class Candidate(Protocol):
 
 
 class Finding(NamedTuple):
-    """What one grant says to the question. `name` is the grant's, or the deny policy's that overrules it.
+    """What one grant says to the question. `name` is the grant's, or of the deny policy or lock that overrules it.
 
     `changes`: a check that rests on it changes it, or a grant above it.
     """
@@ -116,12 +116,13 @@ class Finding(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The answer. `grant` is what it rests on; `findings` is everything that was looked at."""
+    """The answer. `grant` is what it rests on; `findings` is everything that was looked at; `lock` is what locks it."""
 
     reason: Reason
     message: str
     grant: Candidate | None
     findings: tuple[Finding, ...]
+    lock: str = ""
 
     @property
     def allowed(self) -> bool:
@@ -193,7 +194,7 @@ def decide_among(
     # What is known without any grant; each grant may know of more groups.
     proved = question.groups or frozenset()
     if locks and (lock := locks.on(question.subject, proved)) is not None:
-        return Decision(Reason.LOCKED, locked_message(lock, question.subject, proved), None, ())
+        return Decision(Reason.LOCKED, locked_message(lock, question.subject, proved), None, (), lock.name)
     if not covering:
         message = f"no grant lets {question.subject} {question.action} on {question.resource}"
         return Decision(Reason.NO_GRANT, message, None, ())
@@ -206,7 +207,8 @@ def decide_among(
         chosen = max(allowing, key=_preference) if allowing else _best_explanation(findings)
     if chosen is None:
         return decide_among((), question, policies=policies, now=now, signals=signals, above=above)
-    return Decision(chosen.reason, chosen.message, chosen.grant, tuple(findings))
+    by_lock = chosen.name if chosen.reason is Reason.LOCKED else ""
+    return Decision(chosen.reason, chosen.message, chosen.grant, tuple(findings), by_lock)
 
 
 def stands_until(judged: Iterable[Candidate], now: datetime) -> datetime | None:
@@ -289,6 +291,7 @@ def checked_event(
         groups_left_out=asked.groups_left_out,
         context={} if context_of else dict(asked.context),
         context_of=context_of,
+        lock=decision.lock,
         subject_source_ip=asked.source_address,
     )
 

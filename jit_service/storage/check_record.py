@@ -41,12 +41,16 @@ class SharedContexts:
 
 
 class Parts(NamedTuple):
-    """What stands in the record of every such check before and after the decision's id; `groups` with their count."""
+    """What stands in the record of every such check before and after the decision's id; `groups` with their count.
+
+    `lock` stands behind the context, which is not of every such check.
+    """
 
     before: str
     after: str
     groups: str
     group_count: int
+    lock: str
 
 
 def parts_of_check(asked: Question, decision: Decision) -> Parts:
@@ -68,6 +72,7 @@ def parts_of_check(asked: Question, decision: Decision) -> Parts:
         chain,
         groups,
         len(asked.groups or ()),
+        f',"lock":{_quoted(decision.lock)}' if decision.lock else "",
     )
 
 
@@ -87,23 +92,24 @@ class CheckRecords:
         if by is not self._by:
             self._by = by
             self._opening = f"{self._begin}{_quoted(by.principal)}{_origin(by.origin)}"
-        before, after, groups, group_count = parts
+        before, after, groups, group_count, lock = parts
         # Of the question alone, and not of the decision: another may be answered the same from another address.
         first = shared.first_of(asked.context, decision_id) if shared is not None else ""
         context = f',"context":{_json(asked.context).decode()}' if asked.context and not first else ""
         left_out = ',"groups_left_out":true' if asked.groups_left_out else ""
-        address = f',"subject_source_ip":{_quoted(asked.source_address)}' if asked.source_address else ""
-        context_of = f',"context_of":"{first}"' if first else ""
+        # What stands last in each record, whatever is left out of it.
+        last = f'{lock},"subject_source_ip":{_quoted(asked.source_address)}' if asked.source_address else lock
+        last += f',"context_of":"{first}"' if first else ""
         opening = f'{self._opening}{before},"decision_id":"{decision_id}{self._revision}{after}'
-        payload = f"{opening}{groups}{left_out}{context}{address}{context_of}}}".encode()
+        payload = f"{opening}{groups}{left_out}{context}{last}}}".encode()
         if len(payload) <= MAX_RECORD:
             return payload
         # Names have bounds of their own, so that without these it fits.
         omitted = len(asked.context) if context else 0
-        payload = f"{opening}{groups}{left_out}{address}{context_of}{_omitted(omitted)}}}".encode()
+        payload = f"{opening}{groups}{left_out}{last}{_omitted(omitted)}}}".encode()
         if len(payload) <= MAX_RECORD:
             return payload
-        return f"{opening}{left_out}{address}{context_of}{_omitted(omitted + group_count)}}}".encode()
+        return f"{opening}{left_out}{last}{_omitted(omitted + group_count)}}}".encode()
 
 
 def _omitted(count: int) -> str:

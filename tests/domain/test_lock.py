@@ -176,6 +176,18 @@ def test_every_question_about_the_locked_is_a_no() -> None:
     assert decided(approved(), under=locks(BOB)).allowed
 
 
+def test_a_no_names_the_lock_and_nothing_else_does() -> None:
+    others = replace(approved(), requester=BOB)
+    above = replace(approved(), name="grants/a")
+    child = replace(approved(), name="grants/c", subject=BOT, requester=ALICE, chain=("grants/a",))
+
+    assert decided(under=locks(ALICE)).lock == "locks/l1"
+    assert decided(others, under=locks(group="contractors")).lock == "locks/l1"
+    assert decided(child, under=locks(ALICE), above=(above,), subject=BOT).lock == "locks/l1"
+    assert decided(approved(), under=locks(BOB)).lock == ""
+    assert decided(under=locks(BOB)).lock == ""
+
+
 def test_a_locked_group_counts_as_the_grant_or_the_call_knows_it() -> None:
     assert decided(approved(), under=locks(group="engineering")).reason is Reason.LOCKED
     assert decided(approved(), under=locks(group="new"), groups=frozenset({"new"})).reason is Reason.LOCKED

@@ -1754,6 +1754,13 @@ TWINS = [
         test_lock.test_what_came_from_the_locked_is_locked,
     ),
     Twin(
+        "a no that does not name the lock on its grant",
+        decision.decide_among,
+        "chosen.name if chosen.reason is Reason.LOCKED",
+        "'' if chosen.reason is Reason.LOCKED",
+        test_lock.test_a_no_names_the_lock_and_nothing_else_does,
+    ),
+    Twin(
         "an approval of the locked that counts",
         approval._counting,
         "not _is_locked(review, locks)",

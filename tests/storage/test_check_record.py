@@ -54,7 +54,7 @@ GRANTS = st.builds(
     subject_claims=st.none(),
 )
 DECISIONS = st.builds(
-    Decision, reason=st.sampled_from(Reason), message=SOME, grant=st.none() | GRANTS, findings=st.just(())
+    Decision, reason=st.sampled_from(Reason), message=SOME, grant=st.none() | GRANTS, findings=st.just(()), lock=TEXTS
 )
 
 
@@ -100,7 +100,7 @@ def test_a_record_that_would_be_too_long_is_the_same_in_both_ways_and_counts_wha
 ) -> None:
     by = Caller(principal="user:alice")
     asked = Question(subject="user:alice", action="read", resource="a/b", groups=frozenset(groups), context=context)
-    decision = Decision(Reason.NO_GRANT, "no grant", None, ())
+    decision = Decision(Reason.LOCKED, "locked", None, (), "locks/l1")
     event = checked_event(by, asked, decision, at=NOON, decision_id="d", revision=1)
 
     payload = payload_of(event)
@@ -108,6 +108,7 @@ def test_a_record_that_would_be_too_long_is_the_same_in_both_ways_and_counts_wha
     assert CheckRecords(at=NOON, revision=1).payload(by, asked, parts_of_check(asked, decision), "d") == payload
     assert len(payload) <= MAX_RECORD
     assert json.loads(payload).get("omitted_count", 0) == omitted
+    assert json.loads(payload)["lock"] == "locks/l1"
 
 
 def test_a_record_of_many_resources_keeps_the_first_and_counts_the_others() -> None:

@@ -191,6 +191,8 @@ def test_every_check_about_them_is_a_no(story: Story) -> None:
         assert [result.reason for result in batch.results] == [LOCKED]
         assert not found.found
         assert bounded.reason == LOCKED
+        checks = story.audit(f'subject = "{story.alice.principal}" AND event_type = ACCESS_CHECKED AND reason = LOCKED')
+        assert [event.lock for event in checks] == [lock.name] * 3
     assert story.check().grant == grant.name
 
 

@@ -307,7 +307,9 @@ class AuditEvent(_message.Message):
     one record a second and address.
     """
     lock: _builtins.str
-    """Which lock: the one that was created, lifted or is over, that ended the grant, or for which the call was refused."""
+    """Which lock: the one that was created, lifted or is over, that ended the grant, for which the call was refused, or for
+    which the check was a no.
+    """
     omitted_count: _builtins.int
     """How many values were left out of this record, since it would have been longer than 16 KiB: of the context, the
     groups, the resources and the actions.

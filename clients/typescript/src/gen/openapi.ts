@@ -1386,7 +1386,7 @@ export interface components {
             issuer?: string;
             /** @description What that issuer calls the caller: the token's `sub`, which stays when a name changes. */
             issuerSubject?: string;
-            /** @description Which lock: the one that was created, lifted or is over, that ended the grant, or for which the call was refused. */
+            /** @description Which lock: the one that was created, lifted or is over, that ended the grant, for which the call was refused, or for which the check was a no. */
             lock?: string;
             /** @description Justification, comment or error, in words. */
             message?: string;

@@ -277,7 +277,8 @@ export type AuditEvent = Message<"jitaccess.v1.AuditEvent"> & {
   repeatCount: bigint;
 
   /**
-   * Which lock: the one that was created, lifted or is over, that ended the grant, or for which the call was refused.
+   * Which lock: the one that was created, lifted or is over, that ended the grant, for which the call was refused, or for
+   * which the check was a no.
    *
    * @generated from field: string lock = 35;
    */
