@@ -32,8 +32,10 @@ from jit_service.storage import Store, query
 from jit_service.storage.tables import HeadRow
 from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking
+from tests.model.small_world import ALIAS
 
-ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}))
+# As every caller of the model: the letter case of one name counts.
+ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}), exact=(ALIAS,))
 WHY = Justification(text="because")
 CALM = "signals/calm"
 
