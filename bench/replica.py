@@ -25,12 +25,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from bench.seed import key_file
 from jit_service.dev import DevIssuer
 from jit_service.domain import approval, request
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.policy import Policy, PrincipalSet
 from jit_service.domain.policy_change import Proposed
 from jit_service.domain.request import Ask
+from jit_service.keyring import secret_of
 from jit_service.policies import apply
 from jit_service.service import utc_now
 from jit_service.storage import Store
@@ -139,7 +141,7 @@ def _service(directory: Path, grants: int) -> Iterator[str]:
     _fill(url, grants)
     issuers = f"[{DevIssuer(directory).issuer().model_dump_json(exclude_none=True)}]"
     command = [sys.executable, "-m", "jit_service", "serve", "--data-dir", str(directory), "--grpc", "127.0.0.1:0"]
-    environment = os.environ | {"JIT_ISSUERS": issuers, "JIT_DATABASE_URL": url}
+    environment = os.environ | {"JIT_ISSUERS": issuers, "JIT_DATABASE_URL": url, "JIT_KEY_FILE": str(key_file())}
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
@@ -153,7 +155,7 @@ def _service(directory: Path, grants: int) -> Iterator[str]:
 
 
 def _fill(url: str, count: int) -> None:
-    store = Store(url, clock=utc_now)
+    store = Store(url, clock=utc_now, key=secret_of(key_file()))
     apply(store, ADMIN, [Proposed(policy=policy) for policy in (OPEN, *DENIES)], prune=False)
     for first in range(0, count, CHUNK):
         with store.transaction() as tx:

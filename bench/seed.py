@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,19 +16,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
+from sqlmodel import col
 
 from bench.facts import CONDITION, POLICIES, Fact, fact
 from bench.machine import WORK
 from jit_service import policies
 from jit_service.domain.caller import Caller
 from jit_service.domain.event import SERVICE
+from jit_service.domain.frozen import replace
 from jit_service.domain.grant import Grant, Justification
+from jit_service.domain.live import live
+from jit_service.keyring import make_key_file, secret_of
 from jit_service.rpc import policy_file
 from jit_service.storage import Store, rows
 from jit_service.storage.engine import for_writing
 from jit_service.storage.migrate import migrate
 from jit_service.storage.migrations import versions
+from jit_service.storage.sealing import GRANTS, Sealer, Sums, changed_by, live_text, written
 from jit_service.storage.tables import GrantRow, HeadRow
 
 DURATION: Final = timedelta(days=29)
@@ -59,17 +65,25 @@ def _schema() -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
+def key_file() -> Path:
+    """Returns the key file of all that are filled here and of the services that run on them; makes it once."""
+    path = WORK / "rows.key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_key_file(path)
+    return path
+
+
 def fill(url: str, grants: int) -> None:
     """Gives an empty database the schema, the policies and that many live grants."""
     migrate(url)
-    store = Store(url, clock=lambda: datetime.now(UTC))
+    store = Store(url, clock=lambda: datetime.now(UTC), key=secret_of(key_file()))
     try:
         policies.apply(store, Caller(principal=SERVICE), policy_file.load(POLICY_FILE), prune=False)
         with store.snapshot() as snapshot:
             revision = snapshot.revision
         writing = for_writing(store.engine)
         with writing.begin() as connection:
-            _insert(connection, grants, revision)
+            _insert(connection, grants, revision, store.sealer)
         writing.dispose()
         if store.engine.dialect.name == "sqlite":
             with store.engine.connect() as connection:
@@ -86,31 +100,39 @@ def grant_name(n: int) -> str:
     return "grants/" + base64.b32encode(n.to_bytes(16, "big")).decode().rstrip("=").lower()
 
 
-def _insert(connection: Connection, grants: int, revision: int) -> None:
+def _insert(connection: Connection, grants: int, revision: int, sealer: Sealer) -> None:
     chunk: list[dict[str, Any]] = []
-    for row in _rows(grants, revision):
+    head = connection.execute(select(col(HeadRow.locks), col(HeadRow.sums))).one()
+    sums: Sums = {kind: int(total, 16) for kind, total in json.loads(head.sums).items()}
+    for row in _rows(grants, revision, sealer):
         chunk.append(row)
+        sums = changed_by(sums, GRANTS, old=None, new=row["live_seal"])
         if len(chunk) == _CHUNK:
             connection.execute(insert(GrantRow), chunk)
             chunk = []
     if chunk:
         connection.execute(insert(GrantRow), chunk)
-    connection.execute(update(HeadRow).values(revision=revision + grants))
+    last, texts = revision + grants, written(sums)
+    seal = sealer.of_head(revision=last, locks=head.locks, sums=texts)
+    connection.execute(update(HeadRow).values(revision=last, sums=texts, seal=seal))
 
 
-def _rows(grants: int, revision: int) -> Iterator[dict[str, Any]]:
+def _rows(grants: int, revision: int, sealer: Sealer) -> Iterator[dict[str, Any]]:
     now = datetime.now(UTC)
-    models = [rows.grant_columns(_grant(fact(n), now)) for n in range(POLICIES)]
+    models = [_grant(fact(n), now) for n in range(POLICIES)]
     for n in range(grants):
         what = fact(n)
-        yield models[what.policy] | {
-            "name": grant_name(n),
-            "requester": what.subject,
-            "subject": what.subject,
-            "resources": [what.resource],
-            "actions": [what.action],
-            "revision": revision + n + 1,
-        }
+        grant = replace(
+            models[what.policy],
+            name=grant_name(n),
+            requester=what.subject,
+            subject=what.subject,
+            resources=(what.resource,),
+            actions=(what.action,),
+            revision=revision + n + 1,
+        )
+        seals = {"seal": sealer.of(grant.name, grant), "live_seal": sealer.of_live(live_text(live(grant)))}
+        yield rows.grant_columns(grant) | seals
 
 
 def _grant(what: Fact, now: datetime) -> Grant:

@@ -134,6 +134,7 @@ class Bench:
         issuers = place / "issuers.yaml"
         issuers.write_text(yaml.safe_dump([json.loads(issuer.issuer().model_dump_json(exclude_defaults=True))]))
         environment |= {"JIT_ISSUERS_FILE": str(issuers), "JIT_DATABASE_URL": url, "JIT_DATA_DIR": str(place)}
+        environment["JIT_KEY_FILE"] = str(seed.key_file())
         if "token_issuer" in Settings.model_fields:
             environment["JIT_TOKEN_ISSUER"] = TOKEN_ISSUER
         process = self.keep(

@@ -35,10 +35,10 @@ from jit_service.domain.signing_key import KeyState, SigningKey
 from jit_service.edge import EdgeError, Envoy, Rates, render, share
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
+from jit_service.service import migrate as migrate_store
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
-from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.outbox import Waiting
 from jit_service.workers import Workers, hold, run_worker
 
@@ -100,7 +100,7 @@ def up(
         issuer = _dev_issuer(settings) if dev else None
         if issuer is not None:
             settings = settings.with_issuer(issuer.issuer()).with_token_issuer(f"http://{settings.http}")
-        migrate_database(settings.store_url)
+        migrate_store(settings)
         sockets = _socket_paths(settings, stack)
         grpc_address, tend = _started(settings, stack, sockets, examples=issuer is not None)
         envoy = _envoy(settings, sockets, stack)
@@ -149,7 +149,7 @@ def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> No
     """Bring the database to the schema of this version."""
     with _one_line_errors():
         settings = _settings(data_dir=data_dir, database_url=database_url)
-        migrate_database(settings.store_url)
+        migrate_store(settings)
         typer.echo("the database has the schema of this version", err=True)
 
 

@@ -24,12 +24,18 @@ class AuditPage:
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """What the chain says. `first_bad_seq` is 0 and `problem` empty where every record is as it was written."""
+    """What the chain says. `first_bad_seq` is 0 and `problem` empty where every record is as it was written.
+
+    `differing` is the name of the first grant, policy, signal, delegation, lock or proposal that is not as its last
+    record says, or not as the service left it, and `difference` says which.
+    """
 
     event_count: int
     head_hash: bytes
     first_bad_seq: int = 0
     problem: str = ""
+    differing: str = ""
+    difference: str = ""
 
 
 def list_page(
@@ -55,14 +61,26 @@ def make_findable(store: Store) -> None:
 
 
 def verify(store: Store, *, since: Checkpoint | None = None) -> Verified:
-    """Recomputes the whole chain against the head, and holds it against a checkpoint, if one is given."""
+    """Recomputes the whole chain against the head, and holds it against a checkpoint, if one is given.
+
+    Then it replays what the log says of each grant, policy, signal, delegation, lock and proposal against the store.
+    """
+    states: dict[str, str] = {}
     # Before the log is looked at, which may grow meanwhile: then the index is never ahead of it.
     indexed = store.indexed_seq()
     with store.snapshot() as snapshot:
-        bad = snapshot.first_bad_record(indexed=indexed)
+        bad = snapshot.first_bad_record(indexed=indexed, states=states)
         faults = (Fault(*bad) if bad else None, _fault_since(snapshot, since) if since is not None else None)
         seq, problem = min(filter(None, faults), default=Fault(0, ""))
-        return Verified(event_count=snapshot.seq, head_hash=snapshot.head_hash, first_bad_seq=seq, problem=problem)
+        differing, difference = next(snapshot.differences(states), ("", ""))
+        return Verified(
+            event_count=snapshot.seq,
+            head_hash=snapshot.head_hash,
+            first_bad_seq=seq,
+            problem=problem,
+            differing=differing,
+            difference=difference,
+        )
 
 
 def _fault_since(snapshot: Snapshot, since: Checkpoint) -> Fault | None:

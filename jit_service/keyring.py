@@ -79,8 +79,8 @@ class KeyRing:
         return private
 
 
-def ring_of(path: Path) -> KeyRing:
-    """Returns the ring that the file opens. Raises KeyFileError."""
+def secret_of(path: Path) -> bytes:
+    """Returns the 32 bytes of the file. Raises KeyFileError."""
     try:
         mode, text = path.stat().st_mode, path.read_text(encoding="ascii")
     except (OSError, ValueError) as fault:
@@ -95,7 +95,12 @@ def ring_of(path: Path) -> KeyRing:
         raise KeyFileError(
             f"the key file {path} does not hold {_BYTES} bytes in base64; `openssl rand -base64 32` does"
         )
-    return KeyRing(secret)
+    return secret
+
+
+def ring_of(path: Path) -> KeyRing:
+    """Returns the ring that the file opens. Raises KeyFileError."""
+    return KeyRing(secret_of(path))
 
 
 def make_key_file(path: Path) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import gc
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from jit_service.domain.policy_change import ChangeType
 from jit_service.domain.signing_key import Rotation
 from jit_service.indexer import Indexer
 from jit_service.issuers import exact_principals
-from jit_service.keyring import KeyFileError, make_key_file, ring_of
+from jit_service.keyring import KeyFileError, KeyRing, make_key_file, secret_of
 from jit_service.notifications import Channel, Deliverer
 from jit_service.receivers import Receiver
 from jit_service.rpc import policy_file
@@ -36,6 +36,7 @@ from jit_service.settings import Address, Settings
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
+from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.store import Clock
 from jit_service.sweeper import Sweeper
 from jit_service.tail import LogFeed
@@ -226,16 +227,39 @@ def issuing_of(settings: Settings) -> Issuing | None:
     """Returns how tokens are issued, None where they are not. Raises ServiceError for a key file of no use."""
     if not settings.token_issuer:
         return None
+    ring = KeyRing(_secret(settings))
+    rotation = Rotation(every=settings.token_key_rotation, ahead=settings.token_key_overlap)
+    return Issuing(issuer=settings.token_issuer, ring=ring, rotation=rotation, cap=settings.max_grant_token_lifetime)
+
+
+def _secret(settings: Settings) -> bytes:
+    """Returns what seals the store's rows and the signing keys. Raises ServiceError for a key file of no use."""
     path = settings.key_file or settings.data_dir / "token.key"
     try:
         # One that is named is made by whoever shares it among the hosts.
         if settings.key_file is None:
             make_key_file(path)
-        ring = ring_of(path)
+        return secret_of(path)
     except (KeyFileError, OSError) as fault:
         raise ServiceError(str(fault)) from fault
-    rotation = Rotation(every=settings.token_key_rotation, ahead=settings.token_key_overlap)
-    return Issuing(issuer=settings.token_issuer, ring=ring, rotation=rotation, cap=settings.max_grant_token_lifetime)
+
+
+def migrate(settings: Settings) -> None:
+    """Brings the database to the schema of this version, and seals what is there from before there were seals.
+
+    Whoever can write to the database then is believed, so that is done once: a note in the data directory says that it
+    was. Raises ServiceError, StoreUnavailable.
+    """
+    migrate_database(settings.store_url)
+    note = settings.data_dir / "sealed"
+    with closing(open_store(settings)) as store:
+        if store.is_unsealed():
+            if note.exists():
+                raise ServiceError(
+                    f"the database has lost its seals, which somebody took away; {note} says that it had them"
+                )
+            _log.warning("sealed what %d rows say from now on", store.seal_existing())
+    note.touch()
 
 
 def _demand_keys(store: Store, issuing: Issuing) -> None:
@@ -250,7 +274,10 @@ def _demand_keys(store: Store, issuing: Issuing) -> None:
 def open_store(settings: Settings, *, clock: Clock = utc_now) -> Store:
     """Returns the store, whose commits leave notifications for the receivers of the settings."""
     return Store(
-        settings.store_url, clock=clock, subscriptions=[receiver.subscription for receiver in settings.notifications]
+        settings.store_url,
+        clock=clock,
+        subscriptions=[receiver.subscription for receiver in settings.notifications],
+        key=_secret(settings),
     )
 
 

@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     )
     key_file: Path | None = Field(
         default=None,
-        description="What the signing keys are encrypted by, the same on all hosts; by default made in data_dir.",
+        description="What seals rows and signing keys, the same on all hosts; by default made in data_dir.",
     )
     token_key_rotation: Span = Field(default=timedelta(days=30), description="How long a key signs tokens.")
     token_key_overlap: Span = Field(

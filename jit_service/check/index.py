@@ -133,6 +133,10 @@ class Index:
             self.revision = delta.head.revision
             self._latest = max(self._latest, delta.head.time)
 
+    def held(self, name: str) -> LiveGrant | None:
+        """Returns what is held of the grant."""
+        return self._by_name.get(name)
+
     def clear(self) -> None:
         """Forgets everything but the time."""
         with self._lock:

@@ -135,7 +135,7 @@ class LiveView:
             # Nothing was there, or an earlier load was broken off.
             self._load()
         elif head.revision > self._index.revision:
-            delta = self._reader.since(self._place)
+            delta = self._reader.since(self._place, self._index.held)
             self._index.apply(delta)
             self._place = delta.head.place
         else:

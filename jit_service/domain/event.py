@@ -75,6 +75,7 @@ class Event:
     `repeat_count` is how many refused calls the record stands for, 0 for one alone.
     `context_of` is the `decision_id` of the record of the same batch that has this one's context too.
     `omitted_count` is how many values were left out, since the record would have been too long.
+    `states` are the seals of the rows that the act changed, by the names of what they stand for; empty: it is gone.
     `subject_source_ip` is what conditions saw of a check as the subject's address; the caller's is in `origin`.
     """
 
@@ -108,6 +109,7 @@ class Event:
     subject_source_ip: str = ""
     context_of: str = ""
     omitted_count: int = 0
+    states: dict[str, str] = field(default_factory=dict)
 
 
 def told_groups(groups: frozenset[str] | None) -> dict[str, Any]:

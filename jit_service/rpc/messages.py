@@ -788,12 +788,14 @@ def compared_message(compared: Compared) -> audit_pb2.VerifyAuditLogResponse:
     """Returns what the chain says."""
     verified, states = compared.verified, audit_pb2.VerifyAuditLogResponse.CheckpointSignature
     return audit_pb2.VerifyAuditLogResponse(
-        valid=not verified.first_bad_seq,
+        valid=not (verified.first_bad_seq or verified.differing),
         event_count=verified.event_count,
         head_hash=verified.head_hash.hex(),
         first_bad_seq=verified.first_bad_seq,
         problem=verified.problem,
         checkpoint_signature=states.Value(compared.signature or "CHECKPOINT_SIGNATURE_UNSPECIFIED"),
+        first_differing=verified.differing,
+        difference=verified.difference,
     )
 
 

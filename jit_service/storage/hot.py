@@ -55,15 +55,22 @@ LOCKS: Final = Statement(
 )
 SIGNALS: Final = Statement(select(SignalRow.__table__).order_by(col(SignalRow.name)))  # type: ignore[attr-defined]
 CHANGED_POLICIES: Final = Statement(
-    select(col(PolicyRow.document)).where(col(PolicyRow.revision) > bindparam("revision"))
+    select(col(PolicyRow.name), col(PolicyRow.document), col(PolicyRow.seal)).where(
+        col(PolicyRow.revision) > bindparam("revision")
+    )
 )
 RECORD_HASH: Final = Statement(select(col(AuditRow.hash)).where(col(AuditRow.seq) == bindparam("seq")))
+GRANT_SEALS: Final = Statement(
+    select(col(GrantRow.seal), col(GrantRow.live_seal), col(GrantRow.ended_at), col(GrantRow.run_out_at)).where(
+        col(GrantRow.name) == bindparam("name")
+    )
+)
 REPLAY: Final = Statement(
     select(ReplayRow.__table__).where(col(ReplayRow.request_id) == bindparam("request_id"))  # type: ignore[attr-defined]
 )
 MOVE_HEAD: Final = Statement(
     update(HeadRow.__table__),  # type: ignore[attr-defined]
-    columns=("revision", "seq", "hash", "time", "locks"),
+    columns=("revision", "seq", "hash", "time", "locks", "sums", "seal"),
 )
 
 
@@ -71,6 +78,12 @@ MOVE_HEAD: Final = Statement(
 def inserting(table: Any) -> Statement:
     """Returns the INSERT of a whole row."""
     return Statement(insert(table.__table__).inline())
+
+
+@cache
+def seal(table: Any) -> Statement:
+    """Returns the SELECT of a row's seal."""
+    return Statement(select(col(table.seal)).where(col(table.name) == bindparam("name")))
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ Plain SQL over the driver: it is read a million rows at a time at start, and bef
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -22,20 +22,23 @@ from jit_service.domain.policy import Policy
 from jit_service.domain.signal import Signal
 from jit_service.storage import known, postgresql, rows
 from jit_service.storage.failures import translated
+from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, listed, live_text, number, quoted
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
+Held = Callable[[str], LiveGrant | None]
 Progress = Callable[[int, int], None]
 """Told how many grants are read, and how many there are."""
 _CHUNK: Final = 500
 """How many rows are read at a time: as many as the processor's cache holds until they are grants."""
 _NO_LIMITS: Final = Limits()
+from_bytes: Final = int.from_bytes
 _MOST_KEPT: Final = 100_000
 # NULL where nothing reads it (`LiveGrant`): a million rows are not to carry it.
 _COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS TEXT), CAST(actions AS TEXT), duration,
     starts_at, expires_at, CASE WHEN expires_at IS NULL THEN request_expires_at END,
     CASE WHEN requester = subject THEN CAST(requester_groups AS TEXT) END,
     CASE WHEN check_condition <> '' AND requester = subject THEN CAST(claims AS TEXT) END,
-    check_condition, CAST(chain AS TEXT), CAST(limits AS TEXT)"""
+    check_condition, CAST(chain AS TEXT), CAST(limits AS TEXT), live_seal"""
 _LIVE: Final = "ended_at IS NULL AND (expires_at > {now} OR (expires_at IS NULL AND request_expires_at > {now}))"
 # Nothing that is live has run out; so said, an index counts them without reading them.
 _COUNT: Final = """SELECT
@@ -103,8 +106,12 @@ class LiveReader:
     its own commits nor anything within a transaction.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, sealer: Sealer) -> None:
         self._engine = engine
+        self._sealer = sealer
+        # The sum of the seals of all grants that are counted, and those among them that are not held, being over.
+        self._total = 0
+        self._aside: dict[str, int] = {}
         self._sqlite = engine.dialect.name == "sqlite"
         self._mark = "?" if self._sqlite else "%s"
         self._connection: Any = None
@@ -125,18 +132,24 @@ class LiveReader:
             self._seen = version
             return head
 
-    def since(self, place: known.Head) -> Delta:
-        """Returns what is new since the place, as one snapshot. Raises AnotherHistory as `moved` does."""
+    def since(self, place: known.Head, held: Held) -> Delta:
+        """Returns what is new since the place, as one snapshot. Raises AnotherHistory as `moved` does.
+
+        `held` says what was held of a grant by then. Raises Unsealed where what is new is not all that was changed.
+        """
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head, revision = self._head(connection, place), place.revision
             after = f"revision > {self._mark}"
-            found = connection.execute(f"SELECT ended_at, {_COLUMNS} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
-            now = _microseconds(head.time)
-            grants = [self._rights.changed(row, now) for row in found.fetchall()]
-            found = connection.execute(f"SELECT CAST(document AS TEXT) FROM policy WHERE {after}", (revision,))  # noqa: S608
-            policies = [rows.POLICIES.validate_json(row[0]) for row in found.fetchall()]
+            sums = self._sums(connection)
+            columns = f"run_out_at, ended_at, {_COLUMNS}"
+            found = connection.execute(f"SELECT {columns} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
+            changed_rows, now = found.fetchall(), _microseconds(head.time)
+            self._follow_sum(changed_rows, held, now, sums)
+            grants = [self._rights.changed(row[1:], now) for row in changed_rows]
+            policies = self._policies(connection, f" WHERE {after}", (revision,))
             ended = frozenset(changed.subject for changed in grants if changed.was_access)
-            return Delta(head, grants, policies, _signals(connection), ended, _locks(connection, head))
+            signals, locks = self._signals(connection, sums), self._locks(connection, head)
+            return Delta(head, grants, policies, signals, ended, locks)
 
     @contextmanager
     def load(self, told: Progress) -> Iterator[Everything]:
@@ -144,13 +157,16 @@ class LiveReader:
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head = self._head(connection, known.BEGINNING)
             now = _microseconds(head.time)
-            documents = connection.execute("SELECT CAST(document AS TEXT) FROM policy").fetchall()
-            policies = [rows.POLICIES.validate_json(row[0]) for row in documents]
+            sums = self._sums(connection)
+            for table in TABLES:
+                seals = connection.execute(f"SELECT seal FROM {table}").fetchall()  # noqa: S608
+                self._sealer.demand_sum(table, (row[0] for row in seals), sums)
+            policies = self._policies(connection, "", ())
             over = _OVER.format(now=now)
             found = connection.execute(f"SELECT DISTINCT subject FROM access_grant WHERE {over}")  # noqa: S608
             ended = frozenset(row[0] for row in found.fetchall())
-            grants, locks = self._pieces(connection, now, told), _locks(connection, head)
-            yield Everything(head, grants, policies, _signals(connection), ended, locks)
+            grants, locks = self._pieces(connection, now, told, sums), self._locks(connection, head)
+            yield Everything(head, grants, policies, self._signals(connection, sums), ended, locks)
 
     def close(self) -> None:
         """Gives the connection back."""
@@ -173,17 +189,140 @@ class LiveReader:
             raise AnotherHistory(f"the store is at revision {revision} of another history than {since.revision}")
         return Head(place, EPOCH + time * MICROSECOND, locks)
 
-    def _pieces(self, connection: Any, now: int, told: Progress) -> Iterator[list[LiveGrant]]:
+    def _sums(self, connection: Any) -> Sums:
+        revision, locks, sums, seal = connection.execute("SELECT revision, locks, sums, seal FROM head").fetchone()
+        return self._sealer.demand_head(revision=revision, locks=locks, sums=sums, seal=seal)
+
+    def _policies(self, connection: Any, where: str, values: tuple[Any, ...]) -> list[Policy]:
+        found = connection.execute(f"SELECT CAST(document AS TEXT), seal FROM policy{where}", values)  # noqa: S608
+        policies = []
+        for document, seal in found.fetchall():
+            policy = rows.POLICIES.validate_json(document)
+            self._sealer.demand(policy.name, policy, seal)
+            policies.append(policy)
+        return policies
+
+    def _signals(self, connection: Any, sums: Sums) -> list[Signal]:
+        found = connection.execute(
+            "SELECT name, value, expires_at, setter, updated_at, revision, seal FROM signal ORDER BY name"
+        ).fetchall()
+        self._sealer.demand_sum("signal", (row[-1] for row in found), sums)
+        signals = []
+        for name, value, expires, setter, updated, revision, seal in found:
+            signal = Signal(
+                name=name,
+                value=json.loads(value),
+                expires_at=_at(expires),
+                setter=setter,
+                updated_at=_at(updated),
+                revision=revision,
+            )
+            self._sealer.demand(name, signal, seal)
+            signals.append(signal)
+        return signals
+
+    def _locks(self, connection: Any, head: Head) -> Locks:
+        """Returns the locks that may stand."""
+        if not head.locks:
+            return NO_LOCKS
+        found = connection.execute(
+            """SELECT name, principal, group_name, token_id, comment, creator, created_at, expires_at, end_grants,
+                ended_grants, revision, seal
+            FROM access_lock WHERE deleted_at IS NULL AND expiry_recorded_at IS NULL ORDER BY name"""
+        ).fetchall()
+        if len(found) != head.locks:
+            raise self._sealer.refuse(f"{head.locks} locks may stand, and {len(found)} are there")
+        locks = []
+        for name, principal, group, token_id, comment, creator, created, expires, ends, ended, revision, seal in found:
+            lock = Lock(
+                name=name,
+                target=Target(principal=principal, group=group, token_id=token_id),
+                comment=comment,
+                creator=creator,
+                created_at=_at(created),
+                expires_at=_instant(expires),
+                end_grants=bool(ends),
+                ended_grants=ended,
+                revision=revision,
+            )
+            self._sealer.demand(name, lock, seal)
+            locks.append(lock)
+        return Locks(locks)
+
+    def _follow_sum(self, found: Iterable[tuple[Any, ...]], held: Held, now: int, sums: Sums) -> None:
+        """Demands that those grants are all that were changed, and each as the service left it."""
+        total, aside = self._total, dict(self._aside)
+        for run_out, ended, *columns, seal in found:
+            name = columns[0]
+            before = held(name)
+            old = aside.pop(name, None)
+            if old is None and before is not None:
+                old = number(self._sealer.of_live(live_text(before)))
+            total -= old or 0
+            if run_out is None and ended is None:
+                new = self._demand_live(columns, seal)
+                total += new
+                if not self._rights.is_live(columns, now):
+                    aside[name] = new
+        self._sealer.demand_total(GRANTS, total, sums)
+        self._total, self._aside = total, aside
+
+    def _demand_live(self, columns: Sequence[Any], seal: bytes | None) -> int:
+        """Returns what the grant's seal counts. Raises Unsealed where it is not that of the columns."""
+        (grant,) = self._rights.live([(*columns, seal)])
+        wanted = self._sealer.of_live(live_text(grant))
+        self._sealer.demand_equal(grant.name, wanted, seal)
+        return number(wanted)
+
+    def _pieces(self, connection: Any, now: int, told: Progress, sums: Sums) -> Iterator[list[LiveGrant]]:
         total = connection.execute(_COUNT.format(now=now)).fetchone()[0]
         cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
         cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {_LIVE.format(now=now)}")  # noqa: S608
         self._rights = _Rights()
-        read = 0
+        read = counted = 0
         while chunk := cursor.fetchmany(_CHUNK):
-            yield self._rights.live(chunk)
+            grants = self._rights.live(chunk)
+            counted += self._counted(grants, chunk)
+            yield grants
             read += len(chunk)
             told(read, total)
         cursor.close()
+        over = f"run_out_at IS NULL AND ended_at IS NULL AND NOT ({_LIVE.format(now=now)})"
+        left = connection.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {over}").fetchall()  # noqa: S608
+        self._aside = {row[0]: self._demand_live(row[:-1], row[-1]) for row in left}
+        self._total = counted + sum(self._aside.values())
+        # Last, and before whoever fills an index of it is done: nothing is held of what does not add up.
+        self._sealer.demand_total(GRANTS, self._total, sums)
+
+    def _counted(self, grants: Iterable[LiveGrant], found: Iterable[tuple[Any, ...]]) -> int:
+        """Returns what their seals count. Raises Unsealed where one is not that of its grant.
+
+        The texts are those of `live_text`, put together from the rows in a third of the time: a million are at start.
+        """
+        kept, state, counted, is_sqlite = self._rights.sealed, self._sealer.live_state, 0, self._sqlite
+        lists, groups, texts = kept.lists, kept.groups, kept.texts
+        for grant, row in zip(grants, found, strict=True):
+            (name, subject, policy, revision, resources, actions, duration, starts, expires, asked_until, proved,
+                claims, condition, chain, _, seal) = row  # fmt: skip
+            if claims is not None:
+                text = live_text(grant)
+            else:
+                # On SQLite the column is as it was written, by the same hand.
+                listed_resources = resources if is_sqlite else listed(grant.resources)
+                is_metered = grant.is_metered
+                text = (
+                    f"{name}\x1f{subject}\x1f{policy}\x1f{revision}\x1f{listed_resources}\x1f{lists[actions]}\x1f{duration}"
+                    f"\x1f{'' if starts is None else starts}\x1f{'' if expires is None or is_metered else expires}"
+                    f"\x1f{'' if asked_until is None else asked_until}\x1f{groups[proved] or ''}\x1f"
+                    f"\x1f{texts[condition]}\x1f{lists[chain]}\x1f{is_metered}"
+                )
+            hashed = state.copy()
+            hashed.update(text.encode())
+            wanted = hashed.digest()
+            if wanted != seal:
+                self._sealer.demand_equal(name, wanted, seal)
+            counted += from_bytes(wanted, "big")
+        return counted
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -223,6 +362,15 @@ class _Kept(dict[Any, Any]):
         return made
 
 
+class _SealedTexts:
+    """What `live_text` makes of texts, lists and groups that many grants have."""
+
+    def __init__(self) -> None:
+        self.texts = _Kept(quoted)
+        self.lists = _Kept(lambda text: listed(_list(text)))
+        self.groups = _Kept(_sealed_groups)
+
+
 class _Rights:
     """Makes live grants of rows. Equal texts, lists and groups of many grants are one object."""
 
@@ -231,6 +379,7 @@ class _Rights:
         self._lists = _Kept(_list)
         self._groups = _Kept(_groups)
         self._spans = _Kept(lambda microseconds: timedelta(microseconds=microseconds))
+        self.sealed = _SealedTexts()
         self._metered = _Kept(lambda text: rows.LIMITS.validate_json(text) != _NO_LIMITS)
 
     def changed(self, row: tuple[Any, ...], now: int) -> Changed:
@@ -242,12 +391,17 @@ class _Rights:
         (live,) = self.live([row[1:]])
         return Changed(name, subject, live)
 
+    def is_live(self, columns: Sequence[Any], now: int) -> bool:
+        """Says whether the grant, which nobody ended, is not over."""
+        expires, asked_until = columns[8:10]
+        return bool(now < (asked_until if expires is None else expires))
+
     def live(self, found: Iterable[tuple[Any, ...]]) -> list[LiveGrant]:
         """Returns the grants of rows that are live. In one loop without calls: a million are made at start."""
         texts, lists, groups, spans, metered = self._texts, self._lists, self._groups, self._spans, self._metered
         made: list[LiveGrant] = []
         for (name, subject, policy, revision, resources, actions, duration, starts, expires, asked_until, proved,
-                claims, condition, chain, limits) in found:  # fmt: skip
+                claims, condition, chain, limits, _) in found:  # fmt: skip
             span = spans[duration]
             # Positional, since keywords cost as much as the rest.
             starts_at = None if starts is None else EPOCH + timedelta(0, 0, starts)
@@ -286,37 +440,15 @@ def _snapshot(connection: Any, sqlite: bool) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def _signals(connection: Any) -> list[Signal]:
-    found = connection.execute("SELECT name, value, expires_at FROM signal ORDER BY name").fetchall()
-    return [Signal(name=name, value=json.loads(value), expires_at=_at(expires)) for name, value, expires in found]
-
-
 def _groups(text: str) -> frozenset[str] | None:
     """Returns the groups; JSON's null are those that a token left out."""
     found = from_json(text)
     return None if found is None else frozenset(found)
 
 
-def _locks(connection: Any, head: Head) -> Locks:
-    """Returns the locks that may stand, without what no decision reads."""
-    if not head.locks:
-        return NO_LOCKS
-    found = connection.execute(
-        """SELECT name, principal, group_name, token_id, comment, creator, created_at, expires_at, revision
-        FROM access_lock WHERE deleted_at IS NULL AND expiry_recorded_at IS NULL ORDER BY name"""
-    )
-    return Locks(
-        Lock(
-            name=name,
-            target=Target(principal=principal, group=group, token_id=token_id),
-            comment=comment,
-            creator=creator,
-            created_at=_at(created),
-            expires_at=_instant(expires),
-            revision=revision,
-        )
-        for name, principal, group, token_id, comment, creator, created, expires, revision in found.fetchall()
-    )
+def _sealed_groups(text: str) -> str:
+    found = _groups(text)
+    return "" if found is None else listed(sorted(found))
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
+from pydantic_core import from_json
 
 from jit_service.domain import name
 from jit_service.domain.delegation import Delegation
@@ -333,6 +335,14 @@ def use_columns(change: GrantChange) -> dict[str, Any]:
     """
     document = GRANTS.dump_json(change.grant, include=_CHANGED_BY_USE).decode()
     return change_columns(change) | {"document": JsonText(document)}
+
+
+def change_fact(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is sealed of a change, of the columns that are written or those that were read."""
+    document = columns["document"]
+    if isinstance(document, str):
+        document = from_json(document)
+    return {name: columns[name] for name in ("type", "at", "grant_name")} | {"document": document}
 
 
 def is_whole(row: GrantChangeRow) -> bool:

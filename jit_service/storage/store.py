@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, update
 from sqlalchemy.orm import aliased
@@ -28,6 +28,7 @@ from jit_service.domain.event import Event, EventType, RecordedEvent
 from jit_service.domain.filter import Node
 from jit_service.domain.frozen import replace
 from jit_service.domain.grant import Grant
+from jit_service.domain.live import live
 from jit_service.domain.lock import NO_LOCKS, Lock, Locks, demand_unlocked_caller
 from jit_service.domain.notification import Subscription
 from jit_service.domain.paging import OrderTerm, Position
@@ -52,6 +53,7 @@ from jit_service.storage.query import (
     page,
 )
 from jit_service.storage.rows import GrantChange
+from jit_service.storage.sealing import GRANTS, Sealer, Sums, Unsealed, changed_by, live_text, written
 from jit_service.storage.statement import Statement
 from jit_service.storage.tables import (
     AuditIndexRow,
@@ -74,6 +76,16 @@ from jit_service.storage.tables import (
 from jit_service.storage.writer import OneWriter
 
 Clock = Callable[[], datetime]
+_STATES = b'"states":'
+_FACTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (PolicyRow, rows.policy_of),
+    (SignalRow, rows.signal_of),
+    (DelegationRow, rows.delegation_of),
+    (LockRow, rows.lock_of),
+    (PolicyProposalRow, rows.proposal_of),
+)
+Sealed = Policy | Signal | Delegation | Lock | Proposal
+Fact = TypeVar("Fact")
 _works_for: ContextVar[Caller | None] = ContextVar("works_for", default=None)
 VERIFY_CHUNK = 1000
 # Records that are indexed together touch far fewer pages than each by itself.
@@ -107,7 +119,9 @@ class Store:
     Whoever subscribes to an event is told of it: its commit leaves the notification in the outbox.
     """
 
-    def __init__(self, url: str, *, clock: Clock, subscriptions: Iterable[Subscription] = ()) -> None:
+    def __init__(self, url: str, *, clock: Clock, subscriptions: Iterable[Subscription] = (), key: bytes = b"") -> None:
+        """`key` seals the rows that decisions rest on; without one they are sealed for tests alone."""
+        self.sealer = Sealer(key)
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
@@ -127,7 +141,12 @@ class Store:
         self._on_commit.append(notice)
 
     def prove_writing(self) -> None:
-        """Writes something where the last write failed. Raises StoreUnavailable where that fails too."""
+        """Writes something where the last write failed. Raises StoreUnavailable where that fails too.
+
+        So it does where what is stored was found to be not as the service left it.
+        """
+        if self.sealer.refused:
+            raise Unsealed(min(self.sealer.refused))
         if self._cannot_write:
             with self._begun() as connection:
                 # There and back: SQLite writes nothing where nothing changes.
@@ -138,7 +157,7 @@ class Store:
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
         with translated(), self._reading.begin() as connection:
-            snapshot = Snapshot(connection, self.clock, known=self._known)
+            snapshot = Snapshot(connection, self.clock, self.sealer, known=self._known)
             snapshot.demand_unlocked()
             yield snapshot
         self._know(snapshot)
@@ -147,7 +166,9 @@ class Store:
     def transaction(self) -> Iterator[Transaction]:
         """Writes: commits at the end of the block, or rolls everything back when it raises."""
         with self._begun() as connection:
-            transaction = Transaction(connection, self.clock, known=self._known, subscriptions=self._subscriptions)
+            transaction = Transaction(
+                connection, self.clock, self.sealer, known=self._known, subscriptions=self._subscriptions
+            )
             transaction.demand_unlocked()
             yield transaction
             transaction.finish()
@@ -170,6 +191,24 @@ class Store:
                 connection.invalidate()
                 raise
 
+    def is_unsealed(self) -> bool:
+        """Says whether nothing was ever sealed here, although there is something."""
+        with translated(), self._reading.begin() as connection:
+            head = _head(connection)
+            return head.revision > 0 and not head.sums and head.seal is None
+
+    def seal_existing(self) -> int:
+        """Seals every row as it is, where none is. Returns how many there were.
+
+        Whoever could write to the database until now is believed.
+        """
+        with self._begun() as connection, Session(connection) as session:
+            head = _head(connection, hot.LOCKED_HEAD)
+            sums, count = seal_rows(session, self.sealer)
+            seal = self.sealer.of_head(revision=head.revision, locks=head.locks, sums=written(sums))
+            session.execute(update(HeadRow).values(sums=written(sums), seal=seal))
+            return count
+
     @contextmanager
     def outbox(self) -> Iterator[Outbox]:
         """Writes to the outbox, in a transaction of its own that waits for no event's."""
@@ -178,7 +217,7 @@ class Store:
 
     def live_reader(self) -> LiveReader:
         """Returns a reader of what Check holds, on a connection of its own."""
-        return LiveReader(self.engine)
+        return LiveReader(self.engine, self.sealer)
 
     def audit_waiting(self) -> tuple[int, int]:
         """Returns how many audit records cannot be found yet, and the seq of the last of all."""
@@ -265,9 +304,17 @@ class Snapshot:
     """What can be read. `now` is read once, and never below the latest instant that anything was judged at (I13)."""
 
     def __init__(
-        self, connection: Connection, clock: Clock, *, known: KnownPolicies = NOTHING, head: Statement = hot.HEAD
+        self,
+        connection: Connection,
+        clock: Clock,
+        sealer: Sealer,
+        *,
+        known: KnownPolicies = NOTHING,
+        head: Statement = hot.HEAD,
     ) -> None:
         found = _head(connection, head)
+        self._sealer = sealer
+        self._sums = sealer.demand_head(revision=found.revision, locks=found.locks, sums=found.sums, seal=found.seal)
         self._connection = connection
         self.revision: int = found.revision
         self.seq: int = found.seq
@@ -418,13 +465,17 @@ class Snapshot:
         for row in self._session.exec(statement).all():
             if rows.is_whole(row):
                 whole[row.grant_name] = row
-                changes.append(rows.change_of(row))
+                changes.append(self._change_of(row))
                 continue
             base = whole.get(row.grant_name)
             if base is None or base.revision > row.revision:
                 base = whole[row.grant_name] = self._whole_before(row)
-            changes.append(rows.change_of(row, base))
+            changes.append(self._change_of(row, base))
         return changes
+
+    def _change_of(self, row: GrantChangeRow, base: GrantChangeRow | None = None) -> GrantChange:
+        self._sealer.demand(f"changes/{row.revision}", rows.change_fact(row.model_dump()), row.seal)
+        return rows.change_of(row, base)
 
     def _whole_before(self, use: GrantChangeRow) -> GrantChangeRow:
         earlier = and_(
@@ -450,7 +501,7 @@ class Snapshot:
         """Returns up to `limit` scheduled and active grants by name, those after a name; without their reviews."""
         live = and_(col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at) > self.now)
         wanted = select(GrantRow).where(live, col(GrantRow.name) > after).order_by(GrantRow.name).limit(limit)
-        found = [rows.grant_of(row, []) for row in self._session.exec(wanted)]
+        found = [self._live_of(row) for row in self._session.exec(wanted)]
         # A long list is read page by page; what was read is not kept.
         self._session.expunge_all()
         return found
@@ -460,7 +511,10 @@ class Snapshot:
         """The locks that stand."""
         if not self._lock_count:
             return NO_LOCKS
-        return Locks(rows.lock_of(row) for row in hot.LOCKS.rows(self._connection)).at(self.now)
+        found = [self._sealed(row, rows.lock_of(row)) for row in hot.LOCKS.rows(self._connection)]
+        if len(found) != self._lock_count:
+            raise self._sealer.refuse(f"{self._lock_count} locks may stand, and {len(found)} are there")
+        return Locks(found).at(self.now)
 
     def demand_unlocked(self) -> None:
         """Raises Locked where a lock stands on whom this thread works for."""
@@ -470,7 +524,7 @@ class Snapshot:
     def lock(self, name: str) -> Lock | None:
         """Returns the lock, one that does not stand too, or None."""
         row = self._session.get(LockRow, name)
-        return None if row is None else rows.lock_of(row)
+        return None if row is None else self._sealed(row, rows.lock_of(row))
 
     def all_locks(self, *, over: bool, before: tuple[int, str] | None, limit: int) -> list[Lock]:
         """Returns up to `limit` locks, newest first; lifted ones and those that are `over` only if asked for.
@@ -483,7 +537,7 @@ class Snapshot:
             wanted = wanted.where(col(LockRow.deleted_at).is_(None), ends)
         columns = (col(LockRow.created_at), col(LockRow.name))
         found = self._session.exec(newest_first(wanted, *columns, before=before, limit=limit))
-        return [rows.lock_of(row) for row in found]
+        return [self._sealed(row, rows.lock_of(row)) for row in found]
 
     def locks_revision(self) -> int:
         """Returns the revision at which a lock was last created or lifted; 0 where there never was one."""
@@ -496,7 +550,7 @@ class Snapshot:
         unrecorded = and_(col(LockRow.deleted_at).is_(None), col(LockRow.expiry_recorded_at).is_(None))
         over = and_(unrecorded, col(LockRow.expires_at) <= self.now)
         found = self._session.exec(select(LockRow).where(over).order_by(col(LockRow.expires_at)).limit(limit))
-        return [rows.lock_of(row) for row in found]
+        return [self._sealed(row, rows.lock_of(row)) for row in found]
 
     def held_or_awaited_by(self, lock: Lock) -> list[Grant]:
         """Returns the grants that the locked hold and the requests that wait by or for them, by name."""
@@ -529,19 +583,19 @@ class Snapshot:
             wanted = wanted.where(col(GrantRow.policy).in_(policies))
         with Session(self._connection) as session:
             for row in session.exec(wanted):
-                yield rows.grant_of(row, [])
+                yield self._live_of(row)
                 # There may be many, and none is looked at twice.
                 session.expunge(row)
 
     def delegation(self, name: str) -> Delegation | None:
         """Returns the delegation, one that is over too, or None."""
         row = self._session.get(DelegationRow, name)
-        return None if row is None else rows.delegation_of(row)
+        return None if row is None else self._sealed(row, rows.delegation_of(row))
 
     def delegations_to(self, delegate: str) -> list[Delegation]:
         """Returns the delegations that the principal can use now."""
         found = hot.DELEGATIONS_TO.rows(self._connection, delegate=delegate, now=self.now)
-        return [rows.delegation_of(row) for row in found]
+        return [self._sealed(row, rows.delegation_of(row)) for row in found]
 
     def delegations_by(self, delegator: str) -> list[Delegation]:
         """Returns what the principal has delegated and is not over, also what has not begun, by name."""
@@ -563,7 +617,7 @@ class Snapshot:
     def proposal(self, name: str) -> Proposal | None:
         """Returns the proposal, or None."""
         row = self._session.get(PolicyProposalRow, name)
-        return None if row is None else rows.proposal_of(row)
+        return None if row is None else self._sealed(row, rows.proposal_of(row))
 
     def proposals(self, *, before: tuple[int, str] | None, limit: int) -> list[Proposal]:
         """Returns up to `limit` proposals, newest first. `before` is as for `delegations`."""
@@ -584,10 +638,10 @@ class Snapshot:
         )
 
     def _proposals(self, statement: Any) -> list[Proposal]:
-        return [rows.proposal_of(row) for row in self._session.exec(statement)]
+        return [self._sealed(row, rows.proposal_of(row)) for row in self._session.exec(statement)]
 
     def _delegations(self, statement: Any) -> list[Delegation]:
-        return [rows.delegation_of(row) for row in self._session.exec(statement)]
+        return [self._sealed(row, rows.delegation_of(row)) for row in self._session.exec(statement)]
 
     def run_out(self, *, limit: int) -> list[Grant]:
         """Returns grants whose time has run out and whose end no event records yet, the earliest first."""
@@ -620,11 +674,13 @@ class Snapshot:
     def signal(self, name: str) -> Signal | None:
         """Returns the signal, an expired one too, or None."""
         row = self._session.get(SignalRow, name)
-        return None if row is None else rows.signal_of(row)
+        return None if row is None else self._sealed(row, rows.signal_of(row))
 
     def signals(self) -> list[Signal]:
         """Returns every signal by name, expired ones too."""
-        return [rows.signal_of(row) for row in hot.SIGNALS.rows(self._connection)]
+        found = hot.SIGNALS.rows(self._connection)
+        self._sealer.demand_sum("signal", (row.seal for row in found), self._sums)
+        return [self._sealed(row, rows.signal_of(row)) for row in found]
 
     def signing_keys(self) -> list[SigningKey]:
         """Returns every key that tokens are or were signed with, in the order in which they sign."""
@@ -671,10 +727,11 @@ class Snapshot:
         found = self._session.exec(select(AuditRow).where(within).order_by(col(AuditRow.seq)).limit(limit))
         return [rows.recorded_event_of(row) for row in found]
 
-    def first_bad_record(self, *, indexed: int) -> tuple[int, str] | None:
+    def first_bad_record(self, *, indexed: int, states: dict[str, str]) -> tuple[int, str] | None:
         """Recomputes the chain from the first record to the head. Returns the first wrong seq and why, or None.
 
-        `indexed` is up to where the log had been indexed before this snapshot.
+        `indexed` is up to where the log had been indexed before this snapshot. `states` is given what the log says of
+        each row last.
         """
         previous, expected = GENESIS, 1
         while chunk := self._records_from(expected, VERIFY_CHUNK):
@@ -684,6 +741,8 @@ class Snapshot:
                     return expected, problem
                 if row.seq <= indexed and not rows.found_as_hashed(row, index.get(row.seq)):
                     return expected, f"record {row.seq} is indexed as something else than what was hashed"
+                if _STATES in row.payload:
+                    states |= rows.recorded_event_of(row).event.states
                 previous, expected = row.hash, expected + 1
             self._session.expunge_all()
         if (expected - 1, previous) != (self.seq, self.head_hash):
@@ -691,6 +750,37 @@ class Snapshot:
         if indexed > self.seq:
             return self.seq + 1, f"the index has records up to {indexed}, the log up to {self.seq}"
         return None
+
+    def differences(self, states: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Gives the names of what is not as its last record says, or not as the service left it, each with why.
+
+        `states` are those of `first_bad_record`. A row from before there were seals has no such record.
+        """
+        missing = {of for of, state in states.items() if state}
+        for of, fact, seal in self._sealed_facts():
+            missing.discard(of)
+            state = states.get(of)
+            if seal is None or self._sealer.of(of, fact) != bytes(seal):
+                yield of, "is not as this service left it"
+            elif state is not None and state != bytes(seal).hex():
+                yield of, "is not as its last record says"
+        for of in sorted(missing):
+            yield of, "is in the log, and not in the store"
+
+    def _sealed_facts(self) -> Iterator[tuple[str, object, bytes | None]]:
+        """Gives everything that is sealed by itself, with its name and seal."""
+        after = ""
+        while found := self._session.exec(
+            select(GrantRow).where(col(GrantRow.name) > after).order_by(col(GrantRow.name)).limit(VERIFY_CHUNK)
+        ).all():
+            reviews = self._reviews_of(found)
+            for row in found:
+                yield row.name, rows.grant_of(row, reviews[row.name]), row.seal
+            after = found[-1].name
+            self._session.expunge_all()
+        for table, fact_of in _FACTS:
+            for row in self._session.exec(select(table)):
+                yield row.name, fact_of(row), row.seal
 
     def record_hash(self, seq: int) -> bytes | None:
         """Returns the hash of the record at the place, or None where there is none."""
@@ -714,24 +804,43 @@ class Snapshot:
                 if before.head.revision < self.revision
                 else ()
             )
-            policies = [rows.POLICIES.validate_python(row.document) for row in changed]
+            if before is NOTHING:
+                self._sealer.demand_sum("policy", (row.seal for row in changed), self._sums)
+            policies = [self._sealed(row, rows.POLICIES.validate_python(row.document)) for row in changed]
             self.known = before.with_changed(policies, head=self.head)
         return self.known.by_name
 
     def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
         found = statement.rows(self._connection, **values)
-        return [rows.grant_of(row, hot.REVIEWS.rows(self._connection, name=row.name)) for row in found]
+        return [
+            self._sealed(row, rows.grant_of(row, hot.REVIEWS.rows(self._connection, name=row.name))) for row in found
+        ]
 
     def _grants(self, statement: Any) -> list[Grant]:
         return self._with_reviews(self._session.exec(statement).all())
 
     def _with_reviews(self, found: Sequence[GrantRow]) -> list[Grant]:
+        reviews = self._reviews_of(found)
+        return [self._sealed(row, rows.grant_of(row, reviews[row.name])) for row in found]
+
+    def _reviews_of(self, found: Sequence[GrantRow]) -> dict[str, list[ReviewRow]]:
         names = [row.name for row in found]
         reviews: dict[str, list[ReviewRow]] = {name: [] for name in names}
         statement = select(ReviewRow).where(col(ReviewRow.grant_name).in_(names)).order_by(col(ReviewRow.position))
         for review in self._session.exec(statement) if names else ():
             reviews[review.grant_name].append(review)
-        return [rows.grant_of(row, reviews[row.name]) for row in found]
+        return reviews
+
+    def _sealed(self, row: Any, fact: Fact) -> Fact:
+        """Returns the fact. Raises Unsealed where the row is not as the service left it."""
+        self._sealer.demand(row.name, fact, row.seal)
+        return fact
+
+    def _live_of(self, row: GrantRow) -> Grant:
+        """Returns the grant, without its reviews: what Check holds of it. Raises Unsealed."""
+        grant = rows.grant_of(row, [])
+        self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(live(grant))), row.live_seal)
+        return grant
 
 
 class Transaction(Snapshot):
@@ -741,12 +850,15 @@ class Transaction(Snapshot):
         self,
         connection: Connection,
         clock: Clock,
+        sealer: Sealer,
         *,
         known: KnownPolicies = NOTHING,
         subscriptions: Sequence[Subscription] = (),
     ) -> None:
-        super().__init__(connection, clock, known=known, head=hot.LOCKED_HEAD)
+        super().__init__(connection, clock, sealer, known=known, head=hot.LOCKED_HEAD)
         self._subscriptions = subscriptions
+        # The seals that this has made and that no record has yet.
+        self._states: dict[str, str] = {}
         # As they are stored: nobody else can change them before this commits.
         self._stored: dict[str, Grant] = {}
 
@@ -767,14 +879,15 @@ class Transaction(Snapshot):
         for grant in grants:
             self._update_grant(grant, grant)
             used = rows.GrantChange(revision=self._next_revision(), type=event.type, at=self.now, grant=grant)
-            self._insert(GrantChangeRow, rows.use_columns(used))
+            self._insert_change(rows.use_columns(used))
         self.record(event)
 
     def _save_grant(self, grant: Grant, type_: EventType) -> Grant:
         saved = replace(grant, revision=self._next_revision())
         there = self._count_reviews(grant)
         if grant.revision == 0:
-            self._insert(GrantRow, rows.grant_columns(saved), run_out_at=None, overdue_recorded_at=None)
+            columns = rows.grant_columns(saved) | self._seals_of(saved, before=None)
+            self._insert(GrantRow, columns, run_out_at=None, overdue_recorded_at=None)
             self._stored[saved.name] = saved
         else:
             self._update_grant(grant, saved)
@@ -786,16 +899,20 @@ class Transaction(Snapshot):
     def _tell(self, grant: Grant, type_: EventType, revision: int) -> None:
         """Leaves the change for watchers."""
         change = rows.GrantChange(revision=revision, type=type_, at=self.now, grant=grant)
-        self._insert(GrantChangeRow, rows.change_columns(change))
+        self._insert_change(rows.change_columns(change))
+
+    def _insert_change(self, columns: dict[str, Any]) -> None:
+        seal = self._sealer.of(f"changes/{columns['revision']}", rows.change_fact(columns))
+        self._insert(GrantChangeRow, columns, seal=seal)
 
     def save_delegation(self, delegation: Delegation, event: Event) -> Delegation:
         """Stores the delegation as it follows from the revision it was read at, with its event; returns it so."""
         saved = replace(delegation, revision=self._next_revision())
         columns = rows.delegation_columns(saved)
         if delegation.revision == 0:
-            self._insert(DelegationRow, columns)
+            self._insert_sealed(DelegationRow, saved, columns)
         else:
-            self._update_read(DelegationRow, delegation, columns)
+            self._update_sealed(DelegationRow, delegation, saved, columns)
         self.record(replace(event, revision=saved.revision))
         return saved
 
@@ -804,10 +921,10 @@ class Transaction(Snapshot):
         saved = replace(lock, revision=self._next_revision())
         columns = rows.lock_columns(saved)
         if lock.revision == 0:
-            self._insert(LockRow, columns, expiry_recorded_at=None)
+            self._insert_sealed(LockRow, saved, columns | {"expiry_recorded_at": None})
             self._lock_count += 1
         else:
-            self._update_read(LockRow, lock, columns)
+            self._update_sealed(LockRow, lock, saved, columns)
             self._lock_count -= 1
         self.record(replace(event, revision=saved.revision))
         return saved
@@ -825,9 +942,9 @@ class Transaction(Snapshot):
         saved = replace(proposal, revision=self._next_revision())
         columns = rows.proposal_columns(saved)
         if proposal.revision == 0:
-            self._insert(PolicyProposalRow, columns, lapse_recorded=False)
+            self._insert_sealed(PolicyProposalRow, saved, columns | {"lapse_recorded": False})
         else:
-            self._update_read(PolicyProposalRow, proposal, columns)
+            self._update_sealed(PolicyProposalRow, proposal, saved, columns)
         self.record(replace(event, revision=saved.revision))
         return saved
 
@@ -853,14 +970,15 @@ class Transaction(Snapshot):
             "deleted_at": saved.deleted_at,
             "document": document,
         }
+        as_stored = rows.POLICIES.validate_python(document)
         if policy.revision == 0:
-            self._insert(PolicyRow, columns)
+            self._insert_sealed(PolicyRow, as_stored, columns)
         else:
-            self._update_read(PolicyRow, policy, columns)
+            self._update_sealed(PolicyRow, policy, as_stored, columns)
         self._insert(PolicyRevisionRow, {"name": saved.name, "revision": saved.revision, "document": document})
         self.record(replace(event, revision=saved.revision, policy_revision=saved.revision))
         if self.known is not None:
-            self.known = self.known.with_changed([rows.POLICIES.validate_python(document)], head=self.head)
+            self.known = self.known.with_changed([as_stored], head=self.head)
         return saved
 
     def save_signal(self, signal: Signal, event: Event) -> Signal:
@@ -868,14 +986,16 @@ class Transaction(Snapshot):
         saved = replace(signal, revision=self._next_revision())
         columns = rows.signal_columns(saved)
         if signal.revision == 0:
-            self._insert(SignalRow, columns)
+            self._insert_sealed(SignalRow, saved, columns)
         else:
-            self._update_read(SignalRow, signal, columns)
+            self._update_sealed(SignalRow, signal, saved, columns)
         self.record(replace(event, revision=saved.revision))
         return saved
 
     def delete_signal(self, signal: Signal, event: Event) -> None:
         """Removes the signal that was read, with its event. Raises LostRace where it is not that one any more."""
+        self._count(SignalRow, signal.name, new=None)
+        self._states[signal.name] = ""
         as_read = and_(col(SignalRow.name) == signal.name, col(SignalRow.revision) == signal.revision)
         result: Any = self._session.execute(delete(SignalRow).where(as_read))
         if result.rowcount != 1:
@@ -914,9 +1034,11 @@ class Transaction(Snapshot):
         """Records, once, that the grant's time ran out. Of the grant itself only the revision changes."""
         unrecorded = and_(col(GrantRow.name) == grant.name, col(GrantRow.run_out_at).is_(None))
         told = replace(grant, revision=self.revision + 1)
-        values = {"run_out_at": self.now, "revision": told.revision}
+        values = {"run_out_at": self.now, "revision": told.revision, "seal": self._fact_seal(told)}
+        before = self._grant_seals(grant.name)
         result: Any = self._session.execute(update(GrantRow).where(unrecorded).values(**values))
         if result.rowcount == 1:
+            self._sums = changed_by(self._sums, GRANTS, old=before.live_seal if _is_counted(before) else None, new=None)
             self._next_revision()
             self._tell(told, event.type, told.revision)
             self.record(replace(event, revision=told.revision))
@@ -931,7 +1053,8 @@ class Transaction(Snapshot):
 
     def record(self, event: Event) -> None:
         """Appends the event to the audit log, and leaves a notification for every receiver that wants it."""
-        payload = rows.payload_of(event)
+        payload = rows.payload_of(replace(event, states=self._states) if self._states else event)
+        self._states = {}
         self.seq += 1
         self.head_hash = link(self.head_hash, self.seq, payload)
         self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload})
@@ -962,8 +1085,10 @@ class Transaction(Snapshot):
     def finish(self) -> None:
         """Writes the counters, as the last thing before the commit."""
         head = self.head
+        sums = written(self._sums) if head.revision else ""
         moved = {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
-        hot.MOVE_HEAD.run(self._connection, moved | {"locks": self._lock_count})
+        seal = self._sealer.of_head(revision=head.revision, locks=self._lock_count, sums=sums)
+        hot.MOVE_HEAD.run(self._connection, moved | {"locks": self._lock_count, "sums": sums, "seal": seal})
         if self.known is not None:
             self.known = self.known.with_changed((), head=head)
 
@@ -978,7 +1103,7 @@ class Transaction(Snapshot):
         if stored is not None and stored.revision == read.revision:
             before = rows.grant_columns(stored)
             columns = {name: value for name, value in columns.items() if value != before[name]}
-        self._update_read(GrantRow, read, columns)
+        self._update_read(GrantRow, read, columns | self._seals_of(changed, before=self._grant_seals(read.name)))
         self._stored[changed.name] = changed
 
     def _update_read(
@@ -987,6 +1112,39 @@ class Transaction(Snapshot):
         as_read = {"read_name": read.name, "read_revision": read.revision}
         if hot.updating(table, tuple(columns)).run(self._connection, columns | as_read) != 1:
             raise LostRace(f"{read.name} was changed by another call; read it again")
+
+    def _seals_of(self, grant: Grant, *, before: Any) -> dict[str, bytes | None]:
+        """Returns the seals of the grant's row, and counts the one that Check's view is held against."""
+        is_counted = grant.end is None and (before is None or before.run_out_at is None)
+        live_seal = self._sealer.of_live(live_text(live(grant))) if grant.end is None else None
+        old = before.live_seal if before is not None and _is_counted(before) else None
+        self._sums = changed_by(self._sums, GRANTS, old=old, new=live_seal if is_counted else None)
+        return {"seal": self._fact_seal(grant), "live_seal": live_seal}
+
+    def _fact_seal(self, fact: Sealed | Grant) -> bytes:
+        """Returns the fact's seal, and has the next record name it."""
+        seal = self._sealer.of(fact.name, fact)
+        self._states[fact.name] = seal.hex()
+        return seal
+
+    def _grant_seals(self, name: str) -> Any:
+        return next(iter(hot.GRANT_SEALS.rows(self._connection, name=name)), None)
+
+    def _insert_sealed(self, table: Any, fact: Sealed, columns: dict[str, Any]) -> None:
+        seal = self._fact_seal(fact)
+        self._count(table, fact.name, new=seal)
+        self._insert(table, columns, seal=seal)
+
+    def _update_sealed(self, table: Any, read: Sealed, fact: Sealed, columns: dict[str, Any]) -> None:
+        seal = self._fact_seal(fact)
+        self._count(table, fact.name, new=seal)
+        self._update_read(table, read, columns | {"seal": seal})
+
+    def _count(self, table: Any, name: str, *, new: bytes | None) -> None:
+        """Counts the row's new seal in place of the one that it has."""
+        found = hot.seal(table).rows(self._connection, name=name)
+        old = found[0].seal if found else None
+        self._sums = changed_by(self._sums, table.__tablename__, old=old, new=new)
 
     def _insert(self, table: Any, columns: dict[str, Any], **more: Any) -> None:
         hot.inserting(table).run(self._connection, columns | more)
@@ -1002,6 +1160,37 @@ class Transaction(Snapshot):
         if stored is not None and stored.revision == grant.revision:
             return len(stored.reviews)
         return len(hot.REVIEWS.rows(self._connection, name=grant.name)) if grant.revision else 0
+
+
+def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:
+    """Seals every row of the tables as it is. Returns the sums of the seals, and how many rows there were."""
+    sums: Sums = {}
+    count = 0
+    for row in session.exec(select(GrantRow)):
+        found = session.exec(
+            select(ReviewRow).where(ReviewRow.grant_name == row.name).order_by(col(ReviewRow.position))
+        )
+        grant = rows.grant_of(row, list(found))
+        row.seal = sealer.of(grant.name, grant)
+        row.live_seal = None if grant.end is not None else sealer.of_live(live_text(live(grant)))
+        if _is_counted(row):
+            sums = changed_by(sums, GRANTS, old=None, new=row.live_seal)
+        count += 1
+    for table, fact_of in _FACTS:
+        for row in session.exec(select(table)):
+            row.seal = sealer.of(row.name, fact_of(row))
+            sums = changed_by(sums, table.__tablename__, old=None, new=row.seal)
+            count += 1
+    for change in session.exec(select(GrantChangeRow)):
+        change.seal = sealer.of(f"changes/{change.revision}", rows.change_fact(change.model_dump()))
+        count += 1
+    session.flush()
+    return sums, count
+
+
+def _is_counted(seals: Any) -> bool:
+    """Says whether the grant's row is among those whose seals are summed up."""
+    return seals is not None and seals.ended_at is None and seals.run_out_at is None
 
 
 def _head(connection: Connection, statement: Statement = hot.HEAD) -> Any:

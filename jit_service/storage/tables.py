@@ -82,6 +82,11 @@ def _bytes() -> Any:
     return Field(sa_column=Column(LargeBinary, nullable=False))
 
 
+def _seal() -> Any:
+    """What shows that the service wrote the row (`sealing`). A row without one counts for nothing."""
+    return Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+
+
 class HeadRow(SQLModel, table=True):
     """The store's counters: the last revision, the last audit record, the latest instant anything was judged at."""
 
@@ -94,6 +99,9 @@ class HeadRow(SQLModel, table=True):
     time: datetime = _instant()
     # How many locks may stand: are not lifted, and not known to be over. So without any, nobody reads them.
     locks: int = _number(server_default="0")
+    # The sums of the rows' seals by kind, and what seals these numbers.
+    sums: str = _text(server_default="")
+    seal: bytes | None = _seal()
 
 
 class GrantRow(SQLModel, table=True):
@@ -199,6 +207,8 @@ class GrantRow(SQLModel, table=True):
     requester_issuer_subject: str = _text()
     # The folded subject, for finding whatever counts against it.
     subject_key: str = _text()
+    seal: bytes | None = _seal()
+    live_seal: bytes | None = _seal()
 
 
 class ReviewRow(SQLModel, table=True):
@@ -258,6 +268,7 @@ class DelegationRow(SQLModel, table=True):
     revision: int = _number()
     delegator_issuer: str = _text()
     delegator_issuer_subject: str = _text()
+    seal: bytes | None = _seal()
 
 
 _OPEN_LOCK = text("deleted_at IS NULL AND expiry_recorded_at IS NULL")
@@ -282,6 +293,7 @@ class LockRow(SQLModel, table=True):
     deleted_at: datetime | None = _instant(nullable=True)
     expiry_recorded_at: datetime | None = _instant(nullable=True)
     revision: int = _number()
+    seal: bytes | None = _seal()
 
 
 class PolicyProposalRow(SQLModel, table=True):
@@ -296,6 +308,7 @@ class PolicyProposalRow(SQLModel, table=True):
     lapse_recorded: bool = Field(sa_column=Column(Boolean, nullable=False))
     revision: int = _number()
     document: dict[str, Any] = _json()
+    seal: bytes | None = _seal()
 
 
 class GrantChangeRow(SQLModel, table=True):
@@ -309,6 +322,7 @@ class GrantChangeRow(SQLModel, table=True):
     type: str = _text()
     at: datetime = _instant()
     document: dict[str, Any] = _json()
+    seal: bytes | None = _seal()
 
 
 class PolicyRow(SQLModel, table=True):
@@ -320,6 +334,7 @@ class PolicyRow(SQLModel, table=True):
     revision: int = _number()
     deleted_at: datetime | None = _instant(nullable=True)
     document: dict[str, Any] = _json()
+    seal: bytes | None = _seal()
 
 
 class PolicyRevisionRow(SQLModel, table=True):
@@ -343,6 +358,7 @@ class SignalRow(SQLModel, table=True):
     setter: str = _text()
     updated_at: datetime = _instant()
     revision: int = _number()
+    seal: bytes | None = _seal()
 
 
 class SigningKeyRow(SQLModel, table=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from jit_service import access, grants, policies, signals
 from jit_service.check import LiveView
@@ -97,21 +96,3 @@ def test_records_that_checks_append_load_nothing_anew(store: Store, monkeypatch:
         assert allowed(store)
 
     assert loads == []
-
-
-def test_a_record_that_was_cut_off_is_another_history(store: Store) -> None:
-    """Somebody took the last record away, and nothing else."""
-    view = LiveView(store, clock=store.clock, bound=HOUR)
-    add_policy(store)
-    grant = approve(store, ask(store))
-    assert view.strong([WHO]).held[WHO].grants
-    with store.engine.begin() as connection:
-        connection.execute(text("DELETE FROM review"))
-        connection.execute(text("DELETE FROM access_grant WHERE name = :name"), {"name": grant.name})
-        connection.execute(text("DELETE FROM audit_event WHERE seq = (SELECT seq FROM head)"))
-        connection.execute(
-            text("UPDATE head SET seq = seq - 1, hash = (SELECT hash FROM audit_event ORDER BY seq DESC LIMIT 1)")
-        )
-
-    assert view.strong([WHO]).held[WHO].grants == ()
-    view.stop()

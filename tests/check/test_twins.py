@@ -227,8 +227,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     (
         "signals that stay as they were",
         LiveReader.since,
-        "_signals(connection), ended",
-        "None, ended",
+        "policies, signals, ended",
+        "policies, None, ended",
         with_view(test_live.test_policies_and_signals_are_of_the_same_revision),
     ),
     (

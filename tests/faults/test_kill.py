@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jit_service import audit
 from jit_service.domain.event import EventType
+from jit_service.keyring import secret_of
 from jit_service.service import utc_now
 from jit_service.storage import Store
 from jitaccess import JitClient, JitError
@@ -66,7 +67,7 @@ def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path, transport: str) -
             process.kill()
             process.wait(timeout=10)
 
-    store = Store(f"sqlite:///{tmp_path / 'jit.db'}", clock=utc_now)
+    store = Store(f"sqlite:///{tmp_path / 'jit.db'}", clock=utc_now, key=secret_of(tmp_path / "token.key"))
     recorded = logged(store)
     assert told.decisions - recorded.keys() == set()
     assert not audit.verify(store).problem

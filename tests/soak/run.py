@@ -17,7 +17,7 @@ from bench.machine import environment
 from jit_service import audit
 from jit_service.dev import DevIssuer
 from jit_service.domain.event import Event, EventType
-from jit_service.service import utc_now
+from jit_service.service import open_store
 from jit_service.settings import Settings
 from jit_service.storage import Store
 from jitaccess import JitError, LocalChecker
@@ -181,7 +181,7 @@ def soak(plan: Plan, directory: Path, say: Callable[[str], None]) -> dict[str, A
         run.go()
         say("the clients have ended; the service is killed a last time, and its log is read")
         site.kill()
-        log, states = read_store(Settings.load(data_dir=site.data_dir, database_url=url).store_url)
+        log, states = read_store(Settings.load(data_dir=site.data_dir, database_url=url))
     run.told.settle_all()
     grown = growths(run.sampler.series, after=plan.seconds / 2, warm_up=plan.seconds * _WARM_UP_SHARE)
     recoveries = [took for fault in run.chaos.faults for took in fault.recovered.values()]
@@ -204,9 +204,9 @@ def _database(plan: Plan, directory: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def read_store(url: str) -> tuple[Log, dict[str, str]]:
+def read_store(settings: Settings) -> tuple[Log, dict[str, str]]:
     """Returns what the audit log has, and the state of every grant that has ended."""
-    store, log = Store(url, clock=utc_now), Log()
+    store, log = open_store(settings), Log()
     try:
         for event in _events(store):
             if event.type is _CHECKED:

@@ -157,4 +157,4 @@ def test_records_that_come_while_the_log_is_verified_are_no_fault(store: Store) 
         ask(store)
         audit.make_findable(store)
 
-        assert snapshot.first_bad_record(indexed=indexed) is None
+        assert snapshot.first_bad_record(indexed=indexed, states={}) is None

@@ -65,6 +65,8 @@ def test_an_older_database_is_not_current_and_keeps_its_grants(database_url: str
 
     again = Store(database_url, clock=clock)
     assert is_current(again.engine)
+    assert again.is_unsealed()
+    assert again.seal_existing() > 1
     assert grants.get(again, ALICE, grant.name).grant == grant
     again.close()
 

@@ -137,6 +137,7 @@ def test_what_is_stored_already_is_folded(database_url: str, clock: Clock) -> No
     migrate(database_url)
 
     again = Store(database_url, clock=clock)
+    again.seal_existing()
     alice = Caller(principal="user:alice@example.com", groups=frozenset())
     (grant,) = grants.list_page(
         again, alice, view=View.MINE, filter_text="", order_by="", page_size=0, page_token=""

@@ -866,7 +866,9 @@ class CheckpointSignature(StrEnum):
 class AuditVerdict:
     """What the hash chain says; true where every record is there, in order and as it was written.
 
-    With a checkpoint, true only where they are those that it was made of as well. `first_bad_seq` is 0 where valid.
+    And where what the store has is what the log says of it last; else `first_differing` is the name of what is not, and
+    `difference` why. With a checkpoint, true only where the records are those that it was made of as well.
+    `first_bad_seq` is 0 where the log is whole.
     With `checkpoint_signature` KEY_UNKNOWN, anybody may have made it: `verify_checkpoint` tells by its key.
     """
 
@@ -876,6 +878,8 @@ class AuditVerdict:
     first_bad_seq: int
     problem: str
     checkpoint_signature: CheckpointSignature
+    first_differing: str
+    difference: str
     raw: audit_pb2.VerifyAuditLogResponse = field(repr=False, compare=False)
 
     def __bool__(self) -> bool:

@@ -99,8 +99,8 @@ def export(
 def verify(session: Session, checkpoint: Checkpoint = "") -> None:
     """Recompute the hash chain, and hold it against a checkpoint that was kept elsewhere.
 
-    Exit code 1 says that records were edited, deleted or reordered; with a checkpoint, that the log was cut or
-    rewritten, too.
+    Exit code 1 says that records were edited, deleted or reordered, or that the store has something that is not as its
+    last record says; with a checkpoint, that the log was cut or rewritten, too.
     """
     from jitaccess.cli.checkpoint import Kept, kept
 
@@ -112,7 +112,9 @@ def verify(session: Session, checkpoint: Checkpoint = "") -> None:
     def show(screen: Screen) -> None:
         if verdict:
             screen.say(f"valid: {verdict.event_count} events, head {verdict.head_hash}")
-        else:
+        if verdict.first_differing:
+            screen.say(f"NOT VALID: {verdict.first_differing} {verdict.difference}")
+        if verdict.first_bad_seq:
             screen.say(f"NOT VALID at event {verdict.first_bad_seq}: {verdict.problem}")
         if signature:
             screen.say(signature)

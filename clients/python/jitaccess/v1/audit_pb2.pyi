@@ -616,18 +616,26 @@ class VerifyAuditLogResponse(_message.Message):
     FIRST_BAD_SEQ_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SIGNATURE_FIELD_NUMBER: _builtins.int
+    FIRST_DIFFERING_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
-    """Every record is there, in order and as it was written."""
+    """Every record is there, in order and as it was written; and what the store has is what the log says of it last."""
     event_count: _builtins.int
     """How many records were read."""
     head_hash: _builtins.str
     """The hash of the last record, in hex."""
     first_bad_seq: _builtins.int
-    """The first place that is known to be wrong; 0 where valid."""
+    """The first place of the log that is known to be wrong; 0 where there is none."""
     problem: _builtins.str
     """What is wrong there."""
     checkpoint_signature: Global___VerifyAuditLogResponse.CheckpointSignature.ValueType
     """What is known of the checkpoint's signature."""
+    first_differing: _builtins.str
+    """The name of the first grant, policy, signal, delegation, lock or proposal in the store that is not as its last record
+    says, or not as the service left it; empty where there is none.
+    """
+    difference: _builtins.str
+    """What is wrong with it."""
     def __init__(
         self,
         *,
@@ -637,10 +645,12 @@ class VerifyAuditLogResponse(_message.Message):
         first_bad_seq: _builtins.int = ...,
         problem: _builtins.str = ...,
         checkpoint_signature: Global___VerifyAuditLogResponse.CheckpointSignature.ValueType = ...,
+        first_differing: _builtins.str = ...,
+        difference: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_signature", b"checkpoint_signature", "event_count", b"event_count", "first_bad_seq", b"first_bad_seq", "head_hash", b"head_hash", "problem", b"problem", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_signature", b"checkpoint_signature", "difference", b"difference", "event_count", b"event_count", "first_bad_seq", b"first_bad_seq", "first_differing", b"first_differing", "head_hash", b"head_hash", "problem", b"problem", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

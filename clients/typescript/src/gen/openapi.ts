@@ -3000,6 +3000,8 @@ export interface components {
         VerifyAuditLogResponse: {
             /** @description What is known of the checkpoint's signature. */
             checkpointSignature?: components["schemas"]["VerifyAuditLogResponse.CheckpointSignature"];
+            /** @description What is wrong with it. */
+            difference?: string;
             /**
              * Format: int64
              * @description How many records were read.
@@ -3007,14 +3009,16 @@ export interface components {
             eventCount?: string;
             /**
              * Format: int64
-             * @description The first place that is known to be wrong; 0 where valid.
+             * @description The first place of the log that is known to be wrong; 0 where there is none.
              */
             firstBadSeq?: string;
+            /** @description The name of the first grant, policy, signal, delegation, lock or proposal in the store that is not as its last record says, or not as the service left it; empty where there is none. */
+            firstDiffering?: string;
             /** @description The hash of the last record, in hex. */
             headHash?: string;
             /** @description What is wrong there. */
             problem?: string;
-            /** @description Every record is there, in order and as it was written. */
+            /** @description Every record is there, in order and as it was written; and what the store has is what the log says of it last. */
             valid?: boolean;
         };
         /**

@@ -1,0 +1,207 @@
+"""Seals of the rows that decisions rest on: whoever can write to the database, and has not the key, can change none.
+
+A row's seal is a keyed BLAKE2b (RFC 7693) of the fact that it stands for, under a key that the store never sees. One
+more, one less or one as it was before is found by the sum of all seals of a kind, as a multiset hash of Bellare and
+Micciancio's kind (AdHash, EUROCRYPT 1997) over keyed values: the head has the sums, and a seal of its own
+(docs/adr/0041-rows-are-sealed.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic_core import to_json
+
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.live import LiveGrant
+from jit_service.storage.tables import EPOCH, MICROSECOND
+
+GRANTS: Final = "access_grant"
+"""The sum of the grants that nobody ended and whose running out is not recorded, as Check holds them."""
+TABLES: Final = ("policy", "signal", "delegation", "access_lock", "policy_proposal")
+"""The tables of which every row is in a sum of its own."""
+_BYTES: Final = 32
+_MODULUS: Final = 1 << (8 * _BYTES)
+_BETWEEN: Final = "\x1f"
+_log = logging.getLogger(__name__)
+
+
+class Unsealed(StoreUnavailable):
+    """What is stored is not what the service left there, so that nothing is decided by it."""
+
+
+Sums = dict[str, int]
+
+
+class Sealer:
+    """Seals and judges seals, under 32 bytes that the store never sees."""
+
+    def __init__(self, key: bytes) -> None:
+        self._facts, self._live, self._heads = (_keyed(key, purpose) for purpose in (b"facts", b"live", b"head"))
+        self.refused: set[str] = set()
+
+    @property
+    def live_state(self) -> Any:
+        """The state that `of_live` goes on from, for whoever makes a million of them in a loop."""
+        return self._live
+
+    def of(self, name: str, fact: object) -> bytes:
+        """Returns the seal of the fact, which is stored under the name."""
+        return _sealed(self._facts, f"{name}{_BETWEEN}{canonical(fact)}")
+
+    def of_live(self, text: str) -> bytes:
+        """Returns the seal of a grant as Check holds it; `text` is that of `live_text`."""
+        return _sealed(self._live, text)
+
+    def of_head(self, *, revision: int, locks: int, sums: str) -> bytes:
+        """Returns the seal of the head, with the sums as `written`."""
+        return _sealed(self._heads, f"{revision}{_BETWEEN}{locks}{_BETWEEN}{sums}")
+
+    def demand(self, name: str, fact: object, seal: bytes | None) -> None:
+        """Raises Unsealed where this is not the fact's seal."""
+        self.demand_equal(name, self.of(name, fact), seal)
+
+    def demand_equal(self, name: str, wanted: bytes, seal: bytes | None) -> None:
+        """Raises Unsealed where the seal is another one than it has to be."""
+        problem = f"{name} is not as this service left it"
+        if seal is None or not hmac.compare_digest(wanted, bytes(seal)):
+            raise self.refuse(problem)
+        self.refused.discard(problem)
+
+    def demand_head(self, *, revision: int, locks: int, sums: str, seal: bytes) -> Sums:
+        """Returns the sums of the head. Raises Unsealed where they are not as this service left them."""
+        if revision == 0 and not sums:
+            return {}
+        self.demand_equal("the head", self.of_head(revision=revision, locks=locks, sums=sums), seal)
+        return {kind: int(total, 16) for kind, total in json.loads(sums or "{}").items()}
+
+    def demand_sum(self, kind: str, seals: Iterable[bytes], sums: Sums) -> None:
+        """Raises Unsealed where these are not all rows of the kind."""
+        self.demand_total(kind, sum(map(number, seals)), sums)
+
+    def demand_total(self, kind: str, total: int, sums: Sums) -> None:
+        """Raises Unsealed where the rows of the kind have another sum than the head says."""
+        problem = f"rows of {kind} are missing, too many, or older than the last"
+        if total % _MODULUS != sums.get(kind, 0):
+            raise self.refuse(problem)
+        self.refused.discard(problem)
+
+    def refuse(self, problem: str) -> Unsealed:
+        """Returns the error, and tells of it loudly, once."""
+        if problem not in self.refused:
+            self.refused.add(problem)
+            _log.critical("%s: somebody changed the database, or the key is another one; nothing is allowed", problem)
+        return Unsealed(problem)
+
+
+def number(seal: bytes | None) -> int:
+    """Returns what the seal counts in a sum."""
+    return int.from_bytes(seal or b"", "big")
+
+
+def changed_by(sums: Sums, kind: str, *, old: bytes | None, new: bytes | None) -> Sums:
+    """Returns the sums after a row's seal was replaced; None where there was no such row, or is none any more."""
+    return sums | {kind: (sums.get(kind, 0) - number(old) + number(new)) % _MODULUS}
+
+
+def written(sums: Sums) -> str:
+    """Returns the sums as the head has them."""
+    return json.dumps({kind: f"{total:x}" for kind, total in sorted(sums.items())})
+
+
+def live_text(grant: LiveGrant) -> str:
+    """Returns what is sealed of a grant as Check holds it.
+
+    Not the end of a metered one, which a use may put off: it is judged in a transaction, by its seal as a fact.
+    """
+    proved = grant.subject_groups
+    parts = (
+        grant.name,
+        grant.subject,
+        grant.policy,
+        str(grant.policy_revision),
+        listed(grant.resources),
+        listed(grant.actions),
+        str(grant.duration // MICROSECOND),
+        _instant(grant.starts_at),
+        "" if grant.is_metered else _instant(grant.expires_at),
+        _instant(grant.request_expires_at),
+        "" if proved is None else listed(sorted(proved)),
+        "" if grant.subject_claims is None else canonical(grant.subject_claims),
+        quoted(grant.check_condition),
+        listed(grant.chain),
+        str(grant.is_metered),
+    )
+    return _BETWEEN.join(parts)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Returns the texts so that nothing but the same list has the same."""
+    return to_json(texts).decode()
+
+
+def quoted(text: str) -> str:
+    """Returns the text so that it holds nothing that stands between two parts."""
+    return to_json(text).decode()
+
+
+def canonical(fact: object) -> str:
+    """Returns the fact as text: the same for equal facts, from whichever database they were read.
+
+    A field that has its default is left out, so that facts from before there was that field stay what they were.
+    """
+    return json.dumps(_plain(fact), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, (int, float)):
+        # A database may write 1e300 as an integer, and -0.0 without its sign.
+        return repr(float(value) + 0.0)
+    if isinstance(value, datetime):
+        return (value - EPOCH) // MICROSECOND
+    if isinstance(value, timedelta):
+        return value // MICROSECOND
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_plain, value))
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _plain(found)
+            for field in dataclasses.fields(value)
+            if (found := getattr(value, field.name)) != _default(field)
+        }
+    return [_plain(item) for item in value]
+
+
+def _default(field: dataclasses.Field[Any]) -> object:
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
+def _instant(instant: datetime | None) -> str:
+    return "" if instant is None else str((instant - EPOCH) // MICROSECOND)
+
+
+def _keyed(key: bytes, purpose: bytes) -> Any:
+    """Returns the state of a hash that has taken up the key: a third of HMAC's time, where a million are made."""
+    derived = HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=b"jitaccess row seals: " + purpose).derive(key)
+    return hashlib.blake2b(key=derived, digest_size=_BYTES)
+
+
+def _sealed(keyed: Any, text: str) -> bytes:
+    state = keyed.copy()
+    state.update(text.encode())
+    seal: bytes = state.digest()
+    return seal
