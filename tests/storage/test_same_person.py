@@ -132,7 +132,7 @@ def test_what_is_stored_already_is_folded(database_url: str, clock: Clock) -> No
         tx.save_policy(*policy_change.updated(stored, changed, by=written, now=tx.now))
     held = approve(store, ask(store, caller=written), by=written)
     store.close()
-    downgrade(database_url, "0014")
+    downgrade(database_url, "0012")
 
     migrate(database_url)
 

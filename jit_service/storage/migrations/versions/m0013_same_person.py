@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from jit_service.domain.name import canonical, folded
 
-revision = "0008"
-down_revision = "0014"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
