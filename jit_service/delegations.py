@@ -46,8 +46,7 @@ def with_delegations(snapshot: Snapshot, caller: Caller) -> Caller:
             found.right
             for found in snapshot.delegations_to(caller.principal)
             # One's own right under another name is no more than one's own right.
-            if not found.right.person.is_same(caller.person)
-            and (not locks or locks.on(found.delegator, found.delegator_groups) is None)
+            if not found.right.person.is_same(caller.person) and (not locks or locks.on_right(found.right) is None)
         )
     )
 

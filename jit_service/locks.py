@@ -46,7 +46,8 @@ def create(store: Store, caller: Caller, wanted: Wanted) -> LockAnswer:
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _LOCKS)) is not None:
             return LockAnswer(*earlier)
-        lock = rules.created(wanted, lock_name=new_name("locks"), by=caller, now=tx.now)
+        accounts, also = tx.known_as(wanted.target.principal) if wanted.target.principal else ((), ())
+        lock = rules.created(wanted, lock_name=new_name("locks"), by=caller, now=tx.now, accounts=accounts, also=also)
         ending = _ending(tx, lock) if lock.end_grants else []
         lock = replace(lock, ended_grants=len(ending))
         saved = tx.save_lock(lock, rules.created_event(lock, by=caller))
@@ -98,7 +99,7 @@ def lift_at_host(store: Store, which: str) -> list[Lock]:
             found = [_found(tx, name.lock_name(which, "LOCK"))]
         else:
             same = name.canonical(which)
-            found = [lock for lock in tx.locks if name.canonical(lock.target.principal) == same]
+            found = [lock for lock in tx.locks if same in map(name.canonical, lock.principals)]
         if not found:
             raise LockNotFound(f"no lock stands on {which}")
         return [tx.save_lock(*rules.lifted(lock, by=by, now=tx.now)) for lock in found]
@@ -114,7 +115,7 @@ def _ending(tx: Transaction, lock: Lock) -> list[Grant]:
 def _end_delegations(tx: Transaction, lock: Lock, *, by: Caller) -> None:
     only = Locks([lock])
     for given in tx.usable_delegations():
-        if only.on(given.delegator, given.delegator_groups) is not None:
+        if only.on_right(given.right) is not None:
             gone, event = delegation_rules.ended_by_lock(given, lock=lock.name, by=by, now=tx.now)
             tx.save_delegation(gone, event)
 

@@ -595,6 +595,8 @@ def _is_locked(review: Review, locks: Locks) -> bool:
     return bool(locks) and (
         locks.on(review.holder, review.groups) is not None
         or locks.on(review.reviewer, frozenset()) is not None
+        or locks.on_account(review.account) is not None
+        or locks.on_account(review.holder_account) is not None
         or locks.on_token(review.token_id) is not None
     )
 

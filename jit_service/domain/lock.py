@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import Final
 
 from jit_service.domain import name
-from jit_service.domain.caller import Caller
+from jit_service.domain.caller import Caller, Right
 from jit_service.domain.errors import InvalidField, Locked, WrongState
 from jit_service.domain.event import SERVICE, Event, EventType
 from jit_service.domain.grant import Grant, GrantState, ended, event
+from jit_service.domain.person import Account
 
 MAX_TOKEN_ID: Final = 512
 
@@ -43,7 +44,11 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A lock over [created_at, expires_at), unless it is lifted before. `ended_grants` counts what it ended."""
+    """A lock over [created_at, expires_at), unless it is lifted before. `ended_grants` counts what it ended.
+
+    `accounts` are what issuers called the locked principal, and `also` other names of these, as far as the store knew
+    when it was locked: a new name is no way out (invariant I29).
+    """
 
     name: str
     target: Target
@@ -55,6 +60,13 @@ class Lock:
     ended_grants: int = 0
     deleted_at: datetime | None = None
     revision: int = 0
+    accounts: tuple[Account, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @property
+    def principals(self) -> tuple[str, ...]:
+        """Every name of whom it is on; none where it is on a group or a token."""
+        return (self.target.principal, *self.also) if self.target.principal else ()
 
     def stands(self, now: datetime) -> bool:
         """Says whether it is neither lifted nor over."""
@@ -68,14 +80,15 @@ class Lock:
 class Locks:
     """Locks that stand, prepared for questions. Without any it is false, and whoever asks need ask no further."""
 
-    __slots__ = ("_by_group", "_by_principal", "_by_token", "_locks", "_until")
+    __slots__ = ("_by_account", "_by_group", "_by_principal", "_by_token", "_locks", "_until")
 
     def __init__(self, locks: Iterable[Lock] = ()) -> None:
         self._locks = tuple(locks)
-        self._by_principal = {name.canonical(lock.target.principal): lock for lock in self._locks}
+        self._by_principal = {name.canonical(known): lock for lock in self._locks for known in lock.principals}
+        self._by_account = {account: lock for lock in self._locks for account in lock.accounts}
         self._by_group = {lock.target.group: lock for lock in self._locks}
         self._by_token = {lock.target.token_id: lock for lock in self._locks}
-        for found in (self._by_principal, self._by_group, self._by_token):
+        for found in (self._by_group, self._by_token):
             found.pop("", None)
         self._until = min((lock.expires_at for lock in self._locks if lock.expires_at is not None), default=None)
 
@@ -108,8 +121,17 @@ class Locks:
         return next((lock for group, lock in self._by_group.items() if group in groups), None)
 
     def on_caller(self, caller: Caller) -> Lock | None:
-        """Returns a lock on the caller: on its principal, a group of its token, or its token."""
-        return self.on(caller.principal, caller.groups) or self.on_token(caller.token_id)
+        """Returns a lock on the caller: on its principal, its account, a group of its token, or its token."""
+        by_name = self.on(caller.principal, caller.groups)
+        return by_name or self.on_account(caller.account) or self.on_token(caller.token_id)
+
+    def on_right(self, right: Right) -> Lock | None:
+        """Returns a lock on whoever has the right to review, under whatever name."""
+        return self.on(right.holder, right.groups) or self.on_account(right.account)
+
+    def on_account(self, account: Account | None) -> Lock | None:
+        """Returns a lock on whoever has the account, whatever the name is now."""
+        return self._by_account.get(account) if account is not None else None
 
     def on_token(self, token_id: str) -> Lock | None:
         """Returns a lock on the identity token."""
@@ -139,8 +161,19 @@ def demand_unlocked_caller(locks: Locks, caller: Caller) -> None:
         raise Locked(message(lock, caller.principal, caller.groups), lock=lock.name)
 
 
-def created(wanted: Wanted, *, lock_name: str, by: Caller, now: datetime) -> Lock:
-    """Returns the lock. Raises InvalidField, also for one that would lock whoever creates it."""
+def created(
+    wanted: Wanted,
+    *,
+    lock_name: str,
+    by: Caller,
+    now: datetime,
+    accounts: Iterable[Account] = (),
+    also: Iterable[str] = (),
+) -> Lock:
+    """Returns the lock. `accounts` and `also` are what is known of its principal. Raises InvalidField.
+
+    It is refused as well where it would lock whoever creates it.
+    """
     target = _checked(wanted.target)
     if not wanted.comment.strip():
         raise InvalidField("lock.comment", "is required: say why")
@@ -156,6 +189,8 @@ def created(wanted: Wanted, *, lock_name: str, by: Caller, now: datetime) -> Loc
         created_at=now,
         expires_at=wanted.expires_at,
         end_grants=wanted.end_grants,
+        accounts=tuple(accounts),
+        also=tuple(also),
     )
     # Nobody could undo it by a call.
     if Locks([lock]).on_caller(by) is not None:

@@ -342,7 +342,7 @@ def replica_message(update: Update) -> grant_pb2.WatchGrantsResponse:
         replica=grant_pb2.ReplicaUpdate(
             grant=_checkable_message(update.grant) if update.grant is not None else None,
             deny_policies=[_deny_message(policy) for policy in update.denies or ()],
-            locks=[_locked_message(lock) for lock in update.locks or ()],
+            locks=[message for lock in update.locks or () for message in _locked_messages(lock)],
             read_time=_timestamp(update.read_at),
             elapsed_duration=_duration(update.elapsed),
         ),
@@ -395,7 +395,7 @@ def delegation_message(delegation: Delegation, at: datetime) -> delegation_pb2.D
 
 def lock_message(lock: Lock, at: datetime) -> lock_pb2.Lock:
     """Returns the lock, active or not at `at`."""
-    message = _locked_message(lock)
+    message = _locked_message(lock, lock.target.principal)
     message.MergeFrom(
         lock_pb2.Lock(
             comment=lock.comment,
@@ -412,11 +412,15 @@ def lock_message(lock: Lock, at: datetime) -> lock_pb2.Lock:
     return message
 
 
-def _locked_message(lock: Lock) -> lock_pb2.Lock:
-    """Returns whom it locks until when, and nothing else of it."""
+def _locked_messages(lock: Lock) -> list[lock_pb2.Lock]:
+    """Returns whom it locks until when, by every name of theirs, and nothing else of it."""
+    return [_locked_message(lock, principal) for principal in lock.principals] or [_locked_message(lock, "")]
+
+
+def _locked_message(lock: Lock, principal: str) -> lock_pb2.Lock:
     message = lock_pb2.Lock(name=lock.name)
-    if lock.target.principal:
-        message.principal = lock.target.principal
+    if principal:
+        message.principal = principal
     elif lock.target.group:
         message.group = lock.target.group
     else:

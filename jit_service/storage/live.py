@@ -18,6 +18,7 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grant import Limits
 from jit_service.domain.live import LiveGrant
 from jit_service.domain.lock import NO_LOCKS, Lock, Locks, Target
+from jit_service.domain.person import Account
 from jit_service.domain.policy import Policy
 from jit_service.domain.signal import Signal
 from jit_service.storage import known, postgresql, rows
@@ -226,14 +227,15 @@ class LiveReader:
         if not head.locks:
             return NO_LOCKS
         found = connection.execute(
-            """SELECT name, principal, group_name, token_id, comment, creator, created_at, expires_at, end_grants,
-                ended_grants, revision, seal
+            """SELECT name, principal, group_name, token_id, CAST(accounts AS TEXT), CAST(also AS TEXT), comment,
+                creator, created_at, expires_at, end_grants, ended_grants, revision, seal
             FROM access_lock WHERE deleted_at IS NULL AND expiry_recorded_at IS NULL ORDER BY name"""
         ).fetchall()
         if len(found) != head.locks:
             raise self._sealer.refuse(f"{head.locks} locks may stand, and {len(found)} are there")
         locks = []
-        for name, principal, group, token_id, comment, creator, created, expires, ends, ended, revision, seal in found:
+        for (name, principal, group, token_id, accounts, also, comment, creator, created, expires, ends, ended,
+                revision, seal) in found:  # fmt: skip
             lock = Lock(
                 name=name,
                 target=Target(principal=principal, group=group, token_id=token_id),
@@ -244,6 +246,8 @@ class LiveReader:
                 end_grants=bool(ends),
                 ended_grants=ended,
                 revision=revision,
+                accounts=tuple(Account(*account) for account in json.loads(accounts)),
+                also=tuple(json.loads(also)),
             )
             self._sealer.demand(name, lock, seal)
             locks.append(lock)

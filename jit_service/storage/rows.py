@@ -263,6 +263,8 @@ def lock_columns(lock: Lock) -> dict[str, Any]:
         "principal": lock.target.principal,
         "group_name": lock.target.group,
         "token_id": lock.target.token_id,
+        "accounts": [list(account) for account in lock.accounts],
+        "also": list(lock.also),
         "comment": lock.comment,
         "creator": lock.creator,
         "created_at": lock.created_at,
@@ -287,6 +289,8 @@ def lock_of(row: LockRow) -> Lock:
         ended_grants=row.ended_grants,
         deleted_at=row.deleted_at,
         revision=row.revision,
+        accounts=tuple(Account(*account) for account in row.accounts),
+        also=tuple(row.also),
     )
 
 

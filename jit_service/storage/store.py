@@ -32,7 +32,7 @@ from jit_service.domain.live import live
 from jit_service.domain.lock import NO_LOCKS, Lock, Locks, demand_unlocked_caller
 from jit_service.domain.notification import Subscription
 from jit_service.domain.paging import OrderTerm, Position
-from jit_service.domain.person import Person
+from jit_service.domain.person import Account, Person
 from jit_service.domain.policy import Policy
 from jit_service.domain.proposal import Proposal
 from jit_service.domain.signal import Signal
@@ -561,13 +561,38 @@ class Snapshot:
             scope = and_(or_(proved, undecided), query.has_element(col(GrantRow.requester_groups), lock.target.group))
         else:
             # Letter case and the like are folded by the domain alone.
-            same = name.canonical(lock.target.principal)
-            holders, askers = (
-                [text for text in self._session.exec(select(column).distinct()) if name.canonical(text) == same]
-                for column in (col(GrantRow.subject), col(GrantRow.requester))
-            )
-            scope = or_(col(GrantRow.subject).in_(holders), and_(undecided, col(GrantRow.requester).in_(askers)))
+            same = {name.canonical(known) for known in lock.principals}
+            asking = select(col(GrantRow.requester)).where(live, undecided).distinct()
+            askers = [text for text in self._session.exec(asking) if name.canonical(text) in same]
+            holds = col(GrantRow.subject_key).in_(same)
+            scope = or_(holds, and_(undecided, col(GrantRow.requester).in_(askers)))
         return self._grants(select(GrantRow).where(live, scope).order_by(GrantRow.name))
+
+    def known_as(self, principal: str) -> tuple[list[Account], list[str]]:
+        """Returns what issuers called the principal, and the other names that those accounts had."""
+        same = name.canonical(principal)
+        holds = and_(col(GrantRow.subject_key) == same, col(GrantRow.subject) == col(GrantRow.requester))
+        asked = or_(holds, col(GrantRow.requester) == principal)
+        places = (
+            (GrantRow.requester_issuer, GrantRow.requester_issuer_subject, asked),
+            (ReviewRow.issuer, ReviewRow.issuer_subject, col(ReviewRow.reviewer_key) == same),
+            (
+                DelegationRow.delegator_issuer,
+                DelegationRow.delegator_issuer_subject,
+                col(DelegationRow.delegator) == principal,
+            ),
+        )
+        found: set[Account] = set()
+        for issuer, subject, where in places:
+            wanted = select(issuer, subject).where(where, col(issuer) != "").distinct()
+            found |= {Account(*row) for row in self._session.exec(wanted)}
+        accounts = sorted(found)
+        named = [
+            and_(col(GrantRow.requester_issuer) == issuer, col(GrantRow.requester_issuer_subject) == subject)
+            for issuer, subject in accounts
+        ]
+        names = self._session.exec(select(col(GrantRow.requester)).where(or_(*named)).distinct()) if named else ()
+        return accounts, sorted(other for other in names if name.canonical(other) != same)
 
     def usable_delegations(self) -> list[Delegation]:
         """Returns the delegations that are not over, also those that have not begun, by name."""

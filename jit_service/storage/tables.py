@@ -215,7 +215,10 @@ class ReviewRow(SQLModel, table=True):
     """One decision of a reviewer. The constraint, not a count, makes one principal count once in a round."""
 
     __tablename__: ClassVar[Any] = "review"
-    __table_args__ = (UniqueConstraint("grant_name", "round", "reviewer_key", name="review_once_a_principal"),)
+    __table_args__ = (
+        UniqueConstraint("grant_name", "round", "reviewer_key", name="review_once_a_principal"),
+        Index("review_by_reviewer", "reviewer_key"),
+    )
 
     grant_name: str = Field(sa_column=Column(TEXT, ForeignKey("access_grant.name"), primary_key=True))
     position: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
@@ -284,6 +287,8 @@ class LockRow(SQLModel, table=True):
     principal: str = _text()
     group_name: str = _text()
     token_id: str = _text()
+    accounts: list[list[str]] = _json()
+    also: list[str] = _json()
     comment: str = _text()
     creator: str = _text()
     created_at: datetime = _instant()

@@ -12,13 +12,13 @@ import pytest
 
 from jit_service import access, delegations, grants, locks, sweeper
 from jit_service.access import Checker
-from jit_service.domain import delegation
-from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Reason
+from jit_service.domain import approval, delegation
+from jit_service.domain.caller import Caller, Origin, Role
+from jit_service.domain.decision import Question, Reason
 from jit_service.domain.errors import Locked, LockNotFound, NotVisible
 from jit_service.domain.event import SERVICE, EventType
 from jit_service.domain.grant import GrantState
-from jit_service.domain.lock import Lock, Target, Wanted
+from jit_service.domain.lock import Lock, Locks, Target, Wanted
 from jit_service.domain.request import Ask
 from jit_service.storage import Snapshot, Store, Transaction, hot, work_for
 from jit_service.watch import Feed, Sign, Watched, watch
@@ -248,6 +248,61 @@ def test_a_delegate_of_the_locked_has_no_right(store: Store) -> None:
     assert approve(store, grant, by=DAVE)
 
 
+SSO = "https://idp.example.com"
+OLD = ALICE._replace(origin=Origin(issuer=SSO, issuer_subject="00u1"))
+NEW = OLD._replace(principal="user:alice.smith@example.com")
+
+
+def test_a_new_name_is_no_way_out_of_a_lock(store: Store) -> None:
+    add_policy(store)
+    ask(store, caller=OLD)
+    lock = locked(store, OLD.principal)
+
+    for caller in (OLD, NEW):
+        with working_for(caller), pytest.raises(Locked, match=lock.name), store.snapshot():
+            pass
+    with working_for(NEW._replace(origin=Origin(issuer=SSO, issuer_subject="00u2"))), store.snapshot():
+        pass
+    with working_for(NEW._replace(origin=Origin(issuer="https://other.example.com", issuer_subject="00u1"))):
+        with store.snapshot():
+            pass
+
+
+def test_a_lock_on_the_new_name_reaches_what_is_held_under_the_old_one(store: Store) -> None:
+    add_policy(store)
+    held = approve(store, ask(store, caller=OLD))
+    ask(store, caller=NEW)
+    assert reason(store) is Reason.ALLOWED
+
+    lock = locked(store, NEW.principal, end_grants=True)
+
+    assert lock.also == (OLD.principal,)
+    assert reason(store) is Reason.LOCKED
+    assert _state(store, held.name) is GrantState.REVOKED
+    assert checking.check(store, GATEWAY, asked_about(OLD)).decision.reason is Reason.LOCKED
+
+
+def test_reviews_and_delegations_under_another_name_of_the_locked_do_not_count(store: Store) -> None:
+    reviewer = BOB._replace(origin=Origin(issuer=SSO, issuer_subject="00u7"))
+    renamed = reviewer._replace(principal="user:bob.jones@example.com")
+    add_policy(store, approvals=2)
+    first, second = ask(store), ask(store)
+    approve(store, first, by=reviewer)
+    approve(store, second, by=renamed)
+    lent = delegation.Wanted(delegate=DAVE.principal, expires_at=store.clock() + HOUR)
+    delegations.create(store, renamed, lent)
+
+    locked(store, reviewer.principal)
+
+    assert _state(store, approve(store, second, by=CAROL).name) is GrantState.PENDING
+    with pytest.raises(NotVisible):
+        approve(store, first, by=DAVE)
+
+
+def asked_about(who: Caller) -> Question:
+    return access.question(GATEWAY, subject=who.principal, action="read", resource="database/orders/eu")
+
+
 def _asked_by_the_locked(store: Store) -> None:
     add_policy(store)
     approve(store, ask(store))
@@ -269,9 +324,31 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     (
         "a delegate of the locked",
         delegations.with_delegations,
-        "(not locks or locks.on(found.delegator, found.delegator_groups) is None)",
+        "(not locks or locks.on_right(found.right) is None)",
         "True",
         test_a_delegate_of_the_locked_has_no_right,
+    ),
+    (
+        "a lock on a name alone",
+        Locks.on_caller,
+        "self.on_account(caller.account)",
+        "None",
+        test_a_new_name_is_no_way_out_of_a_lock,
+    ),
+    (
+        "a lock on one name alone",
+        Transaction.known_as,
+        "sorted(other for other in names if name.canonical(other) != same)",
+        "[]",
+        test_a_lock_on_the_new_name_reaches_what_is_held_under_the_old_one,
+    ),
+    (
+        "a review under another name of the locked",
+        approval._is_locked,
+        "or locks.on_account(review.account) is not None\n"
+        "        or locks.on_account(review.holder_account) is not None",
+        "",
+        test_reviews_and_delegations_under_another_name_of_the_locked_do_not_count,
     ),
     (
         "a check together that does not ask who is locked",

@@ -2,12 +2,14 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
 
+JSON = sa.JSON().with_variant(JSONB(), "postgresql")
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
@@ -19,6 +21,8 @@ def upgrade() -> None:
         sa.Column("principal", TEXT, nullable=False),
         sa.Column("group_name", TEXT, nullable=False),
         sa.Column("token_id", TEXT, nullable=False),
+        sa.Column("accounts", JSON, nullable=False),
+        sa.Column("also", JSON, nullable=False),
         sa.Column("comment", TEXT, nullable=False),
         sa.Column("creator", TEXT, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),

@@ -43,10 +43,12 @@ def upgrade() -> None:
     for table, (key, names, documents) in NAMED.items():
         _fold(table, key, names, documents)
     op.create_index("access_grant_by_subject_key", "access_grant", ["subject_key", "expires_at"])
+    op.create_index("review_by_reviewer", "review", ["reviewer_key"])
     op.create_index("access_grant_by_account", "access_grant", ["requester_issuer_subject", "requester_issuer"])
 
 
 def downgrade() -> None:
+    op.drop_index("review_by_reviewer", "review")
     for index in ("access_grant_by_account", "access_grant_by_subject_key"):
         op.drop_index(index, "access_grant")
     for table, columns in ADDED.items():
