@@ -291,7 +291,8 @@ class LiveReader:
             read += len(chunk)
             told(read, total)
         cursor.close()
-        over = f"run_out_at IS NULL AND ended_at IS NULL AND NOT ({_LIVE.format(now=now)})"
+        # By CASE: of a request that nobody decided, both are unknown to SQL, that it is live and that it is not.
+        over = f"run_out_at IS NULL AND ended_at IS NULL AND CASE WHEN {_LIVE.format(now=now)} THEN 0 ELSE 1 END = 1"
         left = connection.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {over}").fetchall()  # noqa: S608
         self._aside = {row[0]: self._demand_live(row[:-1], row[-1]) for row in left}
         self._total = counted + sum(self._aside.values())

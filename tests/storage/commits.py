@@ -511,6 +511,11 @@ class CommitMachine(LifecycleMachine):
             self.wait(until + off - self.world.now)
 
     @invariant()
+    def all_is_as_the_service_left_it(self) -> None:
+        for kind, each in self.stored.items():
+            assert each.unsealed() == "", kind
+
+    @invariant()
     def all_hold_the_same_policies(self) -> None:
         expected = {name: (plain(policy), bool(policy.deleted_at)) for name, policy in self.world.policies.items()}
         for kind, each in self.stored.items():

@@ -29,6 +29,7 @@ from jit_service.grants import View
 from jit_service.policies import Applied
 from jit_service.revocation import Plan, Selector
 from jit_service.storage import Store, query
+from jit_service.storage.sealing import Unsealed
 from jit_service.storage.tables import HeadRow
 from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking
@@ -76,6 +77,19 @@ class Stored:
                 if table.name != HeadRow.__tablename__:
                     session.execute(table.delete())
             session.execute(update(HeadRow).values(**self.head))
+
+    def unsealed(self) -> str:
+        """Returns what a start would say of the seals; nothing where they fit."""
+        reader = self.store.live_reader()
+        try:
+            with reader.load(lambda *_: None) as everything:
+                for _ in everything.grants:
+                    pass
+        except Unsealed as fault:
+            return str(fault)
+        finally:
+            reader.close()
+        return ""
 
     def ask(self, name: str, by: Caller, asked: Ask) -> object:
         self.naming.upcoming = name

@@ -21,6 +21,7 @@ from jit_service.storage import Store
 from jit_service.storage.live import LiveReader
 from jit_service.storage.sealing import Sealer, Unsealed
 from jit_service.storage.store import Snapshot
+from jit_service.sweeper import record_run_out
 from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.domain.factories import deny_policy
@@ -240,6 +241,25 @@ def test_an_older_row_that_is_written_on_from_is_noticed(site: Site) -> None:
     assert not site.allows(site.store, US)
     with pytest.raises(Unsealed):
         LiveView(site.store, clock=site.clock, bound=HOUR)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_ran_out_is_no_change_of_somebody_elses(site: Site, clock: Clock, recorded: bool) -> None:
+    """Grants that expired and requests that lapsed, before and after the log is told of them."""
+    assert site.allows(site.store, US)
+    clock.advance(20 * HOUR)
+    if recorded:
+        assert record_run_out(site.store)
+    else:
+        ask(site.store, resource="database/orders/later")
+
+    store = site.after_restart()
+
+    LiveView(store, clock=clock, bound=HOUR).stop()
+    asked = access.question(GATEWAY, subject=ALICE.principal, action="read", resource=US)
+    for each in (store, site.store):
+        assert not checking.check(each, GATEWAY, asked).decision.allowed
+    assert audit.verify(store).differing == ""
 
 
 def test_another_key_reads_nothing(site: Site) -> None:
