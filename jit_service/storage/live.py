@@ -136,7 +136,7 @@ class LiveReader:
     def since(self, place: known.Head, held: Held) -> Delta:
         """Returns what is new since the place, as one snapshot. Raises AnotherHistory as `moved` does.
 
-        `held` says what was held of a grant by then. Raises Unsealed where what is new is not all that was changed.
+        `held` says what was held of a grant by then. Raises StoreUnavailable where what is new is not all that changed.
         """
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head, revision = self._head(connection, place), place.revision
@@ -272,7 +272,7 @@ class LiveReader:
         self._total, self._aside = total, aside
 
     def _demand_live(self, columns: Sequence[Any], seal: bytes | None) -> int:
-        """Returns what the grant's seal counts. Raises Unsealed where it is not that of the columns."""
+        """Returns what the grant's seal counts. Raises StoreUnavailable where it is not that of the columns."""
         (grant,) = self._rights.live([(*columns, seal)])
         wanted = self._sealer.of_live(live_text(grant))
         self._sealer.demand_equal(grant.name, wanted, seal)
@@ -300,7 +300,7 @@ class LiveReader:
         self._sealer.demand_total(GRANTS, self._total, sums)
 
     def _counted(self, grants: Iterable[LiveGrant], found: Iterable[tuple[Any, ...]]) -> int:
-        """Returns what their seals count. Raises Unsealed where one is not that of its grant.
+        """Returns what their seals count. Raises StoreUnavailable where one is not that of its grant.
 
         The texts are those of `live_text`, put together from the rows in a third of the time: a million are at start.
         """

@@ -36,10 +36,6 @@ _BETWEEN: Final = "\x1f"
 _log = logging.getLogger(__name__)
 
 
-class Unsealed(StoreUnavailable):
-    """What is stored is not what the service left there, so that nothing is decided by it."""
-
-
 Sums = dict[str, int]
 
 
@@ -68,40 +64,40 @@ class Sealer:
         return _sealed(self._heads, f"{revision}{_BETWEEN}{locks}{_BETWEEN}{sums}")
 
     def demand(self, name: str, fact: object, seal: bytes | None) -> None:
-        """Raises Unsealed where this is not the fact's seal."""
+        """Raises StoreUnavailable where this is not the fact's seal."""
         self.demand_equal(name, self.of(name, fact), seal)
 
     def demand_equal(self, name: str, wanted: bytes, seal: bytes | None) -> None:
-        """Raises Unsealed where the seal is another one than it has to be."""
+        """Raises StoreUnavailable where the seal is another one than it has to be."""
         problem = f"{name} is not as this service left it"
         if seal is None or not hmac.compare_digest(wanted, bytes(seal)):
             raise self.refuse(problem)
         self.refused.discard(problem)
 
     def demand_head(self, *, revision: int, locks: int, sums: str, seal: bytes) -> Sums:
-        """Returns the sums of the head. Raises Unsealed where they are not as this service left them."""
+        """Returns the sums of the head. Raises StoreUnavailable where they are not as this service left them."""
         if revision == 0 and not sums:
             return {}
         self.demand_equal("the head", self.of_head(revision=revision, locks=locks, sums=sums), seal)
         return {kind: int(total, 16) for kind, total in json.loads(sums or "{}").items()}
 
     def demand_sum(self, kind: str, seals: Iterable[bytes], sums: Sums) -> None:
-        """Raises Unsealed where these are not all rows of the kind."""
+        """Raises StoreUnavailable where these are not all rows of the kind."""
         self.demand_total(kind, sum(map(number, seals)), sums)
 
     def demand_total(self, kind: str, total: int, sums: Sums) -> None:
-        """Raises Unsealed where the rows of the kind have another sum than the head says."""
+        """Raises StoreUnavailable where the rows of the kind have another sum than the head says."""
         problem = f"rows of {kind} are missing, too many, or older than the last"
         if total % _MODULUS != sums.get(kind, 0):
             raise self.refuse(problem)
         self.refused.discard(problem)
 
-    def refuse(self, problem: str) -> Unsealed:
+    def refuse(self, problem: str) -> StoreUnavailable:
         """Returns the error, and tells of it loudly, once."""
         if problem not in self.refused:
             self.refused.add(problem)
             _log.critical("%s: somebody changed the database, or the key is another one; nothing is allowed", problem)
-        return Unsealed(problem)
+        return StoreUnavailable(problem)
 
 
 def number(seal: bytes | None) -> int:

@@ -53,7 +53,7 @@ from jit_service.storage.query import (
     page,
 )
 from jit_service.storage.rows import GrantChange
-from jit_service.storage.sealing import GRANTS, Sealer, Sums, Unsealed, changed_by, live_text, written
+from jit_service.storage.sealing import GRANTS, Sealer, Sums, changed_by, live_text, written
 from jit_service.storage.statement import Statement
 from jit_service.storage.tables import (
     AuditIndexRow,
@@ -146,7 +146,7 @@ class Store:
         So it does where what is stored was found to be not as the service left it.
         """
         if self.sealer.refused:
-            raise Unsealed(min(self.sealer.refused))
+            raise StoreUnavailable(min(self.sealer.refused))
         if self._cannot_write:
             with self._begun() as connection:
                 # There and back: SQLite writes nothing where nothing changes.
@@ -857,12 +857,12 @@ class Snapshot:
         return reviews
 
     def _sealed(self, row: Any, fact: Fact) -> Fact:
-        """Returns the fact. Raises Unsealed where the row is not as the service left it."""
+        """Returns the fact. Raises StoreUnavailable where the row is not as the service left it."""
         self._sealer.demand(row.name, fact, row.seal)
         return fact
 
     def _live_of(self, row: GrantRow) -> Grant:
-        """Returns the grant, without its reviews: what Check holds of it. Raises Unsealed."""
+        """Returns the grant, without its reviews: what Check holds of it. Raises StoreUnavailable."""
         grant = rows.grant_of(row, [])
         self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(live(grant))), row.live_seal)
         return grant

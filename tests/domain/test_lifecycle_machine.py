@@ -13,6 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from jit_service.domain import approval, emergency, request, review, signal
 from jit_service.domain import delegation as delegations
 from jit_service.domain import grant as rules
+from jit_service.domain import lock as locks
 from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller
 from jit_service.domain.decision import Decision, Question, decide
@@ -24,6 +25,8 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.event import Event
 from jit_service.domain.grant import ExtensionState, Grant, GrantState
+from jit_service.domain.lock import NO_LOCKS, Locks, Target
+from jit_service.domain.lock import Wanted as LockWanted
 from jit_service.domain.policy import Policy
 from jit_service.domain.request import Ask, MoreTime
 from jit_service.domain.signal import Signal, Signals
@@ -44,6 +47,7 @@ class Alone:
     calm: Signal | None = None
     run_out: set[str] = field(default_factory=set)
     overdue: set[str] = field(default_factory=set)
+    locks: Locks = NO_LOCKS
 
     def ask(self, name: str, by: Caller, asked: Ask) -> object:
         wanted = request.checked(asked, now=self.now, exact=by.exact)
@@ -51,6 +55,7 @@ class Alone:
             return self.pass_on(name, by, wanted)
         policies = self.policies.values()
         grant = request.judged(wanted, policies=policies, by=by, grant_name=name, now=self.now, signals=self.signals())
+        self.demand_unlocked(grant)
         under = self.policies[grant.policy]
         self.demand_satisfiable(grant, under)
         mine = [kept for kept in self.kept.values() if kept.held_by.is_same(grant.held_by)]
@@ -88,6 +93,7 @@ class Alone:
             rules.demand_state(self.kept[above], self.now, GrantState.ACTIVE)
         policies = self.policies.values()
         child = request.passed_on(wanted, parent, policies=policies, by=by, grant_name=name, now=self.now)
+        self.demand_unlocked(child)
         return self.save(*approval.passed_on(child, by=by, now=self.now))
 
     def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta) -> object:
@@ -149,14 +155,26 @@ class Alone:
             raise Unsatisfiable("")
 
     def with_rights(self, by: Caller) -> Caller:
-        lent = [each for each in self.delegations.values() if each.delegate == by.principal and each.active(self.now)]
+        lent = [
+            each
+            for each in self.delegations.values()
+            if each.delegate == by.principal
+            and each.active(self.now)
+            and self.locks.on(each.delegator, each.delegator_groups) is None
+        ]
         return by._replace(delegated=tuple(each.right for each in lent))
 
     def check(self, by: Caller, question: Question) -> Decision:  # noqa: ARG002
         mine = sorted((kept for kept in self.kept.values() if kept.subject == question.subject), key=_name)
         policies = list(self.policies.values())
         decision = decide(
-            question, grants=mine, policies=policies, now=self.now, signals=self.signals(), above=self.kept
+            question,
+            grants=mine,
+            policies=policies,
+            now=self.now,
+            signals=self.signals(),
+            above=self.kept,
+            locks=self.locks,
         )
         if decision.allowed and decision.grant:
             until: datetime | None = None
@@ -191,6 +209,19 @@ class Alone:
     def drop_signal(self, by: Caller) -> object:  # noqa: ARG002
         self.calm = None
         return None
+
+    def lock(self, by: Caller, whom: str) -> object:
+        wanted = LockWanted(target=Target(principal=whom), comment="left")
+        self.locks = Locks([locks.created(wanted, lock_name="locks/l", by=by, now=self.now)])
+        return self.locks
+
+    def unlock(self, by: Caller) -> object:  # noqa: ARG002
+        self.locks = NO_LOCKS
+        return self.locks
+
+    def demand_unlocked(self, grant: Grant) -> None:
+        for person in (grant.held_by, grant.asker):
+            locks.demand_unlocked(self.locks, person.principal, frozenset())
 
     def signals(self) -> Signals:
         return signal.at([self.calm] if self.calm else [], self.now)
@@ -231,6 +262,7 @@ class Alone:
                 policy=self.policies[grant.policy],
                 by=by,
                 now=self.now,
+                locks=self.locks,
             )
         }
 

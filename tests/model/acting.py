@@ -7,7 +7,8 @@ model's answer, in the same word, and must hold the same facts.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -58,6 +59,8 @@ class Service(Protocol):
     def put_policy(self, by: Caller, policy: Policy) -> object: ...
     def put_signal(self, by: Caller, value: bool, expires_at: datetime) -> object: ...
     def drop_signal(self, by: Caller) -> object: ...
+    def lock(self, by: Caller, whom: str) -> object: ...
+    def unlock(self, by: Caller) -> object: ...
     def sweep(self) -> object: ...
     def revoke_all_of(self, holder: str, by: Caller) -> int: ...
     def inbox(self, by: Caller) -> set[str]: ...
@@ -183,11 +186,11 @@ class Acting(RuleBasedStateMachine):
         """
         person, name = self.person(asker), f"grants/g{self.count}"
         self.count += 1
-        if thing.parent:
-            expected = self.world.child_verdict(person, thing)
-        else:
-            expected = self.world.ask_verdict(person, thing)
-            expected = self.world.room_verdict(person, thing) if expected == OK else expected
+        expected = self.world.child_verdict(person, thing) if thing.parent else self.world.ask_verdict(person, thing)
+        if expected == OK and self.world.is_locked(asker, thing.holder):
+            expected = "Locked"
+        if expected == OK and not thing.parent:
+            expected = self.world.room_verdict(person, thing)
         wanted = Ask(
             subject=thing.holder,
             resources=(thing.resource,),
@@ -282,6 +285,15 @@ class Acting(RuleBasedStateMachine):
         except InvalidField:
             return
         self.put_policy(changed)
+
+    @contextmanager
+    def locked(self, whom: str) -> Iterator[None]:
+        """Locks somebody meanwhile."""
+        self.everywhere(OK, lambda each: each.lock(self.caller(ADMIN), whom))
+        self.world.locked = whom
+        yield
+        self.everywhere(OK, lambda each: each.unlock(self.caller(ADMIN)))
+        self.world.locked = ""
 
     def set_calm(self, value: bool, ends: datetime) -> None:
         self.written(ADMIN, OK, lambda each, by: each.put_signal(by, value, ends))

@@ -33,6 +33,8 @@ class Ground:
     changes: list[Change] = field(default_factory=list)
     loans: dict[str, Loan] = field(default_factory=dict)
     signals: dict[str, tuple[bool, datetime]] = field(default_factory=dict)
+    locked: str = ""
+    """Who is locked now, in any letter case."""
 
     def wait(self, span: timedelta) -> None:
         """Walks from boundary to boundary, so that each status change happens at its own instant."""
@@ -81,6 +83,10 @@ class Ground:
                 # Of the grant nothing changes, so nobody who watches is told.
                 self._note("REVIEW_OVERDUE", entry, "service:jit-service")
         return [entry.name for entry in found]
+
+    def is_locked(self, *names: str) -> bool:
+        """Whether one of them is."""
+        return bool(self.locked) and self.locked.lower() in map(str.lower, names)
 
     def _usable(self, policy: Policy) -> bool:
         return not (policy.deny or policy.disabled or policy.deleted_at)
@@ -143,6 +149,7 @@ class Ground:
             (loan.giver, loan.name)
             for loan in sorted(self.loans.values(), key=lambda loan: loan.name)
             if loan.to == who.name and loan.holds(self.now) and (not loan.policies or policy in loan.policies)
+            if not self.is_locked(loan.giver.name)
         ]
         return [(who, "")] if self.policies[policy].forbid_delegation else [(who, ""), *lent]
 

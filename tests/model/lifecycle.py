@@ -36,6 +36,7 @@ from tests.model.small_world import (
     edits,
     leads,
     lengths,
+    lockable,
     people,
     spans,
 )
@@ -184,6 +185,29 @@ class LifecycleMachine(Acting):
 
     @rule(name=names, resource=st.sampled_from(RESOURCES), action=st.sampled_from(ACTIONS), itself=st.booleans())
     def check(self, name: str, resource: str, action: str, itself: bool) -> None:
+        self.check_by(self.world.entries[name].holder, name, resource, action, itself)
+
+    @rule(
+        name=names,
+        whose=st.sampled_from(("holder", "asker", "above")),
+        whom=lockable,
+        resource=st.sampled_from(RESOURCES),
+        action=st.sampled_from(ACTIONS),
+        itself=st.booleans(),
+    )
+    def check_while_somebody_is_locked(
+        self, name: str, whose: str, whom: str, resource: str, action: str, itself: bool
+    ) -> None:
+        """Most often of those whom it is about."""
+        entry = self.world.entries[name]
+        involved = {"holder": entry.holder, "asker": entry.asker.name}
+        if whose == "above" and entry.above:
+            involved[whose] = self.world.entries[entry.above[0]].holder
+        near = involved.get(whose, whom)
+        with self.locked(whom if near == ADMIN else near):
+            self.check_by(ADMIN, name, resource, action, itself)
+
+    def check_by(self, by: str, name: str, resource: str, action: str, itself: bool) -> None:
         holder = self.world.entries[name].holder
         groups = frozenset(self.groups.get(holder, ())) if itself else None
         expected = self.world.answers(holder, action, resource, groups)
@@ -192,7 +216,7 @@ class LifecycleMachine(Acting):
             subject=holder, action=action, resource=resource, groups=groups, principal=holder if itself else ADMIN
         )
 
-        answers = {kind: each.check(self.caller(holder), question) for kind, each in self.services.items()}
+        answers = {kind: each.check(self.caller(by), question) for kind, each in self.services.items()}
 
         reasons = {kind: answer.reason for kind, answer in answers.items()}
         assert set(reasons.values()) <= expected, (reasons, expected)
@@ -280,6 +304,24 @@ class LifecycleMachine(Acting):
         counted = self.written(ADMIN, OK, lambda each, by: each.revoke_all_of(holder, by))
         expected = self.world.revoke_all_of(holder, self.person(ADMIN))
         assert set(counted.values()) == {expected}, (counted, expected)
+
+    @precondition(lambda self: self.has_room())
+    @rule(target=names, given=st.sampled_from(GIVEN), whom=lockable)
+    def ask_while_somebody_is_locked(self, given: tuple[str, str, str, str, str], whom: str) -> Any:
+        with self.locked(whom):
+            name = self.ask(self.thing(given), given[0])
+        return name if name else multiple()
+
+    @rule(name=names, whom=lockable, data=st.data())
+    def look_into_inboxes_while_somebody_is_locked(self, name: str, whom: str, data: st.DataObject) -> None:
+        """The steps wait for the approvals of the locked again, and what those have lent gives nothing."""
+        self.act_if_anybody_may("approve", name, Changes(), HOUR, data)
+        voters = {who for vote in self.world.entries[name].votes for who in (vote.who.name, vote.holder.name)} - {ADMIN}
+        whom = data.draw(st.sampled_from(sorted({whom} | voters)))
+        with self.locked(whom):
+            for who in sorted(self.groups):
+                if who.lower() != whom.lower():
+                    self.look_into_the_inbox(who)
 
     @rule(who=people)
     def look_into_the_inbox(self, who: str) -> None:

@@ -308,6 +308,7 @@ class Reviewing(Spans):
                 and self._counts(vote, policy.steps[index])
                 and (policy.allow_self_approval or not vote.uses(entry.asker.name, entry.holder))
                 and not (vote.loan and policy.forbid_delegation)
+                and not self.is_locked(vote.who.name, vote.holder.name)
             }
         )
 

@@ -161,6 +161,7 @@ ENDS_ACCESS = ("withdraw", "release", "revoke")
 ACTS = ("approve", "deny", "counter", "accept", "decline", "extend", "complete", *ENDS_ACCESS)
 
 people = st.sampled_from(sorted(GROUPS_AT_FIRST))
+lockable = st.sampled_from(sorted({*GROUPS_AT_FIRST, AGENT} - {ADMIN}))
 leads = st.sampled_from((None, None, None, timedelta(), HOUR / 2))
 lengths = st.sampled_from((None, None, TICK, HOUR / 2, HOUR, 4 * HOUR, 4 * HOUR + TICK))
 spans = st.sampled_from((MINUTE, HOUR / 2, HOUR))

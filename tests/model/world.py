@@ -26,9 +26,12 @@ class World(Asking):
     def answers(self, holder: str, action: str, resource: str, groups: frozenset[str] | None) -> set[str]:
         """The reasons that a check may give: one, or several where two grants ended in the same instant."""
         found = self._found(holder, action, resource, groups)
+        if self.is_locked(holder):
+            return {"LOCKED"}
         if "ALLOWED" in found.values():
             return {"ALLOWED"}
         for reason in (
+            "LOCKED",
             "DENIED_BY_POLICY",
             "CONDITION_NOT_MET",
             "SIGNAL_STALE",
@@ -45,7 +48,7 @@ class World(Asking):
 
     def chosen(self, holder: str, action: str, resource: str, groups: frozenset[str] | None) -> Entry | None:
         """The grant that an allowed check rests on: one that it does not use up, then the longest, then by name."""
-        found = self._found(holder, action, resource, groups)
+        found = {} if self.is_locked(holder) else self._found(holder, action, resource, groups)
         allowing = [self.entries[name] for name in sorted(found) if found[name] == "ALLOWED"]
         allowing.sort(key=lambda entry: entry.name)
         return max(allowing, key=lambda entry: (not entry.most_uses, entry.finishes), default=None)
@@ -114,6 +117,8 @@ class World(Asking):
             above = self.entries[name]
             if above.status != "ACTIVE":
                 return above.status
+            if self.is_locked(above.holder):
+                return "LOCKED"
             if above.used_up:
                 return "USES_EXHAUSTED"
             if self._overruled(above, action, resource, None):

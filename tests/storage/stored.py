@@ -10,16 +10,18 @@ from typing import NamedTuple
 
 from sqlmodel import Session, SQLModel, select, update
 
-from jit_service import audit, delegations, grants, policies, proposals, revocation, signals, sweeper
+from jit_service import audit, delegations, grants, locks, policies, proposals, revocation, signals, sweeper
 from jit_service.access import RefusedItem
 from jit_service.domain import etag as etags
 from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.decision import Decision, Question
 from jit_service.domain.delegation import Wanted
-from jit_service.domain.errors import JitError, Unsatisfiable
+from jit_service.domain.errors import JitError, StoreUnavailable, Unsatisfiable
 from jit_service.domain.event import Event
 from jit_service.domain.grant import ExtensionState, Grant, Justification
+from jit_service.domain.lock import Target
+from jit_service.domain.lock import Wanted as LockWanted
 from jit_service.domain.policy import Policy
 from jit_service.domain.policy_change import Proposed
 from jit_service.domain.proposal import Proposal
@@ -29,12 +31,13 @@ from jit_service.grants import View
 from jit_service.policies import Applied
 from jit_service.revocation import Plan, Selector
 from jit_service.storage import Store, query
-from jit_service.storage.sealing import Unsealed
 from jit_service.storage.tables import HeadRow
 from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking
+from tests.model.small_world import ALIAS
 
-ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}))
+# As every caller of the model: the letter case of one name counts.
+ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}), exact=(ALIAS,))
 WHY = Justification(text="because")
 CALM = "signals/calm"
 
@@ -85,7 +88,7 @@ class Stored:
             with reader.load(lambda *_: None) as everything:
                 for _ in everything.grants:
                     pass
-        except Unsealed as fault:
+        except StoreUnavailable as fault:
             return str(fault)
         finally:
             reader.close()
@@ -167,6 +170,14 @@ class Stored:
 
     def drop_signal(self, by: Caller, *, etag: str = "") -> object:
         return signals.delete(self.store, by, CALM, etag=etag)
+
+    def lock(self, by: Caller, whom: str) -> object:
+        return locks.create(self.store, by, LockWanted(target=Target(principal=whom), comment="left"))
+
+    def unlock(self, by: Caller) -> object:
+        with self.store.snapshot() as snapshot:
+            (lock,) = snapshot.locks
+        return locks.delete(self.store, by, lock.name, etag="")
 
     def sweep(self) -> object:
         return sweeper.record_run_out(self.store)

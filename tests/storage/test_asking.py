@@ -86,6 +86,6 @@ def test_a_request_for_more_time_waits_as_long_as_the_access_is_kept_alive(
     assert checking.check(store, CAROL, question).decision.allowed
     clock.advance(TICK)
 
-    approved = grants.approve(store, BOB, asked.name, comment="", etag="").grant
+    approved = grants.approve(store, BOB, asked.name, comment="", etag="", extension_round=1).grant
 
     assert approved.extension_count == 1

@@ -1,6 +1,7 @@
 """Vulnerable twins of the use cases: the machine of the reference model, as it walks by itself, must catch each.
 
-Fixed tests catch them too; these show that the machine looks where writes are bound: by plans, etags and request_ids.
+Fixed tests catch them too; these show that the machine looks where writes are bound, by plans, etags,
+request_ids and locks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from jit_service import delegations, grants, idempotency, policies, proposals, revocation, signals
-from jit_service.domain import policy_change, proposal
+from jit_service.domain import approval, policy_change, proposal
 from jit_service.storage import Store
 from tests import checking
 from tests.conftest import Clock
@@ -68,6 +69,13 @@ TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
         "if (earlier := answered_before(tx, caller, _GRANTS)) is not None:\n            return GrantAnswer(*earlier)"
         "\n        grant = visible(tx, by, name)",
     ),
+    (
+        "a request of the locked",
+        grants._demand_unlocked,
+        "demand_unlocked(snapshot.locks, grant.requester, grant.requester_groups)",
+        "pass",
+    ),
+    ("an approval of the locked that counts", approval._counting, "not _is_locked(review, locks)", "True"),
 ]
 
 

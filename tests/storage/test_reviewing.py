@@ -14,6 +14,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.delegation import Wanted
 from jit_service.domain.errors import NotApprover, ReviewOverdue, TooManyUnreviewed
 from jit_service.domain.grant import Grant, GrantState, Justification
+from jit_service.domain.person import Person
 from jit_service.domain.policy import BreakGlassRule, PrincipalSet, Step
 from jit_service.domain.request import Ask
 from jit_service.domain.signal import Signal
@@ -181,7 +182,7 @@ def test_two_uses_may_wait_for_their_review_and_no_third_is_taken(store: Store) 
     with pytest.raises(TooManyUnreviewed, match=one.name):
         emergency(store)
     with store.snapshot() as snapshot:
-        owed = snapshot.owed_reviews(ALICE.principal.replace("alice", "Alice"))
+        owed = snapshot.owed_reviews(Person(ALICE.principal.replace("alice", "Alice")))
     assert {grant.name for grant in owed} == {one.name, two.name}
 
 

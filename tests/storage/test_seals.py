@@ -19,7 +19,7 @@ from jit_service.domain.lock import Target, Wanted
 from jit_service.domain.signal import Signal
 from jit_service.storage import Store
 from jit_service.storage.live import LiveReader
-from jit_service.storage.sealing import Sealer, Unsealed
+from jit_service.storage.sealing import Sealer
 from jit_service.storage.store import Snapshot
 from jit_service.sweeper import record_run_out
 from tests import checking
@@ -239,7 +239,7 @@ def test_an_older_row_that_is_written_on_from_is_noticed(site: Site) -> None:
     grants.release(site.store, ALICE, site.revoked.name, comment="", etag="")
 
     assert not site.allows(site.store, US)
-    with pytest.raises(Unsealed):
+    with pytest.raises(StoreUnavailable):
         LiveView(site.store, clock=site.clock, bound=HOUR)
 
 
@@ -265,9 +265,9 @@ def test_what_ran_out_is_no_change_of_somebody_elses(site: Site, clock: Clock, r
 def test_another_key_reads_nothing(site: Site) -> None:
     other = Store(site.url, clock=site.clock, key=bytes(32))
 
-    with pytest.raises(Unsealed, match="not as this service left it"):
+    with pytest.raises(StoreUnavailable, match="not as this service left it"):
         ask(other)
-    with pytest.raises(Unsealed):
+    with pytest.raises(StoreUnavailable):
         LiveView(other, clock=site.clock, bound=HOUR)
     other.close()
 
@@ -276,20 +276,20 @@ def test_it_is_told_loudly_and_health_says_no(site: Site, caplog: pytest.LogCapt
     widen(site)
 
     for _ in range(3):
-        with pytest.raises(Unsealed):
+        with pytest.raises(StoreUnavailable):
             LiveView(site.store, clock=site.clock, bound=HOUR)
 
     told = [record for record in caplog.records if record.levelname == "CRITICAL"]
     assert len(told) == 1
     assert site.live.name in told[0].getMessage()
-    with pytest.raises(Unsealed):
+    with pytest.raises(StoreUnavailable):
         site.store.prove_writing()
 
 
 def test_a_proposal_and_a_delegation_that_were_changed_are_not_used(site: Site) -> None:
     site.sql("UPDATE delegation SET delegate = 'user:eve@example.com'")
 
-    with site.store.snapshot() as snapshot, pytest.raises(Unsealed):
+    with site.store.snapshot() as snapshot, pytest.raises(StoreUnavailable):
         snapshot.delegations_to("user:eve@example.com")
     assert audit.verify(site.store).differing == site.delegation.name
 
@@ -350,12 +350,12 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Site], None]]] = [
 
 
 def demand_unsealed(site: Site, match: str = "") -> None:
-    with pytest.raises(Unsealed, match=match):
+    with pytest.raises(StoreUnavailable, match=match):
         LiveView(site.store, clock=site.clock, bound=HOUR)
 
 
 def demand_refused(site: Site) -> None:
-    with site.store.snapshot() as snapshot, pytest.raises(Unsealed):
+    with site.store.snapshot() as snapshot, pytest.raises(StoreUnavailable):
         snapshot.grant(site.revoked.name)
 
 

@@ -68,7 +68,7 @@ class Case:
             eligible={"groups": [story.engineers], "principals": [self.bot.principal]},
             steps=[{"approvers": {"groups": [story.owners]}}, {"approvers": {"groups": [story.security]}}],
             extension={"maxExtensions": 3, "maxTotalDuration": "28800s"},
-            breakGlass={"eligible": everybody, "maxDuration": "3600s", "reviewWithin": "86400s"},
+            breakGlass={"eligible": everybody, "maxDuration": "3600s", "reviewWithin": "86400s", "maxUnreviewed": 20},
             maxChildDepth=1,
         )
         delegation = {"delegate": story.dave.principal, "expireTime": self.later()}
