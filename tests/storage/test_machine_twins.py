@@ -109,7 +109,7 @@ def walk(sqlite_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iter
     store.close()
 
 
-# The machine finds these two only with more examples than the suite has time for.
+# Not caught in the last full run, and why is not known yet: to be mended, not kept.
 _RARE = ("a plan that never goes stale", "a request of the locked")
 FOUND = [twin for twin in TWINS if twin[0] not in _RARE]
 
