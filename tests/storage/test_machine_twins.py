@@ -96,7 +96,7 @@ def walk(sqlite_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iter
         return CommitMachine({"sqlite": stored}, set_clock)
 
     steps = settings(
-        max_examples=100,
+        max_examples=1000,
         stateful_step_count=30,
         deadline=None,
         derandomize=True,
@@ -109,12 +109,7 @@ def walk(sqlite_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iter
     store.close()
 
 
-# Not caught in the last full run, and why is not known yet: to be mended, not kept.
-_RARE = ("a plan that never goes stale", "a request of the locked")
-FOUND = [twin for twin in TWINS if twin[0] not in _RARE]
-
-
-@pytest.mark.parametrize(("name", "function", "sound", "bug"), FOUND, ids=[twin[0] for twin in FOUND])
+@pytest.mark.parametrize(("name", "function", "sound", "bug"), TWINS, ids=[twin[0] for twin in TWINS])
 def test_the_machine_catches(
     name: str,
     function: Callable[..., Any],
