@@ -24,8 +24,8 @@ from jit_service.storage.migrate import migrate
 if TYPE_CHECKING:
     from tests.world import Story, Surface, World
 
-# A test that starts a process forks in the midst of gRPC's threads; its fork handlers then end the child at times, before
-# it has become the program. No test forks to go on with gRPC in the child.
+# A test that starts a process forks in the midst of gRPC's threads; its fork handlers then end the child at times,
+# before it has become the program. No test forks to go on with gRPC in the child.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # Explaining a failure traces every line, and takes a machine from seconds to minutes.

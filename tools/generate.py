@@ -1,7 +1,9 @@
 """Generates what is made from the protos and the code; with --check, names each committed file that is not that.
 
-Made: the Python messages and stubs, the descriptor set that Envoy transcodes with, the OpenAPI document, the reference
-of the API, the table of who may do what, and (where npm has been) the generated part of the TypeScript client.
+First from the protos alone: the Python messages and stubs, and the descriptor set that Envoy transcodes with. Then
+from the protos and the service's code: the OpenAPI document, the reference of the API, the table of who may do what,
+and (where npm has been) the generated part of the TypeScript client. The service imports what the first step makes, so
+the first step is written before the second begins: a new message or service can be used at once.
 """
 
 import argparse
@@ -9,14 +11,12 @@ import os
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc_tools
 import typescript
 from grpc_tools import protoc
-from openapi import openapi
-from permissions import page as permissions
-from reference import reference
 
 ROOT = Path(__file__).parent.parent
 SITE = Path(sysconfig.get_path("purelib"))
@@ -45,27 +45,48 @@ def _python_into(directory: Path) -> list[str]:
     ]
 
 
-def generate(out: Path) -> None:
+def _protos() -> list[str]:
     paths = [path for path in (ROOT / "proto").rglob("*.proto") if path.parent not in ENVOY_PROTOS]
-    protos = sorted(path.relative_to(ROOT / "proto").as_posix() for path in paths)
+    return sorted(path.relative_to(ROOT / "proto").as_posix() for path in paths)
+
+
+def generate_code(out: Path) -> None:
+    """Writes what comes from the protos alone."""
     python, descriptors = out / PYTHON, out / DESCRIPTORS
     python.mkdir(parents=True)
     descriptors.parent.mkdir(parents=True)
-    run_protoc(*_python_into(python), *protos)
+    run_protoc(*_python_into(python), *_protos())
     # A mapped path names the files, and so the modules, as if they stood there.
     for directory in ENVOY_PROTOS:
         (proto,) = directory.glob("*.proto")
         run_protoc(*_python_into(out), f"-I{ENVOY_PYTHON}={directory}", f"{ENVOY_PYTHON}/{proto.name}")
-    run_protoc("--include_imports", f"--descriptor_set_out={descriptors}", *protos, *NAMED_FOR_ENVOY)
+    run_protoc("--include_imports", f"--descriptor_set_out={descriptors}", *_protos(), *NAMED_FOR_ENVOY)
+
+
+def generate_pages(out: Path) -> None:
+    """Writes what the service's code has a say in. Imports the service, and so the generated code of the tree."""
+    from openapi import openapi
+    from permissions import page as permissions
+    from reference import reference
+
     document = out / OPENAPI
     document.parent.mkdir(parents=True)
-    document.write_text(openapi(run_protoc, protos))
+    document.write_text(openapi(run_protoc, _protos()))
     page = out / REFERENCE
     page.parent.mkdir(parents=True)
     page.write_text(reference(run_protoc))
     (out / PERMISSIONS).write_text(permissions())
     if not typescript.missing():
-        typescript.typescript(out, document=document, descriptors=descriptors, protoc=run_protoc)
+        typescript.typescript(out, document=document, descriptors=ROOT / DESCRIPTORS, protoc=run_protoc)
+
+
+def stale(step: Callable[[Path], None]) -> dict[Path, bytes]:
+    """Returns what the step makes where that is not what the tree has, by its path in the tree."""
+    with tempfile.TemporaryDirectory() as directory:
+        step(Path(directory))
+        paths = sorted(path for path in Path(directory).rglob("*") if path.is_file())
+        made = {ROOT / path.relative_to(directory): path.read_bytes() for path in paths}
+    return {path: content for path, content in made.items() if not path.exists() or path.read_bytes() != content}
 
 
 def main() -> None:
@@ -75,19 +96,14 @@ def main() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # protoc-gen-mypy
     if why := typescript.missing():
         print(why, file=sys.stderr)
-    stale = []
-    with tempfile.TemporaryDirectory() as directory:
-        generate(Path(directory))
-        for made in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
-            committed = ROOT / made.relative_to(directory)
-            if committed.exists() and committed.read_bytes() == made.read_bytes():
-                continue
-            stale.append(committed.relative_to(ROOT).as_posix())
-            if not check:
-                committed.parent.mkdir(parents=True, exist_ok=True)
-                committed.write_bytes(made.read_bytes())
-    if check and stale:
-        sys.exit("not what the protos and the code give; run `make proto`: " + ", ".join(stale))
+    for step in (generate_code, generate_pages):
+        found = stale(step)
+        if check and found:
+            names = ", ".join(path.relative_to(ROOT).as_posix() for path in found)
+            sys.exit(f"not what the protos and the code give; run `make proto`: {names}")
+        for path, content in found.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 if __name__ == "__main__":
