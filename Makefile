@@ -80,6 +80,9 @@ lint: $(STAMP) $(NODE_STAMP) third_party ## ruff, mypy --strict, import-linter, 
 	$(BIN)/buf breaking proto --against proto/released.binpb
 	$(BIN)/python tools/generate.py --check
 
+hooks: ## Have git run `make lint` before each commit of this clone.
+	@git config core.hooksPath .githooks
+
 format: $(STAMP) ## Format the Python code.
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
 
@@ -110,5 +113,5 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
-.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak floods mutants browser postgresql lint format proto \
+.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
   release-contract lock bench bench-quick bench-report clean

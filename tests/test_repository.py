@@ -1,0 +1,58 @@
+"""What whoever works on the repository may rely on: the workflow of the forge, its forms, and the git hook."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
+
+
+def _steps(workflow: Path) -> list[dict[str, Any]]:
+    jobs = yaml.safe_load(workflow.read_text())["jobs"]
+    return [step for job in jobs.values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_pinned_by_commit(workflow: Path) -> None:
+    """A tag can be moved to other code; a commit cannot."""
+    actions = [step["uses"] for step in _steps(workflow) if "uses" in step]
+
+    assert actions
+    assert [action for action in actions if not re.search(r"@[0-9a-f]{40}$", action)] == []
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_may_only_read_the_repository(workflow: Path) -> None:
+    permissions = yaml.safe_load(workflow.read_text())["permissions"]
+
+    assert permissions == {"contents": "read"}
+
+
+def test_the_forge_runs_what_anybody_runs() -> None:
+    commands = [step["run"] for step in _steps(ROOT / ".github" / "workflows" / "ci.yml") if "run" in step]
+
+    assert commands[-1] == ".ci/run"
+    assert {"make lint", "make test"} <= set((ROOT / ".ci" / "run").read_text().splitlines())
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda path: path.stem)
+def test_an_issue_form_has_what_the_forge_needs(form: Path) -> None:
+    told = yaml.safe_load(form.read_text())
+
+    assert {"name", "description", "body"} <= told.keys()
+    asked = [part for part in told["body"] if part["type"] != "markdown"]
+    assert all(part["attributes"]["label"] for part in asked)
+    assert len({part["id"] for part in asked}) == len(asked)
+
+
+@pytest.mark.parametrize("path", [".ci/run", ".githooks/pre-commit"])
+def test_a_script_that_others_start_can_be_started(path: str) -> None:
+    assert os.access(ROOT / path, os.X_OK)
