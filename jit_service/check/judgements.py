@@ -4,7 +4,7 @@ A decision is made from the subject's grants, the policies and the locks, which 
 commit changes them, from the time, and from what its grants' conditions say. So it stands while all are still the same
 objects, no instant has come at which one of its grants begins or ends, and the conditions say the same. It is looked up
 in a view that has passed the barrier like any other, so a decision that is given again is as fresh as one that is made
-(docs/adr/0033-decisions-that-are-given-again.md).
+(docs/adr/0033-cache-decisions-by-object-identity.md).
 """
 
 from __future__ import annotations

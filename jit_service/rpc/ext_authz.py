@@ -1,4 +1,4 @@
-"""The servicer of Envoy's external authorization: decode, ask, encode (docs/adr/0024-requests-that-pass-by-a-grant.md).
+"""The servicer of Envoy's external authorization: decode, ask, encode (docs/adr/0024-protect-apis-behind-envoy.md).
 
 Whatever is no clear yes is an answer that denies: the request stays at Envoy. A fault ends the call with an error, for
 which Envoy answers 503 itself.

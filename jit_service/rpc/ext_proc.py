@@ -1,7 +1,7 @@
 """The servicer of Envoy's external processing: it ends a request when the grant that it passed by is over.
 
 Envoy opens one call for each request that it has let pass, and resets the request when the call ends with an error
-(docs/adr/0031-a-revocation-reaches-into-streams.md). Which passage it is about, ext_authz has told Envoy in dynamic
+(docs/adr/0031-cut-streams-on-revocation.md). Which passage it is about, ext_authz has told Envoy in dynamic
 metadata, which no client can set.
 """
 

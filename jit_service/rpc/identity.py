@@ -2,7 +2,7 @@
 
 A token counts only with an allow-listed asymmetric algorithm, a key of the issuer it names, exact iss and audience, a
 typ that is none of another purpose, exp, iat and sub, a lifetime under the cap, and canonical encoding (invariant I18).
-Nothing else in the header is trusted. Who it is then, `claims` says (docs/adr/0037-who-a-caller-is.md).
+Nothing else in the header is trusted. Who it is then, `claims` says (docs/adr/0037-identify-callers.md).
 """
 
 from __future__ import annotations

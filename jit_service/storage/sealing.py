@@ -3,7 +3,7 @@
 A row's seal is a keyed BLAKE2b (RFC 7693) of the fact that it stands for, under a key that the store never sees. One
 more, one less or one as it was before is found by the sum of all seals of a kind, as a multiset hash of Bellare and
 Micciancio's kind (AdHash, EUROCRYPT 1997) over keyed values: the head has the sums, and a seal of its own
-(docs/adr/0041-rows-are-sealed.md).
+(docs/adr/0041-seal-rows.md).
 """
 
 from __future__ import annotations
