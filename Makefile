@@ -44,6 +44,9 @@ protect-demo: $(STAMP) ## Put an API under just-in-time control: closed, asked f
 test: $(STAMP) $(NODE_STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no PostgreSQL, short walks of the machines.
+	@EXAMPLES=$${EXAMPLES:-10} $(BIN)/python -m pytest tests/domain tests/check tests/client -k "not postgresql" $(ARGS)
+
 authzen: $(STAMP) ## Run AuthZEN's certification scenario, and write its results into docs/authzen.md.
 	@$(BIN)/python tools/conformance.py
 
@@ -113,5 +116,5 @@ bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again f
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
 
-.PHONY: help setup third_party up demo protect-demo test authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
+.PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
   release-contract lock bench bench-quick bench-report clean

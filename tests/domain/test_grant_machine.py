@@ -5,6 +5,7 @@ After every step both must agree on every state, on who may do what, on every ch
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -443,7 +444,9 @@ class OneGrantMachine(GrantMachine):
     at_once = 1
 
 
+EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+
 TestGrantMachine = GrantMachine.TestCase
-TestGrantMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestGrantMachine.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None)
 TestOneGrantMachine = OneGrantMachine.TestCase
-TestOneGrantMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestOneGrantMachine.settings = settings(max_examples=2 * EXAMPLES, stateful_step_count=40, deadline=None)
