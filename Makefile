@@ -11,6 +11,8 @@ NODE_STAMP := clients/typescript/node_modules/.installed
 SECONDS ?= 600
 BENCH := .data/bench/venv
 BENCH_STAMP := $(BENCH)/.installed
+RELEASE := .data/release/venv
+RELEASE_STAMP := $(RELEASE)/.installed
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,8 +115,24 @@ bench-quick: $(STAMP) $(BENCH_STAMP) ## Measure the core of it in under five min
 bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again from the rows in bench/results.
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench report $(ARGS)
 
+$(RELEASE_STAMP): requirements/release.txt
+	@test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements/release.txt
+	@touch $@
+
+release: $(STAMP) $(RELEASE_STAMP) third_party ## Build wheels, sdists, contract, bill of materials and sums of a clean commit into dist/.
+	@$(BIN)/python tools/release.py
+
+release-try: ## Install what is in dist/ into a new environment without the repository, and walk the demo with it.
+	@cd dist && sha256sum --check --quiet SHA256SUMS
+	@rm -rf .data/release/try && $(PYTHON) -m venv .data/release/try
+	@.data/release/try/bin/pip install -qq --disable-pip-version-check --require-hashes -r dist/jit_service-*.requirements.txt
+	@.data/release/try/bin/pip install -qq --disable-pip-version-check --no-deps dist/*.whl
+	@.data/release/try/bin/jit --help >/dev/null
+	@cd .data/release/try && bin/python $(CURDIR)/tools/demo.py
+
 clean: ## Remove what was built and the development data.
-	rm -rf .venv third_party .data clients/typescript/node_modules clients/typescript/build
+	rm -rf .venv third_party .data dist clients/typescript/node_modules clients/typescript/build
 
 .PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
-  release-contract lock bench bench-quick bench-report clean
+  release-contract lock bench bench-quick bench-report release release-try clean
