@@ -27,11 +27,11 @@ from pathlib import Path
 
 from bench.seed import key_file
 from jit_service.dev import DevIssuer
-from jit_service.domain import approval, request
 from jit_service.domain.caller import Caller, Origin, Role
-from jit_service.domain.policy import Policy, PrincipalSet
-from jit_service.domain.policy_change import Proposed
-from jit_service.domain.request import Ask
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.keyring import secret_of
 from jit_service.policies import apply
 from jit_service.service import utc_now

@@ -22,11 +22,11 @@ from sqlmodel import col
 from bench.facts import CONDITION, POLICIES, Fact, fact
 from bench.machine import WORK
 from jit_service import policies
+from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller
-from jit_service.domain.event import SERVICE
+from jit_service.domain.checks.cached_grant import live
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import Grant, Justification
-from jit_service.domain.live import live
+from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.keyring import make_key_file, secret_of
 from jit_service.rpc import policy_file
 from jit_service.storage import Store, rows

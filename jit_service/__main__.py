@@ -26,12 +26,12 @@ import typer
 from jit_service import locks, notifications, signing_keys
 from jit_service.dev import PEOPLE as DEV_PEOPLE
 from jit_service.dev import DevIssuer
-from jit_service.domain import name
+from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError
-from jit_service.domain.event import SERVICE
+from jit_service.domain.language import name
 from jit_service.domain.notification import seq_of
-from jit_service.domain.signing_key import KeyState, SigningKey
+from jit_service.domain.tokens.signing_key import KeyState, SigningKey
 from jit_service.edge import EdgeError, Envoy, Rates, render, share
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now

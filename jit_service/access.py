@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import to_json
 
 from jit_service.check import MAX_PAST, AuditMode, Combining, Judged, Judgements, LiveView, Recorder, Sight
-from jit_service.domain import context, name, signal
+from jit_service.domain.audit.event import Event
+from jit_service.domain.audit.refusal import About, refused
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import (
+from jit_service.domain.checks.decision import (
     Candidate,
     Decision,
     Question,
@@ -27,13 +28,13 @@ from jit_service.domain.decision import (
     decide_among,
     stands_until,
 )
+from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.conditions import context, signal
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
-from jit_service.domain.event import Event
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import Grant, expiring, used
-from jit_service.domain.lock import demand_unlocked_caller
-from jit_service.domain.policy_book import PolicyBook
-from jit_service.domain.refusal import About, refused
+from jit_service.domain.grants.grant import Grant, expiring, used
+from jit_service.domain.grants.lock import demand_unlocked_caller
+from jit_service.domain.language import name
 from jit_service.storage import CheckRecords, SharedContexts, Store, parts_of_check, payload_of
 
 MAX_ITEMS = 1000

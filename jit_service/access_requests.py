@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from jit_service import grants, signing_keys
 from jit_service.access import Checked
-from jit_service.domain import name
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Reason, covers
+from jit_service.domain.checks.decision import Reason, covers
 from jit_service.domain.errors import DenialNotBound, DenialOver, InvalidField, TokensOff
-from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.request import Ask
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.language import name
 from jit_service.grants import GrantAnswer
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Snapshot, Store

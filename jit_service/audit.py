@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jit_service.domain import paging
+from jit_service.domain.audit.checkpoint import Checkpoint, Fault, fault_in
+from jit_service.domain.audit.event import RecordedEvent
+from jit_service.domain.audit.refusal import About, refused
 from jit_service.domain.caller import Caller
-from jit_service.domain.checkpoint import Checkpoint, Fault, fault_in
 from jit_service.domain.errors import JitError
-from jit_service.domain.event import RecordedEvent
-from jit_service.domain.filter import parse
-from jit_service.domain.refusal import About, refused
+from jit_service.domain.language import paging
+from jit_service.domain.language.filter import parse
 from jit_service.storage import Snapshot, Store, query
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jit_service import audit
 from jit_service.audit import Verified
-from jit_service.domain.checkpoint import Checkpoint
+from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.errors import InvalidField
 from jit_service.signing_keys import Issuing, demanded, signing
 from jit_service.storage import Snapshot, Store

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jit_service.domain import delegation as rules
-from jit_service.domain import etag as etags
-from jit_service.domain import paging
 from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import DelegationNotFound, NotVisible
+from jit_service.domain.grants import delegation as rules
+from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.language import etag as etags
+from jit_service.domain.language import paging
 from jit_service.idempotency import answered_before, remember
 from jit_service.naming import new_name
 from jit_service.storage import Snapshot, Store, Transaction, query

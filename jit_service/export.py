@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from jit_service.domain.audit_filter import matches
+from jit_service.domain.audit.audit_filter import matches
+from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import RecordedEvent
-from jit_service.domain.filter import Node, parse
+from jit_service.domain.language.filter import Node, parse
 from jit_service.storage import Store, query
 
 _PAGE: Final = 200

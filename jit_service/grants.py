@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 from pydantic import TypeAdapter
 
 from jit_service.delegations import with_delegations
-from jit_service.domain import approval, emergency, paging, request, review, signal
-from jit_service.domain import etag as etags
-from jit_service.domain import grant as rules
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import READS_GRANTS, Caller, Right
+from jit_service.domain.conditions import signal
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import (
     GrantNotFound,
     NotVisible,
@@ -29,13 +29,16 @@ from jit_service.domain.errors import (
     TooManyActive,
     Unsatisfiable,
 )
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.filter import parse
-from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.lock import demand_unlocked
-from jit_service.domain.policy import Policy
-from jit_service.domain.review import Preview
-from jit_service.domain.signal import Signals
+from jit_service.domain.grants import approval, break_glass, request
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants import preview as review
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.lock import demand_unlocked
+from jit_service.domain.grants.preview import Preview
+from jit_service.domain.language import etag as etags
+from jit_service.domain.language import paging
+from jit_service.domain.language.filter import parse
+from jit_service.domain.policies.policy import Policy
 from jit_service.idempotency import answered_before, remember
 from jit_service.naming import new_name
 from jit_service.storage import Snapshot, Store, Transaction, query
@@ -177,7 +180,7 @@ def _demand_no_debt(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
     if grant.emergency is None or policy.break_glass is None:
         return
     owed = snapshot.owed_reviews(grant.held_by)
-    emergency.demand_no_debt(grant.subject, owed, most=policy.break_glass.most_unreviewed, now=snapshot.now)
+    break_glass.demand_no_debt(grant.subject, owed, most=policy.break_glass.most_unreviewed, now=snapshot.now)
 
 
 def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, bounds: Bounds, *, name: str) -> Grant:
@@ -358,7 +361,7 @@ def complete_review(store: Store, caller: Caller, name: str, *, comment: str, et
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = tx.policy(grant.policy)
-        return emergency.complete_review(grant, policy=policy, by=by, comment=comment, now=tx.now)
+        return break_glass.complete_review(grant, policy=policy, by=by, comment=comment, now=tx.now)
 
     return _change(store, caller, name, etag, transition)
 

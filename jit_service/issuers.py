@@ -25,9 +25,9 @@ from pydantic import (
 )
 
 from jit_service.domain.caller import Role
-from jit_service.domain.condition import checked_on_claims
+from jit_service.domain.conditions.condition import checked_on_claims
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.name import canonical
+from jit_service.domain.language.name import canonical
 from jitaccess.fetching import secret_in
 from jitaccess.jws import plain_type
 from jitaccess.keys import is_safe_url

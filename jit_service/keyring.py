@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from jit_service.domain.errors import KeysUnavailable
-from jit_service.domain.signing_key import SigningKey
+from jit_service.domain.tokens.signing_key import SigningKey
 
 _BYTES: Final = 32
 _NONCE_BYTES: Final = 12

@@ -8,16 +8,16 @@ from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from jit_service.domain import delegation as delegation_rules
-from jit_service.domain import etag as etags
-from jit_service.domain import lock as rules
-from jit_service.domain import name, paging
+from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import LockNotFound
-from jit_service.domain.event import SERVICE
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import Grant
-from jit_service.domain.lock import Lock, Locks, Wanted
+from jit_service.domain.grants import delegation as delegation_rules
+from jit_service.domain.grants import lock as rules
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.lock import Lock, Locks, Wanted
+from jit_service.domain.language import etag as etags
+from jit_service.domain.language import name, paging
 from jit_service.idempotency import answered_before, remember
 from jit_service.naming import new_name
 from jit_service.storage import Snapshot, Store, Transaction, query

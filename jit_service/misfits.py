@@ -13,10 +13,10 @@ from typing import Final
 
 from jit_service.domain.caller import Caller
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import Grant, GrantState, revoked_as_misfit
-from jit_service.domain.policy import Policy
-from jit_service.domain.policy_change import ChangeType, PolicyChange
-from jit_service.domain.request import misfit
+from jit_service.domain.grants.grant import Grant, GrantState, revoked_as_misfit
+from jit_service.domain.grants.request import misfit
+from jit_service.domain.policies.diff import ChangeType, PolicyChange
+from jit_service.domain.policies.policy import Policy
 from jit_service.storage import Snapshot, Transaction
 
 MAX_TOLD: Final = 1000

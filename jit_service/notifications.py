@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
-from jit_service.domain.event import RecordedEvent
+from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.notification import Failure, Message, Retries, message_id
 from jit_service.storage import Store
 from jit_service.storage.outbox import Claim, Waiting

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from jit_service import access, tokens
 from jit_service.access import Checked, Checker, RefusedItem
+from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
+from jit_service.domain.checks.http_request import HttpRequest, Route, Stream, lasting
 from jit_service.domain.errors import JitError, TokenInvalid, TokenNotCovering
-from jit_service.domain.passage import HttpRequest, Route, Stream, lasting
-from jit_service.domain.refusal import About
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jitaccess.errors import TokenRefused

@@ -9,14 +9,15 @@ from pydantic import TypeAdapter
 
 from jit_service import misfits
 from jit_service.delegations import with_delegations
-from jit_service.domain import etag as etags
-from jit_service.domain import paging, policy_change
-from jit_service.domain.approval import reviews_under
+from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import NotVisible, PolicyExists, PolicyNotFound
-from jit_service.domain.event import Event
-from jit_service.domain.policy import Policy, checked
-from jit_service.domain.policy_change import ChangeType, PolicyChange, Proposed
+from jit_service.domain.grants.approval import reviews_under
+from jit_service.domain.language import etag as etags
+from jit_service.domain.language import paging
+from jit_service.domain.policies import diff
+from jit_service.domain.policies.diff import ChangeType, PolicyChange, Proposed
+from jit_service.domain.policies.policy import Policy, checked
 from jit_service.grants import end_below
 from jit_service.idempotency import answered_before, remember
 from jit_service.misfits import Misfits
@@ -58,7 +59,7 @@ def create(store: Store, caller: Caller, policy: Policy) -> Policy:
         existing = tx.policy(wanted.name)
         if existing is not None and existing.deleted_at is None:
             raise PolicyExists(f"there is a {wanted.name} already; update it", policy=wanted.name)
-        saved = tx.save_policy(*policy_change.created(wanted, replaces=existing, by=caller, now=tx.now))
+        saved = tx.save_policy(*diff.created(wanted, replaces=existing, by=caller, now=tx.now))
         _settle(tx, caller, ChangeType.CREATED, None, saved)
         return remember(tx, caller, _POLICIES, saved)[0]
 
@@ -101,7 +102,7 @@ def update(store: Store, caller: Caller, name: str, *, etag: str, change: Callab
         before = _live(tx, name)
         etags.demand(etag, name, before.revision)
         after = checked(change(before), exact=caller.exact)
-        saved = tx.save_policy(*policy_change.updated(before, after, by=caller, now=tx.now))
+        saved = tx.save_policy(*diff.updated(before, after, by=caller, now=tx.now))
         _settle(tx, caller, ChangeType.UPDATED, before, saved)
         return remember(tx, caller, _POLICIES, saved)[0]
 
@@ -113,7 +114,7 @@ def delete(store: Store, caller: Caller, name: str, *, etag: str) -> Policy:
             return earlier[0]
         before = _live(tx, name)
         etags.demand(etag, name, before.revision)
-        saved = tx.save_policy(*policy_change.deleted(before, by=caller, now=tx.now))
+        saved = tx.save_policy(*diff.deleted(before, by=caller, now=tx.now))
         _settle(tx, caller, ChangeType.DELETED, before, None)
         return remember(tx, caller, _POLICIES, saved)[0]
 
@@ -154,7 +155,7 @@ def is_empty(store: Store) -> bool:
 
 def difference(snapshot: Snapshot, caller: Caller, proposed: Sequence[Proposed], *, prune: bool) -> list[PolicyChange]:
     """Returns what applying the set would do to each policy, by name. Raises InvalidField, StaleEtag."""
-    return policy_change.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=caller.exact)
+    return diff.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=caller.exact)
 
 
 def carried_out(tx: Transaction, caller: Caller, change: PolicyChange, *, proposal: str = "") -> PolicyChange:
@@ -166,11 +167,11 @@ def carried_out(tx: Transaction, caller: Caller, change: PolicyChange, *, propos
     after = change.after
     if change.type is ChangeType.CREATED and after is not None:
         replaced = tx.policy(change.name)
-        after = save(*policy_change.created(after, replaces=replaced, by=caller, now=tx.now))
+        after = save(*diff.created(after, replaces=replaced, by=caller, now=tx.now))
     elif change.type is ChangeType.UPDATED and change.before is not None and after is not None:
-        after = save(*policy_change.updated(change.before, after, by=caller, now=tx.now))
+        after = save(*diff.updated(change.before, after, by=caller, now=tx.now))
     elif change.type is ChangeType.DELETED and change.before is not None:
-        save(*policy_change.deleted(change.before, by=caller, now=tx.now))
+        save(*diff.deleted(change.before, by=caller, now=tx.now))
     return replace(change, after=after)
 
 

@@ -13,13 +13,13 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from jit_service import misfits, policies
-from jit_service.domain import etag as etags
-from jit_service.domain import paging
-from jit_service.domain import proposal as rules
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import ProposalNotFound
-from jit_service.domain.policy_change import ChangeType, Proposed
-from jit_service.domain.proposal import Proposal
+from jit_service.domain.language import etag as etags
+from jit_service.domain.language import paging
+from jit_service.domain.policies import proposal as rules
+from jit_service.domain.policies.diff import ChangeType, Proposed
+from jit_service.domain.policies.proposal import Proposal
 from jit_service.grants import end_below
 from jit_service.idempotency import answered_before, remember
 from jit_service.naming import new_name

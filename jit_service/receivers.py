@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from jit_service.domain import address
+from jit_service.domain.language import ip_address
 from jit_service.domain.notification import DEFAULT_EVENTS, Retries, Subscription, interests
 
 KEY_BYTES: Final = (24, 64)
@@ -99,7 +99,7 @@ class Receiver(BaseModel):
 
 def may_reach(literal: str, *, allow_private: bool) -> bool:
     """Says whether messages may go to the address. Raises ValueError for what is no address."""
-    return address.is_global(literal) or (allow_private and address.is_private(literal))
+    return ip_address.is_global(literal) or (allow_private and ip_address.is_private(literal))
 
 
 def _demand_port(parts: SplitResult) -> None:
@@ -113,14 +113,14 @@ def _demand_port(parts: SplitResult) -> None:
 
 def _literal(host: str) -> str | None:
     try:
-        address.innermost(host)
+        ip_address.innermost(host)
     except ValueError:
         return None
     return host
 
 
 def _names_loopback(host: str) -> bool:
-    return host == "localhost" or (_literal(host) is not None and address.is_loopback(host))
+    return host == "localhost" or (_literal(host) is not None and ip_address.is_loopback(host))
 
 
 def _keys_of(path: Path) -> tuple[bytes, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from jit_service.domain import policy as policies
+from jit_service.domain.checks.what_if import MAX_CASES, Case, Result, rehearsed
 from jit_service.domain.errors import InvalidField, PolicyNotFound
-from jit_service.domain.policy import Policy
-from jit_service.domain.rehearsal import MAX_CASES, Case, Result, rehearsed
+from jit_service.domain.policies import policy as policies
+from jit_service.domain.policies.policy import Policy
 from jit_service.storage import Snapshot, Store
 
 CaseAt = Callable[[datetime], Case]

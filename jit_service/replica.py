@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.lock import Lock
-from jit_service.domain.policy import Policy
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.lock import Lock
+from jit_service.domain.policies.policy import Policy
 from jit_service.grants import View
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.known import Head

@@ -10,13 +10,13 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from jit_service.domain import approval as rules
-from jit_service.domain import name
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField, StalePlan
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.grant import Grant, revoked_with_parent
-from jit_service.domain.pattern import reaches_into
+from jit_service.domain.grants import approval as rules
+from jit_service.domain.grants.grant import Grant, revoked_with_parent
+from jit_service.domain.language import name
+from jit_service.domain.language.pattern import reaches_into
 from jit_service.grants import end_below
 from jit_service.idempotency import answered_before, remember
 from jit_service.storage import Snapshot, Store, query

@@ -14,9 +14,9 @@ from datetime import timedelta
 from typing import Final
 
 from jit_service.check import LiveView, Sight
+from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.http_request import Stream, over
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
-from jit_service.domain.live import LiveGrant
-from jit_service.domain.passage import Stream, over
 
 LOOK_SECONDS: Final = 0.1
 """How often all of them are looked at."""

@@ -10,14 +10,15 @@ from functools import partial
 from typing import Any
 
 from jit_service.check import LiveView, Recorder, Sight
-from jit_service.domain import context, name, paging, signal
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Candidate, Question
+from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.decision import Candidate, Question
+from jit_service.domain.checks.search import Found, Side, World, found_names, found_subjects, reaches
+from jit_service.domain.conditions import context, signal
 from jit_service.domain.errors import InvalidField, RoleRequired
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.live import LiveGrant
-from jit_service.domain.lock import demand_unlocked_caller
-from jit_service.domain.search import Found, Side, World, found_names, found_subjects, reaches
+from jit_service.domain.grants.lock import demand_unlocked_caller
+from jit_service.domain.language import name, paging
 from jit_service.storage import Snapshot, Store, payload_of
 
 _Held = Mapping[str, Sequence[Candidate]]

@@ -15,11 +15,11 @@ from typing import Final
 from jit_service import policies, proposals, signing_keys
 from jit_service.access import Checker
 from jit_service.check import LiveView, Recorder
+from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
-from jit_service.domain.event import SERVICE
-from jit_service.domain.policy_change import ChangeType
-from jit_service.domain.signing_key import Rotation
+from jit_service.domain.policies.diff import ChangeType
+from jit_service.domain.tokens.signing_key import Rotation
 from jit_service.indexer import Indexer
 from jit_service.issuers import exact_principals
 from jit_service.keyring import KeyFileError, KeyRing, make_key_file, secret_of

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jit_service.domain import etag as etags
-from jit_service.domain import paging, signal
 from jit_service.domain.caller import Caller
+from jit_service.domain.conditions import signal
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import SignalNotFound
-from jit_service.domain.signal import Signal
+from jit_service.domain.language import etag as etags
+from jit_service.domain.language import paging
 from jit_service.idempotency import answered_before, remember
 from jit_service.storage import Snapshot, Store
 

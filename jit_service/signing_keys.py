@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from jit_service.domain import signing_key as rules
+from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import KeysUnavailable, TokensOff
-from jit_service.domain.event import SERVICE
-from jit_service.domain.signing_key import KeyState, Rotation, SigningKey
+from jit_service.domain.tokens import signing_key as rules
+from jit_service.domain.tokens.signing_key import KeyState, Rotation, SigningKey
 from jit_service.keyring import KeyRing
 from jit_service.storage import Snapshot, Store, Transaction
 

@@ -15,9 +15,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 from jit_service import audit
-from jit_service.domain import policy_change, rehearsal, request, signal
+from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Question
+from jit_service.domain.checks import what_if
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.conditions import signal
+from jit_service.domain.conditions.signal import Signal, Signals
 from jit_service.domain.errors import (
     ConditionError,
     ConditionNotMet,
@@ -26,14 +29,14 @@ from jit_service.domain.errors import (
     NotEligible,
     Unsatisfiable,
 )
-from jit_service.domain.event import Event, EventType, RecordedEvent
-from jit_service.domain.filter import parse
-from jit_service.domain.grant import Grant
-from jit_service.domain.paging import order_by
-from jit_service.domain.policy import JustificationRule, Policy
-from jit_service.domain.policy_change import Proposed
-from jit_service.domain.request import Ask
-from jit_service.domain.signal import Signal, Signals
+from jit_service.domain.grants import request
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.language.filter import parse
+from jit_service.domain.language.paging import order_by
+from jit_service.domain.policies import diff
+from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.policy import JustificationRule, Policy
 from jit_service.storage import Snapshot, Store, query
 from jit_service.storage.rows import GrantChange
 
@@ -116,7 +119,7 @@ def simulate(
         if start >= end:
             raise InvalidField("start_time", f"is {start.isoformat()}; it must be before {end.isoformat()}")
         stored = snapshot.policies()
-        changes = policy_change.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=exact)
+        changes = diff.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=exact)
         named = {change.name for change in changes}
         draft = [policy for policy in stored if policy.name not in named]
         draft += [change.after for change in changes if change.after is not None]
@@ -177,7 +180,7 @@ class _Request:
     def answer(self, policies: Sequence[Policy]) -> Answer:
         if not self.justified:
             policies = [replace(policy, justification=JustificationRule()) for policy in policies]
-        judged = rehearsal.judge(self.ask, policies=policies, by=self.by, now=self.at, signals=self.signals)
+        judged = what_if.judge(self.ask, policies=policies, by=self.by, now=self.at, signals=self.signals)
         return Answer(answer=judged.outcome, reason=judged.reason, message=judged.message)
 
 
@@ -192,7 +195,7 @@ class _Check:
     signals: Signals
 
     def answer(self, policies: Sequence[Policy]) -> Answer:
-        decision = rehearsal.answer(
+        decision = what_if.answer(
             self.question, grants=self.grants, above=self.above, policies=policies, now=self.at, signals=self.signals
         )
         return Answer(

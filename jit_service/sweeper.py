@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Final
 
 from jit_service import signing_keys
-from jit_service.domain import approval, emergency, lock
-from jit_service.domain import grant as rules
+from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller
-from jit_service.domain.event import SERVICE
-from jit_service.domain.proposal import lapsed
+from jit_service.domain.grants import approval, break_glass, lock
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.policies.proposal import lapsed
 from jit_service.periodic import Periodic
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
@@ -55,7 +55,7 @@ def record_run_out(store: Store) -> int:
             tx.record_lapse(proposal, lapsed(proposal, now=tx.now))
         unreviewed = tx.overdue_reviews(limit=BATCH)
         for grant in unreviewed:
-            tx.record_overdue(grant, emergency.review_overdue(grant, now=tx.now))
+            tx.record_overdue(grant, break_glass.review_overdue(grant, now=tx.now))
         locks = tx.expired_locks(limit=BATCH)
         for over in locks:
             tx.record_lock_over(over, lock.expired(over, now=tx.now))

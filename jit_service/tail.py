@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from jit_service.domain.audit_filter import matches
+from jit_service.domain.audit.audit_filter import matches
+from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import RecordedEvent
-from jit_service.domain.filter import Node, parse
+from jit_service.domain.language.filter import Node, parse
 from jit_service.storage import Snapshot, Store, query
 from jit_service.storage.known import BEGINNING, Head
 from jit_service.watch import HEARTBEAT_SECONDS, Follower

@@ -13,12 +13,12 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from jit_service.delegations import with_delegations
-from jit_service.domain import token as rules
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import JitError, Locked, RoleRequired, TokenNotPossible
-from jit_service.domain.grant import Grant
-from jit_service.domain.lock import demand_unlocked
-from jit_service.domain.token import Token, Wanted
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.lock import demand_unlocked
+from jit_service.domain.tokens import token as rules
+from jit_service.domain.tokens.token import Token, Wanted
 from jit_service.grants import visible
 from jit_service.idempotency import answered_before, remember
 from jit_service.naming import new_name

@@ -17,11 +17,11 @@ from enum import StrEnum
 from typing import Final
 
 from jit_service.delegations import with_delegations
-from jit_service.domain import approval
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import READS_GRANTS, Caller
 from jit_service.domain.errors import InvalidField, RoleRequired, ServiceStopping, StoreUnavailable
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import Grant
+from jit_service.domain.grants import approval
+from jit_service.domain.grants.grant import Grant
 from jit_service.grants import View
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.known import BEGINNING, Head

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from jit_service.domain import address
+from jit_service.domain.language import ip_address
 from jit_service.domain.notification import Failure, Message
 from jit_service.receivers import Receiver, may_reach
 
@@ -91,7 +91,7 @@ class Webhook:
         for literal in found:
             if not may_reach(literal, allow_private=self._receiver.allow_private):
                 raise _NotSent(f"its name leads to {literal}, where it may not be sent")
-            if self._tls is None and not address.is_loopback(literal):
+            if self._tls is None and not ip_address.is_loopback(literal):
                 raise _NotSent(f"its name leads to {literal}, which is not loopback, without TLS")
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 from jit_service.access import Checked, Checker
 from jit_service.check import AuditMode, LiveView, Recorder
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Question
+from jit_service.domain.checks.decision import Question
 from jit_service.storage import Store
 
 _RUNNING: dict[int, tuple[Checker, LiveView, Recorder]] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from jit_service.domain.passage import Route
+from jit_service.domain.checks.http_request import Route
 
 TABLE = Path(__file__).parent.parent / "docs" / "paths.md"
 HOST = "payments.internal"

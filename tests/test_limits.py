@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from jit_service import access, sweeper, unproved
-from jit_service.domain import context, errors, policy
+from jit_service.domain import errors
+from jit_service.domain.conditions import context
+from jit_service.domain.policies import policy
 from jit_service.rpc.pages import MAX_PAGE_BYTES
 from jit_service.settings import Settings
 from jit_service.storage.rows import MAX_RECORD

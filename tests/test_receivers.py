@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jit_service.domain.event import Event, EventType
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.service import channels_of
 from jit_service.settings import Settings, SettingsError
 from tests.conftest import NOON

@@ -12,17 +12,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jit_service import access, policies, replica, search
-from jit_service.domain import approval, delegation, emergency, proposal, request, token
-from jit_service.domain import grant as rules
-from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller, Origin, Role
-from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import JitError, NotVisible
-from jit_service.domain.grant import Grant, Justification
-from jit_service.domain.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
-from jit_service.domain.policy_change import ChangeType, PolicyChange
-from jit_service.domain.proposal import Proposal
-from jit_service.domain.request import Ask, MoreTime
+from jit_service.domain.grants import approval, break_glass, delegation, request
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.grants.grant import Grant, Justification
+from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.policies import proposal
+from jit_service.domain.policies.diff import ChangeType, PolicyChange
+from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
+from jit_service.domain.policies.proposal import Proposal
+from jit_service.domain.tokens import token
 from jit_service.rpc.authorization import RULES, demand
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -269,7 +271,7 @@ OPERATIONS: Final = (
         "GrantService/CompleteReview",
         _of(
             _emergency(),
-            lambda grant, by: emergency.complete_review(grant, policy=POLICY, by=by, comment="fine", now=NOW),
+            lambda grant, by: break_glass.complete_review(grant, policy=POLICY, by=by, comment="fine", now=NOW),
         ),
     ),
     Operation(

@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from jit_service.domain import signal
-from jit_service.domain.decision import Candidate, Question, covers
-from jit_service.domain.grant import Grant
-from jit_service.domain.live import LiveGrant
-from jit_service.domain.lock import NO_LOCKS, Locks
-from jit_service.domain.policy import Policy
-from jit_service.domain.policy_book import PolicyBook
-from jit_service.domain.request import NO_SIGNALS
-from jit_service.domain.signal import Signal, Signals
+from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.decision import Candidate, Question, covers
+from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.conditions import signal
+from jit_service.domain.conditions.signal import Signal, Signals
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.grants.request import NO_SIGNALS
+from jit_service.domain.policies.policy import Policy
 from jit_service.storage.live import Delta, Everything
 
 MAX_SUBJECTS: Final = 10_000

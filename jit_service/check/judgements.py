@@ -15,11 +15,11 @@ from typing import Final
 from weakref import ref
 
 from jit_service.check.index import Held, Sight
-from jit_service.domain.condition import Judgement
-from jit_service.domain.decision import Candidate, Decision, Question, judged_by_condition
-from jit_service.domain.lock import NO_LOCKS, Locks
-from jit_service.domain.policy_book import PolicyBook
-from jit_service.domain.recent import Recent
+from jit_service.domain.checks.decision import Candidate, Decision, Question, judged_by_condition
+from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.conditions.condition import Judgement
+from jit_service.domain.generational_cache import Recent
+from jit_service.domain.grants.lock import NO_LOCKS, Locks
 from jit_service.storage import Parts
 
 MAX_JUDGED: Final = 10_000

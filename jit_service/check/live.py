@@ -12,8 +12,8 @@ from typing import Final
 
 from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, Sight
-from jit_service.domain.decision import Candidate
-from jit_service.domain.live import LiveGrant
+from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.decision import Candidate
 from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS
 from jit_service.storage.known import BEGINNING

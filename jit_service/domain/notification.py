@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.grant import GrantState
+from jit_service.domain.grants.grant import GrantState
 
 NEVER: Final = frozenset({EventType.ACCESS_CHECKED})
 """Of these nobody is told: there are too many of them, and every one has been answered."""

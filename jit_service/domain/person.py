@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jit_service.domain import name
+from jit_service.domain.language import name
 
 
 class Account(NamedTuple):

@@ -8,10 +8,10 @@ import grpc
 
 from jit_service import access, search
 from jit_service.access import Checker, Consistency
+from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Question
+from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import InvalidField, JitError
-from jit_service.domain.refusal import About
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import batch_message, check_message, context_of, search_message
 from jit_service.rpc.pages import within_bytes

@@ -20,8 +20,9 @@ from authzen.v1 import access_request_pb2
 from authzen.v1.access_request_pb2_grpc import AccessRequestServiceServicer
 from jit_service import audit
 from jit_service.access_requests import AccessRequests
+from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
-from jit_service.domain.context import SOURCE_IP
+from jit_service.domain.conditions.context import SOURCE_IP
 from jit_service.domain.errors import (
     DenialNotBound,
     DenialOver,
@@ -32,9 +33,8 @@ from jit_service.domain.errors import (
     RequestIdReused,
     WrongState,
 )
-from jit_service.domain.grant import Grant, GrantState, Justification
-from jit_service.domain.refusal import About
-from jit_service.domain.request import Ask
+from jit_service.domain.grants.grant import Grant, GrantState, Justification
+from jit_service.domain.grants.request import Ask
 from jit_service.grants import GrantAnswer
 from jit_service.rpc import authzen_json as wire
 from jit_service.rpc.authzen import ASKING, instant

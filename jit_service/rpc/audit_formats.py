@@ -10,9 +10,9 @@ from typing import Final
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import MessageToDict
 
+from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import RecordedEvent
-from jit_service.domain.name import harmless
+from jit_service.domain.language.name import harmless
 from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.messages import audit_message
 from jit_service.rpc.ocsf import ocsf_event

@@ -14,11 +14,11 @@ from authzen.v1.authorization_pb2_grpc import AuthorizationServiceServicer
 from jit_service import access, search
 from jit_service.access import Checked, Checker, RefusedItem
 from jit_service.access_requests import AccessRequests, Worth
+from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Question
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.checks.search import Found, Side
 from jit_service.domain.errors import InvalidField, JitError, NoPublicUrl
-from jit_service.domain.refusal import About
-from jit_service.domain.search import Found, Side
 from jit_service.rpc import authzen_json as wire
 from jit_service.rpc.authzen_json import Evaluation, Object, PageWanted
 from jit_service.rpc.call import current_caller

@@ -21,8 +21,7 @@ from google.protobuf.message import DecodeError, Message
 
 from jit_service import audit, delegations
 from jit_service.check import LiveView
-from jit_service.domain import name
-from jit_service.domain.address import canonical
+from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import (
     JitError,
@@ -33,8 +32,9 @@ from jit_service.domain.errors import (
     StoreUnavailable,
 )
 from jit_service.domain.frozen import replace
-from jit_service.domain.lock import demand_unlocked_caller
-from jit_service.domain.refusal import About
+from jit_service.domain.grants.lock import demand_unlocked_caller
+from jit_service.domain.language import name
+from jit_service.domain.language.ip_address import canonical
 from jit_service.rpc import errors, strictness
 from jit_service.rpc.authorization import RULES, Rule, demand
 from jit_service.rpc.identity import Authenticator, Identity

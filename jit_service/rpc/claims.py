@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from jit_service.domain import name
 from jit_service.domain.caller import Role
-from jit_service.domain.condition import Verdict, judge_claims
+from jit_service.domain.conditions.condition import Verdict, judge_claims
 from jit_service.domain.errors import InvalidField, TokenInvalid
+from jit_service.domain.language import name
 from jit_service.issuers import Issuer, PrincipalRule
 
 Claims = Mapping[str, Any]

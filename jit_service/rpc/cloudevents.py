@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from jit_service.domain.event import RecordedEvent
+from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.notification import message_id
 from jit_service.rpc.messages import audit_message
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import grpc
 
 from jit_service import delegations
-from jit_service.domain import name
 from jit_service.domain.bounds import Bounds
+from jit_service.domain.language import name
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import delegation_message, delegation_of
 from jit_service.rpc.pages import within_bytes

@@ -28,7 +28,7 @@ from jit_service.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from jit_service.domain.name import harmless
+from jit_service.domain.language.name import harmless
 
 DOMAIN = "jitaccess"
 INTERNAL_MESSAGE = "internal error; the cause is in the service's log"

@@ -22,11 +22,11 @@ from google.rpc.status_pb2 import Status
 
 from jit_service import passage
 from jit_service.access import Checked, Checker
-from jit_service.domain import name
-from jit_service.domain.address import canonical
 from jit_service.domain.caller import Caller
+from jit_service.domain.checks.http_request import HttpRequest, Route, route
 from jit_service.domain.errors import JitError, Unauthenticated
-from jit_service.domain.passage import HttpRequest, Route, route
+from jit_service.domain.language import name
+from jit_service.domain.language.ip_address import canonical
 from jit_service.passage import Passage
 from jit_service.rpc import errors
 from jit_service.rpc.call import by_token, current_caller

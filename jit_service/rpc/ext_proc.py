@@ -15,9 +15,9 @@ from typing import Any, Final
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
-from jit_service.domain.decision import Question
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import JitError, RouteMisconfigured
-from jit_service.domain.passage import Stream
 from jit_service.rpc import errors
 from jit_service.rpc.envoy import external_processor_pb2 as wire
 from jit_service.rpc.envoy.external_processor_pb2_grpc import ExternalProcessorServicer as ExternalProcessorServicerBase

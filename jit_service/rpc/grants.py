@@ -9,9 +9,9 @@ from typing import Protocol
 import grpc
 
 from jit_service import grants, revocation
-from jit_service.domain import name
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
+from jit_service.domain.language import name
 from jit_service.replica import replicate
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import (

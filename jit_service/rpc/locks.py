@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from jit_service import locks
-from jit_service.domain import name
+from jit_service.domain.language import name
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import lock_message, lock_of
 from jit_service.storage import Store

@@ -20,19 +20,24 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jit_service.access import Checked
 from jit_service.check import Judged
 from jit_service.checkpoints import Compared, Made
-from jit_service.domain import context as contexts
-from jit_service.domain import etag
-from jit_service.domain.approval import Edits, approvals_missing, step_due_at, waiting_step
+from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Finding, Reason
-from jit_service.domain.delegation import Delegation, Wanted
+from jit_service.domain.checks.decision import Finding, Reason
+from jit_service.domain.checks.what_if import Case, Expected, Outcome, Result
+from jit_service.domain.conditions import context as contexts
+from jit_service.domain.conditions.signal import Signal, Signals, checked_name
 from jit_service.domain.errors import InvalidField, JitError
-from jit_service.domain.event import EventType, RecordedEvent
-from jit_service.domain.grant import Grant, Justification, Review, Terms
-from jit_service.domain.lock import Lock, Target
-from jit_service.domain.lock import Wanted as WantedLock
-from jit_service.domain.name import grant_name
-from jit_service.domain.policy import (
+from jit_service.domain.grants.approval import Edits, approvals_missing, step_due_at, waiting_step
+from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.grants.grant import Grant, Justification, Review, Terms
+from jit_service.domain.grants.lock import Lock, Target
+from jit_service.domain.grants.lock import Wanted as WantedLock
+from jit_service.domain.grants.preview import Preview
+from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.language import etag
+from jit_service.domain.language.name import grant_name
+from jit_service.domain.policies.diff import PolicyChange, Proposed
+from jit_service.domain.policies.policy import (
     DEFAULT_REQUEST_TTL,
     BreakGlassRule,
     CommentRule,
@@ -43,13 +48,8 @@ from jit_service.domain.policy import (
     Step,
     seconds,
 )
-from jit_service.domain.policy_change import PolicyChange, Proposed
-from jit_service.domain.proposal import Proposal
-from jit_service.domain.rehearsal import Case, Expected, Outcome, Result
-from jit_service.domain.request import Ask, MoreTime
-from jit_service.domain.review import Preview
-from jit_service.domain.signal import Signal, Signals, checked_name
-from jit_service.domain.token import Wanted as WantedToken
+from jit_service.domain.policies.proposal import Proposal
+from jit_service.domain.tokens.token import Wanted as WantedToken
 from jit_service.grants import View
 from jit_service.policies import Applied
 from jit_service.replica import Checkable, Update

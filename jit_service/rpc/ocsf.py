@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.json_format import MessageToDict
 
-from jit_service.domain.event import SERVICE, Event, EventType, RecordedEvent
-from jit_service.domain.grant import GrantState
+from jit_service.domain.audit.event import SERVICE, Event, EventType, RecordedEvent
+from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.notification import message_id
 from jit_service.rpc.messages import audit_message
 

@@ -7,9 +7,9 @@ from datetime import datetime
 import grpc
 
 from jit_service import policies, proposals, rehearsal, simulation
-from jit_service.domain import name
+from jit_service.domain.checks.what_if import Case, checked
 from jit_service.domain.errors import DualControlRequired, InvalidField
-from jit_service.domain.rehearsal import Case, checked
+from jit_service.domain.language import name
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import (
     applied_message,

@@ -6,8 +6,8 @@ from typing import Final
 
 from jit_service import access
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Question
-from jit_service.domain.recent import Recent
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.generational_cache import Recent
 from jit_service.rpc.messages import context_of
 from jitaccess.v1.access_pb2 import CheckAccessRequest
 

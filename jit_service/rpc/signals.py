@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from jit_service import signals
-from jit_service.domain.signal import checked_name
+from jit_service.domain.conditions.signal import checked_name
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import signal_message, signal_of
 from jit_service.rpc.pages import within_bytes

@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 
 from jit_service.access import Asked, Checker, Consistency
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Question
+from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
-from jit_service.domain.recent import Recent
+from jit_service.domain.generational_cache import Recent
 from jit_service.rpc.access import consistency_of
 from jit_service.rpc.call import CallInterceptor, Metadata, told_by_edge, without_port
 from jit_service.rpc.identity import Identity

@@ -12,8 +12,8 @@ import grpc
 from google.api.httpbody_pb2 import HttpBody
 
 from jit_service import signing_keys, tokens
-from jit_service.domain import name
 from jit_service.domain.errors import InvalidField
+from jit_service.domain.language import name
 from jit_service.rpc.caching import answer_unless_known
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import token_message, wanted_token_of

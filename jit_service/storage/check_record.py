@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import to_json
 
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Decision, Question
+from jit_service.domain.checks.decision import Decision, Question
 from jit_service.storage.rows import MAX_RECORD
 
 _WORTH_NAMING: Final = 64

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final
 
-from jit_service.domain.chain import link
+from jit_service.domain.audit.chain import link
 from jit_service.storage.engine import begin_immediate
 from jit_service.storage.tables import EPOCH, MICROSECOND
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from jit_service.domain.chain import GENESIS
-from jit_service.domain.policy import Policy
+from jit_service.domain.audit.chain import GENESIS
+from jit_service.domain.policies.policy import Policy
 
 
 class Head(NamedTuple):

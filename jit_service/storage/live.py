@@ -14,13 +14,13 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import from_json
 from sqlalchemy import Engine
 
+from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.domain.grant import Limits
-from jit_service.domain.live import LiveGrant
-from jit_service.domain.lock import NO_LOCKS, Lock, Locks, Target
+from jit_service.domain.grants.grant import Limits
+from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.person import Account
-from jit_service.domain.policy import Policy
-from jit_service.domain.signal import Signal
+from jit_service.domain.policies.policy import Policy
 from jit_service.storage import known, postgresql, rows
 from jit_service.storage.failures import translated
 from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, listed, live_text, number, quoted

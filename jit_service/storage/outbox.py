@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, update
 from sqlmodel import Session, col, select
 
-from jit_service.domain.event import EventType, RecordedEvent
+from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.notification import message_id
 from jit_service.storage import rows
 from jit_service.storage.tables import AuditRow, OutboxRow

@@ -27,12 +27,12 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
-from jit_service.domain import paging
-from jit_service.domain.event import EventType
-from jit_service.domain.filter import And, Comparison, FieldSpec, Kind, Node, Not, Or
-from jit_service.domain.grant import GrantState
-from jit_service.domain.name import canonical
-from jit_service.domain.paging import OrderTerm, Position
+from jit_service.domain.audit.event import EventType
+from jit_service.domain.grants.grant import GrantState
+from jit_service.domain.language import paging
+from jit_service.domain.language.filter import And, Comparison, FieldSpec, Kind, Node, Not, Or
+from jit_service.domain.language.name import canonical
+from jit_service.domain.language.paging import OrderTerm, Position
 from jit_service.domain.person import Person
 from jit_service.storage.tables import EPOCH, MICROSECOND, AuditIndexRow, DelegationRow, GrantRow, Instant, ReviewRow
 

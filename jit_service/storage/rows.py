@@ -12,10 +12,10 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from jit_service.domain import name
-from jit_service.domain.delegation import Delegation
-from jit_service.domain.event import Event, EventType, RecordedEvent, shortened
-from jit_service.domain.grant import (
+from jit_service.domain.audit.event import Event, EventType, RecordedEvent, shortened
+from jit_service.domain.conditions.signal import Signal
+from jit_service.domain.grants.delegation import Delegation
+from jit_service.domain.grants.grant import (
     Emergency,
     End,
     Extension,
@@ -28,12 +28,12 @@ from jit_service.domain.grant import (
     Terms,
     Usage,
 )
-from jit_service.domain.lock import Lock, Target
+from jit_service.domain.grants.lock import Lock, Target
+from jit_service.domain.language import name
 from jit_service.domain.person import Account
-from jit_service.domain.policy import Policy, Step
-from jit_service.domain.proposal import Proposal
-from jit_service.domain.signal import Signal
-from jit_service.domain.signing_key import SigningKey
+from jit_service.domain.policies.policy import Policy, Step
+from jit_service.domain.policies.proposal import Proposal
+from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage.engine import JsonText
 from jit_service.storage.tables import (
     EPOCH,

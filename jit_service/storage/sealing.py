@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic_core import to_json
 
+from jit_service.domain.checks.cached_grant import LiveGrant
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.domain.live import LiveGrant
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
 GRANTS: Final = "access_grant"

@@ -19,24 +19,24 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from jit_service.domain import name
+from jit_service.domain.audit.chain import GENESIS, link
+from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.caller import Caller
-from jit_service.domain.chain import GENESIS, link
-from jit_service.domain.delegation import Delegation
+from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import LostRace, StoreUnavailable
-from jit_service.domain.event import Event, EventType, RecordedEvent
-from jit_service.domain.filter import Node
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import Grant
-from jit_service.domain.live import live
-from jit_service.domain.lock import NO_LOCKS, Lock, Locks, demand_unlocked_caller
+from jit_service.domain.grants.delegation import Delegation
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, demand_unlocked_caller
+from jit_service.domain.language import name
+from jit_service.domain.language.filter import Node
+from jit_service.domain.language.paging import OrderTerm, Position
 from jit_service.domain.notification import Subscription
-from jit_service.domain.paging import OrderTerm, Position
 from jit_service.domain.person import Account, Person
-from jit_service.domain.policy import Policy
-from jit_service.domain.proposal import Proposal
-from jit_service.domain.signal import Signal
-from jit_service.domain.signing_key import SigningKey
+from jit_service.domain.policies.policy import Policy
+from jit_service.domain.policies.proposal import Proposal
+from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import audit_index, hot, journal, postgresql, query, rows
 from jit_service.storage import engine as engines
 from jit_service.storage.failures import translated

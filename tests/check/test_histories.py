@@ -8,7 +8,7 @@ import pytest
 
 from jit_service import access, grants, policies, signals
 from jit_service.check import LiveView
-from jit_service.domain.signal import Signal
+from jit_service.domain.conditions.signal import Signal
 from jit_service.storage import Store
 from jit_service.storage.live import LiveReader
 from tests import checking

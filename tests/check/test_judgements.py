@@ -15,15 +15,16 @@ from jit_service import access, grants, locks, policies, signals
 from jit_service.access import Checked, Checker
 from jit_service.check import AuditMode, Judgements, LiveView, Recorder, judgements
 from jit_service.check.index import Index
-from jit_service.domain import context, decision
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Question, Reason, stands_until
-from jit_service.domain.grant import Limits
-from jit_service.domain.lock import Target, Wanted
-from jit_service.domain.policy import PrincipalSet
-from jit_service.domain.recent import Recent
-from jit_service.domain.request import Ask
-from jit_service.domain.signal import Signal
+from jit_service.domain.checks import decision
+from jit_service.domain.checks.decision import Question, Reason, stands_until
+from jit_service.domain.conditions import context
+from jit_service.domain.conditions.signal import Signal
+from jit_service.domain.generational_cache import Recent
+from jit_service.domain.grants.grant import Limits
+from jit_service.domain.grants.lock import Target, Wanted
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.storage import Store
 from jit_service.sweeper import record_run_out
 from tests.conftest import HOUR, TICK, Clock

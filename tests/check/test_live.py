@@ -15,13 +15,13 @@ from sqlalchemy import text
 from jit_service import grants, policies, signals
 from jit_service.check import LiveView, Sight
 from jit_service.check.index import Held, Index
-from jit_service.domain.decision import Question, covers
+from jit_service.domain.checks.cached_grant import LiveGrant, live
+from jit_service.domain.checks.decision import Question, covers
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.domain.grant import GrantState, Limits
-from jit_service.domain.live import LiveGrant, live
-from jit_service.domain.policy import PrincipalSet
-from jit_service.domain.request import Ask
-from jit_service.domain.signal import Signal
+from jit_service.domain.grants.grant import GrantState, Limits
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.storage import Store
 from jit_service.storage import live as live_storage
 from jit_service.storage.known import Head as Place

@@ -11,8 +11,8 @@ import pytest
 
 from jit_service import access, audit
 from jit_service.check import AuditMode, Recorder
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.domain.event import Event, EventType
 from jit_service.storage import Store, payload_of
 from tests import checking
 from tests.conftest import NOON, Clock

@@ -14,11 +14,11 @@ from jit_service import access, grants, passage, policies
 from jit_service.access import Checker
 from jit_service.check import AuditMode, LiveView, Recorder
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Question, Reason
+from jit_service.domain.checks.decision import Question, Reason
+from jit_service.domain.checks.http_request import HttpRequest, Route
 from jit_service.domain.errors import ConditionError, ConditionNotMet, PolicyNoLongerAllows
-from jit_service.domain.passage import HttpRequest, Route
-from jit_service.domain.policy import Policy
-from jit_service.domain.request import Ask
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import Policy
 from jit_service.rpc import authzen
 from jit_service.rpc import authzen_json as wire
 from jit_service.rpc.questions import question_of

@@ -11,14 +11,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jit_service.domain import approval, request
-from jit_service.domain import grant as rules
-from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller, Origin, Right, Role
-from jit_service.domain.decision import Question
-from jit_service.domain.grant import Grant
-from jit_service.domain.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
-from jit_service.domain.request import Ask, MoreTime
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

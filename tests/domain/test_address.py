@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jit_service.domain import address
+from jit_service.domain.language import ip_address
 
 GLOBAL = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8", "2002:808:808::1"]
 PRIVATE = ["10.0.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "127.0.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"]
@@ -29,33 +29,33 @@ METADATA = [
 
 @pytest.mark.parametrize("literal", GLOBAL)
 def test_a_global_address_may_be_reached(literal: str) -> None:
-    assert address.is_global(literal)
-    assert not address.is_private(literal)
+    assert ip_address.is_global(literal)
+    assert not ip_address.is_private(literal)
 
 
 @pytest.mark.parametrize("literal", PRIVATE)
 def test_a_private_address_is_one_and_is_not_global(literal: str) -> None:
-    assert address.is_private(literal)
-    assert not address.is_global(literal)
+    assert ip_address.is_private(literal)
+    assert not ip_address.is_global(literal)
 
 
 @pytest.mark.parametrize("literal", NOWHERE + METADATA)
 def test_what_is_neither_is_never_reached(literal: str) -> None:
-    assert not address.is_global(literal)
-    assert not address.is_private(literal)
+    assert not ip_address.is_global(literal)
+    assert not ip_address.is_private(literal)
 
 
 @pytest.mark.parametrize("literal", ["2002:a00:1::", "64:ff9b::10.0.0.1", "::10.0.0.1", "2606:4700::5efe:10.0.0.1"])
 def test_a_private_address_in_disguise_is_not_global(literal: str) -> None:
-    assert not address.is_global(literal)
+    assert not ip_address.is_global(literal)
 
 
 def test_only_this_machine_is_loopback() -> None:
-    assert all(address.is_loopback(literal) for literal in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"))
-    assert not any(address.is_loopback(literal) for literal in ("10.0.0.1", "::2", "8.8.8.8"))
+    assert all(ip_address.is_loopback(literal) for literal in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"))
+    assert not any(ip_address.is_loopback(literal) for literal in ("10.0.0.1", "::2", "8.8.8.8"))
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "0x7f000001", "2130706433", "1.2.3.4.5", "[::1]"])
 def test_what_is_no_address_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
-        address.is_global(text)
+        ip_address.is_global(text)

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import approval, request
-from jit_service.domain.approval import Edits
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import (
     AlreadyReviewed,
@@ -21,10 +20,11 @@ from jit_service.domain.errors import (
     StaleEtag,
     WrongState,
 )
-from jit_service.domain.etag import etag
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import ExtensionState, Grant, GrantState, Justification, ReviewDecision, Terms
-from jit_service.domain.policy import CommentRule, Policy, PrincipalSet, Step
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.grant import ExtensionState, Grant, GrantState, Justification, ReviewDecision, Terms
+from jit_service.domain.language.etag import etag
+from jit_service.domain.policies.policy import CommentRule, Policy, PrincipalSet, Step
 from tests.domain.factories import (
     ALICE,
     BOB,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jit_service.domain.chain import GENESIS, link
+from jit_service.domain.audit.chain import GENESIS, link
 
 
 def chained(payloads: list[bytes], first: int = 1) -> list[bytes]:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import approval, request
-from jit_service.domain import grant as rules
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import (
     ChildNotAllowed,
@@ -20,9 +19,10 @@ from jit_service.domain.errors import (
     NotYours,
     WrongState,
 )
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import Grant, GrantState, Justification
-from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants.grant import Grant, GrantState, Justification
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import (
     ALICE,
     BOB,

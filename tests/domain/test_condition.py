@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import condition, context
-from jit_service.domain.condition import Facts, Verdict
+from jit_service.domain.conditions import condition, context
+from jit_service.domain.conditions.condition import Facts, Verdict
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.signal import Signals
 from tests.domain.factories import HOUR, NOON
 
 FACTS = Facts(

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import approval, request
-from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller
-from jit_service.domain.condition import Verdict
-from jit_service.domain.decision import Question, Reason, conditions_judged, decide
+from jit_service.domain.checks.decision import Question, Reason, conditions_judged, decide
+from jit_service.domain.conditions.condition import Verdict
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import (
     ConditionError,
     ConditionNotMet,
@@ -19,9 +18,10 @@ from jit_service.domain.errors import (
     NotApprover,
     PolicyNoLongerAllows,
 )
-from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.policy import Policy, PrincipalSet, Step, checked
-from jit_service.domain.signal import Signals
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step, checked
 from tests.domain.factories import (
     ALICE,
     BOT,

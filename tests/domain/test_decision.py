@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jit_service.domain import grant as rules
-from jit_service.domain import request
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Decision, Question, Reason, decide
-from jit_service.domain.grant import End, Grant, GrantState
-from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.checks.decision import Decision, Question, Reason, decide
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants import request
+from jit_service.domain.grants.grant import End, Grant, GrantState
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import (
     ALICE,
     BOB,

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import delegation as rules
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller
-from jit_service.domain.delegation import Delegation, Wanted
 from jit_service.domain.errors import InvalidField, NotYours, WrongState
-from jit_service.domain.event import EventType
+from jit_service.domain.grants import delegation as rules
+from jit_service.domain.grants.delegation import Delegation, Wanted
 from tests.domain.factories import (
     ALICE,
     BOB,

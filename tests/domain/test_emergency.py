@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import approval, emergency, request
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import (
     AlreadyReviewed,
@@ -21,9 +21,9 @@ from jit_service.domain.errors import (
     TooManyUnreviewed,
     WrongState,
 )
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import Grant, GrantState, Justification
-from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet, checked
+from jit_service.domain.grants import approval, break_glass, request
+from jit_service.domain.grants.grant import Grant, GrantState, Justification
+from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet, checked
 from tests.domain.factories import (
     BOB,
     BOT,
@@ -71,7 +71,7 @@ def fault(**asked: Any) -> str:
 
 
 def reviewed(grant: Grant, *, by: Caller | None = None, under: Policy | None = None, comment: str = "seen") -> Grant:
-    return emergency.complete_review(grant, policy=under or breakable(), by=by or bob(), comment=comment, now=NOON)[0]
+    return break_glass.complete_review(grant, policy=under or breakable(), by=by or bob(), comment=comment, now=NOON)[0]
 
 
 # Taking
@@ -150,7 +150,7 @@ def test_a_use_owes_a_review_from_the_moment_it_is_taken() -> None:
 
 
 def test_an_approver_completes_the_review() -> None:
-    grant, event = emergency.complete_review(
+    grant, event = break_glass.complete_review(
         broken(), policy=breakable(), by=bob(), comment="justified", now=NOON + TICK
     )
 
@@ -174,7 +174,7 @@ def test_admins_approvers_and_their_delegates_review_a_use(by: Caller) -> None:
 def test_the_review_of_a_use_that_was_ended_does_not_tell_again_how_long_it_was_held() -> None:
     used = release(broken(), by=on_call(), at=NOON + TICK)
 
-    _, event = emergency.complete_review(used, policy=breakable(), by=bob(), comment="seen", now=NOON + HOUR)
+    _, event = break_glass.complete_review(used, policy=breakable(), by=bob(), comment="seen", now=NOON + HOUR)
 
     assert (used.held, event.held) == (TICK, None)
 
@@ -184,7 +184,7 @@ def test_nobody_else_reviews_a_use() -> None:
     refused(NotApprover, lambda: reviewed(broken(), by=in_place_of(carol(), bob(), policies=["policies/users"])))
     refused(
         NotApprover,
-        lambda: emergency.complete_review(broken(), policy=None, by=bob(), comment="seen", now=NOON),
+        lambda: break_glass.complete_review(broken(), policy=None, by=bob(), comment="seen", now=NOON),
     )
 
 
@@ -232,8 +232,8 @@ def test_two_uses_may_wait_for_their_review_and_no_third_is_taken() -> None:
     """Seen: twenty in a row, none of them reviewed, since each had a month for it."""
     one, two = named(broken(), "grants/a"), named(broken(), "grants/b")
 
-    emergency.demand_no_debt(DAVE, [one], most=2, now=NOON)
-    error = refused(TooManyUnreviewed, lambda: emergency.demand_no_debt(DAVE, [one, two], most=2, now=NOON))
+    break_glass.demand_no_debt(DAVE, [one], most=2, now=NOON)
+    error = refused(TooManyUnreviewed, lambda: break_glass.demand_no_debt(DAVE, [one, two], most=2, now=NOON))
 
     assert error.message == f"2 uses of {DAVE} wait for their review, and at most 2 may: grants/a, grants/b"
 
@@ -241,8 +241,8 @@ def test_two_uses_may_wait_for_their_review_and_no_third_is_taken() -> None:
 def test_one_overdue_review_is_enough() -> None:
     owed = [broken()]
 
-    emergency.demand_no_debt(DAVE, owed, most=2, now=NOON + 24 * HOUR - TICK)
-    refused(ReviewOverdue, lambda: emergency.demand_no_debt(DAVE, owed, most=2, now=NOON + 24 * HOUR))
+    break_glass.demand_no_debt(DAVE, owed, most=2, now=NOON + 24 * HOUR - TICK)
+    refused(ReviewOverdue, lambda: break_glass.demand_no_debt(DAVE, owed, most=2, now=NOON + 24 * HOUR))
 
 
 def test_a_policy_says_how_many_uses_may_wait() -> None:
@@ -264,8 +264,8 @@ def test_a_review_is_overdue_exactly_when_it_was_due() -> None:
     assert grant.emergency is not None
     due = grant.emergency.review_due_at
 
-    refused(WrongState, lambda: emergency.review_overdue(grant, now=due - TICK))
-    event = emergency.review_overdue(grant, now=due)
+    refused(WrongState, lambda: break_glass.review_overdue(grant, now=due - TICK))
+    event = break_glass.review_overdue(grant, now=due)
 
     assert (event.type, event.principal) == (EventType.REVIEW_OVERDUE, "service:jit-service")
     assert (event.grant, event.subject, event.policy) == (grant.name, DAVE, grant.policy)
@@ -278,5 +278,5 @@ def test_only_a_review_that_is_owed_is_overdue() -> None:
     assert grant.emergency is not None
     due = grant.emergency.review_due_at
 
-    refused(WrongState, lambda: emergency.review_overdue(reviewed(grant), now=due))
-    refused(WrongState, lambda: emergency.review_overdue(approved(), now=due))
+    refused(WrongState, lambda: break_glass.review_overdue(reviewed(grant), now=due))
+    refused(WrongState, lambda: break_glass.review_overdue(approved(), now=due))

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from jit_service.domain.errors import StaleEtag
-from jit_service.domain.etag import demand, etag
+from jit_service.domain.language.etag import demand, etag
 
 
 def test_an_etag_is_of_one_name_at_one_revision() -> None:

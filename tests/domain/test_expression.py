@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.expression import MAX_LENGTH, checked, matches
+from jit_service.domain.language.regex import MAX_LENGTH, checked, matches
 
 
 def fault(act: Callable[[], object]) -> InvalidField:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import approval, request
 from jit_service.domain.caller import Caller
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import (
     ConditionError,
     ConditionNotMet,
@@ -22,10 +22,10 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import ExtensionState, Grant, Justification, used
-from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet, Step
-from jit_service.domain.request import MoreTime
-from jit_service.domain.signal import Signals
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants.grant import ExtensionState, Grant, Justification, used
+from jit_service.domain.grants.request import MoreTime
+from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet, Step
 from tests.domain.factories import (
     ALICE,
     BOT,

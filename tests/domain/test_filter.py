@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.filter import And, Comparison, FieldSpec, Kind, Not, Or, parse
+from jit_service.domain.language.filter import And, Comparison, FieldSpec, Kind, Not, Or, parse
 
 FIELDS = {
     "name": FieldSpec(kind=Kind.NAME),

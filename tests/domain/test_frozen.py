@@ -12,7 +12,7 @@ import pytest
 
 import jit_service.domain
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import Justification
+from jit_service.domain.grants.grant import Justification
 
 
 def facts() -> list[type[Any]]:

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from jit_service.domain import approval, request
-from jit_service.domain import grant as rules
+from jit_service.domain.audit.event import SERVICE, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import (
     AlreadyReviewed,
@@ -19,8 +18,9 @@ from jit_service.domain.errors import (
     SelfApproval,
     WrongState,
 )
-from jit_service.domain.event import SERVICE, EventType
-from jit_service.domain.grant import Grant, GrantState, Justification, ReviewDecision
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants.grant import Grant, GrantState, Justification, ReviewDecision
 from tests.domain.factories import (
     ALICE,
     BOB,

@@ -16,15 +16,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
-from jit_service.domain import approval, request
-from jit_service.domain import grant as rules
+from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Question, decide
+from jit_service.domain.checks.decision import Question, decide
 from jit_service.domain.errors import JitError
-from jit_service.domain.event import Event
-from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.policy import Policy, PrincipalSet
-from jit_service.domain.request import Ask
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import ALICE, BOB, BOT, CAROL, ERIN, HOUR, NOON, TICK, deny_policy, policy, step
 from tests.model.facts import ACTIONS, LIVE, OK, RESOURCES, Entry, Line, Person, Thing
 from tests.model.world import World

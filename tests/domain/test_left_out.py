@@ -7,13 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.domain import approval, emergency, request, token
 from jit_service.domain.caller import LEFT_OUT, Caller
-from jit_service.domain.decision import Decision, Question, Reason, decide
+from jit_service.domain.checks.decision import Decision, Question, Reason, decide
+from jit_service.domain.checks.policy_set import PolicyBook
 from jit_service.domain.errors import DeniedByPolicy, JitError, NotApprover, NotEligible
-from jit_service.domain.grant import Grant
-from jit_service.domain.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet
-from jit_service.domain.policy_book import PolicyBook
+from jit_service.domain.grants import approval, break_glass, request
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet
+from jit_service.domain.tokens import token
 from tests.domain.factories import (
     ALICE,
     BOB,
@@ -185,7 +186,7 @@ def test_the_record_of_a_request_says_that_groups_were_left_out() -> None:
 
 def test_nobody_reviews_an_emergency_by_groups_that_are_left_out() -> None:
     with pytest.raises(NotApprover):
-        emergency.complete_review(approved(), policy=policy(), by=left_out(BOB), comment="read", now=NOON)
+        break_glass.complete_review(approved(), policy=policy(), by=left_out(BOB), comment="read", now=NOON)
 
 
 def approved_for(by: Caller) -> Grant:

@@ -10,26 +10,27 @@ from datetime import datetime, timedelta
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from jit_service.domain import approval, emergency, request, review, signal
-from jit_service.domain import delegation as delegations
-from jit_service.domain import grant as rules
-from jit_service.domain import lock as locks
-from jit_service.domain.approval import Edits
+from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Decision, Question, decide
-from jit_service.domain.delegation import Delegation, Wanted
+from jit_service.domain.checks.decision import Decision, Question, decide
+from jit_service.domain.conditions import signal
+from jit_service.domain.conditions.signal import Signal, Signals
 from jit_service.domain.errors import (
     NotVisible,
     TooManyActive,
     Unsatisfiable,
 )
-from jit_service.domain.event import Event
-from jit_service.domain.grant import ExtensionState, Grant, GrantState
-from jit_service.domain.lock import NO_LOCKS, Locks, Target
-from jit_service.domain.lock import Wanted as LockWanted
-from jit_service.domain.policy import Policy
-from jit_service.domain.request import Ask, MoreTime
-from jit_service.domain.signal import Signal, Signals
+from jit_service.domain.grants import approval, break_glass, preview, request
+from jit_service.domain.grants import delegation as delegations
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants import lock as locks
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.grants.grant import ExtensionState, Grant, GrantState
+from jit_service.domain.grants.lock import NO_LOCKS, Locks, Target
+from jit_service.domain.grants.lock import Wanted as LockWanted
+from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.policies.policy import Policy
 from tests.domain.factories import NOON
 from tests.model.facts import LIVE, RUNNING
 from tests.model.lifecycle import LifecycleMachine
@@ -64,7 +65,7 @@ class Alone:
             raise TooManyActive("")
         if grant.emergency and under.break_glass:
             owed = [kept for kept in self.kept.values() if kept.owes_review and kept.held_by.is_same(grant.held_by)]
-            emergency.demand_no_debt(grant.subject, owed, most=under.break_glass.most_unreviewed, now=self.now)
+            break_glass.demand_no_debt(grant.subject, owed, most=under.break_glass.most_unreviewed, now=self.now)
         return self.save(*approval.requested(grant, by=by, now=self.now))
 
     def rehearse(self, by: Caller, asked: Ask) -> object:
@@ -126,7 +127,7 @@ class Alone:
                 self.demand_satisfiable(judged, policy)
                 changed = approval.extension_requested(judged, policy=policy, by=by, now=now)
             case "complete":
-                changed = emergency.complete_review(grant, policy=policy, by=by, comment="so", now=now)
+                changed = break_glass.complete_review(grant, policy=policy, by=by, comment="so", now=now)
             case "withdraw":
                 changed = approval.withdraw(grant, by=by, comment="", now=now)
             case "release":
@@ -151,7 +152,7 @@ class Alone:
         )
 
     def demand_satisfiable(self, grant: Grant, policy: Policy) -> None:
-        if review.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall:
+        if preview.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall:
             raise Unsatisfiable("")
 
     def with_rights(self, by: Caller) -> Caller:
@@ -239,7 +240,7 @@ class Alone:
             overdue = use is not None and grant.owes_review and use.review_due_at <= self.now
             if overdue and grant.name not in self.overdue:
                 self.overdue.add(grant.name)
-                self.events.append(emergency.review_overdue(grant, now=self.now))
+                self.events.append(break_glass.review_overdue(grant, now=self.now))
         return None
 
     def revoke_all_of(self, holder: str, by: Caller) -> int:

@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import approval, decision, name, passage, token
-from jit_service.domain import lock as rules
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Decision, Reason
+from jit_service.domain.checks import decision, http_request
+from jit_service.domain.checks.decision import Decision, Reason
+from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import InvalidField, Locked, NotApprover, WrongState
-from jit_service.domain.event import EventType
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.lock import Lock, Locks, Target, Wanted
-from jit_service.domain.passage import Stream
+from jit_service.domain.grants import approval
+from jit_service.domain.grants import lock as rules
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
+from jit_service.domain.language import name
+from jit_service.domain.tokens import token
 from tests.domain.factories import (
     ALICE,
     BOB,
@@ -272,7 +275,7 @@ def test_what_runs_by_a_locked_token_is_over() -> None:
     running = Stream(asked=question(), grant="grants/g7", ends_at=NOON + HOUR, revision=1, token_id="t1")
 
     def why(under: Locks) -> str:
-        return passage.over(
+        return http_request.over(
             running, grants=(approved(),), policies=(), now=NOON, signals=decision.NO_SIGNALS, above={}, locks=under
         )
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain.grant import Grant, GrantState, revoked_as_misfit
-from jit_service.domain.policy import Policy, PrincipalSet
-from jit_service.domain.request import misfit
+from jit_service.domain.grants.grant import Grant, GrantState, revoked_as_misfit
+from jit_service.domain.grants.request import misfit
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import (
     ALICE,
     HOUR,

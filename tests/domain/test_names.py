@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jit_service.domain import name
 from jit_service.domain.errors import InvalidField
+from jit_service.domain.language import name
 from jitaccess import names as client
 from jitaccess.errors import InvalidArgument
 from tests.names import PAGE, Example, examples

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import Event, EventType
 from jit_service.domain.notification import (
     DEFAULT_EVENTS,
     NEVER,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.paging import OrderTerm, decode, digest, encode, order_by, page_size
+from jit_service.domain.language.paging import OrderTerm, decode, digest, encode, order_by, page_size
 
 FIELDS = ("create_time", "subject", "name")
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jit_service.domain.decision import decide
+from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.checks.decision import decide
+from jit_service.domain.checks.http_request import MAX_STREAM, HttpRequest, Route, Stream, lasting, over, route
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
-from jit_service.domain.grant import Grant, Limits, used
-from jit_service.domain.live import live
-from jit_service.domain.passage import MAX_STREAM, HttpRequest, Route, Stream, lasting, over, route
-from jit_service.domain.policy import Policy, PrincipalSet
-from jit_service.domain.request import NO_SIGNALS
+from jit_service.domain.grants.grant import Grant, Limits, used
+from jit_service.domain.grants.request import NO_SIGNALS
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests import paths
 from tests.conftest import NOON
 from tests.domain.factories import ALICE, HOUR, TICK, approve, approved, deny_policy, named, pending, policy, question

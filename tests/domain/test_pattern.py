@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jit_service.domain.pattern import Names, action_covered, covers, overlap, reaches_into, resource_covered
+from jit_service.domain.language.pattern import Names, action_covered, covers, overlap, reaches_into, resource_covered
 
 # Enough that whatever tells two patterns of the small world apart tells two of these names apart too.
 ALPHABET = ("a", "aa", "aab", "ab", "b", "ba")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jit_service.domain import pattern_table
-from jit_service.domain.pattern import covers
-from jit_service.domain.pattern_table import PatternTable
+from jit_service.domain.language import pattern_table
+from jit_service.domain.language.pattern import covers
+from jit_service.domain.language.pattern_table import PatternTable
 from tests.domain.test_twins import Twin, sown
 
 _WORDS = st.sampled_from(["a", "b", "ab", "abc"])

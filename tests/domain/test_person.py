@@ -7,15 +7,16 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.domain import approval, delegation, emergency, policy_change, proposal, request
-from jit_service.domain import grant as rules
 from jit_service.domain.caller import Caller, Origin, Role
-from jit_service.domain.delegation import Wanted
 from jit_service.domain.errors import AlreadyReviewed, NotYours, SelfApproval
-from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.grants import approval, break_glass, delegation, request
+from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.person import Account, Person, distinct
-from jit_service.domain.policy import BreakGlassRule, PrincipalSet
-from jit_service.domain.policy_change import Proposed
+from jit_service.domain.policies import diff, proposal
+from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet
 from tests.domain.factories import ALICE, BOB, CAROL, HOUR, NOON, caller, policy, step
 
 IDP = "https://idp.example.com"
@@ -143,12 +144,12 @@ def test_nobody_reviews_its_own_emergency_under_a_new_name() -> None:
     taken = judged(under, break_glass=True, justification=request.Justification(text="the site is down"))
 
     with pytest.raises(SelfApproval):
-        emergency.complete_review(taken, policy=under, by=renamed("owners"), comment="fine", now=NOON)
+        break_glass.complete_review(taken, policy=under, by=renamed("owners"), comment="fine", now=NOON)
 
 
 def test_nobody_approves_its_own_proposal_under_a_new_name() -> None:
     admin, again = (who._replace(roles=frozenset({Role.ADMIN})) for who in (alice(), renamed()))
-    changes = tuple(policy_change.difference([], [Proposed(policy=policy())], prune=False))
+    changes = tuple(diff.difference([], [Proposed(policy=policy())], prune=False))
     made, _ = proposal.proposed(changes, comment="", proposal_name="policyProposals/p", by=admin, now=NOON)
 
     with pytest.raises(SelfApproval):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.policy import (
+from jit_service.domain.policies.policy import (
     DEFAULT_REQUEST_TTL,
     BreakGlassRule,
     CommentRule,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jit_service.domain.decision import Question
-from jit_service.domain.policy import Policy, PrincipalSet
-from jit_service.domain.policy_book import PolicyBook
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import ALICE, BOB, NOON, deny_policy, policy
 
 ALICE_ALONE = PrincipalSet(principals=(ALICE,))

@@ -6,11 +6,12 @@ from dataclasses import fields, replace
 
 import pytest
 
-from jit_service.domain import etag, policy_change
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.errors import InvalidField, StaleEtag
-from jit_service.domain.event import EventType
-from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet
-from jit_service.domain.policy_change import ChangeType, PolicyChange, Proposed
+from jit_service.domain.language import etag
+from jit_service.domain.policies import diff
+from jit_service.domain.policies.diff import ChangeType, PolicyChange, Proposed
+from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet
 from tests.domain.factories import HOUR, NOON, TICK, admin, policy, step
 
 STORED = policy(revision=5, created_at=NOON, updated_at=NOON)
@@ -18,7 +19,7 @@ LATER = NOON + HOUR
 
 
 def test_a_new_policy_has_its_instants_and_no_revision_yet() -> None:
-    new, _ = policy_change.created(policy(revision=99, deleted_at=NOON), replaces=None, by=admin(), now=NOON)
+    new, _ = diff.created(policy(revision=99, deleted_at=NOON), replaces=None, by=admin(), now=NOON)
 
     assert new == policy(revision=0, created_at=NOON, updated_at=NOON)
 
@@ -26,7 +27,7 @@ def test_a_new_policy_has_its_instants_and_no_revision_yet() -> None:
 def test_a_new_policy_with_a_deleted_ones_name_goes_on_from_its_revision() -> None:
     gone = replace(STORED, deleted_at=NOON)
 
-    new, _ = policy_change.created(policy(priority=7), replaces=gone, by=admin(), now=LATER)
+    new, _ = diff.created(policy(priority=7), replaces=gone, by=admin(), now=LATER)
 
     assert new == policy(priority=7, revision=5, created_at=LATER, updated_at=LATER)
     assert new.in_force
@@ -35,7 +36,7 @@ def test_a_new_policy_with_a_deleted_ones_name_goes_on_from_its_revision() -> No
 def test_an_update_changes_what_was_chosen_and_keeps_what_is_the_servers() -> None:
     wanted = policy(name="policies/other", priority=7, revision=99, created_at=LATER, deleted_at=LATER)
 
-    new, _ = policy_change.updated(STORED, wanted, by=admin(), now=LATER)
+    new, _ = diff.updated(STORED, wanted, by=admin(), now=LATER)
 
     assert new == replace(STORED, priority=7, updated_at=LATER)
 
@@ -43,20 +44,20 @@ def test_an_update_changes_what_was_chosen_and_keeps_what_is_the_servers() -> No
 def test_an_update_does_not_bring_a_deleted_policy_back() -> None:
     gone = replace(STORED, deleted_at=NOON)
 
-    assert policy_change.updated(gone, policy(), by=admin(), now=LATER)[0].deleted_at == NOON
+    assert diff.updated(gone, policy(), by=admin(), now=LATER)[0].deleted_at == NOON
 
 
 def test_a_deleted_policy_is_out_of_force_and_otherwise_as_it_was() -> None:
-    gone, _ = policy_change.deleted(STORED, by=admin(), now=LATER)
+    gone, _ = diff.deleted(STORED, by=admin(), now=LATER)
 
     assert gone == replace(STORED, updated_at=LATER, deleted_at=LATER)
     assert not gone.in_force
 
 
 def test_each_change_leaves_its_event() -> None:
-    create = policy_change.created(policy(), replaces=None, by=admin(), now=LATER)[1]
-    update = policy_change.updated(STORED, policy(priority=7, disabled=True), by=admin(), now=LATER)[1]
-    delete = policy_change.deleted(STORED, by=admin(), now=LATER)[1]
+    create = diff.created(policy(), replaces=None, by=admin(), now=LATER)[1]
+    update = diff.updated(STORED, policy(priority=7, disabled=True), by=admin(), now=LATER)[1]
+    delete = diff.deleted(STORED, by=admin(), now=LATER)[1]
 
     assert [event.type for event in (create, update, delete)] == [
         EventType.POLICY_CREATED,
@@ -67,7 +68,7 @@ def test_each_change_leaves_its_event() -> None:
 
 
 def test_the_event_of_a_change_says_who_changed_what_and_when() -> None:
-    event = policy_change.deleted(STORED, by=admin(), now=LATER)[1]
+    event = diff.deleted(STORED, by=admin(), now=LATER)[1]
 
     assert (event.principal, event.origin, event.at) == (admin().principal, admin().origin, LATER)
     assert (event.policy, event.resources, event.actions) == (STORED.name, STORED.resources, STORED.actions)
@@ -76,13 +77,13 @@ def test_the_event_of_a_change_says_who_changed_what_and_when() -> None:
 def test_the_event_of_an_update_has_the_new_resources_and_actions() -> None:
     wider = policy(resources=("database/**",), actions=("**",))
 
-    event = policy_change.updated(STORED, wider, by=admin(), now=LATER)[1]
+    event = diff.updated(STORED, wider, by=admin(), now=LATER)[1]
 
     assert (event.resources, event.actions) == (("database/**",), ("**",))
 
 
 def test_an_update_that_changes_nothing_says_so() -> None:
-    assert policy_change.updated(STORED, policy(), by=admin(), now=LATER)[1].message == "changed nothing"
+    assert diff.updated(STORED, policy(), by=admin(), now=LATER)[1].message == "changed nothing"
 
 
 @pytest.mark.parametrize(
@@ -106,15 +107,15 @@ def test_an_update_that_changes_nothing_says_so() -> None:
     ],
 )
 def test_a_field_that_was_chosen_differently_is_named(field: str, value: object) -> None:
-    assert policy_change.changed_fields(policy(), policy(**{field: value})) == (field,)
+    assert diff.changed_fields(policy(), policy(**{field: value})) == (field,)
 
 
 def test_what_the_server_sets_is_no_change() -> None:
-    assert policy_change.changed_fields(policy(), replace(STORED, updated_at=LATER, deleted_at=LATER)) == ()
+    assert diff.changed_fields(policy(), replace(STORED, updated_at=LATER, deleted_at=LATER)) == ()
 
 
 def test_changed_fields_are_named_in_the_policys_order() -> None:
-    changed = policy_change.changed_fields(policy(), policy(deny=True, priority=7, actions=("**",), name="policies/x"))
+    changed = diff.changed_fields(policy(), policy(deny=True, priority=7, actions=("**",), name="policies/x"))
 
     order = [field.name for field in fields(Policy)]
     assert changed == ("name", "actions", "priority", "deny")
@@ -126,7 +127,7 @@ def test_changed_fields_are_named_in_the_policys_order() -> None:
 
 def made(*wanted: Policy | Proposed, stored: tuple[Policy, ...] = (STORED,), prune: bool = False) -> list[PolicyChange]:
     sent = [one if isinstance(one, Proposed) else Proposed(policy=one) for one in wanted]
-    return policy_change.difference(stored, sent, prune=prune)
+    return diff.difference(stored, sent, prune=prune)
 
 
 def test_a_set_creates_updates_and_leaves_alone_by_name() -> None:

@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.domain import policy_change, proposal
+from jit_service.domain.audit.event import SERVICE, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, SelfApproval, StalePlan, WrongState
-from jit_service.domain.event import SERVICE, EventType
-from jit_service.domain.policy import Policy
-from jit_service.domain.policy_change import PolicyChange, Proposed
-from jit_service.domain.proposal import TTL, Proposal, ProposalState
+from jit_service.domain.policies import diff, proposal
+from jit_service.domain.policies.diff import PolicyChange, Proposed
+from jit_service.domain.policies.policy import Policy
+from jit_service.domain.policies.proposal import TTL, Proposal, ProposalState
 from tests.domain.factories import HOUR, NOON, TICK, admin, caller, policy
 
 STORED = policy(revision=5, created_at=NOON, updated_at=NOON)
@@ -27,7 +27,7 @@ def root() -> Caller:
 
 
 def changes(*wanted: Policy, stored: tuple[Policy, ...] = (STORED,)) -> tuple[PolicyChange, ...]:
-    return tuple(policy_change.difference(stored, [Proposed(policy=one) for one in wanted], prune=False))
+    return tuple(diff.difference(stored, [Proposed(policy=one) for one in wanted], prune=False))
 
 
 def waiting(*wanted: Policy, comment: str = "more rows") -> Proposal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jit_service.domain.recent import Recent
+from jit_service.domain.generational_cache import Recent
 
 
 def filled(*keys: int, size: int = 2) -> Recent[int, str]:

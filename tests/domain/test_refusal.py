@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from jit_service.domain.audit.event import EventType
+from jit_service.domain.audit.refusal import About, refused
 from jit_service.domain.errors import NotEligible, WrongState
-from jit_service.domain.event import EventType
-from jit_service.domain.refusal import About, refused
 from tests.domain.factories import ALICE, NOON, alice
 
 ERROR = WrongState("grants/g7 is REVOKED, not PENDING", grant="grants/g7")

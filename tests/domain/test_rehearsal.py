@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import rehearsal, request
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Question, Reason
+from jit_service.domain.checks import what_if
+from jit_service.domain.checks.decision import Question, Reason
+from jit_service.domain.checks.what_if import Case, Expected, Outcome, Result
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField, NotEligible
-from jit_service.domain.grant import GrantState
-from jit_service.domain.policy import Policy, PrincipalSet, Step
-from jit_service.domain.rehearsal import Case, Expected, Outcome, Result
-from jit_service.domain.request import NO_SIGNALS
-from jit_service.domain.signal import Signals
+from jit_service.domain.grants import request
+from jit_service.domain.grants.grant import GrantState
+from jit_service.domain.grants.request import NO_SIGNALS
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 from tests.domain.factories import (
     ALICE,
     BOT,
@@ -51,7 +52,7 @@ def case(by: Caller | None = None, *, signals: Signals = NO_SIGNALS, asked: Any 
 
 
 def rehearsed(given: Case, under: Policy | None = None) -> Result:
-    return rehearsal.rehearsed(rehearsal.checked(given), under or policy())
+    return what_if.rehearsed(what_if.checked(given), under or policy())
 
 
 def test_a_request_that_needs_approval_waits_and_its_check_is_answered_as_once_approved() -> None:
@@ -131,7 +132,7 @@ def test_every_expectation_that_did_not_come_out_is_told() -> None:
 
 
 def test_a_case_is_put_into_canonical_form() -> None:
-    given = rehearsal.checked(replace(case(asked={"subject": ""}), by=alice()))
+    given = what_if.checked(replace(case(asked={"subject": ""}), by=alice()))
 
     assert given.ask.subject == ALICE
     assert given.by == alice()
@@ -149,7 +150,7 @@ def test_a_case_is_put_into_canonical_form() -> None:
 )
 def test_a_case_that_makes_no_sense_is_refused(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidField) as refused:
-        rehearsal.checked(replace(case(), **changes))
+        what_if.checked(replace(case(), **changes))
 
     assert refused.value.field == field
 
@@ -157,8 +158,8 @@ def test_a_case_that_makes_no_sense_is_refused(changes: dict[str, Any], field: s
 def test_a_grant_would_stand_under_policies_that_would_have_given_it() -> None:
     grant = approved()
 
-    assert rehearsal.under(grant, [policy(name="policies/a"), policy()]) == grant
-    tightened = rehearsal.under(grant, [policy(check_condition="signals.window")])
+    assert what_if.under(grant, [policy(name="policies/a"), policy()]) == grant
+    tightened = what_if.under(grant, [policy(check_condition="signals.window")])
     assert tightened == replace(grant, check_condition="signals.window")
 
 
@@ -175,7 +176,7 @@ def test_a_grant_would_stand_under_policies_that_would_have_given_it() -> None:
     ids=["gone", "disabled", "deleted", "other resources", "other actions", "for others"],
 )
 def test_a_grant_would_not_stand_under_policies_that_would_not_have_given_it(other: Policy) -> None:
-    assert rehearsal.under(approved(), [other]) is None
+    assert what_if.under(approved(), [other]) is None
 
 
 def test_what_was_passed_on_would_stand_as_deep_as_the_policy_lets_it() -> None:
@@ -204,7 +205,7 @@ def test_a_check_is_answered_as_if_all_had_been_given_under_these_policies() -> 
     grant = approved()
 
     def reason(*policies: Policy, at: Any = NOON, asked: Question | None = None) -> Reason:
-        return rehearsal.answer(
+        return what_if.answer(
             asked or question(), grants=[grant], above={}, policies=policies, now=at, signals=NO_SIGNALS
         ).reason
 
@@ -223,7 +224,7 @@ def test_what_was_passed_on_is_answered_by_what_would_have_been_given_above_it()
     assert child.state(NOON) is GrantState.ACTIVE
 
     def reason(*policies: Policy) -> Reason:
-        return rehearsal.answer(
+        return what_if.answer(
             question(subject=BOT),
             grants=[child],
             above={"grants/a": parent},

@@ -8,14 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.domain import request
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Question
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.checks.policy_set import PolicyBook
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, JitError, NotEligible, PolicyNoLongerAllows
-from jit_service.domain.grant import Grant, Justification
-from jit_service.domain.policy import JustificationRule, Policy, PrincipalSet
-from jit_service.domain.policy_book import PolicyBook
-from jit_service.domain.request import Ask
+from jit_service.domain.grants import request
+from jit_service.domain.grants.grant import Grant, Justification
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet
 from tests.domain.factories import (
     ALICE,
     BOB,

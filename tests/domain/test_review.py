@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.domain import request
-from jit_service.domain.grant import Grant
-from jit_service.domain.pattern import reaches_into
-from jit_service.domain.policy import PrincipalSet, Step
-from jit_service.domain.review import preview
+from jit_service.domain.grants import request
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.preview import preview
+from jit_service.domain.language.pattern import reaches_into
+from jit_service.domain.policies.policy import PrincipalSet, Step
 from tests.domain.factories import HOUR, NOON, TICK, alice, approved, ask, extension, policy
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import approval, condition, request, review
-from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller
+from jit_service.domain.conditions import condition
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField, NotApprover
-from jit_service.domain.grant import Grant, GrantState, ReviewDecision
-from jit_service.domain.policy import Policy, PrincipalSet, Step, checked
-from jit_service.domain.signal import Signals
+from jit_service.domain.grants import approval, preview, request
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.grant import Grant, GrantState, ReviewDecision
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step, checked
 from tests.domain.factories import (
     ALICE,
     BOB,
@@ -207,7 +208,7 @@ def test_of_more_time_the_condition_sees_who_asked_for_that() -> None:
 
 
 def test_a_dry_run_shows_the_step_with_what_its_reviewers_must_meet() -> None:
-    shown = review.preview(pending(only(MFA)), allow_self_approval=False)
+    shown = preview.preview(pending(only(MFA)), allow_self_approval=False)
 
     assert [(each.step.judges_reviewer, each.step.condition) for each in shown.steps] == [(True, MFA)]
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from jit_service.domain.decision import Question, decide
-from jit_service.domain.grant import Grant
-from jit_service.domain.pattern import covers
-from jit_service.domain.policy import Policy, PrincipalSet
-from jit_service.domain.search import Found, Side, World, found_names, found_subjects
-from jit_service.domain.signal import Signals
+from jit_service.domain.checks.decision import Question, decide
+from jit_service.domain.checks.search import Found, Side, World, found_names, found_subjects
+from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.language.pattern import covers
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import ALICE, BOB, NOON
 from tests.replica.test_agreement import ACTIONS, GROUPS, RESOURCES, SUBJECTS, denies, plain, worlds
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import signal
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller, Role
+from jit_service.domain.conditions import signal
+from jit_service.domain.conditions.signal import Signal, Signals
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import EventType
-from jit_service.domain.signal import Signal, Signals
 from tests.domain.factories import HOUR, NOON, TICK
 
 ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}))

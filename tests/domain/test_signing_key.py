@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from jit_service.domain import signing_key as rules
-from jit_service.domain.event import EventType
-from jit_service.domain.signing_key import KeyState, Rotation, SigningKey
+from jit_service.domain.audit.event import EventType
+from jit_service.domain.tokens import signing_key as rules
+from jit_service.domain.tokens.signing_key import KeyState, Rotation, SigningKey
 from tests.domain.factories import HOUR, NOON, TICK, admin
 
 DAY = timedelta(days=1)

@@ -9,22 +9,15 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import request
-from jit_service.domain.condition import Verdict
-from jit_service.domain.decision import (
-    Question,
-    Reason,
-    checked_event,
-    conditions_judged,
-    decide,
-    stands_until,
-)
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import Grant, GrantState, Limits
-from jit_service.domain.live import live
-from jit_service.domain.policy import PrincipalSet
-from jit_service.domain.request import NO_SIGNALS
-from jit_service.domain.signal import Signals
+from jit_service.domain.audit.event import EventType
+from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.checks.decision import Question, Reason, checked_event, conditions_judged, decide, stands_until
+from jit_service.domain.conditions.condition import Verdict
+from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.grants import request
+from jit_service.domain.grants.grant import Grant, GrantState, Limits
+from jit_service.domain.grants.request import NO_SIGNALS
+from jit_service.domain.policies.policy import PrincipalSet
 from tests.domain.factories import (
     ALICE,
     BOT,

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import token as rules
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, NotYours, TokenNotPossible, WrongState
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.grant import Grant, Limits
-from jit_service.domain.policy import Policy, PrincipalSet
-from jit_service.domain.token import Token, Wanted
+from jit_service.domain.grants.grant import Grant, Limits
+from jit_service.domain.policies.policy import Policy, PrincipalSet
+from jit_service.domain.tokens import token as rules
+from jit_service.domain.tokens.token import Token, Wanted
 from tests.domain.factories import (
     BOT,
     HOUR,

@@ -15,41 +15,21 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import (
-    address,
-    approval,
-    chain,
-    condition,
-    context,
-    decision,
-    delegation,
-    emergency,
-    etag,
-    expression,
-    grant,
-    lock,
-    name,
-    notification,
-    passage,
-    pattern,
-    policy,
-    policy_change,
-    proposal,
-    refusal,
-    request,
-    review,
-    search,
-    signal,
-    signing_key,
-    token,
-)
+from jit_service.domain import notification
+from jit_service.domain.audit import chain, refusal
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Reason
-from jit_service.domain.delegation import Delegation
+from jit_service.domain.checks import decision, http_request, search
+from jit_service.domain.checks.decision import Reason
+from jit_service.domain.conditions import condition, context, signal
 from jit_service.domain.errors import JitError
-from jit_service.domain.grant import Grant, Review
+from jit_service.domain.grants import approval, break_glass, delegation, grant, lock, preview, request
+from jit_service.domain.grants.delegation import Delegation
+from jit_service.domain.grants.grant import Grant, Review
+from jit_service.domain.language import etag, ip_address, name, pattern, regex
 from jit_service.domain.person import Person
-from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.policies import diff, policy, proposal
+from jit_service.domain.policies.policy import Policy, PrincipalSet
+from jit_service.domain.tokens import signing_key, token
 from tests.domain import (
     test_address,
     test_approval,
@@ -104,11 +84,11 @@ def _getter(owner: type, name: str) -> Callable[..., Any]:
 
 def _with_lines() -> None:
     """With nothing compiled before, and nothing left for others."""
-    expression._compiled.cache_clear()
+    regex._compiled.cache_clear()
     try:
         test_expression.test_a_text_of_several_lines_is_one_text()
     finally:
-        expression._compiled.cache_clear()
+        regex._compiled.cache_clear()
 
 
 TWINS = [
@@ -274,7 +254,7 @@ TWINS = [
     ),
     Twin(
         "an address of another in any spelling",
-        address.canonical,
+        ip_address.canonical,
         "str(mapped or address)",
         "str(address)",
         lambda: test_condition.test_of_another_the_asker_tells_the_address_in_one_spelling(
@@ -311,7 +291,7 @@ TWINS = [
     ),
     Twin(
         "a preview that counts one person for two steps",
-        review._matched,
+        preview._matched,
         "if person not in taken or fill(taken[person], tried)",
         "if True",
         lambda: test_review.test_one_person_fills_one_slot_in_all_steps_together(
@@ -334,7 +314,7 @@ TWINS = [
     ),
     Twin(
         "an escalation that comes after the request has lapsed",
-        review._deciders,
+        preview._deciders,
         "step.timeout < patience",
         "step.timeout <= patience",
         test_review.test_who_a_step_escalates_to_only_after_the_request_has_lapsed_could_not_approve_it,
@@ -1121,7 +1101,7 @@ TWINS = [
     ),
     Twin(
         "break-glass without end before the first review is due",
-        emergency.demand_no_debt,
+        break_glass.demand_no_debt,
         "len(owed) >= most",
         "len(owed) > most",
         test_emergency.test_two_uses_may_wait_for_their_review_and_no_third_is_taken,
@@ -1340,35 +1320,35 @@ TWINS = [
     ),
     Twin(
         "a review of one's own use",
-        emergency.complete_review,
+        break_glass.complete_review,
         "if grant.is_own_review(by.person):",
         "if grant.is_own_review(by.person) and not (policy and policy.allow_self_approval):",
         test_emergency.test_nobody_reviews_its_own_use_whatever_the_policy_says,
     ),
     Twin(
         "a review in place of who took it",
-        emergency.complete_review,
+        break_glass.complete_review,
         "if not by.has(Role.ADMIN) and all(",
         "if False and all(",
         test_emergency.test_nobody_reviews_a_use_in_place_of_who_took_it,
     ),
     Twin(
         "a review of a use by anybody",
-        emergency.complete_review,
+        break_glass.complete_review,
         "if not (by.has(Role.ADMIN) or rights):",
         "if False:",
         test_emergency.test_who_may_not_review_a_use_learns_nothing_of_it,
     ),
     Twin(
         "a review that is overdue too late",
-        emergency.review_overdue,
+        break_glass.review_overdue,
         "if now < due:",
         "if now <= due:",
         test_emergency.test_a_review_is_overdue_exactly_when_it_was_due,
     ),
     Twin(
         "a review that is overdue though it was made",
-        emergency.review_overdue,
+        break_glass.review_overdue,
         "or not grant.owes_review",
         "",
         test_emergency.test_only_a_review_that_is_owed_is_overdue,
@@ -1376,42 +1356,42 @@ TWINS = [
     # Notifications
     Twin(
         "an address in disguise that is taken at its word",
-        address.innermost,
+        ip_address.innermost,
         "== 0x0000_5EFE",
         "== 1",
         lambda: test_address.test_what_is_neither_is_never_reached("2606:4700::5efe:a9fe:a9fe"),
     ),
     Twin(
         "6to4 taken at its word",
-        address.innermost,
+        ip_address.innermost,
         "address.ipv4_mapped or address.sixtofour",
         "address.ipv4_mapped",
         lambda: test_address.test_what_is_neither_is_never_reached("2002:a9fe:a9fe::"),
     ),
     Twin(
         "a private network that has a cloud's credentials in it",
-        address.is_private,
+        ip_address.is_private,
         " or _is_metadata(address)",
         "",
         lambda: test_address.test_what_is_neither_is_never_reached("100.100.100.200"),
     ),
     Twin(
         "credentials of a cloud that nobody looks for in IPv6",
-        address._is_metadata,
+        ip_address._is_metadata,
         "_METADATA_6 if isinstance(address, IPv6Address) else _METADATA_4",
         "_METADATA_4",
         lambda: test_address.test_what_is_neither_is_never_reached("fd00:ec2::254"),
     ),
     Twin(
         "credentials of a cloud on the Internet",
-        address.is_global,
+        ip_address.is_global,
         " or _is_metadata(address)",
         "",
         lambda: test_address.test_what_is_neither_is_never_reached("168.63.129.16"),
     ),
     Twin(
         "a notification to everybody in the network",
-        address.is_global,
+        ip_address.is_global,
         "address.is_multicast or ",
         "",
         lambda: test_address.test_what_is_neither_is_never_reached("224.0.0.1"),
@@ -1811,7 +1791,7 @@ TWINS = [
     ),
     Twin(
         "a stream that runs on by a locked token",
-        passage.over,
+        http_request.over,
         "if (lock := locks.on_token(stream.token_id)) is not None:",
         "if False:",
         test_lock.test_what_runs_by_a_locked_token_is_over,
@@ -1953,7 +1933,7 @@ TWINS = [
     ),
     Twin(
         "an update that brings a deleted policy back",
-        policy_change.updated,
+        diff.updated,
         "deleted_at=before.deleted_at,",
         "deleted_at=None,",
         test_policy_change.test_an_update_does_not_bring_a_deleted_policy_back,
@@ -1961,14 +1941,14 @@ TWINS = [
     # Texts and hashes
     Twin(
         "an expression that matches a part",
-        expression.matches,
+        regex.matches,
         ".fullmatch(text)",
         ".search(text)",
         test_expression.test_an_expression_must_match_the_whole_text,
     ),
     Twin(
         "an expression whose dot ends with the line",
-        expression._compiled.__wrapped__,
+        regex._compiled.__wrapped__,
         "options.dot_nl = True",
         "options.dot_nl = False",
         _with_lines,
@@ -2109,14 +2089,14 @@ TWINS = [
     # Requests at a proxy
     Twin(
         "a path parameter that stays in a name",
-        passage._fault_of_part,
+        http_request._fault_of_part,
         "_ANOTHER_PATH.search(text) or _ANOTHER_PATH.search(read)",
         "False",
         lambda: test_passage.test_a_path_that_could_be_read_in_two_ways_or_is_no_name_names_nothing("/a/..;/b"),
     ),
     Twin(
         "a slash in disguise",
-        passage._fault_of_part,
+        http_request._fault_of_part,
         " or _ANOTHER_PATH.search(read)",
         "",
         lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
@@ -2125,7 +2105,7 @@ TWINS = [
     ),
     Twin(
         "an encoded slash that is kept where no route says so",
-        passage._parts,
+        http_request._parts,
         "if route.keeps_encoded_slash",
         "if True",
         lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
@@ -2134,21 +2114,21 @@ TWINS = [
     ),
     Twin(
         "dots between encoded slashes",
-        passage._fault,
+        http_request._fault,
         "_parts(segment, route)",
         "[segment.replace('%2F', '')]",
         lambda: test_passage.test_a_route_that_keeps_encoded_slashes_keeps_nothing_else("/a%2F..%2Fb"),
     ),
     Twin(
         "an encoded slash that makes two segments of one",
-        passage._decoded,
+        http_request._decoded,
         '"%2F".join',
         '"/".join',
         test_passage.test_an_encoded_slash_is_no_separator_and_has_one_spelling,
     ),
     Twin(
         "two Unicode spellings of one path",
-        passage._fault_of_part,
+        http_request._fault_of_part,
         'not unicodedata.is_normalized("NFC", text)',
         "False",
         lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
@@ -2157,7 +2137,7 @@ TWINS = [
     ),
     Twin(
         "a path that is decoded again by the upstream",
-        passage._fault_of_part,
+        http_request._fault_of_part,
         "_ENCODED.search(text) or _ENCODED.search(read)",
         "False",
         lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
@@ -2166,7 +2146,7 @@ TWINS = [
     ),
     Twin(
         "a path that is not looked at where the route names its resource",
-        passage.HttpRequest.resource,
+        http_request.HttpRequest.resource,
         "self._read_path(route)",
         "pass",
         lambda: test_passage.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
@@ -2175,63 +2155,63 @@ TWINS = [
     ),
     Twin(
         "a deny that a slash at the end gets past",
-        passage.HttpRequest._read_path,
+        http_request.HttpRequest._read_path,
         "segments.pop()",
         'segments[-1] = "%2D"',
         test_passage.test_what_is_decided_for_a_path_is_decided_for_it_with_a_slash_at_its_end,
     ),
     Twin(
         "a host with its letters as they came",
-        passage.HttpRequest._checked_host,
+        http_request.HttpRequest._checked_host,
         "self.host.lower().rpartition",
         "self.host.rpartition",
         lambda: test_passage.test_a_host_is_named_without_its_port_in_small_letters("PAYMENTS.Internal:80"),
     ),
     Twin(
         "a stream that runs at its end",
-        passage.over,
+        http_request.over,
         "now >= stream.ends_at",
         "now > stream.ends_at",
         test_passage.test_a_stream_may_run_exactly_until_its_end,
     ),
     Twin(
         "a stream that any grant carries on",
-        passage.over,
+        http_request.over,
         "if grant.name == stream.grant",
         "if True",
         test_passage.test_no_other_grant_carries_a_stream_on,
     ),
     Twin(
         "a stream that a deny policy does not end",
-        passage.over,
+        http_request.over,
         "policies=policies",
         "policies=()",
         test_passage.test_a_deny_policy_ends_a_stream,
     ),
     Twin(
         "a stream that goes on while its grant is there, whatever that allows",
-        passage.over,
+        http_request.over,
         "if decision.allowed:",
         "if own:",
         test_passage.test_a_stream_is_over_when_its_grant_is_live_no_more,
     ),
     Twin(
         "a stream that outlives the proof of identity",
-        passage.lasting,
+        http_request.lasting,
         "if proved_until is not None",
         "if False",
         lambda: test_passage.test_a_stream_lasts_until_the_first_end(9, 5, 7, 5),
     ),
     Twin(
         "a stream that outlives its bound",
-        passage.lasting,
+        http_request.lasting,
         "now + at_most, ",
         "",
         lambda: test_passage.test_a_stream_lasts_until_the_first_end(9, 8, 7, 7),
     ),
     Twin(
         "a misspelt word of a route that nobody notices",
-        passage.route,
+        http_request.route,
         "if key not in _KNOWN",
         "if False",
         lambda: test_passage.test_a_route_that_makes_no_sense_is_misconfigured({"resorce": "http/x"}),

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jit_service import audit
-from jit_service.domain.event import EventType
+from jit_service.domain.audit.event import EventType
 from jit_service.keyring import secret_of
 from jit_service.service import utc_now
 from jit_service.storage import Store

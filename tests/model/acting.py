@@ -16,15 +16,15 @@ from typing import Any, Protocol
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from jit_service.domain.approval import Edits
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Decision, Question
-from jit_service.domain.delegation import Wanted
+from jit_service.domain.checks.decision import Decision, Question
 from jit_service.domain.errors import InvalidField, JitError
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.grant import Grant, Justification
-from jit_service.domain.policy import Policy, checked
-from jit_service.domain.request import Ask
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.grant import Grant, Justification
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import Policy, checked
 from tests.domain.factories import NOON
 from tests.model.facts import (
     LIVE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from jit_service.domain.policy import Policy
+from jit_service.domain.policies.policy import Policy
 from tests.model.facts import (
     LIVE,
     OK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from jit_service.domain.policy import Policy, PrincipalSet, Step
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 
 OK = "OK"
 LIVE = ("PENDING", "SCHEDULED", "ACTIVE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from jit_service.domain.policy import Policy, Step
+from jit_service.domain.policies.policy import Policy, Step
 from tests.model.facts import (
     CALM,
     LONG,

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, initialize, multiple, precondition, rule
 
-from jit_service.domain.decision import Question
-from jit_service.domain.delegation import Wanted
-from jit_service.domain.policy import PrincipalSet
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.policies.policy import PrincipalSet
 from tests.domain.factories import ALICE, BOT, HOUR, TICK
 from tests.model.acting import Acting
 from tests.model.facts import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from jit_service.domain.policy import Step
+from jit_service.domain.policies.policy import Step
 from tests.model.facts import (
     OK,
     WITHIN,

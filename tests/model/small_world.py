@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from jit_service.domain.policy import BreakGlassRule, ExtensionRule, PrincipalSet, Step
+from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, PrincipalSet, Step
 from tests.domain.factories import ALICE, BOB, BOT, CAROL, ERIN, HOUR, TICK, deny_policy, policy, step
 from tests.model.facts import (
     CALM,

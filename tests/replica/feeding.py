@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import Grant
-from jit_service.domain.lock import Lock
-from jit_service.domain.policy import Policy
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.lock import Lock
+from jit_service.domain.policies.policy import Policy
 from jit_service.replica import Update, checkable
 from jit_service.rpc.messages import replica_message
 from jit_service.storage.known import Head

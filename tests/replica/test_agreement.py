@@ -12,12 +12,12 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from jit_service.domain import name
-from jit_service.domain.decision import Question, decide
+from jit_service.domain.checks.decision import Question, decide
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.grant import End, Grant, GrantState, Justification, Limits, Usage
-from jit_service.domain.lock import Lock, Locks, Target
-from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.grants.grant import End, Grant, GrantState, Justification, Limits, Usage
+from jit_service.domain.grants.lock import Lock, Locks, Target
+from jit_service.domain.language import name
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jitaccess.judgement import LocalReason, is_plain
 from jitaccess.model import CheckReason
 from tests.domain.factories import ALICE, BOB, NOON, TICK

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jit_service.domain import token
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.errors import JitError
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import Grant
-from jit_service.domain.pattern import covers, overlap
-from jit_service.domain.policy import Policy
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.language.pattern import covers, overlap
+from jit_service.domain.policies.policy import Policy
+from jit_service.domain.tokens import token
 from jit_service.watch import Sign
 from jitaccess import judgement, replica
 from jitaccess.judgement import LocalReason, Patterns

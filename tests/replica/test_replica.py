@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import End, GrantState, Limits
-from jit_service.domain.lock import Lock, Target
-from jit_service.domain.pattern import resource_covered
-from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.audit.event import EventType
+from jit_service.domain.grants.grant import End, GrantState, Limits
+from jit_service.domain.grants.lock import Lock, Target
+from jit_service.domain.language.pattern import resource_covered
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.watch import Sign, history_of
 from jitaccess.errors import Internal
 from jitaccess.judgement import LocalReason

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 import jit_service.replica
-from jit_service.domain.grant import Limits
+from jit_service.domain.grants.grant import Limits
 from jitaccess import judgement, replica
 from tests.domain.test_twins import Twin, demand_caught
 from tests.replica import test_agreement, test_replica

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from jit_service.domain.audit.event import SERVICE, Event, EventType, RecordedEvent
 from jit_service.domain.caller import Origin
-from jit_service.domain.event import SERVICE, Event, EventType, RecordedEvent
 from jit_service.rpc.ocsf import event_of, ocsf_event
 from tests.conftest import NOON, TICK
 

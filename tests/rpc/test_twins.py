@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import condition, name
+from jit_service.domain.conditions import condition
+from jit_service.domain.language import name
 from jit_service.issuers import PrincipalRule
 from jit_service.rpc import claims, identity
 from jitaccess import fetching, keys

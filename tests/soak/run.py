@@ -16,7 +16,7 @@ from typing import Any
 from bench.machine import environment
 from jit_service import audit
 from jit_service.dev import DevIssuer
-from jit_service.domain.event import Event, EventType
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.service import open_store
 from jit_service.settings import Settings
 from jit_service.storage import Store

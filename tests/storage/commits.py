@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from jit_service.access import RefusedItem
+from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Question
+from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.policy import Policy, checked
-from jit_service.domain.policy_change import Proposed
-from jit_service.domain.refusal import About
+from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.policy import Policy, checked
 from jit_service.grants import View
 from jit_service.revocation import Selector
 from tests.domain.factories import ALICE, BOB, BOT, HOUR, TICK

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from jit_service import grants, policies
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.grant import Grant
-from jit_service.domain.policy import Policy, PrincipalSet, Step
-from jit_service.domain.request import Ask
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 from jit_service.storage import Store
 
 ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}))

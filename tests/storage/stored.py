@@ -12,21 +12,21 @@ from sqlmodel import Session, SQLModel, select, update
 
 from jit_service import audit, delegations, grants, locks, policies, proposals, revocation, signals, sweeper
 from jit_service.access import RefusedItem
-from jit_service.domain import etag as etags
-from jit_service.domain.approval import Edits
+from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.decision import Decision, Question
-from jit_service.domain.delegation import Wanted
+from jit_service.domain.checks.decision import Decision, Question
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import JitError, StoreUnavailable, Unsatisfiable
-from jit_service.domain.event import Event
-from jit_service.domain.grant import ExtensionState, Grant, Justification
-from jit_service.domain.lock import Target
-from jit_service.domain.lock import Wanted as LockWanted
-from jit_service.domain.policy import Policy
-from jit_service.domain.policy_change import Proposed
-from jit_service.domain.proposal import Proposal
-from jit_service.domain.request import Ask, MoreTime
-from jit_service.domain.signal import Signal
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.grant import ExtensionState, Grant, Justification
+from jit_service.domain.grants.lock import Target
+from jit_service.domain.grants.lock import Wanted as LockWanted
+from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.language import etag as etags
+from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.policy import Policy
+from jit_service.domain.policies.proposal import Proposal
 from jit_service.grants import View
 from jit_service.policies import Applied
 from jit_service.revocation import Plan, Selector

@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 
 from jit_service import grants, policies, revocation, signals
-from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import InvalidField, PolicyNoLongerAllows, StalePlan, TooManyActive
-from jit_service.domain.grant import GrantState, Justification
-from jit_service.domain.policy import BreakGlassRule, Policy, PrincipalSet, Step
-from jit_service.domain.request import Ask
-from jit_service.domain.signal import Signal
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.grant import GrantState, Justification
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import BreakGlassRule, Policy, PrincipalSet, Step
 from jit_service.grants import View
 from jit_service.revocation import Selector
 from jit_service.storage import Store

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from jit_service import grants
-from jit_service.domain.decision import Question
+from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import TooManyActive
-from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.policy import ExtensionRule
-from jit_service.domain.request import Ask, MoreTime
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.policies.policy import ExtensionRule
 from jit_service.storage import Store
 from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock

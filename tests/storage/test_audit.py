@@ -10,10 +10,10 @@ from sqlalchemy import text
 
 from jit_service import audit, sweeper
 from jit_service.audit import Verified
+from jit_service.domain.audit.checkpoint import Checkpoint
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Origin
-from jit_service.domain.checkpoint import Checkpoint
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.grant import GrantState
+from jit_service.domain.grants.grant import GrantState
 from jit_service.export import export
 from jit_service.rpc.messages import audit_message
 from jit_service.rpc.ocsf import ocsf_event
@@ -71,7 +71,7 @@ def test_an_edited_index_column_is_found(five_records: Store) -> None:
 
 def test_a_record_edited_with_its_own_hash_is_found_at_the_next(five_records: Store) -> None:
     """A new hash for the edited record does not go with what follows."""
-    from jit_service.domain.chain import link
+    from jit_service.domain.audit.chain import link
 
     with five_records.engine.begin() as connection:
         rows = connection.execute(text("SELECT seq, hash, payload FROM audit_event ORDER BY seq")).all()

@@ -8,9 +8,9 @@ import pytest
 from sqlmodel import col, select
 
 from jit_service import delegations, grants, revocation, sweeper
+from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.delegation import Wanted
 from jit_service.domain.errors import (
     InvalidField,
     JitError,
@@ -19,9 +19,9 @@ from jit_service.domain.errors import (
     TooManyDelegations,
     TooManyPending,
 )
-from jit_service.domain.event import SERVICE
-from jit_service.domain.grant import Grant, GrantState
-from jit_service.domain.request import Ask
+from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.request import Ask
 from jit_service.revocation import Selector
 from jit_service.storage import Store
 from jit_service.storage.tables import GrantChangeRow

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.decision import Decision, Question, Reason, checked_event
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.live import LiveGrant
+from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.decision import Decision, Question, Reason, checked_event
 from jit_service.storage import CheckRecords, SharedContexts, parts_of_check, payload_of
 from jit_service.storage.rows import MAX_RECORD
 from tests.conftest import NOON

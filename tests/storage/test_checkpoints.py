@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from jit_service import checkpoints, signing_keys, tokens
 from jit_service.checkpoints import Compared, Made, SignatureState
-from jit_service.domain import checkpoint as rules
-from jit_service.domain.chain import GENESIS, link
+from jit_service.domain.audit import checkpoint as rules
+from jit_service.domain.audit.chain import GENESIS, link
 from jit_service.domain.errors import InvalidField, KeysUnavailable, TokensOff
 from jit_service.keyring import KeyRing
 from jit_service.signing_keys import Issuing, itself

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from jit_service import audit, export
-from jit_service.domain import audit_filter
-from jit_service.domain.audit_filter import matches
+from jit_service.domain.audit import audit_filter
+from jit_service.domain.audit.audit_filter import matches
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Origin
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.filter import And, Comparison, Kind, Node, Not, Or
-from jit_service.domain.paging import order_by
+from jit_service.domain.language.filter import And, Comparison, Kind, Node, Not, Or
+from jit_service.domain.language.paging import order_by
 from jit_service.storage import Snapshot, Store, payload_of, query
 from tests.conftest import NOON, TICK
 from tests.domain.test_twins import Twin, demand_caught

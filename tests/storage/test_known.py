@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from jit_service import policies
-from jit_service.domain import policy_change
+from jit_service.domain.audit.event import Event
 from jit_service.domain.errors import NotEligible
-from jit_service.domain.event import Event
-from jit_service.domain.grant import Grant
-from jit_service.domain.policy import Policy, PrincipalSet
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.policies import diff
+from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.storage import Store
 from jit_service.storage.known import NOTHING, Head
 from jit_service.storage.store import Snapshot, Transaction
@@ -118,7 +118,7 @@ def ask_under_another(store: Store) -> Grant:
 def changed(tx: Transaction, name: str) -> tuple[Policy, Event]:
     before = tx.policy(name)
     assert before is not None
-    return policy_change.updated(before, with_eligible(before, "others"), by=ADMIN, now=tx.now)
+    return diff.updated(before, with_eligible(before, "others"), by=ADMIN, now=tx.now)
 
 
 TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [

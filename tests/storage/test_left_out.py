@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from jit_service import delegations, policies
-from jit_service.domain.decision import Question, Reason
-from jit_service.domain.delegation import Wanted
-from jit_service.domain.live import LiveGrant
-from jit_service.domain.policy import Policy, PrincipalSet, Step
+from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.decision import Question, Reason
+from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 from jit_service.replica import checkable
 from jit_service.storage import Store
 from tests import checking

@@ -12,14 +12,14 @@ import pytest
 
 from jit_service import access, delegations, grants, locks, sweeper
 from jit_service.access import Checker
-from jit_service.domain import approval, delegation
+from jit_service.domain.audit.event import SERVICE, EventType
 from jit_service.domain.caller import Caller, Origin, Role
-from jit_service.domain.decision import Question, Reason
+from jit_service.domain.checks.decision import Question, Reason
 from jit_service.domain.errors import Locked, LockNotFound, NotVisible
-from jit_service.domain.event import SERVICE, EventType
-from jit_service.domain.grant import GrantState
-from jit_service.domain.lock import Lock, Locks, Target, Wanted
-from jit_service.domain.request import Ask
+from jit_service.domain.grants import approval, delegation
+from jit_service.domain.grants.grant import GrantState
+from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
+from jit_service.domain.grants.request import Ask
 from jit_service.storage import Snapshot, Store, Transaction, hot, work_for
 from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking

@@ -15,7 +15,8 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from jit_service import delegations, grants, idempotency, policies, proposals, revocation, signals
-from jit_service.domain import approval, policy_change, proposal
+from jit_service.domain.grants import approval
+from jit_service.domain.policies import diff, proposal
 from jit_service.storage import Store
 from tests import checking
 from tests.conftest import Clock
@@ -31,7 +32,7 @@ TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("a deletion of what was not read", policies.delete, "etags.demand(etag, name, before.revision)", NO_ETAG),
     (
         "a set over what was not read",
-        policy_change.difference,
+        diff.difference,
         "etags.demand(entry.etag, policy.name, current.revision if current else 0)",
         NO_ETAG,
     ),

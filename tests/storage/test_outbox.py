@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from jit_service import audit, grants, notifications, sweeper
-from jit_service.domain.event import EventType, RecordedEvent
-from jit_service.domain.grant import Grant, Justification
+from jit_service.domain.audit.event import EventType, RecordedEvent
+from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.notification import Failure, Message, Retries, Subscription, interests, seq_of
-from jit_service.domain.policy import BreakGlassRule, PrincipalSet
+from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet
 from jit_service.notifications import LEASE, Channel, Deliverer, deliver_next
 from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.messages import audit_message
@@ -192,7 +192,7 @@ def test_a_transaction_that_rolls_back_tells_nobody(store: Store) -> None:
 
 
 def _withdrawn(grant: Grant) -> Any:
-    from jit_service.domain import approval
+    from jit_service.domain.grants import approval
 
     return approval.withdraw(grant, by=ALICE, comment="", now=NOON)
 
@@ -203,7 +203,7 @@ def test_checks_are_not_told(store: Store) -> None:
     before = waiting(store)
 
     with store.transaction() as tx:
-        from jit_service.domain.event import Event
+        from jit_service.domain.audit.event import Event
 
         tx.record(Event(type=EventType.ACCESS_CHECKED, at=NOON, principal=GATEWAY.principal))
 

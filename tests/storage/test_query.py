@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jit_service import grants
-from jit_service.domain import filter as filters
-from jit_service.domain.filter import And, Comparison, Node, Not, Or
-from jit_service.domain.grant import Grant
-from jit_service.domain.paging import order_by
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.language import filter as filters
+from jit_service.domain.language.filter import And, Comparison, Node, Not, Or
+from jit_service.domain.language.paging import order_by
 from jit_service.storage import Store, query
 from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import ALICE, BOB, add_policy, approve, ask

@@ -14,10 +14,10 @@ import pytest
 from jit_service import access, audit, grants, proposals
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, ReviewOverdue, TooManyActive, WrongState
-from jit_service.domain.grant import Grant, GrantState, Justification
-from jit_service.domain.policy import BreakGlassRule, ExtensionRule, PrincipalSet
-from jit_service.domain.policy_change import Proposed
-from jit_service.domain.request import Ask, MoreTime
+from jit_service.domain.grants.grant import Grant, GrantState, Justification
+from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, PrincipalSet
 from jit_service.grants import GrantAnswer
 from jit_service.storage import Store
 from tests import checking

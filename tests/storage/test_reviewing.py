@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from jit_service import access, delegations, grants, policies, signals
-from jit_service.domain.approval import Edits
 from jit_service.domain.caller import Caller
-from jit_service.domain.delegation import Wanted
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import NotApprover, ReviewOverdue, TooManyUnreviewed
-from jit_service.domain.grant import Grant, GrantState, Justification
+from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.grant import Grant, GrantState, Justification
+from jit_service.domain.grants.request import Ask
 from jit_service.domain.person import Person
-from jit_service.domain.policy import BreakGlassRule, PrincipalSet, Step
-from jit_service.domain.request import Ask
-from jit_service.domain.signal import Signal
+from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet, Step
 from jit_service.grants import View
 from jit_service.storage import Store
 from tests import checking

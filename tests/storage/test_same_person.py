@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import text
 
 from jit_service import delegations, grants, revocation
-from jit_service.domain import policy_change
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.delegation import Wanted
 from jit_service.domain.errors import NotVisible, ReviewOverdue, TooManyActive
-from jit_service.domain.grant import GrantState, Justification
-from jit_service.domain.policy import BreakGlassRule, PrincipalSet, Step
+from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.grant import GrantState, Justification
+from jit_service.domain.policies import diff
+from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet, Step
 from jit_service.grants import View
 from jit_service.revocation import Selector
 from jit_service.storage import Store
@@ -129,7 +129,7 @@ def test_what_is_stored_already_is_folded(database_url: str, clock: Clock) -> No
         stored = tx.policy("policies/orders")
         assert stored is not None
         changed = replace(stored, eligible=people, steps=steps, labels=labels, allow_self_approval=True)
-        tx.save_policy(*policy_change.updated(stored, changed, by=written, now=tx.now))
+        tx.save_policy(*diff.updated(stored, changed, by=written, now=tx.now))
     held = approve(store, ask(store, caller=written), by=written)
     store.close()
     downgrade(database_url, "0012")

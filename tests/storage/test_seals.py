@@ -13,10 +13,10 @@ from sqlalchemy import text
 
 from jit_service import access, audit, delegations, grants, locks, policies, signals
 from jit_service.check import LiveView
-from jit_service.domain.delegation import Wanted as WantedDelegation
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.domain.lock import Target, Wanted
-from jit_service.domain.signal import Signal
+from jit_service.domain.grants.delegation import Wanted as WantedDelegation
+from jit_service.domain.grants.lock import Target, Wanted
 from jit_service.storage import Store
 from jit_service.storage.live import LiveReader
 from jit_service.storage.sealing import Sealer

@@ -12,9 +12,9 @@ import pytest
 from jit_service import access, grants, policies
 from jit_service.check import AuditMode, LiveView, Recorder
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Question
-from jit_service.domain.policy import PrincipalSet
-from jit_service.domain.request import Ask
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.search import Searcher, sought
 from jit_service.storage import Store
 from tests import checking

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from jit_service import access, audit, grants, revocation, signals
-from jit_service.domain.decision import Reason
+from jit_service.domain.checks.decision import Reason
+from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import ConditionNotMet, LostRace, PolicyNoLongerAllows, StalePlan
-from jit_service.domain.grant import GrantState
-from jit_service.domain.policy import Policy
-from jit_service.domain.request import Ask
-from jit_service.domain.signal import Signal
+from jit_service.domain.grants.grant import GrantState
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.policy import Policy
 from jit_service.revocation import Selector
 from jit_service.storage import Store
 from tests import checking
@@ -99,7 +99,7 @@ def test_no_twin_that_leaves_signals_unread_survives(
 
 
 def test_a_signal_that_changed_since_it_was_read_is_not_deleted(store: Store, clock: Clock) -> None:
-    from jit_service.domain import signal
+    from jit_service.domain.conditions import signal
 
     stale = put(store, clock, "on")
     put(store, clock, "off")

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from jit_service import access, tail
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, ServiceStopping
-from jit_service.domain.event import Event, EventType
 from jit_service.storage import Store, payload_of
 from jit_service.tail import LogFeed, Tailed
 from tests import checking

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import text
 
 from jit_service import audit, grants, signing_keys, tokens
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Origin
 from jit_service.domain.errors import JitError, KeysUnavailable, NotYours, RequestIdReused
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import Grant
-from jit_service.domain.signing_key import KeyState, Rotation
-from jit_service.domain.token import Wanted
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.tokens.signing_key import KeyState, Rotation
+from jit_service.domain.tokens.token import Wanted
 from jit_service.keyring import KeyFileError, KeyRing, make_key_file, ring_of
 from jit_service.service import Service, ServiceError
 from jit_service.settings import Settings

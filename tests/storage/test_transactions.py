@@ -12,10 +12,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from jit_service import access, audit, grants, revocation
-from jit_service.domain import approval
+from jit_service.domain.audit.event import EventType
 from jit_service.domain.errors import LostRace, RequestIdReused, StoreUnavailable
-from jit_service.domain.event import EventType
-from jit_service.domain.grant import GrantState
+from jit_service.domain.grants import approval
+from jit_service.domain.grants.grant import GrantState
 from jit_service.storage import Store, engine
 from jit_service.storage.migrate import migrate
 from tests import checking

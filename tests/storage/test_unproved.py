@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from jit_service import unproved
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.filter import parse
+from jit_service.domain.language.filter import parse
 from jit_service.storage import Store, query
 from jit_service.unproved import INTERVAL, MAX_SAMPLES, UnprovedCalls
 from tests.conftest import TICK, Clock

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import event
 
 from jit_service import audit, grants
-from jit_service.domain import approval, request
+from jit_service.domain.audit.event import Event
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.domain.event import Event
-from jit_service.domain.grant import Grant, GrantState
+from jit_service.domain.grants import approval, request
+from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.storage import Store, writer
 from jit_service.storage.store import Transaction
 from jit_service.storage.writer import OneWriter, Turns

@@ -15,7 +15,7 @@ import pytest
 
 from jit_service import proposals
 from jit_service.domain.caller import Caller
-from jit_service.domain.policy_change import Proposed
+from jit_service.domain.policies.diff import Proposed
 from tests.stories.streams import Refused, exporting, tailing, watching
 from tests.world import (
     ACCESS,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from jit_service.domain.name import canonical, folded
+from jit_service.domain.language.name import canonical, folded
 
 revision = "0013"
 down_revision = "0012"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from jit_service.domain.address import canonical
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.name import harmless
+from jit_service.domain.language.ip_address import canonical
+from jit_service.domain.language.name import harmless
 
 MAX_NAMES: Final = 64
 MAX_CHARACTERS: Final = 16 * 1024

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from jit_service.domain import condition, expression, name
+from jit_service.domain.conditions import condition
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.pattern import action_covered, resource_covered
+from jit_service.domain.language import name, regex
+from jit_service.domain.language.pattern import action_covered, resource_covered
 
 MAX_DURATION: Final = timedelta(days=30)
 DEFAULT_REQUEST_TTL: Final = timedelta(hours=24)
@@ -257,13 +258,13 @@ def _checked_set(given: PrincipalSet, field: str, exact: tuple[str, ...]) -> Pri
 
 
 def _checked_justification(rule: JustificationRule) -> JustificationRule:
-    expression.checked(rule.pattern, "justification.pattern")
-    expression.checked(rule.ticket_pattern, "justification.ticket_pattern")
+    regex.checked(rule.pattern, "justification.pattern")
+    regex.checked(rule.ticket_pattern, "justification.ticket_pattern")
     return rule
 
 
 def _checked_comment(rule: CommentRule) -> CommentRule:
-    expression.checked(rule.pattern, "review_comment.pattern")
+    regex.checked(rule.pattern, "review_comment.pattern")
     return rule
 
 

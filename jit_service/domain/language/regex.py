@@ -10,7 +10,7 @@ from functools import lru_cache
 import re2
 
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.name import free_text
+from jit_service.domain.language.name import free_text
 
 MAX_LENGTH = 512
 

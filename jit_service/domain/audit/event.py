@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from jit_service.domain.caller import Origin
 from jit_service.domain.frozen import replace
-from jit_service.domain.name import SERVICE
+from jit_service.domain.language.name import SERVICE
 
 # Of a message that is too long, so many characters are kept.
 _LEAST: Final = 256

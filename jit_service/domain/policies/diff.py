@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 
-from jit_service.domain import etag as etags
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.policy import Policy, checked
+from jit_service.domain.language import etag as etags
+from jit_service.domain.policies.policy import Policy, checked
 
 MAX_APPLIED = 1000
 _SERVER_FIELDS = frozenset({"revision", "created_at", "updated_at", "deleted_at"})

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from jit_service.domain import etag as etags
-from jit_service.domain import expression, name
+from jit_service.domain.audit.event import SERVICE, Event, EventType, told_groups
 from jit_service.domain.caller import LEFT_OUT, READS_GRANTS, Caller, Right, Role
-from jit_service.domain.condition import Verdict
+from jit_service.domain.conditions.condition import Verdict
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import (
     AlreadyReviewed,
     InvalidField,
@@ -24,9 +24,8 @@ from jit_service.domain.errors import (
     StaleEtag,
     WrongState,
 )
-from jit_service.domain.event import SERVICE, Event, EventType, told_groups
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import (
+from jit_service.domain.grants.grant import (
     Extension,
     ExtensionState,
     Grant,
@@ -39,12 +38,13 @@ from jit_service.domain.grant import (
     event,
     started,
 )
-from jit_service.domain.lock import NO_LOCKS, Locks
-from jit_service.domain.pattern import action_covered, resource_covered
+from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.grants.request import MAX_LEAD, NO_SIGNALS, check_duration, judge_reviewer, lengthened
+from jit_service.domain.language import etag as etags
+from jit_service.domain.language import name, regex
+from jit_service.domain.language.pattern import action_covered, resource_covered
 from jit_service.domain.person import Person, distinct
-from jit_service.domain.policy import CommentRule, Policy, Step, checked_patterns, seconds
-from jit_service.domain.request import MAX_LEAD, NO_SIGNALS, check_duration, judge_reviewer, lengthened
-from jit_service.domain.signal import Signals
+from jit_service.domain.policies.policy import CommentRule, Policy, Step, checked_patterns, seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -470,7 +470,7 @@ def check_comment(comment: str, rule: CommentRule, *, required: bool, by: str) -
     if required and not comment.strip():
         raise InvalidField("comment", f"is required by {by}")
     if comment.strip():
-        expression.demand_match(rule.pattern, comment, field="comment", by=by)
+        regex.demand_match(rule.pattern, comment, field="comment", by=by)
 
 
 def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller, now: datetime, locks: Locks) -> Place:

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import NotYours, WrongState
-from jit_service.domain.event import SERVICE, Event, EventType
 from jit_service.domain.frozen import replace
 from jit_service.domain.person import Account, Person
-from jit_service.domain.policy import Step
+from jit_service.domain.policies.policy import Step
 
 
 class GrantState(StrEnum):

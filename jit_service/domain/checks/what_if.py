@@ -8,14 +8,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from jit_service.domain import approval, name, request, review
 from jit_service.domain.caller import Caller
-from jit_service.domain.decision import Decision, Question, Reason, decide
+from jit_service.domain.checks.decision import Decision, Question, Reason, decide
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField, JitError, NotEligible, Unsatisfiable, reasons
-from jit_service.domain.grant import Grant, started
-from jit_service.domain.policy import Policy
-from jit_service.domain.request import Ask
-from jit_service.domain.signal import Signals
+from jit_service.domain.grants import approval, preview, request
+from jit_service.domain.grants.grant import Grant, started
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.language import name
+from jit_service.domain.policies.policy import Policy
 
 MAX_CASES: Final = 1000
 MAX_TITLE: Final = 256
@@ -109,7 +110,7 @@ def judge(ask: Ask, *, policies: Iterable[Policy], by: Caller, now: datetime, si
         request.demand_not_denied(ask, policies, by)
         grant = request.judged(ask, policies=policies, by=by, grant_name="", now=now, signals=signals)
         policy = next(policy for policy in policies if policy.name == grant.policy)
-        shortfall = review.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall
+        shortfall = preview.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall
         if shortfall:
             raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
     except JitError as refusal:

@@ -8,17 +8,17 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from jit_service.domain import condition
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import LEFT_OUT, Caller
-from jit_service.domain.condition import Facts, Judgement, Verdict
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.grant import End, GrantState
-from jit_service.domain.lock import NO_LOCKS, Locks
-from jit_service.domain.lock import message as locked_message
-from jit_service.domain.pattern import action_covered, resource_covered
-from jit_service.domain.policy import Policy
-from jit_service.domain.request import NO_SIGNALS, denies
-from jit_service.domain.signal import Signals
+from jit_service.domain.conditions import condition
+from jit_service.domain.conditions.condition import Facts, Judgement, Verdict
+from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.grants.grant import End, GrantState
+from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.grants.lock import message as locked_message
+from jit_service.domain.grants.request import NO_SIGNALS, denies
+from jit_service.domain.language.pattern import action_covered, resource_covered
+from jit_service.domain.policies.policy import Policy
 
 
 class Reason(StrEnum):

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.event import Event, EventType
 
 MAX_VALUE: Final = 4096
 MAX_AHEAD: Final = timedelta(days=366)

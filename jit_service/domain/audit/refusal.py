@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from jit_service.domain.audit.event import Event, EventType, told_groups
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import JitError
-from jit_service.domain.event import Event, EventType, told_groups
-from jit_service.domain.name import harmless
+from jit_service.domain.language.name import harmless
 
 MAX_RECORDED = 100
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from jit_service.domain import name
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Right, Role
 from jit_service.domain.errors import InvalidField, NotYours, WrongState
-from jit_service.domain.event import Event, EventType
+from jit_service.domain.language import name
 from jit_service.domain.person import Account, Person
 
 MAX_SPAN: Final = timedelta(days=30)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
-from jit_service.domain.event import Event, EventType
 
 
 class KeyState(StrEnum):

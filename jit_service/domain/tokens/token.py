@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, NotYours, TokenNotPossible
-from jit_service.domain.event import Event, EventType
-from jit_service.domain.grant import Grant, GrantState, demand_state, event
-from jit_service.domain.lock import NO_LOCKS, Locks, demand_unlocked
-from jit_service.domain.pattern import overlap
-from jit_service.domain.policy import Policy
+from jit_service.domain.grants.grant import Grant, GrantState, demand_state, event
+from jit_service.domain.grants.lock import NO_LOCKS, Locks, demand_unlocked
+from jit_service.domain.language.pattern import overlap
+from jit_service.domain.policies.policy import Policy
 
 MAX_AUDIENCES: Final = 8
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,256}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from jit_service.domain.approval import rights_under
+from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import (
     AlreadyReviewed,
@@ -17,9 +17,9 @@ from jit_service.domain.errors import (
     TooManyUnreviewed,
     WrongState,
 )
-from jit_service.domain.event import SERVICE, Event, EventType
-from jit_service.domain.grant import Grant, UseReview, event
-from jit_service.domain.policy import Policy
+from jit_service.domain.grants.approval import rights_under
+from jit_service.domain.grants.grant import Grant, UseReview, event
+from jit_service.domain.policies.policy import Policy
 
 
 def complete_review(

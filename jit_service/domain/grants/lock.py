@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from jit_service.domain import name
+from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller, Right
 from jit_service.domain.errors import InvalidField, Locked, WrongState
-from jit_service.domain.event import SERVICE, Event, EventType
-from jit_service.domain.grant import Grant, GrantState, ended, event
+from jit_service.domain.grants.grant import Grant, GrantState, ended, event
+from jit_service.domain.language import name
 from jit_service.domain.person import Account
 
 MAX_TOKEN_ID: Final = 512

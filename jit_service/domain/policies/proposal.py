@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from jit_service.domain import name
+from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import SelfApproval, StalePlan, WrongState
-from jit_service.domain.event import SERVICE, Event, EventType
+from jit_service.domain.language import name
 from jit_service.domain.person import Account, Person
-from jit_service.domain.policy import Policy
-from jit_service.domain.policy_change import PolicyChange
+from jit_service.domain.policies.diff import PolicyChange
+from jit_service.domain.policies.policy import Policy
 
 TTL: Final = timedelta(days=3)
 """A proposal that nobody decides lapses after it."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import Grant
-from jit_service.domain.name import canonical
-from jit_service.domain.policy import PrincipalSet, Step
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.language.name import canonical
+from jit_service.domain.policies.policy import PrincipalSet, Step
 
 
 @dataclass(frozen=True, kw_only=True)

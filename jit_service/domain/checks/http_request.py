@@ -15,12 +15,12 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import unquote
 
-from jit_service.domain import name
-from jit_service.domain.decision import Candidate, Question, decide
+from jit_service.domain.checks.decision import Candidate, Question, decide
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
-from jit_service.domain.lock import NO_LOCKS, Locks
-from jit_service.domain.policy import Policy
-from jit_service.domain.signal import Signals
+from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.language import name
+from jit_service.domain.policies.policy import Policy
 
 DEFAULT_STREAM: Final = timedelta(seconds=60)
 MAX_STREAM: Final = timedelta(hours=1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from jit_service.domain.grant import End, Grant, GrantState, state_of
+from jit_service.domain.grants.grant import End, Grant, GrantState, state_of
 
 
 class LiveGrant(NamedTuple):

@@ -13,13 +13,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from jit_service.domain.decision import Candidate, Decision, Question, decide, proved_groups
-from jit_service.domain.lock import NO_LOCKS, Locks
-from jit_service.domain.pattern import action_covered, covers, overlap, resource_covered
-from jit_service.domain.pattern_table import PatternTable
-from jit_service.domain.policy import Policy
-from jit_service.domain.request import is_denied_by
-from jit_service.domain.signal import Signals
+from jit_service.domain.checks.decision import Candidate, Decision, Question, decide, proved_groups
+from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.grants.request import is_denied_by
+from jit_service.domain.language.pattern import action_covered, covers, overlap, resource_covered
+from jit_service.domain.language.pattern_table import PatternTable
+from jit_service.domain.policies.policy import Policy
 
 
 class Side(StrEnum):

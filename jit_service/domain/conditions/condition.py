@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 
 from cel_expr_python import cel
 
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.name import free_text
-from jit_service.domain.signal import Signals
+from jit_service.domain.language.name import free_text
 
 MAX_LENGTH: Final = 4096
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

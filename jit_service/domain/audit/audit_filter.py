@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from jit_service.domain.event import Event, RecordedEvent
-from jit_service.domain.filter import And, Comparison, Node, Not, Or
+from jit_service.domain.audit.event import Event, RecordedEvent
+from jit_service.domain.language.filter import And, Comparison, Node, Not, Or
 
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from jit_service.domain.decision import Question
-from jit_service.domain.name import canonical
-from jit_service.domain.pattern import Names
-from jit_service.domain.policy import Policy
-from jit_service.domain.request import by_preference
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.grants.request import by_preference
+from jit_service.domain.language.name import canonical
+from jit_service.domain.language.pattern import Names
+from jit_service.domain.policies.policy import Policy
 
 _NONE: Final = frozenset[str]()
 

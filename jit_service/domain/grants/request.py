@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from jit_service.domain import condition, context, expression, name
 from jit_service.domain.caller import LEFT_OUT, Caller
-from jit_service.domain.condition import Facts, Judgement, Verdict
+from jit_service.domain.conditions import condition, context
+from jit_service.domain.conditions.condition import Facts, Judgement, Verdict
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import (
     ChildNotAllowed,
     ConditionError,
@@ -24,7 +25,7 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.frozen import replace
-from jit_service.domain.grant import (
+from jit_service.domain.grants.grant import (
     Emergency,
     Extension,
     ExtensionState,
@@ -36,9 +37,9 @@ from jit_service.domain.grant import (
     expiring,
     started,
 )
-from jit_service.domain.pattern import action_covered, resource_covered
-from jit_service.domain.policy import MAX_DURATION, MAX_USES, Policy, Step, checked_patterns, seconds
-from jit_service.domain.signal import Signals
+from jit_service.domain.language import name, regex
+from jit_service.domain.language.pattern import action_covered, resource_covered
+from jit_service.domain.policies.policy import MAX_DURATION, MAX_USES, Policy, Step, checked_patterns, seconds
 
 Found = TypeVar("Found")
 MAX_TICKET = 256
@@ -680,4 +681,4 @@ def _check_said(text: str, field: str, *, required: bool, pattern: str, by: str)
         if required:
             raise InvalidField(field, f"is required by {by}")
         return
-    expression.demand_match(pattern, text, field=field, by=by)
+    regex.demand_match(pattern, text, field=field, by=by)
