@@ -15,9 +15,9 @@ from typing import Final, Protocol
 
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.notification import Failure, Message, Retries, message_id
+from jit_service.fault_log import Repeated
 from jit_service.storage import Store
 from jit_service.storage.outbox import Claim, Waiting
-from jit_service.storage.repeated import Repeated
 
 LEASE: Final = timedelta(minutes=2)
 """How long a notification is one process's to deliver, besides the receiver's own timeout."""

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
-from jit_service.storage.repeated import Repeated
+from jit_service.fault_log import Repeated
 
 
 class Periodic(threading.Thread, ABC):

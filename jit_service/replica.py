@@ -22,7 +22,7 @@ from jit_service.domain.grants.lock import Lock
 from jit_service.domain.policies.policy import Policy
 from jit_service.grants import View
 from jit_service.storage import Snapshot, Store
-from jit_service.storage.known import Head
+from jit_service.storage.policy_cache import Head
 from jit_service.watch import HEARTBEAT_SECONDS, MAX_LAG, Feed, Sign, Watched, demand_history, demand_reached
 
 _PAGE: Final = 1000

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from jit_service import fault_log
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.fault_log import Repeated
 from jit_service.periodic import Periodic
-from jit_service.storage import repeated
-from jit_service.storage.repeated import Repeated
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -46,8 +46,8 @@ def test_what_goes_on_is_counted_now_and_then(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = Repeated(logging.getLogger(__name__), "nothing is swept")
-    steady = iter([100.0, 101.0, 100.0 + repeated.COUNT_SECONDS])
-    monkeypatch.setattr(repeated.time, "monotonic", lambda: next(steady))
+    steady = iter([100.0, 101.0, 100.0 + fault_log.COUNT_SECONDS])
+    monkeypatch.setattr(fault_log.time, "monotonic", lambda: next(steady))
 
     for _ in range(3):
         faults.failed(StoreUnavailable("away"))

@@ -18,7 +18,7 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
 from jit_service.domain.grants.request import NO_SIGNALS
 from jit_service.domain.policies.policy import Policy
-from jit_service.storage.live import Delta, Everything
+from jit_service.storage.grant_loader import Delta, Everything
 
 MAX_SUBJECTS: Final = 10_000
 """For how many subjects the ended grants are kept, which explain a no."""

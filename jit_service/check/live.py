@@ -14,11 +14,11 @@ from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, Sight
 from jit_service.domain.checks.cached_grant import LiveGrant
 from jit_service.domain.checks.decision import Candidate
+from jit_service.fault_log import Repeated
 from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS
-from jit_service.storage.known import BEGINNING
-from jit_service.storage.live import AnotherHistory
-from jit_service.storage.repeated import Repeated
+from jit_service.storage.grant_loader import AnotherHistory
+from jit_service.storage.policy_cache import BEGINNING
 
 POLL_SECONDS: Final = 0.02
 """How often the store is looked at while nobody asks."""

@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from jit_service.check.combining import Combining
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.fault_log import Repeated
 from jit_service.storage import Store
-from jit_service.storage.repeated import Repeated
 
 MAX_GROUP: Final = 1_000
 """The most records in one transaction, but for those of one call."""

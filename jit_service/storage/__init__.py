@@ -1,6 +1,6 @@
 """The store: the only place that knows SQL. SQLite and PostgreSQL give the same answers."""
 
-from jit_service.storage.check_record import CheckRecords, Parts, SharedContexts, parts_of_check
+from jit_service.storage.check_payload import CheckRecords, Parts, SharedContexts, parts_of_check
 from jit_service.storage.rows import payload_of
 from jit_service.storage.store import Snapshot, Store, Transaction, work_for
 

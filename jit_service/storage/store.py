@@ -37,12 +37,13 @@ from jit_service.domain.person import Account, Person
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens.signing_key import SigningKey
-from jit_service.storage import audit_index, hot, journal, postgresql, query, rows
+from jit_service.storage import audit_append, audit_index, postgresql, prepared, query, rows
 from jit_service.storage import engine as engines
 from jit_service.storage.failures import translated
-from jit_service.storage.known import NOTHING, Head, KnownPolicies
-from jit_service.storage.live import LiveReader
+from jit_service.storage.grant_loader import LiveReader
+from jit_service.storage.group_commit import OneWriter
 from jit_service.storage.outbox import Outbox
+from jit_service.storage.policy_cache import NOTHING, Head, KnownPolicies
 from jit_service.storage.query import (
     AUDIT_COLUMNS,
     GRANT_COLUMNS,
@@ -73,7 +74,6 @@ from jit_service.storage.tables import (
     SigningKeyRow,
     TokenDenialRow,
 )
-from jit_service.storage.writer import OneWriter
 
 Clock = Callable[[], datetime]
 _STATES = b'"states":'
@@ -185,7 +185,7 @@ class Store:
         with self._noticed(), translated(), self._alone():
             connection = self._journal_connection()
             try:
-                journal.append(connection.dbapi_connection, payloads, at=at, sqlite=self._one_writer is not None)
+                audit_append.append(connection.dbapi_connection, payloads, at=at, sqlite=self._one_writer is not None)
             except BaseException:
                 self._journal = None
                 connection.invalidate()
@@ -203,7 +203,7 @@ class Store:
         Whoever could write to the database until now is believed.
         """
         with self._begun() as connection, Session(connection) as session:
-            head = _head(connection, hot.LOCKED_HEAD)
+            head = _head(connection, prepared.LOCKED_HEAD)
             sums, count = seal_rows(session, self.sealer)
             seal = self.sealer.of_head(revision=head.revision, locks=head.locks, sums=written(sums))
             session.execute(update(HeadRow).values(sums=written(sums), seal=seal))
@@ -310,7 +310,7 @@ class Snapshot:
         sealer: Sealer,
         *,
         known: KnownPolicies = NOTHING,
-        head: Statement = hot.HEAD,
+        head: Statement = prepared.HEAD,
     ) -> None:
         found = _head(connection, head)
         self._sealer = sealer
@@ -340,11 +340,11 @@ class Snapshot:
 
     def grant(self, name: str) -> Grant | None:
         """Returns the grant, or None."""
-        return next(iter(self._found_grants(hot.GRANT, name=name)), None)
+        return next(iter(self._found_grants(prepared.GRANT, name=name)), None)
 
     def live_grants(self, subject: str) -> list[Grant]:
         """Returns every grant of the subject that is pending, scheduled or active, by name."""
-        return self._found_grants(hot.LIVE_GRANTS, subject=subject, now=self.now)
+        return self._found_grants(prepared.LIVE_GRANTS, subject=subject, now=self.now)
 
     def grants_held_by(self, person: Person) -> list[Grant]:
         """Returns every grant that is pending, scheduled or active and the person's, under whatever name; by name."""
@@ -385,7 +385,7 @@ class Snapshot:
 
     def live_children(self, parent: str) -> list[Grant]:
         """Returns the scheduled and active grants that were passed on from the grant, and from those, and so on."""
-        direct = self._found_grants(hot.CHILDREN, parent=parent, now=self.now)
+        direct = self._found_grants(prepared.CHILDREN, parent=parent, now=self.now)
         return [grant for child in direct for grant in (child, *self.live_children(child.name))]
 
     def live_orphans(self, *, limit: int) -> list[tuple[Grant, Grant]]:
@@ -511,7 +511,7 @@ class Snapshot:
         """The locks that stand."""
         if not self._lock_count:
             return NO_LOCKS
-        found = [self._sealed(row, rows.lock_of(row)) for row in hot.LOCKS.rows(self._connection)]
+        found = [self._sealed(row, rows.lock_of(row)) for row in prepared.LOCKS.rows(self._connection)]
         if len(found) != self._lock_count:
             raise self._sealer.refuse(f"{self._lock_count} locks may stand, and {len(found)} are there")
         return Locks(found).at(self.now)
@@ -619,7 +619,7 @@ class Snapshot:
 
     def delegations_to(self, delegate: str) -> list[Delegation]:
         """Returns the delegations that the principal can use now."""
-        found = hot.DELEGATIONS_TO.rows(self._connection, delegate=delegate, now=self.now)
+        found = prepared.DELEGATIONS_TO.rows(self._connection, delegate=delegate, now=self.now)
         return [self._sealed(row, rows.delegation_of(row)) for row in found]
 
     def delegations_by(self, delegator: str) -> list[Delegation]:
@@ -703,7 +703,7 @@ class Snapshot:
 
     def signals(self) -> list[Signal]:
         """Returns every signal by name, expired ones too."""
-        found = hot.SIGNALS.rows(self._connection)
+        found = prepared.SIGNALS.rows(self._connection)
         self._sealer.demand_sum("signal", (row.seal for row in found), self._sums)
         return [self._sealed(row, rows.signal_of(row)) for row in found]
 
@@ -728,7 +728,7 @@ class Snapshot:
 
     def replay(self, request_id: str) -> Replay | None:
         """Returns what was answered under the request_id, or None."""
-        found = hot.REPLAY.rows(self._connection, request_id=request_id)
+        found = prepared.REPLAY.rows(self._connection, request_id=request_id)
         if not found:
             return None
         row = found[0]
@@ -809,7 +809,7 @@ class Snapshot:
 
     def record_hash(self, seq: int) -> bytes | None:
         """Returns the hash of the record at the place, or None where there is none."""
-        return next((row.hash for row in hot.RECORD_HASH.rows(self._connection, seq=seq)), None)
+        return next((row.hash for row in prepared.RECORD_HASH.rows(self._connection, seq=seq)), None)
 
     def _records_from(self, seq: int, limit: int) -> Sequence[AuditRow]:
         statement = select(AuditRow).where(col(AuditRow.seq) >= seq).order_by(col(AuditRow.seq)).limit(limit)
@@ -825,7 +825,7 @@ class Snapshot:
         if self.known is None:
             before = self._known_before if self.has_been_at(self._known_before.head) else NOTHING
             changed = (
-                hot.CHANGED_POLICIES.rows(self._connection, revision=before.head.revision)
+                prepared.CHANGED_POLICIES.rows(self._connection, revision=before.head.revision)
                 if before.head.revision < self.revision
                 else ()
             )
@@ -838,7 +838,8 @@ class Snapshot:
     def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
         found = statement.rows(self._connection, **values)
         return [
-            self._sealed(row, rows.grant_of(row, hot.REVIEWS.rows(self._connection, name=row.name))) for row in found
+            self._sealed(row, rows.grant_of(row, prepared.REVIEWS.rows(self._connection, name=row.name)))
+            for row in found
         ]
 
     def _grants(self, statement: Any) -> list[Grant]:
@@ -880,7 +881,7 @@ class Transaction(Snapshot):
         known: KnownPolicies = NOTHING,
         subscriptions: Sequence[Subscription] = (),
     ) -> None:
-        super().__init__(connection, clock, sealer, known=known, head=hot.LOCKED_HEAD)
+        super().__init__(connection, clock, sealer, known=known, head=prepared.LOCKED_HEAD)
         self._subscriptions = subscriptions
         # The seals that this has made and that no record has yet.
         self._states: dict[str, str] = {}
@@ -1113,7 +1114,7 @@ class Transaction(Snapshot):
         sums = written(self._sums) if head.revision else ""
         moved = {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
         seal = self._sealer.of_head(revision=head.revision, locks=self._lock_count, sums=sums)
-        hot.MOVE_HEAD.run(self._connection, moved | {"locks": self._lock_count, "sums": sums, "seal": seal})
+        prepared.MOVE_HEAD.run(self._connection, moved | {"locks": self._lock_count, "sums": sums, "seal": seal})
         if self.known is not None:
             self.known = self.known.with_changed((), head=head)
 
@@ -1135,7 +1136,7 @@ class Transaction(Snapshot):
         self, table: Any, read: Grant | Policy | Signal | Delegation | Lock | Proposal, columns: dict[str, Any]
     ) -> None:
         as_read = {"read_name": read.name, "read_revision": read.revision}
-        if hot.updating(table, tuple(columns)).run(self._connection, columns | as_read) != 1:
+        if prepared.updating(table, tuple(columns)).run(self._connection, columns | as_read) != 1:
             raise LostRace(f"{read.name} was changed by another call; read it again")
 
     def _seals_of(self, grant: Grant, *, before: Any) -> dict[str, bytes | None]:
@@ -1153,7 +1154,7 @@ class Transaction(Snapshot):
         return seal
 
     def _grant_seals(self, name: str) -> Any:
-        return next(iter(hot.GRANT_SEALS.rows(self._connection, name=name)), None)
+        return next(iter(prepared.GRANT_SEALS.rows(self._connection, name=name)), None)
 
     def _insert_sealed(self, table: Any, fact: Sealed, columns: dict[str, Any]) -> None:
         seal = self._fact_seal(fact)
@@ -1167,12 +1168,12 @@ class Transaction(Snapshot):
 
     def _count(self, table: Any, name: str, *, new: bytes | None) -> None:
         """Counts the row's new seal in place of the one that it has."""
-        found = hot.seal(table).rows(self._connection, name=name)
+        found = prepared.seal(table).rows(self._connection, name=name)
         old = found[0].seal if found else None
         self._sums = changed_by(self._sums, table.__tablename__, old=old, new=new)
 
     def _insert(self, table: Any, columns: dict[str, Any], **more: Any) -> None:
-        hot.inserting(table).run(self._connection, columns | more)
+        prepared.inserting(table).run(self._connection, columns | more)
 
     def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
         found = super()._found_grants(statement, **values)
@@ -1184,7 +1185,7 @@ class Transaction(Snapshot):
         stored = self._stored.get(grant.name)
         if stored is not None and stored.revision == grant.revision:
             return len(stored.reviews)
-        return len(hot.REVIEWS.rows(self._connection, name=grant.name)) if grant.revision else 0
+        return len(prepared.REVIEWS.rows(self._connection, name=grant.name)) if grant.revision else 0
 
 
 def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:
@@ -1218,7 +1219,7 @@ def _is_counted(seals: Any) -> bool:
     return seals is not None and seals.ended_at is None and seals.run_out_at is None
 
 
-def _head(connection: Connection, statement: Statement = hot.HEAD) -> Any:
+def _head(connection: Connection, statement: Statement = prepared.HEAD) -> Any:
     found = statement.rows(connection)
     if not found:
         raise StoreUnavailable("the store has no head row; run `jit-service migrate`")

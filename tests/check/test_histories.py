@@ -10,7 +10,7 @@ from jit_service import access, grants, policies, signals
 from jit_service.check import LiveView
 from jit_service.domain.conditions.signal import Signal
 from jit_service.storage import Store
-from jit_service.storage.live import LiveReader
+from jit_service.storage.grant_loader import LiveReader
 from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.domain.factories import deny_policy

@@ -14,9 +14,9 @@ from jit_service import access
 from jit_service.access import Checker
 from jit_service.check import Barrier, LiveView, Recorder
 from jit_service.check.index import Held, Index
-from jit_service.storage import Store, journal
-from jit_service.storage.known import Head
-from jit_service.storage.live import LiveReader, _Rights
+from jit_service.storage import Store, audit_append
+from jit_service.storage.grant_loader import LiveReader, _Rights
+from jit_service.storage.policy_cache import Head
 from tests import checking
 from tests.check import test_barrier, test_histories, test_live, test_recorder
 from tests.conftest import Clock
@@ -261,7 +261,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "a record that is not chained to the one before",
-        journal._linked,
+        audit_append._linked,
         "previous = link(previous, seq, payload)",
         "previous = link(bytes(32), seq, payload)",
         lambda bench: test_recorder.test_each_mode_records_what_it_says(

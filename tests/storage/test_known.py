@@ -15,7 +15,7 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.policies import diff
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.storage import Store
-from jit_service.storage.known import NOTHING, Head
+from jit_service.storage.policy_cache import NOTHING, Head
 from jit_service.storage.store import Snapshot, Transaction
 from tests.domain.test_twins import Twin, demand_caught
 from tests.storage.people import ADMIN, add_policy, approve, ask

@@ -20,7 +20,7 @@ from jit_service.domain.grants import approval, delegation
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
 from jit_service.domain.grants.request import Ask
-from jit_service.storage import Snapshot, Store, Transaction, hot, work_for
+from jit_service.storage import Snapshot, Store, Transaction, prepared, work_for
 from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking
 from tests.conftest import HOUR, TICK, Clock
@@ -149,7 +149,7 @@ def test_where_nobody_is_locked_nobody_reads_who_is(store: Store, monkeypatch: p
     add_policy(store)
     approve(store, ask(store))
     lift(store, locked(store))
-    monkeypatch.setattr(hot, "LOCKS", None)
+    monkeypatch.setattr(prepared, "LOCKS", None)
 
     with working_for(ALICE):
         assert ask(store, resource="database/orders/us")

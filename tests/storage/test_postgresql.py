@@ -15,7 +15,7 @@ from jit_service import access, audit
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, postgresql
 from jit_service.storage.engine import open_engine
-from jit_service.storage.live import LiveReader
+from jit_service.storage.grant_loader import LiveReader
 from jit_service.storage.migrate import migrate
 from tests import checking
 from tests.conftest import Clock

@@ -18,9 +18,9 @@ from jit_service.domain.audit.event import Event
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.grant import Grant, GrantState
-from jit_service.storage import Store, writer
+from jit_service.storage import Store, group_commit
+from jit_service.storage.group_commit import OneWriter, Turns
 from jit_service.storage.store import Transaction
-from jit_service.storage.writer import OneWriter, Turns
 from tests.conftest import NOON, Clock
 from tests.domain.test_twins import Twin, demand_caught
 from tests.storage.people import ALICE, add_policy, ask
@@ -186,7 +186,7 @@ def test_turns_come_in_the_order_they_were_asked_for() -> None:
 
 
 def test_a_turn_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(group_commit, "WAIT_SECONDS", 0.01)
     turns = Turns()
 
     def take() -> None:

@@ -21,7 +21,7 @@ from jit_service.domain.grants.grant import Limits
 from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.person import Account
 from jit_service.domain.policies.policy import Policy
-from jit_service.storage import known, postgresql, rows
+from jit_service.storage import policy_cache, postgresql, rows
 from jit_service.storage.failures import translated
 from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, listed, live_text, number, quoted
 from jit_service.storage.tables import EPOCH, MICROSECOND
@@ -52,7 +52,7 @@ _OVER: Final = "expires_at IS NOT NULL AND (ended_at IS NOT NULL OR expires_at <
 class Head(NamedTuple):
     """Where the store is in its history, the latest instant of any judgement, and how many locks may stand."""
 
-    place: known.Head
+    place: policy_cache.Head
     time: datetime
     locks: int = 0
 
@@ -119,7 +119,7 @@ class LiveReader:
         self._seen: int | None = None
         self._rights = _Rights()
 
-    def moved(self, since: known.Head) -> Head | None:
+    def moved(self, since: policy_cache.Head) -> Head | None:
         """Returns the head, or None where no commit can have moved it since the last call that returned one.
 
         Raises AnotherHistory where the store does not go on from `since`.
@@ -133,7 +133,7 @@ class LiveReader:
             self._seen = version
             return head
 
-    def since(self, place: known.Head, held: Held) -> Delta:
+    def since(self, place: policy_cache.Head, held: Held) -> Delta:
         """Returns what is new since the place, as one snapshot. Raises AnotherHistory as `moved` does.
 
         `held` says what was held of a grant by then. Raises StoreUnavailable where what is new is not all that changed.
@@ -156,7 +156,7 @@ class LiveReader:
     def load(self, told: Progress) -> Iterator[Everything]:
         """Gives everything that is live, as one snapshot; the grants are read, and `told` of, as they are taken."""
         with self._connected() as connection, _snapshot(connection, self._sqlite):
-            head = self._head(connection, known.BEGINNING)
+            head = self._head(connection, policy_cache.BEGINNING)
             now = _microseconds(head.time)
             sums = self._sums(connection)
             for table in TABLES:
@@ -175,7 +175,7 @@ class LiveReader:
             self._connection.close()
             self._connection = None
 
-    def _head(self, connection: Any, since: known.Head) -> Head:
+    def _head(self, connection: Any, since: policy_cache.Head) -> Head:
         # In one statement, so that both are of one commit, and a check that appended a record costs no other look.
         there = f"(SELECT hash FROM audit_event WHERE seq = {self._mark})"  # noqa: S608
         wrong = "false" if self._sqlite else postgresql.NO_PRIMARY
@@ -185,7 +185,7 @@ class LiveReader:
         ).fetchone()
         if is_no_primary:
             raise StoreUnavailable("the database server takes no writes: it is a standby, or read-only")
-        place = known.Head(revision, seq, bytes(hash_))
+        place = policy_cache.Head(revision, seq, bytes(hash_))
         if place != since and not since.is_followed_by(revision, hash_there and bytes(hash_there)):
             raise AnotherHistory(f"the store is at revision {revision} of another history than {since.revision}")
         return Head(place, EPOCH + time * MICROSECOND, locks)
