@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from jit_service import grants, signing_keys
-from jit_service.access import Checked
+from jit_service.check.checker import Checked
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Reason, covers

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jit_service import access, tokens
-from jit_service.access import Checked, Checker, RefusedItem
+from jit_service import tokens
+from jit_service.check import checker as access
+from jit_service.check.checker import Checked, Checker, RefusedItem
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.http_request import HttpRequest, Route, Stream, lasting

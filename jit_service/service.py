@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from jit_service import policies, proposals, signing_keys
-from jit_service.access import Checker
 from jit_service.check import LiveView, Recorder
+from jit_service.check.checker import Checker
+from jit_service.check.search import Searcher
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
@@ -31,7 +32,6 @@ from jit_service.rpc.identity import Authenticator, IssuerKeyKeeper
 from jit_service.rpc.server import Server, TransportMissing, build_passing_server, build_server
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.running import Running
-from jit_service.search import Searcher
 from jit_service.settings import Address, Settings
 from jit_service.signing_keys import Issuing
 from jit_service.storage import Store

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from jit_service.access import Checked, Checker
 from jit_service.check import AuditMode, LiveView, Recorder
+from jit_service.check.checker import Checked, Checker
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.storage import Store

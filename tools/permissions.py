@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jit_service import access, policies, replica, search
+from jit_service import policies, replica
+from jit_service.check import checker, search
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, NotVisible
 from jit_service.domain.grants import approval, break_glass, delegation, request
@@ -277,7 +278,7 @@ OPERATIONS: Final = (
     Operation(
         "check the holder's access",
         "AccessService/CheckAccess",
-        lambda by: access.question(by, subject="service:bot", action="read", resource=RESOURCE),
+        lambda by: checker.question(by, subject="service:bot", action="read", resource=RESOURCE),
     ),
     Operation(
         "search for who has the access",

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from jit_service.check.combining import Combining
+from jit_service.check.batcher import Combining
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.fault_log import Repeated
 from jit_service.storage import Store

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import grpc
 
-from jit_service import access, search
-from jit_service.access import Checker, Consistency
+from jit_service.check import checker as access
+from jit_service.check import search
+from jit_service.check.checker import Checker, Consistency
+from jit_service.check.search import Searcher
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
@@ -16,7 +18,6 @@ from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import batch_message, check_message, context_of, search_message
 from jit_service.rpc.pages import within_bytes
 from jit_service.rpc.questions import Questions
-from jit_service.search import Searcher
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 

@@ -11,9 +11,11 @@ from google.api.httpbody_pb2 import HttpBody
 
 from authzen.v1 import authorization_pb2
 from authzen.v1.authorization_pb2_grpc import AuthorizationServiceServicer
-from jit_service import access, search
-from jit_service.access import Checked, Checker, RefusedItem
 from jit_service.access_requests import AccessRequests, Worth
+from jit_service.check import checker as access
+from jit_service.check import search
+from jit_service.check.checker import Checked, Checker, RefusedItem
+from jit_service.check.search import Searched, Searcher
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
@@ -24,7 +26,6 @@ from jit_service.rpc.authzen_json import Evaluation, Object, PageWanted
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.errors import http_status
 from jit_service.rpc.quota import Quota
-from jit_service.search import Searched, Searcher
 
 ENDPOINTS: Final = {
     "access_evaluation_endpoint": "/access/v1/evaluation",

@@ -21,7 +21,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from jit_service import passage
-from jit_service.access import Checked, Checker
+from jit_service.check.checker import Checked, Checker
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.http_request import HttpRequest, Route, route
 from jit_service.domain.errors import JitError, Unauthenticated

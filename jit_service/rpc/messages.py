@@ -17,8 +17,9 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from jit_service.access import Checked
 from jit_service.check import Judged
+from jit_service.check.checker import Checked
+from jit_service.check.search import Searched
 from jit_service.checkpoints import Compared, Made
 from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.caller import Caller, Origin
@@ -55,7 +56,6 @@ from jit_service.policies import Applied
 from jit_service.replica import Checkable, Update
 from jit_service.revocation import Plan, Selector
 from jit_service.rpc.errors import status
-from jit_service.search import Searched
 from jit_service.simulation import Simulated
 from jit_service.tail import Tailed
 from jit_service.tokens import Issued

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from jit_service import access
+from jit_service.check import checker
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.generational_cache import Recent
@@ -42,7 +42,7 @@ class Questions:
 
 def question_of(caller: Caller, request: CheckAccessRequest) -> Question:
     """Returns what is asked. Raises RoleRequired, InvalidField."""
-    return access.question(
+    return checker.question(
         caller,
         subject=request.subject,
         action=request.action,

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from jit_service.access import Asked, Checker, Consistency
+from jit_service.check.checker import Asked, Checker, Consistency
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable

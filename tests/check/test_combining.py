@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jit_service.access import Checker, question
 from jit_service.check import AuditMode, Combining
+from jit_service.check.checker import Checker, question
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store
 from tests import checking
@@ -116,7 +116,7 @@ def test_an_interrupted_leader_leaves_nobody_waiting() -> None:
 def test_whoever_does_not_get_its_turn_in_time_gives_up_and_its_errand_is_not_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jit_service.check.combining.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("jit_service.check.batcher.WAIT_SECONDS", 0.05)
     errand = Errand()
     combining = Combining(errand, most=2)
 
@@ -133,7 +133,7 @@ def test_after_a_crowd_one_waits_a_little_for_it_to_come_back_and_the_next_does_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     delays: list[float] = []
-    monkeypatch.setattr("jit_service.check.combining.time.sleep", delays.append)
+    monkeypatch.setattr("jit_service.check.batcher.time.sleep", delays.append)
     errand = Errand()
     combining = Combining(errand, most=64)
     first, others = bring(errand, combining, 1, range(2, 10))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jit_service import access, grants, policies, signals
-from jit_service.check import LiveView
+from jit_service import grants, policies, signals
+from jit_service.check import LiveView, checker
 from jit_service.domain.conditions.signal import Signal
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import LiveReader
@@ -18,7 +18,7 @@ from tests.storage.histories import copy_sqlite, put_back, restore_sqlite, table
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy, approve, ask
 
 WHO = ALICE.principal
-ASKED = access.question(GATEWAY, subject=WHO, action="read", resource="database/orders/eu")
+ASKED = checker.question(GATEWAY, subject=WHO, action="read", resource="database/orders/eu")
 
 
 def allowed(store: Store) -> bool:

@@ -11,9 +11,9 @@ from weakref import ref
 
 import pytest
 
-from jit_service import access, grants, locks, policies, signals
-from jit_service.access import Checked, Checker
-from jit_service.check import AuditMode, Judgements, LiveView, Recorder, judgements
+from jit_service import grants, locks, policies, signals
+from jit_service.check import AuditMode, Judgements, LiveView, Recorder, checker, decision_cache
+from jit_service.check.checker import Checked, Checker
 from jit_service.check.index import Index
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks import decision
@@ -57,7 +57,7 @@ class Asking:
     def question(
         self, by: Caller, *, subject: str = ALICE.principal, resource: str = RESOURCE, **more: Any
     ) -> Question:
-        return access.question(by, subject=subject, action="read", resource=resource, **more)
+        return checker.question(by, subject=subject, action="read", resource=resource, **more)
 
     def stop(self) -> None:
         self.recorder.stop()
@@ -374,7 +374,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     ),
     (
         "a decision for whoever asks",
-        judgements._key,
+        decision_cache._key,
         "asked.resource, asked.groups",
         "asked.resource, None",
         test_groups_that_one_proves_are_not_anothers,

@@ -9,8 +9,9 @@ from datetime import datetime
 
 import pytest
 
-from jit_service import access, audit
+from jit_service import audit
 from jit_service.check import AuditMode, Recorder
+from jit_service.check import checker as access
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, payload_of

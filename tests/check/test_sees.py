@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jit_service import access, grants, passage, policies
-from jit_service.access import Checker
-from jit_service.check import AuditMode, LiveView, Recorder
+from jit_service import grants, passage, policies
+from jit_service.check import AuditMode, LiveView, Recorder, checker
+from jit_service.check.checker import Checker
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks.decision import Question, Reason
 from jit_service.domain.checks.http_request import HttpRequest, Route
@@ -90,7 +90,7 @@ class Site:
         return self.checked(
             condition,
             lambda resource: self.asks(
-                NOW, access.question(NOW, subject=NOW.principal, action="http.get", resource=resource)
+                NOW, checker.question(NOW, subject=NOW.principal, action="http.get", resource=resource)
             ),
         )
 
@@ -100,7 +100,7 @@ class Site:
             condition,
             lambda resource: self.asks(
                 ASKER,
-                access.question(
+                checker.question(
                     ASKER, subject=ALICE.principal, action="http.get", resource=resource, asserted=dict(told)
                 ),
             ),

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from jit_service import access
-from jit_service.access import Checker
-from jit_service.check import Barrier, LiveView, Recorder
+from jit_service.check import Barrier, LiveView, Recorder, checker
+from jit_service.check.checker import Checker
 from jit_service.check.index import Held, Index
 from jit_service.storage import Store, audit_append
 from jit_service.storage.grant_loader import LiveReader, _Rights
@@ -87,7 +86,7 @@ def revoked_by_another_process(bench: Bench) -> None:
     other = Store(str(store.engine.url), clock=store.clock)
     add_policy(other)
     grant = approve(other, ask(other))
-    asked = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    asked = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
     try:
         assert checking.check(store, GATEWAY, asked).decision.allowed
         grants.revoke(other, BOB, grant.name, comment="over", etag="")

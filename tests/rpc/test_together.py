@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from jit_service import access, grants
-from jit_service.access import Checker
-from jit_service.check import AuditMode, LiveView, Recorder
+from jit_service import grants
+from jit_service.check import AuditMode, LiveView, Recorder, checker
+from jit_service.check.checker import Checker
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc import call, questions
 from jit_service.rpc.call import CallInterceptor
@@ -99,7 +99,7 @@ def test_each_is_answered_as_it_would_be_alone(lane: Lane) -> None:
         Reason.ALLOWED, Reason.PENDING, Reason.NO_GRANT, Reason.NO_GRANT, Reason.ALLOWED,
     ]  # fmt: skip
     for each, answer in zip(asked, answers, strict=True):
-        question = access.question(
+        question = checker.question(
             GATEWAY,
             subject=str(each.get("subject", ALICE.principal)),
             action="read",

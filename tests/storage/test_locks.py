@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from jit_service import access, delegations, grants, locks, sweeper
-from jit_service.access import Checker
+from jit_service import delegations, grants, locks, sweeper
+from jit_service.check import checker as access
+from jit_service.check.checker import Checker
 from jit_service.domain.audit.event import SERVICE, EventType
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.checks.decision import Question, Reason

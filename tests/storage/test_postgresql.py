@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service import access, audit
+from jit_service import audit
+from jit_service.check import checker
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, postgresql
 from jit_service.storage.engine import open_engine
@@ -23,7 +24,7 @@ from tests.domain.test_twins import Twin, demand_caught
 from tests.storage.people import ALICE, AUDITOR, GATEWAY, add_policy, approve, ask
 from tests.storage.servers import Server, newest, running, versions
 
-ASKED = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+ASKED = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
 PATIENCE_SECONDS = 20.0
 
 

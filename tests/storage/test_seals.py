@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service import access, audit, delegations, grants, locks, policies, signals
-from jit_service.check import LiveView
+from jit_service import audit, delegations, grants, locks, policies, signals
+from jit_service.check import LiveView, checker
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants.delegation import Wanted as WantedDelegation
@@ -64,7 +64,7 @@ class Site:
 
     def allows(self, store: Store, resource: str, subject: str = ALICE.principal) -> bool:
         """Says whether a check is a yes; one that is not answered is none."""
-        asked = access.question(GATEWAY, subject=subject, action="read", resource=resource)
+        asked = checker.question(GATEWAY, subject=subject, action="read", resource=resource)
         try:
             return checking.check(store, GATEWAY, asked).decision.allowed
         except StoreUnavailable:
@@ -256,7 +256,7 @@ def test_what_ran_out_is_no_change_of_somebody_elses(site: Site, clock: Clock, r
     store = site.after_restart()
 
     LiveView(store, clock=clock, bound=HOUR).stop()
-    asked = access.question(GATEWAY, subject=ALICE.principal, action="read", resource=US)
+    asked = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource=US)
     for each in (store, site.store):
         assert not checking.check(each, GATEWAY, asked).decision.allowed
     assert audit.verify(store).differing == ""

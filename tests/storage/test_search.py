@@ -9,13 +9,13 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service import access, grants, policies
-from jit_service.check import AuditMode, LiveView, Recorder
+from jit_service import grants, policies
+from jit_service.check import AuditMode, LiveView, Recorder, checker
+from jit_service.check.search import Searcher, sought
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
-from jit_service.search import Searcher, sought
 from jit_service.storage import Store
 from tests import checking
 from tests.conftest import HOUR, TICK, Clock
@@ -131,7 +131,7 @@ def test_whoever_searches_for_itself_is_judged_with_its_own_groups(store: Store,
         wanted = sought(caller, subject=caller.principal, action="read", resource="")
         return [found.name for found in searcher.search(caller, wanted).found]
 
-    asked = access.question(contractor, subject=ALICE.principal, action="read", resource=RESOURCE)
+    asked = checker.question(contractor, subject=ALICE.principal, action="read", resource=RESOURCE)
     assert own(ALICE) == [RESOURCE]
     assert own(contractor) == []
     assert not checking.check(store, contractor, asked).decision.allowed

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service import access, tail
+from jit_service import tail
+from jit_service.check import checker
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, ServiceStopping
@@ -114,7 +115,7 @@ def test_checks_are_told_though_they_move_no_revision(store: Store, tailed: Tail
     with store.snapshot() as snapshot:
         before = snapshot.revision
     gateway = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
-    asked = access.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    asked = checker.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     checking.check(store, gateway, asked)
 
