@@ -23,7 +23,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import typer
 
-from jit_service import locks, notifications, signing_keys
+from jit_service import locks, signing_keys
 from jit_service.dev import PEOPLE as DEV_PEOPLE
 from jit_service.dev import DevIssuer
 from jit_service.domain.audit.event import SERVICE
@@ -33,6 +33,7 @@ from jit_service.domain.language import name
 from jit_service.domain.notification import seq_of
 from jit_service.domain.tokens.signing_key import KeyState, SigningKey
 from jit_service.edge import EdgeError, Envoy, Rates, render, share
+from jit_service.notifications import delivery
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
 from jit_service.service import migrate as migrate_store
@@ -162,7 +163,7 @@ def notifications_list(
 ) -> None:
     """Print what is not delivered, one JSON object a line, the oldest first."""
     with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
-        for waiting in notifications.list_waiting(store, only_given_up=given_up):
+        for waiting in delivery.list_waiting(store, only_given_up=given_up):
             print(json.dumps(_told(waiting)))
 
 
@@ -177,7 +178,7 @@ def notifications_retry(
     """Try what has failed again now, with all its attempts; a running service delivers it."""
     with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
         seqs = [seq_of(text) for text in ids or ()]
-        count = notifications.retry(store, receivers=receiver or (), seqs=seqs)
+        count = delivery.retry(store, receivers=receiver or (), seqs=seqs)
         typer.echo(f"{count} to be tried again", err=True)
 
 

@@ -24,8 +24,9 @@ from jit_service.domain.tokens.signing_key import Rotation
 from jit_service.indexer import Indexer
 from jit_service.issuers import exact_principals
 from jit_service.keyring import KeyFileError, KeyRing, make_key_file, secret_of
-from jit_service.notifications import Channel, Deliverer
-from jit_service.receivers import Receiver
+from jit_service.notifications.delivery import Channel, Deliverer
+from jit_service.notifications.receivers import Receiver
+from jit_service.notifications.webhook import Webhook
 from jit_service.rpc import policy_file
 from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.identity import Authenticator, IssuerKeyKeeper
@@ -42,7 +43,6 @@ from jit_service.sweeper import Sweeper
 from jit_service.tail import LogFeed
 from jit_service.unproved import UnprovedCalls
 from jit_service.watch import Feed
-from jit_service.webhook import Webhook
 
 STOP_SECONDS = 5
 _log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from jit_service.domain.notification import Failure, Message
-from jit_service.receivers import Receiver
-from jit_service.webhook import Webhook, resolved, signature
+from jit_service.notifications.receivers import Receiver
+from jit_service.notifications.webhook import Webhook, resolved, signature
 from tests.certificates import certificate
 from tests.conftest import NOON
 from tests.webhooks import KEY, Hook, hook, receiver

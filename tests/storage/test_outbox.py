@@ -15,17 +15,18 @@ from typing import Any
 
 import pytest
 
-from jit_service import audit, grants, notifications, sweeper
+from jit_service import audit, grants, sweeper
 from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.notification import Failure, Message, Retries, Subscription, interests, seq_of
 from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet
-from jit_service.notifications import LEASE, Channel, Deliverer, deliver_next
+from jit_service.notifications import delivery
+from jit_service.notifications.delivery import LEASE, Channel, Deliverer, deliver_next
+from jit_service.notifications.webhook import Webhook
 from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.messages import audit_message
 from jit_service.storage import Store
 from jit_service.storage.outbox import Waiting
-from jit_service.webhook import Webhook
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy, approve, ask
 from tests.webhooks import KEY, SECRET, Hook, hook, receiver
@@ -110,7 +111,7 @@ def drain(store: Store, to: Channel) -> int:
 
 
 def waiting(store: Store) -> list[Waiting]:
-    return notifications.list_waiting(store)
+    return delivery.list_waiting(store)
 
 
 def recorded(store: Store, type_: EventType) -> list[RecordedEvent]:
@@ -321,7 +322,7 @@ def test_a_failure_is_tried_again_later_and_at_last_given_up(
     (left,) = waiting(store)
     assert (left.attempts, left.fault, left.gave_up_at) == (3, "it answered 500", NOON + timedelta(seconds=25))
     assert len({came.id for came in there.received}) == 1
-    assert notifications.list_waiting(store, only_given_up=True) == [left]
+    assert delivery.list_waiting(store, only_given_up=True) == [left]
 
 
 def test_each_attempt_is_signed_anew(store: Store, clock: Clock, there: Hook, tmp_path: Path) -> None:
@@ -375,7 +376,7 @@ def test_a_record_that_cannot_be_read_is_given_up_and_holds_up_nothing(sqlite_ur
         drain(store, by(wire))
 
         assert [seq_of(message.id) for message in wire.sent] == [2]
-        (left,) = notifications.list_waiting(store, only_given_up=True)
+        (left,) = delivery.list_waiting(store, only_given_up=True)
         assert "no such record" in left.fault
 
 
@@ -432,12 +433,12 @@ def test_what_has_failed_can_be_tried_again_by_name(open_store: Callable[..., St
         drain(store, by(Wire(*[Failure("it answered 410", final=True)] * 2), name))
     first = waiting(store)[0]
 
-    assert notifications.retry(store, receivers=["oncall"], seqs=[seq_of(first.id)]) == 1
+    assert delivery.retry(store, receivers=["oncall"], seqs=[seq_of(first.id)]) == 1
     wire = Wire()
     assert drain(store, by(wire, "oncall")) == 1
     assert [message.id for message in wire.sent] == [first.id]
-    assert notifications.retry(store, receivers=["nobody"]) == 0
-    assert notifications.retry(store) == 3
+    assert delivery.retry(store, receivers=["nobody"]) == 0
+    assert delivery.retry(store) == 3
     assert drain(store, by(Wire(), "oncall")) == 1
     assert drain(store, by(Wire(), "chat")) == 2
     assert waiting(store) == []
@@ -446,7 +447,7 @@ def test_what_has_failed_can_be_tried_again_by_name(open_store: Callable[..., St
 def test_what_was_retried_has_all_its_attempts(store: Store, clock: Clock) -> None:
     add_policy(store)
     drain(store, by(Wire(Failure("x", final=True))))
-    notifications.retry(store)
+    delivery.retry(store)
 
     drain(store, by(Wire(Failure("y"))))
 
@@ -473,7 +474,7 @@ def test_no_secret_is_in_the_log_or_the_outbox(
         drain(store, to)
         clock.advance(HOUR)
     told = [caplog.text, repr(waiting(store))]
-    notifications.retry(store)
+    delivery.retry(store)
     there.status = 204
     drain(store, to)
 

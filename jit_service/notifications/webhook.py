@@ -21,7 +21,7 @@ from typing import Final
 
 from jit_service.domain.language import ip_address
 from jit_service.domain.notification import Failure, Message
-from jit_service.receivers import Receiver, may_reach
+from jit_service.notifications.receivers import Receiver, may_reach
 
 Resolve = Callable[[str, int], Sequence[str]]
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
