@@ -32,11 +32,11 @@ from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import Policy, PrincipalSet
-from jit_service.keyring import secret_of
-from jit_service.policies import apply
 from jit_service.service import utc_now
 from jit_service.storage import Store
 from jit_service.storage.migrate import migrate
+from jit_service.use_cases.keyring import secret_of
+from jit_service.use_cases.policies import apply
 from jitaccess import JitClient, LocalChecker
 
 HOUR = timedelta(hours=1)

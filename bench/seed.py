@@ -21,13 +21,11 @@ from sqlmodel import col
 
 from bench.facts import CONDITION, POLICIES, Fact, fact
 from bench.machine import WORK
-from jit_service import policies
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.cached_grant import live
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants.grant import Grant, Justification
-from jit_service.keyring import make_key_file, secret_of
 from jit_service.rpc import policy_file
 from jit_service.storage import Store, rows
 from jit_service.storage.engine import for_writing
@@ -35,6 +33,8 @@ from jit_service.storage.migrate import migrate
 from jit_service.storage.migrations import versions
 from jit_service.storage.sealing import GRANTS, Sealer, Sums, changed_by, live_text, written
 from jit_service.storage.tables import GrantRow, HeadRow
+from jit_service.use_cases import policies
+from jit_service.use_cases.keyring import make_key_file, secret_of
 
 DURATION: Final = timedelta(days=29)
 _CHUNK: Final = 5_000

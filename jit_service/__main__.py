@@ -23,7 +23,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import typer
 
-from jit_service import locks, signing_keys
 from jit_service.dev import PEOPLE as DEV_PEOPLE
 from jit_service.dev import DevIssuer
 from jit_service.domain.audit.event import SERVICE
@@ -41,6 +40,7 @@ from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.outbox import Waiting
+from jit_service.use_cases import locks, signing_keys
 from jit_service.workers import Workers, hold, run_worker
 
 app = typer.Typer(

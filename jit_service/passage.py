@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jit_service import tokens
 from jit_service.check import checker as access
 from jit_service.check.checker import Checked, Checker, RefusedItem
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.http_request import HttpRequest, Route, Stream, lasting
 from jit_service.domain.errors import JitError, TokenInvalid, TokenNotCovering
-from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
+from jit_service.use_cases import tokens
+from jit_service.use_cases.signing_keys import Issuing
 from jitaccess.errors import TokenRefused
 from jitaccess.tokens import GrantToken
 

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from jit_service import policies, proposals, signing_keys
 from jit_service.check import LiveView, Recorder
 from jit_service.check.checker import Checker
 from jit_service.check.search import Searcher
@@ -23,7 +22,6 @@ from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
 from jit_service.indexer import Indexer
 from jit_service.issuers import exact_principals
-from jit_service.keyring import KeyFileError, KeyRing, make_key_file, secret_of
 from jit_service.notifications.delivery import Channel, Deliverer
 from jit_service.notifications.receivers import Receiver
 from jit_service.notifications.webhook import Webhook
@@ -34,14 +32,16 @@ from jit_service.rpc.server import Server, TransportMissing, build_passing_serve
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.running import Running
 from jit_service.settings import Address, Settings
-from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.store import Clock
 from jit_service.sweeper import Sweeper
 from jit_service.tail import LogFeed
-from jit_service.unproved import UnprovedCalls
+from jit_service.use_cases import policies, proposals, signing_keys
+from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_of
+from jit_service.use_cases.signing_keys import Issuing
+from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
 from jit_service.watch import Feed
 
 STOP_SECONDS = 5

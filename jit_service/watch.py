@@ -16,16 +16,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from jit_service.delegations import with_delegations
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import READS_GRANTS, Caller
 from jit_service.domain.errors import InvalidField, RoleRequired, ServiceStopping, StoreUnavailable
 from jit_service.domain.grants import approval
 from jit_service.domain.grants.grant import Grant
 from jit_service.fault_log import Repeated
-from jit_service.grants import View
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.policy_cache import BEGINNING, Head
+from jit_service.use_cases.delegations import with_delegations
+from jit_service.use_cases.grants import View
 
 HEARTBEAT_SECONDS: Final = 4.0
 """The longest silence; the contract says 5 s."""

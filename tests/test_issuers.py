@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from jit_service.access_requests import BINDING_TYPE
 from jit_service.issuers import Issuer
 from jit_service.settings import Settings, SettingsError
+from jit_service.use_cases.authzen_requests import BINDING_TYPE
 from jitaccess.checkpoints import TYPE as CHECKPOINT_TYPE
 from tests.certificates import certificate
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jit_service import sweeper, unproved
+from jit_service import sweeper
 from jit_service.check import checker
 from jit_service.domain import errors
 from jit_service.domain.conditions import context
@@ -15,6 +15,7 @@ from jit_service.domain.policies import policy
 from jit_service.rpc.pages import MAX_PAGE_BYTES
 from jit_service.settings import Settings
 from jit_service.storage.rows import MAX_RECORD
+from jit_service.use_cases import unauthenticated_calls
 
 PAGE = (Path(__file__).parent.parent / "docs" / "limits.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| ")]
@@ -60,9 +61,9 @@ def test_what_is_fixed_is_what_the_table_says() -> None:
     assert fixed["a record of the audit log"] == f"{MAX_RECORD >> 10} KiB"
     assert fixed["a page of a list"] == f"{MAX_PAGE_BYTES / 1e6:g} MB"
     assert fixed["answers to `request_id`s"] == f"kept for {sweeper.KEPT.total_seconds() / 3600:g} hours"
-    samples = f"{unproved.MAX_SAMPLES} a second in all"
+    samples = f"{unauthenticated_calls.MAX_SAMPLES} a second in all"
     assert samples in fixed["records of callers who prove to be nobody"]
-    assert unproved.INTERVAL.total_seconds() == 1
+    assert unauthenticated_calls.INTERVAL.total_seconds() == 1
 
 
 def test_the_policys_own_bounds_are_as_the_table_says() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jit_service import policies, replica
+from jit_service import replica
 from jit_service.check import checker, search
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, NotVisible
@@ -27,6 +27,7 @@ from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, Po
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens import token
 from jit_service.rpc.authorization import RULES, demand
+from jit_service.use_cases import policies
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR: Final = timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""The servicer of access requests over AuthZEN: decode, call, encode. Experimental; see jit_service/access_requests.py.
+"""The servicer of access requests over AuthZEN: decode, call, encode. Experimental; see jit_service/use_cases/authzen_requests.py.
 
 Faults that the draft names are problems (RFC 9457) with its statuses, which gRPC has no word for: here they are
 answers, whose status envoy.yaml's Lua filter sets. They are recorded as every refusal is.
@@ -18,8 +18,6 @@ from google.api.httpbody_pb2 import HttpBody
 
 from authzen.v1 import access_request_pb2
 from authzen.v1.access_request_pb2_grpc import AccessRequestServiceServicer
-from jit_service import audit
-from jit_service.access_requests import AccessRequests
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.context import SOURCE_IP
@@ -35,12 +33,14 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask
-from jit_service.grants import GrantAnswer
 from jit_service.rpc import authzen_json as wire
 from jit_service.rpc.authzen import ASKING, instant
 from jit_service.rpc.authzen_json import Object, Submission
 from jit_service.rpc.call import current_caller
 from jit_service.storage import Store
+from jit_service.use_cases import audit
+from jit_service.use_cases.authzen_requests import AccessRequests
+from jit_service.use_cases.grants import GrantAnswer
 
 # The draft's problem types, by the fact.
 PROBLEMS: Final[dict[type[JitError], tuple[str, int, str]]] = {

@@ -11,7 +11,6 @@ from google.api.httpbody_pb2 import HttpBody
 
 from authzen.v1 import authorization_pb2
 from authzen.v1.authorization_pb2_grpc import AuthorizationServiceServicer
-from jit_service.access_requests import AccessRequests, Worth
 from jit_service.check import checker as access
 from jit_service.check import search
 from jit_service.check.checker import Checked, Checker, RefusedItem
@@ -26,6 +25,7 @@ from jit_service.rpc.authzen_json import Evaluation, Object, PageWanted
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.errors import http_status
 from jit_service.rpc.quota import Quota
+from jit_service.use_cases.authzen_requests import AccessRequests, Worth
 
 ENDPOINTS: Final = {
     "access_evaluation_endpoint": "/access/v1/evaluation",
@@ -34,7 +34,7 @@ ENDPOINTS: Final = {
     "search_resource_endpoint": "/access/v1/search/resource",
     "search_action_endpoint": "/access/v1/search/action",
 }
-# Experimental, as in jit_service/access_requests.py.
+# Experimental, as in jit_service/use_cases/authzen_requests.py.
 ASKING: Final = {"access_request_endpoint": "/access/v1/requests", "jwks_uri": "/.well-known/jwks.json"}
 CAPABILITY: Final = "urn:openid:authzen:capability:access-request"
 _MAX_CACHED: Final = 300

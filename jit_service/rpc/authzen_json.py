@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from google.api.httpbody_pb2 import HttpBody
 
-from jit_service.access_requests import Denied
 from jit_service.domain.errors import DenialNotBound, InvalidField
 from jit_service.domain.language import name
+from jit_service.use_cases.authzen_requests import Denied
 from jitaccess.convert import with_whole_numbers
 
 JSON: Final = "application/json"

@@ -19,7 +19,6 @@ import grpc
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from jit_service import audit, delegations
 from jit_service.check import LiveView
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller, Origin
@@ -42,7 +41,8 @@ from jit_service.rpc.messages import recorded_context, recorded_duration
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store, work_for
-from jit_service.unproved import UnprovedCalls
+from jit_service.use_cases import audit, delegations
+from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
 
 _log = logging.getLogger(__name__)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")

@@ -36,8 +36,8 @@ from jit_service.rpc.ext_proc import passage as told_passage
 from jit_service.rpc.identity import Authenticator, bearer
 from jit_service.rpc.messages import check_message
 from jit_service.rpc.quota import Quota
-from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
+from jit_service.use_cases.signing_keys import Issuing
 from jitaccess import jws
 from jitaccess.jws import BadToken
 from jitaccess.tokens import GrantToken, is_of_grant

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import grpc
 
-from jit_service import grants, revocation
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
 from jit_service.domain.language import name
@@ -28,6 +27,7 @@ from jit_service.rpc.messages import (
 )
 from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
+from jit_service.use_cases import bulk_revocation, grants
 from jit_service.watch import Feed, watch
 from jitaccess.v1 import grant_pb2
 from jitaccess.v1.grant_pb2_grpc import GrantServiceServicer
@@ -89,9 +89,11 @@ class GrantServicer(GrantServiceServicer):
     ) -> grant_pb2.RevokeGrantsResponse:
         selector = selector_of(request)
         if not request.plan_id:
-            return plan_message(revocation.plan(self._store, selector))
+            return plan_message(bulk_revocation.plan(self._store, selector))
         comment = name.free_text(request.comment, "comment")
-        done = revocation.carry_out(self._store, current_caller(), selector, plan_id=request.plan_id, comment=comment)
+        done = bulk_revocation.carry_out(
+            self._store, current_caller(), selector, plan_id=request.plan_id, comment=comment
+        )
         return plan_message(done)
 
     def ReleaseGrant(self, request: grant_pb2.ReleaseGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:

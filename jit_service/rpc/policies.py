@@ -6,7 +6,6 @@ from datetime import datetime
 
 import grpc
 
-from jit_service import policies, proposals, rehearsal, simulation
 from jit_service.domain.checks.what_if import Case, checked
 from jit_service.domain.errors import DualControlRequired, InvalidField
 from jit_service.domain.language import name
@@ -25,6 +24,7 @@ from jit_service.rpc.messages import (
 )
 from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
+from jit_service.use_cases import policies, policy_tests, proposals, simulation
 from jitaccess.v1 import policy_pb2
 from jitaccess.v1.policy_pb2_grpc import PolicyServiceServicer
 
@@ -103,7 +103,7 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> policy_pb2.TestPolicyResponse:
         draft = policy_of(request.policy) if request.HasField("policy") else None
         exact = current_caller().exact
-        results = rehearsal.rehearse(
+        results = policy_tests.rehearse(
             self._store,
             name.policy_name(request.name, "name"),
             draft=draft,
@@ -167,7 +167,7 @@ class PolicyServicer(PolicyServiceServicer):
             )
 
 
-def _case_at(index: int, message: policy_pb2.PolicyTestCase, exact: tuple[str, ...]) -> rehearsal.CaseAt:
+def _case_at(index: int, message: policy_pb2.PolicyTestCase, exact: tuple[str, ...]) -> policy_tests.CaseAt:
     def at(now: datetime) -> Case:
         try:
             return checked(case_of(message, now), exact=exact)

@@ -14,7 +14,6 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from authzen.v1 import access_request_pb2, authorization_pb2
 from authzen.v1.access_request_pb2_grpc import add_AccessRequestServiceServicer_to_server
 from authzen.v1.authorization_pb2_grpc import add_AuthorizationServiceServicer_to_server
-from jit_service.access_requests import AccessRequests
 from jit_service.check import LiveView
 from jit_service.check.checker import Checker
 from jit_service.check.search import Searcher
@@ -42,10 +41,11 @@ from jit_service.rpc.together import CHECK_ACCESS, ChecksTogether
 from jit_service.rpc.tokens import TokenServicer
 from jit_service.running import Running
 from jit_service.settings import Settings, Transport
-from jit_service.signing_keys import Issuing
 from jit_service.storage import Store
 from jit_service.tail import LogFeed
-from jit_service.unproved import UnprovedCalls
+from jit_service.use_cases.authzen_requests import AccessRequests
+from jit_service.use_cases.signing_keys import Issuing
+from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
 from jit_service.watch import Feed
 from jitaccess.v1 import (
     access_pb2,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import grpc
 
-from jit_service import signals
 from jit_service.domain.conditions.signal import checked_name
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import signal_message, signal_of
 from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
+from jit_service.use_cases import signals
 from jitaccess.v1 import signal_pb2
 from jitaccess.v1.signal_pb2_grpc import SignalServiceServicer
 

@@ -11,14 +11,14 @@ from urllib.parse import parse_qsl
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 
-from jit_service import signing_keys, tokens
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name
 from jit_service.rpc.caching import answer_unless_known
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import token_message, wanted_token_of
-from jit_service.signing_keys import MAX_CACHED, Issuing, demanded
 from jit_service.storage import Store
+from jit_service.use_cases import signing_keys, tokens
+from jit_service.use_cases.signing_keys import MAX_CACHED, Issuing, demanded
 from jitaccess.v1 import token_pb2
 from jitaccess.v1.token_pb2_grpc import TokenServiceServicer
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jit_service import grants, policies, signals
 from jit_service.check import LiveView, checker
 from jit_service.domain.conditions.signal import Signal
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import LiveReader
+from jit_service.use_cases import grants, policies, signals
 from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.domain.factories import deny_policy

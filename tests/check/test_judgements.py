@@ -11,7 +11,6 @@ from weakref import ref
 
 import pytest
 
-from jit_service import grants, locks, policies, signals
 from jit_service.check import AuditMode, Judgements, LiveView, Recorder, checker, decision_cache
 from jit_service.check.checker import Checked, Checker
 from jit_service.check.index import Index
@@ -27,6 +26,7 @@ from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.storage import Store
 from jit_service.sweeper import record_run_out
+from jit_service.use_cases import grants, locks, policies, signals
 from tests.conftest import HOUR, TICK, Clock
 from tests.domain.factories import NOON, approved, deny_policy
 from tests.domain.test_twins import Twin, demand_caught

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from jit_service import grants, policies, signals
 from jit_service.check import LiveView, Sight
 from jit_service.check.index import Held, Index
 from jit_service.domain.checks.cached_grant import LiveGrant, live
@@ -27,6 +26,7 @@ from jit_service.storage import grant_loader as live_storage
 from jit_service.storage.grant_loader import Changed, Delta, Everything, Head, LiveReader
 from jit_service.storage.policy_cache import Head as Place
 from jit_service.sweeper import record_run_out
+from jit_service.use_cases import grants, policies, signals
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.domain.factories import deny_policy
 from tests.storage.histories import put_back, tables

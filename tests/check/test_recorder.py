@@ -9,12 +9,12 @@ from datetime import datetime
 
 import pytest
 
-from jit_service import audit
 from jit_service.check import AuditMode, Recorder
 from jit_service.check import checker as access
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, payload_of
+from jit_service.use_cases import audit
 from tests import checking
 from tests.conftest import NOON, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy, approve, ask

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jit_service import grants, passage, policies
+from jit_service import passage
 from jit_service.check import AuditMode, LiveView, Recorder, checker
 from jit_service.check.checker import Checker
 from jit_service.domain.caller import Caller, Origin
@@ -23,6 +23,7 @@ from jit_service.rpc import authzen
 from jit_service.rpc import authzen_json as wire
 from jit_service.rpc.questions import question_of
 from jit_service.storage import Store
+from jit_service.use_cases import grants, policies
 from jitaccess import calls
 from jitaccess.errors import PermissionDenied
 from jitaccess.guards import Guard, Incoming

@@ -80,7 +80,7 @@ def refused_unwritten(bench: Bench) -> None:
 
 def revoked_by_another_process(bench: Bench) -> None:
     """A use case over the whole Checker: given by one store, revoked by another, asked of the first."""
-    from jit_service import grants
+    from jit_service.use_cases import grants
 
     store, _ = bench.store()
     other = Store(str(store.engine.url), clock=store.clock)

@@ -15,7 +15,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from jit_service.keyring import KeyRing
+from jit_service.use_cases.keyring import KeyRing
 from jitaccess.cli import exporting
 from jitaccess.v1 import audit_pb2
 from tests.cli.conftest import Jit

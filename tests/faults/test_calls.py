@@ -16,8 +16,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from jit_service import grants
 from jit_service.domain.errors import GrantNotFound
+from jit_service.use_cases import grants
 from jitaccess.v1 import grant_pb2
 from tests.faults.conftest import Rig, Serve
 from tests.world import ACCESS, GRANTS, Story

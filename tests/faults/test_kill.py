@@ -11,11 +11,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from jit_service import audit
 from jit_service.domain.audit.event import EventType
-from jit_service.keyring import secret_of
 from jit_service.service import utc_now
 from jit_service.storage import Store
+from jit_service.use_cases import audit
+from jit_service.use_cases.keyring import secret_of
 from jitaccess import JitClient, JitError
 from tests.storage.people import ADMIN
 from tests.test_commands import token, up

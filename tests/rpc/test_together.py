@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from jit_service import grants
 from jit_service.check import AuditMode, LiveView, Recorder, checker
 from jit_service.check.checker import Checker
 from jit_service.domain.errors import StoreUnavailable
@@ -21,7 +20,8 @@ from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.rpc.together import Answer, Call, ChecksTogether
 from jit_service.storage import Store
-from jit_service.unproved import UnprovedCalls
+from jit_service.use_cases import grants
+from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
 from jitaccess.keys import UrlKeys
 from jitaccess.v1.access_pb2 import CheckAccessRequest, CheckAccessResponse
 from tests.check.test_recorder import recorded

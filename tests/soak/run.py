@@ -14,12 +14,12 @@ from threading import Thread
 from typing import Any
 
 from bench.machine import environment
-from jit_service import audit
 from jit_service.dev import DevIssuer
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.service import open_store
 from jit_service.settings import Settings
 from jit_service.storage import Store
+from jit_service.use_cases import audit
 from jitaccess import JitError, LocalChecker
 from tests.soak.asking import Board, Reader
 from tests.soak.bystanders import Intruder, Watcher

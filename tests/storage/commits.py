@@ -21,8 +21,8 @@ from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import Policy, checked
-from jit_service.grants import View
-from jit_service.revocation import Selector
+from jit_service.use_cases.bulk_revocation import Selector
+from jit_service.use_cases.grants import View
 from tests.domain.factories import ALICE, BOB, BOT, HOUR, TICK
 from tests.model.acting import edits_of
 from tests.model.facts import ACTIONS, LIVE, OK, REACHING, RESOURCES, Changes, Person

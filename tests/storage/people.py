@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from jit_service import grants, policies
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 from jit_service.storage import Store
+from jit_service.use_cases import grants, policies
 
 ADMIN = Caller(principal="user:admin@example.com", roles=frozenset({Role.ADMIN}))
 AUDITOR = Caller(principal="user:auditor@example.com", roles=frozenset({Role.AUDITOR}))

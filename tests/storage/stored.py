@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlmodel import Session, SQLModel, select, update
 
-from jit_service import audit, delegations, grants, locks, policies, proposals, revocation, signals, sweeper
+from jit_service import sweeper
 from jit_service.check.checker import RefusedItem
 from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
@@ -27,11 +27,12 @@ from jit_service.domain.language import etag as etags
 from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
-from jit_service.grants import View
-from jit_service.policies import Applied
-from jit_service.revocation import Plan, Selector
 from jit_service.storage import Store, query
 from jit_service.storage.tables import HeadRow
+from jit_service.use_cases import audit, bulk_revocation, delegations, grants, locks, policies, proposals, signals
+from jit_service.use_cases.bulk_revocation import Plan, Selector
+from jit_service.use_cases.grants import View
+from jit_service.use_cases.policies import Applied
 from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking
 from tests.model.small_world import ALIAS
@@ -184,8 +185,8 @@ class Stored:
 
     def revoke_all_of(self, holder: str, by: Caller) -> int:
         selector = Selector(subject=holder)
-        plan = revocation.plan(self.store, selector)
-        return len(revocation.carry_out(self.store, by, selector, plan_id=plan.id, comment="leak").grants)
+        plan = bulk_revocation.plan(self.store, selector)
+        return len(bulk_revocation.carry_out(self.store, by, selector, plan_id=plan.id, comment="leak").grants)
 
     def inbox(self, by: Caller) -> set[str]:
         page = grants.list_page(
@@ -239,10 +240,10 @@ class Stored:
         return [type(each).__name__ if isinstance(each, JitError) else each.decision for each in answers]
 
     def plan(self, selector: Selector) -> Plan:
-        return revocation.plan(self.store, selector)
+        return bulk_revocation.plan(self.store, selector)
 
     def carry_out(self, by: Caller, selector: Selector, plan_id: str) -> Plan:
-        return revocation.carry_out(self.store, by, selector, plan_id=plan_id, comment="leak")
+        return bulk_revocation.carry_out(self.store, by, selector, plan_id=plan_id, comment="leak")
 
     def preview(self, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
         return policies.preview(self.store, ADMIN, proposed, prune=prune)

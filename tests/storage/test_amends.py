@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service import grants, policies, revocation, signals
 from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import InvalidField, PolicyNoLongerAllows, StalePlan, TooManyActive
@@ -15,9 +14,10 @@ from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.grant import GrantState, Justification
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import BreakGlassRule, Policy, PrincipalSet, Step
-from jit_service.grants import View
-from jit_service.revocation import Selector
 from jit_service.storage import Store
+from jit_service.use_cases import bulk_revocation, grants, policies, signals
+from jit_service.use_cases.bulk_revocation import Selector
+from jit_service.use_cases.grants import View
 from tests.conftest import HOUR, NOON, TICK
 from tests.storage.people import ADMIN, ALICE, BOB, add_policy, ask
 
@@ -77,8 +77,8 @@ def test_a_plan_names_all_that_would_end(store: Store) -> None:
     other = ask(store, resource="database/orders/us")
     by_subject = Selector(subject=ALICE.principal)
 
-    plan = revocation.plan(store, by_subject)
-    done = revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
+    plan = bulk_revocation.plan(store, by_subject)
+    done = bulk_revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
 
     assert [grant.name for grant in plan.grants] == sorted([top.name, child.name, other.name])
     assert [grant.name for grant in done.grants] == [grant.name for grant in plan.grants]
@@ -89,12 +89,12 @@ def test_a_plan_is_stale_once_more_would_end_with_it(store: Store) -> None:
     add_policy(store, steps=(), max_child_depth=2)
     top = ask(store)
     by_subject = Selector(subject=ALICE.principal)
-    plan = revocation.plan(store, by_subject)
+    plan = bulk_revocation.plan(store, by_subject)
 
     child = grants.ask(store, ALICE, passed_on(top.name, "service:job")).grant
 
     with pytest.raises(StalePlan):
-        revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
+        bulk_revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
     assert grants.get(store, ADMIN, child.name).grant.end is None
 
 
@@ -104,8 +104,8 @@ def test_what_ends_with_what_it_came_from_says_so_also_where_it_matches_itself(s
     children = [ask(store, parent=top.name) for top in tops]
     by_subject = Selector(subject=ALICE.principal)
 
-    plan = revocation.plan(store, by_subject)
-    done = revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
+    plan = bulk_revocation.plan(store, by_subject)
+    done = bulk_revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
 
     said = {grant.name: grant.end.comment for grant in done.grants if grant.end}
     assert {said[top.name] for top in tops} == {"leak"}

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from jit_service import grants
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import TooManyActive
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.request import Ask, MoreTime
 from jit_service.domain.policies.policy import ExtensionRule
 from jit_service.storage import Store
+from jit_service.use_cases import grants
 from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ALICE, BOB, CAROL, add_policy, ask

@@ -8,17 +8,18 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from jit_service import audit, sweeper
-from jit_service.audit import Verified
+from jit_service import sweeper
 from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Origin
 from jit_service.domain.grants.grant import GrantState
-from jit_service.export import export
 from jit_service.rpc.messages import audit_message
 from jit_service.rpc.ocsf import ocsf_event
 from jit_service.storage import Store, payload_of
 from jit_service.storage.tables import AuditRow
+from jit_service.use_cases import audit
+from jit_service.use_cases.audit import Verified
+from jit_service.use_cases.audit_export import export
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, add_policy, approve, ask
 from tests.storage.test_races import at_once
@@ -200,7 +201,7 @@ def test_nothing_is_recorded_before_its_time(store: Store, clock: Clock) -> None
 
 
 def test_what_somebody_ended_does_not_run_out(store: Store, clock: Clock) -> None:
-    from jit_service import grants
+    from jit_service.use_cases import grants
 
     add_policy(store)
     grants.withdraw(store, ALICE, ask(store).name, comment="", etag="")
@@ -211,7 +212,7 @@ def test_what_somebody_ended_does_not_run_out(store: Store, clock: Clock) -> Non
 
 
 def test_recording_an_expiry_changes_nothing_of_the_grant_but_its_revision(store: Store, clock: Clock) -> None:
-    from jit_service import grants
+    from jit_service.use_cases import grants
 
     add_policy(store)
     grant = approve(store, ask(store, duration=HOUR))

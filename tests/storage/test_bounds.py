@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlmodel import col, select
 
-from jit_service import delegations, grants, revocation, sweeper
+from jit_service import sweeper
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import Caller, Origin
@@ -22,9 +22,10 @@ from jit_service.domain.errors import (
 from jit_service.domain.grants.delegation import Wanted
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.request import Ask
-from jit_service.revocation import Selector
 from jit_service.storage import Store
 from jit_service.storage.tables import GrantChangeRow
+from jit_service.use_cases import bulk_revocation, delegations, grants
+from jit_service.use_cases.bulk_revocation import Selector
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.domain.test_twins import Twin, sown
 from tests.storage.people import ADMIN, ALICE, BOB, DAVE, add_policy, approve, ask
@@ -205,9 +206,9 @@ def test_a_bulk_revocation_ends_what_came_from_what_it_ends(store: Store) -> Non
     root = ask(store)
     child = pass_on(store, root, "service:job")
     by_subject = Selector(subject=ALICE.principal)
-    plan = revocation.plan(store, by_subject)
+    plan = bulk_revocation.plan(store, by_subject)
 
-    done = revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
+    done = bulk_revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
 
     assert {grant.name for grant in done.grants} == {root.name, child.name}
     stored = grants.get(store, ADMIN, child.name).grant

@@ -10,14 +10,14 @@ import jwt
 import pytest
 from sqlalchemy import text
 
-from jit_service import checkpoints, signing_keys, tokens
-from jit_service.checkpoints import Compared, Made, SignatureState
 from jit_service.domain.audit import checkpoint as rules
 from jit_service.domain.audit.chain import GENESIS, link
 from jit_service.domain.errors import InvalidField, KeysUnavailable, TokensOff
-from jit_service.keyring import KeyRing
-from jit_service.signing_keys import Issuing, itself
 from jit_service.storage import Store
+from jit_service.use_cases import checkpoints, signing_keys, tokens
+from jit_service.use_cases.checkpoints import Compared, Made, SignatureState
+from jit_service.use_cases.keyring import KeyRing
+from jit_service.use_cases.signing_keys import Issuing, itself
 from jitaccess import SignedCheckpoint, TokenRefused, verify_checkpoint
 from jitaccess import checkpoints as signed
 from tests.conftest import TICK, Clock

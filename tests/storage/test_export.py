@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from jit_service import audit, export
 from jit_service.domain.audit import audit_filter
 from jit_service.domain.audit.audit_filter import matches
 from jit_service.domain.audit.event import Event, EventType
@@ -19,6 +18,7 @@ from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.filter import And, Comparison, Kind, Node, Not, Or
 from jit_service.domain.language.paging import order_by
 from jit_service.storage import Snapshot, Store, payload_of, query
+from jit_service.use_cases import audit, audit_export
 from tests.conftest import NOON, TICK
 from tests.domain.test_twins import Twin, demand_caught
 
@@ -28,7 +28,7 @@ RECORDS = 7
 @pytest.fixture
 def log(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A log of seven records, read in pages of three."""
-    monkeypatch.setattr(export, "_PAGE", 3)
+    monkeypatch.setattr(audit_export, "_PAGE", 3)
     grow(store, RECORDS)
     return store
 
@@ -39,7 +39,7 @@ def grow(store: Store, count: int) -> None:
 
 
 def pages(store: Store, filter_text: str = "", start: int = 0, end: int = 0) -> Iterator[list[Any]]:
-    return export.export(store, filter_text=filter_text, start_seq=start, end_seq=end, gone=lambda: False)
+    return audit_export.export(store, filter_text=filter_text, start_seq=start, end_seq=end, gone=lambda: False)
 
 
 def exported(store: Store, *args: Any, **kwargs: Any) -> list[int]:
@@ -127,7 +127,7 @@ _IDLE = {
 def test_an_export_ends_when_its_client_is_gone(log: Store) -> None:
     gone = iter([False, True])
 
-    begun = export.export(log, filter_text="", start_seq=0, end_seq=0, gone=lambda: next(gone))
+    begun = audit_export.export(log, filter_text="", start_seq=0, end_seq=0, gone=lambda: next(gone))
 
     assert [len(page) for page in begun] == [3]
 
@@ -240,14 +240,14 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     ),
     (
         "an end that runs away",
-        export._pages,
+        audit_export._pages,
         "until=until",
         "until=2**62",
         test_what_comes_later_is_for_the_next_export,
     ),
     (
         "a filter that is not asked",
-        export._pages,
+        audit_export._pages,
         "if matches(node, recorded)",
         "",
         test_a_page_without_a_match_is_a_sign_of_life,
@@ -272,7 +272,7 @@ def test_no_twin_survives(
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(export, "_PAGE", 3)
+    monkeypatch.setattr(audit_export, "_PAGE", 3)
     if caught_by is not test_a_name_that_ends_in_a_star_is_a_prefix:
         grow(store, RECORDS)
     demand_caught(Twin(name, function, sound, bug, lambda: caught_by(store)), monkeypatch)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from jit_service import audit
 from jit_service.indexer import Indexer, steps_due
 from jit_service.storage import Store
 from jit_service.storage.engine import index_file
 from jit_service.storage.migrate import migrate
+from jit_service.use_cases import audit
 from tests.conftest import Clock
 from tests.storage.people import ADMIN, add_policy, ask
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from jit_service import policies
 from jit_service.domain.audit.event import Event
 from jit_service.domain.errors import NotEligible
 from jit_service.domain.grants.grant import Grant
@@ -17,6 +16,7 @@ from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.storage import Store
 from jit_service.storage.policy_cache import NOTHING, Head
 from jit_service.storage.store import Snapshot, Transaction
+from jit_service.use_cases import policies
 from tests.domain.test_twins import Twin, demand_caught
 from tests.storage.people import ADMIN, add_policy, approve, ask
 from tests.storage.stored import Naming, Stored

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from jit_service import delegations, grants, proposals
 from jit_service.storage import Store
+from jit_service.use_cases import delegations, grants, proposals
 from tests import checking
 from tests.conftest import Clock
 from tests.storage.commits import CommitMachine

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from jit_service import delegations, grants, idempotency, policies, proposals, revocation, signals
 from jit_service.domain.grants import approval
 from jit_service.domain.policies import diff, proposal
 from jit_service.storage import Store
+from jit_service.use_cases import bulk_revocation, delegations, grants, idempotency, policies, proposals, signals
 from tests import checking
 from tests.conftest import Clock
 from tests.domain.test_twins import Twin, demand_caught
@@ -26,7 +26,7 @@ from tests.storage.stored import Naming, Stored
 
 NO_ETAG = "pass"
 TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
-    ("a plan that never goes stale", revocation.carry_out, "if current.id != plan_id:", "if False:"),
+    ("a plan that never goes stale", bulk_revocation.carry_out, "if current.id != plan_id:", "if False:"),
     ("a proposal that never goes stale", proposal._demand_unchanged, "if found != expected:", "if False:"),
     ("an update of what was not read", policies.update, "etags.demand(etag, name, before.revision)", NO_ETAG),
     ("a deletion of what was not read", policies.delete, "etags.demand(etag, name, before.revision)", NO_ETAG),

@@ -11,10 +11,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
-from jit_service import grants
 from jit_service.storage import Store
 from jit_service.storage.engine import for_writing, open_engine
 from jit_service.storage.migrate import _config, is_current, migrate
+from jit_service.use_cases import grants
 from tests.conftest import Clock
 from tests.storage.people import ALICE, add_policy, approve, ask
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jit_service import audit, grants, sweeper
+from jit_service import sweeper
 from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.notification import Failure, Message, Retries, Subscription, interests, seq_of
@@ -27,6 +27,7 @@ from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.messages import audit_message
 from jit_service.storage import Store
 from jit_service.storage.outbox import Waiting
+from jit_service.use_cases import audit, grants
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy, approve, ask
 from tests.webhooks import KEY, SECRET, Hook, hook, receiver

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service import audit
 from jit_service.check import checker
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, postgresql
 from jit_service.storage.engine import open_engine
 from jit_service.storage.grant_loader import LiveReader
 from jit_service.storage.migrate import migrate
+from jit_service.use_cases import audit
 from tests import checking
 from tests.conftest import Clock
 from tests.domain.test_twins import Twin, demand_caught

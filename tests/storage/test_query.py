@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jit_service import grants
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.language import filter as filters
 from jit_service.domain.language.filter import And, Comparison, Node, Not, Or
 from jit_service.domain.language.paging import order_by
 from jit_service.storage import Store, query
+from jit_service.use_cases import grants
 from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import ALICE, BOB, add_policy, approve, ask
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from jit_service import audit, grants, proposals
 from jit_service.check import checker
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, ReviewOverdue, TooManyActive, WrongState
@@ -19,8 +18,9 @@ from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask, MoreTime
 from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, PrincipalSet
-from jit_service.grants import GrantAnswer
 from jit_service.storage import Store
+from jit_service.use_cases import audit, grants, proposals
+from jit_service.use_cases.grants import GrantAnswer
 from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask, policy

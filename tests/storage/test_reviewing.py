@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from jit_service import delegations, grants, policies, signals
 from jit_service.check import checker
 from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.signal import Signal
@@ -19,8 +18,9 @@ from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.person import Person
 from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet, Step
-from jit_service.grants import View
 from jit_service.storage import Store
+from jit_service.use_cases import delegations, grants, policies, signals
+from jit_service.use_cases.grants import View
 from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, DAVE, add_policy, ask

@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from jit_service import delegations, grants, revocation
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import NotVisible, ReviewOverdue, TooManyActive
 from jit_service.domain.grants.delegation import Wanted
 from jit_service.domain.grants.grant import GrantState, Justification
 from jit_service.domain.policies import diff
 from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet, Step
-from jit_service.grants import View
-from jit_service.revocation import Selector
 from jit_service.storage import Store
 from jit_service.storage.migrate import migrate
+from jit_service.use_cases import bulk_revocation, delegations, grants
+from jit_service.use_cases.bulk_revocation import Selector
+from jit_service.use_cases.grants import View
 from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import BOB, add_policy, approve, ask
 from tests.storage.test_migrations import downgrade
@@ -68,7 +68,7 @@ def test_a_bulk_revocation_finds_a_subject_in_any_letter_case(store: Store) -> N
     spelt = [ask(store, caller=engineer(f"user:{name}@example.com")).name for name in ("alice", "Alice")]
     ask(store, caller=STRANGER)
 
-    plan = revocation.plan(store, Selector(subject="user:ALICE@example.com"))
+    plan = bulk_revocation.plan(store, Selector(subject="user:ALICE@example.com"))
 
     assert [grant.name for grant in plan.grants] == sorted(spelt)
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service import audit, delegations, grants, locks, policies, signals
 from jit_service.check import LiveView, checker
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
@@ -22,6 +21,7 @@ from jit_service.storage.grant_loader import LiveReader
 from jit_service.storage.sealing import Sealer
 from jit_service.storage.store import Snapshot
 from jit_service.sweeper import record_run_out
+from jit_service.use_cases import audit, delegations, grants, locks, policies, signals
 from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.domain.factories import deny_policy

@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service import grants, policies
 from jit_service.check import AuditMode, LiveView, Recorder, checker
 from jit_service.check.search import Searcher, sought
 from jit_service.domain.caller import Caller
@@ -17,6 +16,7 @@ from jit_service.domain.checks.decision import Question
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.storage import Store
+from jit_service.use_cases import grants, policies
 from tests import checking
 from tests.conftest import HOUR, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, GATEWAY, add_policy, ask, policy

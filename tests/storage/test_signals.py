@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from jit_service import audit, grants, revocation, signals
 from jit_service.check import checker
 from jit_service.domain.checks.decision import Reason
 from jit_service.domain.conditions.signal import Signal
@@ -16,8 +15,9 @@ from jit_service.domain.errors import ConditionNotMet, LostRace, PolicyNoLongerA
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import Policy
-from jit_service.revocation import Selector
 from jit_service.storage import Store
+from jit_service.use_cases import audit, bulk_revocation, grants, signals
+from jit_service.use_cases.bulk_revocation import Selector
 from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.domain.test_twins import Twin, demand_caught
@@ -125,14 +125,14 @@ def test_a_plan_ends_just_the_grants_it_named(store: Store) -> None:
     ended = [approve(store, ask(store, resource=f"database/orders/{n}", labels={"team": "a"})) for n in range(3)]
     other = approve(store, ask(store, labels={"team": "b"}))
     selector = Selector(subject=ALICE.principal, labels={"team": "a"})
-    plan = revocation.plan(store, selector)
+    plan = bulk_revocation.plan(store, selector)
     assert {grant.name for grant in plan.grants} == {grant.name for grant in ended}
 
     approve(store, ask(store, labels={"team": "a"}))
     with pytest.raises(StalePlan):
-        revocation.carry_out(store, ADMIN, selector, plan_id=plan.id, comment="leak")
-    fresh = revocation.plan(store, selector)
-    done = revocation.carry_out(store, ADMIN, selector, plan_id=fresh.id, comment="leak")
+        bulk_revocation.carry_out(store, ADMIN, selector, plan_id=plan.id, comment="leak")
+    fresh = bulk_revocation.plan(store, selector)
+    done = bulk_revocation.carry_out(store, ADMIN, selector, plan_id=fresh.id, comment="leak")
 
     assert len(done.grants) == 4
     assert {grant.state(done.at) for grant in done.grants} == {GrantState.REVOKED}

@@ -15,19 +15,19 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import text
 
-from jit_service import audit, grants, signing_keys, tokens
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Origin
 from jit_service.domain.errors import JitError, KeysUnavailable, NotYours, RequestIdReused
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.tokens.signing_key import KeyState, Rotation
 from jit_service.domain.tokens.token import Wanted
-from jit_service.keyring import KeyFileError, KeyRing, make_key_file, ring_of
 from jit_service.service import Service, ServiceError
 from jit_service.settings import Settings
-from jit_service.signing_keys import Issuing, itself
 from jit_service.storage import Store
 from jit_service.sweeper import tend_tokens
+from jit_service.use_cases import audit, grants, signing_keys, tokens
+from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, ring_of
+from jit_service.use_cases.signing_keys import Issuing, itself
 from jitaccess import TokenRefused
 from tests.conftest import HOUR, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy, approve, ask

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from jit_service import audit, grants, revocation
 from jit_service.check import checker
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.errors import LostRace, RequestIdReused, StoreUnavailable
@@ -19,6 +18,7 @@ from jit_service.domain.grants import approval
 from jit_service.domain.grants.grant import GrantState
 from jit_service.storage import Store, engine
 from jit_service.storage.migrate import migrate
+from jit_service.use_cases import audit, bulk_revocation, grants
 from tests import checking
 from tests.conftest import HOUR, NOON, Clock
 from tests.domain.test_twins import Twin, demand_caught
@@ -130,8 +130,8 @@ def test_a_use_changes_neither_the_etag_nor_a_plan(store: Store) -> None:
     """Else nobody could decide on a grant, or revoke it widely, while it is being used."""
     add_policy(store, steps=(), idle_timeout=HOUR)
     grant = ask(store)
-    selector = revocation.Selector(subject=ALICE.principal)
-    plan = revocation.plan(store, selector)
+    selector = bulk_revocation.Selector(subject=ALICE.principal)
+    plan = bulk_revocation.plan(store, selector)
     with store.snapshot() as snapshot:
         before = snapshot.revision
     question = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
@@ -142,7 +142,7 @@ def test_a_use_changes_neither_the_etag_nor_a_plan(store: Store) -> None:
     assert (read.revision, read.usage.count) == (grant.revision, 1)
     with store.snapshot() as snapshot:
         assert [change.revision for change in snapshot.changes(after=before, limit=9)] == [before + 1]
-    done = revocation.carry_out(store, ADMIN, selector, plan_id=plan.id, comment="over")
+    done = bulk_revocation.carry_out(store, ADMIN, selector, plan_id=plan.id, comment="over")
     assert [ended.name for ended in done.grants] == [grant.name]
 
 

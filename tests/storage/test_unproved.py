@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service import unproved
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.language.filter import parse
 from jit_service.storage import Store, query
-from jit_service.unproved import INTERVAL, MAX_SAMPLES, UnprovedCalls
+from jit_service.use_cases import unauthenticated_calls
+from jit_service.use_cases.unauthenticated_calls import INTERVAL, MAX_SAMPLES, UnprovedCalls
 from tests.conftest import TICK, Clock
 from tests.domain.test_twins import Twin, sown
 
@@ -118,7 +118,7 @@ def test_many_addresses_write_no_more_than_a_few_records_a_second(
 def test_more_addresses_than_are_told_apart_are_counted_under_none(
     store: Store, clock: Clock, calls: UnprovedCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unproved, "MAX_ADDRESSES", 2)
+    monkeypatch.setattr(unauthenticated_calls, "MAX_ADDRESSES", 2)
     for host in range(10):
         calls.refused(by(f"192.0.2.{host}"), reason="TOKEN_MISSING")
 

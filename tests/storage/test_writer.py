@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from jit_service import audit, grants
 from jit_service.domain.audit.event import Event
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants import approval, request
@@ -21,6 +20,7 @@ from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.storage import Store, group_commit
 from jit_service.storage.group_commit import OneWriter, Turns
 from jit_service.storage.store import Transaction
+from jit_service.use_cases import audit, grants
 from tests.conftest import NOON, Clock
 from tests.domain.test_twins import Twin, demand_caught
 from tests.storage.people import ALICE, add_policy, ask

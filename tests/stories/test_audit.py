@@ -14,9 +14,9 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from jit_service import signing_keys
 from jit_service.service import Service
 from jit_service.settings import Address
+from jit_service.use_cases import signing_keys
 from jitaccess import verify_checkpoint
 from jitaccess.v1.audit_pb2 import AuditEvent, VerifyAuditLogResponse
 from tests.conftest import HOUR, Clock

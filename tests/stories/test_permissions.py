@@ -13,9 +13,9 @@ from typing import Any
 import grpc
 import pytest
 
-from jit_service import proposals
 from jit_service.domain.caller import Caller
 from jit_service.domain.policies.diff import Proposed
+from jit_service.use_cases import proposals
 from tests.stories.streams import Refused, exporting, tailing, watching
 from tests.world import (
     ACCESS,

@@ -309,7 +309,7 @@ def test_break_glass_and_what_was_passed_on_are_simulated(lone: Story) -> None:
 
 
 def test_the_window_is_half_open_and_what_is_left_out_is_said(lone: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jit_service import simulation
+    from jit_service.use_cases import simulation
 
     lone.create_policy()
     start = lone.world.clock()

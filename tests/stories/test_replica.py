@@ -15,10 +15,10 @@ import pytest
 
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
-from jit_service.grants import View
 from jit_service.replica import Update, replicate
 from jit_service.service import Service
 from jit_service.storage import Store
+from jit_service.use_cases.grants import View
 from jit_service.watch import Feed, Sign, Watched, head_of, history_of
 from jitaccess import (
     AsyncJitClient,

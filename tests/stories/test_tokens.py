@@ -11,9 +11,9 @@ from typing import Any
 import jwt
 import pytest
 
-from jit_service import signing_keys, tokens
 from jit_service.dev import ISSUER as DEV_ISSUER
 from jit_service.settings import Address
+from jit_service.use_cases import signing_keys, tokens
 from jitaccess import TokenReason, TokenRefused, verify_token
 from jitaccess.v1.audit_pb2 import AuditEvent
 from tests.conftest import HOUR

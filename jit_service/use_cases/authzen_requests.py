@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from jit_service import grants, signing_keys
 from jit_service.check.checker import Checked
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
@@ -21,9 +20,10 @@ from jit_service.domain.errors import DenialNotBound, DenialOver, InvalidField, 
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.language import name
-from jit_service.grants import GrantAnswer
-from jit_service.signing_keys import Issuing
 from jit_service.storage import Snapshot, Store
+from jit_service.use_cases import grants, signing_keys
+from jit_service.use_cases.grants import GrantAnswer
+from jit_service.use_cases.signing_keys import Issuing
 from jitaccess import jws
 from jitaccess.convert import with_whole_numbers
 from jitaccess.jws import BadToken

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from jit_service.delegations import with_delegations
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import READS_GRANTS, Caller, Right
@@ -39,9 +38,10 @@ from jit_service.domain.language import etag as etags
 from jit_service.domain.language import paging
 from jit_service.domain.language.filter import parse
 from jit_service.domain.policies.policy import Policy
-from jit_service.idempotency import answered_before, remember
-from jit_service.naming import new_name
 from jit_service.storage import Snapshot, Store, Transaction, query
+from jit_service.use_cases.delegations import with_delegations
+from jit_service.use_cases.idempotency import answered_before, remember
+from jit_service.use_cases.identifiers import new_name
 
 _GRANTS = TypeAdapter(Grant)
 END_TOGETHER: Final = 25

@@ -13,8 +13,8 @@ from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import KeysUnavailable, TokensOff
 from jit_service.domain.tokens import signing_key as rules
 from jit_service.domain.tokens.signing_key import KeyState, Rotation, SigningKey
-from jit_service.keyring import KeyRing
 from jit_service.storage import Snapshot, Store, Transaction
+from jit_service.use_cases.keyring import KeyRing
 
 MAX_CACHED = timedelta(minutes=5)
 """How long a verifier may keep the key set; a key is published longer than that before it signs."""

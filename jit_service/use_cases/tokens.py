@@ -12,18 +12,18 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from jit_service.delegations import with_delegations
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import JitError, Locked, RoleRequired, TokenNotPossible
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import demand_unlocked
 from jit_service.domain.tokens import token as rules
 from jit_service.domain.tokens.token import Token, Wanted
-from jit_service.grants import visible
-from jit_service.idempotency import answered_before, remember
-from jit_service.naming import new_name
-from jit_service.signing_keys import Issuing, signing
 from jit_service.storage import Snapshot, Store, Transaction
+from jit_service.use_cases.delegations import with_delegations
+from jit_service.use_cases.grants import visible
+from jit_service.use_cases.idempotency import answered_before, remember
+from jit_service.use_cases.identifiers import new_name
+from jit_service.use_cases.signing_keys import Issuing, signing
 from jitaccess.errors import TokenRefused
 from jitaccess.jws import MAX_TOKEN
 from jitaccess.keys import GivenKeys

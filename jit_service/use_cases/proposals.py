@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jit_service import misfits, policies
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import ProposalNotFound
 from jit_service.domain.language import etag as etags
@@ -20,11 +19,12 @@ from jit_service.domain.language import paging
 from jit_service.domain.policies import proposal as rules
 from jit_service.domain.policies.diff import ChangeType, Proposed
 from jit_service.domain.policies.proposal import Proposal
-from jit_service.grants import end_below
-from jit_service.idempotency import answered_before, remember
-from jit_service.naming import new_name
-from jit_service.policies import APPLIED, Applied
 from jit_service.storage import Snapshot, Store, query
+from jit_service.use_cases import misfits, policies
+from jit_service.use_cases.grants import end_below
+from jit_service.use_cases.idempotency import answered_before, remember
+from jit_service.use_cases.identifiers import new_name
+from jit_service.use_cases.policies import APPLIED, Applied
 
 _PROPOSALS = TypeAdapter(Proposal)
 

@@ -14,8 +14,8 @@ from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import SignalNotFound
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import paging
-from jit_service.idempotency import answered_before, remember
 from jit_service.storage import Snapshot, Store
+from jit_service.use_cases.idempotency import answered_before, remember
 
 _SIGNALS = TypeAdapter(Signal)
 

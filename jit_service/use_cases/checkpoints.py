@@ -7,12 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from jit_service import audit
-from jit_service.audit import Verified
 from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.errors import InvalidField
-from jit_service.signing_keys import Issuing, demanded, signing
 from jit_service.storage import Snapshot, Store
+from jit_service.use_cases import audit
+from jit_service.use_cases.audit import Verified
+from jit_service.use_cases.signing_keys import Issuing, demanded, signing
 from jitaccess.checkpoints import TYPE, SignedCheckpoint, read_checkpoint
 from jitaccess.errors import TokenRefused
 from jitaccess.keys import GivenKeys

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from jit_service import audit
 from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks import what_if
@@ -39,6 +38,7 @@ from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import JustificationRule, Policy
 from jit_service.storage import Snapshot, Store, query
 from jit_service.storage.rows import GrantChange
+from jit_service.use_cases import audit
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 DEFAULT_CHANGES: Final = 100

@@ -15,9 +15,9 @@ from jit_service.domain.grants import delegation as rules
 from jit_service.domain.grants.delegation import Delegation, Wanted
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import paging
-from jit_service.idempotency import answered_before, remember
-from jit_service.naming import new_name
 from jit_service.storage import Snapshot, Store, Transaction, query
+from jit_service.use_cases.idempotency import answered_before, remember
+from jit_service.use_cases.identifiers import new_name
 
 _DELEGATIONS = TypeAdapter(Delegation)
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
-from jit_service import misfits
-from jit_service.delegations import with_delegations
 from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import NotVisible, PolicyExists, PolicyNotFound
@@ -18,10 +16,12 @@ from jit_service.domain.language import paging
 from jit_service.domain.policies import diff
 from jit_service.domain.policies.diff import ChangeType, PolicyChange, Proposed
 from jit_service.domain.policies.policy import Policy, checked
-from jit_service.grants import end_below
-from jit_service.idempotency import answered_before, remember
-from jit_service.misfits import Misfits
 from jit_service.storage import Snapshot, Store, Transaction
+from jit_service.use_cases import misfits
+from jit_service.use_cases.delegations import with_delegations
+from jit_service.use_cases.grants import end_below
+from jit_service.use_cases.idempotency import answered_before, remember
+from jit_service.use_cases.misfits import Misfits
 
 
 @dataclass(frozen=True, kw_only=True)
