@@ -20,6 +20,8 @@ from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
 from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
+from jit_service.feeds.audit import LogFeed
+from jit_service.feeds.grants import Feed
 from jit_service.indexer import Indexer
 from jit_service.issuers import exact_principals
 from jit_service.notifications.delivery import Channel, Deliverer
@@ -37,12 +39,10 @@ from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.store import Clock
 from jit_service.sweeper import Sweeper
-from jit_service.tail import LogFeed
 from jit_service.use_cases import policies, proposals, signing_keys
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_of
 from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
-from jit_service.watch import Feed
 
 STOP_SECONDS = 5
 _log = logging.getLogger(__name__)

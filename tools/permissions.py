@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jit_service import replica
 from jit_service.check import checker, search
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, NotVisible
@@ -26,6 +25,7 @@ from jit_service.domain.policies.diff import ChangeType, PolicyChange
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens import token
+from jit_service.feeds import replica
 from jit_service.rpc.authorization import RULES, demand
 from jit_service.use_cases import policies
 

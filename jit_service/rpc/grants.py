@@ -11,7 +11,8 @@ import grpc
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
 from jit_service.domain.language import name
-from jit_service.replica import replicate
+from jit_service.feeds.grants import Feed, watch
+from jit_service.feeds.replica import replicate
 from jit_service.rpc.call import current_caller
 from jit_service.rpc.messages import (
     ask_of,
@@ -28,7 +29,6 @@ from jit_service.rpc.messages import (
 from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jit_service.use_cases import bulk_revocation, grants
-from jit_service.watch import Feed, watch
 from jitaccess.v1 import grant_pb2
 from jitaccess.v1.grant_pb2_grpc import GrantServiceServicer
 

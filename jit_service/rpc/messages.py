@@ -50,16 +50,16 @@ from jit_service.domain.policies.policy import (
 )
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens.token import Wanted as WantedToken
-from jit_service.replica import Checkable, Update
+from jit_service.feeds.audit import Tailed
+from jit_service.feeds.grants import Told, Watched, head_of, history_of
+from jit_service.feeds.replica import Checkable, Update
 from jit_service.rpc.errors import status
-from jit_service.tail import Tailed
 from jit_service.use_cases.bulk_revocation import Plan, Selector
 from jit_service.use_cases.checkpoints import Compared, Made
 from jit_service.use_cases.grants import View
 from jit_service.use_cases.policies import Applied
 from jit_service.use_cases.simulation import Simulated
 from jit_service.use_cases.tokens import Issued
-from jit_service.watch import Told, Watched, head_of, history_of
 from jitaccess.convert import with_whole_numbers
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 

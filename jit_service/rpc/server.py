@@ -18,6 +18,8 @@ from jit_service.check import LiveView
 from jit_service.check.checker import Checker
 from jit_service.check.search import Searcher
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.feeds.audit import LogFeed
+from jit_service.feeds.grants import Feed
 from jit_service.rpc.access import AccessServicer
 from jit_service.rpc.access_requests import AccessRequestServicer
 from jit_service.rpc.audit import AuditServicer
@@ -42,11 +44,9 @@ from jit_service.rpc.tokens import TokenServicer
 from jit_service.running import Running
 from jit_service.settings import Settings, Transport
 from jit_service.storage import Store
-from jit_service.tail import LogFeed
 from jit_service.use_cases.authzen_requests import AccessRequests
 from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
-from jit_service.watch import Feed
 from jitaccess.v1 import (
     access_pb2,
     audit_pb2,

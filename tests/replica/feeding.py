@@ -10,10 +10,10 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import Lock
 from jit_service.domain.policies.policy import Policy
-from jit_service.replica import Update, checkable
+from jit_service.feeds.grants import Sign
+from jit_service.feeds.replica import Update, checkable
 from jit_service.rpc.messages import replica_message
 from jit_service.storage.policy_cache import Head
-from jit_service.watch import Sign
 from jitaccess.judgement import Judgement
 from jitaccess.replica import Replica
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse

@@ -14,7 +14,7 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.language.pattern import covers, overlap
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.tokens import token
-from jit_service.watch import Sign
+from jit_service.feeds.grants import Sign
 from jitaccess import judgement, replica
 from jitaccess.judgement import LocalReason, Patterns
 from jitaccess.local import LocalState

@@ -11,7 +11,7 @@ from jit_service.domain.grants.grant import End, GrantState, Limits
 from jit_service.domain.grants.lock import Lock, Target
 from jit_service.domain.language.pattern import resource_covered
 from jit_service.domain.policies.policy import Policy, PrincipalSet
-from jit_service.watch import Sign, history_of
+from jit_service.feeds.grants import Sign, history_of
 from jitaccess.errors import Internal
 from jitaccess.judgement import LocalReason
 from jitaccess.model import CheckReason

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-import jit_service.replica
+import jit_service.feeds.replica
 from jit_service.domain.grants.grant import Limits
 from jitaccess import judgement, replica
 from tests.domain.test_twins import Twin, demand_caught
@@ -278,7 +278,7 @@ TWINS = [
     ),
     Twin(
         "a condition that is not told of",
-        jit_service.replica._needs_check,
+        jit_service.feeds.replica._needs_check,
         "grant.check_condition or",
         "",
         lambda: test_replica.test_what_depends_on_more_than_is_told_is_left_to_the_service(
@@ -287,7 +287,7 @@ TWINS = [
     ),
     Twin(
         "limits that are not told of",
-        jit_service.replica._needs_check,
+        jit_service.feeds.replica._needs_check,
         "grant.is_metered or",
         "",
         lambda: test_replica.test_what_depends_on_more_than_is_told_is_left_to_the_service(
@@ -296,7 +296,7 @@ TWINS = [
     ),
     Twin(
         "what was passed on as if it were not",
-        jit_service.replica._needs_check,
+        jit_service.feeds.replica._needs_check,
         "grant.chain or",
         "",
         lambda: test_replica.test_what_depends_on_more_than_is_told_is_left_to_the_service(
@@ -305,14 +305,14 @@ TWINS = [
     ),
     Twin(
         "the asker's own groups forgotten",
-        jit_service.replica._needs_check,
+        jit_service.feeds.replica._needs_check,
         "or grant.subject == caller.principal",
         "",
         AGREE,
     ),
     Twin(
         "groups of whoever asked for another",
-        jit_service.replica.checkable,
+        jit_service.feeds.replica.checkable,
         "groups=grant.subject_groups",
         "groups=grant.requester_groups",
         test_replica.test_groups_that_nobody_proved_may_be_any,

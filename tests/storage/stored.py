@@ -27,13 +27,13 @@ from jit_service.domain.language import etag as etags
 from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
+from jit_service.feeds.grants import Feed, Sign, Watched, watch
 from jit_service.storage import Store, query
 from jit_service.storage.tables import HeadRow
 from jit_service.use_cases import audit, bulk_revocation, delegations, grants, locks, policies, proposals, signals
 from jit_service.use_cases.bulk_revocation import Plan, Selector
 from jit_service.use_cases.grants import View
 from jit_service.use_cases.policies import Applied
-from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking
 from tests.model.small_world import ALIAS
 

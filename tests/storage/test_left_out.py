@@ -6,7 +6,7 @@ from jit_service.domain.checks.cached_grant import LiveGrant
 from jit_service.domain.checks.decision import Question, Reason
 from jit_service.domain.grants.delegation import Wanted
 from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
-from jit_service.replica import checkable
+from jit_service.feeds.replica import checkable
 from jit_service.storage import Store
 from jit_service.use_cases import delegations, policies
 from tests import checking

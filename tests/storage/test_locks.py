@@ -21,9 +21,9 @@ from jit_service.domain.grants import approval, delegation
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
 from jit_service.domain.grants.request import Ask
+from jit_service.feeds.grants import Feed, Sign, Watched, watch
 from jit_service.storage import Snapshot, Store, Transaction, prepared, work_for
 from jit_service.use_cases import delegations, grants, locks
-from jit_service.watch import Feed, Sign, Watched, watch
 from tests import checking
 from tests.conftest import HOUR, TICK, Clock
 from tests.domain.test_twins import Twin, demand_caught

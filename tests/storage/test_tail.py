@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service import tail
 from jit_service.check import checker
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, ServiceStopping
+from jit_service.feeds import audit
+from jit_service.feeds.audit import LogFeed, Tailed
 from jit_service.storage import Store, payload_of
-from jit_service.tail import LogFeed, Tailed
 from tests import checking
 from tests.conftest import NOON
 from tests.domain.test_twins import Twin, demand_caught
@@ -42,10 +42,10 @@ def feed(store: Store) -> Iterator[LogFeed]:
 @pytest.fixture
 def tailed(store: Store, feed: LogFeed, monkeypatch: pytest.MonkeyPatch) -> Tail:
     """Tails the store itself, in pages of three, with a sign of life whenever nothing else is told."""
-    monkeypatch.setattr(tail, "_PAGE", 3)
+    monkeypatch.setattr(audit, "_PAGE", 3)
 
     def tailed(filter_text: str = "", start: int = 0, gone: Callable[[], bool] = lambda: False) -> Iterator[Tailed]:
-        return tail.tail(store, filter_text=filter_text, start_seq=start, feed=feed, gone=gone, heartbeat_seconds=0.0)
+        return audit.tail(store, filter_text=filter_text, start_seq=start, feed=feed, gone=gone, heartbeat_seconds=0.0)
 
     return tailed
 
@@ -186,7 +186,7 @@ def test_it_ends_when_its_client_is_gone(tailed: Tail) -> None:
 
 def test_it_ends_with_the_service_and_says_from_where_to_go_on(store: Store, feed: LogFeed) -> None:
     grow(store, 3)
-    events = tail.tail(store, filter_text="", start_seq=2, feed=feed, gone=lambda: False, heartbeat_seconds=60.0)
+    events = audit.tail(store, filter_text="", start_seq=2, feed=feed, gone=lambda: False, heartbeat_seconds=60.0)
     next(events)
     assert told(events, 1) == [3]
     feed.stop()
@@ -233,42 +233,42 @@ def test_records_that_somebody_deleted_do_not_hold_it_up(store: Store, tailed: T
 TWINS: list[tuple[str, Any, str, str, Callable[..., None]]] = [
     (
         "one that follows the revision",
-        tail._end,
+        audit._end,
         "snapshot.seq",
         "snapshot.revision",
         lambda store, _: starved(store),
     ),
     (
         "a page after which a record is skipped",
-        tail._news,
+        audit._news,
         "page[-1].seq if page",
         "page[-1].seq + 1 if page",
         test_what_comes_from_now_on_is_told_in_order,
     ),
     (
         "a page that is told again",
-        tail._news,
+        audit._news,
         "page[-1].seq if page",
         "page[-1].seq - 1 if len(page) == 3",
         test_from_each_place_on_there_is_neither_gap_nor_duplicate,
     ),
     (
         "a filter that is not asked",
-        tail._told,
+        audit._told,
         "if matches(node, recorded)",
         "if True",
         test_only_what_the_filter_means_is_told,
     ),
     (
         "a log that was cut and is told again",
-        tail._news,
+        audit._news,
         "snapshot.seq < last or",
         "",
         test_a_log_that_was_cut_is_not_told_twice,
     ),
     (
         "a log of another history",
-        tail._news,
+        audit._news,
         "or not snapshot.has_been_at(at)",
         "",
         test_a_log_of_another_history_is_not_told_as_if_it_went_on,

@@ -15,11 +15,11 @@ import pytest
 
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
-from jit_service.replica import Update, replicate
+from jit_service.feeds.grants import Feed, Sign, Watched, head_of, history_of
+from jit_service.feeds.replica import Update, replicate
 from jit_service.service import Service
 from jit_service.storage import Store
 from jit_service.use_cases.grants import View
-from jit_service.watch import Feed, Sign, Watched, head_of, history_of
 from jitaccess import (
     AsyncJitClient,
     AsyncLocalChecker,
@@ -375,7 +375,7 @@ def test_each_change_is_followed_by_a_heartbeat(store: Store, feed: Feed) -> Non
 def test_a_replica_that_falls_too_far_behind_is_told_where_to_resume(
     store: Store, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jit_service import replica as feeding
+    from jit_service.feeds import replica as feeding
 
     monkeypatch.setattr(feeding, "MAX_LAG", 3)
     monkeypatch.setattr(feeding, "_PAGE", 2)
@@ -410,7 +410,7 @@ def test_the_role_is_asked_for_before_anything_else(store: Store, feed: Feed) ->
 
 
 def test_many_grants_are_told_page_by_page(store: Store, feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jit_service import replica as feeding
+    from jit_service.feeds import replica as feeding
 
     monkeypatch.setattr(feeding, "_PAGE", 2)
     add_policy(store)

@@ -10,15 +10,15 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from jit_service import watch
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired, TooManyWatchers
+from jit_service.feeds import grants as watch
+from jit_service.feeds.grants import Feed, Told, Watched
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.service import Service
 from jit_service.settings import Address
 from jit_service.storage import Store
 from jit_service.use_cases.grants import View
-from jit_service.watch import Feed, Told, Watched
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests import checking
 from tests.conftest import HOUR, Clock

@@ -15,9 +15,9 @@ from jit_service.domain.audit.audit_filter import matches
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.filter import Node, parse
+from jit_service.feeds.grants import HEARTBEAT_SECONDS, Follower
 from jit_service.storage import Snapshot, Store, query
 from jit_service.storage.policy_cache import BEGINNING, Head
-from jit_service.watch import HEARTBEAT_SECONDS, Follower
 
 _PAGE: Final = 200
 

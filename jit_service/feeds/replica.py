@@ -20,10 +20,10 @@ from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.lock import Lock
 from jit_service.domain.policies.policy import Policy
+from jit_service.feeds.grants import HEARTBEAT_SECONDS, MAX_LAG, Feed, Sign, Watched, demand_history, demand_reached
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.policy_cache import Head
 from jit_service.use_cases.grants import View
-from jit_service.watch import HEARTBEAT_SECONDS, MAX_LAG, Feed, Sign, Watched, demand_history, demand_reached
 
 _PAGE: Final = 1000
 
