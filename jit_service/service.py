@@ -27,12 +27,12 @@ from jit_service.issuers import exact_principals
 from jit_service.notifications.delivery import Channel, Deliverer
 from jit_service.notifications.receivers import Receiver
 from jit_service.notifications.webhook import Webhook
+from jit_service.proxy.open_requests import Running
 from jit_service.rpc import policy_file
 from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.identity import Authenticator, IssuerKeyKeeper
 from jit_service.rpc.server import Server, TransportMissing, build_passing_server, build_server
 from jit_service.rpc.streams import StreamLimits, Streams
-from jit_service.running import Running
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current

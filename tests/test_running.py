@@ -12,7 +12,7 @@ import pytest
 from jit_service.check import LiveView
 from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
-from jit_service.running import BLIND, Running
+from jit_service.proxy.open_requests import BLIND, Running
 from jit_service.storage import Store
 from tests.conftest import HOUR, NOON, Clock
 from tests.domain.factories import question

@@ -20,14 +20,14 @@ from google.protobuf.json_format import MessageToJson
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from jit_service import passage
 from jit_service.check.checker import Checked, Checker
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.http_request import HttpRequest, Route, route
 from jit_service.domain.errors import JitError, Unauthenticated
 from jit_service.domain.language import name
 from jit_service.domain.language.ip_address import canonical
-from jit_service.passage import Passage
+from jit_service.proxy import admission
+from jit_service.proxy.admission import Passage
 from jit_service.rpc import errors
 from jit_service.rpc.call import by_token, current_caller
 from jit_service.rpc.envoy import external_auth_pb2 as wire
@@ -108,7 +108,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
             waiting = _waiting(request.attributes)
             caller, held = self._proved(request.attributes, waiting, told)
             self._passing.quota.demand(caller, writes=False)
-            answer = passage.ask(self._passing.checker, caller, waiting, told, held)
+            answer = admission.ask(self._passing.checker, caller, waiting, told, held)
         except JitError as refusal:
             return _refused(refusal)
         return _answered(answer, told, request.attributes.request.http.headers)
@@ -123,7 +123,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
         token, issuing = bearer(authorization), self._passing.issuing
         if issuing is not None and _is_of_grant(token):
             audience = waiting.audience(configured)
-            return passage.held_by(self._passing.store, issuing, caller, token, audience=audience)
+            return admission.held_by(self._passing.store, issuing, caller, token, audience=audience)
         identity = self._passing.authenticator.identify(authorization)
         known = caller._replace(
             principal=identity.principal,

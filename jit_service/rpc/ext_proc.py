@@ -18,10 +18,10 @@ from google.protobuf.struct_pb2 import Struct
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import JitError, RouteMisconfigured
+from jit_service.proxy.open_requests import Running
 from jit_service.rpc import errors
 from jit_service.rpc.envoy import external_processor_pb2 as wire
 from jit_service.rpc.envoy.external_processor_pb2_grpc import ExternalProcessorServicer as ExternalProcessorServicerBase
-from jit_service.running import Running
 
 # Envoy keeps what an ext_authz server tells under the name of that filter.
 _NAMESPACE: Final = "envoy.filters.http.ext_authz"

@@ -20,6 +20,7 @@ from jit_service.check.search import Searcher
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.feeds.audit import LogFeed
 from jit_service.feeds.grants import Feed
+from jit_service.proxy.open_requests import Running
 from jit_service.rpc.access import AccessServicer
 from jit_service.rpc.access_requests import AccessRequestServicer
 from jit_service.rpc.audit import AuditServicer
@@ -41,7 +42,6 @@ from jit_service.rpc.signals import SignalServicer
 from jit_service.rpc.streams import Streams
 from jit_service.rpc.together import CHECK_ACCESS, ChecksTogether
 from jit_service.rpc.tokens import TokenServicer
-from jit_service.running import Running
 from jit_service.settings import Settings, Transport
 from jit_service.storage import Store
 from jit_service.use_cases.authzen_requests import AccessRequests

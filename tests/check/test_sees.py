@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from jit_service import passage
 from jit_service.check import AuditMode, LiveView, Recorder, checker
 from jit_service.check.checker import Checker
 from jit_service.domain.caller import Caller, Origin
@@ -19,6 +18,7 @@ from jit_service.domain.checks.http_request import HttpRequest, Route
 from jit_service.domain.errors import ConditionError, ConditionNotMet, PolicyNoLongerAllows
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import Policy
+from jit_service.proxy import admission
 from jit_service.rpc import authzen
 from jit_service.rpc import authzen_json as wire
 from jit_service.rpc.questions import question_of
@@ -125,7 +125,7 @@ class Site:
     def ext_authz(self, condition: str) -> bool:
         def passes(resource: str) -> bool:
             request = HttpRequest(method="GET", host="orders", path=f"/{resource.rpartition('/')[2]}")
-            passed = passage.ask(self.checker, NOW, request, Route(), None)
+            passed = admission.ask(self.checker, NOW, request, Route(), None)
             return passed.checked.decision.reason is Reason.ALLOWED
 
         return self.checked(condition, passes)
