@@ -9,7 +9,7 @@ import math
 from datetime import timedelta
 from typing import Final
 
-from jit_service.periodic import Periodic
+from jit_service.background import Periodic
 from jit_service.storage import Store
 from jit_service.storage.store import INDEX_CHUNK
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from jit_service.background import Periodic
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller
 from jit_service.domain.grants import approval, break_glass, lock
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.policies.proposal import lapsed
-from jit_service.periodic import Periodic
 from jit_service.storage import Store
 from jit_service.use_cases import signing_keys
 from jit_service.use_cases.signing_keys import Issuing

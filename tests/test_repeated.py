@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from jit_service import fault_log
+from jit_service.background import Periodic
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.fault_log import Repeated
-from jit_service.periodic import Periodic
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from jit_service.background import Periodic
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
 from jit_service.domain.language import name
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
-from jit_service.periodic import Periodic
 from jit_service.rpc import claims
 from jitaccess import jws
 from jitaccess.jws import BadToken

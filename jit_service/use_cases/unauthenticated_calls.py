@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from jit_service.background import Periodic
 from jit_service.domain.audit.refusal import unproved
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.periodic import Periodic
 from jit_service.storage import Store
 
 INTERVAL: Final = timedelta(seconds=1)
