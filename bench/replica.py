@@ -26,13 +26,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from bench.seed import key_file
-from jit_service.dev import DevIssuer
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import Policy, PrincipalSet
-from jit_service.service import utc_now
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.service import utc_now
 from jit_service.storage import Store
 from jit_service.storage.migrate import migrate
 from jit_service.use_cases.keyring import secret_of

@@ -18,9 +18,9 @@ from bench import facts, frames, seed
 from bench.facts import Question
 from bench.frames import Call
 from bench.machine import LOAD_CORE, SERVER_CORE, SERVICE_BIN, Process, Unavailable, on_cores
-from jit_service.dev import DevIssuer
 from jit_service.domain.caller import Role
-from jit_service.edge import Envoy, Rates, render
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.envoy import Envoy, Rates, render
 from jit_service.settings import Address, Settings
 from jitaccess.v1 import access_pb2
 

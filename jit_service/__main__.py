@@ -23,25 +23,25 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import typer
 
-from jit_service.dev import PEOPLE as DEV_PEOPLE
-from jit_service.dev import DevIssuer
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError
 from jit_service.domain.language import name
 from jit_service.domain.notification import seq_of
 from jit_service.domain.tokens.signing_key import KeyState, SigningKey
-from jit_service.edge import EdgeError, Envoy, Rates, render, share
 from jit_service.notifications import delivery
 from jit_service.rpc.policy_file import PolicyFileError
-from jit_service.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
-from jit_service.service import migrate as migrate_store
+from jit_service.runtime.dev_issuer import PEOPLE as DEV_PEOPLE
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.envoy import EdgeError, Envoy, Rates, render, share
+from jit_service.runtime.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
+from jit_service.runtime.service import migrate as migrate_store
+from jit_service.runtime.workers import Workers, hold, run_worker
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.outbox import Waiting
 from jit_service.use_cases import locks, signing_keys
-from jit_service.workers import Workers, hold, run_worker
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__

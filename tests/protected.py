@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from jit_service.edge import Envoy
+from jit_service.runtime.envoy import Envoy
 from jit_service.settings import Address
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))

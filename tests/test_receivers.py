@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jit_service.domain.audit.event import Event, EventType
-from jit_service.service import channels_of
+from jit_service.runtime.service import channels_of
 from jit_service.settings import Settings, SettingsError
 from tests.conftest import NOON
 from tests.webhooks import KEY, SECRET, facts
@@ -150,7 +150,7 @@ def test_the_environment_names_the_file_or_holds_the_list(tmp_path: Path, monkey
 
 
 def test_a_ca_file_that_is_none_is_told_at_the_start(tmp_path: Path) -> None:
-    from jit_service.service import ServiceError
+    from jit_service.runtime.service import ServiceError
 
     settings = loaded(tmp_path, facts(tmp_path, URL, ca_file=str(tmp_path / "none.pem")))
 

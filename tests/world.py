@@ -27,10 +27,10 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
-from jit_service.dev import DevIssuer
 from jit_service.domain.caller import Role
-from jit_service.edge import Envoy, render
-from jit_service.service import Service
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.envoy import Envoy, render
+from jit_service.runtime.service import Service
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 from jitaccess.v1 import (  # noqa: F401 (fill the descriptor pool)

@@ -24,8 +24,8 @@ from typing import Any
 import yaml
 from demo import BOLD, DIM, GREEN, RED, RESET, DemoFailed, Service, expect, jit, running_service, step
 
-from jit_service.edge import Envoy
-from jit_service.service import passing_socket
+from jit_service.runtime.envoy import Envoy
+from jit_service.runtime.service import passing_socket
 from jit_service.settings import Address
 
 EXAMPLE = Path(__file__).parent.parent / "envoy" / "examples" / "protect"

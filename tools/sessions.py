@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jit_service.dev import DevIssuer
 from jit_service.domain.caller import Role
-from jit_service.service import Service, utc_now
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.service import Service, utc_now
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 

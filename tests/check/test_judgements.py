@@ -24,8 +24,8 @@ from jit_service.domain.grants.grant import Limits
 from jit_service.domain.grants.lock import Target, Wanted
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
+from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store
-from jit_service.sweeper import record_run_out
 from jit_service.use_cases import grants, locks, policies, signals
 from tests.conftest import HOUR, TICK, Clock
 from tests.domain.factories import NOON, approved, deny_policy

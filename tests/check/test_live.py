@@ -21,11 +21,11 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants.grant import GrantState, Limits
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
+from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store
 from jit_service.storage import grant_loader as live_storage
 from jit_service.storage.grant_loader import Changed, Delta, Everything, Head, LiveReader
 from jit_service.storage.policy_cache import Head as Place
-from jit_service.sweeper import record_run_out
 from jit_service.use_cases import grants, policies, signals
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.domain.factories import deny_policy

@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
-from jit_service.dev import DevIssuer
-from jit_service.service import Service
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.service import Service
 from jit_service.settings import Address, Settings
 from tests.conftest import Clock
 from tests.world import Grpc, Person, Story

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jit_service.domain.audit.event import EventType
-from jit_service.service import utc_now
+from jit_service.runtime.service import utc_now
 from jit_service.storage import Store
 from jit_service.use_cases import audit
 from jit_service.use_cases.keyring import secret_of

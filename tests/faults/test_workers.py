@@ -21,11 +21,11 @@ from typing import Any
 import psutil
 import pytest
 
-from jit_service import workers
-from jit_service.service import ServiceError, passing_socket
+from jit_service.runtime import workers
+from jit_service.runtime.service import ServiceError, passing_socket
+from jit_service.runtime.workers import Workers
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
-from jit_service.workers import Workers
 from jitaccess import JitClient
 from tests.faults.history import Recorder, violations
 from tests.faults.test_calls import eventually

@@ -27,7 +27,7 @@ from google.protobuf.json_format import ParseDict
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from jit_service.edge import EdgeError, Envoy, Rates, _binary, render, share
+from jit_service.runtime.envoy import EdgeError, Envoy, Rates, _binary, render, share
 from jit_service.settings import Address
 from jitaccess.v1 import grant_pb2, grant_pb2_grpc
 from tests.conftest import Clock

@@ -12,10 +12,10 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jit_service.dev import DevIssuer
 from jit_service.domain.caller import Role
 from jit_service.rpc.server import SERVICES
-from jit_service.service import Service
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.service import Service
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 from jit_service.use_cases import audit

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
-from jit_service.service import utc_now
+from jit_service.runtime.service import utc_now
 from jitaccess import CheckItem, Consistency, Decision, JitClient, JitError, LocalChecker, LocalReason
 from tests.soak.clients import WAYS, Clients
 from tests.soak.people import GATEWAY, STRANGER

@@ -12,8 +12,8 @@ from typing import Any
 
 import grpc
 
-from jit_service.dev import DevIssuer
-from jit_service.service import utc_now
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.service import utc_now
 from jitaccess import JitClient, JitError, Unavailable, View, calls
 from jitaccess.faults import from_call
 from jitaccess.transport import authorization

@@ -14,9 +14,9 @@ from threading import Thread
 from typing import Any
 
 from bench.machine import environment
-from jit_service.dev import DevIssuer
 from jit_service.domain.audit.event import Event, EventType
-from jit_service.service import open_store
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.service import open_store
 from jit_service.settings import Settings
 from jit_service.storage import Store
 from jit_service.use_cases import audit

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from bench.machine import Process
-from jit_service.dev import DevIssuer
-from jit_service.service import utc_now
+from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.service import utc_now
 from jit_service.settings import Address
 from tests.faults.test_workers import Running
 from tests.soak.people import write_policies

@@ -15,7 +15,7 @@ from math import inf
 from random import Random
 from typing import TypeVar
 
-from jit_service.service import utc_now
+from jit_service.runtime.service import utc_now
 from jitaccess import (
     FailedPrecondition,
     Grant,

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from sqlmodel import Session, SQLModel, select, update
 
-from jit_service import sweeper
 from jit_service.check.checker import RefusedItem
 from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
@@ -28,6 +27,7 @@ from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.feeds.grants import Feed, Sign, Watched, watch
+from jit_service.runtime import sweeper
 from jit_service.storage import Store, query
 from jit_service.storage.tables import HeadRow
 from jit_service.use_cases import audit, bulk_revocation, delegations, grants, locks, policies, proposals, signals

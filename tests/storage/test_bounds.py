@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from sqlmodel import col, select
 
-from jit_service import sweeper
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import Caller, Origin
@@ -22,6 +21,7 @@ from jit_service.domain.errors import (
 from jit_service.domain.grants.delegation import Wanted
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.request import Ask
+from jit_service.runtime import sweeper
 from jit_service.storage import Store
 from jit_service.storage.tables import GrantChangeRow
 from jit_service.use_cases import bulk_revocation, delegations, grants

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from jit_service.indexer import Indexer, steps_due
+from jit_service.runtime.audit_indexer import Indexer, steps_due
 from jit_service.storage import Store
 from jit_service.storage.engine import index_file
 from jit_service.storage.migrate import migrate

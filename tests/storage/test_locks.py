@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from jit_service import sweeper
 from jit_service.check import checker as access
 from jit_service.check.checker import Checker
 from jit_service.domain.audit.event import SERVICE, EventType
@@ -22,6 +21,7 @@ from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
 from jit_service.domain.grants.request import Ask
 from jit_service.feeds.grants import Feed, Sign, Watched, watch
+from jit_service.runtime import sweeper
 from jit_service.storage import Snapshot, Store, Transaction, prepared, work_for
 from jit_service.use_cases import delegations, grants, locks
 from tests import checking

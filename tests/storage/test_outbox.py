@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from jit_service import sweeper
 from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.notification import Failure, Message, Retries, Subscription, interests, seq_of
@@ -25,6 +24,7 @@ from jit_service.notifications.delivery import LEASE, Channel, Deliverer, delive
 from jit_service.notifications.webhook import Webhook
 from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.messages import audit_message
+from jit_service.runtime import sweeper
 from jit_service.storage import Store
 from jit_service.storage.outbox import Waiting
 from jit_service.use_cases import audit, grants

@@ -16,11 +16,11 @@ from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants.delegation import Wanted as WantedDelegation
 from jit_service.domain.grants.lock import Target, Wanted
+from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import LiveReader
 from jit_service.storage.sealing import Sealer
 from jit_service.storage.store import Snapshot
-from jit_service.sweeper import record_run_out
 from jit_service.use_cases import audit, delegations, grants, locks, policies, signals
 from tests import checking
 from tests.conftest import HOUR, Clock

@@ -21,10 +21,10 @@ from jit_service.domain.errors import JitError, KeysUnavailable, NotYours, Reque
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.tokens.signing_key import KeyState, Rotation
 from jit_service.domain.tokens.token import Wanted
-from jit_service.service import Service, ServiceError
+from jit_service.runtime.service import Service, ServiceError
+from jit_service.runtime.sweeper import tend_tokens
 from jit_service.settings import Settings
 from jit_service.storage import Store
-from jit_service.sweeper import tend_tokens
 from jit_service.use_cases import audit, grants, signing_keys, tokens
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, ring_of
 from jit_service.use_cases.signing_keys import Issuing, itself

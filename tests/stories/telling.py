@@ -30,8 +30,8 @@ import yaml
 from google.protobuf import descriptor_pool
 from google.protobuf.json_format import MessageToDict
 
-from jit_service import sweeper
 from jit_service.rpc.server import SERVICES
+from jit_service.runtime import sweeper
 from jitaccess.cli.text import parse_span
 from tests.stories.streams import Events, watching
 from tests.world import Grpc, Outcome, Person, Story

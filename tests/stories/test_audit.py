@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from jit_service.service import Service
+from jit_service.runtime.service import Service
 from jit_service.settings import Address
 from jit_service.use_cases import signing_keys
 from jitaccess import verify_checkpoint

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from jit_service.dev import PEOPLE
 from jit_service.domain.caller import Caller
-from jit_service.edge import share
 from jit_service.rpc.call import CallInterceptor
+from jit_service.runtime.dev_issuer import PEOPLE
+from jit_service.runtime.envoy import share
 from jitaccess.v1.access_pb2 import CheckAccessResponse
 from tests.conftest import Clock
 from tests.world import ACCESS, GRANTS, POLICIES, SIGNALS, Grpc, Outcome, Person, Rest, World, running_world

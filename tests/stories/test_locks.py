@@ -13,10 +13,10 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message_factory import GetMessageClass
 
-from jit_service import sweeper
 from jit_service.domain import errors
 from jit_service.domain.caller import Role
 from jit_service.rpc.authorization import RULES
+from jit_service.runtime import sweeper
 from tests.conftest import HOUR, TICK
 from tests.stories import test_tokens as tokens_told
 from tests.stories.streams import tailing, watching

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from jit_service import sweeper
 from jit_service.domain.audit.event import EventType
+from jit_service.runtime import sweeper
 from jitaccess.v1.policy_pb2 import PolicyChange, PolicyProposal, PolicyTestCase, SimulatedChange
 from tests.cli_surface import Cli
 from tests.conftest import HOUR, Clock

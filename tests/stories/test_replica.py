@@ -17,7 +17,7 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.feeds.grants import Feed, Sign, Watched, head_of, history_of
 from jit_service.feeds.replica import Update, replicate
-from jit_service.service import Service
+from jit_service.runtime.service import Service
 from jit_service.storage import Store
 from jit_service.use_cases.grants import View
 from jitaccess import (

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import pytest
 
-from jit_service.dev import ISSUER as DEV_ISSUER
+from jit_service.runtime.dev_issuer import ISSUER as DEV_ISSUER
 from jit_service.settings import Address
 from jit_service.use_cases import signing_keys, tokens
 from jitaccess import TokenReason, TokenRefused, verify_token

@@ -15,7 +15,7 @@ from jit_service.domain.errors import InvalidField, RoleRequired, TooManyWatcher
 from jit_service.feeds import grants as watch
 from jit_service.feeds.grants import Feed, Told, Watched
 from jit_service.rpc.streams import StreamLimits, Streams
-from jit_service.service import Service
+from jit_service.runtime.service import Service
 from jit_service.settings import Address
 from jit_service.storage import Store
 from jit_service.use_cases.grants import View

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from jit_service.service import STOP_SECONDS, Service, ServiceError, StoreUnavailable
+from jit_service.runtime.service import STOP_SECONDS, Service, ServiceError, StoreUnavailable
 from jit_service.settings import Address, Settings
 
 START_SECONDS: Final = 60.0

@@ -22,7 +22,6 @@ from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
 from jit_service.feeds.audit import LogFeed
 from jit_service.feeds.grants import Feed
-from jit_service.indexer import Indexer
 from jit_service.issuers import exact_principals
 from jit_service.notifications.delivery import Channel, Deliverer
 from jit_service.notifications.receivers import Receiver
@@ -33,12 +32,13 @@ from jit_service.rpc.cloudevents import cloud_event
 from jit_service.rpc.identity import Authenticator, IssuerKeyKeeper
 from jit_service.rpc.server import Server, TransportMissing, build_passing_server, build_server
 from jit_service.rpc.streams import StreamLimits, Streams
+from jit_service.runtime.audit_indexer import Indexer
+from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.store import Clock
-from jit_service.sweeper import Sweeper
 from jit_service.use_cases import policies, proposals, signing_keys
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_of
 from jit_service.use_cases.signing_keys import Issuing
