@@ -11,7 +11,7 @@ from jit_service.check import checker
 from jit_service.domain import errors
 from jit_service.domain.conditions import context
 from jit_service.domain.policies import policy
-from jit_service.rpc.pages import MAX_PAGE_BYTES
+from jit_service.rpc.message_size import MAX_PAGE_BYTES
 from jit_service.runtime import sweeper
 from jit_service.settings import Settings
 from jit_service.storage.rows import MAX_RECORD

@@ -24,7 +24,7 @@ INCLUDES = [ROOT / "proto", SITE, Path(grpc_tools.__file__).parent / "_proto"]
 PYTHON = "clients/python"
 # Envoy's own API, of which the service speaks a part. Its code must not be a package `envoy`: Envoy's wheel is that.
 ENVOY_PROTOS = [ROOT / "proto" / "envoy" / "service" / api / "v3" for api in ("auth", "ext_proc")]
-ENVOY_PYTHON = "jit_service/rpc/envoy"
+ENVOY_PYTHON = "jit_service/rpc/envoy/generated"
 DESCRIPTORS = "envoy/jitaccess.binpb"
 OPENAPI = "jit_service/pages/openapi.json"
 REFERENCE = "docs/reference.md"

@@ -21,8 +21,8 @@ from google.protobuf import descriptor_pb2
 from reference import EDGE, EXAMPLES, HTTP, POLICY_EXAMPLE, leaves
 
 from jit_service.domain.errors import JitError
-from jit_service.rpc.access_requests import PROBLEMS
 from jit_service.rpc.authorization import RULES
+from jit_service.rpc.authzen.access_requests import PROBLEMS
 from jit_service.rpc.errors import DOMAIN, INTERNAL_MESSAGE, STATUS
 
 Json = dict[str, Any]

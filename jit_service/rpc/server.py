@@ -21,27 +21,27 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.feeds.audit import LogFeed
 from jit_service.feeds.grants import Feed
 from jit_service.proxy.open_requests import Running
-from jit_service.rpc.access import AccessServicer
-from jit_service.rpc.access_requests import AccessRequestServicer
-from jit_service.rpc.audit import AuditServicer
-from jit_service.rpc.authzen import AuthzenServicer
-from jit_service.rpc.call import CallInterceptor
-from jit_service.rpc.delegations import DelegationServicer
-from jit_service.rpc.docs import DocsServicer
-from jit_service.rpc.envoy import external_auth_pb2, external_processor_pb2
+from jit_service.rpc.authentication import Authenticator
+from jit_service.rpc.authzen.access_requests import AccessRequestServicer
+from jit_service.rpc.authzen.servicer import AuthzenServicer
+from jit_service.rpc.envoy.ext_authz import AuthorizationServicer, Passing
+from jit_service.rpc.envoy.ext_proc import ExternalProcessorServicer
 from jit_service.rpc.envoy.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
 from jit_service.rpc.envoy.external_processor_pb2_grpc import add_ExternalProcessorServicer_to_server
-from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
-from jit_service.rpc.ext_proc import ExternalProcessorServicer
-from jit_service.rpc.grants import GrantServicer
-from jit_service.rpc.identity import Authenticator
-from jit_service.rpc.locks import LockServicer
-from jit_service.rpc.policies import PolicyServicer
+from jit_service.rpc.envoy.generated import external_auth_pb2, external_processor_pb2
+from jit_service.rpc.interceptor import CallInterceptor
 from jit_service.rpc.quota import Quota, Rates
-from jit_service.rpc.signals import SignalServicer
+from jit_service.rpc.services.access import AccessServicer
+from jit_service.rpc.services.audit import AuditServicer
+from jit_service.rpc.services.delegations import DelegationServicer
+from jit_service.rpc.services.docs import DocsServicer
+from jit_service.rpc.services.grants import GrantServicer
+from jit_service.rpc.services.locks import LockServicer
+from jit_service.rpc.services.policies import PolicyServicer
+from jit_service.rpc.services.signals import SignalServicer
+from jit_service.rpc.services.tokens import TokenServicer
 from jit_service.rpc.streams import Streams
-from jit_service.rpc.together import CHECK_ACCESS, ChecksTogether
-from jit_service.rpc.tokens import TokenServicer
+from jit_service.rpc.transport.check_batch import CHECK_ACCESS, ChecksTogether
 from jit_service.settings import Settings, Transport
 from jit_service.storage import Store
 from jit_service.use_cases.authzen_requests import AccessRequests
@@ -260,7 +260,7 @@ def _native(
     checker: Checker,
 ) -> Server:
     try:
-        from jit_service.rpc.native import Limits, NativeServer
+        from jit_service.rpc.transport.native import Limits, NativeServer
     except ImportError:
         raise TransportMissing("pygrpc-native is not installed; install jit-service[native]") from None
     limits = Limits(

@@ -19,9 +19,9 @@ from jit_service.domain.errors import ConditionError, ConditionNotMet, PolicyNoL
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import Policy
 from jit_service.proxy import admission
-from jit_service.rpc import authzen
-from jit_service.rpc import authzen_json as wire
-from jit_service.rpc.questions import question_of
+from jit_service.rpc.authzen import json_bodies as wire
+from jit_service.rpc.authzen import servicer as authzen
+from jit_service.rpc.request_cache import question_of
 from jit_service.storage import Store
 from jit_service.use_cases import grants, policies
 from jitaccess import calls

@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.rpc.native import Limits, NativeServer
-from jit_service.rpc.together import Answer, Call, Together
+from jit_service.rpc.transport.check_batch import Answer, Call, Together
+from jit_service.rpc.transport.native import Limits, NativeServer
 from tests.faults.test_calls import SOON, eventually
 from tests.faults.test_streams import AsItIs
 

@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 from jit_service.domain.caller import Caller
-from jit_service.rpc.native import Limits, NativeServer
 from jit_service.rpc.streams import StreamLimits, Streams
+from jit_service.rpc.transport.native import Limits, NativeServer
 from tests.faults.test_calls import SOON, eventually
 
 CHUNK = b"x" * 65536

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from jit_service.rpc.envoy import external_processor_pb2 as wire
+from jit_service.rpc.envoy.generated import external_processor_pb2 as wire
 from jit_service.runtime.service import passing_socket
 from tests.conftest import Clock
 from tests.protected import DOWNLOAD, HOST, UPLOAD, WEBSOCKET, Exchange, Fake, Gate, Kind, Protected, running_gate

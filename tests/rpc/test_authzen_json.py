@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jit_service.domain.errors import InvalidField
-from jit_service.rpc.authzen_json import Entity
+from jit_service.rpc.authzen.json_bodies import Entity
 from tests.domain.test_twins import Twin, demand_caught
 
 IDS = ["a", "a/b", "https://h/x", "https://h", "https://h/", "https:/h", "file:///a", "/a", "a//b", "//", "100%", "%25"]

@@ -11,7 +11,7 @@ import pytest
 
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import TokenInvalid
-from jit_service.rpc.identity import Authenticator, Identity
+from jit_service.rpc.authentication import Authenticator, Identity
 from tests.conftest import NOON, Clock
 from tests.rpc.tokens import DROP, Forge
 

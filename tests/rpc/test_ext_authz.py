@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jit_service.rpc import ext_authz
+from jit_service.rpc.envoy import ext_authz
 from tests.domain.test_twins import Twin, demand_caught
 
 BELIEVED = [

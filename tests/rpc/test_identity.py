@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
-from jit_service.issuers import Issuer
-from jit_service.rpc.identity import Authenticator, Identity
+from jit_service.rpc.authentication import Authenticator, Identity
+from jit_service.rpc.issuers import Issuer
 from jit_service.settings import Settings, SettingsError
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.rpc.tokens import AUDIENCE, DROP, Forge, encoded, raw_sign
@@ -518,7 +518,7 @@ def test_a_remembered_token_does_not_count_before_it_begins(tmp_path: Path) -> N
 
 
 def test_only_so_many_tokens_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jit_service.rpc.identity._MAX_KNOWN", 2)
+    monkeypatch.setattr("jit_service.rpc.authentication._MAX_KNOWN", 2)
     forge = Forge(tmp_path)
     service = authenticator(forge.issuer())
     for number in range(4):
@@ -530,7 +530,7 @@ def test_only_so_many_tokens_are_remembered(tmp_path: Path, monkeypatch: pytest.
 def test_only_so_many_bytes_of_tokens_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forge = Forge(tmp_path)
     service = authenticator(forge.issuer())
-    monkeypatch.setattr("jit_service.rpc.identity._MAX_KNOWN_BYTES", 10_000)
+    monkeypatch.setattr("jit_service.rpc.authentication._MAX_KNOWN_BYTES", 10_000)
     for number in range(4):
         for _ in range(2):
             assert service.identify([f"Bearer {forge.token(NOON, jti=str(number), filling='x' * 3000)}"])

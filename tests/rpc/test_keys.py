@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenInvalid
-from jit_service.rpc.identity import Authenticator, IssuerKeyKeeper
+from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
 from jitaccess.keys import FileKeys, KeysAway, KeySet, Pick, UrlKeys, usable_keys
 from tests.conftest import HOUR, NOON, Clock
 from tests.rpc.providers import DISCOVERY, Provider, provider

@@ -11,7 +11,7 @@ import pytest
 
 from jit_service.domain.audit.event import SERVICE, Event, EventType, RecordedEvent
 from jit_service.domain.caller import Origin
-from jit_service.rpc.ocsf import event_of, ocsf_event
+from jit_service.rpc.audit_formats.ocsf import event_of, ocsf_event
 from tests.conftest import NOON, TICK
 
 BASE = {"activity_id", "category_uid", "class_uid", "metadata", "severity_id", "time", "type_uid"}

@@ -12,13 +12,14 @@ import pytest
 from jit_service.check import AuditMode, LiveView, Recorder, checker
 from jit_service.check.checker import Checker
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.rpc import call, questions
-from jit_service.rpc.call import CallInterceptor
-from jit_service.rpc.identity import Authenticator
-from jit_service.rpc.questions import MAX_BYTES
+from jit_service.rpc import interceptor as call
+from jit_service.rpc import request_cache
+from jit_service.rpc.authentication import Authenticator
+from jit_service.rpc.interceptor import CallInterceptor
 from jit_service.rpc.quota import Quota, Rates
+from jit_service.rpc.request_cache import MAX_BYTES
 from jit_service.rpc.streams import StreamLimits, Streams
-from jit_service.rpc.together import Answer, Call, ChecksTogether
+from jit_service.rpc.transport.check_batch import Answer, Call, ChecksTogether
 from jit_service.storage import Store
 from jit_service.use_cases import grants
 from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
@@ -282,7 +283,7 @@ def test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is answered by itself, where it may wait for the issuer."""
-    monkeypatch.setattr("jit_service.rpc.identity._PATIENCE_SECONDS", 30)
+    monkeypatch.setattr("jit_service.rpc.authentication._PATIENCE_SECONDS", 30)
     with provider() as idp:
         idp.publish(lane.forge.path)
         clock = Monotonic()
@@ -347,14 +348,14 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]
     ),
     (
         "whoever asks with the same words",
-        questions.asker,
+        request_cache.asker,
         "caller.roles, ",
         "",
         lambda lane, _: test_what_one_may_ask_is_not_sound_from_another(lane),
     ),
     (
         "an address that is anybody's",
-        questions.asker,
+        request_cache.asker,
         ", caller.origin.source_address",
         "",
         lambda lane, _: test_an_address_is_the_askers_own(lane),

@@ -11,8 +11,8 @@ import pytest
 
 from jit_service.domain.conditions import condition
 from jit_service.domain.language import name
-from jit_service.issuers import PrincipalRule
-from jit_service.rpc import claims, identity
+from jit_service.rpc import authentication, claims
+from jit_service.rpc.issuers import PrincipalRule
 from jitaccess import fetching, keys
 from tests.domain import test_name
 from tests.domain.test_twins import Twin, demand_caught
@@ -159,21 +159,21 @@ TWINS = [
     ),
     Twin(
         "a token of another purpose",
-        identity._check_header,
+        authentication._check_header,
         "jws.plain_type(typ) not in map(",
         "False and typ not in map(",
         with_forge(test_identity.test_a_token_with_a_wrong_header_is_refused, {"typ": "jit-denial+jwt"}),
     ),
     Twin(
         "the token of a grant",
-        identity.Authenticator._check_claims,
+        authentication.Authenticator._check_claims,
         "if is_of_grant(payload):",
         "if False:",
         with_forge(test_identity.test_a_grants_token_used_as_an_identity_token, [test_identity.DETAIL]),
     ),
     Twin(
         "the token of a log-out",
-        identity.Authenticator._check_claims,
+        authentication.Authenticator._check_claims,
         'if "events" in payload:',
         "if False:",
         with_forge(

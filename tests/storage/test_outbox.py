@@ -22,7 +22,7 @@ from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet
 from jit_service.notifications import delivery
 from jit_service.notifications.delivery import LEASE, Channel, Deliverer, deliver_next
 from jit_service.notifications.webhook import Webhook
-from jit_service.rpc.cloudevents import cloud_event
+from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.messages import audit_message
 from jit_service.runtime import sweeper
 from jit_service.storage import Store

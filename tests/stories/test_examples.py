@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from jit_service.domain.caller import Caller
-from jit_service.rpc.call import CallInterceptor
+from jit_service.rpc.interceptor import CallInterceptor
 from jit_service.runtime.dev_issuer import PEOPLE
 from jit_service.runtime.envoy import share
 from jitaccess.v1.access_pb2 import CheckAccessResponse

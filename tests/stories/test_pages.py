@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jit_service.rpc.pages import MAX_PAGE_BYTES, within_bytes
+from jit_service.rpc.message_size import MAX_PAGE_BYTES, within_bytes
 from jitaccess.v1 import policy_pb2
 from tests.conftest import Clock
 from tests.world import POLICIES, Grpc, Story, running_world

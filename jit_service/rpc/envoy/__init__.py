@@ -1,1 +1,1 @@
-"""The generated code of Envoy's external authorization API."""
+"""TODO jit_service/rpc/envoy"""

@@ -35,8 +35,8 @@ from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.domain.language import name
 from jit_service.domain.language.ip_address import canonical
 from jit_service.rpc import errors, strictness
+from jit_service.rpc.authentication import Authenticator, Identity
 from jit_service.rpc.authorization import RULES, Rule, demand
-from jit_service.rpc.identity import Authenticator, Identity
 from jit_service.rpc.messages import recorded_context, recorded_duration
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams

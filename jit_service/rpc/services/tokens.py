@@ -13,8 +13,8 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name
-from jit_service.rpc.caching import answer_unless_known
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.http_caching import answer_unless_known
+from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.messages import token_message, wanted_token_of
 from jit_service.storage import Store
 from jit_service.use_cases import signing_keys, tokens

@@ -14,10 +14,10 @@ from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import InvalidField, JitError
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.interceptor import current_caller
+from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.messages import batch_message, check_message, context_of, search_message
-from jit_service.rpc.pages import within_bytes
-from jit_service.rpc.questions import Questions
+from jit_service.rpc.request_cache import Questions
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 

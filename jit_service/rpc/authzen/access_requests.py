@@ -33,10 +33,10 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask
-from jit_service.rpc import authzen_json as wire
-from jit_service.rpc.authzen import ASKING, instant
-from jit_service.rpc.authzen_json import Object, Submission
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.authzen import json_bodies as wire
+from jit_service.rpc.authzen.json_bodies import Object, Submission
+from jit_service.rpc.authzen.servicer import ASKING, instant
+from jit_service.rpc.interceptor import current_caller
 from jit_service.storage import Store
 from jit_service.use_cases import audit
 from jit_service.use_cases.authzen_requests import AccessRequests

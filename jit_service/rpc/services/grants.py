@@ -13,7 +13,8 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.language import name
 from jit_service.feeds.grants import Feed, watch
 from jit_service.feeds.replica import replicate
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.interceptor import current_caller
+from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.messages import (
     ask_of,
     edits_of,
@@ -26,7 +27,6 @@ from jit_service.rpc.messages import (
     view_of,
     watched_of,
 )
-from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jit_service.use_cases import bulk_revocation, grants
 from jitaccess.v1 import grant_pb2

@@ -13,9 +13,9 @@ from google.protobuf.json_format import MessageToDict
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.name import harmless
-from jit_service.rpc.cloudevents import cloud_event
+from jit_service.rpc.audit_formats.cloudevents import cloud_event
+from jit_service.rpc.audit_formats.ocsf import ocsf_event
 from jit_service.rpc.messages import audit_message
-from jit_service.rpc.ocsf import ocsf_event
 
 NDJSON: Final = "application/x-ndjson"
 _CHUNK_BYTES: Final = 256 << 10

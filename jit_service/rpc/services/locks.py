@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from jit_service.domain.language import name
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.messages import lock_message, lock_of
 from jit_service.storage import Store
 from jit_service.use_cases import locks

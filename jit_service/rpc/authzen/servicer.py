@@ -20,10 +20,10 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.search import Found, Side
 from jit_service.domain.errors import InvalidField, JitError, NoPublicUrl
-from jit_service.rpc import authzen_json as wire
-from jit_service.rpc.authzen_json import Evaluation, Object, PageWanted
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.authzen import json_bodies as wire
+from jit_service.rpc.authzen.json_bodies import Evaluation, Object, PageWanted
 from jit_service.rpc.errors import http_status
+from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.quota import Quota
 from jit_service.use_cases.authzen_requests import AccessRequests, Worth
 

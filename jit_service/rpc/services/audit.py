@@ -8,10 +8,10 @@ import grpc
 from google.api.httpbody_pb2 import HttpBody
 
 from jit_service.feeds.audit import LogFeed, tail
-from jit_service.rpc.audit_formats import bodies, encoder
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.audit_formats.ndjson import bodies, encoder
+from jit_service.rpc.interceptor import current_caller
+from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.messages import audit_message, checkpoint_message, compared_message, tailed_message
-from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jit_service.use_cases import audit, checkpoints
 from jit_service.use_cases.audit_export import export

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from jit_service.rpc.together import Answer, Call, Together
+from jit_service.rpc.transport.check_batch import Answer, Call, Together
 
 BATCH: Final = 64
 """How many calls are answered at once, at most."""

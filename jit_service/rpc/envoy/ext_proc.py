@@ -20,7 +20,7 @@ from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import JitError, RouteMisconfigured
 from jit_service.proxy.open_requests import Running
 from jit_service.rpc import errors
-from jit_service.rpc.envoy import external_processor_pb2 as wire
+from jit_service.rpc.envoy.generated import external_processor_pb2 as wire
 from jit_service.rpc.envoy.external_processor_pb2_grpc import ExternalProcessorServicer as ExternalProcessorServicerBase
 
 # Envoy keeps what an ext_authz server tells under the name of that filter.

@@ -31,8 +31,8 @@ from pygrpc_native import EVENT_CALL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFron
 
 from jit_service.domain.errors import JitError, ServiceStopping, TooManyCalls
 from jit_service.rpc import errors
-from jit_service.rpc.lane import BATCH, Lane, Waiting
-from jit_service.rpc.together import Answer, Call, Together
+from jit_service.rpc.transport.batch_queue import BATCH, Lane, Waiting
+from jit_service.rpc.transport.check_batch import Answer, Call, Together
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Metadata = Sequence[tuple[str, str | bytes]]

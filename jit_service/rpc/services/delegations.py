@@ -6,9 +6,9 @@ import grpc
 
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.language import name
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.interceptor import current_caller
+from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.messages import delegation_message, delegation_of
-from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jit_service.use_cases import delegations
 from jitaccess.v1 import delegation_pb2

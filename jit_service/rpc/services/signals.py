@@ -5,9 +5,9 @@ from __future__ import annotations
 import grpc
 
 from jit_service.domain.conditions.signal import checked_name
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.interceptor import current_caller
+from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.messages import signal_message, signal_of
-from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jit_service.use_cases import signals
 from jitaccess.v1 import signal_pb2

@@ -9,7 +9,8 @@ import grpc
 from jit_service.domain.checks.what_if import Case, checked
 from jit_service.domain.errors import DualControlRequired, InvalidField
 from jit_service.domain.language import name
-from jit_service.rpc.call import current_caller
+from jit_service.rpc.interceptor import current_caller
+from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.messages import (
     applied_message,
     case_of,
@@ -22,7 +23,6 @@ from jit_service.rpc.messages import (
     tested_message,
     window_of,
 )
-from jit_service.rpc.pages import within_bytes
 from jit_service.storage import Store
 from jit_service.use_cases import policies, policy_tests, proposals, simulation
 from jitaccess.v1 import policy_pb2

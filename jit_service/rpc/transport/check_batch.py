@@ -17,11 +17,11 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.generational_cache import Recent
-from jit_service.rpc.access import consistency_of
-from jit_service.rpc.call import CallInterceptor, Metadata, told_by_edge, without_port
-from jit_service.rpc.identity import Identity
+from jit_service.rpc.authentication import Identity
+from jit_service.rpc.interceptor import CallInterceptor, Metadata, told_by_edge, without_port
 from jit_service.rpc.messages import EncodedChecks, check_message
-from jit_service.rpc.questions import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
+from jit_service.rpc.request_cache import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
+from jit_service.rpc.services.access import consistency_of
 from jitaccess.v1.access_pb2 import CheckAccessRequest
 
 CHECK_ACCESS: Final = "/jitaccess.v1.AccessService/CheckAccess"

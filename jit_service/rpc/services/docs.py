@@ -13,7 +13,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jit_service.domain.errors import AssetNotFound
 from jit_service.domain.language.name import harmless
-from jit_service.rpc.caching import answer_unless_known
+from jit_service.rpc.http_caching import answer_unless_known
 from jitaccess.v1 import docs_pb2
 from jitaccess.v1.docs_pb2_grpc import DocsServiceServicer
 

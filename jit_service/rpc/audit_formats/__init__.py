@@ -1,0 +1,1 @@
+"""TODO jit_service/rpc/audit_formats"""

@@ -1,0 +1,1 @@
+"""The generated code of Envoy's external authorization API."""
