@@ -24,7 +24,7 @@ from jit_service.check import AuditMode
 from jit_service.domain.bounds import Bounds
 from jit_service.notifications.receivers import Receiver
 from jit_service.rpc.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals
-from jitaccess.keys import is_safe_url
+from jitaccess.jose.keys import is_safe_url
 
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
 

@@ -21,7 +21,8 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from jitaccess import JitClient, PermissionDenied, Unavailable, jws
+from jitaccess import JitClient, PermissionDenied, Unavailable
+from jitaccess.jose import jws
 from tests.webhooks import SECRET, facts, hook
 
 SERVICE = Path(sys.executable).parent / "jit-service"

@@ -12,7 +12,7 @@ import yaml
 from jit_service.rpc.issuers import Issuer
 from jit_service.settings import Settings, SettingsError
 from jit_service.use_cases.authzen_requests import BINDING_TYPE
-from jitaccess.checkpoints import TYPE as CHECKPOINT_TYPE
+from jitaccess.jose.checkpoints import TYPE as CHECKPOINT_TYPE
 from tests.certificates import certificate
 
 NAME = "https://login.example.com"

@@ -15,7 +15,7 @@ from jit_service.storage import Store
 from jit_service.use_cases import tokens
 from jit_service.use_cases.signing_keys import Issuing
 from jitaccess.errors import TokenRefused
-from jitaccess.tokens import GrantToken
+from jitaccess.jose.tokens import GrantToken
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,10 @@ from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, Token
 from jit_service.domain.language import name
 from jit_service.rpc import claims
 from jit_service.rpc.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
-from jitaccess import jws
-from jitaccess.jws import BadToken
-from jitaccess.keys import FileKeys, IssuerKeys, Jwk, KeysAway, Pick, UrlKeys
-from jitaccess.tokens import is_of_grant
+from jitaccess.jose import jws
+from jitaccess.jose.jws import BadToken
+from jitaccess.jose.keys import FileKeys, IssuerKeys, Jwk, KeysAway, Pick, UrlKeys
+from jitaccess.jose.tokens import is_of_grant
 
 _CLOCK_SKEW_SECONDS: Final = 60
 _PATIENCE_SECONDS: Final = 3

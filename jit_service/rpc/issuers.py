@@ -28,9 +28,9 @@ from jit_service.domain.caller import Role
 from jit_service.domain.conditions.condition import checked_on_claims
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.name import canonical
-from jitaccess.fetching import secret_in
-from jitaccess.jws import plain_type
-from jitaccess.keys import is_safe_url
+from jitaccess.jose.fetching import secret_in
+from jitaccess.jose.jws import plain_type
+from jitaccess.jose.keys import is_safe_url
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """The signatures that a token may have: asymmetric ones only."""

@@ -24,10 +24,10 @@ from jit_service.storage import Snapshot, Store
 from jit_service.use_cases import grants, signing_keys
 from jit_service.use_cases.grants import GrantAnswer
 from jit_service.use_cases.signing_keys import Issuing
-from jitaccess import jws
-from jitaccess.convert import with_whole_numbers
-from jitaccess.jws import BadToken
-from jitaccess.keys import GivenKeys
+from jitaccess.contract.convert import with_whole_numbers
+from jitaccess.jose import jws
+from jitaccess.jose.jws import BadToken
+from jitaccess.jose.keys import GivenKeys
 
 BINDING_TYPE: Final = "jit-denial+jwt"
 LASTS: Final = timedelta(minutes=10)

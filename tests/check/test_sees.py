@@ -24,11 +24,11 @@ from jit_service.rpc.authzen import servicer as authzen
 from jit_service.rpc.request_cache import question_of
 from jit_service.storage import Store
 from jit_service.use_cases import grants, policies
-from jitaccess import calls
+from jitaccess.contract import calls
+from jitaccess.contract.model import CheckReason
 from jitaccess.errors import PermissionDenied
 from jitaccess.guards import Guard, Incoming
 from jitaccess.guards.need import Template
-from jitaccess.model import CheckReason
 from tests.conftest import HOUR, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy
 

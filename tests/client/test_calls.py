@@ -31,7 +31,7 @@ from jitaccess import (
     PrincipalSet,
     View,
 )
-from jitaccess.convert import decode
+from jitaccess.contract.convert import decode
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 from tests.client.conftest import Ask
 from tests.client.service import METHODS, Service

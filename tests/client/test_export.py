@@ -9,7 +9,7 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 
 from jitaccess import InvalidArgument, JitError, Retry, Unavailable
-from jitaccess import watch as watching
+from jitaccess import _watch as watching
 from tests.client.conftest import Ask
 from tests.client.service import Held, Refusal, Service
 

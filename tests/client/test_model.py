@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jitaccess
-from jitaccess import model
-from jitaccess.convert import decode, encode_policy
+from jitaccess.contract import model
+from jitaccess.contract.convert import decode, encode_policy
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, policy_pb2, signal_pb2
 
 PAIRS: list[tuple[type, type[Message]]] = [

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from jitaccess import InvalidArgument, Retry, TailedEvent, Unavailable
-from jitaccess import watch as watching
+from jitaccess import _watch as watching
 from jitaccess.v1 import audit_pb2
 from tests.client.conftest import Ask
 from tests.client.service import Held, Refusal, Service

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from jitaccess import JitClient, Misconfigured, Retry, Unavailable
-from jitaccess.transport import target
+from jitaccess._transport import target
 from tests.client.service import Service, serving
 
 LOCAL = ["127.0.0.1:1", "127.8.9.1:1", "localhost:1", "[::1]:1", "unix:/run/jit.sock", "unix:relative.sock"]

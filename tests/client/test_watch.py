@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from jitaccess import AsyncJitClient, GrantEvent, JitClient, NotFound, Retry, Unauthenticated, Unavailable
-from jitaccess import watch as watching
+from jitaccess import _watch as watching
 from jitaccess.v1 import grant_pb2
 from tests.client.conftest import Ask
 from tests.client.service import Held, Refusal, Service

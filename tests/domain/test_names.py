@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name
-from jitaccess import names as client
 from jitaccess.errors import InvalidArgument
+from jitaccess.naming import name as client
 from tests.names import PAGE, Example, examples
 
 SERVICE = {

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from jitaccess import JitError, names
+from jitaccess import JitError
 from jitaccess.guards import address, asgi, fastapi, guard, incoming, jobs, need, refusal, spelling
 from jitaccess.guards import grpc as interceptors
+from jitaccess.naming import name
 from jitaccess.testing import MemoryService, memory
 from tests.domain.test_twins import Twin, sown
 from tests.guards import test_address, test_doors, test_frameworks, test_spelling
@@ -231,42 +232,42 @@ TWINS = [
     ),
     Twin(
         "a slash or a wildcard in a segment",
-        names.segment,
+        name.segment,
         ' or not _is_segment(canonical, "/")',
         "",
         lambda: test_frameworks.test_a_value_that_is_not_one_segment_is_none("a/b"),
     ),
     Twin(
         "a backslash in a segment",
-        names.segment,
+        name.segment,
         '"\\\\" in canonical or ',
         "",
         lambda: test_frameworks.test_a_value_that_is_not_one_segment_is_none("a\\b"),
     ),
     Twin(
         "an encoded slash in a segment",
-        names.segment,
+        name.segment,
         "_ENCODED.search(canonical) or ",
         "",
         lambda: test_frameworks.test_a_value_that_is_not_one_segment_is_none("%2F"),
     ),
     Twin(
         "a way up in a segment",
-        names._is_segment,
+        name._is_segment,
         '(".", "..")',
         '(".",)',
         lambda: test_frameworks.test_a_value_that_is_not_one_segment_is_none(".."),
     ),
     Twin(
         "an invisible character in a name",
-        names._is_unsafe,
+        name._is_unsafe,
         "unicodedata.category(character) in _UNSEEN or ",
         "",
         lambda: test_frameworks.test_a_value_that_is_not_one_segment_is_none("\u200b"),
     ),
     Twin(
         "a word of two scripts in a name",
-        names._is_of_one_script,
+        name._is_of_one_script,
         "len(scripts) <= 1 or",
         "True or",
         lambda: test_frameworks.test_a_value_that_is_not_one_segment_is_none("\u0430lice"),

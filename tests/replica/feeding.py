@@ -14,8 +14,8 @@ from jit_service.feeds.grants import Sign
 from jit_service.feeds.replica import Update, checkable
 from jit_service.rpc.messages import replica_message
 from jit_service.storage.policy_cache import Head
-from jitaccess.judgement import Judgement
-from jitaccess.replica import Replica
+from jitaccess.replica.decision import Judgement
+from jitaccess.replica.state import Replica
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests.domain.factories import NOON
 

@@ -18,8 +18,8 @@ from jit_service.domain.grants.grant import End, Grant, GrantState, Justificatio
 from jit_service.domain.grants.lock import Lock, Locks, Target
 from jit_service.domain.language import name
 from jit_service.domain.policies.policy import Policy, PrincipalSet
-from jitaccess.judgement import LocalReason, is_plain
-from jitaccess.model import CheckReason
+from jitaccess.contract.model import CheckReason
+from jitaccess.replica.decision import LocalReason, is_plain
 from tests.domain.factories import ALICE, BOB, NOON, TICK
 from tests.replica.feeding import GATEWAY, SECOND, answer, current, fed
 

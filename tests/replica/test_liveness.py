@@ -15,10 +15,11 @@ from jit_service.domain.language.pattern import covers, overlap
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.tokens import token
 from jit_service.feeds.grants import Sign
-from jitaccess import judgement, replica
-from jitaccess.judgement import LocalReason, Patterns
-from jitaccess.local import LocalState
-from jitaccess.replica import Replica
+from jitaccess.replica import decision
+from jitaccess.replica import state as replica
+from jitaccess.replica.checker import LocalState
+from jitaccess.replica.decision import LocalReason, Patterns
+from jitaccess.replica.state import Replica
 from tests.domain.factories import ALICE, BOB, HOUR, NOON, TICK
 from tests.domain.test_twins import Twin, sown
 from tests.replica.feeding import MAX_AGE, OPENED, SECOND, current, fed, update
@@ -131,35 +132,35 @@ def test_actions_overlap_as_the_services_do(left: str, right: str) -> None:
 TWINS = [
     Twin(
         "a token of somebody else's",
-        judgement.is_live,
+        decision.is_live,
         "grant.subject != subject or",
         "",
         test_a_token_is_its_subjects,
     ),
     Twin(
         "a token at its end",
-        judgement.is_live,
+        decision.is_live,
         "latest >= grant.expire:",
         "latest > grant.expire:",
         test_a_token_is_not_known_to_be_live_beside_its_end,
     ),
     Twin(
         "a token before its start",
-        judgement.is_live,
+        decision.is_live,
         "earliest < grant.start or",
         "",
         test_a_token_is_not_known_to_be_live_beside_its_start,
     ),
     Twin(
         "a token that outlives what it was passed on from",
-        judgement.is_live,
+        decision.is_live,
         "grant.needs_check or",
         "",
         test_what_was_passed_on_is_not_known_to_be_live,
     ),
     Twin(
         "a token that no deny ends",
-        judgement.is_live,
+        decision.is_live,
         "not denies.reach_into(grant)",
         "True",
         test_a_deny_that_reaches_into_the_grant_ends_its_token,

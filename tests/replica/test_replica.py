@@ -12,10 +12,10 @@ from jit_service.domain.grants.lock import Lock, Target
 from jit_service.domain.language.pattern import resource_covered
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.feeds.grants import Sign, history_of
+from jitaccess.contract.model import CheckReason
 from jitaccess.errors import Internal
-from jitaccess.judgement import LocalReason
-from jitaccess.model import CheckReason
-from jitaccess.replica import MEASURE_AGAIN, Replica
+from jitaccess.replica.decision import LocalReason
+from jitaccess.replica.state import MEASURE_AGAIN, Replica
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests.domain.factories import ALICE, BOB, HOUR, NOON, TICK, deny_policy
 from tests.replica.feeding import GATEWAY, MAX_AGE, OPENED, PLACE, SECOND, answer, current, fed, update

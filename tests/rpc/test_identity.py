@@ -204,7 +204,7 @@ def test_a_token_without_kid_counts_by_the_only_key_that_fits(tmp_path: Path, ki
 
 def test_a_token_without_kid_does_not_count_where_two_keys_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also a remembered one, when the second key comes."""
-    monkeypatch.setattr("jitaccess.keys.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("jitaccess.jose.keys.LOOK_SECONDS", 0.0)
     forge = only_rsa(tmp_path)
     service, header = authenticator(forge.issuer()), [f"Bearer {without_kid(forge)}"]
     assert service.identify(header)
@@ -479,7 +479,7 @@ def test_no_message_holds_the_token(forge: Forge) -> None:
 def test_a_changed_key_file_counts_at_the_next_look_for_remembered_tokens_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jitaccess.keys.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("jitaccess.jose.keys.LOOK_SECONDS", 0.0)
     forge = Forge(tmp_path)
     service = authenticator(forge.issuer())
     header = [f"Bearer {forge.token(NOON)}"]

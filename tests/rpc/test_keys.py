@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenInvalid
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
-from jitaccess.keys import FileKeys, KeysAway, KeySet, Pick, UrlKeys, usable_keys
+from jitaccess.jose.keys import FileKeys, KeysAway, KeySet, Pick, UrlKeys, usable_keys
 from tests.conftest import HOUR, NOON, Clock
 from tests.rpc.providers import DISCOVERY, Provider, provider
 from tests.rpc.tokens import Forge

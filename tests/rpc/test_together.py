@@ -23,7 +23,7 @@ from jit_service.rpc.transport.check_batch import Answer, Call, ChecksTogether
 from jit_service.storage import Store
 from jit_service.use_cases import grants
 from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
-from jitaccess.keys import UrlKeys
+from jitaccess.jose.keys import UrlKeys
 from jitaccess.v1.access_pb2 import CheckAccessRequest, CheckAccessResponse
 from tests.check.test_recorder import recorded
 from tests.conftest import HOUR

@@ -13,7 +13,7 @@ from jit_service.domain.conditions import condition
 from jit_service.domain.language import name
 from jit_service.rpc import authentication, claims
 from jit_service.rpc.issuers import PrincipalRule
-from jitaccess import fetching, keys
+from jitaccess.jose import fetching, keys
 from tests.domain import test_name
 from tests.domain.test_twins import Twin, demand_caught
 from tests.rpc import test_claims, test_identity, test_keys

@@ -14,9 +14,10 @@ import grpc
 
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.service import utc_now
-from jitaccess import JitClient, JitError, Unavailable, View, calls
-from jitaccess.faults import from_call
-from jitaccess.transport import authorization
+from jitaccess import JitClient, JitError, Unavailable, View
+from jitaccess._faults import from_call
+from jitaccess._transport import authorization
+from jitaccess.contract import calls
 from tests.soak.asking import Board, Life
 from tests.soak.clients import WAYS, Clients, open_client
 from tests.soak.people import ADMIN, GATEWAY, STRANGER, requester

@@ -15,8 +15,8 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.rpc.status_pb2 import Status
 
 from jitaccess import JitClient, JitError, ResourceExhausted, Retry, Unavailable
-from jitaccess.calls import Call
-from jitaccess.faults import from_status
+from jitaccess._faults import from_status
+from jitaccess.contract.calls import Call
 from tests.soak.site import WORKERS, Site, worker
 from tests.soak.told import Told
 from tests.world import Person, rest_call

@@ -19,7 +19,7 @@ from jit_service.use_cases.checkpoints import Compared, Made, SignatureState
 from jit_service.use_cases.keyring import KeyRing
 from jit_service.use_cases.signing_keys import Issuing, itself
 from jitaccess import SignedCheckpoint, TokenRefused, verify_checkpoint
-from jitaccess import checkpoints as signed
+from jitaccess.jose import checkpoints as signed
 from tests.conftest import TICK, Clock
 from tests.domain.test_twins import Twin, demand_caught
 from tests.storage.people import GATEWAY, add_policy, ask

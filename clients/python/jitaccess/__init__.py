@@ -17,31 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jitaccess._transport import Retry
     from jitaccess.aio import AsyncJitClient
-    from jitaccess.checkpoints import SignedCheckpoint, verify_checkpoint
     from jitaccess.client import JitClient
     from jitaccess.config import token_file
-    from jitaccess.errors import (
-        Aborted,
-        AlreadyExists,
-        DeadlineExceeded,
-        FailedPrecondition,
-        FieldViolation,
-        Internal,
-        InvalidArgument,
-        JitError,
-        Misconfigured,
-        NotFound,
-        PermissionDenied,
-        ResourceExhausted,
-        TokenRefused,
-        Unauthenticated,
-        Unavailable,
-    )
-    from jitaccess.judgement import LocalReason
-    from jitaccess.local import LocalChecker, LocalDecision
-    from jitaccess.local_aio import AsyncLocalChecker
-    from jitaccess.model import (
+    from jitaccess.contract.model import (
         AccessTerms,
         AppliedPolicies,
         AuditCheckpoint,
@@ -100,8 +80,28 @@ if TYPE_CHECKING:
         UseReview,
         View,
     )
-    from jitaccess.tokens import GrantToken, LiveGrants, verify_token
-    from jitaccess.transport import Retry
+    from jitaccess.errors import (
+        Aborted,
+        AlreadyExists,
+        DeadlineExceeded,
+        FailedPrecondition,
+        FieldViolation,
+        Internal,
+        InvalidArgument,
+        JitError,
+        Misconfigured,
+        NotFound,
+        PermissionDenied,
+        ResourceExhausted,
+        TokenRefused,
+        Unauthenticated,
+        Unavailable,
+    )
+    from jitaccess.jose.checkpoints import SignedCheckpoint, verify_checkpoint
+    from jitaccess.jose.tokens import GrantToken, LiveGrants, verify_token
+    from jitaccess.replica.checker import LocalChecker, LocalDecision
+    from jitaccess.replica.checker_aio import AsyncLocalChecker
+    from jitaccess.replica.decision import LocalReason
 
 __all__ = [
     "Aborted",

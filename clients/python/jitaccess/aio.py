@@ -11,14 +11,15 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import grpc
 import grpc.aio
 
-from jitaccess import calls, config, transport, watch
-from jitaccess.calls import Call
+from jitaccess import _transport, _watch, config
+from jitaccess._faults import from_call
+from jitaccess._transport import DEFAULT_TIMEOUT, Attempts, Retry
+from jitaccess._watch import Resumption, TailResumption, WatchResumption
 from jitaccess.client import next_token, with_self
 from jitaccess.config import TokenSource
-from jitaccess.faults import from_call
-from jitaccess.model import Grant, GrantEvent, Page, TailedEvent, View
-from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
-from jitaccess.watch import Resumption, TailResumption, WatchResumption
+from jitaccess.contract import calls
+from jitaccess.contract.calls import Call
+from jitaccess.contract.model import Grant, GrantEvent, Page, TailedEvent, View
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class AsyncJitClient:
         self._token = settings.token
         self._timeout = timeout
         self._retry = retry or Retry()
-        self._target = transport.target(settings.address, tls=settings.tls if tls is None else tls, insecure=insecure)
+        self._target = _transport.target(settings.address, tls=settings.tls if tls is None else tls, insecure=insecure)
 
     @property
     def address(self) -> str:
@@ -86,7 +87,7 @@ class AsyncJitClient:
         await self._channel.close()
 
     async def send(self, call: Call[T]) -> T:
-        """Makes a call that `jitaccess.calls` built, and returns its answer."""
+        """Makes a call that `jitaccess.contract.calls` built, and returns its answer."""
         attempts = self._attempts()
         rpc = self._channel.unary_unary(
             call.path,
@@ -96,7 +97,7 @@ class AsyncJitClient:
         while True:
             try:
                 answer = await rpc(
-                    call.request, timeout=attempts.remaining(), metadata=transport.authorization(self._token)
+                    call.request, timeout=attempts.remaining(), metadata=_transport.authorization(self._token)
                 )
             except grpc.RpcError as error:
                 pause = attempts.pause_after(error)
@@ -207,14 +208,14 @@ class AsyncJitClient:
         while True:
             call = resumption.call()
             stream = self.open_stream(call)
-            fault = watch.ended()
+            fault = _watch.ended()
             try:
-                while (message := await next_message(stream, silence=watch.SILENCE)) is not grpc.aio.EOF:
+                while (message := await next_message(stream, silence=_watch.SILENCE)) is not grpc.aio.EOF:
                     event = call.read_answer(message)
                     if resumption.take(event):
                         yield event
             except TimeoutError:
-                fault = watch.silent(watch.SILENCE)
+                fault = _watch.silent(_watch.SILENCE)
             except grpc.RpcError as error:
                 fault = from_call(error, address=self.address)
                 fault.__cause__ = error
@@ -227,13 +228,13 @@ class AsyncJitClient:
         while True:
             stream = self.open_stream(call)
             try:
-                while (message := await next_message(stream, silence=watch.SILENCE)) is not grpc.aio.EOF:
+                while (message := await next_message(stream, silence=_watch.SILENCE)) is not grpc.aio.EOF:
                     has_begun = True
                     if part := call.read_answer(message):
                         yield part
                 return
             except TimeoutError:
-                fault = watch.silent(watch.SILENCE)
+                fault = _watch.silent(_watch.SILENCE)
             except grpc.RpcError as error:
                 fault = from_call(error, address=self.address)
                 fault.__cause__ = error
@@ -245,13 +246,13 @@ class AsyncJitClient:
             await asyncio.sleep(attempts.pause(fault))
 
     def open_stream(self, call: Call[T]) -> Any:
-        """Begins a streaming call that `jitaccess.calls` built, and returns gRPC's own; `next_message` reads it."""
+        """Begins a streaming call that `jitaccess.contract.calls` built, and returns gRPC's own; `next_message` reads it."""
         rpc = self._channel.unary_stream(
             call.path,
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.answer.FromString,
         )
-        return rpc(call.request, metadata=transport.authorization(self._token))
+        return rpc(call.request, metadata=_transport.authorization(self._token))
 
     async def _items(self, call: Call[Page[T]]) -> AsyncIterator[T]:
         token = ""

@@ -12,14 +12,15 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 
-from jitaccess import calls, config, transport, watch
-from jitaccess.calls import Call
+from jitaccess import _transport, _watch, config
+from jitaccess._faults import from_call
+from jitaccess._transport import DEFAULT_TIMEOUT, Attempts, Retry
+from jitaccess._watch import Resumption, TailResumption, WatchResumption
 from jitaccess.config import TokenSource
+from jitaccess.contract import calls
+from jitaccess.contract.calls import Call
+from jitaccess.contract.model import Grant, GrantEvent, Page, TailedEvent, View
 from jitaccess.errors import Internal
-from jitaccess.faults import from_call
-from jitaccess.model import Grant, GrantEvent, Page, TailedEvent, View
-from jitaccess.transport import DEFAULT_TIMEOUT, Attempts, Retry
-from jitaccess.watch import Resumption, TailResumption, WatchResumption
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class JitClient:
         self._token = settings.token
         self._timeout = timeout
         self._retry = retry or Retry()
-        self._target = transport.target(settings.address, tls=settings.tls if tls is None else tls, insecure=insecure)
+        self._target = _transport.target(settings.address, tls=settings.tls if tls is None else tls, insecure=insecure)
         self._channel = _open(self._target)
 
     @property
@@ -99,7 +100,7 @@ class JitClient:
         self._channel.close()
 
     def send(self, call: Call[T]) -> T:
-        """Makes a call that `jitaccess.calls` built, and returns its answer."""
+        """Makes a call that `jitaccess.contract.calls` built, and returns its answer."""
         attempts = self._attempts()
         rpc = self._channel.unary_unary(
             call.path,
@@ -108,7 +109,7 @@ class JitClient:
         )
         while True:
             try:
-                answer = rpc(call.request, timeout=attempts.remaining(), metadata=transport.authorization(self._token))
+                answer = rpc(call.request, timeout=attempts.remaining(), metadata=_transport.authorization(self._token))
             except grpc.RpcError as error:
                 pause = attempts.pause_after(error)
             else:
@@ -215,15 +216,15 @@ class JitClient:
     def _events(self, resumption: Resumption[T]) -> Generator[T, None, None]:
         while True:
             call = resumption.call()
-            stream = Stream(self.open_stream(call), silence=watch.SILENCE)
-            fault = watch.ended()
+            stream = Stream(self.open_stream(call), silence=_watch.SILENCE)
+            fault = _watch.ended()
             try:
                 for message in stream:
                     event = call.read_answer(message)
                     if resumption.take(event):
                         yield event
             except grpc.RpcError as error:
-                fault = watch.silent(watch.SILENCE) if stream.was_silent else from_call(error, address=self.address)
+                fault = _watch.silent(_watch.SILENCE) if stream.was_silent else from_call(error, address=self.address)
                 fault.__cause__ = error
             finally:
                 stream.close()
@@ -232,7 +233,7 @@ class JitClient:
     def _parts(self, call: Call[bytes]) -> Generator[bytes, None, None]:
         attempts, has_begun = self._attempts(), False
         while True:
-            stream = Stream(self.open_stream(call), silence=watch.SILENCE)
+            stream = Stream(self.open_stream(call), silence=_watch.SILENCE)
             try:
                 for message in stream:
                     has_begun = True
@@ -240,7 +241,7 @@ class JitClient:
                         yield part
                 return
             except grpc.RpcError as error:
-                fault = watch.silent(watch.SILENCE) if stream.was_silent else from_call(error, address=self.address)
+                fault = _watch.silent(_watch.SILENCE) if stream.was_silent else from_call(error, address=self.address)
                 fault.__cause__ = error
             finally:
                 stream.close()
@@ -250,13 +251,13 @@ class JitClient:
             time.sleep(attempts.pause(fault))
 
     def open_stream(self, call: Call[T]) -> Any:
-        """Begins a streaming call that `jitaccess.calls` built, and returns gRPC's own; `Stream` reads it."""
+        """Begins a streaming call that `jitaccess.contract.calls` built, and returns gRPC's own; `Stream` reads it."""
         rpc = self._channel.unary_stream(
             call.path,
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.answer.FromString,
         )
-        return rpc(call.request, metadata=transport.authorization(self._token))
+        return rpc(call.request, metadata=_transport.authorization(self._token))
 
     def _items(self, call: Call[Page[T]]) -> Iterator[T]:
         token = ""
@@ -319,7 +320,7 @@ def next_token(page: Page[T], *, after: str) -> str:
     return page.next_page_token
 
 
-def _open(where: transport.Target) -> grpc.Channel:
+def _open(where: _transport.Target) -> grpc.Channel:
     if where.credentials is None:
         return grpc.insecure_channel(where.address, options=where.options)
     return grpc.secure_channel(where.address, where.credentials, options=where.options)

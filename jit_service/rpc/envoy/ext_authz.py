@@ -38,9 +38,9 @@ from jit_service.rpc.messages import check_message
 from jit_service.rpc.quota import Quota
 from jit_service.storage import Store
 from jit_service.use_cases.signing_keys import Issuing
-from jitaccess import jws
-from jitaccess.jws import BadToken
-from jitaccess.tokens import GrantToken, is_of_grant
+from jitaccess.jose import jws
+from jitaccess.jose.jws import BadToken
+from jitaccess.jose.tokens import GrantToken, is_of_grant
 
 GRANT: Final = "x-jit-grant"
 SUBJECT: Final = "x-jit-subject"

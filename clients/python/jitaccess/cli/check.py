@@ -10,7 +10,7 @@ import typer
 from jitaccess.cli import exits
 from jitaccess.cli.command import Address, Facts, command, facts
 from jitaccess.cli.session import Session
-from jitaccess.model import CheckReason
+from jitaccess.contract.model import CheckReason
 
 if TYPE_CHECKING:
     from jitaccess import Decision

@@ -46,8 +46,8 @@ def judge(checkpoint: Kept) -> str:
     if not checkpoint.public_key:
         return f"{unknown}, and none was kept with it: its signature is not verified"
     try:
-        from jitaccess.checkpoints import verify_checkpoint
-        from jitaccess.jws import decoded
+        from jitaccess.jose.checkpoints import verify_checkpoint
+        from jitaccess.jose.jws import decoded
     except ImportError:
         return f"{unknown}; to verify it by the one kept with it, install jitaccess[tokens]"
     # The service has compared it with its own name.

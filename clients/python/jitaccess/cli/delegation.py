@@ -48,8 +48,8 @@ def delegations(session: Session) -> None:
 
     Newest first; auditors and admins see all.
     """
-    from jitaccess import calls
     from jitaccess.cli.paging import take
+    from jitaccess.contract import calls
 
     with session.client() as client:
         page = take(client, calls.list_delegations(page_size=PAGE_LIMIT), all_pages=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jitaccess.judgement import Patterns
+from jitaccess.replica.decision import Patterns
 from jitaccess.v1 import policy_pb2
 
 # Deeper than any pattern without ** reaches.

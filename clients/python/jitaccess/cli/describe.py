@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from jitaccess.cli.text import listed, quoted
-from jitaccess.model import (
+from jitaccess.contract.model import (
     AccessTerms,
     CounterOffer,
     ExtensionState,

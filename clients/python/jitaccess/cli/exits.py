@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from jitaccess.contract.model import ExtensionState, GrantState
 from jitaccess.errors import JitError
-from jitaccess.model import ExtensionState, GrantState
 
 OK = 0
 NO = 1  # The service answered, and the answer is no.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from jitaccess import calls
 from jitaccess.client import JitClient
+from jitaccess.contract import calls
+from jitaccess.contract.model import Grant, View
 from jitaccess.errors import FieldViolation, InvalidArgument, NotFound
-from jitaccess.model import Grant, View
 
 FULL_LENGTH = 26
 _ID = re.compile(r"[0-9a-z]{1,64}")

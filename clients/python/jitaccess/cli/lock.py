@@ -80,9 +80,9 @@ def locks(
 
     Newest first. Needs the role responder, auditor or admin.
     """
-    from jitaccess import calls
     from jitaccess.cli.grants import PAGE_LIMIT
     from jitaccess.cli.paging import take
+    from jitaccess.contract import calls
 
     with session.client() as client:
         page = take(client, calls.list_locks(show_deleted=all_, page_size=PAGE_LIMIT), all_pages=True)
@@ -103,7 +103,7 @@ def add_to(app: typer.Typer) -> None:
 def _on(client: JitClient, principal: str) -> list[Lock]:
     """Returns the locks that stand on the principal, in any letter case. Raises NotFound where there is none."""
     from jitaccess.errors import NotFound
-    from jitaccess.judgement import canonical
+    from jitaccess.replica.decision import canonical
 
     found = [each for each in client.list_locks() if canonical(each.principal) == canonical(principal)]
     if not found:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from jitaccess.calls import Call
 from jitaccess.client import JitClient, next_token
-from jitaccess.model import Page
+from jitaccess.contract.calls import Call
+from jitaccess.contract.model import Page
 
 T = TypeVar("T")
 

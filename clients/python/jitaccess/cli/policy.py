@@ -38,9 +38,9 @@ Prune = Annotated[bool, typer.Option("--prune", help="Delete the policies that t
 
 def ls(session: Session) -> None:
     """List the policies that you may ask or review under."""
-    from jitaccess import calls
     from jitaccess.cli.grants import PAGE_LIMIT
     from jitaccess.cli.paging import take
+    from jitaccess.contract import calls
 
     with session.client() as client:
         page = take(client, calls.list_policies(page_size=PAGE_LIMIT), all_pages=True)
@@ -195,7 +195,7 @@ def _value(fields: dict[str, object], name: str) -> str:
 
 
 def _raw(policy: Policy) -> policy_pb2.Policy:
-    from jitaccess.convert import encode_policy
+    from jitaccess.contract.convert import encode_policy
 
     return policy.raw if policy.raw is not None else encode_policy(policy)
 

@@ -22,8 +22,8 @@ ProposalId = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id
 
 def proposals(session: Session) -> None:
     """List the proposals, newest first."""
-    from jitaccess import calls
     from jitaccess.cli.paging import take
+    from jitaccess.contract import calls
 
     with session.client() as client:
         page = take(client, calls.list_policy_proposals(page_size=PAGE_LIMIT), all_pages=True)

@@ -37,8 +37,8 @@ from jitaccess.cli.asking import (
 )
 from jitaccess.cli.command import Facts, command, facts
 from jitaccess.cli.session import Session
+from jitaccess.contract.model import Grant, GrantState
 from jitaccess.errors import InvalidArgument, JitError
-from jitaccess.model import Grant, GrantState
 
 if TYPE_CHECKING:
     import queue

@@ -34,8 +34,8 @@ def search(
 
     Leave out exactly one of the three; what is found is allowed now.
     """
-    from jitaccess import calls
     from jitaccess.cli.paging import take
+    from jitaccess.contract import calls
 
     call = calls.search(
         subject=subject,

@@ -59,8 +59,8 @@ class Session:
 
     def client(self) -> JitClient:
         """Returns a client as the options want it. Raises what JitClient raises."""
+        from jitaccess._transport import DEFAULT_TIMEOUT
         from jitaccess.client import JitClient
-        from jitaccess.transport import DEFAULT_TIMEOUT
 
         timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
         return JitClient(self.address, token=self.token, timeout=timeout)
@@ -128,7 +128,7 @@ def rest_json(message: Message) -> dict[str, object]:
     """Returns what Envoy's transcoder prints, whose print options ask for fields at their default value too."""
     from google.protobuf import json_format
 
-    from jitaccess.convert import with_whole_numbers
+    from jitaccess.contract.convert import with_whole_numbers
 
     data: dict[str, object] = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
     return dict(with_whole_numbers(data))

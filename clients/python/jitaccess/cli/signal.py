@@ -22,9 +22,9 @@ SignalId = Annotated[str, typer.Argument(metavar="NAME", help="The signal's id, 
 
 def ls(session: Session) -> None:
     """List the signals, expired ones too."""
-    from jitaccess import calls
     from jitaccess.cli.grants import PAGE_LIMIT
     from jitaccess.cli.paging import take
+    from jitaccess.contract import calls
 
     with session.client() as client:
         page = take(client, calls.list_signals(page_size=PAGE_LIMIT), all_pages=True)

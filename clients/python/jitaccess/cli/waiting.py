@@ -11,8 +11,8 @@ from time import monotonic
 from typing import TypeVar
 
 from jitaccess.client import JitClient
+from jitaccess.contract.model import Grant, GrantState
 from jitaccess.errors import JitError
-from jitaccess.model import Grant, GrantState
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from functools import partial
 from jitaccess.cli import describe
 from jitaccess.cli.screen import Screen
 from jitaccess.cli.session import Session
-from jitaccess.model import Grant, GrantEvent
+from jitaccess.contract.model import Grant, GrantEvent
 
 _COLUMNS = ("TIME", "ID", "STATE", "WHO", "WHAT")
 _WIDTHS = (12, 26, 9, 24, 0)

@@ -33,7 +33,8 @@ class Shell(StrEnum):
 
 def whoami(session: Session) -> None:
     """Show who your token says you are."""
-    from jitaccess import Unauthenticated, calls, config
+    from jitaccess import Unauthenticated, config
+    from jitaccess.contract import calls
 
     settings = config.load(address=session.address, token=session.token)
     claims = read_claims(settings.token())

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jitaccess.contract.model import CheckReason
 from jitaccess.errors import JitError, Misconfigured, Unauthenticated, Unavailable
 from jitaccess.guards.address import TrustedProxies
 from jitaccess.guards.incoming import FixedSubject, Incoming, Subject, bearer_token
 from jitaccess.guards.need import Need, Template
 from jitaccess.guards.refusal import no, refusal_of, unsure
-from jitaccess.judgement import LocalReason
-from jitaccess.model import CheckReason
+from jitaccess.replica.decision import LocalReason
 
 if TYPE_CHECKING:
-    from jitaccess.keys import KeySource
-    from jitaccess.tokens import LiveGrants
+    from jitaccess.jose.keys import KeySource
+    from jitaccess.jose.tokens import LiveGrants
 
 DEFAULT_TIMEOUT = 10.0
 
@@ -160,7 +160,7 @@ class _ByToken:
         token: Callable[[Incoming], str],
         clock: Callable[[], datetime] | None,
     ) -> None:
-        from jitaccess.tokens import source_of
+        from jitaccess.jose.tokens import source_of
 
         self._keys = source_of(keys)
         self._issuer = issuer
@@ -170,7 +170,7 @@ class _ByToken:
         self._clock = clock
 
     def judge(self, incoming: Incoming, need: Need) -> Passage:
-        from jitaccess.tokens import verify_token
+        from jitaccess.jose.tokens import verify_token
 
         token = self._token(incoming)
         if not isinstance(token, str) or not token:

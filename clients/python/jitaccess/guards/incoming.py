@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jitaccess.errors import Unauthenticated
 
 if TYPE_CHECKING:
-    from jitaccess.keys import KeySource
-    from jitaccess.tokens import LiveGrants
+    from jitaccess.jose.keys import KeySource
+    from jitaccess.jose.tokens import LiveGrants
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def subject_of_grant_token(
 
     What it may do is then asked, by whatever grant.
     """
-    from jitaccess.tokens import verify_token
+    from jitaccess.jose.tokens import verify_token
 
     def subject(incoming: Incoming) -> str:
         token = bearer_token(incoming)

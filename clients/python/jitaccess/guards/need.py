@@ -10,7 +10,7 @@ from uuid import UUID
 
 from jitaccess.errors import InvalidArgument, Misconfigured
 from jitaccess.guards.spelling import PARSERS, demand_spelt_as
-from jitaccess.names import concrete, segment
+from jitaccess.naming.name import concrete, segment
 
 _PARAMETER = re.compile(rf"\{{([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(?::({'|'.join(PARSERS)}))?\}}")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jitaccess.aio import AsyncJitClient
-from jitaccess.calls import Call
 from jitaccess.client import JitClient
+from jitaccess.contract.calls import Call
 from jitaccess.errors import Misconfigured
 
 if TYPE_CHECKING:

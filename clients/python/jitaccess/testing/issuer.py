@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from jitaccess.contract.model import GrantState
 from jitaccess.errors import FailedPrecondition
-from jitaccess.model import GrantState
-from jitaccess.tokens import ALGORITHM, DETAIL, TYPE
+from jitaccess.jose.tokens import ALGORITHM, DETAIL, TYPE
 
 if TYPE_CHECKING:
     from jitaccess.testing.memory import MemoryGrant, MemoryService

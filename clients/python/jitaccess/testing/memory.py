@@ -1,4 +1,4 @@
-"""The in-memory service: grants whose facts a test sets, judged by the rules of the replica (`jitaccess.judgement`)."""
+"""The in-memory service: grants whose facts a test sets, judged by the rules of the replica (`jitaccess.replica.decision`)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
+from jitaccess.contract.model import CheckReason, GrantState
 from jitaccess.errors import FieldViolation, InvalidArgument, Misconfigured, NotFound, Unavailable
-from jitaccess.judgement import (
+from jitaccess.naming.name import pattern
+from jitaccess.replica.decision import (
     Denies,
     Deny,
     HeldGrant,
@@ -29,8 +31,6 @@ from jitaccess.judgement import (
     is_plain,
     judge,
 )
-from jitaccess.model import CheckReason, GrantState
-from jitaccess.names import pattern
 from jitaccess.v1 import access_pb2
 
 if TYPE_CHECKING:

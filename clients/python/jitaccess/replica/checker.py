@@ -16,13 +16,13 @@ from typing import Any, NamedTuple, Self
 
 import grpc
 
-from jitaccess import watch
+from jitaccess import _watch
+from jitaccess._faults import from_call
 from jitaccess.client import JitClient, Stream
+from jitaccess.contract.model import CheckItem, CheckReason, Decision
 from jitaccess.errors import InvalidArgument, JitError, Unavailable
-from jitaccess.faults import from_call
-from jitaccess.judgement import Judgement, LocalReason
-from jitaccess.model import CheckItem, CheckReason, Decision
-from jitaccess.replica import SILENCE, Replica, steady_ns
+from jitaccess.replica.decision import Judgement, LocalReason
+from jitaccess.replica.state import SILENCE, Replica, steady_ns
 
 MAX_AGE = timedelta(seconds=10)
 _FIRST_PAUSE = 0.05
@@ -141,7 +141,7 @@ class LocalState:
         """Returns the seconds to wait before the next stream: none to speak of after one that told something."""
         if isinstance(fault, JitError) and fault.reason == "TOKEN_EXPIRED" and not self._failures:
             # A stream ends with the token it was opened with; the next one has the token as it is then.
-            fault = watch.ended()
+            fault = _watch.ended()
         if isinstance(fault, InvalidArgument) and any(
             violation.field == "start_revision" for violation in fault.field_violations
         ):
@@ -298,7 +298,7 @@ class LocalChecker(LocalState):
                 fault: Exception | None = self._read()
             except grpc.RpcError as error:
                 silent = self._stream is not None and self._stream.was_silent
-                fault = watch.silent(SILENCE) if silent else from_call(error, address=self._client.address)
+                fault = _watch.silent(SILENCE) if silent else from_call(error, address=self._client.address)
             # The token comes from the program, which may raise anything; a thread that ends would tell nobody.
             except Exception as error:
                 fault = error
@@ -325,7 +325,7 @@ class LocalChecker(LocalState):
                         return None
         finally:
             stream.close()
-        return watch.ended()
+        return _watch.ended()
 
 
 def is_final(fault: Exception | None) -> bool:

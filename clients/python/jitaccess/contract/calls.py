@@ -24,9 +24,8 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from jitaccess.convert import decode, encode_policy
-from jitaccess.errors import FieldViolation, Internal, InvalidArgument
-from jitaccess.model import (
+from jitaccess.contract.convert import decode, encode_policy
+from jitaccess.contract.model import (
     AppliedPolicies,
     AuditCheckpoint,
     AuditEvent,
@@ -50,6 +49,7 @@ from jitaccess.model import (
     TailedEvent,
     View,
 )
+from jitaccess.errors import FieldViolation, Internal, InvalidArgument
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 
 T = TypeVar("T")
@@ -345,7 +345,7 @@ def watch_grants(
 
 
 def replicate(start_revision: int, start_history: str) -> Call[grant_pb2.WatchGrantsResponse]:
-    """Tells what answers checks after `start_revision`, with 0 first what is live. `jitaccess.replica` reads it."""
+    """Tells what answers checks after `start_revision`, with 0 first what is live. `jitaccess.replica.state` reads it."""
     return Call(
         rpc="GrantService/WatchGrants",
         request=grant_pb2.WatchGrantsRequest(start_revision=start_revision, start_history=start_history, replica=True),

@@ -12,10 +12,10 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from jitaccess.calls import Call
+from jitaccess._transport import Attempts
+from jitaccess.contract.calls import Call
+from jitaccess.contract.model import GrantEvent, GrantEventType, TailedEvent
 from jitaccess.errors import JitError, Unavailable
-from jitaccess.model import GrantEvent, GrantEventType, TailedEvent
-from jitaccess.transport import Attempts
 
 T = TypeVar("T")
 

@@ -25,13 +25,13 @@ from typing import Any, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from jitaccess import jws
+from jitaccess.contract.model import TokenReason
 from jitaccess.errors import InvalidArgument, Misconfigured, TokenRefused
-from jitaccess.judgement import Patterns
-from jitaccess.jws import BadSignature, BadToken
-from jitaccess.keys import GivenKeys, KeySource, UrlKeys, is_safe_url
-from jitaccess.model import TokenReason
-from jitaccess.names import concrete
+from jitaccess.jose import jws
+from jitaccess.jose.jws import BadSignature, BadToken
+from jitaccess.jose.keys import GivenKeys, KeySource, UrlKeys, is_safe_url
+from jitaccess.naming.name import concrete
+from jitaccess.replica.decision import Patterns
 
 ALGORITHM: Final = "ES256"
 TYPE: Final = "at+jwt"

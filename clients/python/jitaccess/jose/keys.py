@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from jwt import PyJWK, PyJWTError
 
-from jitaccess.fetching import Documents, discovered, is_safe_url
+from jitaccess.jose.fetching import Documents, discovered, is_safe_url
 
 _log = logging.getLogger(__name__)
 _FETCH_SECONDS: Final = 5

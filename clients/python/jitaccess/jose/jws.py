@@ -1,6 +1,6 @@
 """Signed tokens (RFC 7515, RFC 8725), read so strictly that a token has one spelling only.
 
-The service reads the tokens of its callers by this, and `jitaccess.tokens` those of grants.
+The service reads the tokens of its callers by this, and `jitaccess.jose.tokens` those of grants.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from jitaccess.calls import Call, replicate
+from jitaccess.contract.calls import Call, replicate
 from jitaccess.errors import Internal
-from jitaccess.judgement import (
+from jitaccess.replica.decision import (
     NO_LOCKS,
     Denies,
     Deny,

@@ -11,9 +11,9 @@ from ipaddress import ip_address
 
 import grpc
 
+from jitaccess._faults import from_call
 from jitaccess.config import TokenSource
 from jitaccess.errors import JitError, Misconfigured, Unauthenticated
-from jitaccess.faults import from_call
 
 DEFAULT_TIMEOUT = 10.0
 _MAX_RECEIVED = 64 * 1024 * 1024  # A full page of 1,000 grants can pass gRPC's default of 4 MiB.

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from jitaccess import jws
+from jitaccess.contract.model import TokenReason
 from jitaccess.errors import Misconfigured, TokenRefused
-from jitaccess.jws import BadSignature, BadToken
-from jitaccess.keys import GivenKeys, KeySource
-from jitaccess.model import TokenReason
-from jitaccess.tokens import ALGORITHM, key_of
+from jitaccess.jose import jws
+from jitaccess.jose.jws import BadSignature, BadToken
+from jitaccess.jose.keys import GivenKeys, KeySource
+from jitaccess.jose.tokens import ALGORITHM, key_of
 
 TYPE: Final = "audit-checkpoint+jwt"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")

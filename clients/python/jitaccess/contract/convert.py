@@ -1,4 +1,4 @@
-"""Between protobuf messages and the values of `jitaccess.model`, field by field of the same name."""
+"""Between protobuf messages and the values of `jitaccess.contract.model`, field by field of the same name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from jitaccess._faults import from_status
+from jitaccess.contract.model import Policy
 from jitaccess.errors import JitError
-from jitaccess.faults import from_status
-from jitaccess.model import Policy
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 
 T = TypeVar("T")

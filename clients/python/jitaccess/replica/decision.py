@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 from unicodedata import is_normalized, normalize
 
-from jitaccess.model import CheckReason
-from jitaccess.names import is_pattern
+from jitaccess.contract.model import CheckReason
+from jitaccess.naming.name import is_pattern
 
 
 class LocalReason(StrEnum):

@@ -1,4 +1,4 @@
-"""`jitaccess.local` for asyncio: fed by a task of the loop."""
+"""`jitaccess.replica.checker` for asyncio: fed by a task of the loop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from typing import Self
 import grpc
 import grpc.aio
 
-from jitaccess import watch
+from jitaccess import _watch
+from jitaccess._faults import from_call
 from jitaccess.aio import AsyncJitClient, next_message
+from jitaccess.contract.model import CheckItem
 from jitaccess.errors import JitError
-from jitaccess.faults import from_call
-from jitaccess.judgement import LocalReason
-from jitaccess.local import MAX_AGE, LocalDecision, LocalState, OnDecision, is_final, not_there, remote_decision
-from jitaccess.model import CheckItem
-from jitaccess.replica import SILENCE
+from jitaccess.replica.checker import (
+    MAX_AGE,
+    LocalDecision,
+    LocalState,
+    OnDecision,
+    is_final,
+    not_there,
+    remote_decision,
+)
+from jitaccess.replica.decision import LocalReason
+from jitaccess.replica.state import SILENCE
 
 
 class AsyncLocalChecker(LocalState):
@@ -94,7 +102,7 @@ class AsyncLocalChecker(LocalState):
             try:
                 fault: Exception | None = await self._read()
             except TimeoutError:
-                fault = watch.silent(SILENCE)
+                fault = _watch.silent(SILENCE)
             except grpc.RpcError as error:
                 fault = from_call(error, address=self._client.address)
             # As in LocalChecker: the token's source may raise anything.
@@ -120,4 +128,4 @@ class AsyncLocalChecker(LocalState):
                         return None
         finally:
             stream.cancel()
-        return watch.ended()
+        return _watch.ended()

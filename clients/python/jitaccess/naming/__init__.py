@@ -1,0 +1,1 @@
+"""TODO clients/python/jitaccess/naming"""
