@@ -22,8 +22,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
 from jit_service.domain.bounds import Bounds
+from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals
 from jit_service.notifications.receivers import Receiver
-from jit_service.rpc.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals
 from jitaccess.jose.keys import is_safe_url
 
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jit_service.rpc.issuers import Issuer
+from jit_service.issuers import Issuer
 from jit_service.settings import Settings, SettingsError
 from jit_service.use_cases.authzen_requests import BINDING_TYPE
 from jitaccess.jose.checkpoints import TYPE as CHECKPOINT_TYPE

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from jit_service.domain.errors import TokenInvalid
+from jit_service.issuers import Issuer
 from jit_service.rpc.authentication import Authenticator
-from jit_service.rpc.issuers import Issuer
 from jit_service.settings import Settings
 from tests.certificates import certificate
 from tests.conftest import Clock

@@ -1,1 +1,1 @@
-"""TODO jit_service/feeds"""
+"""Streams that resume from a place: changes of grants, of a replica's state, of the audit log."""

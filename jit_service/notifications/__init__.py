@@ -1,1 +1,1 @@
-"""TODO jit_service/notifications"""
+"""Notifications: who receives them, and how they are delivered."""

@@ -1,1 +1,1 @@
-"""TODO jit_service/proxy"""
+"""Requests at another Envoy: admit them, and end those whose grant is over."""

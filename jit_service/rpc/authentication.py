@@ -19,8 +19,8 @@ from jit_service.background import Periodic
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
 from jit_service.domain.language import name
+from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
 from jit_service.rpc import claims
-from jit_service.rpc.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
 from jitaccess.jose import jws
 from jitaccess.jose.jws import BadToken
 from jitaccess.jose.keys import FileKeys, IssuerKeys, Jwk, KeysAway, Pick, UrlKeys

@@ -13,7 +13,7 @@ from jit_service.domain.caller import Role
 from jit_service.domain.conditions.condition import Verdict, judge_claims
 from jit_service.domain.errors import InvalidField, TokenInvalid
 from jit_service.domain.language import name
-from jit_service.rpc.issuers import Issuer, PrincipalRule
+from jit_service.issuers import Issuer, PrincipalRule
 
 Claims = Mapping[str, Any]
 _ABSENT: Final = object()

@@ -26,9 +26,9 @@ from jit_service.rpc.authzen.access_requests import AccessRequestServicer
 from jit_service.rpc.authzen.servicer import AuthzenServicer
 from jit_service.rpc.envoy.ext_authz import AuthorizationServicer, Passing
 from jit_service.rpc.envoy.ext_proc import ExternalProcessorServicer
-from jit_service.rpc.envoy.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
-from jit_service.rpc.envoy.external_processor_pb2_grpc import add_ExternalProcessorServicer_to_server
 from jit_service.rpc.envoy.generated import external_auth_pb2, external_processor_pb2
+from jit_service.rpc.envoy.generated.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
+from jit_service.rpc.envoy.generated.external_processor_pb2_grpc import add_ExternalProcessorServicer_to_server
 from jit_service.rpc.interceptor import CallInterceptor
 from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.services.access import AccessServicer

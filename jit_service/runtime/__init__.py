@@ -1,1 +1,1 @@
-"""TODO jit_service/runtime"""
+"""One running service: its parts put together, its processes, Envoy in front, and its background work."""

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from jit_service.domain.caller import Role
-from jit_service.rpc.issuers import Issuer
+from jit_service.issuers import Issuer
 
 ISSUER: Final = "https://dev.jitaccess.invalid"
 AUDIENCE: Final = "jitaccess"

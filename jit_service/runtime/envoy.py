@@ -23,7 +23,7 @@ import yaml
 
 from jit_service.settings import Address
 
-_PACKAGE: Final = Path(__file__).parent
+_PACKAGE: Final = Path(__file__).parents[1]
 # The kernel ends Envoy when the thread that started it does, so the main thread must. Said in a process of its own and
 # not between fork and exec, where gRPC's handlers would run beside its threads.
 _DIE_WITH_PARENT: Final = """

@@ -22,6 +22,7 @@ from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
 from jit_service.feeds.audit import LogFeed
 from jit_service.feeds.grants import Feed
+from jit_service.issuers import exact_principals
 from jit_service.notifications.delivery import Channel, Deliverer
 from jit_service.notifications.receivers import Receiver
 from jit_service.notifications.webhook import Webhook
@@ -29,7 +30,6 @@ from jit_service.proxy.open_requests import Running
 from jit_service.rpc import policy_file
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
-from jit_service.rpc.issuers import exact_principals
 from jit_service.rpc.server import Server, TransportMissing, build_passing_server, build_server
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.audit_indexer import Indexer

@@ -1,1 +1,1 @@
-"""TODO jit_service/use_cases"""
+"""The use cases: each is one transaction, which begins and ends here."""

@@ -11,8 +11,8 @@ import pytest
 
 from jit_service.domain.conditions import condition
 from jit_service.domain.language import name
+from jit_service.issuers import PrincipalRule
 from jit_service.rpc import authentication, claims
-from jit_service.rpc.issuers import PrincipalRule
 from jitaccess.jose import fetching, keys
 from tests.domain import test_name
 from tests.domain.test_twins import Twin, demand_caught

@@ -15,7 +15,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from jit_service.rpc.issuers import Issuer
+from jit_service.issuers import Issuer
 
 NAME = "https://login.example.com"
 AUDIENCE = "jitaccess"

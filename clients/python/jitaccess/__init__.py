@@ -194,17 +194,17 @@ __all__ = [
 _HOMES = {
     "JitClient": "client",
     "AsyncJitClient": "aio",
-    "AsyncLocalChecker": "local_aio",
-    "LocalChecker": "local",
-    "LocalDecision": "local",
-    "LocalReason": "judgement",
-    "Retry": "transport",
+    "AsyncLocalChecker": "replica.checker_aio",
+    "LocalChecker": "replica.checker",
+    "LocalDecision": "replica.checker",
+    "LocalReason": "replica.decision",
+    "Retry": "_transport",
     "token_file": "config",
-    "GrantToken": "tokens",
-    "LiveGrants": "tokens",
-    "SignedCheckpoint": "checkpoints",
-    "verify_checkpoint": "checkpoints",
-    "verify_token": "tokens",
+    "GrantToken": "jose.tokens",
+    "LiveGrants": "jose.tokens",
+    "SignedCheckpoint": "jose.checkpoints",
+    "verify_checkpoint": "jose.checkpoints",
+    "verify_token": "jose.tokens",
 }
 
 
@@ -212,7 +212,7 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'jitaccess' has no attribute {name!r}")
     home = _HOMES.get(name)
-    modules = [home] if home else ["errors", "model"]
+    modules = [home] if home else ["errors", "contract.model"]
     for module in modules:
         found: object = getattr(import_module(f"jitaccess.{module}"), name, None)
         if found is not None:

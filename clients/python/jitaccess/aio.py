@@ -246,7 +246,7 @@ class AsyncJitClient:
             await asyncio.sleep(attempts.pause(fault))
 
     def open_stream(self, call: Call[T]) -> Any:
-        """Begins a streaming call that `jitaccess.contract.calls` built, and returns gRPC's own; `next_message` reads it."""
+        """Begins a streaming call of `jitaccess.contract.calls`, and returns gRPC's own; `next_message` reads it."""
         rpc = self._channel.unary_stream(
             call.path,
             request_serializer=type(call.request).SerializeToString,

@@ -1,1 +1,1 @@
-"""TODO jit_service/domain/audit"""
+"""The audit log: its records, their hash chain, and checkpoints of it."""

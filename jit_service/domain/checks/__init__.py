@@ -1,1 +1,1 @@
-"""TODO jit_service/domain/checks"""
+"""The decision of a check, and of everything else that asks as a check does."""

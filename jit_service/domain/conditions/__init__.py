@@ -1,1 +1,1 @@
-"""TODO jit_service/domain/conditions"""
+"""Conditions of policies: expressions, the signals they read, and the context of a request."""

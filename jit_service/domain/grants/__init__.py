@@ -1,1 +1,1 @@
-"""TODO jit_service/domain/grants"""
+"""Grants: their requests, approvals, transitions and locks."""

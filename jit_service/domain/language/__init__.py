@@ -1,1 +1,1 @@
-"""TODO jit_service/domain/language"""
+"""The languages that callers write: names, patterns, filters, page tokens, addresses."""

@@ -1,1 +1,1 @@
-"""TODO jit_service/domain/policies"""
+"""Policies, the difference between two sets of them, and proposals to change them."""

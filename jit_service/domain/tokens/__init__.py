@@ -1,1 +1,1 @@
-"""TODO jit_service/domain/tokens"""
+"""Tokens of grants, and the keys that sign them."""

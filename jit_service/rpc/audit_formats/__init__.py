@@ -1,1 +1,1 @@
-"""TODO jit_service/rpc/audit_formats"""
+"""The formats in which audit records leave the service."""

@@ -1,1 +1,1 @@
-"""TODO jit_service/rpc/authzen"""
+"""AuthZEN 1.0: Check and Search in that standard's words."""

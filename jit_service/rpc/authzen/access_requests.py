@@ -1,4 +1,6 @@
-"""The servicer of access requests over AuthZEN: decode, call, encode. Experimental; see jit_service/use_cases/authzen_requests.py.
+"""The servicer of access requests over AuthZEN: decode, call, encode.
+
+Experimental; see jit_service/use_cases/authzen_requests.py.
 
 Faults that the draft names are problems (RFC 9457) with its statuses, which gRPC has no word for: here they are
 answers, whose status envoy.yaml's Lua filter sets. They are recorded as every refusal is.

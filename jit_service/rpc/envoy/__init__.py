@@ -1,1 +1,1 @@
-"""TODO jit_service/rpc/envoy"""
+"""What other Envoys ask of the service: ext_authz and ext_proc."""

@@ -29,11 +29,11 @@ from jit_service.domain.language.ip_address import canonical
 from jit_service.proxy import admission
 from jit_service.proxy.admission import Passage
 from jit_service.rpc import errors
-from jit_service.rpc.interceptor import by_token, current_caller
-from jit_service.rpc.envoy.generated import external_auth_pb2 as wire
-from jit_service.rpc.envoy.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
-from jit_service.rpc.envoy.ext_proc import passage as told_passage
 from jit_service.rpc.authentication import Authenticator, bearer
+from jit_service.rpc.envoy.ext_proc import passage as told_passage
+from jit_service.rpc.envoy.generated import external_auth_pb2 as wire
+from jit_service.rpc.envoy.generated.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
+from jit_service.rpc.interceptor import by_token, current_caller
 from jit_service.rpc.messages import check_message
 from jit_service.rpc.quota import Quota
 from jit_service.storage import Store

@@ -21,7 +21,9 @@ from jit_service.domain.errors import JitError, RouteMisconfigured
 from jit_service.proxy.open_requests import Running
 from jit_service.rpc import errors
 from jit_service.rpc.envoy.generated import external_processor_pb2 as wire
-from jit_service.rpc.envoy.external_processor_pb2_grpc import ExternalProcessorServicer as ExternalProcessorServicerBase
+from jit_service.rpc.envoy.generated.external_processor_pb2_grpc import (
+    ExternalProcessorServicer as ExternalProcessorServicerBase,
+)
 
 # Envoy keeps what an ext_authz server tells under the name of that filter.
 _NAMESPACE: Final = "envoy.filters.http.ext_authz"

@@ -1,1 +1,1 @@
-"""TODO jit_service/rpc/services"""
+"""The servicers of the contract, one a service: decode, call, encode."""

@@ -17,7 +17,7 @@ from jit_service.rpc.http_caching import answer_unless_known
 from jitaccess.v1 import docs_pb2
 from jitaccess.v1.docs_pb2_grpc import DocsServiceServicer
 
-_OURS: Final = Path(__file__).parent.parent / "pages"
+_OURS: Final = Path(__file__).parents[2] / "pages"
 _CONTRACT: Final = ("openapi.json", "application/json")
 _PAGE: Final = ("docs.html", "text/html; charset=utf-8")
 _ASSETS: Final = {

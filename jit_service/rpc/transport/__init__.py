@@ -1,1 +1,1 @@
-"""TODO jit_service/rpc/transport"""
+"""The transport pygrpc-native, and the batches in which it answers checks."""

@@ -1,1 +1,1 @@
-"""TODO clients/python/jitaccess/contract"""
+"""The contract in Python: the calls of each service, and the messages as dataclasses."""

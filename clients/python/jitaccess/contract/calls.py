@@ -345,7 +345,7 @@ def watch_grants(
 
 
 def replicate(start_revision: int, start_history: str) -> Call[grant_pb2.WatchGrantsResponse]:
-    """Tells what answers checks after `start_revision`, with 0 first what is live. `jitaccess.replica.state` reads it."""
+    """Streams what answers checks, after `start_revision` (0: first all that is live), for `replica.state`."""
     return Call(
         rpc="GrantService/WatchGrants",
         request=grant_pb2.WatchGrantsRequest(start_revision=start_revision, start_history=start_history, replica=True),

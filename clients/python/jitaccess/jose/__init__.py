@@ -1,1 +1,1 @@
-"""TODO clients/python/jitaccess/jose"""
+"""Signed tokens and checkpoints: what the service and its clients must verify alike."""

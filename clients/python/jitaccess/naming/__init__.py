@@ -1,1 +1,1 @@
-"""TODO clients/python/jitaccess/naming"""
+"""Names: what the service and its clients must spell alike."""

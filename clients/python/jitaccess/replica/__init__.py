@@ -1,1 +1,1 @@
-"""TODO clients/python/jitaccess/replica"""
+"""Checks answered in this process, by a copy of what the service judges by."""

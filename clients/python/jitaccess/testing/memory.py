@@ -1,4 +1,4 @@
-"""The in-memory service: grants whose facts a test sets, judged by the rules of the replica (`jitaccess.replica.decision`)."""
+"""The in-memory service: grants whose facts a test sets, judged as `jitaccess.replica.decision` judges."""
 
 from __future__ import annotations
 

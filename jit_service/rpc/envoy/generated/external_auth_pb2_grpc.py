@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from jit_service.rpc.envoy import external_auth_pb2 as jit__service_dot_rpc_dot_envoy_dot_external__auth__pb2
+from jit_service.rpc.envoy.generated import external_auth_pb2 as jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__auth__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in jit_service/rpc/envoy/external_auth_pb2_grpc.py depends on'
+        + ' but the generated code in jit_service/rpc/envoy/generated/external_auth_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,8 +37,8 @@ class AuthorizationStub(object):
         """
         self.Check = channel.unary_unary(
                 '/envoy.service.auth.v3.Authorization/Check',
-                request_serializer=jit__service_dot_rpc_dot_envoy_dot_external__auth__pb2.CheckRequest.SerializeToString,
-                response_deserializer=jit__service_dot_rpc_dot_envoy_dot_external__auth__pb2.CheckResponse.FromString,
+                request_serializer=jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__auth__pb2.CheckRequest.SerializeToString,
+                response_deserializer=jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__auth__pb2.CheckResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,8 +58,8 @@ def add_AuthorizationServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Check': grpc.unary_unary_rpc_method_handler(
                     servicer.Check,
-                    request_deserializer=jit__service_dot_rpc_dot_envoy_dot_external__auth__pb2.CheckRequest.FromString,
-                    response_serializer=jit__service_dot_rpc_dot_envoy_dot_external__auth__pb2.CheckResponse.SerializeToString,
+                    request_deserializer=jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__auth__pb2.CheckRequest.FromString,
+                    response_serializer=jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__auth__pb2.CheckResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,8 +88,8 @@ class Authorization(object):
             request,
             target,
             '/envoy.service.auth.v3.Authorization/Check',
-            jit__service_dot_rpc_dot_envoy_dot_external__auth__pb2.CheckRequest.SerializeToString,
-            jit__service_dot_rpc_dot_envoy_dot_external__auth__pb2.CheckResponse.FromString,
+            jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__auth__pb2.CheckRequest.SerializeToString,
+            jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__auth__pb2.CheckResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from jit_service.rpc.envoy import external_processor_pb2 as jit__service_dot_rpc_dot_envoy_dot_external__processor__pb2
+from jit_service.rpc.envoy.generated import external_processor_pb2 as jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__processor__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in jit_service/rpc/envoy/external_processor_pb2_grpc.py depends on'
+        + ' but the generated code in jit_service/rpc/envoy/generated/external_processor_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,8 +37,8 @@ class ExternalProcessorStub(object):
         """
         self.Process = channel.stream_stream(
                 '/envoy.service.ext_proc.v3.ExternalProcessor/Process',
-                request_serializer=jit__service_dot_rpc_dot_envoy_dot_external__processor__pb2.ProcessingRequest.SerializeToString,
-                response_deserializer=jit__service_dot_rpc_dot_envoy_dot_external__processor__pb2.ProcessingResponse.FromString,
+                request_serializer=jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__processor__pb2.ProcessingRequest.SerializeToString,
+                response_deserializer=jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__processor__pb2.ProcessingResponse.FromString,
                 _registered_method=True)
 
 
@@ -59,8 +59,8 @@ def add_ExternalProcessorServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Process': grpc.stream_stream_rpc_method_handler(
                     servicer.Process,
-                    request_deserializer=jit__service_dot_rpc_dot_envoy_dot_external__processor__pb2.ProcessingRequest.FromString,
-                    response_serializer=jit__service_dot_rpc_dot_envoy_dot_external__processor__pb2.ProcessingResponse.SerializeToString,
+                    request_deserializer=jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__processor__pb2.ProcessingRequest.FromString,
+                    response_serializer=jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__processor__pb2.ProcessingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,8 +89,8 @@ class ExternalProcessor(object):
             request_iterator,
             target,
             '/envoy.service.ext_proc.v3.ExternalProcessor/Process',
-            jit__service_dot_rpc_dot_envoy_dot_external__processor__pb2.ProcessingRequest.SerializeToString,
-            jit__service_dot_rpc_dot_envoy_dot_external__processor__pb2.ProcessingResponse.FromString,
+            jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__processor__pb2.ProcessingRequest.SerializeToString,
+            jit__service_dot_rpc_dot_envoy_dot_generated_dot_external__processor__pb2.ProcessingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,12 +5,12 @@ What this service reads and writes of Envoy's external processing API. It is wir
 names of services and numbers of fields are theirs. Messages that theirs have in other packages stand here too, since
 on the wire a message has no name.
 
-The code of it is generated into jit_service/rpc/envoy, since Envoy's wheel has a package `envoy` of its own.
+The code of it is generated into jit_service/rpc/envoy/generated, since Envoy's wheel has a package `envoy` of its own.
 """
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from jit_service.rpc.envoy import external_processor_pb2 as _external_processor_pb2
+from jit_service.rpc.envoy.generated import external_processor_pb2 as _external_processor_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
