@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from jitaccess import JitClient, PermissionDenied, Unavailable
 from jitaccess.jose import jws
-from tests.webhooks import SECRET, facts, hook
+from tests.notifications.webhooks import SECRET, facts, hook
 
 SERVICE = Path(sys.executable).parent / "jit-service"
 ANY = "127.0.0.1:0"

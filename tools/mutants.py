@@ -30,7 +30,10 @@ WORK = OUT / "work"
 DOMAIN = "jit_service/domain"
 EXPLAINED = ROOT / "tests" / "mutants" / "explained.toml"
 # The twins edit the source of functions, and the machines take longer than everything else together.
-NOT_JUDGES = tuple(f"tests/domain/test_{name}.py" for name in ("twins", "grant_machine", "lifecycle_machine"))
+NOT_JUDGES = tuple(
+    f"tests/domain/{name}.py"
+    for name in ("test_sown_bugs", "grants/test_grant_machine", "grants/test_lifecycle_machine")
+)
 CONFIGURATION = """\
 [tool.mutmut]
 source_paths = ["jit_service"]
@@ -95,7 +98,7 @@ def prepare(modules: Sequence[Path], tests: Sequence[str]) -> None:
 
 def judging_tests() -> list[str]:
     """Returns the files of tests that judge."""
-    paths = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "domain").glob("test_*.py"))
+    paths = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "domain").rglob("test_*.py"))
     return [path for path in paths if path not in NOT_JUDGES]
 
 
@@ -213,7 +216,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="judge the last run again, by today's explanations")
     arguments = parser.parse_args()
-    names = arguments.modules or sorted(path.stem for path in (ROOT / DOMAIN).glob("*.py") if path.stem != "__init__")
+    names = arguments.modules or sorted(
+        path.relative_to(ROOT / DOMAIN).with_suffix("").as_posix()
+        for path in (ROOT / DOMAIN).rglob("*.py")
+        if path.stem != "__init__"
+    )
     modules = [Path(DOMAIN) / f"{name}.py" for name in names]
     if missing := [str(path) for path in modules if not (ROOT / path).exists()]:
         sys.exit(f"no such module: {', '.join(missing)}")

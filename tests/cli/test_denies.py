@@ -10,7 +10,7 @@ import pytest
 from jitaccess.cli import denies
 from jitaccess.v1 import policy_pb2
 from tests.cli.conftest import Jit
-from tests.domain.test_twins import Twin, demand_caught
+from tests.domain.test_sown_bugs import Twin, demand_caught
 
 
 def gaps(*, resources: tuple[str, ...] = ("**",), actions: tuple[str, ...] = ("**",), deny: bool = True) -> list[str]:

@@ -17,8 +17,8 @@ from jit_service.domain.grants.grant import Justification
 
 def facts() -> list[type[Any]]:
     modules = [
-        importlib.import_module(f"{jit_service.domain.__name__}.{found.name}")
-        for found in pkgutil.iter_modules(jit_service.domain.__path__)
+        importlib.import_module(found.name)
+        for found in pkgutil.walk_packages(jit_service.domain.__path__, f"{jit_service.domain.__name__}.")
     ]
     return [
         found

@@ -21,7 +21,7 @@ from jitaccess.replica.checker import LocalState
 from jitaccess.replica.decision import LocalReason, Patterns
 from jitaccess.replica.state import Replica
 from tests.domain.factories import ALICE, BOB, HOUR, NOON, TICK
-from tests.domain.test_twins import Twin, sown
+from tests.domain.test_sown_bugs import Twin, sown
 from tests.replica.feeding import MAX_AGE, OPENED, SECOND, current, fed, update
 from tests.replica.test_agreement import ACTION_PATTERNS, ACTIONS, PATTERNS, RESOURCES, denies, plain, worlds
 from tests.replica.test_replica import NO_ALICE, REVOKED

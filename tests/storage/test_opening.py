@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from jit_service.storage import engine as engines
 from jit_service.storage.engine import for_indexing, for_writing, open_engine
-from tests.domain.test_twins import Twin, demand_caught
+from tests.domain.test_sown_bugs import Twin, demand_caught
 
 
 class Held:

@@ -20,7 +20,7 @@ from jit_service.storage.migrate import migrate
 from jit_service.use_cases import audit
 from tests import checking
 from tests.conftest import Clock
-from tests.domain.test_twins import Twin, demand_caught
+from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.people import ALICE, AUDITOR, GATEWAY, add_policy, approve, ask
 from tests.storage.servers import Server, newest, running, versions
 

@@ -25,7 +25,7 @@ from jit_service.use_cases import audit, delegations, grants, locks, policies, s
 from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.domain.factories import deny_policy
-from tests.domain.test_twins import Twin, demand_caught
+from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.histories import put_back, tables
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask, policy
 

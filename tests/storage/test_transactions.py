@@ -21,7 +21,7 @@ from jit_service.storage.migrate import migrate
 from jit_service.use_cases import audit, bulk_revocation, grants
 from tests import checking
 from tests.conftest import HOUR, NOON, Clock
-from tests.domain.test_twins import Twin, demand_caught
+from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask
 
 

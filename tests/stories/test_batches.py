@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToJson
 from jit_service.check import checker
 from jit_service.domain.errors import InvalidField
 from jit_service.storage import SharedContexts
-from tests.domain.test_twins import Twin, sown
+from tests.domain.test_sown_bugs import Twin, sown
 from tests.stories.test_authzen import answer, call, question
 from tests.world import ACCESS, Story
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jit_service.domain.language.name import folded
-from tests.domain.test_name import AS_PROVIDERS_WRITE_THEM
+from tests.domain.language.test_name import AS_PROVIDERS_WRITE_THEM
 from tests.stories.test_authzen import answer, question
 from tests.world import ACCESS, GRANTS, Person, Story
 

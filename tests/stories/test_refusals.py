@@ -256,7 +256,7 @@ CASES = [
 ]
 # Shown elsewhere, since no caller can bring them about at will: bytes that no REST call can hold, a race, a store that
 # is away; and what needs a service with settings of its own: test_policies_as_code.py,
-# test_watch.py, tests/faults, tests/rpc/test_keys.py, tests/rpc/test_quota.py, tests/storage/test_bounds.py.
+# test_watch.py, tests/faults, tests/rpc/test_keys.py, tests/rpc/test_quota.py, tests/use_cases/test_bounds.py.
 # rest/ (protect, passing, access_requests, edge) and openapi/test_document.py have the rest.
 ELSEWHERE = {
     errors.MalformedMessage,

@@ -1,0 +1,284 @@
+"""Locks: on whom they are, for how long, and what they take: answers, reviews and tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jit_service.domain.audit.event import EventType
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.checks import decision, http_request
+from jit_service.domain.checks.decision import Decision, Reason
+from jit_service.domain.checks.http_request import Stream
+from jit_service.domain.errors import InvalidField, Locked, NotApprover, WrongState
+from jit_service.domain.frozen import replace
+from jit_service.domain.grants import approval
+from jit_service.domain.grants import lock as rules
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
+from jit_service.domain.language import name
+from jit_service.domain.tokens import token
+from tests.domain.factories import (
+    ALICE,
+    BOB,
+    BOT,
+    CAROL,
+    DAVE,
+    HOUR,
+    NOON,
+    TICK,
+    admin,
+    approve,
+    approved,
+    bob,
+    caller,
+    carol,
+    erin,
+    in_place_of,
+    pending,
+    policy,
+    question,
+    step,
+)
+from tests.domain.grants.test_grant import refused
+
+
+def lock(principal: str = "", **target: str) -> Lock:
+    return Lock(
+        name="locks/l1",
+        target=Target(principal=principal, **target),
+        comment="left",
+        creator="user:admin@example.com",
+        created_at=NOON,
+    )
+
+
+def locks(principal: str = "", **target: str) -> Locks:
+    return Locks([lock(principal, **target)])
+
+
+def decided(*grants: Grant, under: Locks, above: tuple[Grant, ...] = (), **asked: Any) -> Decision:
+    given = {grant.name: grant for grant in above}
+    return decision.decide(question(**asked), grants=grants, policies=(), now=NOON, above=given, locks=under)
+
+
+# On whom
+
+
+def test_a_lock_on_a_principal_holds_in_any_letter_case() -> None:
+    assert locks(ALICE.upper().replace("USER:", "user:")).on(ALICE, frozenset())
+    assert locks(ALICE).on("user:Alice@Example.com", frozenset())
+    assert not locks(ALICE).on(BOB, frozenset())
+
+
+def test_a_lock_on_a_group_holds_for_who_is_or_may_be_in_it() -> None:
+    contractors = locks(group="contractors")
+
+    assert contractors.on(ALICE, frozenset({"contractors"}))
+    assert contractors.on(ALICE, None)
+    assert not contractors.on(ALICE, frozenset({"engineering"}))
+
+
+def test_a_lock_on_a_token_is_on_its_calls_alone() -> None:
+    one = locks(token_id="t1")
+    by_it = Caller(principal=ALICE, origin=Origin(token_id="t1"))
+
+    assert one.on_caller(by_it)
+    assert not one.on_caller(Caller(principal=ALICE))
+    assert not one.on(ALICE, None)
+
+
+def test_a_lock_stands_to_exactly_before_its_end() -> None:
+    ending = replace(lock(ALICE), expires_at=NOON + HOUR)
+
+    assert ending.stands(NOON + HOUR - TICK)
+    assert not ending.stands(NOON + HOUR)
+    assert Locks([ending]).at(NOON + HOUR - TICK)
+    assert not Locks([ending]).at(NOON + HOUR)
+
+
+def test_locks_are_the_same_until_one_of_them_ends() -> None:
+    both = Locks([replace(lock(ALICE), expires_at=NOON + HOUR), replace(lock(BOB), name="locks/l2")])
+
+    assert both.at(NOON) is both
+    assert [left.name for left in both.at(NOON + HOUR)] == ["locks/l2"]
+
+
+# Made and lifted
+
+
+def wanted(**changes: Any) -> Wanted:
+    return Wanted(**({"target": Target(principal=ALICE), "comment": "left"} | changes))
+
+
+def created(by: Caller | None = None, **changes: Any) -> Lock:
+    return rules.created(wanted(**changes), lock_name="locks/l1", by=by or admin(), now=NOON)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"target": Target()}, "lock"),
+        ({"target": Target(principal=ALICE, group="contractors")}, "lock"),
+        ({"target": Target(principal="alice")}, "lock.principal"),
+        ({"target": Target(principal="service:jit-service")}, "lock.principal"),
+        ({"target": Target(token_id="a\nb")}, "lock.jti"),
+        ({"target": Target(token_id="a"), "end_grants": True}, "lock.end_grants"),
+        ({"comment": " "}, "lock.comment"),
+        ({"expires_at": NOON}, "lock.expire_time"),
+    ],
+)
+def test_what_is_no_lock_is_refused(changes: dict[str, Any], field: str) -> None:
+    error = refused(InvalidField, lambda: created(**changes))
+
+    assert isinstance(error, InvalidField)
+    assert error.field == field
+
+
+def test_a_token_is_named_as_calls_by_it_are_recorded() -> None:
+    long = created(target=Target(token_id="t" * 300))
+    by_it = Caller(principal=ALICE, origin=Origin(token_id=name.foreign_id("t" * 300)))
+
+    assert Locks([long]).on_caller(by_it)
+
+
+def test_nobody_locks_themselves() -> None:
+    by = caller("user:rita@example.com", "responders")
+
+    for target in (Target(principal="user:RITA@example.com"), Target(group="responders")):
+        assert refused(InvalidField, lambda target=target: created(by, target=target))
+
+
+def test_a_lock_is_lifted_once_and_not_when_it_is_over() -> None:
+    gone, event = rules.lifted(lock(ALICE), by=admin(), now=NOON)
+
+    assert (event.type, event.lock, event.subject) == (EventType.LOCK_DELETED, "locks/l1", ALICE)
+    assert not gone.stands(NOON)
+    refused(WrongState, lambda: rules.lifted(gone, by=admin(), now=NOON))
+    refused(WrongState, lambda: rules.lifted(replace(lock(ALICE), expires_at=NOON), by=admin(), now=NOON))
+
+
+def test_what_a_lock_ends_is_revoked_or_denied_and_names_it() -> None:
+    revoked, its_event = rules.ended_by(lock(ALICE), approved(), by=admin(), now=NOON)
+    denied, _ = rules.ended_by(lock(ALICE), pending(), by=admin(), now=NOON)
+
+    assert revoked.state(NOON) is GrantState.REVOKED
+    assert denied.state(NOON) is GrantState.DENIED
+    assert (its_event.type, its_event.lock) == (EventType.GRANT_REVOKED, "locks/l1")
+
+
+# What it takes
+
+
+def test_every_question_about_the_locked_is_a_no() -> None:
+    answer = decided(approved(), under=locks("user:ALICE@example.com"))
+
+    assert (answer.reason, answer.message) == (Reason.LOCKED, f"{ALICE} is locked by locks/l1")
+    assert decided(under=locks(ALICE)).reason is Reason.LOCKED
+    assert decided(approved(), under=locks(BOB)).allowed
+
+
+def test_a_no_names_the_lock_and_nothing_else_does() -> None:
+    others = replace(approved(), requester=BOB)
+    above = replace(approved(), name="grants/a")
+    child = replace(approved(), name="grants/c", subject=BOT, requester=ALICE, chain=("grants/a",))
+
+    assert decided(under=locks(ALICE)).lock == "locks/l1"
+    assert decided(others, under=locks(group="contractors")).lock == "locks/l1"
+    assert decided(child, under=locks(ALICE), above=(above,), subject=BOT).lock == "locks/l1"
+    assert decided(approved(), under=locks(BOB)).lock == ""
+    assert decided(under=locks(BOB)).lock == ""
+
+
+def test_a_locked_group_counts_as_the_grant_or_the_call_knows_it() -> None:
+    assert decided(approved(), under=locks(group="engineering")).reason is Reason.LOCKED
+    assert decided(approved(), under=locks(group="new"), groups=frozenset({"new"})).reason is Reason.LOCKED
+    assert decided(approved(), under=locks(group="new")).allowed
+
+
+def test_groups_that_nobody_proved_may_be_the_locked_one() -> None:
+    others = replace(approved(), requester=BOB)
+
+    answer = decided(others, under=locks(group="contractors"))
+
+    assert answer.reason is Reason.LOCKED
+    assert "nobody proved which groups" in answer.message
+
+
+def test_what_came_from_the_locked_is_locked() -> None:
+    above = replace(approved(), name="grants/a")
+    child = replace(approved(), name="grants/c", subject=BOT, requester=ALICE, chain=("grants/a",))
+
+    answer = decided(child, under=locks(ALICE), above=(above,), subject=BOT)
+
+    assert (answer.reason, "came from grants/a" in answer.message) == (Reason.LOCKED, True)
+    assert decided(child, under=locks(DAVE), above=(above,), subject=BOT).allowed
+
+
+TWO = policy(steps=(step("owners", needed=2),))
+NAMED = policy(steps=(step("owners", principals=(CAROL,), needed=2),))
+
+
+def test_an_approval_of_the_locked_does_not_count_while_the_lock_stands() -> None:
+    once = approve(pending(TWO), under=TWO)
+
+    def second(under: Locks) -> GrantState:
+        given = approval.approve(once, policy=TWO, by=erin(), comment="", now=NOON, locks=under)[0]
+        return given.state(NOON)
+
+    assert second(locks(BOB.upper().replace("USER:", "user:"))) is GrantState.PENDING
+    assert second(locks(DAVE)) is GrantState.ACTIVE
+
+
+def test_an_approval_in_place_of_the_locked_does_not_count() -> None:
+    once = approve(pending(NAMED), by=in_place_of(caller(DAVE), bob()), under=NAMED)
+
+    for under in (locks(BOB), locks(DAVE)):
+        given = approval.approve(once, policy=NAMED, by=carol(), comment="", now=NOON, locks=under)[0]
+        assert given.state(NOON) is GrantState.PENDING
+
+
+def test_an_approval_with_a_locked_token_does_not_count_while_the_lock_stands() -> None:
+    by = bob()._replace(origin=Origin(token_id="t1"))
+    once = approve(pending(TWO), by=by, under=TWO)
+
+    def second(under: Locks) -> GrantState:
+        given = approval.approve(once, policy=TWO, by=erin(), comment="", now=NOON, locks=under)[0]
+        return given.state(NOON)
+
+    assert second(locks(token_id="t1")) is GrantState.PENDING
+    assert second(locks(token_id="t2")) is GrantState.ACTIVE
+
+
+def test_an_offer_of_the_locked_is_not_accepted() -> None:
+    offered = approval.counter(
+        pending(), approval.Edits(duration=HOUR / 2), policy=policy(), by=bob(), comment="", now=NOON
+    )[0]
+    taken = approval.offered_terms(offered, by=caller(ALICE), now=NOON)
+
+    refused(
+        NotApprover,
+        lambda: approval.accept(taken, policy=policy(), by=caller(ALICE), comment="", now=NOON, locks=locks(BOB)),
+    )
+
+
+def test_no_token_carries_what_the_locked_hold() -> None:
+    for under in (locks(ALICE), locks(group="engineering")):
+        refused(
+            Locked,
+            lambda under=under: token.demand_carriable(approved(), above={}, policies=(), now=NOON, locks=under),
+        )
+
+
+def test_what_runs_by_a_locked_token_is_over() -> None:
+    running = Stream(asked=question(), grant="grants/g7", ends_at=NOON + HOUR, revision=1, token_id="t1")
+
+    def why(under: Locks) -> str:
+        return http_request.over(
+            running, grants=(approved(),), policies=(), now=NOON, signals=decision.NO_SIGNALS, above={}, locks=under
+        )
+
+    assert "locked by locks/l1" in why(locks(token_id="t1"))
+    assert "locked by locks/l1" in why(locks(ALICE))
+    assert why(locks(token_id="t2")) == ""

@@ -1,0 +1,336 @@
+"""Checkpoints kept elsewhere: whatever is done to the log behind the service's back, one of them finds it (I5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jwt
+import pytest
+from sqlalchemy import text
+
+from jit_service.domain.audit import checkpoint as rules
+from jit_service.domain.audit.chain import GENESIS, link
+from jit_service.domain.errors import InvalidField, KeysUnavailable, TokensOff
+from jit_service.storage import Store
+from jit_service.use_cases import checkpoints, signing_keys, tokens
+from jit_service.use_cases.checkpoints import Compared, Made, SignatureState
+from jit_service.use_cases.keyring import KeyRing
+from jit_service.use_cases.signing_keys import Issuing, itself
+from jitaccess import SignedCheckpoint, TokenRefused, verify_checkpoint
+from jitaccess.jose import checkpoints as signed
+from tests.conftest import TICK, Clock
+from tests.domain.test_sown_bugs import Twin, demand_caught
+from tests.storage.people import GATEWAY, add_policy, ask
+from tests.use_cases.test_tokens import DAY, ISSUER, SECRET, issuing_with
+
+
+@pytest.fixture
+def issuing(store: Store) -> Issuing:
+    made = issuing_with(KeyRing(SECRET))
+    signing_keys.tend(store, made)
+    return made
+
+
+@pytest.fixture
+def kept(store: Store, issuing: Issuing) -> Made:
+    """A checkpoint of a log of six records, after which two more came."""
+    add_policy(store)
+    for number in range(4):
+        ask(store, resource=f"database/orders/{number}")
+    made = checkpoints.make(store, issuing)
+    for number in range(2):
+        ask(store, resource=f"database/orders/later-{number}")
+    return made
+
+
+def records(store: Store) -> list[tuple[int, bytes]]:
+    """Returns seq and payload of each record."""
+    with store.engine.connect() as connection:
+        found = connection.execute(text("SELECT seq, payload FROM audit_event ORDER BY seq"))
+        return [(row.seq, bytes(row.payload)) for row in found]
+
+
+def rewrite(store: Store, payloads: list[bytes]) -> None:
+    """Makes the log say this and nothing else, with a chain and a head that are consistent in themselves."""
+    previous = GENESIS
+    with store.engine.begin() as connection:
+        connection.execute(text("DELETE FROM audit_event"))
+        for seq, payload in enumerate(payloads, 1):
+            previous = link(previous, seq, payload)
+            connection.execute(
+                text("INSERT INTO audit_event (seq, hash, payload) VALUES (:seq, :hash, :payload)"),
+                {"seq": seq, "hash": previous, "payload": payload},
+            )
+        connection.execute(text("UPDATE head SET seq = :seq, hash = :hash"), {"seq": len(payloads), "hash": previous})
+
+
+def compare(store: Store, issuing: Issuing, kept: Made) -> Compared:
+    return checkpoints.verify(store, issuing, kept.text)
+
+
+def test_a_log_that_only_grew_is_the_one_of_the_checkpoint(store: Store, issuing: Issuing, kept: Made) -> None:
+    compared = compare(store, issuing, kept)
+
+    assert (compared.verified.first_bad_seq, compared.verified.problem) == (0, "")
+    assert (kept.checkpoint.event_count, compared.verified.event_count) == (6, 8)
+    assert compared.signature is SignatureState.VERIFIED
+
+
+def test_without_a_checkpoint_nothing_is_said_of_one(store: Store, issuing: Issuing, kept: Made) -> None:
+    assert checkpoints.verify(store, issuing, "").signature is None
+    assert checkpoints.verify(store, None, "").verified.first_bad_seq == 0
+
+
+def edited(payloads: list[bytes]) -> list[bytes]:
+    return [payload.replace(b"user:alice", b"user:mallory") for payload in payloads]
+
+
+def without_one(payloads: list[bytes]) -> list[bytes]:
+    return [*payloads[:3], *payloads[4:]]
+
+
+def reordered(payloads: list[bytes]) -> list[bytes]:
+    return [*payloads[:2], payloads[3], payloads[2], *payloads[4:]]
+
+
+def with_one_more(payloads: list[bytes]) -> list[bytes]:
+    return [*payloads[:3], payloads[2], *payloads[3:]]
+
+
+@pytest.mark.parametrize("change", [edited, without_one, reordered, with_one_more])
+def test_a_log_that_was_rewritten_with_a_chain_of_its_own_is_found(
+    store: Store, issuing: Issuing, kept: Made, change: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    rewrite(store, change([payload for _, payload in records(store)]))
+    assert checkpoints.verify(store, issuing, "").verified.first_bad_seq == 0  # By itself it looks whole.
+
+    verified = compare(store, issuing, kept).verified
+
+    assert (verified.first_bad_seq, verified.problem) == (6, "record 6 or one before it is not as the checkpoint says")
+
+
+def test_a_log_whose_tail_was_cut_off_with_its_head_is_found(store: Store, issuing: Issuing, kept: Made) -> None:
+    rewrite(store, [payload for _, payload in records(store)][:4])
+    assert checkpoints.verify(store, issuing, "").verified.first_bad_seq == 0
+
+    verified = compare(store, issuing, kept).verified
+
+    assert (verified.first_bad_seq, verified.problem) == (5, "the log has 4 records; the checkpoint says 6")
+
+
+def test_what_came_after_the_checkpoint_is_left_to_the_next_one(store: Store, issuing: Issuing, kept: Made) -> None:
+    rewrite(store, [payload for _, payload in records(store)][:6])
+
+    assert compare(store, issuing, kept).verified.first_bad_seq == 0
+
+
+@pytest.mark.parametrize(("seq", "first"), [(2, 2), (8, 8)])
+def test_the_first_fault_of_all_is_told(store: Store, issuing: Issuing, kept: Made, seq: int, first: int) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(text(f"UPDATE audit_event SET payload = hash WHERE seq = {seq}"))
+
+    assert compare(store, issuing, kept).verified.first_bad_seq == first
+
+
+def test_a_checkpoint_is_an_instant_of_whole_seconds(store: Store, issuing: Issuing, clock: Clock) -> None:
+    clock.advance(TICK)
+
+    made = checkpoints.make(store, issuing)
+
+    assert made.at == clock.now - TICK
+    assert jwt.decode(made.text, options={"verify_signature": False}) == {
+        "iss": ISSUER,
+        "iat": int(made.at.timestamp()),
+        "event_count": made.checkpoint.event_count,
+        "head_hash": made.checkpoint.head_hash.hex(),
+    }
+    header = jwt.get_unverified_header(made.text)
+    assert header == {"alg": "ES256", "typ": "audit-checkpoint+jwt", "kid": made.public_key["kid"]}
+
+
+def test_the_key_beside_it_verifies_it_for_ever(store: Store, issuing: Issuing, kept: Made, clock: Clock) -> None:
+    clock.advance(10_000 * DAY)
+
+    was = verify_checkpoint(kept.text, kept.public_key, issuer=ISSUER)
+
+    assert "d" not in kept.public_key
+    assert was == SignedCheckpoint(
+        issuer=ISSUER,
+        issue_time=kept.at,
+        event_count=kept.checkpoint.event_count,
+        head_hash=kept.checkpoint.head_hash.hex(),
+        is_verified=True,
+    )
+
+
+def test_a_checkpoint_whose_key_is_gone_is_compared_and_not_trusted(store: Store, issuing: Issuing, kept: Made) -> None:
+    signing_keys.replace_all(store, issuing, by=itself())
+
+    sound = compare(store, issuing, kept)
+    rewrite(store, [payload for _, payload in records(store)][:4])
+    cut = compare(store, issuing, kept)
+
+    assert (sound.signature, sound.verified.first_bad_seq) == (SignatureState.KEY_UNKNOWN, 0)
+    assert (cut.signature, cut.verified.first_bad_seq) == (SignatureState.KEY_UNKNOWN, 5)
+
+
+def made_with(issuing: Issuing, store: Store, *, typ: str = signed.TYPE, **claims: Any) -> str:
+    """Returns a checkpoint that the service's own key signed, with other claims."""
+    with store.snapshot() as snapshot:
+        key = signing_keys.signing(snapshot)
+        said = {"iss": ISSUER, "iat": 1, "event_count": 1, "head_hash": "0" * 64} | claims
+    return issuing.ring.sign(key, {name: value for name, value in said.items() if value is not None}, typ=typ)
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({"iss": "https://other.example.com"}, "iss is not the issuer"),
+        ({"iss": None}, "iss is not the issuer"),
+        ({"typ": "at+jwt"}, "typ is not audit-checkpoint"),
+        ({"typ": "JWT"}, "typ is not audit-checkpoint"),
+        ({"event_count": 0}, "event_count"),
+        ({"event_count": -1}, "event_count"),
+        ({"event_count": 2**63}, "event_count"),
+        ({"event_count": True}, "event_count"),
+        ({"event_count": "6"}, "event_count"),
+        ({"event_count": None}, "event_count"),
+        ({"head_hash": "0" * 63}, "head_hash"),
+        ({"head_hash": "G" * 64}, "head_hash"),
+        ({"head_hash": None}, "head_hash"),
+        ({"iat": "noon"}, "iat"),
+        ({"iat": None}, "iat"),
+    ],
+)
+def test_what_is_no_checkpoint_of_this_service_is_refused(
+    store: Store, issuing: Issuing, claims: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidField, match=words) as refused:
+        checkpoints.verify(store, issuing, made_with(issuing, store, **claims))
+
+    assert refused.value.field == "checkpoint"
+    assert "the token" not in str(refused.value)
+
+
+def forged(kept: Made) -> str:
+    head, body, signature = kept.text.split(".")
+    return f"{head}.{body}.{signature[:10]}{'A' if signature[10] != 'A' else 'B'}{signature[11:]}"
+
+
+@pytest.mark.parametrize(
+    "forge", [forged, lambda kept: kept.text + "=", lambda kept: kept.text[:-1], lambda _: "nonsense", lambda _: "."]
+)
+def test_a_checkpoint_that_the_named_key_did_not_sign_is_refused(
+    store: Store, issuing: Issuing, kept: Made, forge: Callable[[Made], str]
+) -> None:
+    with pytest.raises(InvalidField) as refused:
+        checkpoints.verify(store, issuing, forge(kept))
+
+    assert refused.value.field == "checkpoint"
+
+
+def test_a_checkpoint_is_no_token_of_a_grant(store: Store, issuing: Issuing, kept: Made) -> None:
+    assert tokens.introspect(store, issuing, GATEWAY, kept.text) == {"active": False}
+    with pytest.raises(TokenRefused, match="typ"):
+        tokens.verify_grant_token(store, issuing, kept.text)
+
+
+def test_where_no_tokens_are_issued_there_are_no_checkpoints(store: Store, issuing: Issuing, kept: Made) -> None:
+    with pytest.raises(TokensOff):
+        checkpoints.make(store, None)
+    with pytest.raises(TokensOff):
+        checkpoints.verify(store, None, kept.text)
+
+
+def test_where_there_is_no_key_there_is_no_checkpoint(store: Store) -> None:
+    with pytest.raises(KeysUnavailable):
+        checkpoints.make(store, issuing_with(KeyRing(SECRET)))
+
+
+def test_another_key_does_not_verify_it(kept: Made) -> None:
+    other = KeyRing(SECRET)
+    key = other.new(now=kept.at, signs_at=kept.at)
+
+    with pytest.raises(TokenRefused, match="kid"):
+        verify_checkpoint(kept.text, other.public(key), issuer=ISSUER)
+    with pytest.raises(TokenRefused, match="signature"):
+        verify_checkpoint(kept.text, other.public(key) | {"kid": kept.public_key["kid"]}, issuer=ISSUER)
+    with pytest.raises(TokenRefused, match="iss"):
+        verify_checkpoint(kept.text, kept.public_key, issuer="https://other.example.com")
+
+
+@pytest.fixture
+def bench(store: Store, issuing: Issuing, kept: Made) -> tuple[Store, Issuing, Made]:
+    return store, issuing, kept
+
+
+TWINS = [
+    (
+        "a cut log that passes",
+        rules.fault_in,
+        "event_count < since.event_count",
+        "False",
+        test_a_log_whose_tail_was_cut_off_with_its_head_is_found,
+    ),
+    (
+        "a rewritten log that passes",
+        rules.fault_in,
+        "hash_there != since.head_hash",
+        "hash_there is None",
+        lambda *bench: test_a_log_that_was_rewritten_with_a_chain_of_its_own_is_found(*bench, edited),
+    ),
+    (
+        "a checkpoint that is not looked at",
+        checkpoints.verify,
+        "since=since)",
+        "since=None)",
+        lambda *bench: test_a_log_that_was_rewritten_with_a_chain_of_its_own_is_found(*bench, reordered),
+    ),
+    (
+        "a signature that is not verified",
+        signed.read_checkpoint,
+        "jws.check_signature(checkpoint, key, ALGORITHM)",
+        "pass",
+        lambda *bench: test_a_checkpoint_that_the_named_key_did_not_sign_is_refused(*bench, forged),
+    ),
+    (
+        "another issuer's checkpoint that counts",
+        signed._signed,
+        'not issuer or payload.get("iss") != issuer',
+        "False",
+        lambda store, issuing, _: test_what_is_no_checkpoint_of_this_service_is_refused(
+            store, issuing, {"iss": "https://other.example.com"}, "iss"
+        ),
+    ),
+    (
+        "a checkpoint that is a token",
+        checkpoints.make,
+        ", typ=TYPE",
+        "",
+        lambda store, issuing, _: test_a_checkpoint_is_no_token_of_a_grant(
+            store, issuing, replace(checkpoints.make(store, issuing))
+        ),
+    ),
+    (
+        "a key that is gone and is said to have verified",
+        signed.read_checkpoint,
+        "is_verified=key is not None",
+        "is_verified=True",
+        test_a_checkpoint_whose_key_is_gone_is_compared_and_not_trusted,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "sound", "bug", "caught_by"), TWINS, ids=[twin[0] for twin in TWINS])
+def test_no_twin_survives(
+    name: str,
+    function: Any,
+    sound: str,
+    bug: str,
+    caught_by: Callable[..., None],
+    bench: tuple[Store, Issuing, Made],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    demand_caught(Twin(name, function, sound, bug, lambda: caught_by(*bench)), monkeypatch)
