@@ -177,4 +177,4 @@ def test_the_product_opens_no_store_without_its_subscriptions() -> None:
         if " Store(" in line.replace("(Store(", "( Store(")
     ]
 
-    assert opening == ["service.py"]
+    assert opening == ["runtime/service.py"]
