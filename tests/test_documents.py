@@ -12,7 +12,6 @@ PAGES = ("SECURITY.md", "docs/threat-model.md")
 # What stands in backticks or bare and begins with a folder of the repository, and where links lead.
 _PATH = re.compile(r"(?<![\w/.])(?:clients|docs|envoy|examples|jit_service|proto|tests|tools)/[\w/.-]*\w")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-_INVARIANT = re.compile(r"\bI\d+b?\b")
 
 
 def named(page: str, text: str) -> set[Path]:
@@ -40,19 +39,3 @@ def test_what_is_not_there_would_be_found() -> None:
         "docs/no-such.md",
         "docs/adr/no-such.md",
     }
-
-
-def test_each_invariant_that_is_named_has_its_sentence() -> None:
-    model = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
-    sentences = set(re.findall(r"^\| (I\d+b?) \| ", model, re.MULTILINE))
-    named_in_code = {
-        number
-        for folder in ("jit_service", "clients/python/jitaccess", "tests", "docs")
-        for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".md")
-        for number in re.findall(r"invariants? (I\d+b?)|\((I\d+b?)\)", path.read_text(encoding="utf-8"))
-        for number in number
-        if number
-    }
-
-    assert set(_INVARIANT.findall(model)) | named_in_code <= sentences
