@@ -15,8 +15,9 @@ PAGES = (
     *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in GENERATED),
     *(f"docs/adr/{path.name}" for path in sorted((ROOT / "docs" / "adr").glob("*.md"))),
 )
-# What stands in backticks or bare and begins with a folder of the repository, and where links lead.
-_PATH = re.compile(r"(?<![\w/.])(?:clients|docs|envoy|examples|jit_service|proto|tests|tools)/[\w/.-]*\w")
+# What stands in backticks or bare and begins with a folder of the repository, and where links lead. `tools/call` is an
+# action of the Model Context Protocol, not a file.
+_PATH = re.compile(r"(?<![\w/.])(?:(?:clients|docs|envoy|examples|jit_service|proto|tests)/[\w/.-]*\w|tools/\w+\.\w+)")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
