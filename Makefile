@@ -65,8 +65,8 @@ soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEE
 floods: $(STAMP) ## Measure what one caller can make all others carry (docs/limits.md); the result is in .data/floods.
 	@$(BIN)/python -m tests.floods --output .data/floods/result.json
 
-mutants: $(STAMP) ## Change the domain one thing at a time and see that tests notice; MODULES="decision grant", result in .data/mutants.
-	@$(BIN)/python tools/mutants.py $(MODULES)
+mutants: $(STAMP) ## Change the domain one thing at a time and see that tests notice; MODULES="decision grants"; goes on where it was stopped.
+	@$(BIN)/python tools/mutants.py $(MODULES) $(ARGS)
 
 browser: ## Install Debian's chromium, for the test of the page /docs; needs root.
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \

@@ -1,8 +1,11 @@
 """Mutation testing of the pure domain: changes one thing of it at a time, and asks whether some test notices.
 
-mutmut makes the mutants and runs the tests; this prepares a copy for it in .data/mutants/work, and judges the result:
-a mutant that survives must be explained in tests/mutants/explained.toml. Exits with 1 where one is not, where an
-explanation fits no mutant that survived, or where the tests fail without any mutant.
+mutmut makes the mutants, in a copy in .data/mutants/work; tests/mutants/judging.py judges them there. Each verdict is
+kept in .data/mutants/verdicts.jsonl as soon as it is there, so a run can be stopped and taken up again, and the next
+run judges only what changed. A mutant that survives must be explained in tests/mutants/explained.toml. When all of the
+domain is judged the result is written to docs/mutants.md. Exits with 1 where a mutant is neither killed nor explained,
+where fewer than 95 % are killed, where an explanation fits no mutant that survived, or where the tests fail by
+themselves.
 """
 
 from __future__ import annotations
@@ -16,55 +19,102 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import libcst as cst
 import libcst.matchers as m
+from mutmut.mutation.file_mutation import MutatedFile, mutate_file_contents
+
+from tests.mutants.verdicts import Verdicts
 
 ROOT = Path(__file__).parent.parent
-OUT = ROOT / ".data" / "mutants"
-WORK = OUT / "work"
-DOMAIN = "jit_service/domain"
-EXPLAINED = ROOT / "tests" / "mutants" / "explained.toml"
-# The twins edit the source of functions, and the machines take longer than everything else together.
-NOT_JUDGES = tuple(
-    f"tests/domain/{name}.py"
-    for name in ("test_sown_bugs", "grants/test_grant_machine", "grants/test_lifecycle_machine")
-)
+DOMAIN = Path("jit_service/domain")
+TESTS = Path("tests/domain")
+EXPLAINED = Path("tests/mutants/explained.toml")
+PAGE = Path("docs/mutants.md")
+KILLED_AT_LEAST = 0.95
+# The sown bugs edit the source of functions, and the machines take longer than everything else together.
+NOT_JUDGES = ("test_sown_bugs.py", "test_grant_machine.py", "test_lifecycle_machine.py")
+COPIED = ("jit_service", "tests", "docs", "envoy", "examples", "proto", "tools")
 CONFIGURATION = """\
 [tool.mutmut]
 source_paths = ["jit_service"]
-only_mutate = {mutated}
-also_copy = ["envoy", "examples", "proto"]
-pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "tests.mutants.repeatable"]
-pytest_add_cli_args_test_selection = {tests}
-use_git_change_detection = false
 track_dependencies = false
 
 [tool.pytest.ini_options]
-timeout = 300
 markers = ["native_only: x", "requirement(*ids): x"]
 """
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "tests.mutants.judging"]
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one function: its lines `was` became `becomes`. `why` it may survive is empty if nobody said."""
+    """One change of one function: its lines `was` became `becomes`."""
 
-    module: str
     name: str
-    status: str
-    was: str = ""
-    becomes: str = ""
-    why: str = ""
+    source: str
+    was: str
+    becomes: str
 
     @property
     def function(self) -> str:
-        """The name without the number, which changes with every other edit."""
-        return self.name.rpartition("__mutmut_")[0]
+        """`module.function` or `module.Class.method`."""
+        module, _, name = self.name.partition("__mutmut_")[0].rpartition(".")
+        name = name.removeprefix("x_") if "ǁ" not in name else name.removeprefix("xǁ").replace("ǁ", ".")
+        return f"{module.rpartition('.')[2]}.{name.replace('.property_', '.')}"
+
+    @property
+    def module(self) -> str:
+        return self.function.partition(".")[0]
+
+
+@dataclass
+class Result:
+    """What came of each mutant: `killed`, `timeout`, `survived`, or `not judged`; and why it may survive."""
+
+    mutants: Sequence[Mutant]
+    statuses: Mapping[str, str]
+    whys: dict[str, str] = field(default_factory=dict)
+    idle: list[str] = field(default_factory=list)
+    """The explanations that fit no mutant that survived."""
+
+    def of(self, mutant: Mutant) -> str:
+        return self.statuses.get(mutant.name, "not judged")
+
+    def survivors(self) -> list[Mutant]:
+        return [mutant for mutant in self.mutants if self.of(mutant) == "survived"]
+
+    def unexplained(self) -> list[Mutant]:
+        return [mutant for mutant in self.survivors() if mutant.name not in self.whys]
+
+    def counts(self, module: str = "") -> dict[str, int]:
+        """Returns how many there are of each kind; of all modules, if none is named."""
+        mutants = [mutant for mutant in self.mutants if module in ("", mutant.module)]
+        by_status = Counter(self.of(mutant) for mutant in mutants)
+        explained = sum(mutant.name in self.whys for mutant in mutants)
+        return {
+            "mutants": len(mutants),
+            "killed": by_status["killed"],
+            "timeout": by_status["timeout"],
+            "explained": explained,
+            "unexplained": by_status["survived"] - explained,
+            "not judged": by_status["not judged"],
+        }
+
+    def share_killed(self) -> float:
+        counts = self.counts()
+        return (counts["killed"] + counts["timeout"]) / max(counts["mutants"], 1)
+
+    def is_good(self) -> bool:
+        counts = self.counts()
+        few = counts["unexplained"] or counts["not judged"] or self.idle
+        return not few and self.share_killed() >= KILLED_AT_LEAST
 
 
 class _PropertiesAsFunctions(cst.CSTTransformer):
@@ -77,160 +127,203 @@ class _PropertiesAsFunctions(cst.CSTTransformer):
             return updated_node
         name = f"property_{original_node.name.value}"
         plain = updated_node.with_changes(name=cst.Name(name), decorators=[])
-        told = cst.parse_statement(f"{original_node.name.value} = property({name})")
-        return cst.FlattenSentinel([plain, told])
+        made = cst.parse_statement(f"{original_node.name.value} = property({name})")
+        return cst.FlattenSentinel([plain, made])
 
     def visit_ClassDef(self, node: cst.ClassDef) -> bool:
         return not any(m.matches(base.value, m.Name("Protocol")) for base in node.bases)
 
 
-def prepare(modules: Sequence[Path], tests: Sequence[str]) -> None:
-    """Copies what mutmut needs to WORK, which it starts anew."""
-    shutil.rmtree(WORK, ignore_errors=True)
-    for name in ("jit_service", "tests", "envoy", "examples", "proto"):
-        shutil.copytree(ROOT / name, WORK / name, ignore=shutil.ignore_patterns("__pycache__", "soak", "typescript"))
-    for path in modules:
-        source = cst.parse_module((ROOT / path).read_text())
-        (WORK / path).write_text(source.visit(_PropertiesAsFunctions()).code)
-    mutated = json.dumps([str(path) for path in modules])
-    (WORK / "pyproject.toml").write_text(CONFIGURATION.format(mutated=mutated, tests=json.dumps(list(tests))))
+@dataclass(frozen=True)
+class Workshop:
+    """A repository, and the folder in it where its mutants are made and judged."""
+
+    root: Path = ROOT
+
+    @property
+    def out(self) -> Path:
+        return self.root / ".data" / "mutants"
+
+    @property
+    def work(self) -> Path:
+        return self.out / "work"
+
+    @property
+    def verdicts(self) -> Path:
+        return self.out / "verdicts.jsonl"
+
+    def modules(self, names: Sequence[str]) -> list[Path]:
+        """Returns the modules of the domain, or those with these names, of which a package is all that is in it."""
+        found = sorted(path.relative_to(self.root) for path in (self.root / DOMAIN).rglob("*.py"))
+        found = [path for path in found if path.stem != "__init__"]
+        if twice := [stem for stem, count in Counter(path.stem for path in found).items() if count > 1]:
+            sys.exit(f"two modules have one name, so that explanations would mix them up: {', '.join(twice)}")
+        wanted = {name: [path for path in found if name in (path.stem, path.parent.name)] for name in names}
+        if missing := [name for name, paths in wanted.items() if not paths]:
+            sys.exit(f"no such module: {', '.join(missing)}")
+        return sorted({path for paths in wanted.values() for path in paths}) if names else found
+
+    def judges(self) -> list[str]:
+        """Returns the files of tests that judge."""
+        paths = sorted(path.relative_to(self.root) for path in (self.root / TESTS).rglob("test_*.py"))
+        return [str(path) for path in paths if path.name not in NOT_JUDGES]
+
+    def prepare(self, modules: Sequence[Path]) -> list[Mutant]:
+        """Copies what the tests need to `work`, which it starts anew, and writes the mutants of the modules there."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        for name in COPIED:
+            if (self.root / name).exists():
+                ignored = shutil.ignore_patterns("__pycache__", "soak", "typescript")
+                shutil.copytree(self.root / name, self.work / name, ignore=ignored)
+        (self.work / "pyproject.toml").write_text(CONFIGURATION)
+        # mutmut reads its configuration where it runs.
+        with chdir(self.work):
+            return [mutant for path in modules for mutant in _mutate(path)]
+
+    def judge(self, mutants: Sequence[Mutant], *, processes: int = 2, seconds: float = 5) -> int:
+        """Has pytest judge the mutants without a verdict that stands, and returns its exit code."""
+        plan = self.work / "plan.json"
+        names = [[mutant.name, mutant.source] for mutant in mutants]
+        told = {"verdicts": str(self.verdicts), "processes": processes, "seconds": seconds, "mutants": names}
+        plan.write_text(json.dumps(told))
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "MUTANTS_PLAN": str(plan), "PYTHONPATH": str(self.work)}
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        command = [sys.executable, "-m", "pytest", *OPTIONS, *self.judges()]
+        ran = subprocess.run(command, cwd=self.work, env=environment, stdout=subprocess.PIPE, text=True)
+        if ran.returncode:
+            print(ran.stdout)
+        return ran.returncode
+
+    def result(self, mutants: Sequence[Mutant]) -> Result:
+        """Returns what is known of the mutants as they are now."""
+        verdicts = Verdicts(self.verdicts)
+        return Result(mutants, {mutant.name: verdicts.status(mutant.name, mutant.source) for mutant in mutants})
 
 
-def judging_tests() -> list[str]:
-    """Returns the files of tests that judge."""
-    paths = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "domain").rglob("test_*.py"))
-    return [path for path in paths if path not in NOT_JUDGES]
+def _mutate(path: Path) -> Iterator[Mutant]:
+    """Writes the module with its mutants in place of the one in the current folder, and yields them."""
+    code = cst.parse_module(path.read_text()).visit(_PropertiesAsFunctions()).code
+    made = mutate_file_contents(str(path), code)
+    path.write_text(made.code)
+    lines = made.code.splitlines()
+    module = ".".join(path.with_suffix("").parts)
+    for name in made.mutant_names:
+        function = name.partition("__mutmut_")[0]
+        was, becomes = _change(_lines(lines, made, f"{function}__mutmut_orig"), _lines(lines, made, name))
+        # Another mutmut may number its mutants otherwise.
+        source = f"{version('mutmut')}:{made.hash_by_function_name[function]}"
+        yield Mutant(f"{module}.{name}", source, was, becomes)
 
 
-def run(processes: int) -> None:
-    """Lets mutmut run: without a mutant first, then with each. Exits as it does if it fails."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes)]
-    code = subprocess.run(command, cwd=WORK, env=environment).returncode
-    if code:
-        sys.exit(f"mutmut ended with {code}: do the tests pass without any mutant?")
+def _lines(lines: Sequence[str], made: MutatedFile, name: str) -> list[str]:
+    """Returns the lines of the function in the mutated module, which there has another name."""
+    span = made.line_span_by_function_name[name]
+    return [line.strip().replace(f"{name}(", "(") for line in lines[span.start - 1 : span.end]]
 
 
-def results(modules: Sequence[Path]) -> Iterator[Mutant]:
-    """Yields every mutant, with what it changed where no test noticed."""
-    os.chdir(WORK)
-    from mutmut.mutation.data import SourceFileMutationData
-    from mutmut.mutation.diff_apply import get_diff_for_mutant
-    from mutmut.stats import status_by_exit_code
-
-    for path in modules:
-        data = SourceFileMutationData(path=path)
-        data.load()
-        for name, code in data.exit_code_by_key.items():
-            status = status_by_exit_code[code]
-            if status in ("killed", "timeout"):
-                yield Mutant(path.stem, name, status)
-            else:
-                was, becomes = _change(get_diff_for_mutant(name, path=path))
-                yield Mutant(path.stem, name, status, was, becomes)
+def _change(was: Sequence[str], becomes: Sequence[str]) -> tuple[str, str]:
+    """Returns the lines that are only in the one, and those that are only in the other."""
+    removed, added = [], []
+    for line in difflib.ndiff(was, becomes):
+        (removed if line.startswith("- ") else added if line.startswith("+ ") else []).append(line[2:])
+    return "\n".join(removed), "\n".join(added)
 
 
-def _change(diff: str) -> tuple[str, str]:
-    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++", "@@"))]
-    return (
-        "\n".join(line[1:].strip() for line in lines if line.startswith("-")),
-        "\n".join(line[1:].strip() for line in lines if line.startswith("+")),
-    )
-
-
-def explain(mutants: Sequence[Mutant], modules: Sequence[Path]) -> tuple[list[Mutant], list[str]]:
-    """Returns the mutants with their reasons, and the explanations that fit none of those that survived."""
-    stems = {path.stem for path in modules}
-    told = tomllib.loads(EXPLAINED.read_text())
+def explain(result: Result, told: Mapping[str, Any]) -> Result:
+    """Returns the result with the reasons that were told for those that survived."""
     everywhere = [(one["was"], one["becomes"], one["why"]) for one in told.get("everywhere", [])]
-    whys = {(one["function"], one["was"], one["becomes"]): one["why"] for one in told.get("survivor", [])}
+    single = {(one["function"], one["was"], one["becomes"]): one["why"] for one in told.get("survivor", [])}
     used = set()
-    explained = []
-    for mutant in mutants:
-        key = (readable(mutant.function), mutant.was, mutant.becomes)
+    for mutant in result.survivors():
+        key = (mutant.function, mutant.was, mutant.becomes)
         general = [why for was, to, why in everywhere if was in key[1] and key[1].replace(was, to) == key[2]]
-        if mutant.status == "survived" and (key in whys or general):
+        if why := single.get(key) or next(iter(general), None):
             used.add(key)
-            mutant = replace(mutant, why=whys.get(key) or general[0])
-        explained.append(mutant)
-    idle = [f"{key[0]}: {key[1]}" for key in whys if key not in used and key[0].split(".")[0] in stems]
-    return explained, idle
+            result.whys[mutant.name] = why
+    modules = {mutant.module for mutant in result.mutants}
+    result.idle = [f"{key[0]}: {key[1]}" for key in single if key not in used and key[0].partition(".")[0] in modules]
+    return result
 
 
-def readable(function: str) -> str:
-    """Returns `module.function` or `module.Class.method` for mutmut's name of it."""
-    module, _, name = function.rpartition(".")
-    name = name.removeprefix("x_") if "ǁ" not in name else name.removeprefix("xǁ").replace("ǁ", ".")
-    return f"{module.rpartition('.')[2]}.{name.replace('.property_', '.')}"
+def table(result: Result) -> list[str]:
+    """Returns a Markdown table with a row for each module and one for all."""
+    total = result.counts()
+    rows = [(name, result.counts(name)) for name in sorted({mutant.module for mutant in result.mutants})]
+    lines = ["| module | " + " | ".join(total) + " |", "| --- |" + " ---: |" * len(total)]
+    return lines + [f"| {name} | " + " | ".join(map(str, row.values())) + " |" for name, row in [*rows, ("all", total)]]
 
 
-def report(mutants: Sequence[Mutant], idle: Sequence[str], seconds: float) -> bool:
-    """Writes OUT/result.json and OUT/report.md, and returns whether everything is explained."""
-    open_ = [mutant for mutant in mutants if mutant.status not in ("killed", "timeout") and not mutant.why]
-    counts = {module: _counts([one for one in mutants if one.module == module]) for module in _modules(mutants)}
-    total = _counts(mutants)
-    result = {
-        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "seconds": round(seconds),
-        "total": total,
-        "modules": counts,
-        "survivors": [asdict(one) for one in mutants if one.status not in ("killed", "timeout")],
-        "explanations_that_fit_nothing": list(idle),
-    }
-    (OUT / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    table = ["| module | " + " | ".join(total) + " |", "| --- |" + " --- |" * len(total)]
-    table += [f"| {name} | " + " | ".join(map(str, row.values())) + " |" for name, row in counts.items()]
-    table += ["| all | " + " | ".join(map(str, total.values())) + " |"]
-    lines = [f"# Mutants, {result['at']}", "", *table, "", f"## Unexplained: {len(open_)}"]
-    for mutant in open_:
-        diff = difflib.ndiff(mutant.was.splitlines(), mutant.becomes.splitlines())
-        changes = "\n".join(line for line in diff if not line.startswith("?"))
-        lines += ["", f"{readable(mutant.function)} ({mutant.status}, `{mutant.name}`)", "```diff", changes, "```"]
-    lines += ["", f"## Explanations that fit nothing: {len(idle)}", "", *[f"- {one}" for one in idle]]
-    (OUT / "report.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(table))
-    print(f"{len(open_)} unexplained, {len(idle)} idle explanations; see {OUT.relative_to(ROOT)}/report.md")
-    return not open_ and not idle
+def report(result: Result) -> str:
+    """Returns what is open, with each change, for whoever goes on from here."""
+    lines = ["# Mutants", "", *table(result), "", f"## Unexplained: {len(result.unexplained())}"]
+    for mutant in result.unexplained():
+        changes = [f"-{line}" for line in mutant.was.splitlines()] + [
+            f"+{line}" for line in mutant.becomes.splitlines()
+        ]
+        lines += ["", f"{mutant.function} (`{mutant.name}`)", "```diff", *changes, "```"]
+    lines += ["", f"## Explanations that fit nothing: {len(result.idle)}", "", *[f"- {one}" for one in result.idle]]
+    return "\n".join(lines) + "\n"
 
 
-def _modules(mutants: Sequence[Mutant]) -> list[str]:
-    return sorted({mutant.module for mutant in mutants})
+PROSE = """\
+# Mutants
+
+`make mutants` changes the pure domain one thing at a time with mutmut and asks whether a test notices;
+`make mutants MODULES="decision grants"` does so for some modules or packages of it. tests/domain judges, but for the
+machines and the sown bugs; hypothesis is derandomized. All tests run once without a mutant, and must pass; then each
+mutant is judged by the tests that reach its function, until one fails or takes 20 times as long as it should.
+
+`.data/mutants/verdicts.jsonl` keeps each verdict. A run can be stopped and taken up again, and the next one judges only
+what changed: a mutant stays killed while its function and the test that killed it have the same source, and one that
+survived is judged again by new and changed tests alone. That does not look at what other functions and the helpers of
+tests do; `make mutants ARGS=--afresh` judges everything anew. `.data/mutants/report.md` lists what is open.
+
+It exits with 0 where all are judged, at least 95 % are killed, and tests/mutants/explained.toml explains each of the
+others.
+
+Not mutated: constants and tables outside functions, default values of fields, decorated functions other than
+properties, and jit_service/check.
+"""
 
 
-def _counts(mutants: Sequence[Mutant]) -> dict[str, int]:
-    by_status = Counter(mutant.status for mutant in mutants)
-    explained = sum(bool(mutant.why) for mutant in mutants)
-    alive = len(mutants) - by_status["killed"] - by_status["timeout"]
-    return {
-        "mutants": len(mutants),
-        "killed": by_status["killed"],
-        "timeout": by_status["timeout"],
-        "explained": explained,
-        "unexplained": alive - explained,
-    }
+def page(result: Result, day: str) -> str:
+    """Returns the published page."""
+    whys = Counter(result.whys.values())
+    lines = [
+        f"## Result of {day}, mutmut {version('mutmut')}",
+        f"{result.share_killed():.1%} of {len(result.mutants)} mutants are killed; the others are explained.",
+        "",
+        *table(result),
+        "",
+        "## Why the others may survive",
+        "| mutants | because |",
+        "| ---: | --- |",
+        *[f"| {count} | {why} |" for why, count in sorted(whys.items(), key=lambda one: (-one[1], one[0]))],
+    ]
+    return PROSE + "\n" + "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("modules", nargs="*", help="of jit_service/domain, without .py; all of them by default")
+    parser.add_argument("modules", nargs="*", help="modules or packages of jit_service/domain; all of it by default")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--again", action="store_true", help="judge the last run again, by today's explanations")
+    parser.add_argument("--afresh", action="store_true", help="forget all verdicts first")
+    parser.add_argument("--report", action="store_true", help="judge nothing; tell what is known")
     arguments = parser.parse_args()
-    names = arguments.modules or sorted(
-        path.relative_to(ROOT / DOMAIN).with_suffix("").as_posix()
-        for path in (ROOT / DOMAIN).rglob("*.py")
-        if path.stem != "__init__"
-    )
-    modules = [Path(DOMAIN) / f"{name}.py" for name in names]
-    if missing := [str(path) for path in modules if not (ROOT / path).exists()]:
-        sys.exit(f"no such module: {', '.join(missing)}")
-    began = datetime.now(UTC)
-    if not arguments.again:
-        prepare(modules, judging_tests())
-        run(arguments.processes)
-    mutants, idle = explain(list(results(modules)), modules)
-    if not report(mutants, idle, (datetime.now(UTC) - began).total_seconds()):
+    workshop = Workshop()
+    if arguments.afresh:
+        workshop.verdicts.unlink(missing_ok=True)
+    mutants = workshop.prepare(workshop.modules(arguments.modules))
+    if not arguments.report and (code := workshop.judge(mutants, processes=arguments.processes)):
+        sys.exit(f"the judges ended with {code}")
+    result = explain(workshop.result(mutants), tomllib.loads((ROOT / EXPLAINED).read_text()))
+    (workshop.out / "report.md").write_text(report(result))
+    print("\n".join(table(result)))
+    print(f"{len(result.unexplained())} unexplained, {len(result.idle)} idle explanations; see .data/mutants/report.md")
+    if not result.is_good():
         sys.exit(1)
+    if not arguments.modules:
+        (ROOT / PAGE).write_text(page(result, f"{datetime.now(UTC):%Y-%m-%d}"))
 
 
 if __name__ == "__main__":
