@@ -29,8 +29,8 @@ from jitaccess.jose.tokens import is_of_grant
 _CLOCK_SKEW_SECONDS: Final = 60
 _PATIENCE_SECONDS: Final = 3
 _KEEP_INTERVAL: Final = timedelta(seconds=1)
-_MAX_KNOWN: Final = 10_000
-_MAX_KNOWN_BYTES: Final = 32 << 20
+_MAX_VERIFIED: Final = 10_000
+_MAX_VERIFIED_BYTES: Final = 32 << 20
 _MAX_WAITING: Final = 4
 
 
@@ -53,11 +53,11 @@ class Identity:
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
-class _Known(NamedTuple):
-    """A token that was judged good: it stays so over [begins, identity.expires_at), while its issuer has that key."""
+class _VerifiedToken(NamedTuple):
+    """A verified token. It is valid over [valid_from, identity.expires_at), while its issuer still has that key."""
 
     identity: Identity
-    begins: datetime
+    valid_from: datetime
     keys: IssuerKeys
     pick: Pick
     key: Jwk
@@ -83,8 +83,8 @@ class Authenticator:
         self._clock = clock
         self._max_lifetime = max_lifetime
         self._max_bytes = max_bytes
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._known_bytes = 0
+        self._verified: OrderedDict[bytes, _VerifiedToken] = OrderedDict()
+        self._verified_bytes = 0
         self._lock = threading.Lock()
         self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
 
@@ -93,58 +93,58 @@ class Authenticator:
 
         Raises TokenMissing, TokenInvalid, TokenExpired, IssuerKeysUnavailable; no message holds any part of the token.
         """
-        return self._identified(authorization, patience=_PATIENCE_SECONDS)
+        return self._identify(authorization, patience=_PATIENCE_SECONDS)
 
     def identify_at_once(self, authorization: Sequence[str]) -> Identity:
         """As `identify`, for those who must not wait: IssuerKeysUnavailable may mean that it is worth to wait."""
-        return self._identified(authorization, patience=0)
+        return self._identify(authorization, patience=0)
 
     def tend_keys(self) -> None:
         """Has keys fetched that are missing or will soon be old. It does not wait for them."""
         for _, keys in self._issuers.values():
             keys.tend()
 
-    def _identified(self, authorization: Sequence[str], *, patience: float) -> Identity:
+    def _identify(self, authorization: Sequence[str], *, patience: float) -> Identity:
         token = bearer(authorization)
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
-        if (known := self._still_good(digest)) is not None:
+        if (known := self._recall(digest)) is not None:
             return known.identity
         try:
-            known = self._judged(token, patience)
+            known = self._verify(token, patience)
         except BadToken as fault:
             raise TokenInvalid(str(fault)) from None
         self._remember(digest, known)
         return known.identity
 
-    def _still_good(self, digest: bytes) -> _Known | None:
+    def _recall(self, digest: bytes) -> _VerifiedToken | None:
         with self._lock:
-            known = self._known.get(digest)
+            known = self._verified.get(digest)
             if known is None:
                 return None
-            self._known.move_to_end(digest)
-        if not known.begins <= self._clock() < known.identity.expires_at:
+            self._verified.move_to_end(digest)
+        if not known.valid_from <= self._clock() < known.identity.expires_at:
             return None
         try:
             return known if known.keys.find(known.pick, patience=0) is known.key else None
         except KeysAway:
             return None
 
-    def _remember(self, digest: bytes, known: _Known) -> None:
+    def _remember(self, digest: bytes, known: _VerifiedToken) -> None:
         with self._lock:
-            if (before := self._known.pop(digest, None)) is not None:
-                self._known_bytes -= before.size
-            self._known[digest] = known
-            self._known_bytes += known.size
-            while len(self._known) > _MAX_KNOWN or self._known_bytes > _MAX_KNOWN_BYTES:
-                self._known_bytes -= self._known.popitem(last=False)[1].size
+            if (before := self._verified.pop(digest, None)) is not None:
+                self._verified_bytes -= before.size
+            self._verified[digest] = known
+            self._verified_bytes += known.size
+            while len(self._verified) > _MAX_VERIFIED or self._verified_bytes > _MAX_VERIFIED_BYTES:
+                self._verified_bytes -= self._verified.popitem(last=False)[1].size
 
-    def _judged(self, token: str, patience: float) -> _Known:
+    def _verify(self, token: str, patience: float) -> _VerifiedToken:
         if len(token) > self._max_bytes:
             raise TokenInvalid(f"the token is longer than {self._max_bytes} characters; JIT_MAX_TOKEN_BYTES bounds it")
         header, payload = jws.decoded(token, limit=self._max_bytes)
         issuer, keys = self._issuer(payload)
         _check_header(header, issuer)
-        pick = _picked(header)
+        pick = _key_pick(header)
         try:
             key = self._key(keys, pick, patience)
         except KeysAway:
@@ -152,10 +152,12 @@ class Authenticator:
                 "the keys of the token's issuer are not to be had now; try again", issuer=issuer.issuer
             ) from None
         if key is None or not key.fits(header["alg"]):
-            raise TokenInvalid(_no_key(header, key))
+            raise TokenInvalid(_key_fault(header, key))
         jws.check_signature(token, key, header["alg"])
         self._check_claims(payload, issuer)
-        return _Known(_identity(payload, issuer, self._exact), _begin(payload), keys, pick, key, len(token))
+        return _VerifiedToken(
+            _identity(payload, issuer, self._exact), _valid_from(payload), keys, pick, key, len(token)
+        )
 
     def _key(self, keys: IssuerKeys, pick: Pick, patience: float) -> Jwk | None:
         """Returns the key that is meant. A few calls at a time may wait for it: all others need their threads."""
@@ -256,13 +258,13 @@ def _check_header(header: dict[str, Any], issuer: Issuer) -> None:
         raise TokenInvalid(f"the token's typ is not one of {types}; `token_types` of its issuer says which are")
 
 
-def _picked(header: dict[str, Any]) -> Pick:
+def _key_pick(header: dict[str, Any]) -> Pick:
     """Returns which key the token is signed by. Without a kid it must be the only one that can have signed it."""
     kid, algorithm = header.get("kid"), header["alg"]
     return (lambda keys: keys.only(algorithm)) if kid is None else (lambda keys: keys.by_kid.get(kid))
 
 
-def _no_key(header: dict[str, Any], key: Jwk | None) -> str:
+def _key_fault(header: dict[str, Any], key: Jwk | None) -> str:
     if key is not None:
         return "the token's alg does not go with its key"
     if "kid" in header:
@@ -270,10 +272,10 @@ def _no_key(header: dict[str, Any], key: Jwk | None) -> str:
     return "the token has no kid, and its issuer has not exactly one key that fits its alg"
 
 
-def _begin(payload: dict[str, Any]) -> datetime:
-    """Returns when the token begins to be good."""
-    begins = max(jws.instant(payload, claim) for claim in ("iat", "nbf") if claim in payload)
-    return datetime.fromtimestamp(max(begins - _CLOCK_SKEW_SECONDS, 0), UTC)
+def _valid_from(payload: dict[str, Any]) -> datetime:
+    """Returns the instant from which the token is valid."""
+    valid_from = max(jws.instant(payload, claim) for claim in ("iat", "nbf") if claim in payload)
+    return datetime.fromtimestamp(max(valid_from - _CLOCK_SKEW_SECONDS, 0), UTC)
 
 
 def _identity(payload: dict[str, Any], issuer: Issuer, exact: tuple[str, ...]) -> Identity:

@@ -32,7 +32,7 @@ _PUBLIC = Rule(public=True)
 _ANONYMOUS = Rule(anonymous=True)
 _PROXY = Rule(proxy=True, recorded=True)
 # What it is about was recorded when it passed.
-_WATCHING_PROXY = Rule(proxy=True)
+_PROXY_STREAM = Rule(proxy=True)
 _READ = Rule()
 _CHECK = Rule(recorded=True)
 _WRITE = Rule(recorded=True, writes=True)
@@ -106,7 +106,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
     "/jitaccess.v1.AuditService/GetAuditCheckpoint": _READ_AUDIT,
     "/envoy.service.auth.v3.Authorization/Check": _PROXY,
-    "/envoy.service.ext_proc.v3.ExternalProcessor/Process": _WATCHING_PROXY,
+    "/envoy.service.ext_proc.v3.ExternalProcessor/Process": _PROXY_STREAM,
     # The published contract.
     "/jitaccess.v1.DocsService/GetOpenApi": _ANONYMOUS,
     "/jitaccess.v1.DocsService/GetDocsPage": _ANONYMOUS,

@@ -73,7 +73,7 @@ def principal(payload: Claims, issuer: Issuer) -> str:
 def groups(payload: Claims, issuer: Issuer) -> frozenset[str] | None:
     """Returns the groups; None where the provider left them out, having too many for a token. Raises TokenInvalid."""
     named = issuer.groups_claim
-    if _is_left_out(payload, named) or (_last(named) == "groups" and _says_yes(payload.get("hasgroups", False))):
+    if _is_left_out(payload, named) or (_last_segment(named) == "groups" and _is_true(payload.get("hasgroups", False))):
         return None
     return frozenset(filter(None, map(_group, _texts(payload, named, "groups_claim"))))
 
@@ -106,7 +106,7 @@ def _principal_value(payload: Claims, named: str, setting: str) -> str:
         raise TokenInvalid(
             f"the token's {named}, of which `{setting}` of its issuer makes who it is, is missing or not text"
         )
-    if _last(named) == _EMAIL and not all(map(_may_be_verified, _verifications(payload, named))):
+    if _last_segment(named) == _EMAIL and not all(map(_may_be_verified, _verified_claims(payload, named))):
         raise TokenInvalid(
             f"the token says that its {named} is not verified, so it may be another's, and `{setting}` of its issuer "
             "cannot make who it is of it; name a claim that its holder cannot choose"
@@ -114,7 +114,7 @@ def _principal_value(payload: Claims, named: str, setting: str) -> str:
     return value
 
 
-def _verifications(payload: Claims, named: str) -> Iterator[Any]:
+def _verified_claims(payload: Claims, named: str) -> Iterator[Any]:
     """Yields what the token says of an address: beside it, and for all of it."""
     yield claim(payload, f"{named}_verified")
     yield claim(payload, f"{_EMAIL}_verified")
@@ -122,14 +122,14 @@ def _verifications(payload: Claims, named: str) -> Iterator[Any]:
 
 def _may_be_verified(said: object) -> bool:
     """Says whether nothing speaks against an address: some providers say nothing, some say true as text."""
-    return said is _ABSENT or _says_yes(said)
+    return said is _ABSENT or _is_true(said)
 
 
-def _says_yes(said: object) -> bool:
+def _is_true(said: object) -> bool:
     return said is True or (isinstance(said, str) and said.lower() == "true")
 
 
-def _last(named: str) -> str:
+def _last_segment(named: str) -> str:
     """Returns the name of the claim without what it is within: `groups` of `https://example.com/groups`."""
     return re.split("[./:]", named)[-1]
 
@@ -160,7 +160,7 @@ def _values(payload: Claims, named: str) -> list[Any]:
     value = claim(payload, named)
     if value is _ABSENT or value is None:
         return []
-    if isinstance(value, str) and _last(named) in _SPACED:
+    if isinstance(value, str) and _last_segment(named) in _SPACED:
         return value.split()
     return value if isinstance(value, list) else [value]
 

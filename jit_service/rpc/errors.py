@@ -95,7 +95,7 @@ def status(error: JitError) -> Status:
         delay.FromTimedelta(timedelta(seconds=error.retry_after))
         details.append(RetryInfo(retry_delay=delay))
     code: int = status_code(error).value[0]
-    return Status(code=code, message=message, details=[_packed(detail) for detail in details])
+    return Status(code=code, message=message, details=[_pack(detail) for detail in details])
 
 
 def abort(context: grpc.ServicerContext, error: JitError) -> NoReturn:
@@ -108,12 +108,12 @@ def abort(context: grpc.ServicerContext, error: JitError) -> NoReturn:
 def abort_internal(context: grpc.ServicerContext) -> NoReturn:
     """Ends the call with a fixed text: a fault's own words may hold what the caller must not see."""
     info = ErrorInfo(reason="INTERNAL", domain=DOMAIN)
-    answer = Status(code=grpc.StatusCode.INTERNAL.value[0], message=INTERNAL_MESSAGE, details=[_packed(info)])
+    answer = Status(code=grpc.StatusCode.INTERNAL.value[0], message=INTERNAL_MESSAGE, details=[_pack(info)])
     context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))
     context.abort(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
 
 
-def _packed(detail: Message) -> Any:
+def _pack(detail: Message) -> Any:
     packed = Any()
     packed.Pack(detail)
     return packed

@@ -48,10 +48,10 @@ _log = logging.getLogger(__name__)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_USER_AGENT = 256
 _MAX_ORIGINS = 4096
-_MAX_NOTICED = 10_000
+_MAX_SEEN_TOKENS = 10_000
 # What a proxy says of itself when it asks for a client. The edge strips x-jit-* from what clients send, so a client
 # cannot say it through Envoy (envoy/envoy.yaml).
-_PROXY_SAYS = ("x-jit-proxy", "ext-authz")
+_PROXY_METADATA = ("x-jit-proxy", "ext-authz")
 Metadata = Sequence[tuple[str, str | bytes]]
 _caller: ContextVar[Caller] = ContextVar("caller")
 
@@ -61,7 +61,7 @@ def current_caller() -> Caller:
     return _caller.get()
 
 
-class _Malformed:
+class _MalformedRequest:
     """Stands for a request whose bytes are not its message."""
 
 
@@ -91,8 +91,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._trusts_unix = "unix" in trusted_proxies
         self._trusted = [ipaddress.ip_network(proxy) for proxy in trusted_proxies if proxy != "unix"]
         # Most calls come by few ways, and to find out costs more than a decision.
-        self._known_origin = lru_cache(maxsize=_MAX_ORIGINS)(self._origin)
-        self._noticed: set[tuple[object, ...]] = set()
+        self._cached_origin = lru_cache(maxsize=_MAX_ORIGINS)(self._origin)
+        self._seen_tokens: set[tuple[object, ...]] = set()
 
     def intercept_service(
         self,
@@ -107,18 +107,18 @@ class CallInterceptor(grpc.ServerInterceptor):
             return handler
         behaviour, decode = handler.unary_unary, handler.request_deserializer
         if handler.unary_stream is not None and decode is not None:
-            return self._streaming(method, rule, handler, decode)
+            return self._stream_handler(method, rule, handler, decode)
         if handler.stream_stream is not None and decode is not None:
-            return self._holding(method, rule, handler, decode)
+            return self._held_stream_handler(method, rule, handler, decode)
         if behaviour is None or decode is None:
             return grpc.unary_unary_rpc_method_handler(self._refuse_unlisted)
         return grpc.unary_unary_rpc_method_handler(
-            lambda request, context: self._call(method, rule, behaviour, request, context),
-            request_deserializer=lambda data: _decoded(decode, data),
+            lambda request, context: self._run_unary(method, rule, behaviour, request, context),
+            request_deserializer=lambda data: _decode(decode, data),
             response_serializer=handler.response_serializer,
         )
 
-    def _streaming(
+    def _stream_handler(
         self,
         method: str,
         rule: Rule | None,
@@ -126,17 +126,17 @@ class CallInterceptor(grpc.ServerInterceptor):
         decode: Callable[[bytes], Any],
     ) -> grpc.RpcMethodHandler[Any, Any]:
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            return self._stream(method, rule, handler.unary_stream, request, context)
+            return self._run_stream(method, rule, handler.unary_stream, request, context)
 
         # grpcio's own way (its health servicer uses it) to give long calls threads of their own.
         stream.experimental_thread_pool = self._streams.pool  # type: ignore[attr-defined]
         return grpc.unary_stream_rpc_method_handler(
             stream,
-            request_deserializer=lambda data: _decoded(decode, data),
+            request_deserializer=lambda data: _decode(decode, data),
             response_serializer=handler.response_serializer,
         )
 
-    def _holding(
+    def _held_stream_handler(
         self,
         method: str,
         rule: Rule | None,
@@ -144,37 +144,37 @@ class CallInterceptor(grpc.ServerInterceptor):
         decode: Callable[[bytes], Any],
     ) -> grpc.RpcMethodHandler[Any, Any]:
         def hold(requests: Iterator[Any], context: grpc.ServicerContext, send: Callable[[object], None]) -> None:
-            self._hold(method, rule, handler.stream_stream, requests, context, send)
+            self._run_held_stream(method, rule, handler.stream_stream, requests, context, send)
 
         # grpcio's own way (its health servicer uses it) to have a call stay open that no thread waits for.
         hold.experimental_non_blocking = True  # type: ignore[attr-defined]
         return grpc.stream_stream_rpc_method_handler(
             hold,
-            request_deserializer=lambda data: _decoded(decode, data),
+            request_deserializer=lambda data: _decode(decode, data),
             response_serializer=handler.response_serializer,
         )
 
     def _refuse_unlisted(self, _: bytes, context: grpc.ServicerContext) -> None:
         context.abort(grpc.StatusCode.PERMISSION_DENIED, "nobody may call this")
 
-    def _call(
+    def _run_unary(
         self,
         method: str,
         rule: Rule | None,
         behaviour: Callable[[Any, grpc.ServicerContext], Any],
-        request: Message | _Malformed,
+        request: Message | _MalformedRequest,
         context: grpc.ServicerContext,
     ) -> Any:
         metadata = context.invocation_metadata()
-        caller = self._unknown(method, metadata, context.peer())
+        caller = self._unauthenticated(method, metadata, context.peer())
         try:
             if rule is not None and rule.proxy:
                 self._demand_proxy(method, metadata, context.peer())
             elif rule is None or not rule.anonymous:
-                caller = self._identified(caller, metadata)
-                self._quota.demand(caller, writes=rule is not None and rule.writes, weight=_weight(request))
-            caller = _admitted(rule, caller, request, metadata)
-            self._notice(caller)
+                caller = self._authenticate(caller, metadata)
+                self._quota.demand(caller, writes=rule is not None and rule.writes, weight=_count_questions(request))
+            caller = _admit(rule, caller, request, metadata)
+            self._end_lost_delegations(caller)
             token = _caller.set(caller)
             work_for(caller)
             try:
@@ -188,22 +188,22 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.exception("%s failed", method)
             errors.abort_internal(context)
 
-    def _stream(
+    def _run_stream(
         self,
         method: str,
         rule: Rule | None,
         behaviour: Any,
-        request: Message | _Malformed,
+        request: Message | _MalformedRequest,
         context: grpc.ServicerContext,
     ) -> Iterator[Any]:
-        """As `_call`, message by message; what the token proves ends with it, so the stream does too."""
+        """As `_run_unary`, message by message; what the token proves ends with it, so the stream does too."""
         metadata = context.invocation_metadata()
-        caller = self._unknown(method, metadata, context.peer())
+        caller = self._unauthenticated(method, metadata, context.peer())
         try:
-            caller = self._identified(caller, metadata)
+            caller = self._authenticate(caller, metadata)
             self._quota.demand(caller, writes=False)
-            caller = _admitted(rule, caller, request, metadata)
-            self._notice(caller)
+            caller = _admit(rule, caller, request, metadata)
+            self._end_lost_delegations(caller)
             _caller.set(caller)
             work_for(caller)
             for message in self._streams.carry(context, behaviour(request, context), by=caller):
@@ -218,23 +218,23 @@ class CallInterceptor(grpc.ServerInterceptor):
                 errors.abort_internal(context)
             raise
 
-    def _hold(
+    def _run_held_stream(
         self,
         method: str,
         rule: Rule | None,
         behaviour: Any,
-        requests: Iterator[Message | _Malformed],
+        requests: Iterator[Message | _MalformedRequest],
         context: grpc.ServicerContext,
         send: Callable[[object], None],
     ) -> None:
-        """As `_call`, for a proxy's call that the behaviour leaves open; of its messages the first is read."""
+        """As `_run_unary`, for a proxy's call that the behaviour leaves open; of its messages the first is read."""
         caller = Caller(principal="", origin=Origin(method=method))
-        request: Message | _Malformed = _Malformed()
+        request: Message | _MalformedRequest = _MalformedRequest()
         try:
             # Before anything is waited for: whoever is no proxy holds no thread.
             self._demand_proxy(method, context.invocation_metadata(), context.peer())
             request = next(requests, request)
-            _admitted(rule, caller, request, ())
+            _admit(rule, caller, request, ())
             behaviour(request, context, send)
         except JitError as refusal:
             self._refuse(rule, caller, refusal, request, context)
@@ -249,19 +249,19 @@ class CallInterceptor(grpc.ServerInterceptor):
         rule: Rule | None,
         caller: Caller,
         refusal: JitError,
-        request: Message | _Malformed,
+        request: Message | _MalformedRequest,
         context: grpc.ServicerContext,
     ) -> NoReturn:
         # To record what comes too often would let whoever sends it fill the log.
         if not isinstance(refusal, RateExceeded):
-            refusal = self._locked(caller) or refusal
+            refusal = self._lock_on(caller) or refusal
         if (rule is None or rule.recorded) and not isinstance(refusal, RateExceeded):
             self._record(caller, refusal, request)
         if isinstance(refusal, StoreUnavailable):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         errors.abort(context, refusal)
 
-    def _locked(self, caller: Caller) -> Locked | None:
+    def _lock_on(self, caller: Caller) -> Locked | None:
         """Returns what the locked are told, whatever else is wrong with the call; None for anybody else.
 
         What is not wrong otherwise, the store or the view refuses as soon as it is asked (`storage.work_for`).
@@ -289,7 +289,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         authorization = _authorization(metadata)
         if (identity := identified.get(authorization)) is None:
             identity = identified[authorization] = self._authenticator.identify_at_once(authorization)
-        return _proved(identity, self._unknown(method, metadata, peer))
+        return with_identity(self._unauthenticated(method, metadata, peer), identity)
 
     def count_check(self, caller: Caller) -> None:
         """Counts a check that is answered with others. Raises RateExceeded."""
@@ -297,10 +297,10 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def admit(self, caller: Caller, request: Message, metadata: Metadata) -> None:
         """Lets the call pass if the caller may make it and it is sound. Raises JitError."""
-        if _admitted(RULES.get(caller.origin.method), caller, request, metadata) is not caller:
+        if _admit(RULES.get(caller.origin.method), caller, request, metadata) is not caller:
             raise AssertionError(f"{caller.origin.method} is one that may be sent again")
 
-    def _unknown(self, method: str, metadata: Metadata, peer: str) -> Caller:
+    def _unauthenticated(self, method: str, metadata: Metadata, peer: str) -> Caller:
         told = user_agent = traceparent = ""
         for key, value in metadata:
             if key == "user-agent":
@@ -309,27 +309,27 @@ class CallInterceptor(grpc.ServerInterceptor):
                 told = _text(value)
             elif key == "traceparent":
                 traceparent = _text(value)
-        origin = self._known_origin(method, without_port(peer), told, user_agent)
+        origin = self._cached_origin(method, without_port(peer), told, user_agent)
         if traceparent and (trace := _TRACEPARENT.fullmatch(traceparent)):
             origin = replace(origin, trace_id=trace[1])
         return Caller(principal="", origin=origin)
 
-    def _identified(self, caller: Caller, metadata: Metadata) -> Caller:
-        return _proved(self._authenticator.identify(_authorization(metadata)), caller)
+    def _authenticate(self, caller: Caller, metadata: Metadata) -> Caller:
+        return with_identity(caller, self._authenticator.identify(_authorization(metadata)))
 
-    def _notice(self, caller: Caller) -> None:
+    def _end_lost_delegations(self, caller: Caller) -> None:
         """Looks once at what each token's bearer has delegated: a right that the token does not give ends."""
         token = (caller.principal, caller.groups, caller.proved_until)
-        if not caller.principal or token in self._noticed:
+        if not caller.principal or token in self._seen_tokens:
             return
         delegations.end_lost(self._store, caller)
-        if len(self._noticed) >= _MAX_NOTICED:
-            self._noticed.clear()
-        self._noticed.add(token)
+        if len(self._seen_tokens) >= _MAX_SEEN_TOKENS:
+            self._seen_tokens.clear()
+        self._seen_tokens.add(token)
 
     def _demand_proxy(self, method: str, metadata: Metadata, peer: str) -> None:
-        key, value = _PROXY_SAYS
-        if not self._trusts(peer) or _last(metadata, key) != value:
+        key, value = _PROXY_METADATA
+        if not self._trusts(peer) or _last_value(metadata, key) != value:
             raise ProxyRequired(f"{method} is for trusted proxies, with the metadata {key}: {value}")
 
     def _origin(self, method: str, peer: str, told: str, user_agent: str) -> Origin:
@@ -349,7 +349,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             return self._trusts_unix
         return _within(_peer_address(peer), self._trusted)
 
-    def _record(self, caller: Caller, refusal: JitError, request: Message | _Malformed) -> None:
+    def _record(self, caller: Caller, refusal: JitError, request: Message | _MalformedRequest) -> None:
         try:
             if caller.principal:
                 audit.record_refusal(self._store, caller, refusal, _about(request))
@@ -360,7 +360,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("a refusal (%s, %s) is not recorded: %s", caller.origin.method, refusal.reason, fault)
 
 
-def _weight(request: Message | _Malformed) -> int:
+def _count_questions(request: Message | _MalformedRequest) -> int:
     """Returns how many questions the call is."""
     return max(1, len(getattr(request, "items", ())))
 
@@ -369,13 +369,13 @@ def _authorization(metadata: Metadata) -> tuple[str, ...]:
     return tuple([_text(value) for key, value in metadata if key == "authorization"])
 
 
-def _proved(identity: Identity, caller: Caller) -> Caller:
-    """Returns the caller as whoever it has proved to be."""
+def with_identity(caller: Caller, identity: Identity) -> Caller:
+    """Returns the caller with the identity that its token proves."""
     return Caller(
         identity.principal,
         identity.groups,
         identity.roles,
-        by_token(caller.origin, identity.issuer, identity.issuer_subject, identity.token_id),
+        _with_token(caller.origin, identity.issuer, identity.issuer_subject, identity.token_id),
         claims=identity.claims,
         proved_until=identity.expires_at,
         exact=identity.exact,
@@ -383,28 +383,28 @@ def _proved(identity: Identity, caller: Caller) -> Caller:
 
 
 @lru_cache(maxsize=_MAX_ORIGINS)
-def by_token(origin: Origin, issuer: str, issuer_subject: str, token_id: str) -> Origin:
+def _with_token(origin: Origin, issuer: str, issuer_subject: str, token_id: str) -> Origin:
     """Returns the origin with the token that the call brought."""
     return replace(origin, issuer=issuer, issuer_subject=issuer_subject, token_id=token_id)
 
 
-def _admitted(rule: Rule | None, caller: Caller, request: Message | _Malformed, metadata: Metadata) -> Caller:
+def _admit(rule: Rule | None, caller: Caller, request: Message | _MalformedRequest, metadata: Metadata) -> Caller:
     """Returns the caller with its request, which it may make and which is sound."""
     method = caller.origin.method
     demand(rule, caller)
-    caller = _with_request(caller, request)
-    if isinstance(request, _Malformed):
+    caller = _with_request_id(caller, request)
+    if isinstance(request, _MalformedRequest):
         raise MalformedMessage(f"the request is not the message of {method}")
     if rule is None or not rule.proxy:
         strictness.check_message(request)
-    path, names = told_by_edge(metadata)
+    path, names = edge_metadata(metadata)
     if path is not None:
         strictness.check_path(method, path, request)
         strictness.check_json(method, names, request)
     return caller
 
 
-def told_by_edge(metadata: Metadata) -> tuple[str | None, str | None]:
+def edge_metadata(metadata: Metadata) -> tuple[str | None, str | None]:
     """Returns what the edge says of a transcoded call: its path, and the names in its JSON; None where it says none."""
     path = names = None
     for key, value in metadata:
@@ -432,16 +432,16 @@ def _host(address: str) -> str:
     return host.replace("%5B", "").replace("%5D", "").strip("[]")
 
 
-def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:
+def _decode(decode: Callable[[bytes], Any], data: bytes) -> Any:
     try:
         return decode(data)
     except (DecodeError, ValueError):
-        return _Malformed()
+        return _MalformedRequest()
 
 
-def _with_request(caller: Caller, request: Message | _Malformed) -> Caller:
+def _with_request_id(caller: Caller, request: Message | _MalformedRequest) -> Caller:
     """Adds what makes the request known again: its request_id, and a digest of all of it."""
-    if isinstance(request, _Malformed) or not _has_request_id(request.DESCRIPTOR):
+    if isinstance(request, _MalformedRequest) or not _has_request_id(request.DESCRIPTOR):
         return caller
     request_id = name.request_id(getattr(request, "request_id", ""))
     digest = hashlib.sha256(caller.origin.method.encode() + b"\0" + request.SerializeToString(deterministic=True))
@@ -454,16 +454,16 @@ def _has_request_id(message: Descriptor) -> bool:
     return "request_id" in message.fields_by_name
 
 
-def _about(request: Message | _Malformed) -> About:
-    if isinstance(request, _Malformed):
+def _about(request: Message | _MalformedRequest) -> About:
+    if isinstance(request, _MalformedRequest):
         return About()
     named = str(getattr(request, "name", ""))
     policy = getattr(request, "policy", "")
     policy_name = str(getattr(policy, "name", policy))
     return About(
         subject=getattr(request, "subject", ""),
-        resources=tuple(getattr(request, "resources", ())) or _one(request, "resource"),
-        actions=tuple(getattr(request, "actions", ())) or _one(request, "action"),
+        resources=tuple(getattr(request, "resources", ())) or _as_tuple(request, "resource"),
+        actions=tuple(getattr(request, "actions", ())) or _as_tuple(request, "action"),
         grant=named if named.startswith("grants/") else "",
         policy=named if named.startswith("policies/") else policy_name,
         duration=recorded_duration(request),
@@ -471,12 +471,12 @@ def _about(request: Message | _Malformed) -> About:
     )
 
 
-def _one(request: Message, field: str) -> tuple[str, ...]:
+def _as_tuple(request: Message, field: str) -> tuple[str, ...]:
     value = str(getattr(request, field, ""))
     return (value,) if value else ()
 
 
-def _last(metadata: Metadata, wanted: str) -> str | None:
+def _last_value(metadata: Metadata, wanted: str) -> str | None:
     found = None
     for key, value in metadata:
         if key == wanted:

@@ -23,26 +23,26 @@ def within_bytes(method: Method[Page]) -> Method[Page]:
     @wraps(method)
     def bounded(self: Any, request: Any, context: Any) -> Page:
         page = method(self, request, context)
-        while page.ByteSize() > MAX_PAGE_BYTES and len(_listed(page)) > 1:
+        while page.ByteSize() > MAX_PAGE_BYTES and len(_items(page)) > 1:
             shorter = type(request)()
             shorter.CopyFrom(request)
-            shorter.page_size = _fitting(page)
+            shorter.page_size = _fit_count(page)
             page = method(self, shorter, context)
         return page
 
     return bounded
 
 
-def _listed(page: Message) -> Any:
+def _items(page: Message) -> Any:
     """Returns the messages that the page lists."""
     (listed,) = (value for field, value in page.ListFields() if field.is_repeated)
     return listed
 
 
-def _fitting(page: Message) -> int:
+def _fit_count(page: Message) -> int:
     """Returns how many of the listed messages fit, at least one and fewer than there are."""
     size = 0
-    listed = _listed(page)
+    listed = _items(page)
     for count, message in enumerate(listed):
         # Of each message also its tag and its length.
         size += message.ByteSize() + 6

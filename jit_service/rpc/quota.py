@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import RateExceeded
 
-_MAX_KNOWN: Final = 10_000
+_MAX_BUCKETS: Final = 10_000
 # A pause may be made up for within so many seconds.
 _BURST_SECONDS: Final = 2.0
 
@@ -59,7 +59,7 @@ class Quota:
             if left >= wanted:
                 self._buckets[key] = _Bucket(left - wanted, now)
                 self._buckets.move_to_end(key)
-                if len(self._buckets) > _MAX_KNOWN:
+                if len(self._buckets) > _MAX_BUCKETS:
                     self._buckets.popitem(last=False)
                 return
         what = "writes" if writes else "checks and reads"

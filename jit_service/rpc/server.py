@@ -85,7 +85,7 @@ SERVICES = tuple(
         (docs_pb2, "DocsService"),
     )
 )
-PASSING_SERVICE = external_processor_pb2.DESCRIPTOR.services_by_name["ExternalProcessor"].full_name
+EXT_PROC_SERVICE = external_processor_pb2.DESCRIPTOR.services_by_name["ExternalProcessor"].full_name
 """What is served on an address of its own, for proxies alone."""
 # Beyond it a call is refused with RESOURCE_EXHAUSTED instead of waiting for a thread longer than anybody would.
 _CALLS_PER_THREAD = 32
@@ -93,9 +93,9 @@ _CALLS_PER_THREAD = 32
 _REFUSED_STREAMS = 64
 _REFLECTION_THREADS = 2
 # Only for as long as it takes to read of which passage a call is.
-_PASSING_THREADS = 4
+_EXT_PROC_THREADS = 4
 # A proxy whose host is gone holds nothing for longer.
-_PASSING_KEEPALIVE_MS = 20_000
+_EXT_PROC_KEEPALIVE_MS = 20_000
 # Envoy's bounds on headers, and the names in a JSON body, fit into it.
 _METADATA_BYTES = 96 << 10
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -161,7 +161,7 @@ def build_server(
 ) -> Server:
     """Returns the server, bound to nothing yet. Raises TransportMissing."""
 
-    quota = quota_of(settings)
+    quota = _new_quota(settings)
     audit_servicer = AuditServicer(store, log_feed, issuing, source=settings.notifications_source)
     passing = Passing(store=store, checker=checker, authenticator=authenticator, issuing=issuing, quota=quota)
 
@@ -189,12 +189,12 @@ def build_server(
     return _grpcio(settings, interceptor(settings.trusted_proxies), register)
 
 
-def quota_of(settings: Settings) -> Quota:
+def _new_quota(settings: Settings) -> Quota:
     """Returns how many calls a principal may make of this process."""
     return Quota(Rates(writes=settings.writes_per_second, checks=settings.checks_per_second))
 
 
-def build_passing_server(
+def build_ext_proc_server(
     settings: Settings,
     store: Store,
     authenticator: Authenticator,
@@ -209,7 +209,7 @@ def build_passing_server(
     It is grpcio's on either transport: pygrpc-native gives a call to its servicer when its last message has come.
     """
     server = grpc.server(
-        ThreadPoolExecutor(max_workers=_PASSING_THREADS, thread_name_prefix="passing"),
+        ThreadPoolExecutor(max_workers=_EXT_PROC_THREADS, thread_name_prefix="passing"),
         interceptors=[
             CallInterceptor(
                 store,
@@ -217,14 +217,14 @@ def build_passing_server(
                 authenticator,
                 streams,
                 settings.trusted_proxies,
-                quota=quota_of(settings),
+                quota=_new_quota(settings),
                 unproved=unproved,
             )
         ],
         options=[
             ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
-            ("grpc.keepalive_time_ms", _PASSING_KEEPALIVE_MS),
+            ("grpc.keepalive_time_ms", _EXT_PROC_KEEPALIVE_MS),
             # Envoy asks every few seconds whether anybody is still there.
             ("grpc.http2.max_ping_strikes", 0),
         ],

@@ -38,7 +38,7 @@ def _has_only_known_fields(message: Message) -> bool:
 
 
 def _has_only_known_values(message: Message) -> bool:
-    for name, values, is_repeated in _values_within(message.DESCRIPTOR):
+    for name, values, is_repeated in _known_values(message.DESCRIPTOR):
         if values is not None:
             if getattr(message, name) not in values:
                 return False
@@ -56,7 +56,7 @@ def _check(message: Message, path: str) -> None:
         number = unknown[0].field_number
         where = f"{path}.{number}" if path else str(number)
         raise InvalidField(where, f"{message.DESCRIPTOR.full_name} has no field {number}")
-    for field in _within(message.DESCRIPTOR):
+    for field in _fields_to_check(message.DESCRIPTOR):
         where = f"{path}.{field.name}" if path else field.name
         if field.type == FieldDescriptor.TYPE_ENUM:
             _check_enum(field, getattr(message, field.name), where)
@@ -68,16 +68,16 @@ def _check(message: Message, path: str) -> None:
 
 
 @cache
-def _values_within(message: Descriptor) -> tuple[tuple[str, frozenset[int] | None, bool], ...]:
-    """Returns the names of the fields `_within`, with an enum's values, and whether it is a list."""
+def _known_values(message: Descriptor) -> tuple[tuple[str, frozenset[int] | None, bool], ...]:
+    """Returns the names of the fields `_fields_to_check`, with an enum's values, and whether it is a list."""
     return tuple(
         (field.name, frozenset(field.enum_type.values_by_number) if field.enum_type else None, field.is_repeated)
-        for field in _within(message)
+        for field in _fields_to_check(message)
     )
 
 
 @cache
-def _within(message: Descriptor) -> tuple[FieldDescriptor, ...]:
+def _fields_to_check(message: Descriptor) -> tuple[FieldDescriptor, ...]:
     """Returns the fields that can hold what is not known: enums, and messages other than maps."""
     kinds = (FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_MESSAGE)
     return tuple(field for field in message.fields if field.type in kinds and not _is_map(field))
@@ -113,14 +113,14 @@ def check_json(method: str, names: str | None, message: Message) -> None:
     root, prefix = _json_root(method)
     spellings: dict[tuple[str, ...], str] = {}
     for name in filter(None, (names or "").split(",")):
-        path, fault = _resolved(root, name.split("/"))
+        path, fault = _resolve(root, name.split("/"))
         if not fault and spellings.setdefault(path, name) != name:
             fault = f"stands twice, also as {spellings[path]}"
         if fault:
             raise InvalidField(prefix + name.removesuffix("!").replace("/", "."), fault)
 
 
-def _resolved(message: Descriptor, names: list[str]) -> tuple[tuple[str, ...], str]:
+def _resolve(message: Descriptor, names: list[str]) -> tuple[tuple[str, ...], str]:
     """Returns the path that the names mean, and what is wrong with them."""
     if names[-1].endswith("!"):
         return (), "stands twice"

@@ -30,7 +30,7 @@ from jit_service.proxy.open_requests import Running
 from jit_service.rpc import policy_file
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
-from jit_service.rpc.server import Server, TransportMissing, build_passing_server, build_server
+from jit_service.rpc.server import Server, TransportMissing, build_ext_proc_server, build_server
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.audit_indexer import Indexer
 from jit_service.runtime.sweeper import Sweeper
@@ -120,7 +120,7 @@ class Service:
         except TransportMissing as fault:
             raise ServiceError(str(fault)) from None
         self._running = Running(self._view, limit=settings.passing_streams)
-        self._passing_server = build_passing_server(
+        self._passing_server = build_ext_proc_server(
             settings,
             self.store,
             authenticator,

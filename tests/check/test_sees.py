@@ -116,7 +116,7 @@ class Site:
                 "resource": {"type": kind, "id": name},
                 "context": {"source_ip": SAID},
             }
-            question = authzen._item(ASKER, wire.evaluation(asked))
+            question = authzen._question(ASKER, wire.evaluation(asked))
             assert isinstance(question, Question)
             return self.asks(ASKER, question)
 

@@ -518,25 +518,25 @@ def test_a_remembered_token_does_not_count_before_it_begins(tmp_path: Path) -> N
 
 
 def test_only_so_many_tokens_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jit_service.rpc.authentication._MAX_KNOWN", 2)
+    monkeypatch.setattr("jit_service.rpc.authentication._MAX_VERIFIED", 2)
     forge = Forge(tmp_path)
     service = authenticator(forge.issuer())
     for number in range(4):
         assert service.identify([f"Bearer {forge.token(NOON, jti=str(number))}"])
 
-    assert len(service._known) == 2
+    assert len(service._verified) == 2
 
 
 def test_only_so_many_bytes_of_tokens_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forge = Forge(tmp_path)
     service = authenticator(forge.issuer())
-    monkeypatch.setattr("jit_service.rpc.authentication._MAX_KNOWN_BYTES", 10_000)
+    monkeypatch.setattr("jit_service.rpc.authentication._MAX_VERIFIED_BYTES", 10_000)
     for number in range(4):
         for _ in range(2):
             assert service.identify([f"Bearer {forge.token(NOON, jti=str(number), filling='x' * 3000)}"])
 
-    assert len(service._known) == 2
-    assert service._known_bytes == sum(known.size for known in service._known.values())
+    assert len(service._verified) == 2
+    assert service._verified_bytes == sum(known.size for known in service._verified.values())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"keys": 5}', "[" * 100_000])

@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import RoleRequired
 from jit_service.rpc.authorization import RULES, demand
-from jit_service.rpc.server import PASSING_SERVICE, SERVICES
+from jit_service.rpc.server import EXT_PROC_SERVICE, SERVICES
 from tests.world import Grpc, Person, World
 
 WRITES = (
@@ -65,7 +65,7 @@ def served(channel: grpc.Channel) -> list[str]:
 
 
 def test_every_rpc_that_is_served_has_a_rule(grpc_channel: grpc.Channel) -> None:
-    methods = [method for service in (*served(grpc_channel), PASSING_SERVICE) for method in methods_of(service)]
+    methods = [method for service in (*served(grpc_channel), EXT_PROC_SERVICE) for method in methods_of(service)]
 
     assert sorted(methods) == sorted(RULES)
 
@@ -81,7 +81,7 @@ def test_only_keys_and_addresses_go_without_a_token() -> None:
 
 
 def test_only_what_asks_for_clients_is_for_proxies() -> None:
-    assert {method for method, rule in RULES.items() if rule.proxy} == {*PROXY, *methods_of(PASSING_SERVICE)}
+    assert {method for method, rule in RULES.items() if rule.proxy} == {*PROXY, *methods_of(EXT_PROC_SERVICE)}
 
 
 @pytest.mark.parametrize("method", PROXY)

@@ -65,13 +65,13 @@ TWINS = [
     Twin(
         "an address that its holder has made up",
         claims._may_be_verified,
-        "said is _ABSENT or _says_yes(said)",
+        "said is _ABSENT or _is_true(said)",
         "True",
         with_token(test_claims.test_an_address_that_is_not_verified_is_nobody, False, test_claims.PEOPLE),
     ),
     Twin(
         "an address that is not verified, as text",
-        claims._says_yes,
+        claims._is_true,
         'said.lower() == "true"',
         "bool(said)",
         with_token(test_claims.test_an_address_that_is_not_verified_is_nobody, "false", test_claims.PEOPLE),
@@ -95,7 +95,7 @@ TWINS = [
     Twin(
         "a sign of too many groups overlooked",
         claims.groups,
-        '(_last(named) == "groups" and _says_yes(payload.get("hasgroups", False)))',
+        '(_last_segment(named) == "groups" and _is_true(payload.get("hasgroups", False)))',
         "False",
         with_token(test_claims.test_groups_that_are_left_out_are_not_none, test_claims.OVERAGE["a sign"]),
     ),

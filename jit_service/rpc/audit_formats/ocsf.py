@@ -100,10 +100,12 @@ _ACTIVITIES: Final[Mapping[EventType, tuple[Kind, int]]] = {
     EventType.GRANTS_REVOKED: (API, _UPDATE),
 }
 # These lead to access at once where no other approval is needed.
-_GIVES: Final = frozenset({EventType.GRANT_REQUESTED, EventType.GRANT_APPROVED, EventType.COUNTER_OFFER_ACCEPTED})
-_GIVEN: Final = frozenset({GrantState.ACTIVE, GrantState.SCHEDULED})
+_GIVING_EVENTS: Final = frozenset(
+    {EventType.GRANT_REQUESTED, EventType.GRANT_APPROVED, EventType.COUNTER_OFFER_ACCEPTED}
+)
+_GIVING_STATES: Final = frozenset({GrantState.ACTIVE, GrantState.SCHEDULED})
 # What a refused call would have done, by the first word of its name; the others change something.
-_REFUSED: Final = {
+_REFUSED_ACTIVITY: Final = {
     **dict.fromkeys(("Request", "Ensure", "Create", "Issue"), _CREATE),
     **dict.fromkeys(("Get", "List", "Check", "Batch", "Search", "Evaluate", "Process"), _READ),
     "Delete": _DELETE,
@@ -129,7 +131,7 @@ def event_of(recorded: RecordedEvent) -> Json:
     kind, activity = activity_of(event)
     data = MessageToDict(audit_message(recorded))
     severity = _SEVERITY.get(event.type, 1)
-    made = {
+    body = {
         "category_uid": kind.uid // 1000,
         "class_uid": kind.uid,
         "class_name": kind.name,
@@ -146,23 +148,25 @@ def event_of(recorded: RecordedEvent) -> Json:
         "unmapped": {key: data[key] for key in data if key not in _ALWAYS_MAPPED | kind.mapped},
     }
     if event.repeat_count:
-        made["count"] = event.repeat_count
-    made |= _status(event) | _of_kind(kind, event)
+        body["count"] = event.repeat_count
+    body |= _status(event) | _class_attributes(kind, event)
     if event.origin.user_agent:
-        made["http_request"] = {"user_agent": event.origin.user_agent}
-    return made
+        body["http_request"] = {"user_agent": event.origin.user_agent}
+    return body
 
 
 def activity_of(event: Event) -> tuple[Kind, int]:
     """Returns what the event is in the schema: its class, and the activity."""
-    if event.type in _GIVES and event.decision in _GIVEN:
+    if event.type in _GIVING_EVENTS and event.decision in _GIVING_STATES:
         return ACCESS, _ASSIGN
     if event.type is EventType.CALL_REFUSED:
-        return API, next((activity for word, activity in _REFUSED.items() if _called(event).startswith(word)), _UPDATE)
+        return API, next(
+            (activity for word, activity in _REFUSED_ACTIVITY.items() if _rpc_name(event).startswith(word)), _UPDATE
+        )
     return _ACTIVITIES[event.type]
 
 
-def _of_kind(kind: Kind, event: Event) -> Json:
+def _class_attributes(kind: Kind, event: Event) -> Json:
     if kind is API:
         return {"api": _api(event), "resources": _resources(event)} | _access_control(event)
     if kind is ACCESS:
@@ -172,7 +176,7 @@ def _of_kind(kind: Kind, event: Event) -> Json:
 
 def _metadata(recorded: RecordedEvent, *, original_time: str) -> Json:
     event = recorded.event
-    made: Json = {
+    body: Json = {
         "version": SCHEMA,
         "product": {"name": "jit-service", "vendor_name": "jitaccess", "version": _product_version()},
         "uid": message_id(recorded.seq, recorded.hash),
@@ -183,10 +187,10 @@ def _metadata(recorded: RecordedEvent, *, original_time: str) -> Json:
         "original_time": original_time,
     }
     if event.origin.trace_id:
-        made["correlation_uid"] = event.origin.trace_id
+        body["correlation_uid"] = event.origin.trace_id
     if event.type is EventType.ACCESS_CHECKED:
-        made["profiles"] = ["security_control"]
-    return made
+        body["profiles"] = ["security_control"]
+    return body
 
 
 def _user(principal: str) -> Json:
@@ -208,12 +212,12 @@ def _source(event: Event) -> Json:
 
 def _status(event: Event) -> Json:
     refused = event.type is EventType.CALL_REFUSED
-    made: Json = {"status_id": 2, "status": "Failure"} if refused else {"status_id": 1, "status": "Success"}
+    body: Json = {"status_id": 2, "status": "Failure"} if refused else {"status_id": 1, "status": "Success"}
     if event.reason:
-        made["status_code"] = event.reason
+        body["status_code"] = event.reason
     if event.message:
-        made["status_detail"] = event.message
-    return made
+        body["status_detail"] = event.message
+    return body
 
 
 def _access_control(event: Event) -> Json:
@@ -225,20 +229,20 @@ def _access_control(event: Event) -> Json:
     return {"action_id": 2, "action": "Denied", "disposition_id": 2, "disposition": "Blocked"}
 
 
-def _called(event: Event) -> str:
+def _rpc_name(event: Event) -> str:
     return event.origin.method.rpartition("/")[2]
 
 
 def _api(event: Event) -> Json:
     service = event.origin.method.strip("/").rpartition("/")[0]
-    made: Json = {"operation": _called(event) or str(event.type)}
+    body: Json = {"operation": _rpc_name(event) or str(event.type)}
     if service:
-        made["service"] = {"name": service}
+        body["service"] = {"name": service}
     if event.origin.request_id:
-        made["request"] = {"uid": event.origin.request_id}
+        body["request"] = {"uid": event.origin.request_id}
     if event.type is EventType.CALL_REFUSED:
-        made["response"] = {"error": event.reason, "error_message": event.message}
-    return made
+        body["response"] = {"error": event.reason, "error_message": event.message}
+    return body
 
 
 def _resources(event: Event) -> list[Json]:
@@ -246,16 +250,16 @@ def _resources(event: Event) -> list[Json]:
 
 
 def _entity(event: Event) -> Json:
-    kind, name = _named(event)
-    made: Json = {"name": name, "uid": name, "type": kind, "type_id": 99}
+    kind, name = _entity_name(event)
+    body: Json = {"name": name, "uid": name, "type": kind, "type_id": 99}
     if kind == "Policy":
-        made |= {"type_id": 5, "policy": {"name": name, "uid": name}}
+        body |= {"type_id": 5, "policy": {"name": name, "uid": name}}
         if event.policy_revision:
-            made["policy"]["version"] = str(event.policy_revision)
-    return made
+            body["policy"]["version"] = str(event.policy_revision)
+    return body
 
 
-def _named(event: Event) -> tuple[str, str]:
+def _entity_name(event: Event) -> tuple[str, str]:
     """Returns what kind of thing the event is about, and its name."""
     match event.type.partition("_")[0]:
         case "POLICY":

@@ -37,7 +37,7 @@ from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask
 from jit_service.rpc.authzen import json_bodies as wire
 from jit_service.rpc.authzen.json_bodies import Object, Submission
-from jit_service.rpc.authzen.servicer import ASKING, instant
+from jit_service.rpc.authzen.servicer import ACCESS_REQUEST_ENDPOINTS, instant
 from jit_service.rpc.interceptor import current_caller
 from jit_service.storage import Store
 from jit_service.use_cases import audit
@@ -70,7 +70,7 @@ class AccessRequestServicer(AccessRequestServiceServicer):
     def __init__(self, store: Store, requests: AccessRequests, public_url: str) -> None:
         self._store = store
         self._requests = requests
-        self._endpoint = public_url + ASKING["access_request_endpoint"]
+        self._endpoint = public_url + ACCESS_REQUEST_ENDPOINTS["access_request_endpoint"]
 
     def CreateAccessRequest(
         self, request: access_request_pb2.CreateAccessRequestRequest, context: grpc.ServicerContext
@@ -80,7 +80,7 @@ class AccessRequestServicer(AccessRequestServiceServicer):
         def create() -> HttpBody:
             asked = wire.submission(given)
             answer = self._requests.ask(
-                _with_key(current_caller(), context, given),
+                _with_idempotency_key(current_caller(), context, given),
                 asked.evaluation.denied,
                 _ask(asked),
                 token=asked.binding_token,
@@ -89,20 +89,20 @@ class AccessRequestServicer(AccessRequestServiceServicer):
             told = self._task(answer)
             waits = told["task"]["status"] == "pending"
             location = ("location", told["task"]["status_endpoint"])
-            context.send_initial_metadata((("x-jit-status", "202" if waits else "201"), location, *_pause(told)))
+            context.send_initial_metadata((("x-jit-status", "202" if waits else "201"), location, *_retry_after(told)))
             return wire.body_of(told)
 
-        return self._or_problem(context, create, _about(given))
+        return self._answer_or_problem(context, create, _refusal_about(given))
 
     def GetAccessRequest(
         self, request: access_request_pb2.GetAccessRequestRequest, context: grpc.ServicerContext
     ) -> HttpBody:
         def get() -> HttpBody:
             told = self._task(self._requests.get(current_caller(), request.id))
-            context.send_initial_metadata(_pause(told))
+            context.send_initial_metadata(_retry_after(told))
             return wire.body_of(told)
 
-        return self._or_problem(context, get, None)
+        return self._answer_or_problem(context, get, None)
 
     def CancelAccessRequest(
         self, request: access_request_pb2.CancelAccessRequestRequest, context: grpc.ServicerContext
@@ -111,9 +111,9 @@ class AccessRequestServicer(AccessRequestServiceServicer):
             comment = wire.comment(request.body)
             return wire.body_of(self._task(self._requests.cancel(current_caller(), request.id, comment=comment)))
 
-        return self._or_problem(context, cancel, About(grant=f"grants/{request.id}"))
+        return self._answer_or_problem(context, cancel, About(grant=f"grants/{request.id}"))
 
-    def _or_problem(
+    def _answer_or_problem(
         self, context: grpc.ServicerContext, answer: Callable[[], HttpBody], about: About | None
     ) -> HttpBody:
         """Returns the answer, or the problem that the draft has for the refusal, once it is recorded."""
@@ -151,7 +151,7 @@ def _result(grant: Grant, identifier: str) -> Object:
     return {"mode": "reevaluate", "approval": {"id": identifier, "approved_until": instant(ends_at)}}
 
 
-def _pause(told: Object) -> tuple[tuple[str, str], ...]:
+def _retry_after(told: Object) -> tuple[tuple[str, str], ...]:
     return (("retry-after", _POLL_SECONDS),) if told["task"]["status"] == "pending" else ()
 
 
@@ -168,7 +168,7 @@ def _ask(asked: Submission) -> Ask:
     )
 
 
-def _about(given: dict[str, Any]) -> About:
+def _refusal_about(given: dict[str, Any]) -> About:
     """What the call was about, as far as it can be told before it is read."""
     try:
         asked = wire.evaluation(given)
@@ -181,7 +181,7 @@ def _about(given: dict[str, Any]) -> About:
     )
 
 
-def _with_key(caller: Caller, context: grpc.ServicerContext, given: Object) -> Caller:
+def _with_idempotency_key(caller: Caller, context: grpc.ServicerContext, given: Object) -> Caller:
     """Returns the caller with its Idempotency-Key as the request_id: one of its own, whatever others choose.
 
     Bodies are the same request where they are the same JSON, whatever its spaces and order; the draft leaves that open.

@@ -30,10 +30,10 @@ _MAX_EXACT: Final = 2**53
 SEMANTICS: Final = ("execute_all", "deny_on_first_deny", "permit_on_first_permit")
 _KINDS: Final = {str: "text", dict: "an object", list: "an array", int: "a whole number"}
 # Members of the context that the Access Request and Approval Profile gives a meaning; conditions do not see them.
-_MACHINERY: Final = ("access_request", "approval", "evaluated_at", "evaluation_id", "reason")
+_PROFILE_MEMBERS: Final = ("access_request", "approval", "evaluated_at", "evaluation_id", "reason")
 
 # What a denial is not bound to: what passes, and what only explains the request.
-_UNBOUND: Final = frozenset({*_MACHINERY, "time", "business_justification", "ticket"})
+_UNBOUND: Final = frozenset({*_PROFILE_MEMBERS, "time", "business_justification", "ticket"})
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 # What COAZ-MCP calls whoever a token's `sub` names.
@@ -112,7 +112,7 @@ class Evaluation:
         }
         if taken := sorted(properties.keys() & self.context.keys()):
             raise InvalidField(f"context.{taken[0]}", "cannot be given: it holds the properties of that entity")
-        own = {key: value for key, value in self.context.items() if key not in _MACHINERY}
+        own = {key: value for key, value in self.context.items() if key not in _PROFILE_MEMBERS}
         return dict(with_whole_numbers({**own, **properties}))
 
     @property
@@ -120,9 +120,9 @@ class Evaluation:
         """What a denial of it is bound to: `time` and what only explains a request are no part of what was judged."""
         subject = {key: value for key, value in self.subject.properties.items() if key != "act"}
         return Denied(
-            subject=_bound({"type": self.subject.type, "id": self.subject.id}, subject),
-            resource=_bound({"type": self.resource.type, "id": self.resource.id}, self.resource.properties),
-            action=_bound({"name": self.action.name}, self.action.properties),
+            subject=_with_properties({"type": self.subject.type, "id": self.subject.id}, subject),
+            resource=_with_properties({"type": self.resource.type, "id": self.resource.id}, self.resource.properties),
+            action=_with_properties({"name": self.action.name}, self.action.properties),
             context={key: value for key, value in self.context.items() if key not in _UNBOUND},
         )
 
@@ -157,7 +157,7 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PageWanted:
+class PageRequest:
     """Which page of a search; limit 0 leaves it to the service, or to the page before."""
 
     token: str = ""
@@ -174,13 +174,16 @@ def json_of(body: HttpBody) -> Object:
         raise InvalidField("body", f"has {len(body.data)} bytes; at most {_MAX_BODY} are allowed")
     try:
         value = json.loads(
-            body.data.decode(), object_pairs_hook=_no_twice, parse_constant=_no_constant, parse_int=_whole
+            body.data.decode(),
+            object_pairs_hook=_object_of_pairs,
+            parse_constant=_refuse_constant,
+            parse_int=_whole_number,
         )
-    except _Fault as fault:
+    except _NotIJson as fault:
         raise InvalidField("body", str(fault)) from None
     except (ValueError, RecursionError):
         raise InvalidField("body", "is not JSON in UTF-8") from None
-    _check(value, 0)
+    _check_i_json(value, 0)
     if not isinstance(value, dict):
         raise InvalidField("body", "must be a JSON object")
     return value
@@ -216,13 +219,15 @@ def batch(given: Object, *, limit: int) -> Batch | Evaluation:
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise InvalidField(f"evaluations[{index}]", "must be an object")
-    return Batch(items=tuple(_item(index, defaults | item) for index, item in enumerate(items)), semantic=semantic)
+    return Batch(
+        items=tuple(_batch_item(index, defaults | item) for index, item in enumerate(items)), semantic=semantic
+    )
 
 
 def subject_search(given: Object) -> Evaluation:
     """Returns what is sought. Raises InvalidField."""
     return Evaluation(
-        subject=_sought(given, "subject"),
+        subject=_entity_without_id(given, "subject"),
         action=_action(given),
         resource=_entity(given, "resource"),
         context=_optional_object(given, "context", "context"),
@@ -234,7 +239,7 @@ def resource_search(given: Object) -> Evaluation:
     return Evaluation(
         subject=_entity(given, "subject"),
         action=_action(given),
-        resource=_sought(given, "resource"),
+        resource=_entity_without_id(given, "resource"),
         context=_optional_object(given, "context", "context"),
     )
 
@@ -266,7 +271,7 @@ def submission(given: Object) -> Submission:
     return Submission(
         evaluation=asked,
         binding_token=token,
-        until=_moment(until, "requested_access.requested_until") if until else None,
+        until=_instant(until, "requested_access.requested_until") if until else None,
         emergency=emergency,
         justification=_optional_text(asked.context, "business_justification", "context.business_justification"),
         ticket=_optional_text(asked.context, "ticket", "context.ticket"),
@@ -278,13 +283,13 @@ def comment(body: HttpBody) -> str:
     return _optional_text(json_of(body), "comment", "comment") if body.data else ""
 
 
-def page(given: Object) -> PageWanted:
+def page(given: Object) -> PageRequest:
     """Returns which page of a search is wanted. Raises InvalidField."""
     wanted = _optional_object(given, "page", "page")
     limit = _typed(wanted, "limit", int, "page.limit") if "limit" in wanted else 0
     if limit < 0:
         raise InvalidField("page.limit", f"is {limit}; it must not be negative")
-    return PageWanted(token=_optional_text(wanted, "token", "page.token"), limit=limit)
+    return PageRequest(token=_optional_text(wanted, "token", "page.token"), limit=limit)
 
 
 def body_of(value: Mapping[str, Any], content_type: str = JSON) -> HttpBody:
@@ -292,7 +297,7 @@ def body_of(value: Mapping[str, Any], content_type: str = JSON) -> HttpBody:
     return HttpBody(content_type=content_type, data=json.dumps(value).encode())
 
 
-def _item(index: int, given: Object) -> Evaluation | InvalidField:
+def _batch_item(index: int, given: Object) -> Evaluation | InvalidField:
     try:
         return evaluation(given)
     except InvalidField as fault:
@@ -318,7 +323,7 @@ def _entity(given: Object, key: str) -> Entity:
     )
 
 
-def _sought(given: Object, key: str) -> Entity:
+def _entity_without_id(given: Object, key: str) -> Entity:
     """An id is passed over, whatever it is, as the Search API demands."""
     value = _typed(given, key, dict, key)
     return Entity(
@@ -361,11 +366,11 @@ def _typed(given: Object, key: str, kind: type[Any], path: str) -> Any:
     return value
 
 
-def _bound(entity: Object, properties: Object) -> Object:
+def _with_properties(entity: Object, properties: Object) -> Object:
     return entity | ({"properties": properties} if properties else {})
 
 
-def _moment(text: str, path: str) -> datetime:
+def _instant(text: str, path: str) -> datetime:
     if not _RFC3339.fullmatch(text):
         raise InvalidField(path, "must be an instant such as 2026-05-01T00:15:00Z")
     try:
@@ -374,39 +379,39 @@ def _moment(text: str, path: str) -> datetime:
         raise InvalidField(path, "must be an instant such as 2026-05-01T00:15:00Z") from None
 
 
-class _Fault(Exception):
+class _NotIJson(Exception):
     """What JSON allows and I-JSON does not."""
 
 
-def _no_twice(pairs: list[tuple[str, Any]]) -> Object:
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> Object:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
-        raise _Fault(f"has the name {name.harmless(twice, 80)!a} twice in one object")
+        raise _NotIJson(f"has the name {name.harmless(twice, 80)!a} twice in one object")
     return found
 
 
-def _no_constant(text: str) -> None:
-    raise _Fault(f"has {text}, which is not JSON")
+def _refuse_constant(text: str) -> None:
+    raise _NotIJson(f"has {text}, which is not JSON")
 
 
-def _whole(text: str) -> int:
+def _whole_number(text: str) -> int:
     number = int(text) if len(text) <= 20 else _MAX_EXACT + 1
     if abs(number) > _MAX_EXACT:
-        raise _Fault("has a whole number beyond 2^53, which not every reader has exactly")
+        raise _NotIJson("has a whole number beyond 2^53, which not every reader has exactly")
     return number
 
 
-def _check(value: Any, depth: int) -> None:
+def _check_i_json(value: Any, depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise InvalidField("body", f"is nested more than {_MAX_DEPTH} deep")
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_text(key)
-            _check(inner, depth + 1)
+            _check_i_json(inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            _check(inner, depth + 1)
+            _check_i_json(inner, depth + 1)
     elif isinstance(value, str):
         _check_text(value)
     elif isinstance(value, float) and not math.isfinite(value):

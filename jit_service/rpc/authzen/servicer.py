@@ -21,7 +21,7 @@ from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.search import Found, Side
 from jit_service.domain.errors import InvalidField, JitError, NoPublicUrl
 from jit_service.rpc.authzen import json_bodies as wire
-from jit_service.rpc.authzen.json_bodies import Evaluation, Object, PageWanted
+from jit_service.rpc.authzen.json_bodies import Evaluation, Object, PageRequest
 from jit_service.rpc.errors import http_status
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.quota import Quota
@@ -35,7 +35,10 @@ ENDPOINTS: Final = {
     "search_action_endpoint": "/access/v1/search/action",
 }
 # Experimental, as in jit_service/use_cases/authzen_requests.py.
-ASKING: Final = {"access_request_endpoint": "/access/v1/requests", "jwks_uri": "/.well-known/jwks.json"}
+ACCESS_REQUEST_ENDPOINTS: Final = {
+    "access_request_endpoint": "/access/v1/requests",
+    "jwks_uri": "/.well-known/jwks.json",
+}
 CAPABILITY: Final = "urn:openid:authzen:capability:access-request"
 _MAX_CACHED: Final = 300
 # A name that nothing of ours can have is answered with no; every other fault of a field is one of the request.
@@ -55,37 +58,39 @@ class AuthzenServicer(AuthorizationServiceServicer):
         self._public_url = public_url
 
     def Evaluate(self, request: authorization_pb2.EvaluateRequest, context: grpc.ServicerContext) -> HttpBody:
-        return wire.body_of(self._evaluated(current_caller(), wire.evaluation(wire.json_of(request.body))))
+        return wire.body_of(self._evaluate(current_caller(), wire.evaluation(wire.json_of(request.body))))
 
     def EvaluateAll(self, request: authorization_pb2.EvaluateAllRequest, context: grpc.ServicerContext) -> HttpBody:
         caller = current_caller()
         asked = wire.batch(wire.json_of(request.body), limit=access.MAX_ITEMS)
         if isinstance(asked, Evaluation):
-            return wire.body_of(self._evaluated(caller, asked))
+            return wire.body_of(self._evaluate(caller, asked))
         # The call itself has been counted as one.
         self._quota.demand(caller, writes=False, weight=len(asked.items) - 1)
-        items = [_item(caller, item) for item in asked.items]
+        items = [_question(caller, item) for item in asked.items]
         stops_at = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(asked.semantic)
-        answers = self._checker.check_many(caller, items) if stops_at is None else self._until(caller, items, stops_at)
-        told = [self._told(item, answer) for item, answer in zip(asked.items, answers, strict=False)]
+        answers = (
+            self._checker.check_many(caller, items) if stops_at is None else self._check_until(caller, items, stops_at)
+        )
+        told = [self._answer(item, answer) for item, answer in zip(asked.items, answers, strict=False)]
         return wire.body_of({"evaluations": told})
 
     def SearchSubject(self, request: authorization_pb2.SearchSubjectRequest, context: grpc.ServicerContext) -> HttpBody:
         given = wire.json_of(request.body)
         wanted = wire.subject_search(given)
-        return self._found(wanted, Side.SUBJECT, wire.page(given), wanted.subject.subject_of)
+        return self._search(wanted, Side.SUBJECT, wire.page(given), wanted.subject.subject_of)
 
     def SearchResource(
         self, request: authorization_pb2.SearchResourceRequest, context: grpc.ServicerContext
     ) -> HttpBody:
         given = wire.json_of(request.body)
         wanted = wire.resource_search(given)
-        return self._found(wanted, Side.RESOURCE, wire.page(given), wanted.resource.resource_of)
+        return self._search(wanted, Side.RESOURCE, wire.page(given), wanted.resource.resource_of)
 
     def SearchAction(self, request: authorization_pb2.SearchActionRequest, context: grpc.ServicerContext) -> HttpBody:
         given = wire.json_of(request.body)
         wanted = wire.action_search(given)
-        return self._found(wanted, Side.ACTION, wire.page(given), lambda name: {"name": name})
+        return self._search(wanted, Side.ACTION, wire.page(given), lambda name: {"name": name})
 
     def GetConfiguration(
         self, request: authorization_pb2.GetConfigurationRequest, context: grpc.ServicerContext
@@ -93,18 +98,18 @@ class AuthzenServicer(AuthorizationServiceServicer):
         if not self._public_url:
             raise NoPublicUrl("the service does not know its URL: no token_issuer is set")
         context.send_initial_metadata((("cache-control", f"public, max-age={_MAX_CACHED}"),))
-        endpoints = {name: self._public_url + path for name, path in (ENDPOINTS | ASKING).items()}
+        endpoints = {name: self._public_url + path for name, path in (ENDPOINTS | ACCESS_REQUEST_ENDPOINTS).items()}
         return wire.body_of({"policy_decision_point": self._public_url, **endpoints, "capabilities": [CAPABILITY]})
 
-    def _evaluated(self, caller: Caller, asked: Evaluation) -> Object:
-        item = _item(caller, asked)
+    def _evaluate(self, caller: Caller, asked: Evaluation) -> Object:
+        item = _question(caller, asked)
         if isinstance(item, Question):
-            return self._told(asked, self._checker.check(caller, item))
-        if not _is_name(item.error):
+            return self._answer(asked, self._checker.check(caller, item))
+        if not _is_name_fault(item.error):
             raise item.error
         return _decision(self._checker.check_many(caller, [item])[0])
 
-    def _told(self, asked: Evaluation | InvalidField, answer: Checked | JitError) -> Object:
+    def _answer(self, asked: Evaluation | InvalidField, answer: Checked | JitError) -> Object:
         """Returns the decision; a no with how to ask, and what an approval was worth that the caller brought along."""
         told = _decision(answer)
         if isinstance(asked, InvalidField) or isinstance(answer, JitError):
@@ -112,18 +117,18 @@ class AuthzenServicer(AuthorizationServiceServicer):
         context: Object = told["context"]
         if (hint := self._requests.hint(asked.denied, answer)) is not None:
             context["access_request"] = {
-                "endpoint": self._public_url + ASKING["access_request_endpoint"],
+                "endpoint": self._public_url + ACCESS_REQUEST_ENDPOINTS["access_request_endpoint"],
                 "expires_at": instant(hint.expires_at),
                 "binding_token": hint.binding_token,
                 "display": {"title": "Request access", "description": ", ".join(answer.requestable)},
             }
         if asked.approval_id is not None:
-            context |= _worth(asked.approval_id, self._requests.worth(asked.approval_id, answer))
+            context |= _approval_status(asked.approval_id, self._requests.worth(asked.approval_id, answer))
             if context.get("next_action") == "request" and hint is None:
                 context["next_action"] = "none"
         return told | {"context": context}
 
-    def _until(
+    def _check_until(
         self, caller: Caller, items: Sequence[Question | RefusedItem], stops_at: bool
     ) -> list[Checked | JitError]:
         """Answers one after the other, up to the first that is `stops_at`; what comes after it is not asked at all."""
@@ -135,21 +140,21 @@ class AuthzenServicer(AuthorizationServiceServicer):
                 break
         return answers
 
-    def _found(self, wanted: Evaluation, side: Side, page: PageWanted, entity: Callable[[str], Object]) -> HttpBody:
+    def _search(self, wanted: Evaluation, side: Side, page: PageRequest, entity: Callable[[str], Object]) -> HttpBody:
         caller = current_caller()
         limit, token = _page(page)
         try:
-            sought, within = _sought(caller, wanted, side)
+            sought, within = _search_query(caller, wanted, side)
         except InvalidField as fault:
-            if not _is_name(fault):
+            if not _is_name_fault(fault):
                 raise
             self._checker.check_many(caller, [RefusedItem(error=fault, about=_about(wanted))])
             return wire.body_of({"page": {"next_token": "", "count": 0}, "results": []})
         searched = self._searcher.search(caller, sought, page_size=limit, page_token=token, within=within)
-        return wire.body_of(_results(searched, limit, entity))
+        return wire.body_of(_page_body(searched, limit, entity))
 
 
-def _item(caller: Caller, asked: Evaluation | InvalidField) -> Question | RefusedItem:
+def _question(caller: Caller, asked: Evaluation | InvalidField) -> Question | RefusedItem:
     if isinstance(asked, InvalidField):
         return RefusedItem(error=asked, about=About())
     try:
@@ -164,7 +169,7 @@ def _item(caller: Caller, asked: Evaluation | InvalidField) -> Question | Refuse
         return RefusedItem(error=error, about=_about(asked))
 
 
-def _sought(caller: Caller, wanted: Evaluation, side: Side) -> tuple[search.Sought, str]:
+def _search_query(caller: Caller, wanted: Evaluation, side: Side) -> tuple[search.Sought, str]:
     """Returns what is sought, and what every name of it begins with: the type, where that is asked for."""
     subject, resource = wanted.subject.subject, wanted.resource.resource
     sought = search.sought(
@@ -185,7 +190,7 @@ def _about(asked: Evaluation) -> About:
     )
 
 
-def _is_name(error: JitError) -> bool:
+def _is_name_fault(error: JitError) -> bool:
     return isinstance(error, InvalidField) and error.field in _NAMES
 
 
@@ -196,7 +201,7 @@ def _is_allowed(answer: Checked | JitError) -> bool:
 def _decision(answer: Checked | JitError) -> Object:
     """Returns the decision. Whatever kept it from being made is a no, with the error in its context."""
     if isinstance(answer, JitError):
-        if _is_name(answer):
+        if _is_name_fault(answer):
             return {"decision": False, "context": {"reason": "NO_GRANT", "message": answer.message}}
         error = {"status": http_status(answer), "reason": answer.reason, "message": answer.message}
         return {"decision": False, "context": {"error": error}}
@@ -213,7 +218,7 @@ def _decision(answer: Checked | JitError) -> Object:
     return {"decision": answer.decision.allowed, "context": context}
 
 
-def _worth(approval_id: str, worth: Worth) -> Object:
+def _approval_status(approval_id: str, worth: Worth) -> Object:
     if not worth.reason:
         ends = {"approved_until": instant(worth.approved_until)} if worth.approved_until else {}
         return {"approval": {"id": approval_id, **ends}}
@@ -221,7 +226,7 @@ def _worth(approval_id: str, worth: Worth) -> Object:
     return told | ({"retry_after": worth.pause} if worth.pause else {})
 
 
-def _page(wanted: PageWanted) -> tuple[int, str]:
+def _page(wanted: PageRequest) -> tuple[int, str]:
     """Returns the limit and our own token. A token goes on with the limit of the pages before."""
     if not wanted.token:
         return wanted.limit, ""
@@ -233,9 +238,9 @@ def _page(wanted: PageWanted) -> tuple[int, str]:
     return int(digits), token
 
 
-def _results(searched: Searched, limit: int, entity: Callable[[str], Object]) -> Object:
+def _page_body(searched: Searched, limit: int, entity: Callable[[str], Object]) -> Object:
     names = [one for one in searched.found if not one.is_pattern]
-    patterns = [_pattern(one) for one in searched.found if one.is_pattern]
+    patterns = [_pattern_body(one) for one in searched.found if one.is_pattern]
     token = f"{limit}.{searched.next_page_token}" if searched.next_page_token else ""
     context: Object = {"evaluated_at": instant(searched.at), "revision": str(searched.revision)}
     if patterns:
@@ -247,7 +252,7 @@ def _results(searched: Searched, limit: int, entity: Callable[[str], Object]) ->
     }
 
 
-def _pattern(found: Found) -> Object:
+def _pattern_body(found: Found) -> Object:
     """A wildcard is no entity; it stands beside them, for who knows how to read it."""
     return {"pattern": found.name, "exceptions": list(found.excepted)}
 

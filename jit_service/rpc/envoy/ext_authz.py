@@ -30,10 +30,10 @@ from jit_service.proxy import admission
 from jit_service.proxy.admission import Passage
 from jit_service.rpc import errors
 from jit_service.rpc.authentication import Authenticator, bearer
-from jit_service.rpc.envoy.ext_proc import passage as told_passage
+from jit_service.rpc.envoy.ext_proc import stream_metadata
 from jit_service.rpc.envoy.generated import external_auth_pb2 as wire
 from jit_service.rpc.envoy.generated.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
-from jit_service.rpc.interceptor import by_token, current_caller
+from jit_service.rpc.interceptor import current_caller, with_identity
 from jit_service.rpc.messages import check_message
 from jit_service.rpc.quota import Quota
 from jit_service.storage import Store
@@ -47,10 +47,10 @@ SUBJECT: Final = "x-jit-subject"
 EXPIRES: Final = "x-jit-expires"
 # Envoy's router ends the stream to the upstream after so many milliseconds, whatever it carries.
 STREAM_DURATION: Final = "x-envoy-upstream-stream-duration-ms"
-_OURS: Final = (GRANT, SUBJECT, EXPIRES, STREAM_DURATION)
+_SET_HERE: Final = (GRANT, SUBJECT, EXPIRES, STREAM_DURATION)
 # By these an upstream, or Envoy's router, would take the request for another one than was asked about. A word that
 # begins so is one of them whatever follows, but for what Envoy itself says.
-_OVERRIDES: Final = frozenset(
+_BELIEVED: Final = frozenset(
     {
         "forwarded",
         *(f"x-{what}{over}" for what in ("host", "http-host", "method", "http-method") for over in ("", "-override")),
@@ -69,10 +69,10 @@ _OVERRIDES: Final = frozenset(
         "x-envoy-hedge-on-per-try-timeout",
     }
 )
-_OVERRIDING: Final = ("x-jit-", "x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-original-")
-_ENVOYS: Final = frozenset({*_OURS, "x-forwarded-for", "x-forwarded-proto", "x-forwarded-client-cert"})
+_BELIEVED_PREFIXES: Final = ("x-jit-", "x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-original-")
+_KEPT: Final = frozenset({*_SET_HERE, "x-forwarded-for", "x-forwarded-proto", "x-forwarded-client-cert"})
 # To a CGI-like upstream every other character of a header's name is an underscore.
-_SIGN: Final = re.compile("[^0-9a-z]")
+_SEPARATOR: Final = re.compile("[^0-9a-z]")
 _HTTP: Final = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
@@ -105,44 +105,35 @@ class AuthorizationServicer(AuthorizationServicerBase):
     def Check(self, request: wire.CheckRequest, context: grpc.ServicerContext) -> wire.CheckResponse:
         try:
             told = route(request.attributes.context_extensions)
-            waiting = _waiting(request.attributes)
-            caller, held = self._proved(request.attributes, waiting, told)
+            waiting = _http_request(request.attributes)
+            caller, held = self._authenticate(request.attributes, waiting, told)
             self._passing.quota.demand(caller, writes=False)
             answer = admission.ask(self._passing.checker, caller, waiting, told, held)
         except JitError as refusal:
-            return _refused(refusal)
-        return _answered(answer, told, request.attributes.request.http.headers)
+            return _refusal_response(refusal)
+        return _response(answer, told, request.attributes.request.http.headers)
 
-    def _proved(
+    def _authenticate(
         self, told: wire.AttributeContext, waiting: HttpRequest, configured: Route
     ) -> tuple[Caller, GrantToken | None]:
         """Returns whom the request's token proves: an identity's, or a grant's with what it says."""
         headers = told.request.http.headers
-        caller = _caller(told)
+        caller = _unauthenticated(told)
         authorization = [headers["authorization"]] if "authorization" in headers else []
         token, issuing = bearer(authorization), self._passing.issuing
         if issuing is not None and _is_of_grant(token):
             audience = waiting.audience(configured)
             return admission.held_by(self._passing.store, issuing, caller, token, audience=audience)
         identity = self._passing.authenticator.identify(authorization)
-        known = caller._replace(
-            principal=identity.principal,
-            groups=identity.groups,
-            roles=identity.roles,
-            origin=by_token(caller.origin, identity.issuer, identity.issuer_subject, identity.token_id),
-            claims=identity.claims,
-            proved_until=identity.expires_at,
-            exact=identity.exact,
-        )
-        return known, None
+        return with_identity(caller, identity), None
 
 
-def _waiting(told: wire.AttributeContext) -> HttpRequest:
+def _http_request(told: wire.AttributeContext) -> HttpRequest:
     http = told.request.http
     return HttpRequest(method=http.method, host=http.host, path=http.path)
 
 
-def _caller(told: wire.AttributeContext) -> Caller:
+def _unauthenticated(told: wire.AttributeContext) -> Caller:
     """Returns nobody yet, from where the proxy says the request came."""
     headers = told.request.http.headers
     trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
@@ -163,11 +154,11 @@ def _is_of_grant(token: str) -> bool:
         return False
 
 
-def _answered(answer: Passage, configured: Route, sent: Mapping[str, str]) -> wire.CheckResponse:
+def _response(answer: Passage, configured: Route, sent: Mapping[str, str]) -> wire.CheckResponse:
     checked = answer.checked
     grant = checked.decision.grant
     if not checked.decision.allowed or grant is None or answer.ends_at is None or answer.stream is None:
-        return _denied(403, _why_not(checked))
+        return _denied_response(403, _denial_status(checked))
     headers = {
         GRANT: grant.name,
         # A header holds ASCII; names need not.
@@ -177,21 +168,21 @@ def _answered(answer: Passage, configured: Route, sent: Mapping[str, str]) -> wi
         STREAM_DURATION: str(max(1, answer.lasts // timedelta(milliseconds=1))),
     }
     removed = sorted(_spoofed(sent) | (set() if configured.forward_authorization else {"authorization"}))
-    ok = wire.OkHttpResponse(headers=_options(headers.items()), headers_to_remove=removed)
-    return wire.CheckResponse(status=Status(), ok_response=ok, dynamic_metadata=told_passage(answer.stream))
+    ok = wire.OkHttpResponse(headers=_header_options(headers.items()), headers_to_remove=removed)
+    return wire.CheckResponse(status=Status(), ok_response=ok, dynamic_metadata=stream_metadata(answer.stream))
 
 
 def _spoofed(sent: Iterable[str]) -> set[str]:
     """Returns the headers of the client that the upstream, or the router, would believe."""
-    return {header for header in map(str.lower, sent) if header not in _ENVOYS and _overrides(header)}
+    return {header for header in map(str.lower, sent) if header not in _KEPT and _is_believed(header)}
 
 
-def _overrides(header: str) -> bool:
-    word = _SIGN.sub("-", header)
-    return word in _OVERRIDES or word.startswith(_OVERRIDING)
+def _is_believed(header: str) -> bool:
+    word = _SEPARATOR.sub("-", header)
+    return word in _BELIEVED or word.startswith(_BELIEVED_PREFIXES)
 
 
-def _why_not(checked: Checked) -> Status:
+def _denial_status(checked: Checked) -> Status:
     """Returns the no as google.rpc.Status: the reason, the policies that could be asked, and the whole answer."""
     asked, decision = checked.question, checked.decision
     metadata = {"subject": asked.subject, "action": asked.action, "resource": asked.resource}
@@ -205,19 +196,19 @@ def _why_not(checked: Checked) -> Status:
     return Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message=message, details=[info, answer])
 
 
-def _refused(refusal: JitError) -> wire.CheckResponse:
+def _refusal_response(refusal: JitError) -> wire.CheckResponse:
     http = _HTTP.get(errors.status_code(refusal), _CANNOT_BE_SURE)
     if http == _CANNOT_BE_SURE:
         _log.warning("a request cannot pass: %s (%s)", refusal, refusal.__cause__)
     more = {"www-authenticate": 'Bearer realm="jitaccess"'} if isinstance(refusal, Unauthenticated) else {}
-    return _denied(http, errors.status(refusal), more)
+    return _denied_response(http, errors.status(refusal), more)
 
 
-def _denied(http: int, status: Status, more: Mapping[str, str] | None = None) -> wire.CheckResponse:
+def _denied_response(http: int, status: Status, more: Mapping[str, str] | None = None) -> wire.CheckResponse:
     """Returns an answer whose status is not OK: Envoy would let pass what it is."""
     headers = {"content-type": "application/json", "cache-control": "no-store"} | dict(more or {})
     denied = wire.DeniedHttpResponse(
-        status=wire.HttpStatus(code=http), headers=_options(headers.items()), body=_json(status)
+        status=wire.HttpStatus(code=http), headers=_header_options(headers.items()), body=_json(status)
     )
     return wire.CheckResponse(status=Status(code=status.code, message=status.message), denied_response=denied)
 
@@ -226,7 +217,7 @@ def _json(status: Status) -> str:
     return MessageToJson(status, indent=None, always_print_fields_with_no_presence=True)
 
 
-def _options(headers: Iterable[tuple[str, str]]) -> list[wire.HeaderValueOption]:
+def _header_options(headers: Iterable[tuple[str, str]]) -> list[wire.HeaderValueOption]:
     overwrite = wire.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
     return [
         wire.HeaderValueOption(header=wire.HeaderValue(key=key, value=value), append_action=overwrite)

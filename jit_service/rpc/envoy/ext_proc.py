@@ -1,8 +1,8 @@
 """The servicer of Envoy's external processing: it ends a request when the grant that it passed by is over.
 
 Envoy opens one call for each request that it has let pass, and resets the request when the call ends with an error
-(docs/adr/0031-cut-streams-on-revocation.md). Which passage it is about, ext_authz has told Envoy in dynamic
-metadata, which no client can set.
+(docs/adr/0031-cut-streams-on-revocation.md). Which request it is, ext_authz has written into Envoy's dynamic metadata,
+which no client can set.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class ExternalProcessorServicer(ExternalProcessorServicerBase):
     def Process(  # type: ignore[override]
         self, request: wire.ProcessingRequest, context: grpc.ServicerContext, send: Callable[[object], None]
     ) -> None:
-        """Returns at once; the call stays open until Envoy ends it, or the passage is over.
+        """Returns at once; the call stays open until Envoy ends it, or the grant is over.
 
-        The interceptor has read the first message; no other is needed (rpc/call.py).
+        The interceptor has read the first message; no other is needed (rpc/interceptor.py).
         """
-        run = self._running.add(_told(request), lambda fault: _end(context, send, fault))
+        run = self._running.add(_stream_of(request), lambda fault: _end_call(context, send, fault))
         if not context.add_callback(lambda: self._running.forget(run)):
             self._running.forget(run)
 
 
-def passage(stream: Stream) -> Struct:
+def stream_metadata(stream: Stream) -> Struct:
     """Returns what Envoy is to tell of the stream later."""
     asked = stream.asked
     told = {
@@ -70,7 +70,7 @@ def passage(stream: Stream) -> Struct:
     return struct
 
 
-def _told(request: wire.ProcessingRequest) -> Stream:
+def _stream_of(request: wire.ProcessingRequest) -> Stream:
     if not request.observability_mode:
         raise RouteMisconfigured("ext_proc waits for answers that never come; set observability_mode: true")
     if request.protocol_config.request_body_mode or request.protocol_config.response_body_mode:
@@ -79,15 +79,15 @@ def _told(request: wire.ProcessingRequest) -> Stream:
         )
     text = request.metadata_context.filter_metadata[_NAMESPACE].fields[_KEY].string_value
     try:
-        return _stream(json.loads(text))
+        return _stream_from_json(json.loads(text))
     except (ValueError, KeyError, TypeError):
         raise RouteMisconfigured(
             f"ext_proc tells of no passage; put it behind ext_authz, with the forwarding namespace {_NAMESPACE}"
         ) from None
 
 
-def _stream(told: dict[str, Any]) -> Stream:
-    """Returns what `passage` told. Raises ValueError, KeyError, TypeError."""
+def _stream_from_json(told: dict[str, Any]) -> Stream:
+    """Returns the stream that `stream_metadata` described. Raises ValueError, KeyError, TypeError."""
     groups = told["groups"]
     asked = Question(
         subject=_text(told["subject"]),
@@ -115,7 +115,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _end(context: grpc.ServicerContext, send: Callable[[object], None], fault: JitError) -> None:
+def _end_call(context: grpc.ServicerContext, send: Callable[[object], None], fault: JitError) -> None:
     """Ends the call with the error, from whatever thread. An end without one would have Envoy go on."""
     context.set_code(errors.status_code(fault))
     context.set_details(errors.status(fault).message)

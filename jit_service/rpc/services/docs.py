@@ -13,7 +13,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jit_service.domain.errors import AssetNotFound
 from jit_service.domain.language.name import harmless
-from jit_service.rpc.http_caching import answer_unless_known
+from jit_service.rpc.http_caching import answer_unless_cached
 from jitaccess.v1 import docs_pb2
 from jitaccess.v1.docs_pb2_grpc import DocsServiceServicer
 
@@ -61,7 +61,7 @@ class DocsServicer(DocsServiceServicer):
 
 def _answer(context: grpc.ServicerContext, name: str, kind: str) -> HttpBody:
     body, etag = _read(name, kind)
-    return answer_unless_known(context, body, etag=etag, headers=(("cache-control", "no-cache"), *_SECURITY))
+    return answer_unless_cached(context, body, etag=etag, headers=(("cache-control", "no-cache"), *_SECURITY))
 
 
 @cache

@@ -73,16 +73,16 @@ class GrantServicer(GrantServiceServicer):
 
     def ApproveGrant(self, request: grant_pb2.ApproveGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         approve = partial(grants.approve, extension_round=request.extension_round, edits=edits_of(request))
-        return _changed(approve, self._store, request)
+        return _change(approve, self._store, request)
 
     def DenyGrant(self, request: grant_pb2.DenyGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _changed(partial(grants.deny, extension_round=request.extension_round), self._store, request)
+        return _change(partial(grants.deny, extension_round=request.extension_round), self._store, request)
 
     def WithdrawGrant(self, request: grant_pb2.WithdrawGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _changed(grants.withdraw, self._store, request)
+        return _change(grants.withdraw, self._store, request)
 
     def RevokeGrant(self, request: grant_pb2.RevokeGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _changed(grants.revoke, self._store, request)
+        return _change(grants.revoke, self._store, request)
 
     def RevokeGrants(
         self, request: grant_pb2.RevokeGrantsRequest, context: grpc.ServicerContext
@@ -97,20 +97,20 @@ class GrantServicer(GrantServiceServicer):
         return plan_message(done)
 
     def ReleaseGrant(self, request: grant_pb2.ReleaseGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _changed(grants.release, self._store, request)
+        return _change(grants.release, self._store, request)
 
     def CounterGrant(self, request: grant_pb2.CounterGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _changed(partial(grants.counter, edits=edits_of(request)), self._store, request)
+        return _change(partial(grants.counter, edits=edits_of(request)), self._store, request)
 
     def AcceptCounterOffer(
         self, request: grant_pb2.AcceptCounterOfferRequest, context: grpc.ServicerContext
     ) -> grant_pb2.Grant:
-        return _changed(grants.accept_offer, self._store, request)
+        return _change(grants.accept_offer, self._store, request)
 
     def DeclineCounterOffer(
         self, request: grant_pb2.DeclineCounterOfferRequest, context: grpc.ServicerContext
     ) -> grant_pb2.Grant:
-        return _changed(grants.decline_offer, self._store, request)
+        return _change(grants.decline_offer, self._store, request)
 
     def ExtendGrant(self, request: grant_pb2.ExtendGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         grant, more = name.grant_name(request.name, "name"), more_time_of(request)
@@ -119,15 +119,15 @@ class GrantServicer(GrantServiceServicer):
     def CompleteReview(
         self, request: grant_pb2.CompleteReviewRequest, context: grpc.ServicerContext
     ) -> grant_pb2.Grant:
-        return _changed(grants.complete_review, self._store, request)
+        return _change(grants.complete_review, self._store, request)
 
     def WatchGrants(
         self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
     ) -> Iterator[grant_pb2.WatchGrantsResponse]:
         context.add_callback(self._feed.wake)
-        return self._replicated(request, context) if request.replica else self._watched(request, context)
+        return self._replicate(request, context) if request.replica else self._watch(request, context)
 
-    def _watched(
+    def _watch(
         self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
     ) -> Iterator[grant_pb2.WatchGrantsResponse]:
         told = watch(
@@ -139,7 +139,7 @@ class GrantServicer(GrantServiceServicer):
         )
         return map(told_message, told)
 
-    def _replicated(
+    def _replicate(
         self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
     ) -> Iterator[grant_pb2.WatchGrantsResponse]:
         updates = replicate(
@@ -152,17 +152,17 @@ class GrantServicer(GrantServiceServicer):
         return map(replica_message, updates)
 
 
-class _Change(Protocol):
+class _Transition(Protocol):
     def __call__(self, store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> grants.GrantAnswer: ...
 
 
-class _ChangeRequest(Protocol):
+class _TransitionRequest(Protocol):
     name: str
     comment: str
     etag: str
 
 
-def _changed(change: _Change, store: Store, request: _ChangeRequest) -> grant_pb2.Grant:
+def _change(change: _Transition, store: Store, request: _TransitionRequest) -> grant_pb2.Grant:
     """The requests of most transitions have the same fields."""
     grant = name.grant_name(request.name, "name")
     comment = name.free_text(request.comment, "comment")

@@ -37,7 +37,7 @@ class PolicyServicer(PolicyServiceServicer):
         self._dual_control = dual_control
 
     def CreatePolicy(self, request: policy_pb2.CreatePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
-        self._demand_direct()
+        self._demand_no_dual_control()
         message = policy_pb2.Policy()
         message.CopyFrom(request.policy)
         message.name = _new_name(request)
@@ -67,7 +67,7 @@ class PolicyServicer(PolicyServiceServicer):
         )
 
     def UpdatePolicy(self, request: policy_pb2.UpdatePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
-        self._demand_direct()
+        self._demand_no_dual_control()
         policy = name.policy_name(request.policy.name, "policy.name")
         updated = policies.update(
             self._store,
@@ -79,7 +79,7 @@ class PolicyServicer(PolicyServiceServicer):
         return policy_message(updated)
 
     def DeletePolicy(self, request: policy_pb2.DeletePolicyRequest, context: grpc.ServicerContext) -> policy_pb2.Policy:
-        self._demand_direct()
+        self._demand_no_dual_control()
         policy = name.policy_name(request.name, "name")
         return policy_message(policies.delete(self._store, current_caller(), policy, etag=request.etag))
 
@@ -160,7 +160,7 @@ class PolicyServicer(PolicyServiceServicer):
             *proposals.reject(self._store, current_caller(), proposal, comment=request.comment, etag=request.etag)
         )
 
-    def _demand_direct(self) -> None:
+    def _demand_no_dual_control(self) -> None:
         if self._dual_control:
             raise DualControlRequired(
                 "policies change here only by a proposal that another admin approves; ApplyPolicies makes one"

@@ -13,7 +13,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name
-from jit_service.rpc.http_caching import answer_unless_known
+from jit_service.rpc.http_caching import answer_unless_cached
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.messages import token_message, wanted_token_of
 from jit_service.storage import Store
@@ -47,23 +47,23 @@ class TokenServicer(TokenServiceServicer):
     ) -> token_pb2.IssueTokenResponse:
         grant = name.grant_name(request.name, "name")
         issued = tokens.issue(self._store, self._issuing, current_caller(), grant, wanted_token_of(request))
-        _never_cached(context)
+        _forbid_caching(context)
         return token_message(issued)
 
     def GetKeySet(self, request: token_pb2.GetKeySetRequest, context: grpc.ServicerContext) -> HttpBody:
         keys = signing_keys.key_set(self._store, self._issuing)
         cached = (("cache-control", f"public, max-age={MAX_CACHED.seconds}"),)
         body = HttpBody(content_type=_JSON, data=keys.body)
-        return answer_unless_known(context, body, etag=keys.etag, headers=cached)
+        return answer_unless_cached(context, body, etag=keys.etag, headers=cached)
 
     def IntrospectToken(self, request: token_pb2.IntrospectTokenRequest, context: grpc.ServicerContext) -> HttpBody:
         answer = tokens.introspect(self._store, self._issuing, current_caller(), _token_in(request.body))
-        _never_cached(context)
+        _forbid_caching(context)
         return _json(answer)
 
     def RevokeToken(self, request: token_pb2.RevokeTokenRequest, context: grpc.ServicerContext) -> HttpBody:
         tokens.revoke(self._store, self._issuing, current_caller(), _token_in(request.body))
-        _never_cached(context)
+        _forbid_caching(context)
         return _json({})
 
     def GetAuthorizationServerMetadata(
@@ -76,7 +76,7 @@ def _json(value: Mapping[str, Any]) -> HttpBody:
     return HttpBody(content_type=_JSON, data=json.dumps(value).encode())
 
 
-def _never_cached(context: grpc.ServicerContext) -> None:
+def _forbid_caching(context: grpc.ServicerContext) -> None:
     context.send_initial_metadata((("cache-control", "no-store"),))
 
 

@@ -18,7 +18,7 @@ from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.generational_cache import Recent
 from jit_service.rpc.authentication import Identity
-from jit_service.rpc.interceptor import CallInterceptor, Metadata, told_by_edge, without_port
+from jit_service.rpc.interceptor import CallInterceptor, Metadata, edge_metadata, without_port
 from jit_service.rpc.messages import EncodedChecks, check_message
 from jit_service.rpc.request_cache import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
 from jit_service.rpc.services.access import consistency_of
@@ -92,7 +92,7 @@ class ChecksTogether:
 
     def _sender(self, call: Call, identified: dict[tuple[str, ...], Identity]) -> _Sender:
         caller = self._interceptor.identify(CHECK_ACCESS, call.metadata, call.peer, identified)
-        return _Sender(caller, (asker(caller), *told_by_edge(call.metadata)))
+        return _Sender(caller, (asker(caller), *edge_metadata(call.metadata)))
 
     def _sound(self, call: Call, sender: _Sender) -> _Sound:
         request = CheckAccessRequest.FromString(call.payload)

@@ -30,15 +30,15 @@ def test_what_only_says_more_of_it_stays_and_so_does_what_is_overwritten(header:
 TWINS = [
     Twin(
         "an upstream that believes x-forwarded-host",
-        ext_authz._overrides,
-        " or word.startswith(_OVERRIDING)",
+        ext_authz._is_believed,
+        " or word.startswith(_BELIEVED_PREFIXES)",
         "",
         lambda: test_what_would_make_another_request_of_it_is_taken_away("x-forwarded-host"),
     ),
     Twin(
         "a header that only its hyphens give away",
-        ext_authz._overrides,
-        '_SIGN.sub("-", header)',
+        ext_authz._is_believed,
+        '_SEPARATOR.sub("-", header)',
         "header",
         lambda: test_what_would_make_another_request_of_it_is_taken_away("x_forwarded_host"),
     ),

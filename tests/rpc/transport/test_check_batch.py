@@ -363,7 +363,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]
     (
         "what the edge says is not heard",
         ChecksTogether._sender,
-        ", *told_by_edge(call.metadata)",
+        ", *edge_metadata(call.metadata)",
         "",
         lambda lane, _: test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane),
     ),
