@@ -1,4 +1,4 @@
-"""Threads that do something at every interval, which no answer waits for."""
+"""The one kind of background thread: it works at every interval, no answer waits for it, and what fails is logged."""
 
 from __future__ import annotations
 
@@ -7,35 +7,54 @@ import threading
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
-from jit_service.fault_log import Repeated
+from jit_service.fault_log import FaultLog
 
 
-class Periodic(threading.Thread, ABC):
-    """Works at every interval until it is stopped. `undone` says in the log what a fault has left undone."""
+class BackgroundThread(threading.Thread, ABC):
+    """Calls `work` at every interval until it is stopped.
 
-    def __init__(self, *, name: str, interval: timedelta, undone: str) -> None:
+    `undone` is what a fault leaves undone, for the log; the work is tried again at the next interval. `patience` is how
+    long `stop` waits for work that is under way, None for as long as it takes.
+    """
+
+    def __init__(self, *, name: str, interval: timedelta, undone: str, patience: timedelta | None = None) -> None:
         super().__init__(name=name, daemon=True)
         self.stopping = threading.Event()
         self._interval = interval.total_seconds()
+        self._patience = patience.total_seconds() if patience is not None else None
         self._log = logging.getLogger(type(self).__module__)
-        self._faults = Repeated(self._log, undone)
+        self._faults = FaultLog(self._log, undone)
 
     @abstractmethod
     def work(self) -> None:
-        """Does it once, and soon ends where it is stopping."""
+        """Does the work once, and returns soon where `stopping` is set."""
+
+    def wait_for_work(self) -> None:
+        """Returns when `work` is to be called again, or as soon as `stopping` is set."""
+        self.stopping.wait(self._interval)
+
+    def interrupt(self) -> None:
+        """Cuts short what is under way; `stop` calls it once `stopping` is set."""
+
+    def failed(self, fault: Exception) -> None:
+        """Logs a fault of `work`."""
+        self._faults.failed(fault)
 
     def run(self) -> None:
-        """Goes on until stopped. A store that does not answer is asked again at the next interval."""
-        while not self.stopping.wait(self._interval):
+        """Works until stopped; no fault ends the thread."""
+        self.wait_for_work()
+        while not self.stopping.is_set():
             try:
                 self.work()
             except Exception as fault:
-                self._faults.failed(fault)
+                self.failed(fault)
             else:
                 self._faults.succeeded()
+            self.wait_for_work()
 
     def stop(self) -> None:
-        """Ends the thread after what it is at."""
+        """Ends the thread, and returns when it has ended or patience has."""
         self.stopping.set()
+        self.interrupt()
         if self.is_alive():
-            self.join()
+            self.join(self._patience)

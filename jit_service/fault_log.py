@@ -1,4 +1,4 @@
-"""What fails again and again, in the log: the first time in full, then counted, and at last that it is over."""
+"""Logs what fails again and again: the first time in full, then by its count, and at last that it is over."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Final
 from jit_service.domain.errors import StoreUnavailable
 
 COUNT_SECONDS: Final = 60.0
-"""How often what goes on failing alike is told of again, by its number alone."""
+"""How often a fault that goes on unchanged is logged again, by its count alone."""
 
 
-class Repeated:
-    """See the module. `what` is said of each: what a fault has left undone. For one thread at a time."""
+class FaultLog:
+    """Logs the faults of one activity. `undone` is what a fault leaves undone. For one thread at a time."""
 
-    def __init__(self, log: logging.Logger, what: str) -> None:
+    def __init__(self, log: logging.Logger, undone: str) -> None:
         self._log = log
-        self._what = what
+        self._undone = undone
         self._last = ""
         self._count = 0
-        self._told_at = 0.0
+        self._logged_at = 0.0
 
     def failed(self, fault: Exception) -> None:
-        """Tells of the fault, unless it is as the last one was."""
-        alike = f"{type(fault).__name__}: {fault}"
+        """Logs the fault, unless it is the same as the last one."""
+        this = f"{type(fault).__name__}: {fault}"
         now = time.monotonic()
         self._count += 1
-        if alike != self._last:
-            self._last, self._told_at = alike, now
+        if this != self._last:
+            self._last, self._logged_at = this, now
             if isinstance(fault, StoreUnavailable):
-                self._log.warning("%s for now: %s", self._what, fault)
+                self._log.warning("%s for now: %s", self._undone, fault)
             else:
-                self._log.error("%s", self._what, exc_info=fault)
-        elif now - self._told_at >= COUNT_SECONDS:
-            self._told_at = now
-            self._log.warning("%s for now, %d times by now: %s", self._what, self._count, fault)
+                self._log.error("%s", self._undone, exc_info=fault)
+        elif now - self._logged_at >= COUNT_SECONDS:
+            self._logged_at = now
+            self._log.warning("%s for now, %d times by now: %s", self._undone, self._count, fault)
 
     def succeeded(self) -> None:
-        """Tells that it is over, where something had failed."""
+        """Logs that the faults are over, if there were any."""
         if self._count:
-            self._log.info("answers again, after %d failures: %s no more", self._count, self._what)
+            self._log.info("answers again, after %d failures: %s no more", self._count, self._undone)
         self._last, self._count = "", 0

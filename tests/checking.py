@@ -19,6 +19,7 @@ def checker(store: Store, mode: AuditMode = AuditMode.COMMITTED) -> Checker:
     if id(store) not in _RUNNING:
         view = LiveView(store, clock=store.clock, bound=timedelta(seconds=1))
         recorder = Recorder(store, mode)
+        recorder.start()
         _RUNNING[id(store)] = Checker(store, view, recorder), view, recorder
     return _RUNNING[id(store)][0]
 

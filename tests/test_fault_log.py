@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from jit_service import fault_log
-from jit_service.background import Periodic
+from jit_service.background import BackgroundThread
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.fault_log import Repeated
+from jit_service.fault_log import FaultLog
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -19,7 +19,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_what_fails_alike_is_told_once_and_then_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    faults = Repeated(logging.getLogger(__name__), "nothing is swept")
+    faults = FaultLog(logging.getLogger(__name__), "nothing is swept")
 
     for _ in range(300):
         faults.failed(StoreUnavailable("away"))
@@ -33,7 +33,7 @@ def test_what_fails_alike_is_told_once_and_then_that_it_is_over(caplog: pytest.L
 
 
 def test_another_fault_is_told_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    faults = Repeated(logging.getLogger(__name__), "nothing is swept")
+    faults = FaultLog(logging.getLogger(__name__), "nothing is swept")
 
     for fault in (StoreUnavailable("away"), ValueError("odd"), ValueError("odd"), StoreUnavailable("away")):
         faults.failed(fault)
@@ -45,7 +45,7 @@ def test_another_fault_is_told_with_its_traceback(caplog: pytest.LogCaptureFixtu
 def test_what_goes_on_is_counted_now_and_then(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faults = Repeated(logging.getLogger(__name__), "nothing is swept")
+    faults = FaultLog(logging.getLogger(__name__), "nothing is swept")
     steady = iter([100.0, 101.0, 100.0 + fault_log.COUNT_SECONDS])
     monkeypatch.setattr(fault_log.time, "monotonic", lambda: next(steady))
 
@@ -61,7 +61,7 @@ def test_what_goes_on_is_counted_now_and_then(
 def test_a_thread_that_fails_at_every_interval_logs_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    class Failing(Periodic):
+    class Failing(BackgroundThread):
         left = 50
 
         def work(self) -> None:

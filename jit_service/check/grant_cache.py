@@ -14,7 +14,7 @@ from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, Sight
 from jit_service.domain.checks.cached_grant import LiveGrant
 from jit_service.domain.checks.decision import Candidate
-from jit_service.fault_log import Repeated
+from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS
 from jit_service.storage.grant_loader import AnotherHistory
@@ -142,7 +142,7 @@ class LiveView:
             self._place = head.place
 
     def _poll(self) -> None:
-        faults = Repeated(_log, "the store is not followed")
+        faults = FaultLog(_log, "the store is not followed")
         while not self._stopping.wait(POLL_SECONDS):
             if time.monotonic() - self._fresh_at < POLL_SECONDS:
                 continue

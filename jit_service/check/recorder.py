@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from jit_service.check.batcher import Combining
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.fault_log import Repeated
+from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
 
 MAX_GROUP: Final = 1_000
@@ -54,13 +54,16 @@ class Recorder:
             self._write, most=MAX_GROUP, weight=lambda records: len(records.payloads)
         )
         self._buffer: deque[_Records] = deque()
-        self._faults = Repeated(_log, "records of checks are not written")
+        self._faults = FaultLog(_log, "records of checks are not written")
         # What is buffered is written beside those who wait.
         self._writing = threading.Lock()
         self._come = threading.Event()
         self._stopped = False
         self._writer = threading.Thread(target=self._write_buffered, name="recorder", daemon=True)
-        if mode is AuditMode.BUFFERED:
+
+    def start(self) -> None:
+        """Begins to write buffered records, where the mode has any."""
+        if self.mode is AuditMode.BUFFERED:
             self._writer.start()
 
     @property

@@ -23,7 +23,7 @@ _PAGE: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tailed:
+class AuditUpdate:
     """A record, or with none a sign of life. Everything up to `seq` has been told, and tailing goes on after it."""
 
     seq: int
@@ -45,7 +45,7 @@ def tail(
     feed: LogFeed,
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
-) -> Iterator[Tailed]:
+) -> Iterator[AuditUpdate]:
     """Returns what the filter means of the records after `start_seq`, with 0 of those to come, until `gone`.
 
     The first is a sign of life. Raises InvalidField before anything is told; then StoreUnavailable, ServiceStopping.
@@ -56,18 +56,18 @@ def tail(
 
 def _told(
     store: Store, node: Node | None, last: int, *, feed: LogFeed, gone: Callable[[], bool], heartbeat_seconds: float
-) -> Iterator[Tailed]:
-    yield Tailed(seq=last)
+) -> Iterator[AuditUpdate]:
+    yield AuditUpdate(seq=last)
     told_at, at = time.monotonic(), BEGINNING
     while not gone():
         page, last, head = _news(store, last, at=at)
         at = Head(revision=0, seq=page[-1].seq, hash=page[-1].hash) if page else head
         for recorded in page:
             if matches(node, recorded):
-                yield Tailed(seq=recorded.seq, recorded=recorded)
+                yield AuditUpdate(seq=recorded.seq, recorded=recorded)
                 told_at = time.monotonic()
         if time.monotonic() - told_at >= heartbeat_seconds:
-            yield Tailed(seq=last)
+            yield AuditUpdate(seq=last)
             told_at = time.monotonic()
         if last == head.seq:
             silence = time.monotonic() - told_at

@@ -6,22 +6,21 @@ comes back after a restart, goes on from its revision, and no other notices.
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import READS_GRANTS, Caller
-from jit_service.domain.errors import InvalidField, RoleRequired, ServiceStopping, StoreUnavailable
+from jit_service.domain.errors import InvalidField, RoleRequired, ServiceStopping
 from jit_service.domain.grants import approval
 from jit_service.domain.grants.grant import Grant
-from jit_service.fault_log import Repeated
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.policy_cache import BEGINNING, Head
 from jit_service.use_cases.delegations import with_delegations
@@ -31,13 +30,12 @@ HEARTBEAT_SECONDS: Final = 4.0
 """The longest silence; the contract says 5 s."""
 MAX_LAG: Final = 10_000
 """How many revisions a watcher that had caught up may fall behind before it is ended."""
-_POLL_SECONDS: Final = 0.05
+_POLL_INTERVAL: Final = timedelta(seconds=0.05)
 _PAGE: Final = 200
 _HISTORY: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{64})")
-_log = logging.getLogger(__name__)
 
 
-class Sign(StrEnum):
+class ControlEvent(StrEnum):
     """What a watcher is told besides changes."""
 
     CURRENT = "CURRENT"
@@ -48,13 +46,13 @@ class Sign(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class GrantUpdate:
     """What a watcher is told: `grant` as it was at `at`, after what happened. It resumes from `revision`.
 
     `head` is where the store was when this was read; whoever resumes gives it back as `history`.
     """
 
-    type: EventType | Sign
+    type: EventType | ControlEvent
     revision: int
     head: Head
     grant: Grant | None = None
@@ -74,34 +72,36 @@ class Watched:
     start: Head = BEGINNING
 
 
-class Follower(threading.Thread):
+class Follower(BackgroundThread):
     """Notices how far the store has come, and wakes whoever waits for it. It asks the store only while somebody waits.
 
     `place` says what is followed: a number in the store that only grows, as long as the store is not brought back.
     """
 
     def __init__(self, store: Store, *, place: Callable[[Snapshot], int], name: str) -> None:
-        super().__init__(name=name, daemon=True)
+        super().__init__(name=name, interval=_POLL_INTERVAL, undone="changes are not noticed")
         self._store = store
         self._place = place
         self._changed = threading.Condition()
         self._waiting = 0
         self._reached = 0
-        self._stopping = False
-        self._faults = Repeated(_log, "changes are not noticed")
 
-    def run(self) -> None:
-        """Looks how far the store is until stopped."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._stopping)
-                if self._stopping:
-                    return
-            self._look()
-            time.sleep(_POLL_SECONDS)
+    def wait_for_work(self) -> None:
+        """Returns an interval after the last look, once somebody waits."""
+        super().wait_for_work()
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self.stopping.is_set())
+
+    def work(self) -> None:
+        """Reads how far the store is, and wakes whoever waits."""
+        with self._store.snapshot() as snapshot:
+            place = self._place(snapshot)
+        with self._changed:
+            self._reached = place
+            self._changed.notify_all()
 
     def wait(self, *, after: int, seconds: float, gone: Callable[[], bool]) -> None:
-        """Returns when the store is past the place, at the latest after so many seconds or when `gone` says so.
+        """Returns when the store is past the place, at the latest after so many seconds or when `gone` returns True.
 
         Raises ServiceStopping.
         """
@@ -109,36 +109,22 @@ class Follower(threading.Thread):
             self._waiting += 1
             self._changed.notify_all()
             try:
-                self._changed.wait_for(lambda: self._reached > after or self._stopping or gone(), timeout=seconds)
+                self._changed.wait_for(
+                    lambda: self._reached > after or self.stopping.is_set() or gone(), timeout=seconds
+                )
             finally:
                 self._waiting -= 1
-            if self._stopping:
+            if self.stopping.is_set():
                 raise ServiceStopping(f"the service stops; go on from {after}")
 
     def wake(self) -> None:
-        """Lets everybody look again."""
+        """Has everybody who waits look again."""
         with self._changed:
             self._changed.notify_all()
 
-    def stop(self) -> None:
-        """Ends the thread, and every stream."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self.is_alive():
-            self.join()
-
-    def _look(self) -> None:
-        try:
-            with self._store.snapshot() as snapshot:
-                place = self._place(snapshot)
-        except StoreUnavailable as fault:
-            self._faults.failed(fault)
-            return
-        self._faults.succeeded()
-        with self._changed:
-            self._reached = place
-            self._changed.notify_all()
+    def interrupt(self) -> None:
+        """Ends every stream."""
+        self.wake()
 
     def _note(self, place: int) -> None:
         with self._changed:
@@ -164,7 +150,7 @@ def watch(
     feed: Feed,
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
-) -> Iterator[Told]:
+) -> Iterator[GrantUpdate]:
     """Yields what the caller may see, until `gone`.
 
     Raises RoleRequired, InvalidField, StoreUnavailable, ServiceStopping. What may be seen is judged anew for every
@@ -187,11 +173,11 @@ def watch(
             yield told
             told_at = time.monotonic()
         if caught_up and head - last > MAX_LAG:
-            yield Told(type=Sign.OVERRUN, revision=last, head=at)
+            yield GrantUpdate(type=ControlEvent.OVERRUN, revision=last, head=at)
             return
         caught_up = caught_up or last == head
         if time.monotonic() - told_at >= heartbeat_seconds:
-            yield Told(type=Sign.HEARTBEAT, revision=last, head=at)
+            yield GrantUpdate(type=ControlEvent.HEARTBEAT, revision=last, head=at)
             told_at = time.monotonic()
         if last == head:
             silence = time.monotonic() - told_at
@@ -239,20 +225,22 @@ def head_of(revision: int, history: str) -> Head:
     return Head(revision=revision, seq=int(found[1]), hash=bytes.fromhex(found[2]))
 
 
-def _current(store: Store, caller: Caller, watched: Watched) -> list[Told]:
+def _current(store: Store, caller: Caller, watched: Watched) -> list[GrantUpdate]:
     """Returns each live grant, and a heartbeat with the revision that all of them are of."""
     with store.snapshot() as snapshot:
         sees = _sight(snapshot, caller, watched)
         # Revision 0: a stream that breaks among them begins again.
         current = [
-            Told(type=Sign.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
+            GrantUpdate(type=ControlEvent.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
             for grant in snapshot.current_grants()
             if sees(grant)
         ]
-        return [*current, Told(type=Sign.HEARTBEAT, revision=snapshot.revision, head=snapshot.head)]
+        return [*current, GrantUpdate(type=ControlEvent.HEARTBEAT, revision=snapshot.revision, head=snapshot.head)]
 
 
-def _news(store: Store, caller: Caller, watched: Watched, last: int, *, at: Head) -> tuple[list[Told], int, Head]:
+def _news(
+    store: Store, caller: Caller, watched: Watched, last: int, *, at: Head
+) -> tuple[list[GrantUpdate], int, Head]:
     """Returns a page of changes after the revision, up to which revision that is all, and where the store is.
 
     Raises InvalidField where that does not follow on `at`.
@@ -262,7 +250,9 @@ def _news(store: Store, caller: Caller, watched: Watched, last: int, *, at: Head
         changes = snapshot.changes(after=last, limit=_PAGE) if snapshot.revision > last else []
         sees = _sight(snapshot, caller, watched) if changes else None
         shown = [
-            Told(type=change.type, revision=change.revision, head=snapshot.head, grant=change.grant, at=change.at)
+            GrantUpdate(
+                type=change.type, revision=change.revision, head=snapshot.head, grant=change.grant, at=change.at
+            )
             for change in changes
             if sees is not None and sees(change.grant)
         ]

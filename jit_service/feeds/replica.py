@@ -20,7 +20,15 @@ from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.lock import Lock
 from jit_service.domain.policies.policy import Policy
-from jit_service.feeds.grants import HEARTBEAT_SECONDS, MAX_LAG, Feed, Sign, Watched, demand_history, demand_reached
+from jit_service.feeds.grants import (
+    HEARTBEAT_SECONDS,
+    MAX_LAG,
+    ControlEvent,
+    Feed,
+    Watched,
+    demand_history,
+    demand_reached,
+)
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.policy_cache import Head
 from jit_service.use_cases.grants import View
@@ -44,13 +52,13 @@ class Checkable:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Update:
+class ReplicaUpdate:
     """What a replica is told; `denies` or `locks` None: that they changed is not what it says.
 
     It was read at `read_at` by the service's clock, not before `elapsed` since the stream began.
     """
 
-    type: EventType | Sign
+    type: EventType | ControlEvent
     revision: int
     head: Head
     read_at: datetime
@@ -68,7 +76,7 @@ def replicate(
     feed: Feed,
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
-) -> Iterator[Update]:
+) -> Iterator[ReplicaUpdate]:
     """Yields all that answers checks after the revision (0: as of now, and what comes), until `gone`.
 
     The role `checker` may ask about everybody, and so is told this. Raises RoleRequired, InvalidField,
@@ -95,7 +103,7 @@ def replicate(
             caught_up = True
             feed.wait(after=last, seconds=heartbeat_seconds, gone=gone)
         elif caught_up and page.head.revision - last > MAX_LAG:
-            yield page.sign(Sign.OVERRUN, last)
+            yield page.sign(ControlEvent.OVERRUN, last)
             return
 
 
@@ -125,48 +133,52 @@ class _Page:
         self._read_at = snapshot.now
         self.updates = list(self._changes(after) if after else self._current())
         if self.complete:
-            self.updates += [*self._denies(), *self._locks(), self.sign(Sign.HEARTBEAT, self.head.revision)]
+            self.updates += [*self._denies(), *self._locks(), self.sign(ControlEvent.HEARTBEAT, self.head.revision)]
 
-    def sign(self, type_: EventType | Sign, revision: int) -> Update:
+    def sign(self, type_: EventType | ControlEvent, revision: int) -> ReplicaUpdate:
         """Returns an update that says nothing of a grant."""
-        return Update(type=type_, revision=revision, head=self.head, read_at=self._read_at, elapsed=self._elapsed)
+        return ReplicaUpdate(
+            type=type_, revision=revision, head=self.head, read_at=self._read_at, elapsed=self._elapsed
+        )
 
-    def _current(self) -> Iterable[Update]:
+    def _current(self) -> Iterable[ReplicaUpdate]:
         self.upto, self.complete = self.head.revision, True
         name = ""
         while found := self._snapshot.started_grants(after=name, limit=_PAGE):
             for grant in found:
                 # Revision 0: a stream that breaks among them begins again.
-                yield from self._told(Sign.CURRENT, 0, grant, self._read_at)
+                yield from self._told(ControlEvent.CURRENT, 0, grant, self._read_at)
             name = found[-1].name
 
-    def _changes(self, after: int) -> Iterable[Update]:
+    def _changes(self, after: int) -> Iterable[ReplicaUpdate]:
         changes = self._snapshot.changes(after=after, limit=_PAGE) if self.head.revision > after else []
         self.complete = len(changes) < _PAGE
         self.upto = self.head.revision if self.complete else changes[-1].revision
         for change in changes:
             yield from self._told(change.type, change.revision, change.grant, change.at)
 
-    def _told(self, type_: EventType | Sign, revision: int, grant: Grant, at: datetime) -> Iterable[Update]:
+    def _told(
+        self, type_: EventType | ControlEvent, revision: int, grant: Grant, at: datetime
+    ) -> Iterable[ReplicaUpdate]:
         told = checkable(grant, at, self._caller)
         if told is not None:
             yield replace(self.sign(type_, revision), grant=told)
 
-    def _denies(self) -> Iterable[Update]:
+    def _denies(self) -> Iterable[ReplicaUpdate]:
         revision = self._snapshot.policies_revision()
         if revision == self.told.policies:
             return
         self.told = self.told._replace(policies=revision)
         denies = tuple(policy for policy in self._snapshot.policies() if policy.deny and policy.in_force)
-        yield replace(self.sign(Sign.DENY_POLICIES, self.head.revision), denies=denies)
+        yield replace(self.sign(ControlEvent.DENY_POLICIES, self.head.revision), denies=denies)
 
-    def _locks(self) -> Iterable[Update]:
+    def _locks(self) -> Iterable[ReplicaUpdate]:
         revision = self._snapshot.locks_revision()
         if revision == self.told.locks:
             return
         self.told = self.told._replace(locks=revision)
         locks = tuple(lock for lock in self._snapshot.locks if not lock.target.token_id)
-        yield replace(self.sign(Sign.LOCKS, self.head.revision), locks=locks)
+        yield replace(self.sign(ControlEvent.LOCKS, self.head.revision), locks=locks)
 
 
 def checkable(grant: Grant, at: datetime, caller: Caller) -> Checkable | None:

@@ -7,22 +7,21 @@ and its record, makes for another attempt with the same id.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
+from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.notification import Failure, Message, Retries, message_id
-from jit_service.fault_log import Repeated
 from jit_service.storage import Store
 from jit_service.storage.outbox import Claim, Waiting
 
 LEASE: Final = timedelta(minutes=2)
 """How long a notification is one process's to deliver, besides the receiver's own timeout."""
-_POLL_SECONDS: Final = 0.5
-_STOP_SECONDS: Final = 2.0
+_POLL_INTERVAL: Final = timedelta(seconds=0.5)
+_PATIENCE: Final = timedelta(seconds=2)
 _log = logging.getLogger(__name__)
 
 
@@ -112,30 +111,24 @@ def _what(claim: Claim) -> str:
     return f"{claim.recorded.event.type} {_id(claim.recorded)}" if claim.recorded else f"record {claim.seq}"
 
 
-class Deliverer(threading.Thread):
-    """Delivers one receiver's notifications until it is stopped: each receiver has its own, so that none waits."""
+class Deliverer(BackgroundThread):
+    """Delivers one receiver's notifications: each receiver has its own thread, so that none waits for another."""
 
     def __init__(self, store: Store, channel: Channel) -> None:
-        super().__init__(name=f"deliverer-{channel.receiver}", daemon=True)
+        super().__init__(
+            name=f"deliverer-{channel.receiver}",
+            interval=_POLL_INTERVAL,
+            undone=f"{channel.receiver} is told nothing",
+            patience=_PATIENCE,
+        )
         self._store = store
         self._channel = channel
-        self._stopping = threading.Event()
-        self._faults = Repeated(_log, f"{channel.receiver} is told nothing")
 
-    def run(self) -> None:
-        """Delivers until stopped. A store that does not answer is asked again a little later."""
-        while not self._stopping.wait(_POLL_SECONDS):
-            try:
-                while not self._stopping.is_set() and deliver_next(self._store, self._channel):
-                    pass
-            except Exception as fault:
-                self._faults.failed(fault)
-            else:
-                self._faults.succeeded()
+    def work(self) -> None:
+        """Delivers all that is due."""
+        while not self.stopping.is_set() and deliver_next(self._store, self._channel):
+            pass
 
-    def stop(self) -> None:
-        """Ends the thread; an attempt that is under way counts as failed, and is made again later."""
-        self._stopping.set()
+    def interrupt(self) -> None:
+        """Ends the attempt that is under way; it counts as failed, and is made again later."""
         self._channel.wire.interrupt()
-        if self.is_alive():
-            self.join(_STOP_SECONDS)

@@ -19,7 +19,7 @@ from jitaccess.jose.tokens import GrantToken
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
+class Admission:
     """An answer. For a yes alone: `ends_at` is when the access is over, `lasts` how long `stream` may run."""
 
     checked: Checked
@@ -28,7 +28,9 @@ class Passage:
     stream: Stream | None = None
 
 
-def held_by(store: Store, issuing: Issuing, caller: Caller, token: str, *, audience: str) -> tuple[Caller, GrantToken]:
+def grant_token_caller(
+    store: Store, issuing: Issuing, caller: Caller, token: str, *, audience: str
+) -> tuple[Caller, GrantToken]:
     """Returns whom the grant's token proves, with what it says.
 
     Raises TokenInvalid, Locked, KeysUnavailable, StoreUnavailable.
@@ -40,7 +42,7 @@ def held_by(store: Store, issuing: Issuing, caller: Caller, token: str, *, audie
     return caller._replace(principal=held.subject, proved_until=held.expire_time), held
 
 
-def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, held: GrantToken | None) -> Passage:
+def admit(checker: Checker, caller: Caller, request: HttpRequest, route: Route, held: GrantToken | None) -> Admission:
     """Answers whether the caller's request may pass, and records the answer with the endpoint.
 
     With a grant's token both must allow it, the token and what is live now. Raises InvalidField for a request that has
@@ -62,7 +64,7 @@ def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, he
     checked = checker.check(caller, asked)
     grant = checked.decision.grant
     if not checked.decision.allowed or grant is None or grant.expires_at is None:
-        return Passage(checked=checked)
+        return Admission(checked=checked)
     ends_at = grant.expires_at if held is None else min(grant.expires_at, held.expire_time)
     lasts = lasting(now=checked.at, ends_at=ends_at, proved_until=caller.proved_until, at_most=route.max_stream)
     stream = Stream(
@@ -72,4 +74,4 @@ def ask(checker: Checker, caller: Caller, request: HttpRequest, route: Route, he
         revision=checked.revision,
         token_id=caller.token_id,
     )
-    return Passage(checked=checked, ends_at=ends_at, lasts=lasts, stream=stream)
+    return Admission(checked=checked, ends_at=ends_at, lasts=lasts, stream=stream)

@@ -1,6 +1,6 @@
-"""The requests that run at a proxy by a grant: looked at again and again, and ended when that grant is over.
+"""The requests that are open at a proxy by a grant: judged again and again, and ended when that grant is over.
 
-One thread looks after all of them, so that one that runs for an hour costs no thread. Who cannot be judged is ended.
+One thread judges all of them, so that one that runs for an hour costs no thread. What cannot be judged is ended.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from jit_service.background import BackgroundThread
 from jit_service.check import LiveView, Sight
 from jit_service.domain.checks.cached_grant import LiveGrant
 from jit_service.domain.checks.http_request import Stream, over
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
 
-LOOK_SECONDS: Final = 0.1
-"""How often all of them are looked at."""
+SWEEP_INTERVAL: Final = timedelta(seconds=0.1)
+"""How often all of them are judged."""
 BLIND: Final = timedelta(seconds=2)
 """How old the view of the grants may become until nobody can say that a stream may go on."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class Run:
-    """One that runs. `end` ends it, once; `basis` is what it was last judged by."""
+class OpenRequest:
+    """An open request. `end` ends it, once; `basis` is what it was last judged by."""
 
     stream: Stream
     end: Callable[[JitError], None]
@@ -35,102 +36,104 @@ class Run:
     basis: tuple[object, ...] = ()
 
 
-class Running(threading.Thread):
-    """See the module. Up to `limit` may run at once."""
+class OpenRequests(BackgroundThread):
+    """The open requests, up to `limit` of them."""
 
     def __init__(self, view: LiveView, *, limit: int) -> None:
-        super().__init__(name="running", daemon=True)
+        super().__init__(
+            name="open-requests", interval=SWEEP_INTERVAL, undone="open requests cannot be judged, so all end"
+        )
         self._view = view
         self._limit = limit
-        self._runs: set[Run] = set()
+        self._open: set[OpenRequest] = set()
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
 
-    def run(self) -> None:
-        """Looks after them until stopped."""
-        while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                self.look()
-            except Exception:
-                _log.exception("what runs cannot be judged, so all of it ends")
-                self._end_all(StoreUnavailable("what runs cannot be judged"))
+    def __len__(self) -> int:
+        return len(self._open)
 
-    def add(self, stream: Stream, end: Callable[[JitError], None]) -> Run:
-        """Has the stream ended by a call of `end` when it is over, unless it is forgotten before.
+    def work(self) -> None:
+        """Ends what is over."""
+        self.sweep()
+
+    def failed(self, fault: Exception) -> None:
+        """Ends all of them: nobody knows which may go on."""
+        super().failed(fault)
+        self._end_all(StoreUnavailable("open requests cannot be judged"))
+
+    def add(self, stream: Stream, end: Callable[[JitError], None]) -> OpenRequest:
+        """Has `end` called, once, when the stream's grant is over, unless the request is forgotten before.
 
         Raises TooManyWatchers, ServiceStopping.
         """
-        run = Run(stream, end)
+        request = OpenRequest(stream, end)
         with self._lock:
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 raise ServiceStopping("the service stops")
-            if len(self._runs) >= self._limit:
+            if len(self._open) >= self._limit:
                 raise TooManyWatchers(f"{self._limit} requests run, as many as the service watches; try again later")
-            self._runs.add(run)
-        return run
+            self._open.add(request)
+        return request
 
-    def forget(self, run: Run) -> None:
-        """Takes note that it has ended by itself."""
+    def forget(self, request: OpenRequest) -> None:
+        """Removes a request that has ended by itself."""
         with self._lock:
-            self._runs.discard(run)
+            self._open.discard(request)
 
-    def look(self) -> None:
+    def sweep(self) -> None:
         """Ends what is over."""
         with self._lock:
-            runs = tuple(self._runs)
-        if not runs:
+            requests = tuple(self._open)
+        if not requests:
             return
-        sight = self._view.held({run.stream.asked.subject for run in runs})
+        sight = self._view.held({request.stream.asked.subject for request in requests})
         if sight.staleness is None or sight.staleness > BLIND:
             self._end_all(StoreUnavailable("it is not known who may go on: the store has not answered for too long"))
             return
-        for run in runs:
-            if (fault := _fault_or_doubt(run, sight)) is not None:
-                self._end(run, fault)
+        for request in requests:
+            if (fault := _fault_or_doubt(request, sight)) is not None:
+                self._end(request, fault)
 
     def stop(self) -> None:
-        """Ends the thread, and everything that runs."""
-        self._stopping.set()
-        if self.is_alive():
-            self.join()
+        """Ends the thread, and everything that is open."""
+        super().stop()
         self._end_all(ServiceStopping("the service stops"))
 
-    def _end(self, run: Run, fault: JitError) -> None:
+    def _end(self, request: OpenRequest, fault: JitError) -> None:
         with self._lock:
-            if run not in self._runs:
+            if request not in self._open:
                 return
-            self._runs.discard(run)
-        _log.info("a request that passed by %s is ended: %s", run.stream.grant, fault)
+            self._open.discard(request)
+        _log.info("a request that passed by %s is ended: %s", request.stream.grant, fault)
         try:
-            run.end(fault)
+            request.end(fault)
         except Exception:
             # It must not keep the others running.
-            _log.exception("a request that passed by %s is not ended", run.stream.grant)
+            _log.exception("a request that passed by %s is not ended", request.stream.grant)
 
     def _end_all(self, fault: JitError) -> None:
         with self._lock:
-            runs = tuple(self._runs)
-        for run in runs:
-            self._end(run, fault)
+            requests = tuple(self._open)
+        for request in requests:
+            self._end(request, fault)
 
 
-def _fault_or_doubt(run: Run, sight: Sight) -> JitError | None:
+def _fault_or_doubt(request: OpenRequest, sight: Sight) -> JitError | None:
     try:
-        return _fault(run, sight)
+        return _fault(request, sight)
     except Exception:
         _log.exception("it cannot be judged whether a request may go on")
         return StoreUnavailable("it cannot be judged whether the request may go on")
 
 
-def _fault(run: Run, sight: Sight) -> JitError | None:
+def _fault(request: OpenRequest, sight: Sight) -> JitError | None:
     """Returns why it may not go on; None while it may."""
-    stream = run.stream
+    stream = request.stream
     if sight.revision < stream.revision:
-        blind = time.monotonic() - run.since > BLIND.total_seconds()
+        blind = time.monotonic() - request.since > BLIND.total_seconds()
         return StoreUnavailable(f"revision {stream.revision} does not arrive") if blind else None
     held = sight.held[stream.asked.subject]
     basis = (held, sight.book, sight.locks)
-    if sight.now < stream.ends_at and _same(run.basis, basis) and _is_plain(stream.grant, held.grants):
+    if sight.now < stream.ends_at and _same(request.basis, basis) and _is_plain(stream.grant, held.grants):
         return None
     why = over(
         stream,
@@ -141,15 +144,15 @@ def _fault(run: Run, sight: Sight) -> JitError | None:
         above=sight.above,
         locks=sight.locks,
     )
-    run.basis = basis
+    request.basis = basis
     return PassageOver(why, grant=stream.grant) if why else None
 
 
 def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    """Says whether nothing has taken the place of what there was before; the index never changes what it gave out."""
+    """Returns whether nothing has been replaced; the index never changes what it gave out."""
     return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
 
 
 def _is_plain(name: str, grants: tuple[LiveGrant, ...]) -> bool:
-    """Says whether time alone cannot change what the grant allows before the stream's end, nor another grant."""
+    """Returns whether neither time nor another grant can change what the grant allows before the stream's end."""
     return any(grant.name == name and not grant.check_condition and not grant.chain for grant in grants)

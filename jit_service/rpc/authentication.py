@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from jit_service.background import Periodic
+from jit_service.background import BackgroundThread
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
 from jit_service.domain.language import name
@@ -203,7 +203,7 @@ class Authenticator:
             raise TokenExpired("the token's exp is over; get a new token")
 
 
-class IssuerKeyKeeper(Periodic):
+class IssuerKeyKeeper(BackgroundThread):
     """Has the issuers' keys fetched before they are wanted, called for or not."""
 
     def __init__(self, authenticator: Authenticator) -> None:
@@ -216,7 +216,7 @@ class IssuerKeyKeeper(Periodic):
         super().start()
 
     def work(self) -> None:
-        """See Periodic."""
+        """Does what is due."""
         self._authenticator.tend_keys()
 
 

@@ -50,9 +50,9 @@ from jit_service.domain.policies.policy import (
 )
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens.token import Wanted as WantedToken
-from jit_service.feeds.audit import Tailed
-from jit_service.feeds.grants import Told, Watched, head_of, history_of
-from jit_service.feeds.replica import Checkable, Update
+from jit_service.feeds.audit import AuditUpdate
+from jit_service.feeds.grants import GrantUpdate, Watched, head_of, history_of
+from jit_service.feeds.replica import Checkable, ReplicaUpdate
 from jit_service.rpc.errors import status
 from jit_service.use_cases.bulk_revocation import Plan, Selector
 from jit_service.use_cases.checkpoints import Compared, Made
@@ -320,7 +320,7 @@ def grant_message(grant: Grant, at: datetime, preview: Preview | None = None) ->
     return message
 
 
-def told_message(told: Told) -> grant_pb2.WatchGrantsResponse:
+def told_message(told: GrantUpdate) -> grant_pb2.WatchGrantsResponse:
     """Returns what a watcher is told."""
     # In the audit log the check itself is recorded; of the grant it is a use.
     name = "GRANT_USED" if told.type is EventType.ACCESS_CHECKED else told.type
@@ -332,7 +332,7 @@ def told_message(told: Told) -> grant_pb2.WatchGrantsResponse:
     )
 
 
-def replica_message(update: Update) -> grant_pb2.WatchGrantsResponse:
+def replica_message(update: ReplicaUpdate) -> grant_pb2.WatchGrantsResponse:
     """Returns what a replica is told."""
     name = "GRANT_USED" if update.type is EventType.ACCESS_CHECKED else update.type
     return grant_pb2.WatchGrantsResponse(
@@ -782,7 +782,7 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
     )
 
 
-def tailed_message(told: Tailed) -> audit_pb2.TailAuditEventsResponse:
+def tailed_message(told: AuditUpdate) -> audit_pb2.TailAuditEventsResponse:
     """Returns what whoever tails the log is told."""
     event = audit_message(told.recorded) if told.recorded is not None else None
     return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=told.seq)

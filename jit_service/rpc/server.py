@@ -20,7 +20,7 @@ from jit_service.check.search import Searcher
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.feeds.audit import LogFeed
 from jit_service.feeds.grants import Feed
-from jit_service.proxy.open_requests import Running
+from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.authzen.access_requests import AccessRequestServicer
 from jit_service.rpc.authzen.servicer import AuthzenServicer
@@ -200,7 +200,7 @@ def build_ext_proc_server(
     authenticator: Authenticator,
     *,
     view: LiveView,
-    running: Running,
+    running: OpenRequests,
     streams: Streams,
     unproved: UnprovedCalls,
 ) -> grpc.Server:

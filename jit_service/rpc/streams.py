@@ -12,15 +12,18 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, NamedTuple, TypeVar
 
 import grpc
 
+from jit_service.background import BackgroundThread
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import TooManyWatchers
 
 STALL_SECONDS: Final = 30.0
 """How long a client may leave a message unread before its stream is cancelled."""
+_INTERVAL: Final = timedelta(seconds=1)
 # Threads for telling those who are too many that they are.
 _SPARE: Final = 8
 Message = TypeVar("Message")
@@ -47,17 +50,16 @@ class _Stream:
     handed_at: float | None = None
 
 
-class Streams:
-    """See the module."""
+class Streams(BackgroundThread):
+    """The open streams, and the threads that carry them. Once a second those are ended that stall."""
 
     def __init__(self, limits: StreamLimits, *, stall_seconds: float = STALL_SECONDS) -> None:
+        super().__init__(name="streams", interval=_INTERVAL, undone="stalled streams are not ended")
         self.pool = ThreadPoolExecutor(max_workers=limits.total + _SPARE, thread_name_prefix="stream")
         self._limits = limits
         self._stall_seconds = stall_seconds
         self._open: set[_Stream] = set()
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        threading.Thread(target=self._watch_over, name="streams", daemon=True).start()
 
     def carry(self, context: grpc.ServicerContext, messages: Iterable[Message], *, by: Caller) -> Iterator[Message]:
         """Yields the messages, as long as the client takes them. Raises TooManyWatchers."""
@@ -77,9 +79,9 @@ class Streams:
             if handed_at is not None and time.monotonic() - handed_at > self._stall_seconds:
                 stream.context.cancel()
 
-    def stop(self) -> None:
-        """Ends the thread that watches over the streams."""
-        self._stopping.set()
+    def work(self) -> None:
+        """Ends the streams that stall."""
+        self.end_stalled()
 
     @contextmanager
     def _opened(self, context: grpc.ServicerContext, by: Caller) -> Iterator[_Stream]:
@@ -107,7 +109,3 @@ class Streams:
         own = sum(stream.principal == new.principal for stream in others)
         if own >= each:
             raise TooManyWatchers(f"{new.principal} has {own} streams open; at most {each} are allowed; end one")
-
-    def _watch_over(self) -> None:
-        while not self._stopping.wait(1.0):
-            self.end_stalled()

@@ -9,7 +9,7 @@ import math
 from datetime import timedelta
 from typing import Final
 
-from jit_service.background import Periodic
+from jit_service.background import BackgroundThread
 from jit_service.storage import Store
 from jit_service.storage.store import INDEX_CHUNK
 
@@ -30,16 +30,16 @@ def steps_due(waiting: int, came: int) -> int:
     return max(0, waiting - MAX_WAITING) // INDEX_CHUNK
 
 
-class Indexer(Periodic):
+class AuditIndexer(BackgroundThread):
     """Makes findable what is due."""
 
     def __init__(self, store: Store, *, interval: timedelta) -> None:
-        super().__init__(name="indexer", interval=interval, undone="audit records are not made findable")
+        super().__init__(name="audit-indexer", interval=interval, undone="audit records are not made findable")
         self._store = store
         self._seq = 0
 
     def work(self) -> None:
-        """See Periodic."""
+        """Does what is due."""
         waiting, seq = self._store.audit_waiting()
         came, self._seq = seq - self._seq, seq
         for _ in range(steps_due(waiting, came)):

@@ -1,4 +1,4 @@
-"""One running service: store, gRPC server, recorder of expiries and notifier, put together from the settings."""
+"""One running service: its parts, put together from the settings, started and stopped in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from jit_service.check import LiveView, Recorder
 from jit_service.check.checker import Checker
@@ -26,13 +26,13 @@ from jit_service.issuers import exact_principals
 from jit_service.notifications.delivery import Channel, Deliverer
 from jit_service.notifications.receivers import Receiver
 from jit_service.notifications.webhook import Webhook
-from jit_service.proxy.open_requests import Running
+from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
 from jit_service.rpc.server import Server, TransportMissing, build_ext_proc_server, build_server
 from jit_service.rpc.streams import StreamLimits, Streams
-from jit_service.runtime.audit_indexer import Indexer
+from jit_service.runtime.audit_indexer import AuditIndexer
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
@@ -74,6 +74,28 @@ _COLLECT_AFTER: Final = (20_000, 50, 100)
 def utc_now() -> datetime:
     """The clock of a running service."""
     return datetime.now(UTC)
+
+
+class _Part(Protocol):
+    """What a service starts and stops."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class _Listening:
+    """A gRPC server as a part: calls under way may go on for `grace` seconds after it is stopped."""
+
+    def __init__(self, server: Server, *, grace: float) -> None:
+        self._server = server
+        self._grace = grace
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(grace=self._grace).wait()
 
 
 class Service:
@@ -119,21 +141,34 @@ class Service:
             )
         except TransportMissing as fault:
             raise ServiceError(str(fault)) from None
-        self._running = Running(self._view, limit=settings.passing_streams)
+        self.open_requests = OpenRequests(self._view, limit=settings.passing_streams)
         self._passing_server = build_ext_proc_server(
             settings,
             self.store,
             authenticator,
             view=self._view,
-            running=self._running,
+            running=self.open_requests,
             streams=self._streams,
             unproved=self._unproved,
         )
-        self._sweeper = Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing)
-        self._indexer = Indexer(self.store, interval=settings.sweep_interval)
         if self.issuing is not None:
             _demand_keys(self.store, self.issuing)
-        self._deliverers = [Deliverer(self.store, channel) for channel in channels_of(settings)]
+        # Started in this order and stopped in the opposite one: streams end first, and what calls need ends after them.
+        self._parts: list[_Part] = [
+            self._view,
+            self._recorder,
+            self._unproved,
+            self._keys,
+            Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
+            AuditIndexer(self.store, interval=settings.sweep_interval),
+            *(Deliverer(self.store, channel) for channel in channels_of(settings)),
+            self._streams,
+            _Listening(self._server, grace=STOP_SECONDS),
+            _Listening(self._passing_server, grace=0),
+            self.open_requests,
+            self._feed,
+            self._log_feed,
+        ]
 
     def listen(self, address: Address) -> Address:
         """Binds a TCP address; port 0 takes a free one. Returns what is bound. Raises ServiceError."""
@@ -153,36 +188,13 @@ class Service:
     def start(self) -> None:
         """Begins to answer."""
         gc.set_threshold(*_COLLECT_AFTER)
-        self._keys.start()
-        self._view.start()
-        self._feed.start()
-        self._log_feed.start()
-        self._server.start()
-        self._running.start()
-        self._passing_server.start()
-        self._sweeper.start()
-        self._indexer.start()
-        self._unproved.start()
-        for deliverer in self._deliverers:
-            deliverer.start()
+        for part in self._parts:
+            part.start()
 
     def stop(self) -> None:
         """Ends the streams, lets the calls under way end for up to 5 s, then closes everything."""
-        ended = self._server.stop(grace=STOP_SECONDS)
-        self._running.stop()
-        self._passing_server.stop(grace=0).wait()
-        self._feed.stop()
-        self._log_feed.stop()
-        ended.wait()
-        self._streams.stop()
-        self._sweeper.stop()
-        self._indexer.stop()
-        self._unproved.stop()
-        self._keys.stop()
-        for deliverer in self._deliverers:
-            deliverer.stop()
-        self._recorder.stop()
-        self._view.stop()
+        for part in reversed(self._parts):
+            part.stop()
         self.store.close()
 
     def apply_policies(self, path: Path, *, only_if_empty: bool = False) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
-from jit_service.background import Periodic
+from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller
 from jit_service.domain.grants import approval, break_glass, lock
@@ -87,7 +87,7 @@ def tend_tokens(store: Store, issuing: Issuing) -> None:
         tx.forget_old_denials()
 
 
-class Sweeper(Periodic):
+class Sweeper(BackgroundThread):
     """Calls `record_run_out`, and `tend_tokens` where tokens are issued; copies the database's log."""
 
     def __init__(self, store: Store, *, interval: timedelta, issuing: Issuing | None = None) -> None:
@@ -98,7 +98,7 @@ class Sweeper(Periodic):
         self._copied_at = -float("inf")
 
     def work(self) -> None:
-        """See Periodic."""
+        """Does what is due."""
         while record_run_out(self._store) == BATCH and not self.stopping.is_set():
             pass
         while forget_replays(self._store) and not self.stopping.is_set():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from jit_service.background import Periodic
+from jit_service.background import BackgroundThread
 from jit_service.domain.audit.refusal import unproved
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import StoreUnavailable
@@ -40,7 +40,7 @@ class _Counted:
     count: int = 0
 
 
-class UnprovedCalls(Periodic):
+class UnprovedCalls(BackgroundThread):
     """See the module. Any thread may count."""
 
     def __init__(self, store: Store) -> None:

@@ -58,7 +58,9 @@ def held(store: Store) -> Held:
 
 
 def recorder(store: Store | Held, mode: AuditMode = AuditMode.COMMITTED) -> Recorder:
-    return Recorder(store, mode)  # type: ignore[arg-type]
+    recorder = Recorder(store, mode)  # type: ignore[arg-type]
+    recorder.start()
+    return recorder
 
 
 @pytest.fixture

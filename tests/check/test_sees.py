@@ -125,7 +125,7 @@ class Site:
     def ext_authz(self, condition: str) -> bool:
         def passes(resource: str) -> bool:
             request = HttpRequest(method="GET", host="orders", path=f"/{resource.rpartition('/')[2]}")
-            passed = admission.ask(self.checker, NOW, request, Route(), None)
+            passed = admission.admit(self.checker, NOW, request, Route(), None)
             return passed.checked.decision.reason is Reason.ALLOWED
 
         return self.checked(condition, passes)

@@ -64,6 +64,7 @@ Build = Callable[[Any], Bare]
 @pytest.fixture
 def streams() -> Iterator[Streams]:
     streams = Streams(StreamLimits(2), stall_seconds=0.2)
+    streams.start()
     yield streams
     streams.stop()
 

@@ -17,7 +17,7 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, ServiceStopping
 from jit_service.feeds import audit
-from jit_service.feeds.audit import LogFeed, Tailed
+from jit_service.feeds.audit import AuditUpdate, LogFeed
 from jit_service.storage import Store, payload_of
 from tests import checking
 from tests.conftest import NOON
@@ -25,7 +25,7 @@ from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.histories import put_back, tables
 from tests.storage.people import ALICE, add_policy, approve, ask
 
-Tail = Callable[..., Iterator[Tailed]]
+Tail = Callable[..., Iterator[AuditUpdate]]
 RECORDS = 5
 WRITERS = 4
 PATIENCE_SECONDS = 3.0
@@ -44,7 +44,9 @@ def tailed(store: Store, feed: LogFeed, monkeypatch: pytest.MonkeyPatch) -> Tail
     """Tails the store itself, in pages of three, with a sign of life whenever nothing else is told."""
     monkeypatch.setattr(audit, "_PAGE", 3)
 
-    def tailed(filter_text: str = "", start: int = 0, gone: Callable[[], bool] = lambda: False) -> Iterator[Tailed]:
+    def tailed(
+        filter_text: str = "", start: int = 0, gone: Callable[[], bool] = lambda: False
+    ) -> Iterator[AuditUpdate]:
         return audit.tail(store, filter_text=filter_text, start_seq=start, feed=feed, gone=gone, heartbeat_seconds=0.0)
 
     return tailed
@@ -55,12 +57,12 @@ def grow(store: Store, count: int = 1, principal: str = "user:p") -> None:
     store.append([payload_of(event)] * count, at=NOON)
 
 
-def told(events: Iterator[Tailed], count: int) -> list[int]:
+def told(events: Iterator[AuditUpdate], count: int) -> list[int]:
     """Returns the places of the next so many records. Fails where they do not come."""
     return [event.seq for event in islice(records(events), count)]
 
 
-def records(events: Iterator[Tailed]) -> Iterator[Tailed]:
+def records(events: Iterator[AuditUpdate]) -> Iterator[AuditUpdate]:
     told_at = time.monotonic()
     for event in events:
         if event.recorded is not None:
@@ -73,11 +75,11 @@ def records(events: Iterator[Tailed]) -> Iterator[Tailed]:
 def test_what_comes_from_now_on_is_told_in_order(store: Store, tailed: Tail) -> None:
     grow(store, 2)
     events = tailed()
-    assert next(events) == Tailed(seq=2)
+    assert next(events) == AuditUpdate(seq=2)
     grow(store, RECORDS)
 
     assert told(events, RECORDS) == [3, 4, 5, 6, 7]
-    assert next(events) == Tailed(seq=7)
+    assert next(events) == AuditUpdate(seq=7)
 
 
 def test_from_each_place_on_there_is_neither_gap_nor_duplicate(store: Store, tailed: Tail) -> None:
@@ -181,7 +183,7 @@ def test_what_cannot_be_told_is_refused_before_anything_is(tailed: Tail, wanted:
 
 
 def test_it_ends_when_its_client_is_gone(tailed: Tail) -> None:
-    assert list(tailed(gone=lambda: True)) == [Tailed(seq=0)]
+    assert list(tailed(gone=lambda: True)) == [AuditUpdate(seq=0)]
 
 
 def test_it_ends_with_the_service_and_says_from_where_to_go_on(store: Store, feed: LogFeed) -> None:

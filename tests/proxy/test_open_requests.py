@@ -12,7 +12,7 @@ import pytest
 from jit_service.check import LiveView
 from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
-from jit_service.proxy.open_requests import BLIND, Running
+from jit_service.proxy.open_requests import BLIND, OpenRequests
 from jit_service.storage import Store
 from tests.conftest import HOUR, NOON, Clock
 from tests.domain.factories import question
@@ -30,46 +30,46 @@ def view(sqlite_url: str, clock: Clock) -> Iterator[LiveView]:
 
 
 @pytest.fixture
-def running(view: LiveView) -> Running:
+def running(view: LiveView) -> OpenRequests:
     """Looks when the test says so."""
-    return Running(view, limit=2)
+    return OpenRequests(view, limit=2)
 
 
-def test_what_passed_by_a_grant_that_is_not_there_is_ended_once(view: LiveView, running: Running) -> None:
+def test_what_passed_by_a_grant_that_is_not_there_is_ended_once(view: LiveView, running: OpenRequests) -> None:
     ends: list[JitError] = []
     running.add(STREAM, ends.append)
     view.strong(())
 
-    running.look()
-    running.look()
+    running.sweep()
+    running.sweep()
 
     assert [type(end) for end in ends] == [PassageOver]
 
 
-def test_what_has_ended_by_itself_is_not_ended(view: LiveView, running: Running) -> None:
+def test_what_has_ended_by_itself_is_not_ended(view: LiveView, running: OpenRequests) -> None:
     ends: list[JitError] = []
     running.forget(running.add(STREAM, ends.append))
     view.strong(())
 
-    running.look()
+    running.sweep()
 
     assert ends == []
 
 
-def test_everything_ends_when_the_view_is_too_old(view: LiveView, running: Running) -> None:
+def test_everything_ends_when_the_view_is_too_old(view: LiveView, running: OpenRequests) -> None:
     """Nobody moves this view forward, and nobody has."""
     ends: list[JitError] = []
     running.add(STREAM, ends.append)
     running.add(STREAM, ends.append)
     assert (view.held(()).staleness or BLIND) > BLIND
 
-    running.look()
+    running.sweep()
 
     assert [type(end) for end in ends] == [StoreUnavailable, StoreUnavailable]
 
 
 def test_everything_ends_when_it_cannot_be_judged(
-    view: LiveView, running: Running, monkeypatch: pytest.MonkeyPatch
+    view: LiveView, running: OpenRequests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[JitError] = []
     running.add(STREAM, ends.append)
@@ -91,7 +91,7 @@ def test_everything_ends_when_it_cannot_be_judged(
 
 
 def test_one_that_cannot_be_judged_ends_alone_and_one_that_cannot_be_ended_holds_nobody_up(
-    view: LiveView, running: Running
+    view: LiveView, running: OpenRequests
 ) -> None:
     ends: list[JitError] = []
     unsound = replace(STREAM, ends_at=STREAM.ends_at.replace(tzinfo=None))
@@ -103,15 +103,15 @@ def test_one_that_cannot_be_judged_ends_alone_and_one_that_cannot_be_ended_holds
     running.add(STREAM, sticks)
     view.strong(())
 
-    running.look()
+    running.sweep()
 
     assert [type(end) for end in ends] == [StoreUnavailable]
     running.add(STREAM, ends.append)
-    running.look()
+    running.sweep()
     assert [type(end) for end in ends] == [StoreUnavailable, PassageOver]
 
 
-def test_there_is_room_for_so_many_and_again_for_one_that_comes_later(running: Running) -> None:
+def test_there_is_room_for_so_many_and_again_for_one_that_comes_later(running: OpenRequests) -> None:
     first, _ = (running.add(STREAM, lambda _: None) for _ in range(2))
 
     with pytest.raises(TooManyWatchers):
@@ -120,7 +120,7 @@ def test_there_is_room_for_so_many_and_again_for_one_that_comes_later(running: R
     running.add(STREAM, lambda _: None)
 
 
-def test_a_service_that_stops_ends_everything_and_takes_no_more(running: Running) -> None:
+def test_a_service_that_stops_ends_everything_and_takes_no_more(running: OpenRequests) -> None:
     ends: list[JitError] = []
     running.add(STREAM, ends.append)
 

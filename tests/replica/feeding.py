@@ -10,8 +10,8 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import Lock
 from jit_service.domain.policies.policy import Policy
-from jit_service.feeds.grants import Sign
-from jit_service.feeds.replica import Update, checkable
+from jit_service.feeds.grants import ControlEvent
+from jit_service.feeds.replica import ReplicaUpdate, checkable
 from jit_service.rpc.messages import replica_message
 from jit_service.storage.policy_cache import Head
 from jitaccess.replica.decision import Judgement
@@ -28,7 +28,7 @@ OPENED = 5000 * SECOND
 
 
 def update(
-    type_: EventType | Sign,
+    type_: EventType | ControlEvent,
     revision: int = 7,
     *,
     grant: Grant | None = None,
@@ -38,7 +38,7 @@ def update(
     elapsed: timedelta = timedelta(),
 ) -> WatchGrantsResponse:
     """An update as it comes over the wire."""
-    told = Update(
+    told = ReplicaUpdate(
         type=type_,
         revision=revision,
         head=PLACE,
@@ -56,10 +56,10 @@ def current(
 ) -> list[WatchGrantsResponse]:
     """What a stream begins with."""
     return [
-        *(update(Sign.CURRENT, 0, grant=grant, at=at) for grant in grants if checkable(grant, at, GATEWAY)),
-        update(Sign.DENY_POLICIES, denies=denies, at=at),
-        *([update(Sign.LOCKS, locks=locks, at=at)] if locks else []),
-        update(Sign.HEARTBEAT, at=at),
+        *(update(ControlEvent.CURRENT, 0, grant=grant, at=at) for grant in grants if checkable(grant, at, GATEWAY)),
+        update(ControlEvent.DENY_POLICIES, denies=denies, at=at),
+        *([update(ControlEvent.LOCKS, locks=locks, at=at)] if locks else []),
+        update(ControlEvent.HEARTBEAT, at=at),
     ]
 
 

@@ -14,7 +14,7 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.language.pattern import covers, overlap
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.tokens import token
-from jit_service.feeds.grants import Sign
+from jit_service.feeds.grants import ControlEvent
 from jitaccess.replica import decision
 from jitaccess.replica import state as replica
 from jitaccess.replica.checker import LocalState
@@ -42,7 +42,7 @@ def test_a_token_ends_with_a_revocation() -> None:
     held = fed(current(plain()))
 
     held.take(update(EventType.GRANT_REVOKED, 8, grant=plain(end=REVOKED)))
-    held.take(update(Sign.HEARTBEAT, 8))
+    held.take(update(ControlEvent.HEARTBEAT, 8))
 
     assert live(held) is False
 

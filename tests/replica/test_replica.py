@@ -11,7 +11,7 @@ from jit_service.domain.grants.grant import End, GrantState, Limits
 from jit_service.domain.grants.lock import Lock, Target
 from jit_service.domain.language.pattern import resource_covered
 from jit_service.domain.policies.policy import Policy, PrincipalSet
-from jit_service.feeds.grants import Sign, history_of
+from jit_service.feeds.grants import ControlEvent, history_of
 from jitaccess.contract.model import CheckReason
 from jitaccess.errors import Internal
 from jitaccess.replica.decision import LocalReason
@@ -85,9 +85,9 @@ def test_locks_hold_from_their_heartbeat_until_the_next_that_tells_of_none() -> 
     replica = fed(current(plain()))
     for locks, reason in (([lock(ALICE)], CheckReason.LOCKED), ([], ALLOWED)):
         before = answer(replica).reason
-        replica.take(update(Sign.LOCKS, 8, locks=locks))
+        replica.take(update(ControlEvent.LOCKS, 8, locks=locks))
         assert answer(replica).reason is before
-        replica.take(update(Sign.HEARTBEAT, 8))
+        replica.take(update(ControlEvent.HEARTBEAT, 8))
         assert answer(replica).reason is reason
 
 
@@ -113,11 +113,11 @@ def test_nothing_counts_before_its_heartbeat() -> None:
 def test_a_revocation_and_the_end_of_a_deny_come_together() -> None:
     replica = fed(current(plain(), denies=[NO_ALICE]))
 
-    replica.take(update(Sign.DENY_POLICIES, 9, denies=[]))
+    replica.take(update(ControlEvent.DENY_POLICIES, 9, denies=[]))
     assert answer(replica).reason is CheckReason.DENIED_BY_POLICY
     replica.take(update(EventType.GRANT_REVOKED, 8, grant=plain(end=REVOKED)))
     assert answer(replica).reason is CheckReason.DENIED_BY_POLICY
-    replica.take(update(Sign.HEARTBEAT, 9))
+    replica.take(update(ControlEvent.HEARTBEAT, 9))
 
     assert answer(replica).reason is CheckReason.NO_GRANT
 
@@ -127,7 +127,7 @@ def test_what_a_broken_stream_told_without_a_heartbeat_is_dropped() -> None:
     replica.take(update(EventType.GRANT_APPROVED, 8, grant=plain()))
 
     request = replica.open(OPENED).request
-    for told in (update(Sign.DENY_POLICIES, 9, denies=[]), update(Sign.HEARTBEAT, 9)):
+    for told in (update(ControlEvent.DENY_POLICIES, 9, denies=[]), update(ControlEvent.HEARTBEAT, 9)):
         replica.take(told)
 
     assert request.start_revision == 7  # type: ignore[attr-defined]
@@ -155,7 +155,7 @@ def test_what_ended_is_gone(state: GrantState) -> None:
     end = End(state=state, at=NOON, by=BOB, comment="")
 
     replica.take(update(EventType.GRANT_REVOKED, 8, grant=plain(end=end)))
-    replica.take(update(Sign.HEARTBEAT, 8))
+    replica.take(update(ControlEvent.HEARTBEAT, 8))
 
     assert answer(replica).reason is CheckReason.NO_GRANT
     assert answer(replica, resource="http/x").reason is ALLOWED
@@ -169,7 +169,7 @@ def test_a_change_takes_the_place_of_what_was() -> None:
     replica = fed(current(plain()))
 
     replica.take(update(EventType.EXTENSION_APPROVED, 8, grant=plain(actions=("write",))))
-    replica.take(update(Sign.HEARTBEAT, 8))
+    replica.take(update(ControlEvent.HEARTBEAT, 8))
 
     assert answer(replica).reason is CheckReason.NO_GRANT
     assert answer(replica, action="write").reason is ALLOWED
@@ -190,7 +190,7 @@ def test_a_replica_is_stale_exactly_at_its_bound() -> None:
 
 
 def test_a_heartbeat_that_lay_in_a_buffer_is_as_old_as_it_says() -> None:
-    replica = fed([*current(plain()), update(Sign.HEARTBEAT, at=NOON + BEAT, elapsed=BEAT)])
+    replica = fed([*current(plain()), update(ControlEvent.HEARTBEAT, at=NOON + BEAT, elapsed=BEAT)])
 
     assert answer(replica, after=5 * SECOND).reason is ALLOWED
     assert replica.age(OPENED + 5 * SECOND) == SECOND + 5 * SECOND // 2000
@@ -204,7 +204,7 @@ def test_access_ends_by_the_services_clock_at_the_latest() -> None:
     assert answer(replica, after=SECOND).reason is ALLOWED
     # Perhaps, perhaps not: the reading may be as old as the stream.
     assert answer(replica, after=2 * SECOND).reason is NEEDS_CHECK
-    replica.take(update(Sign.HEARTBEAT, at=NOON + timedelta(seconds=2), elapsed=timedelta(seconds=2)))
+    replica.take(update(ControlEvent.HEARTBEAT, at=NOON + timedelta(seconds=2), elapsed=timedelta(seconds=2)))
     assert answer(replica, after=2 * SECOND).reason is CheckReason.EXPIRED
 
 
@@ -214,7 +214,7 @@ def test_access_begins_by_the_services_clock_at_the_earliest() -> None:
 
     assert answer(replica, after=SECOND).reason is CheckReason.NOT_YET_STARTED
     assert answer(replica, after=3 * SECOND).reason is NEEDS_CHECK
-    replica.take(update(Sign.HEARTBEAT, at=NOON + timedelta(seconds=3), elapsed=timedelta(seconds=3)))
+    replica.take(update(ControlEvent.HEARTBEAT, at=NOON + timedelta(seconds=3), elapsed=timedelta(seconds=3)))
     assert answer(replica, after=3 * SECOND).reason is ALLOWED
 
 
@@ -222,7 +222,7 @@ def test_the_first_instant_after_access_is_not_access() -> None:
     held = plain(starts_at=NOON - HOUR, expires_at=NOON)
 
     def at(instant: datetime) -> object:
-        return answer(fed([*current(held, at=NOON - HOUR), update(Sign.HEARTBEAT, at=instant)])).reason
+        return answer(fed([*current(held, at=NOON - HOUR), update(ControlEvent.HEARTBEAT, at=instant)])).reason
 
     assert at(NOON - 2 * TICK) is ALLOWED
     # The service's clock may have gone on by the part of a microsecond that it does not show.
@@ -233,7 +233,7 @@ def test_the_first_instant_after_access_is_not_access() -> None:
 def test_a_clock_that_is_set_ahead_counts_from_its_next_sign() -> None:
     replica = fed(current(plain()))
 
-    replica.take(update(Sign.HEARTBEAT, at=NOON + HOUR, elapsed=BEAT))
+    replica.take(update(ControlEvent.HEARTBEAT, at=NOON + HOUR, elapsed=BEAT))
 
     assert answer(replica, after=5 * SECOND).reason is CheckReason.EXPIRED
 
@@ -364,7 +364,7 @@ def test_a_service_that_tells_no_deny_policies_feeds_no_replica() -> None:
     replica = fed([])
 
     with pytest.raises(Internal, match="does not feed replicas"):
-        replica.take(update(Sign.HEARTBEAT))
+        replica.take(update(ControlEvent.HEARTBEAT))
     with pytest.raises(Internal, match="did not ask"):
         replica.take(WatchGrantsResponse(event_type=WatchGrantsResponse.GRANT_REVOKED))
 
@@ -372,7 +372,7 @@ def test_a_service_that_tells_no_deny_policies_feeds_no_replica() -> None:
 def test_a_sign_of_life_without_its_time_is_none() -> None:
     replica = Replica(max_age=MAX_AGE)
     replica.open(OPENED)
-    replica.take(update(Sign.DENY_POLICIES, denies=[]))
+    replica.take(update(ControlEvent.DENY_POLICIES, denies=[]))
 
     with pytest.raises(Internal):
         replica.take(WatchGrantsResponse(event_type=WatchGrantsResponse.HEARTBEAT, revision=7))

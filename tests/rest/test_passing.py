@@ -222,7 +222,7 @@ def test_what_ends_by_itself_is_watched_no_more(story: Protected, runs: Runs) ->
         assert story.sends().status == 200
 
     deadline = time.monotonic() + 10
-    while story.world.service._running._runs:
+    while len(story.world.service.open_requests):
         assert time.monotonic() < deadline, "a place is lost"
         time.sleep(0.01)
 

@@ -26,7 +26,7 @@ from jit_service.domain.language import etag as etags
 from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
-from jit_service.feeds.grants import Feed, Sign, Watched, watch
+from jit_service.feeds.grants import ControlEvent, Feed, Watched, watch
 from jit_service.runtime import sweeper
 from jit_service.storage import Store, query
 from jit_service.storage.tables import HeadRow
@@ -227,7 +227,7 @@ class Stored:
         """What a watcher is told from the revision on, up to now."""
         watched = Watched(view=view, grant=grant, start_revision=after)
         stream = watch(self.store, by, watched, feed=Feed(self.store), gone=lambda: False, heartbeat_seconds=0)
-        told = takewhile(lambda each: each.type is not Sign.HEARTBEAT, stream)
+        told = takewhile(lambda each: each.type is not ControlEvent.HEARTBEAT, stream)
         return [
             Heard(each.type, each.grant.name, each.grant.state(each.at), each.revision)
             for each in told

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from jit_service.runtime.audit_indexer import Indexer, steps_due
+from jit_service.runtime.audit_indexer import AuditIndexer, steps_due
 from jit_service.storage import Store
 from jit_service.storage.engine import index_file
 from jit_service.storage.migrate import migrate
@@ -59,7 +59,7 @@ def opened(directory: Path, clock: Clock) -> Iterator[Store]:
 def test_a_running_service_makes_records_findable_by_itself(store: Store) -> None:
     add_policy(store)
     ask(store)
-    indexer = Indexer(store, interval=timedelta(milliseconds=1))
+    indexer = AuditIndexer(store, interval=timedelta(milliseconds=1))
     indexer.start()
     try:
         while store.audit_waiting()[0]:

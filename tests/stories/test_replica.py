@@ -15,8 +15,8 @@ import pytest
 
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
-from jit_service.feeds.grants import Feed, Sign, Watched, head_of, history_of
-from jit_service.feeds.replica import Update, replicate
+from jit_service.feeds.grants import ControlEvent, Feed, Watched, head_of, history_of
+from jit_service.feeds.replica import ReplicaUpdate, replicate
 from jit_service.runtime.service import Service
 from jit_service.storage import Store
 from jit_service.use_cases.grants import View
@@ -317,7 +317,7 @@ def feed(store: Store) -> Iterator[Feed]:
     feed.stop()
 
 
-def updates(store: Store, feed: Feed, start: int = 0, caller: Caller = GATEWAY) -> Iterator[Update]:
+def updates(store: Store, feed: Feed, start: int = 0, caller: Caller = GATEWAY) -> Iterator[ReplicaUpdate]:
     watched = Watched(start_revision=start)
     return replicate(store, caller, watched, feed=feed, gone=lambda: False, heartbeat_seconds=0.0)
 
@@ -329,7 +329,12 @@ def test_a_stream_begins_with_grants_and_denies_and_a_heartbeat_that_ends_them(s
     told = updates(store, feed)
     first = [next(told) for _ in range(4)]
 
-    assert [update.type for update in first] == [Sign.CURRENT, Sign.DENY_POLICIES, Sign.HEARTBEAT, Sign.HEARTBEAT]
+    assert [update.type for update in first] == [
+        ControlEvent.CURRENT,
+        ControlEvent.DENY_POLICIES,
+        ControlEvent.HEARTBEAT,
+        ControlEvent.HEARTBEAT,
+    ]
     assert first[0].grant is not None
     assert first[0].grant.name == grant.name
     assert first[2].revision == grant.revision
@@ -368,7 +373,7 @@ def test_each_change_is_followed_by_a_heartbeat(store: Store, feed: Feed) -> Non
     resumed = updates(store, feed, start)
     kinds = [next(resumed) for _ in range(3)]
 
-    assert [update.type for update in kinds] == ["GRANT_APPROVED", Sign.DENY_POLICIES, Sign.HEARTBEAT]
+    assert [update.type for update in kinds] == ["GRANT_APPROVED", ControlEvent.DENY_POLICIES, ControlEvent.HEARTBEAT]
     assert kinds[-1].revision == grant.revision
 
 
@@ -381,16 +386,16 @@ def test_a_replica_that_falls_too_far_behind_is_told_where_to_resume(
     monkeypatch.setattr(feeding, "_PAGE", 2)
     add_policy(store)
     told = updates(store, feed)
-    assert [next(told).type for _ in range(2)] == [Sign.DENY_POLICIES, Sign.HEARTBEAT]
+    assert [next(told).type for _ in range(2)] == [ControlEvent.DENY_POLICIES, ControlEvent.HEARTBEAT]
     grants = [approve(store, ask(store)) for _ in range(4)]
 
     rest = list(told)
 
-    assert rest[-1].type is Sign.OVERRUN
+    assert rest[-1].type is ControlEvent.OVERRUN
     resumed = updates(store, feed, rest[-1].revision)
     seen = {update.grant.name for update in rest if update.grant is not None}
     for update in resumed:
-        if update.type is Sign.HEARTBEAT:
+        if update.type is ControlEvent.HEARTBEAT:
             break
         seen |= {update.grant.name} if update.grant is not None else set()
     assert seen == {grant.name for grant in grants}
@@ -419,17 +424,17 @@ def test_many_grants_are_told_page_by_page(store: Store, feed: Feed, monkeypatch
     told = updates(store, feed)
 
     assert {next(told).grant.name for _ in names} == names  # type: ignore[union-attr]
-    assert next(told).type is Sign.DENY_POLICIES
+    assert next(told).type is ControlEvent.DENY_POLICIES
 
 
 def test_what_this_process_commits_is_told_without_a_look(
     store: Store, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "_look", lambda: None)
+    monkeypatch.setattr(feed, "work", lambda: None)
     add_policy(store)
     told = replicate(store, GATEWAY, Watched(), feed=feed, gone=lambda: False, heartbeat_seconds=20.0)
     start = [next(told) for _ in range(2)][-1].revision
-    found: list[Update] = []
+    found: list[ReplicaUpdate] = []
     reader = threading.Thread(target=lambda: found.append(next(told)))
     reader.start()
 

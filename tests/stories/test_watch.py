@@ -13,7 +13,7 @@ import pytest
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired, TooManyWatchers
 from jit_service.feeds import grants as watch
-from jit_service.feeds.grants import Feed, Told, Watched
+from jit_service.feeds.grants import Feed, GrantUpdate, Watched
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.service import Service
 from jit_service.settings import Address
@@ -188,14 +188,16 @@ def feed(store: Store) -> Iterator[Feed]:
     feed.stop()
 
 
-Watch = Callable[..., Iterator[Told]]
+Watch = Callable[..., Iterator[GrantUpdate]]
 
 
 @pytest.fixture
 def watched(store: Store, feed: Feed) -> Watch:
     """Watches the store itself, with a heartbeat whenever nothing else is told."""
 
-    def watched(caller: Caller, view: View = View.MINE, start: int = 0, gone: Any = lambda: False) -> Iterator[Told]:
+    def watched(
+        caller: Caller, view: View = View.MINE, start: int = 0, gone: Any = lambda: False
+    ) -> Iterator[GrantUpdate]:
         what = Watched(view=view, start_revision=start)
         return watch.watch(store, caller, what, feed=feed, gone=gone, heartbeat_seconds=0.0)
 
@@ -208,7 +210,7 @@ def test_silence_is_broken_by_a_heartbeat_that_one_can_resume_from(store: Store,
 
     beats = [next(events) for _ in range(3)]
 
-    assert {beat.type for beat in beats} == {watch.Sign.HEARTBEAT}
+    assert {beat.type for beat in beats} == {watch.ControlEvent.HEARTBEAT}
     ask(store)
     resumed = watched(ALICE, start=beats[-1].revision)
     assert next(resumed).type == "GRANT_REQUESTED"
@@ -221,13 +223,13 @@ def test_who_falls_too_far_behind_is_told_where_to_resume(
     monkeypatch.setattr(watch, "_PAGE", 2)
     add_policy(store)
     events = watched(ALICE)
-    assert next(events).type is watch.Sign.HEARTBEAT
+    assert next(events).type is watch.ControlEvent.HEARTBEAT
     next(events)
     names = [ask(store).name for _ in range(7)]
 
     told = list(events)
 
-    assert told[-1].type is watch.Sign.OVERRUN
+    assert told[-1].type is watch.ControlEvent.OVERRUN
     seen = [event.grant.name for event in told if event.grant is not None]
     resumed = watched(ALICE, start=told[-1].revision)
     rest = [_next_change(resumed) for _ in range(len(names) - len(seen))]
@@ -244,7 +246,7 @@ def test_who_may_see_a_grant_is_judged_when_it_changes(store: Store, watched: Wa
     stranger = watched(DAVE, View.VISIBLE)
     next(stranger)
     ask(store)
-    assert next(stranger).type is watch.Sign.HEARTBEAT
+    assert next(stranger).type is watch.ControlEvent.HEARTBEAT
 
 
 def test_uses_are_told_too(store: Store, watched: Watch) -> None:
@@ -253,7 +255,7 @@ def test_uses_are_told_too(store: Store, watched: Watch) -> None:
     add_policy(store, max_uses=2)
     approve(store, ask(store))
     events = watched(ALICE)
-    assert next(events).type is watch.Sign.CURRENT
+    assert next(events).type is watch.ControlEvent.CURRENT
     gateway = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
     asked = checker.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
@@ -263,12 +265,12 @@ def test_uses_are_told_too(store: Store, watched: Watch) -> None:
     assert (told.type, told.grant and told.grant.usage.count) == ("ACCESS_CHECKED", 1)
 
 
-def _next_change(events: Iterator[Told]) -> Told:
-    return next(event for event in events if event.type is not watch.Sign.HEARTBEAT)
+def _next_change(events: Iterator[GrantUpdate]) -> GrantUpdate:
+    return next(event for event in events if event.type is not watch.ControlEvent.HEARTBEAT)
 
 
 def test_a_watch_ends_when_its_client_is_gone(watched: Watch) -> None:
-    assert [told.type for told in watched(ALICE, gone=lambda: True)] == [watch.Sign.HEARTBEAT]
+    assert [told.type for told in watched(ALICE, gone=lambda: True)] == [watch.ControlEvent.HEARTBEAT]
 
 
 @pytest.mark.parametrize("view", [View.REVIEWABLE, View.REVIEW_DEBT])

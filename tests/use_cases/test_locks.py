@@ -20,7 +20,7 @@ from jit_service.domain.grants import approval, delegation
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
 from jit_service.domain.grants.request import Ask
-from jit_service.feeds.grants import Feed, Sign, Watched, watch
+from jit_service.feeds.grants import ControlEvent, Feed, Watched, watch
 from jit_service.runtime import sweeper
 from jit_service.storage import Snapshot, Store, Transaction, prepared, work_for
 from jit_service.use_cases import delegations, grants, locks
@@ -229,7 +229,7 @@ def test_what_somebody_watches_ends_with_the_lock(store: Store) -> None:
     feed = Feed(store)
     with working_for(ALICE):
         events = watch(store, ALICE, Watched(), feed=feed, gone=lambda: False, heartbeat_seconds=0.01)
-        assert next(events).type is Sign.HEARTBEAT
+        assert next(events).type is ControlEvent.HEARTBEAT
         with working_for(RITA):
             locked(store)
         work_for(ALICE)

@@ -27,7 +27,7 @@ from jit_service.domain.errors import JitError, Unauthenticated
 from jit_service.domain.language import name
 from jit_service.domain.language.ip_address import canonical
 from jit_service.proxy import admission
-from jit_service.proxy.admission import Passage
+from jit_service.proxy.admission import Admission
 from jit_service.rpc import errors
 from jit_service.rpc.authentication import Authenticator, bearer
 from jit_service.rpc.envoy.ext_proc import stream_metadata
@@ -108,7 +108,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
             waiting = _http_request(request.attributes)
             caller, held = self._authenticate(request.attributes, waiting, told)
             self._passing.quota.demand(caller, writes=False)
-            answer = admission.ask(self._passing.checker, caller, waiting, told, held)
+            answer = admission.admit(self._passing.checker, caller, waiting, told, held)
         except JitError as refusal:
             return _refusal_response(refusal)
         return _response(answer, told, request.attributes.request.http.headers)
@@ -123,7 +123,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
         token, issuing = bearer(authorization), self._passing.issuing
         if issuing is not None and _is_of_grant(token):
             audience = waiting.audience(configured)
-            return admission.held_by(self._passing.store, issuing, caller, token, audience=audience)
+            return admission.grant_token_caller(self._passing.store, issuing, caller, token, audience=audience)
         identity = self._passing.authenticator.identify(authorization)
         return with_identity(caller, identity), None
 
@@ -154,7 +154,7 @@ def _is_of_grant(token: str) -> bool:
         return False
 
 
-def _response(answer: Passage, configured: Route, sent: Mapping[str, str]) -> wire.CheckResponse:
+def _response(answer: Admission, configured: Route, sent: Mapping[str, str]) -> wire.CheckResponse:
     checked = answer.checked
     grant = checked.decision.grant
     if not checked.decision.allowed or grant is None or answer.ends_at is None or answer.stream is None:

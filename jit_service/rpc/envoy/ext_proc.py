@@ -18,7 +18,7 @@ from google.protobuf.struct_pb2 import Struct
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import JitError, RouteMisconfigured
-from jit_service.proxy.open_requests import Running
+from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import errors
 from jit_service.rpc.envoy.generated import external_processor_pb2 as wire
 from jit_service.rpc.envoy.generated.external_processor_pb2_grpc import (
@@ -33,7 +33,7 @@ _KEY: Final = "jit_passage"
 class ExternalProcessorServicer(ExternalProcessorServicerBase):
     """External processing, of which this is the one part that ends requests."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: OpenRequests) -> None:
         self._running = running
 
     def Process(  # type: ignore[override]

@@ -45,6 +45,7 @@ class Lane:
         self.store = store
         self.view = LiveView(store, clock=store.clock, bound=timedelta(seconds=1))
         self.recorder = Recorder(store, mode)
+        self.recorder.start()
         self.checker = Checker(store, self.view, self.recorder)
         issuer = self.forge.issuer(roles={"checker": ["checker"]})
         self.authenticator = Authenticator([issuer], clock=store.clock, max_lifetime=2 * HOUR)
