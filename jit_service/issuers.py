@@ -112,7 +112,7 @@ class PrincipalRule(BaseModel):
 
 
 class Issuer(BaseModel):
-    """An issuer whose tokens prove callers; docs/identity.md says what each setting is for.
+    """An issuer whose tokens prove callers; docs/guides/identity.md says what each setting is for.
 
     Its keys are a JWK set in a file, behind an https URL, or behind the one that its discovery document names. Claims
     are named literally, or by a path such as `realm_access.roles`. The letter case of a principal that is like an

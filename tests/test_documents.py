@@ -1,41 +1,75 @@
-"""What SECURITY.md and the pages of docs/ name is there: files, tests, and pages that they lead to."""
+"""What the documents name is there: files, tests, the pages that they link to, and the headings on those pages."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Generated pages tell of the code as it was when they were made.
-GENERATED = {"benchmarks.md", "reference.md", "soak.md"}
-PAGES = (
-    "SECURITY.md",
-    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in GENERATED),
-    *(f"docs/adr/{path.name}" for path in sorted((ROOT / "docs" / "adr").glob("*.md"))),
+PAGES = tuple(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "envoy/**/*.md", "clients/*/*.md")
+    for path in sorted(ROOT.glob(pattern))
 )
+# These tell of the code as it was when they were made, or of files that were there once.
+OF_ANOTHER_TIME = {"ARCHITECTURE.md", "CHANGELOG.md", "docs/benchmarks.md", "docs/reference.md", "docs/soak.md"}
 # What stands in backticks or bare and begins with a folder of the repository, and where links lead. `tools/call` is an
 # action of the Model Context Protocol, not a file.
 _PATH = re.compile(r"(?<![\w/.])(?:(?:clients|docs|envoy|examples|jit_service|proto|tests)/[\w/.-]*\w|tools/\w+\.\w+)")
 # A source file is named by its path from the root of the repository, so that `x/y.py` is found wherever one reads it.
 _SOURCE = re.compile(r"`([\w-]+/[\w/.-]*\.(?:py|proto|yaml))`")
-_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\(([^)\s]*)\)")
+_BLOCK = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 
-def named(page: str, text: str) -> set[Path]:
-    """Returns the files that the page names, from its text or by its links."""
-    links = (link for link in _LINK.findall(text) if "://" not in link)
-    beside = {(ROOT / page).parent / link for link in links}
+def named(text: str) -> set[Path]:
+    """Returns the files that the page names in its text."""
     prose = _LINK.sub("", text)
-    return beside | {ROOT / path for path in (*_PATH.findall(prose), *_SOURCE.findall(prose))}
+    return {ROOT / path for path in (*_PATH.findall(prose), *_SOURCE.findall(prose))}
+
+
+def links(page: str, text: str) -> set[tuple[Path, str]]:
+    """Returns the file and the anchor, which may be empty, of each link of the page into the repository."""
+    targets = (link.partition("#") for link in _LINK.findall(_BLOCK.sub("", text)) if "://" not in link)
+    here = ROOT / page
+    return {((here.parent / path).resolve() if path else here, anchor) for path, _, anchor in targets}
+
+
+def anchors(text: str) -> set[str]:
+    """Returns what a link can name of the page: its headings as the forge spells them, repeated ones numbered."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in _HEADING.findall(_BLOCK.sub("", text)):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+@cache
+def anchors_of(page: Path) -> set[str]:
+    return anchors(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in OF_ANOTHER_TIME])
+def test_what_the_page_names_is_there(page: str) -> None:
+    found = named((ROOT / page).read_text(encoding="utf-8"))
+
+    assert not sorted(str(path) for path in found if not path.exists())
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_the_page_names_is_there(page: str) -> None:
-    found = named(page, (ROOT / page).read_text(encoding="utf-8"))
+def test_each_link_of_the_page_leads_somewhere(page: str) -> None:
+    found = links(page, (ROOT / page).read_text(encoding="utf-8"))
 
-    assert not sorted(str(path) for path in found if not path.exists())
+    assert not sorted(str(path) for path, _ in found if not path.exists())
+    assert not sorted(f"{path}#{anchor}" for path, anchor in found if anchor and anchor not in anchors_of(path))
 
 
 def test_what_is_not_there_would_be_found() -> None:
@@ -44,9 +78,15 @@ def test_what_is_not_there_would_be_found() -> None:
         "not `tools/call`, https://h/docs/x or [h](https://h)."
     )
 
-    assert {path.relative_to(ROOT).as_posix() for path in named("docs/page.md", text)} == {
+    assert {path.relative_to(ROOT).as_posix() for path in named(text)} == {
         "tests/no_such.py",
         "rpc/no_such.py",
         "docs/no-such.md",
-        "docs/adr/no-such.md",
     }
+    assert links("docs/page.md", text) == {(ROOT / "docs" / "adr" / "no-such.md", "part")}
+
+
+def test_an_anchor_is_spelled_as_the_forge_does() -> None:
+    text = "# A `jit` page, twice\n## Check (hot)\n## Check (hot)\n```\n# no heading\n```\n"
+
+    assert anchors(text) == {"a-jit-page-twice", "check-hot", "check-hot-1"}

@@ -1,4 +1,4 @@
-"""The recipes of docs/identity.md: their settings load as they stand, and their tokens are who they say."""
+"""The recipes of docs/guides/identity.md: their settings load as they stand, and their tokens are who they say."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import Clock
 from tests.rpc.tokens import DROP, Forge
 from tests.world import AUDIT, GRANTS, Grpc, Rest, World, running_world
 
-DOC = Path(__file__).parents[1] / "docs" / "identity.md"
+DOC = Path(__file__).parents[1] / "docs" / "guides" / "identity.md"
 POD = "/var/run/secrets/kubernetes.io/serviceaccount"
 PROVIDERS = {
     "Okta",

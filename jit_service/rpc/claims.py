@@ -1,4 +1,4 @@
-"""What a token's claims say of its holder, as an issuer's settings read them (docs/identity.md).
+"""What a token's claims say of its holder, as an issuer's settings read them (docs/guides/identity.md).
 
 Every fault names the setting that would take the token, and nothing of what the token says.
 """

@@ -1,0 +1,70 @@
+"""The examples of the guides and of docs/operating.md do what the pages say, as they stand."""
+
+from __future__ import annotations
+
+import base64
+import re
+import textwrap
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from jit_service.settings import Settings
+from tests.conftest import Clock
+from tests.world import running_world
+
+ROOT = Path(__file__).parents[1]
+SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
+
+
+def yaml_blocks(page: str, heading: str = "") -> list[str]:
+    """Returns the YAML examples of a page of docs/, or of one of its sections."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = re.split(r"\n## ", text.partition(f"\n## {heading}\n")[2])[0] if heading else text
+    return re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_policies_of_the_guide_can_be_applied(tmp_path: Path) -> None:
+    blocks = yaml_blocks("guides/policies.md")
+    file = tmp_path / "policies.yaml"
+    file.write_text("policies:\n" + textwrap.indent("".join(blocks), "  "))
+
+    clock = Clock(datetime(2026, 3, 2, 12, tzinfo=UTC))
+    with running_world(tmp_path, clock, f"sqlite:///{tmp_path / 'jit.db'}") as world:
+        world.service.apply_policies(file)
+
+    assert len(blocks) == len(yaml.safe_load(file.read_text())["policies"]) == 6
+
+
+def test_the_filter_of_the_guide_is_that_of_the_whole_configuration() -> None:
+    (lines,) = yaml_blocks("guides/protect.md")
+    example = yaml.safe_load((ROOT / "envoy" / "examples" / "protect" / "envoy.yaml").read_text())
+    (chain,) = example["static_resources"]["listeners"][0]["filter_chains"]
+
+    assert yaml.safe_load(lines)[0] in chain["filters"][0]["typed_config"]["http_filters"]
+
+
+def test_the_issuers_of_the_page_on_operating_load(tmp_path: Path) -> None:
+    (lines,) = yaml_blocks("operating.md", "Identity")
+    file = tmp_path / "issuers.yaml"
+    file.write_text(lines)
+
+    (issuer,) = Settings.load(issuers_file=file).issuers
+
+    assert issuer.issuer == "https://login.example.com"
+    assert set(issuer.roles) == {"admin", "auditor", "checker", "responder"}
+
+
+def test_the_receivers_of_the_page_on_operating_load(tmp_path: Path) -> None:
+    (lines,) = yaml_blocks("operating.md", "Notifications")
+    for name in ("oncall", "chat"):
+        (tmp_path / name).write_text(SECRET)
+        (tmp_path / name).chmod(0o600)
+    file = tmp_path / "receivers.yaml"
+    file.write_text(lines.replace("/run/secrets", str(tmp_path)))
+
+    oncall, chat = Settings.load(notifications_file=file).notifications
+
+    assert oncall.events == ("BREAK_GLASS_USED", "REVIEW_OVERDUE")
+    assert chat.allow_private
