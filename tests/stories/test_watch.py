@@ -114,6 +114,8 @@ def test_a_revision_to_come_is_refused(story: Story) -> None:
 
 def test_a_revision_of_another_history_is_refused(world: World) -> None:
     story = Story(world, Grpc(world))
+    # Revision 0, of a store in which nothing has happened, is none to go on from.
+    story.create_policy()
     with watching(story, story.alice) as events:
         told = next(events)
     other = f"{told.history.partition('.')[0]}.{'0' * 64}"
