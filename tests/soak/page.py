@@ -1,4 +1,4 @@
-"""Writes docs/soak.md from the result of a run. Nobody types a number there."""
+"""Writes docs/soak.md from the result of a run, so that no number there is typed by hand."""
 
 from __future__ import annotations
 
@@ -11,35 +11,42 @@ _HEAD = """# A long run
 
 Written by `make soak PUBLISH=1` from the result of a run; do not edit.
 
-`make soak` runs `jit-service up` with two workers and Envoy for `SECONDS` (600) and lets many clients work at once: six
-drivers that request, approve, deny, withdraw, extend, release, revoke one and many, change policies and signals, issue
-tokens and let short grants run out; six readers that ask about their access by single, batch, STRONG and BOUNDED
-checks over gRPC and REST, by introspection and by a `LocalChecker`; watchers of all grants; and somebody who tries what
-must be refused. Meanwhile, as `SEED` has it, a worker, Envoy, or all processes at once are killed with -9, a worker or
-Envoy is stopped for a while, and clients flood the service, die, or do not read. `TRANSPORT=native` and
-`DATABASE=postgresql` run it on those. What the seed fixes is who does what and which fault comes when; how the threads
-of a run meet is the machine's, so a second run is another one.
+`make soak` runs `jit-service up` with two workers and Envoy for `SECONDS` (600), under many concurrent clients:
 
-It ends with status 1 if a property was violated. `.data/soak` then has `result.json` (everything), `soak.svg`,
-`soak.log` (what happened when), `service.log`, and in `d` the store and Envoy's log.
+- six drivers that request, approve, deny, withdraw, extend, release, revoke one grant and many, change policies and
+  signals, issue tokens, and let short grants expire;
+- six readers that ask about their access by single, batch, STRONG and BOUNDED checks over gRPC and REST, by
+  introspection, and by a `LocalChecker`;
+- watchers of all grants, and a client that tries what must be refused.
+
+Meanwhile, as `SEED` determines, a worker, Envoy or all processes at once are killed with `kill -9`, a worker or Envoy
+is stopped for a while, and clients flood the service, die, or do not read. `TRANSPORT=native` and
+`DATABASE=postgresql` run it on those. The seed fixes who does what, and which fault comes when. How the threads of a
+run interleave depends on the machine, so a second run differs.
+
+It exits with 1 if a property was violated. `.data/soak` then has `result.json` (everything), `soak.svg`, `soak.log`
+(what happened when) and `service.log`, and in `d` the store and Envoy's log.
 
 How to read it:
-- Each answer to a check is a read of a register, each transition a write of it; a search says whether any order of
-  instants explains them (tests/faults/history.py). A write whose client lost its answer is sent again with the same
-  request_id until it has one, on any worker. An answer that says how old its view may be counts from so much earlier.
-- At the end everything is killed a last time, and the audit log and the grants are read from the store itself.
-- N trials without a violation bound its rate, with 95 % confidence, at about 3/N. A trial is one check, call, record or
-  attempt, and they are not independent: it is a measure of how much was looked at, not a proof.
-- The first half has every fault. The second half kills no parent, no Envoy and only worker 0, so that the memory of the
-  others can be followed; the slope is that of the straight line that fits best, from when a process is as old as a
-  tenth of the run. It is called bounded where it grew by less than half of what it was, or by less than 48 MiB.
-- A young worker fills what it remembers: up to 20,000 decisions of 1 to 2 KiB (ADR 33), and here almost every question
-  is a new one. A run of minutes cannot tell that from a leak, so its slopes are upper bounds; `SECONDS=3600` says more.
-- Recovery runs from the kill (or from SIGCONT) to the first answer to a client that connects anew, for the killed
-  worker by itself, and through Envoy by whichever worker answers.
 
-What it does not show: **kill -9 does not test fsync**. What a killed process has written, the kernel keeps, so this
-says nothing of power loss. Nor does it have more than one host, clock steps, a full disk, or days.
+- Each answer to a check is a read of a register, and each transition a write of it. A search determines whether any
+  order of instants explains them (`tests/faults/history.py`). A write whose client lost its answer is sent again with
+  the same `request_id`, to any worker, until it has one. An answer that states how old its view may be counts from that
+  much earlier.
+- At the end everything is killed once more, and the audit log and the grants are read from the store itself.
+- N trials without a violation bound its rate, with 95 % confidence, at about 3/N. A trial is one check, call, record or
+  attempt. Trials are not independent, so the bound measures how much was examined; it is not a proof.
+- The first half has every fault. The second half kills no parent, no Envoy, and only worker 0, so that the memory of
+  the others can be followed. The slope is that of the best-fitting straight line, from when a process is as old as a
+  tenth of the run. Memory counts as bounded where it grew by less than half of what it was, or by less than 48 MiB.
+- A young worker fills its caches: up to 20,000 decisions of 1 to 2 KiB
+  ([ADR 33](adr/0033-cache-decisions-by-object-identity.md)), and here almost every question is a new one. A run of
+  minutes cannot tell that from a leak, so its slopes are upper bounds; `SECONDS=3600` tells more.
+- Recovery is the time from the kill (or from SIGCONT) to the first answer to a client that connects anew: for the
+  killed worker by that worker, and through Envoy by any worker.
+
+What it does not show: **kill -9 does not test fsync**. The kernel keeps what a killed process has written, so this says
+nothing of power loss. Several hosts, clock steps, a full disk and days of running are not covered either.
 """
 
 
@@ -90,8 +97,10 @@ def _recoveries(faults: Iterable[dict[str, Any]]) -> str:
         for name, times in sorted(took.items())
     ]
     others = [f"{count} x {name}" for name, count in sorted(counts.items()) if not any(name in row for row in rows)]
-    head = "### Seconds until it answered again\n"
-    return head + table("fault | times | least | median | most", rows) + f"\nBesides: {', '.join(others) or 'none'}.\n"
+    head = "### Seconds until the first answer\n"
+    return (
+        head + table("fault | times | least | median | most", rows) + f"\nIn addition: {', '.join(others) or 'none'}.\n"
+    )
 
 
 def _group(fault: str, who: str) -> str:
@@ -116,7 +125,7 @@ def _latency(latency: Iterable[dict[str, Any]]) -> str:
         for each in latency
     ]
     head = (
-        "### Milliseconds of calls that were answered\nMedians over samples of two seconds, and the worst. Clients, "
-        "faults and service share the machine: docs/benchmarks.md has the service's real speed.\n\n"
+        "### Milliseconds of answered calls\nMedians over samples of two seconds, and the worst sample. Clients, "
+        "faults and service share the machine; [benchmarks.md](benchmarks.md) has the service's real speed.\n\n"
     )
     return head + table("call | answers | p50 | p99 | worst p99", rows)
