@@ -22,6 +22,8 @@ OF_ANOTHER_TIME = {"ARCHITECTURE.md", "CHANGELOG.md", "docs/benchmarks.md", "doc
 _PATH = re.compile(r"(?<![\w/.])(?:(?:clients|docs|envoy|examples|jit_service|proto|tests)/[\w/.-]*\w|tools/\w+\.\w+)")
 # A source file is named by its path from the root of the repository, so that `x/y.py` is found wherever one reads it.
 _SOURCE = re.compile(r"`([\w-]+/[\w/.-]*\.(?:py|proto|yaml))`")
+# A name of the code that is said to be in a file.
+_WITHIN = re.compile(r"`(\w+)` (?:in|of)\s+`([\w/-]+\.py)`")
 _LINK = re.compile(r"\]\(([^)\s]*)\)")
 _BLOCK = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
@@ -64,6 +66,17 @@ def test_what_the_page_names_is_there(page: str) -> None:
     assert not sorted(str(path) for path in found if not path.exists())
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in OF_ANOTHER_TIME])
+def test_a_name_is_in_the_file_that_the_page_says(page: str) -> None:
+    found = _WITHIN.findall((ROOT / page).read_text(encoding="utf-8"))
+
+    assert [f"{name} in {file}" for name, file in found if not _defines(ROOT / file, name)] == []
+
+
+def _defines(file: Path, name: str) -> bool:
+    return re.search(rf"^ *(?:def|class) {name}\b", file.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_each_link_of_the_page_leads_somewhere(page: str) -> None:
     found = links(page, (ROOT / page).read_text(encoding="utf-8"))
@@ -83,6 +96,8 @@ def test_what_is_not_there_would_be_found() -> None:
         "rpc/no_such.py",
         "docs/no-such.md",
     }
+    assert _WITHIN.findall("`no_such` in\n`tests/test_documents.py`") == [("no_such", "tests/test_documents.py")]
+    assert not _defines(Path(__file__), "no_such")
     assert links("docs/page.md", text) == {(ROOT / "docs" / "adr" / "no-such.md", "part")}
 
 
