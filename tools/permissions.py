@@ -1,7 +1,7 @@
-"""Works out from the code who may do what, and writes it as a page.
+"""Derives from the code who may do what, and writes it as a page.
 
-The rules themselves are asked, one caller after another: `rpc.authorization` whether it may call the method at all, the
-domain whether it may do that to this very thing. tests/stories/test_permissions.py walks the same table over a service.
+For each caller it evaluates the rules themselves: `rpc.authorization` says whether the caller may call the method, and
+the domain whether it may do so to this very thing. tests/stories/test_permissions.py tries the same table on a service.
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ def page() -> str:
     lines = [
         "# Who may do what",
         "",
-        "Worked out from the code by `tools/permissions.py`, and walked over gRPC and REST by",
-        "`tests/stories/test_permissions.py`. ✓ is a yes; anything else is the reason of the refusal.",
+        "`tools/permissions.py` derives these tables from the code, and `tests/stories/test_permissions.py` tries",
+        "every row over gRPC and REST. ✓ means allowed; anything else is the reason of the refusal.",
         "",
-        "## Things",
+        "## Acts",
         "",
-        "The *requester* asked for the access, the *holder* would have it, the *approver* decides the step that is",
-        "waited for, the *later approver* another one; the *delegate* acts for the approver; the rest have a role of",
-        "the API or none. The grant's policy allows extensions, break-glass and passing on. Proposals are there with",
-        "`policies_dual_control` on.",
+        "The *requester* requested the access, and the *holder* would have it. The *approver* decides the current",
+        "step, the *later approver* the next one, and the *delegate* acts in the approver's place. The others have a",
+        "role of the API, or none. The grant's policy allows extensions, break-glass and child grants. There are",
+        "proposals only with `JIT_POLICIES_DUAL_CONTROL` on.",
         "",
         f"| to | {' | '.join(PEOPLE)} |",
         f"| --- |{' --- |' * len(PEOPLE)}",
@@ -108,7 +108,7 @@ def page() -> str:
         "",
         "## Calls",
         "",
-        "Who may call a method at all, and whether a refusal is put on record.",
+        "Who may call a method at all, and whether a refusal is recorded.",
         "",
         "| method | who | refusal on record |",
         "| --- | --- | --- |",
