@@ -27,22 +27,13 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
+import tests.contract  # noqa: F401 (fills the descriptor pool)
 from jit_service.domain.caller import Role
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.envoy import Envoy, render
 from jit_service.runtime.service import Service
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
-from jitaccess.v1 import (  # noqa: F401 (fill the descriptor pool)
-    access_pb2,
-    audit_pb2,
-    delegation_pb2,
-    grant_pb2,
-    lock_pb2,
-    policy_pb2,
-    signal_pb2,
-    token_pb2,
-)
 from tests.conftest import Clock
 
 GRANTS = "/jitaccess.v1.GrantService/"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc_tools
 import typescript
+from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,13 @@ def _protos() -> list[str]:
     return sorted(path.relative_to(ROOT / "proto").as_posix() for path in paths)
 
 
+def _rpcs() -> set[str]:
+    """Returns every method of the contract, as it stands in the generated descriptors."""
+    files = descriptor_pb2.FileDescriptorSet.FromString((ROOT / DESCRIPTORS).read_bytes()).file
+    services = [(file.package, service) for file in files for service in file.service]
+    return {f"/{package}.{service.name}/{method.name}" for package, service in services for method in service.method}
+
+
 def generate_code(out: Path) -> None:
     """Writes what comes from the protos alone."""
     python, descriptors = out / PYTHON, out / DESCRIPTORS
@@ -69,12 +77,16 @@ def generate_pages(out: Path) -> None:
     from permissions import page as permissions
     from reference import reference
 
+    from jit_service.rpc.authorization import RULES
+
+    if missing := sorted(_rpcs() - RULES.keys()):
+        sys.exit(f"RULES in jit_service/rpc/authorization.py does not say who may call {', '.join(missing)}")
     document = out / OPENAPI
     document.parent.mkdir(parents=True)
     document.write_text(openapi(run_protoc, _protos()))
     page = out / REFERENCE
     page.parent.mkdir(parents=True)
-    page.write_text(reference(run_protoc))
+    page.write_text(reference(run_protoc, _protos()))
     (out / PERMISSIONS).write_text(permissions())
     if not typescript.missing():
         typescript.typescript(out, document=document, descriptors=ROOT / DESCRIPTORS, protoc=run_protoc)

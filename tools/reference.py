@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,16 @@ POLICY_EXAMPLE = {
     "actions": ["read"],
     "maxDuration": "3600s",
 }
+ORDER = ["grant", "access", "policy", "delegation", "lock", "signal", "token", "audit", "docs", "authorization"]
 RAW = "HttpBody"
 Field = descriptor_pb2.FieldDescriptorProto
 
 
-def reference(protoc: Callable[..., None]) -> str:
+def reference(protoc: Callable[..., None], protos: Sequence[str]) -> str:
     """Returns the page as Markdown. `protoc` runs the compiler with the project's include paths."""
+    protos = sorted(protos, key=_place)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "source.binpb"
-        protos = [
-            f"jitaccess/v1/{name}.proto"
-            for name in ("grant", "access", "policy", "delegation", "lock", "signal", "token", "audit", "docs")
-        ] + [f"authzen/v1/{name}.proto" for name in ("authorization", "access_request")]
         protoc("--include_source_info", f"--descriptor_set_out={path}", *protos)
         compiled = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
     files = sorted(compiled, key=lambda file: protos.index(file.name))
@@ -91,6 +89,12 @@ def reference(protoc: Callable[..., None]) -> str:
         for index, message in enumerate(file.message_type):
             lines += _message(message, (4, index), comments)
     return "\n".join([*lines, "", *_errors()]) + "\n"
+
+
+def _place(proto: str) -> tuple[bool, int, str]:
+    """Returns what sorts the files: ours before AuthZEN's, those of ORDER before the others."""
+    name = Path(proto).stem
+    return not proto.startswith("jitaccess/"), ORDER.index(name) if name in ORDER else len(ORDER), name
 
 
 def _services(file: descriptor_pb2.FileDescriptorProto, comments: dict[tuple[int, ...], str]) -> Iterator[str]:

@@ -15,11 +15,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
+from tests.contract import MODULES
 
 SERVICES = [
     service
-    for module in (grant_pb2, access_pb2, policy_pb2, signal_pb2, audit_pb2, delegation_pb2, lock_pb2, token_pb2)
+    for name, module in MODULES.items()
+    # The pages are for a browser, not for a client.
+    if name != "docs_pb2"
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
