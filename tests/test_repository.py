@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
 
@@ -56,3 +57,19 @@ def test_an_issue_form_has_what_the_forge_needs(form: Path) -> None:
 @pytest.mark.parametrize("path", [".ci/run", ".githooks/pre-commit"])
 def test_a_script_that_others_start_can_be_started(path: str) -> None:
     assert os.access(ROOT / path, os.X_OK)
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/releasing.md", "docs/mutants.md"])
+def test_each_target_that_a_page_names_can_be_made(page: str) -> None:
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"(?:`|&& |^)make ([a-z-]+)", text, re.MULTILINE))
+
+    assert named
+    assert named - TARGETS == set()
+
+
+def test_each_target_says_what_it_does() -> None:
+    """`make help` shows the words behind `##`."""
+    told = set(re.findall(r"^([\w-]+):.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert told == TARGETS
