@@ -13,6 +13,11 @@ BENCH := .data/bench/venv
 BENCH_STAMP := $(BENCH)/.installed
 RELEASE := .data/release/venv
 RELEASE_STAMP := $(RELEASE)/.installed
+DOCS := .data/docs
+DOCS_STAMP := $(DOCS)/venv/.installed
+# What draws the pictures of the site; the sum is that of the registry's tarball.
+MERMAID := mermaid-11.17.2
+MERMAID_SHA512 := 57a2b70bc101744b0f1595d228c25eea9a50384371b87011afd1af1d7e21878ee501b84c443f6a7f8a042bb2e869143150b31af34feab798073bbdda0a578106
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,8 +136,22 @@ release-try: ## Install what is in dist/ into a new environment without the repo
 	@.data/release/try/bin/jit --help >/dev/null
 	@cd .data/release/try && bin/python $(CURDIR)/tools/demo.py
 
+$(DOCS_STAMP): requirements/docs.txt
+	@test -x $(DOCS)/venv/bin/python || $(PYTHON) -m venv $(DOCS)/venv
+	@echo "installing hash-locked requirements into $(DOCS)/venv ..." >&2
+	@$(DOCS)/venv/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@touch $@
+
+$(DOCS)/$(MERMAID).min.js:
+	@mkdir -p $(DOCS) && cd $(DOCS) && npm pack --silent $(subst mermaid-,mermaid@,$(MERMAID)) >/dev/null
+	@cd $(DOCS) && echo "$(MERMAID_SHA512)  $(MERMAID).tgz" | sha512sum --check --quiet
+	@tar -xzOf $(DOCS)/$(MERMAID).tgz package/dist/mermaid.min.js >$@ && rm $(DOCS)/$(MERMAID).tgz
+
+docs: $(DOCS_STAMP) $(DOCS)/$(MERMAID).min.js ## Build the site of the documents into site/; a link that leads nowhere fails.
+	@NO_MKDOCS_2_WARNING=1 MERMAID=$(DOCS)/$(MERMAID).min.js $(DOCS)/venv/bin/mkdocs build --strict --quiet
+
 clean: ## Remove what was built and the development data.
-	rm -rf .venv third_party .data dist clients/typescript/node_modules clients/typescript/build
+	rm -rf .venv third_party .data dist site clients/typescript/node_modules clients/typescript/build
 
 .PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
-  release-contract lock bench bench-quick bench-report release release-try clean
+  release-contract lock bench bench-quick bench-report release release-try docs clean

@@ -2,7 +2,8 @@
 
 `requirements/dev.txt` is everything; `requirements/runtime.txt` is what a production host needs;
 `requirements/bench.txt` is what the benchmark needs, at the versions of the others: it must measure what runs;
-`requirements/release.txt` is what makes a release's bill of materials, and has nothing to do with the others.
+`requirements/release.txt` is what makes a release's bill of materials, and `requirements/docs.txt` what builds the site
+of the documents; these two have nothing to do with the others.
 """
 
 import subprocess
@@ -18,6 +19,7 @@ LOCKS = {
         *("--constraint", "requirements/dev.txt"),
     ],
     "requirements/release.txt": ["--group", "release"],
+    "requirements/docs.txt": ["--group", "docs"],
 }
 
 
