@@ -147,8 +147,9 @@ $(DOCS)/$(MERMAID).min.js:
 	@cd $(DOCS) && echo "$(MERMAID_SHA512)  $(MERMAID).tgz" | sha512sum --check --quiet
 	@tar -xzOf $(DOCS)/$(MERMAID).tgz package/dist/mermaid.min.js >$@ && rm $(DOCS)/$(MERMAID).tgz
 
+# Not --quiet: it drops the warnings before --strict counts them.
 docs: $(DOCS_STAMP) $(DOCS)/$(MERMAID).min.js ## Build the site of the documents into site/; a link that leads nowhere fails.
-	@NO_MKDOCS_2_WARNING=1 MERMAID=$(DOCS)/$(MERMAID).min.js $(DOCS)/venv/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 MERMAID=$(DOCS)/$(MERMAID).min.js $(DOCS)/venv/bin/mkdocs build --strict
 
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data dist site clients/typescript/node_modules clients/typescript/build

@@ -26,6 +26,7 @@ _SOURCE = re.compile(r"`([\w-]+/[\w/.-]*\.(?:py|proto|yaml))`")
 _WITHIN = re.compile(r"`(\w+)` (?:in|of)\s+`([\w/-]+\.py)`")
 _LINK = re.compile(r"\]\(([^)\s]*)\)")
 _BLOCK = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
+_NESTED = re.compile(r"^( *)(?:[-*]|\d+\.) [^\n]*\n(?:\1  +[^ \n-][^\n]*\n)*(\1 +)- ", re.MULTILINE)
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 
@@ -52,6 +53,11 @@ def anchors(text: str) -> set[str]:
         found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
         seen[slug] += 1
     return found
+
+
+def deep(text: str) -> list[str]:
+    """Returns each list within a list that begins deeper than its parent's text can."""
+    return [found[0] for found in _NESTED.finditer(_BLOCK.sub("", text)) if len(found[2]) - len(found[1]) > 3]
 
 
 @cache
@@ -83,6 +89,17 @@ def test_each_link_of_the_page_leads_somewhere(page: str) -> None:
 
     assert not sorted(str(path) for path, _ in found if not path.exists())
     assert not sorted(f"{path}#{anchor}" for path, anchor in found if anchor and anchor not in anchors_of(path))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_list_within_a_list_is_two_spaces_in(page: str) -> None:
+    """With four, the forge shows a list, and the site, which takes two as a level, a paragraph."""
+    assert deep((ROOT / page).read_text(encoding="utf-8")) == []
+
+
+def test_a_list_that_is_four_spaces_in_would_be_found() -> None:
+    assert deep("- a\n  - b\n1. a\n   - b\n") == []
+    assert len(deep("- a\n  goes on\n    - b\n")) == 1
 
 
 def test_what_is_not_there_would_be_found() -> None:
