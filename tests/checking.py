@@ -5,26 +5,34 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from jit_service.check import AuditMode, LiveView, Recorder
-from jit_service.check.checker import Checked, Checker
+from jit_service.check import AuditMode, DecisionCache, GrantCache, Recorder
+from jit_service.check.checker import Checker
+from jit_service.check.deciding import Caching, Deciding
+from jit_service.check.recording import CheckResult, Recording
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
+from jit_service.rpc.messages import encoded_decision
 from jit_service.storage import Store
 
-_RUNNING: dict[int, tuple[Checker, LiveView, Recorder]] = {}
+_RUNNING: dict[int, tuple[Checker, GrantCache, Recorder]] = {}
+
+
+def checker_over(store: Store, grants: GrantCache, recorder: Recorder) -> Checker:
+    """Returns a checker put together as the service does it, with a cache of decisions of its own."""
+    return Checker(store, grants, Recording(Caching(Deciding(encoded_decision), DecisionCache()), recorder))
 
 
 def checker(store: Store, mode: AuditMode = AuditMode.COMMITTED) -> Checker:
     """Returns the store's checker."""
     if id(store) not in _RUNNING:
-        view = LiveView(store, clock=store.clock, bound=timedelta(seconds=1))
+        view = GrantCache(store, clock=store.clock, bound=timedelta(seconds=1))
         recorder = Recorder(store, mode)
         recorder.start()
-        _RUNNING[id(store)] = Checker(store, view, recorder), view, recorder
+        _RUNNING[id(store)] = checker_over(store, view, recorder), view, recorder
     return _RUNNING[id(store)][0]
 
 
-def check(store: Store, caller: Caller, asked: Question, **options: Any) -> Checked:
+def check(store: Store, caller: Caller, asked: Question, **options: Any) -> CheckResult:
     """Asks the store's checker."""
     return checker(store).check(caller, asked, **options)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jit_service.check import checker
+from jit_service.check import checker, questions
 from jit_service.domain import errors
 from jit_service.domain.conditions import context
 from jit_service.domain.policies import policy
@@ -57,7 +57,9 @@ def test_what_is_fixed_is_what_the_table_says() -> None:
     assert fixed["items of a batch"] == f"{checker.MAX_ITEMS:,}"
     names, size = context.MAX_NAMES, context.MAX_CHARACTERS >> 10
     assert fixed["context of a request or a check"] == f"{names} names, {size} KiB of JSON"
-    assert fixed["context of a batch, with equal contexts counted once"] == f"{checker.MAX_CONTEXTS >> 10} KiB of JSON"
+    assert (
+        fixed["context of a batch, with equal contexts counted once"] == f"{questions.MAX_CONTEXTS >> 10} KiB of JSON"
+    )
     assert fixed["a record of the audit log"] == f"{MAX_RECORD >> 10} KiB"
     assert fixed["a page of a list"] == f"{MAX_PAGE_BYTES / 1e6:g} MB"
     assert fixed["answers to `request_id`s"] == f"kept for {sweeper.KEPT.total_seconds() / 3600:g} hours"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jit_service.check import checker, search
+from jit_service.check import questions, search
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, NotVisible
 from jit_service.domain.grants import approval, break_glass, delegation, request
@@ -279,7 +279,7 @@ OPERATIONS: Final = (
     Operation(
         "check the holder's access",
         "AccessService/CheckAccess",
-        lambda by: checker.question(by, subject="service:bot", action="read", resource=RESOURCE),
+        lambda by: questions.question(by, subject="service:bot", action="read", resource=RESOURCE),
     ),
     Operation(
         "search for who has the access",

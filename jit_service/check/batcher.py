@@ -39,7 +39,7 @@ class _Entry(Generic[Item, Answer]):
         self.fault: BaseException | None = None
 
 
-class Combining(Generic[Item, Answer]):
+class Batcher(Generic[Item, Answer]):
     """See the module. `run` does the errand for several at once, and answers in their order; one thread is in it.
 
     It is given what weighs `most` together, by `weight`, or a single one.
@@ -64,7 +64,7 @@ class Combining(Generic[Item, Answer]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def ask(self, item: Item) -> Answer:
+    def submit(self, item: Item) -> Answer:
         """Returns the answer. Raises StoreUnavailable as `run` does, or where the turn does not come in time."""
         entry: _Entry[Item, Answer] = _Entry(item)
         with self._mutex:

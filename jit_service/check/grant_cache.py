@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from jit_service.check.barrier import Barrier
-from jit_service.check.index import Index, Sight
+from jit_service.check.index import Index, View
 from jit_service.domain.checks.cached_grant import LiveGrant
 from jit_service.domain.checks.decision import Candidate
 from jit_service.fault_log import FaultLog
@@ -28,7 +28,7 @@ MAX_PAST: Final = 100
 _log = logging.getLogger(__name__)
 
 
-class LiveView:
+class GrantCache:
     """See the module. Raises StoreUnavailable where what is held may be older than it may be.
 
     `bound` is how old a view may be that was not brought up to date for the one who looks.
@@ -58,17 +58,17 @@ class LiveView:
             self._poller.join()
         self._reader.close()
 
-    def strong(self, subjects: Iterable[str]) -> Sight:
+    def strong(self, subjects: Iterable[str]) -> View:
         """Returns what is known of the subjects, with every commit acknowledged before this call."""
         self._barrier.pass_()
         return self._index.look(subjects)
 
-    def survey(self) -> tuple[Sight, list[tuple[LiveGrant, ...]]]:
+    def survey(self) -> tuple[View, list[tuple[LiveGrant, ...]]]:
         """Returns what is known of every subject (`Index.survey`), with every commit acknowledged before this call."""
         self._barrier.pass_()
         return self._index.survey()
 
-    def bounded(self, subjects: Iterable[str]) -> Sight:
+    def bounded(self, subjects: Iterable[str]) -> View:
         """Returns what is known of the subjects; only past the bound is the store asked."""
         if (age := time.monotonic() - self._fresh_at) > self._bound:
             self._barrier.pass_()
@@ -79,7 +79,7 @@ class LiveView:
         """As `past`; None where the store would have to be read."""
         return self._index.known_past(subject)
 
-    def held(self, subjects: Iterable[str]) -> Sight:
+    def held(self, subjects: Iterable[str]) -> View:
         """Returns what is held of the subjects, however old it is; the store is never asked."""
         age = time.monotonic() - self._fresh_at
         return self._index.look(subjects, timedelta(seconds=age))

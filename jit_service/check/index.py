@@ -28,7 +28,7 @@ _by_name: Final = attrgetter("name")
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
-class Held:
+class SubjectGrants:
     """The live grants of one subject, by name, prepared for questions."""
 
     __slots__ = ("__weakref__", "_by_resource", "_patterned", "grants")
@@ -65,7 +65,7 @@ class Held:
         self._by_resource = by_resource
 
 
-class Sight(NamedTuple):
+class View(NamedTuple):
     """What is known of some subjects at one revision, to be judged at `now`.
 
     `above` are the grants that theirs were passed on from, by name; `book` has the policies in force, `signals` what
@@ -76,7 +76,7 @@ class Sight(NamedTuple):
     now: datetime
     book: PolicyBook
     signals: Signals
-    held: Mapping[str, Held]
+    held: Mapping[str, SubjectGrants]
     above: Mapping[str, LiveGrant]
     staleness: timedelta | None = None
     locks: Locks = NO_LOCKS
@@ -98,14 +98,14 @@ class Index:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._by_subject: dict[str, Held] = {}
+        self._by_subject: dict[str, SubjectGrants] = {}
         self._by_name: dict[str, LiveGrant] = {}
         # Those that were passed on; few, where grants are many.
         self._passed_on: dict[str, LiveGrant] = {}
         self._policies: dict[str, Policy] = {}
         self._book = PolicyBook()
         # What they hold who hold nothing.
-        self._nobody = Held()
+        self._nobody = SubjectGrants()
         self._signals: tuple[Signal, ...] = ()
         self._locks = NO_LOCKS
         self._ended: set[str] = set()
@@ -123,7 +123,7 @@ class Index:
                 self._replace(changed.name, changed.subject, changed.live)
             if delta.grants or delta.ended:
                 # Whoever knows that somebody holds nothing is to look again: it may be for another reason now.
-                self._nobody = Held()
+                self._nobody = SubjectGrants()
             if delta.policies:
                 self._set_policies(delta.policies)
             if delta.signals is not None:
@@ -143,7 +143,7 @@ class Index:
             for held in (self._by_subject, self._by_name, self._passed_on, self._policies, self._past, self._ended):
                 held.clear()
             self._book = PolicyBook()
-            self._nobody = Held()
+            self._nobody = SubjectGrants()
             self._signals = ()
             self._locks = NO_LOCKS
             self.revision = 0
@@ -156,11 +156,11 @@ class Index:
             for grant in piece:
                 by_name[grant.name] = grant
                 gathered[grant.subject].append(grant)
-        by_subject: dict[str, Held] = {}
+        by_subject: dict[str, SubjectGrants] = {}
         while gathered:
             # Sorted once, since a million may have one subject; and let go one by one, for the memory's sake.
             subject, held = gathered.popitem()
-            by_subject[subject] = Held(tuple(sorted(held, key=_by_name)))
+            by_subject[subject] = SubjectGrants(tuple(sorted(held, key=_by_name)))
         passed_on = {name: grant for name, grant in by_name.items() if grant.chain}
         with self._lock:
             if self.revision:
@@ -178,25 +178,25 @@ class Index:
         with self._lock:
             self._latest = max(self._latest, time)
 
-    def look(self, subjects: Iterable[str], staleness: timedelta | None = None) -> Sight:
+    def look(self, subjects: Iterable[str], staleness: timedelta | None = None) -> View:
         """Returns what is known of the subjects."""
         with self._lock:
             nobody = self._nobody
             held = {subject: self._by_subject.get(subject, nobody) for subject in subjects}
             above = self._above(held.values()) if self._passed_on else _NOTHING
             now = self._latest = max(self._clock(), self._latest)
-            return Sight(self.revision, now, self._book, self._seen(now), held, above, staleness, self._standing(now))
+            return View(self.revision, now, self._book, self._seen(now), held, above, staleness, self._standing(now))
 
-    def survey(self) -> tuple[Sight, list[tuple[LiveGrant, ...]]]:
-        """Returns every subject's grants, and what they are judged by; the Sight itself holds none.
+    def survey(self) -> tuple[View, list[tuple[LiveGrant, ...]]]:
+        """Returns every subject's grants, and what they are judged by; the View itself holds none.
 
         Checks wait only for as long as a list of references takes.
         """
         with self._lock:
             now = self._latest = max(self._clock(), self._latest)
-            above = self._above([Held(tuple(self._passed_on.values()))])
-            sight = Sight(self.revision, now, self._book, self._seen(now), {}, above, None, self._standing(now))
-            return sight, [held.grants for held in self._by_subject.values()]
+            above = self._above([SubjectGrants(tuple(self._passed_on.values()))])
+            view = View(self.revision, now, self._book, self._seen(now), {}, above, None, self._standing(now))
+            return view, [held.grants for held in self._by_subject.values()]
 
     def known_past(self, subject: str) -> Sequence[Candidate] | None:
         """Returns the subject's ended grants; None where they must be read."""
@@ -237,7 +237,7 @@ class Index:
         if locks != self._locks:
             self._locks = locks
 
-    def _above(self, everything: Iterable[Held]) -> Mapping[str, LiveGrant]:
+    def _above(self, everything: Iterable[SubjectGrants]) -> Mapping[str, LiveGrant]:
         names = {name for held in everything for grant in held.grants for name in grant.chain}
         return {name: self._by_name[name] for name in names if name in self._by_name}
 
@@ -254,7 +254,7 @@ class Index:
             # By name, as the store lists them.
             others = (live,) if not others else tuple(sorted((*others, live), key=_by_name))
         if others:
-            self._by_subject[subject] = Held(others)
+            self._by_subject[subject] = SubjectGrants(others)
         else:
             self._by_subject.pop(subject, None)
 

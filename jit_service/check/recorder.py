@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from jit_service.check.batcher import Combining
+from jit_service.check.batcher import Batcher
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
@@ -50,7 +50,7 @@ class Recorder:
     def __init__(self, store: Store, mode: AuditMode) -> None:
         self.mode = mode
         self._store = store
-        self._committing: Combining[_Records, None] = Combining(
+        self._committing: Batcher[_Records, None] = Batcher(
             self._write, most=MAX_GROUP, weight=lambda records: len(records.payloads)
         )
         self._buffer: deque[_Records] = deque()
@@ -86,7 +86,7 @@ class Recorder:
             self._buffer.append(records)
             self._come.set()
         else:
-            self._committing.ask(records)
+            self._committing.submit(records)
 
     def stop(self) -> None:
         """Writes what waits, and ends."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from jit_service.check import LiveView, Recorder, Sight
+from jit_service.check import GrantCache, Recorder, View
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.cached_grant import LiveGrant
@@ -104,9 +104,9 @@ class Searcher:
     It uses up nothing: a grant that counts its checks is found while it has some left.
     """
 
-    def __init__(self, store: Store, view: LiveView, recorder: Recorder) -> None:
+    def __init__(self, store: Store, grants: GrantCache, recorder: Recorder) -> None:
         self._store = store
-        self._view = view
+        self._grants = grants
         self._recorder = recorder
 
     def search(
@@ -141,35 +141,35 @@ class Searcher:
         if wanted.side is Side.SUBJECT:
             return self._subjects(caller, wanted)
         subject = wanted.question.subject
-        sight = self._view.strong((subject,))
-        demand_unlocked_caller(sight.locks, caller)
-        held = sight.held[subject].grants
-        if _are_sufficient(sight, held, wanted):
-            world = _world(sight, sight.above)
-            return found_names(wanted.question, wanted.side, held, world), sight.revision, sight.now
+        view = self._grants.strong((subject,))
+        demand_unlocked_caller(view.locks, caller)
+        held = view.held[subject].grants
+        if _are_sufficient(view, held, wanted):
+            world = _world(view, view.above)
+            return found_names(wanted.question, wanted.side, held, world), view.revision, view.now
         with self._store.snapshot() as snapshot:
             grants = snapshot.live_grants(subject)
             world = _stored_world(snapshot, grants, now=snapshot.now)
             return found_names(wanted.question, wanted.side, grants, world), snapshot.revision, snapshot.now
 
     def _subjects(self, caller: Caller, wanted: Sought) -> tuple[list[Found], int, datetime]:
-        sight, everything = self._view.survey()
-        demand_unlocked_caller(sight.locks, caller)
+        view, everything = self._grants.survey()
+        demand_unlocked_caller(view.locks, caller)
         held = _by_subject(everything, wanted)
-        if all(_are_sufficient(sight, grants, wanted) for grants in held.values()):
-            return _found_subjects(wanted, held, _world(sight, sight.above)), sight.revision, sight.now
+        if all(_are_sufficient(view, grants, wanted) for grants in held.values()):
+            return _found_subjects(wanted, held, _world(view, view.above)), view.revision, view.now
         # Some count their checks, and only the store knows how often. While this holds its head, nothing is committed,
         # so that all of it is of one revision.
         with self._store.transaction() as tx:
-            sight, everything = self._view.survey()
+            view, everything = self._grants.survey()
             held = _by_subject(everything, wanted)
-            now = max(tx.now, sight.now)
-            counted = [subject for subject, grants in held.items() if not _are_sufficient(sight, grants, wanted)]
+            now = max(tx.now, view.now)
+            counted = [subject for subject, grants in held.items() if not _are_sufficient(view, grants, wanted)]
             stored = {subject: tx.live_grants(subject) for subject in counted}
             world = _stored_world(tx, [grant for grants in stored.values() for grant in grants], now=now)
-            above: dict[str, Candidate] = {**sight.above, **world.above}
+            above: dict[str, Candidate] = {**view.above, **world.above}
             found = _found_subjects(wanted, {**held, **stored}, replace(world, above=above))
-            return found, sight.revision, now
+            return found, view.revision, now
 
 
 def _found_subjects(wanted: Sought, held: _Held, world: World) -> list[Found]:
@@ -191,12 +191,12 @@ def _by_subject(everything: Iterable[Sequence[LiveGrant]], wanted: Sought) -> di
     return held
 
 
-def _are_sufficient(sight: Sight, grants: Iterable[Any], wanted: Sought) -> bool:
-    return all(sight.is_sufficient(grant) for grant in grants if reaches(grant, wanted.question, wanted.side))
+def _are_sufficient(view: View, grants: Iterable[Any], wanted: Sought) -> bool:
+    return all(view.is_sufficient(grant) for grant in grants if reaches(grant, wanted.question, wanted.side))
 
 
-def _world(sight: Sight, above: Mapping[str, Candidate]) -> World:
-    return World(policies=sight.book.denying, now=sight.now, signals=sight.signals, above=above, locks=sight.locks)
+def _world(view: View, above: Mapping[str, Candidate]) -> World:
+    return World(policies=view.book.denying, now=view.now, signals=view.signals, above=above, locks=view.locks)
 
 
 def _stored_world(snapshot: Snapshot, grants: Sequence[Any], *, now: datetime) -> World:

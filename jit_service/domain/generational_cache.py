@@ -8,7 +8,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Key, Value]):
+class GenerationalCache(Generic[Key, Value]):
     """The values of the keys that were used latest: of `size` of them surely, of twice as many at most.
 
     Two generations in place of an order of use, since an order costs more than most of what is remembered here. Any

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jit_service.check import checker as access
-from jit_service.check.checker import Checked, Checker, RefusedItem
+from jit_service.check import questions
+from jit_service.check.checker import Checker
+from jit_service.check.questions import RefusedItem
+from jit_service.check.recording import CheckResult
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.http_request import HttpRequest, Route, Stream, lasting
@@ -22,7 +24,7 @@ from jitaccess.jose.tokens import GrantToken
 class Admission:
     """An answer. For a yes alone: `ends_at` is when the access is over, `lasts` how long `stream` may run."""
 
-    checked: Checked
+    checked: CheckResult
     ends_at: datetime | None = None
     lasts: timedelta = timedelta()
     stream: Stream | None = None
@@ -53,7 +55,9 @@ def admit(checker: Checker, caller: Caller, request: HttpRequest, route: Route, 
         resource, action = request.resource(route), request.action(route)
         if held is not None and not held.covers(action, resource):
             raise TokenNotCovering(f"the token's {held.grant} does not let {held.subject} {action} on {resource}")
-        asked = access.question(caller, subject=caller.principal, action=action, resource=resource, asserted=dict(told))
+        asked = questions.question(
+            caller, subject=caller.principal, action=action, resource=resource, asserted=dict(told)
+        )
     except JitError as refusal:
         about = About(subject=caller.principal, context=dict(told))
         checker.check_many(caller, [RefusedItem(error=refusal, about=about)])

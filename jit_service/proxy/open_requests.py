@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 from jit_service.background import BackgroundThread
-from jit_service.check import LiveView, Sight
+from jit_service.check import GrantCache, View
 from jit_service.domain.checks.cached_grant import LiveGrant
 from jit_service.domain.checks.http_request import Stream, over
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
@@ -39,7 +39,7 @@ class OpenRequest:
 class OpenRequests(BackgroundThread):
     """The open requests, up to `limit` of them."""
 
-    def __init__(self, view: LiveView, *, limit: int) -> None:
+    def __init__(self, view: GrantCache, *, limit: int) -> None:
         super().__init__(
             name="open-requests", interval=SWEEP_INTERVAL, undone="open requests cannot be judged, so all end"
         )
@@ -85,12 +85,12 @@ class OpenRequests(BackgroundThread):
             requests = tuple(self._open)
         if not requests:
             return
-        sight = self._view.held({request.stream.asked.subject for request in requests})
-        if sight.staleness is None or sight.staleness > BLIND:
+        known = self._view.held({request.stream.asked.subject for request in requests})
+        if known.staleness is None or known.staleness > BLIND:
             self._end_all(StoreUnavailable("it is not known who may go on: the store has not answered for too long"))
             return
         for request in requests:
-            if (fault := _fault_or_doubt(request, sight)) is not None:
+            if (fault := _fault_or_doubt(request, known)) is not None:
                 self._end(request, fault)
 
     def stop(self) -> None:
@@ -117,32 +117,32 @@ class OpenRequests(BackgroundThread):
             self._end(request, fault)
 
 
-def _fault_or_doubt(request: OpenRequest, sight: Sight) -> JitError | None:
+def _fault_or_doubt(request: OpenRequest, known: View) -> JitError | None:
     try:
-        return _fault(request, sight)
+        return _fault(request, known)
     except Exception:
         _log.exception("it cannot be judged whether a request may go on")
         return StoreUnavailable("it cannot be judged whether the request may go on")
 
 
-def _fault(request: OpenRequest, sight: Sight) -> JitError | None:
+def _fault(request: OpenRequest, known: View) -> JitError | None:
     """Returns why it may not go on; None while it may."""
     stream = request.stream
-    if sight.revision < stream.revision:
+    if known.revision < stream.revision:
         blind = time.monotonic() - request.since > BLIND.total_seconds()
         return StoreUnavailable(f"revision {stream.revision} does not arrive") if blind else None
-    held = sight.held[stream.asked.subject]
-    basis = (held, sight.book, sight.locks)
-    if sight.now < stream.ends_at and _same(request.basis, basis) and _is_plain(stream.grant, held.grants):
+    held = known.held[stream.asked.subject]
+    basis = (held, known.book, known.locks)
+    if known.now < stream.ends_at and _same(request.basis, basis) and _is_plain(stream.grant, held.grants):
         return None
     why = over(
         stream,
         grants=held.grants,
-        policies=sight.book.denying,
-        now=sight.now,
-        signals=sight.signals,
-        above=sight.above,
-        locks=sight.locks,
+        policies=known.book.denying,
+        now=known.now,
+        signals=known.signals,
+        above=known.above,
+        locks=known.locks,
     )
     request.basis = basis
     return PassageOver(why, grant=stream.grant) if why else None

@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from jit_service.check import LiveView
+from jit_service.check import GrantCache
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import (
@@ -74,7 +74,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def __init__(
         self,
         store: Store,
-        view: LiveView,
+        view: GrantCache,
         authenticator: Authenticator,
         streams: Streams,
         trusted_proxies: Sequence[str],

@@ -17,12 +17,11 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from jit_service.check import Judged
-from jit_service.check.checker import Checked
+from jit_service.check.recording import CheckResult
 from jit_service.check.search import Searched
 from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.checks.decision import Finding, Reason
+from jit_service.domain.checks.decision import Decision, Finding, Reason
 from jit_service.domain.checks.what_if import Case, Expected, Outcome, Result
 from jit_service.domain.conditions import context as contexts
 from jit_service.domain.conditions.signal import Signal, Signals, checked_name
@@ -637,10 +636,10 @@ def simulated_message(simulated: Simulated) -> policy_pb2.SimulatePoliciesRespon
     )
 
 
-def check_message(checked: Checked, *, explain: bool) -> access_pb2.CheckAccessResponse:
+def check_message(checked: CheckResult, *, explain: bool) -> access_pb2.CheckAccessResponse:
     """Returns the answer, with what was looked at if that is asked for."""
     message = access_pb2.CheckAccessResponse()
-    message.MergeFromString(encoded_judgement(checked.judged))
+    message.MergeFromString(checked.decided.encoded)
     _set_view(message, checked)
     message.decision_id = checked.decision_id
     if explain:
@@ -660,45 +659,42 @@ class EncodedChecks:
         self._at: datetime | None = None
         self._view = b""
 
-    def encoded(self, checked: Checked) -> bytes:
+    def encoded(self, checked: CheckResult) -> bytes:
         """Returns `check_message(checked, explain=False).SerializeToString()`, but for the order of the fields."""
         if checked.at is not self._at:
             # The instant is an object of the view's own.
             view = access_pb2.CheckAccessResponse()
             _set_view(view, checked)
             self._at, self._view = checked.at, view.SerializeToString()
-        return encoded_judgement(checked.judged) + self._view + _BEFORE_ID + checked.decision_id.encode()
+        return checked.decided.encoded + self._view + _BEFORE_ID + checked.decision_id.encode()
 
 
-def _set_view(message: access_pb2.CheckAccessResponse, checked: Checked) -> None:
+def _set_view(message: access_pb2.CheckAccessResponse, checked: CheckResult) -> None:
     message.revision = checked.revision
     _set(message.check_time, checked.at)
     if checked.staleness is not None:
         message.staleness.FromTimedelta(checked.staleness)
 
 
-def encoded_judgement(judged: Judged) -> bytes:
-    """Returns the fields of an answer that are of its decision. It is made once, and kept with the decision.
+def encoded_decision(decision: Decision, requestable: Sequence[str]) -> bytes:
+    """Returns the fields of an answer that depend on its decision alone; they are kept with the decision.
 
-    With the answer's other fields behind it, it is the whole answer: protobuf joins what is concatenated.
+    With the answer's other fields behind them they are the whole answer: protobuf joins what is concatenated.
     """
-    if judged.encoded is None:
-        message = access_pb2.CheckAccessResponse()
-        decision = judged.decision
-        message.allowed = decision.allowed
-        message.reason = _REASONS[decision.reason]
-        message.message = decision.message
-        if decision.grant is not None:
-            message.grant = decision.grant.name
-            if decision.allowed and decision.grant.expires_at is not None:
-                _set(message.expire_time, decision.grant.expires_at)
-        message.requestable_policies.extend(judged.requestable)
-        judged.encoded = message.SerializeToString()
-    return judged.encoded
+    message = access_pb2.CheckAccessResponse()
+    message.allowed = decision.allowed
+    message.reason = _REASONS[decision.reason]
+    message.message = decision.message
+    if decision.grant is not None:
+        message.grant = decision.grant.name
+        if decision.allowed and decision.grant.expires_at is not None:
+            _set(message.expire_time, decision.grant.expires_at)
+    message.requestable_policies.extend(requestable)
+    return message.SerializeToString()
 
 
 def batch_message(
-    answers: Sequence[Checked | JitError], *, explained: Sequence[bool]
+    answers: Sequence[CheckResult | JitError], *, explained: Sequence[bool]
 ) -> access_pb2.BatchCheckAccessResponse:
     """Returns the answers in order; with those that are `explained`, what was looked at."""
     message = access_pb2.BatchCheckAccessResponse()

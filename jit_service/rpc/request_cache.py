@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from jit_service.check import checker
+from jit_service.check import questions
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Question
-from jit_service.domain.generational_cache import Recent
+from jit_service.domain.generational_cache import GenerationalCache
 from jit_service.rpc.messages import context_of
 from jitaccess.v1.access_pb2 import CheckAccessRequest
 
@@ -27,7 +27,7 @@ class Questions:
     """What requests ask. A question depends on nothing but the request and its `asker`, so it may be given again."""
 
     def __init__(self) -> None:
-        self._known: Recent[tuple[bytes, Asker], Question] = Recent(MAX_KNOWN)
+        self._known: GenerationalCache[tuple[bytes, Asker], Question] = GenerationalCache(MAX_KNOWN)
 
     def of(self, caller: Caller, request: CheckAccessRequest) -> Question:
         """Returns what is asked. Raises RoleRequired, InvalidField."""
@@ -42,7 +42,7 @@ class Questions:
 
 def question_of(caller: Caller, request: CheckAccessRequest) -> Question:
     """Returns what is asked. Raises RoleRequired, InvalidField."""
-    return checker.question(
+    return questions.question(
         caller,
         subject=request.subject,
         action=request.action,

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from authzen.v1 import access_request_pb2, authorization_pb2
 from authzen.v1.access_request_pb2_grpc import add_AccessRequestServiceServicer_to_server
 from authzen.v1.authorization_pb2_grpc import add_AuthorizationServiceServicer_to_server
-from jit_service.check import LiveView
+from jit_service.check import GrantCache
 from jit_service.check.checker import Checker
 from jit_service.check.search import Searcher
 from jit_service.domain.errors import StoreUnavailable
@@ -41,7 +41,7 @@ from jit_service.rpc.services.policies import PolicyServicer
 from jit_service.rpc.services.signals import SignalServicer
 from jit_service.rpc.services.tokens import TokenServicer
 from jit_service.rpc.streams import Streams
-from jit_service.rpc.transport.check_batch import CHECK_ACCESS, ChecksTogether
+from jit_service.rpc.transport.check_batch import CHECK_ACCESS, BatchCheckHandler
 from jit_service.settings import Settings, Transport
 from jit_service.storage import Store
 from jit_service.use_cases.authzen_requests import AccessRequests
@@ -150,7 +150,7 @@ def build_server(
     store: Store,
     authenticator: Authenticator,
     *,
-    view: LiveView,
+    view: GrantCache,
     checker: Checker,
     searcher: Searcher,
     feed: Feed,
@@ -199,7 +199,7 @@ def build_ext_proc_server(
     store: Store,
     authenticator: Authenticator,
     *,
-    view: LiveView,
+    view: GrantCache,
     running: OpenRequests,
     streams: Streams,
     unproved: UnprovedCalls,
@@ -283,7 +283,7 @@ def _native(
         register=register,
         register_behind=_add_reflection if settings.reflection else None,
         aside=frozenset({_HEALTH_CHECK}),
-        together=lambda unix: {CHECK_ACCESS: ChecksTogether(of_address(unix), checker)},
+        together=lambda unix: {CHECK_ACCESS: BatchCheckHandler(of_address(unix), checker)},
         share_port=settings.workers > 1,
     )
 

@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from jit_service.check import LiveView, Recorder
+from jit_service.check import DecisionCache, GrantCache, Recorder
 from jit_service.check.checker import Checker
+from jit_service.check.deciding import Caching, Deciding
+from jit_service.check.recording import Recording
 from jit_service.check.search import Searcher
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
@@ -30,6 +32,7 @@ from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
+from jit_service.rpc.messages import encoded_decision
 from jit_service.rpc.server import Server, TransportMissing, build_ext_proc_server, build_server
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.audit_indexer import AuditIndexer
@@ -116,9 +119,10 @@ class Service:
             max_bytes=settings.max_token_bytes,
         )
         self._keys = IssuerKeyKeeper(authenticator)
-        self._view = LiveView(self.store, clock=clock, bound=settings.bounded_staleness)
+        self._view = GrantCache(self.store, clock=clock, bound=settings.bounded_staleness)
         self._recorder = Recorder(self.store, settings.audit_checks)
-        self.checker = Checker(self.store, self._view, self._recorder)
+        answers = Recording(Caching(Deciding(encoded_decision), DecisionCache()), self._recorder)
+        self.checker = Checker(self.store, self._view, answers)
         self.searcher = Searcher(self.store, self._view, self._recorder)
         self._feed = Feed(self.store)
         self._log_feed = LogFeed(self.store)

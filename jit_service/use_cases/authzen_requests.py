@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from jit_service.check.checker import Checked
+from jit_service.check.recording import CheckResult
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Reason, covers
@@ -80,7 +80,7 @@ class AccessRequests:
         """Whether denials can be asked about at all."""
         return self._issuing is not None
 
-    def hint(self, denied: Denied, checked: Checked) -> Hint | None:
+    def hint(self, denied: Denied, checked: CheckResult) -> Hint | None:
         """Returns how to ask about a denial; None where no policy covers it, or it says too much to be carried."""
         if self._issuing is None or checked.decision.allowed or not checked.requestable:
             return None
@@ -123,7 +123,7 @@ class AccessRequests:
         """Takes the request back. Raises what `grants.withdraw` raises."""
         return grants.withdraw(self._store, caller, _grant(task), comment=comment, etag="")
 
-    def worth(self, approval_id: str, checked: Checked) -> Worth:
+    def worth(self, approval_id: str, checked: CheckResult) -> Worth:
         """Says what an approval was worth to the decision, which did not need it: the grant itself decides."""
         with self._store.snapshot() as snapshot:
             grant = _known(snapshot, approval_id)

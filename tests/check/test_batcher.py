@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import AuditMode, Combining
-from jit_service.check.checker import Checker, question
+from jit_service.check import AuditMode, Batcher
+from jit_service.check.checker import Checker
+from jit_service.check.questions import question
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store
 from tests import checking
@@ -38,16 +39,16 @@ class Errand:
 
 
 def bring(
-    errand: Errand, combining: Combining[int, int], first: int, others: Sequence[int]
+    errand: Errand, batcher: Batcher[int, int], first: int, others: Sequence[int]
 ) -> tuple[Future[int], list[Future[int]]]:
     """Has the first run, and the others wait in this order until it has."""
     pool = ThreadPoolExecutor(1 + len(others))
-    begun = pool.submit(combining.ask, first)
+    begun = pool.submit(batcher.submit, first)
     assert errand.began.wait(SOON)
     waiting = []
     for number, item in enumerate(others):
-        waiting.append(pool.submit(combining.ask, item))
-        while len(combining) <= number:
+        waiting.append(pool.submit(batcher.submit, item))
+        while len(batcher) <= number:
             pass
     pool.shutdown(wait=False)
     return begun, waiting
@@ -55,9 +56,9 @@ def bring(
 
 def test_those_who_wait_meanwhile_are_served_together_each_with_its_own_answer() -> None:
     errand = Errand()
-    combining = Combining(errand, most=64)
+    batcher = Batcher(errand, most=64)
 
-    first, others = bring(errand, combining, 1, [2, 3, 4])
+    first, others = bring(errand, batcher, 1, [2, 3, 4])
     errand.go_on.set()
 
     assert first.result(SOON) == 2
@@ -67,9 +68,9 @@ def test_those_who_wait_meanwhile_are_served_together_each_with_its_own_answer()
 
 def test_no_more_go_together_than_may_but_a_single_one_always_goes() -> None:
     errand = Errand()
-    combining = Combining(errand, most=5, weight=lambda item: item)
+    batcher = Batcher(errand, most=5, weight=lambda item: item)
 
-    first, others = bring(errand, combining, 1, [3, 2, 9, 1, 4, 1])
+    first, others = bring(errand, batcher, 1, [3, 2, 9, 1, 4, 1])
     errand.go_on.set()
 
     assert [each.result(SOON) for each in (first, *others)] == [2, 6, 4, 18, 2, 8, 2]
@@ -78,15 +79,15 @@ def test_no_more_go_together_than_may_but_a_single_one_always_goes() -> None:
 
 def test_a_fault_is_that_of_all_who_went_together_and_of_nobody_else() -> None:
     errand = Errand()
-    combining = Combining(errand, most=2)
+    batcher = Batcher(errand, most=2)
     errand.fault = StoreUnavailable("away")
 
-    first, others = bring(errand, combining, 1, [2, 3])
+    first, others = bring(errand, batcher, 1, [2, 3])
     errand.go_on.set()
     assert [type(each.exception(SOON)) for each in (first, *others)] == [StoreUnavailable] * 3
     errand.fault = None
 
-    assert combining.ask(4) == 8
+    assert batcher.submit(4) == 8
 
 
 @pytest.mark.parametrize("wrong", [lambda _: 1 / 0, lambda _: [], lambda items: [*items, 1]])
@@ -94,17 +95,17 @@ def test_what_fails_without_a_reason_to_give_is_an_error_of_the_service(
     wrong: Callable[[Sequence[int]], list[int]],
 ) -> None:
     with pytest.raises(RuntimeError) as failed:
-        Combining(wrong, most=2).ask(1)
+        Batcher(wrong, most=2).submit(1)
 
     assert failed.value.__cause__ is not None
 
 
 def test_an_interrupted_leader_leaves_nobody_waiting() -> None:
     errand = Errand()
-    combining = Combining(errand, most=2)
+    batcher = Batcher(errand, most=2)
     errand.fault = KeyboardInterrupt()
 
-    first, others = bring(errand, combining, 1, [2, 3, 4])
+    first, others = bring(errand, batcher, 1, [2, 3, 4])
     errand.go_on.set()
 
     assert isinstance(first.exception(SOON), KeyboardInterrupt)
@@ -118,14 +119,14 @@ def test_whoever_does_not_get_its_turn_in_time_gives_up_and_its_errand_is_not_ru
 ) -> None:
     monkeypatch.setattr("jit_service.check.batcher.WAIT_SECONDS", 0.05)
     errand = Errand()
-    combining = Combining(errand, most=2)
+    batcher = Batcher(errand, most=2)
 
-    first, (late,) = bring(errand, combining, 1, [2])
+    first, (late,) = bring(errand, batcher, 1, [2])
     assert isinstance(late.exception(SOON), StoreUnavailable)
     errand.go_on.set()
 
     assert first.result(SOON) == 2
-    assert combining.ask(3) == 6
+    assert batcher.submit(3) == 6
     assert errand.groups == [[1], [3]]
 
 
@@ -135,16 +136,16 @@ def test_after_a_crowd_one_waits_a_little_for_it_to_come_back_and_the_next_does_
     delays: list[float] = []
     monkeypatch.setattr("jit_service.check.batcher.time.sleep", delays.append)
     errand = Errand()
-    combining = Combining(errand, most=64)
-    first, others = bring(errand, combining, 1, range(2, 10))
+    batcher = Batcher(errand, most=64)
+    first, others = bring(errand, batcher, 1, range(2, 10))
     errand.go_on.set()
     for each in (first, *others):
         each.result(SOON)
     assert not delays
 
-    combining.ask(10)
+    batcher.submit(10)
     waited = len(delays)
-    combining.ask(11)
+    batcher.submit(11)
 
     assert sum(delays) <= 0.002
     assert waited == len(delays) > 0
@@ -153,10 +154,10 @@ def test_after_a_crowd_one_waits_a_little_for_it_to_come_back_and_the_next_does_
 def test_leading_is_handed_on_and_nobody_is_left_waiting() -> None:
     errand = Errand()
     errand.go_on.set()
-    combining = Combining(errand, most=3)
+    batcher = Batcher(errand, most=3)
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(combining.ask, range(2000))) == [2 * number for number in range(2000)]
+        assert list(pool.map(batcher.submit, range(2000))) == [2 * number for number in range(2000)]
 
     assert sorted(item for group in errand.groups for item in group) == list(range(2000))
 
@@ -195,34 +196,34 @@ def test_checks_at_the_same_time_share_a_look_and_a_commit(store: Store, monkeyp
 
 
 def _waiting(checker: Checker) -> int:
-    return sum(len(combining) for combining in checker._combining.values())
+    return sum(len(batcher) for batcher in checker._batchers.values())
 
 
 TWINS: list[tuple[str, Any, str, str, Callable[[pytest.MonkeyPatch], None]]] = [
     (
         "another's answer",
-        Combining._settle,
+        Batcher._settle,
         "zip(group, answers, strict=True)",
         "zip(group, answers[::-1], strict=True)",
         lambda _: test_those_who_wait_meanwhile_are_served_together_each_with_its_own_answer(),
     ),
     (
         "a fault that nobody hears of",
-        Combining._settle,
+        Batcher._settle,
         "entry.answer, entry.fault, entry.is_settled = answer, fault, True",
         "entry.answer, entry.fault, entry.is_settled = answer, None, True",
         lambda _: test_a_fault_is_that_of_all_who_went_together_and_of_nobody_else(),
     ),
     (
         "an errand of one who has given up",
-        Combining._gave_up,
+        Batcher._gave_up,
         "self._entries.remove(entry)",
         "pass",
         test_whoever_does_not_get_its_turn_in_time_gives_up_and_its_errand_is_not_run,
     ),
     (
         "a crowd that is waited for for ever",
-        Combining._settle,
+        Batcher._settle,
         "if len(group) >= _CROWD else 0",
         "if len(group) >= _CROWD else 9",
         test_after_a_crowd_one_waits_a_little_for_it_to_come_back_and_the_next_does_not,

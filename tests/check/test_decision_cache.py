@@ -11,15 +11,15 @@ from weakref import ref
 
 import pytest
 
-from jit_service.check import AuditMode, Judgements, LiveView, Recorder, checker, decision_cache
-from jit_service.check.checker import Checked, Checker
+from jit_service.check import AuditMode, CachedDecision, GrantCache, Recorder, decision_cache, questions
 from jit_service.check.index import Index
+from jit_service.check.recording import CheckResult
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks import decision
 from jit_service.domain.checks.decision import Question, Reason, stands_until
 from jit_service.domain.conditions import context
 from jit_service.domain.conditions.signal import Signal
-from jit_service.domain.generational_cache import Recent
+from jit_service.domain.generational_cache import GenerationalCache
 from jit_service.domain.grants.grant import Limits
 from jit_service.domain.grants.lock import Target, Wanted
 from jit_service.domain.grants.request import Ask
@@ -27,6 +27,7 @@ from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store
 from jit_service.use_cases import grants, locks, policies, signals
+from tests import checking
 from tests.conftest import HOUR, TICK, Clock
 from tests.domain.factories import NOON, approved, deny_policy
 from tests.domain.test_sown_bugs import Twin, demand_caught
@@ -42,14 +43,14 @@ class Asking:
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store = store
         self.clock = clock
-        self.view = LiveView(store, clock=clock, bound=HOUR)
+        self.view = GrantCache(store, clock=clock, bound=HOUR)
         self.recorder = Recorder(store, AuditMode.OFF)
-        self.checker = Checker(store, self.view, self.recorder)
+        self.checker = checking.checker_over(store, self.view, self.recorder)
 
-    def ask(self, by: Caller = GATEWAY, **asked: Any) -> Checked:
+    def ask(self, by: Caller = GATEWAY, **asked: Any) -> CheckResult:
         question = self.question(by, **asked)
         given = self.checker.check(by, question)
-        made_anew = Checker(self.store, self.view, self.recorder).check(by, question)
+        made_anew = checking.checker_over(self.store, self.view, self.recorder).check(by, question)
         assert (given.decision, given.requestable) == (made_anew.decision, made_anew.requestable)
         assert (given.revision, given.at) == (made_anew.revision, made_anew.at)
         return given
@@ -57,7 +58,7 @@ class Asking:
     def question(
         self, by: Caller, *, subject: str = ALICE.principal, resource: str = RESOURCE, **more: Any
     ) -> Question:
-        return checker.question(by, subject=subject, action="read", resource=resource, **more)
+        return questions.question(by, subject=subject, action="read", resource=resource, **more)
 
     def stop(self) -> None:
         self.recorder.stop()
@@ -79,7 +80,7 @@ def test_an_answer_to_the_same_question_is_new_but_for_its_decision(asking: Aski
 
     second = asking.ask()
 
-    assert second.judged is first.judged
+    assert second.decided is first.decided
     assert second.decision_id != first.decision_id
     assert second.at - first.at == TICK
 
@@ -87,7 +88,7 @@ def test_an_answer_to_the_same_question_is_new_but_for_its_decision(asking: Aski
 def test_a_no_is_given_again_too(asking: Asking) -> None:
     first, second = asking.ask(), asking.ask()
 
-    assert second.judged is first.judged
+    assert second.decided is first.decided
     assert second.decision.reason is Reason.NO_GRANT
 
 
@@ -121,7 +122,7 @@ def test_a_lock_that_another_commit_does_not_change_costs_no_answer(asking: Aski
     first = asking.ask()
     signals.put(asking.store, ADMIN, Signal(name="signals/x", value=1, expires_at=NOON + HOUR), etag="")
 
-    assert asking.ask().judged is first.judged
+    assert asking.ask().decided is first.decided
 
 
 def test_a_deny_policy_holds_at_once_and_no_longer_than_it_is_there(asking: Asking) -> None:
@@ -145,7 +146,7 @@ def test_a_grant_ends_exactly_at_its_expiry(asking: Asking) -> None:
     last = asking.ask()
     asking.clock.now = grant.expires_at
 
-    assert last.judged is first.judged
+    assert last.decided is first.decided
     assert asking.ask().decision.reason is Reason.EXPIRED
 
 
@@ -216,7 +217,7 @@ def test_a_decision_is_given_again_while_its_condition_says_the_same(asking: Ask
     asking.clock.advance(HOUR / 2)
 
     assert first.decision.allowed
-    assert second.judged is first.judged
+    assert second.decided is first.decided
     assert asking.ask().decision.reason is Reason.CONDITION_NOT_MET
 
 
@@ -283,17 +284,17 @@ def test_an_unusually_large_decision_is_not_kept(asking: Asking) -> None:
     first, second = asking.ask(), asking.ask()
 
     assert len(first.requestable) == 41
-    assert second.judged is not first.judged
+    assert second.decided is not first.decided
 
 
 def test_a_decision_keeps_nothing_alive_that_was_replaced(asking: Asking) -> None:
     """Else each of thousands of decisions could hold a book of policies, or all grants of a subject, of its own."""
     approve(asking.store, ask(asking.store))
-    kept = asking.ask().judged
+    kept = asking.ask().decided
     assert kept is not None
-    sight = asking.view.strong([ALICE.principal])
-    gone = ref(sight.held[ALICE.principal]), ref(sight.book)
-    del sight
+    view = asking.view.strong([ALICE.principal])
+    gone = ref(view.held[ALICE.principal]), ref(view.book)
+    del view
 
     add_policy(asking.store, name="policies/another")
     approve(asking.store, ask(asking.store, resource="database/orders/us"))
@@ -318,7 +319,7 @@ def test_a_decision_that_reads_more_than_names_and_time_stands_for_itself(facts:
 
 
 def test_the_latest_are_remembered_and_no_more_than_twice_as_many() -> None:
-    recent: Recent[int, str] = Recent(3)
+    recent: GenerationalCache[int, str] = GenerationalCache(3)
     for number in range(100):
         recent.put(number, str(number))
         recent.get(0)
@@ -332,30 +333,30 @@ def test_the_latest_are_remembered_and_no_more_than_twice_as_many() -> None:
 TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     (
         "a decision that outlives its grant",
-        Judgements.of,
-        "judged.held() is sight.held[asked.subject]",
+        CachedDecision.stands,
+        "self.grants() is view.held[question.subject]",
         "True",
         test_a_revoked_grant_allows_nothing_more,
     ),
     (
         "a decision that outlives the policies",
-        Judgements.of,
-        "judged.book() is sight.book",
+        CachedDecision.stands,
+        "self.policies() is view.book",
         "True",
         test_a_deny_policy_holds_at_once_and_no_longer_than_it_is_there,
     ),
     (
         "a decision without an end",
-        Judgements.of,
-        "sight.now < judged.until",
+        CachedDecision.stands,
+        "view.now < self.until",
         "True",
         test_a_grant_ends_exactly_at_its_expiry,
     ),
     (
         "a decision that stands at its end",
-        Judgements.of,
-        "sight.now < judged.until",
-        "sight.now <= judged.until",
+        CachedDecision.stands,
+        "view.now < self.until",
+        "view.now <= self.until",
         test_a_grant_ends_exactly_at_its_expiry,
     ),
     (
@@ -367,22 +368,22 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     ),
     (
         "an address that is kept for the next",
-        Judgements.of,
-        "_say_the_same(judged.conditions, asked, sight)",
+        CachedDecision.stands,
+        "_say_the_same(self.conditions, question, view)",
         "True",
         test_where_a_subject_is_is_never_where_its_asker_is,
     ),
     (
         "a decision for whoever asks",
         decision_cache._key,
-        "asked.resource, asked.groups",
-        "asked.resource, None",
+        "question.resource, question.groups",
+        "question.resource, None",
         test_groups_that_one_proves_are_not_anothers,
     ),
     (
         "a condition that is judged once",
-        Judgements.of,
-        "_say_the_same(judged.conditions, asked, sight)",
+        CachedDecision.stands,
+        "_say_the_same(self.conditions, question, view)",
         "True",
         test_a_condition_is_judged_each_time,
     ),
@@ -395,8 +396,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     ),
     (
         "an asker's words that are kept for the next",
-        Judgements.of,
-        "_say_the_same(judged.conditions, asked, sight)",
+        CachedDecision.stands,
+        "_say_the_same(self.conditions, question, view)",
         "True",
         test_what_one_asker_asserts_is_nothing_to_the_next,
     ),
@@ -416,8 +417,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     ),
     (
         "locks that are not read again",
-        Judgements.of,
-        "and judged.locks is sight.locks",
+        CachedDecision.stands,
+        "and self.locks is view.locks",
         "",
         test_a_lock_holds_at_once_and_no_longer_than_it_stands,
     ),
@@ -438,7 +439,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     (
         "one who holds nothing for all time",
         Index.apply,
-        "self._nobody = Held()",
+        "self._nobody = SubjectGrants()",
         "pass",
         test_a_grant_that_ended_explains_the_no_of_somebody_who_holds_nothing,
     ),

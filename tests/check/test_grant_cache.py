@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from jit_service.check import LiveView, Sight
-from jit_service.check.index import Held, Index
+from jit_service.check import GrantCache, View
+from jit_service.check.index import Index, SubjectGrants
 from jit_service.domain.checks.cached_grant import LiveGrant, live
 from jit_service.domain.checks.decision import Question, covers
 from jit_service.domain.conditions.signal import Signal
@@ -36,18 +36,18 @@ WHO = ALICE.principal
 
 
 @pytest.fixture
-def view(store: Store) -> Iterator[LiveView]:
-    view = LiveView(store, clock=store.clock, bound=timedelta(hours=1))
+def view(store: Store) -> Iterator[GrantCache]:
+    view = GrantCache(store, clock=store.clock, bound=timedelta(hours=1))
     yield view
     view.stop()
 
 
-def names(view: LiveView, subject: str = WHO) -> list[str]:
+def names(view: GrantCache, subject: str = WHO) -> list[str]:
     return [grant.name for grant in view.strong([subject]).held[subject].grants]
 
 
-def requestable(sight: Sight) -> tuple[str, ...]:
-    return sight.book.requestable(
+def requestable(known: View) -> tuple[str, ...]:
+    return known.book.requestable(
         Question(subject=CAROL.principal, groups=ALICE.groups, resource="database/orders/eu", action="read")
     )
 
@@ -58,13 +58,13 @@ def test_what_is_live_at_start_is_there(store: Store) -> None:
     grants.revoke(store, BOB, ended.name, comment="over", etag="")
     given, asked = approve(store, ask(store)), ask(store, resource="database/orders/us")
 
-    view = LiveView(store, clock=store.clock, bound=HOUR)
+    view = GrantCache(store, clock=store.clock, bound=HOUR)
 
     assert sorted(names(view)) == sorted([given.name, asked.name])
     view.stop()
 
 
-def test_each_fact_is_as_the_grant_has_it(store: Store, view: LiveView) -> None:
+def test_each_fact_is_as_the_grant_has_it(store: Store, view: GrantCache) -> None:
     add_policy(store, check_condition="context.mfa == true", priority=1)
     grant = approve(store, ask(store))
 
@@ -85,10 +85,10 @@ def test_each_fact_is_as_the_grant_has_it_at_start_too(store: Store, clock: Cloc
         wanted = Ask(subject=subject, resources=("database/orders/us",), actions=("read",), parent=under)
         there.append(grants.ask(store, ALICE, wanted).grant)
 
-    view = LiveView(store, clock=clock, bound=HOUR)
+    view = GrantCache(store, clock=clock, bound=HOUR)
 
-    sight = view.strong([WHO, "service:job"])
-    found = [grant for held in sight.held.values() for grant in held.grants]
+    known = view.strong([WHO, "service:job"])
+    found = [grant for held in known.held.values() for grant in held.grants]
     assert sorted(found) == sorted(live(grant) for grant in there)
     assert len({grant.expires_at for grant in found}) > 2
     view.stop()
@@ -139,7 +139,7 @@ def test_what_is_there_at_start_is_held_as_if_each_had_come_alone(order: list[in
 
 
 def test_what_could_not_be_read_to_its_end_is_not_there_and_is_read_anew(
-    store: Store, view: LiveView, monkeypatch: pytest.MonkeyPatch
+    store: Store, view: GrantCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_policy(store)
     given = [approve(store, ask(store, resource=f"database/orders/{n}")).name for n in range(3)]
@@ -183,7 +183,7 @@ def test_a_long_start_tells_how_far_it_is(store: Store, clock: Clock, monkeypatc
     reader.close()
 
 
-def test_a_grant_that_counts_its_checks_is_known_as_one(store: Store, view: LiveView) -> None:
+def test_a_grant_that_counts_its_checks_is_known_as_one(store: Store, view: GrantCache) -> None:
     add_policy(store, max_uses=1)
     approve(store, ask(store))
 
@@ -193,7 +193,7 @@ def test_a_grant_that_counts_its_checks_is_known_as_one(store: Store, view: Live
     assert not view.strong([WHO]).is_sufficient(held)
 
 
-def test_every_change_is_seen_by_the_next_strong_look(store: Store, view: LiveView) -> None:
+def test_every_change_is_seen_by_the_next_strong_look(store: Store, view: GrantCache) -> None:
     add_policy(store)
     grant = ask(store)
     states = [view.strong([WHO]).held[WHO].grants[0].state(store.clock())]
@@ -205,7 +205,7 @@ def test_every_change_is_seen_by_the_next_strong_look(store: Store, view: LiveVi
     assert names(view) == []
 
 
-def test_policies_and_signals_are_of_the_same_revision(store: Store, view: LiveView) -> None:
+def test_policies_and_signals_are_of_the_same_revision(store: Store, view: GrantCache) -> None:
     created = add_policy(store)
     policies.create(store, ADMIN, deny_policy(name="policies/never", revision=0))
     signals.put(store, ADMIN, Signal(name="signals/incident", value="on", expires_at=store.clock() + HOUR), etag="")
@@ -223,7 +223,7 @@ def test_policies_and_signals_are_of_the_same_revision(store: Store, view: LiveV
     assert requestable(second) == ()
 
 
-def test_another_process_is_followed_too(store: Store, database_url: str, view: LiveView) -> None:
+def test_another_process_is_followed_too(store: Store, database_url: str, view: GrantCache) -> None:
     add_policy(store)
     other = Store(database_url, clock=store.clock)
 
@@ -233,30 +233,30 @@ def test_another_process_is_followed_too(store: Store, database_url: str, view: 
     other.close()
 
 
-def test_a_bounded_look_does_not_ask_the_store(store: Store, view: LiveView) -> None:
+def test_a_bounded_look_does_not_ask_the_store(store: Store, view: GrantCache) -> None:
     add_policy(store)
     view.strong([WHO])
     approve(store, ask(store))
 
-    sight = view.bounded([WHO])
+    known = view.bounded([WHO])
 
-    assert sight.held[WHO].grants == ()
-    assert sight.staleness is not None
-    assert timedelta() <= sight.staleness < HOUR
+    assert known.held[WHO].grants == ()
+    assert known.staleness is not None
+    assert timedelta() <= known.staleness < HOUR
 
 
 def test_past_its_bound_a_bounded_look_asks(store: Store) -> None:
-    view = LiveView(store, clock=store.clock, bound=timedelta())
+    view = GrantCache(store, clock=store.clock, bound=timedelta())
     add_policy(store)
     grant = approve(store, ask(store))
 
-    sight = view.bounded([WHO])
+    known = view.bounded([WHO])
 
-    assert [held.name for held in sight.held[WHO].grants] == [grant.name]
+    assert [held.name for held in known.held[WHO].grants] == [grant.name]
     view.stop()
 
 
-def test_an_expiry_that_is_recorded_leaves_the_view(store: Store, clock: Clock, view: LiveView) -> None:
+def test_an_expiry_that_is_recorded_leaves_the_view(store: Store, clock: Clock, view: GrantCache) -> None:
     add_policy(store)
     approve(store, ask(store, duration=HOUR))
     assert names(view)
@@ -266,7 +266,7 @@ def test_an_expiry_that_is_recorded_leaves_the_view(store: Store, clock: Clock, 
     assert names(view) == []
 
 
-def test_ended_grants_explain_and_are_read_once(store: Store, view: LiveView) -> None:
+def test_ended_grants_explain_and_are_read_once(store: Store, view: GrantCache) -> None:
     add_policy(store)
     assert view.past(WHO) == ()
     grant = approve(store, ask(store))
@@ -280,7 +280,7 @@ def test_ended_grants_explain_and_are_read_once(store: Store, view: LiveView) ->
     assert view.past(CAROL.principal) == ()
 
 
-def test_ended_grants_are_read_again_after_a_change(store: Store, view: LiveView) -> None:
+def test_ended_grants_are_read_again_after_a_change(store: Store, view: GrantCache) -> None:
     add_policy(store)
     for _ in range(2):
         grants.revoke(store, BOB, approve(store, ask(store)).name, comment="over", etag="")
@@ -290,7 +290,7 @@ def test_ended_grants_are_read_again_after_a_change(store: Store, view: LiveView
     assert len(view.past(WHO)) == 2
 
 
-def test_a_clock_stepped_back_moves_nothing_back(store: Store, clock: Clock, view: LiveView) -> None:
+def test_a_clock_stepped_back_moves_nothing_back(store: Store, clock: Clock, view: GrantCache) -> None:
     before = view.strong([WHO]).now
     clock.advance(HOUR)
     latest = view.strong([WHO]).now
@@ -304,14 +304,14 @@ def test_the_stores_latest_instant_counts_for_a_new_view(store: Store, clock: Cl
     store.append([b'{"type":"CALL_REFUSED","at":"2026-03-02T13:00:00Z","principal":""}'], at=clock.now)
     clock.advance(-HOUR)
 
-    view = LiveView(store, clock=clock, bound=HOUR)
+    view = GrantCache(store, clock=clock, bound=HOUR)
 
     assert view.strong([WHO]).now == clock.now + HOUR
     view.stop()
 
 
 def test_a_store_that_is_away_refuses_and_comes_back(
-    store: Store, view: LiveView, monkeypatch: pytest.MonkeyPatch
+    store: Store, view: GrantCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(_: Place) -> None:
         raise StoreUnavailable("away")
@@ -326,7 +326,7 @@ def test_a_store_that_is_away_refuses_and_comes_back(
     assert names(view) == [grant.name]
 
 
-def test_a_store_that_went_back_is_read_anew(store: Store, view: LiveView) -> None:
+def test_a_store_that_went_back_is_read_anew(store: Store, view: GrantCache) -> None:
     """As when a backup is put in its place under a running service."""
     add_policy(store)
     before = approve(store, ask(store))
@@ -360,7 +360,7 @@ def test_a_subjects_grants_are_found_as_if_each_were_looked_at(
         LiveGrant(f"grants/{number}", WHO, "policies/p", 1, resources, (action,), HOUR)
         for number, (resources, action) in enumerate(held)
     )
-    prepared = Held(grants_)
+    prepared = SubjectGrants(grants_)
 
     for _ in range(2):
         asked = Question(
@@ -371,7 +371,7 @@ def test_a_subjects_grants_are_found_as_if_each_were_looked_at(
         assert prepared.covering(asked) == [grant for grant in grants_ if covers(grant, asked)]
 
 
-def test_what_is_held_is_looked_at_without_asking_the_store(store: Store, view: LiveView) -> None:
+def test_what_is_held_is_looked_at_without_asking_the_store(store: Store, view: GrantCache) -> None:
     add_policy(store, steps=policy().steps)
     view.strong([WHO])
     given = approve(store, ask(store))
@@ -386,7 +386,7 @@ def test_what_is_held_is_looked_at_without_asking_the_store(store: Store, view: 
     assert [grant.name for grant in after.held[WHO].grants] == [given.name]
 
 
-def test_what_is_replaced_is_another_object_and_what_is_not_is_the_same(store: Store, view: LiveView) -> None:
+def test_what_is_replaced_is_another_object_and_what_is_not_is_the_same(store: Store, view: GrantCache) -> None:
     """What runs is judged anew only where that says so (running.py)."""
     add_policy(store, steps=policy().steps)
     given = approve(store, ask(store))

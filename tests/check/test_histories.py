@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jit_service.check import LiveView, checker
+from jit_service.check import GrantCache, questions
 from jit_service.domain.conditions.signal import Signal
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import LiveReader
@@ -18,7 +18,7 @@ from tests.storage.histories import copy_sqlite, put_back, restore_sqlite, table
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy, approve, ask
 
 WHO = ALICE.principal
-ASKED = checker.question(GATEWAY, subject=WHO, action="read", resource="database/orders/eu")
+ASKED = questions.question(GATEWAY, subject=WHO, action="read", resource="database/orders/eu")
 
 
 def allowed(store: Store) -> bool:
@@ -70,7 +70,7 @@ def test_a_backup_that_is_restored_into_the_file_of_a_worker(sqlite_url: str, cl
 
 
 def test_deny_policies_and_signals_are_of_the_history_that_the_store_has(store: Store) -> None:
-    view = LiveView(store, clock=store.clock, bound=HOUR)
+    view = GrantCache(store, clock=store.clock, bound=HOUR)
     add_policy(store)
     before = tables(store)
     policies.create(store, ADMIN, deny_policy(name="policies/lost", revision=0))
@@ -78,10 +78,10 @@ def test_deny_policies_and_signals_are_of_the_history_that_the_store_has(store: 
     put_back(store, before)
     signals.put(store, ADMIN, Signal(name="signals/incident", value="on", expires_at=store.clock() + HOUR), etag="")
 
-    sight = view.strong([WHO])
+    known = view.strong([WHO])
 
-    assert sight.book.denying == ()
-    assert sight.signals.live == {"incident": "on"}
+    assert known.book.denying == ()
+    assert known.signals.live == {"incident": "on"}
     view.stop()
 
 

@@ -9,8 +9,7 @@ from datetime import datetime
 
 import pytest
 
-from jit_service.check import AuditMode, Recorder
-from jit_service.check import checker as access
+from jit_service.check import AuditMode, Recorder, questions
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, payload_of
@@ -176,7 +175,7 @@ def test_each_mode_records_what_it_says(store: Store, clock: Clock, mode: AuditM
     approve(store, ask(store))
     checker = checking.checker(store, mode)
     for action in ("read", "rows.drop"):
-        asked = access.question(GATEWAY, subject=ALICE.principal, action=action, resource="database/orders/eu")
+        asked = questions.question(GATEWAY, subject=ALICE.principal, action=action, resource="database/orders/eu")
         checker.check(GATEWAY, asked)
     checking.stop(store)
 
@@ -190,7 +189,7 @@ def test_a_use_that_is_counted_is_recorded_in_every_mode(store: Store) -> None:
     add_policy(store, max_uses=1)
     approve(store, ask(store), by=BOB)
     checker = checking.checker(store, AuditMode.OFF)
-    asked = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    asked = questions.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     answers = [checker.check(GATEWAY, asked).decision.allowed for _ in range(2)]
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.check import AuditMode, LiveView, Recorder, checker
+from jit_service.check import AuditMode, GrantCache, Recorder, questions
 from jit_service.check.search import Searcher, sought
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
@@ -26,7 +26,7 @@ RESOURCE = "database/orders/eu"
 
 @pytest.fixture
 def searcher(store: Store) -> Iterator[Searcher]:
-    view = LiveView(store, clock=store.clock, bound=timedelta(seconds=1))
+    view = GrantCache(store, clock=store.clock, bound=timedelta(seconds=1))
     recorder = Recorder(store, AuditMode.COMMITTED)
     yield Searcher(store, view, recorder)
     recorder.stop()
@@ -131,7 +131,7 @@ def test_whoever_searches_for_itself_is_judged_with_its_own_groups(store: Store,
         wanted = sought(caller, subject=caller.principal, action="read", resource="")
         return [found.name for found in searcher.search(caller, wanted).found]
 
-    asked = checker.question(contractor, subject=ALICE.principal, action="read", resource=RESOURCE)
+    asked = questions.question(contractor, subject=ALICE.principal, action="read", resource=RESOURCE)
     assert own(ALICE) == [RESOURCE]
     assert own(contractor) == []
     assert not checking.check(store, contractor, asked).decision.allowed

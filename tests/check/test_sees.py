@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import AuditMode, LiveView, Recorder, checker
-from jit_service.check.checker import Checker
+from jit_service.check import AuditMode, GrantCache, Recorder, questions
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks.decision import Question, Reason
 from jit_service.domain.checks.http_request import HttpRequest, Route
@@ -29,6 +28,7 @@ from jitaccess.contract.model import CheckReason
 from jitaccess.errors import PermissionDenied
 from jitaccess.guards import Guard, Incoming
 from jitaccess.guards.need import Template
+from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy
 
@@ -60,8 +60,8 @@ class Site:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store = store
-        self.view = LiveView(store, clock=clock, bound=HOUR)
-        self.checker = Checker(store, self.view, Recorder(store, AuditMode.OFF))
+        self.view = GrantCache(store, clock=clock, bound=HOUR)
+        self.checker = checking.checker_over(store, self.view, Recorder(store, AuditMode.OFF))
         self.number = 0
 
     def policy(self, **changes: Any) -> tuple[Policy, str]:
@@ -91,7 +91,7 @@ class Site:
         return self.checked(
             condition,
             lambda resource: self.asks(
-                NOW, checker.question(NOW, subject=NOW.principal, action="http.get", resource=resource)
+                NOW, questions.question(NOW, subject=NOW.principal, action="http.get", resource=resource)
             ),
         )
 
@@ -101,7 +101,7 @@ class Site:
             condition,
             lambda resource: self.asks(
                 ASKER,
-                checker.question(
+                questions.question(
                     ASKER, subject=ALICE.principal, action="http.get", resource=resource, asserted=dict(told)
                 ),
             ),

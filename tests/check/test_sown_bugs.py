@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import Barrier, LiveView, Recorder, checker
-from jit_service.check.checker import Checker
-from jit_service.check.index import Held, Index
+from jit_service.check import Barrier, GrantCache, Recorder, questions
+from jit_service.check.deciding import Deciding
+from jit_service.check.index import Index, SubjectGrants
 from jit_service.storage import Store, audit_append
 from jit_service.storage.grant_loader import LiveReader, _Rights
 from jit_service.storage.policy_cache import Head
@@ -44,10 +44,10 @@ def bench(sqlite_template: Path, tmp_path: Path) -> Bench:
     return Bench(sqlite_template, tmp_path)
 
 
-def with_view(test: Callable[[Store, LiveView], None]) -> Callable[[Bench], None]:
+def with_view(test: Callable[[Store, GrantCache], None]) -> Callable[[Bench], None]:
     def run(bench: Bench) -> None:
         store, _ = bench.store()
-        view = LiveView(store, clock=store.clock, bound=timedelta(hours=1))
+        view = GrantCache(store, clock=store.clock, bound=timedelta(hours=1))
         try:
             test(store, view)
         finally:
@@ -63,7 +63,7 @@ def alone(test: Callable[[], None]) -> Callable[[Bench], None]:
 
 def of_clock(bench: Bench) -> None:
     store, clock = bench.store()
-    view = LiveView(store, clock=clock, bound=timedelta(hours=1))
+    view = GrantCache(store, clock=clock, bound=timedelta(hours=1))
     test_grant_cache.test_a_clock_stepped_back_moves_nothing_back(store, clock, view)
 
 
@@ -86,7 +86,7 @@ def revoked_by_another_process(bench: Bench) -> None:
     other = Store(str(store.engine.url), clock=store.clock)
     add_policy(other)
     grant = approve(other, ask(other))
-    asked = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    asked = questions.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
     try:
         assert checking.check(store, GATEWAY, asked).decision.allowed
         grants.revoke(other, BOB, grant.name, comment="over", etag="")
@@ -106,7 +106,7 @@ def at_start(bench: Bench) -> None:
 
 def broken_off(bench: Bench) -> None:
     store, _ = bench.store()
-    view = LiveView(store, clock=store.clock, bound=timedelta(hours=1))
+    view = GrantCache(store, clock=store.clock, bound=timedelta(hours=1))
     with pytest.MonkeyPatch.context() as patch:
         test_grant_cache.test_what_could_not_be_read_to_its_end_is_not_there_and_is_read_anew(store, view, patch)
     view.stop()
@@ -120,7 +120,7 @@ def counted_once(bench: Bench) -> None:
 TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     (
         "an index that takes the beginning of a segment for a name",
-        Held._prepare,
+        SubjectGrants._prepare,
         'if "*" not in resource:',
         'if "*" not in resource.split("/") and not resource.endswith("**"):',
         alone(test_grant_cache.test_a_subjects_grants_are_found_as_if_each_were_looked_at),
@@ -148,7 +148,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "a view without a barrier",
-        LiveView.strong,
+        GrantCache.strong,
         "self._barrier.pass_()",
         "pass",
         revoked_by_another_process,
@@ -253,8 +253,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "a counted use that is judged from memory",
-        Checker._judged,
-        "if sight.is_sufficient(grant)",
+        Deciding.decide,
+        "if view.is_sufficient(grant)",
         "if True",
         counted_once,
     ),

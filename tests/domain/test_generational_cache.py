@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from jit_service.domain.generational_cache import Recent
+from jit_service.domain.generational_cache import GenerationalCache
 
 
-def filled(*keys: int, size: int = 2) -> Recent[int, str]:
-    recent: Recent[int, str] = Recent(size)
+def filled(*keys: int, size: int = 2) -> GenerationalCache[int, str]:
+    recent: GenerationalCache[int, str] = GenerationalCache(size)
     for key in keys:
         recent.put(key, str(key))
     return recent

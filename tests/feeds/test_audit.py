@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service.check import checker
+from jit_service.check import questions
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, ServiceStopping
@@ -117,7 +117,7 @@ def test_checks_are_told_though_they_move_no_revision(store: Store, tailed: Tail
     with store.snapshot() as snapshot:
         before = snapshot.revision
     gateway = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
-    asked = checker.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    asked = questions.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     checking.check(store, gateway, asked)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import LiveView
+from jit_service.check import GrantCache
 from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
 from jit_service.proxy.open_requests import BLIND, OpenRequests
@@ -21,21 +21,21 @@ STREAM = Stream(asked=question(), grant="grants/none", ends_at=NOON + HOUR, revi
 
 
 @pytest.fixture
-def view(sqlite_url: str, clock: Clock) -> Iterator[LiveView]:
+def view(sqlite_url: str, clock: Clock) -> Iterator[GrantCache]:
     store = Store(sqlite_url, clock=clock)
-    view = LiveView(store, clock=clock, bound=timedelta(seconds=1))
+    view = GrantCache(store, clock=clock, bound=timedelta(seconds=1))
     yield view
     view.stop()
     store.close()
 
 
 @pytest.fixture
-def running(view: LiveView) -> OpenRequests:
+def running(view: GrantCache) -> OpenRequests:
     """Looks when the test says so."""
     return OpenRequests(view, limit=2)
 
 
-def test_what_passed_by_a_grant_that_is_not_there_is_ended_once(view: LiveView, running: OpenRequests) -> None:
+def test_what_passed_by_a_grant_that_is_not_there_is_ended_once(view: GrantCache, running: OpenRequests) -> None:
     ends: list[JitError] = []
     running.add(STREAM, ends.append)
     view.strong(())
@@ -46,7 +46,7 @@ def test_what_passed_by_a_grant_that_is_not_there_is_ended_once(view: LiveView, 
     assert [type(end) for end in ends] == [PassageOver]
 
 
-def test_what_has_ended_by_itself_is_not_ended(view: LiveView, running: OpenRequests) -> None:
+def test_what_has_ended_by_itself_is_not_ended(view: GrantCache, running: OpenRequests) -> None:
     ends: list[JitError] = []
     running.forget(running.add(STREAM, ends.append))
     view.strong(())
@@ -56,7 +56,7 @@ def test_what_has_ended_by_itself_is_not_ended(view: LiveView, running: OpenRequ
     assert ends == []
 
 
-def test_everything_ends_when_the_view_is_too_old(view: LiveView, running: OpenRequests) -> None:
+def test_everything_ends_when_the_view_is_too_old(view: GrantCache, running: OpenRequests) -> None:
     """Nobody moves this view forward, and nobody has."""
     ends: list[JitError] = []
     running.add(STREAM, ends.append)
@@ -69,7 +69,7 @@ def test_everything_ends_when_the_view_is_too_old(view: LiveView, running: OpenR
 
 
 def test_everything_ends_when_it_cannot_be_judged(
-    view: LiveView, running: OpenRequests, monkeypatch: pytest.MonkeyPatch
+    view: GrantCache, running: OpenRequests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[JitError] = []
     running.add(STREAM, ends.append)
@@ -91,7 +91,7 @@ def test_everything_ends_when_it_cannot_be_judged(
 
 
 def test_one_that_cannot_be_judged_ends_alone_and_one_that_cannot_be_ended_holds_nobody_up(
-    view: LiveView, running: OpenRequests
+    view: GrantCache, running: OpenRequests
 ) -> None:
     ends: list[JitError] = []
     unsound = replace(STREAM, ends_at=STREAM.ends_at.replace(tzinfo=None))

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from jit_service.check.checker import RefusedItem
+from jit_service.check.questions import RefusedItem
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks.decision import Question

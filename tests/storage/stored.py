@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlmodel import Session, SQLModel, select, update
 
-from jit_service.check.checker import RefusedItem
+from jit_service.check.questions import RefusedItem
 from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Decision, Question

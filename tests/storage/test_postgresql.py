@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service.check import checker
+from jit_service.check import questions
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, postgresql
 from jit_service.storage.engine import open_engine
@@ -24,7 +24,7 @@ from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.people import ALICE, AUDITOR, GATEWAY, add_policy, approve, ask
 from tests.storage.servers import Server, newest, running, versions
 
-ASKED = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+ASKED = questions.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
 PATIENCE_SECONDS = 20.0
 
 

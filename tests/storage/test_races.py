@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import checker
+from jit_service.check import questions
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, ReviewOverdue, TooManyActive, WrongState
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
@@ -122,7 +122,7 @@ def test_no_approval_commits_at_the_deadline(store: Store, clock: Clock, late_by
 
 def test_no_check_that_begins_after_a_revoke_is_acknowledged_says_yes(store: Store) -> None:
     add_policy(store)
-    question = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    question = questions.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
     for _ in range(ROUNDS):
         grant = approve(store, ask(store))
         acknowledged = threading.Event()
@@ -171,7 +171,7 @@ QUESTION = {"action": "read", "resource": "database/orders/eu"}
 
 
 def asking_for(store: Store, subject: str) -> Callable[[], object]:
-    question = checker.question(GATEWAY, subject=subject, **QUESTION)
+    question = questions.question(GATEWAY, subject=subject, **QUESTION)
     return lambda: checking.check(store, GATEWAY, question).decision.allowed
 
 

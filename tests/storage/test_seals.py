@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jit_service.check import LiveView, checker
+from jit_service.check import GrantCache, questions
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants.delegation import Wanted as WantedDelegation
@@ -64,7 +64,7 @@ class Site:
 
     def allows(self, store: Store, resource: str, subject: str = ALICE.principal) -> bool:
         """Says whether a check is a yes; one that is not answered is none."""
-        asked = checker.question(GATEWAY, subject=subject, action="read", resource=resource)
+        asked = questions.question(GATEWAY, subject=subject, action="read", resource=resource)
         try:
             return checking.check(store, GATEWAY, asked).decision.allowed
         except StoreUnavailable:
@@ -240,7 +240,7 @@ def test_an_older_row_that_is_written_on_from_is_noticed(site: Site) -> None:
 
     assert not site.allows(site.store, US)
     with pytest.raises(StoreUnavailable):
-        LiveView(site.store, clock=site.clock, bound=HOUR)
+        GrantCache(site.store, clock=site.clock, bound=HOUR)
 
 
 @pytest.mark.parametrize("recorded", [False, True])
@@ -255,8 +255,8 @@ def test_what_ran_out_is_no_change_of_somebody_elses(site: Site, clock: Clock, r
 
     store = site.after_restart()
 
-    LiveView(store, clock=clock, bound=HOUR).stop()
-    asked = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource=US)
+    GrantCache(store, clock=clock, bound=HOUR).stop()
+    asked = questions.question(GATEWAY, subject=ALICE.principal, action="read", resource=US)
     for each in (store, site.store):
         assert not checking.check(each, GATEWAY, asked).decision.allowed
     assert audit.verify(store).differing == ""
@@ -268,7 +268,7 @@ def test_another_key_reads_nothing(site: Site) -> None:
     with pytest.raises(StoreUnavailable, match="not as this service left it"):
         ask(other)
     with pytest.raises(StoreUnavailable):
-        LiveView(other, clock=site.clock, bound=HOUR)
+        GrantCache(other, clock=site.clock, bound=HOUR)
     other.close()
 
 
@@ -277,7 +277,7 @@ def test_it_is_told_loudly_and_health_says_no(site: Site, caplog: pytest.LogCapt
 
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
-            LiveView(site.store, clock=site.clock, bound=HOUR)
+            GrantCache(site.store, clock=site.clock, bound=HOUR)
 
     told = [record for record in caplog.records if record.levelname == "CRITICAL"]
     assert len(told) == 1
@@ -351,7 +351,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Site], None]]] = [
 
 def demand_unsealed(site: Site, match: str = "") -> None:
     with pytest.raises(StoreUnavailable, match=match):
-        LiveView(site.store, clock=site.clock, bound=HOUR)
+        GrantCache(site.store, clock=site.clock, bound=HOUR)
 
 
 def demand_refused(site: Site) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from jit_service.check import checker
+from jit_service.check import questions
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.errors import LostRace, RequestIdReused, StoreUnavailable
 from jit_service.domain.grants import approval
@@ -134,7 +134,7 @@ def test_a_use_changes_neither_the_etag_nor_a_plan(store: Store) -> None:
     plan = bulk_revocation.plan(store, selector)
     with store.snapshot() as snapshot:
         before = snapshot.revision
-    question = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    question = questions.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     assert checking.check(store, GATEWAY, question).decision.allowed
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToJson
 
-from jit_service.check import checker
+from jit_service.check import questions
 from jit_service.domain.errors import InvalidField
 from jit_service.storage import SharedContexts
 from tests.domain.test_sown_bugs import Twin, sown
@@ -90,16 +90,16 @@ def test_the_same_bound_holds_for_a_batch_of_checks(story: Story) -> None:
     assert (outcome.code, outcome.fields) == ("INVALID_ARGUMENT", ("context",))
 
 
-@pytest.mark.parametrize(("count", "is_taken"), [(checker.MAX_CONTEXTS, True), (checker.MAX_CONTEXTS + 1, False)])
+@pytest.mark.parametrize(("count", "is_taken"), [(questions.MAX_CONTEXTS, True), (questions.MAX_CONTEXTS + 1, False)])
 def test_the_bound_is_exact_and_counts_what_is_the_same_once(count: int, is_taken: bool) -> None:
     around = len(json.dumps({"a": ""}, separators=(",", ":")))
     contexts = [{"a": "x" * (count - around)}] * 3
 
     if is_taken:
-        checker.demand_bounded(contexts)
+        questions.demand_bounded(contexts)
     else:
         with pytest.raises(InvalidField):
-            checker.demand_bounded(contexts)
+            questions.demand_bounded(contexts)
 
 
 TWINS: list[tuple[Twin, Callable[[Story], None]]] = [
@@ -114,7 +114,7 @@ TWINS: list[tuple[Twin, Callable[[Story], None]]] = [
         test_a_batch_of_many_items_records_their_shared_context_once,
     ),
     (
-        Twin("any number of contexts", checker.demand_bounded, "if size > MAX_CONTEXTS:", "if False:", lambda: None),
+        Twin("any number of contexts", questions.demand_bounded, "if size > MAX_CONTEXTS:", "if False:", lambda: None),
         test_the_contexts_of_a_batch_are_bounded_together,
     ),
 ]  # fmt: skip

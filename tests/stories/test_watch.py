@@ -252,14 +252,14 @@ def test_who_may_see_a_grant_is_judged_when_it_changes(store: Store, watched: Wa
 
 
 def test_uses_are_told_too(store: Store, watched: Watch) -> None:
-    from jit_service.check import checker
+    from jit_service.check import questions
 
     add_policy(store, max_uses=2)
     approve(store, ask(store))
     events = watched(ALICE)
     assert next(events).type is watch.ControlEvent.CURRENT
     gateway = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
-    asked = checker.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    asked = questions.question(gateway, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     assert checking.check(store, gateway, asked).decision.allowed
 

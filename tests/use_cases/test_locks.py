@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import checker as access
-from jit_service.check.checker import Checker
+from jit_service.check import checker, questions
 from jit_service.domain.audit.event import SERVICE, EventType
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.checks.decision import Question, Reason
@@ -43,7 +42,7 @@ def lift(store: Store, lock: Lock) -> None:
 
 
 def reason(store: Store) -> Reason:
-    asked = access.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    asked = questions.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
     return checking.check(store, GATEWAY, asked).decision.reason
 
 
@@ -302,7 +301,7 @@ def test_reviews_and_delegations_under_another_name_of_the_locked_do_not_count(s
 
 
 def asked_about(who: Caller) -> Question:
-    return access.question(GATEWAY, subject=who.principal, action="read", resource="database/orders/eu")
+    return questions.question(GATEWAY, subject=who.principal, action="read", resource="database/orders/eu")
 
 
 def _asked_by_the_locked(store: Store) -> None:
@@ -310,7 +309,7 @@ def _asked_by_the_locked(store: Store) -> None:
     approve(store, ask(store))
     checker = checking.checker(store)
     locked(store)
-    asked = access.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    asked = questions.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
     with pytest.raises(Locked):
         checker.check(ALICE, asked)
 
@@ -354,8 +353,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     ),
     (
         "a check together that does not ask who is locked",
-        Checker.check_together,
-        "and not (sight.locks and sight.locks.on_caller(caller))",
+        checker._is_plain,
+        " and not (view.locks and view.locks.on_caller(request.caller))",
         "",
         _asked_by_the_locked,
     ),

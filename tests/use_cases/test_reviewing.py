@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import checker
+from jit_service.check import questions
 from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import NotApprover, ReviewOverdue, TooManyUnreviewed
@@ -218,7 +218,7 @@ def test_what_ends_above_ends_all_below_at_once(store: Store) -> None:
         ALICE,
         Ask(subject=bot.principal, resources=first.resources, actions=first.actions, parent=second.name),
     ).grant
-    question = checker.question(bot, subject=bot.principal, action="read", resource="database/orders/eu")
+    question = questions.question(bot, subject=bot.principal, action="read", resource="database/orders/eu")
     assert checking.check(store, bot, question).decision.allowed
 
     grants.release(store, ALICE, first.name, comment="", etag="")
@@ -243,7 +243,7 @@ def test_a_policy_that_allows_no_more_passing_on_leaves_what_was_passed_on(store
 def test_of_grants_that_allow_the_same_the_first_by_name_is_used(store: Store) -> None:
     add_policy(store, steps=(), max_uses=9)
     names = sorted(ask(store).name for _ in range(5))
-    question = checker.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    question = questions.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     used = [checking.check(store, ALICE, question).decision.grant for _ in range(3)]
 
@@ -256,7 +256,7 @@ def test_of_grants_that_ended_at_once_the_first_by_name_explains(store: Store) -
     for grant in others:
         grants.revoke(store, ALICE, grant.name, comment="over", etag="")
     grants.release(store, ALICE, first.name, comment="", etag="")
-    question = checker.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    question = questions.question(ALICE, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     decision = checking.check(store, ALICE, question).decision
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import checker
+from jit_service.check import questions
 from jit_service.domain.checks.decision import Reason
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import ConditionNotMet, LostRace, PolicyNoLongerAllows, StalePlan
@@ -41,7 +41,7 @@ def test_a_signal_reads_back_as_it_was_set(store: Store, clock: Clock, value: An
 def test_a_signal_changes_the_very_next_check(store: Store, clock: Clock) -> None:
     add_policy(store, check_condition="signals.incident == 'on'")
     approve(store, ask(store))
-    question = checker.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
+    question = questions.question(GATEWAY, subject=ALICE.principal, action="read", resource="database/orders/eu")
 
     def reason() -> Reason:
         return checking.check(store, GATEWAY, question).decision.reason

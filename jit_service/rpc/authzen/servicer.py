@@ -12,8 +12,10 @@ from google.api.httpbody_pb2 import HttpBody
 from authzen.v1 import authorization_pb2
 from authzen.v1.authorization_pb2_grpc import AuthorizationServiceServicer
 from jit_service.check import checker as access
-from jit_service.check import search
-from jit_service.check.checker import Checked, Checker, RefusedItem
+from jit_service.check import questions, search
+from jit_service.check.checker import Checker
+from jit_service.check.questions import RefusedItem
+from jit_service.check.recording import CheckResult
 from jit_service.check.search import Searched, Searcher
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
@@ -109,7 +111,7 @@ class AuthzenServicer(AuthorizationServiceServicer):
             raise item.error
         return _decision(self._checker.check_many(caller, [item])[0])
 
-    def _answer(self, asked: Evaluation | InvalidField, answer: Checked | JitError) -> Object:
+    def _answer(self, asked: Evaluation | InvalidField, answer: CheckResult | JitError) -> Object:
         """Returns the decision; a no with how to ask, and what an approval was worth that the caller brought along."""
         told = _decision(answer)
         if isinstance(asked, InvalidField) or isinstance(answer, JitError):
@@ -130,9 +132,9 @@ class AuthzenServicer(AuthorizationServiceServicer):
 
     def _check_until(
         self, caller: Caller, items: Sequence[Question | RefusedItem], stops_at: bool
-    ) -> list[Checked | JitError]:
+    ) -> list[CheckResult | JitError]:
         """Answers one after the other, up to the first that is `stops_at`; what comes after it is not asked at all."""
-        answers: list[Checked | JitError] = []
+        answers: list[CheckResult | JitError] = []
         for item in items:
             answer = self._checker.check_many(caller, [item])[0]
             answers.append(answer)
@@ -158,7 +160,7 @@ def _question(caller: Caller, asked: Evaluation | InvalidField) -> Question | Re
     if isinstance(asked, InvalidField):
         return RefusedItem(error=asked, about=About())
     try:
-        return access.question(
+        return questions.question(
             caller,
             subject=asked.subject.subject,
             action=asked.action.name,
@@ -194,11 +196,11 @@ def _is_name_fault(error: JitError) -> bool:
     return isinstance(error, InvalidField) and error.field in _NAMES
 
 
-def _is_allowed(answer: Checked | JitError) -> bool:
-    return isinstance(answer, Checked) and answer.decision.allowed
+def _is_allowed(answer: CheckResult | JitError) -> bool:
+    return isinstance(answer, CheckResult) and answer.decision.allowed
 
 
-def _decision(answer: Checked | JitError) -> Object:
+def _decision(answer: CheckResult | JitError) -> Object:
     """Returns the decision. Whatever kept it from being made is a no, with the error in its context."""
     if isinstance(answer, JitError):
         if _is_name_fault(answer):

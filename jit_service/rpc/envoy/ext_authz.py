@@ -20,7 +20,8 @@ from google.protobuf.json_format import MessageToJson
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from jit_service.check.checker import Checked, Checker
+from jit_service.check.checker import Checker
+from jit_service.check.recording import CheckResult
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.http_request import HttpRequest, Route, route
 from jit_service.domain.errors import JitError, Unauthenticated
@@ -182,7 +183,7 @@ def _is_believed(header: str) -> bool:
     return word in _BELIEVED or word.startswith(_BELIEVED_PREFIXES)
 
 
-def _denial_status(checked: Checked) -> Status:
+def _denial_status(checked: CheckResult) -> Status:
     """Returns the no as google.rpc.Status: the reason, the policies that could be asked, and the whole answer."""
     asked, decision = checked.question, checked.decision
     metadata = {"subject": asked.subject, "action": asked.action, "resource": asked.resource}

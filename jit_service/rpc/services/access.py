@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import grpc
 
 from jit_service.check import checker as access
-from jit_service.check import search
-from jit_service.check.checker import Checker, Consistency
+from jit_service.check import questions, search
+from jit_service.check.checker import Checker
+from jit_service.check.questions import Consistency
 from jit_service.check.search import Searcher
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
@@ -71,12 +72,12 @@ class AccessServicer(AccessServiceServicer):
         searched = self._searcher.search(caller, wanted, page_size=request.page_size, page_token=request.page_token)
         return search_message(searched)
 
-    def _item(self, caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | access.RefusedItem:
+    def _item(self, caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | questions.RefusedItem:
         try:
             return self._questions.of(caller, item)
         except JitError as error:
             about = About(subject=item.subject, resources=(item.resource,), actions=(item.action,))
-            return access.RefusedItem(error=error, about=about)
+            return questions.RefusedItem(error=error, about=about)
 
 
 def consistency_of(value: int) -> Consistency:

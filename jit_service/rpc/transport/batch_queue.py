@@ -24,7 +24,7 @@ Waiting = tuple[int, float | None, Call]
 """A call that waits: its number, the seconds that were left for it when it came, and what came."""
 
 
-class Lane:
+class BatchQueue:
     """See the module. One thread brings calls by `put` and `wait_until_idle`, another answers them by `run`."""
 
     def __init__(self, path: str, together: Together) -> None:

@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from jit_service.check.checker import Asked, Checker, Consistency
+from jit_service.check.checker import Checker
+from jit_service.check.questions import CheckRequest, Consistency
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
-from jit_service.domain.generational_cache import Recent
+from jit_service.domain.generational_cache import GenerationalCache
 from jit_service.rpc.authentication import Identity
 from jit_service.rpc.interceptor import CallInterceptor, Metadata, edge_metadata, without_port
 from jit_service.rpc.messages import EncodedChecks, check_message
@@ -58,13 +59,13 @@ class _Sender(NamedTuple):
     standing: tuple[Asker, str | None, str | None]
 
 
-class ChecksTogether:
+class BatchCheckHandler:
     """See the module. An instance is a `Together` for CheckAccess, with the interceptor of the address it serves."""
 
     def __init__(self, interceptor: CallInterceptor, checker: Checker) -> None:
         self._interceptor = interceptor
         self._checker = checker
-        self._known: Recent[tuple[bytes, object], _Sound] = Recent(MAX_KNOWN)
+        self._known: GenerationalCache[tuple[bytes, object], _Sound] = GenerationalCache(MAX_KNOWN)
 
     def __call__(self, calls: Sequence[Call]) -> Sequence[Answer]:
         answers: list[Answer] = [None] * len(calls)
@@ -107,8 +108,9 @@ class ChecksTogether:
         self, consistency: Consistency, everything: Sequence[tuple[int, Caller, _Sound]], answers: list[Answer]
     ) -> None:
         try:
-            checked = self._checker.check_together(
-                [Asked(caller, sound.question, sound.min_revision) for _, caller, sound in everything], consistency
+            checked = self._checker.check_batch(
+                [CheckRequest(caller, sound.question, sound.min_revision) for _, caller, sound in everything],
+                consistency,
             )
         except StoreUnavailable as fault:
             _log.warning("%s: %s (%s)", CHECK_ACCESS, fault, fault.__cause__)

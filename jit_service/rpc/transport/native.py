@@ -31,7 +31,7 @@ from pygrpc_native import EVENT_CALL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFron
 
 from jit_service.domain.errors import JitError, ServiceStopping, TooManyCalls
 from jit_service.rpc import errors
-from jit_service.rpc.transport.batch_queue import BATCH, Lane, Waiting
+from jit_service.rpc.transport.batch_queue import BATCH, BatchQueue, Waiting
 from jit_service.rpc.transport.check_batch import Answer, Call, Together
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -229,7 +229,7 @@ class _Method:
     path: str
     handler: Handler
     queue: SimpleQueue[_Job | None]
-    lane: Lane | None = None
+    lane: BatchQueue | None = None
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class _Listener:
     calls: dict[int, _Context | None] = field(default_factory=dict)
 
     @property
-    def lanes(self) -> tuple[tuple[_Method, Lane], ...]:
+    def lanes(self) -> tuple[tuple[_Method, BatchQueue], ...]:
         return tuple((method, method.lane) for method in self.methods if method.lane is not None)
 
 
@@ -372,7 +372,7 @@ class NativeServer:
         if handler is None or handler.response_streaming != registered.response_streaming:
             raise TypeError(f"the interceptor gave {path} a handler of another kind")
         queue = self._aside if path in self._aside_paths else self._waiting
-        return _Method(path, handler, queue, Lane(path, together) if together is not None else None)
+        return _Method(path, handler, queue, BatchQueue(path, together) if together is not None else None)
 
     def _dispatch(self, listener: _Listener) -> None:
         lanes = [lane for _, lane in listener.lanes]
@@ -400,7 +400,7 @@ class NativeServer:
         else:
             listener.calls.pop(call_id, None)
 
-    def _has_room(self, lane: Lane) -> bool:
+    def _has_room(self, lane: BatchQueue) -> bool:
         return not self._stopping and len(lane) < self._limits.waiting
 
     def _is_small(self, payload: bytes) -> bool:

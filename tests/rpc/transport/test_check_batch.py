@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jit_service.check import AuditMode, LiveView, Recorder, checker
-from jit_service.check.checker import Checker
+from jit_service.check import AuditMode, GrantCache, Recorder, checker, questions
+from jit_service.check.recording import Recording
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc import interceptor as call
 from jit_service.rpc import request_cache
@@ -19,12 +19,13 @@ from jit_service.rpc.interceptor import CallInterceptor
 from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.request_cache import MAX_BYTES
 from jit_service.rpc.streams import StreamLimits, Streams
-from jit_service.rpc.transport.check_batch import Answer, Call, ChecksTogether
+from jit_service.rpc.transport.check_batch import Answer, BatchCheckHandler, Call
 from jit_service.storage import Store
 from jit_service.use_cases import grants
 from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
 from jitaccess.jose.keys import UrlKeys
 from jitaccess.v1.access_pb2 import CheckAccessRequest, CheckAccessResponse
+from tests import checking
 from tests.check.test_recorder import recorded
 from tests.conftest import HOUR
 from tests.domain.test_sown_bugs import Twin, sown
@@ -37,16 +38,16 @@ RESOURCE = "database/orders/eu"
 Reason = CheckAccessResponse.Reason
 
 
-class Lane:
+class BatchQueue:
     """What answers together, over a store of its own."""
 
     def __init__(self, store: Store, directory: Path, mode: AuditMode = AuditMode.COMMITTED) -> None:
         self.forge = Forge(directory)
         self.store = store
-        self.view = LiveView(store, clock=store.clock, bound=timedelta(seconds=1))
+        self.view = GrantCache(store, clock=store.clock, bound=timedelta(seconds=1))
         self.recorder = Recorder(store, mode)
         self.recorder.start()
-        self.checker = Checker(store, self.view, self.recorder)
+        self.checker = checking.checker_over(store, self.view, self.recorder)
         issuer = self.forge.issuer(roles={"checker": ["checker"]})
         self.authenticator = Authenticator([issuer], clock=store.clock, max_lifetime=2 * HOUR)
         interceptor = CallInterceptor(
@@ -58,7 +59,7 @@ class Lane:
             quota=Quota(Rates(writes=1e6, checks=1e6)),
             unproved=UnprovedCalls(store),
         )
-        self.together = ChecksTogether(interceptor, self.checker)
+        self.together = BatchCheckHandler(interceptor, self.checker)
 
     def call(self, who: str = GATEWAY.principal, **asked: object) -> Call:
         request = CheckAccessRequest(**{"subject": ALICE.principal, "action": "read", "resource": RESOURCE} | asked)  # type: ignore[arg-type]
@@ -77,14 +78,14 @@ class Lane:
 
 
 @pytest.fixture
-def lane(store: Store, tmp_path: Path) -> Iterator[Lane]:
+def lane(store: Store, tmp_path: Path) -> Iterator[BatchQueue]:
     add_policy(store)
-    lane = Lane(store, tmp_path)
+    lane = BatchQueue(store, tmp_path)
     yield lane
     lane.stop()
 
 
-def test_each_is_answered_as_it_would_be_alone(lane: Lane) -> None:
+def test_each_is_answered_as_it_would_be_alone(lane: BatchQueue) -> None:
     grant = approve(lane.store, ask(lane.store))
     ask(lane.store, resource="database/orders/us")
     asked = [
@@ -101,7 +102,7 @@ def test_each_is_answered_as_it_would_be_alone(lane: Lane) -> None:
         Reason.ALLOWED, Reason.PENDING, Reason.NO_GRANT, Reason.NO_GRANT, Reason.ALLOWED,
     ]  # fmt: skip
     for each, answer in zip(asked, answers, strict=True):
-        question = checker.question(
+        question = questions.question(
             GATEWAY,
             subject=str(each.get("subject", ALICE.principal)),
             action="read",
@@ -116,7 +117,7 @@ def test_each_is_answered_as_it_would_be_alone(lane: Lane) -> None:
 
 
 def test_all_are_recorded_before_any_is_answered_in_one_transaction(
-    lane: Lane, monkeypatch: pytest.MonkeyPatch
+    lane: BatchQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups: list[int] = []
     append = lane.store.append
@@ -136,7 +137,7 @@ def test_all_are_recorded_before_any_is_answered_in_one_transaction(
     assert {event.origin.source_address for event in recorded(lane.store)} == {"192.0.2.1"}
 
 
-def test_what_a_commit_that_was_acknowledged_before_took_away_is_not_allowed(lane: Lane) -> None:
+def test_what_a_commit_that_was_acknowledged_before_took_away_is_not_allowed(lane: BatchQueue) -> None:
     grant = approve(lane.store, ask(lane.store))
     assert [answer.allowed for answer in lane.ask(lane.call())] == [True]
 
@@ -146,7 +147,7 @@ def test_what_a_commit_that_was_acknowledged_before_took_away_is_not_allowed(lan
     assert lane.together([lane.call()]) == [None]
 
 
-def test_a_token_that_is_over_is_not_believed_once_more(lane: Lane) -> None:
+def test_a_token_that_is_over_is_not_believed_once_more(lane: BatchQueue) -> None:
     call = lane.call()
     assert lane.ask(call)
 
@@ -155,7 +156,7 @@ def test_a_token_that_is_over_is_not_believed_once_more(lane: Lane) -> None:
     assert lane.together([call]) == [None]
 
 
-def unsound(lane: Lane) -> dict[str, Call]:
+def unsound(lane: BatchQueue) -> dict[str, Call]:
     token = lane.forge.token(lane.store.clock(), sub=ALICE.principal)
     question = CheckAccessRequest(subject=ALICE.principal, action="read", resource=RESOURCE)
     return {
@@ -177,7 +178,7 @@ def unsound(lane: Lane) -> dict[str, Call]:
     }
 
 
-def test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane: Lane) -> None:
+def test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane: BatchQueue) -> None:
     calls = unsound(lane)
 
     answers = lane.together([lane.call(), *calls.values(), lane.call()])
@@ -188,7 +189,7 @@ def test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(l
     assert len(recorded(lane.store)) == 2
 
 
-def test_what_one_may_ask_is_not_sound_from_another(lane: Lane) -> None:
+def test_what_one_may_ask_is_not_sound_from_another(lane: BatchQueue) -> None:
     about_bob = CheckAccessRequest(subject=BOB.principal, action="read", resource=RESOURCE).SerializeToString()
     nobodys = lane.forge.token(lane.store.clock(), sub=GATEWAY.principal)
     assert lane.ask(lane.call(subject=BOB.principal))
@@ -196,14 +197,14 @@ def test_what_one_may_ask_is_not_sound_from_another(lane: Lane) -> None:
     assert lane.together([lane.sent(about_bob, nobodys)]) == [None]
 
 
-def test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane: Lane) -> None:
+def test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane: BatchQueue) -> None:
     call = lane.call()
     assert lane.ask(call)
 
     assert lane.together([call._replace(metadata=(*call.metadata, ("x-envoy-original-path", "/v1/grants")))]) == [None]
 
 
-def test_an_address_is_the_askers_own(lane: Lane) -> None:
+def test_an_address_is_the_askers_own(lane: BatchQueue) -> None:
     add_policy(lane.store, name="policies/here", priority=1, check_condition="context.source_ip == '192.0.2.1'")
     approve(lane.store, ask(lane.store))
     here = lane.call(ALICE.principal)
@@ -222,7 +223,7 @@ def test_an_address_is_the_askers_own(lane: Lane) -> None:
     ]  # fmt: skip
 
 
-def test_an_address_of_another_is_what_the_asker_says_in_that_call(lane: Lane) -> None:
+def test_an_address_of_another_is_what_the_asker_says_in_that_call(lane: BatchQueue) -> None:
     """Calls that wait together are of different words; none sees what another says, or where it came from."""
     add_policy(lane.store, name="policies/here", priority=1, check_condition="context.source_ip == '192.0.2.1'")
     approve(lane.store, ask(lane.store))
@@ -236,14 +237,14 @@ def test_an_address_of_another_is_what_the_asker_says_in_that_call(lane: Lane) -
     assert refused == [None]
 
 
-def test_a_long_request_is_answered_like_any_other(lane: Lane) -> None:
+def test_a_long_request_is_answered_like_any_other(lane: BatchQueue) -> None:
     approve(lane.store, ask(lane.store))
     long = lane.call(context={"why": "x" * 2 * MAX_BYTES})
 
     assert [answer.allowed for answer in lane.ask(long, long)] == [True, True]
 
 
-def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: Lane) -> None:
+def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: BatchQueue) -> None:
     add_policy(lane.store, name="policies/once", max_uses=1, priority=1)
     approve(lane.store, ask(lane.store))
 
@@ -252,7 +253,9 @@ def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: Lane) -> None
 
 
 @pytest.mark.parametrize("broken", ["look", "commit"])
-def test_where_it_cannot_be_sure_nobody_is_allowed(lane: Lane, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+def test_where_it_cannot_be_sure_nobody_is_allowed(
+    lane: BatchQueue, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("away")
 
@@ -271,7 +274,7 @@ def test_where_it_cannot_be_sure_nobody_is_allowed(lane: Lane, monkeypatch: pyte
 def test_each_mode_records_what_it_says(store: Store, tmp_path: Path, mode: AuditMode, records: int) -> None:
     add_policy(store)
     approve(store, ask(store))
-    lane = Lane(store, tmp_path, mode)
+    lane = BatchQueue(store, tmp_path, mode)
 
     answers = lane.ask(lane.call(), lane.call(subject=CAROL.principal))
     lane.stop()
@@ -281,7 +284,7 @@ def test_each_mode_records_what_it_says(store: Store, tmp_path: Path, mode: Audi
 
 
 def test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it(
-    lane: Lane, monkeypatch: pytest.MonkeyPatch
+    lane: BatchQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is answered by itself, where it may wait for the issuer."""
     monkeypatch.setattr("jit_service.rpc.authentication._PATIENCE_SECONDS", 30)
@@ -304,7 +307,7 @@ def test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it(
         assert keys._fetch.is_alive(), "it was waited for"
 
 
-TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]]] = [
+TWINS: list[tuple[str, Any, str, str, Callable[[BatchQueue, pytest.MonkeyPatch], None]]] = [
     (
         "a key of one that all wait for",
         CallInterceptor.identify,
@@ -314,28 +317,28 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]
     ),
     (
         "answers without their records",
-        Checker.check_together,
-        "self._record(records, at=sight.now)",
+        Recording.answer,
+        "self._record(payloads, at=view.now)",
         "pass",
         test_all_are_recorded_before_any_is_answered_in_one_transaction,
     ),
     (
         "a revision that is not there yet",
-        Checker.check_together,
-        "0 <= min_revision <= sight.revision",
+        checker._is_plain,
+        "0 <= request.min_revision <= view.revision",
         "True",
         lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
     ),
     (
         "calls that nobody has looked into",
-        ChecksTogether._sound,
+        BatchCheckHandler._sound,
         "self._interceptor.admit(sender.caller, request, call.metadata)",
         "pass",
         lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
     ),
     (
         "one caller for all",
-        ChecksTogether.__call__,
+        BatchCheckHandler.__call__,
         "way = metadata, without_port(peer)",
         "way = (), without_port(peer)",
         test_all_are_recorded_before_any_is_answered_in_one_transaction,
@@ -363,7 +366,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Lane, pytest.MonkeyPatch], None]
     ),
     (
         "what the edge says is not heard",
-        ChecksTogether._sender,
+        BatchCheckHandler._sender,
         ", *edge_metadata(call.metadata)",
         "",
         lambda lane, _: test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane),
@@ -377,8 +380,8 @@ def test_no_twin_survives(
     function: Any,
     sound: str,
     bug: str,
-    caught_by: Callable[[Lane, pytest.MonkeyPatch], None],
-    lane: Lane,
+    caught_by: Callable[[BatchQueue, pytest.MonkeyPatch], None],
+    lane: BatchQueue,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(function, "__code__", sown(Twin(name, function, sound, bug, lambda: None)))

@@ -1,0 +1,76 @@
+"""The questions that Check answers, in canonical form, with who asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import to_json
+
+from jit_service.domain.audit.refusal import About
+from jit_service.domain.caller import Caller, Role
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.conditions import context
+from jit_service.domain.errors import InvalidField, JitError, RoleRequired
+from jit_service.domain.language import name
+
+MAX_CONTEXTS: Final = 64 << 10
+"""How many bytes of context the items of one batch may assert; equal contexts are counted once."""
+
+
+class Consistency(StrEnum):
+    """How fresh an answer must be."""
+
+    STRONG = "STRONG"
+    BOUNDED = "BOUNDED"
+
+
+class CheckRequest(NamedTuple):
+    """A question with who asks it, and the revision that its answer must have seen."""
+
+    caller: Caller
+    question: Question
+    min_revision: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedItem:
+    """An item of a batch that is no valid question: the error, and what the item was about."""
+
+    error: JitError
+    about: About
+
+
+def question(
+    caller: Caller, *, subject: str, action: str, resource: str, asserted: dict[str, Any] | None = None
+) -> Question:
+    """Returns the question in canonical form. Raises RoleRequired, InvalidField.
+
+    Anyone may ask about itself, the role `checker` about others.
+    """
+    if not subject:
+        raise InvalidField("subject", "is required: user:NAME or service:NAME")
+    itself = subject == caller.principal or name.folded(subject, caller.exact) == caller.principal
+    if not itself and not caller.has(Role.CHECKER):
+        raise RoleRequired(f"asking about another subject needs the role checker, which {caller.principal} has not")
+    told, source_address = context.told_of(caller, asserted, itself=itself)
+    return Question(
+        subject=name.principal(subject, "subject", exact=caller.exact),
+        action=name.action(action, "action"),
+        resource=name.resource(resource, "resource"),
+        groups=caller.groups if itself else None,
+        groups_left_out=itself and caller.groups is None,
+        principal=caller.principal,
+        context=told,
+        source_address=source_address,
+    )
+
+
+def demand_bounded(contexts: Iterable[Mapping[str, Any]]) -> None:
+    """Raises InvalidField where the contexts of a batch, equal ones counted once, are together over MAX_CONTEXTS."""
+    texts = {to_json(dict(context)) for context in contexts if context}
+    size = sum(map(len, texts))
+    if size > MAX_CONTEXTS:
+        raise InvalidField("context", f"has in all items {size} bytes of JSON; at most {MAX_CONTEXTS} are allowed")

@@ -1,0 +1,122 @@
+"""Answers questions by one view, and records the answers before they are given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from jit_service.check.deciding import Decider, Past
+from jit_service.check.decision_cache import CachedDecision
+from jit_service.check.index import View
+from jit_service.check.questions import CheckRequest, RefusedItem
+from jit_service.check.recorder import AuditMode, Recorder
+from jit_service.domain.audit.refusal import refused
+from jit_service.domain.caller import Caller
+from jit_service.domain.checks.decision import Decision, Question
+from jit_service.domain.errors import JitError
+from jit_service.domain.frozen import replace
+from jit_service.storage import CheckRecords, SharedContexts, payload_of
+
+# A UUIDv4's variant digit is one of 8, 9, a and b; this maps a random hexadecimal digit to one of them.
+_VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
+
+
+class CheckResult(NamedTuple):
+    """An answer, with the revision and instant it rests on.
+
+    `staleness` is how old the view may be that it rests on; None for one that saw every commit.
+    """
+
+    question: Question
+    decided: CachedDecision
+    decision_id: str
+    revision: int
+    at: datetime
+    staleness: timedelta | None = None
+
+    @property
+    def decision(self) -> Decision:
+        return self.decided.decision
+
+    @property
+    def requestable(self) -> tuple[str, ...]:
+        """The policies that a no could be asked under."""
+        return self.decided.requestable
+
+
+class Recording:
+    """Has questions decided, and records each answer as the recorder's mode says."""
+
+    def __init__(self, decider: Decider, recorder: Recorder) -> None:
+        self._decider = decider
+        self._recorder = recorder
+        self.complete = decider.complete
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer waits for a commit of its record."""
+        return self._recorder.mode is not AuditMode.OFF
+
+    def answer(self, requests: Sequence[CheckRequest | None], view: View, past: Past) -> list[CheckResult | None]:
+        """Returns the answers in order, recorded by one commit; None for None, and for what only a transaction can
+        answer. Raises StoreUnavailable, and then no answer may be given.
+        """
+        ids = decision_ids(len(requests))
+        results = [self._result(request, view, past, id_) for request, id_ in zip(requests, ids, strict=True)]
+        records = CheckRecords(at=view.now, revision=view.revision)
+        payloads = [
+            records.payload(request.caller, request.question, result.decided.recorded, result.decision_id)
+            for request, result in zip(requests, results, strict=True)
+            if request is not None
+            and result is not None
+            and self._recorder.wants(allowed=result.decided.decision.allowed)
+        ]
+        self._record(payloads, at=view.now)
+        return results
+
+    def answer_batch(
+        self, caller: Caller, items: Sequence[Question | RefusedItem], view: View, past: Past, shared: SharedContexts
+    ) -> list[CheckResult | JitError | None]:
+        """As `answer`, for the items of one caller's batch: a refused one is recorded, and a context once for all."""
+        records = CheckRecords(at=view.now, revision=view.revision)
+        answers: list[CheckResult | JitError | None] = []
+        payloads: list[bytes] = []
+        for item, id_ in zip(items, decision_ids(len(items)), strict=True):
+            if isinstance(item, RefusedItem):
+                answers.append(item.error)
+                payloads.append(_refusal(caller, item, shared, id_, at=view.now))
+                continue
+            result = self._result(CheckRequest(caller, item), view, past, id_)
+            answers.append(result)
+            if result is not None and self._recorder.wants(allowed=result.decision.allowed):
+                payloads.append(records.payload(caller, item, result.decided.recorded, id_, shared))
+        self._record(payloads, at=view.now)
+        return answers
+
+    def _result(self, request: CheckRequest | None, view: View, past: Past, decision_id: str) -> CheckResult | None:
+        if request is None or (decided := self._decider.decide(request.question, view, past)) is None:
+            return None
+        return CheckResult(request.question, decided, decision_id, view.revision, view.now, view.staleness)
+
+    def _record(self, payloads: Sequence[bytes], *, at: datetime) -> None:
+        if payloads:
+            self._recorder.record(payloads, at=at)
+
+
+def _refusal(caller: Caller, item: RefusedItem, shared: SharedContexts, decision_id: str, *, at: datetime) -> bytes:
+    """Returns the record of a refused item: with an id of its own, and with the context only where it comes first."""
+    event = refused(caller, item.error, item.about, at=at)
+    first = shared.first_of(event.context, decision_id)
+    return payload_of(replace(event, decision_id=decision_id, context={} if first else event.context, context_of=first))
+
+
+def decision_ids(count: int) -> list[str]:
+    """Returns random UUIDs (RFC 9562, version 4). By hand: the standard library's take longer than decisions."""
+    digits = os.urandom(16 * count).hex()
+    return [_uuid(digits[at : at + 32]) for at in range(0, 32 * count, 32)]
+
+
+def _uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
