@@ -14,9 +14,12 @@ from jit_service.domain.policies.proposal import ProposalState
 from jit_service.rpc.authorization import RULES
 from tests.domain.grants.test_grant import ACTS
 
-PAGE = Path(__file__).parents[1] / "docs" / "concepts.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "concepts.md"
 _PICTURE = re.compile(r"```mermaid\nstateDiagram-v2\n(.+?)```", re.DOTALL)
 _ARROW = re.compile(r"^  (\S+) --> (\w+|\[\*\])(?:: (.+))?$")
+# A row of the glossary whose word is a name of the code, and where it is.
+_NAMED = re.compile(r"^\| `(\w+)` \| .+ \| `(\S+\.py)` \|$", re.MULTILINE)
 _RPC = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b")
 KINDS: tuple[type[StrEnum], ...] = (GrantState, ExtensionState, ProposalState)
 
@@ -73,3 +76,8 @@ def test_every_call_that_is_drawn_is_one_of_the_contract() -> None:
 
     assert drawn
     assert drawn <= {method.rpartition("/")[2] for method in RULES}
+
+
+@pytest.mark.parametrize(("name", "file"), _NAMED.findall(PAGE.read_text(encoding="utf-8")))
+def test_a_name_of_the_glossary_is_a_class_where_it_says(name: str, file: str) -> None:
+    assert re.search(rf"^class {name}\b", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
