@@ -52,7 +52,7 @@ test: $(STAMP) $(NODE_STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no PostgreSQL, short walks of the machines.
-	@EXAMPLES=$${EXAMPLES:-10} $(BIN)/python -m pytest tests/domain tests/check tests/client -k "not postgresql" $(ARGS)
+	@EXAMPLES=$${EXAMPLES:-10} $(BIN)/python -m pytest tests/domain tests/naming tests/check tests/client -k "not postgresql" $(ARGS)
 
 authzen: $(STAMP) ## Run AuthZEN's certification scenario, and write its results into docs/authzen.md.
 	@$(BIN)/python tools/conformance.py

@@ -34,17 +34,19 @@ from mutmut.mutation.file_mutation import MutatedFile, mutate_file_contents
 from tests.mutants.verdicts import Verdicts
 
 ROOT = Path(__file__).parent.parent
-DOMAIN = Path("jit_service/domain")
-TESTS = Path("tests/domain")
+# What is mutated, by the folder that it is imported from: the pure rules of the service, and those it shares with clients.
+RULES = (Path("jit_service/domain"), Path("clients/python/jitaccess/naming"))
+CLIENT = Path("clients/python")
+TESTS = (Path("tests/domain"), Path("tests/naming"))
 EXPLAINED = Path("tests/mutants/explained.toml")
 PAGE = Path("docs/mutants.md")
 KILLED_AT_LEAST = 0.95
 # The sown bugs edit the source of functions, and the machines take longer than everything else together.
 NOT_JUDGES = ("test_sown_bugs.py", "test_grant_machine.py", "test_lifecycle_machine.py")
-COPIED = ("jit_service", "tests", "docs", "envoy", "examples", "proto", "tools")
+COPIED = ("jit_service", "clients/python/jitaccess", "tests", "docs", "envoy", "examples", "proto", "tools")
 CONFIGURATION = """\
 [tool.mutmut]
-source_paths = ["jit_service"]
+source_paths = ["jit_service", "jitaccess"]
 track_dependencies = false
 
 [tool.pytest.ini_options]
@@ -153,8 +155,8 @@ class Workshop:
         return self.out / "verdicts.jsonl"
 
     def modules(self, names: Sequence[str]) -> list[Path]:
-        """Returns the modules of the domain, or those with these names, of which a package is all that is in it."""
-        found = sorted(path.relative_to(self.root) for path in (self.root / DOMAIN).rglob("*.py"))
+        """Returns the modules of the rules, or those with these names, of which a package is all that is in it."""
+        found = sorted(path.relative_to(self.root) for rules in RULES for path in (self.root / rules).rglob("*.py"))
         found = [path for path in found if path.stem != "__init__"]
         if twice := [stem for stem, count in Counter(path.stem for path in found).items() if count > 1]:
             sys.exit(f"two modules have one name, so that explanations would mix them up: {', '.join(twice)}")
@@ -165,7 +167,7 @@ class Workshop:
 
     def judges(self) -> list[str]:
         """Returns the files of tests that judge."""
-        paths = sorted(path.relative_to(self.root) for path in (self.root / TESTS).rglob("test_*.py"))
+        paths = sorted(path.relative_to(self.root) for tests in TESTS for path in (self.root / tests).rglob("test_*.py"))
         return [str(path) for path in paths if path.name not in NOT_JUDGES]
 
     def prepare(self, modules: Sequence[Path]) -> list[Mutant]:
@@ -174,11 +176,11 @@ class Workshop:
         for name in COPIED:
             if (self.root / name).exists():
                 ignored = shutil.ignore_patterns("__pycache__", "soak", "typescript")
-                shutil.copytree(self.root / name, self.work / name, ignore=ignored)
+                shutil.copytree(self.root / name, self.work / _as_imported(Path(name)), ignore=ignored)
         (self.work / "pyproject.toml").write_text(CONFIGURATION)
         # mutmut reads its configuration where it runs.
         with chdir(self.work):
-            return [mutant for path in modules for mutant in _mutate(path)]
+            return [mutant for path in modules for mutant in _mutate(_as_imported(path))]
 
     def judge(self, mutants: Sequence[Mutant], *, processes: int = 2, seconds: float = 5) -> int:
         """Has pytest judge the mutants without a verdict that stands, and returns its exit code."""
@@ -198,6 +200,11 @@ class Workshop:
         """Returns what is known of the mutants as they are now."""
         verdicts = Verdicts(self.verdicts)
         return Result(mutants, {mutant.name: verdicts.status(mutant.name, mutant.source) for mutant in mutants})
+
+
+def _as_imported(path: Path) -> Path:
+    """Returns where a path of the repository stands in the work folder, from which all packages are imported."""
+    return path.relative_to(CLIENT) if path.is_relative_to(CLIENT) else path
 
 
 def _mutate(path: Path) -> Iterator[Mutant]:
@@ -268,9 +275,10 @@ def report(result: Result) -> str:
 PROSE = """\
 # Mutants
 
-`make mutants` changes the pure domain one thing at a time with mutmut and asks whether a test notices;
-`make mutants MODULES="decision grants"` does so for some modules or packages of it. tests/domain judges, but for the
-machines and the sown bugs; hypothesis is derandomized. All tests run once without a mutant, and must pass; then each
+`make mutants` changes the pure domain, and the rules of names that clients share, one thing at a time with mutmut and
+asks whether a test notices;
+`make mutants MODULES="decision grants"` does so for some modules or packages of them. tests/domain and tests/naming
+judge, but for the machines and the sown bugs; hypothesis is derandomized. All tests run once without a mutant, and must pass; then each
 mutant is judged by the tests that reach its function, until one fails or takes 20 times as long as it should.
 
 `.data/mutants/verdicts.jsonl` keeps each verdict. A run can be stopped and taken up again, and the next one judges only
@@ -305,7 +313,7 @@ def page(result: Result, day: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("modules", nargs="*", help="modules or packages of jit_service/domain; all of it by default")
+    parser.add_argument("modules", nargs="*", help="modules or packages of the rules; all of them by default")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--afresh", action="store_true", help="forget all verdicts first")
     parser.add_argument("--report", action="store_true", help="judge nothing; tell what is known")

@@ -16,7 +16,7 @@ from jit_service.domain.errors import JitError, TokenInvalid, TokenNotCovering
 from jit_service.storage import Store
 from jit_service.use_cases import tokens
 from jit_service.use_cases.signing_keys import Issuing
-from jitaccess.errors import TokenRefused
+from jitaccess.jose.refusal import TokenRefused
 from jitaccess.jose.tokens import GrantToken
 
 

@@ -59,7 +59,7 @@ from jit_service.use_cases.grants import View
 from jit_service.use_cases.policies import Applied
 from jit_service.use_cases.simulation import Simulated
 from jit_service.use_cases.tokens import Issued
-from jitaccess.contract.convert import with_whole_numbers
+from jitaccess.naming.json_numbers import with_whole_numbers
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 
 # protobuf's own bounds (duration.proto, timestamp.proto).

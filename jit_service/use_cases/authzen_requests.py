@@ -24,10 +24,10 @@ from jit_service.storage import Snapshot, Store
 from jit_service.use_cases import grants, signing_keys
 from jit_service.use_cases.grants import GrantAnswer
 from jit_service.use_cases.signing_keys import Issuing
-from jitaccess.contract.convert import with_whole_numbers
 from jitaccess.jose import jws
 from jitaccess.jose.jws import BadToken
 from jitaccess.jose.keys import GivenKeys
+from jitaccess.naming.json_numbers import with_whole_numbers
 
 BINDING_TYPE: Final = "jit-denial+jwt"
 LASTS: Final = timedelta(minutes=10)

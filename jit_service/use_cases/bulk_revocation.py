@@ -16,10 +16,10 @@ from jit_service.domain.errors import InvalidField, StalePlan
 from jit_service.domain.grants import approval as rules
 from jit_service.domain.grants.grant import Grant, revoked_with_parent
 from jit_service.domain.language import name
-from jit_service.domain.language.pattern import reaches_into
 from jit_service.storage import Snapshot, Store, query
 from jit_service.use_cases.grants import end_below
 from jit_service.use_cases.idempotency import answered_before, remember
+from jitaccess.naming.pattern import reaches_into
 
 
 @dataclass(frozen=True, kw_only=True)

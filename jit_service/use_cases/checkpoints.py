@@ -13,9 +13,9 @@ from jit_service.storage import Snapshot, Store
 from jit_service.use_cases import audit
 from jit_service.use_cases.audit import Verified
 from jit_service.use_cases.signing_keys import Issuing, demanded, signing
-from jitaccess.errors import TokenRefused
 from jitaccess.jose.checkpoints import TYPE, SignedCheckpoint, read_checkpoint
 from jitaccess.jose.keys import GivenKeys
+from jitaccess.jose.refusal import TokenRefused
 
 
 class SignatureState(StrEnum):

@@ -24,9 +24,9 @@ from jit_service.use_cases.grants import visible
 from jit_service.use_cases.idempotency import answered_before, remember
 from jit_service.use_cases.identifiers import new_name
 from jit_service.use_cases.signing_keys import Issuing, signing
-from jitaccess.errors import TokenRefused
 from jitaccess.jose.jws import MAX_TOKEN
 from jitaccess.jose.keys import GivenKeys
+from jitaccess.jose.refusal import TokenRefused
 from jitaccess.jose.tokens import DETAIL, GrantToken, read_token
 
 _TOKENS: Final = TypeAdapter(Token)

@@ -11,19 +11,18 @@ from hypothesis import strategies as st
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.errors import JitError
 from jit_service.domain.grants.grant import Grant
-from jit_service.domain.language.pattern import covers, overlap
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.tokens import token
 from jit_service.feeds.grants import ControlEvent
 from jitaccess.replica import decision
 from jitaccess.replica import state as replica
 from jitaccess.replica.checker import LocalState
-from jitaccess.replica.decision import LocalReason, Patterns
+from jitaccess.replica.decision import LocalReason
 from jitaccess.replica.state import Replica
 from tests.domain.factories import ALICE, BOB, HOUR, NOON, TICK
 from tests.domain.test_sown_bugs import Twin, sown
 from tests.replica.feeding import MAX_AGE, OPENED, SECOND, current, fed, update
-from tests.replica.test_agreement import ACTION_PATTERNS, ACTIONS, PATTERNS, RESOURCES, denies, plain, worlds
+from tests.replica.test_agreement import denies, plain, worlds
 from tests.replica.test_replica import NO_ALICE, REVOKED
 
 
@@ -109,24 +108,6 @@ def is_carriable(grant: Grant, policies: list[Policy], at: datetime) -> bool:
     except JitError:
         return False
     return True
-
-
-@given(left=st.sampled_from((*RESOURCES, *PATTERNS)), right=st.sampled_from((*RESOURCES, *PATTERNS)))
-@settings(max_examples=100, derandomize=True, deadline=None, database=None)
-def test_patterns_overlap_as_the_services_do(left: str, right: str) -> None:
-    assert Patterns([left], "/").overlap(Patterns([right], "/")) is overlap(left, right, "/")
-
-
-@given(left=st.sampled_from((*RESOURCES, *PATTERNS)), right=st.sampled_from((*RESOURCES, *PATTERNS)))
-@settings(max_examples=100, derandomize=True, deadline=None, database=None)
-def test_patterns_are_within_each_other_as_the_services_are(left: str, right: str) -> None:
-    assert Patterns([left], "/").cover_some_of(Patterns([right], "/")) is covers(left, right, "/")
-
-
-@pytest.mark.parametrize("left", [*ACTIONS, *ACTION_PATTERNS])
-@pytest.mark.parametrize("right", [*ACTIONS, *ACTION_PATTERNS])
-def test_actions_overlap_as_the_services_do(left: str, right: str) -> None:
-    assert Patterns([left], ".").overlap(Patterns([right], ".")) is overlap(left, right, ".")
 
 
 TWINS = [

@@ -9,11 +9,11 @@ import pytest
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.grants.grant import End, GrantState, Limits
 from jit_service.domain.grants.lock import Lock, Target
-from jit_service.domain.language.pattern import resource_covered
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.feeds.grants import ControlEvent, history_of
 from jitaccess.contract.model import CheckReason
 from jitaccess.errors import Internal
+from jitaccess.naming.pattern import resource_covered
 from jitaccess.replica.decision import LocalReason
 from jitaccess.replica.state import MEASURE_AGAIN, Replica
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from jit_service.domain.conditions import condition
-from jit_service.domain.language import name
 from jit_service.issuers import PrincipalRule
 from jit_service.rpc import authentication, claims
 from jitaccess.jose import fetching, keys
+from jitaccess.naming import names
 from tests.domain.language import test_name
 from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.rpc import test_authentication, test_claims, test_keys
@@ -152,7 +152,7 @@ TWINS = [
     ),
     Twin(
         "a principal that looks like a pattern",
-        name.principal,
+        names.principal,
         'if "*" in rest:',
         "if False:",
         lambda: test_name.test_what_is_no_principal("user:ext-*"),

@@ -76,7 +76,6 @@ if TYPE_CHECKING:
         StepPreview,
         StepStatus,
         TailedEvent,
-        TokenReason,
         UseReview,
         View,
     )
@@ -200,6 +199,7 @@ _HOMES = {
     "LocalReason": "replica.decision",
     "Retry": "_transport",
     "token_file": "config",
+    "TokenReason": "jose.refusal",
     "GrantToken": "jose.tokens",
     "LiveGrants": "jose.tokens",
     "SignedCheckpoint": "jose.checkpoints",

@@ -21,55 +21,8 @@ one there is the status code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
-
-class FieldViolation(NamedTuple):
-    """One field that was refused: its path in the message, and what is wrong with it."""
-
-    field: str
-    description: str
-
-
-class JitError(Exception):
-    """A call that gave no answer.
-
-    `code` is the gRPC status by name, `reason` the machine-readable cause (the code where the service gave none),
-    `metadata` what a program may want to know of it, `status` the google.rpc.Status as received, if any.
-    """
-
-    default_code: ClassVar[str] = "UNKNOWN"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str = "",
-        code: str = "",
-        metadata: Mapping[str, str] | None = None,
-        field_violations: tuple[FieldViolation, ...] = (),
-        status: Message | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code or self.default_code
-        self.reason = reason or self.code
-        self.metadata = dict(metadata or {})
-        self.field_violations = field_violations
-        self.status = status
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.reason})"
-
-
-class Misconfigured(JitError):
-    """The client cannot be set up from what it was given. Nothing was sent."""
-
-    default_code = "INVALID_ARGUMENT"
+from jitaccess._error import FieldViolation, InvalidArgument, JitError, Misconfigured
+from jitaccess.jose.refusal import TokenRefused
 
 
 class Unauthenticated(JitError):
@@ -82,12 +35,6 @@ class PermissionDenied(JitError):
     """The caller is known and may not."""
 
     default_code = "PERMISSION_DENIED"
-
-
-class InvalidArgument(JitError):
-    """The call itself is wrong: malformed, out of range, or impossible."""
-
-    default_code = "INVALID_ARGUMENT"
 
 
 class NotFound(JitError):
@@ -132,13 +79,26 @@ class DeadlineExceeded(Unavailable):
     default_code = "DEADLINE_EXCEEDED"
 
 
-class TokenRefused(JitError):
-    """A token of a grant that does not count here, now, or for this. `reason` is one of `TokenReason`."""
-
-    default_code = "PERMISSION_DENIED"
-
-
 class Internal(JitError):
     """The service failed, or its answer cannot be read."""
 
     default_code = "INTERNAL"
+
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "FieldViolation",
+    "Internal",
+    "InvalidArgument",
+    "JitError",
+    "Misconfigured",
+    "NotFound",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "TokenRefused",
+    "Unauthenticated",
+    "Unavailable",
+]

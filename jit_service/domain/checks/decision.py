@@ -17,8 +17,8 @@ from jit_service.domain.grants.grant import End, GrantState
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
 from jit_service.domain.grants.lock import message as locked_message
 from jit_service.domain.grants.request import NO_SIGNALS, denies
-from jit_service.domain.language.pattern import action_covered, resource_covered
 from jit_service.domain.policies.policy import Policy
+from jitaccess.naming.pattern import action_covered, resource_covered
 
 
 class Reason(StrEnum):

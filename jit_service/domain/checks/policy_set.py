@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.grants.request import by_preference
 from jit_service.domain.language.name import canonical
-from jit_service.domain.language.pattern import Names
 from jit_service.domain.policies.policy import Policy
+from jitaccess.naming.pattern import Patterns
 
 _NONE: Final = frozenset[str]()
 
@@ -47,13 +47,13 @@ class _Prepared(NamedTuple):
     """A policy, as far as it says who may ask for what."""
 
     name: str
-    resources: Names
-    actions: Names
+    resources: Patterns
+    actions: Patterns
     principals: frozenset[str]
     groups: frozenset[str]
 
     def is_about(self, asked: Question) -> bool:
-        return asked.resource in self.resources and asked.action in self.actions
+        return self.resources.match(asked.resource) and self.actions.match(asked.action)
 
     def is_for(self, subject: str, groups: frozenset[str] | None) -> bool:
         if subject in self.principals:
@@ -64,8 +64,8 @@ class _Prepared(NamedTuple):
 def _prepared(policy: Policy) -> _Prepared:
     return _Prepared(
         name=policy.name,
-        resources=Names(policy.resources, "/"),
-        actions=Names(policy.actions, "."),
+        resources=Patterns(policy.resources, "/"),
+        actions=Patterns(policy.actions, "."),
         # A deny forbids in any letter case.
         principals=frozenset(map(canonical, policy.eligible.principals) if policy.deny else policy.eligible.principals),
         groups=frozenset(policy.eligible.groups),

@@ -17,9 +17,9 @@ from jit_service.domain.checks.decision import Candidate, Decision, Question, de
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
 from jit_service.domain.grants.request import is_denied_by
-from jit_service.domain.language.pattern import action_covered, covers, overlap, resource_covered
-from jit_service.domain.language.pattern_table import PatternTable
 from jit_service.domain.policies.policy import Policy
+from jitaccess.naming.pattern import action_covered, covers, overlap, resource_covered
+from jitaccess.naming.pattern_table import PatternTable
 
 
 class Side(StrEnum):

@@ -42,9 +42,9 @@ from jit_service.domain.grants.lock import NO_LOCKS, Locks
 from jit_service.domain.grants.request import MAX_LEAD, NO_SIGNALS, check_duration, judge_reviewer, lengthened
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import name, regex
-from jit_service.domain.language.pattern import action_covered, resource_covered
 from jit_service.domain.person import Person, distinct
 from jit_service.domain.policies.policy import CommentRule, Policy, Step, checked_patterns, seconds
+from jitaccess.naming.pattern import action_covered, resource_covered
 
 
 @dataclass(frozen=True, kw_only=True)

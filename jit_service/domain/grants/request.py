@@ -38,8 +38,8 @@ from jit_service.domain.grants.grant import (
     started,
 )
 from jit_service.domain.language import name, regex
-from jit_service.domain.language.pattern import action_covered, resource_covered
 from jit_service.domain.policies.policy import MAX_DURATION, MAX_USES, Policy, Step, checked_patterns, seconds
+from jitaccess.naming.pattern import action_covered, resource_covered
 
 Found = TypeVar("Found")
 MAX_TICKET = 256

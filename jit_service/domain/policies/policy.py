@@ -11,7 +11,7 @@ from typing import Final
 from jit_service.domain.conditions import condition
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name, regex
-from jit_service.domain.language.pattern import action_covered, resource_covered
+from jitaccess.naming.pattern import action_covered, resource_covered
 
 MAX_DURATION: Final = timedelta(days=30)
 DEFAULT_REQUEST_TTL: Final = timedelta(hours=24)

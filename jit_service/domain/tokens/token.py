@@ -17,8 +17,8 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, NotYours, TokenNotPossible
 from jit_service.domain.grants.grant import Grant, GrantState, demand_state, event
 from jit_service.domain.grants.lock import NO_LOCKS, Locks, demand_unlocked
-from jit_service.domain.language.pattern import overlap
 from jit_service.domain.policies.policy import Policy
+from jitaccess.naming.pattern import overlap
 
 MAX_AUDIENCES: Final = 8
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,256}")

@@ -20,7 +20,7 @@ from google.api.httpbody_pb2 import HttpBody
 from jit_service.domain.errors import DenialNotBound, InvalidField
 from jit_service.domain.language import name
 from jit_service.use_cases.authzen_requests import Denied
-from jitaccess.contract.convert import with_whole_numbers
+from jitaccess.naming.json_numbers import with_whole_numbers
 
 JSON: Final = "application/json"
 _JSON_TYPE: Final = re.compile(rf'{re.escape(JSON)} *(; *charset=("?)utf-8\2 *)?', re.IGNORECASE | re.ASCII)

@@ -11,8 +11,8 @@ from jit_service.domain.checks.decision import Question, decide
 from jit_service.domain.checks.search import Found, Side, World, found_names, found_subjects
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.grants.grant import Grant
-from jit_service.domain.language.pattern import covers
 from jit_service.domain.policies.policy import Policy, PrincipalSet
+from jitaccess.naming.pattern import covers
 from tests.domain.factories import ALICE, BOB, NOON
 from tests.replica.test_agreement import ACTIONS, GROUPS, RESOURCES, SUBJECTS, denies, plain, worlds
 

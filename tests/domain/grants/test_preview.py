@@ -10,8 +10,8 @@ import pytest
 from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.preview import preview
-from jit_service.domain.language.pattern import reaches_into
 from jit_service.domain.policies.policy import PrincipalSet, Step
+from jitaccess.naming.pattern import reaches_into
 from tests.domain.factories import HOUR, NOON, TICK, alice, approved, ask, extension, policy
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jitaccess.replica.decision import Patterns
+from jitaccess.naming.pattern import Patterns
 from jitaccess.v1 import policy_pb2
 
 # Deeper than any pattern without ** reaches.
@@ -25,7 +25,7 @@ def _gaps(field: str, patterns: Sequence[str], separator: str) -> Iterator[str]:
         root = pattern.removesuffix(f"{separator}**")
         if root != pattern:
             # A type alone is no resource.
-            if (separator == "." or separator in root) and not together.cover(root):
+            if (separator == "." or separator in root) and not together.match(root):
                 yield f"{where}{pattern} does not deny {root} itself; deny that too"
         elif _seems_to_go_on(pattern, separator) and not _goes_on(together, pattern, separator):
             alone = pattern.split(separator)[-1] == "*"
@@ -42,4 +42,4 @@ def _seems_to_go_on(pattern: str, separator: str) -> bool:
 
 
 def _goes_on(together: Patterns, pattern: str, separator: str) -> bool:
-    return all(together.cover(f"{pattern}{f'{separator}-' * depth}") for depth in (1, _DEEP))
+    return all(together.match(f"{pattern}{f'{separator}-' * depth}") for depth in (1, _DEEP))

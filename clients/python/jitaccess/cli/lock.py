@@ -103,7 +103,7 @@ def add_to(app: typer.Typer) -> None:
 def _on(client: JitClient, principal: str) -> list[Lock]:
     """Returns the locks that stand on the principal, in any letter case. Raises NotFound where there is none."""
     from jitaccess.errors import NotFound
-    from jitaccess.replica.decision import canonical
+    from jitaccess.naming.names import canonical
 
     found = [each for each in client.list_locks() if canonical(each.principal) == canonical(principal)]
     if not found:

@@ -128,7 +128,7 @@ def rest_json(message: Message) -> dict[str, object]:
     """Returns what Envoy's transcoder prints, whose print options ask for fields at their default value too."""
     from google.protobuf import json_format
 
-    from jitaccess.contract.convert import with_whole_numbers
+    from jitaccess.naming.json_numbers import with_whole_numbers
 
     data: dict[str, object] = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
     return dict(with_whole_numbers(data))

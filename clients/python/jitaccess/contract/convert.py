@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jitaccess._faults import from_status
 from jitaccess.contract.model import Policy
 from jitaccess.errors import JitError
+from jitaccess.naming.json_numbers import with_whole_numbers
 from jitaccess.v1 import access_pb2, audit_pb2, delegation_pb2, grant_pb2, lock_pb2, policy_pb2, signal_pb2, token_pb2
 
 T = TypeVar("T")
@@ -57,15 +58,6 @@ def encode_policy(policy: Policy) -> policy_pb2.Policy:
     known = decode(Policy, policy.raw)
     _write(message, policy, [name for name in _names(policy) if getattr(policy, name) != getattr(known, name)])
     return message
-
-
-def with_whole_numbers(value: Any) -> Any:
-    """Returns JSON with `2` for `2.0`, as REST gives it: a Struct holds every number as a double."""
-    if isinstance(value, dict):
-        return {name: with_whole_numbers(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [with_whole_numbers(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _plan(cls: Any, descriptor: Any) -> _Plan:

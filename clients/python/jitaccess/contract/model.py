@@ -907,24 +907,6 @@ class Page(Generic[T]):
     raw: Message = field(repr=False, compare=False)
 
 
-class TokenReason(StrEnum):
-    """Why a token of a grant does not count."""
-
-    MALFORMED = "MALFORMED"
-    WRONG_ALGORITHM = "WRONG_ALGORITHM"
-    WRONG_TYPE = "WRONG_TYPE"
-    UNKNOWN_KEY = "UNKNOWN_KEY"
-    BAD_SIGNATURE = "BAD_SIGNATURE"
-    WRONG_ISSUER = "WRONG_ISSUER"
-    WRONG_AUDIENCE = "WRONG_AUDIENCE"
-    LIFETIME_TOO_LONG = "LIFETIME_TOO_LONG"
-    NOT_YET_VALID = "NOT_YET_VALID"
-    EXPIRED = "EXPIRED"
-    NO_GRANT = "NO_GRANT"
-    NOT_COVERED = "NOT_COVERED"
-    GRANT_OVER = "GRANT_OVER"
-
-
 @dataclass(frozen=True, kw_only=True)
 class IssuedToken:
     """A token of a grant. Whoever has `token` can use it, so it is not shown."""

@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
+from jitaccess._error import named
 from jitaccess.errors import InvalidArgument, Misconfigured
 from jitaccess.guards.spelling import PARSERS, demand_spelt_as
-from jitaccess.naming.name import concrete, segment
+from jitaccess.naming import names
 
 _PARAMETER = re.compile(rf"\{{([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(?::({'|'.join(PARSERS)}))?\}}")
 
@@ -53,8 +54,8 @@ class Template:
         parameters = [Parameter.of(part) for part in self._segments]
         self.parameters = tuple(found.name for found in parameters if found)
         try:
-            concrete(_PARAMETER.sub("x", resource), "/", "resource")
-            concrete(action, ".", "action")
+            named(names.resource, _PARAMETER.sub("x", resource), "resource")
+            named(names.action, action, "action")
         except InvalidArgument as fault:
             raise Misconfigured(f"{resource!r}, {action!r}: {fault.message}", reason="TEMPLATE_INVALID") from None
         plain = [part for part, found in zip(self._segments, parameters, strict=True) if not found]
@@ -80,10 +81,10 @@ class Template:
         name = parameter.name
         kind, value = parameter.kind or self._kinds.get(name), values.get(name)
         if kind and value is not None:
-            return segment(demand_spelt_as(kind, value, name), name)
+            return named(names.segment, demand_spelt_as(kind, value, name), name)
         if isinstance(value, bool) or not isinstance(value, str | int | UUID):
             raise Misconfigured(
                 f"{self.resource}: the call has no parameter {name} that is text or a whole number",
                 reason="TEMPLATE_PARAMETER_MISSING",
             )
-        return segment(str(value), name)
+        return named(names.segment, str(value), name)

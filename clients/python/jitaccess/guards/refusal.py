@@ -11,9 +11,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from jitaccess.contract.model import TokenReason
 from jitaccess.errors import InvalidArgument, JitError, PermissionDenied, TokenRefused, Unauthenticated, Unavailable
 from jitaccess.guards.need import Need
+from jitaccess.jose.refusal import TokenReason
 
 _log = logging.getLogger("jitaccess.guards")
 _DOMAIN = "jitaccess"

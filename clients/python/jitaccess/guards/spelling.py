@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
-from jitaccess.errors import FieldViolation, InvalidArgument
+from jitaccess._error import invalid_field
 
 
 def canonical(value: object) -> str | None:
@@ -49,9 +49,9 @@ def demand_canonical(text: str, value: object, field: str) -> None:
     """Raises InvalidArgument unless the text is the one spelling of the value."""
     spelling = canonical(value)
     if spelling is None:
-        raise _invalid(field, f"is a {type(value).__name__}, of which several texts may mean the same")
+        raise invalid_field(field, f"is a {type(value).__name__}, of which several texts may mean the same")
     if text != spelling:
-        raise _invalid(
+        raise invalid_field(
             field,
             "is not spelt as the value is: decimal without zeros or plus before it, true or false, "
             "a UUID in lower case with hyphens, RFC 3339",
@@ -102,15 +102,9 @@ def demand_spelt_as(kind: str, given: object, field: str) -> str:
     if not isinstance(given, str):
         spelling = canonical(given)
         if spelling is None:
-            raise _invalid(field, f"is no {kind}")
+            raise invalid_field(field, f"is no {kind}")
         given = spelling
     if not is_read_as(kind, given):
-        raise _invalid(field, f"is no {kind}")
+        raise invalid_field(field, f"is no {kind}")
     demand_canonical(given, PARSERS[kind](given), field)
     return given
-
-
-def _invalid(field: str, fault: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"{field}: {fault}", reason="INVALID_FIELD", field_violations=(FieldViolation(field, fault),)
-    )

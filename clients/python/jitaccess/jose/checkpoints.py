@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from jitaccess.contract.model import TokenReason
-from jitaccess.errors import Misconfigured, TokenRefused
+from jitaccess._error import Misconfigured
 from jitaccess.jose import jws
 from jitaccess.jose.jws import BadSignature, BadToken
 from jitaccess.jose.keys import GivenKeys, KeySource
+from jitaccess.jose.refusal import TokenReason, TokenRefused
 from jitaccess.jose.tokens import ALGORITHM, key_of
 
 TYPE: Final = "audit-checkpoint+jwt"

@@ -25,13 +25,13 @@ from typing import Any, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from jitaccess.contract.model import TokenReason
-from jitaccess.errors import InvalidArgument, Misconfigured, TokenRefused
+from jitaccess._error import InvalidArgument, Misconfigured, named
 from jitaccess.jose import jws
 from jitaccess.jose.jws import BadSignature, BadToken
 from jitaccess.jose.keys import GivenKeys, KeySource, UrlKeys, is_safe_url
-from jitaccess.naming.name import concrete
-from jitaccess.replica.decision import Patterns
+from jitaccess.jose.refusal import TokenReason, TokenRefused
+from jitaccess.naming import names
+from jitaccess.naming.pattern import action_covered, resource_covered
 
 ALGORITHM: Final = "ES256"
 TYPE: Final = "at+jwt"
@@ -61,9 +61,9 @@ class GrantToken:
     chain: tuple[str, ...]
 
     def covers(self, action: str, resource: str) -> bool:
-        """Says whether it lets its subject do the action on the resource. Raises InvalidArgument for a pattern."""
-        wanted_action, wanted = concrete(action, ".", "action"), concrete(resource, "/", "resource")
-        return Patterns(self.actions, ".").cover(wanted_action) and Patterns(self.resources, "/").cover(wanted)
+        """Returns whether it lets its subject do the action on the resource. Raises InvalidArgument for a pattern."""
+        wanted, on = named(names.action, action, "action"), named(names.resource, resource, "resource")
+        return action_covered(wanted, self.actions) and resource_covered(on, self.resources)
 
 
 class LiveGrants(Protocol):

@@ -7,17 +7,16 @@ What they cannot be sure of is NEEDS_CHECK. Instants are whole microseconds sinc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import Literal, NamedTuple
-from unicodedata import is_normalized, normalize
+from unicodedata import is_normalized
 
 from jitaccess.contract.model import CheckReason
-from jitaccess.naming.name import is_pattern
+from jitaccess.naming.names import canonical, folded, is_action, is_resource
+from jitaccess.naming.pattern import Patterns
 
 
 class LocalReason(StrEnum):
@@ -30,92 +29,12 @@ class LocalReason(StrEnum):
     NEEDS_CHECK = "NEEDS_CHECK"
 
 
-# As plain as nearly every name is.
-_PLAIN = {
-    "/": re.compile(r"[a-z][a-z0-9_-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.@:-]*){1,63}"),
-    ".": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*){0,63}"),
-}
-_LONGEST = {"/": 1024, ".": 256}
-
-
-class Patterns:
-    """Patterns of resources (`separator` "/") or actions ("."), made ready for many names."""
-
-    __slots__ = ("_exact", "_separator", "_wild")
-
-    def __init__(self, patterns: Iterable[str], separator: str) -> None:
-        texts = tuple(patterns)
-        self._separator = separator
-        self._exact = frozenset(text for text in texts if "*" not in text)
-        self._wild = tuple(tuple(text.split(separator)) for text in texts if "*" in text)
-
-    def cover(self, name: str) -> bool:
-        """Says whether one of them matches the name, byte for byte but for wildcards."""
-        if name in self._exact:
-            return True
-        if not self._wild:
-            return False
-        segments = name.split(self._separator)
-        return any(_matches(pattern, segments) for pattern in self._wild)
-
-    def overlap(self, other: Patterns) -> bool:
-        """Says whether some name is matched by one of them and by one of the others."""
-        return any(_meet(left, right) for left in self._segments() for right in other._segments())
-
-    def cover_some_of(self, other: Patterns) -> bool:
-        """Says whether one of them matches all that one of the others matches."""
-        return any(self._covers_all_of(segments) for segments in other._segments())
-
-    def _covers_all_of(self, wanted: Sequence[str]) -> bool:
-        # A `*` is any one segment, so that it covers the patterns of one; `**` is more, and only `**` covers it.
-        return any(
-            (wanted[-1] != "**" or pattern[-1] == "**") and _matches(tuple(pattern), wanted)
-            for pattern in self._segments()
-        )
-
-    def _segments(self) -> Iterable[Sequence[str]]:
-        return [*(text.split(self._separator) for text in self._exact), *self._wild]
-
-    def vouch_for(self, name: str) -> bool:
-        """Says whether the name is sound: one that the service itself told, or one that is plain."""
-        return name in self._exact or is_plain(name, self._separator)
-
-
-def _matches(pattern: tuple[str, ...], segments: Sequence[str]) -> bool:
-    """`*` at the end of a segment is the rest of it, alone a whole one; `**` (last only) is one segment or more."""
-    if pattern[-1] == "**":
-        pattern = pattern[:-1]
-        if len(segments) <= len(pattern):
-            return False
-    elif len(pattern) != len(segments):
-        return False
-    return all(_fits(wanted, segment) for wanted, segment in zip(pattern, segments, strict=False))
-
-
-def _fits(wanted: str, segment: str) -> bool:
-    return segment.startswith(wanted[:-1]) if wanted.endswith("*") else wanted == segment
-
-
-def _meet(left: Sequence[str], right: Sequence[str]) -> bool:
-    for mine, other in zip(left, right, strict=False):
-        if "**" in (mine, other):
-            return True
-        if not _share(mine, other):
-            return False
-    return len(left) == len(right)
-
-
-def _share(mine: str, other: str) -> bool:
-    """Says whether some segment fits both: what the longer one begins with, if any does."""
-    begun, longer = sorted((mine, other), key=lambda wanted: len(wanted.removesuffix("*")))
-    return _fits(begun, longer.removesuffix("*"))
-
-
 def is_plain(name: str, separator: str) -> bool:
-    """Says whether the service would take the name as it is; of others (not ASCII, `..`, `*`) only it can tell."""
-    if len(name) <= _LONGEST[separator] and _PLAIN[separator].fullmatch(name):
-        return True
-    return name.isascii() and "*" not in name and is_pattern(name, separator)
+    """Returns whether the name, "/" for a resource, "." for an action, is ASCII and canonical.
+
+    Of names that are not ASCII only the service can tell: its Unicode may be of another version.
+    """
+    return name.isascii() and (is_resource(name) if separator == "/" else is_action(name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +71,7 @@ class Deny:
 
     def denies(self, grant: HeldGrant, action: str, resource: str) -> bool:
         """Says whether it forbids to the grant's subject what the grant covers."""
-        return self._names(grant) and self.resources.cover(resource) and self.actions.cover(action)
+        return self._names(grant) and self.resources.match(resource) and self.actions.match(action)
 
     def reaches_into(self, grant: HeldGrant) -> bool:
         """Says whether it forbids to the grant's subject any part of what the grant covers."""
@@ -160,7 +79,7 @@ class Deny:
 
     def refuses(self, grant: HeldGrant) -> bool:
         """Says whether the grant would be refused if it was asked for now: where a whole pattern of it is forbidden."""
-        covered = self.resources.cover_some_of(grant.resources) and self.actions.cover_some_of(grant.actions)
+        covered = self.resources.cover_one_of(grant.resources) and self.actions.cover_one_of(grant.actions)
         return covered and self._names(grant)
 
     def _names(self, grant: HeldGrant) -> bool:
@@ -244,12 +163,6 @@ class Locks:
         yield from (lock for lock in self._of_groups if groups is None or lock.group in groups)
 
 
-@lru_cache(maxsize=4096)
-def canonical(name: str) -> str:
-    """Returns the key by which two principals are the same person: letter case and compatibility forms folded."""
-    return normalize("NFKC", normalize("NFKC", name).casefold())
-
-
 class Judgement(NamedTuple):
     """The answer; `grant` is the one that allows it, or explains the no. `by` is the policy or lock that forbids it."""
 
@@ -295,13 +208,13 @@ def judge(
     # What is known without any grant; each grant may know of more groups.
     if locks and (locked := locks.on(subject, _NOBODY, earliest=earliest, latest=latest)) is not None:
         return locked
-    if "@" in subject and subject != subject.lower():
+    if subject != folded(subject):
         # Of most issuers' principals the service folds the letter case, and not of all: it knows which.
         return _NEEDS_CHECK
     allowing: Judgement | None = None
     findings: list[Judgement] = []
     for grant in grants.get(subject, ()):
-        if not (grant.resources.cover(resource) and grant.actions.cover(action)):
+        if not (grant.resources.match(resource) and grant.actions.match(action)):
             continue
         finding = _finding(grant, action, resource, denies, earliest, latest, locks)
         if finding is not grant.allows:
@@ -347,9 +260,14 @@ def _finding(
             return locked
     if by := denies.against(grant, action, resource):
         return Judgement(CheckReason.DENIED_BY_POLICY, grant, by)
-    if not (grant.actions.vouch_for(action) and grant.resources.vouch_for(resource)):
+    if not (_is_sound(grant.actions, action, ".") and _is_sound(grant.resources, resource, "/")):
         return _NEEDS_CHECK
     return grant.allows
+
+
+def _is_sound(patterns: Patterns, name: str, separator: str) -> bool:
+    """Returns whether the name is one that the service itself sent, or one that is plain."""
+    return patterns.hold(name) or is_plain(name, separator)
 
 
 def _best_explanation(findings: Sequence[Judgement]) -> Judgement:

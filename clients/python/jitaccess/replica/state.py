@@ -17,6 +17,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from jitaccess.contract.calls import Call, replicate
 from jitaccess.errors import Internal
+from jitaccess.naming.names import canonical
+from jitaccess.naming.pattern import Patterns
 from jitaccess.replica.decision import (
     NO_LOCKS,
     Denies,
@@ -26,8 +28,6 @@ from jitaccess.replica.decision import (
     LocalReason,
     Lock,
     Locks,
-    Patterns,
-    canonical,
     is_live,
     judge,
 )

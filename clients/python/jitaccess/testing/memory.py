@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +14,12 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
+from jitaccess._error import invalid_field, named
 from jitaccess.contract.model import CheckReason, GrantState
-from jitaccess.errors import FieldViolation, InvalidArgument, Misconfigured, NotFound, Unavailable
-from jitaccess.naming.name import pattern
+from jitaccess.errors import InvalidArgument, Misconfigured, NotFound, Unavailable
+from jitaccess.naming import names
+from jitaccess.naming.names import canonical, folded
+from jitaccess.naming.pattern import Patterns, action_covered, resource_covered
 from jitaccess.replica.decision import (
     Denies,
     Deny,
@@ -25,10 +27,7 @@ from jitaccess.replica.decision import (
     Judgement,
     Lock,
     Locks,
-    Patterns,
-    canonical,
     is_live,
-    is_plain,
     judge,
 )
 from jitaccess.v1 import access_pb2
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MAX_ITEMS = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PRINCIPAL = re.compile(r"(?:user|service):[!-)+-~]+(?: [!-)+-~]+)*")
-_LONGEST_PRINCIPAL = 256
 _NOTHING_TO_ASK_FOR = (CheckReason.ALLOWED, CheckReason.DENIED_BY_POLICY, CheckReason.LOCKED)
 _OVER = {
     GrantState.EXPIRED: CheckReason.EXPIRED,
@@ -154,12 +151,12 @@ class MemoryService:
     ) -> MemoryGrant:
         """Asks for access, and returns the grant, which waits for its approval."""
         if duration <= timedelta():
-            raise _invalid("duration", "must be above 0")
+            raise invalid_field("duration", "must be above 0")
         grant = MemoryGrant(
             name=f"grants/{uuid.uuid4().hex}",
             subject=_principal(subject),
-            resources=_patterns(resources, "/", "resources"),
-            actions=_patterns(actions, ".", "actions"),
+            resources=_resources(resources),
+            actions=_actions(actions),
             duration=duration,
             request_expire_time=self.now() + request_ttl,
             groups=None if groups is None else frozenset(groups),
@@ -200,8 +197,8 @@ class MemoryService:
                 name=_policy_name(policy),
                 principals=frozenset(map(canonical, principals)),
                 groups=frozenset(groups),
-                resources=Patterns(_patterns(resources, "/", "resources"), "/"),
-                actions=Patterns(_patterns(actions, ".", "actions"), "."),
+                resources=Patterns(_resources(resources), "/"),
+                actions=Patterns(_actions(actions), "."),
             )
             self._end_misfits()
 
@@ -219,10 +216,10 @@ class MemoryService:
             self._revision += 1
             self._policies[_policy_name(policy)] = _Policy(
                 _policy_name(policy),
-                frozenset(map(_folded, principals)),
+                frozenset(map(folded, principals)),
                 bool(tuple(groups)),
-                Patterns(_patterns(resources, "/", "resources"), "/"),
-                Patterns(_patterns(actions, ".", "actions"), "."),
+                Patterns(_resources(resources), "/"),
+                Patterns(_actions(actions), "."),
             )
 
     def remove(self, policy: str) -> None:
@@ -236,7 +233,7 @@ class MemoryService:
     def lock(self, principal: str = "", *, group: str = "", duration: timedelta | None = None) -> str:
         """Locks a principal or a group, for so long or until it is unlocked. Returns the lock's name."""
         if bool(principal) == bool(group):
-            raise _invalid("lock", "must have exactly one of principal and group")
+            raise invalid_field("lock", "must have exactly one of principal and group")
         until = None if duration is None else _micros(self.now() + duration)
         lock = Lock(
             name=f"locks/{uuid.uuid4().hex}",
@@ -326,7 +323,7 @@ class MemoryService:
         from jitaccess.testing.endpoint import status_of
 
         if not 1 <= len(request.items) <= MAX_ITEMS:
-            raise _invalid("items", f"has {len(request.items)} items; 1 to {MAX_ITEMS} are allowed")
+            raise invalid_field("items", f"has {len(request.items)} items; 1 to {MAX_ITEMS} are allowed")
         results = []
         for item in request.items:
             try:
@@ -338,10 +335,14 @@ class MemoryService:
     def _check(self, request: access_pb2.CheckAccessRequest) -> access_pb2.CheckAccessResponse:
         subject = _principal(request.subject)
         _demand_address(request)
-        action, resource = _concrete(request.action, ".", "action"), _concrete(request.resource, "/", "resource")
+        action, resource = (
+            _ascii(names.action, request.action, "action"),
+            _ascii(names.resource, request.resource, "resource"),
+        )
         with self._lock:
             if not 0 <= request.min_revision <= self._revision:
-                raise _invalid("min_revision", f"is {request.min_revision}; the store is at revision {self._revision}")
+                fault = f"is {request.min_revision}; the store is at revision {self._revision}"
+                raise invalid_field("min_revision", fault)
             now = self.now()
             reason, grant, by = self._decide(subject, action, resource, now)
             asked_under = () if reason in _NOTHING_TO_ASK_FOR else self._requestable(subject, action, resource)
@@ -397,15 +398,15 @@ class MemoryService:
     def _requestable(self, subject: str, action: str, resource: str) -> tuple[str, ...]:
         for deny in self._denies.values():
             # Groups that nobody proved are nobody's here; asking decides.
-            if canonical(subject) in deny.principals and deny.resources.cover(resource) and deny.actions.cover(action):
+            if canonical(subject) in deny.principals and deny.resources.match(resource) and deny.actions.match(action):
                 return ()
         policies = sorted(self._policies.values(), key=lambda policy: policy.name)
         return tuple(
             policy.name
             for policy in policies
             if (policy.has_groups or subject in policy.principals)
-            and policy.resources.cover(resource)
-            and policy.actions.cover(action)
+            and policy.resources.match(resource)
+            and policy.actions.match(action)
         )
 
     def _demand_there(self) -> None:
@@ -441,8 +442,8 @@ class MemoryService:
 def _covers(grant: MemoryGrant, subject: str, action: str, resource: str) -> bool:
     return (
         grant.subject == subject
-        and Patterns(grant.actions, ".").cover(action)
-        and Patterns(grant.resources, "/").cover(resource)
+        and action_covered(action, grant.actions)
+        and resource_covered(resource, grant.resources)
     )
 
 
@@ -496,15 +497,7 @@ def _micros(instant: datetime) -> int:
 
 
 def _principal(text: str) -> str:
-    _demand_ascii(text, "subject")
-    if len(text) > _LONGEST_PRINCIPAL or not _PRINCIPAL.fullmatch(text):
-        raise _invalid("subject", "must be user:NAME or service:NAME, without *")
-    return _folded(text)
-
-
-def _folded(principal: str) -> str:
-    """Folds the letter case of what is like an e-mail address, as the service does unless an issuer's is exact."""
-    return principal.lower() if "@" in principal else principal
+    return _ascii(names.principal, text, "subject")
 
 
 def _demand_address(request: access_pb2.CheckAccessRequest) -> None:
@@ -517,36 +510,30 @@ def _demand_address(request: access_pb2.CheckAccessRequest) -> None:
             raise ValueError
         ip_address(text)
     except ValueError:
-        raise _invalid("context.source_ip", "must be an IP address, such as 192.0.2.7") from None
+        raise invalid_field("context.source_ip", "must be an IP address, such as 192.0.2.7") from None
 
 
-def _concrete(text: str, separator: str, field: str) -> str:
-    _demand_ascii(text, field)
-    if not is_plain(text, separator):
-        raise _invalid(field, "must be one concrete name")
-    return text
+def _resources(given: str | Iterable[str]) -> tuple[str, ...]:
+    return _patterns(given, names.resource_pattern, "resources")
 
 
-def _patterns(given: str | Iterable[str], separator: str, field: str) -> tuple[str, ...]:
+def _actions(given: str | Iterable[str]) -> tuple[str, ...]:
+    return _patterns(given, names.action_pattern, "actions")
+
+
+def _patterns(given: str | Iterable[str], check: Callable[[str], str], field: str) -> tuple[str, ...]:
     patterns = (given,) if isinstance(given, str) else tuple(given)
     if not patterns:
-        raise _invalid(field, "must not be empty")
-    for one in patterns:
-        _demand_ascii(one, field)
-        pattern(one, separator, field)
-    return patterns
+        raise invalid_field(field, "must not be empty")
+    return tuple(_ascii(check, one, field) for one in patterns)
 
 
 def _policy_name(name: str) -> str:
     return name if name.startswith("policies/") else f"policies/{name}"
 
 
-def _demand_ascii(text: str, field: str) -> None:
+def _ascii(check: Callable[[str], str], text: str, field: str) -> str:
+    """Returns the name. Raises InvalidArgument for none, Misconfigured for one that is not ASCII."""
     if not text.isascii():
         raise Misconfigured(f"{field}: the in-memory service takes ASCII names only", reason="NOT_OFFERED")
-
-
-def _invalid(field: str, fault: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"{field}: {fault}", reason="INVALID_FIELD", field_violations=(FieldViolation(field, fault),)
-    )
+    return named(check, text, field)

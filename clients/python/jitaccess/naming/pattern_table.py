@@ -1,4 +1,4 @@
-"""What many patterns match, found by the name: a tree of their segments."""
+"""Finds which of many patterns match a name, by a tree of their segments."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ Value = TypeVar("Value")
 
 
 class PatternTable(Generic[Value]):
-    """Values by the patterns that they stand under, as `pattern.covers` has patterns.
+    """Values, each under a pattern (see `pattern`).
 
-    To find those of a name takes as long as the name is deep, however many patterns there are, but for names that
-    many patterns match.
+    A lookup takes as long as the name is deep, however many patterns there are, unless many of them match the name.
     """
 
     def __init__(self, separator: str) -> None:

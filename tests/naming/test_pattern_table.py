@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jit_service.domain.language import pattern_table
-from jit_service.domain.language.pattern import covers
-from jit_service.domain.language.pattern_table import PatternTable
+from jitaccess.naming import pattern_table
+from jitaccess.naming.pattern import covers
+from jitaccess.naming.pattern_table import PatternTable
 from tests.domain.test_sown_bugs import Twin, sown
 
 _WORDS = st.sampled_from(["a", "b", "ab", "abc"])

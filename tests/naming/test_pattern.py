@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jit_service.domain.language.pattern import Names, action_covered, covers, overlap, reaches_into, resource_covered
+from jitaccess.naming.pattern import Patterns, action_covered, covers, overlap, reaches_into, resource_covered
 
 # Enough that whatever tells two patterns of the small world apart tells two of these names apart too.
 ALPHABET = ("a", "aa", "aab", "ab", "b", "ba")
 NAMES = ["/".join(name) for size in range(1, 5) for name in itertools.product(ALPHABET, repeat=size)]
+ACTIONS = ("read", "rows.read", "rows.*", "**", "*", "re*", "rows.re*")
 SEGMENTS = st.sampled_from(("a", "aa", "b", "a*", "aa*", "b*", "*"))
 
 
@@ -142,7 +143,20 @@ def test_a_pattern_reaches_into_a_prefix_where_it_matches_something_of_it(patter
 @settings(deadline=None)
 @given(several=st.lists(patterns(), max_size=4), names=st.lists(st.sampled_from(NAMES), max_size=50))
 def test_several_patterns_prepared_match_what_one_of_them_covers(several: list[str], names: list[str]) -> None:
-    prepared = Names(several, "/")
+    prepared = Patterns(several, "/")
 
     for name in names:
-        assert (name in prepared) == any(name in names_of(pattern) for pattern in several)
+        assert prepared.match(name) == any(name in names_of(pattern) for pattern in several)
+
+
+@settings(deadline=None)
+@given(left=patterns(), right=patterns())
+def test_prepared_patterns_overlap_and_cover_as_each_does(left: str, right: str) -> None:
+    assert Patterns([left], "/").overlap(Patterns([right], "/")) is overlap(left, right, "/")
+    assert Patterns([left], "/").cover_one_of(Patterns([right], "/")) is covers(left, right, "/")
+
+
+@pytest.mark.parametrize("left", ACTIONS)
+@pytest.mark.parametrize("right", ACTIONS)
+def test_prepared_actions_overlap_as_each_does(left: str, right: str) -> None:
+    assert Patterns([left], ".").overlap(Patterns([right], ".")) is overlap(left, right, ".")

@@ -1,0 +1,1 @@
+"""What service and client must spell and compare alike."""
