@@ -34,7 +34,7 @@ from mutmut.mutation.file_mutation import MutatedFile, mutate_file_contents
 from tests.mutants.verdicts import Verdicts
 
 ROOT = Path(__file__).parent.parent
-# What is mutated, by the folder that it is imported from: the pure rules of the service, and those it shares with clients.
+# What is mutated: the pure rules of the service, and those it shares with its clients.
 RULES = (Path("jit_service/domain"), Path("clients/python/jitaccess/naming"))
 CLIENT = Path("clients/python")
 TESTS = (Path("tests/domain"), Path("tests/naming"))
@@ -167,7 +167,9 @@ class Workshop:
 
     def judges(self) -> list[str]:
         """Returns the files of tests that judge."""
-        paths = sorted(path.relative_to(self.root) for tests in TESTS for path in (self.root / tests).rglob("test_*.py"))
+        paths = sorted(
+            path.relative_to(self.root) for tests in TESTS for path in (self.root / tests).rglob("test_*.py")
+        )
         return [str(path) for path in paths if path.name not in NOT_JUDGES]
 
     def prepare(self, modules: Sequence[Path]) -> list[Mutant]:
@@ -275,11 +277,11 @@ def report(result: Result) -> str:
 PROSE = """\
 # Mutants
 
-`make mutants` changes the pure domain, and the rules of names that clients share, one thing at a time with mutmut and
-asks whether a test notices;
-`make mutants MODULES="decision grants"` does so for some modules or packages of them. tests/domain and tests/naming
-judge, but for the machines and the sown bugs; hypothesis is derandomized. All tests run once without a mutant, and must pass; then each
-mutant is judged by the tests that reach its function, until one fails or takes 20 times as long as it should.
+`make mutants` changes the pure domain, and the rules of names that clients share, one thing at a time with mutmut, and
+asks whether a test notices; `make mutants MODULES="decision grants"` does so for some modules or packages of them.
+tests/domain and tests/naming judge, but for the machines and the sown bugs; hypothesis is derandomized. All tests run
+once without a mutant, and must pass; then each mutant is judged by the tests that reach its function, until one fails
+or takes 20 times as long as it should.
 
 `.data/mutants/verdicts.jsonl` keeps each verdict. A run can be stopped and taken up again, and the next one judges only
 what changed: a mutant stays killed while its function and the test that killed it have the same source, and one that

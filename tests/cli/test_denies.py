@@ -90,8 +90,8 @@ def test_a_deny_without_its_root_that_nobody_is_warned_of_is_noticed(monkeypatch
     twin = Twin(
         "a deny without its root that nobody is warned of",
         denies._gaps,
-        "not together.cover(root)",
-        "not together.cover(pattern)",
+        "not together.match(root)",
+        "not together.match(pattern)",
         lambda: test_resources_that_leave_something_open(("http/admin.internal/**",), "does not deny"),
     )
 
