@@ -11,7 +11,7 @@ from jit_service.check.deciding import Caching, Deciding
 from jit_service.check.recording import CheckResult, Recording
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
-from jit_service.rpc.messages import encoded_decision
+from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.storage import Store
 
 _RUNNING: dict[int, tuple[Checker, GrantCache, Recorder]] = {}

@@ -34,10 +34,9 @@ from jit_service.domain.frozen import replace
 from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.domain.language import name
 from jit_service.domain.language.ip_address import canonical
-from jit_service.rpc import errors, strictness
+from jit_service.rpc import errors, refusals, strictness
 from jit_service.rpc.authentication import Authenticator, Identity
 from jit_service.rpc.authorization import RULES, Rule, demand
-from jit_service.rpc.messages import recorded_context, recorded_duration
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store, work_for
@@ -352,7 +351,8 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _record(self, caller: Caller, refusal: JitError, request: Message | _MalformedRequest) -> None:
         try:
             if caller.principal:
-                audit.record_refusal(self._store, caller, refusal, _about(request))
+                about = About() if isinstance(request, _MalformedRequest) else refusals.about(request)
+                audit.record_refusal(self._store, caller, refusal, about)
             else:
                 self._unproved.refused(caller, reason=refusal.reason)
         except StoreUnavailable as fault:
@@ -452,28 +452,6 @@ def _with_request_id(caller: Caller, request: Message | _MalformedRequest) -> Ca
 @cache
 def _has_request_id(message: Descriptor) -> bool:
     return "request_id" in message.fields_by_name
-
-
-def _about(request: Message | _MalformedRequest) -> About:
-    if isinstance(request, _MalformedRequest):
-        return About()
-    named = str(getattr(request, "name", ""))
-    policy = getattr(request, "policy", "")
-    policy_name = str(getattr(policy, "name", policy))
-    return About(
-        subject=getattr(request, "subject", ""),
-        resources=tuple(getattr(request, "resources", ())) or _as_tuple(request, "resource"),
-        actions=tuple(getattr(request, "actions", ())) or _as_tuple(request, "action"),
-        grant=named if named.startswith("grants/") else "",
-        policy=named if named.startswith("policies/") else policy_name,
-        duration=recorded_duration(request),
-        context=recorded_context(request),
-    )
-
-
-def _as_tuple(request: Message, field: str) -> tuple[str, ...]:
-    value = str(getattr(request, field, ""))
-    return (value,) if value else ()
 
 
 def _last_value(metadata: Metadata, wanted: str) -> str | None:

@@ -10,7 +10,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.policies.diff import Proposed
-from jit_service.rpc.messages import proposed_of
+from jit_service.rpc.services.policies_messages import proposed_of
 from jitaccess.v1 import policy_pb2
 
 

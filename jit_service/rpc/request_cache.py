@@ -8,7 +8,7 @@ from jit_service.check import questions
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.generational_cache import GenerationalCache
-from jit_service.rpc.messages import context_of
+from jit_service.rpc.well_known_types import json_object_of
 from jitaccess.v1.access_pb2 import CheckAccessRequest
 
 MAX_KNOWN: Final = 10_000
@@ -47,5 +47,5 @@ def question_of(caller: Caller, request: CheckAccessRequest) -> Question:
         subject=request.subject,
         action=request.action,
         resource=request.resource,
-        asserted=context_of(request.context) if request.HasField("context") else None,
+        asserted=json_object_of(request.context, "context") if request.HasField("context") else None,
     )

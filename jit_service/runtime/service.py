@@ -32,8 +32,8 @@ from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
-from jit_service.rpc.messages import encoded_decision
 from jit_service.rpc.server import Server, TransportMissing, build_ext_proc_server, build_server
+from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.audit_indexer import AuditIndexer
 from jit_service.runtime.sweeper import Sweeper

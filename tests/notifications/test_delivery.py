@@ -23,7 +23,7 @@ from jit_service.notifications import delivery
 from jit_service.notifications.delivery import LEASE, Channel, Deliverer, deliver_next
 from jit_service.notifications.webhook import Webhook
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
-from jit_service.rpc.messages import audit_message
+from jit_service.rpc.services.audit_messages import audit_message
 from jit_service.runtime import sweeper
 from jit_service.storage import Store
 from jit_service.storage.outbox import Waiting

@@ -94,13 +94,13 @@ def test_the_ledger_is_for_office_hours_in_berlin(
     example_world: World, monkeypatch: pytest.MonkeyPatch, address: str, hour: int, reason: str
 ) -> None:
     """In winter Berlin is an hour ahead of UTC."""
-    unknown = CallInterceptor._unknown
+    unauthenticated = CallInterceptor._unauthenticated
 
     def elsewhere(*call: Any) -> Caller:
-        caller = unknown(*call)
+        caller = unauthenticated(*call)
         return caller._replace(origin=replace(caller.origin, source_address=address))
 
-    monkeypatch.setattr(CallInterceptor, "_unknown", elsewhere)
+    monkeypatch.setattr(CallInterceptor, "_unauthenticated", elsewhere)
     clock = example_world.clock
     tomorrow = (clock.now + timedelta(days=1)).replace(hour=hour)
     clock.now = tomorrow

@@ -13,7 +13,7 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Origin
 from jit_service.domain.grants.grant import GrantState
 from jit_service.rpc.audit_formats.ocsf import ocsf_event
-from jit_service.rpc.messages import audit_message
+from jit_service.rpc.services.audit_messages import audit_message
 from jit_service.runtime import sweeper
 from jit_service.storage import Store, payload_of
 from jit_service.storage.tables import AuditRow

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.notification import message_id
-from jit_service.rpc.messages import audit_message
+from jit_service.rpc.services.audit_messages import audit_message
 
 TYPE_PREFIX = "jitaccess.v1."
 

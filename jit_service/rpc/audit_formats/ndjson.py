@@ -15,7 +15,7 @@ from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.name import harmless
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.audit_formats.ocsf import ocsf_event
-from jit_service.rpc.messages import audit_message
+from jit_service.rpc.services.audit_messages import audit_message
 
 NDJSON: Final = "application/x-ndjson"
 _CHUNK_BYTES: Final = 256 << 10

@@ -18,7 +18,7 @@ from google.protobuf.json_format import MessageToDict
 from jit_service.domain.audit.event import SERVICE, Event, EventType, RecordedEvent
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.notification import message_id
-from jit_service.rpc.messages import audit_message
+from jit_service.rpc.services.audit_messages import audit_message
 
 SCHEMA: Final = "1.8.0"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

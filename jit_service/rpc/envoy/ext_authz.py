@@ -35,8 +35,8 @@ from jit_service.rpc.envoy.ext_proc import stream_metadata
 from jit_service.rpc.envoy.generated import external_auth_pb2 as wire
 from jit_service.rpc.envoy.generated.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
 from jit_service.rpc.interceptor import current_caller, with_identity
-from jit_service.rpc.messages import check_message
 from jit_service.rpc.quota import Quota
+from jit_service.rpc.services.access_messages import check_message
 from jit_service.storage import Store
 from jit_service.use_cases.signing_keys import Issuing
 from jitaccess.jose import jws

@@ -17,8 +17,9 @@ from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.message_size import within_bytes
-from jit_service.rpc.messages import batch_message, check_message, context_of, search_message
 from jit_service.rpc.request_cache import Questions
+from jit_service.rpc.services.access_messages import batch_message, check_message, search_message
+from jit_service.rpc.well_known_types import json_object_of
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 
@@ -67,7 +68,7 @@ class AccessServicer(AccessServiceServicer):
             subject=request.subject,
             action=request.action,
             resource=request.resource,
-            asserted=context_of(request.context),
+            asserted=json_object_of(request.context, "context"),
         )
         searched = self._searcher.search(caller, wanted, page_size=request.page_size, page_token=request.page_token)
         return search_message(searched)

@@ -11,7 +11,12 @@ from jit_service.feeds.audit import LogFeed, tail
 from jit_service.rpc.audit_formats.ndjson import bodies, encoder
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.message_size import within_bytes
-from jit_service.rpc.messages import audit_message, checkpoint_message, compared_message, tailed_message
+from jit_service.rpc.services.audit_messages import (
+    audit_message,
+    checkpoint_message,
+    tail_message,
+    verification_message,
+)
 from jit_service.storage import Store
 from jit_service.use_cases import audit, checkpoints
 from jit_service.use_cases.audit_export import export
@@ -49,14 +54,14 @@ class AuditServicer(AuditServiceServicer):
         self, request: audit_pb2.TailAuditEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[audit_pb2.TailAuditEventsResponse]:
         context.add_callback(self._feed.wake)
-        told = tail(
+        updates = tail(
             self._store,
             filter_text=request.filter,
             start_seq=request.start_seq,
             feed=self._feed,
             gone=lambda: not context.is_active(),
         )
-        return map(tailed_message, told)
+        return map(tail_message, updates)
 
     def ExportAuditEvents(
         self, request: audit_pb2.ExportAuditEventsRequest, context: grpc.ServicerContext
@@ -74,7 +79,7 @@ class AuditServicer(AuditServiceServicer):
     def VerifyAuditLog(
         self, request: audit_pb2.VerifyAuditLogRequest, context: grpc.ServicerContext
     ) -> audit_pb2.VerifyAuditLogResponse:
-        return compared_message(checkpoints.verify(self._store, self._issuing, request.checkpoint))
+        return verification_message(checkpoints.verify(self._store, self._issuing, request.checkpoint))
 
     def GetAuditCheckpoint(
         self, request: audit_pb2.GetAuditCheckpointRequest, context: grpc.ServicerContext

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import grpc
 
 from jit_service.domain.bounds import Bounds
+from jit_service.domain.grants.delegation import Delegation, Wanted
 from jit_service.domain.language import name
 from jit_service.rpc.interceptor import current_caller
+from jit_service.rpc.mapping import Decoder, Encoder, Rule
 from jit_service.rpc.message_size import within_bytes
-from jit_service.rpc.messages import delegation_message, delegation_of
 from jit_service.storage import Store
 from jit_service.use_cases import delegations
 from jitaccess.v1 import delegation_pb2
 from jitaccess.v1.delegation_pb2_grpc import DelegationServiceServicer
+
+_ENCODE = Encoder(delegation_pb2.Delegation, Delegation, derived=("active",))
+_DECODE = Decoder(
+    delegation_pb2.Delegation,
+    Wanted,
+    {"expires_at": Rule(required="is required: from then on the delegation is over")},
+)
 
 
 class DelegationServicer(DelegationServiceServicer):
@@ -25,7 +35,7 @@ class DelegationServicer(DelegationServiceServicer):
     def CreateDelegation(
         self, request: delegation_pb2.CreateDelegationRequest, context: grpc.ServicerContext
     ) -> delegation_pb2.Delegation:
-        wanted = delegation_of(request.delegation)
+        wanted = _DECODE(request.delegation, "delegation.")
         return delegation_message(*delegations.create(self._store, current_caller(), wanted, bounds=self._bounds))
 
     def GetDelegation(
@@ -52,3 +62,8 @@ class DelegationServicer(DelegationServiceServicer):
     ) -> delegation_pb2.Delegation:
         found = name.delegation_name(request.name, "name")
         return delegation_message(*delegations.delete(self._store, current_caller(), found, etag=request.etag))
+
+
+def delegation_message(delegation: Delegation, at: datetime) -> delegation_pb2.Delegation:
+    """Returns the delegation, active or not at `at`."""
+    return _ENCODE(delegation, active=delegation.active(at))

@@ -15,16 +15,17 @@ from jit_service.feeds.grants import Feed, watch
 from jit_service.feeds.replica import replicate
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.message_size import within_bytes
-from jit_service.rpc.messages import (
+from jit_service.rpc.services.grants_messages import (
+    approval_edits_of,
     ask_of,
-    edits_of,
+    counter_edits_of,
     grant_message,
     more_time_of,
     plan_message,
     replica_message,
     selector_of,
-    told_message,
     view_of,
+    watch_message,
     watched_of,
 )
 from jit_service.storage import Store
@@ -72,7 +73,7 @@ class GrantServicer(GrantServiceServicer):
         )
 
     def ApproveGrant(self, request: grant_pb2.ApproveGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        approve = partial(grants.approve, extension_round=request.extension_round, edits=edits_of(request))
+        approve = partial(grants.approve, extension_round=request.extension_round, edits=approval_edits_of(request))
         return _change(approve, self._store, request)
 
     def DenyGrant(self, request: grant_pb2.DenyGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
@@ -100,7 +101,7 @@ class GrantServicer(GrantServiceServicer):
         return _change(grants.release, self._store, request)
 
     def CounterGrant(self, request: grant_pb2.CounterGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _change(partial(grants.counter, edits=edits_of(request)), self._store, request)
+        return _change(partial(grants.counter, edits=counter_edits_of(request)), self._store, request)
 
     def AcceptCounterOffer(
         self, request: grant_pb2.AcceptCounterOfferRequest, context: grpc.ServicerContext
@@ -130,14 +131,14 @@ class GrantServicer(GrantServiceServicer):
     def _watch(
         self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
     ) -> Iterator[grant_pb2.WatchGrantsResponse]:
-        told = watch(
+        updates = watch(
             self._store,
             current_caller(),
             watched_of(request),
             feed=self._feed,
             gone=lambda: not context.is_active(),
         )
-        return map(told_message, told)
+        return map(watch_message, updates)
 
     def _replicate(
         self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext

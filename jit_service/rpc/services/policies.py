@@ -11,7 +11,7 @@ from jit_service.domain.errors import DualControlRequired, InvalidField
 from jit_service.domain.language import name
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.message_size import within_bytes
-from jit_service.rpc.messages import (
+from jit_service.rpc.services.policies_messages import (
     applied_message,
     case_of,
     policy_changed,

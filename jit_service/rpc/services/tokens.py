@@ -13,12 +13,14 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name
+from jit_service.domain.tokens.token import Wanted
 from jit_service.rpc.http_caching import answer_unless_cached
 from jit_service.rpc.interceptor import current_caller
-from jit_service.rpc.messages import token_message, wanted_token_of
+from jit_service.rpc.mapping import Decoder, Encoder
 from jit_service.storage import Store
 from jit_service.use_cases import signing_keys, tokens
 from jit_service.use_cases.signing_keys import MAX_CACHED, Issuing, demanded
+from jit_service.use_cases.tokens import Issued
 from jitaccess.v1 import token_pb2
 from jitaccess.v1.token_pb2_grpc import TokenServiceServicer
 
@@ -29,6 +31,11 @@ _MAX_FORM: Final = 32 << 10
 _MAX_FIELDS: Final = 16
 _KNOWN: Final = ("token", "token_type_hint")
 _NOT_IN_A_FORM: Final = re.compile(r"[^\x21-\x7e]")
+
+_ENCODE: Final = Encoder(
+    token_pb2.IssueTokenResponse, Issued, {"token": "text", "token_id": "token.id"}, within=("token",)
+)
+_DECODE: Final = Decoder(token_pb2.IssueTokenRequest, Wanted)
 
 
 class TokenServicer(TokenServiceServicer):
@@ -46,9 +53,9 @@ class TokenServicer(TokenServiceServicer):
         self, request: token_pb2.IssueTokenRequest, context: grpc.ServicerContext
     ) -> token_pb2.IssueTokenResponse:
         grant = name.grant_name(request.name, "name")
-        issued = tokens.issue(self._store, self._issuing, current_caller(), grant, wanted_token_of(request))
+        issued = tokens.issue(self._store, self._issuing, current_caller(), grant, _DECODE(request))
         _forbid_caching(context)
-        return token_message(issued)
+        return _ENCODE(issued)
 
     def GetKeySet(self, request: token_pb2.GetKeySetRequest, context: grpc.ServicerContext) -> HttpBody:
         keys = signing_keys.key_set(self._store, self._issuing)

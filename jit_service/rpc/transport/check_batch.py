@@ -20,9 +20,9 @@ from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.generational_cache import GenerationalCache
 from jit_service.rpc.authentication import Identity
 from jit_service.rpc.interceptor import CallInterceptor, Metadata, edge_metadata, without_port
-from jit_service.rpc.messages import EncodedChecks, check_message
 from jit_service.rpc.request_cache import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
 from jit_service.rpc.services.access import consistency_of
+from jit_service.rpc.services.access_messages import EncodedChecks, check_message
 from jitaccess.v1.access_pb2 import CheckAccessRequest
 
 CHECK_ACCESS: Final = "/jitaccess.v1.AccessService/CheckAccess"

@@ -1,0 +1,107 @@
+"""The messages of AccessService. Answers to checks are written by hand, since they are the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from jit_service.check.recording import CheckResult
+from jit_service.check.search import Searched
+from jit_service.domain.checks.decision import Decision, Finding, Reason
+from jit_service.domain.checks.search import Found
+from jit_service.domain.errors import JitError
+from jit_service.rpc.errors import status
+from jit_service.rpc.mapping import Encoder
+from jit_service.rpc.well_known_types import set_timestamp
+from jitaccess.v1 import access_pb2
+
+_FOUND: Final = Encoder(
+    access_pb2.FoundAccess,
+    Found,
+    {"exceptions": "excepted", "grant": "grant.name", "expire_time": "grant.expires_at"},
+)
+search_message = Encoder(access_pb2.SearchAccessResponse, Searched, {"found": _FOUND, "check_time": "at"})
+
+_REASONS: Final = {reason: access_pb2.CheckAccessResponse.Reason.Value(reason) for reason in Reason}
+# All ids have one length, and an answer's other fields may come before it.
+_NO_ID: Final = str(UUID(int=0))
+_BEFORE_ID: Final = access_pb2.CheckAccessResponse(decision_id=_NO_ID).SerializeToString().removesuffix(_NO_ID.encode())
+
+
+def check_message(checked: CheckResult, *, explain: bool) -> access_pb2.CheckAccessResponse:
+    """Returns the answer; with `explain` also the findings that led to it."""
+    message = access_pb2.CheckAccessResponse()
+    message.MergeFromString(checked.decided.encoded)
+    _set_view(message, checked)
+    message.decision_id = checked.decision_id
+    if explain:
+        message.trace.extend(map(_trace_message, checked.decision.findings))
+    return message
+
+
+class EncodedChecks:
+    """The bytes of answers, quickest for consecutive answers that rest on one view."""
+
+    def __init__(self) -> None:
+        self._at: datetime | None = None
+        self._view = b""
+
+    def encoded(self, checked: CheckResult) -> bytes:
+        """Returns `check_message(checked, explain=False).SerializeToString()`, but for the order of the fields."""
+        if checked.at is not self._at:
+            # The instant is an object of the view's own.
+            view = access_pb2.CheckAccessResponse()
+            _set_view(view, checked)
+            self._at, self._view = checked.at, view.SerializeToString()
+        return checked.decided.encoded + self._view + _BEFORE_ID + checked.decision_id.encode()
+
+
+def encoded_decision(decision: Decision, requestable: Sequence[str]) -> bytes:
+    """Returns the fields of an answer that depend on its decision alone; they are kept with the decision.
+
+    With the answer's other fields behind them they are the whole answer: protobuf joins concatenated messages.
+    """
+    message = access_pb2.CheckAccessResponse()
+    message.allowed = decision.allowed
+    message.reason = _REASONS[decision.reason]
+    message.message = decision.message
+    if decision.grant is not None:
+        message.grant = decision.grant.name
+        if decision.allowed and decision.grant.expires_at is not None:
+            set_timestamp(message.expire_time, decision.grant.expires_at)
+    message.requestable_policies.extend(requestable)
+    return message.SerializeToString()
+
+
+def batch_message(
+    answers: Sequence[CheckResult | JitError], *, explained: Sequence[bool]
+) -> access_pb2.BatchCheckAccessResponse:
+    """Returns the answers in order; those that are `explained` with their findings."""
+    message = access_pb2.BatchCheckAccessResponse()
+    encoded = EncodedChecks().encoded
+    for answer, explain in zip(answers, explained, strict=True):
+        if isinstance(answer, JitError):
+            message.results.append(_refused_item(answer))
+        elif explain:
+            message.results.append(check_message(answer, explain=True))
+        else:
+            message.results.add().MergeFromString(encoded(answer))
+    return message
+
+
+def _set_view(message: access_pb2.CheckAccessResponse, checked: CheckResult) -> None:
+    message.revision = checked.revision
+    set_timestamp(message.check_time, checked.at)
+    if checked.staleness is not None:
+        message.staleness.FromTimedelta(checked.staleness)
+
+
+def _refused_item(error: JitError) -> access_pb2.CheckAccessResponse:
+    """Returns the answer to a bad item of a batch: not allowed, and why."""
+    return access_pb2.CheckAccessResponse(message=error.message, error=status(error))
+
+
+def _trace_message(finding: Finding) -> access_pb2.CheckTrace:
+    return access_pb2.CheckTrace(name=finding.name, reason=_REASONS[finding.reason], message=finding.message)

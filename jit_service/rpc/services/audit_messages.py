@@ -1,0 +1,49 @@
+"""The messages of AuditService."""
+
+from __future__ import annotations
+
+from jit_service.domain.audit.event import Event, RecordedEvent
+from jit_service.feeds.audit import AuditUpdate
+from jit_service.rpc.mapping import Encoder
+from jit_service.use_cases.checkpoints import Compared, Made
+from jitaccess.v1 import audit_pb2
+
+_EVENT = Encoder(
+    audit_pb2.AuditEvent,
+    Event,
+    {
+        "event_type": "type",
+        "event_time": "at",
+        "held_duration": "held",
+        "token_id": lambda event: event.token_id or event.origin.token_id,
+    },
+    within=("origin",),
+    derived=("name", "seq", "hash"),
+)
+verification_message = Encoder(
+    audit_pb2.VerifyAuditLogResponse,
+    Compared,
+    {
+        "valid": lambda compared: not (compared.verified.first_bad_seq or compared.verified.differing),
+        "checkpoint_signature": "signature",
+        "first_differing": "verified.differing",
+    },
+    within=("verified",),
+)
+checkpoint_message = Encoder(
+    audit_pb2.GetAuditCheckpointResponse,
+    Made,
+    {"checkpoint": "text", "checkpoint_time": "at"},
+    within=("checkpoint",),
+)
+
+
+def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
+    """Returns the record."""
+    return _EVENT(recorded.event, name=f"auditEvents/{recorded.seq}", seq=recorded.seq, hash=recorded.hash.hex())
+
+
+def tail_message(update: AuditUpdate) -> audit_pb2.TailAuditEventsResponse:
+    """Returns one message of a tail: a record, or without one a sign of life."""
+    event = audit_message(update.recorded) if update.recorded is not None else None
+    return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=update.seq)

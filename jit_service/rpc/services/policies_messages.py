@@ -1,0 +1,195 @@
+"""The messages of PolicyService: policies, their differences, proposals, tests and simulations."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.checks.what_if import Case, Expected, Result
+from jit_service.domain.conditions.signal import Signals, checked_name
+from jit_service.domain.errors import InvalidField
+from jit_service.domain.grants.grant import Justification
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.policies.diff import PolicyChange, Proposed
+from jit_service.domain.policies.policy import Policy, Step
+from jit_service.domain.policies.proposal import Proposal
+from jit_service.rpc.mapping import Decoder, Encoder, Rule
+from jit_service.rpc.well_known_types import instant_of, json_object_of
+from jit_service.use_cases.policies import Applied
+from jit_service.use_cases.simulation import Change, Simulated
+from jitaccess.v1 import policy_pb2
+
+_POSITIVE: Final = Rule(positive=True)
+_POLICY_INPUT: Final = frozenset(
+    field.name
+    for field in policy_pb2.Policy.DESCRIPTOR.fields
+    if field.name not in ("name", "etag", "revision", "create_time", "update_time", "delete_time")
+)
+
+policy_message = Encoder(
+    policy_pb2.Policy,
+    Policy,
+    # Requests under a policy that does not deny lapse after this time, also where nobody chose it.
+    {"request_ttl": lambda policy: None if policy.deny else policy.request_ttl},
+)
+policy_of = Decoder(
+    policy_pb2.Policy,
+    Policy,
+    {
+        **dict.fromkeys(
+            ("max_duration", "default_duration", "request_ttl", "activation_window", "idle_timeout"), _POSITIVE
+        ),
+        "steps": Rule(decoder=Decoder(policy_pb2.Step, Step, {"timeout": _POSITIVE})),
+    },
+)
+_CHANGE: Final = Encoder(
+    policy_pb2.PolicyChange,
+    PolicyChange,
+    {"policy": "name", "change_type": "type", "before": policy_message, "after": policy_message},
+)
+applied_message = Encoder(
+    policy_pb2.ApplyPoliciesResponse,
+    Applied,
+    {"changes": _CHANGE, "misfits": "misfits.told", "misfit_count": "misfits.count"},
+)
+_PROPOSAL: Final = Encoder(
+    policy_pb2.PolicyProposal,
+    Proposal,
+    {
+        "changes": _CHANGE,
+        "decided_by": "verdict.by",
+        "decide_time": "verdict.at",
+        "decide_comment": "verdict.comment",
+    },
+    derived=("state",),
+)
+_RESULT: Final = Encoder(
+    policy_pb2.PolicyTestResult,
+    Result,
+    {"display_name": "title", "passed": lambda result: not result.differences},
+    within=("judged",),
+)
+_SIMULATED_CHANGE: Final = Encoder(
+    policy_pb2.SimulatedChange,
+    Change,
+    {
+        "audit_event": lambda change: f"auditEvents/{change.seq}",
+        "event_time": "at",
+        "before": "before.answer",
+        "after": "after.answer",
+        "before_reason": "before.reason",
+        "after_reason": "after.reason",
+        "message": "after.message",
+    },
+)
+simulated_message = Encoder(
+    policy_pb2.SimulatePoliciesResponse,
+    Simulated,
+    {"changes": _SIMULATED_CHANGE, "truncate_time": "truncated_at"},
+)
+_EXPECTED: Final = Decoder(
+    policy_pb2.PolicyTestCase,
+    Expected,
+    {
+        "outcome": Rule(field="expect"),
+        "reason": Rule(field="expect_reason"),
+        "steps": Rule(field="expect_steps"),
+        "check": Rule(field="expect_check"),
+    },
+)
+_TEST_ASK: Final = Decoder(policy_pb2.PolicyTestCase, Ask, given=("justification",))
+
+
+def proposed_of(messages: Iterable[policy_pb2.Policy]) -> list[Proposed]:
+    """Returns the policies of a set, each with the etag it was read at. Raises InvalidField."""
+    proposed = []
+    for index, message in enumerate(messages):
+        try:
+            proposed.append(Proposed(policy=policy_of(message), etag=message.etag))
+        except InvalidField as fault:
+            raise fault.within(f"policies[{index}]") from None
+    return proposed
+
+
+def policy_changed(current: Policy, message: policy_pb2.Policy, mask: FieldMask) -> Policy:
+    """Returns `current` with the mask's fields taken from the message (AIP-134). Raises InvalidField."""
+    paths = list(mask.paths) or [field.name for field, _ in message.ListFields() if field.name in _POLICY_INPUT]
+    if paths == ["*"]:
+        paths = sorted(_POLICY_INPUT)
+    for path in paths:
+        if path.partition(".")[0] not in _POLICY_INPUT or not _is_path(path):
+            allowed = ", ".join(sorted(_POLICY_INPUT))
+            raise InvalidField("update_mask", f"{path!a} cannot be changed; * and {allowed} can")
+    merged = policy_message(current)
+    for path in paths:
+        if "." not in path:
+            merged.ClearField(path)  # type: ignore[arg-type]
+    given = policy_pb2.Policy()
+    given.CopyFrom(message)
+    for path in paths:
+        if "." in path:
+            # A field within an unset message is given all the same: as empty.
+            getattr(given, path.partition(".")[0]).SetInParent()
+    FieldMask(paths=paths).MergeMessage(given, merged, True, True)
+    return policy_of(merged)
+
+
+def proposal_message(proposal: Proposal, at: datetime) -> policy_pb2.PolicyProposal:
+    """Returns the proposal with the state it has at `at`."""
+    return _PROPOSAL(proposal, state=proposal.state(at))
+
+
+def case_of(message: policy_pb2.PolicyTestCase, now: datetime) -> Case:
+    """Returns the made-up request, at `now` where it gives no time; not yet checked. Raises InvalidField."""
+    signals = json_object_of(message.signals, "signals")
+    for key in signals:
+        checked_name(f"signals/{key}", f"signals.{key}")
+    if message.source_ip and not _is_address(message.source_ip):
+        raise InvalidField("source_ip", f"{message.source_ip[:80]!a} is not an address")
+    by = Caller(
+        principal=message.principal,
+        groups=frozenset(message.groups),
+        claims=json_object_of(message.claims, "claims"),
+        origin=Origin(source_address=message.source_ip),
+    )
+    justification = Justification(text=message.justification, ticket=message.ticket)
+    return Case(
+        title=message.display_name,
+        by=by,
+        ask=_TEST_ASK(message, justification=justification),
+        signals=Signals(live=signals),
+        now=instant_of(message.time, "time") if message.HasField("time") else now,
+        expected=_EXPECTED(message),
+    )
+
+
+def tested_message(results: Sequence[Result]) -> policy_pb2.TestPolicyResponse:
+    """Returns the results of the cases."""
+    failed = sum(bool(result.differences) for result in results)
+    return policy_pb2.TestPolicyResponse(
+        results=map(_RESULT, results), passed_count=len(results) - failed, failed_count=failed
+    )
+
+
+def window_of(message: policy_pb2.SimulatePoliciesRequest) -> tuple[datetime | None, datetime | None]:
+    """Returns the start and the end of the window, as far as they are given. Raises InvalidField."""
+    start = instant_of(message.start_time, "start_time") if message.HasField("start_time") else None
+    end = instant_of(message.end_time, "end_time") if message.HasField("end_time") else None
+    return start, end
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_path(path: str) -> bool:
+    return FieldMask(paths=[path]).IsValidForDescriptor(policy_pb2.Policy.DESCRIPTOR)
