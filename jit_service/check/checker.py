@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final
 
 from jit_service.check.batcher import Batcher
+from jit_service.check.evidence import stored_evidence
 from jit_service.check.grant_cache import MAX_PAST, GrantCache
 from jit_service.check.index import View
 from jit_service.check.questions import CheckRequest, Consistency, RefusedItem, demand_bounded
@@ -15,7 +16,6 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question, checked_event, decide
 from jit_service.domain.checks.policy_set import PolicyBook
 from jit_service.domain.checks.uses import count_use
-from jit_service.domain.conditions import signal
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.storage import SharedContexts, Store
@@ -114,23 +114,21 @@ class Checker:
     def _in_transaction(self, caller: Caller, question: Question, shared: SharedContexts | None = None) -> CheckResult:
         """Answers a question that may rest on a grant which counts its uses: judged, counted and recorded at once."""
         with self._store.transaction() as tx:
-            policies, signals = tx.policies(), signal.at(tx.signals(), tx.now)
             held = tx.live_grants(question.subject)
-            above = tx.ancestors(held)
-            judge = partial(decide, question, policies=policies, now=tx.now, signals=signals, locks=tx.locks)
-            decision = judge(grants=held, above=above)
+            evidence = stored_evidence(tx, held, now=tx.now)
+            decision = decide(question, grants=held, evidence=evidence)
             if not decision.allowed:
                 held += tx.past_grants(question.subject, limit=MAX_PAST)
-                above = tx.ancestors(held)
-                decision = judge(grants=held, above=above)
-            decided = self._answers.complete(question, decision, PolicyBook(policies))
+                evidence = evidence._replace(above=tx.ancestors(held))
+                decision = decide(question, grants=held, evidence=evidence)
+            decided = self._answers.complete(question, decision, PolicyBook(tx.policies()))
             (decision_id,) = decision_ids(1)
             # Made before the uses are saved, which moves the revision on.
             result = CheckResult(question, decided, decision_id, tx.revision, tx.now)
             rests_on = next((grant for grant in held if grant is decision.grant), None)
             allowed_by = rests_on if decision.allowed else None
             tx.save_uses(
-                count_use(allowed_by, above, now=tx.now) if allowed_by is not None else [],
+                count_use(allowed_by, evidence.above, now=tx.now) if allowed_by is not None else [],
                 checked_event(
                     caller,
                     question,

@@ -9,7 +9,6 @@ from weakref import ref
 from jit_service.check.decision_cache import CachedDecision, DecisionCache
 from jit_service.check.index import View
 from jit_service.domain.checks.decision import (
-    Candidate,
     Decision,
     Question,
     Reason,
@@ -18,6 +17,7 @@ from jit_service.domain.checks.decision import (
     decide_among,
     stands_until,
 )
+from jit_service.domain.checks.evidence import Candidate
 from jit_service.domain.checks.policy_set import PolicyBook
 from jit_service.storage import parts_of_check
 
@@ -46,10 +46,10 @@ class Deciding:
 
     def decide(self, question: Question, view: View, past: Past) -> CachedDecision | None:
         """See Decider."""
-        subject = view.held[question.subject]
+        subject, evidence = view.held[question.subject], view.evidence
         covering = subject.covering(question)
         candidates: list[Candidate] = [grant for grant in covering if view.is_sufficient(grant)]
-        decision = _decide(question, candidates, view)
+        decision = decide_among(candidates, question, evidence)
         if not decision.allowed:
             if len(candidates) < len(covering):
                 return None
@@ -59,7 +59,7 @@ class Deciding:
                 # Ended grants cannot allow anything; they explain.
                 known = {grant.name for grant in candidates}
                 candidates += [grant for grant in explaining if grant.name not in known]
-                decision = _decide(question, candidates, view)
+                decision = decide_among(candidates, question, evidence)
         requestable = _requestable(question, decision, view.book)
         return CachedDecision(
             decision,
@@ -95,18 +95,6 @@ class Caching:
         if decided is None and (decided := self._decider.decide(question, view, past)) is not None:
             self._cache.put(question, decided)
         return decided
-
-
-def _decide(question: Question, grants: Sequence[Candidate], view: View) -> Decision:
-    return decide_among(
-        grants,
-        question,
-        policies=view.book.denying,
-        now=view.now,
-        signals=view.signals,
-        above=view.above,
-        locks=view.locks,
-    )
 
 
 def _requestable(question: Question, decision: Decision, book: PolicyBook) -> tuple[str, ...]:

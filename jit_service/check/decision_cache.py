@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from jit_service.check.index import SubjectGrants, View
-from jit_service.domain.checks.decision import Candidate, Decision, Question, judged_by_condition
+from jit_service.domain.checks.decision import Decision, Question, judged_by_condition
+from jit_service.domain.checks.evidence import Candidate
 from jit_service.domain.checks.policy_set import PolicyBook
 from jit_service.domain.conditions.condition import Judgement
 from jit_service.domain.generational_cache import GenerationalCache

@@ -13,7 +13,7 @@ from typing import Final
 from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, View
 from jit_service.domain.checks.cached_grant import LiveGrant
-from jit_service.domain.checks.decision import Candidate
+from jit_service.domain.checks.evidence import Candidate
 from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS

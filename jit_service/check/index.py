@@ -10,13 +10,13 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from jit_service.domain.checks.cached_grant import LiveGrant
-from jit_service.domain.checks.decision import Candidate, Question, covers
+from jit_service.domain.checks.decision import Question, covers
+from jit_service.domain.checks.evidence import Candidate, Evidence
 from jit_service.domain.checks.policy_set import PolicyBook
 from jit_service.domain.conditions import signal
-from jit_service.domain.conditions.signal import Signal, Signals
+from jit_service.domain.conditions.signal import NO_SIGNALS, Signal, Signals
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
-from jit_service.domain.grants.request import NO_SIGNALS
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage.grant_loader import Delta, Everything
 
@@ -80,6 +80,11 @@ class View(NamedTuple):
     above: Mapping[str, LiveGrant]
     staleness: timedelta | None = None
     locks: Locks = NO_LOCKS
+
+    @property
+    def evidence(self) -> Evidence[Candidate]:
+        """What a decision rests on beside the subject's grants. Made at each reading: a cached decision needs none."""
+        return Evidence(self.book.denying, self.now, self.signals, self.above, self.locks)
 
     def is_sufficient(self, grant: LiveGrant) -> bool:
         """Says whether the grant can be judged by what is here: neither it nor one above it counts its checks."""

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from jit_service.check import GrantCache, Recorder, View
+from jit_service.check.evidence import stored_evidence
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.cached_grant import LiveGrant
-from jit_service.domain.checks.decision import Candidate, Question
-from jit_service.domain.checks.search import Found, Side, World, found_names, found_subjects, reaches
-from jit_service.domain.conditions import context, signal
+from jit_service.domain.checks.decision import Question
+from jit_service.domain.checks.evidence import Candidate, Evidence
+from jit_service.domain.checks.search import Found, Side, found_names, found_subjects, reaches
+from jit_service.domain.conditions import context
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.domain.language import name, paging
-from jit_service.storage import Snapshot, Store, payload_of
+from jit_service.storage import Store, payload_of
 
 _Held = Mapping[str, Sequence[Candidate]]
 
@@ -145,19 +147,18 @@ class Searcher:
         demand_unlocked_caller(view.locks, caller)
         held = view.held[subject].grants
         if _are_sufficient(view, held, wanted):
-            world = _world(view, view.above)
-            return found_names(wanted.question, wanted.side, held, world), view.revision, view.now
+            return found_names(wanted.question, wanted.side, held, view.evidence), view.revision, view.now
         with self._store.snapshot() as snapshot:
             grants = snapshot.live_grants(subject)
-            world = _stored_world(snapshot, grants, now=snapshot.now)
-            return found_names(wanted.question, wanted.side, grants, world), snapshot.revision, snapshot.now
+            evidence = stored_evidence(snapshot, grants, now=snapshot.now)
+            return found_names(wanted.question, wanted.side, grants, evidence), snapshot.revision, snapshot.now
 
     def _subjects(self, caller: Caller, wanted: Sought) -> tuple[list[Found], int, datetime]:
         view, everything = self._grants.survey()
         demand_unlocked_caller(view.locks, caller)
         held = _by_subject(everything, wanted)
         if all(_are_sufficient(view, grants, wanted) for grants in held.values()):
-            return _found_subjects(wanted, held, _world(view, view.above)), view.revision, view.now
+            return _found_subjects(wanted, held, view.evidence), view.revision, view.now
         # Some count their checks, and only the store knows how often. While this holds its head, nothing is committed,
         # so that all of it is of one revision.
         with self._store.transaction() as tx:
@@ -166,14 +167,15 @@ class Searcher:
             now = max(tx.now, view.now)
             counted = [subject for subject, grants in held.items() if not _are_sufficient(view, grants, wanted)]
             stored = {subject: tx.live_grants(subject) for subject in counted}
-            world = _stored_world(tx, [grant for grants in stored.values() for grant in grants], now=now)
-            above: dict[str, Candidate] = {**view.above, **world.above}
-            found = _found_subjects(wanted, {**held, **stored}, replace(world, above=above))
+            counting = [grant for grants in stored.values() for grant in grants]
+            evidence: Evidence[Candidate] = stored_evidence(tx, counting, now=now)
+            above: dict[str, Candidate] = {**view.above, **evidence.above}
+            found = _found_subjects(wanted, {**held, **stored}, evidence._replace(above=above))
             return found, view.revision, now
 
 
-def _found_subjects(wanted: Sought, held: _Held, world: World) -> list[Found]:
-    return found_subjects(((wanted.of(subject), grants) for subject, grants in held.items()), world)
+def _found_subjects(wanted: Sought, held: _Held, evidence: Evidence[Candidate]) -> list[Found]:
+    return found_subjects(((wanted.of(subject), grants) for subject, grants in held.items()), evidence)
 
 
 def _by_subject(everything: Iterable[Sequence[LiveGrant]], wanted: Sought) -> dict[str, list[Candidate]]:
@@ -193,20 +195,6 @@ def _by_subject(everything: Iterable[Sequence[LiveGrant]], wanted: Sought) -> di
 
 def _are_sufficient(view: View, grants: Iterable[Any], wanted: Sought) -> bool:
     return all(view.is_sufficient(grant) for grant in grants if reaches(grant, wanted.question, wanted.side))
-
-
-def _world(view: View, above: Mapping[str, Candidate]) -> World:
-    return World(policies=view.book.denying, now=view.now, signals=view.signals, above=above, locks=view.locks)
-
-
-def _stored_world(snapshot: Snapshot, grants: Sequence[Any], *, now: datetime) -> World:
-    return World(
-        policies=[policy for policy in snapshot.policies() if policy.deny and policy.in_force],
-        now=now,
-        signals=signal.at(snapshot.signals(), now),
-        above=snapshot.ancestors(grants),
-        locks=snapshot.locks,
-    )
 
 
 def _is_within(text: str, within: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 from jit_service.background import BackgroundThread
 from jit_service.check import GrantCache, View
 from jit_service.domain.checks.cached_grant import LiveGrant
-from jit_service.domain.checks.http_request import Stream, over
+from jit_service.domain.checks.http_request import Stream, why_over
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
 
 SWEEP_INTERVAL: Final = timedelta(seconds=0.1)
@@ -135,15 +135,7 @@ def _fault(request: OpenRequest, known: View) -> JitError | None:
     basis = (held, known.book, known.locks)
     if known.now < stream.ends_at and _same(request.basis, basis) and _is_plain(stream.grant, held.grants):
         return None
-    why = over(
-        stream,
-        grants=held.grants,
-        policies=known.book.denying,
-        now=known.now,
-        signals=known.signals,
-        above=known.above,
-        locks=known.locks,
-    )
+    why = why_over(stream, grants=held.grants, evidence=known.evidence)
     request.basis = basis
     return PassageOver(why, grant=stream.grant) if why else None
 

@@ -18,7 +18,7 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import READS_GRANTS, Caller, Right
 from jit_service.domain.conditions import signal
-from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
 from jit_service.domain.errors import (
     GrantNotFound,
     NotVisible,
@@ -441,7 +441,7 @@ def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy, signals: S
 def _signals(snapshot: Snapshot, policies: Sequence[Policy]) -> Signals:
     """Returns what the conditions of requests under the policies see of the signals; where there are none, nothing."""
     if not any(policy.has_request_conditions for policy in policies):
-        return request.NO_SIGNALS
+        return NO_SIGNALS
     return signal.at(snapshot.signals(), snapshot.now)
 
 

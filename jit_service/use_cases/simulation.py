@@ -18,6 +18,7 @@ from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks import what_if
 from jit_service.domain.checks.decision import Question
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions import signal
 from jit_service.domain.conditions.signal import Signal, Signals
 from jit_service.domain.errors import (
@@ -195,9 +196,8 @@ class _Check:
     signals: Signals
 
     def answer(self, policies: Sequence[Policy]) -> Answer:
-        decision = what_if.answer(
-            self.question, grants=self.grants, above=self.above, policies=policies, now=self.at, signals=self.signals
-        )
+        evidence = Evidence(policies, self.at, self.signals, self.above)
+        decision = what_if.answer(self.question, grants=self.grants, evidence=evidence)
         return Answer(
             answer="ALLOWED" if decision.allowed else "DENIED",
             reason="" if decision.allowed else decision.reason,

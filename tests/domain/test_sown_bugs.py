@@ -1258,7 +1258,7 @@ TWINS = [
     Twin(
         "a child that no deny of its parent's holder stops",
         decision._finding_above,
-        "if _denied(policy, grant, question):",
+        "if _denied(policy, grant, of_its_subject):",
         "if False:",
         test_decision.test_a_deny_of_whoever_is_above_denies_what_was_passed_on,
     ),
@@ -1436,8 +1436,8 @@ TWINS = [
     Twin(
         "a check that sees the first deny policy only",
         decision._own_finding,
-        "for policy in facts.policies:",
-        "for policy in facts.policies[:1]:",
+        "for policy in evidence.policies:",
+        "for policy in evidence.policies[:1]:",
         test_decision.test_a_deny_beats_every_grant,
     ),
     Twin(
@@ -1586,7 +1586,7 @@ TWINS = [
     Twin(
         "access that was passed on by the locked",
         decision._finding_above,
-        "if facts.locks and (lock :=",
+        "if evidence.locks and (lock :=",
         "if False and (lock :=",
         test_lock.test_what_came_from_the_locked_is_locked,
     ),
@@ -1648,8 +1648,8 @@ TWINS = [
     ),
     Twin(
         "a stream that runs on by a locked token",
-        http_request.over,
-        "if (lock := locks.on_token(stream.token_id)) is not None:",
+        http_request.why_over,
+        "if (lock := evidence.locks.on_token(stream.token_id)) is not None:",
         "if False:",
         test_lock.test_what_runs_by_a_locked_token_is_over,
     ),
@@ -1931,9 +1931,9 @@ TWINS = [
     ),
     Twin(
         "names listed without the deny policies",
-        search._decided,
-        "policies=world.policies,",
-        "policies=(),",
+        search._name,
+        "evidence=evidence",
+        "evidence=evidence._replace(policies=())",
         test_search.test_search_lists_what_the_decision_allows_and_nothing_else,
     ),
     Twin(
@@ -2036,28 +2036,28 @@ TWINS = [
     ),
     Twin(
         "a stream that runs at its end",
-        http_request.over,
+        http_request.why_over,
         "now >= stream.ends_at",
         "now > stream.ends_at",
         test_http_request.test_a_stream_may_run_exactly_until_its_end,
     ),
     Twin(
         "a stream that any grant carries on",
-        http_request.over,
+        http_request.why_over,
         "if grant.name == stream.grant",
         "if True",
         test_http_request.test_no_other_grant_carries_a_stream_on,
     ),
     Twin(
         "a stream that a deny policy does not end",
-        http_request.over,
-        "policies=policies",
-        "policies=()",
+        http_request.why_over,
+        "evidence=evidence",
+        "evidence=evidence._replace(policies=())",
         test_http_request.test_a_deny_policy_ends_a_stream,
     ),
     Twin(
         "a stream that goes on while its grant is there, whatever that allows",
-        http_request.over,
+        http_request.why_over,
         "if decision.allowed:",
         "if own:",
         test_http_request.test_a_stream_is_over_when_its_grant_is_live_no_more,

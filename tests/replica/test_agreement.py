@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from jit_service.domain.checks.decision import Question, decide
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.grants.grant import End, Grant, GrantState, Justification, Limits, Usage
 from jit_service.domain.grants.lock import Lock, Locks, Target
@@ -136,7 +137,9 @@ def service_allows(
         )
     except InvalidField:
         return False
-    return decide(canonical, grants=held, policies=policies, now=at, locks=Locks(standing).at(at)).allowed
+    return decide(
+        canonical, grants=held, evidence=Evidence(policies=policies, now=at, locks=Locks(standing).at(at))
+    ).allowed
 
 
 @settings(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import LEFT_OUT, Caller
+from jit_service.domain.checks.evidence import Candidate, Evidence
 from jit_service.domain.conditions import condition
 from jit_service.domain.conditions.condition import Facts, Judgement, Verdict
 from jit_service.domain.conditions.signal import Signals
-from jit_service.domain.grants.grant import End, GrantState
-from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import message as locked_message
-from jit_service.domain.grants.request import NO_SIGNALS, denies
+from jit_service.domain.grants.request import denies
 from jit_service.domain.policies.policy import Policy
 from jitaccess.naming.pattern import action_covered, resource_covered
 
@@ -56,50 +56,6 @@ class Question(NamedTuple):
     context: Mapping[str, Any] = MappingProxyType({})
     source_address: str = ""
     groups_left_out: bool = False
-
-
-class Candidate(Protocol):
-    """What is read of a grant: a `Grant`, or a `LiveGrant` where it is not metered."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def subject(self) -> str: ...
-    @property
-    def policy(self) -> str: ...
-    @property
-    def policy_revision(self) -> int: ...
-    @property
-    def resources(self) -> tuple[str, ...]: ...
-    @property
-    def actions(self) -> tuple[str, ...]: ...
-    @property
-    def duration(self) -> timedelta: ...
-    @property
-    def starts_at(self) -> datetime | None: ...
-    @property
-    def expires_at(self) -> datetime | None: ...
-    @property
-    def request_expires_at(self) -> datetime | None: ...
-    @property
-    def subject_groups(self) -> frozenset[str] | None: ...
-    @property
-    def subject_claims(self) -> Mapping[str, Any] | None: ...
-    @property
-    def check_condition(self) -> str: ...
-    @property
-    def chain(self) -> tuple[str, ...]: ...
-    @property
-    def is_metered(self) -> bool: ...
-    @property
-    def is_used_up(self) -> bool: ...
-    @property
-    def use_count(self) -> int: ...
-    @property
-    def end(self) -> End | None: ...
-
-    def state(self, now: datetime, /) -> GrantState:
-        """Returns the state at `now`."""
 
 
 class Finding(NamedTuple):
@@ -158,55 +114,35 @@ _NOT_MET = {
 }
 
 
-def decide(
-    question: Question,
-    *,
-    grants: Iterable[Candidate],
-    policies: Sequence[Policy],
-    now: datetime,
-    signals: Signals = NO_SIGNALS,
-    above: Mapping[str, Candidate] | None = None,
-    locks: Locks = NO_LOCKS,
-) -> Decision:
-    """Answers the question at `now`.
+def decide(question: Question, *, grants: Iterable[Candidate], evidence: Evidence[Candidate]) -> Decision:
+    """Answers the question at the evidence's `now`.
 
-    `grants` must hold every grant of the subject that may be live, and may hold others; `policies` every deny policy in
-    force; `above` the grants that those were passed on from, by name; `locks` those that stand. Allowed only if one
-    ACTIVE grant of the subject covers action and resource, has uses left, its condition is true, all of that holds for
-    the grants above it too, and no lock and no deny policy forbids it to any of their subjects with the groups proved
-    for that grant or by this call (invariants I1, I14, I30).
+    `grants` must have every grant of the subject that may be live, and may have others. The question is allowed only if
+    one ACTIVE grant of the subject covers action and resource, has uses left and a condition that is true, all of that
+    holds for the grants above it too, and no lock and no deny policy forbids it to any of their subjects with the
+    groups proved for that grant or by this call (invariants I1, I14, I30).
     """
     covering = [grant for grant in grants if covers(grant, question)]
-    return decide_among(covering, question, policies=policies, now=now, signals=signals, above=above or {}, locks=locks)
+    return decide_among(covering, question, evidence)
 
 
-def decide_among(
-    covering: Sequence[Candidate],
-    question: Question,
-    *,
-    policies: Sequence[Policy],
-    now: datetime,
-    signals: Signals,
-    above: Mapping[str, Candidate],
-    locks: Locks = NO_LOCKS,
-) -> Decision:
-    """As `decide`, among grants that are known to cover the question."""
+def decide_among(covering: Sequence[Candidate], question: Question, evidence: Evidence[Candidate]) -> Decision:
+    """Decides as `decide` does, among grants that are known to cover the question."""
     # What is known without any grant; each grant may know of more groups.
     proved = question.groups or frozenset()
-    if locks and (lock := locks.on(question.subject, proved)) is not None:
+    if evidence.locks and (lock := evidence.locks.on(question.subject, proved)) is not None:
         return Decision(Reason.LOCKED, locked_message(lock, question.subject, proved), None, (), lock.name)
     if not covering:
         message = f"no grant lets {question.subject} {question.action} on {question.resource}"
         return Decision(Reason.NO_GRANT, message, None, ())
-    facts = _Facts(question, policies, now, signals, above, locks)
-    findings = [finding for grant in covering if (finding := _finding(grant, facts)) is not None]
+    findings = [finding for grant in covering if (finding := _finding(grant, question, evidence)) is not None]
     allowing = [finding for finding in findings if finding.reason is Reason.ALLOWED]
     if len(allowing) == 1:
         chosen: Finding | None = allowing[0]
     else:
         chosen = max(allowing, key=_preference) if allowing else _best_explanation(findings)
     if chosen is None:
-        return decide_among((), question, policies=policies, now=now, signals=signals, above=above)
+        return decide_among((), question, evidence)
     by_lock = chosen.name if chosen.reason is Reason.LOCKED else ""
     return Decision(chosen.reason, chosen.message, chosen.grant, tuple(findings), by_lock)
 
@@ -305,45 +241,34 @@ def covers(grant: Candidate, question: Question) -> bool:
     )
 
 
-class _Facts(NamedTuple):
-    """What all grants are judged by."""
-
-    question: Question
-    policies: Sequence[Policy]
-    now: datetime
-    signals: Signals
-    above: Mapping[str, Candidate]
-    locks: Locks
-
-
-def _finding(grant: Candidate, facts: _Facts) -> Finding | None:
+def _finding(grant: Candidate, question: Question, evidence: Evidence[Candidate]) -> Finding | None:
     """Returns what the grant says to the question; what it was passed on from must allow it too."""
-    finding = _own_finding(grant, facts)
+    finding = _own_finding(grant, question, evidence)
     if finding is None or finding.reason is not Reason.ALLOWED:
         return finding
     for name in grant.chain:
-        found = _finding_above(name, facts)
+        found = _finding_above(name, question, evidence)
         if found.reason is not Reason.ALLOWED:
             message = f"{grant.name} came from {name}: {found.message}"
             return Finding(name=found.name, reason=found.reason, message=message, grant=grant)
-    changes = grant.is_metered or any(facts.above[name].is_metered for name in grant.chain)
+    changes = grant.is_metered or any(evidence.above[name].is_metered for name in grant.chain)
     return finding._replace(changes=True) if changes else finding
 
 
-def _finding_above(name: str, facts: _Facts) -> _Above:
-    grant = facts.above.get(name)
-    state = grant.state(facts.now) if grant is not None else None
+def _finding_above(name: str, question: Question, evidence: Evidence[Candidate]) -> _Above:
+    grant = evidence.above.get(name)
+    state = grant.state(evidence.now) if grant is not None else None
     if grant is None or state is not GrantState.ACTIVE:
         # Whatever it is, it gives nothing.
         reason = _EXPLAINS.get(state, Reason.NO_GRANT) if state is not None else Reason.NO_GRANT
         return _Above(name, reason, f"{name} is not ACTIVE")
-    if facts.locks and (lock := facts.locks.on(grant.subject, grant.subject_groups)) is not None:
+    if evidence.locks and (lock := evidence.locks.on(grant.subject, grant.subject_groups)) is not None:
         return _Above(lock.name, Reason.LOCKED, locked_message(lock, grant.subject, grant.subject_groups))
     if grant.is_used_up:
         return _Above(name, Reason.USES_EXHAUSTED, _message(grant, Reason.USES_EXHAUSTED))
-    for policy in facts.policies:
-        question = facts.question._replace(subject=grant.subject, groups=None, groups_left_out=False)
-        if _denied(policy, grant, question):
+    of_its_subject = question._replace(subject=grant.subject, groups=None, groups_left_out=False)
+    for policy in evidence.policies:
+        if _denied(policy, grant, of_its_subject):
             return _Above(policy.name, Reason.DENIED_BY_POLICY, f"{policy.name} denies it to {grant.subject}")
     return _Above(name, Reason.ALLOWED, "")
 
@@ -356,18 +281,18 @@ class _Above(NamedTuple):
     message: str
 
 
-def _own_finding(grant: Candidate, facts: _Facts) -> Finding | None:
-    question = facts.question
-    state = grant.state(facts.now)
+def _own_finding(grant: Candidate, question: Question, evidence: Evidence[Candidate]) -> Finding | None:
+    locks = evidence.locks
+    state = grant.state(evidence.now)
     if state is not GrantState.ACTIVE:
         reason = _EXPLAINS.get(state)
         if reason is None:
             return None
         return Finding(name=grant.name, reason=reason, message=_message(grant, reason), grant=grant)
-    if facts.locks and (lock := facts.locks.on(grant.subject, groups := proved_groups(grant, question))) is not None:
+    if locks and (lock := locks.on(grant.subject, groups := proved_groups(grant, question))) is not None:
         message = locked_message(lock, grant.subject, groups)
         return Finding(name=lock.name, reason=Reason.LOCKED, message=message, grant=grant)
-    for policy in facts.policies:
+    for policy in evidence.policies:
         if _denied(policy, grant, question):
             message = f"{policy.name} denies {question.subject} {question.action} on {question.resource}"
             message += _since_left_out(question)
@@ -376,7 +301,7 @@ def _own_finding(grant: Candidate, facts: _Facts) -> Finding | None:
         message = _message(grant, Reason.USES_EXHAUSTED)
         return Finding(name=grant.name, reason=Reason.USES_EXHAUSTED, message=message, grant=grant)
     if grant.check_condition:
-        judgement = judged_by_condition(grant, question, facts.now, facts.signals)
+        judgement = judged_by_condition(grant, question, evidence.now, evidence.signals)
         if judgement.verdict is not Verdict.MET:
             fault = judgement.message and f"cannot be judged: {judgement.message}"
             message = f"the check_condition of {grant.name} {fault or f'is not met: {grant.check_condition}'}"

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import unquote
 
-from jit_service.domain.checks.decision import Candidate, Question, decide
-from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.checks.decision import Question, decide
+from jit_service.domain.checks.evidence import Candidate, Evidence
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
-from jit_service.domain.grants.lock import NO_LOCKS, Locks
 from jit_service.domain.language import name
-from jit_service.domain.policies.policy import Policy
 
 DEFAULT_STREAM: Final = timedelta(seconds=60)
 MAX_STREAM: Final = timedelta(hours=1)
@@ -172,26 +170,18 @@ def lasting(*, now: datetime, ends_at: datetime, proved_until: datetime | None, 
     return ends - now
 
 
-def over(
-    stream: Stream,
-    *,
-    grants: Iterable[Candidate],
-    policies: Sequence[Policy],
-    now: datetime,
-    signals: Signals,
-    above: Mapping[str, Candidate],
-    locks: Locks = NO_LOCKS,
-) -> str:
-    """Returns why the stream may not go on at `now`; empty while it may. What it is given is as for `decide`.
+def why_over(stream: Stream, *, grants: Iterable[Candidate], evidence: Evidence[Candidate]) -> str:
+    """Returns why the stream may not go on at the evidence's `now`; empty while it may.
 
-    It may as long as the grant that it passed by would let it pass: no other, since the upstream was told that one.
+    `grants` are the subject's, as for `decide`. Only the grant that the stream passed by counts, and no other one of
+    the subject, since the upstream was told that one.
     """
-    if now >= stream.ends_at:
+    if evidence.now >= stream.ends_at:
         return f"what passed by {stream.grant} was to end by now"
-    if (lock := locks.on_token(stream.token_id)) is not None:
+    if (lock := evidence.locks.on_token(stream.token_id)) is not None:
         return f"the token that passed by {stream.grant} is locked by {lock.name}"
     own = [grant for grant in grants if grant.name == stream.grant]
-    decision = decide(stream.asked, grants=own, policies=policies, now=now, signals=signals, above=above, locks=locks)
+    decision = decide(stream.asked, grants=own, evidence=evidence)
     if decision.allowed:
         return ""
     return decision.message if own else f"{stream.grant} is over"

@@ -7,17 +7,14 @@ and every name a pattern found matches is, unless one of its exceptions matches 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from jit_service.domain.checks.decision import Candidate, Decision, Question, decide, proved_groups
-from jit_service.domain.conditions.signal import Signals
-from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.checks.decision import Question, decide, proved_groups
+from jit_service.domain.checks.evidence import Candidate, Evidence
 from jit_service.domain.grants.request import is_denied_by
-from jit_service.domain.policies.policy import Policy
 from jitaccess.naming.pattern import action_covered, covers, overlap, resource_covered
 from jitaccess.naming.pattern_table import PatternTable
 
@@ -44,17 +41,6 @@ class Found:
         return "*" in self.name
 
 
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """What is judged by, all of one revision; as `decide` takes it."""
-
-    policies: Sequence[Policy]
-    now: datetime
-    signals: Signals
-    above: Mapping[str, Candidate]
-    locks: Locks = NO_LOCKS
-
-
 _SEPARATOR: Final = {Side.ACTION: ".", Side.RESOURCE: "/"}
 # A condition that reads the side which is sought says nothing of all the names that a pattern matches.
 _READS: Final = {
@@ -63,17 +49,19 @@ _READS: Final = {
 }
 
 
-def found_subjects(questions: Iterable[tuple[Question, Sequence[Candidate]]], world: World) -> list[Found]:
+def found_subjects(
+    questions: Iterable[tuple[Question, Sequence[Candidate]]], evidence: Evidence[Candidate]
+) -> list[Found]:
     """Returns the subjects that are allowed, each question being of one of them, with that subject's grants."""
     found = []
     for question, grants in questions:
-        decision = _decided(question, grants, world)
+        decision = decide(question, grants=grants, evidence=evidence)
         if decision.allowed and decision.grant is not None:
             found.append(Found(name=question.subject, grant=decision.grant))
     return found
 
 
-def found_names(asked: Question, side: Side, grants: Sequence[Candidate], world: World) -> list[Found]:
+def found_names(asked: Question, side: Side, grants: Sequence[Candidate], evidence: Evidence[Candidate]) -> list[Found]:
     """Returns the actions or resources of the subject's `grants` that are allowed, names and patterns."""
     having: dict[str, list[Candidate]] = {}
     table: PatternTable[Candidate] = PatternTable(_SEPARATOR[side])
@@ -85,9 +73,9 @@ def found_names(asked: Question, side: Side, grants: Sequence[Candidate], world:
     found = []
     for text, holding in having.items():
         if "*" in text:
-            one = _pattern(asked, side, text, holding, world)
+            one = _pattern(asked, side, text, holding, evidence)
         else:
-            one = _name(asked, side, text, _each_once(table.matching(text)), world)
+            one = _name(asked, side, text, _each_once(table.matching(text)), evidence)
         if one is not None:
             found.append(one)
     return found
@@ -102,35 +90,41 @@ def reaches(grant: Candidate, asked: Question, side: Side) -> bool:
     )
 
 
-def _name(asked: Question, side: Side, name: str, grants: Sequence[Candidate], world: World) -> Found | None:
-    decision = _decided(_with(asked, side, name), grants, world)
+def _name(
+    asked: Question, side: Side, name: str, grants: Sequence[Candidate], evidence: Evidence[Candidate]
+) -> Found | None:
+    decision = decide(_with(asked, side, name), grants=grants, evidence=evidence)
     return Found(name=name, grant=decision.grant) if decision.allowed and decision.grant is not None else None
 
 
-def _pattern(asked: Question, side: Side, pattern: str, grants: Sequence[Candidate], world: World) -> Found | None:
+def _pattern(
+    asked: Question, side: Side, pattern: str, grants: Sequence[Candidate], evidence: Evidence[Candidate]
+) -> Found | None:
     """Judges the pattern for all its names alike, by each of the grants, which have it; what is denied is excepted."""
-    undenied = replace(world, policies=())
+    undenied = evidence._replace(policies=())
     found = []
     for grant in grants:
         if _READS[side].search(grant.check_condition):
             continue
-        if not _decided(_with(asked, side, pattern), [grant], undenied).allowed:
+        if not decide(_with(asked, side, pattern), grants=[grant], evidence=undenied).allowed:
             continue
-        excepted = _denied(asked, side, pattern, grant, world)
+        excepted = _denied(asked, side, pattern, grant, evidence)
         if not any(covers(denied, pattern, _SEPARATOR[side]) for denied in excepted):
             found.append(Found(name=pattern, grant=grant, excepted=excepted))
     return min(found, key=_preference, default=None)
 
 
-def _denied(asked: Question, side: Side, pattern: str, grant: Candidate, world: World) -> tuple[str, ...]:
+def _denied(
+    asked: Question, side: Side, pattern: str, grant: Candidate, evidence: Evidence[Candidate]
+) -> tuple[str, ...]:
     """Returns the patterns of deny policies that stand against some name of the pattern, by this grant."""
     holders = [(grant.subject, proved_groups(grant, asked))]
     for name in grant.chain:
-        above = world.above[name]
+        above = evidence.above[name]
         holders.append((above.subject, proved_groups(above, asked._replace(groups=None, groups_left_out=False))))
     denied = {
         text
-        for policy in world.policies
+        for policy in evidence.policies
         if any(is_denied_by(policy, subject=subject, groups=groups) for subject, groups in holders)
         and (
             action_covered(asked.action, policy.actions)
@@ -152,18 +146,6 @@ def _preference(found: Found) -> tuple[int, float]:
     """What leaves out least comes first, then what lasts longest."""
     ends = found.grant.expires_at
     return len(found.excepted), -ends.timestamp() if ends is not None else 0.0
-
-
-def _decided(question: Question, grants: Sequence[Candidate], world: World) -> Decision:
-    return decide(
-        question,
-        grants=grants,
-        policies=world.policies,
-        now=world.now,
-        signals=world.signals,
-        above=world.above,
-        locks=world.locks,
-    )
 
 
 def _texts(grant: Candidate, side: Side) -> tuple[str, ...]:

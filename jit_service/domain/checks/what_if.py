@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -10,6 +10,7 @@ from typing import Final
 
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Decision, Question, Reason, decide
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField, JitError, NotEligible, Unsatisfiable, reasons
 from jit_service.domain.grants import approval, preview, request
@@ -134,19 +135,12 @@ def under(grant: Grant, policies: Iterable[Policy]) -> Grant | None:
     return replace(grant, check_condition=policy.check_condition)
 
 
-def answer(
-    question: Question,
-    *,
-    grants: Sequence[Grant],
-    above: Mapping[str, Grant],
-    policies: Sequence[Policy],
-    now: datetime,
-    signals: Signals,
-) -> Decision:
-    """Answers a check as if all grants had been given under these policies."""
+def answer(question: Question, *, grants: Sequence[Grant], evidence: Evidence[Grant]) -> Decision:
+    """Answers a check as if all grants had been given under the policies of the evidence."""
+    policies = evidence.policies
     given = [found for grant in grants if (found := under(grant, policies)) is not None]
-    given_above = {key: found for key, grant in above.items() if (found := under(grant, policies)) is not None}
-    return decide(question, grants=given, policies=policies, now=now, signals=signals, above=given_above)
+    above = {key: found for key, grant in evidence.above.items() if (found := under(grant, policies)) is not None}
+    return decide(question, grants=given, evidence=evidence._replace(above=above))
 
 
 def _check(case: Case, grant: Grant, policy: Policy) -> str:
@@ -167,9 +161,7 @@ def _check(case: Case, grant: Grant, policy: Policy) -> str:
                 source_address=grant.source_address if grant.subject == case.by.principal else "",
             ),
             grants=(given,),
-            policies=(policy,),
-            now=case.now,
-            signals=case.signals,
+            evidence=Evidence((policy,), case.now, case.signals),
         )
         for resource in grant.resources
         for action in grant.actions

@@ -42,6 +42,9 @@ class Signals:
     stale: frozenset[str] = frozenset()
 
 
+NO_SIGNALS: Final = Signals()
+
+
 def at(signals: Iterable[Signal], now: datetime) -> Signals:
     """Returns what conditions see of the signals at `now`."""
     signals = tuple(signals)

@@ -14,7 +14,7 @@ from typing import Final
 from jit_service.domain.audit.event import SERVICE, Event, EventType, told_groups
 from jit_service.domain.caller import LEFT_OUT, READS_GRANTS, Caller, Right, Role
 from jit_service.domain.conditions.condition import Verdict
-from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
 from jit_service.domain.errors import (
     AlreadyReviewed,
     InvalidField,
@@ -39,7 +39,7 @@ from jit_service.domain.grants.grant import (
     started,
 )
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
-from jit_service.domain.grants.request import MAX_LEAD, NO_SIGNALS, check_duration, judge_reviewer, lengthened
+from jit_service.domain.grants.request import MAX_LEAD, check_duration, judge_reviewer, lengthened
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import name, regex
 from jit_service.domain.person import Person, distinct

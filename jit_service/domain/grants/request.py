@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from jit_service.domain.caller import LEFT_OUT, Caller
 from jit_service.domain.conditions import condition, context
 from jit_service.domain.conditions.condition import Facts, Judgement, Verdict
-from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
 from jit_service.domain.errors import (
     ChildNotAllowed,
     ConditionError,
@@ -43,7 +43,6 @@ from jitaccess.naming.pattern import action_covered, resource_covered
 
 Found = TypeVar("Found")
 MAX_TICKET = 256
-NO_SIGNALS: Final = Signals()
 MAX_LEAD = timedelta(days=30)
 """How far ahead a start may be asked for."""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Decision, Question, Reason, decide
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import End, Grant, GrantState
@@ -49,7 +50,7 @@ NOBODYS_GROUPS = frozenset[str]()
 def answer(
     *grants: Grant, denies: Sequence[Policy] = (), at: datetime = NOON, asked: Question | None = None
 ) -> Decision:
-    return decide(asked or question(), grants=grants, policies=denies, now=at)
+    return decide(asked or question(), grants=grants, evidence=Evidence(policies=denies, now=at))
 
 
 def contractors_grant() -> Grant:
@@ -500,7 +501,7 @@ worlds = st.tuples(questions, st.lists(grants(), max_size=4), st.lists(denying()
 def test_the_decision_is_what_i1_says(world: tuple[Question, list[Grant], list[Policy]]) -> None:
     asked, held, rules = world
 
-    decision = decide(asked, grants=held, policies=rules, now=NOON)
+    decision = decide(asked, grants=held, evidence=Evidence(policies=rules, now=NOON))
 
     assert decision.allowed == allowed_by_i1(asked, held, rules, NOON)
 
@@ -510,7 +511,7 @@ def test_the_decision_is_what_i1_says(world: tuple[Question, list[Grant], list[P
 def test_a_yes_rests_on_a_grant_that_is_its_own_proof(world: tuple[Question, list[Grant], list[Policy]]) -> None:
     asked, held, rules = world
 
-    decision = decide(asked, grants=held, policies=rules, now=NOON)
+    decision = decide(asked, grants=held, evidence=Evidence(policies=rules, now=NOON))
 
     if decision.allowed:
         assert decision.grant is not None
@@ -523,9 +524,9 @@ def test_adding_a_deny_never_turns_a_no_into_a_yes(
     world: tuple[Question, list[Grant], list[Policy]], added: Policy
 ) -> None:
     asked, held, rules = world
-    before = decide(asked, grants=held, policies=rules, now=NOON)
+    before = decide(asked, grants=held, evidence=Evidence(policies=rules, now=NOON))
 
-    after = decide(asked, grants=held, policies=[added, *rules], now=NOON)
+    after = decide(asked, grants=held, evidence=Evidence(policies=[added, *rules], now=NOON))
 
     assert before.allowed or not after.allowed
 
@@ -536,9 +537,9 @@ def test_removing_a_grant_never_turns_a_no_into_a_yes(
     world: tuple[Question, list[Grant], list[Policy]], removed: int
 ) -> None:
     asked, held, rules = world
-    before = decide(asked, grants=held, policies=rules, now=NOON)
+    before = decide(asked, grants=held, evidence=Evidence(policies=rules, now=NOON))
 
-    after = decide(asked, grants=held[:removed] + held[removed + 1 :], policies=rules, now=NOON)
+    after = decide(asked, grants=held[:removed] + held[removed + 1 :], evidence=Evidence(policies=rules, now=NOON))
 
     assert before.allowed or not after.allowed
 
@@ -550,10 +551,12 @@ def test_proving_one_group_more_never_turns_a_no_into_a_yes(
 ) -> None:
     asked, held, rules = world
     proved = asked._replace(groups=asked.groups or NOBODYS_GROUPS, groups_left_out=False)
-    before = decide(proved, grants=held, policies=rules, now=NOON)
+    before = decide(proved, grants=held, evidence=Evidence(policies=rules, now=NOON))
 
     after = decide(
-        proved._replace(groups=frozenset({group, *(proved.groups or ())})), grants=held, policies=rules, now=NOON
+        proved._replace(groups=frozenset({group, *(proved.groups or ())})),
+        grants=held,
+        evidence=Evidence(policies=rules, now=NOON),
     )
 
     assert before.allowed or not after.allowed
@@ -571,8 +574,8 @@ def test_the_order_of_grants_and_policies_changes_no_answer(
 ) -> None:
     asked, held, rules = world
 
-    forwards = decide(asked, grants=held, policies=rules, now=NOON)
-    backwards = decide(asked, grants=held[::-1], policies=rules[::-1], now=NOON)
+    forwards = decide(asked, grants=held, evidence=Evidence(policies=rules, now=NOON))
+    backwards = decide(asked, grants=held[::-1], evidence=Evidence(policies=rules[::-1], now=NOON))
 
     assert forwards.allowed == backwards.allowed
     if forwards.reason is not backwards.reason:
@@ -587,7 +590,7 @@ def test_what_is_over_is_over_for_ever(world: tuple[Question, list[Grant], list[
     asked, held, rules = world
     over = [grant for grant in held if grant.end is not None or (grant.expires_at and grant.expires_at <= NOON)]
 
-    assert not decide(asked, grants=over, policies=rules, now=NOON + later).allowed
+    assert not decide(asked, grants=over, evidence=Evidence(policies=rules, now=NOON + later)).allowed
 
 
 # Uses
@@ -645,7 +648,9 @@ def child_of(parent: Grant, by: Caller) -> Grant:
 
 
 def passed_on_answer(*above: Grant, child: Grant, denies: Sequence[Policy] = (), at: datetime = NOON) -> Decision:
-    return decide(BOTS, grants=[child], policies=denies, now=at, above={grant.name: grant for grant in above})
+    return decide(
+        BOTS, grants=[child], evidence=Evidence(policies=denies, now=at, above={grant.name: grant for grant in above})
+    )
 
 
 def test_what_was_passed_on_allows_while_all_above_it_do() -> None:
@@ -712,7 +717,9 @@ def test_a_deny_sees_the_groups_that_the_one_above_proved() -> None:
     )
 
     def reason(denies: Sequence[Policy]) -> Reason:
-        return decide(question(), grants=[to_herself], policies=denies, now=NOON, above={"grants/a": first}).reason
+        return decide(
+            question(), grants=[to_herself], evidence=Evidence(policies=denies, now=NOON, above={"grants/a": first})
+        ).reason
 
     assert reason([]) is Reason.ALLOWED
     assert reason([of_contractors]) is Reason.DENIED_BY_POLICY
@@ -731,7 +738,9 @@ def test_a_group_that_the_holder_proves_now_proves_nothing_of_whoever_is_above()
     assert (first.subject_groups, known.subject_groups) == (None, {"builders"})
 
     def reason(denies: Sequence[Policy]) -> Reason:
-        return decide(asked, grants=[known], policies=denies, now=NOON, above={"grants/a": first}).reason
+        return decide(
+            asked, grants=[known], evidence=Evidence(policies=denies, now=NOON, above={"grants/a": first})
+        ).reason
 
     assert reason([]) is Reason.ALLOWED
     assert reason([of_contractors]) is Reason.DENIED_BY_POLICY
@@ -757,7 +766,10 @@ def test_a_condition_reads_the_claims_of_the_subject_and_of_nobody_else(claim: s
     assert for_bot.claims == {"amr": ["mfa"]}
 
     assert answer(own).allowed
-    assert decide(question(subject=BOT), grants=[for_bot], policies=[], now=NOON).reason is Reason.CONDITION_ERROR
+    assert (
+        decide(question(subject=BOT), grants=[for_bot], evidence=Evidence(policies=[], now=NOON)).reason
+        is Reason.CONDITION_ERROR
+    )
 
 
 def test_each_refusal_of_an_active_grant_names_itself_the_grant_and_why() -> None:

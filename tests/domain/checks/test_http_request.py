@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jit_service.domain.checks import http_request
 from jit_service.domain.checks.cached_grant import live
 from jit_service.domain.checks.decision import decide
-from jit_service.domain.checks.http_request import MAX_STREAM, HttpRequest, Route, Stream, lasting, over, route
+from jit_service.domain.checks.evidence import Evidence
+from jit_service.domain.checks.http_request import MAX_STREAM, HttpRequest, Route, Stream, lasting, route
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
 from jit_service.domain.grants.grant import Grant, Limits, used
-from jit_service.domain.grants.request import NO_SIGNALS
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests import paths
 from tests.conftest import NOON
@@ -146,7 +147,7 @@ def test_what_is_decided_for_a_path_is_decided_for_it_with_a_slash_at_its_end() 
 
     def reason(path: str) -> str:
         asked = question(resource=waiting(path).resource(ROUTE), action="http.get")
-        return decide(asked, grants=[live(grant)], policies=[denying], now=NOON, signals=NO_SIGNALS).reason
+        return decide(asked, grants=[live(grant)], evidence=Evidence(policies=[denying], now=NOON)).reason
 
     assert {path: reason(path) for path in ("/admin", "/admin/", "/admin/?x", "/admins/")} == {
         "/admin": "DENIED_BY_POLICY",
@@ -304,7 +305,9 @@ def why_over(
     denies: Sequence[Policy] = (),
     above: Mapping[str, Grant] | None = None,
 ) -> str:
-    return over(stream, grants=map(live, grants), policies=denies, now=at, signals=NO_SIGNALS, above=above or {})
+    return http_request.why_over(
+        stream, grants=map(live, grants), evidence=Evidence(policies=denies, now=at, above=above or {})
+    )
 
 
 def test_a_stream_may_run_exactly_until_its_end() -> None:

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from jit_service.domain.checks.decision import Question, decide
-from jit_service.domain.checks.search import Found, Side, World, found_names, found_subjects
-from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.checks.evidence import Evidence
+from jit_service.domain.checks.search import Found, Side, found_names, found_subjects
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jitaccess.naming.pattern import covers
@@ -45,10 +45,8 @@ wide = st.builds(
 held_worlds = worlds | st.tuples(wide) | st.tuples(wide, wide.map(lambda grant: replace(grant, name="grants/h")))
 
 
-def allowed(question: Question, held: tuple[Grant, ...], world: World) -> bool:
-    return decide(
-        question, grants=held, policies=world.policies, now=world.now, signals=world.signals, above=world.above
-    ).allowed
+def allowed(question: Question, held: tuple[Grant, ...], evidence: Evidence[Grant]) -> bool:
+    return decide(question, grants=held, evidence=evidence).allowed
 
 
 def lists(found: list[Found], name: str, side: Side) -> bool:
@@ -90,55 +88,59 @@ def test_search_lists_what_the_decision_allows_and_nothing_else(
     side: Side,
     own_groups: frozenset[str] | None,
 ) -> None:
-    world = World(policies=policies, now=NOON, signals=Signals(), above={grant.name: grant for grant in held})
+    evidence = Evidence(policies=policies, now=NOON, above={grant.name: grant for grant in held})
     asked = Question(subject=subject, action=action, resource=resource, groups=own_groups)
 
     if side is Side.SUBJECT:
-        found = found_subjects(((asked._replace(subject=one), held) for one in SUBJECTS), world)
+        found = found_subjects(((asked._replace(subject=one), held) for one in SUBJECTS), evidence)
     else:
-        found = found_names(asked._replace(**{side: ""}), side, held, world)
+        found = found_names(asked._replace(**{side: ""}), side, held, evidence)
 
     for name in NAMES[side]:
         question = asked._replace(**{side: name})
         if lists(found, name, side):
-            assert allowed(question, held, world), (name, found)
+            assert allowed(question, held, evidence), (name, found)
         elif not any(grant.check_condition for grant in held):
-            assert not allowed(question, held, world), (name, found)
+            assert not allowed(question, held, evidence), (name, found)
 
 
 def test_a_condition_on_another_name_of_the_same_letters_is_no_reading_of_the_side() -> None:
     held = (plain(resources=("database/*",), check_condition="!has(context.resource_properties)", claims={}),)
-    world = World(policies=[], now=NOON, signals=Signals(), above={})
+    evidence = Evidence(policies=[], now=NOON)
     asked = Question(subject=held[0].subject, action="read", resource="")
 
-    (found,) = found_names(asked, Side.RESOURCE, held, world)
+    (found,) = found_names(asked, Side.RESOURCE, held, evidence)
 
     assert found.name == "database/*"
 
 
 def test_a_condition_that_reads_each_name_says_nothing_of_the_pattern() -> None:
     held = (plain(resources=("database/*",), check_condition='resource != "database/secret"', claims={}),)
-    world = World(policies=[], now=NOON, signals=Signals(), above={})
+    evidence = Evidence(policies=[], now=NOON)
 
-    assert found_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, world) == []
+    assert (
+        found_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, evidence) == []
+    )
 
 
 def test_a_pattern_that_is_denied_altogether_is_not_listed() -> None:
     held = (plain(resources=("database/*",)),)
     eligible = PrincipalSet(principals=(held[0].subject,))
     deny = Policy(name="policies/no", eligible=eligible, resources=("database/**",), actions=("**",), deny=True)
-    world = World(policies=[deny], now=NOON, signals=Signals(), above={})
+    evidence = Evidence(policies=[deny], now=NOON)
 
-    assert found_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, world) == []
+    assert (
+        found_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, evidence) == []
+    )
 
 
 def test_of_grants_with_the_same_pattern_the_one_that_lasts_longest_is_named() -> None:
     short = plain(name="grants/short", resources=("database/*",))
     long = replace(short, name="grants/long", expires_at=NOON.replace(year=2030))
-    world = World(policies=[], now=NOON, signals=Signals(), above={})
+    evidence = Evidence(policies=[], now=NOON)
     asked = Question(subject=short.subject, action="read", resource="")
 
-    assert [one.grant.name for one in found_names(asked, Side.RESOURCE, (short, long), world)] == ["grants/long"]
+    assert [one.grant.name for one in found_names(asked, Side.RESOURCE, (short, long), evidence)] == ["grants/long"]
 
 
 def test_a_deny_of_whoever_passed_it_on_is_an_exception_of_a_pattern() -> None:
@@ -153,8 +155,8 @@ def test_a_deny_of_whoever_passed_it_on_is_an_exception_of_a_pattern() -> None:
     )
 
     def found(*policies: Policy) -> list[Found]:
-        world = World(policies=policies, now=NOON, signals=Signals(), above={"grants/a": above})
-        return found_names(Question(ALICE, "read", ""), Side.RESOURCE, grants=[child], world=world)
+        evidence = Evidence(policies=policies, now=NOON, above={"grants/a": above})
+        return found_names(Question(ALICE, "read", ""), Side.RESOURCE, grants=[child], evidence=evidence)
 
     assert [(one.name, one.excepted) for one in found(of_bob)] == [("database/**", ("database/orders/**",))]
     assert [(one.name, one.excepted) for one in found()] == [("database/**", ())]

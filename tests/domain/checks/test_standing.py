@@ -12,11 +12,11 @@ import pytest
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.checks.cached_grant import live
 from jit_service.domain.checks.decision import Question, Reason, checked_event, conditions_judged, decide, stands_until
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.condition import Verdict
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import Grant, GrantState, Limits
-from jit_service.domain.grants.request import NO_SIGNALS
 from jit_service.domain.policies.policy import PrincipalSet
 from tests.domain.factories import (
     ALICE,
@@ -127,13 +127,13 @@ def test_a_condition_is_judged_as_the_decision_judges_it() -> None:
         ((_, judgement),) = conditions_judged([grant], asked, NOON, OPEN)
 
         assert judgement.verdict is Verdict.MET, (expression, judgement.message)
-        assert decide(asked, grants=[grant], policies=[], now=NOON, signals=OPEN).allowed
+        assert decide(asked, grants=[grant], evidence=Evidence(policies=[], now=NOON, signals=OPEN)).allowed
 
 
 def test_the_record_of_a_yes_says_who_asked_what_and_what_it_rests_on() -> None:
     grant = approved()
     asked = question(groups=frozenset({"b", "a"}), context={"ticket": "T-1"})
-    decision = decide(asked, grants=[grant], policies=[], now=NOON)
+    decision = decide(asked, grants=[grant], evidence=Evidence(policies=[], now=NOON))
 
     told = checked_event(caller("service:gateway"), asked, decision, at=NOON, decision_id="d-1", revision=9)
 
@@ -148,7 +148,7 @@ def test_the_record_of_a_yes_says_who_asked_what_and_what_it_rests_on() -> None:
 
 def test_the_record_of_a_no_rests_on_nothing() -> None:
     asked = question()
-    decision = decide(asked, grants=[], policies=[], now=NOON)
+    decision = decide(asked, grants=[], evidence=Evidence(policies=[], now=NOON))
 
     told = checked_event(alice(), asked, decision, at=NOON, decision_id="d-1", revision=9)
 
@@ -162,7 +162,9 @@ def test_the_record_of_what_was_passed_on_names_what_it_came_from() -> None:
     parent = named(pending(under), "grants/a")
     wanted = ask(subject=BOT, parent="grants/a")
     child = request.passed_on(wanted, parent, policies=[under], by=alice(), grant_name="grants/b", now=NOON)
-    decision = decide(question(subject=BOT), grants=[child], policies=[], now=NOON, above={"grants/a": parent})
+    decision = decide(
+        question(subject=BOT), grants=[child], evidence=Evidence(policies=[], now=NOON, above={"grants/a": parent})
+    )
 
     told = checked_event(caller(BOT), question(subject=BOT), decision, at=NOON, decision_id="d", revision=1)
 
@@ -186,7 +188,8 @@ def test_check_reads_of_a_live_grant_what_the_grant_says(make: Callable[[], Gran
         assert seen.state(instant) is grant.state(instant)
         for denies in ([], [deny_policy(eligible=PrincipalSet(principals=(ALICE,)))]):
             of_grant, of_seen = (
-                decide(question(), grants=[one], policies=denies, now=instant, signals=OPEN) for one in (grant, seen)
+                decide(question(), grants=[one], evidence=Evidence(policies=denies, now=instant, signals=OPEN))
+                for one in (grant, seen)
             )
             assert (of_seen.reason, of_seen.message) == (of_grant.reason, of_grant.message)
     same = ("name", "subject", "policy", "policy_revision", "resources", "actions", "duration", "starts_at")
@@ -213,6 +216,4 @@ def test_a_conditional_grant_that_has_not_started_explains_that_it_has_not() -> 
     later = pending(CONDITIONAL, start_at=NOON + HOUR)
 
     assert later.state(NOON) is GrantState.SCHEDULED
-    assert (
-        decide(question(), grants=[later], policies=[], now=NOON, signals=NO_SIGNALS).reason is Reason.NOT_YET_STARTED
-    )
+    assert decide(question(), grants=[later], evidence=Evidence(policies=[], now=NOON)).reason is Reason.NOT_YET_STARTED

@@ -10,12 +10,12 @@ import pytest
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks import what_if
 from jit_service.domain.checks.decision import Question, Reason
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.checks.what_if import Case, Expected, Outcome, Result
-from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
 from jit_service.domain.errors import InvalidField, NotEligible
 from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import GrantState
-from jit_service.domain.grants.request import NO_SIGNALS
 from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 from tests.domain.factories import (
     ALICE,
@@ -205,9 +205,7 @@ def test_a_check_is_answered_as_if_all_had_been_given_under_these_policies() -> 
     grant = approved()
 
     def reason(*policies: Policy, at: Any = NOON, asked: Question | None = None) -> Reason:
-        return what_if.answer(
-            asked or question(), grants=[grant], above={}, policies=policies, now=at, signals=NO_SIGNALS
-        ).reason
+        return what_if.answer(asked or question(), grants=[grant], evidence=Evidence(policies=policies, now=at)).reason
 
     assert reason(policy()) is Reason.ALLOWED
     assert reason(policy(), at=NOON + HOUR) is Reason.EXPIRED
@@ -227,10 +225,7 @@ def test_what_was_passed_on_is_answered_by_what_would_have_been_given_above_it()
         return what_if.answer(
             question(subject=BOT),
             grants=[child],
-            above={"grants/a": parent},
-            policies=policies,
-            now=NOON,
-            signals=NO_SIGNALS,
+            evidence=Evidence(above={"grants/a": parent}, policies=policies, now=NOON),
         ).reason
 
     assert reason(DEEP) is Reason.ALLOWED

@@ -9,6 +9,7 @@ import pytest
 
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question, Reason, conditions_judged, decide
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.condition import Verdict
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import (
@@ -125,7 +126,7 @@ def reason(given: Grant, *, signals: Signals = ON, **changes: Any) -> Reason:
             | changes
         )
     )
-    return decide(question, grants=[given], policies=(), now=NOON, signals=signals).reason
+    return decide(question, grants=[given], evidence=Evidence(policies=(), now=NOON, signals=signals)).reason
 
 
 ONCALL = policy(steps=(), check_condition='"oncall" in groups')
@@ -154,7 +155,7 @@ def test_a_group_permits_only_where_each_proof_has_it(then: set[str], now: set[s
     grant = given_to(*then)
     asked = question(groups=None if now is None else frozenset({"engineering", *now}))
 
-    decision = decide(asked, grants=[grant], policies=[], now=NOON)
+    decision = decide(asked, grants=[grant], evidence=Evidence(policies=[], now=NOON))
 
     assert (decision.allowed, decision.reason) == (reason is Reason.ALLOWED, reason)
     judged = conditions_judged([grant], asked, NOON, Signals())
@@ -166,7 +167,7 @@ def test_where_somebody_else_asked_for_it_the_groups_of_the_call_permit() -> Non
     grant = pending(both, by=caller(BOT), subject=ALICE)
 
     def reason(groups: frozenset[str] | None) -> Reason:
-        return decide(question(groups=groups), grants=[grant], policies=[], now=NOON).reason
+        return decide(question(groups=groups), grants=[grant], evidence=Evidence(policies=[], now=NOON)).reason
 
     assert reason(frozenset({"oncall"})) is Reason.ALLOWED
     assert reason(frozenset()) is Reason.CONDITION_NOT_MET
@@ -179,8 +180,11 @@ def test_a_deny_goes_on_by_all_groups_that_were_ever_proved() -> None:
 
     for group in ("old", "new"):
         denies = deny_policy(eligible=PrincipalSet(groups=(group,)))
-        assert decide(asked, grants=[grant], policies=[denies], now=NOON).reason is Reason.DENIED_BY_POLICY
-    assert decide(asked, grants=[grant], policies=[], now=NOON).allowed
+        assert (
+            decide(asked, grants=[grant], evidence=Evidence(policies=[denies], now=NOON)).reason
+            is Reason.DENIED_BY_POLICY
+        )
+    assert decide(asked, grants=[grant], evidence=Evidence(policies=[], now=NOON)).allowed
 
 
 def test_a_check_allows_only_while_the_condition_is_true() -> None:
@@ -196,7 +200,7 @@ def test_a_grant_without_condition_allows_beside_one_whose_condition_fails() -> 
     bad, good = active("context.missing"), active("")
     question = Question(subject=good.subject, action="read", resource="database/orders/eu")
 
-    assert decide(question, grants=[bad, good], policies=(), now=NOON).allowed
+    assert decide(question, grants=[bad, good], evidence=Evidence(policies=(), now=NOON)).allowed
 
 
 def covered(there: Grant, *, policies: tuple[Policy, ...] = (), **changes: Any) -> bool:

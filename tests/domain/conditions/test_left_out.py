@@ -9,6 +9,7 @@ import pytest
 
 from jit_service.domain.caller import LEFT_OUT, Caller
 from jit_service.domain.checks.decision import Decision, Question, Reason, decide
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.checks.policy_set import PolicyBook
 from jit_service.domain.errors import DeniedByPolicy, JitError, NotApprover, NotEligible
 from jit_service.domain.grants import approval, break_glass, request
@@ -52,12 +53,12 @@ def asked_itself(grant: Grant, by: Caller, *denies: Policy) -> Decision:
         groups_left_out=by.groups is None,
         principal=by.principal,
     )
-    return decide(question, grants=[grant], policies=denies, now=NOON)
+    return decide(question, grants=[grant], evidence=Evidence(policies=denies, now=NOON))
 
 
 def asked_by_another(grant: Grant, *denies: Policy) -> Decision:
     question = Question(subject=ALICE, action="read", resource="database/orders/eu", principal="service:gateway")
-    return decide(question, grants=[grant], policies=denies, now=NOON)
+    return decide(question, grants=[grant], evidence=Evidence(policies=denies, now=NOON))
 
 
 def test_what_is_left_out_makes_nobody_eligible() -> None:

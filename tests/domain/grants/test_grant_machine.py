@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Question, decide
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.errors import JitError
 from jit_service.domain.grants import approval, request
 from jit_service.domain.grants import grant as rules
@@ -431,7 +432,9 @@ class GrantMachine(RuleBasedStateMachine):
 
     def check(self, asked: Question) -> None:
         decision = decide(
-            asked, grants=self.domain.grants.values(), policies=list(self.policies.values()), now=self.world.now
+            asked,
+            grants=self.domain.grants.values(),
+            evidence=Evidence(policies=list(self.policies.values()), now=self.world.now),
         )
         expected = self.world.answers(asked.subject, asked.action, asked.resource, asked.groups)
         assert decision.reason in expected, asked

@@ -13,6 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Decision, Question, decide
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions import signal
 from jit_service.domain.conditions.signal import Signal, Signals
 from jit_service.domain.errors import (
@@ -171,11 +172,9 @@ class Alone:
         decision = decide(
             question,
             grants=mine,
-            policies=policies,
-            now=self.now,
-            signals=self.signals(),
-            above=self.kept,
-            locks=self.locks,
+            evidence=Evidence(
+                policies=policies, now=self.now, signals=self.signals(), above=self.kept, locks=self.locks
+            ),
         )
         if decision.allowed and decision.grant:
             until: datetime | None = None

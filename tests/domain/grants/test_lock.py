@@ -10,6 +10,7 @@ from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks import decision, http_request
 from jit_service.domain.checks.decision import Decision, Reason
+from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import InvalidField, Locked, NotApprover, WrongState
 from jit_service.domain.frozen import replace
@@ -60,7 +61,9 @@ def locks(principal: str = "", **target: str) -> Locks:
 
 def decided(*grants: Grant, under: Locks, above: tuple[Grant, ...] = (), **asked: Any) -> Decision:
     given = {grant.name: grant for grant in above}
-    return decision.decide(question(**asked), grants=grants, policies=(), now=NOON, above=given, locks=under)
+    return decision.decide(
+        question(**asked), grants=grants, evidence=Evidence(policies=(), now=NOON, above=given, locks=under)
+    )
 
 
 # On whom
@@ -275,8 +278,10 @@ def test_what_runs_by_a_locked_token_is_over() -> None:
     running = Stream(asked=question(), grant="grants/g7", ends_at=NOON + HOUR, revision=1, token_id="t1")
 
     def why(under: Locks) -> str:
-        return http_request.over(
-            running, grants=(approved(),), policies=(), now=NOON, signals=decision.NO_SIGNALS, above={}, locks=under
+        return http_request.why_over(
+            running,
+            grants=(approved(),),
+            evidence=Evidence(policies=(), now=NOON, locks=under),
         )
 
     assert "locked by locks/l1" in why(locks(token_id="t1"))
