@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
@@ -145,48 +146,67 @@ class Server(Protocol):
     def stop(self, grace: float | None) -> threading.Event: ...
 
 
-def build_server(
-    settings: Settings,
-    store: Store,
-    authenticator: Authenticator,
-    *,
-    view: GrantCache,
-    checker: Checker,
-    searcher: Searcher,
-    feed: Feed,
-    log_feed: LogFeed,
-    streams: Streams,
-    issuing: Issuing | None,
-    unproved: UnprovedCalls,
-) -> Server:
-    """Returns the server, bound to nothing yet. Raises TransportMissing."""
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What the servers of one service answer with."""
 
+    store: Store
+    authenticator: Authenticator
+    grants: GrantCache
+    checker: Checker
+    searcher: Searcher
+    feed: Feed
+    log_feed: LogFeed
+    streams: Streams
+    issuing: Issuing | None
+    unproved: UnprovedCalls
+
+    def interceptor(self, trusted_proxies: Sequence[str], quota: Quota) -> CallInterceptor:
+        """Returns the interceptor of an address whose peers are trusted as these proxies."""
+        return CallInterceptor(
+            self.store,
+            self.grants,
+            self.authenticator,
+            self.streams,
+            trusted_proxies,
+            quota=quota,
+            unproved=self.unproved,
+        )
+
+
+def build_server(settings: Settings, backend: Backend) -> Server:
+    """Returns the server of all services, bound to nothing yet. Raises TransportMissing."""
     quota = _new_quota(settings)
-    audit_servicer = AuditServicer(store, log_feed, issuing, source=settings.notifications_source)
-    passing = Passing(store=store, checker=checker, authenticator=authenticator, issuing=issuing, quota=quota)
-
-    def register(server: grpc.Server) -> None:
-        add_GrantServiceServicer_to_server(GrantServicer(store, feed, settings.bounds), server)
-        add_AccessServiceServicer_to_server(AccessServicer(checker, searcher), server)
-        requests, url = AccessRequests(store, issuing, settings.bounds), settings.token_issuer
-        add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url, quota), server)
-        add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)
-        add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
-        add_DelegationServiceServicer_to_server(DelegationServicer(store, settings.bounds), server)
-        add_LockServiceServicer_to_server(LockServicer(store), server)
-        add_SignalServiceServicer_to_server(SignalServicer(store), server)
-        add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
-        add_AuditServiceServicer_to_server(audit_servicer, server)
-        add_AuthorizationServicer_to_server(AuthorizationServicer(passing), server)
-        add_DocsServiceServicer_to_server(DocsServicer(), server)
-        health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
 
     def interceptor(trusted_proxies: Sequence[str]) -> CallInterceptor:
-        return CallInterceptor(store, view, authenticator, streams, trusted_proxies, quota=quota, unproved=unproved)
+        return backend.interceptor(trusted_proxies, quota)
+
+    def register(server: grpc.Server) -> None:
+        _add_servicers(server, settings, backend, quota)
 
     if settings.transport is Transport.NATIVE:
-        return _native(settings, streams, interceptor, register, checker)
+        return _native(settings, backend.streams, interceptor, register, backend.checker)
     return _grpcio(settings, interceptor(settings.trusted_proxies), register)
+
+
+def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, quota: Quota) -> None:
+    store, checker, searcher, issuing = backend.store, backend.checker, backend.searcher, backend.issuing
+    add_GrantServiceServicer_to_server(GrantServicer(store, backend.feed, settings.bounds), server)
+    add_AccessServiceServicer_to_server(AccessServicer(checker, searcher), server)
+    requests, url = AccessRequests(store, issuing, settings.bounds), settings.token_issuer
+    add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url, quota), server)
+    add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)
+    add_PolicyServiceServicer_to_server(PolicyServicer(store, dual_control=settings.policies_dual_control), server)
+    add_DelegationServiceServicer_to_server(DelegationServicer(store, settings.bounds), server)
+    add_LockServiceServicer_to_server(LockServicer(store), server)
+    add_SignalServiceServicer_to_server(SignalServicer(store), server)
+    add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
+    audit_servicer = AuditServicer(store, backend.log_feed, issuing, source=settings.notifications_source)
+    add_AuditServiceServicer_to_server(audit_servicer, server)
+    passing = Passing(store=store, checker=checker, authenticator=backend.authenticator, issuing=issuing, quota=quota)
+    add_AuthorizationServicer_to_server(AuthorizationServicer(passing), server)
+    add_DocsServiceServicer_to_server(DocsServicer(), server)
+    health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
 
 
 def _new_quota(settings: Settings) -> Quota:
@@ -194,33 +214,14 @@ def _new_quota(settings: Settings) -> Quota:
     return Quota(Rates(writes=settings.writes_per_second, checks=settings.checks_per_second))
 
 
-def build_ext_proc_server(
-    settings: Settings,
-    store: Store,
-    authenticator: Authenticator,
-    *,
-    view: GrantCache,
-    running: OpenRequests,
-    streams: Streams,
-    unproved: UnprovedCalls,
-) -> grpc.Server:
-    """Returns the server at which proxies have watched what passes, bound to nothing yet.
+def build_ext_proc_server(settings: Settings, backend: Backend, open_requests: OpenRequests) -> grpc.Server:
+    """Returns the server at which other Envoys hold their requests open, bound to nothing yet.
 
     It is grpcio's on either transport: pygrpc-native gives a call to its servicer when its last message has come.
     """
     server = grpc.server(
-        ThreadPoolExecutor(max_workers=_EXT_PROC_THREADS, thread_name_prefix="passing"),
-        interceptors=[
-            CallInterceptor(
-                store,
-                view,
-                authenticator,
-                streams,
-                settings.trusted_proxies,
-                quota=_new_quota(settings),
-                unproved=unproved,
-            )
-        ],
+        ThreadPoolExecutor(max_workers=_EXT_PROC_THREADS, thread_name_prefix="ext-proc"),
+        interceptors=[backend.interceptor(settings.trusted_proxies, _new_quota(settings))],
         options=[
             ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -229,7 +230,7 @@ def build_ext_proc_server(
             ("grpc.http2.max_ping_strikes", 0),
         ],
     )
-    add_ExternalProcessorServicer_to_server(ExternalProcessorServicer(running), server)
+    add_ExternalProcessorServicer_to_server(ExternalProcessorServicer(open_requests), server)
     return server
 
 
@@ -283,7 +284,7 @@ def _native(
         register=register,
         register_behind=_add_reflection if settings.reflection else None,
         aside=frozenset({_HEALTH_CHECK}),
-        together=lambda unix: {CHECK_ACCESS: BatchCheckHandler(of_address(unix), checker)},
+        batch_handlers=lambda unix: {CHECK_ACCESS: BatchCheckHandler(of_address(unix), checker)},
         share_port=settings.workers > 1,
     )
 

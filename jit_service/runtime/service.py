@@ -32,7 +32,7 @@ from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
-from jit_service.rpc.server import Server, TransportMissing, build_ext_proc_server, build_server
+from jit_service.rpc.server import Backend, Server, TransportMissing, build_ext_proc_server, build_server
 from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.audit_indexer import AuditIndexer
@@ -106,72 +106,53 @@ class Service:
 
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
         self.store = open_store(settings, clock=clock)
+        if not is_current(self.store.engine):
+            raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
         self._dual_control = settings.policies_dual_control
         self._itself = Caller(
             principal=SERVICE, origin=Origin(method="start-up"), exact=exact_principals(settings.issuers)
         )
-        if not is_current(self.store.engine):
-            raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
-        authenticator = Authenticator(
-            settings.issuers,
-            clock=clock,
-            max_lifetime=settings.max_token_lifetime,
-            max_bytes=settings.max_token_bytes,
-        )
-        self._keys = IssuerKeyKeeper(authenticator)
-        self._view = GrantCache(self.store, clock=clock, bound=settings.bounded_staleness)
-        self._recorder = Recorder(self.store, settings.audit_checks)
-        answers = Recording(Caching(Deciding(encoded_decision), DecisionCache()), self._recorder)
-        self.checker = Checker(self.store, self._view, answers)
-        self.searcher = Searcher(self.store, self._view, self._recorder)
-        self._feed = Feed(self.store)
-        self._log_feed = LogFeed(self.store)
-        self._streams = Streams(_stream_limits(settings))
-        self._unproved = UnprovedCalls(self.store)
         self.issuing = issuing_of(settings)
-        try:
-            self._server = build_server(
-                settings,
-                self.store,
-                authenticator,
-                view=self._view,
-                checker=self.checker,
-                searcher=self.searcher,
-                feed=self._feed,
-                log_feed=self._log_feed,
-                streams=self._streams,
-                issuing=self.issuing,
-                unproved=self._unproved,
-            )
-        except TransportMissing as fault:
-            raise ServiceError(str(fault)) from None
-        self.open_requests = OpenRequests(self._view, limit=settings.passing_streams)
-        self._passing_server = build_ext_proc_server(
-            settings,
-            self.store,
-            authenticator,
-            view=self._view,
-            running=self.open_requests,
-            streams=self._streams,
-            unproved=self._unproved,
-        )
         if self.issuing is not None:
             _demand_keys(self.store, self.issuing)
+        grants = GrantCache(self.store, clock=clock, bound=settings.bounded_staleness)
+        recorder = Recorder(self.store, settings.audit_checks)
+        answers = Recording(Caching(Deciding(encoded_decision), DecisionCache()), recorder)
+        self.checker = Checker(self.store, grants, answers)
+        self.searcher = Searcher(self.store, grants, recorder)
+        self.open_requests = OpenRequests(grants, limit=settings.passing_streams)
+        backend = Backend(
+            store=self.store,
+            authenticator=_authenticator(settings, clock),
+            grants=grants,
+            checker=self.checker,
+            searcher=self.searcher,
+            feed=Feed(self.store),
+            log_feed=LogFeed(self.store),
+            streams=Streams(_stream_limits(settings)),
+            issuing=self.issuing,
+            unproved=UnprovedCalls(self.store),
+        )
+        try:
+            self._server = build_server(settings, backend)
+        except TransportMissing as fault:
+            raise ServiceError(str(fault)) from None
+        self._ext_proc_server = build_ext_proc_server(settings, backend, self.open_requests)
         # Started in this order and stopped in the opposite one: streams end first, and what calls need ends after them.
         self._parts: list[_Part] = [
-            self._view,
-            self._recorder,
-            self._unproved,
-            self._keys,
+            grants,
+            recorder,
+            backend.unproved,
+            IssuerKeyKeeper(backend.authenticator),
             Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
             AuditIndexer(self.store, interval=settings.sweep_interval),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),
-            self._streams,
+            backend.streams,
             _Listening(self._server, grace=STOP_SECONDS),
-            _Listening(self._passing_server, grace=0),
+            _Listening(self._ext_proc_server, grace=0),
             self.open_requests,
-            self._feed,
-            self._log_feed,
+            backend.feed,
+            backend.log_feed,
         ]
 
     def listen(self, address: Address) -> Address:
@@ -180,14 +161,14 @@ class Service:
 
     def listen_unix(self, path: Path) -> None:
         """Binds a Unix socket that only this user can open, and the one beside it. Raises ServiceError."""
-        for server, socket in ((self._server, path), (self._passing_server, passing_socket(path))):
+        for server, socket in ((self._server, path), (self._ext_proc_server, passing_socket(path))):
             socket.unlink(missing_ok=True)
             _bind(server, f"unix:{socket}")
             socket.chmod(0o600)
 
     def listen_passing(self, address: Address) -> Address:
         """Binds a TCP address for proxies that have watched what passes. Raises ServiceError."""
-        return Address(host=address.host, port=_bind(self._passing_server, str(address)))
+        return Address(host=address.host, port=_bind(self._ext_proc_server, str(address)))
 
     def start(self) -> None:
         """Begins to answer."""
@@ -219,6 +200,15 @@ class Service:
         changed = [change.name for change in applied.changes if change.type is not ChangeType.UNCHANGED]
         what = f"proposed {path} as {applied.proposal}" if applied.proposal else f"applied {path}"
         _log.info("%s: %s", what, ", ".join(changed) or "nothing changed")
+
+
+def _authenticator(settings: Settings, clock: Clock) -> Authenticator:
+    return Authenticator(
+        settings.issuers,
+        clock=clock,
+        max_lifetime=settings.max_token_lifetime,
+        max_bytes=settings.max_token_bytes,
+    )
 
 
 def _stream_limits(settings: Settings) -> StreamLimits:

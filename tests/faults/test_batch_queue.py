@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.rpc.transport.check_batch import Answer, Call, Together
+from jit_service.rpc.transport.check_batch import Answer, BatchHandler, Call
 from jit_service.rpc.transport.native import Limits, NativeServer
 from tests.faults.test_calls import SOON, eventually
 from tests.faults.test_streams import AsItIs
@@ -23,7 +23,7 @@ Ask = Callable[..., bytes]
 
 
 @contextmanager
-def lane(together: Together, *, waiting: int = 64, seen: list[NativeServer] | None = None) -> Iterator[Ask]:
+def lane(together: BatchHandler, *, waiting: int = 64, seen: list[NativeServer] | None = None) -> Iterator[Ask]:
     """A server, put into `seen`, whose `Do` is answered together, or else by itself: `alone` and the request."""
     handlers = {
         "Do": grpc.unary_unary_rpc_method_handler(lambda request, _: b"alone " + request),
@@ -37,7 +37,7 @@ def lane(together: Together, *, waiting: int = 64, seen: list[NativeServer] | No
             register=lambda to: to.add_registered_method_handlers("t.T", handlers),
             register_behind=None,
             aside=frozenset(),
-            together=lambda _: {METHOD: together},
+            batch_handlers=lambda _: {METHOD: together},
             share_port=False,
         )
         if seen is not None:
@@ -134,7 +134,7 @@ def test_a_refusal_has_its_status_and_reason() -> None:
 
 
 @pytest.mark.parametrize("wrong", [lambda _: 1 / 0, lambda _: [], lambda calls: [b"x"] * (len(calls) + 1)])
-def test_a_fault_of_it_leaves_each_call_to_be_answered_alone_and_the_next_too(wrong: Together) -> None:
+def test_a_fault_of_it_leaves_each_call_to_be_answered_alone_and_the_next_too(wrong: BatchHandler) -> None:
     broken = True
 
     def together(calls: Sequence[Call]) -> Sequence[Answer]:

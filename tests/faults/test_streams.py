@@ -47,7 +47,7 @@ def native(handler: Any, streams: Streams) -> Any:
         register=lambda server: server.add_registered_method_handlers("t.T", {"Do": handler}),
         register_behind=None,
         aside=frozenset(),
-        together=lambda _: {},
+        batch_handlers=lambda _: {},
         share_port=False,
     )
 

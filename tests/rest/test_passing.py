@@ -239,7 +239,7 @@ class TestWithoutTheService:
                 running = Exchange(gate, story.path, world.token(story.alice), WEBSOCKET)
                 running.wait_until_it_runs()
 
-                world.service._passing_server.stop(None)
+                world.service._ext_proc_server.stop(None)
 
                 running.wait_until_cut(SOON)
                 running.leave()

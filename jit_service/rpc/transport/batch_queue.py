@@ -1,4 +1,4 @@
-"""A lane: the calls of one method that wait at the same time, answered together by one thread."""
+"""A queue of one method's calls: those that wait at the same time are answered as a batch, by one thread."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from jit_service.rpc.transport.check_batch import Answer, Call, Together
+from jit_service.rpc.transport.check_batch import Answer, BatchHandler, Call
 
 BATCH: Final = 64
 """How many calls are answered at once, at most."""
-# As PostgreSQL's commit_delay and commit_siblings: where so many were answered at once, a little later is sooner for
-# all. So long at a time, and so often at most.
+# After a batch of _CROWD calls or more, the next one waits for as many to come: up to _CROWD_DELAYS times for
+# _CROWD_SECONDS. A larger batch is sooner for all, as with PostgreSQL's commit_delay and commit_siblings.
 _CROWD: Final = 8
 _CROWD_SECONDS: Final = 0.00025
 _CROWD_DELAYS: Final = 4
 _log = logging.getLogger(__name__)
 
 Waiting = tuple[int, float | None, Call]
-"""A call that waits: its number, the seconds that were left for it when it came, and what came."""
+"""A call that waits: its id, the seconds until its deadline when it came, and the call."""
 
 
 class BatchQueue:
-    """See the module. One thread brings calls by `put` and `wait_until_idle`, another answers them by `run`."""
+    """The calls of one method. One thread adds calls by `put` and `wait_until_idle`, another answers them by `run`."""
 
-    def __init__(self, path: str, together: Together) -> None:
+    def __init__(self, path: str, handler: BatchHandler) -> None:
         self._path = path
-        self._together = together
+        self._handler = handler
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         # Clear from when a call comes until none waits.
         self._idle = threading.Event()
@@ -39,7 +39,7 @@ class BatchQueue:
         return self._queue.qsize()
 
     def put(self, waiting: Waiting) -> None:
-        """Takes the call in."""
+        """Adds a call."""
         if self._idle.is_set():
             self._idle.clear()
         self._queue.put(waiting)
@@ -49,7 +49,7 @@ class BatchQueue:
         self._idle.wait(seconds)
 
     def close(self) -> None:
-        """Ends `run`; what waits still is answered no more."""
+        """Ends `run`; calls that still wait get no answer."""
         self._queue.put(None)
 
     def run(
@@ -57,7 +57,7 @@ class BatchQueue:
         still_waits: Callable[[int], bool],
         answer: Callable[[Sequence[Waiting], Sequence[Answer]], None],
     ) -> None:
-        """Answers calls until `close`. Nobody waits for the answer of a call that was cancelled in the queue."""
+        """Answers calls until `close`, but for those that were cancelled in the queue."""
         expected = 0
         while (taken := self._taken(expected)) is not None:
             waiting = [each for each in taken if still_waits(each[0])]
@@ -68,13 +68,13 @@ class BatchQueue:
             left = len(self)
             if not left:
                 self._idle.set()
-            # Those who are answered now are likely to ask again at once.
+            # Clients that are answered now are likely to ask again at once.
             expected = len(taken) + left if len(taken) >= _CROWD else 0
 
     def _answers(self, waiting: Sequence[Waiting]) -> Sequence[Answer]:
-        """After a fault each call is to be answered by itself."""
+        """Returns the answers; None for each call after a fault, so that each is answered by itself."""
         try:
-            answers = self._together([call for _, _, call in waiting])
+            answers = self._handler([call for _, _, call in waiting])
             if len(answers) != len(waiting):
                 raise ValueError(f"{len(answers)} answers to {len(waiting)} calls")
         except Exception:
@@ -83,9 +83,9 @@ class BatchQueue:
         return answers
 
     def _taken(self, expected: int) -> list[Waiting] | None:
-        """Returns the calls that wait, up to a batch, once there is one; None at the end.
+        """Returns the next batch, once a call waits; None after `close`.
 
-        Where more are `expected` than wait, those that wait do so a little longer, to go with them.
+        Where more calls are `expected` than wait, the batch waits a little longer for them.
         """
         taken: list[Waiting] = []
         try:

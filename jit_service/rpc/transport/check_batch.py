@@ -1,7 +1,7 @@
-"""Checks that wait at the same time, answered together: one look at the store and one commit for all of them.
+"""Answers a batch of CheckAccess calls by one look at the store and one commit.
 
-For a transport that can hand over several calls at once. What is not plain, such as a call that is refused (which is
-recorded) or a grant that counts its checks, is answered by itself, in the way of every other call.
+It is for a transport that can hand over several calls at once. A call that needs more is answered by itself, as every
+other call: one that is refused, which is recorded, or one that rests on a grant which counts its uses.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Call(NamedTuple):
 
 Answer = bytes | JitError | None
 """The encoded answer, a refusal, or None for a call that must be answered by itself."""
-Together = Callable[[Sequence[Call]], Sequence[Answer]]
+BatchHandler = Callable[[Sequence[Call]], Sequence[Answer]]
 
 
 class _Sound(NamedTuple):
-    """A request that may be answered, for whoever has the same standing."""
+    """A valid request, parsed: the same bytes from a sender of the same standing need not be parsed again."""
 
     question: Question
     consistency: Consistency
@@ -52,15 +52,18 @@ class _Sound(NamedTuple):
 
 
 class _Sender(NamedTuple):
-    """Who sends calls one way. `standing` is all that it depends on whether a request of theirs is sound, and what it
-    asks: the asker, and what the edge says of the call."""
+    """Who sends calls with one set of metadata.
+
+    Whether a request is valid, and what it asks, depends on its bytes and on `standing` alone: the asker, and what the
+    edge adds to the call.
+    """
 
     caller: Caller
     standing: tuple[Asker, str | None, str | None]
 
 
 class BatchCheckHandler:
-    """See the module. An instance is a `Together` for CheckAccess, with the interceptor of the address it serves."""
+    """The `BatchHandler` of CheckAccess, with the interceptor of the address that it serves."""
 
     def __init__(self, interceptor: CallInterceptor, checker: Checker) -> None:
         self._interceptor = interceptor

@@ -12,38 +12,30 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
-from pygrpc_native import EVENT_CALL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFront
+from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from jit_service.domain.errors import JitError, ServiceStopping, TooManyCalls
 from jit_service.rpc import errors
 from jit_service.rpc.transport.batch_queue import BATCH, BatchQueue, Waiting
-from jit_service.rpc.transport.check_batch import Answer, Call, Together
+from jit_service.rpc.transport.check_batch import Answer, BatchHandler, Call
+from jit_service.rpc.transport.grpcio_behind import GrpcioBehind
+from jit_service.rpc.transport.native_context import Aborted, CallContext
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Metadata = Sequence[tuple[str, str | bytes]]
-# How often, at last, a stream looks whether a client that did not read does so now; sooner at first.
-_FULL_SECONDS: Final = 0.01
 _STOP_POLL_SECONDS: Final = 0.01
 _GATHER_SECONDS: Final = 0.002
-# What needs another kind of server, such as reflection, is served by grpcio behind this one.
-_BEHIND_THREADS: Final = 2
-_BEHIND_CALLS: Final = 16
-_NO_DEADLINE: Final = float(2**63)
 _log = logging.getLogger(__name__)
 
 
@@ -61,197 +53,36 @@ class Limits:
     metadata_bytes: int
 
 
-class Metadatum(NamedTuple):
-    """One header, as grpcio gives it."""
-
-    key: str
-    value: str | bytes
-
-
-class _Aborted(Exception):
-    """Ends a handler whose call was aborted."""
-
-
-class _Context(grpc.ServicerContext):
-    """One call: what the handler sees of it, and what it says of its end."""
-
-    # Of the class, until something else is said: most calls say nothing of these, and all calls pay for what is set.
-    _over = False
-    _callbacks: Sequence[Callable[[], None]] = ()
-    _headers: Metadata = ()
-    _trailers: Metadata = ()
-    _code: grpc.StatusCode | None = None
-    _details = ""
-
-    def __init__(
-        self, front: NativeGrpcFront, call_id: int, metadata: Metadata, peer: str, time_remaining: float | None
-    ) -> None:
-        self.call_id = call_id
-        self._front = front
-        self.metadata = metadata
-        self._peer = peer
-        self._ends_at = None if time_remaining is None else time.monotonic() + time_remaining
-        self._lock = threading.Lock()
-
-    def invocation_metadata(self) -> tuple[Metadatum, ...]:
-        """Returns the headers; a key that came twice is there twice."""
-        return tuple(Metadatum(key, value) for key, value in self.metadata)
-
-    def peer(self) -> str:
-        """Returns `ipv4:HOST:PORT`, `ipv6:[HOST]:PORT` or `unix:…`."""
-        return self._peer
-
-    def peer_identities(self) -> None:
-        """Returns none: they come with TLS."""
-
-    def peer_identity_key(self) -> None:
-        """Returns none: it comes with TLS."""
-
-    def auth_context(self) -> Mapping[str, bytes]:
-        """Returns none: it comes with TLS."""
-        return {}
-
-    def is_active(self) -> bool:
-        """Says whether anybody still waits for the answer."""
-        return not self._over
-
-    def time_remaining(self) -> float:
-        """Returns the seconds until the deadline."""
-        return _NO_DEADLINE if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
-
-    def cancel(self) -> bool:
-        """Ends the call with CANCELLED, whether or not its client reads."""
-        self.set_code(grpc.StatusCode.CANCELLED)
-        self.set_details("cancelled by the service")
-        self.fail()
-        self.end()
-        return True
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Has the callback called when the call ends; False where it has ended."""
-        with self._lock:
-            if not self._over:
-                self._callbacks = (*self._callbacks, callback)
-            return not self._over
-
-    def end(self) -> None:
-        """Marks the call as over and calls whoever wants to know, once."""
-        with self._lock:
-            self._over = True
-            callbacks, self._callbacks = self._callbacks, ()
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception:
-                _log.exception("a callback at the end of a call failed")
-
-    def send_initial_metadata(self, initial_metadata: Metadata) -> None:
-        """Sets what goes out before the answer of a unary call; the answer takes it along."""
-        self._headers = initial_metadata
-
-    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
-        """Sets what goes out with the status."""
-        self._trailers = trailing_metadata
-
-    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """Returns what goes out with the status."""
-        return tuple(self._trailers)
-
-    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
-        """Ends the handler, and the call with this status."""
-        self._code, self._details = code, details
-        raise _Aborted
-
-    def abort_with_status(self, status: grpc.Status) -> NoReturn:
-        """Ends the handler, and the call with this status."""
-        self._trailers = status.trailing_metadata or ()
-        self.abort(status.code, status.details)
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        """Sets the status of the answer."""
-        self._code = code
-
-    def set_details(self, details: str) -> None:
-        """Sets the text of the status."""
-        self._details = details
-
-    def code(self) -> grpc.StatusCode | None:
-        """Returns the status that was set."""
-        return self._code
-
-    def details(self) -> str:
-        """Returns the text of the status that was set."""
-        return self._details
-
-    def set_compression(self, compression: grpc.Compression) -> None:
-        """Does nothing: no answer is compressed."""
-
-    def disable_next_message_compression(self) -> None:
-        """Does nothing: no answer is compressed."""
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the handler set a status of failure."""
-        return self._code not in (None, grpc.StatusCode.OK)
-
-    def respond(self, data: bytes) -> None:
-        """Answers a unary call."""
-        self._front.respond(
-            self.call_id, data, initial_metadata=list(self._headers), trailing_metadata=list(self._trailers)
-        )
-
-    def send(self, data: bytes) -> bool:
-        """Sends a message of a stream when there is room for it; False where nobody wants it any more."""
-        pause = _FULL_SECONDS / 64
-        while not self._over:
-            sent = self._front.stream_try_send(self.call_id, data)
-            if sent != STREAM_FULL:
-                return sent != STREAM_CLOSED
-            time.sleep(pause)
-            pause = min(2 * pause, _FULL_SECONDS)
-        return False
-
-    def finish(self) -> None:
-        """Ends a stream in order."""
-        self._front.stream_end(self.call_id, trailing_metadata=list(self._trailers))
-
-    def fail(self) -> None:
-        """Ends the call with the status that was set."""
-        code = self._code if self._code not in (None, grpc.StatusCode.OK) else grpc.StatusCode.UNKNOWN
-        assert code is not None  # noqa: S101 (for mypy)
-        self._front.fail(self.call_id, code.value[0], self._details, trailing_metadata=list(self._trailers))
-
-
 @dataclass(frozen=True)
 class _Method:
-    """Calls of a method with a lane are answered together, where that can be; others have a thread for themselves."""
+    """A method. With a batch queue its calls are answered in batches where they can be, else one by one."""
 
     path: str
     handler: Handler
     queue: SimpleQueue[_Job | None]
-    lane: BatchQueue | None = None
+    batch_queue: BatchQueue | None = None
 
 
 @dataclass(frozen=True)
 class _Listener:
     """One address: what it serves, by the number that the front has for it, and the calls under way.
 
-    Of a call that waits in a lane no more is known here than that it does.
+    Of a call that waits in a batch queue only its id is here.
     """
 
     front: NativeGrpcFront
     methods: tuple[_Method, ...]
-    calls: dict[int, _Context | None] = field(default_factory=dict)
+    calls: dict[int, CallContext | None] = field(default_factory=dict)
 
     @property
-    def lanes(self) -> tuple[tuple[_Method, BatchQueue], ...]:
-        return tuple((method, method.lane) for method in self.methods if method.lane is not None)
+    def batch_queues(self) -> tuple[tuple[_Method, BatchQueue], ...]:
+        return tuple((method, method.batch_queue) for method in self.methods if method.batch_queue is not None)
 
 
 class _Job(NamedTuple):
     listener: _Listener
     method: _Method
-    context: _Context
+    context: CallContext
     payload: bytes
 
 
@@ -260,7 +91,7 @@ class NativeServer:
 
     `interceptor` gives the interceptor of an address, told whether that is a Unix socket. `register` adds the servicers
     to a server; `register_behind` adds to a grpcio server what only that can serve. The methods `aside` have a thread
-    of their own, so that a flood does not make the service look ill. `together` gives the methods whose calls are
+    of their own, so that a flood does not make the service look ill. `batch_handlers` gives the methods whose calls are
     answered together, as `interceptor` gives the interceptor.
     """
 
@@ -273,7 +104,7 @@ class NativeServer:
         register: Callable[[Any], None],
         register_behind: Callable[[grpc.Server], None] | None,
         aside: frozenset[str],
-        together: Callable[[bool], Mapping[str, Together]],
+        batch_handlers: Callable[[bool], Mapping[str, BatchHandler]],
         share_port: bool,
     ) -> None:
         self._limits = limits
@@ -281,9 +112,9 @@ class NativeServer:
         self._interceptor = interceptor
         self._handlers = _Handlers()
         register(self._handlers)
-        self._behind = _Behind(register_behind) if register_behind is not None else None
+        self._behind = GrpcioBehind(register_behind) if register_behind is not None else None
         self._aside_paths = aside
-        self._together = together
+        self._batch_handlers = batch_handlers
         self._share_port = share_port
         self._listeners: list[_Listener] = []
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
@@ -309,9 +140,9 @@ class NativeServer:
                 )
         except (OSError, ValueError) as fault:
             raise RuntimeError(f"cannot bind {address}") from fault
-        interceptor, together = self._interceptor(unix), self._together(unix)
+        interceptor, handlers = self._interceptor(unix), self._batch_handlers(unix)
         methods = [
-            self._method(path, handler, interceptor, together.get(path))
+            self._method(path, handler, interceptor, handlers.get(path))
             for path, handler in self._handlers.by_path.items()
         ]
         self._listeners.append(_Listener(front, tuple(methods)))
@@ -332,10 +163,10 @@ class NativeServer:
             with _patient_threads():
                 listener.front.start()
             threading.Thread(target=self._dispatch, args=(listener,), name="dispatch", daemon=True).start()
-            for method, lane in listener.lanes:
-                answer = partial(self._answer_together, listener, method)
+            for method, batch_queue in listener.batch_queues:
+                answer = partial(self._answer_batch, listener, method)
                 work = (listener.calls.__contains__, answer)
-                threading.Thread(target=lane.run, args=work, name="together", daemon=True).start()
+                threading.Thread(target=batch_queue.run, args=work, name="batch", daemon=True).start()
 
     def stop(self, grace: float | None) -> threading.Event:
         """Refuses new calls, lets those under way end for up to `grace` seconds, then closes; the event says when."""
@@ -356,8 +187,8 @@ class NativeServer:
             for _ in range(threads):
                 queue.put(None)
         for listener in self._listeners:
-            for _, lane in listener.lanes:
-                lane.close()
+            for _, batch_queue in listener.batch_queues:
+                batch_queue.close()
         if self._behind is not None:
             self._behind.stop()
         self._terminated.set()
@@ -366,32 +197,32 @@ class NativeServer:
         return (self._waiting, self._limits.threads), (self._aside, 1)
 
     def _method(
-        self, path: str, registered: Handler, interceptor: grpc.ServerInterceptor, together: Together | None
+        self, path: str, registered: Handler, interceptor: grpc.ServerInterceptor, batch: BatchHandler | None
     ) -> _Method:
         handler = interceptor.intercept_service(lambda _: registered, _Details(path, ()))  # type: ignore[arg-type]
         if handler is None or handler.response_streaming != registered.response_streaming:
             raise TypeError(f"the interceptor gave {path} a handler of another kind")
         queue = self._aside if path in self._aside_paths else self._waiting
-        return _Method(path, handler, queue, BatchQueue(path, together) if together is not None else None)
+        return _Method(path, handler, queue, BatchQueue(path, batch) if batch is not None else None)
 
     def _dispatch(self, listener: _Listener) -> None:
-        lanes = [lane for _, lane in listener.lanes]
+        batch_queues = [batch_queue for _, batch_queue in listener.batch_queues]
         while (events := listener.front.recv_batch_details(BATCH)) is not None:
             for kind, call_id, number, payload, _, details in events:
                 if kind != EVENT_CALL or payload is None or details is None:
                     self._end(listener, call_id)
                     continue
                 method = listener.methods[number]
-                if (lane := method.lane) is not None and self._has_room(lane) and self._is_small(payload):
+                if (queue := method.batch_queue) is not None and self._has_room(queue) and self._is_small(payload):
                     metadata, peer, time_remaining = details
                     listener.calls[call_id] = None
-                    lane.put((call_id, time_remaining, Call(payload, metadata, peer)))
+                    queue.put((call_id, time_remaining, Call(payload, metadata, peer)))
                 else:
-                    self._accept(_Job(listener, method, _Context(listener.front, call_id, *details), payload))
+                    self._accept(_Job(listener, method, CallContext(listener.front, call_id, *details), payload))
             # While those are answered more come, to be taken at once: to take each as it comes would cost two threads a
             # turn each. Whoever is slow to answer holds the others up no longer than this.
-            for lane in lanes:
-                lane.wait_until_idle(_GATHER_SECONDS)
+            for batch_queue in batch_queues:
+                batch_queue.wait_until_idle(_GATHER_SECONDS)
 
     def _end(self, listener: _Listener, call_id: int) -> None:
         """Notes that nobody waits for the call's answer any more."""
@@ -400,8 +231,8 @@ class NativeServer:
         else:
             listener.calls.pop(call_id, None)
 
-    def _has_room(self, lane: BatchQueue) -> bool:
-        return not self._stopping and len(lane) < self._limits.waiting
+    def _has_room(self, batch_queue: BatchQueue) -> bool:
+        return not self._stopping and len(batch_queue) < self._limits.waiting
 
     def _is_small(self, payload: bytes) -> bool:
         return len(payload) <= self._limits.message_bytes
@@ -416,8 +247,8 @@ class NativeServer:
             _refuse(job.context, ServiceStopping("the service stops"))
         elif job.method.handler.response_streaming:
             self._accept_stream(job)
-        elif job.method.lane is not None:
-            # Only where the lane is full does such a call come here.
+        elif job.method.batch_queue is not None:
+            # Such a call comes here only where the batch queue is full.
             self._refuse_waiting(job.context)
         else:
             self._accept_unary(job)
@@ -443,23 +274,23 @@ class NativeServer:
         while (job := queue.get()) is not None:
             contextvars.Context().run(self._answer, job, _unary)
 
-    def _answer_together(
+    def _answer_batch(
         self, listener: _Listener, method: _Method, waiting: Sequence[Waiting], answers: Sequence[Answer]
     ) -> None:
-        """Gives the answers of calls that waited in a lane; those that have none are answered alone."""
+        """Sends the answers of a batch; calls without one are answered by themselves."""
         for (call_id, time_remaining, call), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, bytes):
                 listener.calls.pop(call_id, None)
                 listener.front.respond(call_id, answer)
                 continue
-            context = _Context(listener.front, call_id, call.metadata, call.peer, time_remaining)
+            context = CallContext(listener.front, call_id, call.metadata, call.peer, time_remaining)
             if answer is None:
                 self._accept_unary(_Job(listener, method, context, call.payload))
             else:
                 listener.calls.pop(call_id, None)
                 _refuse(context, answer)
 
-    def _refuse_waiting(self, context: _Context) -> None:
+    def _refuse_waiting(self, context: CallContext) -> None:
         _refuse(context, TooManyCalls(f"{self._limits.waiting} calls wait already; try again later"))
 
     def _stream(self, job: _Job) -> None:
@@ -472,7 +303,7 @@ class NativeServer:
     def _answer(self, job: _Job, answer: Callable[[_Job], None]) -> None:
         try:
             answer(job)
-        except _Aborted:
+        except Aborted:
             job.context.fail()
         except Exception:
             # The interceptor translates what servicers raise; this is what is left, and its words stay here.
@@ -499,29 +330,6 @@ class _Handlers:
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Does nothing: generated code adds the same methods both ways."""
-
-
-class _Behind:
-    """A grpcio server on a Unix socket of its own. What it serves sees no peer, so nothing there may trust one."""
-
-    def __init__(self, register: Callable[[grpc.Server], None]) -> None:
-        self._server = grpc.server(
-            ThreadPoolExecutor(_BEHIND_THREADS, thread_name_prefix="behind"), maximum_concurrent_rpcs=_BEHIND_CALLS
-        )
-        register(self._server)
-        self._directory = Path(tempfile.mkdtemp(prefix="jit-behind-"))
-
-    def start(self) -> str:
-        """Begins to answer. Returns the path of its socket, in a directory that is for this user alone."""
-        path = str(self._directory / "s")
-        self._server.add_insecure_port(f"unix:{path}")
-        self._server.start()
-        return path
-
-    def stop(self) -> None:
-        """Stops at once."""
-        self._server.stop(None)
-        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 class _Details(NamedTuple):
@@ -590,7 +398,7 @@ def _encoded(job: _Job, answer: Any) -> bytes:
     return bytes(answer if encode is None else encode(answer))
 
 
-def _refuse(context: _Context, error: JitError) -> None:
+def _refuse(context: CallContext, error: JitError) -> None:
     context.set_code(errors.status_code(error))
     context.set_details(error.message)
     context.set_trailing_metadata((("grpc-status-details-bin", errors.status(error).SerializeToString()),))

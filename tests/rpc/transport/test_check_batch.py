@@ -38,7 +38,7 @@ RESOURCE = "database/orders/eu"
 Reason = CheckAccessResponse.Reason
 
 
-class BatchQueue:
+class Batch:
     """What answers together, over a store of its own."""
 
     def __init__(self, store: Store, directory: Path, mode: AuditMode = AuditMode.COMMITTED) -> None:
@@ -78,14 +78,14 @@ class BatchQueue:
 
 
 @pytest.fixture
-def lane(store: Store, tmp_path: Path) -> Iterator[BatchQueue]:
+def lane(store: Store, tmp_path: Path) -> Iterator[Batch]:
     add_policy(store)
-    lane = BatchQueue(store, tmp_path)
+    lane = Batch(store, tmp_path)
     yield lane
     lane.stop()
 
 
-def test_each_is_answered_as_it_would_be_alone(lane: BatchQueue) -> None:
+def test_each_is_answered_as_it_would_be_alone(lane: Batch) -> None:
     grant = approve(lane.store, ask(lane.store))
     ask(lane.store, resource="database/orders/us")
     asked = [
@@ -117,7 +117,7 @@ def test_each_is_answered_as_it_would_be_alone(lane: BatchQueue) -> None:
 
 
 def test_all_are_recorded_before_any_is_answered_in_one_transaction(
-    lane: BatchQueue, monkeypatch: pytest.MonkeyPatch
+    lane: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups: list[int] = []
     append = lane.store.append
@@ -137,7 +137,7 @@ def test_all_are_recorded_before_any_is_answered_in_one_transaction(
     assert {event.origin.source_address for event in recorded(lane.store)} == {"192.0.2.1"}
 
 
-def test_what_a_commit_that_was_acknowledged_before_took_away_is_not_allowed(lane: BatchQueue) -> None:
+def test_what_a_commit_that_was_acknowledged_before_took_away_is_not_allowed(lane: Batch) -> None:
     grant = approve(lane.store, ask(lane.store))
     assert [answer.allowed for answer in lane.ask(lane.call())] == [True]
 
@@ -147,7 +147,7 @@ def test_what_a_commit_that_was_acknowledged_before_took_away_is_not_allowed(lan
     assert lane.together([lane.call()]) == [None]
 
 
-def test_a_token_that_is_over_is_not_believed_once_more(lane: BatchQueue) -> None:
+def test_a_token_that_is_over_is_not_believed_once_more(lane: Batch) -> None:
     call = lane.call()
     assert lane.ask(call)
 
@@ -156,7 +156,7 @@ def test_a_token_that_is_over_is_not_believed_once_more(lane: BatchQueue) -> Non
     assert lane.together([call]) == [None]
 
 
-def unsound(lane: BatchQueue) -> dict[str, Call]:
+def unsound(lane: Batch) -> dict[str, Call]:
     token = lane.forge.token(lane.store.clock(), sub=ALICE.principal)
     question = CheckAccessRequest(subject=ALICE.principal, action="read", resource=RESOURCE)
     return {
@@ -178,7 +178,7 @@ def unsound(lane: BatchQueue) -> dict[str, Call]:
     }
 
 
-def test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane: BatchQueue) -> None:
+def test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane: Batch) -> None:
     calls = unsound(lane)
 
     answers = lane.together([lane.call(), *calls.values(), lane.call()])
@@ -189,7 +189,7 @@ def test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(l
     assert len(recorded(lane.store)) == 2
 
 
-def test_what_one_may_ask_is_not_sound_from_another(lane: BatchQueue) -> None:
+def test_what_one_may_ask_is_not_sound_from_another(lane: Batch) -> None:
     about_bob = CheckAccessRequest(subject=BOB.principal, action="read", resource=RESOURCE).SerializeToString()
     nobodys = lane.forge.token(lane.store.clock(), sub=GATEWAY.principal)
     assert lane.ask(lane.call(subject=BOB.principal))
@@ -197,14 +197,14 @@ def test_what_one_may_ask_is_not_sound_from_another(lane: BatchQueue) -> None:
     assert lane.together([lane.sent(about_bob, nobodys)]) == [None]
 
 
-def test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane: BatchQueue) -> None:
+def test_what_came_plainly_is_not_sound_by_a_path_that_names_another(lane: Batch) -> None:
     call = lane.call()
     assert lane.ask(call)
 
     assert lane.together([call._replace(metadata=(*call.metadata, ("x-envoy-original-path", "/v1/grants")))]) == [None]
 
 
-def test_an_address_is_the_askers_own(lane: BatchQueue) -> None:
+def test_an_address_is_the_askers_own(lane: Batch) -> None:
     add_policy(lane.store, name="policies/here", priority=1, check_condition="context.source_ip == '192.0.2.1'")
     approve(lane.store, ask(lane.store))
     here = lane.call(ALICE.principal)
@@ -223,7 +223,7 @@ def test_an_address_is_the_askers_own(lane: BatchQueue) -> None:
     ]  # fmt: skip
 
 
-def test_an_address_of_another_is_what_the_asker_says_in_that_call(lane: BatchQueue) -> None:
+def test_an_address_of_another_is_what_the_asker_says_in_that_call(lane: Batch) -> None:
     """Calls that wait together are of different words; none sees what another says, or where it came from."""
     add_policy(lane.store, name="policies/here", priority=1, check_condition="context.source_ip == '192.0.2.1'")
     approve(lane.store, ask(lane.store))
@@ -237,14 +237,14 @@ def test_an_address_of_another_is_what_the_asker_says_in_that_call(lane: BatchQu
     assert refused == [None]
 
 
-def test_a_long_request_is_answered_like_any_other(lane: BatchQueue) -> None:
+def test_a_long_request_is_answered_like_any_other(lane: Batch) -> None:
     approve(lane.store, ask(lane.store))
     long = lane.call(context={"why": "x" * 2 * MAX_BYTES})
 
     assert [answer.allowed for answer in lane.ask(long, long)] == [True, True]
 
 
-def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: BatchQueue) -> None:
+def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: Batch) -> None:
     add_policy(lane.store, name="policies/once", max_uses=1, priority=1)
     approve(lane.store, ask(lane.store))
 
@@ -253,9 +253,7 @@ def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: BatchQueue) -
 
 
 @pytest.mark.parametrize("broken", ["look", "commit"])
-def test_where_it_cannot_be_sure_nobody_is_allowed(
-    lane: BatchQueue, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
+def test_where_it_cannot_be_sure_nobody_is_allowed(lane: Batch, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("away")
 
@@ -274,7 +272,7 @@ def test_where_it_cannot_be_sure_nobody_is_allowed(
 def test_each_mode_records_what_it_says(store: Store, tmp_path: Path, mode: AuditMode, records: int) -> None:
     add_policy(store)
     approve(store, ask(store))
-    lane = BatchQueue(store, tmp_path, mode)
+    lane = Batch(store, tmp_path, mode)
 
     answers = lane.ask(lane.call(), lane.call(subject=CAROL.principal))
     lane.stop()
@@ -284,7 +282,7 @@ def test_each_mode_records_what_it_says(store: Store, tmp_path: Path, mode: Audi
 
 
 def test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it(
-    lane: BatchQueue, monkeypatch: pytest.MonkeyPatch
+    lane: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is answered by itself, where it may wait for the issuer."""
     monkeypatch.setattr("jit_service.rpc.authentication._PATIENCE_SECONDS", 30)
@@ -307,7 +305,7 @@ def test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it(
         assert keys._fetch.is_alive(), "it was waited for"
 
 
-TWINS: list[tuple[str, Any, str, str, Callable[[BatchQueue, pytest.MonkeyPatch], None]]] = [
+TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None]]] = [
     (
         "a key of one that all wait for",
         CallInterceptor.identify,
@@ -380,8 +378,8 @@ def test_no_twin_survives(
     function: Any,
     sound: str,
     bug: str,
-    caught_by: Callable[[BatchQueue, pytest.MonkeyPatch], None],
-    lane: BatchQueue,
+    caught_by: Callable[[Batch, pytest.MonkeyPatch], None],
+    lane: Batch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(function, "__code__", sown(Twin(name, function, sound, bug, lambda: None)))
