@@ -23,7 +23,7 @@ from jit_service.rpc.authzen import servicer as authzen
 from jit_service.rpc.request_cache import question_of
 from jit_service.storage import Store
 from jit_service.use_cases import grants, policies
-from jitaccess.contract import calls
+from jitaccess.contract.calls import access
 from jitaccess.contract.model import CheckReason
 from jitaccess.errors import PermissionDenied
 from jitaccess.guards import Guard, Incoming
@@ -82,7 +82,7 @@ class Site:
 
     def answers(self, subject: str, action: str, resource: str, source_ip: str) -> Any:
         """Answers as the service does what the client asks it."""
-        question = question_of(ASKER, calls.check(subject, action, resource, source_ip=source_ip).request)  # type: ignore[arg-type]
+        question = question_of(ASKER, access.check(subject, action, resource, source_ip=source_ip).request)  # type: ignore[arg-type]
         return self.checker.check(ASKER, question)
 
     # Kinds of questions

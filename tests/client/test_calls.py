@@ -580,6 +580,26 @@ def test_methods_tell_their_arguments(client: Any) -> None:
     assert client.check.__doc__
 
 
+@pytest.mark.parametrize("client", [JitClient, AsyncJitClient])
+@pytest.mark.parametrize("method", ["request", "ensure"])
+def test_the_options_of_a_request_are_spelled_out_with_their_defaults(client: Any, method: str) -> None:
+    parameters = inspect.signature(getattr(client, method)).parameters
+
+    options = {name: one.default for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    options.pop("validate_only", None)
+    assert options == {
+        "duration": None, "policy": "", "subject": "", "start_time": None, "justification": "", "ticket": "",
+        "labels": None, "context": None, "max_uses": 0, "break_glass": False, "parent": "", "request_id": None,
+    }  # fmt: skip
+    assert parameters["parent"].annotation == "Grant | str"
+
+
+@pytest.mark.parametrize(("method", "option"), [("request", "durations"), ("ensure", "validate_only")])
+def test_an_option_that_is_none_is_refused_by_name(ask: Ask, method: str, option: str) -> None:
+    with pytest.raises(TypeError, match=rf"{method}\(\) got an unexpected keyword argument '{option}'"):
+        ask(method, "database/a", "read", **{option: True})
+
+
 @pytest.mark.parametrize(("method", "args", "kwargs"), WRITES)
 def test_each_write_bears_a_request_id_of_its_own(
     ask: Ask, service: Service, method: str, args: Any, kwargs: Any

@@ -17,7 +17,7 @@ from jit_service.runtime.service import utc_now
 from jitaccess import JitClient, JitError, Unavailable, View
 from jitaccess._faults import from_call
 from jitaccess._transport import authorization
-from jitaccess.contract import calls
+from jitaccess.contract.calls import access, grants
 from tests.soak.asking import Board, Life
 from tests.soak.clients import WAYS, Clients, open_client
 from tests.soak.people import ADMIN, GATEWAY, STRANGER, requester
@@ -121,7 +121,7 @@ class Watcher:
 
 def flood(site: Site, told: Told, board: Board, random: Random) -> None:
     """Asks far more at once than there are threads to answer, and waits for no answer before all are sent."""
-    call = calls.check(GATEWAY.principal, "read", "auto/flood")
+    call = access.check(GATEWAY.principal, "read", "auto/flood")
     metadata = authorization(lambda: site.token(GATEWAY))
     with grpc.insecure_channel(str(site.grpc), options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         check = channel.unary_unary(
@@ -163,7 +163,7 @@ def slow_clients(site: Site, told: Told, board: Board, random: Random) -> None:
     """Begins to watch, and reads nothing."""
     token = site.token(ADMIN)
     clients = [JitClient(site.socket(random.randrange(2)), token=token) for _ in range(4)]
-    streams = [client.open_stream(calls.watch_grants(view=View.ALL)) for client in clients]
+    streams = [client.open_stream(grants.watch_grants(view=View.ALL)) for client in clients]
     end = time.monotonic() + random.uniform(1, 4)
     site.stopping.wait(max(0.0, end - time.monotonic()))
     for stream in streams:

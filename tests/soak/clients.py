@@ -16,7 +16,7 @@ from google.rpc.status_pb2 import Status
 
 from jitaccess import JitClient, JitError, ResourceExhausted, Retry, Unavailable
 from jitaccess._faults import from_status
-from jitaccess.contract.calls import Call
+from jitaccess.contract.calls.call import Call
 from tests.soak.site import WORKERS, Site, worker
 from tests.soak.told import Told
 from tests.world import Person, rest_call

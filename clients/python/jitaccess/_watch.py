@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 
 from jitaccess._transport import Attempts
-from jitaccess.contract.calls import Call
+from jitaccess.contract.calls.call import Call
 from jitaccess.contract.model import GrantEvent, GrantEventType, TailedEvent
 from jitaccess.errors import JitError, Unavailable
 

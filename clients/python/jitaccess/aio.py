@@ -17,8 +17,8 @@ from jitaccess._transport import DEFAULT_TIMEOUT, Attempts, Retry
 from jitaccess._watch import Resumption, TailResumption, WatchResumption
 from jitaccess.client import next_token, with_self
 from jitaccess.config import TokenSource
-from jitaccess.contract import calls
-from jitaccess.contract.calls import Call
+from jitaccess.contract.calls import access, audit, delegations, grants, locks, policies, signals, tokens
+from jitaccess.contract.calls.call import Call
 from jitaccess.contract.model import Grant, GrantEvent, Page, TailedEvent, View
 
 P = ParamSpec("P")
@@ -118,7 +118,7 @@ class AsyncJitClient:
 
         `aclose` on the iterator ends the call.
         """
-        call = calls.watch_grants(start_revision=start_revision, start_history=start_history, view=view, grant=grant)
+        call = grants.watch_grants(start_revision=start_revision, start_history=start_history, view=view, grant=grant)
         return self._events(WatchResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
 
     def tail_audit_events(
@@ -128,7 +128,7 @@ class AsyncJitClient:
 
         `aclose` on the iterator ends the call.
         """
-        call = calls.tail_audit_events(filter=filter, start_seq=start_seq)
+        call = audit.tail_audit_events(filter=filter, start_seq=start_seq)
         return self._events(TailResumption(call, heartbeats=heartbeats, new_attempts=self._attempts))
 
     def export_audit_events(
@@ -138,60 +138,60 @@ class AsyncJitClient:
 
         `aclose` on the iterator ends the call.
         """
-        call = calls.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
+        call = audit.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
         return self._parts(call)
 
-    request = _method(calls.request)
-    ensure = _method(calls.ensure)
-    get_grant = _method(calls.get_grant)
-    list_grants = _listing(calls.list_grants)
-    approve = _method(calls.approve)
-    deny = _method(calls.deny)
-    withdraw = _method(calls.withdraw)
-    revoke = _method(calls.revoke)
-    release = _method(calls.release)
-    counter = _method(calls.counter)
-    accept_counter_offer = _method(calls.accept_counter_offer)
-    decline_counter_offer = _method(calls.decline_counter_offer)
-    extend = _method(calls.extend)
-    complete_review = _method(calls.complete_review)
-    plan_revocation = _method(calls.plan_revocation)
-    revoke_grants = _method(calls.revoke_grants)
-    check = _method(calls.check)
-    check_many = _method(calls.check_many)
-    search = _listing(calls.search)
-    create_policy = _method(calls.create_policy)
-    get_policy = _method(calls.get_policy)
-    list_policies = _listing(calls.list_policies)
-    update_policy = _method(calls.update_policy)
-    delete_policy = _method(calls.delete_policy)
-    apply_policies = _method(calls.apply_policies)
-    test_policy = _method(calls.test_policy)
-    simulate_policies = _method(calls.simulate_policies)
-    get_policy_proposal = _method(calls.get_policy_proposal)
-    list_policy_proposals = _listing(calls.list_policy_proposals)
-    approve_policy_proposal = _method(calls.approve_policy_proposal)
-    reject_policy_proposal = _method(calls.reject_policy_proposal)
-    create_delegation = _method(calls.create_delegation)
-    get_delegation = _method(calls.get_delegation)
-    list_delegations = _listing(calls.list_delegations)
-    delete_delegation = _method(calls.delete_delegation)
-    create_lock = _method(calls.create_lock)
-    get_lock = _method(calls.get_lock)
-    list_locks = _listing(calls.list_locks)
-    delete_lock = _method(calls.delete_lock)
-    set_signal = _method(calls.set_signal)
-    get_signal = _method(calls.get_signal)
-    list_signals = _listing(calls.list_signals)
-    delete_signal = _method(calls.delete_signal)
-    issue_token = _method(calls.issue_token)
-    get_key_set = _method(calls.get_key_set)
-    get_authorization_server_metadata = _method(calls.get_authorization_server_metadata)
-    introspect_token = _method(calls.introspect_token)
-    revoke_token = _method(calls.revoke_token)
-    list_audit_events = _listing(calls.list_audit_events)
-    verify_audit_log = _method(calls.verify_audit_log)
-    get_audit_checkpoint = _method(calls.get_audit_checkpoint)
+    request = _method(grants.request)
+    ensure = _method(grants.ensure)
+    get_grant = _method(grants.get_grant)
+    list_grants = _listing(grants.list_grants)
+    approve = _method(grants.approve)
+    deny = _method(grants.deny)
+    withdraw = _method(grants.withdraw)
+    revoke = _method(grants.revoke)
+    release = _method(grants.release)
+    counter = _method(grants.counter)
+    accept_counter_offer = _method(grants.accept_counter_offer)
+    decline_counter_offer = _method(grants.decline_counter_offer)
+    extend = _method(grants.extend)
+    complete_review = _method(grants.complete_review)
+    plan_revocation = _method(grants.plan_revocation)
+    revoke_grants = _method(grants.revoke_grants)
+    check = _method(access.check)
+    check_many = _method(access.check_many)
+    search = _listing(access.search)
+    create_policy = _method(policies.create_policy)
+    get_policy = _method(policies.get_policy)
+    list_policies = _listing(policies.list_policies)
+    update_policy = _method(policies.update_policy)
+    delete_policy = _method(policies.delete_policy)
+    apply_policies = _method(policies.apply_policies)
+    test_policy = _method(policies.test_policy)
+    simulate_policies = _method(policies.simulate_policies)
+    get_policy_proposal = _method(policies.get_policy_proposal)
+    list_policy_proposals = _listing(policies.list_policy_proposals)
+    approve_policy_proposal = _method(policies.approve_policy_proposal)
+    reject_policy_proposal = _method(policies.reject_policy_proposal)
+    create_delegation = _method(delegations.create_delegation)
+    get_delegation = _method(delegations.get_delegation)
+    list_delegations = _listing(delegations.list_delegations)
+    delete_delegation = _method(delegations.delete_delegation)
+    create_lock = _method(locks.create_lock)
+    get_lock = _method(locks.get_lock)
+    list_locks = _listing(locks.list_locks)
+    delete_lock = _method(locks.delete_lock)
+    set_signal = _method(signals.set_signal)
+    get_signal = _method(signals.get_signal)
+    list_signals = _listing(signals.list_signals)
+    delete_signal = _method(signals.delete_signal)
+    issue_token = _method(tokens.issue_token)
+    get_key_set = _method(tokens.get_key_set)
+    get_authorization_server_metadata = _method(tokens.get_authorization_server_metadata)
+    introspect_token = _method(tokens.introspect_token)
+    revoke_token = _method(tokens.revoke_token)
+    list_audit_events = _listing(audit.list_audit_events)
+    verify_audit_log = _method(audit.verify_audit_log)
+    get_audit_checkpoint = _method(audit.get_audit_checkpoint)
 
     @functools.cached_property
     def _channel(self) -> grpc.aio.Channel:

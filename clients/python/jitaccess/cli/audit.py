@@ -46,10 +46,10 @@ _WIDTHS = (7, 12, 16, 24, 24, 10, 24, 9, 14, 0)
 def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> None:
     """List what was done, newest first."""
     from jitaccess.cli.paging import take
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import audit
 
     with session.client() as client:
-        call = calls.list_audit_events(filter=filter, page_size=limit or PAGE_LIMIT)
+        call = audit.list_audit_events(filter=filter, page_size=limit or PAGE_LIMIT)
         page = take(client, call, all_pages=not limit)
 
     def show(screen: Screen) -> None:

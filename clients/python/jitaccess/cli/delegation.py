@@ -49,10 +49,10 @@ def delegations(session: Session) -> None:
     Newest first; auditors and admins see all.
     """
     from jitaccess.cli.paging import take
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import delegations
 
     with session.client() as client:
-        page = take(client, calls.list_delegations(page_size=PAGE_LIMIT), all_pages=True)
+        page = take(client, delegations.list_delegations(page_size=PAGE_LIMIT), all_pages=True)
 
     def show(screen: Screen) -> None:
         rows = [_row(item, screen) for item in page.items]

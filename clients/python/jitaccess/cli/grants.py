@@ -147,9 +147,9 @@ def add_to(app: typer.Typer) -> None:
 def page_of(client: JitClient, *, view: str, limit: int, filter: str = "", order_by: str = "") -> Page[Grant]:
     """Returns a page as the service gives it, or with limit 0 one page of all."""
     from jitaccess.cli.paging import take
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import grants
 
-    call = calls.list_grants(view=view, filter=filter, order_by=order_by, page_size=limit or PAGE_LIMIT)
+    call = grants.list_grants(view=view, filter=filter, order_by=order_by, page_size=limit or PAGE_LIMIT)
     return take(client, call, all_pages=not limit)
 
 

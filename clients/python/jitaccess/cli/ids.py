@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from jitaccess.client import JitClient
-from jitaccess.contract import calls
+from jitaccess.contract.calls import grants
 from jitaccess.contract.model import Grant, View
 from jitaccess.errors import FieldViolation, InvalidArgument, NotFound
 
@@ -24,7 +24,7 @@ def find(client: JitClient, text: str) -> Grant:
     if len(identifier) >= FULL_LENGTH:
         return client.get_grant(f"grants/{identifier}")
     page = client.send(
-        calls.list_grants(view=View.VISIBLE, filter=f'name = "grants/{identifier}*"', page_size=_CANDIDATES + 1)
+        grants.list_grants(view=View.VISIBLE, filter=f'name = "grants/{identifier}*"', page_size=_CANDIDATES + 1)
     )
     if not page.items:
         raise NotFound(f"no grant that you may see has an id that begins with {identifier}", reason="GRANT_NOT_FOUND")

@@ -82,10 +82,10 @@ def locks(
     """
     from jitaccess.cli.grants import PAGE_LIMIT
     from jitaccess.cli.paging import take
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import locks
 
     with session.client() as client:
-        page = take(client, calls.list_locks(show_deleted=all_, page_size=PAGE_LIMIT), all_pages=True)
+        page = take(client, locks.list_locks(show_deleted=all_, page_size=PAGE_LIMIT), all_pages=True)
 
     def show(screen: Screen) -> None:
         rows = [_row(item, screen) for item in page.items]

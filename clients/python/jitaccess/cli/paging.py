@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from jitaccess.client import JitClient, next_token
-from jitaccess.contract.calls import Call
+from jitaccess.contract.calls.call import Call
 from jitaccess.contract.model import Page
 
 T = TypeVar("T")

@@ -40,10 +40,10 @@ def ls(session: Session) -> None:
     """List the policies that you may ask or review under."""
     from jitaccess.cli.grants import PAGE_LIMIT
     from jitaccess.cli.paging import take
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import policies
 
     with session.client() as client:
-        page = take(client, calls.list_policies(page_size=PAGE_LIMIT), all_pages=True)
+        page = take(client, policies.list_policies(page_size=PAGE_LIMIT), all_pages=True)
 
     def show(screen: Screen) -> None:
         rows = [_row(policy, screen) for policy in page.items]

@@ -23,10 +23,10 @@ ProposalId = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id
 def proposals(session: Session) -> None:
     """List the proposals, newest first."""
     from jitaccess.cli.paging import take
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import policies
 
     with session.client() as client:
-        page = take(client, calls.list_policy_proposals(page_size=PAGE_LIMIT), all_pages=True)
+        page = take(client, policies.list_policy_proposals(page_size=PAGE_LIMIT), all_pages=True)
 
     def show(screen: Screen) -> None:
         rows = [_row(item, screen) for item in page.items]

@@ -35,9 +35,9 @@ def search(
     Leave out exactly one of the three; what is found is allowed now.
     """
     from jitaccess.cli.paging import take
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import access
 
-    call = calls.search(
+    call = access.search(
         subject=subject,
         action=action,
         resource=resource,

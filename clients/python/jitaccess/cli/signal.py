@@ -24,10 +24,10 @@ def ls(session: Session) -> None:
     """List the signals, expired ones too."""
     from jitaccess.cli.grants import PAGE_LIMIT
     from jitaccess.cli.paging import take
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import signals
 
     with session.client() as client:
-        page = take(client, calls.list_signals(page_size=PAGE_LIMIT), all_pages=True)
+        page = take(client, signals.list_signals(page_size=PAGE_LIMIT), all_pages=True)
 
     def show(screen: Screen) -> None:
         rows = [_row(signal, screen) for signal in page.items]

@@ -34,14 +34,14 @@ class Shell(StrEnum):
 def whoami(session: Session) -> None:
     """Show who your token says you are."""
     from jitaccess import Unauthenticated, config
-    from jitaccess.contract import calls
+    from jitaccess.contract.calls import grants
 
     settings = config.load(address=session.address, token=session.token)
     claims = read_claims(settings.token())
     refusal = None
     with session.client() as client:
         try:
-            client.send(calls.list_grants(page_size=1))
+            client.send(grants.list_grants(page_size=1))
         except Unauthenticated as error:
             refusal = error
 

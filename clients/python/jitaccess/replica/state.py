@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from jitaccess.contract.calls import Call, replicate
+from jitaccess.contract.calls.call import Call
+from jitaccess.contract.calls.grants import replicate
 from jitaccess.errors import Internal
 from jitaccess.naming.names import canonical
 from jitaccess.naming.pattern import Patterns

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jitaccess.aio import AsyncJitClient
 from jitaccess.client import JitClient
-from jitaccess.contract.calls import Call
+from jitaccess.contract.calls.call import Call
 from jitaccess.errors import Misconfigured
 
 if TYPE_CHECKING:

@@ -1,0 +1,73 @@
+"""Calls of AuditService: records of the audit log, and its verification."""
+
+from __future__ import annotations
+
+from google.api.httpbody_pb2 import HttpBody
+
+from jitaccess.contract.calls.call import Call, listing, one
+from jitaccess.contract.calls.fields import fill
+from jitaccess.contract.model import AuditCheckpoint, AuditEvent, AuditVerdict, Page, TailedEvent
+from jitaccess.v1 import audit_pb2
+
+
+def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 0) -> Call[Page[AuditEvent]]:
+    """Lists the records of the audit log, newest first unless `order_by` is `seq`."""
+    message = fill(audit_pb2.ListAuditEventsRequest, filter=filter, order_by=order_by, page_size=page_size)
+    return listing(
+        "AuditService/ListAuditEvents", message, audit_pb2.ListAuditEventsResponse, AuditEvent, "audit_events"
+    )
+
+
+def tail_audit_events(*, filter: str = "", start_seq: int = 0) -> Call[TailedEvent]:
+    """Tells the records after `start_seq`, with 0 those that come from now on.
+
+    Its answers are a stream: JitClient.tail_audit_events reads it.
+    """
+    return one(
+        "AuditService/TailAuditEvents",
+        fill(audit_pb2.TailAuditEventsRequest, filter=filter, start_seq=start_seq),
+        audit_pb2.TailAuditEventsResponse,
+        TailedEvent,
+    )
+
+
+def export_audit_events(
+    *, format: str = "jitaccess", filter: str = "", start_seq: int = 0, end_seq: int = 0
+) -> Call[bytes]:
+    """Tells the records after `start_seq` up to `end_seq`, with 0 up to the last, as lines of JSON.
+
+    `format` is `jitaccess`, `cloudevents` or `ocsf`. Its answers are a stream: JitClient.export_audit_events reads it.
+    """
+    message = fill(
+        audit_pb2.ExportAuditEventsRequest, format=format, filter=filter, start_seq=start_seq, end_seq=end_seq
+    )
+    return Call(rpc="AuditService/ExportAuditEvents", request=message, answer=HttpBody, read=_data)
+
+
+def verify_audit_log(*, checkpoint: AuditCheckpoint | str = "") -> Call[AuditVerdict]:
+    """Recomputes the whole hash chain; true where nothing was edited, deleted or reordered.
+
+    With a checkpoint that was kept elsewhere, true only where it was made of this very log: one that was cut or
+    rewritten whole is found too.
+    """
+    text = checkpoint.checkpoint if isinstance(checkpoint, AuditCheckpoint) else checkpoint
+    return one(
+        "AuditService/VerifyAuditLog",
+        fill(audit_pb2.VerifyAuditLogRequest, checkpoint=text),
+        audit_pb2.VerifyAuditLogResponse,
+        AuditVerdict,
+    )
+
+
+def get_audit_checkpoint() -> Call[AuditCheckpoint]:
+    """Returns what the audit log is now, signed; kept elsewhere, it shows later whether the log was rewritten."""
+    return one(
+        "AuditService/GetAuditCheckpoint",
+        audit_pb2.GetAuditCheckpointRequest(),
+        audit_pb2.GetAuditCheckpointResponse,
+        AuditCheckpoint,
+    )
+
+
+def _data(body: HttpBody) -> bytes:
+    return bytes(body.data)
