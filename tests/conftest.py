@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
 # A test that starts a process forks in the midst of gRPC's threads; its fork handlers then end the child at times,
 # before it has become the program. No test forks to go on with gRPC in the child.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-
-# The tests start hundreds of processes of the service, and each would compile all its modules again.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 # Explaining a failure traces every line, and takes a machine from seconds to minutes.
 settings.register_profile("jit", phases=[phase for phase in Phase if phase is not Phase.explain])

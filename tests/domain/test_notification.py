@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -109,3 +110,30 @@ def test_an_id_is_of_one_record_of_one_log() -> None:
 def test_what_is_no_id_is_refused(text: str) -> None:
     with pytest.raises(InvalidField):
         seq_of(text)
+
+
+def test_a_wrong_id_of_a_message_is_told() -> None:
+    with pytest.raises(InvalidField) as refused:
+        seq_of("evt_x")
+
+    assert refused.value.message == "id: is 'evt_x', not evt_SEQ_HASH as listed"
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ((), "names no event, so the receiver would never be told anything"),
+        (("GRANT_REQUESTED:OPEN",), "'GRANT_REQUESTED:OPEN' names no state of a grant; those are "),
+        (("NOTHING",), "'NOTHING' is no event that can be notified; those are *, "),
+    ],
+)
+def test_a_wrong_interest_is_told_what_there_is(texts: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        interests(texts)
+
+
+def test_what_there_is_is_listed() -> None:
+    with pytest.raises(ValueError, match=r"those are \*, (\w+, )*GRANT_REQUESTED, (\w+, )+\w+$"):
+        interests(["NOTHING"])
+    with pytest.raises(ValueError, match=r"those are (\w+, )+\w+$"):
+        interests(["GRANT_REQUESTED:OPEN"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from jit_service.domain.audit.event import EventType
-from jit_service.domain.audit.refusal import About, refused
-from jit_service.domain.errors import NotEligible, WrongState
-from tests.domain.factories import ALICE, NOON, alice
+from jit_service.domain.audit.refusal import About, refused, unproved
+from jit_service.domain.caller import Origin
+from jit_service.domain.errors import Locked, NotEligible, WrongState
+from tests.domain.factories import ALICE, HOUR, NOON, alice
 
 ERROR = WrongState("grants/g7 is REVOKED, not PENDING", grant="grants/g7")
 
@@ -67,3 +68,42 @@ def test_at_most_a_hundred_resources_and_actions_are_recorded() -> None:
 
     assert event.resources == names[:100]
     assert event.actions == names[:100]
+
+
+def test_what_was_asked_for_is_recorded_with_its_length_and_context() -> None:
+    event = refused(alice(), ERROR, About(duration=HOUR, context={"ticket": "T-1"}), at=NOON)
+
+    assert (event.duration, event.context) == (HOUR, {"ticket": "T-1"})
+
+
+def test_groups_are_recorded_where_access_was_asked_for() -> None:
+    """They are long, and say nothing of a call that is about no resource."""
+    unknown = alice()._replace(groups=None)
+
+    assert refused(alice(), ERROR, About(resources=("a",)), at=NOON).groups == ("engineering",)
+    assert refused(unknown, ERROR, About(resources=("a",)), at=NOON).groups_left_out
+    assert refused(alice(), ERROR, About(), at=NOON).groups == ()
+    assert not refused(unknown, ERROR, About(), at=NOON).groups_left_out
+
+
+def test_a_call_that_a_lock_refused_names_the_lock() -> None:
+    assert refused(alice(), Locked("user:alice is locked", lock="locks/l1"), About(), at=NOON).lock == "locks/l1"
+    assert refused(alice(), ERROR, About(), at=NOON).lock == ""
+
+
+def test_calls_of_nobody_leave_one_record_with_their_number_and_nothing_that_they_wrote() -> None:
+    origin = Origin(
+        method="RequestGrant", source_address="192.0.2.7", user_agent="curl", trace_id="7", request_id="8", issuer="i"
+    )
+
+    event = unproved(origin, reason="TOKEN_MISSING", count=3, at=NOON)
+
+    assert (event.type, event.at, event.principal) == (EventType.CALL_REFUSED, NOON, "")
+    assert event.origin == Origin(method="RequestGrant", source_address="192.0.2.7")
+    assert (event.decision, event.reason, event.repeat_count) == ("REFUSED", "TOKEN_MISSING", 3)
+
+
+def test_a_single_call_of_nobody_is_no_repetition() -> None:
+    counts = [unproved(Origin(), reason="TOKEN_MISSING", count=count, at=NOON).repeat_count for count in (1, 2)]
+
+    assert counts == [0, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from jit_service.domain.errors import (
     AlreadyReviewed,
     DeniedByPolicy,
     InvalidField,
+    JitError,
     NotApprover,
     NotEligible,
     ReviewOverdue,
@@ -280,3 +282,81 @@ def test_only_a_review_that_is_owed_is_overdue() -> None:
 
     refused(WrongState, lambda: break_glass.review_overdue(reviewed(grant), now=due))
     refused(WrongState, lambda: break_glass.review_overdue(approved(), now=due))
+
+
+# What a refusal says
+
+
+TAKEN = broken()
+DUE = (NOON + 24 * HOUR).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("fact", "act", "message", "metadata"),
+    [
+        (
+            SelfApproval,
+            lambda: reviewed(broken(by=caller(BOB, "on-call", "owners"))),
+            f"{BOB} took grants/g7, so may not review its use",
+            {},
+        ),
+        (
+            SelfApproval,
+            lambda: reviewed(broken(by=caller(BOB, "on-call", "owners")), by=in_place_of(dave(), bob())),
+            f"{DAVE} could review grants/g7 only in place of whoever took it",
+            {},
+        ),
+        (
+            NotApprover,
+            lambda: reviewed(TAKEN, by=carol()),
+            "user:carol@example.com is not an approver of policies/orders, nor an admin",
+            {"grant": "grants/g7"},
+        ),
+        (
+            WrongState,
+            lambda: reviewed(approved(), by=erin()),
+            "grants/g7 was not taken in an emergency, so it owes no review",
+            {"grant": "grants/g7"},
+        ),
+        (
+            ReviewOverdue,
+            lambda: break_glass.demand_no_debt(
+                DAVE, [named(TAKEN, "grants/a"), named(TAKEN, "grants/b")], most=2, now=NOON + 24 * HOUR
+            ),
+            f"{DAVE} owes the review of grants/a, grants/b",
+            {"subject": DAVE, "grant": "grants/a"},
+        ),
+        (
+            TooManyUnreviewed,
+            lambda: break_glass.demand_no_debt(
+                DAVE, [named(TAKEN, "grants/a"), named(TAKEN, "grants/b")], most=1, now=NOON
+            ),
+            f"2 uses of {DAVE} wait for their review, and at most 1 may: grants/a, grants/b",
+            {"subject": DAVE, "grant": "grants/a"},
+        ),
+        (
+            WrongState,
+            lambda: break_glass.review_overdue(approved(), now=NOON),
+            "grants/g7 owes no review",
+            {"grant": "grants/g7"},
+        ),
+        (
+            WrongState,
+            lambda: break_glass.review_overdue(TAKEN, now=NOON),
+            f"grants/g7 owes its review only by {DUE}",
+            {"grant": "grants/g7"},
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_and_what_was_needed(
+    fact: type[JitError], act: Callable[[], object], message: str, metadata: dict[str, str]
+) -> None:
+    error = refused(fact, act)
+
+    assert (error.message, error.metadata) == (message, metadata)
+
+
+def test_the_record_of_an_overdue_review_does_not_tell_how_long_it_was_held() -> None:
+    ended = release(TAKEN, by=on_call(), at=NOON + TICK)
+
+    assert (ended.held, break_glass.review_overdue(ended, now=NOON + 24 * HOUR).held) == (TICK, None)

@@ -59,3 +59,14 @@ def test_only_this_machine_is_loopback() -> None:
 def test_what_is_no_address_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         ip_address.is_global(text)
+
+
+def test_of_the_lowest_addresses_only_two_stand_for_themselves() -> None:
+    inner = [str(ip_address.innermost(literal)) for literal in ("::", "::1", "::2")]
+
+    assert inner == ["::", "::1", "0.0.0.2"]
+
+
+@pytest.mark.parametrize("literal", ["64:ff9b::8.8.4.5", "2606:4700::5efe:8.8.4.5", "::8.8.4.5"])
+def test_an_inner_address_is_the_lowest_32_bits(literal: str) -> None:
+    assert str(ip_address.innermost(literal)) == "8.8.4.5"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -96,3 +97,64 @@ def test_a_token_with_a_nul_or_too_long_is_refused() -> None:
 def test_a_token_of_another_query_is_refused() -> None:
     with pytest.raises(InvalidField, match="another query"):
         decode(encode((1,), query=digest("a", "b")), query=digest("ab", ""), shape=[int])
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        (lambda: page_size(-1), "page_size: is -1; 0 to 1000 are allowed"),
+        (
+            lambda: order_by("subject, name up", FIELDS, default="name"),
+            "order_by: 'name up' is not FIELD or `FIELD desc`",
+        ),
+        (
+            lambda: order_by("x " * 50, FIELDS, default="name"),
+            f"order_by: '{'x ' * 40}' is not FIELD or `FIELD desc`",
+        ),
+        (
+            lambda: order_by("e" * 81, FIELDS, default="name"),
+            f"order_by: '{'e' * 80}' is not one of create_time, subject, name",
+        ),
+        (lambda: order_by("subject, subject desc", FIELDS, default="name"), "order_by: subject is there twice"),
+        (
+            lambda: decode("a" * 8193, query="q", shape=[int]),
+            "page_token: has 8193 characters; it is not one that the service gave",
+        ),
+        (lambda: decode("bad", query="q", shape=[int]), "page_token: is not one that the service gave"),
+        (lambda: decode(spelled(["q", "1"]), query="q", shape=[int]), "page_token: is not one that the service gave"),
+        (
+            lambda: decode(spelled(["p", 1]), query="q", shape=[int]),
+            "page_token: belongs to another query; send it with everything else unchanged",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(refused: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidField) as error:
+        refused()
+
+    assert error.value.message == message
+
+
+def test_what_is_unique_ends_the_order_once() -> None:
+    assert order_by("name desc, subject", FIELDS, default="name") == (
+        OrderTerm(field="name", descending=True),
+        OrderTerm(field="subject"),
+    )
+    assert order_by("subject", FIELDS, default="name")[-1] == OrderTerm(field="name")
+
+
+def test_a_token_of_the_longest_length_is_read() -> None:
+    text = "a" * 6136
+    token = encode((text,), query="q")
+
+    assert len(token) == 8192
+    assert decode(token, query="q", shape=[str]) == (text,)
+
+
+def test_a_token_is_as_short_as_it_can_be_and_stands_in_a_url_as_it_is() -> None:
+    assert encode((1, "b?>"), query="q") == "WyJxIiwxLCJiPz4iXQ"
+
+
+def test_a_digest_is_of_all_parts_each_by_itself() -> None:
+    assert len(digest("a")) == 32
+    assert digest("a", "b") != digest("ab", "") != digest("", "ab")

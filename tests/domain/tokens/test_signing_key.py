@@ -86,3 +86,14 @@ def test_a_key_that_comes_and_one_that_goes_are_recorded() -> None:
         NOON + HOUR,
     )
     assert {(event.principal, event.origin) for event in (added, removed)} == {(admin().principal, admin().origin)}
+
+
+def test_a_key_that_only_comes_later_is_waited_for() -> None:
+    assert rules.next_signs_at([key("a", NOON + HOUR)], ROTATION, NOON) is None
+
+
+def test_a_key_that_signs_from_now_on_is_the_current_one() -> None:
+    """It is not one that is still to come, so the next one is due by it."""
+    short = Rotation(every=HOUR, ahead=HOUR)
+
+    assert rules.next_signs_at([key("a", NOON)], short, NOON) == NOON + HOUR

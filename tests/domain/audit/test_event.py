@@ -1,0 +1,75 @@
+"""An event that is too long for a record is shortened by as little as will do, and says by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from jit_service.domain.audit.event import Event, EventType, shortened, told_groups
+from tests.domain.factories import ALICE, NOON
+
+EVENT = Event(
+    type=EventType.CALL_REFUSED,
+    at=NOON,
+    principal=ALICE,
+    resources=("a", "b", "c", "d", "e"),
+    actions=("r", "w", "x"),
+    groups=("g1", "g2"),
+    context={"one": 1, "two": 2, "three": 3},
+    message="m" * 300,
+)
+
+
+def told(event: Event) -> tuple[object, ...]:
+    """Returns what is left of each part that may be left out, and how much was."""
+    parts = (event.context, event.groups, event.resources, event.actions, event.message)
+    return (*(len(part) for part in parts), event.omitted_count)
+
+
+@pytest.mark.parametrize(
+    ("fits", "left"),
+    [
+        (lambda _: True, (3, 2, 5, 3, 300, 0)),
+        (lambda event: not event.context, (0, 2, 5, 3, 300, 3)),
+        (lambda event: not event.groups, (0, 0, 5, 3, 300, 5)),
+        (lambda event: len(event.resources) <= 3, (0, 0, 3, 2, 300, 8)),
+        (lambda event: len(event.resources) <= 2, (0, 0, 2, 1, 300, 10)),
+        (lambda event: len(event.resources) <= 1, (0, 0, 1, 1, 300, 11)),
+        (lambda event: len(event.actions) <= 1, (0, 0, 2, 1, 300, 10)),
+        (lambda event: len(event.message) < 300, (0, 0, 1, 1, 256, 12)),
+        (lambda _: False, (0, 0, 1, 1, 256, 12)),
+    ],
+    ids=[
+        "all of it",
+        "without context",
+        "without groups",
+        "half",
+        "a quarter",
+        "one",
+        "one action",
+        "message",
+        "never",
+    ],
+)
+def test_as_little_is_left_out_as_makes_it_fit(fits: Callable[[Event], bool], left: tuple[object, ...]) -> None:
+    assert told(shortened(EVENT, fits)) == left
+
+
+def test_what_is_kept_is_the_beginning() -> None:
+    event = shortened(EVENT, lambda event: len(event.resources) <= 3)
+
+    assert (event.resources, event.actions) == (("a", "b", "c"), ("r", "w"))
+    assert (event.type, event.at, event.principal, event.message) == (EVENT.type, NOON, ALICE, EVENT.message)
+
+
+def test_what_was_left_out_before_counts_too() -> None:
+    once = shortened(EVENT, lambda event: not event.context)
+
+    assert shortened(once, lambda event: not event.groups).omitted_count == 5
+
+
+def test_groups_are_told_in_order_and_unknown_ones_as_left_out() -> None:
+    assert told_groups(frozenset({"b", "a"})) == {"groups": ("a", "b"), "groups_left_out": False}
+    assert told_groups(frozenset()) == {"groups": (), "groups_left_out": False}
+    assert told_groups(None) == {"groups": (), "groups_left_out": True}
