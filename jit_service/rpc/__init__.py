@@ -1,1 +1,1 @@
-"""The gRPC face: decode, call, encode. The only place that knows the contract messages."""
+"""The gRPC face: a servicer decodes, calls a use case and encodes. Only this package knows the contract's messages."""

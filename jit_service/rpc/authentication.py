@@ -1,8 +1,8 @@
-"""Who calls: JWT bearer tokens (RFC 6750, RFC 7519, RFC 8725) of the configured issuers.
+"""Authenticates callers by JWT bearer tokens (RFC 6750, RFC 7519, RFC 8725) of the configured issuers.
 
 A token counts only with an allow-listed asymmetric algorithm, a key of the issuer it names, exact iss and audience, a
-typ that is none of another purpose, exp, iat and sub, a lifetime under the cap, and canonical encoding (invariant I18).
-Nothing else in the header is trusted. Who it is then, `claims` says (docs/adr/0037-identify-callers.md).
+typ of no other purpose, exp, iat and sub, a lifetime under the cap, and canonical encoding (invariant I18). Nothing
+else in the header is trusted. Which principal a token proves is read in claims.py (docs/adr/0037-identify-callers.md).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _MAX_WAITING: Final = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a token proves, until it expires. Groups that it leaves out are not known (None).
+    """What a token proves, until it expires. Groups are None where the token leaves them out: they are not known.
 
-    `issuer`, `issuer_subject` and `token_id` are its `iss`, `sub` and `jti`; `exact` is how principals begin, of all
-    issuers, whose letter case counts.
+    `issuer`, `issuer_subject` and `token_id` are its `iss`, `sub` and `jti`. `exact` are the prefixes of principals, of
+    all issuers, whose letter case counts.
     """
 
     principal: str
@@ -65,9 +65,10 @@ class _VerifiedToken(NamedTuple):
 
 
 class Authenticator:
-    """Judges tokens by the issuers' keys. Time comes from `clock`; `max_lifetime` caps exp - iat.
+    """Verifies tokens by the issuers' keys. Time comes from `clock`; `max_lifetime` caps exp - iat.
 
-    A good token is remembered, by its SHA-256: the latest 10,000, or 32 MiB, since a signature costs more than a check.
+    It keeps the latest 10,000 verified tokens, of 32 MiB at most, by their SHA-256: to verify a signature costs more
+    than a check.
     """
 
     def __init__(
@@ -89,18 +90,18 @@ class Authenticator:
         self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
 
     def identify(self, authorization: Sequence[str]) -> Identity:
-        """Returns whom the call's authorization header proves. It may wait a little for keys that are new.
+        """Returns the identity that the authorization header proves. It may wait a few seconds for new keys.
 
         Raises TokenMissing, TokenInvalid, TokenExpired, IssuerKeysUnavailable; no message holds any part of the token.
         """
         return self._identify(authorization, patience=_PATIENCE_SECONDS)
 
     def identify_at_once(self, authorization: Sequence[str]) -> Identity:
-        """As `identify`, for those who must not wait: IssuerKeysUnavailable may mean that it is worth to wait."""
+        """Does what `identify` does, but never waits. After IssuerKeysUnavailable, `identify` may still succeed."""
         return self._identify(authorization, patience=0)
 
     def tend_keys(self) -> None:
-        """Has keys fetched that are missing or will soon be old. It does not wait for them."""
+        """Starts to fetch the keys that are missing or will soon be old. It does not wait for them."""
         for _, keys in self._issuers.values():
             keys.tend()
 
@@ -160,7 +161,7 @@ class Authenticator:
         )
 
     def _key(self, keys: IssuerKeys, pick: Pick, patience: float) -> Jwk | None:
-        """Returns the key that is meant. A few calls at a time may wait for it: all others need their threads."""
+        """Returns the key. Only a few calls at a time may wait for it, since the others need the threads."""
         if not self._waiting.acquire(blocking=False):
             return keys.find(pick, patience=0)
         try:
@@ -169,7 +170,7 @@ class Authenticator:
             self._waiting.release()
 
     def demand_unexpired(self, proved_until: datetime | None) -> None:
-        """Raises TokenExpired where a token that was good when the call began is over."""
+        """Raises TokenExpired if the token has expired since the call began."""
         if proved_until is None or self._clock() >= proved_until:
             raise TokenExpired("the token's exp is over; get a new token, and go on from the last revision")
 
@@ -204,14 +205,14 @@ class Authenticator:
 
 
 class IssuerKeyKeeper(BackgroundThread):
-    """Has the issuers' keys fetched before they are wanted, called for or not."""
+    """Fetches the issuers' keys ahead of time, also while no call needs them."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         super().__init__(name="issuer-key-keeper", interval=_KEEP_INTERVAL, undone="issuers' keys are not fetched")
         self._authenticator = authenticator
 
     def start(self) -> None:
-        """Begins, and does not wait an interval for the first keys."""
+        """Starts with a first fetch at once, not after an interval."""
         self._authenticator.tend_keys()
         super().start()
 
@@ -232,7 +233,7 @@ def _keys_of(issuer: Issuer) -> IssuerKeys:
 
 
 def bearer(authorization: Sequence[str]) -> str:
-    """Returns the token of the header (RFC 6750). Raises TokenMissing, TokenInvalid."""
+    """Returns the token in the authorization header (RFC 6750). Raises TokenMissing, TokenInvalid."""
     if not authorization:
         raise TokenMissing("no token; send `authorization: Bearer TOKEN`")
     if len(authorization) > 1:
@@ -259,7 +260,7 @@ def _check_header(header: dict[str, Any], issuer: Issuer) -> None:
 
 
 def _key_pick(header: dict[str, Any]) -> Pick:
-    """Returns which key the token is signed by. Without a kid it must be the only one that can have signed it."""
+    """Returns what picks the token's key: the one that its kid names, else the only one that fits its alg."""
     kid, algorithm = header.get("kid"), header["alg"]
     return (lambda keys: keys.only(algorithm)) if kid is None else (lambda keys: keys.by_kid.get(kid))
 

@@ -1,6 +1,6 @@
-"""Who may call what: the one table of all RPCs. What is not in it, nobody may call.
+"""Which caller may call which RPC, in one table of all RPCs. Nobody may call an RPC that is not in it.
 
-What a caller may see and do within a call is judged by the use cases; reviewing is decided by policies.
+The use cases decide what a caller may see and do within a call. Policies decide who may review.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from jit_service.domain.errors import RoleRequired
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """`public`: served as it is. `anonymous`: without a token, but else as every call. `proxy`: by trusted
-    proxies only, which ask for their clients in messages of their own, with the client's token within.
+    """Who may call one RPC, and how its calls are treated.
 
-    `roles`: one of these is needed; None: every authenticated caller may. `recorded`: a refusal leaves an audit record
-    (writes and checks). `writes`: it waits for the store's one lock of writers.
+    A `public` RPC is served without any check. An `anonymous` one needs no token, but is checked in every other way. A
+    `proxy` one is for trusted proxies, which ask for their clients and send the client's token within the message.
+
+    The caller needs one of the `roles`; with None, every authenticated caller may call it. A refusal of a `recorded`
+    RPC leaves an audit record (writes and checks). One that `writes` waits for the store's one lock of writers.
     """
 
     public: bool = False
@@ -31,7 +33,7 @@ class Rule:
 _PUBLIC = Rule(public=True)
 _ANONYMOUS = Rule(anonymous=True)
 _PROXY = Rule(proxy=True, recorded=True)
-# What it is about was recorded when it passed.
+# The request was recorded when it was admitted.
 _PROXY_STREAM = Rule(proxy=True)
 _READ = Rule()
 _CHECK = Rule(recorded=True)
@@ -86,7 +88,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.SignalService/ListSignals": _READ_AUDIT,
     "/jitaccess.v1.SignalService/DeleteSignal": _WRITE_ADMIN,
     "/jitaccess.v1.TokenService/IssueToken": _WRITE,
-    # Whoever verifies tokens has none of ours; keys and addresses are no secret.
+    # A program that verifies tokens has no token for this service; keys and addresses are no secret.
     "/jitaccess.v1.TokenService/GetKeySet": _ANONYMOUS,
     "/jitaccess.v1.TokenService/GetAuthorizationServerMetadata": _ANONYMOUS,
     "/jitaccess.v1.TokenService/IntrospectToken": _READ,
@@ -111,7 +113,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.DocsService/GetOpenApi": _ANONYMOUS,
     "/jitaccess.v1.DocsService/GetDocsPage": _ANONYMOUS,
     "/jitaccess.v1.DocsService/GetDocsAsset": _ANONYMOUS,
-    # They say nothing that a caller must not know: whether the service answers, and its published contract.
+    # They show only whether the service answers, and its published contract.
     "/grpc.health.v1.Health/Check": _PUBLIC,
     "/grpc.health.v1.Health/Watch": _PUBLIC,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _PUBLIC,

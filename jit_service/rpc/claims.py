@@ -1,6 +1,6 @@
-"""What a token's claims say of its holder, as an issuer's settings read them (docs/guides/identity.md).
+"""Reads principal, groups and roles from a token's claims, by the settings of its issuer (docs/guides/identity.md).
 
-Every fault names the setting that would take the token, and nothing of what the token says.
+Every fault names the setting that would accept the token. It shows no value from the token.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _EMAIL: Final = "email"
 
 
 def claim(payload: Claims, named: str) -> Any:
-    """Returns the claim of that very name, or else the one that it is the path to; `_ABSENT` where there is none."""
+    """Returns the claim of that exact name, or else the one at that path; `_ABSENT` if there is none."""
     if named in payload:
         return payload[named]
     for place, character in enumerate(named):
@@ -33,16 +33,16 @@ def claim(payload: Claims, named: str) -> Any:
 
 
 def demand_required(payload: Claims, issuer: Issuer) -> None:
-    """Raises TokenInvalid unless the token says what all tokens of its issuer must."""
+    """Raises TokenInvalid unless the token has the claims that its issuer's settings require."""
     for named, allowed in issuer.required_claims.items():
-        # With their types, since to Python true is 1.
+        # Types are compared too, since in Python True equals 1.
         wanted = {(type(value), value) for value in allowed}
         if wanted.isdisjoint((type(value), value) for value in _values(payload, named) if _is_plain(value)):
             raise TokenInvalid(f"the token's {named} is missing or not what `required_claims` of its issuer demands")
 
 
 def demand_audience(payload: Claims, issuer: Issuer) -> None:
-    """Raises TokenInvalid unless the token is for this service: by its aud, and only without one by another claim."""
+    """Raises TokenInvalid unless the token is for this service, by its aud or, if it has none, by `audience_claim`."""
     named = "aud" if "aud" in payload else issuer.audience_claim
     given = claim(payload, named)
     if given is _ABSENT:
@@ -54,7 +54,7 @@ def demand_audience(payload: Claims, issuer: Issuer) -> None:
 
 
 def principal(payload: Claims, issuer: Issuer) -> str:
-    """Returns who it is, by the first rule that applies. Raises TokenInvalid."""
+    """Returns the principal, by the first rule that applies. Raises TokenInvalid."""
     place, rule = _rule(payload, issuer)
     setting = f"principal_rules[{place}]" if issuer.principal_rules else "principal_claim"
     values = {named: _principal_value(payload, named, setting) for named in rule.claims}
@@ -71,7 +71,7 @@ def principal(payload: Claims, issuer: Issuer) -> str:
 
 
 def groups(payload: Claims, issuer: Issuer) -> frozenset[str] | None:
-    """Returns the groups; None where the provider left them out, having too many for a token. Raises TokenInvalid."""
+    """Returns the groups; None if the provider left them out because they are too many. Raises TokenInvalid."""
     named = issuer.groups_claim
     if _is_left_out(payload, named) or (_last_segment(named) == "groups" and _is_true(payload.get("hasgroups", False))):
         return None
@@ -79,7 +79,7 @@ def groups(payload: Claims, issuer: Issuer) -> frozenset[str] | None:
 
 
 def roles(payload: Claims, issuer: Issuer) -> frozenset[Role]:
-    """Returns the API roles; none where the provider left out what gives them. Raises TokenInvalid."""
+    """Returns the API roles; none if the provider left out the claim that gives them. Raises TokenInvalid."""
     if _is_left_out(payload, issuer.roles_claim):
         return frozenset()
     values = _texts(payload, issuer.roles_claim, "roles_claim")
@@ -92,7 +92,7 @@ def _rule(payload: Claims, issuer: Issuer) -> tuple[int, PrincipalRule]:
         if verdict is Verdict.MET:
             return place, rule
         if verdict is not Verdict.NOT_MET:
-            # Not the next one: that is for those of whom this one does not hold.
+            # The next rule is only for tokens to which this one does not apply, and that is not known here.
             raise TokenInvalid(
                 f"`when` of `principal_rules[{place}]` of the token's issuer cannot be judged; ask has(claims.NAME) "
                 "first for a claim that may be missing"
@@ -115,13 +115,13 @@ def _principal_value(payload: Claims, named: str, setting: str) -> str:
 
 
 def _verified_claims(payload: Claims, named: str) -> Iterator[Any]:
-    """Yields what the token says of an address: beside it, and for all of it."""
+    """Yields the two claims that may say whether the address is verified: the one beside it and the general one."""
     yield claim(payload, f"{named}_verified")
     yield claim(payload, f"{_EMAIL}_verified")
 
 
 def _may_be_verified(said: object) -> bool:
-    """Says whether nothing speaks against an address: some providers say nothing, some say true as text."""
+    """Returns whether the address counts as verified: some providers leave the claim out, some send "true" as text."""
     return said is _ABSENT or _is_true(said)
 
 
@@ -130,12 +130,12 @@ def _is_true(said: object) -> bool:
 
 
 def _last_segment(named: str) -> str:
-    """Returns the name of the claim without what it is within: `groups` of `https://example.com/groups`."""
+    """Returns the last segment of a claim's name: `groups` for `https://example.com/groups`."""
     return re.split("[./:]", named)[-1]
 
 
 def _is_left_out(payload: Claims, named: str) -> bool:
-    """Says whether the provider only points to where the claim is: a distributed claim (OpenID Connect Core, 5.6.2)."""
+    """Returns whether the token only refers to the claim: a distributed claim (OpenID Connect Core, 5.6.2)."""
     names, sources = payload.get("_claim_names"), payload.get("_claim_sources")
     value = claim(payload, named)
     if isinstance(sources, dict) and isinstance(value, str) and value in sources:
@@ -144,7 +144,7 @@ def _is_left_out(payload: Claims, named: str) -> bool:
 
 
 def _above(named: str) -> Sequence[str]:
-    """Returns the paths to the objects that the claim may be in."""
+    """Returns the paths of the objects that may contain the claim."""
     return [named[:place] for place, character in enumerate(named) if character == "."]
 
 
@@ -156,7 +156,7 @@ def _texts(payload: Claims, named: str, setting: str) -> set[str]:
 
 
 def _values(payload: Claims, named: str) -> list[Any]:
-    """Returns the claim as a list: null is none, one is one, and a scope is parted at its spaces (RFC 6749, 3.3)."""
+    """Returns the claim as a list; null is empty, and a scope is split at its spaces (RFC 6749, 3.3)."""
     value = claim(payload, named)
     if value is _ABSENT or value is None:
         return []
@@ -170,7 +170,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _group(text: str) -> str:
-    """A group whose name no policy could write matches nothing."""
+    """Returns the group; an empty text for a name that no policy could contain, so that it matches nothing."""
     try:
         return name.group(text, "groups")
     except InvalidField:

@@ -1,4 +1,4 @@
-"""The one table from a class of fact to a gRPC status; Envoy maps that to HTTP."""
+"""Maps each class of error to a gRPC status, in one table. Envoy maps that to HTTP."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ STATUS: dict[type[JitError], grpc.StatusCode] = {
     TooMany: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
-# Trailers are bounded (8 KiB by default at clients), so what goes into them is too.
+# Clients bound trailers, by default at 8 KiB, so the texts in them are bounded too.
 _MAX_MESSAGE = 1000
 _MAX_METADATA = 256
 _RETRY_SECONDS = 1
 
 
 def status_code(error: JitError) -> grpc.StatusCode:
-    """Returns the status of the error's class of fact, found along its ancestors."""
+    """Returns the status of the error's class, or of the nearest ancestor in the table."""
     return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
 
 
-# What Envoy makes of a status (grpc_json_transcoder, convert_grpc_status).
+# The HTTP status that Envoy answers with (grpc_json_transcoder, convert_grpc_status).
 _HTTP = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
@@ -106,7 +106,7 @@ def abort(context: grpc.ServicerContext, error: JitError) -> NoReturn:
 
 
 def abort_internal(context: grpc.ServicerContext) -> NoReturn:
-    """Ends the call with a fixed text: a fault's own words may hold what the caller must not see."""
+    """Ends the call with a fixed text, since the fault's own text may contain what the caller must not see."""
     info = ErrorInfo(reason="INTERNAL", domain=DOMAIN)
     answer = Status(code=grpc.StatusCode.INTERNAL.value[0], message=INTERNAL_MESSAGE, details=[_pack(info)])
     context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))

@@ -1,11 +1,11 @@
 """Maps the contract's messages to facts and back, field by field, by the message's descriptor.
 
-A message's field and the facts' attribute have one name, but for instants: `create_time` is `created_at`, `expire_time`
-is `expires_at`. What differs from that stands in a small table beside the servicer. An `Encoder` and a `Decoder` are
-made when their module is imported, and that fails if a field has no counterpart: a new field cannot be forgotten.
+A message's field and the facts' attribute have the same name, except for instants: `create_time` is `created_at`,
+`expire_time` is `expires_at`. A small table beside the servicer lists what differs from that. An `Encoder` or `Decoder`
+is made when its module is imported, and that fails if a field has no counterpart, so a new field cannot be forgotten.
 
-A value that the message does not set is the attribute's default, and a default of a field with presence (a message
-within the message) is not set. An attribute without a default is always set.
+Decoding leaves an attribute at its default if the message does not set the field. Encoding does not set a message field
+(one with presence) whose attribute is at its default. An attribute without a default is always set.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ _DECODE_WELL_KNOWN: Final[Mapping[str, _Reader]] = {
 
 
 class Encoder(Generic[M]):
-    """Makes messages of facts.
+    """Makes messages from facts.
 
-    `table` has the source of each field that is not the attribute of its name. A field is also looked for in the
-    attributes `within`. The values of `derived` fields depend on more than the facts, so each call gives them.
+    `table` has the source of each field that is not simply the attribute of its name. A field is also looked for inside
+    the attributes `within`. The values of `derived` fields depend on more than the facts, so each call gives them.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Encoder(Generic[M]):
                 derived[name] = value
         for name, get, convert, default in self._converted:
             value = get(facts)
-            # Most defaults are one object, and to compare facts costs more than to encode a field.
+            # A default is mostly one shared object, and to compare facts by value costs more than to encode a field.
             if value is not None and value is not default and value != default:
                 derived[name] = convert(value)
         return self._message(**derived)
@@ -124,9 +124,9 @@ class Rule:
 
 
 class Decoder(Generic[F]):
-    """Makes facts of messages. What only the service writes (OUTPUT_ONLY) is not read.
+    """Makes facts from messages. It does not read OUTPUT_ONLY fields, which only the service writes.
 
-    `table` has the rules of the attributes that need one. The values of `given` attributes are given at each call.
+    `table` has the rules of the attributes that need one. Each call gives the values of the `given` attributes.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Decoder(Generic[F]):
             if not message.HasField(name):
                 raise InvalidField(path + name, fault)
         values = self._blank | given
-        # These are the fields that are set, by their numbers.
+        # ListFields returns the fields that are set, in the order of their numbers.
         for field, value in message.ListFields():
             if (known := self._readers.get(field.name)) is not None:
                 attribute, read = known
@@ -191,7 +191,7 @@ def _fields(message: type[Message]) -> Sequence[FieldDescriptor]:
 
 
 def _path_to(facts: type[Any], field: FieldDescriptor, within: Collection[str]) -> str | Getter:
-    """Returns the path to the attribute of the field's name; for an etag, the function that makes it."""
+    """Returns the path to the attribute of the field's name; for an etag, the function that computes it."""
     for prefix in ("", *(f"{inner}." for inner in within)):
         holder = _type_of(facts, prefix[:-1]) if prefix else facts
         for attribute in _attributes_for(field.name):
@@ -207,7 +207,7 @@ def _etag_of(facts: Any) -> str:
 
 
 def _attributes_for(field: str) -> Iterator[str]:
-    """Yields what an attribute may be called that has the field's value."""
+    """Yields the names that an attribute with the field's value may have."""
     yield field
     if field.endswith("_time"):
         verb = field.removesuffix("_time")
@@ -215,7 +215,7 @@ def _attributes_for(field: str) -> Iterator[str]:
 
 
 def _field_for(message: type[Message], attribute: str, rule: Rule) -> FieldDescriptor | None:
-    """Returns the field with the attribute's value, None where no caller writes one."""
+    """Returns the field that a caller writes the attribute into; None if there is none."""
     for field in _fields(message):
         is_written = (
             field_behavior_pb2.OUTPUT_ONLY not in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
@@ -230,7 +230,7 @@ def _has(facts: type[Any], attribute: str) -> bool:
 
 
 def _type_of(facts: Any, path: str) -> Any:
-    """Returns the type of what the path leads to, without None."""
+    """Returns the type of the attribute at the path, without None."""
     for name in path.split("."):
         computed = getattr(facts, name, None)
         hint = (
@@ -252,7 +252,7 @@ def _default(attribute: dataclasses.Field[Any]) -> Any:
 
 
 def _getter(facts: Any, path: str) -> Getter:
-    """Returns what follows the path; None where an attribute on it is None."""
+    """Returns a function that reads the attribute at the path. It returns None if an attribute on the way is None."""
     first, _, rest = path.partition(".")
     if not rest or not _may_be_none(facts, first):
         return attrgetter(path)
@@ -274,7 +274,7 @@ def _each(get: Getter, convert: Getter) -> Getter:
 
 
 def _value_encoder(field: FieldDescriptor, kind: Any) -> Getter | None:
-    """Returns what makes of a value what protobuf takes for the field; None where it takes the value itself."""
+    """Returns the conversion of a value to what protobuf accepts for the field; None if it accepts the value itself."""
     if field.message_type is None:
         return bytes.hex if kind is bytes else None
     if field.message_type.GetOptions().map_entry:
@@ -291,7 +291,7 @@ def _plain_encoder(message: Any, facts: Any) -> Encoder[Message]:
 
 
 def _reader(field: FieldDescriptor, kind: Any, rule: Rule) -> _Reader:
-    """Returns what reads the field's value, as an attribute of that type."""
+    """Returns the function that converts the field's value to an attribute of that type."""
     message = field.message_type
     if message is None:
         return _scalar_reader(field, kind)
@@ -305,7 +305,7 @@ def _reader(field: FieldDescriptor, kind: Any, rule: Rule) -> _Reader:
         decode: Any = rule.decoder or Decoder(GetMessageClass(message), kind)
         return lambda value, path: decode(value, f"{path}.")
     decode = rule.decoder or Decoder(GetMessageClass(message), get_args(kind)[0])
-    # Clients know the faults of an element by the name of its field alone.
+    # The fault of an element is named by its field alone, without the index. Clients rely on these names.
     return lambda values, _: tuple(decode(value) for value in values)
 
 

@@ -1,4 +1,4 @@
-"""Pages of lists, never larger than a client takes: AIP-158 lets a page hold fewer than were asked for."""
+"""Keeps pages of lists below the size that clients accept. AIP-158 allows a page to have fewer items than asked for."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import Message
 
 MAX_PAGE_BYTES: Final = 3_500_000
-"""gRPC's clients take 4 MiB unless told otherwise; the rest is room for headers and for what a proxy adds."""
+"""gRPC clients accept 4 MiB by default; the rest is room for headers and for what a proxy adds."""
 Page = TypeVar("Page", bound=Message)
 Method = Callable[[Any, Any, Any], Page]
 
 
 def within_bytes(method: Method[Page]) -> Method[Page]:
-    """Ends the method's page early where it would be too large; its token goes on from there.
+    """Makes a list method end its page early if it would be too large; the page's token continues from there.
 
-    The request has a `page_size`, and the answer one list of messages.
+    The request has a `page_size`, and the answer has one list of messages.
     """
 
     @wraps(method)
@@ -40,11 +40,11 @@ def _items(page: Message) -> Any:
 
 
 def _fit_count(page: Message) -> int:
-    """Returns how many of the listed messages fit, at least one and fewer than there are."""
+    """Returns how many of the messages fit: at least one, and fewer than there are."""
     size = 0
     listed = _items(page)
     for count, message in enumerate(listed):
-        # Of each message also its tag and its length.
+        # Each message also takes a tag and a length.
         size += message.ByteSize() + 6
         if size > MAX_PAGE_BYTES:
             return max(1, count)

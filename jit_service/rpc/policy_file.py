@@ -1,4 +1,4 @@
-"""Policy files: YAML of the contract's messages in proto3 JSON names, `policies:` and a list."""
+"""Policy files: YAML with a list `policies:` of the contract's Policy messages, in their JSON names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PolicyFileError(ValueError):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping: YAML keeps the last and drops the first without a word."""
+    """Refuses a duplicate key in a mapping. PyYAML would keep the last one and silently drop the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

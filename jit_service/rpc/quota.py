@@ -1,7 +1,7 @@
-"""How many calls one principal may make in a second, so that no one takes the service from all (invariant I33).
+"""Bounds the calls of one principal per second, so that no principal takes the service from all others (invariant I33).
 
-A token bucket for each principal and kind of call, in each process; writes have a smaller one than checks and reads,
-since all writes of all callers wait for one lock. The role checker asks for others and has no bound on its checks.
+Each process has a token bucket for each principal and kind of call. The one for writes is smaller than the one for
+checks and reads, since all writes wait for one lock. The role checker asks for others and has no bound on its checks.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import RateExceeded
 
 _MAX_BUCKETS: Final = 10_000
-# A pause may be made up for within so many seconds.
+# After a pause, so many seconds of calls may come at once.
 _BURST_SECONDS: Final = 2.0
 
 
 class Rates(NamedTuple):
-    """Calls a second and principal; twice as many may come at once after a pause."""
+    """Calls per second and principal; twice as many may come at once after a pause."""
 
     writes: float
     checks: float
 
 
 class _Bucket(NamedTuple):
-    """What was left at an instant of the monotonic clock."""
+    """How many calls were left at an instant of the monotonic clock."""
 
     left: float
     at: float
 
 
 class Quota:
-    """See the module. Any thread may ask it. `clock` gives monotonic seconds."""
+    """The token buckets; safe to use from any thread. `clock` gives monotonic seconds."""
 
     def __init__(self, rates: Rates, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rates = rates
@@ -44,12 +44,12 @@ class Quota:
         self._lock = threading.Lock()
 
     def demand(self, caller: Caller, *, writes: bool, weight: int = 1) -> None:
-        """Takes `weight` calls of the caller's. Raises RateExceeded where it has had its share; then it takes none."""
+        """Takes `weight` calls from the caller's bucket. Raises RateExceeded, and takes none, if too few are left."""
         if not writes and caller.has(Role.CHECKER):
             return
         rate = self._rates.writes if writes else self._rates.checks
         most = rate * _BURST_SECONDS
-        # What is more than a burst at once takes all of one, and would never pass otherwise.
+        # A call of more weight than a whole burst takes all of it; it could never pass otherwise.
         wanted = min(float(weight), most)
         key = caller.principal, writes
         with self._lock:

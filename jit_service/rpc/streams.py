@@ -1,7 +1,7 @@
-"""The streams that are open: so many at once, on threads of their own, and none that is stuck for long.
+"""Bounds the open streams, runs them on threads of their own, and ends those that stall.
 
-Nobody takes them all: each principal has a few, and some are kept for the role checker, whose replicas answer for whole
-applications.
+No principal can take them all: each may open a few, and some are reserved for the role checker, whose replicas answer
+for whole applications.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from jit_service.domain.errors import TooManyWatchers
 STALL_SECONDS: Final = 30.0
 """How long a client may leave a message unread before its stream is cancelled."""
 _INTERVAL: Final = timedelta(seconds=1)
-# Threads for telling those who are too many that they are.
+# Threads that refuse the streams beyond the limit.
 _SPARE: Final = 8
 Message = TypeVar("Message")
 
 
 class StreamLimits(NamedTuple):
-    """How many streams may be open: `total`; `each` by one principal; all but `reserved` by those without role checker.
+    """How many streams may be open: in `total`, by `each` principal, and `reserved` for the role checker.
 
     The role checker is trusted to ask for others, and its replicas share one principal, so `each` does not bind it.
     """
@@ -42,7 +42,7 @@ class StreamLimits(NamedTuple):
 
 @dataclass(eq=False)
 class _Stream:
-    """`handed_at` is when the message that is now being sent was handed over; None while none is."""
+    """An open stream. `handed_at` is when the message being sent was handed over; None while none is being sent."""
 
     context: grpc.ServicerContext
     principal: str
@@ -51,7 +51,7 @@ class _Stream:
 
 
 class Streams(BackgroundThread):
-    """The open streams, and the threads that carry them. Once a second those are ended that stall."""
+    """The open streams and their threads. Once a second it ends those that stall."""
 
     def __init__(self, limits: StreamLimits, *, stall_seconds: float = STALL_SECONDS) -> None:
         super().__init__(name="streams", interval=_INTERVAL, undone="stalled streams are not ended")
@@ -62,16 +62,16 @@ class Streams(BackgroundThread):
         self._lock = threading.Lock()
 
     def carry(self, context: grpc.ServicerContext, messages: Iterable[Message], *, by: Caller) -> Iterator[Message]:
-        """Yields the messages, as long as the client takes them. Raises TooManyWatchers."""
+        """Yields the messages while the client reads them. Raises TooManyWatchers."""
         with self._opened(context, by) as stream:
             for message in messages:
                 stream.handed_at = time.monotonic()
-                # The transport asks for the next one when it has sent this one.
+                # The transport asks for the next message once it has sent this one.
                 yield message
                 stream.handed_at = None
 
     def end_stalled(self) -> None:
-        """Cancels the streams whose client has not read for too long; it can resume from its revision."""
+        """Cancels the streams whose client has not read for too long; a client can resume from its revision."""
         with self._lock:
             streams = tuple(self._open)
         for stream in streams:

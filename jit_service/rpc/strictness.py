@@ -1,8 +1,8 @@
-"""What is refused in every request before a servicer sees it, whatever let it through so far.
+"""Refuses requests that no servicer may see, whichever way they came.
 
-Unknown fields (a caller that asks for more than this version knows must hear so), unknown enum values, a transcoded
-call whose message names another resource than its path (a query parameter or body can override the path's variable),
-and names in its JSON that the transcoder lost.
+These are requests with unknown fields (a caller that asks for more than this version knows must learn so) or unknown
+enum values, transcoded calls whose message names another resource than their path (a query parameter or body can
+override the path's variable), and those whose JSON has names that the transcoder lost.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
 
 
 def check_message(message: Message) -> None:
-    """Raises InvalidField for the first unknown field or enum value in the message or within it."""
-    # Nearly always there is none, which takes less to say than where it is.
+    """Raises InvalidField for the first unknown field or enum value, at any depth."""
+    # Nearly always there is none, and to find that out costs less than to find where one is.
     if not (_has_only_known_fields(message) and _has_only_known_values(message)):
         _check(message, "")
 
@@ -69,7 +69,7 @@ def _check(message: Message, path: str) -> None:
 
 @cache
 def _known_values(message: Descriptor) -> tuple[tuple[str, frozenset[int] | None, bool], ...]:
-    """Returns the names of the fields `_fields_to_check`, with an enum's values, and whether it is a list."""
+    """Returns the name of each of `_fields_to_check`, the values of its enum, and whether it is a list."""
     return tuple(
         (field.name, frozenset(field.enum_type.values_by_number) if field.enum_type else None, field.is_repeated)
         for field in _fields_to_check(message)
@@ -78,16 +78,16 @@ def _known_values(message: Descriptor) -> tuple[tuple[str, frozenset[int] | None
 
 @cache
 def _fields_to_check(message: Descriptor) -> tuple[FieldDescriptor, ...]:
-    """Returns the fields that can hold what is not known: enums, and messages other than maps."""
+    """Returns the fields that can contain something unknown: enums, and messages other than maps."""
     kinds = (FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_MESSAGE)
     return tuple(field for field in message.fields if field.type in kinds and not _is_map(field))
 
 
 def check_path(method: str, original_path: str, message: Message) -> None:
-    """Raises InvalidField where the message does not name what the transcoded call's path names.
+    """Raises InvalidField if the message names another resource than the path of the transcoded call.
 
-    `original_path` is Envoy's `x-envoy-original-path`. The message is what is authorised and recorded; this refuses a
-    call in which the two differ.
+    `original_path` is Envoy's `x-envoy-original-path`. The message is authorised and recorded, so the two must
+    not differ.
     """
     for template, field in _templates(method):
         found = template.fullmatch(unquote(original_path.partition("?")[0]))
@@ -98,13 +98,13 @@ def check_path(method: str, original_path: str, message: Message) -> None:
 
 
 def check_json(method: str, names: str | None, message: Message) -> None:
-    """Raises InvalidField for the first name of the call's JSON that the contract has not, or that stands twice.
+    """Raises InvalidField for the first name in the call's JSON that is unknown to the contract or a duplicate.
 
-    `names` is what envoy.yaml's Lua filter tells: paths joined by "/", a comma before each. Without it nobody knows
+    `names` comes from envoy.yaml's Lua filter: paths joined by "/", with a comma before each. Without it nobody knows
     what was lost, so a call that has a body is refused.
     """
     body = _method(method).GetOptions().Extensions[http].body
-    # A body that arrives as its bytes is no JSON, whatever it looks like: nothing in it was lost.
+    # The transcoder passes the bytes of such a body on, whatever they look like, so it lost no name.
     if not body or _is_raw(method, body):
         return
     in_path = {field.partition(".")[0] for _, field in _templates(method)} if body == "*" else set()
@@ -121,7 +121,7 @@ def check_json(method: str, names: str | None, message: Message) -> None:
 
 
 def _resolve(message: Descriptor, names: list[str]) -> tuple[tuple[str, ...], str]:
-    """Returns the path that the names mean, and what is wrong with them."""
+    """Returns the path of fields that the names stand for, and the fault in them, if any."""
     if names[-1].endswith("!"):
         return (), "stands twice"
     path: list[str] = []
@@ -143,13 +143,13 @@ def _is_raw(method: str, body: str) -> bool:
 
 
 def _is_free(message: Descriptor) -> bool:
-    """JSON as it is: any name may stand in it."""
+    """Returns whether the field is free JSON, in which any name may stand."""
     return message.file.name == "google/protobuf/struct.proto"
 
 
 @cache
 def _json_root(method: str) -> tuple[Descriptor, str]:
-    """Returns the message that the call's JSON is, and its path within the request."""
+    """Returns the message that the call's JSON encodes, and its path within the request."""
     descriptor = _method(method)
     body, request = descriptor.GetOptions().Extensions[http].body, descriptor.input_type
     inner = request.fields_by_name[body].message_type if body != "*" else None
@@ -169,7 +169,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 @cache
 def _templates(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Returns the method's REST path as an expression over the variable, with the field that the variable sets."""
+    """Returns a pattern of the method's REST path that captures its variable, and the field that the variable sets."""
     rule = _method(method).GetOptions().Extensions[http]
     template = getattr(rule, rule.WhichOneof("pattern"))
     variable = _VARIABLE.search(template)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jit_service.rpc import errors
-from jit_service.rpc.interceptor import _host
+from jit_service.rpc.origins import _host
 from jit_service.use_cases import grants
 from jitaccess.v1 import access_pb2, grant_pb2, policy_pb2
 from tests.world import ACCESS, GRANTS, POLICIES, Grpc, Rest, Story, World

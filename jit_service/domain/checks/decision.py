@@ -17,6 +17,7 @@ from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import message as locked_message
 from jit_service.domain.grants.request import denies
+from jit_service.domain.language import rfc3339
 from jit_service.domain.policies.policy import Policy
 from jitaccess.naming.pattern import action_covered, resource_covered
 
@@ -388,8 +389,7 @@ def _over_at(grant: Candidate) -> datetime:
 
 
 def _instant(instant: datetime | None) -> str:
-    # Of aware UTC, to the second.
-    return f"{_sure(instant).isoformat()[:19]}Z"
+    return rfc3339.to_seconds(_sure(instant))
 
 
 def _sure(instant: datetime | None) -> datetime:

@@ -15,11 +15,12 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Final
 
 from jit_service.domain.errors import InvalidField
+from jit_service.domain.language import rfc3339
 
 MAX_LENGTH: Final = 2000
 MAX_COMPARISONS: Final = 50
@@ -30,7 +31,6 @@ _TOKEN = re.compile(
     r"""|(?P<word>[^\s()=<>:!"'\\]+))""",
     re.DOTALL,
 )
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
 _INTEGER = re.compile(r"-?\d{1,18}")
 
 
@@ -231,11 +231,10 @@ class _Parser:
                 return text
 
     def _instant(self, text: str) -> datetime:
-        try:
-            if _INSTANT.fullmatch(text):
-                return datetime.fromisoformat(text.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
+        # RFC 3339 lets a space stand for the T.
+        instant = rfc3339.parse(text.replace(" ", "T", 1))
+        if instant is not None:
+            return instant
         raise self.fault('an instant such as "2026-01-31T12:00:00Z"')
 
     def _accept(self, text: str) -> bool:

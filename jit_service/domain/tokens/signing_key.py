@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
+from jit_service.domain.language import rfc3339
 
 
 class KeyState(StrEnum):
@@ -73,7 +74,9 @@ def over(keys: Sequence[SigningKey], now: datetime) -> list[SigningKey]:
 
 def added(key: SigningKey, *, by: Caller, now: datetime) -> Event:
     """Returns the event of a new key."""
-    return _event(EventType.SIGNING_KEY_ADDED, f"{key.kid} signs from {_shown(key.signs_at)}", by=by, now=now)
+    return _event(
+        EventType.SIGNING_KEY_ADDED, f"{key.kid} signs from {rfc3339.to_seconds(key.signs_at)}", by=by, now=now
+    )
 
 
 def removed(key: SigningKey, *, why: str, by: Caller, now: datetime) -> Event:
@@ -83,7 +86,3 @@ def removed(key: SigningKey, *, why: str, by: Caller, now: datetime) -> Event:
 
 def _event(type_: EventType, message: str, *, by: Caller, now: datetime) -> Event:
     return Event(type=type_, at=now, principal=by.principal, origin=by.origin, message=message)
-
-
-def _shown(instant: datetime) -> str:
-    return instant.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The formats that audit events are exported in, a line of JSON each."""
+"""Exports audit events as lines of JSON, in one of several formats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Encode = Callable[[RecordedEvent], bytes]
 
 
 def encoder(name: str, *, source: str) -> Encode:
-    """Returns what makes a line of an event in the format, `jitaccess` where none is named. Raises InvalidField."""
+    """Returns the function that encodes an event in the format; the default is `jitaccess`. Raises InvalidField."""
     formats: dict[str, Encode] = {
         "jitaccess": audit_event,
         "cloudevents": partial(cloud_event, source=source),
@@ -42,7 +42,8 @@ def audit_event(recorded: RecordedEvent) -> bytes:
 def bodies(pages: Iterable[Iterable[RecordedEvent]], encode: Encode) -> Iterator[HttpBody]:
     """Yields the events as parts of one body, each of whole lines.
 
-    The first, and each of a page without events, is empty: it says what the answer is, or that it goes on.
+    The first part, and the part of a page without events, is empty. It shows the content type, and that the export
+    goes on.
     """
     yield _body(b"")
     for page in pages:

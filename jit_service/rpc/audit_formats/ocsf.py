@@ -1,7 +1,7 @@
 """Audit events as events of the Open Cybersecurity Schema Framework (https://schema.ocsf.io/1.8.0).
 
-What gives or takes access is User Access Management; what is asked, or refused, is API Activity; every other change of
-what the service keeps is Entity Management. What has no attribute there is in `unmapped`.
+An event that gives or takes access is User Access Management; a check, a search or a refused call is API Activity;
+every other change is Entity Management. Fields without an attribute in the schema are in `unmapped`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 
 class Kind(NamedTuple):
-    """A class of the schema, the names of its activities, and which fields of an AuditEvent it has attributes for."""
+    """A class of the schema, its activities by name, and the fields of an AuditEvent that it has attributes for."""
 
     uid: int
     name: str
@@ -99,12 +99,12 @@ _ACTIVITIES: Final[Mapping[EventType, tuple[Kind, int]]] = {
     EventType.UNREADABLE: (API, _UPDATE),
     EventType.GRANTS_REVOKED: (API, _UPDATE),
 }
-# These lead to access at once where no other approval is needed.
+# These events give access at once if no other approval is needed.
 _GIVING_EVENTS: Final = frozenset(
     {EventType.GRANT_REQUESTED, EventType.GRANT_APPROVED, EventType.COUNTER_OFFER_ACCEPTED}
 )
 _GIVING_STATES: Final = frozenset({GrantState.ACTIVE, GrantState.SCHEDULED})
-# What a refused call would have done, by the first word of its name; the others change something.
+# The activity of a refused call, by the first word of the RPC's name; all others are updates.
 _REFUSED_ACTIVITY: Final = {
     **dict.fromkeys(("Request", "Ensure", "Create", "Issue"), _CREATE),
     **dict.fromkeys(("Get", "List", "Check", "Batch", "Search", "Evaluate", "Process"), _READ),
@@ -156,7 +156,7 @@ def event_of(recorded: RecordedEvent) -> Json:
 
 
 def activity_of(event: Event) -> tuple[Kind, int]:
-    """Returns what the event is in the schema: its class, and the activity."""
+    """Returns the class of the event in the schema, and its activity."""
     if event.type in _GIVING_EVENTS and event.decision in _GIVING_STATES:
         return ACCESS, _ASSIGN
     if event.type is EventType.CALL_REFUSED:
@@ -195,7 +195,7 @@ def _metadata(recorded: RecordedEvent, *, original_time: str) -> Json:
 
 def _user(principal: str) -> Json:
     kind, label = _USER_TYPES.get(principal.partition(":")[0], (0, "Unknown"))
-    # Nobody has proved who it was.
+    # The caller was not authenticated.
     name = principal or "unknown"
     return {"name": name, "uid": name, "type_id": kind, "type": label}
 
@@ -221,7 +221,7 @@ def _status(event: Event) -> Json:
 
 
 def _access_control(event: Event) -> Json:
-    """A check that is answered no has succeeded; what it says is another thing."""
+    """Returns the decision of a check. A denied check still has the status Success, since the call succeeded."""
     if event.type is not EventType.ACCESS_CHECKED:
         return {}
     if event.decision == "ALLOWED":
@@ -260,7 +260,7 @@ def _entity(event: Event) -> Json:
 
 
 def _entity_name(event: Event) -> tuple[str, str]:
-    """Returns what kind of thing the event is about, and its name."""
+    """Returns the kind of the entity that the event is about, and its name."""
     match event.type.partition("_")[0]:
         case "POLICY":
             return "Policy", event.policy
@@ -275,7 +275,7 @@ def _entity_name(event: Event) -> tuple[str, str]:
         case "TOKEN":
             return "Token", event.token_id
         case "SIGNING":
-            # Its event names the key in its first word.
+            # The first word of the message is the id of the key.
             return "Signing Key", event.message.partition(" ")[0].removesuffix(":")
         case _:
             return "Grant", event.grant

@@ -1,1 +1,1 @@
-"""AuthZEN 1.0: Check and Search in that standard's words."""
+"""AuthZEN 1.0: Check and Search by that standard's API."""

@@ -2,8 +2,8 @@
 
 Experimental; see jit_service/use_cases/authzen_requests.py.
 
-Faults that the draft names are problems (RFC 9457) with its statuses, which gRPC has no word for: here they are
-answers, whose status envoy.yaml's Lua filter sets. They are recorded as every refusal is.
+The draft answers some faults with problems (RFC 9457) and HTTP statuses that no gRPC status maps to. Here they are
+ordinary answers, whose HTTP status envoy.yaml's Lua filter sets. They are recorded like every refusal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
@@ -35,16 +35,18 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask
+from jit_service.domain.language import rfc3339
 from jit_service.rpc.authzen import json_bodies as wire
-from jit_service.rpc.authzen.json_bodies import Object, Submission
-from jit_service.rpc.authzen.servicer import ACCESS_REQUEST_ENDPOINTS, instant
+from jit_service.rpc.authzen.i_json import Object, object_of
+from jit_service.rpc.authzen.json_bodies import Submission
+from jit_service.rpc.authzen.servicer import ACCESS_REQUEST_ENDPOINTS
 from jit_service.rpc.interceptor import current_caller
 from jit_service.storage import Store
 from jit_service.use_cases import audit
 from jit_service.use_cases.authzen_requests import AccessRequests
 from jit_service.use_cases.grants import GrantAnswer
 
-# The draft's problem types, by the fact.
+# The draft's problem types, with their HTTP status and title, by the class of error.
 PROBLEMS: Final[dict[type[JitError], tuple[str, int, str]]] = {
     DenialNotBound: ("invalid_denial_binding", 400, "What is asked for is not bound to a denial"),
     DenialOver: ("expired_denial", 410, "The denial is too old"),
@@ -65,7 +67,7 @@ _POLL_SECONDS: Final = "5"
 
 
 class AccessRequestServicer(AccessRequestServiceServicer):
-    """Requests and their tasks, in AuthZEN's words. `public_url`: where its endpoints are."""
+    """Access requests and their tasks by AuthZEN's API. Its endpoints are below `public_url`."""
 
     def __init__(self, store: Store, requests: AccessRequests, public_url: str) -> None:
         self._store = store
@@ -75,7 +77,7 @@ class AccessRequestServicer(AccessRequestServiceServicer):
     def CreateAccessRequest(
         self, request: access_request_pb2.CreateAccessRequestRequest, context: grpc.ServicerContext
     ) -> HttpBody:
-        given = wire.json_of(request.body)
+        given = object_of(request.body)
 
         def create() -> HttpBody:
             asked = wire.submission(given)
@@ -116,7 +118,7 @@ class AccessRequestServicer(AccessRequestServiceServicer):
     def _answer_or_problem(
         self, context: grpc.ServicerContext, answer: Callable[[], HttpBody], about: About | None
     ) -> HttpBody:
-        """Returns the answer, or the problem that the draft has for the refusal, once it is recorded."""
+        """Returns the answer, or else records the refusal and returns the draft's problem for it."""
         try:
             return answer()
         except JitError as error:
@@ -138,17 +140,17 @@ class AccessRequestServicer(AccessRequestServiceServicer):
         if status != "pending":
             return {"task": task} | ({"result": _result(grant, identifier)} if status == "approved" else {})
         if grant.request_expires_at is not None:
-            task["expires_at"] = instant(grant.request_expires_at)
+            task["expires_at"] = rfc3339.exact(grant.request_expires_at)
         task["links"] = {"cancel": f"{self._endpoint}/{identifier}:cancel"}
         return {"task": task}
 
 
 def _result(grant: Grant, identifier: str) -> Object:
-    """An approval is worth nothing by itself; it lasts as long as its grant did, or will."""
+    """Returns the result of an approved task. The approval ends with its grant, and gives no access by itself."""
     ends_at = grant.end.at if grant.end is not None else grant.expires_at
     if ends_at is None:
         raise AssertionError("an approved grant without its end")
-    return {"mode": "reevaluate", "approval": {"id": identifier, "approved_until": instant(ends_at)}}
+    return {"mode": "reevaluate", "approval": {"id": identifier, "approved_until": rfc3339.exact(ends_at)}}
 
 
 def _retry_after(told: Object) -> tuple[tuple[str, str], ...]:
@@ -162,29 +164,24 @@ def _ask(asked: Submission) -> Ask:
         resources=(evaluation.resource.resource,),
         actions=(evaluation.action.name,),
         justification=Justification(text=asked.justification, ticket=asked.ticket),
-        # The denial may be of a subject that was somewhere; the request is made from where we see that it is.
+        # The denied check may name another address of the subject; a request counts from the address that we see.
         context={key: value for key, value in evaluation.denied.context.items() if key != SOURCE_IP},
         break_glass=asked.emergency,
     )
 
 
-def _refusal_about(given: dict[str, Any]) -> About:
-    """What the call was about, as far as it can be told before it is read."""
+def _refusal_about(given: Object) -> About:
+    """Returns what the call was about, as far as its body tells."""
     try:
-        asked = wire.evaluation(given)
+        return wire.evaluation(given).about
     except InvalidField:
         return About()
-    return About(
-        subject=f"{asked.subject.type}:{asked.subject.id}",
-        resources=(f"{asked.resource.type}/{asked.resource.id}",),
-        actions=(asked.action.name,),
-    )
 
 
 def _with_idempotency_key(caller: Caller, context: grpc.ServicerContext, given: Object) -> Caller:
-    """Returns the caller with its Idempotency-Key as the request_id: one of its own, whatever others choose.
+    """Returns the caller with its Idempotency-Key as the request_id. Keys of different callers never collide.
 
-    Bodies are the same request where they are the same JSON, whatever its spaces and order; the draft leaves that open.
+    Two bodies are the same request if they are the same JSON, apart from spaces and order; the draft leaves that open.
     """
     keys = [str(value) for key, value in context.invocation_metadata() if key == "idempotency-key"]
     if not keys:

@@ -1,52 +1,45 @@
-"""The JSON of AuthZEN's Authorization API 1.0, read strictly and mapped to our names.
+"""Reads the JSON of AuthZEN's Authorization API 1.0 strictly, and maps it to the names of this service.
 
-Strictly: what is required is there, what is there has its type, the text is I-JSON (RFC 7493). Unknown members are
-passed over, as section "JSON Serialization" demands. A name that nothing of ours can have is no fault of the request:
-the answer about it is no. An id may be a URL, or a path: what is empty between its slashes stands as `%` in the name.
+Strictly means: required members are present, each member has its type, and the text is I-JSON (RFC 7493). Unknown
+members are ignored, as section "JSON Serialization" demands. A name that nothing here can have is not a fault of the
+request: the decision about it is no. An id may be a URL or a path; an empty part between its slashes becomes `%`.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from google.api.httpbody_pb2 import HttpBody
 
+from jit_service.domain.audit.refusal import About
 from jit_service.domain.errors import DenialNotBound, InvalidField
-from jit_service.domain.language import name
+from jit_service.domain.language import name, rfc3339
+from jit_service.rpc.authzen.i_json import Object, object_of
+from jit_service.rpc.media_types import JSON
 from jit_service.use_cases.authzen_requests import Denied
 from jitaccess.naming.json_numbers import with_whole_numbers
 
-JSON: Final = "application/json"
-_JSON_TYPE: Final = re.compile(rf'{re.escape(JSON)} *(; *charset=("?)utf-8\2 *)?', re.IGNORECASE | re.ASCII)
-_MAX_BODY: Final = 1 << 20
-_MAX_DEPTH: Final = 32
-_MAX_EXACT: Final = 2**53
 SEMANTICS: Final = ("execute_all", "deny_on_first_deny", "permit_on_first_permit")
 _KINDS: Final = {str: "text", dict: "an object", list: "an array", int: "a whole number"}
-# Members of the context that the Access Request and Approval Profile gives a meaning; conditions do not see them.
+# Members of the context that have a meaning in the Access Request and Approval Profile. Conditions do not see them.
 _PROFILE_MEMBERS: Final = ("access_request", "approval", "evaluated_at", "evaluation_id", "reason")
 
-# What a denial is not bound to: what passes, and what only explains the request.
+# A denial is not bound to these members: they change with time, or only explain the request.
 _UNBOUND: Final = frozenset({*_PROFILE_MEMBERS, "time", "business_justification", "ticket"})
-_RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
-# What COAZ-MCP calls whoever a token's `sub` names.
+# The type that COAZ-MCP gives to the subject of a token's `sub`.
 _IDENTITY: Final = "identity"
-# In a name, what is empty between two slashes of an id: no segment may be empty, and no URL has such a part.
+# It stands in a name for an empty part of an id: no segment of a name may be empty, and no URL has a part "%".
 _EMPTY: Final = "%"
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entity:
-    """A subject or a resource; `id` is empty only for one that is sought."""
+    """A subject or a resource. `id` is empty only for the entity that a search looks for."""
 
     type: str
     id: str
@@ -54,16 +47,16 @@ class Entity:
 
     @property
     def subject(self) -> str:
-        """Its name as a subject: `user:ID`. Raises InvalidField for a type that has a colon, and so is more."""
+        """Its name as a subject: `user:ID`. Raises InvalidField for a type with a colon."""
         if ":" in self.type:
             raise InvalidField("subject", f"its type {self.type[:80]!a} has a colon; it must be user or service")
         return f"{'user' if self.type == _IDENTITY else self.type}:{self.id}"
 
     @property
     def resource(self) -> str:
-        """Its name as a resource: `type/id`. Raises InvalidField for a type that is more than the first segment.
+        """Its name as a resource: `type/id`. Raises InvalidField for a type with a slash.
 
-        No two ids have the same name, so an id with a part that is just `%` has none.
+        No two ids may have the same name, so an id with a part `%` is refused too.
         """
         if "/" in self.type:
             raise InvalidField("resource", f"its type {self.type[:80]!a} has a slash; the type is the first segment")
@@ -73,11 +66,11 @@ class Entity:
         return f"{self.type}/{'/'.join(part or _EMPTY for part in parts)}"
 
     def subject_of(self, name: str) -> Object:
-        """Returns the subject of its type that has the name."""
+        """Returns the subject of this type with the name."""
         return {"type": self.type, "id": name.removeprefix(self.subject)}
 
     def resource_of(self, name: str) -> Object:
-        """Returns the resource of its type that has the name."""
+        """Returns the resource of this type with the name."""
         parts = name.removeprefix(self.resource).split("/")
         return {"type": self.type, "id": "/".join("" if part == _EMPTY else part for part in parts)}
 
@@ -92,7 +85,7 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A question. In a search the side that is sought has no id, or is None."""
+    """A question. In a search, the subject or resource that it looks for has no id, and the action no name."""
 
     subject: Entity
     resource: Entity
@@ -101,9 +94,9 @@ class Evaluation:
 
     @property
     def asserted(self) -> Object:
-        """What conditions read: the context, and the properties as `subject_properties` and so on.
+        """The context that conditions read, with the properties of the entities as `subject_properties` and so on.
 
-        Raises InvalidField for a context that has one of these names itself.
+        Raises InvalidField for a context that already has one of these names.
         """
         properties = {
             "subject_properties": self.subject.properties,
@@ -116,8 +109,17 @@ class Evaluation:
         return dict(with_whole_numbers({**own, **properties}))
 
     @property
+    def about(self) -> About:
+        """What the record of a refusal says about it: the names as the caller gave them."""
+        return About(
+            subject=f"{self.subject.type}:{self.subject.id}",
+            resources=(f"{self.resource.type}/{self.resource.id}",),
+            actions=(self.action.name,) if self.action.name else (),
+        )
+
+    @property
     def denied(self) -> Denied:
-        """What a denial of it is bound to: `time` and what only explains a request are no part of what was judged."""
+        """What a denial is bound to: all that the decision rests on, so neither `time` nor what explains a request."""
         subject = {key: value for key, value in self.subject.properties.items() if key != "act"}
         return Denied(
             subject=_with_properties({"type": self.subject.type, "id": self.subject.id}, subject),
@@ -128,7 +130,7 @@ class Evaluation:
 
     @property
     def approval_id(self) -> str | None:
-        """The id of the approval that the caller brings along, empty where it has none; None without an approval."""
+        """The id of the approval that the caller sends, empty if that has no id; None without an approval."""
         if "approval" not in self.context:
             return None
         approval = self.context["approval"]
@@ -138,7 +140,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What is asked for after a denial."""
+    """An access request after a denial."""
 
     evaluation: Evaluation
     binding_token: str
@@ -150,7 +152,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Several questions, in order; one that is faulty is its fault."""
+    """Several questions in order. In the place of an invalid one stands its fault."""
 
     items: tuple[Evaluation | InvalidField, ...]
     semantic: str
@@ -158,51 +160,22 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class PageRequest:
-    """Which page of a search; limit 0 leaves it to the service, or to the page before."""
+    """Which page of a search is wanted. With limit 0 the service chooses, or the limit of the page before holds."""
 
     token: str = ""
     limit: int = 0
 
 
-def json_of(body: HttpBody) -> Object:
-    """Returns the object in the body. Raises InvalidField for another content type, and for what is not I-JSON."""
-    if not _JSON_TYPE.fullmatch(body.content_type):
-        raise InvalidField("content-type", f"is {name.harmless(body.content_type, 100)!a}; it must be {JSON}, in UTF-8")
-    if body.extensions:
-        raise InvalidField("body.extensions", "must be empty")
-    if len(body.data) > _MAX_BODY:
-        raise InvalidField("body", f"has {len(body.data)} bytes; at most {_MAX_BODY} are allowed")
-    try:
-        value = json.loads(
-            body.data.decode(),
-            object_pairs_hook=_object_of_pairs,
-            parse_constant=_refuse_constant,
-            parse_int=_whole_number,
-        )
-    except _NotIJson as fault:
-        raise InvalidField("body", str(fault)) from None
-    except (ValueError, RecursionError):
-        raise InvalidField("body", "is not JSON in UTF-8") from None
-    _check_i_json(value, 0)
-    if not isinstance(value, dict):
-        raise InvalidField("body", "must be a JSON object")
-    return value
-
-
 def evaluation(given: Object) -> Evaluation:
-    """Returns the question. Raises InvalidField for what is missing or mistyped."""
-    return Evaluation(
-        subject=_entity(given, "subject"),
-        action=_action(given),
-        resource=_entity(given, "resource"),
-        context=_optional_object(given, "context", "context"),
-    )
+    """Returns the question. Raises InvalidField for a member that is missing or has a wrong type."""
+    return _evaluation(given)
 
 
 def batch(given: Object, *, limit: int) -> Batch | Evaluation:
-    """Returns the questions; one that stands alone where there is no `evaluations`, or it is empty.
+    """Returns the questions; a single one if `evaluations` is missing or empty.
 
-    An evaluation has each entity itself, or all of it from the top. Raises InvalidField for faults of the whole.
+    An evaluation has its own subject, resource, action and context, or each of them as a whole from the top level.
+    Raises InvalidField for faults of the whole body.
     """
     options = _optional_object(given, "options", "options")
     semantic = options.get("evaluations_semantic", SEMANTICS[0])
@@ -225,37 +198,22 @@ def batch(given: Object, *, limit: int) -> Batch | Evaluation:
 
 
 def subject_search(given: Object) -> Evaluation:
-    """Returns what is sought. Raises InvalidField."""
-    return Evaluation(
-        subject=_entity_without_id(given, "subject"),
-        action=_action(given),
-        resource=_entity(given, "resource"),
-        context=_optional_object(given, "context", "context"),
-    )
+    """Returns the search; an id of the subject is ignored. Raises InvalidField."""
+    return _evaluation(given, subject=_entity_without_id)
 
 
 def resource_search(given: Object) -> Evaluation:
-    """Returns what is sought. Raises InvalidField."""
-    return Evaluation(
-        subject=_entity(given, "subject"),
-        action=_action(given),
-        resource=_entity_without_id(given, "resource"),
-        context=_optional_object(given, "context", "context"),
-    )
+    """Returns the search; an id of the resource is ignored. Raises InvalidField."""
+    return _evaluation(given, resource=_entity_without_id)
 
 
 def action_search(given: Object) -> Evaluation:
-    """Returns what is sought; an action is passed over. Raises InvalidField."""
-    return Evaluation(
-        subject=_entity(given, "subject"),
-        action=Action(name=""),
-        resource=_entity(given, "resource"),
-        context=_optional_object(given, "context", "context"),
-    )
+    """Returns the search; an action is ignored. Raises InvalidField."""
+    return _evaluation(given, action=lambda _: Action(name=""))
 
 
 def submission(given: Object) -> Submission:
-    """Returns what is asked for. Raises InvalidField, and DenialNotBound for a denial that nothing proves."""
+    """Returns the access request. Raises InvalidField, and DenialNotBound for a denial without a binding token."""
     if "items" in given:
         raise InvalidField("items", "is not served; ask for each by itself")
     asked = evaluation(given)
@@ -280,7 +238,7 @@ def submission(given: Object) -> Submission:
 
 def comment(body: HttpBody) -> str:
     """Returns the comment of a cancellation, empty without one. Raises InvalidField."""
-    return _optional_text(json_of(body), "comment", "comment") if body.data else ""
+    return _optional_text(object_of(body), "comment", "comment") if body.data else ""
 
 
 def page(given: Object) -> PageRequest:
@@ -295,6 +253,21 @@ def page(given: Object) -> PageRequest:
 def body_of(value: Mapping[str, Any], content_type: str = JSON) -> HttpBody:
     """Returns the answer's body."""
     return HttpBody(content_type=content_type, data=json.dumps(value).encode())
+
+
+def _evaluation(
+    given: Object,
+    *,
+    subject: Callable[[Object, str], Entity] | None = None,
+    resource: Callable[[Object, str], Entity] | None = None,
+    action: Callable[[Object], Action] | None = None,
+) -> Evaluation:
+    return Evaluation(
+        subject=(subject or _entity)(given, "subject"),
+        action=(action or _action)(given),
+        resource=(resource or _entity)(given, "resource"),
+        context=_optional_object(given, "context", "context"),
+    )
 
 
 def _batch_item(index: int, given: Object) -> Evaluation | InvalidField:
@@ -324,7 +297,7 @@ def _entity(given: Object, key: str) -> Entity:
 
 
 def _entity_without_id(given: Object, key: str) -> Entity:
-    """An id is passed over, whatever it is, as the Search API demands."""
+    """Returns the entity without its id, which is ignored, as the Search API demands."""
     value = _typed(given, key, dict, key)
     return Entity(
         type=_text(value, "type", f"{key}.type"),
@@ -371,55 +344,7 @@ def _with_properties(entity: Object, properties: Object) -> Object:
 
 
 def _instant(text: str, path: str) -> datetime:
-    if not _RFC3339.fullmatch(text):
+    instant = rfc3339.parse(text)
+    if instant is None:
         raise InvalidField(path, "must be an instant such as 2026-05-01T00:15:00Z")
-    try:
-        return datetime.fromisoformat(text.upper().replace("Z", "+00:00")).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise InvalidField(path, "must be an instant such as 2026-05-01T00:15:00Z") from None
-
-
-class _NotIJson(Exception):
-    """What JSON allows and I-JSON does not."""
-
-
-def _object_of_pairs(pairs: list[tuple[str, Any]]) -> Object:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
-        raise _NotIJson(f"has the name {name.harmless(twice, 80)!a} twice in one object")
-    return found
-
-
-def _refuse_constant(text: str) -> None:
-    raise _NotIJson(f"has {text}, which is not JSON")
-
-
-def _whole_number(text: str) -> int:
-    number = int(text) if len(text) <= 20 else _MAX_EXACT + 1
-    if abs(number) > _MAX_EXACT:
-        raise _NotIJson("has a whole number beyond 2^53, which not every reader has exactly")
-    return number
-
-
-def _check_i_json(value: Any, depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise InvalidField("body", f"is nested more than {_MAX_DEPTH} deep")
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_text(key)
-            _check_i_json(inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_i_json(inner, depth + 1)
-    elif isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise InvalidField("body", "has a number that no double can hold")
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidField("body", "has half of a surrogate pair") from None
+    return instant

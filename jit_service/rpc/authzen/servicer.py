@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Final
 
 import grpc
@@ -22,8 +21,10 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.search import Found, Side
 from jit_service.domain.errors import InvalidField, JitError, NoPublicUrl
+from jit_service.domain.language import rfc3339
 from jit_service.rpc.authzen import json_bodies as wire
-from jit_service.rpc.authzen.json_bodies import Evaluation, Object, PageRequest
+from jit_service.rpc.authzen.i_json import Object, object_of
+from jit_service.rpc.authzen.json_bodies import Evaluation, PageRequest
 from jit_service.rpc.errors import http_status
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.quota import Quota
@@ -43,12 +44,12 @@ ACCESS_REQUEST_ENDPOINTS: Final = {
 }
 CAPABILITY: Final = "urn:openid:authzen:capability:access-request"
 _MAX_CACHED: Final = 300
-# A name that nothing of ours can have is answered with no; every other fault of a field is one of the request.
+# The answer to an invalid name in one of these is no. Any other invalid field makes the request invalid.
 _NAMES: Final = frozenset({"subject", "action", "resource"})
 
 
 class AuthzenServicer(AuthorizationServiceServicer):
-    """Decisions, in AuthZEN's words. `public_url`: where its endpoints are, empty where that is not known."""
+    """Decisions by AuthZEN's API. Its endpoints are below `public_url`, which is empty if it is not known."""
 
     def __init__(
         self, checker: Checker, searcher: Searcher, requests: AccessRequests, public_url: str, quota: Quota
@@ -60,14 +61,14 @@ class AuthzenServicer(AuthorizationServiceServicer):
         self._public_url = public_url
 
     def Evaluate(self, request: authorization_pb2.EvaluateRequest, context: grpc.ServicerContext) -> HttpBody:
-        return wire.body_of(self._evaluate(current_caller(), wire.evaluation(wire.json_of(request.body))))
+        return wire.body_of(self._evaluate(current_caller(), wire.evaluation(object_of(request.body))))
 
     def EvaluateAll(self, request: authorization_pb2.EvaluateAllRequest, context: grpc.ServicerContext) -> HttpBody:
         caller = current_caller()
-        asked = wire.batch(wire.json_of(request.body), limit=access.MAX_ITEMS)
+        asked = wire.batch(object_of(request.body), limit=access.MAX_ITEMS)
         if isinstance(asked, Evaluation):
             return wire.body_of(self._evaluate(caller, asked))
-        # The call itself has been counted as one.
+        # The interceptor has counted the call as one.
         self._quota.demand(caller, writes=False, weight=len(asked.items) - 1)
         items = [_question(caller, item) for item in asked.items]
         stops_at = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(asked.semantic)
@@ -78,19 +79,19 @@ class AuthzenServicer(AuthorizationServiceServicer):
         return wire.body_of({"evaluations": told})
 
     def SearchSubject(self, request: authorization_pb2.SearchSubjectRequest, context: grpc.ServicerContext) -> HttpBody:
-        given = wire.json_of(request.body)
+        given = object_of(request.body)
         wanted = wire.subject_search(given)
         return self._search(wanted, Side.SUBJECT, wire.page(given), wanted.subject.subject_of)
 
     def SearchResource(
         self, request: authorization_pb2.SearchResourceRequest, context: grpc.ServicerContext
     ) -> HttpBody:
-        given = wire.json_of(request.body)
+        given = object_of(request.body)
         wanted = wire.resource_search(given)
         return self._search(wanted, Side.RESOURCE, wire.page(given), wanted.resource.resource_of)
 
     def SearchAction(self, request: authorization_pb2.SearchActionRequest, context: grpc.ServicerContext) -> HttpBody:
-        given = wire.json_of(request.body)
+        given = object_of(request.body)
         wanted = wire.action_search(given)
         return self._search(wanted, Side.ACTION, wire.page(given), lambda name: {"name": name})
 
@@ -112,7 +113,7 @@ class AuthzenServicer(AuthorizationServiceServicer):
         return _decision(self._checker.check_many(caller, [item])[0])
 
     def _answer(self, asked: Evaluation | InvalidField, answer: CheckResult | JitError) -> Object:
-        """Returns the decision; a no with how to ask, and what an approval was worth that the caller brought along."""
+        """Returns the decision. A no says how to request access, and the status of an approval that the caller sent."""
         told = _decision(answer)
         if isinstance(asked, InvalidField) or isinstance(answer, JitError):
             return told
@@ -120,7 +121,7 @@ class AuthzenServicer(AuthorizationServiceServicer):
         if (hint := self._requests.hint(asked.denied, answer)) is not None:
             context["access_request"] = {
                 "endpoint": self._public_url + ACCESS_REQUEST_ENDPOINTS["access_request_endpoint"],
-                "expires_at": instant(hint.expires_at),
+                "expires_at": rfc3339.exact(hint.expires_at),
                 "binding_token": hint.binding_token,
                 "display": {"title": "Request access", "description": ", ".join(answer.requestable)},
             }
@@ -133,7 +134,7 @@ class AuthzenServicer(AuthorizationServiceServicer):
     def _check_until(
         self, caller: Caller, items: Sequence[Question | RefusedItem], stops_at: bool
     ) -> list[CheckResult | JitError]:
-        """Answers one after the other, up to the first that is `stops_at`; what comes after it is not asked at all."""
+        """Checks the items one by one, up to the first whose answer is `stops_at`; it does not check the rest."""
         answers: list[CheckResult | JitError] = []
         for item in items:
             answer = self._checker.check_many(caller, [item])[0]
@@ -150,7 +151,7 @@ class AuthzenServicer(AuthorizationServiceServicer):
         except InvalidField as fault:
             if not _is_name_fault(fault):
                 raise
-            self._checker.check_many(caller, [RefusedItem(error=fault, about=_about(wanted))])
+            self._checker.check_many(caller, [RefusedItem(error=fault, about=wanted.about)])
             return wire.body_of({"page": {"next_token": "", "count": 0}, "results": []})
         searched = self._searcher.search(caller, sought, page_size=limit, page_token=token, within=within)
         return wire.body_of(_page_body(searched, limit, entity))
@@ -168,11 +169,11 @@ def _question(caller: Caller, asked: Evaluation | InvalidField) -> Question | Re
             asserted=asked.asserted,
         )
     except JitError as error:
-        return RefusedItem(error=error, about=_about(asked))
+        return RefusedItem(error=error, about=asked.about)
 
 
 def _search_query(caller: Caller, wanted: Evaluation, side: Side) -> tuple[search.Sought, str]:
-    """Returns what is sought, and what every name of it begins with: the type, where that is asked for."""
+    """Returns the query, and the prefix of every name to be found: the type, if the search is for one type."""
     subject, resource = wanted.subject.subject, wanted.resource.resource
     sought = search.sought(
         caller,
@@ -184,14 +185,6 @@ def _search_query(caller: Caller, wanted: Evaluation, side: Side) -> tuple[searc
     return sought, {Side.SUBJECT: subject, Side.RESOURCE: resource, Side.ACTION: ""}[side]
 
 
-def _about(asked: Evaluation) -> About:
-    return About(
-        subject=f"{asked.subject.type}:{asked.subject.id}",
-        resources=(f"{asked.resource.type}/{asked.resource.id}",),
-        actions=(asked.action.name,) if asked.action.name else (),
-    )
-
-
 def _is_name_fault(error: JitError) -> bool:
     return isinstance(error, InvalidField) and error.field in _NAMES
 
@@ -201,7 +194,7 @@ def _is_allowed(answer: CheckResult | JitError) -> bool:
 
 
 def _decision(answer: CheckResult | JitError) -> Object:
-    """Returns the decision. Whatever kept it from being made is a no, with the error in its context."""
+    """Returns the decision. An error is a no with the error in its context."""
     if isinstance(answer, JitError):
         if _is_name_fault(answer):
             return {"decision": False, "context": {"reason": "NO_GRANT", "message": answer.message}}
@@ -209,27 +202,27 @@ def _decision(answer: CheckResult | JitError) -> Object:
         return {"decision": False, "context": {"error": error}}
     context: Object = {
         "evaluation_id": answer.decision_id,
-        "evaluated_at": instant(answer.at),
+        "evaluated_at": rfc3339.exact(answer.at),
         "reason": answer.decision.reason.value,
         "message": answer.decision.message,
         "revision": str(answer.revision),
     }
     grant = answer.decision.grant
     if answer.decision.allowed and grant is not None and grant.expires_at is not None:
-        context |= {"grant": grant.name, "expires_at": instant(grant.expires_at)}
+        context |= {"grant": grant.name, "expires_at": rfc3339.exact(grant.expires_at)}
     return {"decision": answer.decision.allowed, "context": context}
 
 
 def _approval_status(approval_id: str, worth: Worth) -> Object:
     if not worth.reason:
-        ends = {"approved_until": instant(worth.approved_until)} if worth.approved_until else {}
+        ends = {"approved_until": rfc3339.exact(worth.approved_until)} if worth.approved_until else {}
         return {"approval": {"id": approval_id, **ends}}
     told: Object = {"reason": worth.reason, "next_action": worth.next_action}
     return told | ({"retry_after": worth.pause} if worth.pause else {})
 
 
 def _page(wanted: PageRequest) -> tuple[int, str]:
-    """Returns the limit and our own token. A token goes on with the limit of the pages before."""
+    """Returns the limit and the service's own token. A page token also holds the limit of the pages before."""
     if not wanted.token:
         return wanted.limit, ""
     digits, _, token = wanted.token.partition(".")
@@ -244,7 +237,7 @@ def _page_body(searched: Searched, limit: int, entity: Callable[[str], Object]) 
     names = [one for one in searched.found if not one.is_pattern]
     patterns = [_pattern_body(one) for one in searched.found if one.is_pattern]
     token = f"{limit}.{searched.next_page_token}" if searched.next_page_token else ""
-    context: Object = {"evaluated_at": instant(searched.at), "revision": str(searched.revision)}
+    context: Object = {"evaluated_at": rfc3339.exact(searched.at), "revision": str(searched.revision)}
     if patterns:
         context["patterns"] = patterns
     return {
@@ -255,10 +248,5 @@ def _page_body(searched: Searched, limit: int, entity: Callable[[str], Object]) 
 
 
 def _pattern_body(found: Found) -> Object:
-    """A wildcard is no entity; it stands beside them, for who knows how to read it."""
+    """A pattern is not an entity, so it stands beside the results, for clients that can read it."""
     return {"pattern": found.name, "exceptions": list(found.excepted)}
-
-
-def instant(moment: datetime) -> str:
-    """Returns the instant as RFC 3339 has it."""
-    return moment.isoformat().replace("+00:00", "Z")

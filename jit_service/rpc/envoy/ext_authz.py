@@ -1,7 +1,7 @@
-"""The servicer of Envoy's external authorization: decode, ask, encode (docs/adr/0024-protect-apis-behind-envoy.md).
+"""The servicer of Envoy's external authorization: decode, admit, encode (docs/adr/0024-protect-apis-behind-envoy.md).
 
-Whatever is no clear yes is an answer that denies: the request stays at Envoy. A fault ends the call with an error, for
-which Envoy answers 503 itself.
+Every answer that is not a clear yes denies, and Envoy does not pass the request on. A fault ends the call with an
+error, and then Envoy itself answers 503.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from urllib.parse import quote
 
@@ -25,7 +25,7 @@ from jit_service.check.recording import CheckResult
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.http_request import HttpRequest, Route, route
 from jit_service.domain.errors import JitError, Unauthenticated
-from jit_service.domain.language import name
+from jit_service.domain.language import rfc3339
 from jit_service.domain.language.ip_address import canonical
 from jit_service.proxy import admission
 from jit_service.proxy.admission import Admission
@@ -35,6 +35,8 @@ from jit_service.rpc.envoy.ext_proc import stream_metadata
 from jit_service.rpc.envoy.generated import external_auth_pb2 as wire
 from jit_service.rpc.envoy.generated.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
 from jit_service.rpc.interceptor import current_caller, with_identity
+from jit_service.rpc.media_types import JSON
+from jit_service.rpc.origins import trace_id, user_agent
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.services.access_messages import check_message
 from jit_service.storage import Store
@@ -46,11 +48,11 @@ from jitaccess.jose.tokens import GrantToken, is_of_grant
 GRANT: Final = "x-jit-grant"
 SUBJECT: Final = "x-jit-subject"
 EXPIRES: Final = "x-jit-expires"
-# Envoy's router ends the stream to the upstream after so many milliseconds, whatever it carries.
+# Envoy's router ends any stream to the upstream after so many milliseconds.
 STREAM_DURATION: Final = "x-envoy-upstream-stream-duration-ms"
 _SET_HERE: Final = (GRANT, SUBJECT, EXPIRES, STREAM_DURATION)
-# By these an upstream, or Envoy's router, would take the request for another one than was asked about. A word that
-# begins so is one of them whatever follows, but for what Envoy itself says.
+# With these headers an upstream, or Envoy's router, would take the request for another one than was checked. So would
+# every header with one of the prefixes below, except those that Envoy itself sets.
 _BELIEVED: Final = frozenset(
     {
         "forwarded",
@@ -72,7 +74,7 @@ _BELIEVED: Final = frozenset(
 )
 _BELIEVED_PREFIXES: Final = ("x-jit-", "x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-original-")
 _KEPT: Final = frozenset({*_SET_HERE, "x-forwarded-for", "x-forwarded-proto", "x-forwarded-client-cert"})
-# To a CGI-like upstream every other character of a header's name is an underscore.
+# A CGI-like upstream reads every other character in a header's name as an underscore.
 _SEPARATOR: Final = re.compile("[^0-9a-z]")
 _HTTP: Final = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
@@ -81,14 +83,12 @@ _HTTP: Final = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
 }
 _CANNOT_BE_SURE: Final = 503
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_MAX_USER_AGENT: Final = 256
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passing:
-    """What it takes to let a request pass."""
+    """What admission needs."""
 
     store: Store
     checker: Checker
@@ -98,7 +98,7 @@ class Passing:
 
 
 class AuthorizationServicer(AuthorizationServicerBase):
-    """External authorization. Who asks is a trusted proxy; whose request it is, the token within proves."""
+    """External authorization. A trusted proxy calls it; the token in the request proves whose request it is."""
 
     def __init__(self, passing: Passing) -> None:
         self._passing = passing
@@ -117,7 +117,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
     def _authenticate(
         self, told: wire.AttributeContext, waiting: HttpRequest, configured: Route
     ) -> tuple[Caller, GrantToken | None]:
-        """Returns whom the request's token proves: an identity's, or a grant's with what it says."""
+        """Returns the caller that the request's token proves; for a grant's token also what that says."""
         headers = told.request.http.headers
         caller = _unauthenticated(told)
         authorization = [headers["authorization"]] if "authorization" in headers else []
@@ -135,20 +135,19 @@ def _http_request(told: wire.AttributeContext) -> HttpRequest:
 
 
 def _unauthenticated(told: wire.AttributeContext) -> Caller:
-    """Returns nobody yet, from where the proxy says the request came."""
+    """Returns a caller without a principal, with the origin that the proxy sends."""
     headers = told.request.http.headers
-    trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
     origin = replace(
         current_caller().origin,
         source_address=canonical(told.source.address.socket_address.address),
-        user_agent=name.harmless(headers.get("user-agent", ""), _MAX_USER_AGENT),
-        trace_id=trace[1] if trace else "",
+        user_agent=user_agent(headers.get("user-agent", "")),
+        trace_id=trace_id(headers.get("traceparent", "")),
     )
     return Caller(principal="", origin=origin)
 
 
 def _is_of_grant(token: str) -> bool:
-    """Says by whose rules the token is to be judged; nothing of it is believed yet."""
+    """Returns whether to verify it as the token of a grant. Nothing in it is trusted yet."""
     try:
         return is_of_grant(jws.decoded(token)[1])
     except BadToken:
@@ -162,10 +161,10 @@ def _response(answer: Admission, configured: Route, sent: Mapping[str, str]) -> 
         return _denied_response(403, _denial_status(checked))
     headers = {
         GRANT: grant.name,
-        # A header holds ASCII; names need not.
+        # Headers are ASCII, and names need not be.
         SUBJECT: quote(checked.question.subject, safe=":@/+=,$!&'();~"),
-        EXPIRES: _instant(answer.ends_at),
-        # Zero would mean no end.
+        EXPIRES: rfc3339.to_seconds(answer.ends_at),
+        # To Envoy, zero means no end.
         STREAM_DURATION: str(max(1, answer.lasts // timedelta(milliseconds=1))),
     }
     removed = sorted(_spoofed(sent) | (set() if configured.forward_authorization else {"authorization"}))
@@ -174,7 +173,7 @@ def _response(answer: Admission, configured: Route, sent: Mapping[str, str]) -> 
 
 
 def _spoofed(sent: Iterable[str]) -> set[str]:
-    """Returns the headers of the client that the upstream, or the router, would believe."""
+    """Returns the client's headers that the upstream, or the router, would trust."""
     return {header for header in map(str.lower, sent) if header not in _KEPT and _is_believed(header)}
 
 
@@ -184,7 +183,7 @@ def _is_believed(header: str) -> bool:
 
 
 def _denial_status(checked: CheckResult) -> Status:
-    """Returns the no as google.rpc.Status: the reason, the policies that could be asked, and the whole answer."""
+    """Returns the denial as google.rpc.Status, with the reason, the requestable policies and the whole answer."""
     asked, decision = checked.question, checked.decision
     metadata = {"subject": asked.subject, "action": asked.action, "resource": asked.resource}
     message = decision.message
@@ -206,8 +205,8 @@ def _refusal_response(refusal: JitError) -> wire.CheckResponse:
 
 
 def _denied_response(http: int, status: Status, more: Mapping[str, str] | None = None) -> wire.CheckResponse:
-    """Returns an answer whose status is not OK: Envoy would let pass what it is."""
-    headers = {"content-type": "application/json", "cache-control": "no-store"} | dict(more or {})
+    """Returns a denial. Its status must not be OK, since Envoy passes on every request with an OK status."""
+    headers = {"content-type": JSON, "cache-control": "no-store"} | dict(more or {})
     denied = wire.DeniedHttpResponse(
         status=wire.HttpStatus(code=http), headers=_header_options(headers.items()), body=_json(status)
     )
@@ -224,7 +223,3 @@ def _header_options(headers: Iterable[tuple[str, str]]) -> list[wire.HeaderValue
         wire.HeaderValueOption(header=wire.HeaderValue(key=key, value=value), append_action=overwrite)
         for key, value in headers
     ]
-
-
-def _instant(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

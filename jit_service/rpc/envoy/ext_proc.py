@@ -1,8 +1,8 @@
-"""The servicer of Envoy's external processing: it ends a request when the grant that it passed by is over.
+"""The servicer of Envoy's external processing: it ends a request when its grant is over.
 
-Envoy opens one call for each request that it has let pass, and resets the request when the call ends with an error
-(docs/adr/0031-cut-streams-on-revocation.md). Which request it is, ext_authz has written into Envoy's dynamic metadata,
-which no client can set.
+Envoy opens one call for each admitted request, and resets the request when the call ends with an error
+(docs/adr/0031-cut-streams-on-revocation.md). ext_authz has described the request in Envoy's dynamic metadata, which no
+client can set.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from jit_service.rpc.envoy.generated.external_processor_pb2_grpc import (
     ExternalProcessorServicer as ExternalProcessorServicerBase,
 )
 
-# Envoy keeps what an ext_authz server tells under the name of that filter.
+# Envoy keeps the dynamic metadata of an ext_authz server under the name of that filter.
 _NAMESPACE: Final = "envoy.filters.http.ext_authz"
 _KEY: Final = "jit_passage"
 
 
 class ExternalProcessorServicer(ExternalProcessorServicerBase):
-    """External processing, of which this is the one part that ends requests."""
+    """External processing, used only to end requests."""
 
     def __init__(self, running: OpenRequests) -> None:
         self._running = running
@@ -49,7 +49,7 @@ class ExternalProcessorServicer(ExternalProcessorServicerBase):
 
 
 def stream_metadata(stream: Stream) -> Struct:
-    """Returns what Envoy is to tell of the stream later."""
+    """Returns the dynamic metadata by which `Process` later knows the stream."""
     asked = stream.asked
     told = {
         "subject": asked.subject,
@@ -116,7 +116,7 @@ def _text(value: object) -> str:
 
 
 def _end_call(context: grpc.ServicerContext, send: Callable[[object], None], fault: JitError) -> None:
-    """Ends the call with the error, from whatever thread. An end without one would have Envoy go on."""
+    """Ends the call with the error; any thread may do it. Without an error Envoy would let the request go on."""
     context.set_code(errors.status_code(fault))
     context.set_details(errors.status(fault).message)
     send(None)

@@ -1,1 +1,1 @@
-"""The servicers of the contract, one a service: decode, call, encode."""
+"""The servicers of the contract, one per service: each decodes, calls a use case and encodes."""

@@ -25,7 +25,7 @@ from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 
 
 class AccessServicer(AccessServiceServicer):
-    """Decisions."""
+    """Checks and searches of access."""
 
     def __init__(self, checker: Checker, searcher: Searcher) -> None:
         self._checker = checker
@@ -88,6 +88,6 @@ def consistency_of(value: int) -> Consistency:
 
 
 def _strictest(items: Sequence[access_pb2.CheckAccessRequest]) -> Consistency:
-    """All are answered at one revision, so one that asks for STRONG makes all so."""
+    """Returns the consistency of the batch: STRONG if one item asks for it, since all are answered at one revision."""
     all_bounded = all(consistency_of(item.consistency) is Consistency.BOUNDED for item in items)
     return Consistency.BOUNDED if all_bounded else Consistency.STRONG

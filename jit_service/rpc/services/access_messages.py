@@ -1,4 +1,4 @@
-"""The messages of AccessService. Answers to checks are written by hand, since they are the hot path."""
+"""The messages of AccessService. Answers to checks are encoded by hand, since they are the hot path."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_message(checked: CheckResult, *, explain: bool) -> access_pb2.CheckAcc
 
 
 class EncodedChecks:
-    """The bytes of answers, quickest for consecutive answers that rest on one view."""
+    """Encodes answers to bytes; it is quickest for consecutive answers from the same view."""
 
     def __init__(self) -> None:
         self._at: datetime | None = None
@@ -51,7 +51,7 @@ class EncodedChecks:
     def encoded(self, checked: CheckResult) -> bytes:
         """Returns `check_message(checked, explain=False).SerializeToString()`, but for the order of the fields."""
         if checked.at is not self._at:
-            # The instant is an object of the view's own.
+            # Each view has its own instant, so a new object means a new view.
             view = access_pb2.CheckAccessResponse()
             _set_view(view, checked)
             self._at, self._view = checked.at, view.SerializeToString()
@@ -78,7 +78,7 @@ def encoded_decision(decision: Decision, requestable: Sequence[str]) -> bytes:
 def batch_message(
     answers: Sequence[CheckResult | JitError], *, explained: Sequence[bool]
 ) -> access_pb2.BatchCheckAccessResponse:
-    """Returns the answers in order; those that are `explained` with their findings."""
+    """Returns the answers in order, and with those that are `explained` their findings."""
     message = access_pb2.BatchCheckAccessResponse()
     encoded = EncodedChecks().encoded
     for answer, explain in zip(answers, explained, strict=True):
@@ -99,7 +99,7 @@ def _set_view(message: access_pb2.CheckAccessResponse, checked: CheckResult) -> 
 
 
 def _refused_item(error: JitError) -> access_pb2.CheckAccessResponse:
-    """Returns the answer to a bad item of a batch: not allowed, and why."""
+    """Returns the answer to an invalid item of a batch: not allowed, with the error."""
     return access_pb2.CheckAccessResponse(message=error.message, error=status(error))
 
 

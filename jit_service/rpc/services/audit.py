@@ -26,7 +26,7 @@ from jitaccess.v1.audit_pb2_grpc import AuditServiceServicer
 
 
 class AuditServicer(AuditServiceServicer):
-    """The audit log. Without `issuing` there are no checkpoints; `source` names the service in CloudEvents."""
+    """The audit log. Without `issuing` there are no checkpoints; `source` is the source of the CloudEvents."""
 
     def __init__(self, store: Store, feed: LogFeed, issuing: Issuing | None, *, source: str) -> None:
         self._store = store

@@ -39,11 +39,11 @@ checkpoint_message = Encoder(
 
 
 def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
-    """Returns the record."""
+    """Returns the record with its place and hash."""
     return _EVENT(recorded.event, name=f"auditEvents/{recorded.seq}", seq=recorded.seq, hash=recorded.hash.hex())
 
 
 def tail_message(update: AuditUpdate) -> audit_pb2.TailAuditEventsResponse:
-    """Returns one message of a tail: a record, or without one a sign of life."""
+    """Returns one message of a tail: a record, or a heartbeat without one."""
     event = audit_message(update.recorded) if update.recorded is not None else None
     return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=update.seq)

@@ -1,4 +1,4 @@
-"""The servicer of DocsService: files, as they are, from this package and from the bundled Swagger UI."""
+"""The servicer of DocsService: it serves files of this package and of the bundled Swagger UI unchanged."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from google.api.httpbody_pb2 import HttpBody
 from jit_service.domain.errors import AssetNotFound
 from jit_service.domain.language.name import harmless
 from jit_service.rpc.http_caching import answer_unless_cached
+from jit_service.rpc.media_types import JSON
 from jitaccess.v1 import docs_pb2
 from jitaccess.v1.docs_pb2_grpc import DocsServiceServicer
 
 _OURS: Final = Path(__file__).parents[2] / "pages"
-_CONTRACT: Final = ("openapi.json", "application/json")
+_CONTRACT: Final = ("openapi.json", JSON)
 _PAGE: Final = ("docs.html", "text/html; charset=utf-8")
 _ASSETS: Final = {
     "docs.js": "text/javascript; charset=utf-8",
@@ -27,7 +28,7 @@ _ASSETS: Final = {
     "LICENSE": "text/plain; charset=utf-8",
 }
 _SECURITY: Final = (
-    # The page runs its own scripts, and asks nobody but this service.
+    # The page runs only its own scripts, and calls only this service.
     (
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -72,7 +73,7 @@ def _read(name: str, kind: str) -> _File:
 
 
 def _swagger_ui() -> Path:
-    """Returns where the distribution swagger-ui-py has its files, without running its code."""
+    """Returns the folder with the files of the distribution swagger-ui-py, without running its code."""
     spec = find_spec("swagger_ui")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the distribution swagger-ui-py is not installed")

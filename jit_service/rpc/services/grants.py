@@ -164,7 +164,7 @@ class _TransitionRequest(Protocol):
 
 
 def _change(change: _Transition, store: Store, request: _TransitionRequest) -> grant_pb2.Grant:
-    """The requests of most transitions have the same fields."""
+    """Does a transition. The requests of most transitions have the same fields."""
     grant = name.grant_name(request.name, "name")
     comment = name.free_text(request.comment, "comment")
     return grant_message(*change(store, current_caller(), grant, comment=comment, etag=request.etag))

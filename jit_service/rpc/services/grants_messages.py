@@ -85,13 +85,13 @@ _PRINCIPALS: Final = Encoder(policy_pb2.PrincipalSet, PrincipalSet)
 
 
 def ask_of(message: grant_pb2.RequestGrantRequest | grant_pb2.EnsureGrantRequest, caller: str) -> Ask:
-    """Returns what is asked for; a request without a subject is for the caller. Raises InvalidField."""
+    """Returns the request; one without a subject is for the caller. Raises InvalidField."""
     decode = _REQUEST if isinstance(message, grant_pb2.RequestGrantRequest) else _ENSURE
     return decode(message, subject=message.subject or caller)
 
 
 def view_of(number: grant_pb2.ListGrantsRequest.View.ValueType) -> View:
-    """Returns the view of an enum value that the contract has; MINE where none is given."""
+    """Returns the view of an enum value of the contract; MINE if none is given."""
     return View(grant_pb2.ListGrantsRequest.View.Name(number)) if number else View.MINE
 
 
@@ -165,7 +165,7 @@ def _age(grant: Grant) -> tuple[datetime, str]:
 
 
 def _event_type(type_: EventType | ControlEvent) -> grant_pb2.WatchGrantsResponse.EventType.ValueType:
-    # In the audit log the check itself is recorded; of the grant it is a use.
+    # The audit log records a check, and a watcher of the grant sees its use.
     name = "GRANT_USED" if type_ is EventType.ACCESS_CHECKED else type_
     return grant_pb2.WatchGrantsResponse.EventType.Value(name)
 
@@ -192,7 +192,7 @@ def _extension(grant: Grant, at: datetime) -> grant_pb2.GrantExtension | None:
 
 
 def _deny_message(policy: Policy) -> policy_pb2.Policy:
-    """Returns only who is denied what by the policy."""
+    """Returns only the part of a deny policy that a check reads."""
     return policy_pb2.Policy(
         name=policy.name,
         deny=True,
@@ -204,7 +204,7 @@ def _deny_message(policy: Policy) -> policy_pb2.Policy:
 
 
 def _lock_messages(lock: Lock) -> list[lock_pb2.Lock]:
-    """Returns only who is locked until when; a principal under each of its names."""
+    """Returns only the target and the end of a lock, once for each name of a locked principal."""
     named = [lock_pb2.Lock(principal=principal) for principal in lock.principals]
     group, token_id = lock.target.group, lock.target.token_id
     messages = named or [lock_pb2.Lock(group=group) if group else lock_pb2.Lock(jti=token_id)]

@@ -178,7 +178,7 @@ def _case_at(index: int, message: policy_pb2.PolicyTestCase, exact: tuple[str, .
 
 
 def _new_name(request: policy_pb2.CreatePolicyRequest) -> str:
-    """Returns the name that policy_id or the policy itself gives; where both do, they must agree."""
+    """Returns the name from policy_id or from the policy itself. If both give one, they must agree."""
     if not request.policy_id:
         return request.policy.name
     wanted = name.policy_name(request.policy_id, "policy_id")

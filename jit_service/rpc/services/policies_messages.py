@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
@@ -15,6 +14,7 @@ from jit_service.domain.conditions.signal import Signals, checked_name
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.grants.grant import Justification
 from jit_service.domain.grants.request import Ask
+from jit_service.domain.language.ip_address import canonical
 from jit_service.domain.policies.diff import PolicyChange, Proposed
 from jit_service.domain.policies.policy import Policy, Step
 from jit_service.domain.policies.proposal import Proposal
@@ -34,7 +34,7 @@ _POLICY_INPUT: Final = frozenset(
 policy_message = Encoder(
     policy_pb2.Policy,
     Policy,
-    # Requests under a policy that does not deny lapse after this time, also where nobody chose it.
+    # Every policy but a deny policy has a request_ttl, so it is set also where it is the default.
     {"request_ttl": lambda policy: None if policy.deny else policy.request_ttl},
 )
 policy_of = Decoder(
@@ -133,7 +133,7 @@ def policy_changed(current: Policy, message: policy_pb2.Policy, mask: FieldMask)
     given.CopyFrom(message)
     for path in paths:
         if "." in path:
-            # A field within an unset message is given all the same: as empty.
+            # A field within an unset message counts as given too: as empty.
             getattr(given, path.partition(".")[0]).SetInParent()
     FieldMask(paths=paths).MergeMessage(given, merged, True, True)
     return policy_of(merged)
@@ -145,11 +145,11 @@ def proposal_message(proposal: Proposal, at: datetime) -> policy_pb2.PolicyPropo
 
 
 def case_of(message: policy_pb2.PolicyTestCase, now: datetime) -> Case:
-    """Returns the made-up request, at `now` where it gives no time; not yet checked. Raises InvalidField."""
+    """Returns the made-up request, not yet checked. Its time is `now` if it gives none. Raises InvalidField."""
     signals = json_object_of(message.signals, "signals")
     for key in signals:
         checked_name(f"signals/{key}", f"signals.{key}")
-    if message.source_ip and not _is_address(message.source_ip):
+    if message.source_ip and not canonical(message.source_ip):
         raise InvalidField("source_ip", f"{message.source_ip[:80]!a} is not an address")
     by = Caller(
         principal=message.principal,
@@ -181,14 +181,6 @@ def window_of(message: policy_pb2.SimulatePoliciesRequest) -> tuple[datetime | N
     start = instant_of(message.start_time, "start_time") if message.HasField("start_time") else None
     end = instant_of(message.end_time, "end_time") if message.HasField("end_time") else None
     return start, end
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_path(path: str) -> bool:

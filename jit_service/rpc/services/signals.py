@@ -21,7 +21,7 @@ _ENCODE = Encoder(signal_pb2.Signal, Signal, derived=("stale",))
 
 
 class SignalServicer(SignalServiceServicer):
-    """System state."""
+    """Signals: named pieces of system state."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

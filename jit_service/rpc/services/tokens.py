@@ -1,4 +1,4 @@
-"""The servicer of TokenService: decode, call, encode. What OAuth has as forms and JSON are bodies as they are."""
+"""The servicer of TokenService: decode, call, encode. OAuth's forms and JSON documents are raw HTTP bodies."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from jit_service.domain.tokens.token import Wanted
 from jit_service.rpc.http_caching import answer_unless_cached
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.mapping import Decoder, Encoder
+from jit_service.rpc.media_types import FORM, JSON, is_utf8
 from jit_service.storage import Store
 from jit_service.use_cases import signing_keys, tokens
 from jit_service.use_cases.signing_keys import MAX_CACHED, Issuing, demanded
@@ -24,9 +25,6 @@ from jit_service.use_cases.tokens import Issued
 from jitaccess.v1 import token_pb2
 from jitaccess.v1.token_pb2_grpc import TokenServiceServicer
 
-FORM: Final = "application/x-www-form-urlencoded"
-_FORM_TYPE: Final = re.compile(rf'{re.escape(FORM)} *(; *charset=("?)utf-8\2 *)?', re.IGNORECASE | re.ASCII)
-_JSON: Final = "application/json"
 _MAX_FORM: Final = 32 << 10
 _MAX_FIELDS: Final = 16
 _KNOWN: Final = ("token", "token_type_hint")
@@ -60,7 +58,7 @@ class TokenServicer(TokenServiceServicer):
     def GetKeySet(self, request: token_pb2.GetKeySetRequest, context: grpc.ServicerContext) -> HttpBody:
         keys = signing_keys.key_set(self._store, self._issuing)
         cached = (("cache-control", f"public, max-age={MAX_CACHED.seconds}"),)
-        body = HttpBody(content_type=_JSON, data=keys.body)
+        body = HttpBody(content_type=JSON, data=keys.body)
         return answer_unless_cached(context, body, etag=keys.etag, headers=cached)
 
     def IntrospectToken(self, request: token_pb2.IntrospectTokenRequest, context: grpc.ServicerContext) -> HttpBody:
@@ -80,7 +78,7 @@ class TokenServicer(TokenServiceServicer):
 
 
 def _json(value: Mapping[str, Any]) -> HttpBody:
-    return HttpBody(content_type=_JSON, data=json.dumps(value).encode())
+    return HttpBody(content_type=JSON, data=json.dumps(value).encode())
 
 
 def _forbid_caching(context: grpc.ServicerContext) -> None:
@@ -90,7 +88,7 @@ def _forbid_caching(context: grpc.ServicerContext) -> None:
 def _token_in(body: HttpBody) -> str:
     """Returns the form's `token` (RFC 7662, RFC 7009). Raises InvalidField.
 
-    Names that it does not know are passed over, as RFC 6749 demands; one that it knows may not stand twice.
+    Unknown names are ignored, as RFC 6749 demands. A known name must not occur twice.
     """
     _check_content_type(body.content_type)
     if body.extensions:
@@ -108,7 +106,7 @@ def _token_in(body: HttpBody) -> str:
 
 
 def _check_content_type(text: str) -> None:
-    if not _FORM_TYPE.fullmatch(text):
+    if not is_utf8(text, FORM):
         raise InvalidField("body.content_type", f"is {name.harmless(text, 100)!a}; it must be {FORM}, in UTF-8")
 
 

@@ -19,7 +19,8 @@ from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.generational_cache import GenerationalCache
 from jit_service.rpc.authentication import Identity
-from jit_service.rpc.interceptor import CallInterceptor, Metadata, edge_metadata, without_port
+from jit_service.rpc.interceptor import CallInterceptor, edge_metadata
+from jit_service.rpc.origins import Metadata, without_port
 from jit_service.rpc.request_cache import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
 from jit_service.rpc.services.access import consistency_of
 from jit_service.rpc.services.access_messages import EncodedChecks, check_message

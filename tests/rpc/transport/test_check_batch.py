@@ -12,8 +12,7 @@ import pytest
 from jit_service.check import AuditMode, GrantCache, Recorder, checker, questions
 from jit_service.check.recording import Recording
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.rpc import interceptor as call
-from jit_service.rpc import request_cache
+from jit_service.rpc import origins, request_cache
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.interceptor import CallInterceptor
 from jit_service.rpc.quota import Quota, Rates
@@ -343,7 +342,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None
     ),
     (
         "one address for all",
-        call.without_port,
+        origins.without_port,
         "peer.rpartition",
         "peer.partition",
         lambda lane, _: test_an_address_is_the_askers_own(lane),
