@@ -16,7 +16,7 @@ PAGES = tuple(
     for path in sorted(ROOT.glob(pattern))
 )
 # These tell of the code as it was when they were made, or of files that were there once.
-OF_ANOTHER_TIME = {"ARCHITECTURE.md", "CHANGELOG.md", "docs/benchmarks.md", "docs/reference.md", "docs/soak.md"}
+OF_ANOTHER_TIME = {"CHANGELOG.md", "docs/benchmarks.md", "docs/reference.md", "docs/soak.md"}
 # What stands in backticks or bare and begins with a folder of the repository, and where links lead. `tools/call` is an
 # action of the Model Context Protocol, not a file.
 _PATH = re.compile(r"(?<![\w/.])(?:(?:clients|docs|envoy|examples|jit_service|proto|tests)/[\w/.-]*\w|tools/\w+\.\w+)")

@@ -30,6 +30,7 @@ DESCRIPTORS = "envoy/jitaccess.binpb"
 OPENAPI = "jit_service/pages/openapi.json"
 REFERENCE = "docs/reference.md"
 PERMISSIONS = "docs/permissions.md"
+ARCHITECTURE = "ARCHITECTURE.md"
 # Envoy answers an error whose details it cannot name with an empty body, so the set must hold these.
 NAMED_FOR_ENVOY = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
 
@@ -76,6 +77,7 @@ def generate_pages(out: Path) -> None:
     from openapi import openapi
     from permissions import page as permissions
     from reference import reference
+    from rooms import with_table
 
     from jit_service.rpc.authorization import RULES
 
@@ -88,6 +90,7 @@ def generate_pages(out: Path) -> None:
     page.parent.mkdir(parents=True)
     page.write_text(reference(run_protoc, _protos()))
     (out / PERMISSIONS).write_text(permissions())
+    (out / ARCHITECTURE).write_text(with_table((ROOT / ARCHITECTURE).read_text(encoding="utf-8")))
     if not typescript.missing():
         typescript.typescript(out, document=document, descriptors=ROOT / DESCRIPTORS, protoc=run_protoc)
 
