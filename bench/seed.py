@@ -31,7 +31,7 @@ from jit_service.storage import Store, rows
 from jit_service.storage.engine import for_writing
 from jit_service.storage.migrate import migrate
 from jit_service.storage.migrations import versions
-from jit_service.storage.sealing import GRANTS, Sealer, Sums, changed_by, live_text, written
+from jit_service.storage.sealing import GRANTS, Sealer, Sums, exchange, live_text, sums_text
 from jit_service.storage.tables import GrantRow, HeadRow
 from jit_service.use_cases import policies
 from jit_service.use_cases.keyring import make_key_file, secret_of
@@ -106,13 +106,13 @@ def _insert(connection: Connection, grants: int, revision: int, sealer: Sealer) 
     sums: Sums = {kind: int(total, 16) for kind, total in json.loads(head.sums).items()}
     for row in _rows(grants, revision, sealer):
         chunk.append(row)
-        sums = changed_by(sums, GRANTS, old=None, new=row["live_seal"])
+        sums = exchange(sums, GRANTS, old=None, new=row["live_seal"])
         if len(chunk) == _CHUNK:
             connection.execute(insert(GrantRow), chunk)
             chunk = []
     if chunk:
         connection.execute(insert(GrantRow), chunk)
-    last, texts = revision + grants, written(sums)
+    last, texts = revision + grants, sums_text(sums)
     seal = sealer.of_head(revision=last, locks=head.locks, sums=texts)
     connection.execute(update(HeadRow).values(revision=last, sums=texts, seal=seal))
 

@@ -40,7 +40,7 @@ from jit_service.runtime.workers import Workers, hold, run_worker
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
-from jit_service.storage.outbox import Waiting
+from jit_service.storage.outbox import Undelivered
 from jit_service.use_cases import locks, signing_keys
 
 app = typer.Typer(
@@ -271,7 +271,7 @@ def _store(settings: Settings) -> Store:
     return store
 
 
-def _told(waiting: Waiting) -> dict[str, Any]:
+def _told(waiting: Undelivered) -> dict[str, Any]:
     gave_up = waiting.gave_up_at
     return {
         "id": waiting.id,

@@ -18,7 +18,7 @@ from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
 from jit_service.storage.engine import WAIT_SECONDS
 from jit_service.storage.grant_loader import AnotherHistory
-from jit_service.storage.policy_cache import BEGINNING
+from jit_service.storage.head import BEGINNING
 
 POLL_SECONDS: Final = 0.02
 """How often the store is looked at while nobody asks."""
@@ -37,7 +37,7 @@ class GrantCache:
     def __init__(self, store: Store, *, clock: Callable[[], datetime], bound: timedelta) -> None:
         self._store = store
         self._bound = bound.total_seconds()
-        self._reader = store.live_reader()
+        self._reader = store.grant_loader()
         self._index = Index(clock)
         # Where the store was, in its history, when what is held was read.
         self._place = BEGINNING

@@ -18,7 +18,7 @@ from jit_service.domain.conditions.signal import NO_SIGNALS, Signal, Signals
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
 from jit_service.domain.policies.policy import Policy
-from jit_service.storage.grant_loader import Delta, Everything
+from jit_service.storage.grant_loader import Delta, FullLoad
 
 MAX_SUBJECTS: Final = 10_000
 """For how many subjects the ended grants are kept, which explain a no."""
@@ -153,7 +153,7 @@ class Index:
             self._locks = NO_LOCKS
             self.revision = 0
 
-    def fill(self, everything: Everything) -> None:
+    def fill(self, everything: FullLoad) -> None:
         """Takes over all there is, where nothing is held: it is there at once, or not at all."""
         gathered: defaultdict[str, list[LiveGrant]] = defaultdict(list)
         by_name: dict[str, LiveGrant] = {}

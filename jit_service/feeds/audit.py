@@ -17,7 +17,7 @@ from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.filter import Node, parse
 from jit_service.feeds.grants import HEARTBEAT_SECONDS, Follower
 from jit_service.storage import Snapshot, Store, query
-from jit_service.storage.policy_cache import BEGINNING, Head
+from jit_service.storage.head import BEGINNING, Head
 
 _PAGE: Final = 200
 

@@ -22,7 +22,7 @@ from jit_service.domain.errors import InvalidField, RoleRequired, ServiceStoppin
 from jit_service.domain.grants import approval
 from jit_service.domain.grants.grant import Grant
 from jit_service.storage import Snapshot, Store
-from jit_service.storage.policy_cache import BEGINNING, Head
+from jit_service.storage.head import BEGINNING, Head
 from jit_service.use_cases.delegations import with_delegations
 from jit_service.use_cases.grants import View
 

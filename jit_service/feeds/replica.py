@@ -30,7 +30,7 @@ from jit_service.feeds.grants import (
     demand_reached,
 )
 from jit_service.storage import Snapshot, Store
-from jit_service.storage.policy_cache import Head
+from jit_service.storage.head import Head
 from jit_service.use_cases.grants import View
 
 _PAGE: Final = 1000

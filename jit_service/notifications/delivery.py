@@ -16,7 +16,7 @@ from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.notification import Failure, Message, Retries, message_id
 from jit_service.storage import Store
-from jit_service.storage.outbox import Claim, Waiting
+from jit_service.storage.outbox import Claim, Undelivered
 
 LEASE: Final = timedelta(minutes=2)
 """How long a notification is one process's to deliver, besides the receiver's own timeout."""
@@ -65,7 +65,7 @@ def deliver_next(store: Store, channel: Channel) -> bool:
     return True
 
 
-def list_waiting(store: Store, *, only_given_up: bool = False) -> list[Waiting]:
+def list_waiting(store: Store, *, only_given_up: bool = False) -> list[Undelivered]:
     """Lists what is not delivered, the oldest first."""
     with store.outbox() as outbox:
         return outbox.waiting(only_given_up=only_given_up)

@@ -37,7 +37,7 @@ from jit_service.rpc.authorization import RULES, Rule, demand
 from jit_service.rpc.origins import Metadata, Origins, last_value, text, with_token
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
-from jit_service.storage import Store, work_for
+from jit_service.storage import Store, set_caller
 from jit_service.use_cases import audit, delegations
 from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
 
@@ -145,11 +145,11 @@ class CallInterceptor(grpc.ServerInterceptor):
             caller = _admit(rule, caller, request, metadata)
             self._end_lost_delegations(caller)
             token = _caller.set(caller)
-            work_for(caller)
+            set_caller(caller)
             try:
                 return behaviour(request, context)
             finally:
-                work_for(None)
+                set_caller(None)
                 _caller.reset(token)
         except JitError as refusal:
             self._refuse(rule, caller, refusal, request, context)
@@ -174,12 +174,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             caller = _admit(rule, caller, request, metadata)
             self._end_lost_delegations(caller)
             _caller.set(caller)
-            work_for(caller)
+            set_caller(caller)
             for message in self._streams.carry(context, behaviour(request, context), by=caller):
                 self._authenticator.demand_unexpired(caller.proved_until)
                 yield message
         except JitError as refusal:
-            work_for(None)
+            set_caller(None)
             self._refuse(rule, caller, refusal, request, context)
         except Exception:
             if context.is_active():
@@ -233,7 +233,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _lock_on(self, caller: Caller) -> Locked | None:
         """Returns the refusal of a locked caller, which replaces any other refusal; None if it is not locked.
 
-        A call that is not refused otherwise is refused by the store or the view when it reads (`storage.work_for`).
+        A call that is not refused otherwise is refused by the store or the view when it reads (`storage.set_caller`).
         """
         try:
             if caller.principal:

@@ -40,7 +40,7 @@ class AuditIndexer(BackgroundThread):
 
     def work(self) -> None:
         """Does what is due."""
-        waiting, seq = self._store.audit_waiting()
+        waiting, seq = self._store.audit_backlog()
         came, self._seq = seq - self._seq, seq
         for _ in range(steps_due(waiting, came)):
             if self.stopping.is_set():

@@ -111,5 +111,5 @@ class Sweeper(BackgroundThread):
         with self._store.snapshot() as snapshot:
             came, self._seq = snapshot.seq - self._seq, snapshot.seq
         if came > _VERY_MANY or time.monotonic() >= self._copied_at + _COPY_SECONDS:
-            self._store.checkpoint()
+            self._store.checkpoint_wal()
             self._copied_at = time.monotonic()

@@ -2,7 +2,7 @@
 
 from jit_service.storage.check_payload import CheckRecords, Parts, SharedContexts, parts_of_check
 from jit_service.storage.rows import payload_of
-from jit_service.storage.store import Snapshot, Store, Transaction, work_for
+from jit_service.storage.store import Snapshot, Store, Transaction, set_caller
 
 __all__ = [
     "CheckRecords",
@@ -13,5 +13,5 @@ __all__ = [
     "Transaction",
     "parts_of_check",
     "payload_of",
-    "work_for",
+    "set_caller",
 ]

@@ -20,7 +20,7 @@ _TURN_SECONDS: Final = 0.0005
 _CHECKPOINT_PAGES: Final = 20_000
 """How many pages SQLite's log grows by (80 MB) before a writer itself copies them into the database.
 
-All who write wait meanwhile, so `Store.checkpoint` does it sooner, beside them.
+All who write wait meanwhile, so `Store.checkpoint_wal` does it sooner, beside them.
 """
 # SQLite's own way to wait is not wanted: `begin_immediate` waits.
 _OF_WRITERS: Final = ("busy_timeout=0", f"wal_autocheckpoint={_CHECKPOINT_PAGES}")

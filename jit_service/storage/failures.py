@@ -31,7 +31,7 @@ else:
     _BROKEN += (psycopg.IntegrityError,)
 
 
-class translated:
+class translate_errors:
     """Raises StoreUnavailable where the database does not answer, LostRace where somebody else was first."""
 
     __slots__ = ()

@@ -21,19 +21,20 @@ from jit_service.domain.grants.grant import Limits
 from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.person import Account
 from jit_service.domain.policies.policy import Policy
-from jit_service.storage import policy_cache, postgresql, rows
-from jit_service.storage.failures import translated
-from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, listed, live_text, number, quoted
+from jit_service.storage import postgresql, rows
+from jit_service.storage.failures import translate_errors
+from jit_service.storage.head import BEGINNING, Head
+from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, list_text, live_text, quoted_text, seal_number
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
-Held = Callable[[str], LiveGrant | None]
+FindGrant = Callable[[str], LiveGrant | None]
 Progress = Callable[[int, int], None]
 """Told how many grants are read, and how many there are."""
 _CHUNK: Final = 500
 """How many rows are read at a time: as many as the processor's cache holds until they are grants."""
 _NO_LIMITS: Final = Limits()
 from_bytes: Final = int.from_bytes
-_MOST_KEPT: Final = 100_000
+_MAX_INTERNED: Final = 100_000
 # NULL where nothing reads it (`LiveGrant`): a million rows are not to carry it.
 _COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS TEXT), CAST(actions AS TEXT), duration,
     starts_at, expires_at, CASE WHEN expires_at IS NULL THEN request_expires_at END,
@@ -49,10 +50,10 @@ _COUNT: Final = """SELECT
 _OVER: Final = "expires_at IS NOT NULL AND (ended_at IS NOT NULL OR expires_at <= {now})"
 
 
-class Head(NamedTuple):
+class HeadState(NamedTuple):
     """Where the store is in its history, the latest instant of any judgement, and how many locks may stand."""
 
-    place: policy_cache.Head
+    place: Head
     time: datetime
     locks: int = 0
 
@@ -66,7 +67,7 @@ class AnotherHistory(Exception):
     """The store is not what it was read as, gone on: a backup was restored, or a failover lost commits."""
 
 
-class Changed(NamedTuple):
+class GrantChanged(NamedTuple):
     """A grant as it is after a change; `live` is None where it is over, and `was_access` if it had been approved."""
 
     name: str
@@ -81,18 +82,18 @@ class Delta(NamedTuple):
     `ended` are subjects that have had access which is over; `locks` are all that may stand now.
     """
 
-    head: Head
-    grants: list[Changed]
+    head: HeadState
+    grants: list[GrantChanged]
     policies: list[Policy]
     signals: list[Signal] | None
     ended: frozenset[str] = frozenset()
     locks: Locks = NO_LOCKS
 
 
-class Everything(NamedTuple):
+class FullLoad(NamedTuple):
     """All there is at a head: the live grants, in pieces, policies and signals; `ended` and `locks` as in `Delta`."""
 
-    head: Head
+    head: HeadState
     grants: Iterator[list[LiveGrant]]
     policies: list[Policy]
     signals: list[Signal]
@@ -100,7 +101,7 @@ class Everything(NamedTuple):
     locks: Locks = NO_LOCKS
 
 
-class LiveReader:
+class GrantLoader:
     """Reads what Check holds. For one thread at a time. Every method raises StoreUnavailable.
 
     The connection never writes and has no transaction open between reads, since SQLite's `data_version` shows neither
@@ -117,9 +118,9 @@ class LiveReader:
         self._mark = "?" if self._sqlite else "%s"
         self._connection: Any = None
         self._seen: int | None = None
-        self._rights = _Rights()
+        self._decoder = _GrantDecoder()
 
-    def moved(self, since: policy_cache.Head) -> Head | None:
+    def moved(self, since: Head) -> HeadState | None:
         """Returns the head, or None where no commit can have moved it since the last call that returned one.
 
         Raises AnotherHistory where the store does not go on from `since`.
@@ -133,7 +134,7 @@ class LiveReader:
             self._seen = version
             return head
 
-    def since(self, place: policy_cache.Head, held: Held) -> Delta:
+    def since(self, place: Head, held: FindGrant) -> Delta:
         """Returns what is new since the place, as one snapshot. Raises AnotherHistory as `moved` does.
 
         `held` says what was held of a grant by then. Raises StoreUnavailable where what is new is not all that changed.
@@ -145,18 +146,18 @@ class LiveReader:
             columns = f"run_out_at, ended_at, {_COLUMNS}"
             found = connection.execute(f"SELECT {columns} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
             changed_rows, now = found.fetchall(), _microseconds(head.time)
-            self._follow_sum(changed_rows, held, now, sums)
-            grants = [self._rights.changed(row[1:], now) for row in changed_rows]
+            self._advance_sum(changed_rows, held, now, sums)
+            grants = [self._decoder.changed(row[1:], now) for row in changed_rows]
             policies = self._policies(connection, f" WHERE {after}", (revision,))
             ended = frozenset(changed.subject for changed in grants if changed.was_access)
             signals, locks = self._signals(connection, sums), self._locks(connection, head)
             return Delta(head, grants, policies, signals, ended, locks)
 
     @contextmanager
-    def load(self, told: Progress) -> Iterator[Everything]:
+    def load(self, told: Progress) -> Iterator[FullLoad]:
         """Gives everything that is live, as one snapshot; the grants are read, and `told` of, as they are taken."""
         with self._connected() as connection, _snapshot(connection, self._sqlite):
-            head = self._head(connection, policy_cache.BEGINNING)
+            head = self._head(connection, BEGINNING)
             now = _microseconds(head.time)
             sums = self._sums(connection)
             for table in TABLES:
@@ -166,8 +167,8 @@ class LiveReader:
             over = _OVER.format(now=now)
             found = connection.execute(f"SELECT DISTINCT subject FROM access_grant WHERE {over}")  # noqa: S608
             ended = frozenset(row[0] for row in found.fetchall())
-            grants, locks = self._pieces(connection, now, told, sums), self._locks(connection, head)
-            yield Everything(head, grants, policies, self._signals(connection, sums), ended, locks)
+            grants, locks = self._read_grants(connection, now, told, sums), self._locks(connection, head)
+            yield FullLoad(head, grants, policies, self._signals(connection, sums), ended, locks)
 
     def close(self) -> None:
         """Gives the connection back."""
@@ -175,7 +176,7 @@ class LiveReader:
             self._connection.close()
             self._connection = None
 
-    def _head(self, connection: Any, since: policy_cache.Head) -> Head:
+    def _head(self, connection: Any, since: Head) -> HeadState:
         # In one statement, so that both are of one commit, and a check that appended a record costs no other look.
         there = f"(SELECT hash FROM audit_event WHERE seq = {self._mark})"  # noqa: S608
         wrong = "false" if self._sqlite else postgresql.NO_PRIMARY
@@ -185,10 +186,10 @@ class LiveReader:
         ).fetchone()
         if is_no_primary:
             raise StoreUnavailable("the database server takes no writes: it is a standby, or read-only")
-        place = policy_cache.Head(revision, seq, bytes(hash_))
+        place = Head(revision, seq, bytes(hash_))
         if place != since and not since.is_followed_by(revision, hash_there and bytes(hash_there)):
             raise AnotherHistory(f"the store is at revision {revision} of another history than {since.revision}")
-        return Head(place, EPOCH + time * MICROSECOND, locks)
+        return HeadState(place, EPOCH + time * MICROSECOND, locks)
 
     def _sums(self, connection: Any) -> Sums:
         revision, locks, sums, seal = connection.execute("SELECT revision, locks, sums, seal FROM head").fetchone()
@@ -222,7 +223,7 @@ class LiveReader:
             signals.append(signal)
         return signals
 
-    def _locks(self, connection: Any, head: Head) -> Locks:
+    def _locks(self, connection: Any, head: HeadState) -> Locks:
         """Returns the locks that may stand."""
         if not head.locks:
             return NO_LOCKS
@@ -253,7 +254,7 @@ class LiveReader:
             locks.append(lock)
         return Locks(locks)
 
-    def _follow_sum(self, found: Iterable[tuple[Any, ...]], held: Held, now: int, sums: Sums) -> None:
+    def _advance_sum(self, found: Iterable[tuple[Any, ...]], held: FindGrant, now: int, sums: Sums) -> None:
         """Demands that those grants are all that were changed, and each as the service left it."""
         total, aside = self._total, dict(self._aside)
         for run_out, ended, *columns, seal in found:
@@ -261,32 +262,32 @@ class LiveReader:
             before = held(name)
             old = aside.pop(name, None)
             if old is None and before is not None:
-                old = number(self._sealer.of_live(live_text(before)))
+                old = seal_number(self._sealer.of_live(live_text(before)))
             total -= old or 0
             if run_out is None and ended is None:
                 new = self._demand_live(columns, seal)
                 total += new
-                if not self._rights.is_live(columns, now):
+                if not self._decoder.is_live(columns, now):
                     aside[name] = new
         self._sealer.demand_total(GRANTS, total, sums)
         self._total, self._aside = total, aside
 
     def _demand_live(self, columns: Sequence[Any], seal: bytes | None) -> int:
         """Returns what the grant's seal counts. Raises StoreUnavailable where it is not that of the columns."""
-        (grant,) = self._rights.live([(*columns, seal)])
+        (grant,) = self._decoder.live([(*columns, seal)])
         wanted = self._sealer.of_live(live_text(grant))
         self._sealer.demand_equal(grant.name, wanted, seal)
-        return number(wanted)
+        return seal_number(wanted)
 
-    def _pieces(self, connection: Any, now: int, told: Progress, sums: Sums) -> Iterator[list[LiveGrant]]:
+    def _read_grants(self, connection: Any, now: int, told: Progress, sums: Sums) -> Iterator[list[LiveGrant]]:
         total = connection.execute(_COUNT.format(now=now)).fetchone()[0]
         cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
         cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {_LIVE.format(now=now)}")  # noqa: S608
-        self._rights = _Rights()
+        self._decoder = _GrantDecoder()
         read = counted = 0
         while chunk := cursor.fetchmany(_CHUNK):
-            grants = self._rights.live(chunk)
-            counted += self._counted(grants, chunk)
+            grants = self._decoder.live(chunk)
+            counted += self._demand_seals(grants, chunk)
             yield grants
             read += len(chunk)
             told(read, total)
@@ -299,12 +300,12 @@ class LiveReader:
         # Last, and before whoever fills an index of it is done: nothing is held of what does not add up.
         self._sealer.demand_total(GRANTS, self._total, sums)
 
-    def _counted(self, grants: Iterable[LiveGrant], found: Iterable[tuple[Any, ...]]) -> int:
+    def _demand_seals(self, grants: Iterable[LiveGrant], found: Iterable[tuple[Any, ...]]) -> int:
         """Returns what their seals count. Raises StoreUnavailable where one is not that of its grant.
 
         The texts are those of `live_text`, put together from the rows in a third of the time: a million are at start.
         """
-        kept, state, counted, is_sqlite = self._rights.sealed, self._sealer.live_state, 0, self._sqlite
+        kept, state, counted, is_sqlite = self._decoder.sealed, self._sealer.live_state, 0, self._sqlite
         lists, groups, texts = kept.lists, kept.groups, kept.texts
         for grant, row in zip(grants, found, strict=True):
             (name, subject, policy, revision, resources, actions, duration, starts, expires, asked_until, proved,
@@ -313,7 +314,7 @@ class LiveReader:
                 text = live_text(grant)
             else:
                 # On SQLite the column is as it was written, by the same hand.
-                listed_resources = resources if is_sqlite else listed(grant.resources)
+                listed_resources = resources if is_sqlite else list_text(grant.resources)
                 is_metered = grant.is_metered
                 text = (
                     f"{name}\x1f{subject}\x1f{policy}\x1f{revision}\x1f{listed_resources}\x1f{lists[actions]}\x1f{duration}"
@@ -331,7 +332,7 @@ class LiveReader:
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
-        with translated():
+        with translate_errors():
             if self._connection is not None and not self._sqlite:
                 self._replace_ended()
             if self._connection is None:
@@ -354,14 +355,14 @@ class LiveReader:
             self._connection = None
 
 
-class _Kept(dict[Any, Any]):
+class _Interned(dict[Any, Any]):
     """What was made of a value, for as long as there are not too many."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
 
     def __missing__(self, value: Any) -> Any:
-        if len(self) >= _MOST_KEPT:
+        if len(self) >= _MAX_INTERNED:
             self.clear()
         made = self[value] = None if value is None else self._make(value)
         return made
@@ -371,30 +372,30 @@ class _SealedTexts:
     """What `live_text` makes of texts, lists and groups that many grants have."""
 
     def __init__(self) -> None:
-        self.texts = _Kept(quoted)
-        self.lists = _Kept(lambda text: listed(_list(text)))
-        self.groups = _Kept(_sealed_groups)
+        self.texts = _Interned(quoted_text)
+        self.lists = _Interned(lambda text: list_text(_list(text)))
+        self.groups = _Interned(_sealed_groups)
 
 
-class _Rights:
+class _GrantDecoder:
     """Makes live grants of rows. Equal texts, lists and groups of many grants are one object."""
 
     def __init__(self) -> None:
-        self._texts = _Kept(str)
-        self._lists = _Kept(_list)
-        self._groups = _Kept(_groups)
-        self._spans = _Kept(lambda microseconds: timedelta(microseconds=microseconds))
+        self._texts = _Interned(str)
+        self._lists = _Interned(_list)
+        self._groups = _Interned(_groups)
+        self._spans = _Interned(lambda microseconds: timedelta(microseconds=microseconds))
         self.sealed = _SealedTexts()
-        self._metered = _Kept(lambda text: rows.LIMITS.validate_json(text) != _NO_LIMITS)
+        self._metered = _Interned(lambda text: rows.LIMITS.validate_json(text) != _NO_LIMITS)
 
-    def changed(self, row: tuple[Any, ...], now: int) -> Changed:
+    def changed(self, row: tuple[Any, ...], now: int) -> GrantChanged:
         """Returns what the row, whose first column is `ended_at`, says of its grant."""
         ended, name, subject = row[:3]
         expires, asked_until = row[9:11]
         if ended is not None or now >= (asked_until if expires is None else expires):
-            return Changed(name, subject, None, was_access=expires is not None)
+            return GrantChanged(name, subject, None, was_access=expires is not None)
         (live,) = self.live([row[1:]])
-        return Changed(name, subject, live)
+        return GrantChanged(name, subject, live)
 
     def is_live(self, columns: Sequence[Any], now: int) -> bool:
         """Says whether the grant, which nobody ended, is not over."""
@@ -453,7 +454,7 @@ def _groups(text: str) -> frozenset[str] | None:
 
 def _sealed_groups(text: str) -> str:
     found = _groups(text)
-    return "" if found is None else listed(sorted(found))
+    return "" if found is None else list_text(sorted(found))
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage.engine import WAIT_SECONDS
 
 
-class Turns:
+class FairLock:
     """A lock that is had in the order it was asked for, also by a thread that gives it back and asks again."""
 
     def __init__(self) -> None:
@@ -30,13 +30,13 @@ class Turns:
         self._queue: deque[threading.Lock] = deque()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Raises StoreUnavailable where the turn does not come within WAIT_SECONDS."""
         self._take()
         try:
             yield
         finally:
-            self._hand_on()
+            self._release()
 
     def _take(self) -> None:
         with self._mutex:
@@ -50,13 +50,13 @@ class Turns:
             has_come = baton.acquire(timeout=WAIT_SECONDS)
         except BaseException:
             # Interrupted, maybe with the turn in hand already.
-            if not self._gave_up(baton):
-                self._hand_on()
+            if not self._leave_queue(baton):
+                self._release()
             raise
-        if not has_come and self._gave_up(baton):
+        if not has_come and self._leave_queue(baton):
             raise StoreUnavailable("the store is busy: no turn to write in time")
 
-    def _gave_up(self, baton: threading.Lock) -> bool:
+    def _leave_queue(self, baton: threading.Lock) -> bool:
         """Leaves the queue; says no where the turn has come just now."""
         with self._mutex:
             if baton not in self._queue:
@@ -64,7 +64,7 @@ class Turns:
             self._queue.remove(baton)
             return True
 
-    def _hand_on(self) -> None:
+    def _release(self) -> None:
         with self._mutex:
             if self._queue:
                 self._queue.popleft().release()
@@ -82,12 +82,12 @@ class _Group:
         self.fault: BaseException | None = None
 
 
-class OneWriter:
+class GroupCommit:
     """See the module. Every method raises StoreUnavailable or the driver's errors."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._turns = Turns()
+        self._lock = FairLock()
         self._connection: Connection | None = None
         self._open: _Group | None = None
 
@@ -96,8 +96,8 @@ class OneWriter:
         """Gives the connection within a transaction, which is committed when the block is left, or rolled back."""
         group = None
         try:
-            with self._turns.turn():
-                group = self._joined()
+            with self._lock.hold():
+                group = self._join()
                 with self._member(group):
                     yield group.transaction.connection
         finally:
@@ -105,9 +105,9 @@ class OneWriter:
                 self._end(group)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Keeps everybody off the database, with nothing uncommitted, for what writes on another connection."""
-        with self._turns.turn():
+        with self._lock.hold():
             if self._open is not None:
                 self._commit(self._open)
             yield
@@ -118,7 +118,7 @@ class OneWriter:
         if connection is not None:
             connection.close()
 
-    def _joined(self) -> _Group:
+    def _join(self) -> _Group:
         if self._open is None:
             try:
                 if self._connection is None:
@@ -140,14 +140,14 @@ class OneWriter:
             if group.members:
                 driver.execute("RELEASE member")
         except BaseException as fault:
-            self._take_back(group, driver, fault)
+            self._undo(group, driver, fault)
             raise
         group.members += 1
 
     def _end(self, group: _Group) -> None:
         """Commits the group, unless somebody has. Raises StoreUnavailable where it could not be."""
         if not group.is_over:
-            with self._turns.turn():
+            with self._lock.hold():
                 if not group.is_over:
                     self._commit(group)
         if group.fault is not None:
@@ -156,7 +156,7 @@ class OneWriter:
     def _commit(self, group: _Group) -> None:
         self._finish(group, group.transaction.commit)
 
-    def _take_back(self, group: _Group, driver: Any, fault: BaseException) -> None:
+    def _undo(self, group: _Group, driver: Any, fault: BaseException) -> None:
         if not group.members:
             self._finish(group, group.transaction.rollback)
             return

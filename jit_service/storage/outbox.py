@@ -31,7 +31,7 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
+class Undelivered:
     """A notification that is not delivered: the next attempt is at `due_at`, or none since `gave_up_at`."""
 
     id: str
@@ -64,22 +64,22 @@ class Outbox:
             receiver=receiver, seq=row.seq, attempts=row.attempts + 1, at=self.now, recorded=self._recorded(row.seq)
         )
         values = {"attempts": claim.attempts, "due_at": self.now + lease}
-        self._session.execute(update(OutboxRow).where(_this(receiver, row.seq)).values(**values))
+        self._session.execute(update(OutboxRow).where(_is_of(receiver, row.seq)).values(**values))
         return claim
 
     def remove(self, claim: Claim) -> None:
         """Removes what was delivered, whoever else may be trying it again by now."""
-        self._session.execute(delete(OutboxRow).where(_this(claim.receiver, claim.seq)))
+        self._session.execute(delete(OutboxRow).where(_is_of(claim.receiver, claim.seq)))
 
     def put_off(self, claim: Claim, fault: str, *, until: datetime) -> None:
         """Keeps what was not delivered for another attempt, unless somebody else is at it."""
-        self._settle(claim, due_at=until, fault=fault)
+        self._update_claim(claim, due_at=until, fault=fault)
 
     def give_up(self, claim: Claim, fault: str) -> None:
         """Keeps what was not delivered, and tries no more."""
-        self._settle(claim, gave_up_at=self.now, fault=fault)
+        self._update_claim(claim, gave_up_at=self.now, fault=fault)
 
-    def waiting(self, *, only_given_up: bool = False) -> list[Waiting]:
+    def waiting(self, *, only_given_up: bool = False) -> list[Undelivered]:
         """Returns what is not delivered, the oldest first."""
         wanted = select(OutboxRow, AuditRow.hash).join(AuditRow, col(AuditRow.seq) == col(OutboxRow.seq))
         if only_given_up:
@@ -98,8 +98,8 @@ class Outbox:
         result: Any = self._session.execute(update(OutboxRow).where(wanted).values(**values))
         return int(result.rowcount)
 
-    def _settle(self, claim: Claim, **values: Any) -> None:
-        mine = and_(_this(claim.receiver, claim.seq), col(OutboxRow.attempts) == claim.attempts)
+    def _update_claim(self, claim: Claim, **values: Any) -> None:
+        mine = and_(_is_of(claim.receiver, claim.seq), col(OutboxRow.attempts) == claim.attempts)
         self._session.execute(update(OutboxRow).where(mine).values(**values))
 
     def _recorded(self, seq: int) -> RecordedEvent | None:
@@ -108,12 +108,12 @@ class Outbox:
         return None if recorded is None or recorded.event.type is EventType.UNREADABLE else recorded
 
 
-def _this(receiver: str, seq: int) -> ColumnElement[bool]:
+def _is_of(receiver: str, seq: int) -> ColumnElement[bool]:
     return and_(col(OutboxRow.receiver) == receiver, col(OutboxRow.seq) == seq)
 
 
-def _waiting(row: OutboxRow, hash_: bytes) -> Waiting:
-    return Waiting(
+def _waiting(row: OutboxRow, hash_: bytes) -> Undelivered:
+    return Undelivered(
         id=message_id(row.seq, hash_),
         receiver=row.receiver,
         type=row.type,

@@ -9,37 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from jit_service.domain.audit.chain import GENESIS
 from jit_service.domain.policies.policy import Policy
+from jit_service.storage.head import BEGINNING, Head
 
 
-class Head(NamedTuple):
-    """Where a history is: the last revision, and the last audit record with its hash."""
-
-    revision: int
-    seq: int
-    hash: bytes
-
-    def is_followed_by(self, revision: int, hash_there: bytes | None) -> bool:
-        """Says whether a history at the revision, whose record at `seq` has the hash, is this one gone on."""
-        return self.revision <= revision and (self.seq == 0 or hash_there == self.hash)
-
-
-class KnownPolicies(NamedTuple):
+class PolicyCache(NamedTuple):
     """Every policy as at `head`, deleted ones too, by name and in its order."""
 
     head: Head
     by_name: Mapping[str, Policy]
 
-    def with_changed(self, changed: Iterable[Policy], *, head: Head) -> KnownPolicies:
+    def with_changed(self, changed: Iterable[Policy], *, head: Head) -> PolicyCache:
         """Returns what is known as at a later head of the same history, up to which these have changed."""
         newer = {policy.name: policy for policy in changed}
         if not newer:
-            return KnownPolicies(head, self.by_name)
-        return KnownPolicies(head=head, by_name=dict(sorted({**self.by_name, **newer}.items())))
+            return PolicyCache(head, self.by_name)
+        return PolicyCache(head=head, by_name=dict(sorted({**self.by_name, **newer}.items())))
 
 
-BEGINNING: Final = Head(revision=0, seq=0, hash=GENESIS)
-"""Where every history begins."""
-NOTHING: Final = KnownPolicies(head=BEGINNING, by_name={})
+NO_POLICIES: Final = PolicyCache(head=BEGINNING, by_name={})
 """As a store begins."""

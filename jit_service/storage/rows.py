@@ -106,11 +106,11 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
         "check_condition": grant.check_condition,
         "limits": LIMITS.dump_python(grant.limits, mode="json", exclude_defaults=True),
         "usage": _USAGE.dump_python(grant.usage, mode="json", exclude_defaults=True),
-        "requested": _dumped(_TERMS, grant.requested),
-        "offer": _dumped(_OFFER, grant.offer),
-        "extension": _dumped(_EXTENSION, grant.extension),
+        "requested": _dump(_TERMS, grant.requested),
+        "offer": _dump(_OFFER, grant.offer),
+        "extension": _dump(_EXTENSION, grant.extension),
         "extension_count": grant.extension_count,
-        "emergency": _dumped(_EMERGENCY, grant.emergency),
+        "emergency": _dump(_EMERGENCY, grant.emergency),
         "chain": list(grant.chain),
         "parent": grant.parent,
         "request_ttl": grant.request_ttl,
@@ -140,7 +140,7 @@ def review_columns(grant: Grant, position: int) -> dict[str, Any]:
         "on_behalf_of": review.on_behalf_of,
         "delegation": review.delegation,
         "escalated": review.escalated,
-        "terms": _dumped(_TERMS, review.terms),
+        "terms": _dump(_TERMS, review.terms),
         "condition": review.condition,
         **_account_columns("", review.account),
         **_account_columns("holder_", review.holder_account),
@@ -419,7 +419,7 @@ def recorded_event_of(row: AuditRow) -> RecordedEvent:
     return RecordedEvent(seq=row.seq, hash=row.hash, event=event)
 
 
-def found_as_hashed(row: AuditRow, index: AuditIndexRow | None) -> bool:
+def index_matches(row: AuditRow, index: AuditIndexRow | None) -> bool:
     """Says whether the columns that find the record are those of its hashed bytes."""
     columns = audit_columns(recorded_event_of(row).event)
     return index is not None and all(getattr(index, column) == value for column, value in columns.items())
@@ -470,7 +470,7 @@ def _groups_of(stored: list[str] | None) -> frozenset[str] | None:
     return None if stored is None else frozenset(stored)
 
 
-def _dumped(adapter: TypeAdapter[Fact], fact: Fact | None) -> Any:
+def _dump(adapter: TypeAdapter[Fact], fact: Fact | None) -> Any:
     return None if fact is None else adapter.dump_python(fact, mode="json")
 
 

@@ -83,7 +83,7 @@ class Sealer:
 
     def demand_sum(self, kind: str, seals: Iterable[bytes], sums: Sums) -> None:
         """Raises StoreUnavailable where these are not all rows of the kind."""
-        self.demand_total(kind, sum(map(number, seals)), sums)
+        self.demand_total(kind, sum(map(seal_number, seals)), sums)
 
     def demand_total(self, kind: str, total: int, sums: Sums) -> None:
         """Raises StoreUnavailable where the rows of the kind have another sum than the head says."""
@@ -100,17 +100,17 @@ class Sealer:
         return StoreUnavailable(problem)
 
 
-def number(seal: bytes | None) -> int:
+def seal_number(seal: bytes | None) -> int:
     """Returns what the seal counts in a sum."""
     return int.from_bytes(seal or b"", "big")
 
 
-def changed_by(sums: Sums, kind: str, *, old: bytes | None, new: bytes | None) -> Sums:
+def exchange(sums: Sums, kind: str, *, old: bytes | None, new: bytes | None) -> Sums:
     """Returns the sums after a row's seal was replaced; None where there was no such row, or is none any more."""
-    return sums | {kind: (sums.get(kind, 0) - number(old) + number(new)) % _MODULUS}
+    return sums | {kind: (sums.get(kind, 0) - seal_number(old) + seal_number(new)) % _MODULUS}
 
 
-def written(sums: Sums) -> str:
+def sums_text(sums: Sums) -> str:
     """Returns the sums as the head has them."""
     return json.dumps({kind: f"{total:x}" for kind, total in sorted(sums.items())})
 
@@ -126,27 +126,27 @@ def live_text(grant: LiveGrant) -> str:
         grant.subject,
         grant.policy,
         str(grant.policy_revision),
-        listed(grant.resources),
-        listed(grant.actions),
+        list_text(grant.resources),
+        list_text(grant.actions),
         str(grant.duration // MICROSECOND),
         _instant(grant.starts_at),
         "" if grant.is_metered else _instant(grant.expires_at),
         _instant(grant.request_expires_at),
-        "" if proved is None else listed(sorted(proved)),
+        "" if proved is None else list_text(sorted(proved)),
         "" if grant.subject_claims is None else canonical(grant.subject_claims),
-        quoted(grant.check_condition),
-        listed(grant.chain),
+        quoted_text(grant.check_condition),
+        list_text(grant.chain),
         str(grant.is_metered),
     )
     return _BETWEEN.join(parts)
 
 
-def listed(texts: Sequence[str]) -> str:
+def list_text(texts: Sequence[str]) -> str:
     """Returns the texts so that nothing but the same list has the same."""
     return to_json(texts).decode()
 
 
-def quoted(text: str) -> str:
+def quoted_text(text: str) -> str:
     """Returns the text so that it holds nothing that stands between two parts."""
     return to_json(text).decode()
 
@@ -156,10 +156,10 @@ def canonical(fact: object) -> str:
 
     A field that has its default is left out, so that facts from before there was that field stay what they were.
     """
-    return json.dumps(_plain(fact), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(_json_value(fact), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, (int, float)):
@@ -170,16 +170,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value // MICROSECOND
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _json_value(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted(map(_plain, value))
+        return sorted(map(_json_value, value))
     if dataclasses.is_dataclass(value):
         return {
-            field.name: _plain(found)
+            field.name: _json_value(found)
             for field in dataclasses.fields(value)
             if (found := getattr(value, field.name)) != _default(field)
         }
-    return [_plain(item) for item in value]
+    return [_json_value(item) for item in value]
 
 
 def _default(field: dataclasses.Field[Any]) -> object:

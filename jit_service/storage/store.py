@@ -39,11 +39,13 @@ from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import audit_append, audit_index, postgresql, prepared, query, rows
 from jit_service.storage import engine as engines
-from jit_service.storage.failures import translated
-from jit_service.storage.grant_loader import LiveReader
-from jit_service.storage.group_commit import OneWriter
+from jit_service.storage.failures import translate_errors
+from jit_service.storage.grant_loader import GrantLoader
+from jit_service.storage.group_commit import GroupCommit
+from jit_service.storage.head import Head
 from jit_service.storage.outbox import Outbox
-from jit_service.storage.policy_cache import NOTHING, Head, KnownPolicies
+from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
+from jit_service.storage.prepared import Statement
 from jit_service.storage.query import (
     AUDIT_COLUMNS,
     GRANT_COLUMNS,
@@ -54,8 +56,7 @@ from jit_service.storage.query import (
     page,
 )
 from jit_service.storage.rows import GrantChange
-from jit_service.storage.sealing import GRANTS, Sealer, Sums, changed_by, live_text, written
-from jit_service.storage.statement import Statement
+from jit_service.storage.sealing import GRANTS, Sealer, Sums, exchange, live_text, sums_text
 from jit_service.storage.tables import (
     AuditIndexRow,
     AuditRow,
@@ -77,7 +78,7 @@ from jit_service.storage.tables import (
 
 Clock = Callable[[], datetime]
 _STATES = b'"states":'
-_FACTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+_SEALED_TABLES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (PolicyRow, rows.policy_of),
     (SignalRow, rows.signal_of),
     (DelegationRow, rows.delegation_of),
@@ -86,21 +87,21 @@ _FACTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 )
 Sealed = Policy | Signal | Delegation | Lock | Proposal
 Fact = TypeVar("Fact")
-_works_for: ContextVar[Caller | None] = ContextVar("works_for", default=None)
+_caller: ContextVar[Caller | None] = ContextVar("works_for", default=None)
 VERIFY_CHUNK = 1000
 # Records that are indexed together touch far fewer pages than each by itself.
 INDEX_CHUNK = 5000
 # In pages of 4 KB.
-_LONG_LOG = 1000
+_LONG_WAL = 1000
 
 
-def work_for(caller: Caller | None) -> None:
+def set_caller(caller: Caller | None) -> None:
     """Lets the store know whom this thread reads and writes for, until it is told of another; None is the service.
 
     While a lock stands on the caller, whatever is read or written raises Locked: so a lock holds for every call from
     its commit on, whichever the call is.
     """
-    _works_for.set(caller)
+    _caller.set(caller)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +129,11 @@ class Store:
         self._indexing = engines.for_indexing(self.engine)
         self.clock = clock
         self._subscriptions = tuple(subscriptions)
-        self._journal: Any = None
+        self._appending: Any = None
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
-        self._one_writer = OneWriter(self._writing) if self.engine.dialect.name == "sqlite" else None
+        self._group_commit = GroupCommit(self._writing) if self.engine.dialect.name == "sqlite" else None
         self._on_commit: list[Callable[[int], None]] = []
-        self._known = NOTHING
+        self._policies = NO_POLICIES
         # Whether the last write failed: where a disk is full, reads go on as if nothing were wrong.
         self._cannot_write = False
 
@@ -148,7 +149,7 @@ class Store:
         if self.sealer.refused:
             raise StoreUnavailable(min(self.sealer.refused))
         if self._cannot_write:
-            with self._begun() as connection:
+            with self._write() as connection:
                 # There and back: SQLite writes nothing where nothing changes.
                 for step in (1, -1):
                     connection.execute(update(HeadRow).values(revision=HeadRow.revision + step))
@@ -156,24 +157,24 @@ class Store:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
-        with translated(), self._reading.begin() as connection:
-            snapshot = Snapshot(connection, self.clock, self.sealer, known=self._known)
+        with translate_errors(), self._reading.begin() as connection:
+            snapshot = Snapshot(connection, self.clock, self.sealer, known=self._policies)
             snapshot.demand_unlocked()
             yield snapshot
-        self._know(snapshot)
+        self._keep_policies(snapshot)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Writes: commits at the end of the block, or rolls everything back when it raises."""
-        with self._begun() as connection:
+        with self._write() as connection:
             transaction = Transaction(
-                connection, self.clock, self.sealer, known=self._known, subscriptions=self._subscriptions
+                connection, self.clock, self.sealer, known=self._policies, subscriptions=self._subscriptions
             )
             transaction.demand_unlocked()
             yield transaction
             transaction.finish()
             # Even if it should not be committed: then no later head has this one in its history.
-            self._know(transaction)
+            self._keep_policies(transaction)
         for notice in self._on_commit:
             notice(transaction.revision)
 
@@ -182,18 +183,18 @@ class Store:
 
         Without SQLAlchemy's help, since every check waits for it.
         """
-        with self._noticed(), translated(), self._alone():
-            connection = self._journal_connection()
+        with self._note_outcome(), translate_errors(), self._exclusive():
+            connection = self._append_connection()
             try:
-                audit_append.append(connection.dbapi_connection, payloads, at=at, sqlite=self._one_writer is not None)
+                audit_append.append(connection.dbapi_connection, payloads, at=at, sqlite=self._group_commit is not None)
             except BaseException:
-                self._journal = None
+                self._appending = None
                 connection.invalidate()
                 raise
 
     def is_unsealed(self) -> bool:
         """Says whether nothing was ever sealed here, although there is something."""
-        with translated(), self._reading.begin() as connection:
+        with translate_errors(), self._reading.begin() as connection:
             head = _head(connection)
             return head.revision > 0 and not head.sums and head.seal is None
 
@@ -202,24 +203,24 @@ class Store:
 
         Whoever could write to the database until now is believed.
         """
-        with self._begun() as connection, Session(connection) as session:
+        with self._write() as connection, Session(connection) as session:
             head = _head(connection, prepared.LOCKED_HEAD)
             sums, count = seal_rows(session, self.sealer)
-            seal = self.sealer.of_head(revision=head.revision, locks=head.locks, sums=written(sums))
-            session.execute(update(HeadRow).values(sums=written(sums), seal=seal))
+            seal = self.sealer.of_head(revision=head.revision, locks=head.locks, sums=sums_text(sums))
+            session.execute(update(HeadRow).values(sums=sums_text(sums), seal=seal))
             return count
 
     @contextmanager
     def outbox(self) -> Iterator[Outbox]:
         """Writes to the outbox, in a transaction of its own that waits for no event's."""
-        with self._begun() as connection, Session(connection) as session:
+        with self._write() as connection, Session(connection) as session:
             yield Outbox(session, now=max(self.clock(), _head(connection).time))
 
-    def live_reader(self) -> LiveReader:
+    def grant_loader(self) -> GrantLoader:
         """Returns a reader of what Check holds, on a connection of its own."""
-        return LiveReader(self.engine, self.sealer)
+        return GrantLoader(self.engine, self.sealer)
 
-    def audit_waiting(self) -> tuple[int, int]:
+    def audit_backlog(self) -> tuple[int, int]:
         """Returns how many audit records cannot be found yet, and the seq of the last of all."""
         indexed = self.indexed_seq()
         with self.snapshot() as snapshot:
@@ -227,54 +228,54 @@ class Store:
 
     def indexed_seq(self) -> int:
         """Returns up to which record the audit log can be searched."""
-        with translated(), self._indexing.begin() as connection, Session(connection) as session:
+        with translate_errors(), self._indexing.begin() as connection, Session(connection) as session:
             return session.exec(select(func.max(AuditIndexRow.seq))).one() or 0
 
     def index_audit(self) -> int:
         """Makes the next INDEX_CHUNK audit records findable. Returns how many there were."""
-        with translated(), self._indexing.begin() as connection:
+        with translate_errors(), self._indexing.begin() as connection:
             return audit_index.index_next(connection, limit=INDEX_CHUNK)
 
-    def checkpoint(self) -> None:
+    def checkpoint_wal(self) -> None:
         """Copies SQLite's log into the database while others write; PostgreSQL does so by itself.
 
         A log that has become long is begun anew, which holds writers up for as long as the rest of it takes.
         """
-        if self._one_writer is None:
+        if self._group_commit is None:
             return
-        with translated(), self._writing.connect() as connection:
+        with translate_errors(), self._writing.connect() as connection:
             driver: Any = connection.connection.dbapi_connection
             _, pages, _ = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if pages > _LONG_LOG:
-                with self._one_writer.alone():
+            if pages > _LONG_WAL:
+                with self._group_commit.exclusive():
                     driver.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def close(self) -> None:
         """Closes every connection."""
-        if self._journal is not None:
-            self._journal.close()
-        if self._one_writer is not None:
-            self._one_writer.close()
+        if self._appending is not None:
+            self._appending.close()
+        if self._group_commit is not None:
+            self._group_commit.close()
         for engine in (self._writing, self._indexing, self.engine):
             engine.dispose()
 
-    def _alone(self) -> AbstractContextManager[None]:
+    def _exclusive(self) -> AbstractContextManager[None]:
         """Keeps other writers of this process off SQLite, which has one at a time."""
-        return nullcontext() if self._one_writer is None else self._one_writer.alone()
+        return nullcontext() if self._group_commit is None else self._group_commit.exclusive()
 
     @contextmanager
-    def _begun(self) -> Iterator[Connection]:
+    def _write(self) -> Iterator[Connection]:
         """Begins a transaction that writes; commits it when the block is left, or rolls it back when that raises."""
-        with self._noticed(), translated():
-            if self._one_writer is not None:
-                with self._one_writer.transaction() as connection:
+        with self._note_outcome(), translate_errors():
+            if self._group_commit is not None:
+                with self._group_commit.transaction() as connection:
                     yield connection
             else:
                 with self._writing.begin() as connection:
                     yield connection
 
     @contextmanager
-    def _noticed(self) -> Iterator[None]:
+    def _note_outcome(self) -> Iterator[None]:
         """Notices whether the store takes what is written in the block."""
         try:
             yield
@@ -283,21 +284,21 @@ class Store:
             raise
         self._cannot_write = False
 
-    def _know(self, snapshot: Snapshot) -> None:
+    def _keep_policies(self, snapshot: Snapshot) -> None:
         """Keeps what it knows of the policies for those that come after it."""
         if snapshot.known is not None:
-            self._known = snapshot.known
+            self._policies = snapshot.known
 
-    def _journal_connection(self) -> Any:
+    def _append_connection(self) -> Any:
         """The one connection that appends; only ever used in the writer's turn."""
-        kept, on_postgresql = self._journal, self._one_writer is None
+        kept, on_postgresql = self._appending, self._group_commit is None
         if kept is not None and on_postgresql and postgresql.has_ended(kept.dbapi_connection):
-            self._journal = None
+            self._appending = None
             kept.invalidate()
-        if self._journal is None:
-            self._journal = self._writing.raw_connection()
-            self._journal.detach()
-        return self._journal
+        if self._appending is None:
+            self._appending = self._writing.raw_connection()
+            self._appending.detach()
+        return self._appending
 
 
 class Snapshot:
@@ -309,7 +310,7 @@ class Snapshot:
         clock: Clock,
         sealer: Sealer,
         *,
-        known: KnownPolicies = NOTHING,
+        known: PolicyCache = NO_POLICIES,
         head: Statement = prepared.HEAD,
     ) -> None:
         found = _head(connection, head)
@@ -501,7 +502,7 @@ class Snapshot:
         """Returns up to `limit` scheduled and active grants by name, those after a name; without their reviews."""
         live = and_(col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at) > self.now)
         wanted = select(GrantRow).where(live, col(GrantRow.name) > after).order_by(GrantRow.name).limit(limit)
-        found = [self._live_of(row) for row in self._session.exec(wanted)]
+        found = [self._grant_without_reviews(row) for row in self._session.exec(wanted)]
         # A long list is read page by page; what was read is not kept.
         self._session.expunge_all()
         return found
@@ -518,7 +519,7 @@ class Snapshot:
 
     def demand_unlocked(self) -> None:
         """Raises Locked where a lock stands on whom this thread works for."""
-        if self._lock_count and (caller := _works_for.get()) is not None:
+        if self._lock_count and (caller := _caller.get()) is not None:
             demand_unlocked_caller(self.locks, caller)
 
     def lock(self, name: str) -> Lock | None:
@@ -552,7 +553,7 @@ class Snapshot:
         found = self._session.exec(select(LockRow).where(over).order_by(col(LockRow.expires_at)).limit(limit))
         return [self._sealed(row, rows.lock_of(row)) for row in found]
 
-    def held_or_awaited_by(self, lock: Lock) -> list[Grant]:
+    def grants_under_lock(self, lock: Lock) -> list[Grant]:
         """Returns the grants that the locked hold and the requests that wait by or for them, by name."""
         undecided = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > self.now)
         live = and_(col(GrantRow.ended_at).is_(None), or_(col(GrantRow.expires_at) > self.now, undecided))
@@ -608,7 +609,7 @@ class Snapshot:
             wanted = wanted.where(col(GrantRow.policy).in_(policies))
         with Session(self._connection) as session:
             for row in session.exec(wanted):
-                yield self._live_of(row)
+                yield self._grant_without_reviews(row)
                 # There may be many, and none is looked at twice.
                 session.expunge(row)
 
@@ -764,7 +765,7 @@ class Snapshot:
             for row in chunk:
                 if problem := _problem(row, previous, expected):
                     return expected, problem
-                if row.seq <= indexed and not rows.found_as_hashed(row, index.get(row.seq)):
+                if row.seq <= indexed and not rows.index_matches(row, index.get(row.seq)):
                     return expected, f"record {row.seq} is indexed as something else than what was hashed"
                 if _STATES in row.payload:
                     states |= rows.recorded_event_of(row).event.states
@@ -803,7 +804,7 @@ class Snapshot:
                 yield row.name, rows.grant_of(row, reviews[row.name]), row.seal
             after = found[-1].name
             self._session.expunge_all()
-        for table, fact_of in _FACTS:
+        for table, fact_of in _SEALED_TABLES:
             for row in self._session.exec(select(table)):
                 yield row.name, fact_of(row), row.seal
 
@@ -823,13 +824,13 @@ class Snapshot:
     def _policies_by_name(self) -> Mapping[str, Policy]:
         """Returns every policy; reads those that have changed since the last time that this store was asked."""
         if self.known is None:
-            before = self._known_before if self.has_been_at(self._known_before.head) else NOTHING
+            before = self._known_before if self.has_been_at(self._known_before.head) else NO_POLICIES
             changed = (
                 prepared.CHANGED_POLICIES.rows(self._connection, revision=before.head.revision)
                 if before.head.revision < self.revision
                 else ()
             )
-            if before is NOTHING:
+            if before is NO_POLICIES:
                 self._sealer.demand_sum("policy", (row.seal for row in changed), self._sums)
             policies = [self._sealed(row, rows.POLICIES.validate_python(row.document)) for row in changed]
             self.known = before.with_changed(policies, head=self.head)
@@ -862,7 +863,7 @@ class Snapshot:
         self._sealer.demand(row.name, fact, row.seal)
         return fact
 
-    def _live_of(self, row: GrantRow) -> Grant:
+    def _grant_without_reviews(self, row: GrantRow) -> Grant:
         """Returns the grant, without its reviews: what Check holds of it. Raises StoreUnavailable."""
         grant = rows.grant_of(row, [])
         self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(live(grant))), row.live_seal)
@@ -870,7 +871,7 @@ class Snapshot:
 
 
 class Transaction(Snapshot):
-    """What can be written, under the lock of the head row."""
+    """What can be sums_text, under the lock of the head row."""
 
     def __init__(
         self,
@@ -878,7 +879,7 @@ class Transaction(Snapshot):
         clock: Clock,
         sealer: Sealer,
         *,
-        known: KnownPolicies = NOTHING,
+        known: PolicyCache = NO_POLICIES,
         subscriptions: Sequence[Subscription] = (),
     ) -> None:
         super().__init__(connection, clock, sealer, known=known, head=prepared.LOCKED_HEAD)
@@ -919,10 +920,10 @@ class Transaction(Snapshot):
             self._update_grant(grant, saved)
         for position in range(there, len(saved.reviews)):
             self._insert(ReviewRow, rows.review_columns(saved, position))
-        self._tell(saved, type_, saved.revision)
+        self._leave_change(saved, type_, saved.revision)
         return saved
 
-    def _tell(self, grant: Grant, type_: EventType, revision: int) -> None:
+    def _leave_change(self, grant: Grant, type_: EventType, revision: int) -> None:
         """Leaves the change for watchers."""
         change = rows.GrantChange(revision=revision, type=type_, at=self.now, grant=grant)
         self._insert_change(rows.change_columns(change))
@@ -1064,9 +1065,9 @@ class Transaction(Snapshot):
         before = self._grant_seals(grant.name)
         result: Any = self._session.execute(update(GrantRow).where(unrecorded).values(**values))
         if result.rowcount == 1:
-            self._sums = changed_by(self._sums, GRANTS, old=before.live_seal if _is_counted(before) else None, new=None)
+            self._sums = exchange(self._sums, GRANTS, old=before.live_seal if _is_counted(before) else None, new=None)
             self._next_revision()
-            self._tell(told, event.type, told.revision)
+            self._leave_change(told, event.type, told.revision)
             self.record(replace(event, revision=told.revision))
 
     def record_overdue(self, grant: Grant, event: Event) -> None:
@@ -1111,7 +1112,7 @@ class Transaction(Snapshot):
     def finish(self) -> None:
         """Writes the counters, as the last thing before the commit."""
         head = self.head
-        sums = written(self._sums) if head.revision else ""
+        sums = sums_text(self._sums) if head.revision else ""
         moved = {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
         seal = self._sealer.of_head(revision=head.revision, locks=self._lock_count, sums=sums)
         prepared.MOVE_HEAD.run(self._connection, moved | {"locks": self._lock_count, "sums": sums, "seal": seal})
@@ -1136,7 +1137,7 @@ class Transaction(Snapshot):
         self, table: Any, read: Grant | Policy | Signal | Delegation | Lock | Proposal, columns: dict[str, Any]
     ) -> None:
         as_read = {"read_name": read.name, "read_revision": read.revision}
-        if prepared.updating(table, tuple(columns)).run(self._connection, columns | as_read) != 1:
+        if prepared.update_of(table, tuple(columns)).run(self._connection, columns | as_read) != 1:
             raise LostRace(f"{read.name} was changed by another call; read it again")
 
     def _seals_of(self, grant: Grant, *, before: Any) -> dict[str, bytes | None]:
@@ -1144,7 +1145,7 @@ class Transaction(Snapshot):
         is_counted = grant.end is None and (before is None or before.run_out_at is None)
         live_seal = self._sealer.of_live(live_text(live(grant))) if grant.end is None else None
         old = before.live_seal if before is not None and _is_counted(before) else None
-        self._sums = changed_by(self._sums, GRANTS, old=old, new=live_seal if is_counted else None)
+        self._sums = exchange(self._sums, GRANTS, old=old, new=live_seal if is_counted else None)
         return {"seal": self._fact_seal(grant), "live_seal": live_seal}
 
     def _fact_seal(self, fact: Sealed | Grant) -> bytes:
@@ -1168,12 +1169,12 @@ class Transaction(Snapshot):
 
     def _count(self, table: Any, name: str, *, new: bytes | None) -> None:
         """Counts the row's new seal in place of the one that it has."""
-        found = prepared.seal(table).rows(self._connection, name=name)
+        found = prepared.seal_of(table).rows(self._connection, name=name)
         old = found[0].seal if found else None
-        self._sums = changed_by(self._sums, table.__tablename__, old=old, new=new)
+        self._sums = exchange(self._sums, table.__tablename__, old=old, new=new)
 
     def _insert(self, table: Any, columns: dict[str, Any], **more: Any) -> None:
-        prepared.inserting(table).run(self._connection, columns | more)
+        prepared.insert_of(table).run(self._connection, columns | more)
 
     def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
         found = super()._found_grants(statement, **values)
@@ -1200,12 +1201,12 @@ def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:
         row.seal = sealer.of(grant.name, grant)
         row.live_seal = None if grant.end is not None else sealer.of_live(live_text(live(grant)))
         if _is_counted(row):
-            sums = changed_by(sums, GRANTS, old=None, new=row.live_seal)
+            sums = exchange(sums, GRANTS, old=None, new=row.live_seal)
         count += 1
-    for table, fact_of in _FACTS:
+    for table, fact_of in _SEALED_TABLES:
         for row in session.exec(select(table)):
             row.seal = sealer.of(row.name, fact_of(row))
-            sums = changed_by(sums, table.__tablename__, old=None, new=row.seal)
+            sums = exchange(sums, table.__tablename__, old=None, new=row.seal)
             count += 1
     for change in session.exec(select(GrantChangeRow)):
         change.seal = sealer.of(f"changes/{change.revision}", rows.change_fact(change.model_dump()))

@@ -107,7 +107,7 @@ def lift_at_host(store: Store, which: str) -> list[Lock]:
 
 def _ending(tx: Transaction, lock: Lock) -> list[Grant]:
     """Returns what ends with the lock, each once: what the locked hold or wait for, and what was passed on from it."""
-    own = tx.held_or_awaited_by(lock)
+    own = tx.grants_under_lock(lock)
     below = [child for grant in own for child in tx.live_children(grant.name)]
     return list({grant.name: grant for grant in (*own, *below)}.values())
 

@@ -22,10 +22,9 @@ from jit_service.domain.grants.grant import GrantState, Limits
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.runtime.sweeper import record_run_out
-from jit_service.storage import Store
-from jit_service.storage import grant_loader as live_storage
-from jit_service.storage.grant_loader import Changed, Delta, Everything, Head, LiveReader
-from jit_service.storage.policy_cache import Head as Place
+from jit_service.storage import Store, grant_loader
+from jit_service.storage.grant_loader import Delta, FullLoad, GrantChanged, GrantLoader, HeadState
+from jit_service.storage.head import Head as Place
 from jit_service.use_cases import grants, policies, signals
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.domain.factories import deny_policy
@@ -98,19 +97,19 @@ class Told:
     """What is there at the start, in pieces, and the same as changes one by one."""
 
     def __init__(self, found: list[LiveGrant], size: int) -> None:
-        self.head = Head(Place(7, 9, bytes(32)), NOON)
+        self.head = HeadState(Place(7, 9, bytes(32)), NOON)
         self._found = found
         self._size = size
 
     def at_once(self) -> Index:
         index, found, size = Index(lambda: NOON), self._found, self._size
         pieces = (found[at : at + size] for at in range(0, len(found), size))
-        index.fill(Everything(self.head, pieces, [deny_policy()], [], frozenset({WHO})))
+        index.fill(FullLoad(self.head, pieces, [deny_policy()], [], frozenset({WHO})))
         return index
 
     def one_by_one(self) -> Index:
         index = Index(lambda: NOON)
-        changes = [Changed(grant.name, grant.subject, grant) for grant in self._found]
+        changes = [GrantChanged(grant.name, grant.subject, grant) for grant in self._found]
         index.apply(Delta(self.head, changes, [deny_policy()], [], frozenset({WHO})))
         return index
 
@@ -147,15 +146,15 @@ def test_what_could_not_be_read_to_its_end_is_not_there_and_is_read_anew(
     view._place = view._place._replace(hash=bytes(32))
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE head SET time = time + 1"))
-    monkeypatch.setattr(live_storage, "_CHUNK", 1)
-    pieces = LiveReader._pieces
+    monkeypatch.setattr(grant_loader, "_CHUNK", 1)
+    pieces = GrantLoader._read_grants
 
     def broken_off(*told: Any) -> Iterator[list[LiveGrant]]:
         yield next(pieces(*told))
         raise StoreUnavailable("away")
 
     with monkeypatch.context() as broken:
-        broken.setattr(LiveReader, "_pieces", broken_off)
+        broken.setattr(GrantLoader, "_read_grants", broken_off)
         with pytest.raises(StoreUnavailable):
             view.strong([WHO])
     assert view.held([WHO]).held[WHO].grants == ()
@@ -172,9 +171,9 @@ def test_a_long_start_tells_how_far_it_is(store: Store, clock: Clock, monkeypatc
     record_run_out(store)
     approve(store, ask(store))
     ask(store, resource="database/orders/us")
-    monkeypatch.setattr(live_storage, "_CHUNK", 1)
+    monkeypatch.setattr(grant_loader, "_CHUNK", 1)
     told: list[tuple[int, int]] = []
-    reader = store.live_reader()
+    reader = store.grant_loader()
 
     with reader.load(lambda read, total: told.append((read, total))) as everything:
         list(everything.grants)

@@ -9,7 +9,7 @@ import pytest
 from jit_service.check import GrantCache, questions
 from jit_service.domain.conditions.signal import Signal
 from jit_service.storage import Store
-from jit_service.storage.grant_loader import LiveReader
+from jit_service.storage.grant_loader import GrantLoader
 from jit_service.use_cases import grants, policies, signals
 from tests import checking
 from tests.conftest import HOUR, Clock
@@ -89,8 +89,8 @@ def test_records_that_checks_append_load_nothing_anew(store: Store, monkeypatch:
     add_policy(store)
     approve(store, ask(store))
     assert allowed(store)
-    loads: list[LiveReader] = []
-    monkeypatch.setattr(LiveReader, "load", lambda reader, _: loads.append(reader))
+    loads: list[GrantLoader] = []
+    monkeypatch.setattr(GrantLoader, "load", lambda reader, _: loads.append(reader))
 
     for _ in range(3):
         assert allowed(store)

@@ -14,8 +14,8 @@ from jit_service.check import Barrier, GrantCache, Recorder, questions
 from jit_service.check.deciding import Deciding
 from jit_service.check.index import Index, SubjectGrants
 from jit_service.storage import Store, audit_append
-from jit_service.storage.grant_loader import LiveReader, _Rights
-from jit_service.storage.policy_cache import Head
+from jit_service.storage.grant_loader import GrantLoader, _GrantDecoder
+from jit_service.storage.head import Head
 from tests import checking
 from tests.check import test_barrier, test_grant_cache, test_histories, test_recorder
 from tests.conftest import Clock
@@ -155,14 +155,14 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "an index that skips a revision",
-        LiveReader.since,
+        GrantLoader.since,
         "revision = self._head(connection, place), place.revision",
         "revision = self._head(connection, place), place.revision + 1",
         with_view(test_grant_cache.test_every_change_is_seen_by_the_next_strong_look),
     ),
     (
         "a view that goes on in another history",
-        LiveReader._head,
+        GrantLoader._head,
         "if place != since and",
         "if revision < since.revision and",
         forked,
@@ -197,14 +197,14 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "a reader that has every grant last its whole time",
-        _Rights.live,
+        _GrantDecoder.live,
         "expires == starts + duration:",
         "expires:",
         at_start,
     ),
     (
         "a reader that gives another's groups to the subject",
-        _Rights.live,
+        _GrantDecoder.live,
         "groups[proved]",
         "groups[proved or '[\"engineering\"]']",
         at_start,
@@ -225,14 +225,14 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "signals that stay as they were",
-        LiveReader.since,
+        GrantLoader.since,
         "policies, signals, ended",
         "policies, None, ended",
         with_view(test_grant_cache.test_policies_and_signals_are_of_the_same_revision),
     ),
     (
         "a reader that has seen what it did not read",
-        LiveReader.moved,
+        GrantLoader.moved,
         "if version is not None and version == self._seen:",
         "if version is not None:",
         revoked_by_another_process,

@@ -160,7 +160,7 @@ def test_nobody_waits_for_who_does_not_read(store: Store, tailed: Tail) -> None:
         tx.record(Event(type=EventType.CALL_REFUSED, at=NOON, principal=""))
 
     assert open_ones == 0
-    assert store.audit_waiting() == (2, 2)  # Nor was anything made findable, which takes the write lock.
+    assert store.audit_backlog() == (2, 2)  # Nor was anything made findable, which takes the write lock.
     assert told(events, 1) == [2]
 
 

@@ -26,7 +26,7 @@ from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.services.audit_messages import audit_message
 from jit_service.runtime import sweeper
 from jit_service.storage import Store
-from jit_service.storage.outbox import Waiting
+from jit_service.storage.outbox import Undelivered
 from jit_service.use_cases import audit, grants
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.notifications.webhooks import KEY, SECRET, Hook, hook, receiver
@@ -111,7 +111,7 @@ def drain(store: Store, to: Channel) -> int:
     return count
 
 
-def waiting(store: Store) -> list[Waiting]:
+def waiting(store: Store) -> list[Undelivered]:
     return delivery.list_waiting(store)
 
 

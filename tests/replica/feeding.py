@@ -13,7 +13,7 @@ from jit_service.domain.policies.policy import Policy
 from jit_service.feeds.grants import ControlEvent
 from jit_service.feeds.replica import ReplicaUpdate, checkable
 from jit_service.rpc.services.grants_messages import replica_message
-from jit_service.storage.policy_cache import Head
+from jit_service.storage.head import Head
 from jitaccess.replica.decision import Judgement
 from jitaccess.replica.state import Replica
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse

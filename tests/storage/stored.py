@@ -84,7 +84,7 @@ class Stored:
 
     def unsealed(self) -> str:
         """Returns what a start would say of the seals; nothing where they fit."""
-        reader = self.store.live_reader()
+        reader = self.store.grant_loader()
         try:
             with reader.load(lambda *_: None) as everything:
                 for _ in everything.grants:

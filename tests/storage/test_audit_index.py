@@ -62,7 +62,7 @@ def test_a_running_service_makes_records_findable_by_itself(store: Store) -> Non
     indexer = AuditIndexer(store, interval=timedelta(milliseconds=1))
     indexer.start()
     try:
-        while store.audit_waiting()[0]:
+        while store.audit_backlog()[0]:
             assert indexer.is_alive()
     finally:
         indexer.stop()

@@ -18,7 +18,7 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.storage import Store, group_commit
-from jit_service.storage.group_commit import OneWriter, Turns
+from jit_service.storage.group_commit import FairLock, GroupCommit
 from jit_service.storage.store import Transaction
 from jit_service.use_cases import audit, grants
 from tests.conftest import NOON, Clock
@@ -67,8 +67,8 @@ class Crowd:
 
 
 def queue(store: Store) -> Any:
-    assert store._one_writer is not None
-    return store._one_writer._turns._queue
+    assert store._group_commit is not None
+    return store._group_commit._lock._queue
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -162,15 +162,15 @@ def test_checks_are_recorded_behind_what_waits_for_its_commit(store: Store) -> N
 
 
 def test_turns_come_in_the_order_they_were_asked_for() -> None:
-    turns, had = Turns(), []
+    turns, had = FairLock(), []
     begun = threading.Event()
 
     def take(number: int) -> None:
-        with turns.turn():
+        with turns.hold():
             had.append(number)
 
     def take_twice() -> None:
-        with turns.turn():
+        with turns.hold():
             begun.set()
             wait_until(lambda: len(turns._queue) == 2)
         take(3)
@@ -187,13 +187,13 @@ def test_turns_come_in_the_order_they_were_asked_for() -> None:
 
 def test_a_turn_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "WAIT_SECONDS", 0.01)
-    turns = Turns()
+    turns = FairLock()
 
     def take() -> None:
-        with turns.turn():
+        with turns.hold():
             pass
 
-    with turns.turn(), ThreadPoolExecutor(1) as pool:
+    with turns.hold(), ThreadPoolExecutor(1) as pool:
         refused = answer(pool.submit(take))
 
     assert isinstance(refused, StoreUnavailable)
@@ -213,35 +213,35 @@ def failing_commit(store: Store) -> Iterator[None]:
 TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     (
         "a transaction that is answered before its commit",
-        OneWriter._end,
+        GroupCommit._end,
         "if not group.is_over:\n        with",
         "if False:\n        with",
         test_nobody_is_answered_where_the_commit_fails,
     ),
     (
         "a commit whose failure is nobody's",
-        OneWriter._end,
+        GroupCommit._end,
         "if group.fault is not None:",
         "if False:",
         test_nobody_is_answered_where_the_commit_fails,
     ),
     (
         "what has failed is committed with the others",
-        OneWriter._take_back,
+        GroupCommit._undo,
         'driver.execute("ROLLBACK TO member")',
         "pass",
         test_who_fails_takes_back_its_own_changes_only,
     ),
     (
         "who fails takes everything back",
-        OneWriter._take_back,
+        GroupCommit._undo,
         "if not group.members:",
         "if True:",
         test_who_fails_takes_back_its_own_changes_only,
     ),
     (
         "a turn that is taken out of order",
-        Turns._hand_on,
+        FairLock._release,
         "self._queue.popleft()",
         "self._queue.pop()",
         lambda _: test_turns_come_in_the_order_they_were_asked_for(),
@@ -270,7 +270,7 @@ def test_the_log_is_copied_beside_the_writers_and_begun_anew_when_it_is_long(
     store.append([b"{}"] * 1000, at=NOON)
     long = pages_in_log(path)
 
-    store.checkpoint()
+    store.checkpoint_wal()
     store.append([b"{}"], at=NOON)
 
     assert long > 3
@@ -280,7 +280,7 @@ def test_the_log_is_copied_beside_the_writers_and_begun_anew_when_it_is_long(
 def test_copying_the_log_waits_for_nobody_who_writes(store: Store, sqlite_url: str) -> None:
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        store.checkpoint()
+        store.checkpoint_wal()
         other.execute("ROLLBACK")
 
 

@@ -14,7 +14,8 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.policies import diff
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.storage import Store
-from jit_service.storage.policy_cache import NOTHING, Head
+from jit_service.storage.head import Head
+from jit_service.storage.policy_cache import NO_POLICIES
 from jit_service.storage.store import Snapshot, Transaction
 from jit_service.use_cases import policies
 from tests.domain.test_sown_bugs import Twin, demand_caught
@@ -133,7 +134,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
         "policies that stay as they were",
         Snapshot.__init__,
         "known if known.head == self.head else None",
-        "known if known is not NOTHING else None",
+        "known if known is not NO_POLICIES else None",
         test_what_another_process_deleted_is_judged_by_no_more,
     ),
     (
@@ -167,5 +168,5 @@ def test_no_twin_survives(
 
 
 def test_nothing_is_known_of_a_new_store(store: Store) -> None:
-    assert store._known == NOTHING
+    assert store._policies == NO_POLICIES
     assert known(store) == {}

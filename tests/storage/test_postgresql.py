@@ -15,7 +15,7 @@ from jit_service.check import questions
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, postgresql
 from jit_service.storage.engine import open_engine
-from jit_service.storage.grant_loader import LiveReader
+from jit_service.storage.grant_loader import GrantLoader
 from jit_service.storage.migrate import migrate
 from jit_service.use_cases import audit
 from tests import checking
@@ -120,7 +120,7 @@ def test_a_server_that_takes_no_writes_is_away_until_it_does(server: Server, fre
     server.take_no_writes()
     try:
         assert soon(lambda: is_away(lambda: allowed(fresh)))
-        for call in (lambda: ask(fresh), lambda: read(fresh), lambda: fresh.live_reader().moved(fresh._known.head)):
+        for call in (lambda: ask(fresh), lambda: read(fresh), lambda: fresh.grant_loader().moved(fresh._known.head)):
             with pytest.raises(StoreUnavailable):
                 call()
     finally:
@@ -148,7 +148,7 @@ def test_a_view_on_a_server_that_was_demoted_sees_nothing(server: Server, fresh:
     add_policy(fresh)
     with fresh.snapshot() as snapshot:
         head = snapshot.head
-    reader = fresh.live_reader()
+    reader = fresh.grant_loader()
     assert reader.moved(head) is not None
 
     server.take_no_writes()
@@ -244,7 +244,7 @@ TWINS = [
     ),
     (
         "a view that does not ask what it is connected to",
-        LiveReader._head,
+        GrantLoader._head,
         "if is_no_primary:",
         "if False:",
         test_a_view_on_a_server_that_was_demoted_sees_nothing,

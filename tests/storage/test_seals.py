@@ -18,7 +18,7 @@ from jit_service.domain.grants.delegation import Wanted as WantedDelegation
 from jit_service.domain.grants.lock import Target, Wanted
 from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store
-from jit_service.storage.grant_loader import LiveReader
+from jit_service.storage.grant_loader import GrantLoader
 from jit_service.storage.sealing import Sealer
 from jit_service.storage.store import Snapshot
 from jit_service.use_cases import audit, delegations, grants, locks, policies, signals
@@ -207,7 +207,7 @@ def test_whoever_writes_to_the_database_gives_nobody_access(site: Site, attack: 
     store = site.store if when == "running" else site.after_restart()
 
     assert not site.allows(store, resource)
-    # Nor once somebody has written, and what is new is looked for.
+    # Nor once somebody has sums_text, and what is new is looked for.
     with_another_grant(site.store)
     assert not site.allows(store, resource)
     assert audit.verify(site.after_restart()).differing == touched
@@ -313,7 +313,7 @@ def test_what_is_there_from_before_there_were_seals_is_sealed_once(site: Site) -
 TWINS: list[tuple[str, Any, str, str, Callable[[Site], None]]] = [
     (
         "a load that looks at no seal",
-        LiveReader._counted,
+        GrantLoader._demand_seals,
         "if wanted != seal:",
         "if False:",
         lambda site: demand_unsealed(site, match=widen(site)[1]),
@@ -327,14 +327,14 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Site], None]]] = [
     ),
     (
         "news that are not all there is",
-        LiveReader._follow_sum,
+        GrantLoader._advance_sum,
         "self._sealer.demand_total(GRANTS, total, sums)",
         "pass",
         test_a_change_that_is_undone_before_it_is_seen_is_noticed,
     ),
     (
         "news whose seals are not looked at",
-        LiveReader._policies,
+        GrantLoader._policies,
         "self._sealer.demand(policy.name, policy, seal)",
         "pass",
         lambda site: (edit_deny(site), demand_unsealed(site)),

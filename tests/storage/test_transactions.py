@@ -222,6 +222,6 @@ def test_what_answers_wait_for_is_on_the_disk(tmp_path: Path) -> None:
     migrate(url)
     store = Store(url, clock=lambda: NOON)
     try:
-        assert store._journal_connection().dbapi_connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert store._append_connection().dbapi_connection.execute("PRAGMA synchronous").fetchone() == (2,)
     finally:
         store.close()

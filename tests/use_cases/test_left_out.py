@@ -26,7 +26,7 @@ def add_deny(store: Store) -> Policy:
 
 
 def held_in_memory(store: Store) -> list[LiveGrant]:
-    reader = store.live_reader()
+    reader = store.grant_loader()
     try:
         with reader.load(lambda _read, _total: None) as everything:
             return [grant for piece in everything.grants for grant in piece]

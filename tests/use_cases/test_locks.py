@@ -21,7 +21,7 @@ from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
 from jit_service.domain.grants.request import Ask
 from jit_service.feeds.grants import ControlEvent, Feed, Watched, watch
 from jit_service.runtime import sweeper
-from jit_service.storage import Snapshot, Store, Transaction, prepared, work_for
+from jit_service.storage import Snapshot, Store, Transaction, prepared, set_caller
 from jit_service.use_cases import delegations, grants, locks
 from tests import checking
 from tests.conftest import HOUR, TICK, Clock
@@ -48,11 +48,11 @@ def reason(store: Store) -> Reason:
 
 @contextmanager
 def working_for(caller: Caller) -> Iterator[None]:
-    work_for(caller)
+    set_caller(caller)
     try:
         yield
     finally:
-        work_for(None)
+        set_caller(None)
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_what_somebody_watches_ends_with_the_lock(store: Store) -> None:
         assert next(events).type is ControlEvent.HEARTBEAT
         with working_for(RITA):
             locked(store)
-        work_for(ALICE)
+        set_caller(ALICE)
         with pytest.raises(Locked):
             next(events)
 
