@@ -15,9 +15,10 @@ from jit_service.domain.audit.audit_filter import matches
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.filter import Node, parse
-from jit_service.feeds.grants import HEARTBEAT_SECONDS, Follower
-from jit_service.storage import Snapshot, Store, query
+from jit_service.feeds.grants import HEARTBEAT_SECONDS
+from jit_service.storage import Store, query
 from jit_service.storage.head import BEGINNING, Head
+from jit_service.storage.head_follower import HeadFollower
 
 _PAGE: Final = 200
 
@@ -30,19 +31,12 @@ class AuditUpdate:
     recorded: RecordedEvent | None = None
 
 
-class LogFeed(Follower):
-    """Follows the audit log."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store, place=_end, name="log-feed")
-
-
 def tail(
     store: Store,
     *,
     filter_text: str,
     start_seq: int,
-    feed: LogFeed,
+    follower: HeadFollower,
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Iterator[AuditUpdate]:
@@ -51,11 +45,17 @@ def tail(
     The first is a sign of life. Raises InvalidField before anything is told; then StoreUnavailable, ServiceStopping.
     """
     node, last = parse(filter_text, query.AUDIT_FIELDS), _start(store, start_seq)
-    return _told(store, node, last, feed=feed, gone=gone, heartbeat_seconds=heartbeat_seconds)
+    return _told(store, node, last, follower=follower, gone=gone, heartbeat_seconds=heartbeat_seconds)
 
 
 def _told(
-    store: Store, node: Node | None, last: int, *, feed: LogFeed, gone: Callable[[], bool], heartbeat_seconds: float
+    store: Store,
+    node: Node | None,
+    last: int,
+    *,
+    follower: HeadFollower,
+    gone: Callable[[], bool],
+    heartbeat_seconds: float,
 ) -> Iterator[AuditUpdate]:
     yield AuditUpdate(seq=last)
     told_at, at = time.monotonic(), BEGINNING
@@ -71,16 +71,11 @@ def _told(
             told_at = time.monotonic()
         if last == head.seq:
             silence = time.monotonic() - told_at
-            feed.wait(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
-
-
-def _end(snapshot: Snapshot) -> int:
-    return snapshot.seq
+            follower.wait_for_record(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
 
 
 def _start(store: Store, start_seq: int) -> int:
-    with store.snapshot() as snapshot:
-        head = _end(snapshot)
+    head = store.head().seq
     if not 0 <= start_seq <= head:
         raise InvalidField("start_seq", f"is {start_seq}; the log has {head} records")
     return start_seq or head

@@ -7,22 +7,21 @@ comes back after a restart, goes on from its revision, and no other notices.
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import READS_GRANTS, Caller
-from jit_service.domain.errors import InvalidField, RoleRequired, ServiceStopping
+from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants import approval
 from jit_service.domain.grants.grant import Grant
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import BEGINNING, Head
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.delegations import with_delegations
 from jit_service.use_cases.grants import View
 
@@ -30,7 +29,6 @@ HEARTBEAT_SECONDS: Final = 4.0
 """The longest silence; the contract says 5 s."""
 MAX_LAG: Final = 10_000
 """How many revisions a watcher that had caught up may fall behind before it is ended."""
-_POLL_INTERVAL: Final = timedelta(seconds=0.05)
 _PAGE: Final = 200
 _HISTORY: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{64})")
 
@@ -72,82 +70,12 @@ class Watched:
     start: Head = BEGINNING
 
 
-class Follower(BackgroundThread):
-    """Notices how far the store has come, and wakes whoever waits for it. It asks the store only while somebody waits.
-
-    `place` says what is followed: a number in the store that only grows, as long as the store is not brought back.
-    """
-
-    def __init__(self, store: Store, *, place: Callable[[Snapshot], int], name: str) -> None:
-        super().__init__(name=name, interval=_POLL_INTERVAL, undone="changes are not noticed")
-        self._store = store
-        self._place = place
-        self._changed = threading.Condition()
-        self._waiting = 0
-        self._reached = 0
-
-    def wait_for_work(self) -> None:
-        """Returns an interval after the last look, once somebody waits."""
-        super().wait_for_work()
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self.stopping.is_set())
-
-    def work(self) -> None:
-        """Reads how far the store is, and wakes whoever waits."""
-        with self._store.snapshot() as snapshot:
-            place = self._place(snapshot)
-        with self._changed:
-            self._reached = place
-            self._changed.notify_all()
-
-    def wait(self, *, after: int, seconds: float, gone: Callable[[], bool]) -> None:
-        """Returns when the store is past the place, at the latest after so many seconds or when `gone` returns True.
-
-        Raises ServiceStopping.
-        """
-        with self._changed:
-            self._waiting += 1
-            self._changed.notify_all()
-            try:
-                self._changed.wait_for(
-                    lambda: self._reached > after or self.stopping.is_set() or gone(), timeout=seconds
-                )
-            finally:
-                self._waiting -= 1
-            if self.stopping.is_set():
-                raise ServiceStopping(f"the service stops; go on from {after}")
-
-    def wake(self) -> None:
-        """Has everybody who waits look again."""
-        with self._changed:
-            self._changed.notify_all()
-
-    def interrupt(self) -> None:
-        """Ends every stream."""
-        self.wake()
-
-    def _note(self, place: int) -> None:
-        with self._changed:
-            if place > self._reached:
-                self._reached = place
-                self._changed.notify_all()
-
-
-class Feed(Follower):
-    """Follows the revision."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store, place=lambda snapshot: snapshot.revision, name="feed")
-        # What this process writes need not wait for the next look.
-        store.on_commit(self._note)
-
-
 def watch(
     store: Store,
     caller: Caller,
     watched: Watched,
     *,
-    feed: Feed,
+    follower: HeadFollower,
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Iterator[GrantUpdate]:
@@ -181,7 +109,7 @@ def watch(
             told_at = time.monotonic()
         if last == head:
             silence = time.monotonic() - told_at
-            feed.wait(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
+            follower.wait_for_revision(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
 
 
 def _demand_view(view: View, caller: Caller) -> None:

@@ -24,13 +24,13 @@ from jit_service.feeds.grants import (
     HEARTBEAT_SECONDS,
     MAX_LAG,
     ControlEvent,
-    Feed,
     Watched,
     demand_history,
     demand_reached,
 )
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import Head
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.grants import View
 
 _PAGE: Final = 1000
@@ -73,7 +73,7 @@ def replicate(
     caller: Caller,
     watched: Watched,
     *,
-    feed: Feed,
+    follower: HeadFollower,
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Iterator[ReplicaUpdate]:
@@ -101,7 +101,7 @@ def replicate(
         last, at, told = page.upto, page.head, page.told
         if page.complete:
             caught_up = True
-            feed.wait(after=last, seconds=heartbeat_seconds, gone=gone)
+            follower.wait_for_revision(after=last, seconds=heartbeat_seconds, gone=gone)
         elif caught_up and page.head.revision - last > MAX_LAG:
             yield page.sign(ControlEvent.OVERRUN, last)
             return

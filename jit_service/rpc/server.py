@@ -19,8 +19,6 @@ from jit_service.check import GrantCache
 from jit_service.check.checker import Checker
 from jit_service.check.search import Searcher
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.feeds.audit import LogFeed
-from jit_service.feeds.grants import Feed
 from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.authzen.access_requests import AccessRequestServicer
@@ -45,6 +43,7 @@ from jit_service.rpc.streams import Streams
 from jit_service.rpc.transport.check_batch import CHECK_ACCESS, BatchCheckHandler
 from jit_service.settings import Settings, Transport
 from jit_service.storage import Store
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.authzen_requests import AccessRequests
 from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
@@ -155,8 +154,7 @@ class Backend:
     grants: GrantCache
     checker: Checker
     searcher: Searcher
-    feed: Feed
-    log_feed: LogFeed
+    follower: HeadFollower
     streams: Streams
     issuing: Issuing | None
     unproved: UnprovedCalls
@@ -191,7 +189,7 @@ def build_server(settings: Settings, backend: Backend) -> Server:
 
 def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, quota: Quota) -> None:
     store, checker, searcher, issuing = backend.store, backend.checker, backend.searcher, backend.issuing
-    add_GrantServiceServicer_to_server(GrantServicer(store, backend.feed, settings.bounds), server)
+    add_GrantServiceServicer_to_server(GrantServicer(store, backend.follower, settings.bounds), server)
     add_AccessServiceServicer_to_server(AccessServicer(checker, searcher), server)
     requests, url = AccessRequests(store, issuing, settings.bounds), settings.token_issuer
     add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url, quota), server)
@@ -201,7 +199,7 @@ def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, qu
     add_LockServiceServicer_to_server(LockServicer(store), server)
     add_SignalServiceServicer_to_server(SignalServicer(store), server)
     add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
-    audit_servicer = AuditServicer(store, backend.log_feed, issuing, source=settings.notifications_source)
+    audit_servicer = AuditServicer(store, backend.follower, issuing, source=settings.notifications_source)
     add_AuditServiceServicer_to_server(audit_servicer, server)
     passing = Passing(store=store, checker=checker, authenticator=backend.authenticator, issuing=issuing, quota=quota)
     add_AuthorizationServicer_to_server(AuthorizationServicer(passing), server)

@@ -11,6 +11,7 @@ from typing import Final
 
 from jit_service.background import BackgroundThread
 from jit_service.storage import Store
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.store import INDEX_CHUNK
 
 MAX_WAITING: Final = 500_000
@@ -33,16 +34,18 @@ def steps_due(waiting: int, came: int) -> int:
 class AuditIndexer(BackgroundThread):
     """Makes findable what is due."""
 
-    def __init__(self, store: Store, *, interval: timedelta) -> None:
+    def __init__(self, store: Store, follower: HeadFollower, *, interval: timedelta) -> None:
         super().__init__(name="audit-indexer", interval=interval, undone="audit records are not made findable")
         self._store = store
+        self._follower = follower
         self._seq = 0
 
     def work(self) -> None:
         """Does what is due."""
-        waiting, seq = self._store.audit_backlog()
+        # In this order: the log never ends before what is indexed of it.
+        indexed, seq = self._store.indexed_seq(), self._follower.look().seq
         came, self._seq = seq - self._seq, seq
-        for _ in range(steps_due(waiting, came)):
+        for _ in range(steps_due(seq - indexed, came)):
             if self.stopping.is_set():
                 return
             self._store.index_audit()

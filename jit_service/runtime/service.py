@@ -22,8 +22,6 @@ from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
 from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
-from jit_service.feeds.audit import LogFeed
-from jit_service.feeds.grants import Feed
 from jit_service.issuers import exact_principals
 from jit_service.notifications.delivery import Channel, Deliverer
 from jit_service.notifications.receivers import Receiver
@@ -39,6 +37,7 @@ from jit_service.runtime.audit_indexer import AuditIndexer
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.store import Clock
@@ -127,8 +126,7 @@ class Service:
             grants=grants,
             checker=self.checker,
             searcher=self.searcher,
-            feed=Feed(self.store),
-            log_feed=LogFeed(self.store),
+            follower=HeadFollower(self.store),
             streams=Streams(_stream_limits(settings)),
             issuing=self.issuing,
             unproved=UnprovedCalls(self.store),
@@ -145,14 +143,13 @@ class Service:
             backend.unproved,
             IssuerKeyKeeper(backend.authenticator),
             Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
-            AuditIndexer(self.store, interval=settings.sweep_interval),
+            AuditIndexer(self.store, backend.follower, interval=settings.sweep_interval),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),
             backend.streams,
             _Listening(self._server, grace=STOP_SECONDS),
             _Listening(self._ext_proc_server, grace=0),
             self.open_requests,
-            backend.feed,
-            backend.log_feed,
+            backend.follower,
         ]
 
     def listen(self, address: Address) -> Address:

@@ -132,13 +132,13 @@ class Store:
         self._appending: Any = None
         # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
         self._group_commit = GroupCommit(self._writing) if self.engine.dialect.name == "sqlite" else None
-        self._on_commit: list[Callable[[int], None]] = []
+        self._on_commit: list[Callable[[Head], None]] = []
         self._policies = NO_POLICIES
         # Whether the last write failed: where a disk is full, reads go on as if nothing were wrong.
         self._cannot_write = False
 
-    def on_commit(self, notice: Callable[[int], None]) -> None:
-        """Calls `notice` with the revision after each commit of this process; it must be quick and not raise."""
+    def on_commit(self, notice: Callable[[Head], None]) -> None:
+        """Calls `notice` with the head after each commit of this process; it must be quick and not raise."""
         self._on_commit.append(notice)
 
     def prove_writing(self) -> None:
@@ -176,7 +176,7 @@ class Store:
             # Even if it should not be committed: then no later head has this one in its history.
             self._keep_policies(transaction)
         for notice in self._on_commit:
-            notice(transaction.revision)
+            notice(transaction.head)
 
     def append(self, payloads: Sequence[bytes], *, at: datetime) -> None:
         """Appends records to the audit log in one transaction of its own. `at` is the latest instant among them.
@@ -220,11 +220,10 @@ class Store:
         """Returns a reader of what Check holds, on a connection of its own."""
         return GrantLoader(self.engine, self.sealer)
 
-    def audit_backlog(self) -> tuple[int, int]:
-        """Returns how many audit records cannot be found yet, and the seq of the last of all."""
-        indexed = self.indexed_seq()
+    def head(self) -> Head:
+        """Returns where the store is in its history."""
         with self.snapshot() as snapshot:
-            return snapshot.seq - indexed, snapshot.seq
+            return snapshot.head
 
     def indexed_seq(self) -> int:
         """Returns up to which record the audit log can be searched."""

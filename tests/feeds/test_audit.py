@@ -17,8 +17,9 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, ServiceStopping
 from jit_service.feeds import audit
-from jit_service.feeds.audit import AuditUpdate, LogFeed
+from jit_service.feeds.audit import AuditUpdate
 from jit_service.storage import Store, payload_of
+from jit_service.storage.head_follower import HeadFollower
 from tests import checking
 from tests.conftest import NOON
 from tests.domain.test_sown_bugs import Twin, demand_caught
@@ -32,22 +33,24 @@ PATIENCE_SECONDS = 3.0
 
 
 @pytest.fixture
-def feed(store: Store) -> Iterator[LogFeed]:
-    feed = LogFeed(store)
-    feed.start()
-    yield feed
-    feed.stop()
+def follower(store: Store) -> Iterator[HeadFollower]:
+    follower = HeadFollower(store)
+    follower.start()
+    yield follower
+    follower.stop()
 
 
 @pytest.fixture
-def tailed(store: Store, feed: LogFeed, monkeypatch: pytest.MonkeyPatch) -> Tail:
+def tailed(store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch) -> Tail:
     """Tails the store itself, in pages of three, with a sign of life whenever nothing else is told."""
     monkeypatch.setattr(audit, "_PAGE", 3)
 
     def tailed(
         filter_text: str = "", start: int = 0, gone: Callable[[], bool] = lambda: False
     ) -> Iterator[AuditUpdate]:
-        return audit.tail(store, filter_text=filter_text, start_seq=start, feed=feed, gone=gone, heartbeat_seconds=0.0)
+        return audit.tail(
+            store, filter_text=filter_text, start_seq=start, follower=follower, gone=gone, heartbeat_seconds=0.0
+        )
 
     return tailed
 
@@ -160,7 +163,10 @@ def test_nobody_waits_for_who_does_not_read(store: Store, tailed: Tail) -> None:
         tx.record(Event(type=EventType.CALL_REFUSED, at=NOON, principal=""))
 
     assert open_ones == 0
-    assert store.audit_backlog() == (2, 2)  # Nor was anything made findable, which takes the write lock.
+    assert (store.indexed_seq(), store.head().seq) == (
+        0,
+        2,
+    )  # Nor was anything made findable, which takes the write lock.
     assert told(events, 1) == [2]
 
 
@@ -186,12 +192,14 @@ def test_it_ends_when_its_client_is_gone(tailed: Tail) -> None:
     assert list(tailed(gone=lambda: True)) == [AuditUpdate(seq=0)]
 
 
-def test_it_ends_with_the_service_and_says_from_where_to_go_on(store: Store, feed: LogFeed) -> None:
+def test_it_ends_with_the_service_and_says_from_where_to_go_on(store: Store, follower: HeadFollower) -> None:
     grow(store, 3)
-    events = audit.tail(store, filter_text="", start_seq=2, feed=feed, gone=lambda: False, heartbeat_seconds=60.0)
+    events = audit.tail(
+        store, filter_text="", start_seq=2, follower=follower, gone=lambda: False, heartbeat_seconds=60.0
+    )
     next(events)
     assert told(events, 1) == [3]
-    feed.stop()
+    follower.stop()
 
     with pytest.raises(ServiceStopping, match="go on from 3"):
         next(events)
@@ -235,9 +243,9 @@ def test_records_that_somebody_deleted_do_not_hold_it_up(store: Store, tailed: T
 TWINS: list[tuple[str, Any, str, str, Callable[..., None]]] = [
     (
         "one that follows the revision",
-        audit._end,
-        "snapshot.seq",
-        "snapshot.revision",
+        HeadFollower.wait_for_record,
+        "head.seq",
+        "head.revision",
         lambda store, _: starved(store),
     ),
     (
@@ -280,13 +288,13 @@ TWINS: list[tuple[str, Any, str, str, Callable[..., None]]] = [
 
 def starved(store: Store) -> None:
     """A record that moves no revision wakes who waits for it, long before the next sign of life."""
-    feed = LogFeed(store)
-    feed.start()
+    follower = HeadFollower(store)
+    follower.start()
     woken = threading.Event()
 
     def wait() -> None:
         with suppress(ServiceStopping):
-            feed.wait(after=0, seconds=60.0, gone=lambda: False)
+            follower.wait_for_record(after=0, seconds=60.0, gone=lambda: False)
             woken.set()
 
     waiting = threading.Thread(target=wait)
@@ -295,7 +303,7 @@ def starved(store: Store) -> None:
 
     came = woken.wait(PATIENCE_SECONDS)
 
-    feed.stop()
+    follower.stop()
     waiting.join()
     assert came
 

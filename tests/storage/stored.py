@@ -26,9 +26,10 @@ from jit_service.domain.language import etag as etags
 from jit_service.domain.policies.diff import Proposed
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
-from jit_service.feeds.grants import ControlEvent, Feed, Watched, watch
+from jit_service.feeds.grants import ControlEvent, Watched, watch
 from jit_service.runtime import sweeper
 from jit_service.storage import Store, query
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.tables import HeadRow
 from jit_service.use_cases import audit, bulk_revocation, delegations, grants, locks, policies, proposals, signals
 from jit_service.use_cases.bulk_revocation import Plan, Selector
@@ -226,7 +227,9 @@ class Stored:
     def told(self, by: Caller, *, view: View, after: int, grant: str = "") -> list[Heard]:
         """What a watcher is told from the revision on, up to now."""
         watched = Watched(view=view, grant=grant, start_revision=after)
-        stream = watch(self.store, by, watched, feed=Feed(self.store), gone=lambda: False, heartbeat_seconds=0)
+        stream = watch(
+            self.store, by, watched, follower=HeadFollower(self.store), gone=lambda: False, heartbeat_seconds=0
+        )
         told = takewhile(lambda each: each.type is not ControlEvent.HEARTBEAT, stream)
         return [
             Heard(each.type, each.grant.name, each.grant.state(each.at), each.revision)

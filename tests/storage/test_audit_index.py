@@ -15,6 +15,7 @@ from sqlalchemy import text
 from jit_service.runtime.audit_indexer import AuditIndexer, steps_due
 from jit_service.storage import Store
 from jit_service.storage.engine import index_file
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.migrate import migrate
 from jit_service.use_cases import audit
 from tests.conftest import Clock
@@ -59,10 +60,10 @@ def opened(directory: Path, clock: Clock) -> Iterator[Store]:
 def test_a_running_service_makes_records_findable_by_itself(store: Store) -> None:
     add_policy(store)
     ask(store)
-    indexer = AuditIndexer(store, interval=timedelta(milliseconds=1))
+    indexer = AuditIndexer(store, HeadFollower(store), interval=timedelta(milliseconds=1))
     indexer.start()
     try:
-        while store.audit_backlog()[0]:
+        while store.indexed_seq() < store.head().seq:
             assert indexer.is_alive()
     finally:
         indexer.stop()

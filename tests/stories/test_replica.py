@@ -15,10 +15,11 @@ import pytest
 
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
-from jit_service.feeds.grants import ControlEvent, Feed, Watched, head_of, history_of
+from jit_service.feeds.grants import ControlEvent, Watched, head_of, history_of
 from jit_service.feeds.replica import ReplicaUpdate, replicate
 from jit_service.runtime.service import Service
 from jit_service.storage import Store
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.grants import View
 from jitaccess import (
     AsyncJitClient,
@@ -310,23 +311,25 @@ GATEWAY = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
 
 
 @pytest.fixture
-def feed(store: Store) -> Iterator[Feed]:
-    feed = Feed(store)
-    feed.start()
-    yield feed
-    feed.stop()
+def follower(store: Store) -> Iterator[HeadFollower]:
+    follower = HeadFollower(store)
+    follower.start()
+    yield follower
+    follower.stop()
 
 
-def updates(store: Store, feed: Feed, start: int = 0, caller: Caller = GATEWAY) -> Iterator[ReplicaUpdate]:
+def updates(store: Store, follower: HeadFollower, start: int = 0, caller: Caller = GATEWAY) -> Iterator[ReplicaUpdate]:
     watched = Watched(start_revision=start)
-    return replicate(store, caller, watched, feed=feed, gone=lambda: False, heartbeat_seconds=0.0)
+    return replicate(store, caller, watched, follower=follower, gone=lambda: False, heartbeat_seconds=0.0)
 
 
-def test_a_stream_begins_with_grants_and_denies_and_a_heartbeat_that_ends_them(store: Store, feed: Feed) -> None:
+def test_a_stream_begins_with_grants_and_denies_and_a_heartbeat_that_ends_them(
+    store: Store, follower: HeadFollower
+) -> None:
     add_policy(store)
     grant = approve(store, ask(store))
 
-    told = updates(store, feed)
+    told = updates(store, follower)
     first = [next(told) for _ in range(4)]
 
     assert [update.type for update in first] == [
@@ -341,11 +344,11 @@ def test_a_stream_begins_with_grants_and_denies_and_a_heartbeat_that_ends_them(s
     assert first[2].elapsed <= first[3].elapsed
 
 
-def test_a_stream_does_not_go_on_in_another_history(store: Store, feed: Feed) -> None:
+def test_a_stream_does_not_go_on_in_another_history(store: Store, follower: HeadFollower) -> None:
     add_policy(store)
     before = tables(store)
     approve(store, ask(store))
-    told = updates(store, feed)
+    told = updates(store, follower)
     last = [next(told) for _ in range(3)][-1]
     put_back(store, before)
     for number in range(4):
@@ -357,20 +360,20 @@ def test_a_stream_does_not_go_on_in_another_history(store: Store, feed: Feed) ->
         store,
         GATEWAY,
         Watched(start_revision=last.revision, start=head_of(last.revision, history_of(last.head))),
-        feed=feed,
+        follower=follower,
         gone=lambda: False,
     )
     with pytest.raises(InvalidField, match="another history"):
         next(resumed)
 
 
-def test_each_change_is_followed_by_a_heartbeat(store: Store, feed: Feed) -> None:
+def test_each_change_is_followed_by_a_heartbeat(store: Store, follower: HeadFollower) -> None:
     add_policy(store)
-    told = updates(store, feed)
+    told = updates(store, follower)
     start = [next(told) for _ in range(2)][-1].revision
     grant = approve(store, ask(store))
 
-    resumed = updates(store, feed, start)
+    resumed = updates(store, follower, start)
     kinds = [next(resumed) for _ in range(3)]
 
     assert [update.type for update in kinds] == ["GRANT_APPROVED", ControlEvent.DENY_POLICIES, ControlEvent.HEARTBEAT]
@@ -378,21 +381,21 @@ def test_each_change_is_followed_by_a_heartbeat(store: Store, feed: Feed) -> Non
 
 
 def test_a_replica_that_falls_too_far_behind_is_told_where_to_resume(
-    store: Store, feed: Feed, monkeypatch: pytest.MonkeyPatch
+    store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jit_service.feeds import replica as feeding
 
     monkeypatch.setattr(feeding, "MAX_LAG", 3)
     monkeypatch.setattr(feeding, "_PAGE", 2)
     add_policy(store)
-    told = updates(store, feed)
+    told = updates(store, follower)
     assert [next(told).type for _ in range(2)] == [ControlEvent.DENY_POLICIES, ControlEvent.HEARTBEAT]
     grants = [approve(store, ask(store)) for _ in range(4)]
 
     rest = list(told)
 
     assert rest[-1].type is ControlEvent.OVERRUN
-    resumed = updates(store, feed, rest[-1].revision)
+    resumed = updates(store, follower, rest[-1].revision)
     seen = {update.grant.name for update in rest if update.grant is not None}
     for update in resumed:
         if update.type is ControlEvent.HEARTBEAT:
@@ -401,38 +404,40 @@ def test_a_replica_that_falls_too_far_behind_is_told_where_to_resume(
     assert seen == {grant.name for grant in grants}
 
 
-def test_a_replica_takes_neither_a_view_nor_one_grant(store: Store, feed: Feed) -> None:
+def test_a_replica_takes_neither_a_view_nor_one_grant(store: Store, follower: HeadFollower) -> None:
     for watched, field in ((Watched(view=View.ALL), "view"), (Watched(grant="grants/g"), "grant")):
         with pytest.raises(InvalidField, match=field):
-            next(replicate(store, GATEWAY, watched, feed=feed, gone=lambda: False))
+            next(replicate(store, GATEWAY, watched, follower=follower, gone=lambda: False))
 
 
-def test_the_role_is_asked_for_before_anything_else(store: Store, feed: Feed) -> None:
+def test_the_role_is_asked_for_before_anything_else(store: Store, follower: HeadFollower) -> None:
     nobody = Caller(principal="service:gateway")
 
     with pytest.raises(RoleRequired):
-        next(replicate(store, nobody, Watched(view=View.ALL), feed=feed, gone=lambda: False))
+        next(replicate(store, nobody, Watched(view=View.ALL), follower=follower, gone=lambda: False))
 
 
-def test_many_grants_are_told_page_by_page(store: Store, feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_grants_are_told_page_by_page(
+    store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from jit_service.feeds import replica as feeding
 
     monkeypatch.setattr(feeding, "_PAGE", 2)
     add_policy(store)
     names = {approve(store, ask(store)).name for _ in range(5)}
 
-    told = updates(store, feed)
+    told = updates(store, follower)
 
     assert {next(told).grant.name for _ in names} == names  # type: ignore[union-attr]
     assert next(told).type is ControlEvent.DENY_POLICIES
 
 
 def test_what_this_process_commits_is_told_without_a_look(
-    store: Store, feed: Feed, monkeypatch: pytest.MonkeyPatch
+    store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "work", lambda: None)
+    monkeypatch.setattr(follower, "work", lambda: None)
     add_policy(store)
-    told = replicate(store, GATEWAY, Watched(), feed=feed, gone=lambda: False, heartbeat_seconds=20.0)
+    told = replicate(store, GATEWAY, Watched(), follower=follower, gone=lambda: False, heartbeat_seconds=20.0)
     start = [next(told) for _ in range(2)][-1].revision
     found: list[ReplicaUpdate] = []
     reader = threading.Thread(target=lambda: found.append(next(told)))

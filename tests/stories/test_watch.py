@@ -13,11 +13,12 @@ import pytest
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired, TooManyWatchers
 from jit_service.feeds import grants as watch
-from jit_service.feeds.grants import Feed, GrantUpdate, Watched
+from jit_service.feeds.grants import GrantUpdate, Watched
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.service import Service
 from jit_service.settings import Address
 from jit_service.storage import Store
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.grants import View
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests import checking
@@ -183,25 +184,25 @@ def test_a_restart_leaves_no_gap(small: World) -> None:
 
 
 @pytest.fixture
-def feed(store: Store) -> Iterator[Feed]:
-    feed = Feed(store)
-    feed.start()
-    yield feed
-    feed.stop()
+def follower(store: Store) -> Iterator[HeadFollower]:
+    follower = HeadFollower(store)
+    follower.start()
+    yield follower
+    follower.stop()
 
 
 Watch = Callable[..., Iterator[GrantUpdate]]
 
 
 @pytest.fixture
-def watched(store: Store, feed: Feed) -> Watch:
+def watched(store: Store, follower: HeadFollower) -> Watch:
     """Watches the store itself, with a heartbeat whenever nothing else is told."""
 
     def watched(
         caller: Caller, view: View = View.MINE, start: int = 0, gone: Any = lambda: False
     ) -> Iterator[GrantUpdate]:
         what = Watched(view=view, start_revision=start)
-        return watch.watch(store, caller, what, feed=feed, gone=gone, heartbeat_seconds=0.0)
+        return watch.watch(store, caller, what, follower=follower, gone=gone, heartbeat_seconds=0.0)
 
     return watched
 

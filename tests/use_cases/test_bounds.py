@@ -23,6 +23,7 @@ from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.request import Ask
 from jit_service.runtime import sweeper
 from jit_service.storage import Store
+from jit_service.storage.head import Head
 from jit_service.storage.tables import GrantChangeRow
 from jit_service.use_cases import bulk_revocation, delegations, grants
 from jit_service.use_cases.bulk_revocation import Selector
@@ -191,7 +192,7 @@ def test_the_end_of_many_is_recorded_in_transactions_of_a_few(store: Store, monk
     root = ask(store)
     children = [pass_on(store, root, f"service:job-{number}") for number in range(3)]
     monkeypatch.setattr(grants, "END_TOGETHER", 2)
-    commits: list[int] = []
+    commits: list[Head] = []
     store.on_commit(commits.append)
 
     grants.revoke(store, ADMIN, root.name, comment="leak", etag="")

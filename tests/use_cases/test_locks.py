@@ -19,9 +19,10 @@ from jit_service.domain.grants import approval, delegation
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
 from jit_service.domain.grants.request import Ask
-from jit_service.feeds.grants import ControlEvent, Feed, Watched, watch
+from jit_service.feeds.grants import ControlEvent, Watched, watch
 from jit_service.runtime import sweeper
 from jit_service.storage import Snapshot, Store, Transaction, prepared, set_caller
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases import delegations, grants, locks
 from tests import checking
 from tests.conftest import HOUR, TICK, Clock
@@ -225,9 +226,9 @@ def test_the_operator_lifts_at_the_host_what_nobody_else_can(store: Store) -> No
 
 
 def test_what_somebody_watches_ends_with_the_lock(store: Store) -> None:
-    feed = Feed(store)
+    follower = HeadFollower(store)
     with working_for(ALICE):
-        events = watch(store, ALICE, Watched(), feed=feed, gone=lambda: False, heartbeat_seconds=0.01)
+        events = watch(store, ALICE, Watched(), follower=follower, gone=lambda: False, heartbeat_seconds=0.01)
         assert next(events).type is ControlEvent.HEARTBEAT
         with working_for(RITA):
             locked(store)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 
-from jit_service.feeds.audit import LogFeed, tail
+from jit_service.feeds.audit import tail
 from jit_service.rpc.audit_formats.ndjson import bodies, encoder
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.message_size import within_bytes
@@ -18,6 +18,7 @@ from jit_service.rpc.services.audit_messages import (
     verification_message,
 )
 from jit_service.storage import Store
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases import audit, checkpoints
 from jit_service.use_cases.audit_export import export
 from jit_service.use_cases.signing_keys import Issuing
@@ -28,9 +29,9 @@ from jitaccess.v1.audit_pb2_grpc import AuditServiceServicer
 class AuditServicer(AuditServiceServicer):
     """The audit log. Without `issuing` there are no checkpoints; `source` is the source of the CloudEvents."""
 
-    def __init__(self, store: Store, feed: LogFeed, issuing: Issuing | None, *, source: str) -> None:
+    def __init__(self, store: Store, follower: HeadFollower, issuing: Issuing | None, *, source: str) -> None:
         self._store = store
-        self._feed = feed
+        self._follower = follower
         self._issuing = issuing
         self._source = source
 
@@ -53,12 +54,12 @@ class AuditServicer(AuditServiceServicer):
     def TailAuditEvents(
         self, request: audit_pb2.TailAuditEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[audit_pb2.TailAuditEventsResponse]:
-        context.add_callback(self._feed.wake)
+        context.add_callback(self._follower.wake)
         updates = tail(
             self._store,
             filter_text=request.filter,
             start_seq=request.start_seq,
-            feed=self._feed,
+            follower=self._follower,
             gone=lambda: not context.is_active(),
         )
         return map(tail_message, updates)

@@ -11,7 +11,7 @@ import grpc
 from jit_service.domain.bounds import Bounds
 from jit_service.domain.caller import Caller
 from jit_service.domain.language import name
-from jit_service.feeds.grants import Feed, watch
+from jit_service.feeds.grants import watch
 from jit_service.feeds.replica import replicate
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.message_size import within_bytes
@@ -29,6 +29,7 @@ from jit_service.rpc.services.grants_messages import (
     watched_of,
 )
 from jit_service.storage import Store
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases import bulk_revocation, grants
 from jitaccess.v1 import grant_pb2
 from jitaccess.v1.grant_pb2_grpc import GrantServiceServicer
@@ -37,10 +38,10 @@ from jitaccess.v1.grant_pb2_grpc import GrantServiceServicer
 class GrantServicer(GrantServiceServicer):
     """Requests for access and the grants they become."""
 
-    def __init__(self, store: Store, feed: Feed, bounds: Bounds) -> None:
+    def __init__(self, store: Store, follower: HeadFollower, bounds: Bounds) -> None:
         self._bounds = bounds
         self._store = store
-        self._feed = feed
+        self._follower = follower
 
     def RequestGrant(self, request: grant_pb2.RequestGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         caller = current_caller()
@@ -125,7 +126,7 @@ class GrantServicer(GrantServiceServicer):
     def WatchGrants(
         self, request: grant_pb2.WatchGrantsRequest, context: grpc.ServicerContext
     ) -> Iterator[grant_pb2.WatchGrantsResponse]:
-        context.add_callback(self._feed.wake)
+        context.add_callback(self._follower.wake)
         return self._replicate(request, context) if request.replica else self._watch(request, context)
 
     def _watch(
@@ -135,7 +136,7 @@ class GrantServicer(GrantServiceServicer):
             self._store,
             current_caller(),
             watched_of(request),
-            feed=self._feed,
+            follower=self._follower,
             gone=lambda: not context.is_active(),
         )
         return map(watch_message, updates)
@@ -147,7 +148,7 @@ class GrantServicer(GrantServiceServicer):
             self._store,
             current_caller(),
             watched_of(request),
-            feed=self._feed,
+            follower=self._follower,
             gone=lambda: not context.is_active(),
         )
         return map(replica_message, updates)
