@@ -266,7 +266,7 @@ def test_the_log_is_copied_beside_the_writers_and_begun_anew_when_it_is_long(
     store: Store, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Path(sqlite_url.removeprefix("sqlite:///"))
-    monkeypatch.setattr("jit_service.storage.store._LONG_LOG", 3)
+    monkeypatch.setattr("jit_service.storage.store._LONG_WAL", 3)
     store.append([b"{}"] * 1000, at=NOON)
     long = pages_in_log(path)
 

@@ -120,7 +120,7 @@ def test_a_server_that_takes_no_writes_is_away_until_it_does(server: Server, fre
     server.take_no_writes()
     try:
         assert soon(lambda: is_away(lambda: allowed(fresh)))
-        for call in (lambda: ask(fresh), lambda: read(fresh), lambda: fresh.grant_loader().moved(fresh._known.head)):
+        for call in (lambda: ask(fresh), lambda: read(fresh), lambda: fresh.grant_loader().moved(fresh._policies.head)):
             with pytest.raises(StoreUnavailable):
                 call()
     finally:
