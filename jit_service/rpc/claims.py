@@ -120,13 +120,13 @@ def _verified_claims(payload: Claims, named: str) -> Iterator[Any]:
     yield claim(payload, f"{_EMAIL}_verified")
 
 
-def _may_be_verified(said: object) -> bool:
+def _may_be_verified(value: object) -> bool:
     """Returns whether the address counts as verified: some providers leave the claim out, some send "true" as text."""
-    return said is _ABSENT or _is_true(said)
+    return value is _ABSENT or _is_true(value)
 
 
-def _is_true(said: object) -> bool:
-    return said is True or (isinstance(said, str) and said.lower() == "true")
+def _is_true(value: object) -> bool:
+    return value is True or (isinstance(value, str) and value.lower() == "true")
 
 
 def _last_segment(named: str) -> str:

@@ -1,4 +1,4 @@
-"""The gRPC server: the servicers, health and reflection behind the one interceptor."""
+"""Builds the gRPC servers: all servicers behind the one interceptor, with health and reflection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from authzen.v1 import access_request_pb2, authorization_pb2
@@ -18,12 +18,11 @@ from authzen.v1.authorization_pb2_grpc import add_AuthorizationServiceServicer_t
 from jit_service.check import GrantCache
 from jit_service.check.checker import Checker
 from jit_service.check.search import Searcher
-from jit_service.domain.errors import StoreUnavailable
 from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.authzen.access_requests import AccessRequestServicer
 from jit_service.rpc.authzen.servicer import AuthzenServicer
-from jit_service.rpc.envoy.ext_authz import AuthorizationServicer, Passing
+from jit_service.rpc.envoy.ext_authz import AuthorizationServicer
 from jit_service.rpc.envoy.ext_proc import ExternalProcessorServicer
 from jit_service.rpc.envoy.generated import external_auth_pb2, external_processor_pb2
 from jit_service.rpc.envoy.generated.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
@@ -35,6 +34,7 @@ from jit_service.rpc.services.audit import AuditServicer
 from jit_service.rpc.services.delegations import DelegationServicer
 from jit_service.rpc.services.docs import DocsServicer
 from jit_service.rpc.services.grants import GrantServicer
+from jit_service.rpc.services.health import StoreHealth
 from jit_service.rpc.services.locks import LockServicer
 from jit_service.rpc.services.policies import PolicyServicer
 from jit_service.rpc.services.signals import SignalServicer
@@ -86,17 +86,17 @@ SERVICES = tuple(
     )
 )
 EXT_PROC_SERVICE = external_processor_pb2.DESCRIPTOR.services_by_name["ExternalProcessor"].full_name
-"""What is served on an address of its own, for proxies alone."""
-# Beyond it a call is refused with RESOURCE_EXHAUSTED instead of waiting for a thread longer than anybody would.
+"""The service for proxies alone, which has an address of its own."""
+# A call beyond so many per thread is refused with RESOURCE_EXHAUSTED: no client would wait that long for a thread.
 _CALLS_PER_THREAD = 32
-# How many streams too many may wait to be told so.
+# So many streams beyond the limit may wait for their refusal.
 _REFUSED_STREAMS = 64
 _REFLECTION_THREADS = 2
-# Only for as long as it takes to read of which passage a call is.
+# A call needs a thread only until its first message, which describes the request, is read.
 _EXT_PROC_THREADS = 4
-# A proxy whose host is gone holds nothing for longer.
+# After this time without an answer, the calls of a proxy whose host is gone end.
 _EXT_PROC_KEEPALIVE_MS = 20_000
-# Envoy's bounds on headers, and the names in a JSON body, fit into it.
+# The headers that Envoy allows, and the names in a JSON body, fit into it.
 _METADATA_BYTES = 96 << 10
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
@@ -105,38 +105,8 @@ class TransportMissing(Exception):
     """The transport of the settings is not installed; the message is one line."""
 
 
-class StoreHealth(health.HealthServicer):  # type: ignore[misc]
-    """Health that asks the store. The whole is well while it reads and writes, a service of it while it reads.
-
-    So who lets nobody in while the whole is not well can ask that; who passes calls on, as Envoy does, asks a service,
-    and the calls are told by it why they fail.
-    """
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(experimental_non_blocking=False)
-        self._store = store
-
-    def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> object:
-        """Answers SERVING only while the store answers and, of the whole, while its last write did not fail."""
-        if request.service not in ("", *SERVICES):
-            context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-        try:
-            with self._store.snapshot():
-                pass
-            if not request.service:
-                self._store.prove_writing()
-            status = health_pb2.HealthCheckResponse.SERVING
-        except StoreUnavailable:
-            status = health_pb2.HealthCheckResponse.NOT_SERVING
-        return health_pb2.HealthCheckResponse(status=status)
-
-    def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Iterator[object]:
-        """Refuses, as grpc.health.v1 allows: it would hold a thread for anybody, without a token."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "ask with Check")
-
-
 class Server(Protocol):
-    """What a service needs of a gRPC server, as grpc.Server says it."""
+    """The part of grpc.Server that a service uses."""
 
     def add_insecure_port(self, address: str) -> int: ...
 
@@ -201,21 +171,21 @@ def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, qu
     add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
     audit_servicer = AuditServicer(store, backend.follower, issuing, source=settings.notifications_source)
     add_AuditServiceServicer_to_server(audit_servicer, server)
-    passing = Passing(store=store, checker=checker, authenticator=backend.authenticator, issuing=issuing, quota=quota)
-    add_AuthorizationServicer_to_server(AuthorizationServicer(passing), server)
+    ext_authz = AuthorizationServicer(store, checker, backend.authenticator, issuing, quota)
+    add_AuthorizationServicer_to_server(ext_authz, server)
     add_DocsServiceServicer_to_server(DocsServicer(), server)
-    health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store), server)
+    health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store, SERVICES), server)
 
 
 def _new_quota(settings: Settings) -> Quota:
-    """Returns how many calls a principal may make of this process."""
+    """Returns the bounds on the calls that a principal may make to this process."""
     return Quota(Rates(writes=settings.writes_per_second, checks=settings.checks_per_second))
 
 
 def build_ext_proc_server(settings: Settings, backend: Backend, open_requests: OpenRequests) -> grpc.Server:
     """Returns the server at which other Envoys hold their requests open, bound to nothing yet.
 
-    It is grpcio's on either transport: pygrpc-native gives a call to its servicer when its last message has come.
+    It is grpcio's server on either transport, since pygrpc-native calls a servicer only after the last message.
     """
     server = grpc.server(
         ThreadPoolExecutor(max_workers=_EXT_PROC_THREADS, thread_name_prefix="ext-proc"),
@@ -224,7 +194,7 @@ def build_ext_proc_server(settings: Settings, backend: Backend, open_requests: O
             ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.keepalive_time_ms", _EXT_PROC_KEEPALIVE_MS),
-            # Envoy asks every few seconds whether anybody is still there.
+            # Envoy pings every few seconds.
             ("grpc.http2.max_ping_strikes", 0),
         ],
     )
@@ -269,7 +239,7 @@ def _native(
         message_bytes=settings.max_message_bytes,
         metadata_bytes=_METADATA_BYTES,
     )
-    # A peer that says it is on a Unix socket is believed only where there is one.
+    # Only at the address of a Unix socket is a peer trusted that claims to be on one.
     elsewhere = tuple(proxy for proxy in settings.trusted_proxies if proxy != "unix")
 
     def of_address(unix: bool) -> CallInterceptor:
@@ -288,7 +258,7 @@ def _native(
 
 
 def _add_reflection(server: grpc.Server) -> None:
-    """Adds reflection on threads of its own: it needs no token, and its streams stay open as long as a client likes."""
+    """Adds reflection on its own threads: it needs no token, and clients may hold its streams open."""
     servicer = reflection.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
     answer = servicer.ServerReflectionInfo
 

@@ -25,7 +25,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc import interceptor
 from jit_service.rpc.authentication import Authenticator
-from jit_service.rpc.envoy.ext_authz import AuthorizationServicer, Passing
+from jit_service.rpc.envoy.ext_authz import AuthorizationServicer
 from jit_service.rpc.envoy.generated import external_auth_pb2 as wire
 from jit_service.rpc.quota import Quota, Rates
 from tests import paths
@@ -817,7 +817,7 @@ def test_a_store_that_does_not_answer_lets_nobody_pass(story: Protected) -> None
     authenticator = Authenticator(
         story.world.settings.issuers, clock=story.world.clock, max_lifetime=timedelta(hours=24)
     )
-    passing = Passing(
+    servicer = AuthorizationServicer(
         store=service.store,
         checker=_Away(),
         authenticator=authenticator,
@@ -828,7 +828,7 @@ def test_a_store_that_does_not_answer_lets_nobody_pass(story: Protected) -> None
 
     here = copy_context()
     here.run(interceptor._caller.set, Caller(principal=""))
-    answer = here.run(AuthorizationServicer(passing).Check, request, None)
+    answer = here.run(servicer.Check, request, None)
 
     assert answer.status.code == grpc.StatusCode.UNAVAILABLE.value[0]
     assert answer.denied_response.status.code == 503

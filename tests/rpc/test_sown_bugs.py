@@ -65,15 +65,15 @@ TWINS = [
     Twin(
         "an address that its holder has made up",
         claims._may_be_verified,
-        "said is _ABSENT or _is_true(said)",
+        "value is _ABSENT or _is_true(value)",
         "True",
         with_token(test_claims.test_an_address_that_is_not_verified_is_nobody, False, test_claims.PEOPLE),
     ),
     Twin(
         "an address that is not verified, as text",
         claims._is_true,
-        'said.lower() == "true"',
-        "bool(said)",
+        'value.lower() == "true"',
+        "bool(value)",
         with_token(test_claims.test_an_address_that_is_not_verified_is_nobody, "false", test_claims.PEOPLE),
     ),
     Twin(

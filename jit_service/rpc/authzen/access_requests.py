@@ -77,32 +77,34 @@ class AccessRequestServicer(AccessRequestServiceServicer):
     def CreateAccessRequest(
         self, request: access_request_pb2.CreateAccessRequestRequest, context: grpc.ServicerContext
     ) -> HttpBody:
-        given = object_of(request.body)
+        body = object_of(request.body)
 
         def create() -> HttpBody:
-            asked = wire.submission(given)
+            submission = wire.submission(body)
             answer = self._requests.ask(
-                _with_idempotency_key(current_caller(), context, given),
-                asked.evaluation.denied,
-                _ask(asked),
-                token=asked.binding_token,
-                until=asked.until,
+                _with_idempotency_key(current_caller(), context, body),
+                submission.evaluation.denied,
+                _ask(submission),
+                token=submission.binding_token,
+                until=submission.until,
             )
-            told = self._task(answer)
-            waits = told["task"]["status"] == "pending"
-            location = ("location", told["task"]["status_endpoint"])
-            context.send_initial_metadata((("x-jit-status", "202" if waits else "201"), location, *_retry_after(told)))
-            return wire.body_of(told)
+            task_body = self._task_body(answer)
+            waits = task_body["task"]["status"] == "pending"
+            location = ("location", task_body["task"]["status_endpoint"])
+            context.send_initial_metadata(
+                (("x-jit-status", "202" if waits else "201"), location, *_retry_after(task_body))
+            )
+            return wire.body_of(task_body)
 
-        return self._answer_or_problem(context, create, _refusal_about(given))
+        return self._answer_or_problem(context, create, _refusal_about(body))
 
     def GetAccessRequest(
         self, request: access_request_pb2.GetAccessRequestRequest, context: grpc.ServicerContext
     ) -> HttpBody:
         def get() -> HttpBody:
-            told = self._task(self._requests.get(current_caller(), request.id))
-            context.send_initial_metadata(_retry_after(told))
-            return wire.body_of(told)
+            task_body = self._task_body(self._requests.get(current_caller(), request.id))
+            context.send_initial_metadata(_retry_after(task_body))
+            return wire.body_of(task_body)
 
         return self._answer_or_problem(context, get, None)
 
@@ -111,7 +113,7 @@ class AccessRequestServicer(AccessRequestServiceServicer):
     ) -> HttpBody:
         def cancel() -> HttpBody:
             comment = wire.comment(request.body)
-            return wire.body_of(self._task(self._requests.cancel(current_caller(), request.id, comment=comment)))
+            return wire.body_of(self._task_body(self._requests.cancel(current_caller(), request.id, comment=comment)))
 
         return self._answer_or_problem(context, cancel, About(grant=f"grants/{request.id}"))
 
@@ -129,10 +131,10 @@ class AccessRequestServicer(AccessRequestServiceServicer):
                 audit.record_refusal(self._store, current_caller(), error, about)
             kind, status, title = problem
             context.send_initial_metadata((("x-jit-status", str(status)),))
-            told = {"type": f"urn:openid:authzen:access-request:error:{kind}", "title": title, "status": status}
-            return wire.body_of(told | {"detail": error.message}, "application/problem+json")
+            problem_body = {"type": f"urn:openid:authzen:access-request:error:{kind}", "title": title, "status": status}
+            return wire.body_of(problem_body | {"detail": error.message}, "application/problem+json")
 
-    def _task(self, answer: GrantAnswer) -> Object:
+    def _task_body(self, answer: GrantAnswer) -> Object:
         grant, now = answer.grant, answer.at
         identifier = grant.name.removeprefix("grants/")
         status = _STATUS.get(grant.state(now), "approved")
@@ -153,32 +155,32 @@ def _result(grant: Grant, identifier: str) -> Object:
     return {"mode": "reevaluate", "approval": {"id": identifier, "approved_until": rfc3339.exact(ends_at)}}
 
 
-def _retry_after(told: Object) -> tuple[tuple[str, str], ...]:
-    return (("retry-after", _POLL_SECONDS),) if told["task"]["status"] == "pending" else ()
+def _retry_after(task_body: Object) -> tuple[tuple[str, str], ...]:
+    return (("retry-after", _POLL_SECONDS),) if task_body["task"]["status"] == "pending" else ()
 
 
-def _ask(asked: Submission) -> Ask:
-    evaluation = asked.evaluation
+def _ask(submission: Submission) -> Ask:
+    evaluation = submission.evaluation
     return Ask(
         subject=evaluation.subject.subject,
         resources=(evaluation.resource.resource,),
         actions=(evaluation.action.name,),
-        justification=Justification(text=asked.justification, ticket=asked.ticket),
+        justification=Justification(text=submission.justification, ticket=submission.ticket),
         # The denied check may name another address of the subject; a request counts from the address that we see.
         context={key: value for key, value in evaluation.denied.context.items() if key != SOURCE_IP},
-        break_glass=asked.emergency,
+        break_glass=submission.emergency,
     )
 
 
-def _refusal_about(given: Object) -> About:
+def _refusal_about(body: Object) -> About:
     """Returns what the call was about, as far as its body tells."""
     try:
-        return wire.evaluation(given).about
+        return wire.evaluation(body).about
     except InvalidField:
         return About()
 
 
-def _with_idempotency_key(caller: Caller, context: grpc.ServicerContext, given: Object) -> Caller:
+def _with_idempotency_key(caller: Caller, context: grpc.ServicerContext, body: Object) -> Caller:
     """Returns the caller with its Idempotency-Key as the request_id. Keys of different callers never collide.
 
     Two bodies are the same request if they are the same JSON, apart from spaces and order; the draft leaves that open.
@@ -189,5 +191,5 @@ def _with_idempotency_key(caller: Caller, context: grpc.ServicerContext, given: 
     if len(keys) > 1 or not 1 <= len(keys[0]) <= _MAX_KEY:
         raise InvalidField("idempotency-key", f"must be one text of 1 to {_MAX_KEY} characters")
     request_id = str(uuid.uuid5(_KEY_SPACE, f"{caller.principal}\0{keys[0]}"))
-    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     return caller._replace(origin=replace(caller.origin, request_id=request_id), request_digest=digest)

@@ -65,35 +65,35 @@ class AuthzenServicer(AuthorizationServiceServicer):
 
     def EvaluateAll(self, request: authorization_pb2.EvaluateAllRequest, context: grpc.ServicerContext) -> HttpBody:
         caller = current_caller()
-        asked = wire.batch(object_of(request.body), limit=access.MAX_ITEMS)
-        if isinstance(asked, Evaluation):
-            return wire.body_of(self._evaluate(caller, asked))
+        batch = wire.batch(object_of(request.body), limit=access.MAX_ITEMS)
+        if isinstance(batch, Evaluation):
+            return wire.body_of(self._evaluate(caller, batch))
         # The interceptor has counted the call as one.
-        self._quota.demand(caller, writes=False, weight=len(asked.items) - 1)
-        items = [_question(caller, item) for item in asked.items]
-        stops_at = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(asked.semantic)
+        self._quota.demand(caller, writes=False, weight=len(batch.items) - 1)
+        items = [_question(caller, item) for item in batch.items]
+        stops_at = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(batch.semantic)
         answers = (
             self._checker.check_many(caller, items) if stops_at is None else self._check_until(caller, items, stops_at)
         )
-        told = [self._answer(item, answer) for item, answer in zip(asked.items, answers, strict=False)]
-        return wire.body_of({"evaluations": told})
+        decisions = [self._answer(item, answer) for item, answer in zip(batch.items, answers, strict=False)]
+        return wire.body_of({"evaluations": decisions})
 
     def SearchSubject(self, request: authorization_pb2.SearchSubjectRequest, context: grpc.ServicerContext) -> HttpBody:
-        given = object_of(request.body)
-        wanted = wire.subject_search(given)
-        return self._search(wanted, Side.SUBJECT, wire.page(given), wanted.subject.subject_of)
+        body = object_of(request.body)
+        evaluation = wire.subject_search(body)
+        return self._search(evaluation, Side.SUBJECT, wire.page(body), evaluation.subject.subject_of)
 
     def SearchResource(
         self, request: authorization_pb2.SearchResourceRequest, context: grpc.ServicerContext
     ) -> HttpBody:
-        given = object_of(request.body)
-        wanted = wire.resource_search(given)
-        return self._search(wanted, Side.RESOURCE, wire.page(given), wanted.resource.resource_of)
+        body = object_of(request.body)
+        evaluation = wire.resource_search(body)
+        return self._search(evaluation, Side.RESOURCE, wire.page(body), evaluation.resource.resource_of)
 
     def SearchAction(self, request: authorization_pb2.SearchActionRequest, context: grpc.ServicerContext) -> HttpBody:
-        given = object_of(request.body)
-        wanted = wire.action_search(given)
-        return self._search(wanted, Side.ACTION, wire.page(given), lambda name: {"name": name})
+        body = object_of(request.body)
+        evaluation = wire.action_search(body)
+        return self._search(evaluation, Side.ACTION, wire.page(body), lambda name: {"name": name})
 
     def GetConfiguration(
         self, request: authorization_pb2.GetConfigurationRequest, context: grpc.ServicerContext
@@ -104,32 +104,32 @@ class AuthzenServicer(AuthorizationServiceServicer):
         endpoints = {name: self._public_url + path for name, path in (ENDPOINTS | ACCESS_REQUEST_ENDPOINTS).items()}
         return wire.body_of({"policy_decision_point": self._public_url, **endpoints, "capabilities": [CAPABILITY]})
 
-    def _evaluate(self, caller: Caller, asked: Evaluation) -> Object:
-        item = _question(caller, asked)
+    def _evaluate(self, caller: Caller, evaluation: Evaluation) -> Object:
+        item = _question(caller, evaluation)
         if isinstance(item, Question):
-            return self._answer(asked, self._checker.check(caller, item))
+            return self._answer(evaluation, self._checker.check(caller, item))
         if not _is_name_fault(item.error):
             raise item.error
         return _decision(self._checker.check_many(caller, [item])[0])
 
-    def _answer(self, asked: Evaluation | InvalidField, answer: CheckResult | JitError) -> Object:
+    def _answer(self, evaluation: Evaluation | InvalidField, answer: CheckResult | JitError) -> Object:
         """Returns the decision. A no says how to request access, and the status of an approval that the caller sent."""
-        told = _decision(answer)
-        if isinstance(asked, InvalidField) or isinstance(answer, JitError):
-            return told
-        context: Object = told["context"]
-        if (hint := self._requests.hint(asked.denied, answer)) is not None:
+        decision = _decision(answer)
+        if isinstance(evaluation, InvalidField) or isinstance(answer, JitError):
+            return decision
+        context: Object = decision["context"]
+        if (hint := self._requests.hint(evaluation.denied, answer)) is not None:
             context["access_request"] = {
                 "endpoint": self._public_url + ACCESS_REQUEST_ENDPOINTS["access_request_endpoint"],
                 "expires_at": rfc3339.exact(hint.expires_at),
                 "binding_token": hint.binding_token,
                 "display": {"title": "Request access", "description": ", ".join(answer.requestable)},
             }
-        if asked.approval_id is not None:
-            context |= _approval_status(asked.approval_id, self._requests.worth(asked.approval_id, answer))
+        if evaluation.approval_id is not None:
+            context |= _approval_status(evaluation.approval_id, self._requests.worth(evaluation.approval_id, answer))
             if context.get("next_action") == "request" and hint is None:
                 context["next_action"] = "none"
-        return told | {"context": context}
+        return decision | {"context": context}
 
     def _check_until(
         self, caller: Caller, items: Sequence[Question | RefusedItem], stops_at: bool
@@ -143,46 +143,48 @@ class AuthzenServicer(AuthorizationServiceServicer):
                 break
         return answers
 
-    def _search(self, wanted: Evaluation, side: Side, page: PageRequest, entity: Callable[[str], Object]) -> HttpBody:
+    def _search(
+        self, evaluation: Evaluation, side: Side, page: PageRequest, entity: Callable[[str], Object]
+    ) -> HttpBody:
         caller = current_caller()
         limit, token = _page(page)
         try:
-            sought, within = _search_query(caller, wanted, side)
+            query, within = _search_query(caller, evaluation, side)
         except InvalidField as fault:
             if not _is_name_fault(fault):
                 raise
-            self._checker.check_many(caller, [RefusedItem(error=fault, about=wanted.about)])
+            self._checker.check_many(caller, [RefusedItem(error=fault, about=evaluation.about)])
             return wire.body_of({"page": {"next_token": "", "count": 0}, "results": []})
-        searched = self._searcher.search(caller, sought, page_size=limit, page_token=token, within=within)
-        return wire.body_of(_page_body(searched, limit, entity))
+        found = self._searcher.search(caller, query, page_size=limit, page_token=token, within=within)
+        return wire.body_of(_page_body(found, limit, entity))
 
 
-def _question(caller: Caller, asked: Evaluation | InvalidField) -> Question | RefusedItem:
-    if isinstance(asked, InvalidField):
-        return RefusedItem(error=asked, about=About())
+def _question(caller: Caller, evaluation: Evaluation | InvalidField) -> Question | RefusedItem:
+    if isinstance(evaluation, InvalidField):
+        return RefusedItem(error=evaluation, about=About())
     try:
         return questions.question(
             caller,
-            subject=asked.subject.subject,
-            action=asked.action.name,
-            resource=asked.resource.resource,
-            asserted=asked.asserted,
+            subject=evaluation.subject.subject,
+            action=evaluation.action.name,
+            resource=evaluation.resource.resource,
+            asserted=evaluation.asserted,
         )
     except JitError as error:
-        return RefusedItem(error=error, about=asked.about)
+        return RefusedItem(error=error, about=evaluation.about)
 
 
-def _search_query(caller: Caller, wanted: Evaluation, side: Side) -> tuple[search.Sought, str]:
+def _search_query(caller: Caller, evaluation: Evaluation, side: Side) -> tuple[search.Sought, str]:
     """Returns the query, and the prefix of every name to be found: the type, if the search is for one type."""
-    subject, resource = wanted.subject.subject, wanted.resource.resource
-    sought = search.sought(
+    subject, resource = evaluation.subject.subject, evaluation.resource.resource
+    query = search.sought(
         caller,
         subject="" if side is Side.SUBJECT else subject,
-        action=wanted.action.name,
+        action=evaluation.action.name,
         resource="" if side is Side.RESOURCE else resource,
-        asserted=wanted.asserted,
+        asserted=evaluation.asserted,
     )
-    return sought, {Side.SUBJECT: subject, Side.RESOURCE: resource, Side.ACTION: ""}[side]
+    return query, {Side.SUBJECT: subject, Side.RESOURCE: resource, Side.ACTION: ""}[side]
 
 
 def _is_name_fault(error: JitError) -> bool:
@@ -217,27 +219,27 @@ def _approval_status(approval_id: str, worth: Worth) -> Object:
     if not worth.reason:
         ends = {"approved_until": rfc3339.exact(worth.approved_until)} if worth.approved_until else {}
         return {"approval": {"id": approval_id, **ends}}
-    told: Object = {"reason": worth.reason, "next_action": worth.next_action}
-    return told | ({"retry_after": worth.pause} if worth.pause else {})
+    status: Object = {"reason": worth.reason, "next_action": worth.next_action}
+    return status | ({"retry_after": worth.pause} if worth.pause else {})
 
 
-def _page(wanted: PageRequest) -> tuple[int, str]:
+def _page(page: PageRequest) -> tuple[int, str]:
     """Returns the limit and the service's own token. A page token also holds the limit of the pages before."""
-    if not wanted.token:
-        return wanted.limit, ""
-    digits, _, token = wanted.token.partition(".")
+    if not page.token:
+        return page.limit, ""
+    digits, _, token = page.token.partition(".")
     if not digits.isascii() or not digits.isdecimal() or len(digits) > 10 or not token:
         raise InvalidField("page.token", "is not one that the service gave")
-    if wanted.limit and wanted.limit != int(digits):
-        raise InvalidField("page.limit", f"is {wanted.limit}; it was {int(digits)} for the page before")
+    if page.limit and page.limit != int(digits):
+        raise InvalidField("page.limit", f"is {page.limit}; it was {int(digits)} for the page before")
     return int(digits), token
 
 
-def _page_body(searched: Searched, limit: int, entity: Callable[[str], Object]) -> Object:
-    names = [one for one in searched.found if not one.is_pattern]
-    patterns = [_pattern_body(one) for one in searched.found if one.is_pattern]
-    token = f"{limit}.{searched.next_page_token}" if searched.next_page_token else ""
-    context: Object = {"evaluated_at": rfc3339.exact(searched.at), "revision": str(searched.revision)}
+def _page_body(page: Searched, limit: int, entity: Callable[[str], Object]) -> Object:
+    names = [one for one in page.found if not one.is_pattern]
+    patterns = [_pattern_body(one) for one in page.found if one.is_pattern]
+    token = f"{limit}.{page.next_page_token}" if page.next_page_token else ""
+    context: Object = {"evaluated_at": rfc3339.exact(page.at), "revision": str(page.revision)}
     if patterns:
         context["patterns"] = patterns
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 from urllib.parse import quote
@@ -86,60 +86,55 @@ _CANNOT_BE_SURE: Final = 503
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Passing:
-    """What admission needs."""
-
-    store: Store
-    checker: Checker
-    authenticator: Authenticator
-    issuing: Issuing | None
-    quota: Quota
-
-
 class AuthorizationServicer(AuthorizationServicerBase):
     """External authorization. A trusted proxy calls it; the token in the request proves whose request it is."""
 
-    def __init__(self, passing: Passing) -> None:
-        self._passing = passing
+    def __init__(
+        self, store: Store, checker: Checker, authenticator: Authenticator, issuing: Issuing | None, quota: Quota
+    ) -> None:
+        self._store = store
+        self._checker = checker
+        self._authenticator = authenticator
+        self._issuing = issuing
+        self._quota = quota
 
     def Check(self, request: wire.CheckRequest, context: grpc.ServicerContext) -> wire.CheckResponse:
+        attributes = request.attributes
         try:
-            told = route(request.attributes.context_extensions)
-            waiting = _http_request(request.attributes)
-            caller, held = self._authenticate(request.attributes, waiting, told)
-            self._passing.quota.demand(caller, writes=False)
-            answer = admission.admit(self._passing.checker, caller, waiting, told, held)
+            configured = route(attributes.context_extensions)
+            http_request = _http_request(attributes)
+            caller, grant_token = self._authenticate(attributes, http_request, configured)
+            self._quota.demand(caller, writes=False)
+            answer = admission.admit(self._checker, caller, http_request, configured, grant_token)
         except JitError as refusal:
             return _refusal_response(refusal)
-        return _response(answer, told, request.attributes.request.http.headers)
+        return _response(answer, configured, attributes.request.http.headers)
 
     def _authenticate(
-        self, told: wire.AttributeContext, waiting: HttpRequest, configured: Route
+        self, attributes: wire.AttributeContext, http_request: HttpRequest, configured: Route
     ) -> tuple[Caller, GrantToken | None]:
-        """Returns the caller that the request's token proves; for a grant's token also what that says."""
-        headers = told.request.http.headers
-        caller = _unauthenticated(told)
+        """Returns the caller that the request's token proves, and the token if it is a grant's."""
+        headers = attributes.request.http.headers
+        caller = _unauthenticated(attributes)
         authorization = [headers["authorization"]] if "authorization" in headers else []
-        token, issuing = bearer(authorization), self._passing.issuing
-        if issuing is not None and _is_of_grant(token):
-            audience = waiting.audience(configured)
-            return admission.grant_token_caller(self._passing.store, issuing, caller, token, audience=audience)
-        identity = self._passing.authenticator.identify(authorization)
-        return with_identity(caller, identity), None
+        token = bearer(authorization)
+        if self._issuing is not None and _is_of_grant(token):
+            audience = http_request.audience(configured)
+            return admission.grant_token_caller(self._store, self._issuing, caller, token, audience=audience)
+        return with_identity(caller, self._authenticator.identify(authorization)), None
 
 
-def _http_request(told: wire.AttributeContext) -> HttpRequest:
-    http = told.request.http
+def _http_request(attributes: wire.AttributeContext) -> HttpRequest:
+    http = attributes.request.http
     return HttpRequest(method=http.method, host=http.host, path=http.path)
 
 
-def _unauthenticated(told: wire.AttributeContext) -> Caller:
+def _unauthenticated(attributes: wire.AttributeContext) -> Caller:
     """Returns a caller without a principal, with the origin that the proxy sends."""
-    headers = told.request.http.headers
+    headers = attributes.request.http.headers
     origin = replace(
         current_caller().origin,
-        source_address=canonical(told.source.address.socket_address.address),
+        source_address=canonical(attributes.source.address.socket_address.address),
         user_agent=user_agent(headers.get("user-agent", "")),
         trace_id=trace_id(headers.get("traceparent", "")),
     )
@@ -184,12 +179,12 @@ def _is_believed(header: str) -> bool:
 
 def _denial_status(checked: CheckResult) -> Status:
     """Returns the denial as google.rpc.Status, with the reason, the requestable policies and the whole answer."""
-    asked, decision = checked.question, checked.decision
-    metadata = {"subject": asked.subject, "action": asked.action, "resource": asked.resource}
+    question, decision = checked.question, checked.decision
+    metadata = {"subject": question.subject, "action": question.action, "resource": question.resource}
     message = decision.message
     if checked.requestable:
         metadata["requestable_policies"] = ",".join(checked.requestable)
-        message += f"; it can be asked for under {', '.join(checked.requestable)}"
+        message += f"; it can be question for under {', '.join(checked.requestable)}"
     info, answer = Any(), Any()
     info.Pack(ErrorInfo(reason=decision.reason, domain=errors.DOMAIN, metadata=metadata))
     answer.Pack(check_message(checked, explain=False))

@@ -50,23 +50,23 @@ class ExternalProcessorServicer(ExternalProcessorServicerBase):
 
 def stream_metadata(stream: Stream) -> Struct:
     """Returns the dynamic metadata by which `Process` later knows the stream."""
-    asked = stream.asked
-    told = {
-        "subject": asked.subject,
-        "action": asked.action,
-        "resource": asked.resource,
-        "groups": None if asked.groups is None else sorted(asked.groups),
-        "groups_left_out": asked.groups_left_out,
-        "principal": asked.principal,
-        "context": asked.context,
-        "source_address": asked.source_address,
+    question = stream.asked
+    fields = {
+        "subject": question.subject,
+        "action": question.action,
+        "resource": question.resource,
+        "groups": None if question.groups is None else sorted(question.groups),
+        "groups_left_out": question.groups_left_out,
+        "principal": question.principal,
+        "context": question.context,
+        "source_address": question.source_address,
         "grant": stream.grant,
         "ends_at": stream.ends_at.isoformat(),
         "revision": stream.revision,
         "token_id": stream.token_id,
     }
     struct = Struct()
-    struct.fields[_KEY].string_value = json.dumps(told, separators=(",", ":"))
+    struct.fields[_KEY].string_value = json.dumps(fields, separators=(",", ":"))
     return struct
 
 
@@ -86,26 +86,26 @@ def _stream_of(request: wire.ProcessingRequest) -> Stream:
         ) from None
 
 
-def _stream_from_json(told: dict[str, Any]) -> Stream:
+def _stream_from_json(fields: dict[str, Any]) -> Stream:
     """Returns the stream that `stream_metadata` described. Raises ValueError, KeyError, TypeError."""
-    groups = told["groups"]
-    asked = Question(
-        subject=_text(told["subject"]),
-        action=_text(told["action"]),
-        resource=_text(told["resource"]),
+    groups = fields["groups"]
+    question = Question(
+        subject=_text(fields["subject"]),
+        action=_text(fields["action"]),
+        resource=_text(fields["resource"]),
         groups=None if groups is None else frozenset(map(_text, groups)),
-        principal=_text(told["principal"]),
-        context=dict(told["context"]),
-        source_address=_text(told["source_address"]),
-        groups_left_out=told["groups_left_out"] is True,
+        principal=_text(fields["principal"]),
+        context=dict(fields["context"]),
+        source_address=_text(fields["source_address"]),
+        groups_left_out=fields["groups_left_out"] is True,
     )
-    ends_at = datetime.fromisoformat(told["ends_at"]).astimezone(UTC)
+    ends_at = datetime.fromisoformat(fields["ends_at"]).astimezone(UTC)
     return Stream(
-        asked=asked,
-        grant=_text(told["grant"]),
+        asked=question,
+        grant=_text(fields["grant"]),
         ends_at=ends_at,
-        revision=int(told["revision"]),
-        token_id=_text(told["token_id"]),
+        revision=int(fields["revision"]),
+        token_id=_text(fields["token_id"]),
     )
 
 

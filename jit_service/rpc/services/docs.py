@@ -67,8 +67,8 @@ def _answer(context: grpc.ServicerContext, name: str, kind: str) -> HttpBody:
 
 @cache
 def _read(name: str, kind: str) -> _File:
-    ours = _OURS / name
-    data = (ours if ours.exists() else _swagger_ui() / name).read_bytes()
+    own = _OURS / name
+    data = (own if own.exists() else _swagger_ui() / name).read_bytes()
     return _File(HttpBody(content_type=kind, data=data), f'"{hashlib.sha256(data).hexdigest()[:32]}"')
 
 
