@@ -54,7 +54,9 @@ def question(
         raise InvalidField("subject", "is required: user:NAME or service:NAME")
     itself = subject == caller.principal or name.folded(subject, caller.exact) == caller.principal
     if not itself and not caller.has(Role.CHECKER):
-        raise RoleRequired(f"asking about another subject needs the role checker, which {caller.principal} has not")
+        raise RoleRequired(
+            f"asking about another subject needs the role checker, which {caller.principal} does not have"
+        )
     told, source_address = context.told_of(caller, asserted, itself=itself)
     return Question(
         subject=name.principal(subject, "subject", exact=caller.exact),

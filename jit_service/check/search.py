@@ -65,7 +65,7 @@ def sought(
     subject = name.folded(subject, caller.exact)
     if not (subject and subject == caller.principal) and not caller.has(Role.CHECKER):
         raise RoleRequired(
-            f"searching for more than one's own access needs the role checker, which {caller.principal} has not"
+            f"searching for more than one's own access needs the role checker, which {caller.principal} does not have"
         )
     given = {Side.SUBJECT: subject, Side.ACTION: action, Side.RESOURCE: resource}
     missing = [side for side in Side if not given[side]]

@@ -116,7 +116,9 @@ def _demand_view(view: View, caller: Caller) -> None:
     if view not in (View.MINE, View.VISIBLE, View.ALL):
         raise InvalidField("view", f"is {view}; MINE, VISIBLE and ALL can be watched")
     if view is View.ALL and not caller.has(*READS_GRANTS):
-        raise RoleRequired(f"view ALL needs the role auditor, responder or admin, which {caller.principal} has not")
+        raise RoleRequired(
+            f"view ALL needs the role auditor, responder or admin, which {caller.principal} does not have"
+        )
 
 
 def demand_reached(store: Store, watched: Watched) -> None:

@@ -110,7 +110,7 @@ def replicate(
 def demand_checker(caller: Caller) -> None:
     """Raises RoleRequired where the caller may not ask about everybody, and so may not have a replica."""
     if not caller.has(Role.CHECKER):
-        raise RoleRequired(f"a replica needs the role checker, which {caller.principal} has not")
+        raise RoleRequired(f"a replica needs the role checker, which {caller.principal} does not have")
 
 
 class _Told(NamedTuple):

@@ -150,7 +150,7 @@ class Authenticator:
             key = self._key(keys, pick, patience)
         except KeysAway:
             raise IssuerKeysUnavailable(
-                "the keys of the token's issuer are not to be had now; try again", issuer=issuer.issuer
+                "the keys of the token's issuer are not available now; try again", issuer=issuer.issuer
             ) from None
         if key is None or not key.fits(header["alg"]):
             raise TokenInvalid(_key_fault(header, key))
@@ -172,19 +172,19 @@ class Authenticator:
     def demand_unexpired(self, proved_until: datetime | None) -> None:
         """Raises TokenExpired if the token has expired since the call began."""
         if proved_until is None or self._clock() >= proved_until:
-            raise TokenExpired("the token's exp is over; get a new token, and go on from the last revision")
+            raise TokenExpired("the token has expired; get a new one, and resume from the last revision")
 
     def _issuer(self, payload: dict[str, Any]) -> tuple[Issuer, IssuerKeys]:
         known = self._issuers.get(payload["iss"]) if isinstance(payload.get("iss"), str) else None
         if known is None:
-            raise TokenInvalid("the token's iss is not an issuer of this service; JIT_ISSUERS names those who are")
+            raise TokenInvalid("the token's iss is not an issuer of this service; JIT_ISSUERS names the issuers")
         return known
 
     def _check_claims(self, payload: dict[str, Any], issuer: Issuer) -> None:
         if is_of_grant(payload):
-            raise TokenInvalid("the token is of a grant: it says what may be done, and proves no caller")
+            raise TokenInvalid("the token is a grant's token; it does not prove a caller")
         if "events" in payload:
-            raise TokenInvalid("the token tells of an event (RFC 8417), such as a log-out, and proves no caller")
+            raise TokenInvalid("the token describes an event (RFC 8417), such as a log-out; it does not prove a caller")
         claims.demand_audience(payload, issuer)
         claims.demand_required(payload, issuer)
         issued, expires = jws.instant(payload, "iat"), jws.instant(payload, "exp")
@@ -201,7 +201,7 @@ class Authenticator:
                     f"the token's {claim} is more than {_CLOCK_SKEW_SECONDS} s in the future; set the clocks right"
                 )
         if now >= expires:
-            raise TokenExpired("the token's exp is over; get a new token")
+            raise TokenExpired("the token has expired; get a new one")
 
 
 class IssuerKeyKeeper(BackgroundThread):

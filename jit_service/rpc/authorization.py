@@ -127,4 +127,4 @@ def demand(rule: Rule | None, caller: Caller) -> None:
         raise RoleRequired(f"{method} is not in the authorisation table, so nobody may call it")
     if rule.roles is not None and not caller.has(*rule.roles):
         needed = " or ".join(sorted(rule.roles))
-        raise RoleRequired(f"{method} needs the role {needed}, which {caller.principal} has not", needed=needed)
+        raise RoleRequired(f"{method} needs the role {needed}, which {caller.principal} does not have", needed=needed)

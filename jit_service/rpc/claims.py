@@ -104,12 +104,12 @@ def _principal_value(payload: Claims, named: str, setting: str) -> str:
     value = claim(payload, named)
     if not isinstance(value, str) or not value:
         raise TokenInvalid(
-            f"the token's {named}, of which `{setting}` of its issuer makes who it is, is missing or not text"
+            f"the token's {named}, from which `{setting}` of its issuer makes the principal, is missing or not text"
         )
     if _last_segment(named) == _EMAIL and not all(map(_may_be_verified, _verified_claims(payload, named))):
         raise TokenInvalid(
             f"the token says that its {named} is not verified, so it may be another's, and `{setting}` of its issuer "
-            "cannot make who it is of it; name a claim that its holder cannot choose"
+            "cannot make the principal from it; name a claim that its holder cannot choose"
         )
     return value
 

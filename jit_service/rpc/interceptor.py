@@ -241,7 +241,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         except Locked as locked:
             return locked
         except StoreUnavailable as fault:
-            _log.warning("who is locked is not known: %s (%s)", fault, fault.__cause__)
+            _log.warning("the locks cannot be read: %s (%s)", fault, fault.__cause__)
         return None
 
     def identify(
@@ -299,7 +299,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 self._unproved.refused(caller, reason=refusal.reason)
         except StoreUnavailable as fault:
             # The call is still refused. Only its record is lost, and the log says so.
-            _log.warning("a refusal (%s, %s) is not recorded: %s", caller.origin.method, refusal.reason, fault)
+            _log.warning("a refusal (%s, %s) could not be recorded: %s", caller.origin.method, refusal.reason, fault)
 
 
 def _count_questions(request: Message | _MalformedRequest) -> int:

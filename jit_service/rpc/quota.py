@@ -64,7 +64,7 @@ class Quota:
                 return
         what = "writes" if writes else "checks and reads"
         raise RateExceeded(
-            f"{caller.principal} has made its {rate:g} {what} a second; try again later",
+            f"{caller.principal} may make {rate:g} {what} a second, and has made them; try again later",
             retry_after=(wanted - left) / rate,
             limit=f"{rate:g}",
         )

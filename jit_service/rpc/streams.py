@@ -98,7 +98,7 @@ class Streams(BackgroundThread):
     def _demand_room(self, new: _Stream) -> None:
         total, each, reserved = self._limits
         if len(self._open) >= total:
-            raise TooManyWatchers(f"{total} streams are open, as many as the service keeps; try again later")
+            raise TooManyWatchers(f"{total} streams are open, which is the limit; try again later")
         if new.is_checkers:
             return
         others = [stream for stream in self._open if not stream.is_checkers]

@@ -109,7 +109,7 @@ def check_json(method: str, names: str | None, message: Message) -> None:
         return
     in_path = {field.partition(".")[0] for _, field in _templates(method)} if body == "*" else set()
     if names is None and any(field.name not in in_path for field, _ in message.ListFields()):
-        raise InvalidField(body, "cannot be checked: the edge did not tell its names; see envoy/envoy.yaml")
+        raise InvalidField(body, "cannot be checked: the edge did not send its names; see envoy/envoy.yaml")
     root, prefix = _json_root(method)
     spellings: dict[tuple[str, ...], str] = {}
     for name in filter(None, (names or "").split(",")):

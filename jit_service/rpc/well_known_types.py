@@ -94,7 +94,7 @@ def _demand_finite(value: Value, field: str) -> None:
     """Raises InvalidField for NaN and infinity, which a message can hold and JSON cannot."""
     kind = value.WhichOneof("kind")
     if kind == "number_value" and not math.isfinite(value.number_value):
-        raise InvalidField(field, "holds a number that JSON does not have")
+        raise InvalidField(field, "has a number that JSON cannot express")
     inner = value.struct_value.fields.values() if kind == "struct_value" else value.list_value.values
     for part in inner:
         _demand_finite(part, field)

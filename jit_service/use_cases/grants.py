@@ -225,7 +225,9 @@ def list_page(
 ) -> GrantPage:
     """Lists a page of the view. Raises RoleRequired for ALL, InvalidField."""
     if view is View.ALL and not caller.has(*READS_GRANTS):
-        raise RoleRequired(f"view ALL needs the role auditor, responder or admin, which {caller.principal} has not")
+        raise RoleRequired(
+            f"view ALL needs the role auditor, responder or admin, which {caller.principal} does not have"
+        )
     size = paging.page_size(page_size)
     node = parse(filter_text, query.GRANT_FIELDS)
     order = paging.order_by(order_by, query.GRANT_ORDER, default="create_time desc")

@@ -129,7 +129,7 @@ def introspect(store: Store, issuing: Issuing, caller: Caller, token: str) -> Ma
             held = None
         if not caller.has(Role.CHECKER) and (held is None or held.subject != caller.principal):
             needed = "asking about a token that is not one's own, and good, needs the role checker"
-            raise RoleRequired(f"{needed}, which {caller.principal} has not", needed=Role.CHECKER)
+            raise RoleRequired(f"{needed}, which {caller.principal} does not have", needed=Role.CHECKER)
         if held is None or not _is_live(snapshot, held):
             return {"active": False}
         return {"active": True, "token_type": "Bearer", "username": held.subject} | claims(_token(held))

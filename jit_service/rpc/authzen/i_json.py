@@ -62,7 +62,7 @@ def _refuse_constant(text: str) -> None:
 def _whole_number(text: str) -> int:
     number = int(text) if len(text) <= 20 else _MAX_EXACT + 1
     if abs(number) > _MAX_EXACT:
-        raise _NotIJson("has a whole number beyond 2^53, which not every reader has exactly")
+        raise _NotIJson("has a whole number beyond 2^53, which not every parser reads exactly")
     return number
 
 

@@ -215,13 +215,13 @@ def action_search(given: Object) -> Evaluation:
 def submission(given: Object) -> Submission:
     """Returns the access request. Raises InvalidField, and DenialNotBound for a denial without a binding token."""
     if "items" in given:
-        raise InvalidField("items", "is not served; ask for each by itself")
+        raise InvalidField("items", "is not supported; send one request for each")
     asked = evaluation(given)
     denial = _typed(given, "denial", dict, "denial")
     wanted = _optional_object(given, "requested_access", "requested_access")
     token = _optional_text(denial, "binding_token", "denial.binding_token")
     if not token:
-        raise DenialNotBound("denial.binding_token is required: as the evaluation gave it")
+        raise DenialNotBound("denial.binding_token is required; copy it from the evaluation")
     emergency = wanted.get("emergency", False)
     if not isinstance(emergency, bool):
         raise InvalidField("requested_access.emergency", "must be true or false")

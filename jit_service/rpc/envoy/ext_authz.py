@@ -194,7 +194,7 @@ def _denial_status(checked: CheckResult) -> Status:
 def _refusal_response(refusal: JitError) -> wire.CheckResponse:
     http = _HTTP.get(errors.status_code(refusal), _CANNOT_BE_SURE)
     if http == _CANNOT_BE_SURE:
-        _log.warning("a request cannot pass: %s (%s)", refusal, refusal.__cause__)
+        _log.warning("a request is not admitted: %s (%s)", refusal, refusal.__cause__)
     more = {"www-authenticate": 'Bearer realm="jitaccess"'} if isinstance(refusal, Unauthenticated) else {}
     return _denied_response(http, errors.status(refusal), more)
 

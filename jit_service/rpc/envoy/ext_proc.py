@@ -72,7 +72,7 @@ def stream_metadata(stream: Stream) -> Struct:
 
 def _stream_of(request: wire.ProcessingRequest) -> Stream:
     if not request.observability_mode:
-        raise RouteMisconfigured("ext_proc waits for answers that never come; set observability_mode: true")
+        raise RouteMisconfigured("ext_proc waits for answers, and none is sent; set observability_mode: true")
     if request.protocol_config.request_body_mode or request.protocol_config.response_body_mode:
         raise RouteMisconfigured(
             "ext_proc sends bodies, which nobody reads; set request_body_mode and response_body_mode: NONE"
@@ -82,7 +82,8 @@ def _stream_of(request: wire.ProcessingRequest) -> Stream:
         return _stream_from_json(json.loads(text))
     except (ValueError, KeyError, TypeError):
         raise RouteMisconfigured(
-            f"ext_proc tells of no passage; put it behind ext_authz, with the forwarding namespace {_NAMESPACE}"
+            "ext_proc sends no metadata of an admitted request; put it behind ext_authz, with the forwarding namespace "
+            f"{_NAMESPACE}"
         ) from None
 
 
