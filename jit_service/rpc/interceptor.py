@@ -6,16 +6,14 @@ servicer may see (strictness.py). A refusal of a write or a check is recorded be
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import grpc
-from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from jit_service.check import GrantCache
 from jit_service.domain.audit.refusal import About
@@ -23,18 +21,14 @@ from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import (
     JitError,
     Locked,
-    MalformedMessage,
-    ProxyRequired,
     RateExceeded,
     StoreUnavailable,
 )
-from jit_service.domain.frozen import replace
 from jit_service.domain.grants.lock import demand_unlocked_caller
-from jit_service.domain.language import name
-from jit_service.rpc import errors, refusals, strictness
-from jit_service.rpc.authentication import Authenticator, Identity
-from jit_service.rpc.authorization import RULES, Rule, demand
-from jit_service.rpc.origins import Metadata, Origins, last_value, text, with_token
+from jit_service.rpc import errors, refusals
+from jit_service.rpc.admission import Admission, MalformedRequest, check_request, decode_request
+from jit_service.rpc.authentication import Authenticator
+from jit_service.rpc.authorization import RULES, Rule
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store, set_caller
@@ -55,10 +49,6 @@ def current_caller() -> Caller:
     return _caller.get()
 
 
-class _MalformedRequest:
-    """A request whose bytes do not decode to its message."""
-
-
 class CallInterceptor(grpc.ServerInterceptor):
     """The checks around every call. `trusted_proxies` may name their client's address; `view` has the locks.
 
@@ -76,13 +66,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         quota: Quota,
         unproved: UnprovedCalls,
     ) -> None:
-        self._quota = quota
+        self.admission = Admission(authenticator, quota, trusted_proxies)
         self._unproved = unproved
         self._store = store
         self._view = view
         self._authenticator = authenticator
         self._streams = streams
-        self._origins = Origins(trusted_proxies)
         self._seen_tokens: set[tuple[object, ...]] = set()
 
     def intercept_service(
@@ -102,7 +91,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         make_handler, behaviour = guarded
         made: grpc.RpcMethodHandler[Any, Any] = make_handler(
             behaviour,
-            request_deserializer=lambda data: _decode(decode, data),
+            request_deserializer=lambda data: decode_request(decode, data),
             response_serializer=handler.response_serializer,
         )
         return made
@@ -131,18 +120,15 @@ class CallInterceptor(grpc.ServerInterceptor):
         method: str,
         rule: Rule | None,
         behaviour: Callable[[Any, grpc.ServicerContext], Any],
-        request: Message | _MalformedRequest,
+        request: Message | MalformedRequest,
         context: grpc.ServicerContext,
     ) -> Any:
         metadata = context.invocation_metadata()
-        caller = self._unauthenticated(method, metadata, context.peer())
+        caller = self.admission.unauthenticated(method, metadata, context.peer())
         try:
-            if rule is not None and rule.proxy:
-                self._demand_proxy(method, metadata, context.peer())
-            elif rule is None or not rule.anonymous:
-                caller = self._authenticate(caller, metadata)
-                self._quota.demand(caller, writes=rule is not None and rule.writes, weight=_count_questions(request))
-            caller = _admit(rule, caller, request, metadata)
+            caller = self.admission.identify(rule, caller, metadata, context.peer())
+            self.admission.count(rule, caller, request)
+            caller = check_request(rule, caller, request, metadata)
             self._end_lost_delegations(caller)
             token = _caller.set(caller)
             set_caller(caller)
@@ -162,16 +148,16 @@ class CallInterceptor(grpc.ServerInterceptor):
         method: str,
         rule: Rule | None,
         behaviour: Any,
-        request: Message | _MalformedRequest,
+        request: Message | MalformedRequest,
         context: grpc.ServicerContext,
     ) -> Iterator[Any]:
         """Serves a stream as `_run_unary` serves a call, and ends it when the token expires."""
         metadata = context.invocation_metadata()
-        caller = self._unauthenticated(method, metadata, context.peer())
+        caller = self.admission.unauthenticated(method, metadata, context.peer())
         try:
-            caller = self._authenticate(caller, metadata)
-            self._quota.demand(caller, writes=False)
-            caller = _admit(rule, caller, request, metadata)
+            caller = self.admission.identify(rule, caller, metadata, context.peer())
+            self.admission.count(rule, caller, request)
+            caller = check_request(rule, caller, request, metadata)
             self._end_lost_delegations(caller)
             _caller.set(caller)
             set_caller(caller)
@@ -192,18 +178,18 @@ class CallInterceptor(grpc.ServerInterceptor):
         method: str,
         rule: Rule | None,
         behaviour: Any,
-        requests: Iterator[Message | _MalformedRequest],
+        requests: Iterator[Message | MalformedRequest],
         context: grpc.ServicerContext,
         send: Callable[[object], None],
     ) -> None:
         """Serves a proxy's call that stays open after the behaviour returns. Only its first message is read."""
         caller = Caller(principal="", origin=Origin(method=method))
-        request: Message | _MalformedRequest = _MalformedRequest()
+        request: Message | MalformedRequest = MalformedRequest()
         try:
             # This comes before any wait, so that only proxies can hold a thread.
-            self._demand_proxy(method, context.invocation_metadata(), context.peer())
+            self.admission.demand_proxy(method, context.invocation_metadata(), context.peer())
             request = next(requests, request)
-            _admit(rule, caller, request, ())
+            check_request(rule, caller, request, ())
             behaviour(request, context, send)
         except JitError as refusal:
             self._refuse(rule, caller, refusal, request, context)
@@ -218,7 +204,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         rule: Rule | None,
         caller: Caller,
         refusal: JitError,
-        request: Message | _MalformedRequest,
+        request: Message | MalformedRequest,
         context: grpc.ServicerContext,
     ) -> NoReturn:
         # A record of each call over the rate would let its sender fill the log.
@@ -244,37 +230,6 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("the locks cannot be read: %s (%s)", fault, fault.__cause__)
         return None
 
-    def identify(
-        self, method: str, metadata: Metadata, peer: str, identified: dict[tuple[str, ...], Identity]
-    ) -> Caller:
-        """Returns the caller of a unary call, by its metadata and peer. Raises JitError.
-
-        It is for calls that are answered in a batch, without `intercept_service`, and records nothing. `identified` has
-        the identities already found for the batch, by their authorization headers.
-        """
-        rule = RULES.get(method)
-        if rule is None or rule.public or rule.anonymous or rule.proxy:
-            raise AssertionError(f"{method} is not for callers who prove who they are")
-        authorization = _authorization(metadata)
-        if (identity := identified.get(authorization)) is None:
-            identity = identified[authorization] = self._authenticator.identify_at_once(authorization)
-        return with_identity(self._unauthenticated(method, metadata, peer), identity)
-
-    def count_check(self, caller: Caller) -> None:
-        """Counts a check that is answered in a batch. Raises RateExceeded."""
-        self._quota.demand(caller, writes=False)
-
-    def admit(self, caller: Caller, request: Message, metadata: Metadata) -> None:
-        """Raises JitError unless the caller may make the call, and its message is sound."""
-        if _admit(RULES.get(caller.origin.method), caller, request, metadata) is not caller:
-            raise AssertionError(f"{caller.origin.method} is one that may be sent again")
-
-    def _unauthenticated(self, method: str, metadata: Metadata, peer: str) -> Caller:
-        return Caller(principal="", origin=self._origins.of(method, metadata, peer))
-
-    def _authenticate(self, caller: Caller, metadata: Metadata) -> Caller:
-        return with_identity(caller, self._authenticator.identify(_authorization(metadata)))
-
     def _end_lost_delegations(self, caller: Caller) -> None:
         """Ends the caller's delegations of rights that its token no longer gives. It looks once per token."""
         token = (caller.principal, caller.groups, caller.proved_until)
@@ -285,89 +240,13 @@ class CallInterceptor(grpc.ServerInterceptor):
             self._seen_tokens.clear()
         self._seen_tokens.add(token)
 
-    def _demand_proxy(self, method: str, metadata: Metadata, peer: str) -> None:
-        key, value = _PROXY_METADATA
-        if not self._origins.trusts(peer) or last_value(metadata, key) != value:
-            raise ProxyRequired(f"{method} is for trusted proxies, with the metadata {key}: {value}")
-
-    def _record(self, caller: Caller, refusal: JitError, request: Message | _MalformedRequest) -> None:
+    def _record(self, caller: Caller, refusal: JitError, request: Message | MalformedRequest) -> None:
         try:
             if caller.principal:
-                about = About() if isinstance(request, _MalformedRequest) else refusals.about(request)
+                about = About() if isinstance(request, MalformedRequest) else refusals.about(request)
                 audit.record_refusal(self._store, caller, refusal, about)
             else:
                 self._unproved.refused(caller, reason=refusal.reason)
         except StoreUnavailable as fault:
             # The call is still refused. Only its record is lost, and the log says so.
             _log.warning("a refusal (%s, %s) could not be recorded: %s", caller.origin.method, refusal.reason, fault)
-
-
-def _count_questions(request: Message | _MalformedRequest) -> int:
-    """Returns how many calls a batch counts as: one for each of its items."""
-    return max(1, len(getattr(request, "items", ())))
-
-
-def _authorization(metadata: Metadata) -> tuple[str, ...]:
-    return tuple([text(value) for key, value in metadata if key == "authorization"])
-
-
-def with_identity(caller: Caller, identity: Identity) -> Caller:
-    """Returns the caller with the identity that its token proves."""
-    return Caller(
-        identity.principal,
-        identity.groups,
-        identity.roles,
-        with_token(caller.origin, identity.issuer, identity.issuer_subject, identity.token_id),
-        claims=identity.claims,
-        proved_until=identity.expires_at,
-        exact=identity.exact,
-    )
-
-
-def _admit(rule: Rule | None, caller: Caller, request: Message | _MalformedRequest, metadata: Metadata) -> Caller:
-    """Returns the caller with the request's id and digest. Raises JitError unless it may make this call."""
-    method = caller.origin.method
-    demand(rule, caller)
-    caller = _with_request_id(caller, request)
-    if isinstance(request, _MalformedRequest):
-        raise MalformedMessage(f"the request is not the message of {method}")
-    if rule is None or not rule.proxy:
-        strictness.check_message(request)
-    path, names = edge_metadata(metadata)
-    if path is not None:
-        strictness.check_path(method, path, request)
-        strictness.check_json(method, names, request)
-    return caller
-
-
-def edge_metadata(metadata: Metadata) -> tuple[str | None, str | None]:
-    """Returns the path of a transcoded call and the names in its JSON; None for what the edge does not send."""
-    path = names = None
-    for key, value in metadata:
-        if key == "x-envoy-original-path":
-            path = text(value)
-        elif key == "x-jit-json-names":
-            names = text(value)
-    return path, names
-
-
-def _decode(decode: Callable[[bytes], Any], data: bytes) -> Any:
-    try:
-        return decode(data)
-    except (DecodeError, ValueError):
-        return _MalformedRequest()
-
-
-def _with_request_id(caller: Caller, request: Message | _MalformedRequest) -> Caller:
-    """Adds what identifies a repeated request: its request_id, and a digest of the whole request."""
-    if isinstance(request, _MalformedRequest) or not _has_request_id(request.DESCRIPTOR):
-        return caller
-    request_id = name.request_id(getattr(request, "request_id", ""))
-    digest = hashlib.sha256(caller.origin.method.encode() + b"\0" + request.SerializeToString(deterministic=True))
-    origin = replace(caller.origin, request_id=request_id)
-    return caller._replace(origin=origin, request_digest=digest.hexdigest())
-
-
-@cache
-def _has_request_id(message: Descriptor) -> bool:
-    return "request_id" in message.fields_by_name

@@ -252,7 +252,7 @@ def _native(
         register=register,
         register_behind=_add_reflection if settings.reflection else None,
         aside=frozenset({_HEALTH_CHECK}),
-        batch_handlers=lambda unix: {CHECK_ACCESS: BatchCheckHandler(of_address(unix), checker)},
+        batch_handlers=lambda unix: {CHECK_ACCESS: BatchCheckHandler(of_address(unix).admission, checker)},
         share_port=settings.workers > 1,
     )
 

@@ -30,11 +30,12 @@ from jit_service.domain.language.ip_address import canonical
 from jit_service.proxy import admission
 from jit_service.proxy.admission import Admission
 from jit_service.rpc import errors
+from jit_service.rpc.admission import with_identity
 from jit_service.rpc.authentication import Authenticator, bearer
 from jit_service.rpc.envoy.ext_proc import stream_metadata
 from jit_service.rpc.envoy.generated import external_auth_pb2 as wire
 from jit_service.rpc.envoy.generated.external_auth_pb2_grpc import AuthorizationServicer as AuthorizationServicerBase
-from jit_service.rpc.interceptor import current_caller, with_identity
+from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.media_types import JSON
 from jit_service.rpc.origins import trace_id, user_agent
 from jit_service.rpc.quota import Quota

@@ -18,8 +18,8 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.generational_cache import GenerationalCache
+from jit_service.rpc.admission import Admission, edge_metadata
 from jit_service.rpc.authentication import Identity
-from jit_service.rpc.interceptor import CallInterceptor, edge_metadata
 from jit_service.rpc.origins import Metadata, without_port
 from jit_service.rpc.request_cache import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
 from jit_service.rpc.services.access import consistency_of
@@ -64,10 +64,10 @@ class _Sender(NamedTuple):
 
 
 class BatchCheckHandler:
-    """The `BatchHandler` of CheckAccess, with the interceptor of the address that it serves."""
+    """The `BatchHandler` of CheckAccess, with the admission of the address that it serves."""
 
-    def __init__(self, interceptor: CallInterceptor, checker: Checker) -> None:
-        self._interceptor = interceptor
+    def __init__(self, admission: Admission, checker: Checker) -> None:
+        self._admission = admission
         self._checker = checker
         self._known: GenerationalCache[tuple[bytes, object], _Sound] = GenerationalCache(MAX_KNOWN)
 
@@ -85,7 +85,7 @@ class BatchCheckHandler:
                 if (sender := senders.get(way)) is None:
                     sender = senders[way] = self._sender(call, identified)
                 caller, standing = sender
-                self._interceptor.count_check(caller)
+                self._admission.count_in_batch(caller)
                 sound = known((payload, standing)) or self._sound(call, sender)
             except (JitError, DecodeError, ValueError):
                 continue
@@ -96,12 +96,12 @@ class BatchCheckHandler:
         return answers
 
     def _sender(self, call: Call, identified: dict[tuple[str, ...], Identity]) -> _Sender:
-        caller = self._interceptor.identify(CHECK_ACCESS, call.metadata, call.peer, identified)
+        caller = self._admission.identify_in_batch(CHECK_ACCESS, call.metadata, call.peer, identified)
         return _Sender(caller, (asker(caller), *edge_metadata(call.metadata)))
 
     def _sound(self, call: Call, sender: _Sender) -> _Sound:
         request = CheckAccessRequest.FromString(call.payload)
-        self._interceptor.admit(sender.caller, request, call.metadata)
+        self._admission.check_in_batch(sender.caller, request, call.metadata)
         question, consistency = question_of(sender.caller, request), consistency_of(request.consistency)
         sound = _Sound(question, consistency, request.min_revision, request.explain)
         if len(call.payload) <= MAX_BYTES:

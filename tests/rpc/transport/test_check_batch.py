@@ -13,6 +13,7 @@ from jit_service.check import AuditMode, GrantCache, Recorder, checker, question
 from jit_service.check.recording import Recording
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc import origins, request_cache
+from jit_service.rpc.admission import Admission
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.interceptor import CallInterceptor
 from jit_service.rpc.quota import Quota, Rates
@@ -58,7 +59,7 @@ class Batch:
             quota=Quota(Rates(writes=1e6, checks=1e6)),
             unproved=UnprovedCalls(store),
         )
-        self.together = BatchCheckHandler(interceptor, self.checker)
+        self.together = BatchCheckHandler(interceptor.admission, self.checker)
 
     def call(self, who: str = GATEWAY.principal, **asked: object) -> Call:
         request = CheckAccessRequest(**{"subject": ALICE.principal, "action": "read", "resource": RESOURCE} | asked)  # type: ignore[arg-type]
@@ -307,7 +308,7 @@ def test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it(
 TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None]]] = [
     (
         "a key of one that all wait for",
-        CallInterceptor.identify,
+        Admission.identify_in_batch,
         "self._authenticator.identify_at_once(",
         "self._authenticator.identify(",
         test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it,
@@ -329,7 +330,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None
     (
         "calls that nobody has looked into",
         BatchCheckHandler._sound,
-        "self._interceptor.admit(sender.caller, request, call.metadata)",
+        "self._admission.check_in_batch(sender.caller, request, call.metadata)",
         "pass",
         lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
     ),
