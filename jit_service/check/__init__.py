@@ -1,4 +1,4 @@
-"""Answers checks from memory: what they are judged by, as fresh as it has to be, and the records of the answers."""
+"""Answers checks from an index in memory that is as fresh as the caller demands, and records the answers."""
 
 from jit_service.check.barrier import Barrier
 from jit_service.check.batcher import Batcher

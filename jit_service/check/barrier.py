@@ -1,7 +1,7 @@
-"""The revision barrier: whoever passes has seen every commit that was acknowledged before it came.
+"""The revision barrier: a thread that passes it has seen every commit that was acknowledged before it came.
 
-One look at the store serves everybody who came before that look began, as in etcd's ReadIndex (Ongaro, Consensus,
-section 6.4): so the price of linearizability is divided among all who wait.
+One read of the store serves every thread that came before that read began, as in etcd's ReadIndex (Ongaro, Consensus,
+section 6.4). So all threads that wait share the price of linearizability.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from jit_service.domain.errors import StoreUnavailable
 
 
 class Barrier:
-    """See the module. `look` brings what is held up to the store; one thread is in it at a time."""
+    """Lets threads pass once a `look` that began after they came has ended.
+
+    `look` brings the index up to the store's revision. It runs in one thread at a time.
+    """
 
     def __init__(self, look: Callable[[], None], *, wait_seconds: float) -> None:
         self._look = look
         self._wait_seconds = wait_seconds
         self._turn = threading.Lock()
-        # Looks are numbered; a look counts for who came before it began.
+        # Looks are numbered. A look serves the threads that came before it began.
         self._begun = 0
         self._done = 0
 
@@ -27,7 +30,7 @@ class Barrier:
         """Returns once a look that began after this call has ended. Raises StoreUnavailable, and what `look` raises."""
         came = self._begun
         if not self._turn.acquire(timeout=self._wait_seconds):
-            raise StoreUnavailable("the store does not answer: no look at it in time")
+            raise StoreUnavailable(f"the store did not answer within {self._wait_seconds:g} s")
         try:
             if self._done > came:
                 return

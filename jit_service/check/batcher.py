@@ -1,7 +1,7 @@
-"""Threads that come with the same errand at the same time: one of them runs it for all (flat combining).
+"""Batches the same work of several threads: one thread runs it for all that wait (flat combining).
 
-Whoever comes first takes along what all others have brought meanwhile, so that nobody waits for another thread's turn
-to begin (Hendler, Incze, Shavit and Tzafrir 2010; RocksDB's write groups are the same).
+The first thread leads. It runs a batch of all items that others have submitted meanwhile, so that no item waits for a
+run of its own (Hendler, Incze, Shavit and Tzafrir 2010; RocksDB's write groups are the same).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final, Generic, TypeVar
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage.engine import WAIT_SECONDS
 
-# As PostgreSQL's commit_delay and commit_siblings: where so many went together, a little later is sooner for all. So
-# long at a time, and so often at most.
+# As PostgreSQL's commit_delay and commit_siblings: after a batch of at least 8 items, the leader waits for as many
+# again, 0.5 ms at a time and at most 4 times. Fewer, larger batches answer everybody sooner.
 _CROWD: Final = 8
 _CROWD_SECONDS: Final = 0.0005
 _CROWD_DELAYS: Final = 4
@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 
 
 class _Entry(Generic[Item, Answer]):
-    """What one thread has brought. `turn` is released when it is to go on: it is settled, or it `leads`."""
+    """One thread's item. `turn` is released when its thread must go on: the item is settled, or the thread leads."""
 
     __slots__ = ("answer", "fault", "is_settled", "item", "leads", "turn")
 
@@ -40,9 +40,10 @@ class _Entry(Generic[Item, Answer]):
 
 
 class Batcher(Generic[Item, Answer]):
-    """See the module. `run` does the errand for several at once, and answers in their order; one thread is in it.
+    """Runs submitted items in batches.
 
-    It is given what weighs `most` together, by `weight`, or a single one.
+    `run` answers the items of a batch in their order. It runs in one thread at a time. Each batch has a total `weight`
+    of at most `most`, or one item.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Batcher(Generic[Item, Answer]):
         self._run = run
         self._most = most
         self._weight = weight
-        # Of the entries, and of who leads.
+        # Guards the entries and the choice of the leader.
         self._mutex = threading.Lock()
         self._entries: deque[_Entry[Item, Answer]] = deque()
         self._is_led = False
@@ -65,7 +66,7 @@ class Batcher(Generic[Item, Answer]):
         return len(self._entries)
 
     def submit(self, item: Item) -> Answer:
-        """Returns the answer. Raises StoreUnavailable as `run` does, or where the turn does not come in time."""
+        """Returns the item's answer. Raises StoreUnavailable if `run` does, or if no turn comes in time."""
         entry: _Entry[Item, Answer] = _Entry(item)
         with self._mutex:
             self._entries.append(entry)
@@ -77,11 +78,11 @@ class Batcher(Generic[Item, Answer]):
         if isinstance(entry.fault, StoreUnavailable):
             raise StoreUnavailable(str(entry.fault)) from entry.fault
         if entry.fault is not None:
-            raise RuntimeError("what was run for several failed") from entry.fault
+            raise RuntimeError("the batch failed") from entry.fault
         return entry.answer  # type: ignore[return-value]
 
     def _gave_up(self, entry: _Entry[Item, Answer]) -> bool:
-        """Leaves the others; says no where its turn has come just now."""
+        """Withdraws the entry. Returns False if its turn has come in this very moment."""
         with self._mutex:
             if entry.leads or entry.is_settled:
                 return False
@@ -90,7 +91,7 @@ class Batcher(Generic[Item, Answer]):
             return True
 
     def _lead(self, entry: _Entry[Item, Answer]) -> None:
-        """Runs the errand for all who wait, and calls the next to lead."""
+        """Runs a batch of the entries that wait, then makes the next thread the leader."""
         try:
             self._wait_for_crowd()
             self._settle(self._taken(), entry)
@@ -108,7 +109,7 @@ class Batcher(Generic[Item, Answer]):
             time.sleep(_CROWD_SECONDS)
 
     def _taken(self) -> list[_Entry[Item, Answer]]:
-        """Returns who waits: the one who leads is the first of them."""
+        """Takes the next batch from the queue; the leader's own entry comes first."""
         with self._mutex:
             group = [self._entries.popleft()]
             weight = self._weight(group[0].item)
@@ -123,7 +124,7 @@ class Batcher(Generic[Item, Answer]):
                 entry.answer, entry.fault, entry.is_settled = answer, fault, True
                 if entry is not leader:
                     entry.turn.release()
-            # Those who are answered now are likely to come again at once.
+            # Threads that are answered now are likely to submit again at once.
             self._expected = len(group) + len(self._entries) if len(group) >= _CROWD else 0
         if fault is not None and not isinstance(fault, Exception):
             raise fault

@@ -26,9 +26,9 @@ _MAX_COMBINED: Final = 64
 
 
 class Checker:
-    """Answers questions. Every method raises StoreUnavailable where it cannot be sure, and Locked for a locked caller.
+    """Answers questions. Every method raises StoreUnavailable if its data may be stale, and Locked for a locked caller.
 
-    What the cached grants can answer is answered by them. A grant that counts its uses is judged and counted in a
+    It answers from the cached grants where they suffice. A grant that counts its uses is read and counted in one
     transaction.
     """
 
@@ -49,19 +49,19 @@ class Checker:
         min_revision: int = 0,
         consistency: Consistency = Consistency.STRONG,
     ) -> CheckResult:
-        """Answers one question. Raises InvalidField for a revision that the store has not reached."""
+        """Answers one question. Raises InvalidField for a `min_revision` that the store has not reached."""
         request = CheckRequest(caller, question, min_revision)
         if consistency is Consistency.STRONG or self._answers.waits:
-            # The look at the store and the commit, which cost most, are shared with whoever asks at the same time.
+            # The read of the store and the commit cost most; all callers that ask at the same time share them.
             result = self._batchers[consistency].submit(request)
             if result is not None:
                 return result
         return self._check_alone(request, consistency)
 
     def check_batch(self, requests: Sequence[CheckRequest], consistency: Consistency) -> list[CheckResult | None]:
-        """Answers questions of several callers, all asked before this: one look at the store, one commit.
+        """Answers questions of several callers, all asked before this call: one read of the store, one commit.
 
-        None for a question that must go to `check`, since the store has to be read or changed for it, or it is refused.
+        A result is None if the question must go to `check`: it reads or changes the store, or is refused.
         """
         view = self._view([request.question.subject for request in requests], 0, consistency)
         plain = [request if _is_plain(request, view) else None for request in requests]
@@ -75,10 +75,10 @@ class Checker:
         min_revision: int = 0,
         consistency: Consistency = Consistency.STRONG,
     ) -> list[CheckResult | JitError]:
-        """Answers the questions in order, at one revision and instant; an item that is a refusal stays one.
+        """Answers the questions in order, at one revision and instant; returns the error of a RefusedItem.
 
-        An item that rests on a grant which counts its uses is answered after the others, at its own instant. Raises
-        InvalidField for a revision that the store has not reached.
+        A question that rests on a grant which counts its uses is answered after the others, at its own instant. Raises
+        InvalidField for a `min_revision` that the store has not reached.
         """
         demand_bounded(item.context if isinstance(item, Question) else item.about.context for item in items)
         subjects = {item.subject for item in items if isinstance(item, Question)}
@@ -89,7 +89,7 @@ class Checker:
         return [
             self._in_transaction(caller, item, shared)
             if answer is None and isinstance(item, Question)
-            else _given(answer)
+            else _demand_answer(answer)
             for item, answer in zip(items, answers, strict=True)
         ]
 
@@ -101,7 +101,7 @@ class Checker:
 
     def _view(self, subjects: Iterable[str], min_revision: int, consistency: Consistency) -> View:
         if min_revision < 0:
-            raise InvalidField("min_revision", f"is {min_revision}; 0 or a revision that the service has answered")
+            raise InvalidField("min_revision", f"is {min_revision}; must be 0 or a revision from an answer")
         if consistency is Consistency.BOUNDED:
             view = self._grants.bounded(subjects)
             if view.revision >= min_revision:
@@ -112,7 +112,10 @@ class Checker:
         return view
 
     def _in_transaction(self, caller: Caller, question: Question, shared: SharedContexts | None = None) -> CheckResult:
-        """Answers a question that may rest on a grant which counts its uses: judged, counted and recorded at once."""
+        """Answers a question that may rest on a grant which counts its uses.
+
+        One transaction makes the decision, counts the use and records the answer.
+        """
         with self._store.transaction() as tx:
             held = tx.live_grants(question.subject)
             evidence = stored_evidence(tx, held, now=tx.now)
@@ -123,7 +126,7 @@ class Checker:
                 decision = decide(question, grants=held, evidence=evidence)
             decided = self._answers.complete(question, decision, PolicyBook(tx.policies()))
             (decision_id,) = decision_ids(1)
-            # Made before the uses are saved, which moves the revision on.
+            # The result names the revision before this save of the uses, which moves it on.
             result = CheckResult(question, decided, decision_id, tx.revision, tx.now)
             rests_on = next((grant for grant in held if grant is decision.grant), None)
             allowed_by = rests_on if decision.allowed else None
@@ -143,11 +146,11 @@ class Checker:
 
 
 def _is_plain(request: CheckRequest, view: View) -> bool:
-    """Returns whether nothing refuses the request by this view."""
+    """Returns whether the view has the request's revision and no lock on its caller."""
     return 0 <= request.min_revision <= view.revision and not (view.locks and view.locks.on_caller(request.caller))
 
 
-def _given(answer: CheckResult | JitError | None) -> CheckResult | JitError:
+def _demand_answer(answer: CheckResult | JitError | None) -> CheckResult | JitError:
     if answer is None:
-        raise AssertionError("an item without an answer")
+        raise AssertionError("an item has no answer")
     return answer

@@ -1,4 +1,4 @@
-"""Decides questions from a view of the grants: anew, or as before while that decision stands."""
+"""Decides questions from a view of the grants, or reuses an earlier decision while it stands."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from jit_service.domain.checks.policy_set import PolicyBook
 from jit_service.storage import parts_of_check
 
 Past = Callable[[str], Sequence[Candidate] | None]
-"""Returns a subject's ended grants, which explain a no; None where the store would have to be read for them."""
+"""Returns a subject's ended grants, which explain a no; None if only the store has them."""
 Encode = Callable[[Decision, tuple[str, ...]], bytes]
-"""Returns the fields of an answer that depend on the decision and its requestable policies alone."""
+"""Encodes the fields of an answer that depend only on the decision and its requestable policies."""
 _NOTHING_TO_ASK_FOR: Final = (Reason.ALLOWED, Reason.DENIED_BY_POLICY, Reason.LOCKED)
 
 
@@ -32,14 +32,14 @@ class Decider(Protocol):
     """Decides questions."""
 
     def decide(self, question: Question, view: View, past: Past) -> CachedDecision | None:
-        """Returns the decision; None where only a transaction can make it, or `past` returns None."""
+        """Returns the decision; None if only a transaction can make it, or if `past` returns None."""
 
     def complete(self, question: Question, decision: Decision, book: PolicyBook) -> CachedDecision:
-        """Returns a decision that a transaction made, with its encoding and its part of the record."""
+        """Completes a decision that a transaction made with its encoding and its part of the record."""
 
 
 class Deciding:
-    """Decides anew each time. `encode` makes the part of an answer that is kept with its decision."""
+    """Makes every decision from the view. `encode` encodes the part of the answer that is cached with the decision."""
 
     def __init__(self, encode: Encode) -> None:
         self._encode = encode
@@ -56,7 +56,7 @@ class Deciding:
             if (ended := past(question.subject)) is None:
                 return None
             if ended and (explaining := [grant for grant in ended if covers(grant, question)]):
-                # Ended grants cannot allow anything; they explain.
+                # Ended grants cannot allow anything, but they explain the no.
                 known = {grant.name for grant in candidates}
                 candidates += [grant for grant in explaining if grant.name not in known]
                 decision = decide_among(candidates, question, evidence)
@@ -82,7 +82,7 @@ class Deciding:
 
 
 class Caching:
-    """Gives a decision again while it stands, and has every other one made."""
+    """Reuses a cached decision while it stands; has `decider` make all others."""
 
     def __init__(self, decider: Decider, cache: DecisionCache) -> None:
         self._decider = decider

@@ -1,4 +1,4 @@
-"""The evidence of a decision that is made in a transaction or a snapshot of the store."""
+"""Reads the evidence of a decision from a transaction or a snapshot of the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jit_service.storage import Snapshot
 
 
 def stored_evidence(snapshot: Snapshot, grants: Iterable[Grant], *, now: datetime) -> Evidence[Grant]:
-    """Returns what the store has beside these grants, for a decision at `now`."""
+    """Returns what a decision on these grants at `now` needs besides them."""
     return Evidence(
         policies=[policy for policy in snapshot.policies() if policy.deny and policy.in_force],
         now=now,

@@ -1,4 +1,4 @@
-"""The view of what is live: filled at start, moved forward by revision, and as fresh as whoever looks demands."""
+"""The cache of live grants: loaded at start, brought forward by revision, and as fresh as each reader demands."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from jit_service.storage.grant_loader import AnotherHistory
 from jit_service.storage.head import BEGINNING
 
 POLL_SECONDS: Final = 0.02
-"""How often the store is looked at while nobody asks."""
-_TELL_SECONDS: Final = 1.0
+"""How often the cache polls the store while no check does."""
+_PROGRESS_SECONDS: Final = 1.0
 MAX_PAST: Final = 100
-"""How many of a subject's ended grants are looked at to explain a no; the answer itself needs none of them."""
+"""How many of a subject's ended grants are read to explain a no; the answer itself needs none of them."""
 _log = logging.getLogger(__name__)
 
 
 class GrantCache:
-    """See the module. Raises StoreUnavailable where what is held may be older than it may be.
+    """Keeps the live grants, policies, signals and locks in memory, and follows the store.
 
-    `bound` is how old a view may be that was not brought up to date for the one who looks.
+    Methods raise StoreUnavailable if the cache may be older than they allow. `bound` is the greatest age of a view that
+    `bounded` returns without a read of the store.
     """
 
     def __init__(self, store: Store, *, clock: Callable[[], datetime], bound: timedelta) -> None:
@@ -39,7 +40,7 @@ class GrantCache:
         self._bound = bound.total_seconds()
         self._reader = store.grant_loader()
         self._index = Index(clock)
-        # Where the store was, in its history, when what is held was read.
+        # The place in the store's history at which the index was read.
         self._place = BEGINNING
         self._barrier = Barrier(self._catch_up, wait_seconds=WAIT_SECONDS)
         self._fresh_at = 0.0
@@ -48,44 +49,44 @@ class GrantCache:
         self._load()
 
     def start(self) -> None:
-        """Begins to follow the store by itself, for bounded looks."""
+        """Starts the thread that polls the store, so that bounded views stay fresh."""
         self._poller.start()
 
     def stop(self) -> None:
-        """Ends that, and gives the connection back."""
+        """Ends the thread, and gives the connection back."""
         self._stopping.set()
         if self._poller.is_alive():
             self._poller.join()
         self._reader.close()
 
     def strong(self, subjects: Iterable[str]) -> View:
-        """Returns what is known of the subjects, with every commit acknowledged before this call."""
+        """Returns a view of the subjects that includes every commit acknowledged before this call."""
         self._barrier.pass_()
         return self._index.look(subjects)
 
     def survey(self) -> tuple[View, list[tuple[LiveGrant, ...]]]:
-        """Returns what is known of every subject (`Index.survey`), with every commit acknowledged before this call."""
+        """Returns every subject's grants (`Index.survey`), including every commit acknowledged before this call."""
         self._barrier.pass_()
         return self._index.survey()
 
     def bounded(self, subjects: Iterable[str]) -> View:
-        """Returns what is known of the subjects; only past the bound is the store asked."""
+        """Returns a view of the subjects that is at most `bound` old; reads the store only if the cache is older."""
         if (age := time.monotonic() - self._fresh_at) > self._bound:
             self._barrier.pass_()
             age = time.monotonic() - self._fresh_at
         return self._index.look(subjects, timedelta(seconds=age))
 
     def known_past(self, subject: str) -> Sequence[Candidate] | None:
-        """As `past`; None where the store would have to be read."""
+        """Returns the same as `past`, or None if only the store has it."""
         return self._index.known_past(subject)
 
     def held(self, subjects: Iterable[str]) -> View:
-        """Returns what is held of the subjects, however old it is; the store is never asked."""
+        """Returns the cached view of the subjects, however old it is; never reads the store."""
         age = time.monotonic() - self._fresh_at
         return self._index.look(subjects, timedelta(seconds=age))
 
     def past(self, subject: str) -> Sequence[Candidate]:
-        """Returns the subject's latest ended grants; they explain a no."""
+        """Returns the subject's latest ended grants, which explain a no."""
 
         def read() -> Sequence[Candidate]:
             with self._store.snapshot() as snapshot:
@@ -94,45 +95,45 @@ class GrantCache:
         return self._index.past(subject, read)  # type: ignore[arg-type]
 
     def _load(self) -> None:
-        told_at = time.monotonic()
+        logged_at = time.monotonic()
 
-        def told(read: int, total: int) -> None:
-            nonlocal told_at
-            if time.monotonic() - told_at >= _TELL_SECONDS:
-                told_at = time.monotonic()
+        def log_progress(read: int, total: int) -> None:
+            nonlocal logged_at
+            if time.monotonic() - logged_at >= _PROGRESS_SECONDS:
+                logged_at = time.monotonic()
                 _log.info("loading live grants: %d of %d", read, total)
 
         gc.disable()
         try:
-            # Until all is there nothing is: nobody is allowed what is not.
+            # The index stays empty until the load is complete, so a check allows nothing that no longer is.
             self._index.clear()
             self._place = BEGINNING
-            with self._reader.load(told) as everything:
+            with self._reader.load(log_progress) as everything:
                 self._index.fill(everything)
                 self._place = everything.head.place
-            # What is live for long need not be looked through by every collection.
+            # The grants live long, so the garbage collector need not visit them in every collection.
             gc.freeze()
         finally:
             gc.enable()
-        _log.info("%d live grants at revision %d", len(self._index), self._index.revision)
+        _log.info("loaded %d live grants at revision %d", len(self._index), self._index.revision)
 
     def _catch_up(self) -> None:
         begun_at = time.monotonic()
         try:
             self._follow()
         except AnotherHistory as fault:
-            _log.warning("everything is loaded anew: %s", fault)
+            _log.warning("the grants are loaded again: %s", fault)
             self._load()
         self._fresh_at = begun_at
 
     def _follow(self) -> None:
-        """Raises AnotherHistory."""
+        """Applies what the store has committed since. Raises AnotherHistory."""
         head = self._reader.moved(self._place)
         if head is None:
             return
         self._index.advance(head.time)
         if head.revision > self._index.revision == 0:
-            # Nothing was there, or an earlier load was broken off.
+            # The index is empty: the store was, or an earlier load failed.
             self._load()
         elif head.revision > self._index.revision:
             delta = self._reader.since(self._place, self._index.held)
@@ -150,5 +151,5 @@ class GrantCache:
                 self._barrier.pass_()
                 faults.succeeded()
             except Exception as fault:
-                # Whatever it is: without this thread, bounded looks would refuse for good.
+                # The thread goes on after any fault: without it, bounded views would raise for good.
                 faults.failed(fault)

@@ -1,4 +1,4 @@
-"""The live grants by subject, with the policies and signals of the same revision."""
+"""The index of live grants by subject, with the policies, signals and locks of the same revision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jit_service.domain.policies.policy import Policy
 from jit_service.storage.grant_loader import Delta, FullLoad
 
 MAX_SUBJECTS: Final = 10_000
-"""For how many subjects the ended grants are kept, which explain a no."""
+"""How many subjects' ended grants are cached, which explain a no."""
 _NOTHING: Final[Mapping[str, LiveGrant]] = {}
 _NO_GRANTS: Final[list[LiveGrant]] = []
 _by_name: Final = attrgetter("name")
@@ -35,18 +35,18 @@ class SubjectGrants:
 
     def __init__(self, grants: tuple[LiveGrant, ...] = ()) -> None:
         self.grants = grants
-        # Made at the first question: most of many subjects are never asked about while this is held.
+        # Prepared at the first question: most subjects are not asked about before the next change replaces this.
         self._by_resource: dict[str, list[LiveGrant]] | None = None
         self._patterned: list[LiveGrant] = []
 
     def covering(self, asked: Question) -> list[LiveGrant]:
-        """Returns those that the question is about, by name."""
+        """Returns the grants that cover the question, sorted by name."""
         if self._by_resource is None:
             self._prepare()
         assert self._by_resource is not None  # noqa: S101 (for mypy)
         found = self._by_resource.get(asked.resource, _NO_GRANTS)
         if self._patterned:
-            # One that names the resource beside a pattern is in both.
+            # A grant that names both the resource and a pattern is in both lists.
             others = [grant for grant in self._patterned if grant not in found]
             found = sorted([*found, *others], key=_by_name) if found else others
         return [grant for grant in found if covers(grant, asked)] if found else []
@@ -61,15 +61,16 @@ class SubjectGrants:
                 elif not patterned or patterned[-1] is not grant:
                     patterned.append(grant)
         self._patterned = patterned
-        # Last, since another thread may be looking.
+        # Set last: another thread that sees it also sees `_patterned`.
         self._by_resource = by_resource
 
 
 class View(NamedTuple):
-    """What is known of some subjects at one revision, to be judged at `now`.
+    """The grants of some subjects at one revision, with all that a decision at `now` needs.
 
-    `above` are the grants that theirs were passed on from, by name; `book` has the policies in force, `signals` what
-    conditions see, `locks` those that stand. `staleness` is how old all this may be; None where every commit was seen.
+    `above` has the grants that theirs were passed on from, by name. `book` has the policies in force, `signals` the
+    signals that conditions read, and `locks` the locks that stand. `staleness` is how old all this may be; None for a
+    view that includes every commit.
     """
 
     revision: int
@@ -83,21 +84,21 @@ class View(NamedTuple):
 
     @property
     def evidence(self) -> Evidence[Candidate]:
-        """What a decision rests on beside the subject's grants. Made at each reading: a cached decision needs none."""
+        """What a decision rests on besides the subject's grants. Made at each access: a cached decision needs none."""
         return Evidence(self.book.denying, self.now, self.signals, self.above, self.locks)
 
     def is_sufficient(self, grant: LiveGrant) -> bool:
-        """Says whether the grant can be judged by what is here: neither it nor one above it counts its checks."""
+        """Returns whether the view suffices to check the grant: neither it nor a grant above it counts its uses."""
         if grant.is_metered:
             return False
         return all((above := self.above.get(name)) is not None and not above.is_metered for name in grant.chain)
 
 
 class Index:
-    """See the module. One thread applies what is new; any may look.
+    """Holds the live grants by subject. One thread applies changes; any thread may read a View.
 
-    A look is of one revision: applying and looking exclude each other. It is judged at the clock's instant, but never
-    before one that was judged at (invariant I13).
+    A View is of one revision, since changes and reads exclude each other. Its `now` is the clock's instant, but never
+    earlier than that of a view before it (invariant I13).
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -105,11 +106,11 @@ class Index:
         self._lock = threading.Lock()
         self._by_subject: dict[str, SubjectGrants] = {}
         self._by_name: dict[str, LiveGrant] = {}
-        # Those that were passed on; few, where grants are many.
+        # The grants that were passed on: few, even where grants are many.
         self._passed_on: dict[str, LiveGrant] = {}
         self._policies: dict[str, Policy] = {}
         self._book = PolicyBook()
-        # What they hold who hold nothing.
+        # Shared by all subjects without grants.
         self._nobody = SubjectGrants()
         self._signals: tuple[Signal, ...] = ()
         self._locks = NO_LOCKS
@@ -122,12 +123,12 @@ class Index:
         return len(self._by_name)
 
     def apply(self, delta: Delta) -> None:
-        """Takes over what is new."""
+        """Applies the changes of a range of revisions."""
         with self._lock:
             for changed in delta.grants:
                 self._replace(changed.name, changed.subject, changed.live)
             if delta.grants or delta.ended:
-                # Whoever knows that somebody holds nothing is to look again: it may be for another reason now.
+                # A cached no of a subject without grants must not stand: its reason may be another one now.
                 self._nobody = SubjectGrants()
             if delta.policies:
                 self._set_policies(delta.policies)
@@ -139,14 +140,14 @@ class Index:
             self._latest = max(self._latest, delta.head.time)
 
     def held(self, name: str) -> LiveGrant | None:
-        """Returns what is held of the grant."""
+        """Returns the live grant of the name, if there is one."""
         return self._by_name.get(name)
 
     def clear(self) -> None:
         """Forgets everything but the time."""
         with self._lock:
-            for held in (self._by_subject, self._by_name, self._passed_on, self._policies, self._past, self._ended):
-                held.clear()
+            for part in (self._by_subject, self._by_name, self._passed_on, self._policies, self._past, self._ended):
+                part.clear()
             self._book = PolicyBook()
             self._nobody = SubjectGrants()
             self._signals = ()
@@ -154,7 +155,7 @@ class Index:
             self.revision = 0
 
     def fill(self, everything: FullLoad) -> None:
-        """Takes over all there is, where nothing is held: it is there at once, or not at all."""
+        """Fills an empty index with everything that was loaded, in one step."""
         gathered: defaultdict[str, list[LiveGrant]] = defaultdict(list)
         by_name: dict[str, LiveGrant] = {}
         for piece in everything.grants:
@@ -163,13 +164,13 @@ class Index:
                 gathered[grant.subject].append(grant)
         by_subject: dict[str, SubjectGrants] = {}
         while gathered:
-            # Sorted once, since a million may have one subject; and let go one by one, for the memory's sake.
+            # Sort once: one subject may have a million grants. Take the lists out one by one to free their memory.
             subject, held = gathered.popitem()
             by_subject[subject] = SubjectGrants(tuple(sorted(held, key=_by_name)))
         passed_on = {name: grant for name, grant in by_name.items() if grant.chain}
         with self._lock:
             if self.revision:
-                raise AssertionError("this is for an index that holds nothing")
+                raise AssertionError("only an empty index can be filled")
             self._by_subject, self._by_name, self._passed_on = by_subject, by_name, passed_on
             self._set_policies(everything.policies)
             self._signals = tuple(everything.signals)
@@ -179,12 +180,12 @@ class Index:
             self._latest = max(self._latest, everything.head.time)
 
     def advance(self, time: datetime) -> None:
-        """Takes over the latest instant that the store was told of."""
+        """Moves the time forward to the latest instant in the store."""
         with self._lock:
             self._latest = max(self._latest, time)
 
     def look(self, subjects: Iterable[str], staleness: timedelta | None = None) -> View:
-        """Returns what is known of the subjects."""
+        """Returns a view of the subjects."""
         with self._lock:
             nobody = self._nobody
             held = {subject: self._by_subject.get(subject, nobody) for subject in subjects}
@@ -193,9 +194,9 @@ class Index:
             return View(self.revision, now, self._book, self._seen(now), held, above, staleness, self._standing(now))
 
     def survey(self) -> tuple[View, list[tuple[LiveGrant, ...]]]:
-        """Returns every subject's grants, and what they are judged by; the View itself holds none.
+        """Returns every subject's grants, and a View without them that has all else which decisions need.
 
-        Checks wait only for as long as a list of references takes.
+        Checks wait only while a list of references is made.
         """
         with self._lock:
             now = self._latest = max(self._clock(), self._latest)
@@ -204,7 +205,7 @@ class Index:
             return view, [held.grants for held in self._by_subject.values()]
 
     def known_past(self, subject: str) -> Sequence[Candidate] | None:
-        """Returns the subject's ended grants; None where they must be read."""
+        """Returns the subject's ended grants; None if they must be read from the store."""
         with self._lock:
             if subject not in self._ended:
                 return ()
@@ -214,13 +215,13 @@ class Index:
             return known
 
     def past(self, subject: str, read: Callable[[], Sequence[Grant]]) -> Sequence[Candidate]:
-        """Returns the subject's ended grants: those of an earlier `read` that still hold, or what it returns."""
+        """Returns the subject's ended grants, from an earlier `read` if nothing has changed, else from a new one."""
         revision = self.revision
         if (known := self.known_past(subject)) is not None:
             return known
         found = tuple(read())
         with self._lock:
-            # What was read may be older than what has been applied meanwhile.
+            # Do not cache what was read before a change that has been applied meanwhile.
             if self.revision == revision:
                 self._past[subject] = found
                 if len(self._past) > MAX_SUBJECTS:
@@ -231,13 +232,13 @@ class Index:
         return signal.at(self._signals, now) if self._signals else NO_SIGNALS
 
     def _standing(self, now: datetime) -> Locks:
-        """Returns the locks that stand: the same object for as long as they are the same."""
+        """Returns the locks that stand, as the same object while none of them changes."""
         if self._locks:
             self._locks = self._locks.at(now)
         return self._locks
 
     def _set_locks(self, locks: Locks) -> None:
-        # Decisions stand only while the locks are the very same, and most commits change none.
+        # Keep the object while the locks are equal: cached decisions compare it by identity, and few commits change it.
         locks = locks.at(self._latest)
         if locks != self._locks:
             self._locks = locks
@@ -256,7 +257,7 @@ class Index:
             self._by_name[name] = live
             if live.chain:
                 self._passed_on[name] = live
-            # By name, as the store lists them.
+            # Sorted by name, as the store lists them.
             others = (live,) if not others else tuple(sorted((*others, live), key=_by_name))
         if others:
             self._by_subject[subject] = SubjectGrants(others)

@@ -1,4 +1,4 @@
-"""The questions that Check answers, in canonical form, with who asks them."""
+"""The questions that Check answers, in canonical form, and their callers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Consistency(StrEnum):
 
 
 class CheckRequest(NamedTuple):
-    """A question with who asks it, and the revision that its answer must have seen."""
+    """A question, its caller, and the oldest revision that may answer it."""
 
     caller: Caller
     question: Question
@@ -37,7 +37,7 @@ class CheckRequest(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedItem:
-    """An item of a batch that is no valid question: the error, and what the item was about."""
+    """An item of a batch that is not a valid question: its error, and what it was about."""
 
     error: JitError
     about: About
@@ -48,7 +48,7 @@ def question(
 ) -> Question:
     """Returns the question in canonical form. Raises RoleRequired, InvalidField.
 
-    Anyone may ask about itself, the role `checker` about others.
+    A caller may ask about itself; asking about others needs the role `checker`.
     """
     if not subject:
         raise InvalidField("subject", "is required: user:NAME or service:NAME")
@@ -57,7 +57,7 @@ def question(
         raise RoleRequired(
             f"asking about another subject needs the role checker, which {caller.principal} does not have"
         )
-    told, source_address = context.told_of(caller, asserted, itself=itself)
+    attributes, source_address = context.told_of(caller, asserted, itself=itself)
     return Question(
         subject=name.principal(subject, "subject", exact=caller.exact),
         action=name.action(action, "action"),
@@ -65,13 +65,13 @@ def question(
         groups=caller.groups if itself else None,
         groups_left_out=itself and caller.groups is None,
         principal=caller.principal,
-        context=told,
+        context=attributes,
         source_address=source_address,
     )
 
 
 def demand_bounded(contexts: Iterable[Mapping[str, Any]]) -> None:
-    """Raises InvalidField where the contexts of a batch, equal ones counted once, are together over MAX_CONTEXTS."""
+    """Raises InvalidField if the contexts of a batch are larger than MAX_CONTEXTS; equal contexts count once."""
     texts = {to_json(dict(context)) for context in contexts if context}
     size = sum(map(len, texts))
     if size > MAX_CONTEXTS:

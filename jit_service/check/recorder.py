@@ -1,4 +1,4 @@
-"""Records of checks, committed in groups: those that wait at the same time share one transaction.
+"""Records checks in groups: records that wait at the same time share one transaction.
 
 A record is committed before its answer is given, unless the mode says otherwise.
 """
@@ -20,9 +20,9 @@ from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
 
 MAX_GROUP: Final = 1_000
-"""The most records in one transaction, but for those of one call."""
+"""The most records in one transaction; only a single call may have more."""
 MAX_BUFFERED: Final = 10_000
-"""The most calls whose records wait to be written with their answers given; past it answers wait again."""
+"""The most calls whose records may be buffered; while the buffer is full, answers wait for their records again."""
 _RETRY_SECONDS: Final = 0.2
 _LINGER_SECONDS: Final = 0.01
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class _Records(NamedTuple):
 
 
 class Recorder:
-    """See the module. `record` is for any thread; only buffered records need one of their own."""
+    """Commits the records of checks. Any thread may call `record`; buffered records have a thread that writes them."""
 
     def __init__(self, store: Store, mode: AuditMode) -> None:
         self.mode = mode
@@ -55,30 +55,30 @@ class Recorder:
         )
         self._buffer: deque[_Records] = deque()
         self._faults = FaultLog(_log, "records of checks are not written")
-        # What is buffered is written beside those who wait.
+        # Held during a write: the thread of buffered records and the batcher both write.
         self._writing = threading.Lock()
         self._come = threading.Event()
         self._stopped = False
         self._writer = threading.Thread(target=self._write_buffered, name="recorder", daemon=True)
 
     def start(self) -> None:
-        """Begins to write buffered records, where the mode has any."""
+        """Starts to write buffered records, if the mode buffers any."""
         if self.mode is AuditMode.BUFFERED:
             self._writer.start()
 
     @property
     def waiting(self) -> int:
-        """How many calls' records wait to be taken up."""
+        """The number of calls whose records wait for their commit."""
         return len(self._buffer) + len(self._committing)
 
     def wants(self, *, allowed: bool) -> bool:
-        """Says whether an answer is recorded at all."""
+        """Returns whether the mode records such an answer."""
         if self.mode is AuditMode.DENIED:
             return not allowed
         return self.mode is not AuditMode.OFF
 
     def record(self, payloads: Sequence[bytes], *, at: datetime) -> None:
-        """Returns when the answers may be given. Raises StoreUnavailable; then the records may yet be written."""
+        """Returns once the answers may be given. Raises StoreUnavailable; the records may still have been written."""
         if self._stopped:
             raise StoreUnavailable("the service stops")
         records = _Records(payloads, at)
@@ -89,7 +89,7 @@ class Recorder:
             self._committing.submit(records)
 
     def stop(self) -> None:
-        """Writes what waits, and ends."""
+        """Writes the buffered records, and ends the thread."""
         self._stopped = True
         self._come.set()
         if self._writer.is_alive():
@@ -100,18 +100,18 @@ class Recorder:
         while not ending:
             self._come.wait()
             self._come.clear()
-            # What is taken before a stop is written after it.
+            # Records that were accepted before `stop` are written after it.
             ending = self._stopped
             is_written = True
             while self._buffer and not (ending and not is_written):
                 is_written = self._write_some()
-                # Nobody waits, so that more can go together.
+                # No answer waits for these, so let a larger group gather.
                 time.sleep(_LINGER_SECONDS if is_written else _RETRY_SECONDS)
         if self._buffer:
             _log.error("the buffered records of %d checks are lost: the store does not answer", len(self._buffer))
 
     def _write_some(self) -> bool:
-        """Writes what is buffered, in order, up to a group. Returns whether it is written; else it is kept."""
+        """Writes up to a group of buffered records, in order. Returns False, and keeps them, if the store fails."""
         group: list[_Records] = []
         count = 0
         while self._buffer and count < MAX_GROUP:
@@ -125,14 +125,14 @@ class Recorder:
         return True
 
     def _write(self, group: Sequence[_Records]) -> list[None]:
-        """Raises StoreUnavailable."""
+        """Commits the records of a group in one transaction. Raises StoreUnavailable."""
         try:
             payloads = [payload for records in group for payload in records.payloads]
             with self._writing:
                 self._store.append(payloads, at=max(records.at for records in group))
         except Exception as fault:
             self._faults.failed(fault)
-            words = str(fault) if isinstance(fault, StoreUnavailable) else "no record"
-            raise StoreUnavailable(words) from fault
+            message = str(fault) if isinstance(fault, StoreUnavailable) else "the check could not be recorded"
+            raise StoreUnavailable(message) from fault
         self._faults.succeeded()
         return [None] * len(group)

@@ -1,4 +1,4 @@
-"""Answers questions by one view, and records the answers before they are given."""
+"""Answers questions from one view, and records the answers before they are given."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from jit_service.domain.errors import JitError
 from jit_service.domain.frozen import replace
 from jit_service.storage import CheckRecords, SharedContexts, payload_of
 
-# A UUIDv4's variant digit is one of 8, 9, a and b; this maps a random hexadecimal digit to one of them.
+# Maps a random hexadecimal digit to a valid variant digit of a UUIDv4, which is one of 8, 9, a and b.
 _VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
 
 
 class CheckResult(NamedTuple):
-    """An answer, with the revision and instant it rests on.
+    """An answer, with the revision and instant that it rests on.
 
-    `staleness` is how old the view may be that it rests on; None for one that saw every commit.
+    `staleness` is how old its view may be; None for a view that includes every commit.
     """
 
     question: Question
@@ -42,12 +42,12 @@ class CheckResult(NamedTuple):
 
     @property
     def requestable(self) -> tuple[str, ...]:
-        """The policies that a no could be asked under."""
+        """The policies under which the subject of a no can ask for access."""
         return self.decided.requestable
 
 
 class Recording:
-    """Has questions decided, and records each answer as the recorder's mode says."""
+    """Has `decider` decide questions, and records each answer as the recorder's mode says."""
 
     def __init__(self, decider: Decider, recorder: Recorder) -> None:
         self._decider = decider
@@ -56,12 +56,14 @@ class Recording:
 
     @property
     def waits(self) -> bool:
-        """Whether an answer waits for a commit of its record."""
+        """Whether an answer may wait for the commit of its record."""
         return self._recorder.mode is not AuditMode.OFF
 
     def answer(self, requests: Sequence[CheckRequest | None], view: View, past: Past) -> list[CheckResult | None]:
-        """Returns the answers in order, recorded by one commit; None for None, and for what only a transaction can
-        answer. Raises StoreUnavailable, and then no answer may be given.
+        """Returns the answers in order, recorded in one commit.
+
+        An answer is None if the request is None or if only a transaction can answer it. Raises StoreUnavailable if the
+        record fails; then no answer may be given.
         """
         ids = decision_ids(len(requests))
         results = [self._result(request, view, past, id_) for request, id_ in zip(requests, ids, strict=True)]
@@ -79,7 +81,7 @@ class Recording:
     def answer_batch(
         self, caller: Caller, items: Sequence[Question | RefusedItem], view: View, past: Past, shared: SharedContexts
     ) -> list[CheckResult | JitError | None]:
-        """As `answer`, for the items of one caller's batch: a refused one is recorded, and a context once for all."""
+        """Answers the items of one caller's batch as `answer` does; records refused items, and equal contexts once."""
         records = CheckRecords(at=view.now, revision=view.revision)
         answers: list[CheckResult | JitError | None] = []
         payloads: list[bytes] = []
@@ -106,14 +108,14 @@ class Recording:
 
 
 def _refusal(caller: Caller, item: RefusedItem, shared: SharedContexts, decision_id: str, *, at: datetime) -> bytes:
-    """Returns the record of a refused item: with an id of its own, and with the context only where it comes first."""
+    """Returns the record of a refused item, with an id of its own; only the first of equal contexts is in a record."""
     event = refused(caller, item.error, item.about, at=at)
     first = shared.first_of(event.context, decision_id)
     return payload_of(replace(event, decision_id=decision_id, context={} if first else event.context, context_of=first))
 
 
 def decision_ids(count: int) -> list[str]:
-    """Returns random UUIDs (RFC 9562, version 4). By hand: the standard library's take longer than decisions."""
+    """Returns random UUIDs (RFC 9562, version 4). Made by hand: uuid.uuid4 takes longer than a decision."""
     digits = os.urandom(16 * count).hex()
     return [_uuid(digits[at : at + 32]) for at in range(0, 32 * count, 32)]
 

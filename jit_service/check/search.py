@@ -1,4 +1,4 @@
-"""The use case of Search: the names that Check would allow on the side of a question that is left out."""
+"""The use case of Search: finds the names that would make a question with one side left out a yes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _Held = Mapping[str, Sequence[Candidate]]
 
 @dataclass(frozen=True, kw_only=True)
 class Sought:
-    """A question without its `side`, which is empty in it.
+    """A question whose `side` is left empty, to be searched for.
 
-    `own_groups` and `own_address` are the caller's, proved by this call: they count for nobody else.
+    `own_groups` and `own_address` are the caller's, proved by this call. They count for no other subject.
     """
 
     question: Question
@@ -39,7 +39,7 @@ class Sought:
     own_address: str
 
     def of(self, subject: str) -> Question:
-        """Returns the question of one subject, as Check would have it from the same caller."""
+        """Returns the question about one subject, as the same caller would ask Check."""
         itself = subject == self.question.principal
         address = self.own_address if itself else self.question.source_address
         return self.question._replace(subject=subject, source_address=address, **_proved(itself, self.own_groups))
@@ -47,7 +47,7 @@ class Sought:
 
 @dataclass(frozen=True, kw_only=True)
 class Searched:
-    """One page: what was found by name, and what it rests on."""
+    """One page of names, sorted, with the revision and instant that it rests on."""
 
     found: tuple[Found, ...]
     next_page_token: str
@@ -58,9 +58,9 @@ class Searched:
 def sought(
     caller: Caller, *, subject: str, action: str, resource: str, asserted: dict[str, Any] | None = None
 ) -> Sought:
-    """Returns what is sought, in canonical form. Raises RoleRequired, InvalidField.
+    """Returns the search in canonical form. Raises RoleRequired, InvalidField.
 
-    Anyone may search for what it may do itself, the role `checker` for everything.
+    A caller may search its own access; all else needs the role `checker`.
     """
     subject = name.folded(subject, caller.exact)
     if not (subject and subject == caller.principal) and not caller.has(Role.CHECKER):
@@ -73,7 +73,7 @@ def sought(
         fault = "must be left out, or one of the others" if not missing else "is required: leave out exactly one side"
         raise InvalidField(missing[1] if missing else Side.SUBJECT, fault)
     itself = subject == caller.principal
-    told, source_address = context.told_of(caller, asserted, itself=itself)
+    attributes, source_address = context.told_of(caller, asserted, itself=itself)
     checks: Mapping[Side, Callable[[str, str], str]] = {
         Side.SUBJECT: partial(name.principal, exact=caller.exact),
         Side.ACTION: name.action,
@@ -87,7 +87,7 @@ def sought(
             resource=names[Side.RESOURCE],
             **_proved(itself, caller.groups),
             principal=caller.principal,
-            context=told,
+            context=attributes,
             source_address=source_address,
         ),
         side=missing[0],
@@ -101,9 +101,9 @@ def _proved(itself: bool, groups: frozenset[str] | None) -> dict[str, Any]:
 
 
 class Searcher:
-    """Searches. What it finds is as fresh as a strong check. Raises StoreUnavailable where it cannot be sure.
+    """Searches. Its results are as fresh as a strong check. Raises StoreUnavailable if its data may be stale.
 
-    It uses up nothing: a grant that counts its checks is found while it has some left.
+    A search counts no use: it finds a grant that counts its uses while it has some left.
     """
 
     def __init__(self, store: Store, grants: GrantCache, recorder: Recorder) -> None:
@@ -121,10 +121,10 @@ class Searcher:
         within: str = "",
         bound_to: str = "",
     ) -> Searched:
-        """Returns a page of what is found, by name. Raises InvalidField.
+        """Returns a page of the names that are found, sorted. Raises InvalidField.
 
-        `within` leaves only names (and patterns that may match some) which begin with it: `user:`, `database/`. Each
-        page is judged anew, at its own revision. A token goes with its own search and `bound_to` only.
+        `within` keeps only names that begin with it, and patterns that may match such names: `user:`, `database/`. Each
+        page is decided anew, at its own revision. A token is valid only for the same search and the same `bound_to`.
         """
         size = paging.page_size(page_size)
         query = _digest(caller, wanted, within, bound_to)
@@ -159,8 +159,8 @@ class Searcher:
         held = _by_subject(everything, wanted)
         if all(_are_sufficient(view, grants, wanted) for grants in held.values()):
             return _found_subjects(wanted, held, view.evidence), view.revision, view.now
-        # Some count their checks, and only the store knows how often. While this holds its head, nothing is committed,
-        # so that all of it is of one revision.
+        # Some grants count their uses, and only the store knows how many are left. The transaction locks the head, so
+        # nothing is committed meanwhile and all of it is of one revision.
         with self._store.transaction() as tx:
             view, everything = self._grants.survey()
             held = _by_subject(everything, wanted)
@@ -179,8 +179,8 @@ def _found_subjects(wanted: Sought, held: _Held, evidence: Evidence[Candidate]) 
 
 
 def _by_subject(everything: Iterable[Sequence[LiveGrant]], wanted: Sought) -> dict[str, list[Candidate]]:
-    """Returns the grants that reach the action and resource, by subject."""
-    # Grants are many, and what they are of is not.
+    """Returns by subject the grants that reach the action and resource."""
+    # Cached by scope: there are many grants, but few scopes.
     known: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
     held: dict[str, list[Candidate]] = {}
     for grants in everything:
@@ -198,7 +198,7 @@ def _are_sufficient(view: View, grants: Iterable[Any], wanted: Sought) -> bool:
 
 
 def _is_within(text: str, within: str) -> bool:
-    """Says whether it begins with `within`, or is a pattern that may match what does."""
+    """Returns whether the text begins with `within`, or is a pattern that may match names which do."""
     fixed, star, _ = text.partition("*")
     return text.startswith(within) or (bool(star) and within.startswith(fixed))
 
@@ -206,10 +206,10 @@ def _is_within(text: str, within: str) -> bool:
 def _digest(caller: Caller, wanted: Sought, *others: str) -> str:
     asked = wanted.question
     asserted = json.dumps(dict(asked.context), sort_keys=True)
-    # Somebody who searches for itself may move on between two pages.
-    told_ip = asked.source_address if asked.subject != caller.principal else ""
+    # A caller that searches its own access may change its address between two pages.
+    asserted_ip = asked.source_address if asked.subject != caller.principal else ""
     names = (asked.subject, asked.action, asked.resource)
-    return paging.digest("search", caller.principal, *names, asserted, told_ip, *others)
+    return paging.digest("search", caller.principal, *names, asserted, asserted_ip, *others)
 
 
 def _event(caller: Caller, wanted: Sought, searched: Searched) -> Event:

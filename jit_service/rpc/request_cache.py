@@ -1,4 +1,4 @@
-"""The question that a request asks; requests that were found sound are known again by their bytes."""
+"""Maps CheckAccess requests to questions; caches the questions of valid requests by the requests' bytes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from jit_service.rpc.well_known_types import json_object_of
 from jitaccess.v1.access_pb2 import CheckAccessRequest
 
 MAX_KNOWN: Final = 10_000
-"""How many requests are known again; twice as many at most, at about 1 KiB each."""
+"""How many requests one generation of the cache holds; the cache holds at most two, at about 1 KiB a request."""
 MAX_BYTES: Final = 512
-"""A longer request, such as one with much context, is read each time."""
+"""A longer request, such as one with much context, is not cached."""
 Asker = tuple[str, frozenset[str] | None, frozenset[Role], str]
 
 
 def asker(caller: Caller) -> Asker:
-    """Returns all of the caller that its question depends on: another with the same may ask the same."""
+    """Returns what a question depends on in its caller; callers that are equal in it share cached questions."""
     return caller.principal, caller.groups, caller.roles, caller.origin.source_address
 
 
 class Questions:
-    """What requests ask. A question depends on nothing but the request and its `asker`, so it may be given again."""
+    """Caches the questions of requests. A question depends only on the request and its `asker`."""
 
     def __init__(self) -> None:
         self._known: GenerationalCache[tuple[bytes, Asker], Question] = GenerationalCache(MAX_KNOWN)
 
     def of(self, caller: Caller, request: CheckAccessRequest) -> Question:
-        """Returns what is asked. Raises RoleRequired, InvalidField."""
+        """Returns the question of the request. Raises RoleRequired, InvalidField."""
         key = request.SerializeToString(), asker(caller)
         question = self._known.get(key)
         if question is None:
@@ -41,7 +41,7 @@ class Questions:
 
 
 def question_of(caller: Caller, request: CheckAccessRequest) -> Question:
-    """Returns what is asked. Raises RoleRequired, InvalidField."""
+    """Reads the question of the request. Raises RoleRequired, InvalidField."""
     return questions.question(
         caller,
         subject=request.subject,

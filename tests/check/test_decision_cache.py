@@ -369,7 +369,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     (
         "an address that is kept for the next",
         CachedDecision.stands,
-        "_say_the_same(self.conditions, question, view)",
+        "_results_are_same(self.conditions, question, view)",
         "True",
         test_where_a_subject_is_is_never_where_its_asker_is,
     ),
@@ -383,7 +383,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     (
         "a condition that is judged once",
         CachedDecision.stands,
-        "_say_the_same(self.conditions, question, view)",
+        "_results_are_same(self.conditions, question, view)",
         "True",
         test_a_condition_is_judged_each_time,
     ),
@@ -397,7 +397,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     (
         "an asker's words that are kept for the next",
         CachedDecision.stands,
-        "_say_the_same(self.conditions, question, view)",
+        "_results_are_same(self.conditions, question, view)",
         "True",
         test_what_one_asker_asserts_is_nothing_to_the_next,
     ),

@@ -247,7 +247,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     (
         "an answer without its record",
         Recorder._write,
-        "raise StoreUnavailable(words) from fault",
+        "raise StoreUnavailable(message) from fault",
         "pass",
         refused_unwritten,
     ),
