@@ -1,1 +1,1 @@
-"""Streams that resume from a place: changes of grants, of a replica's state, of the audit log."""
+"""Streams that a client can resume: changes of grants, a replica's updates, audit records."""

@@ -1,7 +1,8 @@
-"""Use case of tailing the audit log: every record as it is committed, in order, once each, from any place on.
+"""The use case of TailAuditEvents: streams every audit record once, in order, from any place on.
 
-It follows the places of the records, since checks append some without moving the revision. Nothing is kept for who
-tails: one that is slow, or comes back after a restart, reads on from its place, and no writer notices.
+It follows the places of the records, since checks append records without moving the revision. The service keeps no
+state for a reader. A reader that is slow, or that comes back after a restart, goes on from its place without an effect
+on writers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _PAGE: Final = 200
 
 @dataclass(frozen=True, kw_only=True)
 class AuditUpdate:
-    """A record, or with none a sign of life. Everything up to `seq` has been told, and tailing goes on after it."""
+    """A streamed record, or a heartbeat without one. All up to `seq` is sent; readers resume there."""
 
     seq: int
     recorded: RecordedEvent | None = None
@@ -40,15 +41,16 @@ def tail(
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Iterator[AuditUpdate]:
-    """Returns what the filter means of the records after `start_seq`, with 0 of those to come, until `gone`.
+    """Returns the stream of records after `start_seq` (0: of those to come) that match the filter, until `gone`.
 
-    The first is a sign of life. Raises InvalidField before anything is told; then StoreUnavailable, ServiceStopping.
+    The first update is a heartbeat. Raises InvalidField at once; the stream raises InvalidField, StoreUnavailable,
+    ServiceStopping.
     """
     node, last = parse(filter_text, query.AUDIT_FIELDS), _start(store, start_seq)
-    return _told(store, node, last, follower=follower, gone=gone, heartbeat_seconds=heartbeat_seconds)
+    return _updates(store, node, last, follower=follower, gone=gone, heartbeat_seconds=heartbeat_seconds)
 
 
-def _told(
+def _updates(
     store: Store,
     node: Node | None,
     last: int,
@@ -58,19 +60,19 @@ def _told(
     heartbeat_seconds: float,
 ) -> Iterator[AuditUpdate]:
     yield AuditUpdate(seq=last)
-    told_at, at = time.monotonic(), BEGINNING
+    sent_at, at = time.monotonic(), BEGINNING
     while not gone():
         page, last, head = _news(store, last, at=at)
         at = Head(revision=0, seq=page[-1].seq, hash=page[-1].hash) if page else head
         for recorded in page:
             if matches(node, recorded):
                 yield AuditUpdate(seq=recorded.seq, recorded=recorded)
-                told_at = time.monotonic()
-        if time.monotonic() - told_at >= heartbeat_seconds:
+                sent_at = time.monotonic()
+        if time.monotonic() - sent_at >= heartbeat_seconds:
             yield AuditUpdate(seq=last)
-            told_at = time.monotonic()
+            sent_at = time.monotonic()
         if last == head.seq:
-            silence = time.monotonic() - told_at
+            silence = time.monotonic() - sent_at
             follower.wait_for_record(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
 
 
@@ -82,9 +84,9 @@ def _start(store: Store, start_seq: int) -> int:
 
 
 def _news(store: Store, last: int, *, at: Head) -> tuple[list[RecordedEvent], int, Head]:
-    """Returns a page of records after the place, up to which place that is all, and where the log ends.
+    """Returns a page of records after the place `last`, the place up to which they are complete, and the log's head.
 
-    Raises InvalidField where the log does not follow on `at`: not even what took the place of another is told twice.
+    Raises InvalidField if the log does not contain `at`: a record must not be streamed in the place of another.
     """
     with store.snapshot() as snapshot:
         if snapshot.seq < last or not snapshot.has_been_at(at):
@@ -95,5 +97,5 @@ def _news(store: Store, last: int, *, at: Head) -> tuple[list[RecordedEvent], in
             )
         head = snapshot.head
         page = snapshot.audit_records(after=last, until=head.seq, limit=_PAGE) if head.seq > last else []
-    # What somebody deleted, only verifying the log tells.
+    # A deleted record leaves a gap here, which only verifying the log reveals.
     return page, page[-1].seq if page else head.seq, head

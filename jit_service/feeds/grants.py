@@ -1,7 +1,7 @@
-"""Watching grants: every change, in the order of the commits, once each, from any revision on.
+"""The use case of WatchGrants: streams every change once, in the order of the commits, from any revision on.
 
-A watcher reads the log of changes that each commit leaves in the store, so nothing is kept for it: one that is slow, or
-comes back after a restart, goes on from its revision, and no other notices.
+A watcher reads the log of changes that each commit leaves in the store, so the service keeps no state for it. A watcher
+that is slow, or that comes back after a restart, goes on from its revision without an effect on others.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from jit_service.use_cases.delegations import with_delegations
 from jit_service.use_cases.grants import View
 
 HEARTBEAT_SECONDS: Final = 4.0
-"""The longest silence; the contract says 5 s."""
+"""The longest time without an update; the contract allows 5 s."""
 MAX_LAG: Final = 10_000
-"""How many revisions a watcher that had caught up may fall behind before it is ended."""
+"""How many revisions a watcher that had caught up may fall behind before its stream is ended."""
 _PAGE: Final = 200
 _HISTORY: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{64})")
 
 
 class ControlEvent(StrEnum):
-    """What a watcher is told besides changes."""
+    """The types of updates besides changes of grants."""
 
     CURRENT = "CURRENT"
     HEARTBEAT = "HEARTBEAT"
@@ -45,9 +45,9 @@ class ControlEvent(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GrantUpdate:
-    """What a watcher is told: `grant` as it was at `at`, after what happened. It resumes from `revision`.
+    """An update of the stream: `grant` as it was at `at`, after the change. A watcher resumes from `revision`.
 
-    `head` is where the store was when this was read; whoever resumes gives it back as `history`.
+    `head` is the place of the store when the update was read. A watcher that resumes sends it back as its history.
     """
 
     type: EventType | ControlEvent
@@ -59,9 +59,9 @@ class GrantUpdate:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What is watched: the grants of a view, or one of them, after a revision (0: from what there is now on).
+    """What to watch: the grants of a view, or one of them, after a revision (0: the current grants, then changes).
 
-    `start` is where the store was when it told of that revision, or the beginning where nobody says.
+    `start` is the place of the store when it streamed that revision, or BEGINNING if the watcher does not send it.
     """
 
     view: View = View.MINE
@@ -79,36 +79,36 @@ def watch(
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Iterator[GrantUpdate]:
-    """Yields what the caller may see, until `gone`.
+    """Yields updates of the grants that the caller may see, until `gone` returns True.
 
-    Raises RoleRequired, InvalidField, StoreUnavailable, ServiceStopping. What may be seen is judged anew for every
-    change, by the policies and delegations at that time.
+    Which grants it may see is decided for each page of changes, from the policies and delegations at that time. Raises
+    RoleRequired, InvalidField, StoreUnavailable, ServiceStopping.
     """
     _demand_view(watched.view, caller)
     last, at = watched.start_revision, watched.start
     if last:
         demand_reached(store, watched)
     else:
-        for told in _current(store, caller, watched):
-            yield told
-            last, at = told.revision, told.head
+        for update in _current(store, caller, watched):
+            yield update
+            last, at = update.revision, update.head
     caught_up = False
-    told_at = time.monotonic()
+    sent_at = time.monotonic()
     while not gone():
-        shown, last, at = _news(store, caller, watched, last, at=at)
+        updates, last, at = _news(store, caller, watched, last, at=at)
         head = at.revision
-        for told in shown:
-            yield told
-            told_at = time.monotonic()
+        for update in updates:
+            yield update
+            sent_at = time.monotonic()
         if caught_up and head - last > MAX_LAG:
             yield GrantUpdate(type=ControlEvent.OVERRUN, revision=last, head=at)
             return
         caught_up = caught_up or last == head
-        if time.monotonic() - told_at >= heartbeat_seconds:
+        if time.monotonic() - sent_at >= heartbeat_seconds:
             yield GrantUpdate(type=ControlEvent.HEARTBEAT, revision=last, head=at)
-            told_at = time.monotonic()
+            sent_at = time.monotonic()
         if last == head:
-            silence = time.monotonic() - told_at
+            silence = time.monotonic() - sent_at
             follower.wait_for_revision(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
 
 
@@ -122,7 +122,7 @@ def _demand_view(view: View, caller: Caller) -> None:
 
 
 def demand_reached(store: Store, watched: Watched) -> None:
-    """Raises InvalidField for a revision to resume from that the store has not reached, or not in this history."""
+    """Raises InvalidField for a start revision that the store has not reached in this history."""
     with store.snapshot() as snapshot:
         revision = watched.start_revision
         if not 0 < revision <= snapshot.revision:
@@ -131,7 +131,7 @@ def demand_reached(store: Store, watched: Watched) -> None:
 
 
 def demand_history(snapshot: Snapshot, head: Head) -> None:
-    """Raises InvalidField where the store has not been there: what was told is of another history (invariant I32)."""
+    """Raises InvalidField if the store has not been at `head`: it is from another history (invariant I32)."""
     if not snapshot.has_been_at(head):
         raise InvalidField(
             "start_revision",
@@ -141,29 +141,29 @@ def demand_history(snapshot: Snapshot, head: Head) -> None:
 
 
 def history_of(head: Head) -> str:
-    """Returns the place in the store's history as those who watch are told it: SEQ.HASH."""
+    """Returns the place in the store's history in the form that watchers are sent: SEQ.HASH."""
     return f"{head.seq}.{head.hash.hex()}"
 
 
 def head_of(revision: int, history: str) -> Head:
-    """Returns the place that was told as `history` with the revision; the beginning for none. Raises InvalidField."""
+    """Returns the place of a revision and the `history` sent with it; BEGINNING without. Raises InvalidField."""
     if not history:
         return BEGINNING
     found = _HISTORY.fullmatch(history)
     if found is None:
-        raise InvalidField("start_history", "is not as WatchGrants told it")
+        raise InvalidField("start_history", "is not as WatchGrants sent it")
     return Head(revision=revision, seq=int(found[1]), hash=bytes.fromhex(found[2]))
 
 
 def _current(store: Store, caller: Caller, watched: Watched) -> list[GrantUpdate]:
-    """Returns each live grant, and a heartbeat with the revision that all of them are of."""
+    """Returns an update for each live grant, then a heartbeat with the revision of all of them."""
     with store.snapshot() as snapshot:
-        sees = _sight(snapshot, caller, watched)
-        # Revision 0: a stream that breaks among them begins again.
+        is_visible = _visibility(snapshot, caller, watched)
+        # Revision 0: a stream that breaks before the heartbeat begins again.
         current = [
             GrantUpdate(type=ControlEvent.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
             for grant in snapshot.current_grants()
-            if sees(grant)
+            if is_visible(grant)
         ]
         return [*current, GrantUpdate(type=ControlEvent.HEARTBEAT, revision=snapshot.revision, head=snapshot.head)]
 
@@ -171,38 +171,38 @@ def _current(store: Store, caller: Caller, watched: Watched) -> list[GrantUpdate
 def _news(
     store: Store, caller: Caller, watched: Watched, last: int, *, at: Head
 ) -> tuple[list[GrantUpdate], int, Head]:
-    """Returns a page of changes after the revision, up to which revision that is all, and where the store is.
+    """Returns a page of updates after the revision `last`, the revision up to which they are complete, and the head.
 
-    Raises InvalidField where that does not follow on `at`.
+    Raises InvalidField if the store's history does not contain `at`.
     """
     with store.snapshot() as snapshot:
         demand_history(snapshot, at)
         changes = snapshot.changes(after=last, limit=_PAGE) if snapshot.revision > last else []
-        sees = _sight(snapshot, caller, watched) if changes else None
-        shown = [
+        is_visible = _visibility(snapshot, caller, watched) if changes else None
+        updates = [
             GrantUpdate(
                 type=change.type, revision=change.revision, head=snapshot.head, grant=change.grant, at=change.at
             )
             for change in changes
-            if sees is not None and sees(change.grant)
+            if is_visible is not None and is_visible(change.grant)
         ]
         complete = len(changes) < _PAGE
-        return shown, snapshot.revision if complete else changes[-1].revision, snapshot.head
+        return updates, snapshot.revision if complete else changes[-1].revision, snapshot.head
 
 
-def _sight(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callable[[Grant], bool]:
-    """Returns what says whether the caller is shown a grant, by the policies as they are now."""
+def _visibility(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callable[[Grant], bool]:
+    """Returns a predicate: whether the caller may see a grant, under the current policies and delegations."""
     by = with_delegations(snapshot, caller)
     policies = {policy.name: policy for policy in snapshot.policies(deleted=True)}
 
-    def sees(grant: Grant) -> bool:
+    def is_visible(grant: Grant) -> bool:
         if watched.grant and grant.name != watched.grant:
             return False
         if watched.view is View.MINE:
-            # Who names a grant means that one, whoever's it is.
+            # A caller that names a grant may mean another subject's.
             return grant.is_of(by.person) or (
                 bool(watched.grant) and approval.visible(grant, policies.get(grant.policy), by)
             )
         return approval.visible(grant, policies.get(grant.policy), by)
 
-    return sees
+    return is_visible

@@ -1,9 +1,8 @@
-"""What feeds a client's replica: of every grant what a check reads, denies in force, locks, and how fresh that is.
+"""The use case of WatchGrants for a replica: streams what checks read of grants, the denies in force and the locks.
 
-A check by the replica must never be a yes where one by the service would be a no. So what is told between two
-heartbeats is of one committed state, and a heartbeat says when that was read, by the service's clock and by a steady
-one. What `domain.decision` reads beyond a grant's time, patterns, subject and groups makes a grant one that
-`needs_check`.
+A replica must never say yes where the service would say no. So all updates between two heartbeats are of one committed
+state, and a heartbeat says when that state was read, by the service's clock and by a monotonic one. A grant whose
+decision reads more than its time, patterns, subject and groups `needs_check` by the service.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _PAGE: Final = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkable:
-    """What a check reads of an approved grant, and its state after what happened. `groups` None: nobody proved any."""
+    """What a check reads of an approved grant, and its state after the change. `groups` is None if none were proved."""
 
     name: str
     state: GrantState
@@ -53,9 +52,9 @@ class Checkable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaUpdate:
-    """What a replica is told; `denies` or `locks` None: that they changed is not what it says.
+    """An update of a replica. `denies` or `locks` is None in an update that does not replace them.
 
-    It was read at `read_at` by the service's clock, not before `elapsed` since the stream began.
+    It was read at `read_at` by the service's clock, at least `elapsed` after the stream began.
     """
 
     type: EventType | ControlEvent
@@ -77,28 +76,26 @@ def replicate(
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Iterator[ReplicaUpdate]:
-    """Yields all that answers checks after the revision (0: as of now, and what comes), until `gone`.
+    """Yields all that checks need after a revision (0: the current state, then changes), until `gone` returns True.
 
-    The role `checker` may ask about everybody, and so is told this. Raises RoleRequired, InvalidField,
+    It needs the role `checker`, which may ask about every subject anyway. Raises RoleRequired, InvalidField,
     StoreUnavailable, ServiceStopping.
     """
     demand_checker(caller)
     if watched.view is not View.MINE or watched.grant:
-        raise InvalidField(
-            "grant" if watched.grant else "view", "does not go with replica, which is told of all grants"
-        )
+        raise InvalidField("grant" if watched.grant else "view", "does not go with replica, which receives all grants")
     if watched.start_revision:
         demand_reached(store, watched)
     began = time.monotonic()
-    last, at, told, caught_up = watched.start_revision, watched.start, _Told(), False
+    last, at, sent, caught_up = watched.start_revision, watched.start, _Sent(), False
     while not gone():
-        # Read before the snapshot: what it says must never look fresher than it is.
+        # Read before the snapshot, so that the update never looks fresher than it is.
         elapsed = timedelta(seconds=time.monotonic() - began)
         with store.snapshot() as snapshot:
             demand_history(snapshot, at)
-            page = _Page(snapshot, caller, elapsed, after=last, told=told)
+            page = _Page(snapshot, caller, elapsed, after=last, sent=sent)
         yield from page.updates
-        last, at, told = page.upto, page.head, page.told
+        last, at, sent = page.upto, page.head, page.sent
         if page.complete:
             caught_up = True
             follower.wait_for_revision(after=last, seconds=heartbeat_seconds, gone=gone)
@@ -108,25 +105,25 @@ def replicate(
 
 
 def demand_checker(caller: Caller) -> None:
-    """Raises RoleRequired where the caller may not ask about everybody, and so may not have a replica."""
+    """Raises RoleRequired if the caller may not ask about every subject, and so may not have a replica."""
     if not caller.has(Role.CHECKER):
         raise RoleRequired(f"a replica needs the role checker, which {caller.principal} does not have")
 
 
-class _Told(NamedTuple):
-    """The revisions of the policies and locks that this stream has told of."""
+class _Sent(NamedTuple):
+    """The revisions of the policies and the locks that this stream has sent last."""
 
     policies: int = -1
-    # That there has never been a lock need not be told, and who does not know of locks is told of none.
+    # 0: no update while there has never been a lock, so a client that does not know locks receives none.
     locks: int = 0
 
 
 class _Page:
-    """What one snapshot has to tell after a revision: all of it with a heartbeat, or as much as fits."""
+    """The updates of one snapshot after a revision: all of them and a heartbeat, or one full page."""
 
-    def __init__(self, snapshot: Snapshot, caller: Caller, elapsed: timedelta, *, after: int, told: _Told) -> None:
+    def __init__(self, snapshot: Snapshot, caller: Caller, elapsed: timedelta, *, after: int, sent: _Sent) -> None:
         self.head = snapshot.head
-        self.told = told
+        self.sent = sent
         self._snapshot = snapshot
         self._caller = caller
         self._elapsed = elapsed
@@ -136,7 +133,7 @@ class _Page:
             self.updates += [*self._denies(), *self._locks(), self.sign(ControlEvent.HEARTBEAT, self.head.revision)]
 
     def sign(self, type_: EventType | ControlEvent, revision: int) -> ReplicaUpdate:
-        """Returns an update that says nothing of a grant."""
+        """Returns an update without a grant."""
         return ReplicaUpdate(
             type=type_, revision=revision, head=self.head, read_at=self._read_at, elapsed=self._elapsed
         )
@@ -146,8 +143,8 @@ class _Page:
         name = ""
         while found := self._snapshot.started_grants(after=name, limit=_PAGE):
             for grant in found:
-                # Revision 0: a stream that breaks among them begins again.
-                yield from self._told(ControlEvent.CURRENT, 0, grant, self._read_at)
+                # Revision 0: a stream that breaks before the heartbeat begins again.
+                yield from self._update(ControlEvent.CURRENT, 0, grant, self._read_at)
             name = found[-1].name
 
     def _changes(self, after: int) -> Iterable[ReplicaUpdate]:
@@ -155,36 +152,36 @@ class _Page:
         self.complete = len(changes) < _PAGE
         self.upto = self.head.revision if self.complete else changes[-1].revision
         for change in changes:
-            yield from self._told(change.type, change.revision, change.grant, change.at)
+            yield from self._update(change.type, change.revision, change.grant, change.at)
 
-    def _told(
+    def _update(
         self, type_: EventType | ControlEvent, revision: int, grant: Grant, at: datetime
     ) -> Iterable[ReplicaUpdate]:
-        told = checkable(grant, at, self._caller)
-        if told is not None:
-            yield replace(self.sign(type_, revision), grant=told)
+        shown = checkable(grant, at, self._caller)
+        if shown is not None:
+            yield replace(self.sign(type_, revision), grant=shown)
 
     def _denies(self) -> Iterable[ReplicaUpdate]:
         revision = self._snapshot.policies_revision()
-        if revision == self.told.policies:
+        if revision == self.sent.policies:
             return
-        self.told = self.told._replace(policies=revision)
+        self.sent = self.sent._replace(policies=revision)
         denies = tuple(policy for policy in self._snapshot.policies() if policy.deny and policy.in_force)
         yield replace(self.sign(ControlEvent.DENY_POLICIES, self.head.revision), denies=denies)
 
     def _locks(self) -> Iterable[ReplicaUpdate]:
         revision = self._snapshot.locks_revision()
-        if revision == self.told.locks:
+        if revision == self.sent.locks:
             return
-        self.told = self.told._replace(locks=revision)
+        self.sent = self.sent._replace(locks=revision)
         locks = tuple(lock for lock in self._snapshot.locks if not lock.target.token_id)
         yield replace(self.sign(ControlEvent.LOCKS, self.head.revision), locks=locks)
 
 
 def checkable(grant: Grant, at: datetime, caller: Caller) -> Checkable | None:
-    """Returns what the caller's replica is told of the grant, which is in its state at `at`.
+    """Returns what the caller's replica receives of the grant, with its state at `at`.
 
-    None for a request that was never approved: it allows nothing, and is nobody's business here.
+    Returns None for a request that was never approved: it allows nothing, so no replica needs it.
     """
     if grant.starts_at is None or grant.expires_at is None:
         return None
@@ -202,8 +199,8 @@ def checkable(grant: Grant, at: datetime, caller: Caller) -> Checkable | None:
 
 
 def _needs_check(grant: Grant, caller: Caller) -> bool:
-    """Says whether a check of the grant depends on more than a replica is told.
+    """Returns whether a check of the grant depends on more than a replica has.
 
-    One of the caller's own does, since the groups of its token count too when it asks about itself.
+    A check of the caller's own grant does: the groups of its token count too when it asks about itself.
     """
     return bool(grant.check_condition or grant.is_metered or grant.chain or grant.subject == caller.principal)

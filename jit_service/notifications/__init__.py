@@ -1,1 +1,1 @@
-"""Notifications: who receives them, and how they are delivered."""
+"""Notifications: their receivers and their delivery."""

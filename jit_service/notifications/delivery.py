@@ -1,7 +1,7 @@
-"""Use cases of notifications: deliver what commits have left in the outbox, list what is stuck, try it again.
+"""Use cases of notifications: deliver what commits put into the outbox, list what is undelivered, retry it.
 
-A notification is delivered at least once. A crash between the event's commit and the delivery, or between the delivery
-and its record, makes for another attempt with the same id.
+A notification is delivered at least once. After a crash between the event's commit and the delivery, or between the
+delivery and its record, the service attempts it again with the same id.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from jit_service.storage import Store
 from jit_service.storage.outbox import Claim, Undelivered
 
 LEASE: Final = timedelta(minutes=2)
-"""How long a notification is one process's to deliver, besides the receiver's own timeout."""
+"""How long a claim of a notification by one process lasts, in addition to the receiver's timeout."""
 _POLL_INTERVAL: Final = timedelta(seconds=0.5)
 _PATIENCE: Final = timedelta(seconds=2)
 _log = logging.getLogger(__name__)
 
 
 class Wire(Protocol):
-    """What carries messages to a receiver."""
+    """Sends messages to one receiver."""
 
     def send(self, message: Message) -> Failure | None:
-        """Returns None once the receiver has said that it has the message."""
+        """Returns None once the receiver has acknowledged the message, else the failure."""
 
     def interrupt(self) -> None:
-        """Ends the attempt that is under way, and every later one, as a failure."""
+        """Makes the attempt that is under way, and every later one, a failure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """A receiver, by what it is reached, and how patiently. `timeout` is of one attempt."""
+    """A receiver, the wire to it, and its limits. `timeout` is for one attempt."""
 
     receiver: str
     wire: Wire
@@ -47,7 +47,7 @@ class Channel:
 
 
 def deliver_next(store: Store, channel: Channel) -> bool:
-    """Tries the receiver's next notification that is due. Returns whether there was one."""
+    """Attempts the receiver's next due notification. Returns whether there was one."""
     with store.snapshot() as snapshot:
         if not snapshot.is_due(channel.receiver):
             return False
@@ -59,20 +59,20 @@ def deliver_next(store: Store, channel: Channel) -> bool:
     if failure is None:
         with store.outbox() as outbox:
             outbox.remove(claim)
-        _log.info("told %s of %s", channel.receiver, _what(claim))
+        _log.info("notified %s of %s", channel.receiver, _what(claim))
         return True
     _keep(store, channel, claim, failure)
     return True
 
 
 def list_waiting(store: Store, *, only_given_up: bool = False) -> list[Undelivered]:
-    """Lists what is not delivered, the oldest first."""
+    """Lists the undelivered notifications, the oldest first."""
     with store.outbox() as outbox:
         return outbox.waiting(only_given_up=only_given_up)
 
 
 def retry(store: Store, *, receivers: Collection[str] = (), seqs: Collection[int] = ()) -> int:
-    """Makes what has failed due again, all of it or what is named. Returns how many."""
+    """Makes failed notifications due again: all, or those of the receivers and seqs given. Returns how many."""
     with store.outbox() as outbox:
         return outbox.retry(receivers=receivers, seqs=seqs)
 
@@ -84,8 +84,8 @@ def _attempt(channel: Channel, claim: Claim) -> Failure | None:
         body = channel.encode(claim.recorded)
         return channel.wire.send(Message(id=_id(claim.recorded), body=body, at=claim.at))
     except Exception:
-        # Whatever this is, the other notifications of the receiver must not wait for it.
-        _log.exception("an attempt to notify %s ended in a fault of ours", channel.receiver)
+        # Any fault counts as a failed attempt, so that the receiver's other notifications do not wait.
+        _log.exception("an attempt to notify %s raised a fault of the service", channel.receiver)
         return Failure("a fault of the service; its log has more")
 
 
@@ -98,9 +98,9 @@ def _keep(store: Store, channel: Channel, claim: Claim, failure: Failure) -> Non
         else:
             outbox.put_off(claim, failure.fault, until=outbox.now + wait)
     if wait is None:
-        _log.error("gave up telling %s; see jit-service notifications", what)
+        _log.error("gave up notifying %s; see jit-service notifications", what)
     else:
-        _log.warning("could not tell %s; next in %s", what, wait)
+        _log.warning("could not notify %s; the next attempt is in %s", what, wait)
 
 
 def _id(recorded: RecordedEvent) -> str:
@@ -118,17 +118,17 @@ class Deliverer(BackgroundThread):
         super().__init__(
             name=f"deliverer-{channel.receiver}",
             interval=_POLL_INTERVAL,
-            undone=f"{channel.receiver} is told nothing",
+            undone=f"{channel.receiver} is not notified",
             patience=_PATIENCE,
         )
         self._store = store
         self._channel = channel
 
     def work(self) -> None:
-        """Delivers all that is due."""
+        """Delivers all due notifications."""
         while not self.stopping.is_set() and deliver_next(self._store, self._channel):
             pass
 
     def interrupt(self) -> None:
-        """Ends the attempt that is under way; it counts as failed, and is made again later."""
+        """Ends the attempt that is under way; it counts as failed, and is repeated later."""
         self._channel.wire.interrupt()

@@ -1,4 +1,4 @@
-"""Who is notified: the receivers of the settings, with the keys that sign what they are sent."""
+"""The receivers of notifications in the settings, with the keys that sign their messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jit_service.domain.language import ip_address
 from jit_service.domain.notification import DEFAULT_EVENTS, Retries, Subscription, interests
 
 KEY_BYTES: Final = (24, 64)
-"""How long a key may be (Standard Webhooks)."""
+"""The shortest and the longest key (Standard Webhooks)."""
 _PREFIX: Final = "whsec_"
 _URL: Final = re.compile(r"[\x21-\x7e]{1,2048}")
 _Seconds = Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(days=1))]
@@ -47,7 +47,7 @@ class Receiver(BaseModel):
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """What signs, the newest first."""
+        """The keys that sign, the newest first."""
         return self._keys
 
     @property
@@ -57,12 +57,12 @@ class Receiver(BaseModel):
 
     @property
     def subscription(self) -> Subscription:
-        """What it wants to be told of."""
+        """The events that it receives."""
         return Subscription(receiver=self.name, interests=interests(self.events))
 
     @property
     def retries(self) -> Retries:
-        """How often it is tried."""
+        """How often and how long a notification is retried."""
         return Retries(attempts=self.attempts, first=self.first_retry, longest=self.longest_retry)
 
     @field_validator("events")
@@ -80,7 +80,7 @@ class Receiver(BaseModel):
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise ValueError("must be https://HOST/… (or http on loopback)")
         if parts.username is not None or parts.password is not None or parts.fragment:
-            raise ValueError("must have neither user, password nor fragment; what is sent is signed")
+            raise ValueError("must have no user, password or fragment; messages are authenticated by their signature")
         _demand_port(parts)
         if parts.scheme == "http" and not _names_loopback(parts.hostname):
             raise ValueError("must be https, unless its host is localhost or a loopback address")
@@ -92,13 +92,13 @@ class Receiver(BaseModel):
             raise ValueError("longest_retry must be at least first_retry")
         literal = _literal(self.parts.hostname or "")
         if literal is not None and not may_reach(literal, allow_private=self.allow_private):
-            raise ValueError(f"url: {literal} is no address of the whole Internet; say allow_private: true if meant")
+            raise ValueError(f"url: {literal} is not a public address; set allow_private: true to allow it")
         self._keys = _keys_of(self.secret_file)
         return self
 
 
 def may_reach(literal: str, *, allow_private: bool) -> bool:
-    """Says whether messages may go to the address. Raises ValueError for what is no address."""
+    """Returns whether messages may go to the address. Raises ValueError if the text is not an address."""
     return ip_address.is_global(literal) or (allow_private and ip_address.is_private(literal))
 
 

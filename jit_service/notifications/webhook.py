@@ -1,8 +1,7 @@
-"""Sends messages to webhooks, signed as Standard Webhooks says, and nowhere else than where they may go.
+"""Sends messages to webhooks, signed as Standard Webhooks specifies, and only to allowed addresses.
 
-The receiver's name is resolved once for an attempt; every address must be one that is allowed, and the connection is
-made to those addresses and no other. Redirects are not followed, no proxy is used, and of the answer only the status
-counts: its body is not read.
+Each attempt resolves the receiver's name once. Every address of it must be allowed, and the attempt connects to those
+addresses only. It follows no redirects and uses no proxy. It reads only the status of the answer, not the body.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ _PORTS: Final = {"https": 443, "http": 80}
 
 
 class _NotSent(Exception):
-    """Why the message was not sent, in words of ours."""
+    """The message was not sent; the text says why, and has no part of the receiver's answer."""
 
 
 def signature(keys: Iterable[bytes], message: Message) -> str:
-    """Returns the value of webhook-signature: one signature by every key (Standard Webhooks 1.0)."""
+    """Returns the value of webhook-signature: one signature for each key (Standard Webhooks 1.0)."""
     content = f"{message.id}.{_seconds(message)}.".encode() + message.body
     digests = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
@@ -47,10 +46,10 @@ def resolved(host: str, port: int) -> list[str]:
 
 
 class Webhook:
-    """The way to one receiver, for one thread to send by; `interrupt` is for any."""
+    """Sends to one receiver. One thread may call `send`; any thread may call `interrupt`."""
 
     def __init__(self, receiver: Receiver, *, resolve: Resolve = resolved) -> None:
-        """Raises OSError for a ca_file of no use."""
+        """Raises OSError if the ca_file cannot be loaded."""
         self._receiver = receiver
         self._resolve = resolve
         parts = receiver.parts
@@ -75,7 +74,7 @@ class Webhook:
         return Failure(f"it answered {status}", final=status == _GONE)
 
     def interrupt(self) -> None:
-        """Ends the attempt that is under way, and every later one, as a failure."""
+        """Makes the attempt that is under way, and every later one, a failure."""
         with self._lock:
             self._interrupted = True
             if self._connection is not None:
@@ -96,7 +95,7 @@ class Webhook:
         return found
 
     def _post(self, addresses: Sequence[str], message: Message) -> int:
-        """Returns the status. All addresses together have the receiver's timeout, however slowly it answers."""
+        """Returns the status of the answer. The receiver's timeout is for all addresses together."""
         seconds = self._receiver.timeout.total_seconds()
         ends_at = time.monotonic() + seconds
         fault = _NotSent("its name does not resolve")
@@ -110,7 +109,7 @@ class Webhook:
             except (OSError, http.client.HTTPException) as raised:
                 fault = self._translated(raised, connection, seconds)
             if connection.reached:
-                # It may have the message; another address is for the next attempt.
+                # The receiver may have the message, so the other addresses wait for the next attempt.
                 break
         raise fault
 
@@ -119,7 +118,7 @@ class Webhook:
             if self._interrupted:
                 raise _NotSent("the service stopped")
             self._connection = connection
-        # A timeout of the socket starts anew with every byte; this one does not.
+        # The socket's timeout starts again with every byte; this timer does not.
         end = threading.Timer(seconds, connection.cut)
         end.daemon = True
         end.start()
@@ -148,7 +147,7 @@ class Webhook:
         if connection.was_cut or isinstance(fault, TimeoutError):
             return _NotSent(f"no answer within {seconds:g} s")
         if isinstance(fault, ssl.SSLCertVerificationError):
-            return _NotSent(f"its certificate does not count: {fault.verify_message}")
+            return _NotSent(f"its certificate is not valid: {fault.verify_message}")
         if isinstance(fault, ssl.SSLError):
             return _NotSent("TLS failed")
         if isinstance(fault, ConnectionRefusedError):
@@ -159,7 +158,7 @@ class Webhook:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to one address, under the host's name. `reached`: bytes of ours may have got there."""
+    """A connection to one address, under the host's name. `reached`: the address may have received bytes."""
 
     def __init__(self, host: str, port: int, *, literal: str, tls: ssl.SSLContext | None, timeout: float) -> None:
         self.default_port = _PORTS["http" if tls is None else "https"]
@@ -170,7 +169,7 @@ class _Pinned(http.client.HTTPConnection):
         self.was_cut = False
 
     def connect(self) -> None:
-        """Connects to the address alone. Raises OSError."""
+        """Connects to this address only. Raises OSError."""
         plain = socket.create_connection((self._literal, self.port), self.timeout)
         self.reached = True
         if self._tls is None:
@@ -183,10 +182,11 @@ class _Pinned(http.client.HTTPConnection):
         secured.do_handshake()
 
     def cut(self) -> None:
-        """Ends whatever another thread waits for on this connection."""
+        """Closes the connection, so that a thread which waits on it fails."""
         self.was_cut = True
         if self.sock is not None:
-            # Not the SSL socket's own, which takes the ground from under a handshake. It may be closed by now.
+            # Not SSLSocket.shutdown: it drops the TLS state that a handshake in another thread uses. The socket may be
+            # closed by now.
             with suppress(OSError):
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 

@@ -1,1 +1,1 @@
-"""Requests at another Envoy: admit them, and end those whose grant is over."""
+"""HTTP requests at an Envoy that asks the service: admits them, and ends those whose grant has ended."""

@@ -1,4 +1,4 @@
-"""The use case of a proxy that asks whether a request may pass: on the word of an identity token, or of a grant's."""
+"""The use case of a proxy: decides whether an HTTP request may pass, by an identity token or by a grant's token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jitaccess.jose.tokens import GrantToken
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """An answer. For a yes alone: `ends_at` is when the access is over, `lasts` how long `stream` may run."""
+    """The answer to a proxy. Only a yes has `ends_at`, when the access ends, and `lasts`, how long `stream` may run."""
 
     checked: CheckResult
     ends_at: datetime | None = None
@@ -33,7 +33,7 @@ class Admission:
 def grant_token_caller(
     store: Store, issuing: Issuing, caller: Caller, token: str, *, audience: str
 ) -> tuple[Caller, GrantToken]:
-    """Returns whom the grant's token proves, with what it says.
+    """Returns the caller that the grant's token proves, and the verified token.
 
     Raises TokenInvalid, Locked, KeysUnavailable, StoreUnavailable.
     """
@@ -45,25 +45,25 @@ def grant_token_caller(
 
 
 def admit(checker: Checker, caller: Caller, request: HttpRequest, route: Route, held: GrantToken | None) -> Admission:
-    """Answers whether the caller's request may pass, and records the answer with the endpoint.
+    """Decides whether the caller's request may pass, and records the answer with the endpoint.
 
-    With a grant's token both must allow it, the token and what is live now. Raises InvalidField for a request that has
-    no names, which is recorded too; RouteMisconfigured, StoreUnavailable.
+    A request with a grant's token needs both the token and a live grant to allow it. Raises InvalidField for a request
+    that maps to no resource or action, which is recorded too; RouteMisconfigured, StoreUnavailable.
     """
-    told = {"endpoint": request.endpoint()} | ({"token_id": held.token_id} if held is not None else {})
+    asserted = {"endpoint": request.endpoint()} | ({"token_id": held.token_id} if held is not None else {})
     try:
         resource, action = request.resource(route), request.action(route)
         if held is not None and not held.covers(action, resource):
             raise TokenNotCovering(f"the token's {held.grant} does not let {held.subject} {action} on {resource}")
         asked = questions.question(
-            caller, subject=caller.principal, action=action, resource=resource, asserted=dict(told)
+            caller, subject=caller.principal, action=action, resource=resource, asserted=dict(asserted)
         )
     except JitError as refusal:
-        about = About(subject=caller.principal, context=dict(told))
+        about = About(subject=caller.principal, context=dict(asserted))
         checker.check_many(caller, [RefusedItem(error=refusal, about=about)])
         raise
     if held is not None:
-        # A grant's token proves who holds it, and no groups.
+        # A grant's token proves its subject, but no groups.
         asked = asked._replace(groups=None, groups_left_out=False)
     checked = checker.check(caller, asked)
     grant = checked.decision.grant

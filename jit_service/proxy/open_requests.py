@@ -1,6 +1,6 @@
-"""The requests that are open at a proxy by a grant: judged again and again, and ended when that grant is over.
+"""Open requests at a proxy: checks them again and again, and ends each when the grant that let it pass has ended.
 
-One thread judges all of them, so that one that runs for an hour costs no thread. What cannot be judged is ended.
+One thread checks all of them, so a request that runs for an hour costs no thread. It ends those that it cannot check.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from jit_service.domain.checks.http_request import Stream, why_over
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
 
 SWEEP_INTERVAL: Final = timedelta(seconds=0.1)
-"""How often all of them are judged."""
+"""How often all open requests are checked."""
 BLIND: Final = timedelta(seconds=2)
-"""How old the view of the grants may become until nobody can say that a stream may go on."""
+"""How old the view of the grants may become before all open requests are ended."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class OpenRequest:
-    """An open request. `end` ends it, once; `basis` is what it was last judged by."""
+    """An open request. `end` ends it, and is called once. `basis` is what its last check rested on."""
 
     stream: Stream
     end: Callable[[JitError], None]
@@ -41,7 +41,7 @@ class OpenRequests(BackgroundThread):
 
     def __init__(self, view: GrantCache, *, limit: int) -> None:
         super().__init__(
-            name="open-requests", interval=SWEEP_INTERVAL, undone="open requests cannot be judged, so all end"
+            name="open-requests", interval=SWEEP_INTERVAL, undone="open requests cannot be checked, so all are ended"
         )
         self._view = view
         self._limit = limit
@@ -52,16 +52,16 @@ class OpenRequests(BackgroundThread):
         return len(self._open)
 
     def work(self) -> None:
-        """Ends what is over."""
+        """Ends the requests that may not go on."""
         self.sweep()
 
     def failed(self, fault: Exception) -> None:
-        """Ends all of them: nobody knows which may go on."""
+        """Ends all open requests: it is not known which may go on."""
         super().failed(fault)
-        self._end_all(StoreUnavailable("open requests cannot be judged"))
+        self._end_all(StoreUnavailable("open requests cannot be checked"))
 
     def add(self, stream: Stream, end: Callable[[JitError], None]) -> OpenRequest:
-        """Has `end` called, once, when the stream's grant is over, unless the request is forgotten before.
+        """Calls `end` once when the stream may not go on, unless the request is forgotten before.
 
         Raises TooManyWatchers, ServiceStopping.
         """
@@ -80,21 +80,21 @@ class OpenRequests(BackgroundThread):
             self._open.discard(request)
 
     def sweep(self) -> None:
-        """Ends what is over."""
+        """Ends the requests that may not go on."""
         with self._lock:
             requests = tuple(self._open)
         if not requests:
             return
         known = self._view.held({request.stream.asked.subject for request in requests})
         if known.staleness is None or known.staleness > BLIND:
-            self._end_all(StoreUnavailable("it is not known who may go on: the store has not answered for too long"))
+            self._end_all(StoreUnavailable("the store has not answered for too long, so no open request may go on"))
             return
         for request in requests:
-            if (fault := _fault_or_doubt(request, known)) is not None:
+            if (fault := _why_ended(request, known)) is not None:
                 self._end(request, fault)
 
     def stop(self) -> None:
-        """Ends the thread, and everything that is open."""
+        """Ends the thread and all open requests."""
         super().stop()
         self._end_all(ServiceStopping("the service stops"))
 
@@ -103,12 +103,12 @@ class OpenRequests(BackgroundThread):
             if request not in self._open:
                 return
             self._open.discard(request)
-        _log.info("a request that passed by %s is ended: %s", request.stream.grant, fault)
+        _log.info("ending a request that passed by %s: %s", request.stream.grant, fault)
         try:
             request.end(fault)
         except Exception:
-            # It must not keep the others running.
-            _log.exception("a request that passed by %s is not ended", request.stream.grant)
+            # Go on, so that the other requests are ended.
+            _log.exception("could not end a request that passed by %s", request.stream.grant)
 
     def _end_all(self, fault: JitError) -> None:
         with self._lock:
@@ -117,20 +117,20 @@ class OpenRequests(BackgroundThread):
             self._end(request, fault)
 
 
-def _fault_or_doubt(request: OpenRequest, known: View) -> JitError | None:
+def _why_ended(request: OpenRequest, known: View) -> JitError | None:
     try:
         return _fault(request, known)
     except Exception:
-        _log.exception("it cannot be judged whether a request may go on")
-        return StoreUnavailable("it cannot be judged whether the request may go on")
+        _log.exception("could not check whether an open request may go on")
+        return StoreUnavailable("it could not be checked whether the request may go on")
 
 
 def _fault(request: OpenRequest, known: View) -> JitError | None:
-    """Returns why it may not go on; None while it may."""
+    """Returns why the request may not go on, or None if it may."""
     stream = request.stream
     if known.revision < stream.revision:
         blind = time.monotonic() - request.since > BLIND.total_seconds()
-        return StoreUnavailable(f"revision {stream.revision} does not arrive") if blind else None
+        return StoreUnavailable(f"revision {stream.revision} has not arrived in time") if blind else None
     held = known.held[stream.asked.subject]
     basis = (held, known.book, known.locks)
     if known.now < stream.ends_at and _same(request.basis, basis) and _is_plain(stream.grant, held.grants):
@@ -141,10 +141,10 @@ def _fault(request: OpenRequest, known: View) -> JitError | None:
 
 
 def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    """Returns whether nothing has been replaced; the index never changes what it gave out."""
+    """Returns whether all objects are the same; the index replaces its objects and never changes them."""
     return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
 
 
 def _is_plain(name: str, grants: tuple[LiveGrant, ...]) -> bool:
-    """Returns whether neither time nor another grant can change what the grant allows before the stream's end."""
+    """Returns whether the grant has no condition and no parent, so that only its end or a new basis can stop it."""
     return any(grant.name == name and not grant.check_condition and not grant.chain for grant in grants)

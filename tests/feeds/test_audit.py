@@ -264,7 +264,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[..., None]]] = [
     ),
     (
         "a filter that is not asked",
-        audit._told,
+        audit._updates,
         "if matches(node, recorded)",
         "if True",
         test_only_what_the_filter_means_is_told,

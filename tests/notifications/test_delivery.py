@@ -480,8 +480,8 @@ def test_no_secret_is_in_the_log_or_the_outbox(
     drain(store, to)
 
     told += [caplog.text, *(came.body.decode() for came in there.received)]
-    assert "gave up telling oncall" in caplog.text
-    assert "told oncall of POLICY_CREATED" in caplog.text
+    assert "gave up notifying oncall" in caplog.text
+    assert "notified oncall of POLICY_CREATED" in caplog.text
     assert not [text for text in told if "hunter2" in text or SECRET in text or "v1," in text]
 
 

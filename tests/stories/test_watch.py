@@ -121,7 +121,7 @@ def test_a_revision_of_another_history_is_refused(world: World) -> None:
         told = next(events)
     other = f"{told.history.partition('.')[0]}.{'0' * 64}"
 
-    for history, why in ((other, "another history"), ("nonsense", "not as WatchGrants told it")):
+    for history, why in ((other, "another history"), ("nonsense", "not as WatchGrants sent it")):
         with pytest.raises((grpc.RpcError, AssertionError), match=why):
             with watching(story, story.alice, startRevision=str(told.revision), startHistory=history) as events:
                 next(events)
