@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 # A test that starts a process forks in the midst of gRPC's threads; its fork handlers then end the child at times,
 # before it has become the program. No test forks to go on with gRPC in the child.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# A service freezes what it loads at its start. These processes load for hundreds of tests, and what is garbage by then
+# would never be collected: stores, with their threads and their open files.
+gc.freeze = lambda: None
 
 # Explaining a failure traces every line, and takes a machine from seconds to minutes.
 settings.register_profile("jit", phases=[phase for phase in Phase if phase is not Phase.explain])
