@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -344,15 +344,21 @@ class GrantLoader:
                 yield self._connection.dbapi_connection
             except BaseException:
                 self._seen = None
-                connection, self._connection = self._connection, None
                 # Not given back in order: whatever it is, the next read has another one.
-                connection.invalidate()
+                self._give_up()
                 raise
 
     def _replace_ended(self) -> None:
         if postgresql.has_ended(self._connection.dbapi_connection):
-            self._connection.invalidate()
-            self._connection = None
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Closes the connection without a rollback, which a broken one would refuse."""
+        connection, self._connection = self._connection, None
+        # By its driver: of a detached one the pool closes nothing, and whoever collects garbage may never get to it.
+        with suppress(Exception):
+            connection.dbapi_connection.close()
+        connection.invalidate()
 
 
 class _Interned(dict[Any, Any]):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from sqlalchemy import event
 
 from jit_service.check import GrantCache, questions
 from jit_service.domain.conditions.signal import Signal
 from jit_service.storage import Store
-from jit_service.storage.grant_loader import GrantLoader
+from jit_service.storage.grant_loader import AnotherHistory, GrantLoader
+from jit_service.storage.head import Head
 from jit_service.use_cases import grants, policies, signals
 from tests import checking
 from tests.conftest import HOUR, Clock
@@ -96,3 +101,20 @@ def test_records_that_checks_append_load_nothing_anew(store: Store, monkeypatch:
         assert allowed(store)
 
     assert loads == []
+
+
+def test_a_connection_that_read_another_history_is_closed(store: Store) -> None:
+    """Garbage that is there when everything is loaded anew is frozen with it, and never collected."""
+    opened: list[Any] = []
+    event.listen(store.engine, "connect", lambda connection, _: opened.append(connection))
+    store.engine.dispose()
+    reader = store.grant_loader()
+    with reader.load(lambda *_: None):
+        pass
+
+    with pytest.raises(AnotherHistory):
+        reader.moved(Head(7, 7, b"of another"))
+
+    (connection,) = opened
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        connection.execute("SELECT 1")
