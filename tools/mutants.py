@@ -240,18 +240,26 @@ def _change(was: Sequence[str], becomes: Sequence[str]) -> tuple[str, str]:
 
 
 def explain(result: Result, told: Mapping[str, Any]) -> Result:
-    """Returns the result with the reasons that were told for those that survived."""
-    everywhere = [(one["was"], one["becomes"], one["why"]) for one in told.get("everywhere", [])]
+    """Returns the result with the reasons that were told for those that survived.
+
+    A reason is for one mutant (`survivor`), for all of a function (`function`), for all of whatever line begins so
+    (`line`), or for a replacement wherever it is made (`everywhere`).
+    """
     single = {(one["function"], one["was"], one["becomes"]): one["why"] for one in told.get("survivor", [])}
-    used = set()
+    functions = {one["function"]: one["why"] for one in told.get("function", [])}
+    lines = [(one["begins"], one["why"]) for one in told.get("line", [])]
+    everywhere = [(one["was"], one["becomes"], one["why"]) for one in told.get("everywhere", [])]
+    used: set[object] = set()
     for mutant in result.survivors():
         key = (mutant.function, mutant.was, mutant.becomes)
-        general = [why for was, to, why in everywhere if was in key[1] and key[1].replace(was, to) == key[2]]
-        if why := single.get(key) or next(iter(general), None):
-            used.add(key)
+        general = [why for begins, why in lines if mutant.was.startswith(begins)]
+        general += [why for was, to, why in everywhere if was in mutant.was and mutant.was.replace(was, to) == key[2]]
+        if why := single.get(key) or functions.get(mutant.function) or next(iter(general), None):
+            used |= {key, mutant.function}
             result.whys[mutant.name] = why
     modules = {mutant.module for mutant in result.mutants}
     result.idle = [f"{key[0]}: {key[1]}" for key in single if key not in used and key[0].partition(".")[0] in modules]
+    result.idle += [name for name in functions if name not in used and name.partition(".")[0] in modules]
     return result
 
 

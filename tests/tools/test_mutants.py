@@ -166,9 +166,8 @@ WHY = {"function": "age.adult", "was": ALIVE.was, "becomes": ALIVE.becomes, "why
 def _result(*mutants: Mutant, alive: int = 1) -> Result:
     """Returns a result where the last ones are alive."""
     names = [mutant.name for mutant in mutants]
-    return Result(
-        mutants, dict.fromkeys(names[: len(names) - alive], "killed") | dict.fromkeys(names[-alive:], "survived")
-    )
+    killed, left = names[: len(names) - alive], names[len(names) - alive :]
+    return Result(mutants, dict.fromkeys(killed, "killed") | dict.fromkeys(left, "survived"))
 
 
 def test_a_result_is_good_when_each_survivor_is_explained() -> None:
@@ -183,6 +182,19 @@ def test_a_replacement_can_be_explained_wherever_it_is_made() -> None:
     everywhere = {"was": ">= 18", "becomes": "> 18", "why": "nobody is 18"}
 
     assert explain(_result(*KILLED, ALIVE), {"everywhere": [everywhere]}).is_good()
+
+
+@pytest.mark.parametrize(
+    "told", [{"function": [{"function": "age.adult", "why": "w"}]}, {"line": [{"begins": "return age", "why": "w"}]}]
+)
+def test_all_changes_of_a_function_or_of_such_lines_can_be_explained(told: dict[str, object]) -> None:
+    assert explain(_result(*KILLED, ALIVE), told).is_good()
+
+
+def test_an_explanation_of_a_function_without_survivors_is_shown() -> None:
+    result = explain(_result(*KILLED, alive=0), {"function": [{"function": "age.old", "why": "w"}]})
+
+    assert result.idle == ["age.old"]
 
 
 def test_a_survivor_without_an_explanation_is_shown() -> None:

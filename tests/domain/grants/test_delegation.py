@@ -186,3 +186,12 @@ def test_who_brings_all_of_the_groups_or_none_that_are_known_ends_nothing() -> N
     left_out = created(by=bob()._replace(groups=None))
 
     assert rules.has_lost(left_out, caller(BOB)) == ()
+
+
+def test_a_delegation_of_the_locked_ends_and_says_by_which_lock() -> None:
+    gone, event = rules.ended_by_lock(created(), lock="locks/l1", by=admin(), now=NOON + HOUR)
+
+    assert gone.deleted_at == NOON + HOUR
+    assert (event.type, event.at, event.delegation) == (EventType.DELEGATION_DELETED, NOON + HOUR, gone.name)
+    assert (event.principal, event.subject, event.lock) == (admin().principal, DAVE, "locks/l1")
+    assert event.message == f"{BOB} is locked by locks/l1"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from jit_service.domain.audit.event import EventType
-from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.caller import Caller, Origin, Right
 from jit_service.domain.checks import decision, http_request
 from jit_service.domain.checks.decision import Decision, Reason
 from jit_service.domain.checks.evidence import Evidence
@@ -17,8 +18,9 @@ from jit_service.domain.frozen import replace
 from jit_service.domain.grants import approval
 from jit_service.domain.grants import lock as rules
 from jit_service.domain.grants.grant import Grant, GrantState
-from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
+from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target, Wanted
 from jit_service.domain.language import name
+from jit_service.domain.person import Account
 from jit_service.domain.tokens import token
 from tests.domain.factories import (
     ALICE,
@@ -108,6 +110,46 @@ def test_locks_are_the_same_until_one_of_them_ends() -> None:
     assert [left.name for left in both.at(NOON + HOUR)] == ["locks/l2"]
 
 
+def test_locks_are_equal_where_they_are_the_same_ones() -> None:
+    assert locks(ALICE) == locks(ALICE) != locks(BOB)
+    assert hash(locks(ALICE)) == hash(locks(ALICE))
+    assert len({locks(ALICE), locks(BOB), locks(ALICE)}) == 2
+    assert locks(ALICE) != (lock(ALICE),)
+
+
+def test_whoever_reviews_is_locked_by_name_group_or_account() -> None:
+    account = Account("https://login.example.com", "7")
+    renamed = Locks([replace(lock(ALICE), accounts=(account,))])
+
+    assert locks(BOB).on_right(Right(holder=BOB, groups=frozenset()))
+    assert locks(group="owners").on_right(Right(holder=BOB, groups=frozenset({"owners"})))
+    assert renamed.on_right(Right(holder=BOB, groups=frozenset(), account=account))
+    assert not renamed.on_right(Right(holder=BOB, groups=frozenset({"owners"})))
+
+
+def test_a_call_of_the_locked_is_refused_with_the_lock() -> None:
+    rules.demand_unlocked_caller(NO_LOCKS, bob())
+    rules.demand_unlocked_caller(locks(ALICE), bob())
+
+    error = refused(Locked, lambda: rules.demand_unlocked_caller(locks(BOB), bob()))
+    assert (error.message, error.metadata) == (f"{BOB} is locked by locks/l1", {"lock": "locks/l1"})
+
+
+@pytest.mark.parametrize(
+    ("groups", "doubt"),
+    [
+        (frozenset({"owners"}), ""),
+        (None, f": nobody proved which groups {BOB} is in, so it may be in that one"),
+    ],
+)
+def test_a_lock_on_a_group_says_which_and_whether_it_is_proved(groups: frozenset[str] | None, doubt: str) -> None:
+    by = bob()._replace(groups=groups)
+
+    error = refused(Locked, lambda: rules.demand_unlocked_caller(locks(group="owners"), by))
+
+    assert error.message == f"{BOB} is locked by locks/l1, which is on the group owners{doubt}"
+
+
 # Made and lifted
 
 
@@ -169,6 +211,87 @@ def test_what_a_lock_ends_is_revoked_or_denied_and_names_it() -> None:
     assert revoked.state(NOON) is GrantState.REVOKED
     assert denied.state(NOON) is GrantState.DENIED
     assert (its_event.type, its_event.lock) == (EventType.GRANT_REVOKED, "locks/l1")
+
+
+@pytest.mark.parametrize(("end", "span"), [(None, None), (NOON + HOUR, HOUR)])
+def test_making_a_lock_is_recorded_with_on_whom_why_and_how_long(end: datetime | None, span: timedelta | None) -> None:
+    made = replace(lock(group="owners"), expires_at=end)
+
+    event = rules.created_event(made, by=admin())
+
+    assert (event.type, event.at, event.lock, event.duration) == (EventType.LOCK_CREATED, NOON, "locks/l1", span)
+    assert (event.principal, event.origin, event.message) == (admin().principal, admin().origin, "left")
+    assert (event.subject, event.groups, event.token_id) == ("", ("owners",), "")
+
+
+def test_a_lock_that_ran_out_is_recorded_as_the_services_act() -> None:
+    event = rules.expired(lock(ALICE), now=NOON + HOUR)
+
+    assert (event.type, event.at, event.lock) == (EventType.LOCK_EXPIRED, NOON + HOUR, "locks/l1")
+    assert (event.principal, event.subject, event.message) == ("service:jit-service", ALICE, "its time ran out")
+
+
+def test_lifting_and_ending_are_recorded_with_who_did_it_and_what_is_told() -> None:
+    gone, lifted = rules.lifted(lock(token_id="t1"), by=admin(), now=NOON)
+    over, ended = rules.ended_by(lock(ALICE), pending(), by=admin(), now=NOON)
+
+    assert (gone.deleted_at, lifted.at, lifted.principal, lifted.message) == (NOON, NOON, admin().principal, "lifted")
+    assert (lifted.origin, lifted.token_id, lifted.groups) == (admin().origin, "t1", ())
+    assert (ended.type, ended.at, ended.principal) == (EventType.GRANT_DENIED, NOON, admin().principal)
+    assert (ended.message, ended.grant, ended.lock) == ("locks/l1: left", over.name, "locks/l1")
+    assert over.end is not None
+    assert (over.end.comment, over.end.by, over.end.at) == ("locks/l1: left", admin().principal, NOON)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": Target()}, "lock: must have exactly one of principal, group and jti"),
+        ({"comment": " "}, "lock.comment: is required: say why"),
+        ({"expires_at": NOON}, "lock.expire_time: is 2026-03-02T12:00:00+00:00; it must be after now"),
+        (
+            {"target": Target(token_id="a"), "end_grants": True},
+            "lock.end_grants: does not go with jti: a token holds no grants; lock its principal",
+        ),
+        ({"target": Target(token_id="a" * 513)}, "lock.jti: must be at most 512 printable characters"),
+        (
+            {"target": Target(principal="service:jit-service")},
+            "lock.principal: 'service:jit-service' is the service itself, and nobody else",
+        ),
+    ],
+)
+def test_what_is_no_lock_is_told_why(changes: dict[str, Any], message: str) -> None:
+    assert refused(InvalidField, lambda: created(**changes)).message == message
+
+
+def test_a_lock_is_what_was_wanted_and_who_made_it() -> None:
+    account = Account("https://login.example.com", "7")
+    asked = wanted(target=Target(group="owners"), expires_at=NOON + TICK, end_grants=True, comment="e\u0301")
+
+    made = rules.created(asked, lock_name="locks/l9", by=admin(), now=NOON, accounts=[account], also=[BOB])
+
+    assert made == Lock(
+        name="locks/l9",
+        target=Target(group="owners"),
+        comment="\u00e9",
+        creator=admin().principal,
+        created_at=NOON,
+        expires_at=NOON + TICK,
+        end_grants=True,
+        accounts=(account,),
+        also=(BOB,),
+    )
+
+
+def test_who_would_lock_itself_is_told_so() -> None:
+    by = caller("user:rita@example.com", "responders")
+
+    error = refused(InvalidField, lambda: created(by, target=Target(group="responders")))
+
+    assert error.message == (
+        f"lock: on {Target(group='responders')} would lock user:rita@example.com, who creates it; "
+        "let somebody else do it"
+    )
 
 
 # What it takes

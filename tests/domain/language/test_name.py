@@ -303,6 +303,13 @@ def test_what_is_no_delegation_name(text: str) -> None:
     assert name.delegation_name("delegations/abc234", "name") == "delegations/abc234"
 
 
+@pytest.mark.parametrize("text", ["", "abc", "locks/", "grants/abc", "locks/A", "locks/" + "a" * 65])
+def test_what_is_no_lock_name(text: str) -> None:
+    with pytest.raises(InvalidField, match="is not a lock's name; it must be locks/ID"):
+        name.lock_name(text, "name")
+    assert name.lock_name("locks/abc234", "name") == "locks/abc234"
+
+
 @pytest.mark.parametrize(
     "text", ["", "abc", "policyProposals/", "grants/abc", "policyProposals/A", "policyProposals/" + "a" * 65]
 )
