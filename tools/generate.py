@@ -1,6 +1,7 @@
 """Generates what is made from the protos and the code; with --check, names each committed file that is not that.
 
-First from the protos alone: the Python messages and stubs, and the descriptor set that Envoy transcodes with. Then
+First from the protos alone: the Python messages and stubs, the values and exports of the Python client, and the
+descriptor set that Envoy transcodes with. Then
 from the protos and the service's code: the OpenAPI document, the reference of the API, the table of who may do what,
 and (where npm has been) the generated part of the TypeScript client. The service imports what the first step makes, so
 the first step is written before the second begins: a new message or service can be used at once.
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import client_model
 import grpc_tools
 import typescript
 from google.protobuf import descriptor_pb2
@@ -65,6 +67,7 @@ def generate_code(out: Path) -> None:
     python.mkdir(parents=True)
     descriptors.parent.mkdir(parents=True)
     run_protoc(*_python_into(python), *_protos())
+    client_model.generate(out, run_protoc, _protos())
     # A mapped path names the files, and so the modules, as if they stood there.
     for directory in ENVOY_PROTOS:
         (proto,) = directory.glob("*.proto")
