@@ -29,7 +29,7 @@ from bench.seed import key_file
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.request import Ask
-from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.service import utc_now
@@ -156,15 +156,15 @@ def _service(directory: Path, grants: int) -> Iterator[str]:
 
 def _fill(url: str, count: int) -> None:
     store = Store(url, clock=utc_now, key=secret_of(key_file()))
-    apply(store, ADMIN, [Proposed(policy=policy) for policy in (OPEN, *DENIES)], prune=False)
+    apply(store, ADMIN, [PolicyDraft(policy=policy) for policy in (OPEN, *DENIES)], prune=False)
     for first in range(0, count, CHUNK):
         with store.transaction() as tx:
             policies = tx.policies()
             for index in range(first, min(first + CHUNK, count)):
                 by = Caller(principal=_subject(index), groups=frozenset({"engineering"}), origin=ADMIN.origin)
                 ask = Ask(subject=by.principal, resources=(_resource(index),), actions=("read",), duration=HOUR)
-                judged = request.judged(ask, policies=policies, by=by, grant_name=f"grants/b{index}", now=tx.now)
-                tx.save_grant(*approval.requested(judged, by=by, now=tx.now))
+                judged = request.judge_request(ask, policies=policies, by=by, grant_name=f"grants/b{index}", now=tx.now)
+                tx.save_grant(*approval.open_request(judged, by=by, now=tx.now))
     store.close()
 
 

@@ -23,7 +23,7 @@ from bench.facts import CONDITION, POLICIES, Fact, fact
 from bench.machine import WORK
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.rpc import policy_file
@@ -131,7 +131,7 @@ def _rows(grants: int, revision: int, sealer: Sealer) -> Iterator[dict[str, Any]
             actions=(what.action,),
             revision=revision + n + 1,
         )
-        seals = {"seal": sealer.of(grant.name, grant), "live_seal": sealer.of_live(live_text(live(grant)))}
+        seals = {"seal": sealer.of(grant.name, grant), "live_seal": sealer.of_live(live_text(condense(grant)))}
         yield rows.grant_columns(grant) | seals
 
 

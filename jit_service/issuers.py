@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from jit_service.domain.caller import Role
-from jit_service.domain.conditions.condition import checked_on_claims
+from jit_service.domain.conditions.condition import validate_on_claims
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.name import canonical
 from jitaccess.jose.fetching import secret_in
@@ -95,7 +95,7 @@ class PrincipalRule(BaseModel):
     @classmethod
     def _condition(cls, when: str) -> str:
         try:
-            return checked_on_claims(when, "when")
+            return validate_on_claims(when, "when")
         except InvalidField as fault:
             raise ValueError(fault.fault) from None
 

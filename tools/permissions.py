@@ -17,7 +17,7 @@ from jit_service.domain.errors import JitError, NotVisible
 from jit_service.domain.grants import approval, break_glass, delegation, request
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants.approval import Edits
-from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.grants.delegation import Delegation, NewDelegation
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.grants.request import Ask, MoreTime
 from jit_service.domain.policies import proposal
@@ -65,7 +65,7 @@ POLICY: Final = Policy(
 )
 LESS: Final = Edits(duration=HOUR / 2)
 _WHY: Final = Justification(text="repair")
-_DELEGATION: Final = Wanted(delegate="user:dave", expires_at=NOW + HOUR)
+_DELEGATION: Final = NewDelegation(delegate="user:dave", expires_at=NOW + HOUR)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def page() -> str:
 
 
 def _people() -> dict[str, Caller]:
-    given, _ = delegation.created(_DELEGATION, delegation_name="delegations/d", by=PEOPLE["approver"], now=NOW)
+    given, _ = delegation.create(_DELEGATION, delegation_name="delegations/d", by=PEOPLE["approver"], now=NOW)
     return PEOPLE | {"delegate": PEOPLE["delegate"]._replace(delegated=(given.right,))}
 
 
@@ -142,8 +142,8 @@ def _answer(operation: Operation, person: Caller) -> str:
 def _requested(**changes: object) -> Grant:
     asked = Ask(**({"subject": "service:bot", "resources": (RESOURCE,), "actions": ("read",)} | changes))  # type: ignore[arg-type]
     by = PEOPLE["requester"]
-    judged = request.judged(asked, policies=[POLICY], by=by, grant_name="grants/g", now=NOW)
-    return approval.requested(judged, by=by, now=NOW)[0]
+    judged = request.judge_request(asked, policies=[POLICY], by=by, grant_name="grants/g", now=NOW)
+    return approval.open_request(judged, by=by, now=NOW)[0]
 
 
 def _active() -> Grant:
@@ -158,9 +158,9 @@ def _offered() -> Grant:
 
 
 def _more_time(grant: Grant, by: Caller) -> Grant:
-    asked = request.extended(grant, MoreTime(duration=HOUR, justification=_WHY), policy=POLICY, by=by, now=NOW)
+    asked = request.with_extension(grant, MoreTime(duration=HOUR, justification=_WHY), policy=POLICY, by=by, now=NOW)
     judged = request.judge_extension(asked, policy=POLICY, policies=[POLICY], now=NOW)
-    return approval.extension_requested(judged, policy=POLICY, by=by, now=NOW)[0]
+    return approval.open_extension(judged, policy=POLICY, by=by, now=NOW)[0]
 
 
 def _emergency() -> Grant:
@@ -171,7 +171,7 @@ def _of(grant: Grant, rule: Callable[[Grant, Caller], object]) -> Callable[[Call
     """Returns the rule on the grant; who may not see it is told no more."""
 
     def judged(by: Caller) -> None:
-        _demand_sight(approval.visible(grant, POLICY, by))
+        _demand_sight(approval.is_visible(grant, POLICY, by))
         rule(grant, by)
 
     return judged
@@ -184,21 +184,21 @@ def _demand_sight(sees: bool) -> None:
 
 def _pass_on(grant: Grant, by: Caller) -> object:
     child = Ask(subject=JOB, resources=(RESOURCE,), actions=("read",), parent=grant.name)
-    return request.passed_on(child, grant, policies=[POLICY], by=by, grant_name="grants/c", now=NOW)
+    return request.judge_child(child, grant, policies=[POLICY], by=by, grant_name="grants/c", now=NOW)
 
 
 def _ask_for_oneself(by: Caller) -> object:
     asked = Ask(subject=by.principal, resources=(RESOURCE,), actions=("read",))
-    return request.judged(asked, policies=[POLICY], by=by, grant_name="grants/g", now=NOW)
+    return request.judge_request(asked, policies=[POLICY], by=by, grant_name="grants/g", now=NOW)
 
 
 def _given() -> Delegation:
-    return delegation.created(_DELEGATION, delegation_name="delegations/d", by=PEOPLE["approver"], now=NOW)[0]
+    return delegation.create(_DELEGATION, delegation_name="delegations/d", by=PEOPLE["approver"], now=NOW)[0]
 
 
 def _of_delegation(rule: Callable[[Delegation, Caller], object]) -> Callable[[Caller], object]:
     def judged(by: Caller) -> None:
-        _demand_sight(_given().visible(by))
+        _demand_sight(_given().is_visible_to(by))
         rule(_given(), by)
 
     return judged
@@ -207,11 +207,11 @@ def _of_delegation(rule: Callable[[Delegation, Caller], object]) -> Callable[[Ca
 def _proposal(proposer: str) -> Proposal:
     change = PolicyChange(name=POLICY.name, type=ChangeType.CREATED, before=None, after=POLICY)
     by = Caller(principal=f"user:{proposer}")
-    return proposal.proposed((change,), comment="", proposal_name="policyProposals/p", by=by, now=NOW)[0]
+    return proposal.propose((change,), comment="", proposal_name="policyProposals/p", by=by, now=NOW)[0]
 
 
 def _of_proposal(proposer: str) -> Callable[[Caller], object]:
-    return lambda by: proposal.approved(_proposal(proposer), current={}, by=by, comment="", now=NOW)
+    return lambda by: proposal.approve(_proposal(proposer), current={}, by=by, comment="", now=NOW)
 
 
 OPERATIONS: Final = (
@@ -236,7 +236,7 @@ OPERATIONS: Final = (
     Operation(
         "accept an offer",
         "GrantService/AcceptCounterOffer",
-        _of(_offered(), lambda grant, by: approval.offered_terms(grant, by=by, now=NOW)),
+        _of(_offered(), lambda grant, by: approval.with_offered_terms(grant, by=by, now=NOW)),
     ),
     Operation(
         "decline an offer",
@@ -284,7 +284,7 @@ OPERATIONS: Final = (
     Operation(
         "search for who has the access",
         "AccessService/SearchAccess",
-        lambda by: search.sought(by, subject="", action="read", resource=RESOURCE),
+        lambda by: search.search_query(by, subject="", action="read", resource=RESOURCE),
     ),
     Operation("feed a replica that checks", "GrantService/WatchGrants", replica.demand_checker),
     Operation(
@@ -305,7 +305,7 @@ OPERATIONS: Final = (
     Operation(
         "reject the admin's proposal",
         "PolicyService/RejectPolicyProposal",
-        lambda by: proposal.rejected(_proposal("admin"), by=by, comment="", now=NOW),
+        lambda by: proposal.reject(_proposal("admin"), by=by, comment="", now=NOW),
     ),
     Operation("test policies", "PolicyService/TestPolicy"),
     Operation("simulate policies", "PolicyService/SimulatePolicies"),
@@ -316,7 +316,7 @@ OPERATIONS: Final = (
     Operation(
         "end the approver's delegation",
         "DelegationService/DeleteDelegation",
-        _of_delegation(lambda given, by: delegation.deleted(given, by=by, now=NOW)),
+        _of_delegation(lambda given, by: delegation.delete(given, by=by, now=NOW)),
     ),
     Operation("lock somebody", "LockService/CreateLock"),
     Operation("read the locks", "LockService/ListLocks"),

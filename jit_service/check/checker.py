@@ -13,8 +13,8 @@ from jit_service.check.index import View
 from jit_service.check.questions import CheckRequest, Consistency, RefusedItem, demand_bounded
 from jit_service.check.recording import CheckResult, Recording, decision_ids
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks.decision import Question, checked_event, decide
-from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.checks.decision import Question, check_event, decide
+from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.checks.uses import count_use
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.grants.lock import demand_unlocked_caller
@@ -124,7 +124,7 @@ class Checker:
                 held += tx.past_grants(question.subject, limit=MAX_PAST)
                 evidence = evidence._replace(above=tx.ancestors(held))
                 decision = decide(question, grants=held, evidence=evidence)
-            decided = self._answers.complete(question, decision, PolicyBook(tx.policies()))
+            decided = self._answers.complete(question, decision, PolicySet(tx.policies()))
             (decision_id,) = decision_ids(1)
             # The result names the revision before this save of the uses, which moves it on.
             result = CheckResult(question, decided, decision_id, tx.revision, tx.now)
@@ -132,7 +132,7 @@ class Checker:
             allowed_by = rests_on if decision.allowed else None
             tx.save_uses(
                 count_use(allowed_by, evidence.above, now=tx.now) if allowed_by is not None else [],
-                checked_event(
+                check_event(
                     caller,
                     question,
                     decision,

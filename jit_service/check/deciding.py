@@ -12,13 +12,13 @@ from jit_service.domain.checks.decision import (
     Decision,
     Question,
     Reason,
-    conditions_judged,
     covers,
     decide_among,
+    judge_conditions,
     stands_until,
 )
 from jit_service.domain.checks.evidence import Candidate
-from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.storage import parts_of_check
 
 Past = Callable[[str], Sequence[Candidate] | None]
@@ -34,7 +34,7 @@ class Decider(Protocol):
     def decide(self, question: Question, view: View, past: Past) -> CachedDecision | None:
         """Returns the decision; None if only a transaction can make it, or if `past` returns None."""
 
-    def complete(self, question: Question, decision: Decision, book: PolicyBook) -> CachedDecision:
+    def complete(self, question: Question, decision: Decision, book: PolicySet) -> CachedDecision:
         """Completes a decision that a transaction made with its encoding and its part of the record."""
 
 
@@ -69,11 +69,11 @@ class Deciding:
             grants=ref(subject),
             policies=ref(view.book),
             locks=view.locks,
-            conditions=conditions_judged(candidates, question, view.now, view.signals),
+            conditions=judge_conditions(candidates, question, view.now, view.signals),
             until=stands_until((*covering, *candidates), view.now),
         )
 
-    def complete(self, question: Question, decision: Decision, book: PolicyBook) -> CachedDecision:
+    def complete(self, question: Question, decision: Decision, book: PolicySet) -> CachedDecision:
         """See Decider."""
         requestable = _requestable(question, decision, book)
         return CachedDecision(
@@ -97,5 +97,5 @@ class Caching:
         return decided
 
 
-def _requestable(question: Question, decision: Decision, book: PolicyBook) -> tuple[str, ...]:
+def _requestable(question: Question, decision: Decision, book: PolicySet) -> tuple[str, ...]:
     return () if decision.reason in _NOTHING_TO_ASK_FOR else book.requestable(question)

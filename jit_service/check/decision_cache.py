@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from jit_service.check.index import SubjectGrants, View
-from jit_service.domain.checks.decision import Decision, Question, judged_by_condition
+from jit_service.domain.checks.decision import Decision, Question, judge_condition
 from jit_service.domain.checks.evidence import Candidate
-from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.conditions.condition import Judgement
 from jit_service.domain.generational_cache import GenerationalCache
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
@@ -45,7 +45,7 @@ class CachedDecision(NamedTuple):
     encoded: bytes
     recorded: Parts
     grants: Callable[[], SubjectGrants | None] = _nothing
-    policies: Callable[[], PolicyBook | None] = _nothing
+    policies: Callable[[], PolicySet | None] = _nothing
     locks: Locks = NO_LOCKS
     conditions: tuple[tuple[Candidate, Judgement], ...] = ()
     until: datetime | None = None
@@ -90,9 +90,7 @@ class DecisionCache:
 
 
 def _results_are_same(conditions: Iterable[tuple[Candidate, Judgement]], question: Question, view: View) -> bool:
-    return all(
-        judged_by_condition(grant, question, view.now, view.signals) == judgement for grant, judgement in conditions
-    )
+    return all(judge_condition(grant, question, view.now, view.signals) == judgement for grant, judgement in conditions)
 
 
 def _key(question: Question) -> _Key:

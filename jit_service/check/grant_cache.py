@@ -12,7 +12,7 @@ from typing import Final
 
 from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, View
-from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.evidence import Candidate
 from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
@@ -64,7 +64,7 @@ class GrantCache:
         self._barrier.pass_()
         return self._index.look(subjects)
 
-    def survey(self) -> tuple[View, list[tuple[LiveGrant, ...]]]:
+    def survey(self) -> tuple[View, list[tuple[CachedGrant, ...]]]:
         """Returns every subject's grants (`Index.survey`), including every commit acknowledged before this call."""
         self._barrier.pass_()
         return self._index.survey()

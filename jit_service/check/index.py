@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Question, covers
 from jit_service.domain.checks.evidence import Candidate, Evidence
-from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.conditions import signal
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signal, Signals
 from jit_service.domain.grants.grant import Grant
@@ -22,8 +22,8 @@ from jit_service.storage.grant_loader import Delta, FullLoad
 
 MAX_SUBJECTS: Final = 10_000
 """How many subjects' ended grants are cached, which explain a no."""
-_NOTHING: Final[Mapping[str, LiveGrant]] = {}
-_NO_GRANTS: Final[list[LiveGrant]] = []
+_NOTHING: Final[Mapping[str, CachedGrant]] = {}
+_NO_GRANTS: Final[list[CachedGrant]] = []
 _by_name: Final = attrgetter("name")
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -33,13 +33,13 @@ class SubjectGrants:
 
     __slots__ = ("__weakref__", "_by_resource", "_patterned", "grants")
 
-    def __init__(self, grants: tuple[LiveGrant, ...] = ()) -> None:
+    def __init__(self, grants: tuple[CachedGrant, ...] = ()) -> None:
         self.grants = grants
         # Prepared at the first question: most subjects are not asked about before the next change replaces this.
-        self._by_resource: dict[str, list[LiveGrant]] | None = None
-        self._patterned: list[LiveGrant] = []
+        self._by_resource: dict[str, list[CachedGrant]] | None = None
+        self._patterned: list[CachedGrant] = []
 
-    def covering(self, asked: Question) -> list[LiveGrant]:
+    def covering(self, asked: Question) -> list[CachedGrant]:
         """Returns the grants that cover the question, sorted by name."""
         if self._by_resource is None:
             self._prepare()
@@ -52,8 +52,8 @@ class SubjectGrants:
         return [grant for grant in found if covers(grant, asked)] if found else []
 
     def _prepare(self) -> None:
-        by_resource: dict[str, list[LiveGrant]] = {}
-        patterned: list[LiveGrant] = []
+        by_resource: dict[str, list[CachedGrant]] = {}
+        patterned: list[CachedGrant] = []
         for grant in self.grants:
             for resource in grant.resources:
                 if "*" not in resource:
@@ -75,10 +75,10 @@ class View(NamedTuple):
 
     revision: int
     now: datetime
-    book: PolicyBook
+    book: PolicySet
     signals: Signals
     held: Mapping[str, SubjectGrants]
-    above: Mapping[str, LiveGrant]
+    above: Mapping[str, CachedGrant]
     staleness: timedelta | None = None
     locks: Locks = NO_LOCKS
 
@@ -87,7 +87,7 @@ class View(NamedTuple):
         """What a decision rests on besides the subject's grants. Made at each access: a cached decision needs none."""
         return Evidence(self.book.denying, self.now, self.signals, self.above, self.locks)
 
-    def is_sufficient(self, grant: LiveGrant) -> bool:
+    def is_sufficient(self, grant: CachedGrant) -> bool:
         """Returns whether the view suffices to check the grant: neither it nor a grant above it counts its uses."""
         if grant.is_metered:
             return False
@@ -105,11 +105,11 @@ class Index:
         self._clock = clock
         self._lock = threading.Lock()
         self._by_subject: dict[str, SubjectGrants] = {}
-        self._by_name: dict[str, LiveGrant] = {}
+        self._by_name: dict[str, CachedGrant] = {}
         # The grants that were passed on: few, even where grants are many.
-        self._passed_on: dict[str, LiveGrant] = {}
+        self._passed_on: dict[str, CachedGrant] = {}
         self._policies: dict[str, Policy] = {}
-        self._book = PolicyBook()
+        self._book = PolicySet()
         # Shared by all subjects without grants.
         self._nobody = SubjectGrants()
         self._signals: tuple[Signal, ...] = ()
@@ -139,7 +139,7 @@ class Index:
             self.revision = delta.head.revision
             self._latest = max(self._latest, delta.head.time)
 
-    def held(self, name: str) -> LiveGrant | None:
+    def held(self, name: str) -> CachedGrant | None:
         """Returns the live grant of the name, if there is one."""
         return self._by_name.get(name)
 
@@ -148,7 +148,7 @@ class Index:
         with self._lock:
             for part in (self._by_subject, self._by_name, self._passed_on, self._policies, self._past, self._ended):
                 part.clear()
-            self._book = PolicyBook()
+            self._book = PolicySet()
             self._nobody = SubjectGrants()
             self._signals = ()
             self._locks = NO_LOCKS
@@ -156,8 +156,8 @@ class Index:
 
     def fill(self, everything: FullLoad) -> None:
         """Fills an empty index with everything that was loaded, in one step."""
-        gathered: defaultdict[str, list[LiveGrant]] = defaultdict(list)
-        by_name: dict[str, LiveGrant] = {}
+        gathered: defaultdict[str, list[CachedGrant]] = defaultdict(list)
+        by_name: dict[str, CachedGrant] = {}
         for piece in everything.grants:
             for grant in piece:
                 by_name[grant.name] = grant
@@ -193,7 +193,7 @@ class Index:
             now = self._latest = max(self._clock(), self._latest)
             return View(self.revision, now, self._book, self._seen(now), held, above, staleness, self._standing(now))
 
-    def survey(self) -> tuple[View, list[tuple[LiveGrant, ...]]]:
+    def survey(self) -> tuple[View, list[tuple[CachedGrant, ...]]]:
         """Returns every subject's grants, and a View without them that has all else which decisions need.
 
         Checks wait only while a list of references is made.
@@ -243,11 +243,11 @@ class Index:
         if locks != self._locks:
             self._locks = locks
 
-    def _above(self, everything: Iterable[SubjectGrants]) -> Mapping[str, LiveGrant]:
+    def _above(self, everything: Iterable[SubjectGrants]) -> Mapping[str, CachedGrant]:
         names = {name for held in everything for grant in held.grants for name in grant.chain}
         return {name: self._by_name[name] for name in names if name in self._by_name}
 
-    def _replace(self, name: str, subject: str, live: LiveGrant | None) -> None:
+    def _replace(self, name: str, subject: str, live: CachedGrant | None) -> None:
         self._past.pop(subject, None)
         others = self._by_subject.get(subject, self._nobody).grants
         if self._by_name.pop(name, None) is not None:
@@ -270,4 +270,4 @@ class Index:
                 self._policies[policy.name] = policy
             else:
                 self._policies.pop(policy.name, None)
-        self._book = PolicyBook([policy for _, policy in sorted(self._policies.items())])
+        self._book = PolicySet([policy for _, policy in sorted(self._policies.items())])

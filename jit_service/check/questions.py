@@ -57,7 +57,7 @@ def question(
         raise RoleRequired(
             f"asking about another subject needs the role checker, which {caller.principal} does not have"
         )
-    attributes, source_address = context.told_of(caller, asserted, itself=itself)
+    attributes, source_address = context.of_question(caller, asserted, itself=itself)
     return Question(
         subject=name.principal(subject, "subject", exact=caller.exact),
         action=name.action(action, "action"),

@@ -12,7 +12,7 @@ from jit_service.check.decision_cache import CachedDecision
 from jit_service.check.index import View
 from jit_service.check.questions import CheckRequest, RefusedItem
 from jit_service.check.recorder import AuditMode, Recorder
-from jit_service.domain.audit.refusal import refused
+from jit_service.domain.audit.refusal import refusal_event
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Decision, Question
 from jit_service.domain.errors import JitError
@@ -109,7 +109,7 @@ class Recording:
 
 def _refusal(caller: Caller, item: RefusedItem, shared: SharedContexts, decision_id: str, *, at: datetime) -> bytes:
     """Returns the record of a refused item, with an id of its own; only the first of equal contexts is in a record."""
-    event = refused(caller, item.error, item.about, at=at)
+    event = refusal_event(caller, item.error, item.about, at=at)
     first = shared.first_of(event.context, decision_id)
     return payload_of(replace(event, decision_id=decision_id, context={} if first else event.context, context_of=first))
 

@@ -13,10 +13,10 @@ from jit_service.check import GrantCache, Recorder, View
 from jit_service.check.evidence import stored_evidence
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.evidence import Candidate, Evidence
-from jit_service.domain.checks.search import Found, Side, found_names, found_subjects, reaches
+from jit_service.domain.checks.search import SearchMatch, Side, reaches, search_names, search_subjects
 from jit_service.domain.conditions import context
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants.lock import demand_unlocked_caller
@@ -27,7 +27,7 @@ _Held = Mapping[str, Sequence[Candidate]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sought:
+class SearchQuery:
     """A question whose `side` is left empty, to be searched for.
 
     `own_groups` and `own_address` are the caller's, proved by this call. They count for no other subject.
@@ -46,18 +46,18 @@ class Sought:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searched:
+class SearchPage:
     """One page of names, sorted, with the revision and instant that it rests on."""
 
-    found: tuple[Found, ...]
+    found: tuple[SearchMatch, ...]
     next_page_token: str
     revision: int
     at: datetime
 
 
-def sought(
+def search_query(
     caller: Caller, *, subject: str, action: str, resource: str, asserted: dict[str, Any] | None = None
-) -> Sought:
+) -> SearchQuery:
     """Returns the search in canonical form. Raises RoleRequired, InvalidField.
 
     A caller may search its own access; all else needs the role `checker`.
@@ -73,14 +73,14 @@ def sought(
         fault = "must be left out, or one of the others" if not missing else "is required: leave out exactly one side"
         raise InvalidField(missing[1] if missing else Side.SUBJECT, fault)
     itself = subject == caller.principal
-    attributes, source_address = context.told_of(caller, asserted, itself=itself)
+    attributes, source_address = context.of_question(caller, asserted, itself=itself)
     checks: Mapping[Side, Callable[[str, str], str]] = {
         Side.SUBJECT: partial(name.principal, exact=caller.exact),
         Side.ACTION: name.action,
         Side.RESOURCE: name.resource,
     }
     names = {side: checks[side](text, side) if text else "" for side, text in given.items()}
-    return Sought(
+    return SearchQuery(
         question=Question(
             subject=names[Side.SUBJECT],
             action=names[Side.ACTION],
@@ -114,13 +114,13 @@ class Searcher:
     def search(
         self,
         caller: Caller,
-        wanted: Sought,
+        wanted: SearchQuery,
         *,
         page_size: int = 0,
         page_token: str = "",
         within: str = "",
         bound_to: str = "",
-    ) -> Searched:
+    ) -> SearchPage:
         """Returns a page of the names that are found, sorted. Raises InvalidField.
 
         `within` keeps only names that begin with it, and patterns that may match such names: `user:`, `database/`. Each
@@ -134,12 +134,12 @@ class Searcher:
         rest = [one for one in found if not page_token or one.name > str(after)]
         page = tuple(rest[:size])
         token = paging.encode((page[-1].name,), query=query) if len(rest) > size else ""
-        searched = Searched(found=page, next_page_token=token, revision=revision, at=now)
+        searched = SearchPage(found=page, next_page_token=token, revision=revision, at=now)
         if self._recorder.wants(allowed=bool(page)):
             self._recorder.record((payload_of(_event(caller, wanted, searched)),), at=now)
         return searched
 
-    def _found(self, caller: Caller, wanted: Sought) -> tuple[list[Found], int, datetime]:
+    def _found(self, caller: Caller, wanted: SearchQuery) -> tuple[list[SearchMatch], int, datetime]:
         if wanted.side is Side.SUBJECT:
             return self._subjects(caller, wanted)
         subject = wanted.question.subject
@@ -147,13 +147,13 @@ class Searcher:
         demand_unlocked_caller(view.locks, caller)
         held = view.held[subject].grants
         if _are_sufficient(view, held, wanted):
-            return found_names(wanted.question, wanted.side, held, view.evidence), view.revision, view.now
+            return search_names(wanted.question, wanted.side, held, view.evidence), view.revision, view.now
         with self._store.snapshot() as snapshot:
             grants = snapshot.live_grants(subject)
             evidence = stored_evidence(snapshot, grants, now=snapshot.now)
-            return found_names(wanted.question, wanted.side, grants, evidence), snapshot.revision, snapshot.now
+            return search_names(wanted.question, wanted.side, grants, evidence), snapshot.revision, snapshot.now
 
-    def _subjects(self, caller: Caller, wanted: Sought) -> tuple[list[Found], int, datetime]:
+    def _subjects(self, caller: Caller, wanted: SearchQuery) -> tuple[list[SearchMatch], int, datetime]:
         view, everything = self._grants.survey()
         demand_unlocked_caller(view.locks, caller)
         held = _by_subject(everything, wanted)
@@ -174,11 +174,11 @@ class Searcher:
             return found, view.revision, now
 
 
-def _found_subjects(wanted: Sought, held: _Held, evidence: Evidence[Candidate]) -> list[Found]:
-    return found_subjects(((wanted.of(subject), grants) for subject, grants in held.items()), evidence)
+def _found_subjects(wanted: SearchQuery, held: _Held, evidence: Evidence[Candidate]) -> list[SearchMatch]:
+    return search_subjects(((wanted.of(subject), grants) for subject, grants in held.items()), evidence)
 
 
-def _by_subject(everything: Iterable[Sequence[LiveGrant]], wanted: Sought) -> dict[str, list[Candidate]]:
+def _by_subject(everything: Iterable[Sequence[CachedGrant]], wanted: SearchQuery) -> dict[str, list[Candidate]]:
     """Returns by subject the grants that reach the action and resource."""
     # Cached by scope: there are many grants, but few scopes.
     known: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
@@ -193,7 +193,7 @@ def _by_subject(everything: Iterable[Sequence[LiveGrant]], wanted: Sought) -> di
     return held
 
 
-def _are_sufficient(view: View, grants: Iterable[Any], wanted: Sought) -> bool:
+def _are_sufficient(view: View, grants: Iterable[Any], wanted: SearchQuery) -> bool:
     return all(view.is_sufficient(grant) for grant in grants if reaches(grant, wanted.question, wanted.side))
 
 
@@ -203,7 +203,7 @@ def _is_within(text: str, within: str) -> bool:
     return text.startswith(within) or (bool(star) and within.startswith(fixed))
 
 
-def _digest(caller: Caller, wanted: Sought, *others: str) -> str:
+def _digest(caller: Caller, wanted: SearchQuery, *others: str) -> str:
     asked = wanted.question
     asserted = json.dumps(dict(asked.context), sort_keys=True)
     # A caller that searches its own access may change its address between two pages.
@@ -212,7 +212,7 @@ def _digest(caller: Caller, wanted: Sought, *others: str) -> str:
     return paging.digest("search", caller.principal, *names, asserted, asserted_ip, *others)
 
 
-def _event(caller: Caller, wanted: Sought, searched: Searched) -> Event:
+def _event(caller: Caller, wanted: SearchQuery, searched: SearchPage) -> Event:
     asked = wanted.question
     return Event(
         type=EventType.ACCESS_SEARCHED,

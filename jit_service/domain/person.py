@@ -34,7 +34,7 @@ class Person(NamedTuple):
         return account is not None and account == self.account
 
 
-def distinct(people: Iterable[Person]) -> int:
+def count_distinct(people: Iterable[Person]) -> int:
     """Returns how many there are, each counted once under all names and accounts."""
     found: list[list[Person]] = []
     for person in people:

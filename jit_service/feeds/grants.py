@@ -23,7 +23,7 @@ from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.delegations import with_delegations
-from jit_service.use_cases.grants import View
+from jit_service.use_cases.grants import GrantView
 
 HEARTBEAT_SECONDS: Final = 4.0
 """The longest time without an update; the contract allows 5 s."""
@@ -64,7 +64,7 @@ class Watched:
     `start` is the place of the store when it streamed that revision, or BEGINNING if the watcher does not send it.
     """
 
-    view: View = View.MINE
+    view: GrantView = GrantView.MINE
     grant: str = ""
     start_revision: int = 0
     start: Head = BEGINNING
@@ -112,10 +112,10 @@ def watch(
             follower.wait_for_revision(after=last, seconds=max(0.0, heartbeat_seconds - silence), gone=gone)
 
 
-def _demand_view(view: View, caller: Caller) -> None:
-    if view not in (View.MINE, View.VISIBLE, View.ALL):
+def _demand_view(view: GrantView, caller: Caller) -> None:
+    if view not in (GrantView.MINE, GrantView.VISIBLE, GrantView.ALL):
         raise InvalidField("view", f"is {view}; MINE, VISIBLE and ALL can be watched")
-    if view is View.ALL and not caller.has(*READS_GRANTS):
+    if view is GrantView.ALL and not caller.has(*READS_GRANTS):
         raise RoleRequired(
             f"view ALL needs the role auditor, responder or admin, which {caller.principal} does not have"
         )
@@ -198,11 +198,11 @@ def _visibility(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callabl
     def is_visible(grant: Grant) -> bool:
         if watched.grant and grant.name != watched.grant:
             return False
-        if watched.view is View.MINE:
+        if watched.view is GrantView.MINE:
             # A caller that names a grant may mean another subject's.
             return grant.is_of(by.person) or (
-                bool(watched.grant) and approval.visible(grant, policies.get(grant.policy), by)
+                bool(watched.grant) and approval.is_visible(grant, policies.get(grant.policy), by)
             )
-        return approval.visible(grant, policies.get(grant.policy), by)
+        return approval.is_visible(grant, policies.get(grant.policy), by)
 
     return is_visible

@@ -30,7 +30,7 @@ from jit_service.feeds.grants import (
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import Head
 from jit_service.storage.head_follower import HeadFollower
-from jit_service.use_cases.grants import View
+from jit_service.use_cases.grants import GrantView
 
 _PAGE: Final = 1000
 
@@ -82,7 +82,7 @@ def replicate(
     StoreUnavailable, ServiceStopping.
     """
     demand_checker(caller)
-    if watched.view is not View.MINE or watched.grant:
+    if watched.view is not GrantView.MINE or watched.grant:
         raise InvalidField("grant" if watched.grant else "view", "does not go with replica, which receives all grants")
     if watched.start_revision:
         demand_reached(store, watched)

@@ -11,7 +11,7 @@ from jit_service.check.questions import RefusedItem
 from jit_service.check.recording import CheckResult
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks.http_request import HttpRequest, Route, Stream, lasting
+from jit_service.domain.checks.http_request import HttpRequest, Route, Stream, stream_lifetime
 from jit_service.domain.errors import JitError, TokenInvalid, TokenNotCovering
 from jit_service.storage import Store
 from jit_service.use_cases import tokens
@@ -70,7 +70,7 @@ def admit(checker: Checker, caller: Caller, request: HttpRequest, route: Route, 
     if not checked.decision.allowed or grant is None or grant.expires_at is None:
         return Admission(checked=checked)
     ends_at = grant.expires_at if held is None else min(grant.expires_at, held.expire_time)
-    lasts = lasting(now=checked.at, ends_at=ends_at, proved_until=caller.proved_until, at_most=route.max_stream)
+    lasts = stream_lifetime(now=checked.at, ends_at=ends_at, proved_until=caller.proved_until, at_most=route.max_stream)
     stream = Stream(
         asked=asked,
         grant=grant.name,

@@ -15,7 +15,7 @@ from typing import Final
 
 from jit_service.background import BackgroundThread
 from jit_service.check import GrantCache, View
-from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.http_request import Stream, why_over
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
 
@@ -145,6 +145,6 @@ def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
     return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
 
 
-def _is_plain(name: str, grants: tuple[LiveGrant, ...]) -> bool:
+def _is_plain(name: str, grants: tuple[CachedGrant, ...]) -> bool:
     """Returns whether the grant has no condition and no parent, so that only its end or a new basis can stop it."""
     return any(grant.name == name and not grant.check_condition and not grant.chain for grant in grants)

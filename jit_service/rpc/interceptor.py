@@ -33,7 +33,7 @@ from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store, set_caller
 from jit_service.use_cases import audit, delegations
-from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
+from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 
 _log = logging.getLogger(__name__)
 _MAX_SEEN_TOKENS: Final = 10_000
@@ -64,7 +64,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         trusted_proxies: Sequence[str],
         *,
         quota: Quota,
-        unproved: UnprovedCalls,
+        unproved: UnauthenticatedCalls,
     ) -> None:
         self.admission = Admission(authenticator, quota, trusted_proxies)
         self._unproved = unproved

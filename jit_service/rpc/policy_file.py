@@ -9,7 +9,7 @@ import yaml
 from google.protobuf.json_format import ParseDict, ParseError
 
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.rpc.services.policies_messages import proposed_of
 from jitaccess.v1 import policy_pb2
 
@@ -29,7 +29,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: Path) -> list[Proposed]:
+def load(path: Path) -> list[PolicyDraft]:
     """Returns the policies of the file. Raises PolicyFileError."""
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)

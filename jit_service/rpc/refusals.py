@@ -44,7 +44,7 @@ def _duration(request: Any) -> timedelta | None:
 def _context(request: Any) -> dict[str, Any]:
     """Returns the asserted context; an empty one where no call may assert it."""
     try:
-        return contexts.bounded(json_object_of(request.context, "context")) if _has(request, "context") else {}
+        return contexts.demand_bounds(json_object_of(request.context, "context")) if _has(request, "context") else {}
     except InvalidField:
         return {}
 

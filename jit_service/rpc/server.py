@@ -46,7 +46,7 @@ from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.authzen_requests import AccessRequests
 from jit_service.use_cases.signing_keys import Issuing
-from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
+from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 from jitaccess.v1 import (
     access_pb2,
     audit_pb2,
@@ -127,7 +127,7 @@ class Backend:
     follower: HeadFollower
     streams: Streams
     issuing: Issuing | None
-    unproved: UnprovedCalls
+    unproved: UnauthenticatedCalls
 
     def interceptor(self, trusted_proxies: Sequence[str], quota: Quota) -> CallInterceptor:
         """Returns the interceptor of an address whose peers are trusted as these proxies."""

@@ -44,7 +44,7 @@ from jit_service.storage.store import Clock
 from jit_service.use_cases import policies, proposals, signing_keys
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_of
 from jit_service.use_cases.signing_keys import Issuing
-from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
+from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 
 STOP_SECONDS = 5
 _log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class Service:
             follower=HeadFollower(self.store),
             streams=Streams(_stream_limits(settings)),
             issuing=self.issuing,
-            unproved=UnprovedCalls(self.store),
+            unproved=UnauthenticatedCalls(self.store),
         )
         try:
             self._server = build_server(settings, backend)
@@ -267,7 +267,7 @@ def migrate(settings: Settings) -> None:
 
 def _demand_keys(store: Store, issuing: Issuing) -> None:
     """Makes the first key, and shows that this host can open those that are there."""
-    signing_keys.tend(store, issuing)
+    signing_keys.maintain(store, issuing)
     try:
         signing_keys.key_set(store, issuing)
     except KeysUnavailable as fault:

@@ -12,7 +12,7 @@ from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller
 from jit_service.domain.grants import approval, break_glass, lock
 from jit_service.domain.grants import grant as rules
-from jit_service.domain.policies.proposal import lapsed
+from jit_service.domain.policies.proposal import lapse_event
 from jit_service.storage import Store
 from jit_service.use_cases import signing_keys
 from jit_service.use_cases.signing_keys import Issuing
@@ -46,23 +46,23 @@ def record_run_out(store: Store) -> int:
     with store.transaction() as tx:
         extensions = tx.lapsed_extensions(limit=BATCH)
         for grant in extensions:
-            tx.save_grant(*approval.extension_lapsed(grant, now=tx.now))
+            tx.save_grant(*approval.lapse_extension(grant, now=tx.now))
         grants = tx.run_out(limit=BATCH)
         for grant in grants:
-            tx.record_run_out(grant, rules.run_out(grant, now=tx.now))
+            tx.record_run_out(grant, rules.run_out_event(grant, now=tx.now))
         proposals = tx.lapsed_proposals(limit=BATCH)
         for proposal in proposals:
-            tx.record_lapse(proposal, lapsed(proposal, now=tx.now))
+            tx.record_lapse(proposal, lapse_event(proposal, now=tx.now))
         unreviewed = tx.overdue_reviews(limit=BATCH)
         for grant in unreviewed:
-            tx.record_overdue(grant, break_glass.review_overdue(grant, now=tx.now))
+            tx.record_overdue(grant, break_glass.review_overdue_event(grant, now=tx.now))
         locks = tx.expired_locks(limit=BATCH)
         for over in locks:
-            tx.record_lock_over(over, lock.expired(over, now=tx.now))
+            tx.record_lock_over(over, lock.expiry_event(over, now=tx.now))
         orphans = tx.live_orphans(limit=BATCH)
         for child, parent in orphans:
             # Whoever ended the parent was cut short.
-            tx.save_grant(*rules.revoked_with_parent(child, parent=parent, by=_ITSELF, now=tx.now))
+            tx.save_grant(*rules.revoke_with_parent(child, parent=parent, by=_ITSELF, now=tx.now))
         return max(len(grants), len(extensions), len(proposals), len(unreviewed), len(locks), len(orphans))
 
 
@@ -79,7 +79,7 @@ def forget_replays(store: Store) -> bool:
 
 def tend_tokens(store: Store, issuing: Issuing) -> None:
     """Rotates the signing keys, and forgets denials of tokens that are over."""
-    signing_keys.tend(store, issuing)
+    signing_keys.maintain(store, issuing)
     with store.snapshot() as snapshot:
         if not snapshot.has_old_denials():
             return

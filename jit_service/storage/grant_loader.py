@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import from_json
 from sqlalchemy import Engine
 
-from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants.grant import Limits
@@ -27,7 +27,7 @@ from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, list_text, live_text, quoted_text, seal_number
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
-FindGrant = Callable[[str], LiveGrant | None]
+FindGrant = Callable[[str], CachedGrant | None]
 Progress = Callable[[int, int], None]
 """Told how many grants are read, and how many there are."""
 _CHUNK: Final = 500
@@ -72,7 +72,7 @@ class GrantChanged(NamedTuple):
 
     name: str
     subject: str
-    live: LiveGrant | None
+    live: CachedGrant | None
     was_access: bool = False
 
 
@@ -94,7 +94,7 @@ class FullLoad(NamedTuple):
     """All there is at a head: the live grants, in pieces, policies and signals; `ended` and `locks` as in `Delta`."""
 
     head: HeadState
-    grants: Iterator[list[LiveGrant]]
+    grants: Iterator[list[CachedGrant]]
     policies: list[Policy]
     signals: list[Signal]
     ended: frozenset[str]
@@ -279,7 +279,7 @@ class GrantLoader:
         self._sealer.demand_equal(grant.name, wanted, seal)
         return seal_number(wanted)
 
-    def _read_grants(self, connection: Any, now: int, told: Progress, sums: Sums) -> Iterator[list[LiveGrant]]:
+    def _read_grants(self, connection: Any, now: int, told: Progress, sums: Sums) -> Iterator[list[CachedGrant]]:
         total = connection.execute(_COUNT.format(now=now)).fetchone()[0]
         cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
         cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {_LIVE.format(now=now)}")  # noqa: S608
@@ -300,7 +300,7 @@ class GrantLoader:
         # Last, and before whoever fills an index of it is done: nothing is held of what does not add up.
         self._sealer.demand_total(GRANTS, self._total, sums)
 
-    def _demand_seals(self, grants: Iterable[LiveGrant], found: Iterable[tuple[Any, ...]]) -> int:
+    def _demand_seals(self, grants: Iterable[CachedGrant], found: Iterable[tuple[Any, ...]]) -> int:
         """Returns what their seals count. Raises StoreUnavailable where one is not that of its grant.
 
         The texts are those of `live_text`, put together from the rows in a third of the time: a million are at start.
@@ -408,10 +408,10 @@ class _GrantDecoder:
         expires, asked_until = columns[8:10]
         return bool(now < (asked_until if expires is None else expires))
 
-    def live(self, found: Iterable[tuple[Any, ...]]) -> list[LiveGrant]:
+    def live(self, found: Iterable[tuple[Any, ...]]) -> list[CachedGrant]:
         """Returns the grants of rows that are live. In one loop without calls: a million are made at start."""
         texts, lists, groups, spans, metered = self._texts, self._lists, self._groups, self._spans, self._metered
-        made: list[LiveGrant] = []
+        made: list[CachedGrant] = []
         for (name, subject, policy, revision, resources, actions, duration, starts, expires, asked_until, proved,
                 claims, condition, chain, limits, _) in found:  # fmt: skip
             span = spans[duration]
@@ -422,7 +422,7 @@ class _GrantDecoder:
             else:
                 expires_at = _instant(expires)
             made.append(
-                LiveGrant(
+                CachedGrant(
                     name,
                     subject,
                     texts[policy],

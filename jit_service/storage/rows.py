@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from jit_service.domain.audit.event import Event, EventType, RecordedEvent, shortened
+from jit_service.domain.audit.event import Event, EventType, RecordedEvent, shorten
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import (
@@ -398,7 +398,7 @@ def signing_key_of(row: SigningKeyRow) -> SigningKey:
 def payload_of(event: Event) -> bytes:
     """Returns the bytes that are stored and hashed: at most MAX_RECORD, with a count of what is left out."""
     payload = _bytes_of(event)
-    return payload if len(payload) <= MAX_RECORD else _bytes_of(shortened(event, _fits))
+    return payload if len(payload) <= MAX_RECORD else _bytes_of(shorten(event, _fits))
 
 
 def _fits(event: Event) -> bool:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic_core import to_json
 
-from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
@@ -115,7 +115,7 @@ def sums_text(sums: Sums) -> str:
     return json.dumps({kind: f"{total:x}" for kind, total in sorted(sums.items())})
 
 
-def live_text(grant: LiveGrant) -> str:
+def live_text(grant: CachedGrant) -> str:
     """Returns what is sealed of a grant as Check holds it.
 
     Not the end of a metered one, which a use may put off: it is judged in a transaction, by its seal as a fact.

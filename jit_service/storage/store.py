@@ -22,7 +22,7 @@ from sqlmodel import Session, col, select
 from jit_service.domain.audit.chain import GENESIS, link
 from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import LostRace, StoreUnavailable
 from jit_service.domain.frozen import replace
@@ -865,7 +865,7 @@ class Snapshot:
     def _grant_without_reviews(self, row: GrantRow) -> Grant:
         """Returns the grant, without its reviews: what Check holds of it. Raises StoreUnavailable."""
         grant = rows.grant_of(row, [])
-        self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(live(grant))), row.live_seal)
+        self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(condense(grant))), row.live_seal)
         return grant
 
 
@@ -1142,7 +1142,7 @@ class Transaction(Snapshot):
     def _seals_of(self, grant: Grant, *, before: Any) -> dict[str, bytes | None]:
         """Returns the seals of the grant's row, and counts the one that Check's view is held against."""
         is_counted = grant.end is None and (before is None or before.run_out_at is None)
-        live_seal = self._sealer.of_live(live_text(live(grant))) if grant.end is None else None
+        live_seal = self._sealer.of_live(live_text(condense(grant))) if grant.end is None else None
         old = before.live_seal if before is not None and _is_counted(before) else None
         self._sums = exchange(self._sums, GRANTS, old=old, new=live_seal if is_counted else None)
         return {"seal": self._fact_seal(grant), "live_seal": live_seal}
@@ -1198,7 +1198,7 @@ def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:
         )
         grant = rows.grant_of(row, list(found))
         row.seal = sealer.of(grant.name, grant)
-        row.live_seal = None if grant.end is not None else sealer.of_live(live_text(live(grant)))
+        row.live_seal = None if grant.end is not None else sealer.of_live(live_text(condense(grant)))
         if _is_counted(row):
             sums = exchange(sums, GRANTS, old=None, new=row.live_seal)
         count += 1

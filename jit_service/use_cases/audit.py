@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jit_service.domain.audit.checkpoint import Checkpoint, Fault, fault_in
 from jit_service.domain.audit.event import RecordedEvent
-from jit_service.domain.audit.refusal import About, refused
+from jit_service.domain.audit.refusal import About, refusal_event
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError
 from jit_service.domain.language import paging
@@ -23,7 +23,7 @@ class AuditPage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verified:
+class LogVerification:
     """What the chain says. `first_bad_seq` is 0 and `problem` empty where every record is as it was written.
 
     `differing` is the name of the first grant, policy, signal, delegation, lock or proposal that is not as its last
@@ -60,7 +60,7 @@ def make_findable(store: Store) -> None:
         pass
 
 
-def verify(store: Store, *, since: Checkpoint | None = None) -> Verified:
+def verify(store: Store, *, since: Checkpoint | None = None) -> LogVerification:
     """Recomputes the whole chain against the head, and holds it against a checkpoint, if one is given.
 
     Then it replays what the log says of each grant, policy, signal, delegation, lock and proposal against the store.
@@ -73,7 +73,7 @@ def verify(store: Store, *, since: Checkpoint | None = None) -> Verified:
         faults = (Fault(*bad) if bad else None, _fault_since(snapshot, since) if since is not None else None)
         seq, problem = min(filter(None, faults), default=Fault(0, ""))
         differing, difference = next(snapshot.differences(states), ("", ""))
-        return Verified(
+        return LogVerification(
             event_count=snapshot.seq,
             head_hash=snapshot.head_hash,
             first_bad_seq=seq,
@@ -90,4 +90,4 @@ def _fault_since(snapshot: Snapshot, since: Checkpoint) -> Fault | None:
 def record_refusal(store: Store, caller: Caller, error: JitError, about: About) -> None:
     """Records that a call was refused; an empty principal means that nobody proved to be one."""
     with store.transaction() as tx:
-        tx.record(refused(caller, error, about, at=tx.now))
+        tx.record(refusal_event(caller, error, about, at=tx.now))

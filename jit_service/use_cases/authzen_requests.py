@@ -30,7 +30,7 @@ from jitaccess.jose.keys import GivenKeys
 from jitaccess.naming.json_numbers import with_whole_numbers
 
 BINDING_TYPE: Final = "jit-denial+jwt"
-LASTS: Final = timedelta(minutes=10)
+BINDING_LIFETIME: Final = timedelta(minutes=10)
 """How long what was denied may be asked for."""
 _SIDES: Final = ("subject", "resource", "action")
 # Of an approval's grant: why it does not allow, and what to do.
@@ -40,7 +40,7 @@ _MAX_PAUSE: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Denied:
+class DeniedEvaluation:
     """What was denied, in AuthZEN's own objects; `context` is what of it counts."""
 
     subject: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Denied:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hint:
+class RequestHint:
     """That a denial may be asked about: until when, and what proves it."""
 
     expires_at: datetime
@@ -58,7 +58,7 @@ class Hint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Worth:
+class ApprovalStatus:
     """What an approval was worth to an evaluation. Without a reason it allowed it; `pause` is in seconds."""
 
     approved_until: datetime | None = None
@@ -80,13 +80,13 @@ class AccessRequests:
         """Whether denials can be asked about at all."""
         return self._issuing is not None
 
-    def hint(self, denied: Denied, checked: CheckResult) -> Hint | None:
+    def hint(self, denied: DeniedEvaluation, checked: CheckResult) -> RequestHint | None:
         """Returns how to ask about a denial; None where no policy covers it, or it says too much to be carried."""
         if self._issuing is None or checked.decision.allowed or not checked.requestable:
             return None
-        expires_at = checked.at.replace(microsecond=0) + LASTS
+        expires_at = checked.at.replace(microsecond=0) + BINDING_LIFETIME
         with self._store.snapshot() as snapshot:
-            key = signing_keys.signing(snapshot)
+            key = signing_keys.signing_key(snapshot)
         claims = {
             "iss": self._issuing.issuer,
             "aud": self._audience,
@@ -99,9 +99,11 @@ class AccessRequests:
             "context": denied.context,
         }
         token = self._issuing.ring.sign(key, claims, typ=BINDING_TYPE)
-        return Hint(expires_at=expires_at, binding_token=token) if len(token) <= jws.MAX_TOKEN else None
+        return RequestHint(expires_at=expires_at, binding_token=token) if len(token) <= jws.MAX_TOKEN else None
 
-    def ask(self, caller: Caller, denied: Denied, ask: Ask, *, token: str, until: datetime | None) -> GrantAnswer:
+    def ask(
+        self, caller: Caller, denied: DeniedEvaluation, ask: Ask, *, token: str, until: datetime | None
+    ) -> GrantAnswer:
         """Asks for what was denied, or answers what already covers it; the same `request_id` has the same answer.
 
         `until` is when the access shall end. Raises DenialNotBound, DenialOver, and what `grants.ensure` raises.
@@ -112,7 +114,7 @@ class AccessRequests:
         if until is not None:
             if until <= now:
                 raise InvalidField("requested_access.requested_until", "is over already")
-            ask = _lasting(ask, until - now)
+            ask = _with_duration(ask, until - now)
         return grants.ensure(self._store, caller, ask, bounds=self._bounds)
 
     def get(self, caller: Caller, task: str) -> GrantAnswer:
@@ -123,26 +125,26 @@ class AccessRequests:
         """Takes the request back. Raises what `grants.withdraw` raises."""
         return grants.withdraw(self._store, caller, _grant(task), comment=comment, etag="")
 
-    def worth(self, approval_id: str, checked: CheckResult) -> Worth:
+    def approval_status(self, approval_id: str, checked: CheckResult) -> ApprovalStatus:
         """Says what an approval was worth to the decision, which did not need it: the grant itself decides."""
         with self._store.snapshot() as snapshot:
-            grant = _known(snapshot, approval_id)
+            grant = _find_grant(snapshot, approval_id)
         if grant is None or grant.subject != checked.question.subject:
-            return Worth(reason="approval_unverifiable", next_action="none")
+            return ApprovalStatus(reason="approval_unverifiable", next_action="none")
         if checked.decision.allowed:
             rests_on = checked.decision.grant
-            return Worth(approved_until=rests_on.expires_at if rests_on is not None else None)
+            return ApprovalStatus(approved_until=rests_on.expires_at if rests_on is not None else None)
         state = grant.state(checked.at)
         if state in _OVER:
-            return Worth(reason="approval_expired", next_action="request")
+            return ApprovalStatus(reason="approval_expired", next_action="request")
         if not covers(grant, checked.question):
-            return Worth(reason="out_of_scope", next_action="request")
+            return ApprovalStatus(reason="out_of_scope", next_action="request")
         if state in _WAITS:
             starts_in = (grant.starts_at or checked.at) - checked.at
             pause = min(max(int(starts_in.total_seconds()), 1), _MAX_PAUSE)
-            return Worth(reason="grant_pending", next_action="retry", pause=pause)
+            return ApprovalStatus(reason="grant_pending", next_action="retry", pause=pause)
         is_used_up = checked.decision.reason is Reason.USES_EXHAUSTED
-        return Worth(
+        return ApprovalStatus(
             reason="approval_expired" if is_used_up else "policy_denied",
             next_action="request" if is_used_up else "none",
         )
@@ -157,7 +159,7 @@ class AccessRequests:
             raise TokensOff("nothing can be asked for over AuthZEN: no token_issuer is set")
         return self._issuing
 
-    def _demand_bound(self, snapshot: Snapshot, denied: Denied, token: str) -> None:
+    def _demand_bound(self, snapshot: Snapshot, denied: DeniedEvaluation, token: str) -> None:
         claims = self._claims(snapshot, token)
         members = claims["binding_context_members"]
         context = {member: denied.context[member] for member in members if member in denied.context}
@@ -189,7 +191,7 @@ class AccessRequests:
         return claims
 
 
-def _known(snapshot: Snapshot, approval_id: str) -> Grant | None:
+def _find_grant(snapshot: Snapshot, approval_id: str) -> Grant | None:
     try:
         return snapshot.grant(_grant(approval_id))
     except InvalidField:
@@ -200,7 +202,7 @@ def _grant(task: str) -> str:
     return name.grant_name(f"grants/{task}", "id")
 
 
-def _lasting(ask: Ask, duration: timedelta) -> Ask:
+def _with_duration(ask: Ask, duration: timedelta) -> Ask:
     return replace(ask, duration=timedelta(seconds=int(duration.total_seconds())))
 
 

@@ -14,7 +14,7 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField, StalePlan
 from jit_service.domain.grants import approval as rules
-from jit_service.domain.grants.grant import Grant, revoked_with_parent
+from jit_service.domain.grants.grant import Grant, revoke_with_parent
 from jit_service.domain.language import name
 from jit_service.storage import Snapshot, Store, query
 from jit_service.use_cases.grants import end_below
@@ -23,7 +23,7 @@ from jitaccess.naming.pattern import reaches_into
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selector:
+class GrantSelector:
     """Which live grants: those that match everything that is given. At least one thing must be."""
 
     subject: str = ""
@@ -33,7 +33,7 @@ class Selector:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RevocationPlan:
     """The grants at `at`, by name, and the id that names exactly them; `executed` once they have ended.
 
     Those that match, and those that end with them since they were passed on from them.
@@ -45,14 +45,14 @@ class Plan:
     executed: bool = False
 
 
-_PLANS = TypeAdapter(Plan)
+_PLANS = TypeAdapter(RevocationPlan)
 
 
-def checked(selector: Selector) -> Selector:
+def normalize(selector: GrantSelector) -> GrantSelector:
     """Returns the selector in canonical form, or raises InvalidField."""
-    if selector == Selector():
+    if selector == GrantSelector():
         raise InvalidField("subject", "is empty, and so are policy, resource and labels; give at least one of them")
-    return Selector(
+    return GrantSelector(
         subject=name.principal(selector.subject, "subject") if selector.subject else "",
         policy=name.policy_name(selector.policy, "policy") if selector.policy else "",
         resource=_prefix(selector.resource) if selector.resource else "",
@@ -65,13 +65,13 @@ def _prefix(text: str) -> str:
     return name.resource_pattern(f"{text.removesuffix('/**')}/x", "resource").removesuffix("/x")
 
 
-def plan(store: Store, selector: Selector) -> Plan:
+def plan(store: Store, selector: GrantSelector) -> RevocationPlan:
     """Answers which grants would end. Raises InvalidField."""
     with store.snapshot() as snapshot:
-        return _plan(snapshot, checked(selector))
+        return _plan(snapshot, normalize(selector))
 
 
-def carry_out(store: Store, caller: Caller, selector: Selector, *, plan_id: str, comment: str) -> Plan:
+def execute(store: Store, caller: Caller, selector: GrantSelector, *, plan_id: str, comment: str) -> RevocationPlan:
     """Ends the grants of the plan, all or none, with a record for each and one for the act.
 
     Raises StalePlan where the set is not the planned one any more, InvalidField, RequestIdReused.
@@ -81,7 +81,7 @@ def carry_out(store: Store, caller: Caller, selector: Selector, *, plan_id: str,
             return earlier[0]
         if not comment.strip():
             raise InvalidField("comment", "is required: say why the access ends")
-        current = _plan(tx, checked(selector))
+        current = _plan(tx, normalize(selector))
         if current.id != plan_id:
             raise StalePlan(f"the plan is stale: {len(current.grants)} grants match now; ask for a new plan")
         tops: list[Grant] = []
@@ -90,16 +90,16 @@ def carry_out(store: Store, caller: Caller, selector: Selector, *, plan_id: str,
             revoked, event = rules.revoke(grant, policy=None, by=caller, comment=comment, now=tx.now)
             tops.append(tx.save_grant(revoked, event))
             below = tx.live_children(grant.name)
-            ended += [revoked_with_parent(child, parent=tops[-1], by=caller, now=tx.now)[0] for child in below]
+            ended += [revoke_with_parent(child, parent=tops[-1], by=caller, now=tx.now)[0] for child in below]
         ended = sorted([*tops, *ended], key=lambda grant: grant.name)
         tx.record(_act(caller, ended, selector, comment=comment, now=tx.now))
-        done = Plan(id=plan_id, grants=tuple(ended), at=tx.now, executed=True)
+        done = RevocationPlan(id=plan_id, grants=tuple(ended), at=tx.now, executed=True)
         remember(tx, caller, _PLANS, done)
     end_below(store, tops, by=caller)
     return done
 
 
-def _plan(snapshot: Snapshot, selector: Selector) -> Plan:
+def _plan(snapshot: Snapshot, selector: GrantSelector) -> RevocationPlan:
     scope = query.grants_matching(subject=selector.subject, policy=selector.policy, labels=selector.labels)
     matching = [
         grant
@@ -109,7 +109,7 @@ def _plan(snapshot: Snapshot, selector: Selector) -> Plan:
     ending = {grant.name: grant for top in _tops(matching) for grant in (top, *snapshot.live_children(top.name))}
     grants = tuple(ending[name] for name in sorted(ending))
     named = json.dumps([grant.name for grant in grants])
-    return Plan(id=hashlib.sha256(named.encode()).hexdigest()[:32], grants=grants, at=snapshot.now)
+    return RevocationPlan(id=hashlib.sha256(named.encode()).hexdigest()[:32], grants=grants, at=snapshot.now)
 
 
 def _tops(grants: Sequence[Grant]) -> list[Grant]:
@@ -118,7 +118,7 @@ def _tops(grants: Sequence[Grant]) -> list[Grant]:
     return [grant for grant in grants if names.isdisjoint(grant.chain)]
 
 
-def _act(caller: Caller, ended: Sequence[Grant], selector: Selector, *, comment: str, now: datetime) -> Event:
+def _act(caller: Caller, ended: Sequence[Grant], selector: GrantSelector, *, comment: str, now: datetime) -> Event:
     return Event(
         type=EventType.GRANTS_REVOKED,
         at=now,

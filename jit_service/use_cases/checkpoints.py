@@ -11,8 +11,8 @@ from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.errors import InvalidField
 from jit_service.storage import Snapshot, Store
 from jit_service.use_cases import audit
-from jit_service.use_cases.audit import Verified
-from jit_service.use_cases.signing_keys import Issuing, demanded, signing
+from jit_service.use_cases.audit import LogVerification
+from jit_service.use_cases.signing_keys import Issuing, demand_issuing, signing_key
 from jitaccess.jose.checkpoints import TYPE, SignedCheckpoint, read_checkpoint
 from jitaccess.jose.keys import GivenKeys
 from jitaccess.jose.refusal import TokenRefused
@@ -26,7 +26,7 @@ class SignatureState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class IssuedCheckpoint:
     """A checkpoint, signed: its text, and the public key that verifies it as a JWK. `at` is in whole seconds."""
 
     checkpoint: Checkpoint
@@ -36,18 +36,18 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class VerifyResult:
     """What the chain says. `signature` is None where there was no checkpoint to hold it against."""
 
-    verified: Verified
+    verified: LogVerification
     signature: SignatureState | None = None
 
 
-def make(store: Store, maybe_issuing: Issuing | None) -> Made:
+def make(store: Store, maybe_issuing: Issuing | None) -> IssuedCheckpoint:
     """Signs what the log is now. Raises TokensOff, KeysUnavailable."""
-    issuing = demanded(maybe_issuing)
+    issuing = demand_issuing(maybe_issuing)
     with store.snapshot() as snapshot:
-        key, at = signing(snapshot), snapshot.now.replace(microsecond=0)
+        key, at = signing_key(snapshot), snapshot.now.replace(microsecond=0)
         checkpoint = Checkpoint(event_count=snapshot.seq, head_hash=snapshot.head_hash)
     claims = {
         "iss": issuing.issuer,
@@ -56,21 +56,21 @@ def make(store: Store, maybe_issuing: Issuing | None) -> Made:
         "head_hash": checkpoint.head_hash.hex(),
     }
     text = issuing.ring.sign(key, claims, typ=TYPE)
-    return Made(checkpoint=checkpoint, at=at, text=text, public_key=issuing.ring.public(key))
+    return IssuedCheckpoint(checkpoint=checkpoint, at=at, text=text, public_key=issuing.ring.public(key))
 
 
-def verify(store: Store, maybe_issuing: Issuing | None, text: str) -> Compared:
+def verify(store: Store, maybe_issuing: Issuing | None, text: str) -> VerifyResult:
     """Recomputes the whole chain, and holds it against the checkpoint, unless the text is empty.
 
     Raises InvalidField for what is no checkpoint of this service; TokensOff, KeysUnavailable where it cannot tell.
     """
     if not text:
-        return Compared(verified=audit.verify(store))
+        return VerifyResult(verified=audit.verify(store))
     with store.snapshot() as snapshot:
-        read = _read(snapshot, demanded(maybe_issuing), text)
+        read = _read(snapshot, demand_issuing(maybe_issuing), text)
     since = Checkpoint(event_count=read.event_count, head_hash=bytes.fromhex(read.head_hash))
     state = SignatureState.VERIFIED if read.is_verified else SignatureState.KEY_UNKNOWN
-    return Compared(verified=audit.verify(store, since=since), signature=state)
+    return VerifyResult(verified=audit.verify(store, since=since), signature=state)
 
 
 def _read(snapshot: Snapshot, issuing: Issuing, text: str) -> SignedCheckpoint:

@@ -12,7 +12,7 @@ from jit_service.domain.bounds import BOUNDS, Bounds
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import DelegationNotFound, NotVisible
 from jit_service.domain.grants import delegation as rules
-from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.grants.delegation import Delegation, NewDelegation
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import paging
 from jit_service.storage import Snapshot, Store, Transaction, query
@@ -51,12 +51,12 @@ def with_delegations(snapshot: Snapshot, caller: Caller) -> Caller:
     )
 
 
-def create(store: Store, caller: Caller, wanted: Wanted, *, bounds: Bounds = BOUNDS) -> DelegationAnswer:
+def create(store: Store, caller: Caller, wanted: NewDelegation, *, bounds: Bounds = BOUNDS) -> DelegationAnswer:
     """Lets another review in the caller's place. Raises InvalidField, TooManyDelegations, RequestIdReused."""
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _DELEGATIONS)) is not None:
             return DelegationAnswer(*earlier)
-        delegation, event = rules.created(wanted, delegation_name=new_name("delegations"), by=caller, now=tx.now)
+        delegation, event = rules.create(wanted, delegation_name=new_name("delegations"), by=caller, now=tx.now)
         _demand_room(tx, delegation, bounds)
         return DelegationAnswer(*remember(tx, caller, _DELEGATIONS, tx.save_delegation(delegation, event)))
 
@@ -70,11 +70,11 @@ def end_lost(store: Store, caller: Caller) -> None:
             return
     with store.transaction() as tx:
         for found in _lost_by(tx, caller):
-            tx.save_delegation(*rules.lost(found, by=caller, now=tx.now))
+            tx.save_delegation(*rules.end_lost(found, by=caller, now=tx.now))
 
 
 def _lost_by(snapshot: Snapshot, caller: Caller) -> list[Delegation]:
-    return [found for found in snapshot.delegations_by(caller.principal) if rules.has_lost(found, caller)]
+    return [found for found in snapshot.delegations_by(caller.principal) if rules.lost_groups(found, caller)]
 
 
 def _demand_room(tx: Transaction, new: Delegation, bounds: Bounds) -> None:
@@ -86,7 +86,7 @@ def _demand_room(tx: Transaction, new: Delegation, bounds: Bounds) -> None:
 def get(store: Store, caller: Caller, name: str) -> DelegationAnswer:
     """Reads a delegation. Raises NotVisible, DelegationNotFound."""
     with store.snapshot() as snapshot:
-        return DelegationAnswer(_visible(snapshot, caller, name), snapshot.now)
+        return DelegationAnswer(_find_visible(snapshot, caller, name), snapshot.now)
 
 
 def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) -> DelegationPage:
@@ -107,19 +107,19 @@ def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) 
 def delete(store: Store, caller: Caller, name: str, *, etag: str) -> DelegationAnswer:
     """Ends a delegation at once. Raises NotVisible, DelegationNotFound, NotYours, WrongState, StaleEtag."""
     with store.transaction() as tx:
-        found = _visible(tx, caller, name)
+        found = _find_visible(tx, caller, name)
         if (earlier := answered_before(tx, caller, _DELEGATIONS)) is not None:
             return DelegationAnswer(*earlier)
         etags.demand(etag, name, found.revision)
-        gone = tx.save_delegation(*rules.deleted(found, by=caller, now=tx.now))
+        gone = tx.save_delegation(*rules.delete(found, by=caller, now=tx.now))
         return DelegationAnswer(*remember(tx, caller, _DELEGATIONS, gone))
 
 
-def _visible(snapshot: Snapshot | Transaction, caller: Caller, name: str) -> Delegation:
+def _find_visible(snapshot: Snapshot | Transaction, caller: Caller, name: str) -> Delegation:
     """Where the caller may not see it, the answer is the same whether it exists or not."""
     found = snapshot.delegation(name)
     if found is None and caller.has(Role.AUDITOR, Role.ADMIN):
         raise DelegationNotFound(f"there is no {name}", delegation=name)
-    if found is None or not found.visible(caller):
+    if found is None or not found.is_visible_to(caller):
         raise NotVisible(f"{caller.principal} may not see {name}", delegation=name)
     return found

@@ -59,7 +59,7 @@ class GrantAnswer(NamedTuple):
     preview: Preview | None = None
 
 
-class View(StrEnum):
+class GrantView(StrEnum):
     """Whose grants a list has."""
 
     MINE = "MINE"
@@ -86,24 +86,24 @@ def ask(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds = BO
     """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
-            visible(tx, caller, earlier[0].name)
+            read_visible(tx, caller, earlier[0].name)
             return GrantAnswer(*earlier)
-        return _asked(tx, caller, request.checked(asked, now=tx.now, exact=caller.exact), bounds)
+        return _ask(tx, caller, request.normalize(asked, now=tx.now, exact=caller.exact), bounds)
 
 
 def preview(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds = BOUNDS) -> GrantAnswer:
     """Answers what would become of a request, and changes nothing. Raises as `ask` does, but for Unsatisfiable."""
     with store.snapshot() as snapshot:
-        checked = request.checked(asked, now=snapshot.now, exact=caller.exact)
+        checked = request.normalize(asked, now=snapshot.now, exact=caller.exact)
         if checked.parent:
-            child = _passed_on(snapshot, caller, checked, bounds, name="")
+            child = _judge_child(snapshot, caller, checked, bounds, name="")
             return GrantAnswer(child, snapshot.now, review.preview(child, allow_self_approval=False))
-        grant, policy = _judged(snapshot, caller, checked, name="")
+        grant, policy = _judge_request(snapshot, caller, checked, name="")
         shown = review.preview(grant, allow_self_approval=policy.allow_self_approval)
         if shown.satisfiable:
             _demand_room(snapshot, grant, policy)
             _demand_no_debt(snapshot, grant, policy)
-        would_be, _ = approval.requested(grant, by=caller, now=snapshot.now)
+        would_be, _ = approval.open_request(grant, by=caller, now=snapshot.now)
         if shown.satisfiable:
             _demand_bounds(snapshot, would_be, bounds)
         return GrantAnswer(would_be, snapshot.now, shown)
@@ -116,37 +116,37 @@ def ensure(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds =
     """
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
-            visible(tx, caller, earlier[0].name)
+            read_visible(tx, caller, earlier[0].name)
             return GrantAnswer(*earlier)
-        checked = request.checked(asked, now=tx.now, exact=caller.exact)
+        checked = request.normalize(asked, now=tx.now, exact=caller.exact)
         policies = tx.policies()
         there = [
             grant
             for grant in tx.live_grants(checked.subject)
             if caller.principal in (grant.requester, grant.subject)
-            and request.covered_by(checked, grant, policies=policies, now=tx.now)
+            and request.is_covered_by(checked, grant, policies=policies, now=tx.now)
             # An emergency does not wait.
             and not (checked.break_glass and grant.state(tx.now) is not GrantState.ACTIVE)
         ]
         if not there:
-            return _asked(tx, caller, checked, bounds)
+            return _ask(tx, caller, checked, bounds)
         best = max(there, key=lambda grant: (_USABLE.index(grant.state(tx.now)), grant.expires_at or tx.now))
         return GrantAnswer(*remember(tx, caller, _GRANTS, best))
 
 
-def _asked(tx: Transaction, caller: Caller, asked: request.Ask, bounds: Bounds) -> GrantAnswer:
+def _ask(tx: Transaction, caller: Caller, asked: request.Ask, bounds: Bounds) -> GrantAnswer:
     if asked.parent:
-        child = _passed_on(tx, caller, asked, bounds, name=new_name("grants"))
+        child = _judge_child(tx, caller, asked, bounds, name=new_name("grants"))
         return GrantAnswer(
-            *remember(tx, caller, _GRANTS, tx.save_grant(*approval.passed_on(child, by=caller, now=tx.now)))
+            *remember(tx, caller, _GRANTS, tx.save_grant(*approval.open_child(child, by=caller, now=tx.now)))
         )
-    judged, policy = _judged(tx, caller, asked, name=new_name("grants"))
+    judged, policy = _judge_request(tx, caller, asked, name=new_name("grants"))
     shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
     if shortfall:
         raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
     _demand_room(tx, judged, policy)
     _demand_no_debt(tx, judged, policy)
-    grant, event = approval.requested(judged, by=caller, now=tx.now)
+    grant, event = approval.open_request(judged, by=caller, now=tx.now)
     _demand_bounds(tx, grant, bounds)
     if event.type is EventType.BREAK_GLASS_USED:
         _log.warning("break-glass: %s took %s under %s: %s", caller.principal, grant.name, grant.policy, event.message)
@@ -183,10 +183,12 @@ def _demand_no_debt(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
     break_glass.demand_no_debt(grant.subject, owed, most=policy.break_glass.most_unreviewed, now=snapshot.now)
 
 
-def _passed_on(snapshot: Snapshot, caller: Caller, asked: request.Ask, bounds: Bounds, *, name: str) -> Grant:
-    parent = visible(snapshot, with_delegations(snapshot, caller), asked.parent)
+def _judge_child(snapshot: Snapshot, caller: Caller, asked: request.Ask, bounds: Bounds, *, name: str) -> Grant:
+    parent = read_visible(snapshot, with_delegations(snapshot, caller), asked.parent)
     _demand_usable(snapshot, parent)
-    child = request.passed_on(asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now)
+    child = request.judge_child(
+        asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now
+    )
     bounds.demand_patterns(child.resources, child.actions)
     root = child.chain[0]
     bounds.demand_child(len(snapshot.live_children(root)), root=root)
@@ -206,10 +208,12 @@ def _demand_usable(snapshot: Snapshot, parent: Grant) -> None:
         rules.demand_state(grant, snapshot.now, GrantState.ACTIVE)
 
 
-def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> tuple[Grant, Policy]:
+def _judge_request(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str) -> tuple[Grant, Policy]:
     policies = snapshot.policies()
     signals = _signals(snapshot, policies)
-    grant = request.judged(asked, policies=policies, by=caller, grant_name=name, now=snapshot.now, signals=signals)
+    grant = request.judge_request(
+        asked, policies=policies, by=caller, grant_name=name, now=snapshot.now, signals=signals
+    )
     _demand_unlocked(snapshot, grant)
     return grant, next(policy for policy in policies if policy.name == grant.policy)
 
@@ -217,14 +221,14 @@ def _judged(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, name: str
 def get(store: Store, caller: Caller, name: str) -> GrantAnswer:
     """Reads a grant. Raises NotVisible, GrantNotFound."""
     with store.snapshot() as snapshot:
-        return GrantAnswer(visible(snapshot, with_delegations(snapshot, caller), name), snapshot.now)
+        return GrantAnswer(read_visible(snapshot, with_delegations(snapshot, caller), name), snapshot.now)
 
 
 def list_page(
-    store: Store, caller: Caller, *, view: View, filter_text: str, order_by: str, page_size: int, page_token: str
+    store: Store, caller: Caller, *, view: GrantView, filter_text: str, order_by: str, page_size: int, page_token: str
 ) -> GrantPage:
     """Lists a page of the view. Raises RoleRequired for ALL, InvalidField."""
-    if view is View.ALL and not caller.has(*READS_GRANTS):
+    if view is GrantView.ALL and not caller.has(*READS_GRANTS):
         raise RoleRequired(
             f"view ALL needs the role auditor, responder or admin, which {caller.principal} does not have"
         )
@@ -269,9 +273,9 @@ def approve(
         waiting = _with_steps_of_now(tx, grant, policy, signals)
         place = approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks, signals=signals)
         approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
-        edited = approval.given_by(grant, edits, policy=policy, now=tx.now)
-        judged = _judged_again(tx, edited, policy)
-        given = approval.given_instead(grant, edited)
+        edited = approval.apply_edits(grant, edits, policy=policy, now=tx.now)
+        judged = _judge_again(tx, edited, policy)
+        given = approval.changed_terms(grant, edited)
         return approval.approve(
             judged,
             policy=policy,
@@ -314,7 +318,7 @@ def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str,
             waiting, edits, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks, signals=signals
         )
         # An offer that could not be accepted as things are would be none.
-        _judged_again(tx, approval.edited(grant, edits, now=tx.now), policy)
+        _judge_again(tx, approval.edit(grant, edits, now=tx.now), policy)
         return offered
 
     return _change(store, caller, name, etag, transition)
@@ -325,7 +329,7 @@ def accept_offer(store: Store, caller: Caller, name: str, *, comment: str, etag:
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
-        judged = _judged_again(tx, approval.offered_terms(grant, by=by, now=tx.now), policy)
+        judged = _judge_again(tx, approval.with_offered_terms(grant, by=by, now=tx.now), policy)
         lent = tuple(right.delegation for right in _lent_to_offerer(tx, grant))
         return approval.accept(
             judged, policy=policy, by=by, comment=comment, now=tx.now, delegations=lent, locks=tx.locks
@@ -346,14 +350,14 @@ def extend(store: Store, caller: Caller, name: str, more: request.MoreTime, *, e
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = _policy_of(tx, grant)
-        asked = request.extended(grant, request.checked_more(more), policy=policy, by=by, now=tx.now)
+        asked = request.with_extension(grant, request.normalize_more(more), policy=policy, by=by, now=tx.now)
         signals = _signals(tx, [policy])
         judged = request.judge_extension(asked, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
         _demand_unlocked(tx, judged)
         shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
         if shortfall:
             raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
-        return approval.extension_requested(judged, policy=policy, by=by, now=tx.now)
+        return approval.open_extension(judged, policy=policy, by=by, now=tx.now)
 
     return _change(store, caller, name, etag, transition)
 
@@ -399,26 +403,26 @@ def end_below(store: Store, parents: Iterable[Grant], *, by: Caller) -> None:
     """
     for parent in parents:
         try:
-            while _ended_some(store, parent, by=by):
+            while _end_some(store, parent, by=by):
                 pass
         except StoreUnavailable as fault:
             _log.warning("what came from %s is ended later: %s", parent.name, fault)
 
 
-def _ended_some(store: Store, parent: Grant, *, by: Caller) -> bool:
+def _end_some(store: Store, parent: Grant, *, by: Caller) -> bool:
     with store.snapshot() as snapshot:
         if not snapshot.live_children(parent.name):
             return False
     with store.transaction() as tx:
         for child in tx.live_children(parent.name)[:END_TOGETHER]:
-            tx.save_grant(*rules.revoked_with_parent(child, parent=parent, by=by, now=tx.now))
+            tx.save_grant(*rules.revoke_with_parent(child, parent=parent, by=by, now=tx.now))
     return True
 
 
 def _change(store: Store, caller: Caller, name: str, etag: str, transition: Transition) -> GrantAnswer:
     with store.transaction() as tx:
         by = with_delegations(tx, caller)
-        grant = visible(tx, by, name)
+        grant = read_visible(tx, by, name)
         if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
             return GrantAnswer(*earlier)
         etags.demand(etag, grant.name, grant.revision)
@@ -429,7 +433,7 @@ def _change(store: Store, caller: Caller, name: str, etag: str, transition: Tran
     return answer
 
 
-def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
+def _judge_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
     """Policies, signals, locks and the time may have changed since the request."""
     _demand_unlocked(tx, grant)
     signals = _signals(tx, [policy])
@@ -437,7 +441,7 @@ def _judged_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
 
 
 def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy, signals: Signals) -> Grant:
-    return request.waiting_now(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
+    return request.refresh_steps(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
 
 
 def _signals(snapshot: Snapshot, policies: Sequence[Policy]) -> Signals:
@@ -452,12 +456,12 @@ def _lent_to_offerer(tx: Transaction, grant: Grant) -> tuple[Right, ...]:
     return with_delegations(tx, Caller(principal=grant.offer.reviewer)).delegated if grant.offer else ()
 
 
-def visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
+def read_visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
     """Where the caller may not see it, the answer is the same whether it exists or not."""
     grant = snapshot.grant(name)
     if grant is None and caller.has(*READS_GRANTS):
         raise GrantNotFound(f"there is no {name}", grant=name)
-    if grant is None or not approval.visible(grant, snapshot.policy(grant.policy), caller):
+    if grant is None or not approval.is_visible(grant, snapshot.policy(grant.policy), caller):
         raise NotVisible(f"{caller.principal} may not see {name}", grant=name)
     return grant
 
@@ -469,28 +473,28 @@ def _policy_of(tx: Transaction, grant: Grant) -> Policy:
     return policy
 
 
-def _scope(snapshot: Snapshot, caller: Caller, view: View) -> tuple[query.Scope, Callable[[Grant], bool]]:
+def _scope(snapshot: Snapshot, caller: Caller, view: GrantView) -> tuple[query.Scope, Callable[[Grant], bool]]:
     """Returns what the view selects in the store, and what then still has to be judged grant by grant."""
     everything: Callable[[Grant], bool] = lambda _: True  # noqa: E731
-    if view is View.REVIEW_DEBT:
-        return query.owing_reviews(_scope(snapshot, caller, View.VISIBLE)[0]), everything
-    if view is View.ALL or (view is View.VISIBLE and caller.has(*READS_GRANTS)):
+    if view is GrantView.REVIEW_DEBT:
+        return query.owing_reviews(_scope(snapshot, caller, GrantView.VISIBLE)[0]), everything
+    if view is GrantView.ALL or (view is GrantView.VISIBLE and caller.has(*READS_GRANTS)):
         return query.every_grant(), everything
-    if view is View.MINE:
+    if view is GrantView.MINE:
         return query.grants_of(caller.person), everything
-    policies = _reviewed_by(caller, snapshot.policies(deleted=True))
-    if view is View.VISIBLE:
+    policies = _policies_reviewed_by(caller, snapshot.policies(deleted=True))
+    if view is GrantView.VISIBLE:
         return query.grants_seen_by(caller.person, list(policies)), everything
 
     in_force, signals = snapshot.policies(), signal.at(snapshot.signals(), snapshot.now)
 
     def reviewable(grant: Grant) -> bool:
         policy, now = policies[grant.policy], snapshot.now
-        waiting = request.waiting_now(grant, policy=policy, policies=in_force, now=now, signals=signals)
-        return approval.reviewable(waiting, policy=policy, by=caller, now=now, locks=snapshot.locks, signals=signals)
+        waiting = request.refresh_steps(grant, policy=policy, policies=in_force, now=now, signals=signals)
+        return approval.is_reviewable(waiting, policy=policy, by=caller, now=now, locks=snapshot.locks, signals=signals)
 
     return query.undecided_grants(list(policies), now=snapshot.now), reviewable
 
 
-def _reviewed_by(caller: Caller, policies: Sequence[Policy]) -> dict[str, Policy]:
-    return {policy.name: policy for policy in policies if approval.reviews_under(policy, caller)}
+def _policies_reviewed_by(caller: Caller, policies: Sequence[Policy]) -> dict[str, Policy]:
+    return {policy.name: policy for policy in policies if approval.may_review_under(policy, caller)}

@@ -15,7 +15,7 @@ from jit_service.domain.frozen import replace
 from jit_service.domain.grants import delegation as delegation_rules
 from jit_service.domain.grants import lock as rules
 from jit_service.domain.grants.grant import Grant
-from jit_service.domain.grants.lock import Lock, Locks, Wanted
+from jit_service.domain.grants.lock import Lock, Locks, NewLock
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import name, paging
 from jit_service.storage import Snapshot, Store, Transaction, query
@@ -41,18 +41,18 @@ class LockPage:
     at: datetime
 
 
-def create(store: Store, caller: Caller, wanted: Wanted) -> LockAnswer:
+def create(store: Store, caller: Caller, wanted: NewLock) -> LockAnswer:
     """Locks somebody; ends what they have if that is wanted. Raises InvalidField, RequestIdReused."""
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _LOCKS)) is not None:
             return LockAnswer(*earlier)
         accounts, also = tx.known_as(wanted.target.principal) if wanted.target.principal else ((), ())
-        lock = rules.created(wanted, lock_name=new_name("locks"), by=caller, now=tx.now, accounts=accounts, also=also)
+        lock = rules.create(wanted, lock_name=new_name("locks"), by=caller, now=tx.now, accounts=accounts, also=also)
         ending = _ending(tx, lock) if lock.end_grants else []
         lock = replace(lock, ended_grants=len(ending))
-        saved = tx.save_lock(lock, rules.created_event(lock, by=caller))
+        saved = tx.save_lock(lock, rules.creation_event(lock, by=caller))
         for grant in ending:
-            tx.save_grant(*rules.ended_by(saved, grant, by=caller, now=tx.now))
+            tx.save_grant(*rules.end_grant(saved, grant, by=caller, now=tx.now))
         if lock.end_grants:
             _end_delegations(tx, saved, by=caller)
         return LockAnswer(*remember(tx, caller, _LOCKS, saved))
@@ -61,7 +61,7 @@ def create(store: Store, caller: Caller, wanted: Wanted) -> LockAnswer:
 def get(store: Store, name: str) -> LockAnswer:
     """Reads a lock. Raises LockNotFound."""
     with store.snapshot() as snapshot:
-        return LockAnswer(_found(snapshot, name), snapshot.now)
+        return LockAnswer(_find(snapshot, name), snapshot.now)
 
 
 def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str, over: bool) -> LockPage:
@@ -80,11 +80,11 @@ def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str, 
 def delete(store: Store, caller: Caller, name: str, *, etag: str) -> LockAnswer:
     """Lifts a lock at once. Raises LockNotFound, WrongState, StaleEtag, RequestIdReused."""
     with store.transaction() as tx:
-        found = _found(tx, name)
+        found = _find(tx, name)
         if (earlier := answered_before(tx, caller, _LOCKS)) is not None:
             return LockAnswer(*earlier)
         etags.demand(etag, name, found.revision)
-        gone = tx.save_lock(*rules.lifted(found, by=caller, now=tx.now))
+        gone = tx.save_lock(*rules.lift(found, by=caller, now=tx.now))
         return LockAnswer(*remember(tx, caller, _LOCKS, gone))
 
 
@@ -96,13 +96,13 @@ def lift_at_host(store: Store, which: str) -> list[Lock]:
     by = Caller(principal=SERVICE, origin=Origin(method="jit-service unlock"))
     with store.transaction() as tx:
         if which.startswith("locks/"):
-            found = [_found(tx, name.lock_name(which, "LOCK"))]
+            found = [_find(tx, name.lock_name(which, "LOCK"))]
         else:
             same = name.canonical(which)
             found = [lock for lock in tx.locks if same in map(name.canonical, lock.principals)]
         if not found:
             raise LockNotFound(f"no lock stands on {which}")
-        return [tx.save_lock(*rules.lifted(lock, by=by, now=tx.now)) for lock in found]
+        return [tx.save_lock(*rules.lift(lock, by=by, now=tx.now)) for lock in found]
 
 
 def _ending(tx: Transaction, lock: Lock) -> list[Grant]:
@@ -116,11 +116,11 @@ def _end_delegations(tx: Transaction, lock: Lock, *, by: Caller) -> None:
     only = Locks([lock])
     for given in tx.usable_delegations():
         if only.on_right(given.right) is not None:
-            gone, event = delegation_rules.ended_by_lock(given, lock=lock.name, by=by, now=tx.now)
+            gone, event = delegation_rules.end_by_lock(given, lock=lock.name, by=by, now=tx.now)
             tx.save_delegation(gone, event)
 
 
-def _found(snapshot: Snapshot, name: str) -> Lock:
+def _find(snapshot: Snapshot, name: str) -> Lock:
     found = snapshot.lock(name)
     if found is None:
         raise LockNotFound(f"there is no {name}", lock=name)

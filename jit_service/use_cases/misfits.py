@@ -13,7 +13,7 @@ from typing import Final
 
 from jit_service.domain.caller import Caller
 from jit_service.domain.frozen import replace
-from jit_service.domain.grants.grant import Grant, GrantState, revoked_as_misfit
+from jit_service.domain.grants.grant import Grant, GrantState, revoke_as_misfit
 from jit_service.domain.grants.request import misfit
 from jit_service.domain.policies.diff import ChangeType, PolicyChange
 from jit_service.domain.policies.policy import Policy
@@ -44,12 +44,12 @@ class Misfits:
     count: int = 0
 
 
-def foreseen(snapshot: Snapshot, changes: Sequence[PolicyChange], *, end_live: bool) -> Misfits:
+def foresee(snapshot: Snapshot, changes: Sequence[PolicyChange], *, end_live: bool) -> Misfits:
     """Returns what would not fit once the changes were made, and whether it would end."""
     gone = {change.name for change in changes if change.after is None}
     after = {policy.name: policy for policy in snapshot.policies() if policy.name not in gone}
     after |= {change.name: change.after for change in changes if change.after is not None}
-    return _told(_found(snapshot, changes, after, end_live=end_live))
+    return _list_first(_find(snapshot, changes, after, end_live=end_live))
 
 
 def settle(
@@ -59,17 +59,17 @@ def settle(
 
     Returns all that does not fit, and what has ended: after the commit that must end what was passed on from it.
     """
-    found = _found(tx, changes, {policy.name: policy for policy in tx.policies()}, end_live=end_live)
+    found = _find(tx, changes, {policy.name: policy for policy in tx.policies()}, end_live=end_live)
     ended: list[Grant] = []
     for each in found:
         grant = tx.grant(each.grant) if each.ended else None
         if grant is not None:
-            revoked, event = revoked_as_misfit(grant, why=each.why, by=caller, now=tx.now)
+            revoked, event = revoke_as_misfit(grant, why=each.why, by=caller, now=tx.now)
             ended.append(tx.save_grant(revoked, replace(event, proposal=proposal)))
-    return _told(found), ended
+    return _list_first(found), ended
 
 
-def _found(
+def _find(
     snapshot: Snapshot, changes: Sequence[PolicyChange], after: Mapping[str, Policy], *, end_live: bool
 ) -> list[Misfit]:
     """Returns all that does not fit. Who ends what is live looks at the policies of the set that are unchanged too."""
@@ -95,6 +95,6 @@ def _found(
     ]
 
 
-def _told(found: Sequence[Misfit]) -> Misfits:
+def _list_first(found: Sequence[Misfit]) -> Misfits:
     first = sorted(found, key=lambda each: (not each.ended, each.grant))
     return Misfits(told=tuple(first[:MAX_TOLD]), count=len(found))

@@ -10,12 +10,12 @@ from pydantic import TypeAdapter
 from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import NotVisible, PolicyExists, PolicyNotFound
-from jit_service.domain.grants.approval import reviews_under
+from jit_service.domain.grants.approval import may_review_under
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import paging
 from jit_service.domain.policies import diff
-from jit_service.domain.policies.diff import ChangeType, PolicyChange, Proposed
-from jit_service.domain.policies.policy import Policy, checked
+from jit_service.domain.policies.diff import ChangeType, PolicyChange, PolicyDraft
+from jit_service.domain.policies.policy import Policy, normalize
 from jit_service.storage import Snapshot, Store, Transaction
 from jit_service.use_cases import misfits
 from jit_service.use_cases.delegations import with_delegations
@@ -25,7 +25,7 @@ from jit_service.use_cases.misfits import Misfits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Applied:
+class ApplyResult:
     """The whole difference, by name, and the store's revision after it.
 
     With a `proposal` nothing is changed yet: it waits for another admin. `misfits` are the grants that would not be
@@ -47,7 +47,7 @@ class PolicyPage:
 
 
 _POLICIES = TypeAdapter(Policy)
-APPLIED = TypeAdapter(Applied)
+APPLIED = TypeAdapter(ApplyResult)
 
 
 def create(store: Store, caller: Caller, policy: Policy) -> Policy:
@@ -55,11 +55,11 @@ def create(store: Store, caller: Caller, policy: Policy) -> Policy:
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _POLICIES)) is not None:
             return earlier[0]
-        wanted = checked(policy, exact=caller.exact)
+        wanted = normalize(policy, exact=caller.exact)
         existing = tx.policy(wanted.name)
         if existing is not None and existing.deleted_at is None:
             raise PolicyExists(f"there is a {wanted.name} already; update it", policy=wanted.name)
-        saved = tx.save_policy(*diff.created(wanted, replaces=existing, by=caller, now=tx.now))
+        saved = tx.save_policy(*diff.create(wanted, replaces=existing, by=caller, now=tx.now))
         _settle(tx, caller, ChangeType.CREATED, None, saved)
         return remember(tx, caller, _POLICIES, saved)[0]
 
@@ -67,7 +67,7 @@ def create(store: Store, caller: Caller, policy: Policy) -> Policy:
 def get(store: Store, caller: Caller, name: str, *, revision: int) -> Policy:
     """Reads a policy, or an earlier revision of it. Raises NotVisible, PolicyNotFound."""
     with store.snapshot() as snapshot:
-        current = _readable(snapshot, with_delegations(snapshot, caller), name)
+        current = _find_readable(snapshot, with_delegations(snapshot, caller), name)
         if revision in (0, current.revision):
             return current
         earlier = snapshot.policy_revision(name, revision)
@@ -99,10 +99,10 @@ def update(store: Store, caller: Caller, name: str, *, etag: str, change: Callab
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _POLICIES)) is not None:
             return earlier[0]
-        before = _live(tx, name)
+        before = _find_live(tx, name)
         etags.demand(etag, name, before.revision)
-        after = checked(change(before), exact=caller.exact)
-        saved = tx.save_policy(*diff.updated(before, after, by=caller, now=tx.now))
+        after = normalize(change(before), exact=caller.exact)
+        saved = tx.save_policy(*diff.update(before, after, by=caller, now=tx.now))
         _settle(tx, caller, ChangeType.UPDATED, before, saved)
         return remember(tx, caller, _POLICIES, saved)[0]
 
@@ -112,16 +112,16 @@ def delete(store: Store, caller: Caller, name: str, *, etag: str) -> Policy:
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _POLICIES)) is not None:
             return earlier[0]
-        before = _live(tx, name)
+        before = _find_live(tx, name)
         etags.demand(etag, name, before.revision)
-        saved = tx.save_policy(*diff.deleted(before, by=caller, now=tx.now))
+        saved = tx.save_policy(*diff.delete(before, by=caller, now=tx.now))
         _settle(tx, caller, ChangeType.DELETED, before, None)
         return remember(tx, caller, _POLICIES, saved)[0]
 
 
 def apply(
-    store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune: bool, end_misfits: bool = False
-) -> Applied:
+    store: Store, caller: Caller, proposed: Sequence[PolicyDraft], *, prune: bool, end_misfits: bool = False
+) -> ApplyResult:
     """Makes the stored policies as proposed, all or nothing. Raises InvalidField, StaleEtag, RequestIdReused.
 
     What is scheduled and does not fit any more ends, and with `end_misfits` what is live.
@@ -129,22 +129,22 @@ def apply(
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, APPLIED)) is not None:
             return earlier[0]
-        changes = [carried_out(tx, caller, change) for change in difference(tx, caller, proposed, prune=prune)]
+        changes = [apply_change(tx, caller, change) for change in difference(tx, caller, proposed, prune=prune)]
         found, ended = misfits.settle(tx, caller, changes, end_live=end_misfits)
-        applied = Applied(changes=tuple(changes), revision=tx.revision, misfits=found)
+        applied = ApplyResult(changes=tuple(changes), revision=tx.revision, misfits=found)
         answer = remember(tx, caller, APPLIED, applied)[0]
     end_below(store, ended, by=caller)
     return answer
 
 
 def preview(
-    store: Store, caller: Caller, proposed: Sequence[Proposed], *, prune: bool, end_misfits: bool = False
-) -> Applied:
+    store: Store, caller: Caller, proposed: Sequence[PolicyDraft], *, prune: bool, end_misfits: bool = False
+) -> ApplyResult:
     """Answers what `apply` would do, and changes nothing. Raises InvalidField, StaleEtag."""
     with store.snapshot() as snapshot:
         changes = difference(snapshot, caller, proposed, prune=prune)
-        found = misfits.foreseen(snapshot, changes, end_live=end_misfits)
-        return Applied(changes=tuple(changes), revision=snapshot.revision, misfits=found)
+        found = misfits.foresee(snapshot, changes, end_live=end_misfits)
+        return ApplyResult(changes=tuple(changes), revision=snapshot.revision, misfits=found)
 
 
 def is_empty(store: Store) -> bool:
@@ -153,12 +153,14 @@ def is_empty(store: Store) -> bool:
         return not snapshot.policies(deleted=True)
 
 
-def difference(snapshot: Snapshot, caller: Caller, proposed: Sequence[Proposed], *, prune: bool) -> list[PolicyChange]:
+def difference(
+    snapshot: Snapshot, caller: Caller, proposed: Sequence[PolicyDraft], *, prune: bool
+) -> list[PolicyChange]:
     """Returns what applying the set would do to each policy, by name. Raises InvalidField, StaleEtag."""
     return diff.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=caller.exact)
 
 
-def carried_out(tx: Transaction, caller: Caller, change: PolicyChange, *, proposal: str = "") -> PolicyChange:
+def apply_change(tx: Transaction, caller: Caller, change: PolicyChange, *, proposal: str = "") -> PolicyChange:
     """Makes the change, as part of the proposal if any. Returns it with the policy as stored."""
 
     def save(policy: Policy, event: Event) -> Policy:
@@ -167,11 +169,11 @@ def carried_out(tx: Transaction, caller: Caller, change: PolicyChange, *, propos
     after = change.after
     if change.type is ChangeType.CREATED and after is not None:
         replaced = tx.policy(change.name)
-        after = save(*diff.created(after, replaces=replaced, by=caller, now=tx.now))
+        after = save(*diff.create(after, replaces=replaced, by=caller, now=tx.now))
     elif change.type is ChangeType.UPDATED and change.before is not None and after is not None:
-        after = save(*diff.updated(change.before, after, by=caller, now=tx.now))
+        after = save(*diff.update(change.before, after, by=caller, now=tx.now))
     elif change.type is ChangeType.DELETED and change.before is not None:
-        save(*diff.deleted(change.before, by=caller, now=tx.now))
+        save(*diff.delete(change.before, by=caller, now=tx.now))
     return replace(change, after=after)
 
 
@@ -182,7 +184,7 @@ def _settle(tx: Transaction, caller: Caller, type_: ChangeType, before: Policy |
         misfits.settle(tx, caller, [change])
 
 
-def _live(snapshot: Snapshot, name: str) -> Policy:
+def _find_live(snapshot: Snapshot, name: str) -> Policy:
     policy = snapshot.policy(name)
     if policy is None or policy.deleted_at is not None:
         raise PolicyNotFound(f"there is no {name}", policy=name)
@@ -193,10 +195,10 @@ def may_read(policy: Policy, caller: Caller) -> bool:
     """Says whether the caller may read the policy: it concerns the caller, or the caller reads everything."""
     if caller.has(Role.AUDITOR, Role.ADMIN) or policy.concerns(caller.principal, caller.groups):
         return True
-    return reviews_under(policy, caller)
+    return may_review_under(policy, caller)
 
 
-def _readable(snapshot: Snapshot, caller: Caller, name: str) -> Policy:
+def _find_readable(snapshot: Snapshot, caller: Caller, name: str) -> Policy:
     """Where the caller may not read it, the answer is the same whether it exists or not."""
     policy = snapshot.policy(name)
     if policy is None and caller.has(Role.AUDITOR, Role.ADMIN):

@@ -17,14 +17,14 @@ from jit_service.domain.errors import ProposalNotFound
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import paging
 from jit_service.domain.policies import proposal as rules
-from jit_service.domain.policies.diff import ChangeType, Proposed
+from jit_service.domain.policies.diff import ChangeType, PolicyDraft
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.storage import Snapshot, Store, query
 from jit_service.use_cases import misfits, policies
 from jit_service.use_cases.grants import end_below
 from jit_service.use_cases.idempotency import answered_before, remember
 from jit_service.use_cases.identifiers import new_name
-from jit_service.use_cases.policies import APPLIED, Applied
+from jit_service.use_cases.policies import APPLIED, ApplyResult
 
 _PROPOSALS = TypeAdapter(Proposal)
 
@@ -48,12 +48,12 @@ class ProposalPage:
 def propose(
     store: Store,
     caller: Caller,
-    proposed: Sequence[Proposed],
+    proposed: Sequence[PolicyDraft],
     *,
     prune: bool,
     comment: str,
     end_misfits: bool = False,
-) -> Applied:
+) -> ApplyResult:
     """Proposes to make the stored policies as given, and to end what would not fit. What changes nothing needs none.
 
     The same changes proposed again by the same principal are the same proposal while it waits.
@@ -63,12 +63,12 @@ def propose(
         if (earlier := answered_before(tx, caller, APPLIED)) is not None:
             return earlier[0]
         changes = policies.difference(tx, caller, proposed, prune=prune)
-        found = misfits.foreseen(tx, changes, end_live=end_misfits)
+        found = misfits.foresee(tx, changes, end_live=end_misfits)
         wanted = tuple(change for change in changes if change.type is not ChangeType.UNCHANGED)
         ends = end_misfits and any(each.ended for each in found.told)
         name = ""
         if wanted or ends:
-            made, event = rules.proposed(
+            made, event = rules.propose(
                 tuple(changes) if end_misfits else wanted,
                 end_misfits=end_misfits,
                 comment=comment,
@@ -79,14 +79,14 @@ def propose(
             waiting = (there for there in tx.undecided_proposals() if there.proposer == caller.principal)
             name = next((there.name for there in waiting if there.wants_the_same_as(made)), "")
             name = name or tx.save_proposal(made, event).name
-        applied = Applied(changes=tuple(changes), revision=tx.revision, proposal=name, misfits=found)
+        applied = ApplyResult(changes=tuple(changes), revision=tx.revision, proposal=name, misfits=found)
         return remember(tx, caller, APPLIED, applied)[0]
 
 
 def get(store: Store, name: str) -> ProposalAnswer:
     """Reads a proposal. Raises ProposalNotFound."""
     with store.snapshot() as snapshot:
-        return ProposalAnswer(_found(snapshot, name), snapshot.now)
+        return ProposalAnswer(_find(snapshot, name), snapshot.now)
 
 
 def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) -> ProposalPage:
@@ -105,15 +105,15 @@ def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) 
 def approve(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> ProposalAnswer:
     """Carries the proposal out. Raises ProposalNotFound, StaleEtag, and what `domain.proposal.approved` raises."""
     with store.transaction() as tx:
-        found = _found(tx, name)
+        found = _find(tx, name)
         if (earlier := answered_before(tx, caller, _PROPOSALS)) is not None:
             return ProposalAnswer(*earlier)
         etags.demand(etag, name, found.revision)
         current = {policy.name: policy for policy in tx.policies(deleted=True)}
-        decided = rules.approved(found, current=current, by=caller, comment=comment, now=tx.now)
+        decided = rules.approve(found, current=current, by=caller, comment=comment, now=tx.now)
         saved = tx.save_proposal(*decided)
         for change in saved.changes:
-            policies.carried_out(tx, caller, change, proposal=name)
+            policies.apply_change(tx, caller, change, proposal=name)
         _, ended = misfits.settle(tx, caller, saved.changes, end_live=saved.end_misfits, proposal=name)
         answer = ProposalAnswer(*remember(tx, caller, _PROPOSALS, saved))
     end_below(store, ended, by=caller)
@@ -123,15 +123,15 @@ def approve(store: Store, caller: Caller, name: str, *, comment: str, etag: str)
 def reject(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> ProposalAnswer:
     """Ends the proposal without effect. Raises ProposalNotFound, WrongState, StaleEtag, InvalidField."""
     with store.transaction() as tx:
-        found = _found(tx, name)
+        found = _find(tx, name)
         if (earlier := answered_before(tx, caller, _PROPOSALS)) is not None:
             return ProposalAnswer(*earlier)
         etags.demand(etag, name, found.revision)
-        saved = tx.save_proposal(*rules.rejected(found, by=caller, comment=comment, now=tx.now))
+        saved = tx.save_proposal(*rules.reject(found, by=caller, comment=comment, now=tx.now))
         return ProposalAnswer(*remember(tx, caller, _PROPOSALS, saved))
 
 
-def _found(snapshot: Snapshot, name: str) -> Proposal:
+def _find(snapshot: Snapshot, name: str) -> Proposal:
     found = snapshot.proposal(name)
     if found is None:
         raise ProposalNotFound(f"there is no {name}", proposal=name)

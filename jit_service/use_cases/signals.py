@@ -50,7 +50,7 @@ def put(store: Store, caller: Caller, wanted: Signal, *, etag: str) -> SignalAns
 def get(store: Store, name: str) -> SignalAnswer:
     """Reads a signal. Raises SignalNotFound."""
     with store.snapshot() as snapshot:
-        return SignalAnswer(_found(snapshot, name), snapshot.now)
+        return SignalAnswer(_find(snapshot, name), snapshot.now)
 
 
 def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) -> SignalPage:
@@ -70,13 +70,13 @@ def delete(store: Store, caller: Caller, name: str, *, etag: str) -> SignalAnswe
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _SIGNALS)) is not None:
             return SignalAnswer(*earlier)
-        found = _found(tx, name)
+        found = _find(tx, name)
         etags.demand(etag, name, found.revision)
-        tx.delete_signal(found, signal.deleted(found, by=caller, now=tx.now))
+        tx.delete_signal(found, signal.deletion_event(found, by=caller, now=tx.now))
         return SignalAnswer(*remember(tx, caller, _SIGNALS, found))
 
 
-def _found(snapshot: Snapshot, name: str) -> Signal:
+def _find(snapshot: Snapshot, name: str) -> Signal:
     found = snapshot.signal(name)
     if found is None:
         raise SignalNotFound(f"there is no {name}", signal=name)

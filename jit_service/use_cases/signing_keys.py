@@ -44,7 +44,7 @@ class ListedKey(NamedTuple):
     state: KeyState
 
 
-def demanded(issuing: Issuing | None) -> Issuing:
+def demand_issuing(issuing: Issuing | None) -> Issuing:
     """Returns how tokens are issued. Raises TokensOff where they are not."""
     if issuing is None:
         raise TokensOff("this service issues no tokens: no token_issuer is set")
@@ -64,7 +64,7 @@ def list_all(store: Store) -> list[ListedKey]:
         return [ListedKey(key, rules.state(key, keys, snapshot.now)) for key in keys]
 
 
-def signing(snapshot: Snapshot) -> SigningKey:
+def signing_key(snapshot: Snapshot) -> SigningKey:
     """Returns the key that signs now. Raises KeysUnavailable."""
     key = rules.signing(snapshot.signing_keys(), snapshot.now)
     if key is None:
@@ -72,7 +72,7 @@ def signing(snapshot: Snapshot) -> SigningKey:
     return key
 
 
-def tend(store: Store, issuing: Issuing) -> None:
+def maintain(store: Store, issuing: Issuing) -> None:
     """Makes the next key where one is due, and removes those of which no token is valid any more."""
     with store.snapshot() as snapshot:
         if not _needs_tending(snapshot, issuing.rotation):
@@ -80,9 +80,11 @@ def tend(store: Store, issuing: Issuing) -> None:
     with store.transaction() as tx:
         signs_at = rules.next_signs_at(tx.signing_keys(), issuing.rotation, tx.now)
         if signs_at is not None:
-            _add(tx, issuing.ring, signs_at, by=itself())
+            _add(tx, issuing.ring, signs_at, by=service_caller())
         for key in rules.over(tx.signing_keys(), tx.now):
-            tx.remove_signing_key(key, rules.removed(key, why="its last token is over", by=itself(), now=tx.now))
+            tx.remove_signing_key(
+                key, rules.removed_event(key, why="its last token is over", by=service_caller(), now=tx.now)
+            )
 
 
 def rotate(store: Store, issuing: Issuing, *, by: Caller) -> SigningKey:
@@ -95,7 +97,7 @@ def replace_all(store: Store, issuing: Issuing, *, by: Caller) -> SigningKey:
     """Removes every key at once and signs with a new one: what they signed counts no more."""
     with store.transaction() as tx:
         for key in tx.signing_keys():
-            tx.remove_signing_key(key, rules.removed(key, why="it was compromised", by=by, now=tx.now))
+            tx.remove_signing_key(key, rules.removed_event(key, why="it was compromised", by=by, now=tx.now))
         return _add(tx, issuing.ring, tx.now, by=by)
 
 
@@ -107,7 +109,7 @@ def _needs_tending(snapshot: Snapshot, rotation: Rotation) -> bool:
 
 def _add(tx: Transaction, ring: KeyRing, signs_at: datetime, *, by: Caller) -> SigningKey:
     key = ring.new(now=tx.now, signs_at=signs_at)
-    tx.add_signing_key(key, rules.added(key, by=by, now=tx.now))
+    tx.add_signing_key(key, rules.added_event(key, by=by, now=tx.now))
     return key
 
 
@@ -116,6 +118,6 @@ def _key_set(keys: list[SigningKey], issuing: Issuing) -> KeySet:
     return KeySet(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-def itself() -> Caller:
+def service_caller() -> Caller:
     """Returns the service as the caller of what it does by itself."""
     return Caller(principal=SERVICE, origin=Origin(method="keys"))

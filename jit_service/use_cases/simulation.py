@@ -35,7 +35,7 @@ from jit_service.domain.grants.request import Ask
 from jit_service.domain.language.filter import parse
 from jit_service.domain.language.paging import order_by
 from jit_service.domain.policies import diff
-from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import JustificationRule, Policy
 from jit_service.storage import Snapshot, Store, query
 from jit_service.storage.rows import GrantChange
@@ -90,7 +90,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated:
+class SimulationResult:
     """How many were judged, and the earliest that would change. `truncated_at`: what came after was left out."""
 
     request_count: int
@@ -102,14 +102,14 @@ class Simulated:
 
 def simulate(
     store: Store,
-    proposed: Sequence[Proposed],
+    proposed: Sequence[PolicyDraft],
     *,
     prune: bool,
     start: datetime | None,
     end: datetime | None,
     max_changes: int,
     exact: tuple[str, ...] = (),
-) -> Simulated:
+) -> SimulationResult:
     """Judges the window [start, end) again. `exact` is as in `name.principal`. Raises InvalidField, StaleEtag."""
     if not 0 <= max_changes <= MAX_CHANGES:
         raise InvalidField("max_changes", f"is {max_changes}; 0 to {MAX_CHANGES} are allowed")
@@ -129,8 +129,8 @@ def simulate(
 
 def _judged_again(
     snapshot: Snapshot, stored: list[Policy], draft: list[Policy], start: datetime, end: datetime, max_changes: int
-) -> Simulated:
-    past = _Past(snapshot, end)
+) -> SimulationResult:
+    past = _History(snapshot, end)
     events = _events(snapshot, _window(start, end, (*_ASKED, EventType.CALL_REFUSED, EventType.ACCESS_CHECKED)))
     counts = {Kind.REQUEST: 0, Kind.CHECK: 0}
     changed = 0
@@ -159,7 +159,7 @@ def _judged_again(
                     after=after,
                 )
             )
-    return Simulated(
+    return SimulationResult(
         request_count=counts[Kind.REQUEST],
         check_count=counts[Kind.CHECK],
         changed_count=changed,
@@ -181,7 +181,7 @@ class _Request:
     def answer(self, policies: Sequence[Policy]) -> Answer:
         if not self.justified:
             policies = [replace(policy, justification=JustificationRule()) for policy in policies]
-        judged = what_if.judge(self.ask, policies=policies, by=self.by, now=self.at, signals=self.signals)
+        judged = what_if.judge_request(self.ask, policies=policies, by=self.by, now=self.at, signals=self.signals)
         return Answer(answer=judged.outcome, reason=judged.reason, message=judged.message)
 
 
@@ -205,7 +205,7 @@ class _Check:
         )
 
 
-class _Past:
+class _History:
     """What was known at each record. Records must be asked about in their order."""
 
     def __init__(self, snapshot: Snapshot, end: datetime) -> None:
@@ -224,10 +224,10 @@ class _Past:
             return None
         if event.type in _ASKED:
             grant = self._snapshot.grant(event.grant)
-            return None if grant is None or grant.chain else _given(event, grant, signals)
+            return None if grant is None or grant.chain else _granted_request(event, grant, signals)
         if event.origin.method not in _ASKING or event.reason not in _BY_POLICY:
             return None
-        return _refused(event, signals)
+        return _refused_request(event, signals)
 
     def check(self, recorded: RecordedEvent) -> _Check | None:
         """Returns the check of the record; None where the record has not all that it was judged by."""
@@ -280,7 +280,7 @@ def _subject_address(event: Event) -> str:
     return event.subject_source_ip or own
 
 
-def _given(event: Event, grant: Grant, signals: Signals) -> _Request:
+def _granted_request(event: Event, grant: Grant, signals: Signals) -> _Request:
     """A request that came to something: what it gave is the event's, all else the grant's."""
     ask = Ask(
         subject=grant.subject,
@@ -303,7 +303,7 @@ def _given(event: Event, grant: Grant, signals: Signals) -> _Request:
     return _Request(ask=ask, by=by, at=event.at, signals=signals, justified=True)
 
 
-def _refused(event: Event, signals: Signals) -> _Request | None:
+def _refused_request(event: Event, signals: Signals) -> _Request | None:
     """A request that was refused, as far as it was sound."""
     asked = Ask(
         subject=event.subject or event.principal,
@@ -314,7 +314,7 @@ def _refused(event: Event, signals: Signals) -> _Request | None:
     )
     try:
         # Whatever letter case the caller's own name has is the one that was proved.
-        checked = request.checked(asked, now=event.at, exact=(event.principal,))
+        checked = request.normalize(asked, now=event.at, exact=(event.principal,))
     except InvalidField:
         return None
     by = Caller(

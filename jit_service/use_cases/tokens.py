@@ -17,13 +17,13 @@ from jit_service.domain.errors import JitError, Locked, RoleRequired, TokenNotPo
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import demand_unlocked
 from jit_service.domain.tokens import token as rules
-from jit_service.domain.tokens.token import Token, Wanted
+from jit_service.domain.tokens.token import Token, TokenRequest
 from jit_service.storage import Snapshot, Store, Transaction
 from jit_service.use_cases.delegations import with_delegations
-from jit_service.use_cases.grants import visible
+from jit_service.use_cases.grants import read_visible
 from jit_service.use_cases.idempotency import answered_before, remember
 from jit_service.use_cases.identifiers import new_name
-from jit_service.use_cases.signing_keys import Issuing, signing
+from jit_service.use_cases.signing_keys import Issuing, signing_key
 from jitaccess.jose.jws import MAX_TOKEN
 from jitaccess.jose.keys import GivenKeys
 from jitaccess.jose.refusal import TokenRefused
@@ -33,32 +33,32 @@ _TOKENS: Final = TypeAdapter(Token)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Issued:
+class IssuedToken:
     """A token with its text, which is shown to nobody but who asked for it."""
 
     token: Token
     text: str
 
     def __repr__(self) -> str:
-        return f"Issued(token={self.token!r})"
+        return f"IssuedToken(token={self.token!r})"
 
 
-def issue(store: Store, issuing: Issuing, caller: Caller, grant_name: str, wanted: Wanted) -> Issued:
+def issue(store: Store, issuing: Issuing, caller: Caller, grant_name: str, wanted: TokenRequest) -> IssuedToken:
     """Issues a token of the caller's own active grant. The same request_id again has one of the same claims.
 
     Raises NotVisible, GrantNotFound, RequestIdReused, KeysUnavailable, and what `domain.token.issued` raises.
     """
     with store.transaction() as tx:
-        grant = visible(tx, with_delegations(tx, caller), grant_name)
+        grant = read_visible(tx, with_delegations(tx, caller), grant_name)
         rules.demand_holder(grant, caller)
-        key = signing(tx)
+        key = signing_key(tx)
         # Kept are the claims alone: they are nothing without a signature.
         if (earlier := answered_before(tx, caller, _TOKENS)) is not None:
             _demand_carriable(tx, grant, caller)
-            return Issued(token=earlier[0], text=issuing.ring.sign(key, claims(earlier[0])))
-        token, event = rules.issued(
+            return IssuedToken(token=earlier[0], text=issuing.ring.sign(key, claims(earlier[0])))
+        token, event = rules.issue(
             grant,
-            rules.checked(wanted, cap=issuing.cap),
+            rules.normalize(wanted, cap=issuing.cap),
             above=tx.ancestors([grant]),
             policies=tx.policies(),
             by=caller,
@@ -75,7 +75,7 @@ def issue(store: Store, issuing: Issuing, caller: Caller, grant_name: str, wante
             )
         tx.save_token(key, expires_at=token.expires_at, event=event)
         remember(tx, caller, _TOKENS, token)
-        return Issued(token=token, text=text)
+        return IssuedToken(token=token, text=text)
 
 
 def claims(token: Token) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def revoke(store: Store, issuing: Issuing, caller: Caller, token: str) -> None:
             held = _read(tx, issuing, token)
         except TokenRefused:
             return
-        event = rules.revoked(held.token_id, grant=held.grant, subject=held.subject, by=caller, now=tx.now)
+        event = rules.revocation_event(held.token_id, grant=held.grant, subject=held.subject, by=caller, now=tx.now)
         if not tx.is_denied(held.token_id):
             tx.deny_token(held.token_id, expires_at=held.expire_time, event=event)
 

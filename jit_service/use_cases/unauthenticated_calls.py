@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from jit_service.background import BackgroundThread
-from jit_service.domain.audit.refusal import unproved
+from jit_service.domain.audit.refusal import unauthenticated_event
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store
@@ -31,7 +31,7 @@ _NETWORK_BITS: Final = 64
 
 
 @dataclass
-class _Counted:
+class _RefusalCount:
     """The refusals of one address since its last record, which was written at `recorded_at`. The latest says why."""
 
     origin: Origin
@@ -40,13 +40,13 @@ class _Counted:
     count: int = 0
 
 
-class UnprovedCalls(BackgroundThread):
+class UnauthenticatedCalls(BackgroundThread):
     """See the module. Any thread may count."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(name="unproved", interval=INTERVAL, undone="refusals of unproved callers are not recorded")
         self._store = store
-        self._addresses: OrderedDict[str, _Counted] = OrderedDict()
+        self._addresses: OrderedDict[str, _RefusalCount] = OrderedDict()
         self._window = (datetime.min.replace(tzinfo=store.clock().tzinfo), 0)
         self._lock = threading.Lock()
 
@@ -85,15 +85,15 @@ class UnprovedCalls(BackgroundThread):
         except StoreUnavailable as fault:
             self._log.warning("refusals of %d addresses are not recorded: %s", len(batch), fault)
 
-    def _counted(self, origin: Origin, reason: str, now: datetime) -> _Counted:
+    def _counted(self, origin: Origin, reason: str, now: datetime) -> _RefusalCount:
         address = _network(origin.source_address)
         if address not in self._addresses and len(self._addresses) >= MAX_ADDRESSES:
             address, origin = "", Origin(method=origin.method)
-        counted = self._addresses.setdefault(address, _Counted(origin, reason, now - INTERVAL))
+        counted = self._addresses.setdefault(address, _RefusalCount(origin, reason, now - INTERVAL))
         counted.origin, counted.reason = origin, reason
         return counted
 
-    def _is_due(self, counted: _Counted, now: datetime) -> bool:
+    def _is_due(self, counted: _RefusalCount, now: datetime) -> bool:
         # A clock that was set back must not silence an address.
         return not timedelta() <= now - counted.recorded_at < INTERVAL
 
@@ -106,18 +106,20 @@ class UnprovedCalls(BackgroundThread):
         self._window = began, taken + 1
         return True
 
-    def _taken(self, counted: _Counted, now: datetime) -> _Counted:
-        taken = _Counted(counted.origin, counted.reason, now, counted.count)
+    def _taken(self, counted: _RefusalCount, now: datetime) -> _RefusalCount:
+        taken = _RefusalCount(counted.origin, counted.reason, now, counted.count)
         counted.count, counted.recorded_at = 0, now
         return taken
 
-    def _record(self, batch: list[_Counted]) -> None:
+    def _record(self, batch: list[_RefusalCount]) -> None:
         if not batch:
             return
         try:
             with self._store.transaction() as tx:
                 for counted in batch:
-                    tx.record(unproved(counted.origin, reason=counted.reason, count=counted.count, at=tx.now))
+                    tx.record(
+                        unauthenticated_event(counted.origin, reason=counted.reason, count=counted.count, at=tx.now)
+                    )
         except BaseException:
             with self._lock:
                 for counted in batch:

@@ -21,7 +21,7 @@ from jit_service.domain.conditions import context
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.generational_cache import GenerationalCache
 from jit_service.domain.grants.grant import Limits
-from jit_service.domain.grants.lock import Target, Wanted
+from jit_service.domain.grants.lock import NewLock, Target
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.runtime.sweeper import record_run_out
@@ -105,7 +105,7 @@ def test_a_lock_holds_at_once_and_no_longer_than_it_stands(asking: Asking) -> No
     approve(asking.store, ask(asking.store))
     assert asking.ask().decision.allowed
     ends = asking.clock() + HOUR / 2
-    wanted = Wanted(target=Target(principal=ALICE.principal), comment="left", expires_at=ends)
+    wanted = NewLock(target=Target(principal=ALICE.principal), comment="left", expires_at=ends)
     locks.create(asking.store, ADMIN, wanted)
     assert asking.ask().decision.reason is Reason.LOCKED
     asking.clock.advance(HOUR / 2 - TICK)
@@ -118,7 +118,7 @@ def test_a_lock_holds_at_once_and_no_longer_than_it_stands(asking: Asking) -> No
 
 def test_a_lock_that_another_commit_does_not_change_costs_no_answer(asking: Asking) -> None:
     approve(asking.store, ask(asking.store))
-    locks.create(asking.store, ADMIN, Wanted(target=Target(principal=BOB.principal), comment="left"))
+    locks.create(asking.store, ADMIN, NewLock(target=Target(principal=BOB.principal), comment="left"))
     first = asking.ask()
     signals.put(asking.store, ADMIN, Signal(name="signals/x", value=1, expires_at=NOON + HOUR), etag="")
 
@@ -361,7 +361,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     ),
     (
         "an asker's address that counts as the subject's",
-        context.told_of,
+        context.of_question,
         'else ({}, "")',
         "else ({}, caller.origin.source_address)",
         test_where_a_subject_is_is_never_where_its_asker_is,
@@ -389,7 +389,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Asking], None]]] = [
     ),
     (
         "a condition that is forgotten",
-        decision.conditions_judged,
+        decision.judge_conditions,
         "grant.check_condition and",
         "not grant.check_condition and",
         test_a_condition_is_judged_each_time,

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from jit_service.check import GrantCache, View
 from jit_service.check.index import Index, SubjectGrants
-from jit_service.domain.checks.cached_grant import LiveGrant, live
+from jit_service.domain.checks.cached_grant import CachedGrant, condense
 from jit_service.domain.checks.decision import Question, covers
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
@@ -69,7 +69,7 @@ def test_each_fact_is_as_the_grant_has_it(store: Store, view: GrantCache) -> Non
 
     (held,) = view.strong([WHO]).held[WHO].grants
 
-    assert held == live(grant)
+    assert held == condense(grant)
 
 
 def test_each_fact_is_as_the_grant_has_it_at_start_too(store: Store, clock: Clock) -> None:
@@ -88,7 +88,7 @@ def test_each_fact_is_as_the_grant_has_it_at_start_too(store: Store, clock: Cloc
 
     known = view.strong([WHO, "service:job"])
     found = [grant for held in known.held.values() for grant in held.grants]
-    assert sorted(found) == sorted(live(grant) for grant in there)
+    assert sorted(found) == sorted(condense(grant) for grant in there)
     assert len({grant.expires_at for grant in found}) > 2
     view.stop()
 
@@ -96,7 +96,7 @@ def test_each_fact_is_as_the_grant_has_it_at_start_too(store: Store, clock: Cloc
 class Told:
     """What is there at the start, in pieces, and the same as changes one by one."""
 
-    def __init__(self, found: list[LiveGrant], size: int) -> None:
+    def __init__(self, found: list[CachedGrant], size: int) -> None:
         self.head = HeadState(Place(7, 9, bytes(32)), NOON)
         self._found = found
         self._size = size
@@ -118,7 +118,7 @@ class Told:
 def test_what_is_there_at_start_is_held_as_if_each_had_come_alone(order: list[int], size: int) -> None:
     chains = ((), ("grants/0",))
     found = [
-        LiveGrant(f"grants/{n}", f"user:{n % 3}", "policies/p", 1, ("a",), ("read",), HOUR, chain=chains[n % 4 == 3])
+        CachedGrant(f"grants/{n}", f"user:{n % 3}", "policies/p", 1, ("a",), ("read",), HOUR, chain=chains[n % 4 == 3])
         for n in order
     ]
     told, subjects = Told(found, size), [f"user:{n}" for n in range(3)]
@@ -149,7 +149,7 @@ def test_what_could_not_be_read_to_its_end_is_not_there_and_is_read_anew(
     monkeypatch.setattr(grant_loader, "_CHUNK", 1)
     pieces = GrantLoader._read_grants
 
-    def broken_off(*told: Any) -> Iterator[list[LiveGrant]]:
+    def broken_off(*told: Any) -> Iterator[list[CachedGrant]]:
         yield next(pieces(*told))
         raise StoreUnavailable("away")
 
@@ -342,8 +342,8 @@ def test_what_a_live_grant_says_of_its_state_is_what_the_grant_says(store: Store
     grant = approve(store, ask(store, start_at=clock.now + HOUR))
 
     for at in (clock.now, clock.now + HOUR - TICK, clock.now + HOUR, clock.now + 9 * HOUR):
-        assert live(grant).state(at) is grant.state(at)
-    assert live(replace(grant, limits=Limits(max_uses=1))).is_metered
+        assert condense(grant).state(at) is grant.state(at)
+    assert condense(replace(grant, limits=Limits(max_uses=1))).is_metered
 
 
 def scopes() -> st.SearchStrategy[tuple[str, ...]]:
@@ -356,7 +356,7 @@ def test_a_subjects_grants_are_found_as_if_each_were_looked_at(
     held: list[tuple[tuple[str, ...], str]], data: st.DataObject
 ) -> None:
     grants_ = tuple(
-        LiveGrant(f"grants/{number}", WHO, "policies/p", 1, resources, (action,), HOUR)
+        CachedGrant(f"grants/{number}", WHO, "policies/p", 1, resources, (action,), HOUR)
         for number, (resources, action) in enumerate(held)
     )
     prepared = SubjectGrants(grants_)

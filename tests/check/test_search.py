@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from jit_service.check import AuditMode, GrantCache, Recorder, questions
-from jit_service.check.search import Searcher, sought
+from jit_service.check.search import Searcher, search_query
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.grants.request import Ask
@@ -34,12 +34,12 @@ def searcher(store: Store) -> Iterator[Searcher]:
 
 
 def who(searcher: Searcher) -> list[str]:
-    wanted = sought(GATEWAY, subject="", action="read", resource=RESOURCE)
+    wanted = search_query(GATEWAY, subject="", action="read", resource=RESOURCE)
     return [found.name for found in searcher.search(GATEWAY, wanted).found]
 
 
 def where(searcher: Searcher, subject: str = ALICE.principal) -> list[str]:
-    wanted = sought(GATEWAY, subject=subject, action="read", resource="")
+    wanted = search_query(GATEWAY, subject=subject, action="read", resource="")
     return [found.name for found in searcher.search(GATEWAY, wanted).found]
 
 
@@ -128,7 +128,7 @@ def test_whoever_searches_for_itself_is_judged_with_its_own_groups(store: Store,
     contractor = ALICE._replace(groups=frozenset({"contractors"}))
 
     def own(caller: Caller) -> list[str]:
-        wanted = sought(caller, subject=caller.principal, action="read", resource="")
+        wanted = search_query(caller, subject=caller.principal, action="read", resource="")
         return [found.name for found in searcher.search(caller, wanted).found]
 
     asked = questions.question(contractor, subject=ALICE.principal, action="read", resource=RESOURCE)

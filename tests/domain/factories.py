@@ -112,8 +112,8 @@ def pending(under: Policy | None = None, *, by: Caller | None = None, at: dateti
     """A request under a policy; approved at once where the policy has no steps."""
     by = by or alice()
     wanted = ask(**({"subject": by.principal} | asked))
-    judged = request.judged(wanted, policies=[under or policy()], by=by, grant_name="grants/g7", now=at)
-    return approval.requested(judged, by=by, now=at)[0]
+    judged = request.judge_request(wanted, policies=[under or policy()], by=by, grant_name="grants/g7", now=at)
+    return approval.open_request(judged, by=by, now=at)[0]
 
 
 def approved(*, at: datetime = NOON, ttl: timedelta = HOUR, **asked: Any) -> Grant:
@@ -161,8 +161,8 @@ def edited(
     grant: Grant, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON, **edits: Any
 ) -> Grant:
     """An approval with other terms."""
-    given = approval.given_by(grant, Edits(**edits), policy=under or policy(), now=at)
-    terms = approval.given_instead(grant, given)
+    given = approval.apply_edits(grant, Edits(**edits), policy=under or policy(), now=at)
+    terms = approval.changed_terms(grant, given)
     return approval.approve(given, policy=under or policy(), by=by or bob(), comment="", now=at, given=terms)[0]
 
 
@@ -181,7 +181,7 @@ def accepted(
     delegations: Collection[str] = (),
 ) -> Grant:
     by, under = by or alice(), under or policy()
-    taken = approval.offered_terms(grant, by=by, now=at)
+    taken = approval.with_offered_terms(grant, by=by, now=at)
     return approval.accept(taken, policy=under, by=by, comment="", now=at, delegations=delegations)[0]
 
 
@@ -195,9 +195,9 @@ def extension(
 ) -> Grant:
     """A request for more time; given at once where the policy has no steps."""
     by, under = by or alice(), under or extending()
-    wanted = request.extended(grant, MoreTime(duration=more), policy=under, by=by, now=at)
+    wanted = request.with_extension(grant, MoreTime(duration=more), policy=under, by=by, now=at)
     judged = request.judge_extension(wanted, policy=under, policies=[under], now=at)
-    return approval.extension_requested(judged, policy=under, by=by, now=at)[0]
+    return approval.open_extension(judged, policy=under, by=by, now=at)[0]
 
 
 def breakable(**changes: Any) -> Policy:

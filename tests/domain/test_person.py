@@ -11,11 +11,11 @@ from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import AlreadyReviewed, NotYours, SelfApproval
 from jit_service.domain.grants import approval, break_glass, delegation, request
 from jit_service.domain.grants import grant as rules
-from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import Grant, GrantState
-from jit_service.domain.person import Account, Person, distinct
+from jit_service.domain.person import Account, Person, count_distinct
 from jit_service.domain.policies import diff, proposal
-from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet
 from tests.domain.factories import ALICE, BOB, CAROL, HOUR, NOON, caller, policy, step
 
@@ -43,8 +43,8 @@ def asked(**changes: object) -> Grant:
 
 def judged(under: object, **changes: object) -> Grant:
     wanted = request.Ask(subject=ALICE, resources=("database/orders/eu",), actions=("read",), **changes)  # type: ignore[arg-type]
-    grant = request.judged(wanted, policies=[under], by=alice(), grant_name="grants/g7", now=NOON)  # type: ignore[list-item]
-    return approval.requested(grant, by=alice(), now=NOON)[0]
+    grant = request.judge_request(wanted, policies=[under], by=alice(), grant_name="grants/g7", now=NOON)  # type: ignore[list-item]
+    return approval.open_request(grant, by=alice(), now=NOON)[0]
 
 
 def held() -> Grant:
@@ -73,10 +73,10 @@ def test_who_has_no_account_is_nobody_elses_person() -> None:
 def test_people_count_once_under_all_their_names_and_accounts() -> None:
     account = Account(IDP, "00u1")
 
-    assert distinct([]) == 0
-    assert distinct([Person(ALICE), Person(BOB), Person(ALICE.upper())]) == 2
-    assert distinct([Person(ALICE), Person(NEW_NAME, account), Person(ALICE, account), Person(BOB)]) == 2
-    assert distinct([Person(ALICE, account), Person(NEW_NAME, account)]) == 1
+    assert count_distinct([]) == 0
+    assert count_distinct([Person(ALICE), Person(BOB), Person(ALICE.upper())]) == 2
+    assert count_distinct([Person(ALICE), Person(NEW_NAME, account), Person(ALICE, account), Person(BOB)]) == 2
+    assert count_distinct([Person(ALICE, account), Person(NEW_NAME, account)]) == 1
 
 
 def test_nobody_approves_its_own_request_under_a_new_name() -> None:
@@ -116,11 +116,11 @@ def test_two_approvals_of_one_person_under_two_names_count_once() -> None:
 def test_who_was_renamed_sees_and_gives_back_its_access() -> None:
     released, _ = rules.release(held(), by=renamed(), comment="", now=NOON)
 
-    assert approval.visible(held(), policy(), renamed())
+    assert approval.is_visible(held(), policy(), renamed())
     assert released.state(NOON) is GrantState.RELEASED
     with pytest.raises(NotYours):
         rules.release(held(), by=known(NEW_NAME, "00u2"), comment="", now=NOON)
-    assert not approval.visible(held(), policy(), known(NEW_NAME, "00u1", issuer="https://other.example.com"))
+    assert not approval.is_visible(held(), policy(), known(NEW_NAME, "00u1", issuer="https://other.example.com"))
 
 
 def test_who_was_renamed_takes_its_request_back() -> None:
@@ -149,19 +149,19 @@ def test_nobody_reviews_its_own_emergency_under_a_new_name() -> None:
 
 def test_nobody_approves_its_own_proposal_under_a_new_name() -> None:
     admin, again = (who._replace(roles=frozenset({Role.ADMIN})) for who in (alice(), renamed()))
-    changes = tuple(diff.difference([], [Proposed(policy=policy())], prune=False))
-    made, _ = proposal.proposed(changes, comment="", proposal_name="policyProposals/p", by=admin, now=NOON)
+    changes = tuple(diff.difference([], [PolicyDraft(policy=policy())], prune=False))
+    made, _ = proposal.propose(changes, comment="", proposal_name="policyProposals/p", by=admin, now=NOON)
 
     with pytest.raises(SelfApproval):
-        proposal.approved(made, current={}, by=again, comment="", now=NOON)
+        proposal.approve(made, current={}, by=again, comment="", now=NOON)
 
 
 def test_who_was_renamed_ends_its_delegation() -> None:
-    lent, _ = delegation.created(
-        Wanted(delegate=BOB, expires_at=NOON + HOUR), delegation_name="delegations/d", by=alice(), now=NOON
+    lent, _ = delegation.create(
+        NewDelegation(delegate=BOB, expires_at=NOON + HOUR), delegation_name="delegations/d", by=alice(), now=NOON
     )
 
-    assert lent.visible(renamed())
-    assert delegation.deleted(lent, by=renamed(), now=NOON)[0].deleted_at == NOON
+    assert lent.is_visible_to(renamed())
+    assert delegation.delete(lent, by=renamed(), now=NOON)[0].deleted_at == NOON
     with pytest.raises(NotYours):
-        delegation.deleted(lent, by=known(NEW_NAME, "00u2"), now=NOON)
+        delegation.delete(lent, by=known(NEW_NAME, "00u2"), now=NOON)

@@ -21,10 +21,10 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Decision, Question
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.grants.approval import Edits
-from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.grants.request import Ask
-from jit_service.domain.policies.policy import Policy, checked
+from jit_service.domain.policies.policy import Policy, normalize
 from tests.domain.factories import NOON
 from tests.model.facts import (
     LIVE,
@@ -54,7 +54,7 @@ class Service(Protocol):
     def ensure(self, name: str, by: Caller, asked: Ask) -> Grant: ...
     def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta) -> object: ...
     def check(self, by: Caller, question: Question) -> Decision: ...
-    def delegate(self, name: str, by: Caller, wanted: Wanted) -> object: ...
+    def delegate(self, name: str, by: Caller, wanted: NewDelegation) -> object: ...
     def end_delegation(self, name: str, by: Caller) -> object: ...
     def put_policy(self, by: Caller, policy: Policy) -> object: ...
     def put_signal(self, by: Caller, value: bool, expires_at: datetime) -> object: ...
@@ -281,7 +281,7 @@ class Acting(RuleBasedStateMachine):
 
     def turn(self, name: str, change: dict[str, Any]) -> None:
         try:
-            changed = checked(replace(self.world.policies[name], **{"deleted_at": None, **change}), exact=(ALIAS,))
+            changed = normalize(replace(self.world.policies[name], **{"deleted_at": None, **change}), exact=(ALIAS,))
         except InvalidField:
             return
         self.put_policy(changed)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, initialize, multiple, precondition, rule
 
 from jit_service.domain.checks.decision import Question
-from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.policies.policy import PrincipalSet
 from tests.domain.factories import ALICE, BOT, HOUR, TICK
 from tests.model.acting import Acting
@@ -237,7 +237,7 @@ class LifecycleMachine(Acting):
     )
     def delegate(self, giver: str, to: str, lead: timedelta, span: timedelta, only: tuple[str, ...]) -> None:
         name, begins = f"delegations/d{len(self.world.loans)}", self.world.now + lead
-        wanted = Wanted(delegate=to, starts_at=begins, expires_at=begins + span, policies=only)
+        wanted = NewDelegation(delegate=to, starts_at=begins, expires_at=begins + span, policies=only)
         expected = "InvalidField" if giver.lower() == to.lower() else OK
         self.written(giver, expected, lambda each, by: each.delegate(name, by, wanted))
         if expected == OK:

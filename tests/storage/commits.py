@@ -19,10 +19,10 @@ from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.policies.diff import Proposed
-from jit_service.domain.policies.policy import Policy, checked
-from jit_service.use_cases.bulk_revocation import Selector
-from jit_service.use_cases.grants import View
+from jit_service.domain.policies.diff import PolicyDraft
+from jit_service.domain.policies.policy import Policy, normalize
+from jit_service.use_cases.bulk_revocation import GrantSelector
+from jit_service.use_cases.grants import GrantView
 from tests.domain.factories import ALICE, BOB, BOT, HOUR, TICK
 from tests.model.acting import edits_of
 from tests.model.facts import ACTIONS, LIVE, OK, REACHING, RESOURCES, Changes, Person
@@ -60,7 +60,7 @@ class Sent:
 class Planned:
     """The plan of a bulk revocation."""
 
-    selector: Selector
+    selector: GrantSelector
     names: set[str]
     ids: dict[str, str]
 
@@ -113,21 +113,27 @@ class CommitMachine(LifecycleMachine):
         last = self.ledger.moments[-1]
         expected = Counter((each.event, each.grant, each.status) for each in self.world.changes[last.changes :])
         for kind, each in self.stored.items():
-            told = each.told(self.caller(ADMIN), view=View.ALL, after=last.revisions[kind])
+            told = each.told(self.caller(ADMIN), view=GrantView.ALL, after=last.revisions[kind])
             assert Counter(heard[:3] for heard in told) == expected, kind
             told_at = [last.revisions[kind], *(heard.revision for heard in told)]
             assert told_at == sorted(set(told_at)), kind
             self.ledger.heard[kind] += told
         self.ledger.moments.append(Moment(len(self.world.changes), self.revisions()))
 
-    @rule(who=st.one_of(st.just(ADMIN), people), view=st.sampled_from((View.VISIBLE, View.MINE)), data=st.data())
-    def watch_again(self, who: str, view: View, data: st.DataObject) -> None:
+    @rule(
+        who=st.one_of(st.just(ADMIN), people), view=st.sampled_from((GrantView.VISIBLE, GrantView.MINE)), data=st.data()
+    )
+    def watch_again(self, who: str, view: GrantView, data: st.DataObject) -> None:
         """From any moment on, whoever it is is told what it may see, and nothing else."""
         since, person = data.draw(st.sampled_from(self.ledger.moments)), self.person(who)
         expected = [
             (each.event, each.grant, each.status)
             for each in self.world.changes[since.changes :]
-            if (self.world.would_see(each, person) if view is View.VISIBLE else self.world.entries[each.grant].of(who))
+            if (
+                self.world.would_see(each, person)
+                if view is GrantView.VISIBLE
+                else self.world.entries[each.grant].of(who)
+            )
         ]
         for kind, each in self.stored.items():
             told = each.told(self.caller(who), view=view, after=since.revisions[kind])
@@ -139,7 +145,9 @@ class CommitMachine(LifecycleMachine):
         for kind, each in self.stored.items():
             heard = self.ledger.heard[kind]
             last = data.draw(st.integers(0, len(heard) - 1))
-            assert each.told(self.caller(ADMIN), view=View.ALL, after=heard[last].revision) == heard[last + 1 :], kind
+            assert each.told(self.caller(ADMIN), view=GrantView.ALL, after=heard[last].revision) == heard[last + 1 :], (
+                kind
+            )
 
     @rule(who=st.one_of(st.just(ADMIN), people))
     def begin_to_watch(self, who: str) -> None:
@@ -150,7 +158,7 @@ class CommitMachine(LifecycleMachine):
             if entry.status in LIVE and self.world.sees(entry, person)
         ]
         for kind, each in self.stored.items():
-            assert each.told(self.caller(who), view=View.VISIBLE, after=0) == expected, kind
+            assert each.told(self.caller(who), view=GrantView.VISIBLE, after=0) == expected, kind
 
     # Etags
 
@@ -215,7 +223,7 @@ class CommitMachine(LifecycleMachine):
         etag_of = self.etag_read(name)
         sent: dict[str, Callable[[Stored, Caller], Any]] = {
             "update": lambda each, by: each.update_policy(by, after, etag=etag_of(each)),
-            "apply": lambda each, by: each.apply(by, [Proposed(policy=after, etag=etag_of(each))], prune=False),
+            "apply": lambda each, by: each.apply(by, [PolicyDraft(policy=after, etag=etag_of(each))], prune=False),
             "delete": lambda each, by: each.delete_policy(by, name, etag_of(each)),
         }
         self.written(by, expected, sent[how])
@@ -338,8 +346,8 @@ class CommitMachine(LifecycleMachine):
         resource=st.sampled_from(("", *REACHING)),
     )
     def plan_to_revoke(self, holder: str, policy: str, resource: str) -> None:
-        selector = Selector(subject=holder, policy=policy, resource=resource)
-        if selector == Selector():
+        selector = GrantSelector(subject=holder, policy=policy, resource=resource)
+        if selector == GrantSelector():
             self.everywhere("InvalidField", lambda each: each.plan(selector))
             return
         plans = self.everywhere(OK, lambda each: each.plan(selector))
@@ -419,7 +427,7 @@ class CommitMachine(LifecycleMachine):
     def apply_policies(self, name: str, change: dict[str, Any], left_out: str, prune: bool, how: str, by: str) -> None:
         wanted = {each: policy for each, policy in self.standing().items() if each != left_out}
         wanted[name] = replace(self.world.policies[name], **{"deleted_at": None, **change})
-        proposed = [Proposed(policy=policy) for policy in wanted.values()]
+        proposed = [PolicyDraft(policy=policy) for policy in wanted.values()]
         expected = OK if is_sound(wanted[name]) else "InvalidField"
         difference = self.difference(wanted, prune=prune) if expected == OK else {}
         previews = self.everywhere(expected, lambda each: each.preview(proposed, prune=prune))
@@ -578,12 +586,12 @@ class CommitMachine(LifecycleMachine):
 
 def plain(policy: Policy) -> Policy:
     """The policy as somebody chose it."""
-    return replace(checked(policy), revision=0, created_at=None, updated_at=None, deleted_at=None)
+    return replace(normalize(policy), revision=0, created_at=None, updated_at=None, deleted_at=None)
 
 
 def is_sound(policy: Policy) -> bool:
     try:
-        checked(policy)
+        normalize(policy)
     except InvalidField:
         return False
     return True

@@ -17,13 +17,13 @@ from jit_service.domain.checks.decision import Decision, Question
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import JitError, StoreUnavailable, Unsatisfiable
 from jit_service.domain.grants.approval import Edits
-from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import ExtensionState, Grant, Justification
+from jit_service.domain.grants.lock import NewLock as LockWanted
 from jit_service.domain.grants.lock import Target
-from jit_service.domain.grants.lock import Wanted as LockWanted
 from jit_service.domain.grants.request import Ask, MoreTime
 from jit_service.domain.language import etag as etags
-from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.feeds.grants import ControlEvent, Watched, watch
@@ -32,9 +32,9 @@ from jit_service.storage import Store, query
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.tables import HeadRow
 from jit_service.use_cases import audit, bulk_revocation, delegations, grants, locks, policies, proposals, signals
-from jit_service.use_cases.bulk_revocation import Plan, Selector
-from jit_service.use_cases.grants import View
-from jit_service.use_cases.policies import Applied
+from jit_service.use_cases.bulk_revocation import GrantSelector, RevocationPlan
+from jit_service.use_cases.grants import GrantView
+from jit_service.use_cases.policies import ApplyResult
 from tests import checking
 from tests.model.small_world import ALIAS
 
@@ -141,7 +141,7 @@ class Stored:
     def check(self, by: Caller, question: Question) -> Decision:
         return checking.check(self.store, by, question).decision
 
-    def delegate(self, name: str, by: Caller, wanted: Wanted) -> object:
+    def delegate(self, name: str, by: Caller, wanted: NewDelegation) -> object:
         self.naming.upcoming = name
         return delegations.create(self.store, by, wanted)
 
@@ -185,13 +185,13 @@ class Stored:
         return sweeper.record_run_out(self.store)
 
     def revoke_all_of(self, holder: str, by: Caller) -> int:
-        selector = Selector(subject=holder)
+        selector = GrantSelector(subject=holder)
         plan = bulk_revocation.plan(self.store, selector)
-        return len(bulk_revocation.carry_out(self.store, by, selector, plan_id=plan.id, comment="leak").grants)
+        return len(bulk_revocation.execute(self.store, by, selector, plan_id=plan.id, comment="leak").grants)
 
     def inbox(self, by: Caller) -> set[str]:
         page = grants.list_page(
-            self.store, by, view=View.REVIEWABLE, filter_text="", order_by="", page_size=100, page_token=""
+            self.store, by, view=GrantView.REVIEWABLE, filter_text="", order_by="", page_size=100, page_token=""
         )
         return {grant.name for grant in page.grants}
 
@@ -224,7 +224,7 @@ class Stored:
             found = kinds[name.partition("/")[0]](name)
         return etags.etag(name, found.revision if found else 0)
 
-    def told(self, by: Caller, *, view: View, after: int, grant: str = "") -> list[Heard]:
+    def told(self, by: Caller, *, view: GrantView, after: int, grant: str = "") -> list[Heard]:
         """What a watcher is told from the revision on, up to now."""
         watched = Watched(view=view, grant=grant, start_revision=after)
         stream = watch(
@@ -242,22 +242,22 @@ class Stored:
         answers = checking.checker(self.store).check_many(by, items)
         return [type(each).__name__ if isinstance(each, JitError) else each.decision for each in answers]
 
-    def plan(self, selector: Selector) -> Plan:
+    def plan(self, selector: GrantSelector) -> RevocationPlan:
         return bulk_revocation.plan(self.store, selector)
 
-    def carry_out(self, by: Caller, selector: Selector, plan_id: str) -> Plan:
-        return bulk_revocation.carry_out(self.store, by, selector, plan_id=plan_id, comment="leak")
+    def carry_out(self, by: Caller, selector: GrantSelector, plan_id: str) -> RevocationPlan:
+        return bulk_revocation.execute(self.store, by, selector, plan_id=plan_id, comment="leak")
 
-    def preview(self, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
+    def preview(self, proposed: Sequence[PolicyDraft], *, prune: bool) -> ApplyResult:
         return policies.preview(self.store, ADMIN, proposed, prune=prune)
 
-    def apply(self, by: Caller, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
+    def apply(self, by: Caller, proposed: Sequence[PolicyDraft], *, prune: bool) -> ApplyResult:
         return policies.apply(self.store, by, proposed, prune=prune)
 
     def delete_policy(self, by: Caller, name: str, etag: str) -> Policy:
         return policies.delete(self.store, by, name, etag=etag)
 
-    def propose(self, name: str, by: Caller, proposed: Sequence[Proposed], *, prune: bool) -> Applied:
+    def propose(self, name: str, by: Caller, proposed: Sequence[PolicyDraft], *, prune: bool) -> ApplyResult:
         self.naming.upcoming = name
         return proposals.propose(self.store, by, proposed, prune=prune, comment="")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.checks.cached_grant import LiveGrant
-from jit_service.domain.checks.decision import Decision, Question, Reason, checked_event
+from jit_service.domain.checks.cached_grant import CachedGrant
+from jit_service.domain.checks.decision import Decision, Question, Reason, check_event
 from jit_service.storage import CheckRecords, SharedContexts, parts_of_check, payload_of
 from jit_service.storage.rows import MAX_RECORD
 from tests.conftest import NOON
@@ -42,7 +42,7 @@ QUESTIONS = st.builds(
     source_address=TEXTS,
 )
 GRANTS = st.builds(
-    LiveGrant,
+    CachedGrant,
     name=SOME,
     subject=SOME,
     policy=SOME,
@@ -74,11 +74,11 @@ def test_both_ways_make_the_same_bytes(
 
     for who, asked, decision, decision_id in checks:
         by = callers[who % len(callers)]
-        event = checked_event(by, asked, decision, at=at, decision_id=decision_id, revision=revision)
+        event = check_event(by, asked, decision, at=at, decision_id=decision_id, revision=revision)
         parts = parts_of_check(asked, decision)
         assert records.payload(by, asked, parts, decision_id) == payload_of(event)
         first = SharedContexts.first_of(shared, asked.context, decision_id)
-        event = checked_event(by, asked, decision, at=at, decision_id=decision_id, revision=revision, context_of=first)
+        event = check_event(by, asked, decision, at=at, decision_id=decision_id, revision=revision, context_of=first)
         assert records.payload(by, asked, parts, decision_id, shared) == payload_of(event)
 
 
@@ -101,7 +101,7 @@ def test_a_record_that_would_be_too_long_is_the_same_in_both_ways_and_counts_wha
     by = Caller(principal="user:alice")
     asked = Question(subject="user:alice", action="read", resource="a/b", groups=frozenset(groups), context=context)
     decision = Decision(Reason.LOCKED, "locked", None, (), "locks/l1")
-    event = checked_event(by, asked, decision, at=NOON, decision_id="d", revision=1)
+    event = check_event(by, asked, decision, at=NOON, decision_id="d", revision=1)
 
     payload = payload_of(event)
 

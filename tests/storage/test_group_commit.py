@@ -100,8 +100,8 @@ def failing(store: Store) -> Callable[[], None]:
 
 def requested(tx: Transaction) -> tuple[Grant, Event]:
     asked = request.Ask(subject=ALICE.principal, resources=("database/orders/never",), actions=("read",))
-    judged = request.judged(asked, policies=tx.policies(), by=ALICE, grant_name="grants/never", now=tx.now)
-    return approval.requested(judged, by=ALICE, now=tx.now)
+    judged = request.judge_request(asked, policies=tx.policies(), by=ALICE, grant_name="grants/never", now=tx.now)
+    return approval.open_request(judged, by=ALICE, now=tx.now)
 
 
 def states(store: Store, found: list[Any]) -> list[GrantState]:

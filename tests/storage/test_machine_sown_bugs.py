@@ -26,7 +26,7 @@ from tests.storage.stored import Naming, Stored
 
 NO_ETAG = "pass"
 TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
-    ("a plan that never goes stale", bulk_revocation.carry_out, "if current.id != plan_id:", "if False:"),
+    ("a plan that never goes stale", bulk_revocation.execute, "if current.id != plan_id:", "if False:"),
     ("a proposal that never goes stale", proposal._demand_unchanged, "if found != expected:", "if False:"),
     ("an update of what was not read", policies.update, "etags.demand(etag, name, before.revision)", NO_ETAG),
     ("a deletion of what was not read", policies.delete, "etags.demand(etag, name, before.revision)", NO_ETAG),
@@ -65,10 +65,10 @@ TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
     (
         "an answer that is sent again to who may not see it",
         grants._change,
-        "grant = visible(tx, by, name)\n        if (earlier := answered_before(tx, caller, _GRANTS)) is not None:"
+        "grant = is_visible(tx, by, name)\n        if (earlier := answered_before(tx, caller, _GRANTS)) is not None:"
         "\n            return GrantAnswer(*earlier)",
         "if (earlier := answered_before(tx, caller, _GRANTS)) is not None:\n            return GrantAnswer(*earlier)"
-        "\n        grant = visible(tx, by, name)",
+        "\n        grant = is_visible(tx, by, name)",
     ),
     (
         "a request of the locked",
@@ -76,7 +76,7 @@ TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
         "demand_unlocked(snapshot.locks, grant.requester, grant.requester_groups)",
         "pass",
     ),
-    ("an approval of the locked that counts", approval._counting, "not _is_locked(review, locks)", "True"),
+    ("an approval of the locked that counts", approval._counting_reviews, "not _is_locked(review, locks)", "True"),
 ]
 
 

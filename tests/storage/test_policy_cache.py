@@ -119,7 +119,7 @@ def ask_under_another(store: Store) -> Grant:
 def changed(tx: Transaction, name: str) -> tuple[Policy, Event]:
     before = tx.policy(name)
     assert before is not None
-    return diff.updated(before, with_eligible(before, "others"), by=ADMIN, now=tx.now)
+    return diff.update(before, with_eligible(before, "others"), by=ADMIN, now=tx.now)
 
 
 TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [

@@ -16,7 +16,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, ReviewOverdue, TooManyActive, WrongState
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask, MoreTime
-from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, PrincipalSet
 from jit_service.storage import Store
 from jit_service.use_cases import audit, grants, proposals
@@ -299,7 +299,7 @@ def test_two_extensions_at_once_leave_one(store: Store) -> None:
 
 
 def test_two_admins_approve_a_proposal_once(store: Store) -> None:
-    applied = proposals.propose(store, ADMIN, [Proposed(policy=policy())], prune=False, comment="")
+    applied = proposals.propose(store, ADMIN, [PolicyDraft(policy=policy())], prune=False, comment="")
     second, third = (ADMIN._replace(principal=f"user:{name}@example.com") for name in ("second", "third"))
 
     answers = at_once(

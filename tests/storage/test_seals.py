@@ -14,8 +14,8 @@ from sqlalchemy import text
 from jit_service.check import GrantCache, questions
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.domain.grants.delegation import Wanted as WantedDelegation
-from jit_service.domain.grants.lock import Target, Wanted
+from jit_service.domain.grants.delegation import NewDelegation as WantedDelegation
+from jit_service.domain.grants.lock import NewLock, Target
 from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import GrantLoader
@@ -54,7 +54,7 @@ class Site:
         self.deny = policies.create(self.store, ADMIN, deny_policy(name="policies/no", revision=0, **denied))
         wanted = WantedDelegation(delegate=ALICE.principal, expires_at=clock() + HOUR)
         self.delegation = delegations.create(self.store, CAROL, wanted).delegation
-        locked = Wanted(target=Target(principal="user:dave@example.com"), comment="x")
+        locked = NewLock(target=Target(principal="user:dave@example.com"), comment="x")
         self.lock = locks.create(self.store, ADMIN, locked).lock
         audit.make_findable(self.store)
 

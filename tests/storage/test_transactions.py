@@ -130,7 +130,7 @@ def test_a_use_changes_neither_the_etag_nor_a_plan(store: Store) -> None:
     """Else nobody could decide on a grant, or revoke it widely, while it is being used."""
     add_policy(store, steps=(), idle_timeout=HOUR)
     grant = ask(store)
-    selector = bulk_revocation.Selector(subject=ALICE.principal)
+    selector = bulk_revocation.GrantSelector(subject=ALICE.principal)
     plan = bulk_revocation.plan(store, selector)
     with store.snapshot() as snapshot:
         before = snapshot.revision
@@ -142,7 +142,7 @@ def test_a_use_changes_neither_the_etag_nor_a_plan(store: Store) -> None:
     assert (read.revision, read.usage.count) == (grant.revision, 1)
     with store.snapshot() as snapshot:
         assert [change.revision for change in snapshot.changes(after=before, limit=9)] == [before + 1]
-    done = bulk_revocation.carry_out(store, ADMIN, selector, plan_id=plan.id, comment="over")
+    done = bulk_revocation.execute(store, ADMIN, selector, plan_id=plan.id, comment="over")
     assert [ended.name for ended in done.grants] == [grant.name]
 
 

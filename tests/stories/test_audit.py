@@ -66,7 +66,7 @@ def test_the_keeper_verifies_it_by_the_key_that_came_with_it(story: Story) -> No
     made = checkpoint(story)
     store, issuing = story.world.service.store, story.world.service.issuing
     assert issuing is not None
-    signing_keys.replace_all(store, issuing, by=signing_keys.itself())
+    signing_keys.replace_all(store, issuing, by=signing_keys.service_caller())
 
     verified = verify(story, made.checkpoint)
     was = verify_checkpoint(made.checkpoint, MessageToDict(made.public_key), issuer=ISSUER)

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from jit_service.domain.caller import Caller
-from jit_service.domain.policies.diff import Proposed
+from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.use_cases import proposals
 from tests.stories.streams import Refused, exporting, tailing, watching
 from tests.world import (
@@ -103,7 +103,7 @@ class Case:
         policy = replace(DRAFT, name=f"policies/p{self.story.id}-{uuid.uuid4().hex[:8]}")
         by = Caller(principal=proposer.principal)
         store = self.story.world.service.store
-        name = proposals.propose(store, by, [Proposed(policy=policy)], prune=False, comment="").proposal
+        name = proposals.propose(store, by, [PolicyDraft(policy=policy)], prune=False, comment="").proposal
         return f"{POLICIES}{decision}PolicyProposal", {"name": name}
 
     def emergency(self) -> Any:

@@ -20,7 +20,7 @@ from jit_service.feeds.replica import ReplicaUpdate, replicate
 from jit_service.runtime.service import Service
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
-from jit_service.use_cases.grants import View
+from jit_service.use_cases.grants import GrantView
 from jitaccess import (
     AsyncJitClient,
     AsyncLocalChecker,
@@ -405,7 +405,7 @@ def test_a_replica_that_falls_too_far_behind_is_told_where_to_resume(
 
 
 def test_a_replica_takes_neither_a_view_nor_one_grant(store: Store, follower: HeadFollower) -> None:
-    for watched, field in ((Watched(view=View.ALL), "view"), (Watched(grant="grants/g"), "grant")):
+    for watched, field in ((Watched(view=GrantView.ALL), "view"), (Watched(grant="grants/g"), "grant")):
         with pytest.raises(InvalidField, match=field):
             next(replicate(store, GATEWAY, watched, follower=follower, gone=lambda: False))
 
@@ -414,7 +414,7 @@ def test_the_role_is_asked_for_before_anything_else(store: Store, follower: Head
     nobody = Caller(principal="service:gateway")
 
     with pytest.raises(RoleRequired):
-        next(replicate(store, nobody, Watched(view=View.ALL), follower=follower, gone=lambda: False))
+        next(replicate(store, nobody, Watched(view=GrantView.ALL), follower=follower, gone=lambda: False))
 
 
 def test_many_grants_are_told_page_by_page(

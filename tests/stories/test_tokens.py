@@ -493,7 +493,7 @@ def test_a_rotated_key_is_published_before_it_signs_and_the_old_one_stays_for_it
     assert issuing is not None
     old = jwt.get_unverified_header(issue(story, grant).token)["kid"]
 
-    added = signing_keys.rotate(store, issuing, by=signing_keys.itself())
+    added = signing_keys.rotate(store, issuing, by=signing_keys.service_caller())
 
     assert {old, added.kid} <= {key["kid"] for key in key_set(story)["keys"]}
     story.world.clock.advance(HOUR - SECOND)
@@ -501,11 +501,11 @@ def test_a_rotated_key_is_published_before_it_signs_and_the_old_one_stays_for_it
     assert jwt.get_unverified_header(last)["kid"] == old
     story.world.clock.advance(SECOND)
     assert jwt.get_unverified_header(issue(story, grant).token)["kid"] == added.kid
-    signing_keys.tend(store, issuing)
+    signing_keys.maintain(store, issuing)
     assert offline(story, last)
     assert introspect(story, last)["active"]
     story.world.clock.advance(CAP)
-    signing_keys.tend(store, issuing)
+    signing_keys.maintain(store, issuing)
     assert old not in {key["kid"] for key in key_set(story)["keys"]}
 
 
@@ -516,7 +516,7 @@ def test_after_a_compromise_nothing_that_the_old_keys_signed_counts(story: Story
     assert issuing is not None
     token = issue(story, grant, audience=[AUDIENCE]).token
 
-    added = signing_keys.replace_all(store, issuing, by=signing_keys.itself())
+    added = signing_keys.replace_all(store, issuing, by=signing_keys.service_caller())
 
     assert [key["kid"] for key in key_set(story)["keys"]] == [added.kid]
     assert introspect(story, token) == {"active": False}

@@ -19,7 +19,7 @@ from jit_service.runtime.service import Service
 from jit_service.settings import Address
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
-from jit_service.use_cases.grants import View
+from jit_service.use_cases.grants import GrantView
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests import checking
 from tests.conftest import HOUR, Clock
@@ -199,7 +199,7 @@ def watched(store: Store, follower: HeadFollower) -> Watch:
     """Watches the store itself, with a heartbeat whenever nothing else is told."""
 
     def watched(
-        caller: Caller, view: View = View.MINE, start: int = 0, gone: Any = lambda: False
+        caller: Caller, view: GrantView = GrantView.MINE, start: int = 0, gone: Any = lambda: False
     ) -> Iterator[GrantUpdate]:
         what = Watched(view=view, start_revision=start)
         return watch.watch(store, caller, what, follower=follower, gone=gone, heartbeat_seconds=0.0)
@@ -241,12 +241,12 @@ def test_who_falls_too_far_behind_is_told_where_to_resume(
 
 def test_who_may_see_a_grant_is_judged_when_it_changes(store: Store, watched: Watch) -> None:
     add_policy(store)
-    events = watched(BOB, View.VISIBLE)
+    events = watched(BOB, GrantView.VISIBLE)
     next(events)
     ask(store)
     assert _next_change(events).type == "GRANT_REQUESTED"
 
-    stranger = watched(DAVE, View.VISIBLE)
+    stranger = watched(DAVE, GrantView.VISIBLE)
     next(stranger)
     ask(store)
     assert next(stranger).type is watch.ControlEvent.HEARTBEAT
@@ -276,15 +276,15 @@ def test_a_watch_ends_when_its_client_is_gone(watched: Watch) -> None:
     assert [told.type for told in watched(ALICE, gone=lambda: True)] == [watch.ControlEvent.HEARTBEAT]
 
 
-@pytest.mark.parametrize("view", [View.REVIEWABLE, View.REVIEW_DEBT])
-def test_views_that_time_alone_changes_are_not_watched(watched: Watch, view: View) -> None:
+@pytest.mark.parametrize("view", [GrantView.REVIEWABLE, GrantView.REVIEW_DEBT])
+def test_views_that_time_alone_changes_are_not_watched(watched: Watch, view: GrantView) -> None:
     with pytest.raises(InvalidField, match="can be watched"):
         next(watched(ADMIN, view))
 
 
 def test_the_role_is_asked_for_first(watched: Watch) -> None:
     with pytest.raises(RoleRequired):
-        next(watched(ALICE._replace(roles=frozenset()), View.ALL))
+        next(watched(ALICE._replace(roles=frozenset()), GrantView.ALL))
 
 
 class Context:

@@ -16,8 +16,8 @@ from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import BreakGlassRule, Policy, PrincipalSet, Step
 from jit_service.storage import Store
 from jit_service.use_cases import bulk_revocation, grants, policies, signals
-from jit_service.use_cases.bulk_revocation import Selector
-from jit_service.use_cases.grants import View
+from jit_service.use_cases.bulk_revocation import GrantSelector
+from jit_service.use_cases.grants import GrantView
 from tests.conftest import HOUR, NOON, TICK
 from tests.storage.people import ADMIN, ALICE, BOB, add_policy, ask
 
@@ -75,10 +75,10 @@ def test_a_plan_names_all_that_would_end(store: Store) -> None:
     top = ask(store)
     child = grants.ask(store, ALICE, passed_on(top.name, "service:job")).grant
     other = ask(store, resource="database/orders/us")
-    by_subject = Selector(subject=ALICE.principal)
+    by_subject = GrantSelector(subject=ALICE.principal)
 
     plan = bulk_revocation.plan(store, by_subject)
-    done = bulk_revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
+    done = bulk_revocation.execute(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
 
     assert [grant.name for grant in plan.grants] == sorted([top.name, child.name, other.name])
     assert [grant.name for grant in done.grants] == [grant.name for grant in plan.grants]
@@ -88,13 +88,13 @@ def test_a_plan_names_all_that_would_end(store: Store) -> None:
 def test_a_plan_is_stale_once_more_would_end_with_it(store: Store) -> None:
     add_policy(store, steps=(), max_child_depth=2)
     top = ask(store)
-    by_subject = Selector(subject=ALICE.principal)
+    by_subject = GrantSelector(subject=ALICE.principal)
     plan = bulk_revocation.plan(store, by_subject)
 
     child = grants.ask(store, ALICE, passed_on(top.name, "service:job")).grant
 
     with pytest.raises(StalePlan):
-        bulk_revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
+        bulk_revocation.execute(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
     assert grants.get(store, ADMIN, child.name).grant.end is None
 
 
@@ -102,10 +102,10 @@ def test_what_ends_with_what_it_came_from_says_so_also_where_it_matches_itself(s
     add_policy(store, steps=(), max_child_depth=2)
     tops = [ask(store) for _ in range(4)]
     children = [ask(store, parent=top.name) for top in tops]
-    by_subject = Selector(subject=ALICE.principal)
+    by_subject = GrantSelector(subject=ALICE.principal)
 
     plan = bulk_revocation.plan(store, by_subject)
-    done = bulk_revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
+    done = bulk_revocation.execute(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
 
     said = {grant.name: grant.end.comment for grant in done.grants if grant.end}
     assert {said[top.name] for top in tops} == {"leak"}
@@ -159,5 +159,7 @@ def set_incident(store: Store, *, value: bool) -> None:
 
 
 def inbox(store: Store, by: Caller) -> list[str]:
-    page = grants.list_page(store, by, view=View.REVIEWABLE, filter_text="", order_by="", page_size=10, page_token="")
+    page = grants.list_page(
+        store, by, view=GrantView.REVIEWABLE, filter_text="", order_by="", page_size=10, page_token=""
+    )
     return [grant.name for grant in page.grants]

@@ -18,14 +18,14 @@ from jit_service.runtime import sweeper
 from jit_service.storage import Store, payload_of
 from jit_service.storage.tables import AuditRow
 from jit_service.use_cases import audit
-from jit_service.use_cases.audit import Verified
+from jit_service.use_cases.audit import LogVerification
 from jit_service.use_cases.audit_export import export
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, add_policy, approve, ask
 from tests.storage.test_races import at_once
 
 
-def tamper(store: Store, *statements: str) -> Verified:
+def tamper(store: Store, *statements: str) -> LogVerification:
     """Changes the table behind the service's back, and verifies."""
     with store.engine.begin() as connection:
         for statement in statements:

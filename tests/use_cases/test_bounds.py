@@ -18,7 +18,7 @@ from jit_service.domain.errors import (
     TooManyDelegations,
     TooManyPending,
 )
-from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.request import Ask
 from jit_service.runtime import sweeper
@@ -26,7 +26,7 @@ from jit_service.storage import Store
 from jit_service.storage.head import Head
 from jit_service.storage.tables import GrantChangeRow
 from jit_service.use_cases import bulk_revocation, delegations, grants
-from jit_service.use_cases.bulk_revocation import Selector
+from jit_service.use_cases.bulk_revocation import GrantSelector
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.domain.test_sown_bugs import Twin, sown
 from tests.storage.people import ADMIN, ALICE, BOB, DAVE, add_policy, approve, ask
@@ -48,7 +48,7 @@ def pass_on(store: Store, parent: Grant, job: str, *, by: Caller = ALICE) -> Gra
 
 
 def delegate(store: Store, by: Caller, to: str) -> object:
-    return delegations.create(store, by, Wanted(delegate=to, expires_at=NOON + HOUR), bounds=FEW)
+    return delegations.create(store, by, NewDelegation(delegate=to, expires_at=NOON + HOUR), bounds=FEW)
 
 
 # Requests that wait
@@ -160,7 +160,7 @@ def test_the_end_of_a_parent_is_committed_before_that_of_its_children(
         assert check() is False
         raise StoreUnavailable("the store is away")
 
-    monkeypatch.setattr(grants, "_ended_some", away)
+    monkeypatch.setattr(grants, "_end_some", away)
     revoked = grants.revoke(store, ADMIN, root.name, comment="leak", etag="").grant
 
     assert revoked.state(NOON) is GrantState.REVOKED
@@ -206,10 +206,10 @@ def test_a_bulk_revocation_ends_what_came_from_what_it_ends(store: Store) -> Non
     add_policy(store, steps=(), max_child_depth=1)
     root = ask(store)
     child = pass_on(store, root, "service:job")
-    by_subject = Selector(subject=ALICE.principal)
+    by_subject = GrantSelector(subject=ALICE.principal)
     plan = bulk_revocation.plan(store, by_subject)
 
-    done = bulk_revocation.carry_out(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
+    done = bulk_revocation.execute(store, ADMIN, by_subject, plan_id=plan.id, comment="leak")
 
     assert {grant.name for grant in done.grants} == {root.name, child.name}
     stored = grants.get(store, ADMIN, child.name).grant
@@ -228,7 +228,9 @@ def test_a_delegator_gives_only_so_many_delegations(store: Store, clock: Clock) 
         delegate(store, BOB, "user:three@example.com")
 
     clock.advance(HOUR)
-    delegations.create(store, BOB, Wanted(delegate="user:three@example.com", expires_at=NOON + 2 * HOUR), bounds=FEW)
+    delegations.create(
+        store, BOB, NewDelegation(delegate="user:three@example.com", expires_at=NOON + 2 * HOUR), bounds=FEW
+    )
 
 
 def test_nobody_fills_the_hands_of_another_without_end(store: Store) -> None:
@@ -240,7 +242,9 @@ def test_nobody_fills_the_hands_of_another_without_end(store: Store) -> None:
 
 
 def test_a_delegation_that_was_ended_takes_no_place(store: Store) -> None:
-    first = delegations.create(store, BOB, Wanted(delegate="user:one@example.com", expires_at=NOON + HOUR), bounds=FEW)
+    first = delegations.create(
+        store, BOB, NewDelegation(delegate="user:one@example.com", expires_at=NOON + HOUR), bounds=FEW
+    )
     delegate(store, BOB, "user:two@example.com")
     delegations.delete(store, BOB, first.delegation.name, etag="")
 
@@ -298,7 +302,7 @@ TWINS: list[tuple[Twin, Test]] = [
      test_a_requester_has_only_so_many_requests_that_wait),
     (Twin("one child more", Bounds.demand_child, ">= self.children", "> self.children", lambda: None),
      test_only_so_many_live_grants_come_from_one_at_any_depth),
-    (Twin("children of a child are not counted", grants._passed_on, "root = child.chain[0]", "root = parent.name",
+    (Twin("children of a child are not counted", grants._judge_child, "root = child.chain[0]", "root = parent.name",
           lambda: None), test_only_so_many_live_grants_come_from_one_at_any_depth),
     (Twin("any number in one hand", Bounds.demand_delegation, "held >= self.held", "False", lambda: None),
      test_nobody_fills_the_hands_of_another_without_end),

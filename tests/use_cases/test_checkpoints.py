@@ -15,9 +15,9 @@ from jit_service.domain.audit.chain import GENESIS, link
 from jit_service.domain.errors import InvalidField, KeysUnavailable, TokensOff
 from jit_service.storage import Store
 from jit_service.use_cases import checkpoints, signing_keys, tokens
-from jit_service.use_cases.checkpoints import Compared, Made, SignatureState
+from jit_service.use_cases.checkpoints import IssuedCheckpoint, SignatureState, VerifyResult
 from jit_service.use_cases.keyring import KeyRing
-from jit_service.use_cases.signing_keys import Issuing, itself
+from jit_service.use_cases.signing_keys import Issuing, service_caller
 from jitaccess import SignedCheckpoint, TokenRefused, verify_checkpoint
 from jitaccess.jose import checkpoints as signed
 from tests.conftest import TICK, Clock
@@ -29,12 +29,12 @@ from tests.use_cases.test_tokens import DAY, ISSUER, SECRET, issuing_with
 @pytest.fixture
 def issuing(store: Store) -> Issuing:
     made = issuing_with(KeyRing(SECRET))
-    signing_keys.tend(store, made)
+    signing_keys.maintain(store, made)
     return made
 
 
 @pytest.fixture
-def kept(store: Store, issuing: Issuing) -> Made:
+def kept(store: Store, issuing: Issuing) -> IssuedCheckpoint:
     """A checkpoint of a log of six records, after which two more came."""
     add_policy(store)
     for number in range(4):
@@ -66,11 +66,13 @@ def rewrite(store: Store, payloads: list[bytes]) -> None:
         connection.execute(text("UPDATE head SET seq = :seq, hash = :hash"), {"seq": len(payloads), "hash": previous})
 
 
-def compare(store: Store, issuing: Issuing, kept: Made) -> Compared:
+def compare(store: Store, issuing: Issuing, kept: IssuedCheckpoint) -> VerifyResult:
     return checkpoints.verify(store, issuing, kept.text)
 
 
-def test_a_log_that_only_grew_is_the_one_of_the_checkpoint(store: Store, issuing: Issuing, kept: Made) -> None:
+def test_a_log_that_only_grew_is_the_one_of_the_checkpoint(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
     compared = compare(store, issuing, kept)
 
     assert (compared.verified.first_bad_seq, compared.verified.problem) == (0, "")
@@ -78,7 +80,7 @@ def test_a_log_that_only_grew_is_the_one_of_the_checkpoint(store: Store, issuing
     assert compared.signature is SignatureState.VERIFIED
 
 
-def test_without_a_checkpoint_nothing_is_said_of_one(store: Store, issuing: Issuing, kept: Made) -> None:
+def test_without_a_checkpoint_nothing_is_said_of_one(store: Store, issuing: Issuing, kept: IssuedCheckpoint) -> None:
     assert checkpoints.verify(store, issuing, "").signature is None
     assert checkpoints.verify(store, None, "").verified.first_bad_seq == 0
 
@@ -101,7 +103,7 @@ def with_one_more(payloads: list[bytes]) -> list[bytes]:
 
 @pytest.mark.parametrize("change", [edited, without_one, reordered, with_one_more])
 def test_a_log_that_was_rewritten_with_a_chain_of_its_own_is_found(
-    store: Store, issuing: Issuing, kept: Made, change: Callable[[list[bytes]], list[bytes]]
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint, change: Callable[[list[bytes]], list[bytes]]
 ) -> None:
     rewrite(store, change([payload for _, payload in records(store)]))
     assert checkpoints.verify(store, issuing, "").verified.first_bad_seq == 0  # By itself it looks whole.
@@ -111,7 +113,9 @@ def test_a_log_that_was_rewritten_with_a_chain_of_its_own_is_found(
     assert (verified.first_bad_seq, verified.problem) == (6, "record 6 or one before it is not as the checkpoint says")
 
 
-def test_a_log_whose_tail_was_cut_off_with_its_head_is_found(store: Store, issuing: Issuing, kept: Made) -> None:
+def test_a_log_whose_tail_was_cut_off_with_its_head_is_found(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
     rewrite(store, [payload for _, payload in records(store)][:4])
     assert checkpoints.verify(store, issuing, "").verified.first_bad_seq == 0
 
@@ -120,14 +124,18 @@ def test_a_log_whose_tail_was_cut_off_with_its_head_is_found(store: Store, issui
     assert (verified.first_bad_seq, verified.problem) == (5, "the log has 4 records; the checkpoint says 6")
 
 
-def test_what_came_after_the_checkpoint_is_left_to_the_next_one(store: Store, issuing: Issuing, kept: Made) -> None:
+def test_what_came_after_the_checkpoint_is_left_to_the_next_one(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
     rewrite(store, [payload for _, payload in records(store)][:6])
 
     assert compare(store, issuing, kept).verified.first_bad_seq == 0
 
 
 @pytest.mark.parametrize(("seq", "first"), [(2, 2), (8, 8)])
-def test_the_first_fault_of_all_is_told(store: Store, issuing: Issuing, kept: Made, seq: int, first: int) -> None:
+def test_the_first_fault_of_all_is_told(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint, seq: int, first: int
+) -> None:
     with store.engine.begin() as connection:
         connection.execute(text(f"UPDATE audit_event SET payload = hash WHERE seq = {seq}"))
 
@@ -150,7 +158,9 @@ def test_a_checkpoint_is_an_instant_of_whole_seconds(store: Store, issuing: Issu
     assert header == {"alg": "ES256", "typ": "audit-checkpoint+jwt", "kid": made.public_key["kid"]}
 
 
-def test_the_key_beside_it_verifies_it_for_ever(store: Store, issuing: Issuing, kept: Made, clock: Clock) -> None:
+def test_the_key_beside_it_verifies_it_for_ever(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint, clock: Clock
+) -> None:
     clock.advance(10_000 * DAY)
 
     was = verify_checkpoint(kept.text, kept.public_key, issuer=ISSUER)
@@ -165,8 +175,10 @@ def test_the_key_beside_it_verifies_it_for_ever(store: Store, issuing: Issuing, 
     )
 
 
-def test_a_checkpoint_whose_key_is_gone_is_compared_and_not_trusted(store: Store, issuing: Issuing, kept: Made) -> None:
-    signing_keys.replace_all(store, issuing, by=itself())
+def test_a_checkpoint_whose_key_is_gone_is_compared_and_not_trusted(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
+    signing_keys.replace_all(store, issuing, by=service_caller())
 
     sound = compare(store, issuing, kept)
     rewrite(store, [payload for _, payload in records(store)][:4])
@@ -179,7 +191,7 @@ def test_a_checkpoint_whose_key_is_gone_is_compared_and_not_trusted(store: Store
 def made_with(issuing: Issuing, store: Store, *, typ: str = signed.TYPE, **claims: Any) -> str:
     """Returns a checkpoint that the service's own key signed, with other claims."""
     with store.snapshot() as snapshot:
-        key = signing_keys.signing(snapshot)
+        key = signing_keys.signing_key(snapshot)
         said = {"iss": ISSUER, "iat": 1, "event_count": 1, "head_hash": "0" * 64} | claims
     return issuing.ring.sign(key, {name: value for name, value in said.items() if value is not None}, typ=typ)
 
@@ -214,7 +226,7 @@ def test_what_is_no_checkpoint_of_this_service_is_refused(
     assert "the token" not in str(refused.value)
 
 
-def forged(kept: Made) -> str:
+def forged(kept: IssuedCheckpoint) -> str:
     head, body, signature = kept.text.split(".")
     return f"{head}.{body}.{signature[:10]}{'A' if signature[10] != 'A' else 'B'}{signature[11:]}"
 
@@ -223,7 +235,7 @@ def forged(kept: Made) -> str:
     "forge", [forged, lambda kept: kept.text + "=", lambda kept: kept.text[:-1], lambda _: "nonsense", lambda _: "."]
 )
 def test_a_checkpoint_that_the_named_key_did_not_sign_is_refused(
-    store: Store, issuing: Issuing, kept: Made, forge: Callable[[Made], str]
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint, forge: Callable[[IssuedCheckpoint], str]
 ) -> None:
     with pytest.raises(InvalidField) as refused:
         checkpoints.verify(store, issuing, forge(kept))
@@ -231,13 +243,15 @@ def test_a_checkpoint_that_the_named_key_did_not_sign_is_refused(
     assert refused.value.field == "checkpoint"
 
 
-def test_a_checkpoint_is_no_token_of_a_grant(store: Store, issuing: Issuing, kept: Made) -> None:
+def test_a_checkpoint_is_no_token_of_a_grant(store: Store, issuing: Issuing, kept: IssuedCheckpoint) -> None:
     assert tokens.introspect(store, issuing, GATEWAY, kept.text) == {"active": False}
     with pytest.raises(TokenRefused, match="typ"):
         tokens.verify_grant_token(store, issuing, kept.text)
 
 
-def test_where_no_tokens_are_issued_there_are_no_checkpoints(store: Store, issuing: Issuing, kept: Made) -> None:
+def test_where_no_tokens_are_issued_there_are_no_checkpoints(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
     with pytest.raises(TokensOff):
         checkpoints.make(store, None)
     with pytest.raises(TokensOff):
@@ -249,7 +263,7 @@ def test_where_there_is_no_key_there_is_no_checkpoint(store: Store) -> None:
         checkpoints.make(store, issuing_with(KeyRing(SECRET)))
 
 
-def test_another_key_does_not_verify_it(kept: Made) -> None:
+def test_another_key_does_not_verify_it(kept: IssuedCheckpoint) -> None:
     other = KeyRing(SECRET)
     key = other.new(now=kept.at, signs_at=kept.at)
 
@@ -262,7 +276,7 @@ def test_another_key_does_not_verify_it(kept: Made) -> None:
 
 
 @pytest.fixture
-def bench(store: Store, issuing: Issuing, kept: Made) -> tuple[Store, Issuing, Made]:
+def bench(store: Store, issuing: Issuing, kept: IssuedCheckpoint) -> tuple[Store, Issuing, IssuedCheckpoint]:
     return store, issuing, kept
 
 
@@ -330,7 +344,7 @@ def test_no_twin_survives(
     sound: str,
     bug: str,
     caught_by: Callable[..., None],
-    bench: tuple[Store, Issuing, Made],
+    bench: tuple[Store, Issuing, IssuedCheckpoint],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     demand_caught(Twin(name, function, sound, bug, lambda: caught_by(*bench)), monkeypatch)

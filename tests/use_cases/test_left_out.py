@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jit_service.domain.checks.cached_grant import LiveGrant
+from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Question, Reason
-from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 from jit_service.feeds.replica import checkable
 from jit_service.storage import Store
@@ -25,7 +25,7 @@ def add_deny(store: Store) -> Policy:
     return policies.create(store, ADMIN, deny)
 
 
-def held_in_memory(store: Store) -> list[LiveGrant]:
+def held_in_memory(store: Store) -> list[CachedGrant]:
     reader = store.grant_loader()
     try:
         with reader.load(lambda _read, _total: None) as everything:
@@ -85,7 +85,7 @@ def test_a_review_keeps_that_its_groups_are_not_known(store: Store) -> None:
 
 def test_what_is_delegated_without_known_groups_is_no_right_by_group(store: Store) -> None:
     add_policy(store)
-    delegations.create(store, OWNER, Wanted(delegate=CAROL.principal, expires_at=NOON + HOUR))
+    delegations.create(store, OWNER, NewDelegation(delegate=CAROL.principal, expires_at=NOON + HOUR))
 
     with store.snapshot() as snapshot:
         (lent,) = snapshot.delegations_to(CAROL.principal)

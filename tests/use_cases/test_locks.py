@@ -17,7 +17,7 @@ from jit_service.domain.checks.decision import Question, Reason
 from jit_service.domain.errors import Locked, LockNotFound, NotVisible
 from jit_service.domain.grants import approval, delegation
 from jit_service.domain.grants.grant import GrantState
-from jit_service.domain.grants.lock import Lock, Locks, Target, Wanted
+from jit_service.domain.grants.lock import Lock, Locks, NewLock, Target
 from jit_service.domain.grants.request import Ask
 from jit_service.feeds.grants import ControlEvent, Watched, watch
 from jit_service.runtime import sweeper
@@ -35,7 +35,7 @@ RITA = Caller(principal="user:rita@example.com", roles=frozenset({Role.RESPONDER
 
 def locked(store: Store, principal: str = ALICE.principal, *, by: Caller = RITA, **changes: Any) -> Lock:
     target = changes.pop("target", Target(principal=principal))
-    return locks.create(store, by, Wanted(target=target, comment="left", **changes)).lock
+    return locks.create(store, by, NewLock(target=target, comment="left", **changes)).lock
 
 
 def lift(store: Store, lock: Lock) -> None:
@@ -240,7 +240,7 @@ def test_what_somebody_watches_ends_with_the_lock(store: Store) -> None:
 def test_a_delegate_of_the_locked_has_no_right(store: Store) -> None:
     add_policy(store)
     grant = ask(store)
-    lent = delegation.Wanted(delegate=DAVE.principal, expires_at=store.clock() + HOUR)
+    lent = delegation.NewDelegation(delegate=DAVE.principal, expires_at=store.clock() + HOUR)
     delegations.create(store, BOB, lent)
     lock = locked(store, BOB.principal)
 
@@ -291,7 +291,7 @@ def test_reviews_and_delegations_under_another_name_of_the_locked_do_not_count(s
     first, second = ask(store), ask(store)
     approve(store, first, by=reviewer)
     approve(store, second, by=renamed)
-    lent = delegation.Wanted(delegate=DAVE.principal, expires_at=store.clock() + HOUR)
+    lent = delegation.NewDelegation(delegate=DAVE.principal, expires_at=store.clock() + HOUR)
     delegations.create(store, renamed, lent)
 
     locked(store, reviewer.principal)

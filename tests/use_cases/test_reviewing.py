@@ -13,14 +13,14 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import NotApprover, ReviewOverdue, TooManyUnreviewed
 from jit_service.domain.grants.approval import Edits
-from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.person import Person
 from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet, Step
 from jit_service.storage import Store
 from jit_service.use_cases import delegations, grants, policies, signals
-from jit_service.use_cases.grants import View
+from jit_service.use_cases.grants import GrantView
 from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, DAVE, add_policy, ask
@@ -91,7 +91,8 @@ def test_who_edits_so_that_its_own_step_is_not_needed_has_approved_all_the_same(
 
         assert given.grant.state(given.at) is after
     assert (
-        approve(store, grants.list_page(store, ERIN, view=View.REVIEWABLE, **ALL).grants[0], ERIN) is GrantState.ACTIVE
+        approve(store, grants.list_page(store, ERIN, view=GrantView.REVIEWABLE, **ALL).grants[0], ERIN)
+        is GrantState.ACTIVE
     )
 
 
@@ -121,7 +122,7 @@ def test_who_decides_a_step_that_is_needed_by_now_may_deny_and_offer(store: Stor
 
 def test_a_delegates_offer_is_accepted_while_the_delegation_lasts(store: Store, clock: Clock) -> None:
     add_policy(store)
-    delegations.create(store, BOB, Wanted(delegate=DAVE.principal, expires_at=NOON + HOUR))
+    delegations.create(store, BOB, NewDelegation(delegate=DAVE.principal, expires_at=NOON + HOUR))
     asked = ask(store)
     grants.counter(store, DAVE, asked.name, comment="", etag="", edits=Edits(duration=TICK))
 
@@ -133,7 +134,7 @@ def test_a_delegates_offer_is_accepted_while_the_delegation_lasts(store: Store, 
 
 def test_a_delegates_offer_ends_with_the_delegation(store: Store, clock: Clock) -> None:
     add_policy(store)
-    lent = delegations.create(store, BOB, Wanted(delegate=DAVE.principal, expires_at=NOON + HOUR)).delegation
+    lent = delegations.create(store, BOB, NewDelegation(delegate=DAVE.principal, expires_at=NOON + HOUR)).delegation
     first, second = ask(store), ask(store)
     for asked in (first, second):
         grants.counter(store, DAVE, asked.name, comment="", etag="", edits=Edits(duration=TICK))
@@ -148,7 +149,9 @@ def test_a_delegates_offer_ends_with_the_delegation(store: Store, clock: Clock) 
 
 def test_a_delegate_reviews_until_exactly_the_delegations_end(store: Store, clock: Clock) -> None:
     add_policy(store, approvals=2)
-    delegations.create(store, BOB, Wanted(delegate=DAVE.principal, starts_at=NOON + TICK, expires_at=NOON + HOUR))
+    delegations.create(
+        store, BOB, NewDelegation(delegate=DAVE.principal, starts_at=NOON + TICK, expires_at=NOON + HOUR)
+    )
     first, second = ask(store), ask(store)
 
     clock.advance(TICK)

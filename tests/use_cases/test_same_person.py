@@ -9,15 +9,15 @@ from sqlalchemy import text
 
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import NotVisible, ReviewOverdue, TooManyActive
-from jit_service.domain.grants.delegation import Wanted
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import GrantState, Justification
 from jit_service.domain.policies import diff
 from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet, Step
 from jit_service.storage import Store
 from jit_service.storage.migrate import migrate
 from jit_service.use_cases import bulk_revocation, delegations, grants
-from jit_service.use_cases.bulk_revocation import Selector
-from jit_service.use_cases.grants import View
+from jit_service.use_cases.bulk_revocation import GrantSelector
+from jit_service.use_cases.grants import GrantView
 from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import BOB, add_policy, approve, ask
 from tests.storage.test_migrations import downgrade
@@ -68,7 +68,7 @@ def test_a_bulk_revocation_finds_a_subject_in_any_letter_case(store: Store) -> N
     spelt = [ask(store, caller=engineer(f"user:{name}@example.com")).name for name in ("alice", "Alice")]
     ask(store, caller=STRANGER)
 
-    plan = bulk_revocation.plan(store, Selector(subject="user:ALICE@example.com"))
+    plan = bulk_revocation.plan(store, GrantSelector(subject="user:ALICE@example.com"))
 
     assert [grant.name for grant in plan.grants] == sorted(spelt)
 
@@ -79,7 +79,7 @@ def test_who_was_renamed_lists_sees_and_gives_back_what_she_holds(store: Store) 
     held = ask(store, caller=before)
 
     (listed,) = grants.list_page(
-        store, after, view=View.MINE, filter_text="", order_by="", page_size=0, page_token=""
+        store, after, view=GrantView.MINE, filter_text="", order_by="", page_size=0, page_token=""
     ).grants
     released = grants.release(store, after, held.name, comment="", etag="").grant
 
@@ -94,7 +94,7 @@ def test_accounts_are_kept_with_requests_reviews_and_delegations(store: Store) -
     owner = BOB._replace(origin=Origin(issuer="https://idp.example.com", issuer_subject="b"))
     add_policy(store)
     approved = approve(store, ask(store, caller=before), by=owner)
-    lent = delegations.create(store, before, Wanted(delegate="user:carol@example.com", expires_at=NOON + HOUR))
+    lent = delegations.create(store, before, NewDelegation(delegate="user:carol@example.com", expires_at=NOON + HOUR))
 
     with store.snapshot() as snapshot:
         stored, kept = snapshot.grant(approved.name), snapshot.delegation(lent.delegation.name)
@@ -110,7 +110,7 @@ def test_accounts_are_kept_with_requests_reviews_and_delegations(store: Store) -
 
 def test_ones_own_right_under_another_name_is_no_second_one(store: Store) -> None:
     before, after = SAME["under a new name"]
-    delegations.create(store, before, Wanted(delegate=after.principal, expires_at=NOON + HOUR))
+    delegations.create(store, before, NewDelegation(delegate=after.principal, expires_at=NOON + HOUR))
 
     with store.snapshot() as snapshot:
         assert delegations.with_delegations(snapshot, after).delegated == ()
@@ -129,7 +129,7 @@ def test_what_is_stored_already_is_folded(database_url: str, clock: Clock) -> No
         stored = tx.policy("policies/orders")
         assert stored is not None
         changed = replace(stored, eligible=people, steps=steps, labels=labels, allow_self_approval=True)
-        tx.save_policy(*diff.updated(stored, changed, by=written, now=tx.now))
+        tx.save_policy(*diff.update(stored, changed, by=written, now=tx.now))
     held = approve(store, ask(store, caller=written), by=written)
     store.close()
     downgrade(database_url, "0012")
@@ -140,7 +140,7 @@ def test_what_is_stored_already_is_folded(database_url: str, clock: Clock) -> No
     again.seal_existing()
     alice = Caller(principal="user:alice@example.com", groups=frozenset())
     (grant,) = grants.list_page(
-        again, alice, view=View.MINE, filter_text="", order_by="", page_size=0, page_token=""
+        again, alice, view=GrantView.MINE, filter_text="", order_by="", page_size=0, page_token=""
     ).grants
     with again.snapshot() as snapshot:
         policy = snapshot.policy("policies/orders")

@@ -17,7 +17,7 @@ from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage import Store
 from jit_service.use_cases import audit, bulk_revocation, grants, signals
-from jit_service.use_cases.bulk_revocation import Selector
+from jit_service.use_cases.bulk_revocation import GrantSelector
 from tests import checking
 from tests.conftest import HOUR, Clock
 from tests.domain.test_sown_bugs import Twin, demand_caught
@@ -106,7 +106,7 @@ def test_a_signal_that_changed_since_it_was_read_is_not_deleted(store: Store, cl
     put(store, clock, "off")
 
     with pytest.raises(LostRace), store.transaction() as tx:
-        tx.delete_signal(stale, signal.deleted(stale, by=ADMIN, now=tx.now))
+        tx.delete_signal(stale, signal.deletion_event(stale, by=ADMIN, now=tx.now))
 
     assert signals.get(store, stale.name).signal.value == "off"
 
@@ -124,15 +124,15 @@ def test_a_plan_ends_just_the_grants_it_named(store: Store) -> None:
     add_policy(store)
     ended = [approve(store, ask(store, resource=f"database/orders/{n}", labels={"team": "a"})) for n in range(3)]
     other = approve(store, ask(store, labels={"team": "b"}))
-    selector = Selector(subject=ALICE.principal, labels={"team": "a"})
+    selector = GrantSelector(subject=ALICE.principal, labels={"team": "a"})
     plan = bulk_revocation.plan(store, selector)
     assert {grant.name for grant in plan.grants} == {grant.name for grant in ended}
 
     approve(store, ask(store, labels={"team": "a"}))
     with pytest.raises(StalePlan):
-        bulk_revocation.carry_out(store, ADMIN, selector, plan_id=plan.id, comment="leak")
+        bulk_revocation.execute(store, ADMIN, selector, plan_id=plan.id, comment="leak")
     fresh = bulk_revocation.plan(store, selector)
-    done = bulk_revocation.carry_out(store, ADMIN, selector, plan_id=fresh.id, comment="leak")
+    done = bulk_revocation.execute(store, ADMIN, selector, plan_id=fresh.id, comment="leak")
 
     assert len(done.grants) == 4
     assert {grant.state(done.at) for grant in done.grants} == {GrantState.REVOKED}

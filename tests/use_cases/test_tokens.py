@@ -20,14 +20,14 @@ from jit_service.domain.caller import Origin
 from jit_service.domain.errors import JitError, KeysUnavailable, NotYours, RequestIdReused
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.tokens.signing_key import KeyState, Rotation
-from jit_service.domain.tokens.token import Wanted
+from jit_service.domain.tokens.token import TokenRequest
 from jit_service.runtime.service import Service, ServiceError
 from jit_service.runtime.sweeper import tend_tokens
 from jit_service.settings import Settings
 from jit_service.storage import Store
 from jit_service.use_cases import audit, grants, signing_keys, tokens
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, ring_of
-from jit_service.use_cases.signing_keys import Issuing, itself
+from jit_service.use_cases.signing_keys import Issuing, service_caller
 from jitaccess import TokenRefused
 from tests.conftest import HOUR, TICK, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, GATEWAY, add_policy, approve, ask
@@ -46,7 +46,7 @@ def issuing_with(ring: KeyRing) -> Issuing:
 @pytest.fixture
 def issuing(store: Store) -> Issuing:
     made = issuing_with(KeyRing(SECRET))
-    signing_keys.tend(store, made)
+    signing_keys.maintain(store, made)
     return made
 
 
@@ -56,11 +56,11 @@ def grant(store: Store) -> Grant:
     return approve(store, ask(store))
 
 
-def issue(store: Store, issuing: Issuing, grant: Grant) -> tokens.Issued:
-    return tokens.issue(store, issuing, ALICE, grant.name, Wanted())
+def issue(store: Store, issuing: Issuing, grant: Grant) -> tokens.IssuedToken:
+    return tokens.issue(store, issuing, ALICE, grant.name, TokenRequest())
 
 
-def is_active(store: Store, issuing: Issuing, issued: tokens.Issued) -> bool:
+def is_active(store: Store, issuing: Issuing, issued: tokens.IssuedToken) -> bool:
     return bool(tokens.introspect(store, issuing, GATEWAY, issued.text)["active"])
 
 
@@ -149,7 +149,7 @@ def test_a_request_sent_again_is_the_same_token_and_another_is_refused(
     origin = Origin(request_id=str(uuid.uuid4()))
     caller = ALICE._replace(origin=origin, request_digest="d")
 
-    first, again = (tokens.issue(store, issuing, caller, grant.name, Wanted()) for _ in range(2))
+    first, again = (tokens.issue(store, issuing, caller, grant.name, TokenRequest()) for _ in range(2))
 
     assert first.token == again.token
     assert events(store, EventType.TOKEN_ISSUED) == {EventType.TOKEN_ISSUED: 1}
@@ -158,7 +158,7 @@ def test_a_request_sent_again_is_the_same_token_and_another_is_refused(
     assert first.token.id in kept
     assert not any(part in kept for issued in (first, again) for part in issued.text.split("."))
     with pytest.raises(RequestIdReused):
-        tokens.issue(store, issuing, caller._replace(request_digest="e"), grant.name, Wanted())
+        tokens.issue(store, issuing, caller._replace(request_digest="e"), grant.name, TokenRequest())
 
 
 def test_no_private_key_is_in_the_store(store: Store, issuing: Issuing) -> None:
@@ -207,7 +207,7 @@ def test_a_sealed_key_under_another_name_is_no_key(store: Store, issuing: Issuin
 def test_hosts_at_once_make_one_first_key(store: Store) -> None:
     hosts = [issuing_with(KeyRing(SECRET)) for _ in range(4)]
 
-    at_once(*[lambda host=host: signing_keys.tend(store, host) for host in hosts])
+    at_once(*[lambda host=host: signing_keys.maintain(store, host) for host in hosts])
 
     assert len(signing_keys.list_all(store)) == 1
     assert events(store, EventType.SIGNING_KEY_ADDED) == {EventType.SIGNING_KEY_ADDED: 1}
@@ -247,7 +247,7 @@ def test_replacing_all_keys_ends_every_token_at_once(store: Store, issuing: Issu
     issued = issue(store, issuing, grant)
     old = signing_keys.key_set(store, issuing)
 
-    signing_keys.replace_all(store, issuing, by=itself())
+    signing_keys.replace_all(store, issuing, by=service_caller())
 
     assert not is_active(store, issuing, issued)
     assert signing_keys.key_set(store, issuing).etag != old.etag

@@ -12,7 +12,7 @@ from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.language.filter import parse
 from jit_service.storage import Store, query
 from jit_service.use_cases import unauthenticated_calls
-from jit_service.use_cases.unauthenticated_calls import INTERVAL, MAX_SAMPLES, UnprovedCalls
+from jit_service.use_cases.unauthenticated_calls import INTERVAL, MAX_SAMPLES, UnauthenticatedCalls
 from tests.conftest import TICK, Clock
 from tests.domain.test_sown_bugs import Twin, sown
 
@@ -20,8 +20,8 @@ ASKS = "/jitaccess.v1.GrantService/RequestGrant"
 
 
 @pytest.fixture
-def calls(store: Store) -> UnprovedCalls:
-    return UnprovedCalls(store)
+def calls(store: Store) -> UnauthenticatedCalls:
+    return UnauthenticatedCalls(store)
 
 
 def by(address: str, method: str = ASKS) -> Caller:
@@ -43,7 +43,7 @@ def counts(store: Store) -> list[tuple[str, int]]:
 
 
 def test_a_record_has_method_address_and_reason_and_nothing_that_the_caller_wrote(
-    store: Store, calls: UnprovedCalls
+    store: Store, calls: UnauthenticatedCalls
 ) -> None:
     calls.refused(by("192.0.2.1"), reason="TOKEN_MISSING")
 
@@ -59,7 +59,7 @@ def test_a_record_has_method_address_and_reason_and_nothing_that_the_caller_wrot
 
 
 def test_what_follows_within_a_second_is_one_record_with_its_count(
-    store: Store, clock: Clock, calls: UnprovedCalls
+    store: Store, clock: Clock, calls: UnauthenticatedCalls
 ) -> None:
     for _ in range(5000):
         calls.refused(by("192.0.2.1"), reason="TOKEN_MISSING")
@@ -71,7 +71,7 @@ def test_what_follows_within_a_second_is_one_record_with_its_count(
     assert counts(store) == [("192.0.2.1", 1), ("192.0.2.1", 4999)]
 
 
-def test_a_second_ends_exactly_when_it_is_over(store: Store, clock: Clock, calls: UnprovedCalls) -> None:
+def test_a_second_ends_exactly_when_it_is_over(store: Store, clock: Clock, calls: UnauthenticatedCalls) -> None:
     calls.refused(by("192.0.2.1"), reason="TOKEN_MISSING")
 
     clock.advance(INTERVAL - TICK)
@@ -86,14 +86,14 @@ def test_a_second_ends_exactly_when_it_is_over(store: Store, clock: Clock, calls
     ]
 
 
-def test_one_address_does_not_hide_another(store: Store, calls: UnprovedCalls) -> None:
+def test_one_address_does_not_hide_another(store: Store, calls: UnauthenticatedCalls) -> None:
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
         calls.refused(by(address), reason="TOKEN_MISSING")
 
     assert counts(store) == [("192.0.2.1", 1), ("192.0.2.2", 1)]
 
 
-def test_the_addresses_of_one_ipv6_network_are_one(store: Store, calls: UnprovedCalls) -> None:
+def test_the_addresses_of_one_ipv6_network_are_one(store: Store, calls: UnauthenticatedCalls) -> None:
     for host in range(1, 100):
         calls.refused(by(f"2001:db8::{host:x}"), reason="TOKEN_MISSING")
     calls.refused(by("2001:db8:0:1::1"), reason="TOKEN_MISSING")
@@ -102,7 +102,7 @@ def test_the_addresses_of_one_ipv6_network_are_one(store: Store, calls: Unproved
 
 
 def test_many_addresses_write_no_more_than_a_few_records_a_second(
-    store: Store, clock: Clock, calls: UnprovedCalls
+    store: Store, clock: Clock, calls: UnauthenticatedCalls
 ) -> None:
     for host in range(100):
         calls.refused(by(f"192.0.2.{host}"), reason="TOKEN_MISSING")
@@ -116,7 +116,7 @@ def test_many_addresses_write_no_more_than_a_few_records_a_second(
 
 
 def test_more_addresses_than_are_told_apart_are_counted_under_none(
-    store: Store, clock: Clock, calls: UnprovedCalls, monkeypatch: pytest.MonkeyPatch
+    store: Store, clock: Clock, calls: UnauthenticatedCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unauthenticated_calls, "MAX_ADDRESSES", 2)
     for host in range(10):
@@ -128,7 +128,7 @@ def test_more_addresses_than_are_told_apart_are_counted_under_none(
     assert counts(store) == [("192.0.2.0", 1), ("192.0.2.1", 1), ("", 1), ("", 7)]
 
 
-def test_what_is_counted_is_recorded_when_the_service_stops(store: Store, calls: UnprovedCalls) -> None:
+def test_what_is_counted_is_recorded_when_the_service_stops(store: Store, calls: UnauthenticatedCalls) -> None:
     for _ in range(3):
         calls.refused(by("192.0.2.1"), reason="TOKEN_MISSING")
 
@@ -137,7 +137,7 @@ def test_what_is_counted_is_recorded_when_the_service_stops(store: Store, calls:
     assert counts(store) == [("192.0.2.1", 1), ("192.0.2.1", 2)]
 
 
-def test_an_address_is_forgotten_when_it_is_quiet(store: Store, clock: Clock, calls: UnprovedCalls) -> None:
+def test_an_address_is_forgotten_when_it_is_quiet(store: Store, clock: Clock, calls: UnauthenticatedCalls) -> None:
     calls.refused(by("192.0.2.1"), reason="TOKEN_MISSING")
 
     clock.advance(INTERVAL)
@@ -147,7 +147,7 @@ def test_an_address_is_forgotten_when_it_is_quiet(store: Store, clock: Clock, ca
     assert counts(store) == [("192.0.2.1", 1)]
 
 
-def test_a_clock_that_is_set_back_silences_nobody(store: Store, clock: Clock, calls: UnprovedCalls) -> None:
+def test_a_clock_that_is_set_back_silences_nobody(store: Store, clock: Clock, calls: UnauthenticatedCalls) -> None:
     calls.refused(by("192.0.2.1"), reason="TOKEN_MISSING")
 
     clock.advance(-timedelta(hours=1))
@@ -156,14 +156,16 @@ def test_a_clock_that_is_set_back_silences_nobody(store: Store, clock: Clock, ca
     assert counts(store) == [("192.0.2.1", 1), ("192.0.2.1", 1)]
 
 
-Test = Callable[[Store, Clock, UnprovedCalls], None]
+Test = Callable[[Store, Clock, UnauthenticatedCalls], None]
 TWINS: list[tuple[Twin, Test]] = [
     (
-        Twin("a record for each call", UnprovedCalls._is_due, "not timedelta() <= now", "timedelta() <= now", None),  # type: ignore[arg-type]
+        Twin(
+            "a record for each call", UnauthenticatedCalls._is_due, "not timedelta() <= now", "timedelta() <= now", None
+        ),  # type: ignore[arg-type]
         test_what_follows_within_a_second_is_one_record_with_its_count,
     ),
     (
-        Twin("no bound for all addresses", UnprovedCalls._take_sample, "taken >= MAX_SAMPLES", "False", None),  # type: ignore[arg-type]
+        Twin("no bound for all addresses", UnauthenticatedCalls._take_sample, "taken >= MAX_SAMPLES", "False", None),  # type: ignore[arg-type]
         test_many_addresses_write_no_more_than_a_few_records_a_second,
     ),
 ]
@@ -175,7 +177,7 @@ def test_no_twin_survives(
     caught_by: Test,
     store: Store,
     clock: Clock,
-    calls: UnprovedCalls,
+    calls: UnauthenticatedCalls,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(twin.function, "__code__", sown(twin))

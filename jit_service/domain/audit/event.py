@@ -112,12 +112,12 @@ class Event:
     states: dict[str, str] = field(default_factory=dict)
 
 
-def told_groups(groups: frozenset[str] | None) -> dict[str, Any]:
+def group_fields(groups: frozenset[str] | None) -> dict[str, Any]:
     """Returns what an event says of the groups of its caller's token; None are left out of that."""
     return {"groups": tuple(sorted(groups or ())), "groups_left_out": groups is None}
 
 
-def shortened(event: Event, fits: Callable[[Event], bool]) -> Event:
+def shorten(event: Event, fits: Callable[[Event], bool]) -> Event:
     """Returns the event with as little left out as makes it fit, and how much that is (invariant I33).
 
     First what the caller asserted, then its groups, then the ends of the lists of resources and actions, then the end
@@ -159,4 +159,4 @@ class RecordedEvent:
     event: Event
 
 
-__all__ = ["SERVICE", "Event", "EventType", "RecordedEvent", "told_groups"]
+__all__ = ["SERVICE", "Event", "EventType", "RecordedEvent", "group_fields"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from jit_service.domain.audit.event import Event, EventType, told_groups
+from jit_service.domain.audit.event import Event, EventType, group_fields
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import JitError
 from jit_service.domain.language.name import harmless
@@ -28,7 +28,7 @@ class About:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-def refused(by: Caller, error: JitError, about: About, *, at: datetime) -> Event:
+def refusal_event(by: Caller, error: JitError, about: About, *, at: datetime) -> Event:
     """Returns the event. What the caller wrote is made harmless and bounded, since nothing has checked it."""
     return Event(
         type=EventType.CALL_REFUSED,
@@ -44,13 +44,13 @@ def refused(by: Caller, error: JitError, about: About, *, at: datetime) -> Event
         grant=harmless(about.grant),
         policy=harmless(about.policy),
         duration=about.duration,
-        **(told_groups(by.groups) if about.resources else {}),
+        **(group_fields(by.groups) if about.resources else {}),
         context=about.context,
         lock=error.metadata.get("lock", ""),
     )
 
 
-def unproved(origin: Origin, *, reason: str, count: int, at: datetime) -> Event:
+def unauthenticated_event(origin: Origin, *, reason: str, count: int, at: datetime) -> Event:
     """Returns the event of `count` calls that were refused to whoever proved to be nobody: nothing that they wrote."""
     return Event(
         type=EventType.CALL_REFUSED,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jit_service.domain.grants.grant import End, Grant, GrantState, state_of
 
 
-class LiveGrant(NamedTuple):
+class CachedGrant(NamedTuple):
     """The facts of a grant that nobody has ended, as in `Grant`.
 
     `request_expires_at` is None once it is approved, and `subject_claims` where it has no condition: nothing reads them
@@ -53,11 +53,11 @@ class LiveGrant(NamedTuple):
         return 0
 
 
-def live(grant: Grant) -> LiveGrant:
+def condense(grant: Grant) -> CachedGrant:
     """Returns the grant as Check reads it. It must not have ended."""
     if grant.end is not None:
         raise AssertionError("a grant that somebody ended is not live")
-    return LiveGrant(
+    return CachedGrant(
         name=grant.name,
         subject=grant.subject,
         policy=grant.policy,

@@ -164,7 +164,7 @@ def stands_until(judged: Iterable[Candidate], now: datetime) -> datetime | None:
     return until
 
 
-def conditions_judged(
+def judge_conditions(
     judged: Iterable[Candidate], question: Question, now: datetime, signals: Signals
 ) -> tuple[tuple[Candidate, Judgement], ...]:
     """Returns which of these grants are judged by their condition until `stands_until`, and what it says now.
@@ -173,14 +173,14 @@ def conditions_judged(
     """
     return tuple(
         [
-            (grant, judged_by_condition(grant, question, now, signals))
+            (grant, judge_condition(grant, question, now, signals))
             for grant in judged
             if grant.check_condition and grant.state(now) is GrantState.ACTIVE
         ]
     )
 
 
-def judged_by_condition(grant: Candidate, question: Question, now: datetime, signals: Signals) -> Judgement:
+def judge_condition(grant: Candidate, question: Question, now: datetime, signals: Signals) -> Judgement:
     """Returns what the grant's check_condition says to the question.
 
     It permits, so it must be met with the groups of each proof by itself: whoever has left a group since the grant was
@@ -195,7 +195,7 @@ def judged_by_condition(grant: Candidate, question: Question, now: datetime, sig
     return judgement
 
 
-def checked_event(
+def check_event(
     by: Caller,
     asked: Question,
     decision: Decision,
@@ -269,7 +269,7 @@ def _finding_above(name: str, question: Question, evidence: Evidence[Candidate])
         return _Above(name, Reason.USES_EXHAUSTED, _message(grant, Reason.USES_EXHAUSTED))
     of_its_subject = question._replace(subject=grant.subject, groups=None, groups_left_out=False)
     for policy in evidence.policies:
-        if _denied(policy, grant, of_its_subject):
+        if _denies_question(policy, grant, of_its_subject):
             return _Above(policy.name, Reason.DENIED_BY_POLICY, f"{policy.name} denies it to {grant.subject}")
     return _Above(name, Reason.ALLOWED, "")
 
@@ -294,7 +294,7 @@ def _own_finding(grant: Candidate, question: Question, evidence: Evidence[Candid
         message = locked_message(lock, grant.subject, groups)
         return Finding(name=lock.name, reason=Reason.LOCKED, message=message, grant=grant)
     for policy in evidence.policies:
-        if _denied(policy, grant, question):
+        if _denies_question(policy, grant, question):
             message = f"{policy.name} denies {question.subject} {question.action} on {question.resource}"
             message += _since_left_out(question)
             return Finding(name=policy.name, reason=Reason.DENIED_BY_POLICY, message=message, grant=grant)
@@ -302,7 +302,7 @@ def _own_finding(grant: Candidate, question: Question, evidence: Evidence[Candid
         message = _message(grant, Reason.USES_EXHAUSTED)
         return Finding(name=grant.name, reason=Reason.USES_EXHAUSTED, message=message, grant=grant)
     if grant.check_condition:
-        judgement = judged_by_condition(grant, question, evidence.now, evidence.signals)
+        judgement = judge_condition(grant, question, evidence.now, evidence.signals)
         if judgement.verdict is not Verdict.MET:
             fault = judgement.message and f"cannot be judged: {judgement.message}"
             message = f"the check_condition of {grant.name} {fault or f'is not met: {grant.check_condition}'}"
@@ -326,7 +326,7 @@ def _facts(grant: Candidate, question: Question, now: datetime, signals: Signals
     )
 
 
-def _denied(policy: Policy, grant: Candidate, question: Question) -> bool:
+def _denies_question(policy: Policy, grant: Candidate, question: Question) -> bool:
     groups = proved_groups(grant, question)
     return denies(policy, subject=question.subject, groups=groups, resource=question.resource, action=question.action)
 
@@ -335,7 +335,7 @@ def _each_proved(grant: Candidate, question: Question) -> tuple[frozenset[str] |
     """Returns the groups as each proof has them, the call's first; None alone where they are not known."""
     proofs = () if question.groups_left_out else (question.groups, grant.subject_groups)
     proved = tuple(dict.fromkeys(groups for groups in proofs if groups is not None)) or (None,)
-    return proved if condition.names(grant.check_condition, "groups") else proved[:1]
+    return proved if condition.mentions(grant.check_condition, "groups") else proved[:1]
 
 
 def proved_groups(grant: Candidate, question: Question) -> frozenset[str] | None:

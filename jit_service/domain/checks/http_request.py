@@ -127,7 +127,7 @@ class HttpRequest:
             if fault := _fault(segment, route):
                 where = f"http/{name.harmless(self.host, 256)}{_shown(path)}"
                 raise InvalidField("path", f"{where!a} has the segment {_shown(segment)!a}, {fault}")
-        return "".join(f"/{_decoded(segment, route)}" for segment in segments)
+        return "".join(f"/{_decode(segment, route)}" for segment in segments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class Stream:
     token_id: str = ""
 
 
-def route(told: Mapping[str, str]) -> Route:
+def parse_route(told: Mapping[str, str]) -> Route:
     """Returns the route that a proxy's configuration describes. Raises RouteMisconfigured."""
     for key in told:
         if key not in _KNOWN:
@@ -164,7 +164,9 @@ def route(told: Mapping[str, str]) -> Route:
     )
 
 
-def lasting(*, now: datetime, ends_at: datetime, proved_until: datetime | None, at_most: timedelta) -> timedelta:
+def stream_lifetime(
+    *, now: datetime, ends_at: datetime, proved_until: datetime | None, at_most: timedelta
+) -> timedelta:
     """Returns how long a stream that begins now may last: until access or proof of identity is over, and `at_most`."""
     ends = min(ends_at, now + at_most, *((proved_until,) if proved_until is not None else ()))
     return ends - now
@@ -209,7 +211,7 @@ def _parts(segment: str, route: Route) -> list[str]:
     return _ENCODED_SLASH.split(segment) if route.keeps_encoded_slash else [segment]
 
 
-def _decoded(segment: str, route: Route) -> str:
+def _decode(segment: str, route: Route) -> str:
     return "%2F".join(unquote(part) for part in _parts(segment, route))
 
 

@@ -15,7 +15,7 @@ from jitaccess.naming.pattern import Patterns
 _NONE: Final = frozenset[str]()
 
 
-class PolicyBook:
+class PolicySet:
     """See the module. `denying` are the deny policies in force; what is not in force is not in it."""
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
@@ -38,12 +38,12 @@ class PolicyBook:
         )
 
     @cached_property
-    def _prepared(self) -> tuple[tuple[_Prepared, ...], tuple[_Prepared, ...]]:
+    def _prepared(self) -> tuple[tuple[_PreparedPolicy, ...], tuple[_PreparedPolicy, ...]]:
         """Those that deny, and those that can be asked under; most books of a transaction are never asked."""
-        return tuple(map(_prepared, self.denying)), tuple(map(_prepared, by_preference(self._policies)))
+        return tuple(map(_prepare, self.denying)), tuple(map(_prepare, by_preference(self._policies)))
 
 
-class _Prepared(NamedTuple):
+class _PreparedPolicy(NamedTuple):
     """A policy, as far as it says who may ask for what."""
 
     name: str
@@ -61,8 +61,8 @@ class _Prepared(NamedTuple):
         return bool(self.groups) if groups is None else not self.groups.isdisjoint(groups)
 
 
-def _prepared(policy: Policy) -> _Prepared:
-    return _Prepared(
+def _prepare(policy: Policy) -> _PreparedPolicy:
+    return _PreparedPolicy(
         name=policy.name,
         resources=Patterns(policy.resources, "/"),
         actions=Patterns(policy.actions, "."),

@@ -28,7 +28,7 @@ class Side(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class SearchMatch:
     """A name of the side sought, or a pattern of a grant; what allows it, and what a pattern does not include."""
 
     name: str
@@ -49,19 +49,21 @@ _READS: Final = {
 }
 
 
-def found_subjects(
+def search_subjects(
     questions: Iterable[tuple[Question, Sequence[Candidate]]], evidence: Evidence[Candidate]
-) -> list[Found]:
+) -> list[SearchMatch]:
     """Returns the subjects that are allowed, each question being of one of them, with that subject's grants."""
     found = []
     for question, grants in questions:
         decision = decide(question, grants=grants, evidence=evidence)
         if decision.allowed and decision.grant is not None:
-            found.append(Found(name=question.subject, grant=decision.grant))
+            found.append(SearchMatch(name=question.subject, grant=decision.grant))
     return found
 
 
-def found_names(asked: Question, side: Side, grants: Sequence[Candidate], evidence: Evidence[Candidate]) -> list[Found]:
+def search_names(
+    asked: Question, side: Side, grants: Sequence[Candidate], evidence: Evidence[Candidate]
+) -> list[SearchMatch]:
     """Returns the actions or resources of the subject's `grants` that are allowed, names and patterns."""
     having: dict[str, list[Candidate]] = {}
     table: PatternTable[Candidate] = PatternTable(_SEPARATOR[side])
@@ -92,14 +94,14 @@ def reaches(grant: Candidate, asked: Question, side: Side) -> bool:
 
 def _name(
     asked: Question, side: Side, name: str, grants: Sequence[Candidate], evidence: Evidence[Candidate]
-) -> Found | None:
+) -> SearchMatch | None:
     decision = decide(_with(asked, side, name), grants=grants, evidence=evidence)
-    return Found(name=name, grant=decision.grant) if decision.allowed and decision.grant is not None else None
+    return SearchMatch(name=name, grant=decision.grant) if decision.allowed and decision.grant is not None else None
 
 
 def _pattern(
     asked: Question, side: Side, pattern: str, grants: Sequence[Candidate], evidence: Evidence[Candidate]
-) -> Found | None:
+) -> SearchMatch | None:
     """Judges the pattern for all its names alike, by each of the grants, which have it; what is denied is excepted."""
     undenied = evidence._replace(policies=())
     found = []
@@ -108,13 +110,13 @@ def _pattern(
             continue
         if not decide(_with(asked, side, pattern), grants=[grant], evidence=undenied).allowed:
             continue
-        excepted = _denied(asked, side, pattern, grant, evidence)
+        excepted = _denying_patterns(asked, side, pattern, grant, evidence)
         if not any(covers(denied, pattern, _SEPARATOR[side]) for denied in excepted):
-            found.append(Found(name=pattern, grant=grant, excepted=excepted))
+            found.append(SearchMatch(name=pattern, grant=grant, excepted=excepted))
     return min(found, key=_preference, default=None)
 
 
-def _denied(
+def _denying_patterns(
     asked: Question, side: Side, pattern: str, grant: Candidate, evidence: Evidence[Candidate]
 ) -> tuple[str, ...]:
     """Returns the patterns of deny policies that stand against some name of the pattern, by this grant."""
@@ -142,7 +144,7 @@ def _each_once(grants: Iterable[Candidate]) -> list[Candidate]:
     return sorted({grant.name: grant for grant in grants}.values(), key=lambda grant: grant.name)
 
 
-def _preference(found: Found) -> tuple[int, float]:
+def _preference(found: SearchMatch) -> tuple[int, float]:
     """What leaves out least comes first, then what lasts longest."""
     ends = found.grant.expires_at
     return len(found.excepted), -ends.timestamp() if ends is not None else 0.0

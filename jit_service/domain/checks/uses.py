@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from jit_service.domain.grants.grant import Grant, expiring, used
+from jit_service.domain.grants.grant import Grant, with_expiry, with_use
 
 
 def count_use(grant: Grant, above: Mapping[str, Grant], *, now: datetime) -> list[Grant]:
@@ -16,7 +16,7 @@ def count_use(grant: Grant, above: Mapping[str, Grant], *, now: datetime) -> lis
     changed: list[Grant] = []
     until: datetime | None = None
     for before in (*(above[ancestor] for ancestor in grant.chain), grant):
-        after = used(before, now=now, until=until) if before.is_metered else expiring(before, until=until)
+        after = with_use(before, now=now, until=until) if before.is_metered else with_expiry(before, until=until)
         if after != before:
             changed.append(after)
         until = after.expires_at

@@ -14,7 +14,7 @@ from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField, JitError, NotEligible, Unsatisfiable, reasons
 from jit_service.domain.grants import approval, preview, request
-from jit_service.domain.grants.grant import Grant, started
+from jit_service.domain.grants.grant import Grant, start
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.language import name
 from jit_service.domain.policies.policy import Policy
@@ -55,7 +55,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class RequestOutcome:
     """What would become of a request; `grant` is None where it is refused, for `reason`."""
 
     outcome: Outcome
@@ -72,16 +72,16 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class CaseResult:
     """What came out of a case, and each expectation that did not, in words."""
 
     title: str
-    judged: Judged
+    judged: RequestOutcome
     check: str
     differences: tuple[str, ...]
 
 
-def checked(case: Case, *, exact: tuple[str, ...] = ()) -> Case:
+def normalize(case: Case, *, exact: tuple[str, ...] = ()) -> Case:
     """Returns the case in canonical form, or raises InvalidField. `exact` is as in `name.principal`."""
     title = name.free_text(case.title, "display_name", MAX_TITLE)
     principal = name.principal(case.by.principal, "principal", exact=exact)
@@ -91,36 +91,38 @@ def checked(case: Case, *, exact: tuple[str, ...] = ()) -> Case:
         raise InvalidField("expect_check", f"{expected.check!a} is none of {', '.join(Reason)}")
     if expected.reason and expected.reason not in reasons():
         raise InvalidField("expect_reason", f"{expected.reason!a} is none of {', '.join(sorted(reasons()))}")
-    ask = request.checked(replace(case.ask, subject=case.ask.subject or principal), now=case.now, exact=exact)
+    ask = request.normalize(replace(case.ask, subject=case.ask.subject or principal), now=case.now, exact=exact)
     return replace(case, title=title, by=case.by._replace(principal=principal, groups=groups), ask=ask)
 
 
-def rehearsed(case: Case, policy: Policy) -> Result:
+def run_case(case: Case, policy: Policy) -> CaseResult:
     """Judges the case by the policy alone."""
-    judged = judge(case.ask, policies=(policy,), by=case.by, now=case.now, signals=case.signals)
+    judged = judge_request(case.ask, policies=(policy,), by=case.by, now=case.now, signals=case.signals)
     check = _check(case, judged.grant, policy) if judged.grant is not None else ""
-    return Result(
+    return CaseResult(
         title=case.title, judged=judged, check=check, differences=tuple(_differences(case.expected, judged, check))
     )
 
 
-def judge(ask: Ask, *, policies: Iterable[Policy], by: Caller, now: datetime, signals: Signals) -> Judged:
+def judge_request(
+    ask: Ask, *, policies: Iterable[Policy], by: Caller, now: datetime, signals: Signals
+) -> RequestOutcome:
     """Returns what would become of a request in canonical form."""
     policies = tuple(policies)
     try:
         request.demand_not_denied(ask, policies, by)
-        grant = request.judged(ask, policies=policies, by=by, grant_name="", now=now, signals=signals)
+        grant = request.judge_request(ask, policies=policies, by=by, grant_name="", now=now, signals=signals)
         policy = next(policy for policy in policies if policy.name == grant.policy)
         shortfall = preview.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall
         if shortfall:
             raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
     except JitError as refusal:
-        return Judged(outcome=Outcome.REFUSED, reason=refusal.reason, message=refusal.message)
-    first, _ = approval.requested(grant, by=by, now=now)
-    return Judged(outcome=Outcome(first.state(now)), grant=grant)
+        return RequestOutcome(outcome=Outcome.REFUSED, reason=refusal.reason, message=refusal.message)
+    first, _ = approval.open_request(grant, by=by, now=now)
+    return RequestOutcome(outcome=Outcome(first.state(now)), grant=grant)
 
 
-def under(grant: Grant, policies: Iterable[Policy]) -> Grant | None:
+def regrant(grant: Grant, policies: Iterable[Policy]) -> Grant | None:
     """Returns a given grant as it would be had it been given under these policies; None where it would not have been.
 
     Conditions of the request are not judged again: what they read then is not all known any more.
@@ -138,8 +140,8 @@ def under(grant: Grant, policies: Iterable[Policy]) -> Grant | None:
 def answer(question: Question, *, grants: Sequence[Grant], evidence: Evidence[Grant]) -> Decision:
     """Answers a check as if all grants had been given under the policies of the evidence."""
     policies = evidence.policies
-    given = [found for grant in grants if (found := under(grant, policies)) is not None]
-    above = {key: found for key, grant in evidence.above.items() if (found := under(grant, policies)) is not None}
+    given = [found for grant in grants if (found := regrant(grant, policies)) is not None]
+    above = {key: found for key, grant in evidence.above.items() if (found := regrant(grant, policies)) is not None}
     return decide(question, grants=given, evidence=evidence._replace(above=above))
 
 
@@ -147,7 +149,7 @@ def _check(case: Case, grant: Grant, policy: Policy) -> str:
     """Returns what checks of what was asked for answer once it is approved; empty where a name is a pattern."""
     if any("*" in text for text in (*grant.resources, *grant.actions)):
         return ""
-    given = started(replace(grant, start_at=None), case.now)
+    given = start(replace(grant, start_at=None), case.now)
     decisions = [
         decide(
             Question(
@@ -170,7 +172,7 @@ def _check(case: Case, grant: Grant, policy: Policy) -> str:
     return next(refused, Reason.ALLOWED)
 
 
-def _differences(expected: Expected, judged: Judged, check: str) -> Iterable[str]:
+def _differences(expected: Expected, judged: RequestOutcome, check: str) -> Iterable[str]:
     why = f" ({judged.reason}: {judged.message})" if judged.reason else ""
     if expected.outcome and judged.outcome is not expected.outcome:
         yield f"expected {expected.outcome}, and it is {judged.outcome}{why}"

@@ -62,20 +62,20 @@ class Judgement(NamedTuple):
     message: str = ""
 
 
-def checked(text: str, path: str) -> str:
+def validate(text: str, path: str) -> str:
     """Returns the condition, which must not read who reviews, or raises InvalidField as `checked_of_step` does."""
-    checked_of_step(text, path)
+    validate_for_step(text, path)
     if reads_reviewer(text):
         raise InvalidField(path, "reads reviewer, whom only the condition of a step knows")
     return text
 
 
-def checked_of_step(text: str, path: str) -> str:
+def validate_for_step(text: str, path: str) -> str:
     """Returns the condition if it is CEL of type bool, or raises InvalidField with line, column and fault."""
-    return _checked(text, path, _compiled)
+    return _validate(text, path, _compiled)
 
 
-def _checked(text: str, path: str, compiled: Callable[[str], _Compiled]) -> str:
+def _validate(text: str, path: str, compiled: Callable[[str], _Compiled]) -> str:
     if len(text) > MAX_LENGTH:
         raise InvalidField(path, f"has {len(text)} characters; at most {MAX_LENGTH} are allowed")
     if not text:
@@ -90,9 +90,9 @@ def _checked(text: str, path: str, compiled: Callable[[str], _Compiled]) -> str:
     return text
 
 
-def checked_on_claims(text: str, path: str) -> str:
+def validate_on_claims(text: str, path: str) -> str:
     """As `checked`, for a condition on a token's claims: it reads the map `claims` and nothing else."""
-    return _checked(text, path, _compiled_on_claims)
+    return _validate(text, path, _compiled_on_claims)
 
 
 def judge_claims(text: str, claims: Mapping[str, Any]) -> Verdict:
@@ -128,7 +128,7 @@ def judge(text: str, facts: Facts) -> Judgement:
 @lru_cache(maxsize=1024)
 def reads_reviewer(text: str) -> bool:
     """Says whether the condition reads `reviewer`: without that variable it is no condition."""
-    if not names(text, _REVIEWER):
+    if not mentions(text, _REVIEWER):
         return False
     try:
         _environment(*(name for name in _VARIABLES if name != _REVIEWER)).compile(text)
@@ -137,7 +137,7 @@ def reads_reviewer(text: str) -> bool:
     return False
 
 
-def names(text: str, variable: str) -> bool:
+def mentions(text: str, variable: str) -> bool:
     """Says whether the variable's name stands anywhere in the condition; where not, the condition does not read it."""
     return variable in _words(text)
 
@@ -203,7 +203,7 @@ class _Compiled(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> _Compiled:
-    return _Compiled(_environment().compile(text), tuple(name for name in _VARIABLES if names(text, name)))
+    return _Compiled(_environment().compile(text), tuple(name for name in _VARIABLES if mentions(text, name)))
 
 
 @lru_cache(maxsize=1024)

@@ -16,29 +16,29 @@ SOURCE_IP: Final = "source_ip"
 """The name under which conditions read the subject's address."""
 
 
-def told_of(caller: Caller, asserted: dict[str, Any] | None, *, itself: bool) -> tuple[dict[str, Any], str]:
+def of_question(caller: Caller, asserted: dict[str, Any] | None, *, itself: bool) -> tuple[dict[str, Any], str]:
     """Returns the context of a question, and its subject's address: never the asker's where that is another.
 
     Raises InvalidField.
     """
     if itself:
-        return checked(asserted) if asserted else {}, caller.origin.source_address
-    return about_another(asserted) if asserted else ({}, "")
+        return of_oneself(asserted) if asserted else {}, caller.origin.source_address
+    return of_another(asserted) if asserted else ({}, "")
 
 
-def checked(given: dict[str, Any], path: str = "context") -> dict[str, Any]:
+def of_oneself(given: dict[str, Any], path: str = "context") -> dict[str, Any]:
     """Returns the context of whoever speaks for itself, or raises InvalidField: its address is what we see."""
     if SOURCE_IP in given:
         raise InvalidField(f"{path}.{SOURCE_IP}", "cannot be asserted; it is the address that the trusted hop saw")
-    return bounded(given, path)
+    return demand_bounds(given, path)
 
 
-def about_another(given: dict[str, Any], path: str = "context") -> tuple[dict[str, Any], str]:
+def of_another(given: dict[str, Any], path: str = "context") -> tuple[dict[str, Any], str]:
     """Returns the context of a question about somebody else, and the subject's address apart from it.
 
     The address is empty where the asker does not tell it. Raises InvalidField, also for an address that is none.
     """
-    context = bounded(given, path)
+    context = demand_bounds(given, path)
     if SOURCE_IP not in context:
         return context, ""
     told = context[SOURCE_IP]
@@ -50,7 +50,7 @@ def about_another(given: dict[str, Any], path: str = "context") -> tuple[dict[st
     return {key: value for key, value in context.items() if key != SOURCE_IP}, address
 
 
-def bounded(given: dict[str, Any], path: str = "context") -> dict[str, Any]:
+def demand_bounds(given: dict[str, Any], path: str = "context") -> dict[str, Any]:
     """Returns what anybody may assert of whomever, or raises InvalidField."""
     if len(given) > MAX_NAMES:
         raise InvalidField(path, f"has {len(given)} names; at most {MAX_NAMES} are allowed")

@@ -29,7 +29,7 @@ class Signal:
     updated_at: datetime | None = None
     revision: int = 0
 
-    def stale(self, now: datetime) -> bool:
+    def is_stale(self, now: datetime) -> bool:
         """Says whether it has expired, and so counts as missing."""
         return now >= self.expires_at
 
@@ -50,12 +50,12 @@ def at(signals: Iterable[Signal], now: datetime) -> Signals:
     signals = tuple(signals)
     by_id = {signal.name.removeprefix("signals/"): signal for signal in signals}
     return Signals(
-        live={name: signal.value for name, signal in by_id.items() if not signal.stale(now)},
-        stale=frozenset(name for name, signal in by_id.items() if signal.stale(now)),
+        live={name: signal.value for name, signal in by_id.items() if not signal.is_stale(now)},
+        stale=frozenset(name for name, signal in by_id.items() if signal.is_stale(now)),
     )
 
 
-def checked_name(text: str, path: str) -> str:
+def normalize_name(text: str, path: str) -> str:
     """Returns `signals/{id}`, or raises InvalidField. The id is what CEL can name: `signals.incident`."""
     identifier = text.removeprefix("signals/")
     if not _ID.fullmatch(identifier):
@@ -85,7 +85,7 @@ def put(signal: Signal, *, replaces: Signal | None, by: Caller, now: datetime) -
     return new, _event(EventType.SIGNAL_SET, new, by=by, now=now, message=text)
 
 
-def deleted(signal: Signal, *, by: Caller, now: datetime) -> Event:
+def deletion_event(signal: Signal, *, by: Caller, now: datetime) -> Event:
     """Returns the event of a signal's end."""
     return _event(EventType.SIGNAL_DELETED, signal, by=by, now=now, message="deleted")
 

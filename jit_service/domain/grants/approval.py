@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from jit_service.domain.audit.event import SERVICE, Event, EventType, told_groups
+from jit_service.domain.audit.event import SERVICE, Event, EventType, group_fields
 from jit_service.domain.caller import LEFT_OUT, READS_GRANTS, Caller, Right, Role
 from jit_service.domain.conditions.condition import Verdict
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
@@ -34,16 +34,16 @@ from jit_service.domain.grants.grant import (
     ReviewDecision,
     Terms,
     demand_state,
-    ended,
+    end,
     event,
-    started,
+    start,
 )
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
-from jit_service.domain.grants.request import MAX_LEAD, check_duration, judge_reviewer, lengthened
+from jit_service.domain.grants.request import MAX_LEAD, check_duration, judge_reviewer, lengthen
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import name, regex
-from jit_service.domain.person import Person, distinct
-from jit_service.domain.policies.policy import CommentRule, Policy, Step, checked_patterns, seconds
+from jit_service.domain.person import Person, count_distinct
+from jit_service.domain.policies.policy import CommentRule, Policy, Step, normalize_patterns, seconds
 from jitaccess.naming.pattern import action_covered, resource_covered
 
 
@@ -61,7 +61,7 @@ AS_ASKED: Final = Edits()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ReviewPlace:
     """Where a reviewer's decision counts: the step, from 0, and the right it is made by."""
 
     step: int
@@ -79,7 +79,7 @@ def approvals_missing(
     """
     reviews = tuple(reviews)
     return [
-        0 if index in skipped else max(0, step.approvals_needed - _standing(step, index, reviews))
+        0 if index in skipped else max(0, step.approvals_needed - _count_approvals(step, index, reviews))
         for index, step in enumerate(steps)
     ]
 
@@ -94,14 +94,14 @@ def step_due_at(grant: Grant) -> datetime | None:
     """Returns when the step that is waited for escalates, or lapses; None where it has no timeout."""
     if grant.step_since is None or not any(step.timeout for step in grant.steps):
         return None
-    timeout = grant.steps[_waited_for(grant)].timeout
+    timeout = grant.steps[_current_step(grant)].timeout
     return grant.step_since + timeout if timeout else None
 
 
-def requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
+def open_request(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Starts the grant's life. Where no step is needed it is approved at once. The policy has already been judged."""
     needed = any(approvals_missing(grant.steps, (), grant.skipped))
-    first = _waiting(grant, since=now) if needed else started(grant, now)
+    first = _wait_for_step(grant, since=now) if needed else start(grant, now)
     message = f"[{grant.justification.ticket}] {grant.justification.text}".removeprefix("[] ")
     asked = event(
         EventType.BREAK_GLASS_USED if grant.emergency else EventType.GRANT_REQUESTED,
@@ -110,14 +110,14 @@ def requested(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]
         now=now,
         message=message,
     )
-    return first, replace(asked, **told_groups(by.groups), context=grant.context)
+    return first, replace(asked, **group_fields(by.groups), context=grant.context)
 
 
-def passed_on(child: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
+def open_child(child: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Returns what is passed on, with its event. It has been judged and has started."""
     message = child.justification.text or f"passed on from {child.parent}"
     asked = event(EventType.GRANT_REQUESTED, child, by=by, now=now, message=message)
-    return child, replace(asked, **told_groups(by.groups))
+    return child, replace(asked, **group_fields(by.groups))
 
 
 def demand_reviewer(
@@ -128,7 +128,7 @@ def demand_reviewer(
     now: datetime,
     locks: Locks = NO_LOCKS,
     signals: Signals = NO_SIGNALS,
-) -> Place:
+) -> ReviewPlace:
     """Returns where the caller's decision counts now. Raises SelfApproval, NotApprover, WrongState, AlreadyReviewed.
 
     The caller's own right comes first, then those that others delegated to it. While one of the `locks` stands on a
@@ -171,13 +171,13 @@ def demand_shown(grant: Grant, *, extension_round: int, etag: str, now: datetime
     )
 
 
-def edited(grant: Grant, edits: Edits, *, now: datetime) -> Grant:
+def edit(grant: Grant, edits: Edits, *, now: datetime) -> Grant:
     """Returns the grant with what the reviewer gives: narrower, shorter, later, never more. Raises InvalidField."""
     if edits == AS_ASKED:
         return grant
     if grant.extension is not None:
-        return _extension_edited(grant, edits)
-    terms = narrowed(grant.terms, edits, now=now)
+        return _edit_extension(grant, edits)
+    terms = narrow(grant.terms, edits, now=now)
     if terms == grant.terms:
         return grant
     return replace(
@@ -191,32 +191,32 @@ def edited(grant: Grant, edits: Edits, *, now: datetime) -> Grant:
     )
 
 
-def given_by(reviewed: Grant, edits: Edits, *, policy: Policy, now: datetime) -> Grant:
+def apply_edits(reviewed: Grant, edits: Edits, *, policy: Policy, now: datetime) -> Grant:
     """Returns the grant as the reviewer gives it. Raises InvalidField, also for a duration that the policy has not.
 
     One that was asked for is not the reviewer's fault; judging the request again refuses it.
     """
-    given = edited(reviewed, edits, now=now)
+    given = edit(reviewed, edits, now=now)
     if given.duration != reviewed.duration:
         check_duration(given.duration, policy)
     return given
 
 
-def given_instead(asked: Grant, given: Grant) -> Terms | None:
+def changed_terms(asked: Grant, given: Grant) -> Terms | None:
     """Returns the terms that a reviewer's edits made of what was asked for; None where they made nothing of it."""
     if asked.extension != given.extension and given.extension is not None:
         return replace(given.terms, duration=given.extension.duration)
     return given.terms if asked.terms != given.terms else None
 
 
-def narrowed(terms: Terms, edits: Edits, *, now: datetime) -> Terms:
+def narrow(terms: Terms, edits: Edits, *, now: datetime) -> Terms:
     """Returns the terms with the edits. Raises InvalidField for any that would give more than the terms do."""
     resources, actions = terms.resources, terms.actions
     if edits.resources:
-        resources = checked_patterns(edits.resources, "resources", name.resource_pattern)
+        resources = normalize_patterns(edits.resources, "resources", name.resource_pattern)
         _demand_within(resources, [resource_covered(text, terms.resources) for text in resources], "resources")
     if edits.actions:
-        actions = checked_patterns(edits.actions, "actions", name.action_pattern)
+        actions = normalize_patterns(edits.actions, "actions", name.action_pattern)
         _demand_within(actions, [action_covered(text, terms.actions) for text in actions], "actions")
     earliest = max(now, terms.start_at or now)
     if edits.start_at is not None and not earliest <= edits.start_at <= now + MAX_LEAD:
@@ -225,7 +225,7 @@ def narrowed(terms: Terms, edits: Edits, *, now: datetime) -> Terms:
     return Terms(
         resources=resources,
         actions=actions,
-        duration=_shorter(edits.duration, terms.duration),
+        duration=_shorten(edits.duration, terms.duration),
         start_at=edits.start_at or terms.start_at,
     )
 
@@ -238,7 +238,7 @@ def approve(
     comment: str,
     now: datetime,
     given: Terms | None = None,
-    place: Place | None = None,
+    place: ReviewPlace | None = None,
     locks: Locks = NO_LOCKS,
     signals: Signals = NO_SIGNALS,
 ) -> tuple[Grant, Event]:
@@ -254,9 +254,9 @@ def approve(
     # Of what is given, too, and not only of what was asked for.
     _demand_condition(grant, policy, place, by=by, now=now, signals=signals)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
-    review = _review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=given)
+    review = _make_review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=given)
     reviewed = _with_review(grant, policy, review, now=now, locks=locks)
-    return _decided(reviewed, policy, review, by=by, comment=comment, now=now, locks=locks)
+    return _conclude(reviewed, policy, review, by=by, comment=comment, now=now, locks=locks)
 
 
 def deny(
@@ -275,13 +275,13 @@ def deny(
     """
     place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_deny, by=policy.name)
-    review = _review(grant, ReviewDecision.DENIED, policy, place, by=by, comment=comment, now=now)
+    review = _make_review(grant, ReviewDecision.DENIED, policy, place, by=by, comment=comment, now=now)
     denied = _with_review(grant, policy, review, now=now, locks=locks)
-    final = _denials(denied, policy, place.step, locks) >= policy.steps[place.step].denials_needed
+    final = _count_denials(denied, policy, place.step, locks) >= policy.steps[place.step].denials_needed
     if grant.extension is not None:
-        denied = _with_extension(denied, ExtensionState.DENIED) if final else denied
+        denied = _close_extension(denied, ExtensionState.DENIED) if final else denied
     elif final:
-        denied = ended(denied, GrantState.DENIED, by=by, comment=comment, now=now)
+        denied = end(denied, GrantState.DENIED, by=by, comment=comment, now=now)
     type_ = EventType.EXTENSION_DENIED if grant.extension is not None else EventType.GRANT_DENIED
     recorded = _event_by(policy, type_, denied, by=by, now=now, message=comment)
     return denied, replace(recorded, delegation=review.delegation)
@@ -305,13 +305,13 @@ def counter(
     place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     demand_state(grant, now, GrantState.PENDING)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
-    terms = narrowed(grant.terms, edits, now=now)
+    terms = narrow(grant.terms, edits, now=now)
     if terms.duration != grant.duration:
         check_duration(terms.duration, policy)
     if terms == grant.terms:
         raise InvalidField("duration", "is as asked for, and so is everything else; offer something less, or approve")
-    _demand_condition(edited(grant, edits, now=now), policy, place, by=by, now=now, signals=signals)
-    offer = _review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=terms)
+    _demand_condition(edit(grant, edits, now=now), policy, place, by=by, now=now, signals=signals)
+    offer = _make_review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=terms)
     offered = replace(grant, offer=offer)
     recorded = event(EventType.GRANT_COUNTERED, offered, by=by, now=now, message=comment)
     return offered, replace(
@@ -323,14 +323,14 @@ def counter(
     )
 
 
-def offered_terms(grant: Grant, *, by: Caller, now: datetime) -> Grant:
+def with_offered_terms(grant: Grant, *, by: Caller, now: datetime) -> Grant:
     """Returns the grant with the terms it was offered. Raises NotYours, WrongState where there is no offer."""
     offer = _demand_offer(grant, by=by, now=now)
     terms = offer.terms or grant.terms
     as_edits = Edits(resources=terms.resources, actions=terms.actions, duration=terms.duration, start_at=terms.start_at)
     if as_edits.start_at is not None:
         as_edits = replace(as_edits, start_at=max(as_edits.start_at, now))
-    return replace(edited(grant, as_edits, now=now), offer=offer)
+    return replace(edit(grant, as_edits, now=now), offer=offer)
 
 
 def accept(
@@ -350,13 +350,13 @@ def accept(
     """
     offer = _demand_offer(grant, by=by, now=now)
     lent = not offer.delegation or (offer.delegation in delegations and not policy.forbid_delegation)
-    if not lent or offer.step >= len(policy.steps) or not _stands(policy.steps[offer.step], offer, locks):
+    if not lent or offer.step >= len(policy.steps) or not _counts(policy.steps[offer.step], offer, locks):
         raise NotApprover(f"{offer.reviewer}, who made the offer, is not an approver of {policy.name} any more")
     if _has_reviewed(grant, offer.by, offer.right_of):
         raise AlreadyReviewed(f"{offer.reviewer} has already reviewed {grant.name}; one principal counts once")
     review = replace(offer, at=now)
     reviewed = _with_review(replace(grant, offer=None), policy, review, now=now, locks=locks)
-    changed, _ = _decided(reviewed, policy, review, by=by, comment=comment, now=now, locks=locks)
+    changed, _ = _conclude(reviewed, policy, review, by=by, comment=comment, now=now, locks=locks)
     accepted = event(EventType.COUNTER_OFFER_ACCEPTED, changed, by=by, now=now, message=comment)
     return changed, replace(accepted, delegation=offer.delegation)
 
@@ -374,32 +374,32 @@ def withdraw(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[
         raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
     _demand_undecided(grant, now)
     if grant.extension is not None:
-        kept = _with_extension(grant, ExtensionState.WITHDRAWN)
+        kept = _close_extension(grant, ExtensionState.WITHDRAWN)
         return kept, event(EventType.EXTENSION_WITHDRAWN, kept, by=by, now=now, message=comment)
-    withdrawn = ended(grant, GrantState.WITHDRAWN, by=by, comment=comment, now=now)
+    withdrawn = end(grant, GrantState.WITHDRAWN, by=by, comment=comment, now=now)
     return withdrawn, event(EventType.GRANT_WITHDRAWN, withdrawn, by=by, now=now, message=comment)
 
 
-def extension_requested(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> tuple[Grant, Event]:
+def open_extension(grant: Grant, *, policy: Policy, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Begins the review of the extension that the grant has got. Where no step is needed it is given at once.
 
     `policy` is the current revision, by which the extension has been judged.
     """
     asked_for = _extension(grant)
     needed = any(approvals_missing(grant.steps, (), grant.skipped))
-    first = _waiting(grant, since=now) if needed else lengthened(grant, policy, now=now)
+    first = _wait_for_step(grant, since=now) if needed else lengthen(grant, policy, now=now)
     why = asked_for.justification
     message = f"[{why.ticket}] {why.text}".removeprefix("[] ")
     asked = _event_by(policy, EventType.EXTENSION_REQUESTED, first, by=by, now=now, message=message)
-    return first, replace(asked, duration=asked_for.duration, **told_groups(by.groups))
+    return first, replace(asked, duration=asked_for.duration, **group_fields(by.groups))
 
 
-def extension_lapsed(grant: Grant, *, now: datetime) -> tuple[Grant, Event]:
+def lapse_extension(grant: Grant, *, now: datetime) -> tuple[Grant, Event]:
     """Closes a request for more time that nobody decided. Raises WrongState for any other."""
     if grant.extension_state(now) is not ExtensionState.LAPSED:
         raise WrongState(f"{grant.name} has no request for more time that has lapsed", grant=grant.name)
     from_service = Caller(principal=SERVICE)
-    lapsed = _with_extension(grant, ExtensionState.LAPSED)
+    lapsed = _close_extension(grant, ExtensionState.LAPSED)
     return lapsed, event(EventType.EXTENSION_LAPSED, lapsed, by=from_service, now=now, message="nobody decided in time")
 
 
@@ -409,25 +409,25 @@ def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now
     Reviewers, the requester, the holder, responders and admins may. Raises NotApprover, WrongState, InvalidField for no
     comment.
     """
-    if not (by.has(Role.ADMIN, Role.RESPONDER) or grant.is_of(by.person) or reviewers_have(grant, policy, by)):
+    if not (by.has(Role.ADMIN, Role.RESPONDER) or grant.is_of(by.person) or is_reviewer(grant, policy, by)):
         raise NotApprover(
             f"{by.principal} is not an approver of {grant.policy}, nor an admin or responder", grant=grant.name
         )
     if not comment.strip():
         raise InvalidField("comment", "is required: say why the access ends")
     demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
-    revoked = ended(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
+    revoked = end(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
     return revoked, event(EventType.GRANT_REVOKED, revoked, by=by, now=now, message=comment)
 
 
-def reviewers_have(grant: Grant, policy: Policy | None, by: Caller) -> bool:
+def is_reviewer(grant: Grant, policy: Policy | None, by: Caller) -> bool:
     """Says whether the caller is an approver of the grant's policy as it is now, or has reviewed the grant."""
     if any(review.reviewer == by.principal or by.person.has_account(review.account) for review in grant.reviews):
         return True
-    return policy is not None and reviews_under(policy, by)
+    return policy is not None and may_review_under(policy, by)
 
 
-def reviews_under(policy: Policy, by: Caller) -> bool:
+def may_review_under(policy: Policy, by: Caller) -> bool:
     """Says whether the caller may approve one of the policy's steps, by its own right or by one delegated to it."""
     return bool(rights_under(policy, by))
 
@@ -437,18 +437,18 @@ def rights_under(policy: Policy, by: Caller) -> list[Right]:
     return [
         right
         for right in by.rights(policy.name)
-        if policy.reviewers_have(right.holder, right.groups) and not (right.delegation and policy.forbid_delegation)
+        if policy.has_reviewer(right.holder, right.groups) and not (right.delegation and policy.forbid_delegation)
     ]
 
 
-def visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
+def is_visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
     """Says whether the caller may read the grant: its requester, subject and reviewers, and who reads every grant."""
     if by.has(*READS_GRANTS) or grant.is_of(by.person):
         return True
-    return reviewers_have(grant, policy, by)
+    return is_reviewer(grant, policy, by)
 
 
-def reviewable(
+def is_reviewable(
     grant: Grant,
     *,
     policy: Policy,
@@ -473,8 +473,10 @@ def check_comment(comment: str, rule: CommentRule, *, required: bool, by: str) -
         regex.demand_match(rule.pattern, comment, field="comment", by=by)
 
 
-def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller, now: datetime, locks: Locks) -> Place:
-    reviews = _counting(grant, policy, locks)
+def _place(
+    grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller, now: datetime, locks: Locks
+) -> ReviewPlace:
+    reviews = _counting_reviews(grant, policy, locks)
     step = waiting_step(policy.steps, approvals_missing(policy.steps, reviews, grant.skipped))
     fitting = [
         place
@@ -494,7 +496,7 @@ def _place(grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller,
 
 
 def _demand_condition(
-    grant: Grant, policy: Policy, place: Place, *, by: Caller, now: datetime, signals: Signals
+    grant: Grant, policy: Policy, place: ReviewPlace, *, by: Caller, now: datetime, signals: Signals
 ) -> None:
     """Raises NotApprover unless the step's condition, where that says who may decide, is true of the caller."""
     step = policy.steps[place.step]
@@ -509,8 +511,8 @@ def _demand_condition(
         )
 
 
-def _demand_in_turn(grant: Grant, policy: Policy, place: Place, *, by: Caller, locks: Locks) -> None:
-    missing = approvals_missing(policy.steps, _counting(grant, policy, locks), grant.skipped)
+def _demand_in_turn(grant: Grant, policy: Policy, place: ReviewPlace, *, by: Caller, locks: Locks) -> None:
+    missing = approvals_missing(policy.steps, _counting_reviews(grant, policy, locks), grant.skipped)
     first = waiting_step(policy.steps, missing)
     if first < place.step:
         raise NotApprover(
@@ -520,13 +522,13 @@ def _demand_in_turn(grant: Grant, policy: Policy, place: Place, *, by: Caller, l
         )
 
 
-def _place_of(right: Right, index: int, grant: Grant, step: Step, now: datetime) -> Place | None:
+def _place_of(right: Right, index: int, grant: Grant, step: Step, now: datetime) -> ReviewPlace | None:
     if step.has(right.holder, right.groups, escalated=False):
-        return Place(step=index, right=right, escalated=False)
+        return ReviewPlace(step=index, right=right, escalated=False)
     since = grant.step_since or grant.created_at
     late = bool(step.timeout) and now >= since + step.timeout
     if late and step.has(right.holder, right.groups, escalated=True):
-        return Place(step=index, right=right, escalated=True)
+        return ReviewPlace(step=index, right=right, escalated=True)
     return None
 
 
@@ -555,7 +557,7 @@ def _demand_within(given: Sequence[str], covered: Sequence[bool], field: str) ->
             raise InvalidField(f"{field}[{index}]", f"{given[index]} is not within what is asked for")
 
 
-def _shorter(given: timedelta | None, asked: timedelta) -> timedelta:
+def _shorten(given: timedelta | None, asked: timedelta) -> timedelta:
     if given is None:
         return asked
     if not timedelta() < given <= asked:
@@ -563,27 +565,27 @@ def _shorter(given: timedelta | None, asked: timedelta) -> timedelta:
     return given
 
 
-def _extension_edited(grant: Grant, edits: Edits) -> Grant:
+def _edit_extension(grant: Grant, edits: Edits) -> Grant:
     if edits.resources or edits.actions or edits.start_at is not None:
         raise InvalidField("duration", "is all that an approval of more time can change")
     asked_for = _extension(grant)
-    given = _shorter(edits.duration, asked_for.duration)
+    given = _shorten(edits.duration, asked_for.duration)
     if given == asked_for.duration:
         return grant
     first = asked_for.requested_duration or asked_for.duration
     return replace(grant, extension=replace(asked_for, duration=given, requested_duration=first))
 
 
-def _standing(step: Step, index: int, reviews: Iterable[Review]) -> int:
+def _count_approvals(step: Step, index: int, reviews: Iterable[Review]) -> int:
     """Returns how many distinct principals have approved in the step, as its approvers are now."""
-    return distinct(
+    return count_distinct(
         review.right_of
         for review in reviews
-        if review.decision is ReviewDecision.APPROVED and review.step == index and _stands(step, review)
+        if review.decision is ReviewDecision.APPROVED and review.step == index and _counts(step, review)
     )
 
 
-def _stands(step: Step, review: Review, locks: Locks = NO_LOCKS) -> bool:
+def _counts(step: Step, review: Review, locks: Locks = NO_LOCKS) -> bool:
     """Says whether it counts: what was true of the reviewer then does on, while the step asks the same of it."""
     is_fit = not step.judges_reviewer or review.condition == step.condition
     is_approvers = step.has(review.holder, review.groups, escalated=review.escalated)
@@ -601,16 +603,16 @@ def _is_locked(review: Review, locks: Locks) -> bool:
     )
 
 
-def _denials(grant: Grant, policy: Policy, step: int, locks: Locks) -> int:
+def _count_denials(grant: Grant, policy: Policy, step: int, locks: Locks) -> int:
     """Returns how many distinct approvers of the step, as they are now, have denied in it."""
-    return distinct(
+    return count_distinct(
         review.right_of
-        for review in _counting(grant, policy, locks)
-        if review.decision is ReviewDecision.DENIED and review.step == step and _stands(policy.steps[step], review)
+        for review in _counting_reviews(grant, policy, locks)
+        if review.decision is ReviewDecision.DENIED and review.step == step and _counts(policy.steps[step], review)
     )
 
 
-def _counting(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
+def _counting_reviews(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
     """Returns the reviews without those of the locked, and those that the policy as it is now forbids: of one's own
     request, or in another's place."""
     own = (grant.asker, grant.held_by)
@@ -623,11 +625,11 @@ def _counting(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
     ]
 
 
-def _review(
+def _make_review(
     grant: Grant,
     decision: ReviewDecision,
     policy: Policy,
-    place: Place,
+    place: ReviewPlace,
     *,
     by: Caller,
     comment: str,
@@ -661,19 +663,19 @@ def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime,
         # One that is live stays what it was given under until more time is given.
         added = replace(added, policy_revision=policy.revision)
     before, after = (
-        approvals_missing(policy.steps, _counting(each, policy, locks), grant.skipped)[review.step]
+        approvals_missing(policy.steps, _counting_reviews(each, policy, locks), grant.skipped)[review.step]
         for each in (grant, added)
     )
     moved_on = before > 0 and after == 0
-    return _waiting(added, since=now if moved_on else grant.step_since or grant.created_at)
+    return _wait_for_step(added, since=now if moved_on else grant.step_since or grant.created_at)
 
 
-def _decided(
+def _conclude(
     reviewed: Grant, policy: Policy, review: Review, *, by: Caller, comment: str, now: datetime, locks: Locks
 ) -> tuple[Grant, Event]:
     """Gives what was asked for, if that was the last approval needed."""
-    if not any(approvals_missing(policy.steps, _counting(reviewed, policy, locks), reviewed.skipped)):
-        reviewed = started(reviewed, now) if reviewed.extension is None else lengthened(reviewed, policy, now=now)
+    if not any(approvals_missing(policy.steps, _counting_reviews(reviewed, policy, locks), reviewed.skipped)):
+        reviewed = start(reviewed, now) if reviewed.extension is None else lengthen(reviewed, policy, now=now)
     type_ = EventType.GRANT_APPROVED if reviewed.extension is None else EventType.EXTENSION_APPROVED
     recorded = _event_by(policy, type_, reviewed, by=by, now=now, message=comment)
     return reviewed, replace(recorded, delegation=review.delegation)
@@ -684,15 +686,15 @@ def _event_by(policy: Policy, type_: EventType, grant: Grant, *, by: Caller, now
     return replace(event(type_, grant, by=by, now=now, message=message), policy_revision=policy.revision)
 
 
-def _waited_for(grant: Grant) -> int:
+def _current_step(grant: Grant) -> int:
     return waiting_step(grant.steps, approvals_missing(grant.steps, grant.round_reviews, grant.skipped))
 
 
-def _waiting(grant: Grant, *, since: datetime) -> Grant:
+def _wait_for_step(grant: Grant, *, since: datetime) -> Grant:
     """Sets by when the request is decided, as the step that is now waited for says, and else lapses."""
     waiting = replace(grant, step_since=since)
     due_at = step_due_at(waiting)
-    lapses_early = due_at is not None and grant.steps[_waited_for(waiting)].escalate_to is None
+    lapses_early = due_at is not None and grant.steps[_current_step(waiting)].escalate_to is None
     latest = due_at if lapses_early else None
     if grant.extension is None:
         end = grant.created_at + grant.request_ttl
@@ -701,7 +703,7 @@ def _waiting(grant: Grant, *, since: datetime) -> Grant:
     return replace(waiting, extension=replace(grant.extension, expires_at=min(end, latest or end)))
 
 
-def _with_extension(grant: Grant, decided: ExtensionState) -> Grant:
+def _close_extension(grant: Grant, decided: ExtensionState) -> Grant:
     return replace(grant, extension=replace(_extension(grant), decided=decided))
 
 

@@ -67,7 +67,7 @@ def demand_no_debt(subject: str, owed: Sequence[Grant], *, most: int, now: datet
         )
 
 
-def review_overdue(grant: Grant, *, now: datetime) -> Event:
+def review_overdue_event(grant: Grant, *, now: datetime) -> Event:
     """Returns the event of a break-glass use that nobody has reviewed in time. Raises WrongState for any other."""
     if grant.emergency is None or not grant.owes_review:
         raise WrongState(f"{grant.name} owes no review", grant=grant.name)

@@ -38,7 +38,7 @@ class Delegation:
     revision: int = 0
     delegator_account: Account | None = None
 
-    def active(self, now: datetime) -> bool:
+    def is_active(self, now: datetime) -> bool:
         """Says whether it can be used."""
         return self.deleted_at is None and self.starts_at <= now < self.expires_at
 
@@ -57,13 +57,13 @@ class Delegation:
         """Says whether the person gave it, under this name or by its account. Byte-exact, since it permits."""
         return person.principal == self.delegator or person.has_account(self.delegator_account)
 
-    def visible(self, by: Caller) -> bool:
+    def is_visible_to(self, by: Caller) -> bool:
         """Says whether the caller may read it."""
         return by.has(Role.AUDITOR, Role.ADMIN) or by.principal == self.delegate or self.is_given_by(by.person)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class NewDelegation:
     """A delegation as its delegator wants it. No start: at once."""
 
     delegate: str
@@ -73,7 +73,7 @@ class Wanted:
     comment: str = ""
 
 
-def created(wanted: Wanted, *, delegation_name: str, by: Caller, now: datetime) -> tuple[Delegation, Event]:
+def create(wanted: NewDelegation, *, delegation_name: str, by: Caller, now: datetime) -> tuple[Delegation, Event]:
     """Returns the caller's delegation of its own right; what was delegated to it stays with it. Raises InvalidField."""
     delegate = name.principal(wanted.delegate, "delegation.delegate", exact=by.exact)
     if name.canonical(delegate) == name.canonical(by.principal):
@@ -108,7 +108,7 @@ def created(wanted: Wanted, *, delegation_name: str, by: Caller, now: datetime) 
     return delegation, _event(EventType.DELEGATION_CREATED, delegation, by=by, now=now, message=delegation.comment)
 
 
-def deleted(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Delegation, Event]:
+def delete(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Delegation, Event]:
     """Ends the delegation. Raises NotYours, WrongState."""
     if not (by.has(Role.ADMIN) or delegation.is_given_by(by.person)):
         raise NotYours(f"{delegation.name} was given by {delegation.delegator}, not by {by.principal}")
@@ -118,14 +118,14 @@ def deleted(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Deleg
     return gone, _event(EventType.DELEGATION_DELETED, gone, by=by, now=now, message="deleted")
 
 
-def ended_by_lock(delegation: Delegation, *, lock: str, by: Caller, now: datetime) -> tuple[Delegation, Event]:
+def end_by_lock(delegation: Delegation, *, lock: str, by: Caller, now: datetime) -> tuple[Delegation, Event]:
     """Ends the delegation, since its delegator is locked."""
     gone = replace(delegation, deleted_at=now)
     event = _event(EventType.DELEGATION_DELETED, gone, by=by, now=now, message=f"{gone.delegator} is locked by {lock}")
     return gone, replace(event, lock=lock)
 
 
-def has_lost(delegation: Delegation, by: Caller) -> tuple[str, ...]:
+def lost_groups(delegation: Delegation, by: Caller) -> tuple[str, ...]:
     """Returns the groups of the delegator's right that its token, which the caller brings, does not give any more.
 
     Groups that a token leaves out (None) prove nothing, so they end nothing.
@@ -135,9 +135,9 @@ def has_lost(delegation: Delegation, by: Caller) -> tuple[str, ...]:
     return tuple(sorted((delegation.delegator_groups or frozenset()) - by.groups))
 
 
-def lost(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Delegation, Event]:
+def end_lost(delegation: Delegation, *, by: Caller, now: datetime) -> tuple[Delegation, Event]:
     """Ends the delegation of a right that its delegator, the caller, has not any more. Raises WrongState."""
-    groups = has_lost(delegation, by)
+    groups = lost_groups(delegation, by)
     if not groups or delegation.deleted_at is not None:
         raise WrongState(f"{delegation.name} has not lost what it was given by")
     gone = replace(delegation, deleted_at=now)

@@ -356,31 +356,31 @@ def release(grant: Grant, *, by: Caller, comment: str, now: datetime) -> tuple[G
     if not grant.is_held_by(by.person):
         raise NotYours(f"{grant.name} is held by {grant.subject}, not by {by.principal}", grant=grant.name)
     demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
-    released = ended(grant, GrantState.RELEASED, by=by, comment=comment, now=now)
+    released = end(grant, GrantState.RELEASED, by=by, comment=comment, now=now)
     return released, event(EventType.GRANT_RELEASED, released, by=by, now=now, message=comment)
 
 
-def revoked_with_parent(grant: Grant, *, parent: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
+def revoke_with_parent(grant: Grant, *, parent: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Ends what was passed on, since what it was passed on from has ended."""
     comment = f"{parent.name} was {parent.state(now).lower()}, and this one came from it"
-    revoked = ended(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
+    revoked = end(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
     return revoked, event(EventType.GRANT_REVOKED, revoked, by=by, now=now, message=comment)
 
 
-def revoked_as_misfit(grant: Grant, *, why: str, by: Caller, now: datetime) -> tuple[Grant, Event]:
+def revoke_as_misfit(grant: Grant, *, why: str, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Ends what whoever changed the policies would not let anybody have any more."""
     comment = f"the policies were changed: {why}"
-    revoked = ended(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
+    revoked = end(grant, GrantState.REVOKED, by=by, comment=comment, now=now)
     return revoked, event(EventType.GRANT_REVOKED, revoked, by=by, now=now, message=comment)
 
 
-def used(grant: Grant, *, now: datetime, until: datetime | None = None) -> Grant:
+def with_use(grant: Grant, *, now: datetime, until: datetime | None = None) -> Grant:
     """Counts a check that the grant allows at `now`. It ends by `until`, the end of what it was passed on from."""
     counted = replace(grant, usage=Usage(count=grant.usage.count + 1, last_at=now))
-    return expiring(counted, until=until)
+    return with_expiry(counted, until=until)
 
 
-def run_out(grant: Grant, *, now: datetime) -> Event:
+def run_out_event(grant: Grant, *, now: datetime) -> Event:
     """Returns the event of a grant whose time ran out: EXPIRED or LAPSED. Raises WrongState for any other."""
     demand_state(grant, now, GrantState.EXPIRED, GrantState.LAPSED)
     service = Caller(principal=SERVICE)
@@ -392,12 +392,12 @@ def run_out(grant: Grant, *, now: datetime) -> Event:
     return replace(expired, held=grant.expires_at - grant.starts_at)
 
 
-def started(grant: Grant, now: datetime) -> Grant:
+def start(grant: Grant, now: datetime) -> Grant:
     """Starts the clock of the access: at approval, or at the start that was asked for if that is later."""
-    return expiring(replace(grant, approved_at=now, starts_at=max(now, grant.start_at or now), offer=None))
+    return with_expiry(replace(grant, approved_at=now, starts_at=max(now, grant.start_at or now), offer=None))
 
 
-def expiring(grant: Grant, *, until: datetime | None = None) -> Grant:
+def with_expiry(grant: Grant, *, until: datetime | None = None) -> Grant:
     """Sets when a started grant ends: after its duration, or before that as its limits say, and by `until`."""
     if grant.starts_at is None:
         raise AssertionError("a grant that has not started does not end")
@@ -410,7 +410,7 @@ def expiring(grant: Grant, *, until: datetime | None = None) -> Grant:
     return replace(grant, expires_at=min(*ends, until or ends[0]))
 
 
-def ended(grant: Grant, state: GrantState, *, by: Caller, comment: str, now: datetime) -> Grant:
+def end(grant: Grant, state: GrantState, *, by: Caller, comment: str, now: datetime) -> Grant:
     """Returns the grant ended by somebody."""
     return replace(grant, offer=None, end=End(state=state, at=now, by=by.principal, comment=comment))
 

@@ -13,7 +13,7 @@ from typing import Final
 from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller, Right
 from jit_service.domain.errors import InvalidField, Locked, WrongState
-from jit_service.domain.grants.grant import Grant, GrantState, ended, event
+from jit_service.domain.grants.grant import Grant, GrantState, end, event
 from jit_service.domain.language import name
 from jit_service.domain.person import Account
 
@@ -33,7 +33,7 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class NewLock:
     """A lock as it is wanted. No end: until it is lifted."""
 
     target: Target
@@ -161,8 +161,8 @@ def demand_unlocked_caller(locks: Locks, caller: Caller) -> None:
         raise Locked(message(lock, caller.principal, caller.groups), lock=lock.name)
 
 
-def created(
-    wanted: Wanted,
+def create(
+    wanted: NewLock,
     *,
     lock_name: str,
     by: Caller,
@@ -174,7 +174,7 @@ def created(
 
     It is refused as well where it would lock whoever creates it.
     """
-    target = _checked(wanted.target)
+    target = _normalize_target(wanted.target)
     if not wanted.comment.strip():
         raise InvalidField("lock.comment", "is required: say why")
     if wanted.expires_at is not None and wanted.expires_at <= now:
@@ -198,7 +198,7 @@ def created(
     return lock
 
 
-def created_event(lock: Lock, *, by: Caller) -> Event:
+def creation_event(lock: Lock, *, by: Caller) -> Event:
     """Returns the event of a new lock."""
     span = lock.expires_at - lock.created_at if lock.expires_at is not None else None
     return replace(
@@ -206,7 +206,7 @@ def created_event(lock: Lock, *, by: Caller) -> Event:
     )
 
 
-def lifted(lock: Lock, *, by: Caller, now: datetime) -> tuple[Lock, Event]:
+def lift(lock: Lock, *, by: Caller, now: datetime) -> tuple[Lock, Event]:
     """Lifts the lock. Raises WrongState for one that does not stand."""
     if not lock.stands(now):
         raise WrongState(f"{lock.name} is {'lifted' if lock.deleted_at else 'over'} already", lock=lock.name)
@@ -214,21 +214,21 @@ def lifted(lock: Lock, *, by: Caller, now: datetime) -> tuple[Lock, Event]:
     return gone, _event(EventType.LOCK_DELETED, gone, by=by, now=now, message="lifted")
 
 
-def expired(lock: Lock, *, now: datetime) -> Event:
+def expiry_event(lock: Lock, *, now: datetime) -> Event:
     """Returns the event of a lock whose time has run out."""
     return _event(EventType.LOCK_EXPIRED, lock, by=Caller(principal=SERVICE), now=now, message="its time ran out")
 
 
-def ended_by(lock: Lock, grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
+def end_grant(lock: Lock, grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Ends a grant with the lock: what waits is denied, what was given is revoked."""
     waits = grant.state(now) is GrantState.PENDING
     comment = f"{lock.name}: {lock.comment}"
-    over = ended(grant, GrantState.DENIED if waits else GrantState.REVOKED, by=by, comment=comment, now=now)
+    over = end(grant, GrantState.DENIED if waits else GrantState.REVOKED, by=by, comment=comment, now=now)
     type_ = EventType.GRANT_DENIED if waits else EventType.GRANT_REVOKED
     return over, replace(event(type_, over, by=by, now=now, message=comment), lock=lock.name)
 
 
-def _checked(target: Target) -> Target:
+def _normalize_target(target: Target) -> Target:
     given = [field for field in ("principal", "group", "token_id") if getattr(target, field)]
     if len(given) != 1:
         raise InvalidField("lock", "must have exactly one of principal, group and jti")

@@ -49,7 +49,7 @@ def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
         if not (deciders := _deciders(shown.step, patience)).groups
         for _ in range(shown.step.approvals_needed)
     ]
-    missing = len(slots) - _matched(slots)
+    missing = len(slots) - _count_matched(slots)
     shortfall = (
         f"{missing} more approver{'s' if missing > 1 else ''} would be needed than the policy names" if missing else ""
     )
@@ -77,7 +77,7 @@ def _others(people: PrincipalSet, involved: Collection[str]) -> PrincipalSet:
     return replace(people, principals=tuple(name for name in people.principals if canonical(name) not in involved))
 
 
-def _matched(slots: list[list[str]]) -> int:
+def _count_matched(slots: list[list[str]]) -> int:
     """Returns how many slots can be filled with distinct people (a maximum bipartite matching, by augmenting paths)."""
     taken: dict[str, int] = {}
 

@@ -34,11 +34,11 @@ from jit_service.domain.grants.grant import (
     Justification,
     Limits,
     demand_state,
-    expiring,
-    started,
+    start,
+    with_expiry,
 )
 from jit_service.domain.language import name, regex
-from jit_service.domain.policies.policy import MAX_DURATION, MAX_USES, Policy, Step, checked_patterns, seconds
+from jit_service.domain.policies.policy import MAX_DURATION, MAX_USES, Policy, Step, normalize_patterns, seconds
 from jitaccess.naming.pattern import action_covered, resource_covered
 
 Found = TypeVar("Found")
@@ -77,7 +77,7 @@ class MoreTime:
     justification: Justification = Justification()
 
 
-def checked(ask: Ask, *, now: datetime, exact: tuple[str, ...] = ()) -> Ask:
+def normalize(ask: Ask, *, now: datetime, exact: tuple[str, ...] = ()) -> Ask:
     """Returns the ask in canonical form, or raises InvalidField for what no policy could make right.
 
     `exact` is as in `name.principal`.
@@ -91,24 +91,24 @@ def checked(ask: Ask, *, now: datetime, exact: tuple[str, ...] = ()) -> Ask:
         raise InvalidField("start_time", fault)
     return Ask(
         subject=name.principal(ask.subject, "subject", exact=exact),
-        resources=checked_patterns(ask.resources, "resources", name.resource_pattern),
-        actions=checked_patterns(ask.actions, "actions", name.action_pattern),
+        resources=normalize_patterns(ask.resources, "resources", name.resource_pattern),
+        actions=normalize_patterns(ask.actions, "actions", name.action_pattern),
         policy=name.policy_name(ask.policy, "policy") if ask.policy else "",
         duration=ask.duration,
         start_at=ask.start_at,
-        justification=_checked_justification(ask.justification),
+        justification=_normalize_justification(ask.justification),
         labels=name.labels(ask.labels),
-        context=context.checked(ask.context),
+        context=context.of_oneself(ask.context),
         max_uses=ask.max_uses,
         break_glass=ask.break_glass,
         parent=name.grant_name(ask.parent, "parent") if ask.parent else "",
     )
 
 
-def checked_more(more: MoreTime) -> MoreTime:
+def normalize_more(more: MoreTime) -> MoreTime:
     """Returns what is asked for in canonical form, or raises InvalidField."""
     _check_span(more.duration)
-    return replace(more, justification=_checked_justification(more.justification))
+    return replace(more, justification=_normalize_justification(more.justification))
 
 
 def _check_span(duration: timedelta) -> None:
@@ -117,14 +117,14 @@ def _check_span(duration: timedelta) -> None:
         raise InvalidField("duration", fault)
 
 
-def _checked_justification(given: Justification) -> Justification:
+def _normalize_justification(given: Justification) -> Justification:
     return Justification(
         text=name.free_text(given.text, "justification.text"),
         ticket=name.free_text(given.ticket, "justification.ticket", MAX_TICKET),
     )
 
 
-def judged(
+def judge_request(
     ask: Ask, *, policies: Iterable[Policy], by: Caller, grant_name: str, now: datetime, signals: Signals = NO_SIGNALS
 ) -> Grant:
     """Returns the grant that the request becomes under its policy, not yet recorded.
@@ -132,7 +132,7 @@ def judged(
     Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, InvalidField.
     """
     policies = tuple(policies)
-    policy = _chosen(ask, policies, by)
+    policy = _choose_policy(ask, policies, by)
     demand_not_denied(ask, policies, by)
     _check_justification(ask.justification, policy)
     grant = Grant(
@@ -159,10 +159,10 @@ def judged(
         claims=dict(by.claims) if policy.has_conditions and ask.subject == by.principal else {},
         source_address=by.origin.source_address,
     )
-    return _judged_by_conditions(grant, policy, signals=signals, now=now)
+    return _judge_conditions(grant, policy, signals=signals, now=now)
 
 
-def passed_on(
+def judge_child(
     ask: Ask, parent: Grant, *, policies: Iterable[Policy], by: Caller, grant_name: str, now: datetime
 ) -> Grant:
     """Returns the part of the caller's own active grant that it passes on, not yet recorded.
@@ -204,7 +204,7 @@ def passed_on(
         source_address=by.origin.source_address,
         check_condition=parent.check_condition,
     )
-    return expiring(started(child, now), until=parent.expires_at)
+    return with_expiry(start(child, now), until=parent.expires_at)
 
 
 def judge_extension(
@@ -220,13 +220,13 @@ def judge_extension(
     _check_cap(grant, policy, extension.duration)
     _demand_still_covered(policy, grant, extension.requester, extension.requester_groups)
     _demand_uses_left(grant, policy)
-    _refuse_denied(ask, policies, _extension_groups(grant))
+    _demand_not_denied(ask, policies, _extension_groups(grant))
     _check_justification(extension.justification, policy)
     facts = _facts_of_extension(grant, signals=signals, now=now)
     return _with_steps_needed(replace(grant, steps=policy.steps), policy, facts)
 
 
-def lengthened(grant: Grant, policy: Policy, *, now: datetime) -> Grant:
+def lengthen(grant: Grant, policy: Policy, *, now: datetime) -> Grant:
     """Returns the grant with the more time that was asked for, given now: under the policy's terms as they are.
 
     That is its check_condition and its limits, though never more uses than before; limits that are other than before
@@ -247,10 +247,10 @@ def lengthened(grant: Grant, policy: Policy, *, now: datetime) -> Grant:
         claims=extension.claims if asked_itself else grant.claims,
         limits=limits,
     )
-    return expiring(longer)
+    return with_expiry(longer)
 
 
-def extended(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: datetime) -> Grant:
+def with_extension(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: datetime) -> Grant:
     """Returns the grant with the request for more time, not yet judged. Raises NotYours, WrongState, ExtensionCap.
 
     It lapses with the grant, so that what is given follows without a gap; one that use keeps alive does not end sooner.
@@ -296,7 +296,9 @@ def judge_again(
         ) from None
 
 
-def waiting_now(grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals) -> Grant:
+def refresh_steps(
+    grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals
+) -> Grant:
     """Returns the request waiting for the steps that are needed now; as it was, where it could no longer pass."""
     if not grant.skipped and not any(step.condition for step in policy.steps):
         return grant
@@ -312,11 +314,11 @@ def _judge_request_again(
 ) -> Grant:
     ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
     _demand_still_covered(policy, grant, grant.requester, grant.requester_groups)
-    _refuse_denied(ask, policies, grant.subject_groups)
+    _demand_not_denied(ask, policies, grant.subject_groups)
     check_duration(grant.duration, policy)
     _check_justification(grant.justification, policy)
     limited = replace(grant, steps=policy.steps, limits=_limits(grant.limits.max_uses, policy))
-    return _judged_by_conditions(limited, policy, signals=signals, now=now)
+    return _judge_conditions(limited, policy, signals=signals, now=now)
 
 
 def misfit(grant: Grant, *, policies: Mapping[str, Policy]) -> str:
@@ -332,7 +334,7 @@ def misfit(grant: Grant, *, policies: Mapping[str, Policy]) -> str:
         demand_given_under(grant, policy)
         _demand_span_given_under(grant, policy)
         ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
-        _refuse_denied(ask, policies.values(), grant.subject_groups)
+        _demand_not_denied(ask, policies.values(), grant.subject_groups)
     except JitError as refusal:
         return refusal.message
     return ""
@@ -378,7 +380,7 @@ def _demand_in_force_for(policy: Policy, grant: Grant) -> None:
         raise NotEligible(f"{policy.name} no longer covers what is asked for")
 
 
-def _judged_by_conditions(grant: Grant, policy: Policy, *, signals: Signals, now: datetime) -> Grant:
+def _judge_conditions(grant: Grant, policy: Policy, *, signals: Signals, now: datetime) -> Grant:
     judged = _with_steps_needed(grant, policy, _facts(grant, signals=signals, now=now))
     return replace(judged, check_condition=policy.check_condition)
 
@@ -424,7 +426,7 @@ def judge_reviewer(step: Step, grant: Grant, *, by: Caller, now: datetime, signa
 
 def _with_steps_needed(grant: Grant, policy: Policy, facts: Facts) -> Grant:
     """Demands the request's condition, and finds the steps that are not needed."""
-    if not _holds(policy.request_condition, facts, f"request_condition of {policy.name}"):
+    if not _is_met(policy.request_condition, facts, f"request_condition of {policy.name}"):
         raise ConditionNotMet(
             f"the request_condition of {policy.name} is not met: {policy.request_condition}", policy=policy.name
         )
@@ -438,10 +440,10 @@ def _with_steps_needed(grant: Grant, policy: Policy, facts: Facts) -> Grant:
 
 def _is_needed(step: Step, facts: Facts, what: str) -> bool:
     # One that says who may decide is for whoever would; nobody does yet, and it must not be skipped for that.
-    return step.judges_reviewer or _holds(step.condition, facts, what)
+    return step.judges_reviewer or _is_met(step.condition, facts, what)
 
 
-def _holds(text: str, facts: Facts, what: str) -> bool:
+def _is_met(text: str, facts: Facts, what: str) -> bool:
     judgement = condition.judge(text, facts)
     if judgement.verdict in (Verdict.ERROR, Verdict.STALE):
         raise ConditionError(f"the {what} cannot be judged: {judgement.message}")
@@ -455,7 +457,7 @@ def check_duration(duration: timedelta, policy: Policy) -> None:
         raise InvalidField("duration", f"is {seconds(duration)}; {policy.name} allows {allowed}")
 
 
-def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datetime) -> bool:
+def is_covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datetime) -> bool:
     """Says whether a live grant or pending request already gives, or would give, what is asked for.
 
     It must cover every resource and action, start no later than is asked for, be for at least as long, be under the
@@ -471,7 +473,7 @@ def covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datet
     if not (resources and actions and _in_time(ask, grant, now)):
         return False
     try:
-        _refuse_denied(ask, policies, grant.subject_groups)
+        _demand_not_denied(ask, policies, grant.subject_groups)
     except DeniedByPolicy:
         return False
     return True
@@ -506,7 +508,7 @@ def by_preference(policies: Iterable[Policy]) -> list[Policy]:
     return sorted(usable, key=lambda policy: (-policy.priority, policy.name))
 
 
-def _chosen(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
+def _choose_policy(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
     may = _may_break_glass if ask.break_glass else _may_ask
     for policy in by_preference(policies):
         if ask.policy and policy.name != ask.policy:
@@ -541,10 +543,10 @@ def _may_break_glass(policy: Policy, subject: str, requester: str, groups: froze
 def demand_not_denied(ask: Ask, policies: Iterable[Policy], by: Caller) -> None:
     """Raises DeniedByPolicy where a deny policy forbids any of what the caller asks for."""
     itself = ask.subject == by.principal
-    _refuse_denied(ask, policies, by.groups if itself else None, why=_since_left_out(by.groups) if itself else "")
+    _demand_not_denied(ask, policies, by.groups if itself else None, why=_since_left_out(by.groups) if itself else "")
 
 
-def _refuse_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None, *, why: str = "") -> None:
+def _demand_not_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None, *, why: str = "") -> None:
     for policy in policies:
         for resource in ask.resources:
             for action in ask.actions:

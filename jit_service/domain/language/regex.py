@@ -15,7 +15,7 @@ from jit_service.domain.language.name import free_text
 MAX_LENGTH = 512
 
 
-def checked(pattern: str, field: str) -> str:
+def validate(pattern: str, field: str) -> str:
     """Returns the pattern if RE2 can compile it, or raises InvalidField with RE2's words."""
     if len(pattern) > MAX_LENGTH:
         raise InvalidField(field, f"has {len(pattern)} characters; at most {MAX_LENGTH} are allowed")

@@ -11,7 +11,7 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import etag as etags
-from jit_service.domain.policies.policy import Policy, checked
+from jit_service.domain.policies.policy import Policy, normalize
 
 MAX_APPLIED = 1000
 _SERVER_FIELDS = frozenset({"revision", "created_at", "updated_at", "deleted_at"})
@@ -44,7 +44,7 @@ class PolicyChange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposed:
+class PolicyDraft:
     """A policy as a caller sent it, with the etag that it read, if any."""
 
     policy: Policy
@@ -52,7 +52,7 @@ class Proposed:
 
 
 def difference(
-    stored: Iterable[Policy], proposed: Sequence[Proposed], *, prune: bool, exact: tuple[str, ...] = ()
+    stored: Iterable[Policy], proposed: Sequence[PolicyDraft], *, prune: bool, exact: tuple[str, ...] = ()
 ) -> list[PolicyChange]:
     """Returns what makes the stored policies, deleted ones included, as proposed; by name, unchanged ones too.
 
@@ -63,7 +63,7 @@ def difference(
     there = {policy.name: policy for policy in stored}
     wanted: dict[str, Policy] = {}
     for index, entry in enumerate(proposed):
-        policy = _checked_at(index, entry.policy, exact)
+        policy = _normalize_at(index, entry.policy, exact)
         if policy.name in wanted:
             raise InvalidField(f"policies[{index}].name", f"{policy.name} is in the set twice")
         current = there.get(policy.name)
@@ -85,7 +85,7 @@ def changed_fields(before: Policy, after: Policy) -> tuple[str, ...]:
     return tuple(name for name in chosen if getattr(before, name) != getattr(after, name))
 
 
-def created(policy: Policy, *, replaces: Policy | None, by: Caller, now: datetime) -> tuple[Policy, Event]:
+def create(policy: Policy, *, replaces: Policy | None, by: Caller, now: datetime) -> tuple[Policy, Event]:
     """Returns the new policy. `replaces` is the deleted one that had the name, if any."""
     new = replace(
         policy,
@@ -97,7 +97,7 @@ def created(policy: Policy, *, replaces: Policy | None, by: Caller, now: datetim
     return new, _event(EventType.POLICY_CREATED, new, by=by, now=now, message="created")
 
 
-def updated(before: Policy, after: Policy, *, by: Caller, now: datetime) -> tuple[Policy, Event]:
+def update(before: Policy, after: Policy, *, by: Caller, now: datetime) -> tuple[Policy, Event]:
     """Returns the policy with the chosen fields of `after`."""
     new = replace(
         after,
@@ -111,15 +111,15 @@ def updated(before: Policy, after: Policy, *, by: Caller, now: datetime) -> tupl
     return new, _event(EventType.POLICY_UPDATED, new, by=by, now=now, message=message)
 
 
-def deleted(policy: Policy, *, by: Caller, now: datetime) -> tuple[Policy, Event]:
+def delete(policy: Policy, *, by: Caller, now: datetime) -> tuple[Policy, Event]:
     """Returns the policy out of force for good; its name may be used again."""
     gone = replace(policy, updated_at=now, deleted_at=now)
     return gone, _event(EventType.POLICY_DELETED, gone, by=by, now=now, message="deleted")
 
 
-def _checked_at(index: int, policy: Policy, exact: tuple[str, ...]) -> Policy:
+def _normalize_at(index: int, policy: Policy, exact: tuple[str, ...]) -> Policy:
     try:
-        return checked(policy, exact=exact)
+        return normalize(policy, exact=exact)
     except InvalidField as fault:
         raise fault.within(f"policies[{index}]") from None
 

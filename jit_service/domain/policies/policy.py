@@ -197,34 +197,34 @@ class Policy:
             action_covered(action, self.actions) for action in actions
         )
 
-    def reviewers_have(self, principal: str, groups: Iterable[str] | None) -> bool:
+    def has_reviewer(self, principal: str, groups: Iterable[str] | None) -> bool:
         """Says whether the principal may approve one of the steps, be it after an escalation."""
         return any(step.has(principal, groups, escalated=True) for step in self.steps)
 
     def concerns(self, principal: str, groups: Iterable[str] | None) -> bool:
         """Says whether the principal may ask or review under the policy, and so may read it."""
         in_emergency = self.break_glass is not None and self.break_glass.eligible.has(principal, groups)
-        return in_emergency or self.eligible.has(principal, groups) or self.reviewers_have(principal, groups)
+        return in_emergency or self.eligible.has(principal, groups) or self.has_reviewer(principal, groups)
 
 
-def checked(policy: Policy, *, exact: tuple[str, ...] = ()) -> Policy:
+def normalize(policy: Policy, *, exact: tuple[str, ...] = ()) -> Policy:
     """Returns the policy in canonical form, or raises InvalidField. `exact` is as in `name.principal`."""
     canonical = replace(
         policy,
         name=name.policy_name(policy.name, "name"),
         display_name=name.free_text(policy.display_name, "display_name", MAX_DISPLAY_NAME),
-        eligible=_checked_set(policy.eligible, "eligible", exact),
-        resources=checked_patterns(policy.resources, "resources", name.resource_pattern),
-        actions=checked_patterns(policy.actions, "actions", name.action_pattern),
-        justification=_checked_justification(policy.justification),
-        steps=_checked_steps(policy.steps, exact),
+        eligible=_normalize_set(policy.eligible, "eligible", exact),
+        resources=normalize_patterns(policy.resources, "resources", name.resource_pattern),
+        actions=normalize_patterns(policy.actions, "actions", name.action_pattern),
+        justification=_validate_justification(policy.justification),
+        steps=_normalize_steps(policy.steps, exact),
         labels=name.labels(policy.labels),
-        request_condition=condition.checked(policy.request_condition, "request_condition"),
-        check_condition=condition.checked(policy.check_condition, "check_condition"),
-        break_glass=_checked_break_glass(policy.break_glass, exact),
-        review_comment=_checked_comment(policy.review_comment),
+        request_condition=condition.validate(policy.request_condition, "request_condition"),
+        check_condition=condition.validate(policy.check_condition, "check_condition"),
+        break_glass=_normalize_break_glass(policy.break_glass, exact),
+        review_comment=_validate_comment(policy.review_comment),
     )
-    return _checked_deny(canonical) if policy.deny else _checked_times(canonical)
+    return _normalize_deny(canonical) if policy.deny else _validate_times(canonical)
 
 
 def seconds(span: timedelta) -> str:
@@ -232,7 +232,7 @@ def seconds(span: timedelta) -> str:
     return f"{span.total_seconds():f}".rstrip("0").rstrip(".") + "s"
 
 
-def checked_patterns(given: Sequence[str], field: str, check: Callable[[str, str], str]) -> tuple[str, ...]:
+def normalize_patterns(given: Sequence[str], field: str, check: Callable[[str, str], str]) -> tuple[str, ...]:
     """Returns the patterns in canonical form, each once, in their order, or raises InvalidField."""
     _check_count(given, field, at_least=1, at_most=MAX_PATTERNS)
     return tuple(dict.fromkeys(check(text, f"{field}[{index}]") for index, text in enumerate(given)))
@@ -243,7 +243,7 @@ def _keys(principals: tuple[str, ...]) -> frozenset[str]:
     return frozenset(map(name.canonical, principals))
 
 
-def _checked_set(given: PrincipalSet, field: str, exact: tuple[str, ...]) -> PrincipalSet:
+def _normalize_set(given: PrincipalSet, field: str, exact: tuple[str, ...]) -> PrincipalSet:
     if not given.principals and not given.groups:
         raise InvalidField(field, "names nobody; give principals or groups")
     _check_count(given.principals, f"{field}.principals", at_most=MAX_PATTERNS)
@@ -257,18 +257,18 @@ def _checked_set(given: PrincipalSet, field: str, exact: tuple[str, ...]) -> Pri
     )
 
 
-def _checked_justification(rule: JustificationRule) -> JustificationRule:
-    regex.checked(rule.pattern, "justification.pattern")
-    regex.checked(rule.ticket_pattern, "justification.ticket_pattern")
+def _validate_justification(rule: JustificationRule) -> JustificationRule:
+    regex.validate(rule.pattern, "justification.pattern")
+    regex.validate(rule.ticket_pattern, "justification.ticket_pattern")
     return rule
 
 
-def _checked_comment(rule: CommentRule) -> CommentRule:
-    regex.checked(rule.pattern, "review_comment.pattern")
+def _validate_comment(rule: CommentRule) -> CommentRule:
+    regex.validate(rule.pattern, "review_comment.pattern")
     return rule
 
 
-def _checked_break_glass(rule: BreakGlassRule | None, exact: tuple[str, ...]) -> BreakGlassRule | None:
+def _normalize_break_glass(rule: BreakGlassRule | None, exact: tuple[str, ...]) -> BreakGlassRule | None:
     if rule is None:
         return None
     _check_between(rule.max_duration, "break_glass.max_duration", timedelta(microseconds=1), MAX_DURATION)
@@ -276,17 +276,17 @@ def _checked_break_glass(rule: BreakGlassRule | None, exact: tuple[str, ...]) ->
     if not 0 <= rule.max_unreviewed <= MAX_UNREVIEWED:
         fault = f"is {rule.max_unreviewed}; 0 to {MAX_UNREVIEWED} are allowed, and 0 is {DEFAULT_UNREVIEWED}"
         raise InvalidField("break_glass.max_unreviewed", fault)
-    return replace(rule, eligible=_checked_set(rule.eligible, "break_glass.eligible", exact))
+    return replace(rule, eligible=_normalize_set(rule.eligible, "break_glass.eligible", exact))
 
 
-def _checked_steps(steps: Sequence[Step], exact: tuple[str, ...]) -> tuple[Step, ...]:
+def _normalize_steps(steps: Sequence[Step], exact: tuple[str, ...]) -> tuple[Step, ...]:
     _check_count(steps, "steps", at_most=MAX_STEPS)
-    return tuple(_checked_step(step, f"steps[{index}]", exact) for index, step in enumerate(steps))
+    return tuple(_normalize_step(step, f"steps[{index}]", exact) for index, step in enumerate(steps))
 
 
-def _checked_step(step: Step, field: str, exact: tuple[str, ...]) -> Step:
-    approvers = _checked_set(step.approvers, f"{field}.approvers", exact)
-    escalate_to = _checked_timeout(step, field, exact)
+def _normalize_step(step: Step, field: str, exact: tuple[str, ...]) -> Step:
+    approvers = _normalize_set(step.approvers, f"{field}.approvers", exact)
+    escalate_to = _normalize_escalation(step, field, exact)
     deciders = replace(step, approvers=approvers, escalate_to=escalate_to).deciders
     distinct = len(set(map(name.canonical, deciders.principals)))
     for path, needed in (("approvals_needed", step.approvals_needed), ("denials_needed", step.denials_needed)):
@@ -299,21 +299,21 @@ def _checked_step(step: Step, field: str, exact: tuple[str, ...]) -> Step:
         approvers=approvers,
         escalate_to=escalate_to,
         display_name=name.free_text(step.display_name, f"{field}.display_name", MAX_DISPLAY_NAME),
-        condition=condition.checked_of_step(step.condition, f"{field}.condition"),
+        condition=condition.validate_for_step(step.condition, f"{field}.condition"),
     )
 
 
-def _checked_timeout(step: Step, field: str, exact: tuple[str, ...]) -> PrincipalSet | None:
+def _normalize_escalation(step: Step, field: str, exact: tuple[str, ...]) -> PrincipalSet | None:
     if step.timeout:
         _check_between(step.timeout, f"{field}.timeout", SHORTEST, MAX_DURATION)
     if step.escalate_to is None:
         return None
     if not step.timeout:
         raise InvalidField(f"{field}.timeout", "is required with escalate_to: it says when the step escalates")
-    return _checked_set(step.escalate_to, f"{field}.escalate_to", exact)
+    return _normalize_set(step.escalate_to, f"{field}.escalate_to", exact)
 
 
-def _checked_deny(policy: Policy) -> Policy:
+def _normalize_deny(policy: Policy) -> Policy:
     """A deny policy forbids at once and for ever, so whatever is about asking must be empty."""
     asked = {
         "min_duration": policy.min_duration,
@@ -344,7 +344,7 @@ def _checked_deny(policy: Policy) -> Policy:
     return replace(policy, request_ttl=DEFAULT_REQUEST_TTL)
 
 
-def _checked_times(policy: Policy) -> Policy:
+def _validate_times(policy: Policy) -> Policy:
     _check_between(policy.max_duration, "max_duration", timedelta(microseconds=1), MAX_DURATION)
     _check_between(policy.min_duration, "min_duration", timedelta(), policy.max_duration)
     if policy.default_duration:

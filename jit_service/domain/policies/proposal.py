@@ -67,7 +67,7 @@ class Proposal:
         return ProposalState.PENDING if now < self.expires_at else ProposalState.LAPSED
 
 
-def proposed(
+def propose(
     changes: tuple[PolicyChange, ...],
     *,
     comment: str,
@@ -90,7 +90,7 @@ def proposed(
     return proposal, _event(EventType.POLICIES_PROPOSED, proposal, by=by, now=now, message=proposal.comment)
 
 
-def approved(
+def approve(
     proposal: Proposal, *, current: dict[str, Policy], by: Caller, comment: str, now: datetime
 ) -> tuple[Proposal, Event]:
     """Lets the changes happen. `current` are the stored policies, deleted ones too.
@@ -102,16 +102,16 @@ def approved(
     _demand_pending(proposal, now)
     for change in proposal.changes:
         _demand_unchanged(proposal, change, current.get(change.name))
-    return _decided(proposal, ProposalState.APPROVED, EventType.PROPOSAL_APPROVED, by=by, comment=comment, now=now)
+    return _decide(proposal, ProposalState.APPROVED, EventType.PROPOSAL_APPROVED, by=by, comment=comment, now=now)
 
 
-def rejected(proposal: Proposal, *, by: Caller, comment: str, now: datetime) -> tuple[Proposal, Event]:
+def reject(proposal: Proposal, *, by: Caller, comment: str, now: datetime) -> tuple[Proposal, Event]:
     """Ends the proposal without effect. Raises WrongState, InvalidField."""
     _demand_pending(proposal, now)
-    return _decided(proposal, ProposalState.REJECTED, EventType.PROPOSAL_REJECTED, by=by, comment=comment, now=now)
+    return _decide(proposal, ProposalState.REJECTED, EventType.PROPOSAL_REJECTED, by=by, comment=comment, now=now)
 
 
-def lapsed(proposal: Proposal, *, now: datetime) -> Event:
+def lapse_event(proposal: Proposal, *, now: datetime) -> Event:
     """Returns the event of a proposal that nobody decided. Raises WrongState for any other."""
     if proposal.state(now) is not ProposalState.LAPSED:
         raise WrongState(f"{proposal.name} is {proposal.state(now)}, not LAPSED")
@@ -132,7 +132,7 @@ def _demand_unchanged(proposal: Proposal, change: PolicyChange, current: Policy 
         raise StalePlan(f"{change.name} has changed since {proposal.name} was made; propose it again")
 
 
-def _decided(
+def _decide(
     proposal: Proposal, state: ProposalState, type_: EventType, *, by: Caller, comment: str, now: datetime
 ) -> tuple[Proposal, Event]:
     verdict = Verdict(state=state, by=by.principal, at=now, comment=name.free_text(comment, "comment"))

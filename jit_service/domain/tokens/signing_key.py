@@ -72,14 +72,14 @@ def over(keys: Sequence[SigningKey], now: datetime) -> list[SigningKey]:
     return [key for key in retired if key.last_expires_at is None or key.last_expires_at <= now]
 
 
-def added(key: SigningKey, *, by: Caller, now: datetime) -> Event:
+def added_event(key: SigningKey, *, by: Caller, now: datetime) -> Event:
     """Returns the event of a new key."""
     return _event(
         EventType.SIGNING_KEY_ADDED, f"{key.kid} signs from {rfc3339.to_seconds(key.signs_at)}", by=by, now=now
     )
 
 
-def removed(key: SigningKey, *, why: str, by: Caller, now: datetime) -> Event:
+def removed_event(key: SigningKey, *, why: str, by: Caller, now: datetime) -> Event:
     """Returns the event of a key that is gone."""
     return _event(EventType.SIGNING_KEY_REMOVED, f"{key.kid}: {why}", by=by, now=now)
 

@@ -26,7 +26,7 @@ _SECOND: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class TokenRequest:
     """What is asked for. No audience: the service's own gateway. No ttl: as long as may be."""
 
     audience: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Token:
     chain: tuple[str, ...]
 
 
-def checked(wanted: Wanted, *, cap: timedelta) -> Wanted:
+def normalize(wanted: TokenRequest, *, cap: timedelta) -> TokenRequest:
     """Returns what is asked for, or raises InvalidField where no grant could have that."""
     if len(wanted.audience) > MAX_AUDIENCES:
         raise InvalidField("audience", f"has {len(wanted.audience)} entries; at most {MAX_AUDIENCES} are allowed")
@@ -65,9 +65,9 @@ def checked(wanted: Wanted, *, cap: timedelta) -> Wanted:
     return wanted
 
 
-def issued(
+def issue(
     grant: Grant,
-    wanted: Wanted,
+    wanted: TokenRequest,
     *,
     above: Mapping[str, Grant],
     policies: Sequence[Policy],
@@ -147,7 +147,7 @@ def demand_may_revoke(token_id: str, *, subject: str, by: Caller) -> None:
         )
 
 
-def revoked(token_id: str, *, grant: str, subject: str, by: Caller, now: datetime) -> Event:
+def revocation_event(token_id: str, *, grant: str, subject: str, by: Caller, now: datetime) -> Event:
     """Returns the event of a token that is revoked. Raises NotYours."""
     demand_may_revoke(token_id, subject=subject, by=by)
     return Event(

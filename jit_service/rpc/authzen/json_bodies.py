@@ -20,7 +20,7 @@ from jit_service.domain.errors import DenialNotBound, InvalidField
 from jit_service.domain.language import name, rfc3339
 from jit_service.rpc.authzen.i_json import Object, object_of
 from jit_service.rpc.media_types import JSON
-from jit_service.use_cases.authzen_requests import Denied
+from jit_service.use_cases.authzen_requests import DeniedEvaluation
 from jitaccess.naming.json_numbers import with_whole_numbers
 
 SEMANTICS: Final = ("execute_all", "deny_on_first_deny", "permit_on_first_permit")
@@ -118,10 +118,10 @@ class Evaluation:
         )
 
     @property
-    def denied(self) -> Denied:
+    def denied(self) -> DeniedEvaluation:
         """What a denial is bound to: all that the decision rests on, so neither `time` nor what explains a request."""
         subject = {key: value for key, value in self.subject.properties.items() if key != "act"}
-        return Denied(
+        return DeniedEvaluation(
             subject=_with_properties({"type": self.subject.type, "id": self.subject.id}, subject),
             resource=_with_properties({"type": self.resource.type, "id": self.resource.id}, self.resource.properties),
             action=_with_properties({"name": self.action.name}, self.action.properties),

@@ -15,11 +15,11 @@ from jit_service.check import questions, search
 from jit_service.check.checker import Checker
 from jit_service.check.questions import RefusedItem
 from jit_service.check.recording import CheckResult
-from jit_service.check.search import Searched, Searcher
+from jit_service.check.search import Searcher, SearchPage
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
-from jit_service.domain.checks.search import Found, Side
+from jit_service.domain.checks.search import SearchMatch, Side
 from jit_service.domain.errors import InvalidField, JitError, NoPublicUrl
 from jit_service.domain.language import rfc3339
 from jit_service.rpc.authzen import json_bodies as wire
@@ -28,7 +28,7 @@ from jit_service.rpc.authzen.json_bodies import Evaluation, PageRequest
 from jit_service.rpc.errors import http_status
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.quota import Quota
-from jit_service.use_cases.authzen_requests import AccessRequests, Worth
+from jit_service.use_cases.authzen_requests import AccessRequests, ApprovalStatus
 
 ENDPOINTS: Final = {
     "access_evaluation_endpoint": "/access/v1/evaluation",
@@ -126,7 +126,9 @@ class AuthzenServicer(AuthorizationServiceServicer):
                 "display": {"title": "Request access", "description": ", ".join(answer.requestable)},
             }
         if evaluation.approval_id is not None:
-            context |= _approval_status(evaluation.approval_id, self._requests.worth(evaluation.approval_id, answer))
+            context |= _approval_status(
+                evaluation.approval_id, self._requests.approval_status(evaluation.approval_id, answer)
+            )
             if context.get("next_action") == "request" and hint is None:
                 context["next_action"] = "none"
         return decision | {"context": context}
@@ -174,10 +176,10 @@ def _question(caller: Caller, evaluation: Evaluation | InvalidField) -> Question
         return RefusedItem(error=error, about=evaluation.about)
 
 
-def _search_query(caller: Caller, evaluation: Evaluation, side: Side) -> tuple[search.Sought, str]:
+def _search_query(caller: Caller, evaluation: Evaluation, side: Side) -> tuple[search.SearchQuery, str]:
     """Returns the query, and the prefix of every name to be found: the type, if the search is for one type."""
     subject, resource = evaluation.subject.subject, evaluation.resource.resource
-    query = search.sought(
+    query = search.search_query(
         caller,
         subject="" if side is Side.SUBJECT else subject,
         action=evaluation.action.name,
@@ -215,7 +217,7 @@ def _decision(answer: CheckResult | JitError) -> Object:
     return {"decision": answer.decision.allowed, "context": context}
 
 
-def _approval_status(approval_id: str, worth: Worth) -> Object:
+def _approval_status(approval_id: str, worth: ApprovalStatus) -> Object:
     if not worth.reason:
         ends = {"approved_until": rfc3339.exact(worth.approved_until)} if worth.approved_until else {}
         return {"approval": {"id": approval_id, **ends}}
@@ -235,7 +237,7 @@ def _page(page: PageRequest) -> tuple[int, str]:
     return int(digits), token
 
 
-def _page_body(page: Searched, limit: int, entity: Callable[[str], Object]) -> Object:
+def _page_body(page: SearchPage, limit: int, entity: Callable[[str], Object]) -> Object:
     names = [one for one in page.found if not one.is_pattern]
     patterns = [_pattern_body(one) for one in page.found if one.is_pattern]
     token = f"{limit}.{page.next_page_token}" if page.next_page_token else ""
@@ -249,6 +251,6 @@ def _page_body(page: Searched, limit: int, entity: Callable[[str], Object]) -> O
     }
 
 
-def _pattern_body(found: Found) -> Object:
+def _pattern_body(found: SearchMatch) -> Object:
     """A pattern is not an entity, so it stands beside the results, for clients that can read it."""
     return {"pattern": found.name, "exceptions": list(found.excepted)}

@@ -23,7 +23,7 @@ from google.rpc.status_pb2 import Status
 from jit_service.check.checker import Checker
 from jit_service.check.recording import CheckResult
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks.http_request import HttpRequest, Route, route
+from jit_service.domain.checks.http_request import HttpRequest, Route, parse_route
 from jit_service.domain.errors import JitError, Unauthenticated
 from jit_service.domain.language import rfc3339
 from jit_service.domain.language.ip_address import canonical
@@ -102,7 +102,7 @@ class AuthorizationServicer(AuthorizationServicerBase):
     def Check(self, request: wire.CheckRequest, context: grpc.ServicerContext) -> wire.CheckResponse:
         attributes = request.attributes
         try:
-            configured = route(attributes.context_extensions)
+            configured = parse_route(attributes.context_extensions)
             http_request = _http_request(attributes)
             caller, grant_token = self._authenticate(attributes, http_request, configured)
             self._quota.demand(caller, writes=False)

@@ -63,7 +63,7 @@ class AccessServicer(AccessServiceServicer):
         self, request: access_pb2.SearchAccessRequest, context: grpc.ServicerContext
     ) -> access_pb2.SearchAccessResponse:
         caller = current_caller()
-        wanted = search.sought(
+        wanted = search.search_query(
             caller,
             subject=request.subject,
             action=request.action,

@@ -8,9 +8,9 @@ from typing import Final
 from uuid import UUID
 
 from jit_service.check.recording import CheckResult
-from jit_service.check.search import Searched
+from jit_service.check.search import SearchPage
 from jit_service.domain.checks.decision import Decision, Finding, Reason
-from jit_service.domain.checks.search import Found
+from jit_service.domain.checks.search import SearchMatch
 from jit_service.domain.errors import JitError
 from jit_service.rpc.errors import status
 from jit_service.rpc.mapping import Encoder
@@ -19,10 +19,10 @@ from jitaccess.v1 import access_pb2
 
 _FOUND: Final = Encoder(
     access_pb2.FoundAccess,
-    Found,
+    SearchMatch,
     {"exceptions": "excepted", "grant": "grant.name", "expire_time": "grant.expires_at"},
 )
-search_message = Encoder(access_pb2.SearchAccessResponse, Searched, {"found": _FOUND, "check_time": "at"})
+search_message = Encoder(access_pb2.SearchAccessResponse, SearchPage, {"found": _FOUND, "check_time": "at"})
 
 _REASONS: Final = {reason: access_pb2.CheckAccessResponse.Reason.Value(reason) for reason in Reason}
 # All ids have one length, and an answer's other fields may come before it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jit_service.domain.audit.event import Event, RecordedEvent
 from jit_service.feeds.audit import AuditUpdate
 from jit_service.rpc.mapping import Encoder
-from jit_service.use_cases.checkpoints import Compared, Made
+from jit_service.use_cases.checkpoints import IssuedCheckpoint, VerifyResult
 from jitaccess.v1 import audit_pb2
 
 _EVENT = Encoder(
@@ -22,7 +22,7 @@ _EVENT = Encoder(
 )
 verification_message = Encoder(
     audit_pb2.VerifyAuditLogResponse,
-    Compared,
+    VerifyResult,
     {
         "valid": lambda compared: not (compared.verified.first_bad_seq or compared.verified.differing),
         "checkpoint_signature": "signature",
@@ -32,7 +32,7 @@ verification_message = Encoder(
 )
 checkpoint_message = Encoder(
     audit_pb2.GetAuditCheckpointResponse,
-    Made,
+    IssuedCheckpoint,
     {"checkpoint": "text", "checkpoint_time": "at"},
     within=("checkpoint",),
 )

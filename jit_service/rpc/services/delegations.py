@@ -7,7 +7,7 @@ from datetime import datetime
 import grpc
 
 from jit_service.domain.bounds import Bounds
-from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.grants.delegation import Delegation, NewDelegation
 from jit_service.domain.language import name
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.mapping import Decoder, Encoder, Rule
@@ -20,7 +20,7 @@ from jitaccess.v1.delegation_pb2_grpc import DelegationServiceServicer
 _ENCODE = Encoder(delegation_pb2.Delegation, Delegation, derived=("active",))
 _DECODE = Decoder(
     delegation_pb2.Delegation,
-    Wanted,
+    NewDelegation,
     {"expires_at": Rule(required="is required: from then on the delegation is over")},
 )
 
@@ -66,4 +66,4 @@ class DelegationServicer(DelegationServiceServicer):
 
 def delegation_message(delegation: Delegation, at: datetime) -> delegation_pb2.Delegation:
     """Returns the delegation, active or not at `at`."""
-    return _ENCODE(delegation, active=delegation.active(at))
+    return _ENCODE(delegation, active=delegation.is_active(at))

@@ -93,7 +93,7 @@ class GrantServicer(GrantServiceServicer):
         if not request.plan_id:
             return plan_message(bulk_revocation.plan(self._store, selector))
         comment = name.free_text(request.comment, "comment")
-        done = bulk_revocation.carry_out(
+        done = bulk_revocation.execute(
             self._store, current_caller(), selector, plan_id=request.plan_id, comment=comment
         )
         return plan_message(done)

@@ -18,8 +18,8 @@ from jit_service.feeds.grants import ControlEvent, GrantUpdate, Watched, head_of
 from jit_service.feeds.replica import Checkable, ReplicaUpdate
 from jit_service.rpc.mapping import Decoder, Encoder, Rule
 from jit_service.rpc.well_known_types import duration, set_timestamp, timestamp
-from jit_service.use_cases.bulk_revocation import Plan, Selector
-from jit_service.use_cases.grants import View
+from jit_service.use_cases.bulk_revocation import GrantSelector, RevocationPlan
+from jit_service.use_cases.grants import GrantView
 from jitaccess.v1 import grant_pb2, lock_pb2, policy_pb2
 
 MAX_SAMPLE: Final = 20
@@ -33,7 +33,7 @@ more_time_of = Decoder(
     MoreTime,
     {"duration": Rule(required="is required: how much longer the access shall last")},
 )
-selector_of = Decoder(grant_pb2.RevokeGrantsRequest, Selector)
+selector_of = Decoder(grant_pb2.RevokeGrantsRequest, GrantSelector)
 
 _REVIEW: Final = Encoder(grant_pb2.Review, Review, {"step": lambda review: review.step + 1, "create_time": "at"})
 _OFFER: Final = Encoder(grant_pb2.CounterOffer, Review, {"create_time": "at"})
@@ -90,9 +90,9 @@ def ask_of(message: grant_pb2.RequestGrantRequest | grant_pb2.EnsureGrantRequest
     return decode(message, subject=message.subject or caller)
 
 
-def view_of(number: grant_pb2.ListGrantsRequest.View.ValueType) -> View:
+def view_of(number: grant_pb2.ListGrantsRequest.View.ValueType) -> GrantView:
     """Returns the view of an enum value of the contract; MINE if none is given."""
-    return View(grant_pb2.ListGrantsRequest.View.Name(number)) if number else View.MINE
+    return GrantView(grant_pb2.ListGrantsRequest.View.Name(number)) if number else GrantView.MINE
 
 
 def watched_of(message: grant_pb2.WatchGrantsRequest) -> Watched:
@@ -116,7 +116,7 @@ def grant_message(grant: Grant, at: datetime, preview: Preview | None = None) ->
     )
 
 
-def plan_message(plan: Plan) -> grant_pb2.RevokeGrantsResponse:
+def plan_message(plan: RevocationPlan) -> grant_pb2.RevokeGrantsResponse:
     """Returns the plan, or what was done, with its latest grants as a sample."""
     return grant_pb2.RevokeGrantsResponse(
         plan_id=plan.id,

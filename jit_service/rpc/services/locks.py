@@ -6,7 +6,7 @@ from datetime import datetime
 
 import grpc
 
-from jit_service.domain.grants.lock import Lock, Target, Wanted
+from jit_service.domain.grants.lock import Lock, NewLock, Target
 from jit_service.domain.language import name
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.mapping import Decoder, Encoder
@@ -17,7 +17,7 @@ from jitaccess.v1.lock_pb2_grpc import LockServiceServicer
 
 _TARGET = {"principal": "target.principal", "group": "target.group", "jti": "target.token_id"}
 _ENCODE = Encoder(lock_pb2.Lock, Lock, {**_TARGET, "ended_grant_count": "ended_grants"}, derived=("active",))
-_DECODE = Decoder(lock_pb2.Lock, Wanted, given=("target",))
+_DECODE = Decoder(lock_pb2.Lock, NewLock, given=("target",))
 
 
 class LockServicer(LockServiceServicer):
@@ -56,6 +56,6 @@ def lock_message(lock: Lock, at: datetime) -> lock_pb2.Lock:
     return _ENCODE(lock, active=lock.stands(at))
 
 
-def _wanted(message: lock_pb2.Lock) -> Wanted:
+def _wanted(message: lock_pb2.Lock) -> NewLock:
     target = Target(principal=message.principal, group=message.group, token_id=message.jti)
     return _DECODE(message, "lock.", target=target)

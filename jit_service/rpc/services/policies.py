@@ -6,7 +6,7 @@ from datetime import datetime
 
 import grpc
 
-from jit_service.domain.checks.what_if import Case, checked
+from jit_service.domain.checks.what_if import Case, normalize
 from jit_service.domain.errors import DualControlRequired, InvalidField
 from jit_service.domain.language import name
 from jit_service.rpc.interceptor import current_caller
@@ -103,7 +103,7 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> policy_pb2.TestPolicyResponse:
         draft = policy_of(request.policy) if request.HasField("policy") else None
         exact = current_caller().exact
-        results = policy_tests.rehearse(
+        results = policy_tests.run_cases(
             self._store,
             name.policy_name(request.name, "name"),
             draft=draft,
@@ -170,7 +170,7 @@ class PolicyServicer(PolicyServiceServicer):
 def _case_at(index: int, message: policy_pb2.PolicyTestCase, exact: tuple[str, ...]) -> policy_tests.CaseAt:
     def at(now: datetime) -> Case:
         try:
-            return checked(case_of(message, now), exact=exact)
+            return normalize(case_of(message, now), exact=exact)
         except InvalidField as fault:
             raise fault.within(f"cases[{index}]") from None
 

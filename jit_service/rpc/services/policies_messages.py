@@ -9,19 +9,19 @@ from typing import Final
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.checks.what_if import Case, Expected, Result
-from jit_service.domain.conditions.signal import Signals, checked_name
+from jit_service.domain.checks.what_if import Case, CaseResult, Expected
+from jit_service.domain.conditions.signal import Signals, normalize_name
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.grants.grant import Justification
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.language.ip_address import canonical
-from jit_service.domain.policies.diff import PolicyChange, Proposed
+from jit_service.domain.policies.diff import PolicyChange, PolicyDraft
 from jit_service.domain.policies.policy import Policy, Step
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.rpc.mapping import Decoder, Encoder, Rule
 from jit_service.rpc.well_known_types import instant_of, json_object_of
-from jit_service.use_cases.policies import Applied
-from jit_service.use_cases.simulation import Change, Simulated
+from jit_service.use_cases.policies import ApplyResult
+from jit_service.use_cases.simulation import Change, SimulationResult
 from jitaccess.v1 import policy_pb2
 
 _POSITIVE: Final = Rule(positive=True)
@@ -54,7 +54,7 @@ _CHANGE: Final = Encoder(
 )
 applied_message = Encoder(
     policy_pb2.ApplyPoliciesResponse,
-    Applied,
+    ApplyResult,
     {"changes": _CHANGE, "misfits": "misfits.told", "misfit_count": "misfits.count"},
 )
 _PROPOSAL: Final = Encoder(
@@ -70,7 +70,7 @@ _PROPOSAL: Final = Encoder(
 )
 _RESULT: Final = Encoder(
     policy_pb2.PolicyTestResult,
-    Result,
+    CaseResult,
     {"display_name": "title", "passed": lambda result: not result.differences},
     within=("judged",),
 )
@@ -89,7 +89,7 @@ _SIMULATED_CHANGE: Final = Encoder(
 )
 simulated_message = Encoder(
     policy_pb2.SimulatePoliciesResponse,
-    Simulated,
+    SimulationResult,
     {"changes": _SIMULATED_CHANGE, "truncate_time": "truncated_at"},
 )
 _EXPECTED: Final = Decoder(
@@ -105,12 +105,12 @@ _EXPECTED: Final = Decoder(
 _TEST_ASK: Final = Decoder(policy_pb2.PolicyTestCase, Ask, given=("justification",))
 
 
-def proposed_of(messages: Iterable[policy_pb2.Policy]) -> list[Proposed]:
+def proposed_of(messages: Iterable[policy_pb2.Policy]) -> list[PolicyDraft]:
     """Returns the policies of a set, each with the etag it was read at. Raises InvalidField."""
     proposed = []
     for index, message in enumerate(messages):
         try:
-            proposed.append(Proposed(policy=policy_of(message), etag=message.etag))
+            proposed.append(PolicyDraft(policy=policy_of(message), etag=message.etag))
         except InvalidField as fault:
             raise fault.within(f"policies[{index}]") from None
     return proposed
@@ -148,7 +148,7 @@ def case_of(message: policy_pb2.PolicyTestCase, now: datetime) -> Case:
     """Returns the made-up request, not yet checked. Its time is `now` if it gives none. Raises InvalidField."""
     signals = json_object_of(message.signals, "signals")
     for key in signals:
-        checked_name(f"signals/{key}", f"signals.{key}")
+        normalize_name(f"signals/{key}", f"signals.{key}")
     if message.source_ip and not canonical(message.source_ip):
         raise InvalidField("source_ip", f"{message.source_ip[:80]!a} is not an address")
     by = Caller(
@@ -168,7 +168,7 @@ def case_of(message: policy_pb2.PolicyTestCase, now: datetime) -> Case:
     )
 
 
-def tested_message(results: Sequence[Result]) -> policy_pb2.TestPolicyResponse:
+def tested_message(results: Sequence[CaseResult]) -> policy_pb2.TestPolicyResponse:
     """Returns the results of the cases."""
     failed = sum(bool(result.differences) for result in results)
     return policy_pb2.TestPolicyResponse(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import grpc
 
-from jit_service.domain.conditions.signal import Signal, checked_name
+from jit_service.domain.conditions.signal import Signal, normalize_name
 from jit_service.domain.errors import InvalidField
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.mapping import Encoder
@@ -31,7 +31,7 @@ class SignalServicer(SignalServiceServicer):
         return signal_message(*signals.put(self._store, current_caller(), wanted, etag=request.signal.etag))
 
     def GetSignal(self, request: signal_pb2.GetSignalRequest, context: grpc.ServicerContext) -> signal_pb2.Signal:
-        return signal_message(*signals.get(self._store, checked_name(request.name, "name")))
+        return signal_message(*signals.get(self._store, normalize_name(request.name, "name")))
 
     @within_bytes
     def ListSignals(
@@ -46,18 +46,18 @@ class SignalServicer(SignalServiceServicer):
         )
 
     def DeleteSignal(self, request: signal_pb2.DeleteSignalRequest, context: grpc.ServicerContext) -> signal_pb2.Signal:
-        name = checked_name(request.name, "name")
+        name = normalize_name(request.name, "name")
         return signal_message(*signals.delete(self._store, current_caller(), name, etag=request.etag))
 
 
 def signal_message(signal: Signal, at: datetime) -> signal_pb2.Signal:
     """Returns the signal, stale or not at `at`."""
-    return _ENCODE(signal, stale=signal.stale(at))
+    return _ENCODE(signal, stale=signal.is_stale(at))
 
 
 def _wanted(message: signal_pb2.Signal) -> Signal:
     if not message.HasField("expire_time"):
         raise InvalidField("signal.expire_time", "is required: from then on the signal counts as missing")
     value = json_value_of(message.value, "signal.value")
-    name = checked_name(message.name, "signal.name")
+    name = normalize_name(message.name, "signal.name")
     return Signal(name=name, value=value, expires_at=instant_of(message.expire_time, "signal.expire_time"))

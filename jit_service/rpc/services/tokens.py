@@ -13,15 +13,15 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name
-from jit_service.domain.tokens.token import Wanted
+from jit_service.domain.tokens.token import TokenRequest
 from jit_service.rpc.http_caching import answer_unless_cached
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.mapping import Decoder, Encoder
 from jit_service.rpc.media_types import FORM, JSON, is_utf8
 from jit_service.storage import Store
 from jit_service.use_cases import signing_keys, tokens
-from jit_service.use_cases.signing_keys import MAX_CACHED, Issuing, demanded
-from jit_service.use_cases.tokens import Issued
+from jit_service.use_cases.signing_keys import MAX_CACHED, Issuing, demand_issuing
+from jit_service.use_cases.tokens import IssuedToken
 from jitaccess.v1 import token_pb2
 from jitaccess.v1.token_pb2_grpc import TokenServiceServicer
 
@@ -31,9 +31,9 @@ _KNOWN: Final = ("token", "token_type_hint")
 _NOT_IN_A_FORM: Final = re.compile(r"[^\x21-\x7e]")
 
 _ENCODE: Final = Encoder(
-    token_pb2.IssueTokenResponse, Issued, {"token": "text", "token_id": "token.id"}, within=("token",)
+    token_pb2.IssueTokenResponse, IssuedToken, {"token": "text", "token_id": "token.id"}, within=("token",)
 )
-_DECODE: Final = Decoder(token_pb2.IssueTokenRequest, Wanted)
+_DECODE: Final = Decoder(token_pb2.IssueTokenRequest, TokenRequest)
 
 
 class TokenServicer(TokenServiceServicer):
@@ -45,7 +45,7 @@ class TokenServicer(TokenServiceServicer):
 
     @property
     def _issuing(self) -> Issuing:
-        return demanded(self._maybe_issuing)
+        return demand_issuing(self._maybe_issuing)
 
     def IssueToken(
         self, request: token_pb2.IssueTokenRequest, context: grpc.ServicerContext

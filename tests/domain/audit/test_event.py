@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jit_service.domain.audit.event import Event, EventType, shortened, told_groups
+from jit_service.domain.audit.event import Event, EventType, group_fields, shorten
 from tests.domain.factories import ALICE, NOON
 
 EVENT = Event(
@@ -53,23 +53,23 @@ def told(event: Event) -> tuple[object, ...]:
     ],
 )
 def test_as_little_is_left_out_as_makes_it_fit(fits: Callable[[Event], bool], left: tuple[object, ...]) -> None:
-    assert told(shortened(EVENT, fits)) == left
+    assert told(shorten(EVENT, fits)) == left
 
 
 def test_what_is_kept_is_the_beginning() -> None:
-    event = shortened(EVENT, lambda event: len(event.resources) <= 3)
+    event = shorten(EVENT, lambda event: len(event.resources) <= 3)
 
     assert (event.resources, event.actions) == (("a", "b", "c"), ("r", "w"))
     assert (event.type, event.at, event.principal, event.message) == (EVENT.type, NOON, ALICE, EVENT.message)
 
 
 def test_what_was_left_out_before_counts_too() -> None:
-    once = shortened(EVENT, lambda event: not event.context)
+    once = shorten(EVENT, lambda event: not event.context)
 
-    assert shortened(once, lambda event: not event.groups).omitted_count == 5
+    assert shorten(once, lambda event: not event.groups).omitted_count == 5
 
 
 def test_groups_are_told_in_order_and_unknown_ones_as_left_out() -> None:
-    assert told_groups(frozenset({"b", "a"})) == {"groups": ("a", "b"), "groups_left_out": False}
-    assert told_groups(frozenset()) == {"groups": (), "groups_left_out": False}
-    assert told_groups(None) == {"groups": (), "groups_left_out": True}
+    assert group_fields(frozenset({"b", "a"})) == {"groups": ("a", "b"), "groups_left_out": False}
+    assert group_fields(frozenset()) == {"groups": (), "groups_left_out": False}
+    assert group_fields(None) == {"groups": (), "groups_left_out": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jit_service.domain.audit.event import EventType
-from jit_service.domain.audit.refusal import About, refused, unproved
+from jit_service.domain.audit.refusal import About, refusal_event, unauthenticated_event
 from jit_service.domain.caller import Origin
 from jit_service.domain.errors import Locked, NotEligible, WrongState
 from tests.domain.factories import ALICE, HOUR, NOON, alice
@@ -20,7 +20,7 @@ def test_a_refused_call_is_recorded_with_who_what_and_why() -> None:
         policy="policies/orders",
     )
 
-    event = refused(alice(), ERROR, about, at=NOON)
+    event = refusal_event(alice(), ERROR, about, at=NOON)
 
     assert (event.type, event.at, event.principal, event.origin) == (
         EventType.CALL_REFUSED,
@@ -38,7 +38,7 @@ def test_a_refused_call_is_recorded_with_who_what_and_why() -> None:
 
 
 def test_a_call_about_nothing_leaves_those_sides_empty() -> None:
-    event = refused(alice(), ERROR, About(), at=NOON)
+    event = refusal_event(alice(), ERROR, About(), at=NOON)
 
     assert (event.subject, event.resources, event.actions, event.grant, event.policy) == ("", (), (), "", "")
 
@@ -47,7 +47,7 @@ def test_control_and_bidi_characters_of_the_caller_do_not_reach_the_record() -> 
     wild = "a\x1b[2J\u202eb\n"
     about = About(subject=wild, resources=(wild,), actions=(wild,), grant=wild, policy=wild)
 
-    event = refused(alice(), NotEligible(wild), about, at=NOON)
+    event = refusal_event(alice(), NotEligible(wild), about, at=NOON)
 
     tame = "a\\u001b[2J\\u202eb\\u000a"
     assert (event.subject, event.resources, event.actions) == (tame, (tame,), (tame,))
@@ -55,7 +55,7 @@ def test_control_and_bidi_characters_of_the_caller_do_not_reach_the_record() -> 
 
 
 def test_a_long_text_of_the_caller_is_cut_and_says_so() -> None:
-    event = refused(alice(), ERROR, About(subject="x" * 1025, grant="x" * 1024), at=NOON)
+    event = refusal_event(alice(), ERROR, About(subject="x" * 1025, grant="x" * 1024), at=NOON)
 
     assert event.subject == "x" * 1024 + "... (1025 characters)"
     assert event.grant == "x" * 1024
@@ -64,14 +64,14 @@ def test_a_long_text_of_the_caller_is_cut_and_says_so() -> None:
 def test_at_most_a_hundred_resources_and_actions_are_recorded() -> None:
     names = tuple(f"database/t{index}" for index in range(101))
 
-    event = refused(alice(), ERROR, About(resources=names, actions=names[:100]), at=NOON)
+    event = refusal_event(alice(), ERROR, About(resources=names, actions=names[:100]), at=NOON)
 
     assert event.resources == names[:100]
     assert event.actions == names[:100]
 
 
 def test_what_was_asked_for_is_recorded_with_its_length_and_context() -> None:
-    event = refused(alice(), ERROR, About(duration=HOUR, context={"ticket": "T-1"}), at=NOON)
+    event = refusal_event(alice(), ERROR, About(duration=HOUR, context={"ticket": "T-1"}), at=NOON)
 
     assert (event.duration, event.context) == (HOUR, {"ticket": "T-1"})
 
@@ -80,15 +80,15 @@ def test_groups_are_recorded_where_access_was_asked_for() -> None:
     """They are long, and say nothing of a call that is about no resource."""
     unknown = alice()._replace(groups=None)
 
-    assert refused(alice(), ERROR, About(resources=("a",)), at=NOON).groups == ("engineering",)
-    assert refused(unknown, ERROR, About(resources=("a",)), at=NOON).groups_left_out
-    assert refused(alice(), ERROR, About(), at=NOON).groups == ()
-    assert not refused(unknown, ERROR, About(), at=NOON).groups_left_out
+    assert refusal_event(alice(), ERROR, About(resources=("a",)), at=NOON).groups == ("engineering",)
+    assert refusal_event(unknown, ERROR, About(resources=("a",)), at=NOON).groups_left_out
+    assert refusal_event(alice(), ERROR, About(), at=NOON).groups == ()
+    assert not refusal_event(unknown, ERROR, About(), at=NOON).groups_left_out
 
 
 def test_a_call_that_a_lock_refused_names_the_lock() -> None:
-    assert refused(alice(), Locked("user:alice is locked", lock="locks/l1"), About(), at=NOON).lock == "locks/l1"
-    assert refused(alice(), ERROR, About(), at=NOON).lock == ""
+    assert refusal_event(alice(), Locked("user:alice is locked", lock="locks/l1"), About(), at=NOON).lock == "locks/l1"
+    assert refusal_event(alice(), ERROR, About(), at=NOON).lock == ""
 
 
 def test_calls_of_nobody_leave_one_record_with_their_number_and_nothing_that_they_wrote() -> None:
@@ -96,7 +96,7 @@ def test_calls_of_nobody_leave_one_record_with_their_number_and_nothing_that_the
         method="RequestGrant", source_address="192.0.2.7", user_agent="curl", trace_id="7", request_id="8", issuer="i"
     )
 
-    event = unproved(origin, reason="TOKEN_MISSING", count=3, at=NOON)
+    event = unauthenticated_event(origin, reason="TOKEN_MISSING", count=3, at=NOON)
 
     assert (event.type, event.at, event.principal) == (EventType.CALL_REFUSED, NOON, "")
     assert event.origin == Origin(method="RequestGrant", source_address="192.0.2.7")
@@ -104,6 +104,8 @@ def test_calls_of_nobody_leave_one_record_with_their_number_and_nothing_that_the
 
 
 def test_a_single_call_of_nobody_is_no_repetition() -> None:
-    counts = [unproved(Origin(), reason="TOKEN_MISSING", count=count, at=NOON).repeat_count for count in (1, 2)]
+    counts = [
+        unauthenticated_event(Origin(), reason="TOKEN_MISSING", count=count, at=NOON).repeat_count for count in (1, 2)
+    ]
 
     assert counts == [0, 2]

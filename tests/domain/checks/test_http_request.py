@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jit_service.domain.checks import http_request
-from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.checks.decision import decide
 from jit_service.domain.checks.evidence import Evidence
-from jit_service.domain.checks.http_request import MAX_STREAM, HttpRequest, Route, Stream, lasting, route
+from jit_service.domain.checks.http_request import MAX_STREAM, HttpRequest, Route, Stream, parse_route, stream_lifetime
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
-from jit_service.domain.grants.grant import Grant, Limits, used
+from jit_service.domain.grants.grant import Grant, Limits, with_use
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests import paths
 from tests.conftest import NOON
@@ -147,7 +147,7 @@ def test_what_is_decided_for_a_path_is_decided_for_it_with_a_slash_at_its_end() 
 
     def reason(path: str) -> str:
         asked = question(resource=waiting(path).resource(ROUTE), action="http.get")
-        return decide(asked, grants=[live(grant)], evidence=Evidence(policies=[denying], now=NOON)).reason
+        return decide(asked, grants=[condense(grant)], evidence=Evidence(policies=[denying], now=NOON)).reason
 
     assert {path: reason(path) for path in ("/admin", "/admin/", "/admin/?x", "/admins/")} == {
         "/admin": "DENIED_BY_POLICY",
@@ -264,15 +264,15 @@ def test_a_template_with_an_unknown_variable_is_misconfigured(template: str) -> 
 )
 def test_a_route_that_makes_no_sense_is_misconfigured(told: dict[str, str]) -> None:
     with pytest.raises(RouteMisconfigured):
-        route(told)
+        parse_route(told)
 
 
 def test_a_route_is_what_its_configuration_says() -> None:
-    assert route({}) == ROUTE
-    assert route({"max_stream": "3600s"}).max_stream == MAX_STREAM
-    assert route({"encoded_slash": "keep"}) == KEEPING
-    assert route({"encoded_slash": "refuse", "forward_authorization": "false"}) == ROUTE
-    assert route({"resource": "a/b", "action": "c", "audience": "d", "forward_authorization": "true"}) == Route(
+    assert parse_route({}) == ROUTE
+    assert parse_route({"max_stream": "3600s"}).max_stream == MAX_STREAM
+    assert parse_route({"encoded_slash": "keep"}) == KEEPING
+    assert parse_route({"encoded_slash": "refuse", "forward_authorization": "false"}) == ROUTE
+    assert parse_route({"resource": "a/b", "action": "c", "audience": "d", "forward_authorization": "true"}) == Route(
         resource="a/b", action="c", audience="d", forward_authorization=True
     )
 
@@ -282,7 +282,7 @@ def test_a_route_is_what_its_configuration_says() -> None:
     [(9, 5, 7, 5), (5, 9, 7, 5), (9, 8, 7, 7), (5, None, 7, 5), (9, None, 7, 7)],
 )
 def test_a_stream_lasts_until_the_first_end(ends: int, proved: int | None, at_most: int, lasts: int) -> None:
-    found = lasting(
+    found = stream_lifetime(
         now=NOON,
         ends_at=NOON + ends * SECOND,
         proved_until=None if proved is None else NOON + proved * SECOND,
@@ -306,7 +306,7 @@ def why_over(
     above: Mapping[str, Grant] | None = None,
 ) -> str:
     return http_request.why_over(
-        stream, grants=map(live, grants), evidence=Evidence(policies=denies, now=at, above=above or {})
+        stream, grants=map(condense, grants), evidence=Evidence(policies=denies, now=at, above=above or {})
     )
 
 
@@ -348,7 +348,7 @@ def test_a_deny_policy_for_a_group_that_was_proved_at_the_passage_ends_a_stream(
 
 
 def test_a_stream_that_is_a_grants_last_use_may_run() -> None:
-    once = used(replace(approved(), limits=Limits(max_uses=1)), now=NOON)
+    once = with_use(replace(approved(), limits=Limits(max_uses=1)), now=NOON)
 
     assert once.is_used_up
     assert why_over(running(once), once) == ""

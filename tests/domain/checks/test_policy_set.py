@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jit_service.domain.checks.decision import Question
-from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import ALICE, BOB, NOON, deny_policy, policy
 
@@ -20,7 +20,7 @@ def askable(
     resource: str = "database/orders/eu",
     action: str = "rows.write",
 ) -> tuple[str, ...]:
-    return PolicyBook(policies).requestable(Question(subject=subject, groups=groups, resource=resource, action=action))
+    return PolicySet(policies).requestable(Question(subject=subject, groups=groups, resource=resource, action=action))
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_groups_that_are_not_known_may_be_any_for_asking_and_none_for_a_deny() -
 def test_what_is_not_in_force_neither_forbids_nor_is_asked_under() -> None:
     for gone in ({"disabled": True}, {"deleted_at": NOON}):
         deny = deny_policy(eligible=ALICE_ALONE, **gone)
-        assert PolicyBook([deny]).denying == ()
+        assert PolicySet([deny]).denying == ()
         assert askable(policy(), deny) == ("policies/orders",)
         assert askable(policy(**gone)) == ()
     deny = deny_policy()
-    assert PolicyBook([policy(), deny]).denying == (deny,)
-    assert PolicyBook().denying == ()
+    assert PolicySet([policy(), deny]).denying == (deny,)
+    assert PolicySet().denying == ()
 
 
 def test_a_deny_policy_is_never_asked_under() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jit_service.domain.checks.decision import Question, decide
 from jit_service.domain.checks.evidence import Evidence
-from jit_service.domain.checks.search import Found, Side, found_names, found_subjects
+from jit_service.domain.checks.search import SearchMatch, Side, search_names, search_subjects
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jitaccess.naming.pattern import covers
@@ -49,7 +49,7 @@ def allowed(question: Question, held: tuple[Grant, ...], evidence: Evidence[Gran
     return decide(question, grants=held, evidence=evidence).allowed
 
 
-def lists(found: list[Found], name: str, side: Side) -> bool:
+def lists(found: list[SearchMatch], name: str, side: Side) -> bool:
     """Says whether the name is listed, itself or by a pattern."""
     return any(
         one.name == name
@@ -92,9 +92,9 @@ def test_search_lists_what_the_decision_allows_and_nothing_else(
     asked = Question(subject=subject, action=action, resource=resource, groups=own_groups)
 
     if side is Side.SUBJECT:
-        found = found_subjects(((asked._replace(subject=one), held) for one in SUBJECTS), evidence)
+        found = search_subjects(((asked._replace(subject=one), held) for one in SUBJECTS), evidence)
     else:
-        found = found_names(asked._replace(**{side: ""}), side, held, evidence)
+        found = search_names(asked._replace(**{side: ""}), side, held, evidence)
 
     for name in NAMES[side]:
         question = asked._replace(**{side: name})
@@ -109,7 +109,7 @@ def test_a_condition_on_another_name_of_the_same_letters_is_no_reading_of_the_si
     evidence = Evidence(policies=[], now=NOON)
     asked = Question(subject=held[0].subject, action="read", resource="")
 
-    (found,) = found_names(asked, Side.RESOURCE, held, evidence)
+    (found,) = search_names(asked, Side.RESOURCE, held, evidence)
 
     assert found.name == "database/*"
 
@@ -119,7 +119,7 @@ def test_a_condition_that_reads_each_name_says_nothing_of_the_pattern() -> None:
     evidence = Evidence(policies=[], now=NOON)
 
     assert (
-        found_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, evidence) == []
+        search_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, evidence) == []
     )
 
 
@@ -130,7 +130,7 @@ def test_a_pattern_that_is_denied_altogether_is_not_listed() -> None:
     evidence = Evidence(policies=[deny], now=NOON)
 
     assert (
-        found_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, evidence) == []
+        search_names(Question(subject=held[0].subject, action="read", resource=""), Side.RESOURCE, held, evidence) == []
     )
 
 
@@ -140,7 +140,7 @@ def test_of_grants_with_the_same_pattern_the_one_that_lasts_longest_is_named() -
     evidence = Evidence(policies=[], now=NOON)
     asked = Question(subject=short.subject, action="read", resource="")
 
-    assert [one.grant.name for one in found_names(asked, Side.RESOURCE, (short, long), evidence)] == ["grants/long"]
+    assert [one.grant.name for one in search_names(asked, Side.RESOURCE, (short, long), evidence)] == ["grants/long"]
 
 
 def test_a_deny_of_whoever_passed_it_on_is_an_exception_of_a_pattern() -> None:
@@ -154,9 +154,9 @@ def test_a_deny_of_whoever_passed_it_on_is_an_exception_of_a_pattern() -> None:
         deny=True,
     )
 
-    def found(*policies: Policy) -> list[Found]:
+    def found(*policies: Policy) -> list[SearchMatch]:
         evidence = Evidence(policies=policies, now=NOON, above={"grants/a": above})
-        return found_names(Question(ALICE, "read", ""), Side.RESOURCE, grants=[child], evidence=evidence)
+        return search_names(Question(ALICE, "read", ""), Side.RESOURCE, grants=[child], evidence=evidence)
 
     assert [(one.name, one.excepted) for one in found(of_bob)] == [("database/**", ("database/orders/**",))]
     assert [(one.name, one.excepted) for one in found()] == [("database/**", ())]

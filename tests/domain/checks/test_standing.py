@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from jit_service.domain.audit.event import EventType
-from jit_service.domain.checks.cached_grant import live
-from jit_service.domain.checks.decision import Question, Reason, checked_event, conditions_judged, decide, stands_until
+from jit_service.domain.checks.cached_grant import condense
+from jit_service.domain.checks.decision import Question, Reason, check_event, decide, judge_conditions, stands_until
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.condition import Verdict
 from jit_service.domain.conditions.signal import Signals
@@ -92,10 +92,10 @@ def test_the_conditions_of_active_grants_are_judged_and_no_others() -> None:
     over = named(revoke(conditional), "grants/over")
     asked = question()
 
-    judged = conditions_judged([approved(), later, conditional, over], asked, NOON, OPEN)
+    judged = judge_conditions([approved(), later, conditional, over], asked, NOON, OPEN)
 
     assert [(grant, judgement.verdict) for grant, judgement in judged] == [(conditional, Verdict.MET)]
-    closed = conditions_judged([conditional], asked, NOON, Signals(live={"window": False}))
+    closed = judge_conditions([conditional], asked, NOON, Signals(live={"window": False}))
     assert [judgement.verdict for _, judgement in closed] == [Verdict.NOT_MET]
 
 
@@ -124,7 +124,7 @@ def test_a_condition_is_judged_as_the_decision_judges_it() -> None:
     ):
         grant = pending(policy(steps=(), check_condition=expression))
 
-        ((_, judgement),) = conditions_judged([grant], asked, NOON, OPEN)
+        ((_, judgement),) = judge_conditions([grant], asked, NOON, OPEN)
 
         assert judgement.verdict is Verdict.MET, (expression, judgement.message)
         assert decide(asked, grants=[grant], evidence=Evidence(policies=[], now=NOON, signals=OPEN)).allowed
@@ -135,7 +135,7 @@ def test_the_record_of_a_yes_says_who_asked_what_and_what_it_rests_on() -> None:
     asked = question(groups=frozenset({"b", "a"}), context={"ticket": "T-1"})
     decision = decide(asked, grants=[grant], evidence=Evidence(policies=[], now=NOON))
 
-    told = checked_event(caller("service:gateway"), asked, decision, at=NOON, decision_id="d-1", revision=9)
+    told = check_event(caller("service:gateway"), asked, decision, at=NOON, decision_id="d-1", revision=9)
 
     assert (told.type, told.at, told.principal) == (EventType.ACCESS_CHECKED, NOON, "service:gateway")
     assert told.origin == caller("service:gateway").origin
@@ -150,7 +150,7 @@ def test_the_record_of_a_no_rests_on_nothing() -> None:
     asked = question()
     decision = decide(asked, grants=[], evidence=Evidence(policies=[], now=NOON))
 
-    told = checked_event(alice(), asked, decision, at=NOON, decision_id="d-1", revision=9)
+    told = check_event(alice(), asked, decision, at=NOON, decision_id="d-1", revision=9)
 
     assert (told.decision, told.reason) == ("DENIED", "NO_GRANT")
     assert (told.grant, told.policy, told.policy_revision, told.chain) == ("", "", 0, ())
@@ -161,12 +161,12 @@ def test_the_record_of_what_was_passed_on_names_what_it_came_from() -> None:
     under = policy(steps=(), max_child_depth=1)
     parent = named(pending(under), "grants/a")
     wanted = ask(subject=BOT, parent="grants/a")
-    child = request.passed_on(wanted, parent, policies=[under], by=alice(), grant_name="grants/b", now=NOON)
+    child = request.judge_child(wanted, parent, policies=[under], by=alice(), grant_name="grants/b", now=NOON)
     decision = decide(
         question(subject=BOT), grants=[child], evidence=Evidence(policies=[], now=NOON, above={"grants/a": parent})
     )
 
-    told = checked_event(caller(BOT), question(subject=BOT), decision, at=NOON, decision_id="d", revision=1)
+    told = check_event(caller(BOT), question(subject=BOT), decision, at=NOON, decision_id="d", revision=1)
 
     assert (told.grant, told.chain) == ("grants/b", ("grants/a",))
 
@@ -182,7 +182,7 @@ LIVES: list[Callable[[], Grant]] = [
 @pytest.mark.parametrize("make", LIVES)
 def test_check_reads_of_a_live_grant_what_the_grant_says(make: Callable[[], Grant]) -> None:
     grant = make()
-    seen = live(grant)
+    seen = condense(grant)
 
     for instant in (NOON, NOON + HOUR - TICK, NOON + HOUR, NOON + 2 * HOUR, NOON + 8 * HOUR):
         assert seen.state(instant) is grant.state(instant)
@@ -201,15 +201,15 @@ def test_claims_and_deadlines_are_kept_live_only_where_something_reads_them() ->
     by = alice()._replace(claims={"amr": ["mfa"]})
     conditional = pending(CONDITIONAL, by=by)
 
-    assert live(conditional).subject_claims == {"amr": ["mfa"]}
-    assert live(replace(conditional, check_condition="")).subject_claims is None
-    assert live(pending()).request_expires_at == NOON + 8 * HOUR
-    assert live(approved()).request_expires_at is None
+    assert condense(conditional).subject_claims == {"amr": ["mfa"]}
+    assert condense(replace(conditional, check_condition="")).subject_claims is None
+    assert condense(pending()).request_expires_at == NOON + 8 * HOUR
+    assert condense(approved()).request_expires_at is None
 
 
 def test_what_has_ended_is_not_live() -> None:
     with pytest.raises(AssertionError, match="ended"):
-        live(revoke(approved()))
+        condense(revoke(approved()))
 
 
 def test_a_conditional_grant_that_has_not_started_explains_that_it_has_not() -> None:

@@ -11,7 +11,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks import what_if
 from jit_service.domain.checks.decision import Question, Reason
 from jit_service.domain.checks.evidence import Evidence
-from jit_service.domain.checks.what_if import Case, Expected, Outcome, Result
+from jit_service.domain.checks.what_if import Case, CaseResult, Expected, Outcome
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
 from jit_service.domain.errors import InvalidField, NotEligible
 from jit_service.domain.grants import request
@@ -51,8 +51,8 @@ def case(by: Caller | None = None, *, signals: Signals = NO_SIGNALS, asked: Any 
     )
 
 
-def rehearsed(given: Case, under: Policy | None = None) -> Result:
-    return what_if.rehearsed(what_if.checked(given), under or policy())
+def rehearsed(given: Case, under: Policy | None = None) -> CaseResult:
+    return what_if.run_case(what_if.normalize(given), under or policy())
 
 
 def test_a_request_that_needs_approval_waits_and_its_check_is_answered_as_once_approved() -> None:
@@ -132,7 +132,7 @@ def test_every_expectation_that_did_not_come_out_is_told() -> None:
 
 
 def test_a_case_is_put_into_canonical_form() -> None:
-    given = what_if.checked(replace(case(asked={"subject": ""}), by=alice()))
+    given = what_if.normalize(replace(case(asked={"subject": ""}), by=alice()))
 
     assert given.ask.subject == ALICE
     assert given.by == alice()
@@ -150,7 +150,7 @@ def test_a_case_is_put_into_canonical_form() -> None:
 )
 def test_a_case_that_makes_no_sense_is_refused(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidField) as refused:
-        what_if.checked(replace(case(), **changes))
+        what_if.normalize(replace(case(), **changes))
 
     assert refused.value.field == field
 
@@ -158,8 +158,8 @@ def test_a_case_that_makes_no_sense_is_refused(changes: dict[str, Any], field: s
 def test_a_grant_would_stand_under_policies_that_would_have_given_it() -> None:
     grant = approved()
 
-    assert what_if.under(grant, [policy(name="policies/a"), policy()]) == grant
-    tightened = what_if.under(grant, [policy(check_condition="signals.window")])
+    assert what_if.regrant(grant, [policy(name="policies/a"), policy()]) == grant
+    tightened = what_if.regrant(grant, [policy(check_condition="signals.window")])
     assert tightened == replace(grant, check_condition="signals.window")
 
 
@@ -176,7 +176,7 @@ def test_a_grant_would_stand_under_policies_that_would_have_given_it() -> None:
     ids=["gone", "disabled", "deleted", "other resources", "other actions", "for others"],
 )
 def test_a_grant_would_not_stand_under_policies_that_would_not_have_given_it(other: Policy) -> None:
-    assert what_if.under(approved(), [other]) is None
+    assert what_if.regrant(approved(), [other]) is None
 
 
 def test_what_was_passed_on_would_stand_as_deep_as_the_policy_lets_it() -> None:
@@ -216,7 +216,7 @@ def test_a_check_is_answered_as_if_all_had_been_given_under_these_policies() -> 
 
 def test_what_was_passed_on_is_answered_by_what_would_have_been_given_above_it() -> None:
     parent = named(pending(DEEP), "grants/a")
-    child = request.passed_on(
+    child = request.judge_child(
         ask(subject=BOT, parent="grants/a"), parent, policies=[DEEP], by=alice(), grant_name="grants/b", now=NOON
     )
     assert child.state(NOON) is GrantState.ACTIVE

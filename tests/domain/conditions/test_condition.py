@@ -53,7 +53,7 @@ def verdict(text: str, **changes: Any) -> Verdict:
     ],
 )
 def test_what_is_true_is_met(text: str) -> None:
-    assert verdict(condition.checked(text, "c")) is Verdict.MET
+    assert verdict(condition.validate(text, "c")) is Verdict.MET
 
 
 @pytest.mark.parametrize(
@@ -125,20 +125,20 @@ def test_an_ipv4_address_in_ipv6s_clothes_is_that_address() -> None:
 )
 def test_a_wrong_condition_says_where(text: str, fault: str) -> None:
     with pytest.raises(InvalidField, match=fault):
-        condition.checked(text, "request_condition")
+        condition.validate(text, "request_condition")
 
 
 def test_a_wrong_condition_is_told_by_the_field_it_is_in() -> None:
     for text in ("subject ==", "1 + 1", "subject", "x" * 4097, "true // \x07"):
         with pytest.raises(InvalidField) as refused:
-            condition.checked(text, "steps[1].condition")
+            condition.validate(text, "steps[1].condition")
         assert refused.value.field == "steps[1].condition"
 
 
 def test_a_condition_has_at_most_4096_characters() -> None:
     longest = "true" + " " * 4092
 
-    assert condition.checked(longest, "c") == longest
+    assert condition.validate(longest, "c") == longest
 
 
 def test_a_fault_without_a_place_is_told_as_it_is() -> None:
@@ -154,10 +154,10 @@ def test_what_a_fault_quotes_is_cut() -> None:
 
 
 def test_a_context_has_bounds() -> None:
-    assert context.checked({"a": {"b": [1, "x", None]}}) == {"a": {"b": [1, "x", None]}}
+    assert context.of_oneself({"a": {"b": [1, "x", None]}}) == {"a": {"b": [1, "x", None]}}
     for bad in ({"source_ip": "192.0.2.7"}, {f"k{n}": 1 for n in range(65)}, {"a": "x" * 16384}, {"a": "\0"}):
         with pytest.raises(InvalidField, match="context"):
-            context.checked(bad)
+            context.of_oneself(bad)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ def test_a_context_has_bounds() -> None:
     ],
 )
 def test_of_another_the_asker_tells_the_address_in_one_spelling(told: str, expected: str) -> None:
-    assert context.about_another({"source_ip": told, "a": 1}) == ({"a": 1}, expected)
+    assert context.of_another({"source_ip": told, "a": 1}) == ({"a": 1}, expected)
 
 
 def test_an_address_that_nobody_tells_is_not_there() -> None:
-    assert context.about_another({"a": 1}) == ({"a": 1}, "")
+    assert context.of_another({"a": 1}) == ({"a": 1}, "")
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,14 @@ def test_an_address_that_nobody_tells_is_not_there() -> None:
 )
 def test_an_address_of_another_must_be_one(told: Any) -> None:
     with pytest.raises(InvalidField) as refused:
-        context.about_another({"source_ip": told})
+        context.of_another({"source_ip": told})
     assert refused.value.field == "context.source_ip"
 
 
 def test_the_context_about_another_has_the_same_bounds() -> None:
     for bad in ({f"k{n}": 1 for n in range(65)}, {"a": "x" * 16384}, {"a": "\0"}):
         with pytest.raises(InvalidField, match="context"):
-            context.about_another(bad)
+            context.of_another(bad)
 
 
 def test_the_condition_reads_the_instant_that_is_given() -> None:
@@ -240,11 +240,11 @@ CLAIMS = {"hd": "example.com", "amr": ["mfa"], "level": 2, "realm": {"roles": ["
     ],
 )
 def test_a_condition_on_claims_is_met_by_true_alone(text: str, verdict: Verdict) -> None:
-    assert condition.checked_on_claims(text, "when") == text
+    assert condition.validate_on_claims(text, "when") == text
     assert condition.judge_claims(text, CLAIMS) is verdict
 
 
 @pytest.mark.parametrize("name", ["subject", "principal", "groups", "context", "signals", "now"])
 def test_a_condition_on_claims_knows_nothing_else(name: str) -> None:
     with pytest.raises(InvalidField, match="line 1"):
-        condition.checked_on_claims(f"{name} == {name}", "when")
+        condition.validate_on_claims(f"{name} == {name}", "when")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks.decision import Question, Reason, conditions_judged, decide
+from jit_service.domain.checks.decision import Question, Reason, decide, judge_conditions
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.condition import Verdict
 from jit_service.domain.conditions.signal import Signals
@@ -22,7 +22,7 @@ from jit_service.domain.errors import (
 from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.grant import Grant, GrantState
-from jit_service.domain.policies.policy import Policy, PrincipalSet, Step, checked
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step, normalize
 from tests.domain.factories import (
     ALICE,
     BOT,
@@ -43,7 +43,7 @@ STALE = Signals(stale=frozenset({"window"}))
 
 
 def judged(under: Policy, *, signals: Signals = ON, **changes: Any) -> Grant:
-    return request.judged(
+    return request.judge_request(
         ask(**changes), policies=[under], by=alice(), grant_name="grants/g", now=NOON, signals=signals
     )
 
@@ -62,7 +62,7 @@ def test_claims_are_kept_only_where_conditions_may_read_them() -> None:
     by = alice()._replace(claims={"amr": ["mfa"]})
 
     def claims(under: Policy, **changes: Any) -> dict[str, Any]:
-        given = request.judged(ask(**changes), policies=[under], by=by, grant_name="grants/g", now=NOON)
+        given = request.judge_request(ask(**changes), policies=[under], by=by, grant_name="grants/g", now=NOON)
         return given.claims
 
     bot = PrincipalSet(groups=("engineering",), principals=("service:bot",))
@@ -94,7 +94,7 @@ def approved_for_half(under: Policy) -> Grant:
     """Returns the request for an hour as ben, an owner, approves it for half of that."""
     asked = judged(under, duration=HOUR)
     place = approval.demand_reviewer(asked, policy=under, by=BEN, now=NOON)
-    edited = approval.edited(asked, Edits(duration=HOUR / 2), now=NOON)
+    edited = approval.edit(asked, Edits(duration=HOUR / 2), now=NOON)
     again = request.judge_again(edited, policy=under, policies=[under], now=NOON)
     return approval.approve(again, policy=under, by=BEN, comment="", now=NOON, place=place)[0]
 
@@ -115,7 +115,7 @@ def test_an_edit_that_needs_an_earlier_step_first_is_refused() -> None:
 
 
 def active(check_condition: str) -> Grant:
-    given, _ = approval.requested(judged(policy(steps=(), check_condition=check_condition)), by=alice(), now=NOON)
+    given, _ = approval.open_request(judged(policy(steps=(), check_condition=check_condition)), by=alice(), now=NOON)
     return given
 
 
@@ -158,7 +158,7 @@ def test_a_group_permits_only_where_each_proof_has_it(then: set[str], now: set[s
     decision = decide(asked, grants=[grant], evidence=Evidence(policies=[], now=NOON))
 
     assert (decision.allowed, decision.reason) == (reason is Reason.ALLOWED, reason)
-    judged = conditions_judged([grant], asked, NOON, Signals())
+    judged = judge_conditions([grant], asked, NOON, Signals())
     assert [judgement.verdict is Verdict.MET for _, judgement in judged] == [reason is Reason.ALLOWED]
 
 
@@ -204,7 +204,7 @@ def test_a_grant_without_condition_allows_beside_one_whose_condition_fails() -> 
 
 
 def covered(there: Grant, *, policies: tuple[Policy, ...] = (), **changes: Any) -> bool:
-    return request.covered_by(ask(**({"duration": None} | changes)), there, policies=policies, now=NOON)
+    return request.is_covered_by(ask(**({"duration": None} | changes)), there, policies=policies, now=NOON)
 
 
 def test_a_live_grant_covers_what_is_within_it_and_no_longer_than_it() -> None:
@@ -238,7 +238,7 @@ def test_a_grant_covers_a_later_start_that_lies_within_it() -> None:
 
 def test_a_grant_that_starts_later_does_not_cover_what_is_wanted_now() -> None:
     for steps in ((), policy().steps):
-        later, _ = approval.requested(judged(policy(steps=steps), start_at=NOON + HOUR), by=alice(), now=NOON)
+        later, _ = approval.open_request(judged(policy(steps=steps), start_at=NOON + HOUR), by=alice(), now=NOON)
 
         assert not covered(later)
         assert not covered(later, start_at=NOON + HOUR - TICK)
@@ -260,7 +260,7 @@ def test_a_denied_grant_covers_nothing() -> None:
 def test_skipped_steps_need_no_approval() -> None:
     steps = (Step(approvers=PrincipalSet(groups=("database-owners",)), condition="false"),)
 
-    given, _ = approval.requested(judged(policy(steps=steps)), by=alice(), now=NOON)
+    given, _ = approval.open_request(judged(policy(steps=steps)), by=alice(), now=NOON)
 
     assert given.state(NOON) is GrantState.ACTIVE
     assert approval.approvals_missing(given.steps, (), given.skipped) == [0]
@@ -298,10 +298,10 @@ def test_denials_count_while_their_approvers_are_approvers() -> None:
 @pytest.mark.parametrize(("most", "fine"), [(-1, False), (0, True), (1000, True), (1001, False)])
 def test_a_limit_of_grants_has_bounds(most: int, fine: bool) -> None:
     if fine:
-        assert checked(policy(max_active_per_subject=most)).max_active_per_subject == most
+        assert normalize(policy(max_active_per_subject=most)).max_active_per_subject == most
         return
     with pytest.raises(InvalidField, match="max_active_per_subject"):
-        checked(policy(max_active_per_subject=most))
+        normalize(policy(max_active_per_subject=most))
 
 
 def test_a_waiting_request_is_shown_with_the_steps_that_are_needed_now() -> None:
@@ -311,7 +311,7 @@ def test_a_waiting_request_is_shown_with_the_steps_that_are_needed_now() -> None
     asked = judged(under, signals=Signals())
 
     def now(current: Policy, signals: Signals) -> Grant:
-        return request.waiting_now(asked, policy=current, policies=[current], now=NOON, signals=signals)
+        return request.refresh_steps(asked, policy=current, policies=[current], now=NOON, signals=signals)
 
     assert asked.skipped == {1}
     assert now(under, ON) == replace(asked, skipped=frozenset())
@@ -324,4 +324,4 @@ def test_a_waiting_request_without_conditional_steps_is_as_it_was() -> None:
     asked = judged(under)
     more = replace(under, steps=(Step(approvers=OWNERS), Step(approvers=SECURITY)))
 
-    assert request.waiting_now(asked, policy=more, policies=[more], now=NOON, signals=ON) == asked
+    assert request.refresh_steps(asked, policy=more, policies=[more], now=NOON, signals=ON) == asked

@@ -10,7 +10,7 @@ import pytest
 from jit_service.domain.caller import LEFT_OUT, Caller
 from jit_service.domain.checks.decision import Decision, Question, Reason, decide
 from jit_service.domain.checks.evidence import Evidence
-from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.errors import DeniedByPolicy, JitError, NotApprover, NotEligible
 from jit_service.domain.grants import approval, break_glass, request
 from jit_service.domain.grants.grant import Grant
@@ -41,7 +41,7 @@ def left_out(principal: str = ALICE) -> Caller:
 
 
 def judged(*policies: Policy, by: Caller, **changes: object) -> Grant:
-    return request.judged(ask(**changes), policies=policies, by=by, grant_name="grants/g7", now=NOON)
+    return request.judge_request(ask(**changes), policies=policies, by=by, grant_name="grants/g7", now=NOON)
 
 
 def asked_itself(grant: Grant, by: Caller, *denies: Policy) -> Decision:
@@ -170,16 +170,16 @@ def test_what_is_left_out_can_ask_by_name_alone() -> None:
 
     itself = question._replace(groups_left_out=True)
 
-    assert PolicyBook([by_name, policy()]).requestable(itself) == ("policies/by-name",)
-    assert PolicyBook([by_name, deny_policy()]).requestable(itself) == ()
-    assert PolicyBook([by_name, policy()]).requestable(question) == ("policies/by-name", "policies/orders")
+    assert PolicySet([by_name, policy()]).requestable(itself) == ("policies/by-name",)
+    assert PolicySet([by_name, deny_policy()]).requestable(itself) == ()
+    assert PolicySet([by_name, policy()]).requestable(question) == ("policies/by-name", "policies/orders")
 
 
 def test_the_record_of_a_request_says_that_groups_were_left_out() -> None:
     grant = judged(policy(eligible=NAMED), by=left_out())
 
-    _, asked = approval.requested(grant, by=left_out(), now=NOON)
-    _, known = approval.requested(grant, by=alice(), now=NOON)
+    _, asked = approval.open_request(grant, by=left_out(), now=NOON)
+    _, known = approval.open_request(grant, by=alice(), now=NOON)
 
     assert (asked.groups, asked.groups_left_out) == ((), True)
     assert (known.groups, known.groups_left_out) == (("engineering",), False)
@@ -197,7 +197,7 @@ def approved_for(by: Caller) -> Grant:
 def test_more_time_is_denied_by_any_group_where_groups_are_left_out() -> None:
     longer = policy(eligible=NAMED, extension=ExtensionRule(max_extensions=1, max_total_duration=6 * HOUR), steps=())
     more = request.MoreTime(duration=HOUR)
-    asked = request.extended(pending(longer), more, policy=longer, by=left_out(), now=NOON)
+    asked = request.with_extension(pending(longer), more, policy=longer, by=left_out(), now=NOON)
 
     with pytest.raises(DeniedByPolicy):
         request.judge_extension(asked, policy=longer, policies=[longer, deny_policy()], now=NOON)

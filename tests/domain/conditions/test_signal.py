@@ -42,7 +42,7 @@ def test_setting_keeps_who_and_when_and_the_revision_it_follows() -> None:
 
 
 def test_deleting_is_an_event() -> None:
-    event = signal.deleted(incident(), by=ADMIN, now=NOON)
+    event = signal.deletion_event(incident(), by=ADMIN, now=NOON)
 
     assert (event.type, event.signal, event.duration) == (EventType.SIGNAL_DELETED, "signals/incident", None)
     assert (event.at, event.principal, event.origin, event.message) == (NOON, ADMIN.principal, ADMIN.origin, "deleted")
@@ -77,11 +77,11 @@ def test_the_bounds_themselves_are_allowed() -> None:
 
 
 def test_a_signals_id_is_what_cel_can_name() -> None:
-    assert signal.checked_name("incident", "name") == "signals/incident"
-    assert signal.checked_name("signals/a_1", "name") == "signals/a_1"
+    assert signal.normalize_name("incident", "name") == "signals/incident"
+    assert signal.normalize_name("signals/a_1", "name") == "signals/a_1"
     for bad in ("", "signals/", "A", "a-b", "1a", "a.b", "a" * 64):
         with pytest.raises(InvalidField):
-            signal.checked_name(bad, "name")
+            signal.normalize_name(bad, "name")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_characters_beyond_ascii_count_once() -> None:
 
 def test_a_wrong_name_is_shown_as_far_as_it_is_short() -> None:
     with pytest.raises(InvalidField) as refused:
-        signal.checked_name("A" * 81, "signal.name")
+        signal.normalize_name("A" * 81, "signal.name")
 
     assert refused.value.message == (
         f"signal.name: '{'A' * 80}' is not a signal's name; it must be signals/ID, where ID is 1 to 63 of a-z, 0-9 "

@@ -244,7 +244,7 @@ def test_an_offer_is_less_than_what_is_asked_for() -> None:
 
 def test_an_accepted_offer_is_its_makers_approval() -> None:
     offered = countered(pending(**WIDE), duration=HOUR)
-    taken = approval.offered_terms(offered, by=alice(), now=NOON + TICK)
+    taken = approval.with_offered_terms(offered, by=alice(), now=NOON + TICK)
 
     grant, event = approval.accept(taken, policy=policy(), by=alice(), comment="fine", now=NOON + TICK)
 
@@ -609,9 +609,9 @@ def test_a_delegate_after_an_escalation_stands_for_who_it_lets_in() -> None:
 def test_a_delegate_sees_denies_and_revokes_what_the_delegator_could() -> None:
     by = in_place_of(dave(), bob())
 
-    assert approval.visible(pending(), policy(), by)
-    assert approval.reviewable(pending(), policy=policy(), by=by, now=NOON)
-    assert not approval.reviewable(pending(by=bob()), policy=policy(), by=by, now=NOON)
+    assert approval.is_visible(pending(), policy(), by)
+    assert approval.is_reviewable(pending(), policy=policy(), by=by, now=NOON)
+    assert not approval.is_reviewable(pending(by=bob()), policy=policy(), by=by, now=NOON)
     assert revoke(approved(), by=by).end
     denied, event = approval.deny(pending(), policy=policy(), by=by, comment="", now=NOON)
     assert (denied.state(NOON), event.delegation) == (GrantState.DENIED, "delegations/d0")
@@ -671,7 +671,7 @@ def test_access_runs_on_while_more_time_is_asked_for() -> None:
 
 def test_the_event_of_a_request_for_more_time_says_how_much_and_why() -> None:
     why = Justification(text="not done", ticket="OPS-8")
-    wanted = request.extended(
+    wanted = request.with_extension(
         approved(),
         request.MoreTime(duration=HOUR / 2, justification=why),
         policy=extending(),
@@ -679,7 +679,7 @@ def test_the_event_of_a_request_for_more_time_says_how_much_and_why() -> None:
         now=NOON + TICK,
     )
 
-    _, event = approval.extension_requested(wanted, policy=extending(), by=alice(), now=NOON + TICK)
+    _, event = approval.open_extension(wanted, policy=extending(), by=alice(), now=NOON + TICK)
 
     assert (event.type, event.message, event.duration) == (
         EventType.EXTENSION_REQUESTED,
@@ -853,13 +853,13 @@ def test_a_request_for_more_time_escalates_too() -> None:
 def test_a_lapse_of_a_request_for_more_time_is_recorded_once() -> None:
     grant = more_pending()
 
-    lapsed, event = approval.extension_lapsed(grant, now=NOON + HOUR)
+    lapsed, event = approval.lapse_extension(grant, now=NOON + HOUR)
 
     assert lapsed.extension is not None
     assert lapsed.extension.decided is ExtensionState.LAPSED
     assert (event.type, event.message) == (EventType.EXTENSION_LAPSED, "nobody decided in time")
-    refused(WrongState, lambda: approval.extension_lapsed(grant, now=NOON + HOUR - TICK))
-    refused(WrongState, lambda: approval.extension_lapsed(approved(), now=NOON + HOUR))
+    refused(WrongState, lambda: approval.lapse_extension(grant, now=NOON + HOUR - TICK))
+    refused(WrongState, lambda: approval.lapse_extension(approved(), now=NOON + HOUR))
 
 
 def test_a_request_for_more_time_ends_with_its_grant() -> None:
@@ -930,8 +930,8 @@ def test_the_etag_that_was_read_names_all_of_the_grant() -> None:
 
 def test_a_grant_without_an_extension_gets_none() -> None:
     for act in (
-        lambda: approval.extension_requested(approved(), policy=extending(), by=alice(), now=NOON),
-        lambda: approval._with_extension(approved(), ExtensionState.DENIED),
+        lambda: approval.open_extension(approved(), policy=extending(), by=alice(), now=NOON),
+        lambda: approval._close_extension(approved(), ExtensionState.DENIED),
     ):
         with pytest.raises(AssertionError, match="no extension was asked for"):
             act()

@@ -25,7 +25,7 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.grants import approval, break_glass, request
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
-from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet, checked
+from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet, normalize
 from tests.domain.factories import (
     BOB,
     BOT,
@@ -62,8 +62,8 @@ def broken(under: Policy | None = None, *others: Policy, by: Caller | None = Non
     """Access that somebody took in an emergency."""
     by, under = by or on_call(), under or breakable()
     wanted = ask(**({"subject": by.principal, "break_glass": True, "justification": FIRE} | asked))
-    judged = request.judged(wanted, policies=[under, *others], by=by, grant_name="grants/g7", now=NOON)
-    return approval.requested(judged, by=by, now=NOON)[0]
+    judged = request.judge_request(wanted, policies=[under, *others], by=by, grant_name="grants/g7", now=NOON)
+    return approval.open_request(judged, by=by, now=NOON)[0]
 
 
 def fault(**asked: Any) -> str:
@@ -133,7 +133,7 @@ def test_an_emergency_is_now() -> None:
 def test_an_emergency_is_recorded_as_one() -> None:
     judged = broken()
 
-    _, event = approval.requested(judged, by=on_call(), now=NOON)
+    _, event = approval.open_request(judged, by=on_call(), now=NOON)
 
     assert (event.type, event.decision, event.message) == (EventType.BREAK_GLASS_USED, "ACTIVE", FIRE.text)
 
@@ -253,10 +253,10 @@ def test_a_policy_says_how_many_uses_may_wait() -> None:
 
     assert [replace(rule, max_unreviewed=most).most_unreviewed for most in (0, 1, 5)] == [2, 1, 5]
     for most in (0, 20):
-        assert checked(breakable(break_glass=replace(rule, max_unreviewed=most)))
+        assert normalize(breakable(break_glass=replace(rule, max_unreviewed=most)))
     for most in (-1, 21):
         error = refused(
-            InvalidField, lambda most=most: checked(breakable(break_glass=replace(rule, max_unreviewed=most)))
+            InvalidField, lambda most=most: normalize(breakable(break_glass=replace(rule, max_unreviewed=most)))
         )
         assert error.message == f"break_glass.max_unreviewed: is {most}; 0 to 20 are allowed, and 0 is 2"
 
@@ -266,8 +266,8 @@ def test_a_review_is_overdue_exactly_when_it_was_due() -> None:
     assert grant.emergency is not None
     due = grant.emergency.review_due_at
 
-    refused(WrongState, lambda: break_glass.review_overdue(grant, now=due - TICK))
-    event = break_glass.review_overdue(grant, now=due)
+    refused(WrongState, lambda: break_glass.review_overdue_event(grant, now=due - TICK))
+    event = break_glass.review_overdue_event(grant, now=due)
 
     assert (event.type, event.principal) == (EventType.REVIEW_OVERDUE, "service:jit-service")
     assert (event.grant, event.subject, event.policy) == (grant.name, DAVE, grant.policy)
@@ -280,8 +280,8 @@ def test_only_a_review_that_is_owed_is_overdue() -> None:
     assert grant.emergency is not None
     due = grant.emergency.review_due_at
 
-    refused(WrongState, lambda: break_glass.review_overdue(reviewed(grant), now=due))
-    refused(WrongState, lambda: break_glass.review_overdue(approved(), now=due))
+    refused(WrongState, lambda: break_glass.review_overdue_event(reviewed(grant), now=due))
+    refused(WrongState, lambda: break_glass.review_overdue_event(approved(), now=due))
 
 
 # What a refusal says
@@ -336,13 +336,13 @@ DUE = (NOON + 24 * HOUR).isoformat()
         ),
         (
             WrongState,
-            lambda: break_glass.review_overdue(approved(), now=NOON),
+            lambda: break_glass.review_overdue_event(approved(), now=NOON),
             "grants/g7 owes no review",
             {"grant": "grants/g7"},
         ),
         (
             WrongState,
-            lambda: break_glass.review_overdue(TAKEN, now=NOON),
+            lambda: break_glass.review_overdue_event(TAKEN, now=NOON),
             f"grants/g7 owes its review only by {DUE}",
             {"grant": "grants/g7"},
         ),
@@ -359,4 +359,4 @@ def test_a_refusal_says_what_is_and_what_was_needed(
 def test_the_record_of_an_overdue_review_does_not_tell_how_long_it_was_held() -> None:
     ended = release(TAKEN, by=on_call(), at=NOON + TICK)
 
-    assert (ended.held, break_glass.review_overdue(ended, now=NOON + 24 * HOUR).held) == (TICK, None)
+    assert (ended.held, break_glass.review_overdue_event(ended, now=NOON + 24 * HOUR).held) == (TICK, None)

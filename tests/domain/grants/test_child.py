@@ -66,7 +66,9 @@ def passed_on(
     **asked: Any,
 ) -> Grant:
     wanted = ask(**({"subject": BOT, "parent": above.name} | asked))
-    return request.passed_on(wanted, above, policies=[under, *others], by=by or alice(), grant_name="grants/g8", now=at)
+    return request.judge_child(
+        wanted, above, policies=[under, *others], by=by or alice(), grant_name="grants/g8", now=at
+    )
 
 
 def fault(act: Callable[[], object]) -> str:
@@ -175,7 +177,7 @@ def test_a_child_of_a_child_lasts_no_longer_than_either() -> None:
 
 def test_what_is_passed_on_has_no_more_uses_than_are_left() -> None:
     under = replace(DEEP, max_uses=3)
-    used_once = rules.used(parent(under), now=NOON)
+    used_once = rules.with_use(parent(under), now=NOON)
 
     assert passed_on(used_once, under=under).limits.max_uses == 2
     assert passed_on(used_once, under=under, max_uses=2).limits.max_uses == 2
@@ -187,7 +189,7 @@ def test_what_is_passed_on_has_no_more_uses_than_are_left() -> None:
 def test_what_is_used_up_is_not_passed_on() -> None:
     under = replace(DEEP, max_uses=1)
 
-    assert fault(lambda: passed_on(rules.used(parent(under), now=NOON), under=under)) == "max_uses"
+    assert fault(lambda: passed_on(rules.with_use(parent(under), now=NOON), under=under)) == "max_uses"
 
 
 def test_of_unlimited_access_any_number_of_uses_is_passed_on() -> None:
@@ -237,7 +239,7 @@ def test_what_is_passed_on_is_not_extended() -> None:
 
     error = refused(
         ExtensionCap,
-        lambda: request.extended(passed_on(parent()), more, policy=extending(), by=caller(BOT), now=NOON),
+        lambda: request.with_extension(passed_on(parent()), more, policy=extending(), by=caller(BOT), now=NOON),
     )
 
     assert error.message == "grants/g8 was passed on, and ends with grants/g7 at the latest"
@@ -246,18 +248,21 @@ def test_what_is_passed_on_is_not_extended() -> None:
 def test_asking_for_the_same_part_again_is_answered_with_it() -> None:
     child = passed_on(parent())
 
-    assert request.covered_by(ask(subject=BOT, parent="grants/g7"), child, policies=[DEEP], now=NOON)
-    assert not request.covered_by(ask(subject=BOT, parent="grants/g6"), child, policies=[DEEP], now=NOON)
+    assert request.is_covered_by(ask(subject=BOT, parent="grants/g7"), child, policies=[DEEP], now=NOON)
+    assert not request.is_covered_by(ask(subject=BOT, parent="grants/g6"), child, policies=[DEEP], now=NOON)
 
 
 def test_a_grant_with_fewer_uses_left_than_are_asked_for_does_not_cover_it() -> None:
     limited = pending(policy(max_uses=2, steps=()))
-    used_once, used_up = (rules.used(limited, now=NOON), rules.used(rules.used(limited, now=NOON), now=NOON))
+    used_once, used_up = (
+        rules.with_use(limited, now=NOON),
+        rules.with_use(rules.with_use(limited, now=NOON), now=NOON),
+    )
 
-    assert request.covered_by(ask(max_uses=2), limited, policies=[], now=NOON)
-    assert not request.covered_by(ask(max_uses=2), used_once, policies=[], now=NOON)
-    assert request.covered_by(ask(), used_once, policies=[], now=NOON)
-    assert not request.covered_by(ask(), used_up, policies=[], now=NOON)
+    assert request.is_covered_by(ask(max_uses=2), limited, policies=[], now=NOON)
+    assert not request.is_covered_by(ask(max_uses=2), used_once, policies=[], now=NOON)
+    assert request.is_covered_by(ask(), used_once, policies=[], now=NOON)
+    assert not request.is_covered_by(ask(), used_up, policies=[], now=NOON)
 
 
 # Its record, and its end with the parent
@@ -267,7 +272,7 @@ def test_the_event_says_what_was_passed_on_and_why() -> None:
     child = passed_on(parent(), justification=Justification(text="nightly job"))
     silent = passed_on(parent())
 
-    _, event = approval.passed_on(child, by=alice(), now=NOON)
+    _, event = approval.open_child(child, by=alice(), now=NOON)
 
     assert (event.type, event.principal, event.subject, event.chain) == (
         EventType.GRANT_REQUESTED,
@@ -276,13 +281,13 @@ def test_the_event_says_what_was_passed_on_and_why() -> None:
         ("grants/g7",),
     )
     assert (event.decision, event.message, event.groups) == ("ACTIVE", "nightly job", ("engineering",))
-    assert approval.passed_on(silent, by=alice(), now=NOON)[1].message == "passed on from grants/g7"
+    assert approval.open_child(silent, by=alice(), now=NOON)[1].message == "passed on from grants/g7"
 
 
 def test_what_ends_above_ends_what_was_passed_on() -> None:
     above = release(parent(), at=NOON + MINUTE)
 
-    child, event = rules.revoked_with_parent(passed_on(parent()), parent=above, by=alice(), now=NOON + MINUTE)
+    child, event = rules.revoke_with_parent(passed_on(parent()), parent=above, by=alice(), now=NOON + MINUTE)
 
     assert child.state(NOON + MINUTE) is GrantState.REVOKED
     assert (event.type, event.principal, event.held) == (EventType.GRANT_REVOKED, ALICE, MINUTE)
@@ -293,7 +298,7 @@ def test_what_ends_above_ends_what_was_passed_on() -> None:
 
 
 def test_what_ran_out_above_ends_what_was_passed_on_by_that_name() -> None:
-    _, event = rules.revoked_with_parent(passed_on(parent()), parent=parent(), by=alice(), now=NOON + HOUR)
+    _, event = rules.revoke_with_parent(passed_on(parent()), parent=parent(), by=alice(), now=NOON + HOUR)
 
     assert event.message == "grants/g7 was expired, and this one came from it"
 

@@ -11,7 +11,7 @@ from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField, NotYours, WrongState
 from jit_service.domain.grants import delegation as rules
-from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.grants.delegation import Delegation, NewDelegation
 from tests.domain.factories import (
     ALICE,
     BOB,
@@ -36,7 +36,9 @@ DAY = timedelta(days=1)
 
 def created(by: Caller | None = None, **changes: Any) -> Delegation:
     facts: dict[str, Any] = {"delegate": DAVE, "expires_at": NOON + DAY}
-    return rules.created(Wanted(**(facts | changes)), delegation_name="delegations/d1", by=by or bob(), now=NOON)[0]
+    return rules.create(NewDelegation(**(facts | changes)), delegation_name="delegations/d1", by=by or bob(), now=NOON)[
+        0
+    ]
 
 
 def fault(by: Caller | None = None, **changes: Any) -> str:
@@ -82,8 +84,11 @@ def test_nobody_delegates_to_itself_in_any_letter_case() -> None:
     assert fault(delegate=BOB) == "delegation.delegate"
     assert fault(delegate="user:BOB@example.com") == "delegation.delegate"
     with pytest.raises(InvalidField):
-        rules.created(
-            Wanted(delegate="user:Bob", expires_at=NOON + DAY), delegation_name="d", by=caller("user:bob"), now=NOON
+        rules.create(
+            NewDelegation(delegate="user:Bob", expires_at=NOON + DAY),
+            delegation_name="d",
+            by=caller("user:bob"),
+            now=NOON,
         )
 
 
@@ -121,9 +126,9 @@ def test_a_malformed_field_is_named(field: str, changes: dict[str, Any]) -> None
 
 
 def test_the_event_of_a_delegation_says_who_lets_whom_for_how_long() -> None:
-    wanted = Wanted(delegate=DAVE, expires_at=NOON + DAY, comment="holidays")
+    wanted = NewDelegation(delegate=DAVE, expires_at=NOON + DAY, comment="holidays")
 
-    _, event = rules.created(wanted, delegation_name="delegations/d1", by=bob(), now=NOON)
+    _, event = rules.create(wanted, delegation_name="delegations/d1", by=bob(), now=NOON)
 
     assert (event.type, event.principal, event.subject) == (EventType.DELEGATION_CREATED, BOB, DAVE)
     assert (event.delegation, event.duration, event.message) == ("delegations/d1", DAY, "holidays")
@@ -131,7 +136,7 @@ def test_the_event_of_a_delegation_says_who_lets_whom_for_how_long() -> None:
 
 def test_the_delegator_and_admins_end_a_delegation_at_once() -> None:
     for by in (bob(), admin()):
-        gone, event = rules.deleted(created(), by=by, now=NOON + HOUR)
+        gone, event = rules.delete(created(), by=by, now=NOON + HOUR)
 
         assert not gone.active(NOON + HOUR)
         assert (gone.deleted_at, event.type, event.principal) == (
@@ -145,15 +150,15 @@ def test_the_delegator_and_admins_end_a_delegation_at_once() -> None:
     "by", [dave(), alice(), auditor(), caller("user:BOB@example.com")], ids=lambda by: by.principal
 )
 def test_nobody_else_ends_a_delegation(by: Caller) -> None:
-    refused(NotYours, lambda: rules.deleted(created(), by=by, now=NOON))
+    refused(NotYours, lambda: rules.delete(created(), by=by, now=NOON))
 
 
 def test_a_delegation_that_is_over_is_not_ended_again() -> None:
-    gone, _ = rules.deleted(created(), by=bob(), now=NOON)
+    gone, _ = rules.delete(created(), by=bob(), now=NOON)
 
-    refused(WrongState, lambda: rules.deleted(gone, by=bob(), now=NOON))
-    refused(WrongState, lambda: rules.deleted(created(), by=bob(), now=NOON + DAY))
-    assert rules.deleted(created(), by=bob(), now=NOON + DAY - TICK)
+    refused(WrongState, lambda: rules.delete(gone, by=bob(), now=NOON))
+    refused(WrongState, lambda: rules.delete(created(), by=bob(), now=NOON + DAY))
+    assert rules.delete(created(), by=bob(), now=NOON + DAY - TICK)
 
 
 def test_a_delegation_is_seen_by_its_people_auditors_and_admins() -> None:
@@ -167,29 +172,29 @@ def test_a_right_ends_when_its_delegator_comes_without_the_group_that_gave_it() 
     """A delegator who is dismissed left the right to review with somebody else for up to sixty days."""
     delegation, without = created(), caller(BOB, "engineering")
 
-    gone, event = rules.lost(delegation, by=without, now=NOON + HOUR)
+    gone, event = rules.end_lost(delegation, by=without, now=NOON + HOUR)
 
-    assert rules.has_lost(delegation, without) == ("owners",)
+    assert rules.lost_groups(delegation, without) == ("owners",)
     assert not gone.active(NOON + HOUR)
     assert (event.type, event.principal, event.message) == (
         EventType.DELEGATION_DELETED,
         BOB,
         f"{BOB} came without owners",
     )
-    refused(WrongState, lambda: rules.lost(gone, by=without, now=NOON + HOUR))
+    refused(WrongState, lambda: rules.end_lost(gone, by=without, now=NOON + HOUR))
 
 
 def test_who_brings_all_of_the_groups_or_none_that_are_known_ends_nothing() -> None:
     for by in (bob(), caller(BOB, "engineering", "owners", "new"), caller(BOB)._replace(groups=None), dave()):
-        assert rules.has_lost(created(), by) == ()
-        refused(WrongState, lambda by=by: rules.lost(created(), by=by, now=NOON))  # type: ignore[misc]
+        assert rules.lost_groups(created(), by) == ()
+        refused(WrongState, lambda by=by: rules.end_lost(created(), by=by, now=NOON))  # type: ignore[misc]
     left_out = created(by=bob()._replace(groups=None))
 
-    assert rules.has_lost(left_out, caller(BOB)) == ()
+    assert rules.lost_groups(left_out, caller(BOB)) == ()
 
 
 def test_a_delegation_of_the_locked_ends_and_says_by_which_lock() -> None:
-    gone, event = rules.ended_by_lock(created(), lock="locks/l1", by=admin(), now=NOON + HOUR)
+    gone, event = rules.end_by_lock(created(), lock="locks/l1", by=admin(), now=NOON + HOUR)
 
     assert gone.deleted_at == NOON + HOUR
     assert (event.type, event.at, event.delegation) == (EventType.DELEGATION_DELETED, NOON + HOUR, gone.name)

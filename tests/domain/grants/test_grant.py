@@ -136,7 +136,7 @@ def test_a_grant_with_half_of_its_instants_is_no_access() -> None:
 
     assert [half.state(NOON) for half in halves] == [GrantState.PENDING] * 2
     assert [half.state(DEADLINE) for half in halves] == [GrantState.LAPSED] * 2
-    assert [rules.run_out(half, now=DEADLINE).type for half in halves] == [EventType.GRANT_LAPSED] * 2
+    assert [rules.run_out_event(half, now=DEADLINE).type for half in halves] == [EventType.GRANT_LAPSED] * 2
 
 
 # Requests
@@ -166,7 +166,7 @@ def test_with_steps_a_request_gives_nothing_before_its_approval() -> None:
 def test_the_event_of_a_request_says_who_asks_for_what_and_why() -> None:
     judged = replace(pending(), justification=Justification(text="fix the totals", ticket="OPS-7"))
 
-    grant, event = approval.requested(judged, by=alice(), now=NOON)
+    grant, event = approval.open_request(judged, by=alice(), now=NOON)
 
     assert grant == judged
     assert (event.type, event.at, event.principal, event.origin) == (
@@ -184,13 +184,13 @@ def test_the_event_of_a_request_says_who_asks_for_what_and_why() -> None:
 def test_the_event_of_a_request_without_a_ticket_has_the_text_alone() -> None:
     judged = replace(pending(), justification=Justification(text="fix the totals"))
 
-    assert approval.requested(judged, by=alice(), now=NOON)[1].message == "fix the totals"
+    assert approval.open_request(judged, by=alice(), now=NOON)[1].message == "fix the totals"
 
 
 def test_the_event_of_a_request_approved_at_once_says_so() -> None:
     judged = replace(pending(), steps=())
 
-    assert approval.requested(judged, by=alice(), now=NOON)[1].decision == "ACTIVE"
+    assert approval.open_request(judged, by=alice(), now=NOON)[1].decision == "ACTIVE"
 
 
 # Approvals
@@ -512,7 +512,7 @@ def test_a_name_in_other_letter_case_is_somebody_else_where_it_would_permit() ->
     refused(NotYours, lambda: withdraw(pending(), by=lookalike))
     refused(NotYours, lambda: release(approved(), by=lookalike))
     refused(NotApprover, lambda: revoke(approved(), by=lookalike))
-    assert not approval.visible(approved(), policy(), lookalike)
+    assert not approval.is_visible(approved(), policy(), lookalike)
 
 
 def test_a_withdrawal_at_the_deadline_is_too_late() -> None:
@@ -633,7 +633,7 @@ ACTS: dict[str, tuple[Callable[[Grant], object], frozenset[GrantState]]] = {
     "withdraw": (withdraw, frozenset({GrantState.PENDING})),
     "release": (release, frozenset({GrantState.SCHEDULED, GrantState.ACTIVE})),
     "revoke": (revoke, frozenset({GrantState.SCHEDULED, GrantState.ACTIVE})),
-    "run_out": (lambda grant: rules.run_out(grant, now=NOON), frozenset({GrantState.EXPIRED, GrantState.LAPSED})),
+    "run_out": (lambda grant: rules.run_out_event(grant, now=NOON), frozenset({GrantState.EXPIRED, GrantState.LAPSED})),
 }
 
 
@@ -689,7 +689,7 @@ def test_what_nobody_ended_has_no_held_time_of_its_own() -> None:
 def test_the_event_of_an_expiry_says_how_long_it_was_held() -> None:
     grant = approve(pending(at=NOON, duration=HOUR), at=NOON + HOUR)
 
-    event = rules.run_out(grant, now=NOON + 5 * HOUR)
+    event = rules.run_out_event(grant, now=NOON + 5 * HOUR)
 
     assert (event.type, event.principal, event.decision) == (EventType.GRANT_EXPIRED, SERVICE, "EXPIRED")
     assert (event.held, event.duration, event.at) == (HOUR, HOUR, NOON + 5 * HOUR)
@@ -697,17 +697,17 @@ def test_the_event_of_an_expiry_says_how_long_it_was_held() -> None:
 
 
 def test_the_event_of_a_lapse_has_no_held_time() -> None:
-    event = rules.run_out(pending(at=NOON), now=DEADLINE)
+    event = rules.run_out_event(pending(at=NOON), now=DEADLINE)
 
     assert (event.type, event.principal, event.decision) == (EventType.GRANT_LAPSED, SERVICE, "LAPSED")
     assert (event.held, event.grant, event.message) == (None, "grants/g7", "nobody decided in time")
 
 
 def test_time_runs_out_exactly_at_expiry_and_deadline() -> None:
-    refused(WrongState, lambda: rules.run_out(approved(), now=NOON + HOUR - TICK))
-    refused(WrongState, lambda: rules.run_out(pending(), now=DEADLINE - TICK))
-    assert rules.run_out(approved(), now=NOON + HOUR).type is EventType.GRANT_EXPIRED
-    assert rules.run_out(pending(), now=DEADLINE).type is EventType.GRANT_LAPSED
+    refused(WrongState, lambda: rules.run_out_event(approved(), now=NOON + HOUR - TICK))
+    refused(WrongState, lambda: rules.run_out_event(pending(), now=DEADLINE - TICK))
+    assert rules.run_out_event(approved(), now=NOON + HOUR).type is EventType.GRANT_EXPIRED
+    assert rules.run_out_event(pending(), now=DEADLINE).type is EventType.GRANT_LAPSED
 
 
 def test_a_transition_leaves_the_grant_it_started_from_as_it_was() -> None:
@@ -737,7 +737,7 @@ def test_access_that_is_not_used_within_its_activation_window_is_over() -> None:
 
 
 def test_access_that_was_used_once_outlives_its_activation_window() -> None:
-    grant = rules.used(pending(BY_ACTIVATION), now=NOON + 10 * MINUTE - TICK)
+    grant = rules.with_use(pending(BY_ACTIVATION), now=NOON + 10 * MINUTE - TICK)
 
     assert grant.expires_at == NOON + HOUR
 
@@ -756,8 +756,8 @@ def test_access_that_is_not_used_for_its_idle_timeout_is_over() -> None:
 
 
 def test_each_use_starts_the_idle_timeout_anew() -> None:
-    once = rules.used(pending(BY_IDLENESS), now=NOON + 5 * MINUTE)
-    twice = rules.used(once, now=NOON + 15 * MINUTE - TICK)
+    once = rules.with_use(pending(BY_IDLENESS), now=NOON + 5 * MINUTE)
+    twice = rules.with_use(once, now=NOON + 15 * MINUTE - TICK)
 
     assert (once.expires_at, twice.expires_at) == (NOON + 15 * MINUTE, NOON + 25 * MINUTE - TICK)
 
@@ -768,7 +768,7 @@ def test_limits_never_lengthen_access() -> None:
     grant = pending(longest)
 
     assert grant.expires_at == NOON + HOUR
-    assert rules.used(grant, now=NOON + HOUR - TICK).expires_at == NOON + HOUR
+    assert rules.with_use(grant, now=NOON + HOUR - TICK).expires_at == NOON + HOUR
 
 
 def test_more_time_does_not_undo_the_idle_timeout() -> None:
@@ -778,14 +778,14 @@ def test_more_time_does_not_undo_the_idle_timeout() -> None:
 
 
 def test_a_use_is_counted_with_its_instant() -> None:
-    grant = rules.used(rules.used(pending(policy(max_uses=2, steps=())), now=NOON), now=NOON + TICK)
+    grant = rules.with_use(rules.with_use(pending(policy(max_uses=2, steps=())), now=NOON), now=NOON + TICK)
 
     assert (grant.usage.count, grant.usage.last_at, grant.is_used_up) == (2, NOON + TICK, True)
-    assert not rules.used(approved(), now=NOON).is_used_up
+    assert not rules.with_use(approved(), now=NOON).is_used_up
 
 
 def test_a_use_does_not_outlive_what_the_access_was_passed_on_from() -> None:
-    grant = rules.used(pending(BY_IDLENESS), now=NOON, until=NOON + MINUTE)
+    grant = rules.with_use(pending(BY_IDLENESS), now=NOON, until=NOON + MINUTE)
 
     assert grant.expires_at == NOON + MINUTE
 
@@ -814,7 +814,7 @@ def test_only_what_has_limits_is_metered() -> None:
 def test_the_event_of_an_expiry_says_where_it_was_for_want_of_use() -> None:
     unused, over = pending(BY_IDLENESS), pending(policy(steps=()))
 
-    early, late = (rules.run_out(grant, now=NOON + HOUR) for grant in (unused, over))
+    early, late = (rules.run_out_event(grant, now=NOON + HOUR) for grant in (unused, over))
 
     assert (early.message, early.held) == ("it was not used in time", 10 * MINUTE)
     assert (late.message, late.held) == ("its time ran out", HOUR)
@@ -823,7 +823,7 @@ def test_the_event_of_an_expiry_says_where_it_was_for_want_of_use() -> None:
 def test_what_has_not_started_has_no_end() -> None:
     """No transition asks for it."""
     with pytest.raises(AssertionError, match="has not started"):
-        rules.expiring(pending())
+        rules.with_expiry(pending())
     assert pending().latest_end is None
 
 
@@ -835,20 +835,20 @@ def test_a_grant_is_seen_by_its_people_its_reviewers_auditors_and_admins() -> No
 
     seen_by = [alice(), caller(BOT), bob(), erin(), admin(), auditor()]
 
-    assert [approval.visible(grant, FOR_BOT, by) for by in seen_by] == [True] * 6
-    assert [approval.visible(grant, FOR_BOT, by) for by in (carol(), dave())] == [False, False]
+    assert [approval.is_visible(grant, FOR_BOT, by) for by in seen_by] == [True] * 6
+    assert [approval.is_visible(grant, FOR_BOT, by) for by in (carol(), dave())] == [False, False]
 
 
 def test_a_past_reviewer_still_sees_the_grant() -> None:
-    assert approval.visible(approved(), None, caller(BOB))
-    assert not approval.visible(approved(), None, erin())
+    assert approval.is_visible(approved(), None, caller(BOB))
+    assert not approval.is_visible(approved(), None, erin())
 
 
 def test_reviewable_is_what_one_could_approve_now() -> None:
     first = approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS, by=bob())
 
     def could(by: Caller, grant: Grant = first) -> bool:
-        return approval.reviewable(grant, policy=TWO_OF_OWNERS, by=by, now=NOON)
+        return approval.is_reviewable(grant, policy=TWO_OF_OWNERS, by=by, now=NOON)
 
     assert could(erin())
     assert not could(bob()), "has already"
@@ -858,8 +858,8 @@ def test_reviewable_is_what_one_could_approve_now() -> None:
 
 
 def test_reviewable_ends_exactly_at_the_deadline() -> None:
-    assert approval.reviewable(pending(), policy=policy(), by=bob(), now=DEADLINE - TICK)
-    assert not approval.reviewable(pending(), policy=policy(), by=bob(), now=DEADLINE)
+    assert approval.is_reviewable(pending(), policy=policy(), by=bob(), now=DEADLINE - TICK)
+    assert not approval.is_reviewable(pending(), policy=policy(), by=bob(), now=DEADLINE)
 
 
 # What a refusal says

@@ -124,9 +124,9 @@ class Domain:
     log: list[Event] = field(default_factory=list)
 
     def ask(self, name: str, by: Caller, wanted: Ask, now: datetime) -> None:
-        checked = request.checked(wanted, now=now, exact=by.exact)
-        judged = request.judged(checked, policies=self.policies.values(), by=by, grant_name=name, now=now)
-        self.save(*approval.requested(judged, by=by, now=now))
+        checked = request.normalize(wanted, now=now, exact=by.exact)
+        judged = request.judge_request(checked, policies=self.policies.values(), by=by, grant_name=name, now=now)
+        self.save(*approval.open_request(judged, by=by, now=now))
 
     def approved(self, grant: Grant, by: Caller, now: datetime) -> tuple[Grant, Event]:
         current = self.policies[grant.policy]
@@ -280,7 +280,7 @@ class GrantMachine(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         for name in self.world.sweep():
-            self.domain.log.append(rules.run_out(self.domain.grants[name], now=self.world.now))
+            self.domain.log.append(rules.run_out_event(self.domain.grants[name], now=self.world.now))
 
     # What must hold
 
@@ -313,8 +313,8 @@ class GrantMachine(RuleBasedStateMachine):
             for who in self.groups:
                 by, person = self.caller(who), self.person(who)
                 could = self.world.review_verdict(entry, person) == OK
-                assert approval.reviewable(grant, policy=current, by=by, now=self.world.now) == could
-                assert approval.visible(grant, current, by) == self.world.sees(entry, person)
+                assert approval.is_reviewable(grant, policy=current, by=by, now=self.world.now) == could
+                assert approval.is_visible(grant, current, by) == self.world.sees(entry, person)
 
     @invariant()
     def checks_answer_what_the_model_says(self) -> None:

@@ -26,10 +26,10 @@ from jit_service.domain.grants import delegation as delegations
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants import lock as locks
 from jit_service.domain.grants.approval import Edits
-from jit_service.domain.grants.delegation import Delegation, Wanted
+from jit_service.domain.grants.delegation import Delegation, NewDelegation
 from jit_service.domain.grants.grant import ExtensionState, Grant, GrantState
 from jit_service.domain.grants.lock import NO_LOCKS, Locks, Target
-from jit_service.domain.grants.lock import Wanted as LockWanted
+from jit_service.domain.grants.lock import NewLock as LockWanted
 from jit_service.domain.grants.request import Ask, MoreTime
 from jit_service.domain.policies.policy import Policy
 from tests.domain.factories import NOON
@@ -52,11 +52,13 @@ class Alone:
     locks: Locks = NO_LOCKS
 
     def ask(self, name: str, by: Caller, asked: Ask) -> object:
-        wanted = request.checked(asked, now=self.now, exact=by.exact)
+        wanted = request.normalize(asked, now=self.now, exact=by.exact)
         if wanted.parent:
             return self.pass_on(name, by, wanted)
         policies = self.policies.values()
-        grant = request.judged(wanted, policies=policies, by=by, grant_name=name, now=self.now, signals=self.signals())
+        grant = request.judge_request(
+            wanted, policies=policies, by=by, grant_name=name, now=self.now, signals=self.signals()
+        )
         self.demand_unlocked(grant)
         under = self.policies[grant.policy]
         self.demand_satisfiable(grant, under)
@@ -67,20 +69,20 @@ class Alone:
         if grant.emergency and under.break_glass:
             owed = [kept for kept in self.kept.values() if kept.owes_review and kept.held_by.is_same(grant.held_by)]
             break_glass.demand_no_debt(grant.subject, owed, most=under.break_glass.most_unreviewed, now=self.now)
-        return self.save(*approval.requested(grant, by=by, now=self.now))
+        return self.save(*approval.open_request(grant, by=by, now=self.now))
 
     def rehearse(self, by: Caller, asked: Ask) -> object:
         return replace(self, kept=dict(self.kept), events=list(self.events)).ask("grants/dry", by, asked)
 
     def ensure(self, name: str, by: Caller, asked: Ask) -> Grant:
-        wanted, policies = request.checked(asked, now=self.now, exact=by.exact), self.policies.values()
+        wanted, policies = request.normalize(asked, now=self.now, exact=by.exact), self.policies.values()
         there = [
             kept
             for kept in self.kept.values()
             if kept.subject == wanted.subject
             and kept.is_of(by.person)
             and kept.state(self.now) in (("ACTIVE",) if wanted.break_glass else LIVE)
-            and request.covered_by(wanted, kept, policies=policies, now=self.now)
+            and request.is_covered_by(wanted, kept, policies=policies, now=self.now)
         ]
         if not there:
             self.ask(name, by, asked)
@@ -89,25 +91,25 @@ class Alone:
 
     def pass_on(self, name: str, by: Caller, wanted: Ask) -> object:
         parent = self.kept[wanted.parent]
-        if not approval.visible(parent, self.policies[parent.policy], by):
+        if not approval.is_visible(parent, self.policies[parent.policy], by):
             raise NotVisible("")
         for above in parent.chain:
             rules.demand_state(self.kept[above], self.now, GrantState.ACTIVE)
         policies = self.policies.values()
-        child = request.passed_on(wanted, parent, policies=policies, by=by, grant_name=name, now=self.now)
+        child = request.judge_child(wanted, parent, policies=policies, by=by, grant_name=name, now=self.now)
         self.demand_unlocked(child)
-        return self.save(*approval.passed_on(child, by=by, now=self.now))
+        return self.save(*approval.open_child(child, by=by, now=self.now))
 
     def act(self, act: str, name: str, by: Caller, *, edits: Edits, more: timedelta) -> object:
         by, grant = self.with_rights(by), self.kept[name]
         policy, now = self.policies[grant.policy], self.now
-        if not approval.visible(grant, policy, by):
+        if not approval.is_visible(grant, policy, by):
             raise NotVisible("")
         match act:
             case "approve":
                 place = approval.demand_reviewer(self.waiting(grant, policy), policy=policy, by=by, now=now)
-                edited = approval.given_by(grant, edits, policy=policy, now=now)
-                judged, given = self.judged_again(edited, policy), approval.given_instead(grant, edited)
+                edited = approval.apply_edits(grant, edits, policy=policy, now=now)
+                judged, given = self.judged_again(edited, policy), approval.changed_terms(grant, edited)
                 changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given, place=place)
             case "deny":
                 changed = approval.deny(self.waiting(grant, policy), policy=policy, by=by, comment="", now=now)
@@ -115,18 +117,18 @@ class Alone:
                 changed = approval.counter(
                     self.waiting(grant, policy), edits, policy=policy, by=by, comment="", now=now
                 )
-                self.judged_again(approval.edited(grant, edits, now=now), policy)
+                self.judged_again(approval.edit(grant, edits, now=now), policy)
             case "accept":
                 changed = self.accepted(grant, policy, by)
             case "decline":
                 changed = approval.decline(grant, by=by, comment="", now=now)
             case "extend":
-                asked = request.extended(grant, MoreTime(duration=more), policy=policy, by=by, now=now)
+                asked = request.with_extension(grant, MoreTime(duration=more), policy=policy, by=by, now=now)
                 judged = request.judge_extension(
                     asked, policy=policy, policies=self.policies.values(), now=now, signals=self.signals()
                 )
                 self.demand_satisfiable(judged, policy)
-                changed = approval.extension_requested(judged, policy=policy, by=by, now=now)
+                changed = approval.open_extension(judged, policy=policy, by=by, now=now)
             case "complete":
                 changed = break_glass.complete_review(grant, policy=policy, by=by, comment="so", now=now)
             case "withdraw":
@@ -138,8 +140,8 @@ class Alone:
         return self.save(*changed)
 
     def accepted(self, grant: Grant, policy: Policy, by: Caller) -> tuple[Grant, Event]:
-        judged = self.judged_again(approval.offered_terms(grant, by=by, now=self.now), policy)
-        usable = [name for name, lent in self.delegations.items() if lent.active(self.now)]
+        judged = self.judged_again(approval.with_offered_terms(grant, by=by, now=self.now), policy)
+        usable = [name for name, lent in self.delegations.items() if lent.is_active(self.now)]
         return approval.accept(judged, policy=policy, by=by, comment="", now=self.now, delegations=usable)
 
     def judged_again(self, grant: Grant, policy: Policy) -> Grant:
@@ -148,7 +150,7 @@ class Alone:
         )
 
     def waiting(self, grant: Grant, policy: Policy) -> Grant:
-        return request.waiting_now(
+        return request.refresh_steps(
             grant, policy=policy, policies=self.policies.values(), now=self.now, signals=self.signals()
         )
 
@@ -161,7 +163,7 @@ class Alone:
             each
             for each in self.delegations.values()
             if each.delegate == by.principal
-            and each.active(self.now)
+            and each.is_active(self.now)
             and self.locks.on(each.delegator, each.delegator_groups) is None
         ]
         return by._replace(delegated=tuple(each.right for each in lent))
@@ -180,17 +182,17 @@ class Alone:
             until: datetime | None = None
             for name in (*decision.grant.chain, decision.grant.name):
                 before = self.kept[name]
-                count = rules.used(before, now=self.now, until=until) if before.is_metered else before
-                self.kept[name] = rules.expiring(count, until=until)
+                count = rules.with_use(before, now=self.now, until=until) if before.is_metered else before
+                self.kept[name] = rules.with_expiry(count, until=until)
                 until = self.kept[name].expires_at
         return decision
 
-    def delegate(self, name: str, by: Caller, wanted: Wanted) -> object:
-        self.delegations[name], _ = delegations.created(wanted, delegation_name=name, by=by, now=self.now)
+    def delegate(self, name: str, by: Caller, wanted: NewDelegation) -> object:
+        self.delegations[name], _ = delegations.create(wanted, delegation_name=name, by=by, now=self.now)
         return self.delegations[name]
 
     def end_delegation(self, name: str, by: Caller) -> object:
-        self.delegations[name], _ = delegations.deleted(self.delegations[name], by=by, now=self.now)
+        self.delegations[name], _ = delegations.delete(self.delegations[name], by=by, now=self.now)
         return self.delegations[name]
 
     def put_policy(self, by: Caller, policy: Policy) -> object:
@@ -199,7 +201,7 @@ class Alone:
             looked_at = policy.deny or grant.policy == policy.name
             why = request.misfit(grant, policies=self.policies) if looked_at else ""
             if why and grant.state(self.now) is GrantState.SCHEDULED:
-                self.save(*rules.revoked_as_misfit(grant, why=why, by=by, now=self.now))
+                self.save(*rules.revoke_as_misfit(grant, why=why, by=by, now=self.now))
         return policy
 
     def put_signal(self, by: Caller, value: bool, expires_at: datetime) -> object:  # noqa: ARG002
@@ -212,7 +214,7 @@ class Alone:
 
     def lock(self, by: Caller, whom: str) -> object:
         wanted = LockWanted(target=Target(principal=whom), comment="left")
-        self.locks = Locks([locks.created(wanted, lock_name="locks/l", by=by, now=self.now)])
+        self.locks = Locks([locks.create(wanted, lock_name="locks/l", by=by, now=self.now)])
         return self.locks
 
     def unlock(self, by: Caller) -> object:  # noqa: ARG002
@@ -231,15 +233,15 @@ class Alone:
             more = grant.extension
             lapsed = grant.end is None and grant.extension_state(self.now) is ExtensionState.LAPSED
             if more and more.decided is None and lapsed:
-                self.save(*approval.extension_lapsed(grant, now=self.now))
+                self.save(*approval.lapse_extension(grant, now=self.now))
             if grant.state(self.now) in (GrantState.EXPIRED, GrantState.LAPSED) and grant.name not in self.run_out:
                 self.run_out.add(grant.name)
-                self.events.append(rules.run_out(grant, now=self.now))
+                self.events.append(rules.run_out_event(grant, now=self.now))
             use = grant.emergency
             overdue = use is not None and grant.owes_review and use.review_due_at <= self.now
             if overdue and grant.name not in self.overdue:
                 self.overdue.add(grant.name)
-                self.events.append(break_glass.review_overdue(grant, now=self.now))
+                self.events.append(break_glass.review_overdue_event(grant, now=self.now))
         return None
 
     def revoke_all_of(self, holder: str, by: Caller) -> int:
@@ -257,7 +259,7 @@ class Alone:
         return {
             name
             for name, grant in self.kept.items()
-            if approval.reviewable(
+            if approval.is_reviewable(
                 self.waiting(grant, self.policies[grant.policy]),
                 policy=self.policies[grant.policy],
                 by=by,
@@ -279,7 +281,7 @@ class Alone:
             by = Caller(principal=event.principal)
             for child in self.running():
                 if grant.name in child.chain and self.kept[child.name].end is None:
-                    self.save(*rules.revoked_with_parent(child, parent=grant, by=by, now=self.now))
+                    self.save(*rules.revoke_with_parent(child, parent=grant, by=by, now=self.now))
         return grant
 
 

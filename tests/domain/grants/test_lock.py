@@ -18,7 +18,7 @@ from jit_service.domain.frozen import replace
 from jit_service.domain.grants import approval
 from jit_service.domain.grants import lock as rules
 from jit_service.domain.grants.grant import Grant, GrantState
-from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target, Wanted
+from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, NewLock, Target
 from jit_service.domain.language import name
 from jit_service.domain.person import Account
 from jit_service.domain.tokens import token
@@ -153,12 +153,12 @@ def test_a_lock_on_a_group_says_which_and_whether_it_is_proved(groups: frozenset
 # Made and lifted
 
 
-def wanted(**changes: Any) -> Wanted:
-    return Wanted(**({"target": Target(principal=ALICE), "comment": "left"} | changes))
+def wanted(**changes: Any) -> NewLock:
+    return NewLock(**({"target": Target(principal=ALICE), "comment": "left"} | changes))
 
 
 def created(by: Caller | None = None, **changes: Any) -> Lock:
-    return rules.created(wanted(**changes), lock_name="locks/l1", by=by or admin(), now=NOON)
+    return rules.create(wanted(**changes), lock_name="locks/l1", by=by or admin(), now=NOON)
 
 
 @pytest.mark.parametrize(
@@ -196,17 +196,17 @@ def test_nobody_locks_themselves() -> None:
 
 
 def test_a_lock_is_lifted_once_and_not_when_it_is_over() -> None:
-    gone, event = rules.lifted(lock(ALICE), by=admin(), now=NOON)
+    gone, event = rules.lift(lock(ALICE), by=admin(), now=NOON)
 
     assert (event.type, event.lock, event.subject) == (EventType.LOCK_DELETED, "locks/l1", ALICE)
     assert not gone.stands(NOON)
-    refused(WrongState, lambda: rules.lifted(gone, by=admin(), now=NOON))
-    refused(WrongState, lambda: rules.lifted(replace(lock(ALICE), expires_at=NOON), by=admin(), now=NOON))
+    refused(WrongState, lambda: rules.lift(gone, by=admin(), now=NOON))
+    refused(WrongState, lambda: rules.lift(replace(lock(ALICE), expires_at=NOON), by=admin(), now=NOON))
 
 
 def test_what_a_lock_ends_is_revoked_or_denied_and_names_it() -> None:
-    revoked, its_event = rules.ended_by(lock(ALICE), approved(), by=admin(), now=NOON)
-    denied, _ = rules.ended_by(lock(ALICE), pending(), by=admin(), now=NOON)
+    revoked, its_event = rules.end_grant(lock(ALICE), approved(), by=admin(), now=NOON)
+    denied, _ = rules.end_grant(lock(ALICE), pending(), by=admin(), now=NOON)
 
     assert revoked.state(NOON) is GrantState.REVOKED
     assert denied.state(NOON) is GrantState.DENIED
@@ -217,7 +217,7 @@ def test_what_a_lock_ends_is_revoked_or_denied_and_names_it() -> None:
 def test_making_a_lock_is_recorded_with_on_whom_why_and_how_long(end: datetime | None, span: timedelta | None) -> None:
     made = replace(lock(group="owners"), expires_at=end)
 
-    event = rules.created_event(made, by=admin())
+    event = rules.creation_event(made, by=admin())
 
     assert (event.type, event.at, event.lock, event.duration) == (EventType.LOCK_CREATED, NOON, "locks/l1", span)
     assert (event.principal, event.origin, event.message) == (admin().principal, admin().origin, "left")
@@ -225,15 +225,15 @@ def test_making_a_lock_is_recorded_with_on_whom_why_and_how_long(end: datetime |
 
 
 def test_a_lock_that_ran_out_is_recorded_as_the_services_act() -> None:
-    event = rules.expired(lock(ALICE), now=NOON + HOUR)
+    event = rules.expiry_event(lock(ALICE), now=NOON + HOUR)
 
     assert (event.type, event.at, event.lock) == (EventType.LOCK_EXPIRED, NOON + HOUR, "locks/l1")
     assert (event.principal, event.subject, event.message) == ("service:jit-service", ALICE, "its time ran out")
 
 
 def test_lifting_and_ending_are_recorded_with_who_did_it_and_what_is_told() -> None:
-    gone, lifted = rules.lifted(lock(token_id="t1"), by=admin(), now=NOON)
-    over, ended = rules.ended_by(lock(ALICE), pending(), by=admin(), now=NOON)
+    gone, lifted = rules.lift(lock(token_id="t1"), by=admin(), now=NOON)
+    over, ended = rules.end_grant(lock(ALICE), pending(), by=admin(), now=NOON)
 
     assert (gone.deleted_at, lifted.at, lifted.principal, lifted.message) == (NOON, NOON, admin().principal, "lifted")
     assert (lifted.origin, lifted.token_id, lifted.groups) == (admin().origin, "t1", ())
@@ -268,7 +268,7 @@ def test_a_lock_is_what_was_wanted_and_who_made_it() -> None:
     account = Account("https://login.example.com", "7")
     asked = wanted(target=Target(group="owners"), expires_at=NOON + TICK, end_grants=True, comment="e\u0301")
 
-    made = rules.created(asked, lock_name="locks/l9", by=admin(), now=NOON, accounts=[account], also=[BOB])
+    made = rules.create(asked, lock_name="locks/l9", by=admin(), now=NOON, accounts=[account], also=[BOB])
 
     assert made == Lock(
         name="locks/l9",
@@ -381,7 +381,7 @@ def test_an_offer_of_the_locked_is_not_accepted() -> None:
     offered = approval.counter(
         pending(), approval.Edits(duration=HOUR / 2), policy=policy(), by=bob(), comment="", now=NOON
     )[0]
-    taken = approval.offered_terms(offered, by=caller(ALICE), now=NOON)
+    taken = approval.with_offered_terms(offered, by=caller(ALICE), now=NOON)
 
     refused(
         NotApprover,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain.grants.grant import Grant, GrantState, revoked_as_misfit
+from jit_service.domain.grants.grant import Grant, GrantState, revoke_as_misfit
 from jit_service.domain.grants.request import misfit
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import (
@@ -104,7 +104,7 @@ def test_what_was_passed_on_fits_as_deep_as_the_policy_lets_it() -> None:
 
 
 def test_a_misfit_is_revoked_by_who_changed_the_policies_with_the_reason() -> None:
-    ended, event = revoked_as_misfit(scheduled(), why="policies/orders is gone", by=admin(), now=NOON)
+    ended, event = revoke_as_misfit(scheduled(), why="policies/orders is gone", by=admin(), now=NOON)
 
     assert ended.state(NOON + 2 * HOUR) is GrantState.REVOKED
     assert (event.principal, event.message) == (

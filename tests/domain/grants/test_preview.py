@@ -17,7 +17,7 @@ from tests.domain.factories import HOUR, NOON, TICK, alice, approved, ask, exten
 
 def asked(*steps: Step) -> Grant:
     by = alice()
-    return request.judged(
+    return request.judge_request(
         replace(ask(), subject=by.principal), policies=[policy(steps=steps)], by=by, grant_name="grants/g", now=NOON
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
-from jit_service.domain.checks.policy_set import PolicyBook
+from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, JitError, NotEligible, PolicyNoLongerAllows
 from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import Grant, Justification
@@ -41,7 +41,7 @@ TICKETED = policy(justification=JustificationRule(ticket_required=True, ticket_p
 
 
 def judged(wanted: Ask | None = None, *policies: Policy, by: Caller | None = None) -> Grant:
-    return request.judged(
+    return request.judge_request(
         wanted or ask(), policies=policies or [policy()], by=by or alice(), grant_name="grants/g7", now=NOON
     )
 
@@ -70,13 +70,13 @@ def test_an_ask_in_canonical_form_stays_as_it_is() -> None:
         labels={"team": "orders"},
     )
 
-    assert request.checked(whole, now=NOON) == whole
+    assert request.normalize(whole, now=NOON) == whole
 
 
 def test_every_text_of_an_ask_is_brought_to_canonical_form() -> None:
     decomposed, composed = "e\u0301", "é"
 
-    checked = request.checked(
+    checked = request.normalize(
         ask(
             subject=f"user:{decomposed}",
             resources=(f"database/{decomposed}", f"database/{composed}"),
@@ -97,35 +97,35 @@ def test_every_text_of_an_ask_is_brought_to_canonical_form() -> None:
 
 
 def test_a_duration_is_above_zero() -> None:
-    assert request.checked(ask(duration=TICK), now=NOON).duration == TICK
-    assert fault(lambda: request.checked(ask(duration=timedelta()), now=NOON)).field == "duration"
-    assert fault(lambda: request.checked(ask(duration=-TICK), now=NOON)).field == "duration"
+    assert request.normalize(ask(duration=TICK), now=NOON).duration == TICK
+    assert fault(lambda: request.normalize(ask(duration=timedelta()), now=NOON)).field == "duration"
+    assert fault(lambda: request.normalize(ask(duration=-TICK), now=NOON)).field == "duration"
 
 
 def test_a_duration_is_at_most_thirty_days() -> None:
-    assert request.checked(ask(duration=30 * DAY), now=NOON).duration == 30 * DAY
-    assert fault(lambda: request.checked(ask(duration=30 * DAY + TICK), now=NOON)).field == "duration"
+    assert request.normalize(ask(duration=30 * DAY), now=NOON).duration == 30 * DAY
+    assert fault(lambda: request.normalize(ask(duration=30 * DAY + TICK), now=NOON)).field == "duration"
 
 
 def test_uses_are_as_many_as_the_policy_gives_or_up_to_a_million() -> None:
-    assert [request.checked(ask(max_uses=uses), now=NOON).max_uses for uses in (0, 1, 1_000_000)] == [0, 1, 1_000_000]
-    assert fault(lambda: request.checked(ask(max_uses=-1), now=NOON)).field == "max_uses"
-    assert fault(lambda: request.checked(ask(max_uses=1_000_001), now=NOON)).field == "max_uses"
+    assert [request.normalize(ask(max_uses=uses), now=NOON).max_uses for uses in (0, 1, 1_000_000)] == [0, 1, 1_000_000]
+    assert fault(lambda: request.normalize(ask(max_uses=-1), now=NOON)).field == "max_uses"
+    assert fault(lambda: request.normalize(ask(max_uses=1_000_001), now=NOON)).field == "max_uses"
 
 
 def test_a_start_is_not_in_the_past() -> None:
-    assert request.checked(ask(start_at=NOON), now=NOON).start_at == NOON
-    assert fault(lambda: request.checked(ask(start_at=NOON - TICK), now=NOON)).field == "start_time"
+    assert request.normalize(ask(start_at=NOON), now=NOON).start_at == NOON
+    assert fault(lambda: request.normalize(ask(start_at=NOON - TICK), now=NOON)).field == "start_time"
 
 
 def test_a_start_is_at_most_thirty_days_ahead() -> None:
-    assert request.checked(ask(start_at=NOON + 30 * DAY), now=NOON).start_at == NOON + 30 * DAY
-    assert fault(lambda: request.checked(ask(start_at=NOON + 30 * DAY + TICK), now=NOON)).field == "start_time"
+    assert request.normalize(ask(start_at=NOON + 30 * DAY), now=NOON).start_at == NOON + 30 * DAY
+    assert fault(lambda: request.normalize(ask(start_at=NOON + 30 * DAY + TICK), now=NOON)).field == "start_time"
 
 
 def test_a_refused_ask_is_told_what_is_and_what_is_allowed() -> None:
-    too_long = fault(lambda: request.checked(ask(duration=31 * DAY), now=NOON))
-    too_early = fault(lambda: request.checked(ask(start_at=NOON - HOUR), now=NOON))
+    too_long = fault(lambda: request.normalize(ask(duration=31 * DAY), now=NOON))
+    too_early = fault(lambda: request.normalize(ask(start_at=NOON - HOUR), now=NOON))
 
     assert too_long.message == "duration: is 2678400s; it must be above 0s and at most 2592000s"
     assert too_early.message == ("start_time: is 2026-03-02T11:00:00+00:00; it must be from now to 30 days ahead")
@@ -147,15 +147,15 @@ def test_a_refused_ask_is_told_what_is_and_what_is_allowed() -> None:
     ],
 )
 def test_a_malformed_field_is_named(field: str, changes: dict[str, object]) -> None:
-    assert fault(lambda: request.checked(ask(**changes), now=NOON)).field == field
+    assert fault(lambda: request.normalize(ask(**changes), now=NOON)).field == field
 
 
 def test_a_ticket_has_at_most_256_characters() -> None:
     longest = Justification(ticket="A" * 256)
 
-    assert request.checked(ask(justification=longest), now=NOON).justification == longest
+    assert request.normalize(ask(justification=longest), now=NOON).justification == longest
     assert (
-        fault(lambda: request.checked(ask(justification=Justification(ticket="A" * 257)), now=NOON)).field
+        fault(lambda: request.normalize(ask(justification=Justification(ticket="A" * 257)), now=NOON)).field
         == "justification.ticket"
     )
 
@@ -511,7 +511,7 @@ def test_a_deny_that_came_after_a_request_for_another_stops_the_approval() -> No
 
 
 def requestable(*policies: Policy, groups: frozenset[str] | None) -> list[str]:
-    book = PolicyBook(policies)
+    book = PolicySet(policies)
     asked = Question(subject=ALICE, groups=groups, resource="database/orders/eu", action="read")
     return list(book.requestable(asked))
 

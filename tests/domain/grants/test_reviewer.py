@@ -16,7 +16,7 @@ from jit_service.domain.errors import InvalidField, NotApprover
 from jit_service.domain.grants import approval, preview, request
 from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.grant import Grant, GrantState, ReviewDecision
-from jit_service.domain.policies.policy import Policy, PrincipalSet, Step, checked
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step, normalize
 from tests.domain.factories import (
     ALICE,
     BOB,
@@ -66,7 +66,7 @@ def refuses(under: Policy, by: Caller, grant: Grant | None = None, **more: Any) 
     for act in acts:
         with pytest.raises(NotApprover, match="may not decide step 1"):
             act()
-    assert not approval.reviewable(waiting, policy=under, by=by, now=NOON, **more)
+    assert not approval.is_reviewable(waiting, policy=under, by=by, now=NOON, **more)
 
 
 def test_only_with_mfa_may_it_be_decided() -> None:
@@ -75,7 +75,7 @@ def test_only_with_mfa_may_it_be_decided() -> None:
     given = approve(pending(under), by=with_mfa(bob()), under=under)
 
     assert given.state(NOON) is GrantState.ACTIVE
-    assert approval.reviewable(pending(under), policy=under, by=with_mfa(bob()), now=NOON)
+    assert approval.is_reviewable(pending(under), policy=under, by=with_mfa(bob()), now=NOON)
     refuses(under, bob()._replace(claims={"amr": ["pwd"]}))
 
 
@@ -119,7 +119,7 @@ def test_what_a_reviewer_gives_is_judged_as_well_as_what_was_asked_for() -> None
     under = only('reviewer.claims.level >= 2 || duration > duration("90m")')
     junior, asked = bob()._replace(claims={"level": 1}), pending(under, duration=2 * HOUR)
     place = approval.demand_reviewer(asked, policy=under, by=junior, now=NOON)
-    less = approval.edited(asked, Edits(duration=HOUR), now=NOON)
+    less = approval.edit(asked, Edits(duration=HOUR), now=NOON)
 
     with pytest.raises(NotApprover):
         approval.approve(less, policy=under, by=junior, comment="", now=NOON, place=place)
@@ -204,7 +204,7 @@ def test_of_more_time_the_condition_sees_who_asked_for_that() -> None:
     under = replace(extending(), steps=only('reviewer.principal != principal && duration == duration("1800s")').steps)
     more = extension(approved(), HOUR / 2, under=under)
 
-    assert approval.reviewable(more, policy=under, by=bob(), now=NOON)
+    assert approval.is_reviewable(more, policy=under, by=bob(), now=NOON)
 
 
 def test_a_dry_run_shows_the_step_with_what_its_reviewers_must_meet() -> None:
@@ -217,7 +217,7 @@ def test_a_dry_run_shows_the_step_with_what_its_reviewers_must_meet() -> None:
 @pytest.mark.parametrize("text", [MFA, "has(reviewer.groups)", "reviewer.principal == subject || true"])
 def test_only_a_steps_condition_may_read_the_reviewer(field: str, text: str) -> None:
     with pytest.raises(InvalidField, match="reads reviewer, whom only the condition of a step knows") as refused:
-        checked(policy(**{field: text}))
+        normalize(policy(**{field: text}))
     assert refused.value.field == field
 
 
@@ -234,18 +234,18 @@ def test_only_a_steps_condition_may_read_the_reviewer(field: str, text: str) -> 
 )
 def test_a_condition_reads_the_reviewer_where_it_is_none_without(text: str, reads: bool) -> None:
     assert condition.reads_reviewer(text) is reads
-    assert checked(only(text)).steps[0].judges_reviewer is reads
+    assert normalize(only(text)).steps[0].judges_reviewer is reads
     if not reads:
-        assert checked(policy(check_condition=text)).check_condition == text
+        assert normalize(policy(check_condition=text)).check_condition == text
 
 
 def test_a_step_that_does_not_read_it_goes_on_saying_whether_it_is_needed() -> None:
     under = only("duration > duration('2h')")
 
     assert pending(under).state(NOON) is GrantState.ACTIVE
-    assert request.waiting_now(pending(under), policy=under, policies=[under], now=NOON + TICK, signals=Signals()) == (
-        pending(under)
-    )
+    assert request.refresh_steps(
+        pending(under), policy=under, policies=[under], now=NOON + TICK, signals=Signals()
+    ) == (pending(under))
 
 
 def test_a_reviewers_condition_outlasts_its_escalation() -> None:

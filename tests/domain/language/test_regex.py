@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.language.regex import MAX_LENGTH, checked, matches
+from jit_service.domain.language.regex import MAX_LENGTH, matches, validate
 
 
 def fault(act: Callable[[], object]) -> InvalidField:
@@ -18,12 +18,12 @@ def fault(act: Callable[[], object]) -> InvalidField:
 
 @pytest.mark.parametrize("pattern", ["", "[A-Z]+-[0-9]+", "(?i)fix .*", "é+", r"\p{Greek}+"])
 def test_an_re2_expression_is_returned_as_it_is(pattern: str) -> None:
-    assert checked(pattern, "justification.pattern") == pattern
+    assert validate(pattern, "justification.pattern") == pattern
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "*", "(?=x)", r"(a)\1", "(?<!x)y", "a{2000}"])
 def test_what_re2_cannot_compile_is_refused_in_its_words(pattern: str) -> None:
-    error = fault(lambda: checked(pattern, "justification.pattern"))
+    error = fault(lambda: validate(pattern, "justification.pattern"))
 
     assert error.field == "justification.pattern"
     assert error.fault.startswith("is not an RE2 expression: ")
@@ -31,17 +31,17 @@ def test_what_re2_cannot_compile_is_refused_in_its_words(pattern: str) -> None:
 
 
 def test_the_fault_is_told() -> None:
-    assert fault(lambda: checked("(", "pattern")).message == "pattern: is not an RE2 expression: missing ): ("
+    assert fault(lambda: validate("(", "pattern")).message == "pattern: is not an RE2 expression: missing ): ("
 
 
 def test_an_expression_has_at_most_512_characters() -> None:
-    assert checked("a" * 512, "pattern") == "a" * 512
-    assert fault(lambda: checked("a" * 513, "pattern")).fault == "has 513 characters; at most 512 are allowed"
+    assert validate("a" * 512, "pattern") == "a" * 512
+    assert fault(lambda: validate("a" * 513, "pattern")).fault == "has 513 characters; at most 512 are allowed"
     assert MAX_LENGTH == 512
 
 
 def test_an_expression_that_would_take_too_much_memory_is_refused() -> None:
-    assert fault(lambda: checked("(((a{100}){10}){10}){10}", "pattern")).fault.startswith("is not an RE2 expression")
+    assert fault(lambda: validate("(((a{100}){10}){10}){10}", "pattern")).fault.startswith("is not an RE2 expression")
 
 
 def test_an_expression_must_match_the_whole_text() -> None:

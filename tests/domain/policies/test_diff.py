@@ -10,7 +10,7 @@ from jit_service.domain.audit.event import EventType
 from jit_service.domain.errors import InvalidField, StaleEtag
 from jit_service.domain.language import etag
 from jit_service.domain.policies import diff
-from jit_service.domain.policies.diff import ChangeType, PolicyChange, Proposed
+from jit_service.domain.policies.diff import ChangeType, PolicyChange, PolicyDraft
 from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet
 from tests.domain.factories import HOUR, NOON, TICK, admin, policy, step
 
@@ -19,7 +19,7 @@ LATER = NOON + HOUR
 
 
 def test_a_new_policy_has_its_instants_and_no_revision_yet() -> None:
-    new, _ = diff.created(policy(revision=99, deleted_at=NOON), replaces=None, by=admin(), now=NOON)
+    new, _ = diff.create(policy(revision=99, deleted_at=NOON), replaces=None, by=admin(), now=NOON)
 
     assert new == policy(revision=0, created_at=NOON, updated_at=NOON)
 
@@ -27,7 +27,7 @@ def test_a_new_policy_has_its_instants_and_no_revision_yet() -> None:
 def test_a_new_policy_with_a_deleted_ones_name_goes_on_from_its_revision() -> None:
     gone = replace(STORED, deleted_at=NOON)
 
-    new, _ = diff.created(policy(priority=7), replaces=gone, by=admin(), now=LATER)
+    new, _ = diff.create(policy(priority=7), replaces=gone, by=admin(), now=LATER)
 
     assert new == policy(priority=7, revision=5, created_at=LATER, updated_at=LATER)
     assert new.in_force
@@ -36,7 +36,7 @@ def test_a_new_policy_with_a_deleted_ones_name_goes_on_from_its_revision() -> No
 def test_an_update_changes_what_was_chosen_and_keeps_what_is_the_servers() -> None:
     wanted = policy(name="policies/other", priority=7, revision=99, created_at=LATER, deleted_at=LATER)
 
-    new, _ = diff.updated(STORED, wanted, by=admin(), now=LATER)
+    new, _ = diff.update(STORED, wanted, by=admin(), now=LATER)
 
     assert new == replace(STORED, priority=7, updated_at=LATER)
 
@@ -44,20 +44,20 @@ def test_an_update_changes_what_was_chosen_and_keeps_what_is_the_servers() -> No
 def test_an_update_does_not_bring_a_deleted_policy_back() -> None:
     gone = replace(STORED, deleted_at=NOON)
 
-    assert diff.updated(gone, policy(), by=admin(), now=LATER)[0].deleted_at == NOON
+    assert diff.update(gone, policy(), by=admin(), now=LATER)[0].deleted_at == NOON
 
 
 def test_a_deleted_policy_is_out_of_force_and_otherwise_as_it_was() -> None:
-    gone, _ = diff.deleted(STORED, by=admin(), now=LATER)
+    gone, _ = diff.delete(STORED, by=admin(), now=LATER)
 
     assert gone == replace(STORED, updated_at=LATER, deleted_at=LATER)
     assert not gone.in_force
 
 
 def test_each_change_leaves_its_event() -> None:
-    create = diff.created(policy(), replaces=None, by=admin(), now=LATER)[1]
-    update = diff.updated(STORED, policy(priority=7, disabled=True), by=admin(), now=LATER)[1]
-    delete = diff.deleted(STORED, by=admin(), now=LATER)[1]
+    create = diff.create(policy(), replaces=None, by=admin(), now=LATER)[1]
+    update = diff.update(STORED, policy(priority=7, disabled=True), by=admin(), now=LATER)[1]
+    delete = diff.delete(STORED, by=admin(), now=LATER)[1]
 
     assert [event.type for event in (create, update, delete)] == [
         EventType.POLICY_CREATED,
@@ -68,7 +68,7 @@ def test_each_change_leaves_its_event() -> None:
 
 
 def test_the_event_of_a_change_says_who_changed_what_and_when() -> None:
-    event = diff.deleted(STORED, by=admin(), now=LATER)[1]
+    event = diff.delete(STORED, by=admin(), now=LATER)[1]
 
     assert (event.principal, event.origin, event.at) == (admin().principal, admin().origin, LATER)
     assert (event.policy, event.resources, event.actions) == (STORED.name, STORED.resources, STORED.actions)
@@ -77,13 +77,13 @@ def test_the_event_of_a_change_says_who_changed_what_and_when() -> None:
 def test_the_event_of_an_update_has_the_new_resources_and_actions() -> None:
     wider = policy(resources=("database/**",), actions=("**",))
 
-    event = diff.updated(STORED, wider, by=admin(), now=LATER)[1]
+    event = diff.update(STORED, wider, by=admin(), now=LATER)[1]
 
     assert (event.resources, event.actions) == (("database/**",), ("**",))
 
 
 def test_an_update_that_changes_nothing_says_so() -> None:
-    assert diff.updated(STORED, policy(), by=admin(), now=LATER)[1].message == "changed nothing"
+    assert diff.update(STORED, policy(), by=admin(), now=LATER)[1].message == "changed nothing"
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,10 @@ def test_changed_fields_are_named_in_the_policys_order() -> None:
 # The difference that a whole set makes
 
 
-def made(*wanted: Policy | Proposed, stored: tuple[Policy, ...] = (STORED,), prune: bool = False) -> list[PolicyChange]:
-    sent = [one if isinstance(one, Proposed) else Proposed(policy=one) for one in wanted]
+def made(
+    *wanted: Policy | PolicyDraft, stored: tuple[Policy, ...] = (STORED,), prune: bool = False
+) -> list[PolicyChange]:
+    sent = [one if isinstance(one, PolicyDraft) else PolicyDraft(policy=one) for one in wanted]
     return diff.difference(stored, sent, prune=prune)
 
 
@@ -183,8 +185,8 @@ def test_a_fault_in_a_set_says_in_which_policy_it_is() -> None:
 def test_a_set_that_was_read_before_a_change_is_stale() -> None:
     current = etag.etag(STORED.name, 5)
 
-    assert made(Proposed(policy=policy(priority=7), etag=current))
+    assert made(PolicyDraft(policy=policy(priority=7), etag=current))
     with pytest.raises(StaleEtag):
-        made(Proposed(policy=policy(priority=7), etag=etag.etag(STORED.name, 4)))
+        made(PolicyDraft(policy=policy(priority=7), etag=etag.etag(STORED.name, 4)))
     with pytest.raises(StaleEtag):
-        made(Proposed(policy=policy(name="policies/new"), etag=current))
+        made(PolicyDraft(policy=policy(name="policies/new"), etag=current))

@@ -12,7 +12,7 @@ from jit_service.domain.audit.event import SERVICE, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, SelfApproval, StalePlan, WrongState
 from jit_service.domain.policies import diff, proposal
-from jit_service.domain.policies.diff import PolicyChange, Proposed
+from jit_service.domain.policies.diff import PolicyChange, PolicyDraft
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import TTL, Proposal, ProposalState
 from tests.domain.factories import HOUR, NOON, TICK, admin, caller, policy
@@ -27,11 +27,11 @@ def root() -> Caller:
 
 
 def changes(*wanted: Policy, stored: tuple[Policy, ...] = (STORED,)) -> tuple[PolicyChange, ...]:
-    return tuple(diff.difference(stored, [Proposed(policy=one) for one in wanted], prune=False))
+    return tuple(diff.difference(stored, [PolicyDraft(policy=one) for one in wanted], prune=False))
 
 
 def waiting(*wanted: Policy, comment: str = "more rows") -> Proposal:
-    return proposal.proposed(
+    return proposal.propose(
         changes(*(wanted or (policy(priority=7),))),
         comment=comment,
         proposal_name="policyProposals/p1",
@@ -42,7 +42,7 @@ def waiting(*wanted: Policy, comment: str = "more rows") -> Proposal:
 
 def approve(made: Proposal, *, by: Caller | None = None, current: Policy | None = STORED) -> Proposal:
     there = {current.name: current} if current is not None else {}
-    return proposal.approved(made, current=there, by=by or root(), comment="fine", now=LATER)[0]
+    return proposal.approve(made, current=there, by=by or root(), comment="fine", now=LATER)[0]
 
 
 def test_a_proposal_waits_three_days_and_no_longer() -> None:
@@ -79,7 +79,7 @@ def test_who_proposed_cannot_approve_in_whatever_letters(spelling: str) -> None:
 
 
 def test_who_proposed_may_reject() -> None:
-    decided, _ = proposal.rejected(waiting(), by=admin(), comment="a mistake", now=LATER)
+    decided, _ = proposal.reject(waiting(), by=admin(), comment="a mistake", now=LATER)
 
     assert decided.state(LATER) is ProposalState.REJECTED
     assert decided.verdict == proposal.Verdict(
@@ -91,7 +91,7 @@ def test_who_proposed_may_reject() -> None:
     ("make", "is_"),
     [
         (lambda: approve(waiting()), "APPROVED"),
-        (lambda: proposal.rejected(waiting(), by=root(), comment="", now=NOON)[0], "REJECTED"),
+        (lambda: proposal.reject(waiting(), by=root(), comment="", now=NOON)[0], "REJECTED"),
         (lambda: replace(waiting(), expires_at=LATER), "LAPSED"),
     ],
 )
@@ -99,7 +99,7 @@ def test_what_is_decided_or_lapsed_is_decided_no_more(make: Callable[[], Proposa
     with pytest.raises(WrongState, match=f"policyProposals/p1 is {is_}, not PENDING"):
         approve(make())
     with pytest.raises(WrongState, match=f"policyProposals/p1 is {is_}, not PENDING") as refused:
-        proposal.rejected(make(), by=root(), comment="", now=LATER)
+        proposal.reject(make(), by=root(), comment="", now=LATER)
     assert refused.value.metadata["state"] == is_
 
 
@@ -127,7 +127,7 @@ def test_every_policy_of_a_proposal_must_be_as_it_found_it() -> None:
     made = waiting(policy(priority=7), policy(name="policies/new"))
 
     with pytest.raises(StalePlan, match="policies/new"):
-        proposal.approved(
+        proposal.approve(
             made,
             current={STORED.name: STORED, "policies/new": replace(STORED, name="policies/new")},
             by=root(),
@@ -140,20 +140,20 @@ def test_nobody_lapses_what_still_waits_or_is_decided() -> None:
     made = waiting()
 
     with pytest.raises(WrongState, match="policyProposals/p1 is PENDING, not LAPSED"):
-        proposal.lapsed(made, now=NOON + TTL - TICK)
+        proposal.lapse_event(made, now=NOON + TTL - TICK)
     with pytest.raises(WrongState, match="policyProposals/p1 is APPROVED, not LAPSED"):
-        proposal.lapsed(approve(made), now=NOON + TTL)
-    told = proposal.lapsed(made, now=NOON + TTL)
+        proposal.lapse_event(approve(made), now=NOON + TTL)
+    told = proposal.lapse_event(made, now=NOON + TTL)
     assert (told.type, told.principal, told.decision) == (EventType.PROPOSAL_LAPSED, SERVICE, "LAPSED")
     assert (told.message, told.at, told.proposal) == ("nobody decided in time", NOON + TTL, "policyProposals/p1")
 
 
 def test_each_step_of_a_proposal_leaves_its_event() -> None:
-    made, first = proposal.proposed(
+    made, first = proposal.propose(
         changes(policy(priority=7)), comment="why", proposal_name="policyProposals/p1", by=admin(), now=NOON
     )
-    _, second = proposal.approved(made, current={STORED.name: STORED}, by=root(), comment="fine", now=LATER)
-    _, third = proposal.rejected(made, by=root(), comment="no", now=LATER)
+    _, second = proposal.approve(made, current={STORED.name: STORED}, by=root(), comment="fine", now=LATER)
+    _, third = proposal.reject(made, by=root(), comment="no", now=LATER)
 
     events = (first, second, third)
     assert [told.type for told in events] == [
@@ -173,11 +173,11 @@ def test_each_step_of_a_proposal_leaves_its_event() -> None:
 def test_the_event_of_several_changes_names_no_single_policy() -> None:
     made = waiting(policy(priority=7), policy(name="policies/new"))
 
-    assert proposal.rejected(made, by=root(), comment="", now=LATER)[1].policy == ""
+    assert proposal.reject(made, by=root(), comment="", now=LATER)[1].policy == ""
 
 
 def test_comments_are_free_text() -> None:
     with pytest.raises(InvalidField, match="comment"):
         waiting(comment="\x00")
     with pytest.raises(InvalidField, match="comment"):
-        proposal.rejected(waiting(), by=root(), comment="\x00", now=LATER)
+        proposal.reject(waiting(), by=root(), comment="\x00", now=LATER)

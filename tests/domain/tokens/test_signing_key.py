@@ -72,8 +72,8 @@ def test_a_key_that_signs_or_will_sign_stays() -> None:
 
 
 def test_a_key_that_comes_and_one_that_goes_are_recorded() -> None:
-    added = rules.added(key("a", NOON), by=admin(), now=NOON)
-    removed = rules.removed(key("a", NOON), why="compromised", by=admin(), now=NOON + HOUR)
+    added = rules.added_event(key("a", NOON), by=admin(), now=NOON)
+    removed = rules.removed_event(key("a", NOON), why="compromised", by=admin(), now=NOON + HOUR)
 
     assert (added.type, added.message, added.at) == (
         EventType.SIGNING_KEY_ADDED,

@@ -15,7 +15,7 @@ from jit_service.domain.errors import DeniedByPolicy, InvalidField, NotYours, To
 from jit_service.domain.grants.grant import Grant, Limits
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.domain.tokens import token as rules
-from jit_service.domain.tokens.token import Token, Wanted
+from jit_service.domain.tokens.token import Token, TokenRequest
 from tests.domain.factories import (
     BOT,
     HOUR,
@@ -45,9 +45,9 @@ def issued(
     policies: Sequence[Policy] = (),
     **wanted: Any,
 ) -> tuple[Token, Event]:
-    return rules.issued(
+    return rules.issue(
         grant,
-        rules.checked(Wanted(**wanted), cap=CAP),
+        rules.normalize(TokenRequest(**wanted), cap=CAP),
         above={held.name: held for held in above},
         policies=policies,
         by=by or alice(),
@@ -244,12 +244,12 @@ def test_a_deny_for_whoever_passed_it_on_counts() -> None:
 
 def test_its_subject_and_an_admin_may_revoke_a_token() -> None:
     for by in (alice(), admin()):
-        event = rules.revoked("t1", grant="grants/g", subject=alice().principal, by=by, now=NOON)
+        event = rules.revocation_event("t1", grant="grants/g", subject=alice().principal, by=by, now=NOON)
         assert (event.type, event.token_id, event.grant) == (EventType.TOKEN_REVOKED, "t1", "grants/g")
 
     for other in (bob(), caller("service:gateway", roles=[Role.CHECKER, Role.AUDITOR])):
         with pytest.raises(NotYours):
-            rules.revoked("t1", grant="grants/g", subject=alice().principal, by=other, now=NOON)
+            rules.revocation_event("t1", grant="grants/g", subject=alice().principal, by=other, now=NOON)
 
 
 OF_ALICE = PrincipalSet(principals=(alice().principal,))
@@ -279,7 +279,7 @@ def test_a_deny_by_name_counts_where_nobody_proved_the_holders_groups() -> None:
 
 
 def test_a_revocation_is_recorded_with_whose_token_of_what_it_was() -> None:
-    event = rules.revoked("t1", grant="grants/g", subject=alice().principal, by=admin(), now=NOON)
+    event = rules.revocation_event("t1", grant="grants/g", subject=alice().principal, by=admin(), now=NOON)
 
     assert (event.at, event.principal, event.origin) == (NOON, admin().principal, admin().origin)
     assert (event.subject, event.decision) == (alice().principal, "REVOKED")

@@ -22,7 +22,7 @@ from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.rpc.transport.check_batch import Answer, BatchCheckHandler, Call
 from jit_service.storage import Store
 from jit_service.use_cases import grants
-from jit_service.use_cases.unauthenticated_calls import UnprovedCalls
+from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 from jitaccess.jose.keys import UrlKeys
 from jitaccess.v1.access_pb2 import CheckAccessRequest, CheckAccessResponse
 from tests import checking
@@ -57,7 +57,7 @@ class Batch:
             Streams(StreamLimits(1)),
             (),
             quota=Quota(Rates(writes=1e6, checks=1e6)),
-            unproved=UnprovedCalls(store),
+            unproved=UnauthenticatedCalls(store),
         )
         self.together = BatchCheckHandler(interceptor.admission, self.checker)
 
