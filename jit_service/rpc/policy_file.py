@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 from google.protobuf.json_format import ParseDict, ParseError
@@ -11,6 +10,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.rpc.services.policies_messages import proposed_of
+from jitaccess import strict_yaml
 from jitaccess.v1 import policy_pb2
 
 
@@ -18,21 +18,10 @@ class PolicyFileError(ValueError):
     """The file is not a policy file; the message is one line and names the file."""
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a duplicate key in a mapping. PyYAML would keep the last one and silently drop the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load(path: Path) -> list[PolicyDraft]:
     """Returns the policies of the file. Raises PolicyFileError."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        document = strict_yaml.load(path.read_text(encoding="utf-8"))
         if not isinstance(document, dict) or list(document) != ["policies"]:
             raise PolicyFileError(f"{path}: must hold `policies:` and a list, and nothing else")
         return proposed_of(ParseDict(document, policy_pb2.ApplyPoliciesRequest()).policies)

@@ -15,20 +15,10 @@ import yaml
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import ParseDict, ParseError
 
+from jitaccess import strict_yaml
 from jitaccess.cli.denies import gaps
 from jitaccess.errors import InvalidArgument
 from jitaccess.v1 import policy_pb2
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping: YAML keeps the last and drops the first without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +129,7 @@ def _policies(path: str) -> list[policy_pb2.Policy]:
 
 def _loaded(path: str, content: bytes) -> Any:
     try:
-        return yaml.load(content, Loader=_StrictLoader)  # noqa: S506  # It is a SafeLoader.
+        return strict_yaml.load(content)
     except yaml.YAMLError as error:
         raise _invalid(path, _one_line(error)) from None
 
@@ -151,7 +141,7 @@ def _demand_list(path: str, document: Any, key: str) -> None:
 
 def _policy_nodes(content: bytes) -> list[yaml.Node]:
     """Returns the nodes of the policies of a file that can be read."""
-    document = yaml.compose(content, Loader=_StrictLoader)
+    document = yaml.compose(content, Loader=strict_yaml.StrictLoader)
     return list(document.value[0][1].value) if isinstance(document, yaml.MappingNode) else []
 
 
