@@ -573,7 +573,7 @@ def test_a_grants_token_used_as_an_identity_token(forge: Forge, details: Any) ->
     """Also where its issuer and audience are those of callers: it says what may be done, not who calls."""
     token = forge.sign(forge.claims(NOON, authorization_details=details), typ="at+jwt")
 
-    with pytest.raises(TokenInvalid, match="a grant.s token"):
+    with pytest.raises(TokenInvalid, match="a grant's token"):
         identify(forge, token)
 
 
