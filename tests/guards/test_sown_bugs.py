@@ -12,7 +12,7 @@ from jitaccess import JitError
 from jitaccess.guards import address, asgi, fastapi, guard, incoming, jobs, need, refusal, spelling
 from jitaccess.guards import grpc as interceptors
 from jitaccess.naming import names
-from jitaccess.testing import MemoryService, memory
+from jitaccess.testing import Clock, MemoryService, memory
 from tests.domain.test_sown_bugs import Twin, sown
 from tests.guards import test_address, test_doors, test_frameworks, test_spelling
 from tests.guards.doors import DOORS
@@ -91,7 +91,7 @@ def routes_take_one_spelling() -> None:
 
 
 def time_never_goes_back() -> None:
-    clock = memory.Clock()
+    clock = Clock()
     jit = MemoryService(clock)
     grant = granted(jit)
     clock.advance(2 * grant.duration)

@@ -17,8 +17,8 @@ from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import message as locked_message
 from jit_service.domain.grants.request import denies
-from jit_service.domain.language import rfc3339
 from jit_service.domain.policies.policy import Policy
+from jitaccess.naming import rfc3339
 from jitaccess.naming.pattern import action_covered, resource_covered
 
 

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Final
 
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.language import rfc3339
+from jitaccess.naming import rfc3339
 
 MAX_LENGTH: Final = 2000
 MAX_COMPARISONS: Final = 50

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
-from jit_service.domain.language import rfc3339
+from jitaccess.naming import rfc3339
 
 
 class KeyState(StrEnum):

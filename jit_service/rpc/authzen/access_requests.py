@@ -35,7 +35,6 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask
-from jit_service.domain.language import rfc3339
 from jit_service.rpc.authzen import json_bodies as wire
 from jit_service.rpc.authzen.i_json import Object, object_of
 from jit_service.rpc.authzen.json_bodies import Submission
@@ -45,6 +44,7 @@ from jit_service.storage import Store
 from jit_service.use_cases import audit
 from jit_service.use_cases.authzen_requests import AccessRequests
 from jit_service.use_cases.grants import GrantAnswer
+from jitaccess.naming import rfc3339
 
 # The draft's problem types, with their HTTP status and title, by the class of error.
 PROBLEMS: Final[dict[type[JitError], tuple[str, int, str]]] = {

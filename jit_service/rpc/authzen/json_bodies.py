@@ -17,10 +17,11 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.errors import DenialNotBound, InvalidField
-from jit_service.domain.language import name, rfc3339
+from jit_service.domain.language import name
 from jit_service.rpc.authzen.i_json import Object, object_of
 from jit_service.rpc.media_types import JSON
 from jit_service.use_cases.authzen_requests import DeniedEvaluation
+from jitaccess.naming import rfc3339
 from jitaccess.naming.json_numbers import with_whole_numbers
 
 SEMANTICS: Final = ("execute_all", "deny_on_first_deny", "permit_on_first_permit")

@@ -21,7 +21,6 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.search import SearchMatch, Side
 from jit_service.domain.errors import InvalidField, JitError, NoPublicUrl
-from jit_service.domain.language import rfc3339
 from jit_service.rpc.authzen import json_bodies as wire
 from jit_service.rpc.authzen.i_json import Object, object_of
 from jit_service.rpc.authzen.json_bodies import Evaluation, PageRequest
@@ -29,6 +28,7 @@ from jit_service.rpc.errors import http_status
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.quota import Quota
 from jit_service.use_cases.authzen_requests import AccessRequests, ApprovalStatus
+from jitaccess.naming import rfc3339
 
 ENDPOINTS: Final = {
     "access_evaluation_endpoint": "/access/v1/evaluation",

@@ -25,7 +25,6 @@ from jit_service.check.recording import CheckResult
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.http_request import HttpRequest, Route, parse_route
 from jit_service.domain.errors import JitError, Unauthenticated
-from jit_service.domain.language import rfc3339
 from jit_service.domain.language.ip_address import canonical
 from jit_service.proxy import admission
 from jit_service.proxy.admission import Admission
@@ -45,6 +44,7 @@ from jit_service.use_cases.signing_keys import Issuing
 from jitaccess.jose import jws
 from jitaccess.jose.jws import BadToken
 from jitaccess.jose.tokens import GrantToken, is_of_grant
+from jitaccess.naming import rfc3339
 
 GRANT: Final = "x-jit-grant"
 SUBJECT: Final = "x-jit-subject"

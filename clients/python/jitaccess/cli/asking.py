@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ from jitaccess.cli.session import Session
 from jitaccess.cli.text import parse_instant, parse_label, parse_span
 
 if TYPE_CHECKING:
+    from jitaccess import JitClient
     from jitaccess.cli.screen import Screen
+    from jitaccess.contract.calls.options import AccessOptions
 
 Resources = Annotated[list[str], typer.Argument(metavar="RESOURCE", help="Such as database/orders/eu.")]
 Actions = Annotated[list[str], typer.Option("--action", metavar="A", help="Such as read; may be repeated.")]
@@ -74,22 +77,56 @@ WaitTimeout = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The options that say what access is asked for, by whom, and why."""
+
+    resources: Resources
+    actions: Actions
+    duration: For = None
+    justification: Why = ""
+    ticket: Ticket = ""
+    policy: UnderPolicy = ""
+    subject: Subject = ""
+    start: Start = None
+    label: Labels = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """The options that say how it is asked for."""
+
+    context: Facts = None
+    max_uses: MaxUses = 0
+    break_glass: BreakGlass = False
+    parent: Parent = ""
+
+
+def options(client: JitClient, wanted: Wanted, manner: Manner) -> AccessOptions:
+    """Returns what the client's `request` and `ensure` take. It may ask the service for the parent's full name."""
+    from jitaccess.cli import ids
+
+    return {
+        "duration": wanted.duration,
+        "policy": wanted.policy,
+        "subject": wanted.subject,
+        "start_time": wanted.start,
+        "justification": wanted.justification,
+        "ticket": wanted.ticket,
+        "labels": dict(wanted.label or ()),  # type: ignore[arg-type]  # The parser made pairs of the texts.
+        "context": facts(manner.context),
+        "max_uses": manner.max_uses,
+        "break_glass": manner.break_glass,
+        "parent": ids.name(client, manner.parent) if manner.parent else "",
+    }
+
+
 def request(
     session: Session,
-    resources: Resources,
-    actions: Actions,
-    duration: For = None,
-    justification: Why = "",
-    ticket: Ticket = "",
-    policy: UnderPolicy = "",
-    subject: Subject = "",
-    start: Start = None,
-    label: Labels = None,
+    wanted: Wanted,
+    *,
     request_id: RequestId = None,
-    context: Facts = None,
-    max_uses: MaxUses = 0,
-    break_glass: BreakGlass = False,
-    parent: Parent = "",
+    manner: Manner,
     ensure: Annotated[
         bool, typer.Option("--ensure", help="Only where no live grant or pending request of yours covers it.")
     ] = False,
@@ -104,29 +141,16 @@ def request(
     """
     from functools import partial
 
-    from jitaccess.cli import describe, ids, waiting
+    from jitaccess.cli import describe, waiting
 
     if dry_run and (ensure or wait):
         raise typer.BadParameter("--dry-run does not go with --ensure or --wait")
     _demand_wait(wait, wait_timeout)
     with session.client() as client:
         ask = client.ensure if ensure else partial(client.request, validate_only=dry_run)
-        grant = ask(
-            resources,
-            actions,
-            duration=duration,
-            policy=policy,
-            subject=subject,
-            start_time=start,
-            justification=justification,
-            ticket=ticket,
-            labels=labelled(label),
-            context=facts(context),
-            max_uses=max_uses,
-            break_glass=break_glass,
-            parent=ids.name(client, parent) if parent else "",
-            request_id=request_id,
-        )
+        given = options(client, wanted, manner)
+        given["request_id"] = request_id
+        grant = ask(wanted.resources, wanted.actions, **given)
         if wait:
             grant = waiting.until(client, grant, waiting.is_decided, timeout=wait_timeout)
 
@@ -198,11 +222,6 @@ def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     for function in (request, extend, accept, decline):
         command(app)(function)
-
-
-def labelled(given: list[str] | None) -> dict[str, str]:
-    """Returns the labels of `--label`."""
-    return dict(given or ())  # type: ignore[arg-type]  # The parser made pairs of the texts.
 
 
 def _demand_wait(wait: bool, wait_timeout: timedelta | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import sys
@@ -40,14 +41,20 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds a function as a command of the app, of typer's class or `cls`, with the common options behind its own.
 
-    The function takes a Session first. A JitError that it raises is reported and becomes the exit code.
+    The function takes a Session first. A parameter that is a dataclass stands for the options that its fields are. A
+    JitError that the function raises is reported and becomes the exit code.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
+
         @wraps(function)
         def run(ctx: typer.Context, **given: Any) -> None:
             own = Session(**{option: given.pop(option) for option in _COMMON})
             session = own.over(ctx.obj) if isinstance(ctx.obj, Session) else own
+            for name, group in groups.items():
+                given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
             _run(function, session, given)
 
         _sign(run, function)
@@ -128,6 +135,18 @@ def _run(function: Callable[..., None], session: Session, given: dict[str, Any])
         raise typer.Exit(pipe_closed()) from None
 
 
+def _is_group(hint: object) -> bool:
+    return dataclasses.is_dataclass(hint) and hint is not Session
+
+
+def _options(parameter: inspect.Parameter, hint: Any) -> list[inspect.Parameter]:
+    """Returns the options that the parameter stands for: those of its group, or itself."""
+    if not _is_group(hint):
+        return [parameter.replace(annotation=hint)]
+    hints = get_type_hints(hint, include_extras=True)
+    return [option.replace(annotation=hints[name]) for name, option in inspect.signature(hint).parameters.items()]
+
+
 def _sign(run: Callable[..., None], function: Callable[..., None] | None) -> None:
     """Gives `run` the signature that typer reads: the context, the function's own parameters, the common options."""
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -135,7 +154,9 @@ def _sign(run: Callable[..., None], function: Callable[..., None] | None) -> Non
     if function is not None:
         hints = get_type_hints(function, include_extras=True)
         own = list(inspect.signature(function).parameters.values())[1:]
-        parameters += [parameter.replace(kind=kind, annotation=hints[parameter.name]) for parameter in own]
+        parameters += [
+            option.replace(kind=kind) for parameter in own for option in _options(parameter, hints[parameter.name])
+        ]
         del run.__wrapped__  # type: ignore[attr-defined]  # Or typer would read the function beneath.
     parameters += [
         inspect.Parameter(name, kind, default=None, annotation=annotation) for name, annotation in _COMMON.items()

@@ -34,7 +34,7 @@ def _gaps(field: str, patterns: Sequence[str], separator: str) -> Iterator[str]:
 
 
 def _seems_to_go_on(pattern: str, separator: str) -> bool:
-    """Says whether it ends in a *; in an action only one that stands alone or after / or : seems to."""
+    """Returns whether it ends in a *; in an action only one that stands alone or after / or : seems to."""
     last = pattern.rsplit(separator, maxsplit=1)[-1]
     if last == "**" or not last.endswith("*"):
         return False

@@ -19,23 +19,8 @@ import typer
 from typer.core import TyperCommand
 
 from jitaccess.cli import exits
-from jitaccess.cli.asking import (
-    Actions,
-    BreakGlass,
-    For,
-    Labels,
-    MaxUses,
-    Parent,
-    Resources,
-    Start,
-    Subject,
-    Ticket,
-    UnderPolicy,
-    WaitTimeout,
-    Why,
-    labelled,
-)
-from jitaccess.cli.command import Facts, command, facts
+from jitaccess.cli.asking import Manner, WaitTimeout, Wanted, options
+from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
 from jitaccess.contract.model import Grant, GrantState
 from jitaccess.errors import InvalidArgument, JitError
@@ -80,19 +65,8 @@ class RunCommand(TyperCommand):
 
 def run(
     session: Session,
-    resources: Resources,
-    actions: Actions,
-    duration: For = None,
-    justification: Why = "",
-    ticket: Ticket = "",
-    policy: UnderPolicy = "",
-    subject: Subject = "",
-    start: Start = None,
-    label: Labels = None,
-    context: Facts = None,
-    max_uses: MaxUses = 0,
-    break_glass: BreakGlass = False,
-    parent: Parent = "",
+    wanted: Wanted,
+    manner: Manner,
     wait_timeout: WaitTimeout = None,
     words: Annotated[list[str] | None, typer.Option(_WORD, hidden=True)] = None,
 ) -> None:
@@ -103,29 +77,15 @@ def run(
     for signal n; 1 access was refused, 8 waited for too long, 9 access ended first (SIGTERM, SIGKILL 5 s later), 126
     and 127 the command cannot be run.
     """
-    from jitaccess.cli import ids
-
     if not words:
         raise typer.BadParameter("give the command to run after --")
     _demand_runnable(session, words[0])
     mark = str(uuid.uuid4())
     with session.client() as client, _Signals() as signals:
         try:
-            grant = client.ensure(
-                resources,
-                actions,
-                duration=duration,
-                policy=policy,
-                subject=subject,
-                start_time=start,
-                justification=justification,
-                ticket=ticket,
-                labels=labelled(label) | {LABEL: mark},
-                context=facts(context),
-                max_uses=max_uses,
-                break_glass=break_glass,
-                parent=ids.name(client, parent) if parent else "",
-            )
+            given = options(client, wanted, manner)
+            given["labels"] = {**(given["labels"] or {}), LABEL: mark}
+            grant = client.ensure(wanted.resources, wanted.actions, **given)
         except Stopped as stop:
             # It may have been asked for all the same.
             _give_back(client, mark)

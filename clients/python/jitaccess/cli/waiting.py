@@ -21,7 +21,7 @@ LONGEST_WAIT = 0.5
 
 
 def is_decided(grant: Grant) -> bool:
-    """Says whether the grant can be used, or never will be."""
+    """Returns whether the grant can be used, or never will be."""
     return grant.state not in (GrantState.PENDING, GrantState.SCHEDULED)
 
 
@@ -101,5 +101,5 @@ def next_of(news: queue.SimpleQueue[T], seconds: float | None = None) -> T | Non
 
 
 def has_come(at: datetime | None) -> bool:
-    """Says whether the instant has come, by this machine's clock."""
+    """Returns whether the instant has come, by this machine's clock."""
     return at is not None and datetime.now(UTC) >= at

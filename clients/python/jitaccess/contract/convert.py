@@ -141,7 +141,7 @@ def _write(message: Message, value: Any, names: list[str]) -> None:
 
 
 def _is_default(item: Any) -> bool:
-    """Says whether the field is to stay unset; written out, a default would make its submessage present."""
+    """Returns whether the field is to stay unset; written out, a default would make its submessage present."""
     if dataclasses.is_dataclass(item):
         return all(_is_default(getattr(item, name)) for name in _names(item))
     return item is None or (not item and not isinstance(item, timedelta))

@@ -51,7 +51,7 @@ class _Methods:
         self._unguarded = frozenset(unguarded) - frozenset(self._templates)
 
     def is_open(self, method: str) -> bool:
-        """Says whether the method is left open by name."""
+        """Returns whether the method is left open by name."""
         return method in self._unguarded
 
     def template(self, method: str) -> Template:

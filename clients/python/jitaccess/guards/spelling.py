@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from jitaccess._error import invalid_field
+from jitaccess.naming import rfc3339
 
 
 def canonical(value: object) -> str | None:
@@ -65,7 +66,7 @@ def _decimal(value: Decimal) -> str:
 def _instant(value: datetime) -> str:
     if value.tzinfo is None:
         return value.isoformat()
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+    return rfc3339.exact(value.astimezone(UTC))
 
 
 def _flag(text: str) -> bool:

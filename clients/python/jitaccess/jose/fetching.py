@@ -161,7 +161,7 @@ def discovered(issuer: str, read: Callable[[str], Any]) -> str:
 
 
 def is_safe_url(url: str) -> bool:
-    """Says whether nobody on the way can change what is fetched: https, or http to this very machine."""
+    """Returns whether nobody on the way can change what is fetched: https, or http to this very machine."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

@@ -47,7 +47,7 @@ class Jwk(PyJWK):
         self.declared_algorithm = entry.get("alg")
 
     def fits(self, algorithm: str) -> bool:
-        """Says whether signatures by this algorithm can be this key's (RFC 8725, 3.1)."""
+        """Returns whether signatures by this algorithm can be this key's (RFC 8725, 3.1)."""
         if self.declared_algorithm not in (None, algorithm) or self.key_type != _FAMILIES[algorithm[:2]]:
             return False
         return not isinstance(self.key, EllipticCurvePublicKey) or self.key.curve.name == _CURVES[algorithm]
@@ -217,7 +217,7 @@ class UrlKeys(IssuerKeys):
         self._fetching(self._clock(), unknown=False)
 
     def _is_sure(self) -> bool:
-        """Says whether what is not among the keys is not the issuer's."""
+        """Returns whether what is not among the keys is not the issuer's."""
         with self._lock:
             under_way = self._fetch is not None and self._fetch.is_alive()
             state = self._state

@@ -70,7 +70,7 @@ class LiveGrants(Protocol):
     """Whoever knows which grants are live: a replica that follows the service."""
 
     def is_live(self, *, subject: str, grant: str) -> bool:
-        """Says whether the subject's grant is active now. Raises, or says no, where it cannot be sure."""
+        """Returns whether the subject's grant is active now. Raises, or says no, where it cannot be sure."""
 
 
 def verify_token(
@@ -123,7 +123,7 @@ def read_token(token: str, keys: KeySource, *, issuer: str, max_lifetime: timede
 
 
 def is_of_grant(payload: Mapping[str, Any]) -> bool:
-    """Says whether these claims are of a grant's token, be it good or not."""
+    """Returns whether these claims are of a grant's token, be it good or not."""
     details = payload.get("authorization_details")
     entries = details if isinstance(details, list) else [details]
     return any(isinstance(entry, dict) and entry.get("type") == DETAIL for entry in entries)

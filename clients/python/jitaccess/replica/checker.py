@@ -21,6 +21,7 @@ from jitaccess._faults import from_call
 from jitaccess.client import JitClient, Stream
 from jitaccess.contract.model import CheckItem, CheckReason, Decision
 from jitaccess.errors import InvalidArgument, JitError, Unavailable
+from jitaccess.naming import rfc3339
 from jitaccess.replica.decision import Judgement, LocalReason
 from jitaccess.replica.state import SILENCE, Replica, steady_ns
 
@@ -57,13 +58,13 @@ class LocalDecision(NamedTuple):
             return self.remote.message
         match self.reason:
             case CheckReason.ALLOWED:
-                return f"{self.grant} allows it until {_shown(self.expire_time)}"
+                return f"{self.grant} allows it until {_exact(self.expire_time)}"
             case CheckReason.DENIED_BY_POLICY:
                 return f"{self.denied_by} denies it"
             case CheckReason.LOCKED:
                 return f"{self.denied_by} locks whoever would have it"
             case CheckReason.EXPIRED:
-                return f"{self.grant} expired at {_shown(self.expire_time)}"
+                return f"{self.grant} expired at {_exact(self.expire_time)}"
             case CheckReason.NOT_YET_STARTED:
                 return f"{self.grant} has not started"
             case LocalReason.STALE:
@@ -77,8 +78,8 @@ class LocalDecision(NamedTuple):
 OnDecision = Callable[[CheckItem, LocalDecision], None]
 
 
-def _shown(instant: datetime | None) -> str:
-    return "" if instant is None else instant.isoformat().replace("+00:00", "Z")
+def _exact(instant: datetime | None) -> str:
+    return "" if instant is None else rfc3339.exact(instant)
 
 
 class LocalState:
@@ -117,7 +118,7 @@ class LocalState:
         return len(self._replica)
 
     def reached(self, revision: int) -> bool:
-        """Says whether there is a state, of the revision or a later one."""
+        """Returns whether there is a state, of the revision or a later one."""
         return self._replica.has_state and self._replica.revision >= revision
 
     def open(self) -> Any:
@@ -134,7 +135,7 @@ class LocalState:
         return is_newer
 
     def measure_again(self) -> bool:
-        """Says whether it is time to open the stream anew."""
+        """Returns whether it is time to open the stream anew."""
         return self._replica.measure_again(steady_ns())
 
     def pause_after(self, fault: Exception) -> float:
@@ -162,7 +163,7 @@ class LocalState:
         return _decision(judgement, revision, age)
 
     def is_live(self, *, subject: str, grant: str) -> bool:
-        """Says whether a token of the subject's grant still counts, as `verify_token` wants it of a checker.
+        """Returns whether a token of the subject's grant still counts, as `verify_token` wants it of a checker.
 
         It does while the grant is active and no deny policy reaches into it. Raises Unavailable where only the service
         can tell (STALE, or NEEDS_CHECK for a grant that was passed on, or about to start or end).
@@ -279,7 +280,7 @@ class LocalChecker(LocalState):
         context: Mapping[str, object] | None = None,
         source_ip: str = "",
     ) -> LocalDecision:
-        """Says whether a grant lets the subject do the action on the resource; true where it does.
+        """Returns whether a grant lets the subject do the action on the resource; true where it does.
 
         `context` is for conditions, which only the service reads, and so is `source_ip`, where the subject is. Raises
         what `JitClient.check` does where the service is asked, and what `on_decision` raises.
@@ -329,5 +330,5 @@ class LocalChecker(LocalState):
 
 
 def is_final(fault: Exception | None) -> bool:
-    """Says whether waiting a little longer is of no use: who asks may not, or cannot be told."""
+    """Returns whether waiting a little longer is of no use: who asks may not, or cannot be told."""
     return isinstance(fault, JitError) and fault.code in _FINAL

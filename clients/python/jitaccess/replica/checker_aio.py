@@ -88,7 +88,7 @@ class AsyncLocalChecker(LocalState):
         context: Mapping[str, object] | None = None,
         source_ip: str = "",
     ) -> LocalDecision:
-        """Says whether a grant lets the subject do the action on the resource, as `LocalChecker.check` does."""
+        """Returns whether a grant lets the subject do the action on the resource, as `LocalChecker.check` does."""
         decision = self.judge(subject, action, resource)
         if decision.reason is LocalReason.NEEDS_CHECK and self._ask_service:
             asked = self._client.check(subject, action, resource, context=context, source_ip=source_ip)

@@ -70,15 +70,15 @@ class Deny:
     actions: Patterns
 
     def denies(self, grant: HeldGrant, action: str, resource: str) -> bool:
-        """Says whether it forbids to the grant's subject what the grant covers."""
+        """Returns whether it forbids to the grant's subject what the grant covers."""
         return self._names(grant) and self.resources.match(resource) and self.actions.match(action)
 
     def reaches_into(self, grant: HeldGrant) -> bool:
-        """Says whether it forbids to the grant's subject any part of what the grant covers."""
+        """Returns whether it forbids to the grant's subject any part of what the grant covers."""
         return self._names(grant) and self.resources.overlap(grant.resources) and self.actions.overlap(grant.actions)
 
     def refuses(self, grant: HeldGrant) -> bool:
-        """Says whether the grant would be refused if it was asked for now: where a whole pattern of it is forbidden."""
+        """Returns whether a request for the grant would be refused now: where a whole pattern of it is forbidden."""
         covered = self.resources.cover_one_of(grant.resources) and self.actions.cover_one_of(grant.actions)
         return covered and self._names(grant)
 
@@ -106,7 +106,7 @@ class Denies:
         return next((deny.name for deny in self._policies if deny.denies(grant, action, resource)), "")
 
     def reach_into(self, grant: HeldGrant) -> bool:
-        """Says whether one of them forbids any part of what the grant covers."""
+        """Returns whether one of them forbids any part of what the grant covers."""
         return any(deny.reaches_into(grant) for deny in self._policies)
 
 
@@ -227,7 +227,7 @@ def judge(
 def is_live(
     grant: HeldGrant | None, subject: str, *, denies: Denies, earliest: int, latest: int, locks: Locks = NO_LOCKS
 ) -> bool | Literal[LocalReason.NEEDS_CHECK]:
-    """Says whether a token of the subject's grant counts: the grant is active, no lock stands, no deny reaches into it.
+    """Returns whether a token of the subject's grant counts: it is active, no lock stands, and no deny reaches into it.
 
     The service's clock is somewhere in [earliest, latest].
     """
@@ -241,7 +241,7 @@ def is_live(
 
 
 def _are_canonical(*names: str) -> bool:
-    """Says whether they are NFC, as the names that were told are."""
+    """Returns whether they are NFC, as the names that were told are."""
     return all(is_normalized("NFC", name) for name in names)
 
 

@@ -99,7 +99,7 @@ class Replica:
         return self._mark.age(now) if self._mark is not None else None
 
     def is_fresh(self, now: int) -> bool:
-        """Says whether it may answer."""
+        """Returns whether it may answer."""
         return self._mark is not None and self._mark.age(now) < self._max_age
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class Replica:
         return replicate(mark.revision, mark.history) if mark is not None else replicate(0, "")
 
     def measure_again(self, now: int) -> bool:
-        """Says whether the stream has been open for so long that the clocks may have drifted apart."""
+        """Returns whether the stream has been open for so long that the clocks may have drifted apart."""
         return now - self._opened > MEASURE_AGAIN
 
     def begin_anew(self) -> None:

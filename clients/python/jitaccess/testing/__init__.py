@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import pytest
 
-from jitaccess.testing.memory import Clock, MemoryGrant, MemoryService
+from jitaccess.testing.facts import Clock, MemoryGrant
+from jitaccess.testing.memory import MemoryService
 
 __all__ = ["Clock", "MemoryGrant", "MemoryService", "jit", "jit_clock"]
 

@@ -15,7 +15,8 @@ from jitaccess.errors import FailedPrecondition
 from jitaccess.jose.tokens import ALGORITHM, DETAIL, TYPE
 
 if TYPE_CHECKING:
-    from jitaccess.testing.memory import MemoryGrant, MemoryService
+    from jitaccess.testing.facts import MemoryGrant
+    from jitaccess.testing.memory import MemoryService
 
 _KID = "memory"
 

@@ -7,19 +7,18 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
-from jitaccess._error import invalid_field, named
+from jitaccess._error import invalid_field
 from jitaccess.contract.model import CheckReason, GrantState
 from jitaccess.errors import InvalidArgument, Misconfigured, NotFound, Unavailable
 from jitaccess.naming import names
 from jitaccess.naming.names import canonical, folded
-from jitaccess.naming.pattern import Patterns, action_covered, resource_covered
+from jitaccess.naming.pattern import Patterns
 from jitaccess.replica.decision import (
     Denies,
     Deny,
@@ -30,66 +29,28 @@ from jitaccess.replica.decision import (
     is_live,
     judge,
 )
+from jitaccess.testing.arguments import (
+    action_patterns,
+    ascii_name,
+    demand_address,
+    policy_name,
+    principal_name,
+    resource_patterns,
+)
+from jitaccess.testing.facts import Clock, MemoryGrant, covers, explanation, held_grant, microseconds, over_at
 from jitaccess.v1 import access_pb2
 
 if TYPE_CHECKING:
     from jitaccess.testing.client import AsyncMemoryClient, MemoryClient
     from jitaccess.testing.issuer import MemoryIssuer
 
-START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MAX_ITEMS = 1000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING_TO_ASK_FOR = (CheckReason.ALLOWED, CheckReason.DENIED_BY_POLICY, CheckReason.LOCKED)
 _OVER = {
     GrantState.EXPIRED: CheckReason.EXPIRED,
     GrantState.REVOKED: CheckReason.REVOKED,
     GrantState.RELEASED: CheckReason.RELEASED,
 }
-
-
-class Clock:
-    """Stands still until the test moves it."""
-
-    def __init__(self, now: datetime = START) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, span: timedelta) -> None:
-        """Lets time pass."""
-        self.now += span
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryGrant:
-    """A grant's facts. `start_time` is None while nobody has approved it; `groups` None where nobody proved any."""
-
-    name: str
-    subject: str
-    resources: tuple[str, ...]
-    actions: tuple[str, ...]
-    duration: timedelta
-    request_expire_time: datetime
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-    end_state: GrantState | None = None
-    groups: frozenset[str] | None = frozenset()
-
-    @property
-    def expire_time(self) -> datetime | None:
-        """When its time runs out."""
-        return self.start_time + self.duration if self.start_time is not None else None
-
-    def state(self, now: datetime) -> GrantState:
-        """Returns the state at `now`."""
-        if self.end_state is not None:
-            return self.end_state
-        if self.start_time is None or self.expire_time is None:
-            return GrantState.PENDING if now < self.request_expire_time else GrantState.LAPSED
-        if now < self.start_time:
-            return GrantState.SCHEDULED
-        return GrantState.ACTIVE if now < self.expire_time else GrantState.EXPIRED
 
 
 @dataclass(frozen=True)
@@ -154,9 +115,9 @@ class MemoryService:
             raise invalid_field("duration", "must be above 0")
         grant = MemoryGrant(
             name=f"grants/{uuid.uuid4().hex}",
-            subject=_principal(subject),
-            resources=_resources(resources),
-            actions=_actions(actions),
+            subject=principal_name(subject),
+            resources=resource_patterns(resources),
+            actions=action_patterns(actions),
             duration=duration,
             request_expire_time=self.now() + request_ttl,
             groups=None if groups is None else frozenset(groups),
@@ -193,12 +154,12 @@ class MemoryService:
         """Puts a deny policy in force: it beats every grant of whom it names, and ends those that have not begun."""
         with self._lock:
             self._revision += 1
-            self._denies[_policy_name(policy)] = Deny(
-                name=_policy_name(policy),
+            self._denies[policy_name(policy)] = Deny(
+                name=policy_name(policy),
                 principals=frozenset(map(canonical, principals)),
                 groups=frozenset(groups),
-                resources=Patterns(_resources(resources), "/"),
-                actions=Patterns(_actions(actions), "."),
+                resources=Patterns(resource_patterns(resources), "/"),
+                actions=Patterns(action_patterns(actions), "."),
             )
             self._end_misfits()
 
@@ -214,30 +175,30 @@ class MemoryService:
         """Puts a policy in force that those may ask under; a no then names it."""
         with self._lock:
             self._revision += 1
-            self._policies[_policy_name(policy)] = _Policy(
-                _policy_name(policy),
+            self._policies[policy_name(policy)] = _Policy(
+                policy_name(policy),
                 frozenset(map(folded, principals)),
                 bool(tuple(groups)),
-                Patterns(_resources(resources), "/"),
-                Patterns(_actions(actions), "."),
+                Patterns(resource_patterns(resources), "/"),
+                Patterns(action_patterns(actions), "."),
             )
 
     def remove(self, policy: str) -> None:
         """Takes a policy, of either kind, out of force. Grants stay."""
         with self._lock:
             self._revision += 1
-            self._policies.pop(_policy_name(policy), None)
-            if self._denies.pop(_policy_name(policy), None) is not None:
+            self._policies.pop(policy_name(policy), None)
+            if self._denies.pop(policy_name(policy), None) is not None:
                 self._end_misfits()
 
     def lock(self, principal: str = "", *, group: str = "", duration: timedelta | None = None) -> str:
         """Locks a principal or a group, for so long or until it is unlocked. Returns the lock's name."""
         if bool(principal) == bool(group):
             raise invalid_field("lock", "must have exactly one of principal and group")
-        until = None if duration is None else _micros(self.now() + duration)
+        until = None if duration is None else microseconds(self.now() + duration)
         lock = Lock(
             name=f"locks/{uuid.uuid4().hex}",
-            principal=_principal(principal) if principal else "",
+            principal=principal_name(principal) if principal else "",
             group=group,
             until=until,
         )
@@ -300,12 +261,12 @@ class MemoryService:
             return self._grants[name]
 
     def is_live(self, *, subject: str, grant: str) -> bool:
-        """Says whether a token of the subject's grant counts, as `verify_token` wants it of a checker."""
+        """Returns whether a token of the subject's grant counts, as `verify_token` wants it of a checker."""
         self._demand_there()
         with self._lock:
             found = self._grants.get(grant)
-            at = _micros(self.now())
-            held = _held(found) if found is not None and found.end_state is None and found.start_time else None
+            at = microseconds(self.now())
+            held = held_grant(found) if found is not None and found.end_state is None and found.start_time else None
             denies = Denies(self._denies.values())
             locks = Locks(self._locks.values())
             return is_live(held, subject, denies=denies, earliest=at, latest=at, locks=locks) is True
@@ -333,11 +294,11 @@ class MemoryService:
         return access_pb2.BatchCheckAccessResponse(results=results)
 
     def _check(self, request: access_pb2.CheckAccessRequest) -> access_pb2.CheckAccessResponse:
-        subject = _principal(request.subject)
-        _demand_address(request)
+        subject = principal_name(request.subject)
+        demand_address(request)
         action, resource = (
-            _ascii(names.action, request.action, "action"),
-            _ascii(names.resource, request.resource, "resource"),
+            ascii_name(names.action, request.action, "action"),
+            ascii_name(names.resource, request.resource, "resource"),
         )
         with self._lock:
             if not 0 <= request.min_revision <= self._revision:
@@ -364,7 +325,7 @@ class MemoryService:
         self, subject: str, action: str, resource: str, now: datetime
     ) -> tuple[CheckReason, MemoryGrant | None, str]:
         """Returns reason, the grant it rests on, and the policy or lock that forbids it."""
-        covering = [grant for grant in self._grants.values() if _covers(grant, subject, action, resource)]
+        covering = [grant for grant in self._grants.values() if covers(grant, subject, action, resource)]
         live = [grant for grant in covering if grant.state(now) in (GrantState.ACTIVE, GrantState.SCHEDULED)]
         found = self._judge(subject, action, resource, live, now)
         if found.grant is not None:
@@ -377,17 +338,17 @@ class MemoryService:
         over = [grant for grant in covering if grant.start_time is not None and grant.state(now) in _OVER]
         if not over:
             return CheckReason.NO_GRANT, None, ""
-        latest = max(over, key=_over_at)
+        latest = max(over, key=over_at)
         return _OVER[latest.state(now)], latest, ""
 
     def _judge(self, subject: str, action: str, resource: str, live: Iterable[MemoryGrant], now: datetime) -> Judgement:
-        grants = {subject: [_held(grant) for grant in live]}
-        denies, locks, at = Denies(self._denies.values()), Locks(self._locks.values()), _micros(now)
+        grants = {subject: [held_grant(grant) for grant in live]}
+        denies, locks, at = Denies(self._denies.values()), Locks(self._locks.values()), microseconds(now)
         return judge(subject, action, resource, grants=grants, denies=denies, earliest=at, latest=at, locks=locks)
 
     def _message(self, reason: CheckReason, grant: MemoryGrant | None, by: str, asked: str) -> str:
         if reason is not CheckReason.LOCKED:
-            return _message(reason, grant, by, asked)
+            return explanation(reason, grant, by, asked)
         subject, group = asked.partition(" ")[0], self._locks[by].group
         if not group:
             return f"{subject} is locked by {by}"
@@ -426,7 +387,7 @@ class MemoryService:
     def _end_misfits(self) -> None:
         """Ends what is scheduled and would be refused now, as each change of a deny policy does."""
         for grant in tuple(self._grants.values()):
-            if grant.state(self.now()) is GrantState.SCHEDULED and self._refuses(_held(grant)):
+            if grant.state(self.now()) is GrantState.SCHEDULED and self._refuses(held_grant(grant)):
                 self.revoke(grant)
 
     def _refuses(self, grant: HeldGrant) -> bool:
@@ -437,103 +398,3 @@ class MemoryService:
             self._revision += 1
             self._grants[grant.name] = grant
             return grant
-
-
-def _covers(grant: MemoryGrant, subject: str, action: str, resource: str) -> bool:
-    return (
-        grant.subject == subject
-        and action_covered(action, grant.actions)
-        and resource_covered(resource, grant.resources)
-    )
-
-
-def _held(grant: MemoryGrant) -> HeldGrant:
-    if grant.start_time is None or grant.expire_time is None:
-        raise AssertionError("a live grant without its instants")
-    return HeldGrant(
-        name=grant.name,
-        subject=grant.subject,
-        resources=Patterns(grant.resources, "/"),
-        actions=Patterns(grant.actions, "."),
-        start=_micros(grant.start_time),
-        expire=_micros(grant.expire_time),
-        expire_time=grant.expire_time,
-        groups=grant.groups,
-        needs_check=False,
-    )
-
-
-def _over_at(grant: MemoryGrant) -> datetime:
-    over_at = grant.end_time or grant.expire_time
-    if over_at is None:
-        raise AssertionError("an ended grant without its end")
-    return over_at
-
-
-def _message(reason: CheckReason, grant: MemoryGrant | None, by: str, asked: str) -> str:
-    if grant is None:
-        return f"no grant lets {asked}"
-    match reason:
-        case CheckReason.ALLOWED:
-            return f"{grant.name} allows it until {_shown(grant.expire_time)}"
-        case CheckReason.DENIED_BY_POLICY:
-            return f"{by} denies {asked}"
-        case CheckReason.NOT_YET_STARTED:
-            return f"{grant.name} starts at {_shown(grant.start_time)}"
-        case CheckReason.PENDING:
-            return f"{grant.name} waits for approval until {_shown(grant.request_expire_time)}"
-        case CheckReason.EXPIRED:
-            return f"{grant.name} expired at {_shown(grant.expire_time)}"
-        case _:
-            return f"{grant.name} was {reason.lower()} at {_shown(grant.end_time)}"
-
-
-def _shown(instant: datetime | None) -> str:
-    return "" if instant is None else instant.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _micros(instant: datetime) -> int:
-    return (instant - _EPOCH) // timedelta(microseconds=1)
-
-
-def _principal(text: str) -> str:
-    return _ascii(names.principal, text, "subject")
-
-
-def _demand_address(request: access_pb2.CheckAccessRequest) -> None:
-    """Refuses what the service would as the subject's address; there are no conditions here to read it."""
-    if "source_ip" not in request.context.fields:
-        return
-    text = request.context.fields["source_ip"].string_value
-    try:
-        if "%" in text:
-            raise ValueError
-        ip_address(text)
-    except ValueError:
-        raise invalid_field("context.source_ip", "must be an IP address, such as 192.0.2.7") from None
-
-
-def _resources(given: str | Iterable[str]) -> tuple[str, ...]:
-    return _patterns(given, names.resource_pattern, "resources")
-
-
-def _actions(given: str | Iterable[str]) -> tuple[str, ...]:
-    return _patterns(given, names.action_pattern, "actions")
-
-
-def _patterns(given: str | Iterable[str], check: Callable[[str], str], field: str) -> tuple[str, ...]:
-    patterns = (given,) if isinstance(given, str) else tuple(given)
-    if not patterns:
-        raise invalid_field(field, "must not be empty")
-    return tuple(_ascii(check, one, field) for one in patterns)
-
-
-def _policy_name(name: str) -> str:
-    return name if name.startswith("policies/") else f"policies/{name}"
-
-
-def _ascii(check: Callable[[str], str], text: str, field: str) -> str:
-    """Returns the name. Raises InvalidArgument for none, Misconfigured for one that is not ASCII."""
-    if not text.isascii():
-        raise Misconfigured(f"{field}: the in-memory service takes ASCII names only", reason="NOT_OFFERED")
-    return named(check, text, field)

@@ -24,7 +24,7 @@ def check(
     consistency: Consistency | str = Consistency.STRONG,
     source_ip: str = "",
 ) -> Call[Decision]:
-    """Says whether a live grant lets the subject do the action on the resource now; true where it does.
+    """Returns whether a live grant lets the subject do the action on the resource now; true where it does.
 
     Conditions may read `context`, and `source_ip` as `context.source_ip`: where another subject is; without it such a
     condition is an error. Where the caller itself is, the service sees, and it cannot be said. A BOUNDED answer may

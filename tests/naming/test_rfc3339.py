@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jit_service.domain.language import rfc3339
+from jitaccess.naming import rfc3339
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 

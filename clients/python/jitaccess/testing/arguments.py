@@ -1,0 +1,54 @@
+"""What the in-memory service takes as names: those of the service that are ASCII."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+
+from jitaccess._error import invalid_field, named
+from jitaccess.errors import Misconfigured
+from jitaccess.naming import names
+from jitaccess.v1 import access_pb2
+
+
+def principal_name(text: str) -> str:
+    return ascii_name(names.principal, text, "subject")
+
+
+def demand_address(request: access_pb2.CheckAccessRequest) -> None:
+    """Refuses what the service would as the subject's address; there are no conditions here to read it."""
+    if "source_ip" not in request.context.fields:
+        return
+    text = request.context.fields["source_ip"].string_value
+    try:
+        if "%" in text:
+            raise ValueError
+        ip_address(text)
+    except ValueError:
+        raise invalid_field("context.source_ip", "must be an IP address, such as 192.0.2.7") from None
+
+
+def resource_patterns(given: str | Iterable[str]) -> tuple[str, ...]:
+    return _patterns(given, names.resource_pattern, "resources")
+
+
+def action_patterns(given: str | Iterable[str]) -> tuple[str, ...]:
+    return _patterns(given, names.action_pattern, "actions")
+
+
+def _patterns(given: str | Iterable[str], check: Callable[[str], str], field: str) -> tuple[str, ...]:
+    patterns = (given,) if isinstance(given, str) else tuple(given)
+    if not patterns:
+        raise invalid_field(field, "must not be empty")
+    return tuple(ascii_name(check, one, field) for one in patterns)
+
+
+def ascii_name(check: Callable[[str], str], text: str, field: str) -> str:
+    """Returns the name. Raises InvalidArgument for none, Misconfigured for one that is not ASCII."""
+    if not text.isascii():
+        raise Misconfigured(f"{field}: the in-memory service takes ASCII names only", reason="NOT_OFFERED")
+    return named(check, text, field)
+
+
+def policy_name(name: str) -> str:
+    return name if name.startswith("policies/") else f"policies/{name}"
