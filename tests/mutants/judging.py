@@ -157,40 +157,65 @@ class Judges:
     reached: dict[str, list[int]]
     verdicts: Verdicts
     kills: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _digests: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for verdict in self.verdicts.known.values():
+            self._count(verdict)
 
     def of(self, function: str) -> list[Test]:
-        """Returns the tests that reach the function: those that killed most of its mutants first, then the quickest."""
-        kills = self.kills[function]
+        """Returns the tests that reach the function, in the order in which they are likely to be worth their time.
+
+        Those that killed most of its mutants go first, then those of its module, each the quickest first.
+        """
+        kills, own = self.kills[function], f"test_{function.split('.')[-2]}"
         tests = [self.tests[at] for at in self.reached.get(function, ())]
-        return sorted(tests, key=lambda test: (-kills[test.item.nodeid], test.properties, test.seconds))
+        return sorted(
+            tests,
+            key=lambda test: (-kills[test.item.nodeid], test.item.path.stem != own, test.properties, test.seconds),
+        )
+
+    def digests(self, function: str) -> dict[str, str]:
+        """Returns the digests of the tests that reach the function."""
+        if function not in self._digests:
+            tests = [self.tests[at] for at in self.reached.get(function, ())]
+            self._digests[function] = {test.item.nodeid: test.digest for test in tests}
+        return self._digests[function]
+
+    def waiting(self, mutants: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Returns the mutants without a verdict that stands. One that no test reaches survives at once."""
+        left = []
+        for mutant, source in mutants:
+            digests = self.digests(_function(mutant))
+            if not digests:
+                self.seen(mutant, source, {"status": "survived"})
+            elif self.verdicts.still_to_run(mutant, source, digests):
+                left.append((mutant, source))
+        return left
 
     def still_to_run(self, mutant: str, source: str) -> list[Test]:
-        """Returns the tests that have not judged the mutant as it is; none where its verdict stands."""
-        tests = self.of(mutant.partition("__mutmut_")[0])
-        wanted = self.verdicts.still_to_run(mutant, source, {test.item.nodeid: test.digest for test in tests})
-        return [test for test in tests if test.item.nodeid in wanted]
+        """Returns the tests that have not judged the mutant as it is."""
+        function = _function(mutant)
+        wanted = self.verdicts.still_to_run(mutant, source, self.digests(function))
+        return [test for test in self.of(function) if test.item.nodeid in wanted]
 
     def seen(self, mutant: str, source: str, told: dict[str, Any]) -> str:
         """Writes the verdict down, and returns it."""
-        function = mutant.partition("__mutmut_")[0]
-        status = told.get("status", "timeout")
+        status = str(told.get("status", "timeout"))
         if status == "survived":
-            told["judged"] = " ".join(sorted(test.digest for test in self.of(function)))
-        elif status == "killed":
-            self.kills[function][told["by"]] += 1
-        self.verdicts.add(Verdict(mutant, source, status, told.get("by", ""), told.get("judged", "")))
-        return str(status)
+            told["judged"] = " ".join(sorted(self.digests(_function(mutant)).values()))
+        verdict = Verdict(mutant, source, status, told.get("by", ""), told.get("judged", ""))
+        self._count(verdict)
+        self.verdicts.add(verdict)
+        return status
+
+    def _count(self, verdict: Verdict) -> None:
+        if verdict.status == "killed":
+            self.kills[_function(verdict.mutant)][verdict.by] += 1
 
 
-def waiting(judges: Judges, mutants: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Returns the mutants without a verdict that stands. One that no test reaches survives at once."""
-    left = []
-    for mutant, source in mutants:
-        if not judges.of(mutant.partition("__mutmut_")[0]):
-            judges.seen(mutant, source, {"status": "survived"})
-        elif judges.still_to_run(mutant, source):
-            left.append((mutant, source))
-    return left
+def _function(mutant: str) -> str:
+    return mutant.partition("__mutmut_")[0]
 
 
 def judge_all(judges: Judges, left: list[tuple[str, str]], *, processes: int, seconds: float) -> None:
@@ -240,7 +265,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         for item, seconds in zip(session.items, told["seconds"], strict=True)
     ]
     judges = Judges(tests, told["reached"], Verdicts(Path(plan["verdicts"])))
-    left = waiting(judges, [(name, source) for name, source in plan["mutants"]])
+    left = judges.waiting((name, source) for name, source in plan["mutants"])
     _say(f"{len(tests)} tests in {sum(told['seconds']):.0f} s; {len(left)} of {len(plan['mutants'])} mutants to judge")
     judge_all(judges, left, processes=plan["processes"], seconds=plan["seconds"])
     return True
