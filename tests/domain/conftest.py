@@ -9,10 +9,26 @@ from typing import Any
 
 import pytest
 
+from jit_service.domain import errors
 from jit_service.domain.errors import InvalidField, JitError
 
 # The path of a field in a message: `steps[1].approvers.groups`.
 _FIELD = re.compile(r"[a-z][a-z_]*(\[[^]]*\])?(\.[\w<>*-]+(\[[^]]*\])?)*")
+
+# What a program finds in the metadata of these, wherever they are raised.
+CARRIED: dict[type[JitError], set[str]] = {
+    errors.ConditionNotMet: {"policy"},
+    errors.DeniedByPolicy: {"policy"},
+    errors.ExtensionCap: {"grant"},
+    errors.Locked: {"lock"},
+    errors.PolicyNoLongerAllows: {"grant", "policy"},
+    errors.ReviewOverdue: {"grant", "subject"},
+    errors.StaleEtag: {"etag"},
+    errors.TokenNotPossible: {"grant"},
+    errors.TooManyChildren: {"grant"},
+    errors.TooManyUnreviewed: {"grant", "subject"},
+    errors.Unsatisfiable: {"policy"},
+}
 
 
 def _raised_by_the_domain() -> bool:
@@ -29,6 +45,7 @@ def every_refusal_is_in_words() -> Iterator[None]:
         if _raised_by_the_domain():
             assert re.fullmatch(r"[^A-Z\s].*[^\s.]", message, re.DOTALL), message
             assert all(isinstance(value, str) and value for value in metadata.values()), metadata
+            assert metadata.keys() >= CARRIED.get(type(self), set()), metadata
         refusal(self, message, **metadata)
 
     def of_a_field(self: InvalidField, field: str, fault: str, **rest: Any) -> None:
