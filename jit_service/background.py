@@ -1,4 +1,4 @@
-"""The one kind of background thread: it works at every interval, no answer waits for it, and what fails is logged."""
+"""The base class of background threads: they work at intervals, no answer waits for them, and faults are logged."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jit_service.fault_log import FaultLog
 class BackgroundThread(threading.Thread, ABC):
     """Calls `work` at every interval until it is stopped.
 
-    `undone` is what a fault leaves undone, for the log; the work is tried again at the next interval. `patience` is how
-    long `stop` waits for work that is under way, None for as long as it takes.
+    `undone` says in the log what a fault leaves undone; the work is tried again at the next interval. `patience` is how
+    long `stop` waits for work that is under way; None waits for its end.
     """
 
     def __init__(self, *, name: str, interval: timedelta, undone: str, patience: timedelta | None = None) -> None:
@@ -27,14 +27,14 @@ class BackgroundThread(threading.Thread, ABC):
 
     @abstractmethod
     def work(self) -> None:
-        """Does the work once, and returns soon where `stopping` is set."""
+        """Does the work once, and returns soon if `stopping` is set."""
 
     def wait_for_work(self) -> None:
-        """Returns when `work` is to be called again, or as soon as `stopping` is set."""
+        """Waits until `work` is due again, or until `stopping` is set."""
         self.stopping.wait(self._interval)
 
     def interrupt(self) -> None:
-        """Cuts short what is under way; `stop` calls it once `stopping` is set."""
+        """Interrupts work that is under way; `stop` calls it after it has set `stopping`."""
 
     def failed(self, fault: Exception) -> None:
         """Logs a fault of `work`."""
@@ -53,7 +53,7 @@ class BackgroundThread(threading.Thread, ABC):
             self.wait_for_work()
 
     def stop(self) -> None:
-        """Ends the thread, and returns when it has ended or patience has."""
+        """Stops the thread. Returns when it has ended, or after `patience`."""
         self.stopping.set()
         self.interrupt()
         if self.is_alive():

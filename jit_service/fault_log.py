@@ -1,4 +1,4 @@
-"""Logs what fails again and again: the first time in full, then by its count, and at last that it is over."""
+"""Logs repeated faults: the first one in full, then their count, and at last their end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 from jit_service.domain.errors import StoreUnavailable
 
 COUNT_SECONDS: Final = 60.0
-"""How often a fault that goes on unchanged is logged again, by its count alone."""
+"""How often the count of a fault that repeats unchanged is logged."""
 
 
 class FaultLog:
-    """Logs the faults of one activity. `undone` is what a fault leaves undone. For one thread at a time."""
+    """Logs the faults of one activity. `undone` says what they leave undone. One thread at a time may use it."""
 
     def __init__(self, log: logging.Logger, undone: str) -> None:
         self._log = log
@@ -35,10 +35,10 @@ class FaultLog:
                 self._log.error("%s", self._undone, exc_info=fault)
         elif now - self._logged_at >= COUNT_SECONDS:
             self._logged_at = now
-            self._log.warning("%s for now, %d times by now: %s", self._undone, self._count, fault)
+            self._log.warning("%s for now (%d faults so far): %s", self._undone, self._count, fault)
 
     def succeeded(self) -> None:
-        """Logs that the faults are over, if there were any."""
+        """Logs the end of the faults, if there were any."""
         if self._count:
-            self._log.info("answers again, after %d failures: %s no more", self._count, self._undone)
+            self._log.info("recovered after %d faults (%s)", self._count, self._undone)
         self._last, self._count = "", 0

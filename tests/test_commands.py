@@ -476,7 +476,7 @@ def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: P
             assert len(there.received) == 2
             process.terminate()
             _, log = process.communicate(timeout=15)
-    assert "told oncall of BREAK_GLASS_USED" in log
+    assert "notified oncall of BREAK_GLASS_USED" in log
     assert "hunter2" not in log
     assert SECRET not in log
 

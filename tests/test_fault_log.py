@@ -28,7 +28,7 @@ def test_what_fails_alike_is_told_once_and_then_that_it_is_over(caplog: pytest.L
 
     assert told(caplog) == [
         "nothing is swept for now: away",
-        "answers again, after 300 failures: nothing is swept no more",
+        "recovered after 300 faults (nothing is swept)",
     ]
 
 
@@ -54,7 +54,7 @@ def test_what_goes_on_is_counted_now_and_then(
 
     assert told(caplog) == [
         "nothing is swept for now: away",
-        "nothing is swept for now, 3 times by now: away",
+        "nothing is swept for now (3 faults so far): away",
     ]
 
 
@@ -74,4 +74,4 @@ def test_a_thread_that_fails_at_every_interval_logs_one_traceback(caplog: pytest
     thread.start()
     thread.join(10)
 
-    assert told(caplog) == ["nothing is done", "answers again, after 49 failures: nothing is done no more"]
+    assert told(caplog) == ["nothing is done", "recovered after 49 faults (nothing is done)"]

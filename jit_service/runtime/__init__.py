@@ -1,1 +1,1 @@
-"""One running service: its parts put together, its processes, Envoy in front, and its background work."""
+"""A running service: its parts, its processes, the Envoy in front, and its background threads."""

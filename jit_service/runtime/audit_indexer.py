@@ -1,6 +1,6 @@
-"""Makes audit records findable soon after their commit; while there are many checks, those go first.
+"""Indexes audit records for searches soon after their commit; while there are many checks, the checks go first.
 
-Searching makes the rest findable first: this saves it the wait.
+A search indexes the records that still wait for it, so this thread only makes searches faster.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.store import INDEX_CHUNK
 
 MAX_WAITING: Final = 500_000
-"""How many records may wait while the service is busy; then whoever searches waits some seconds for them."""
-# So many new records in an interval mean that it is.
+"""How many records may wait while the service is busy; a search then waits some seconds for them."""
+# More new records than these in one interval mean that the service is busy.
 _MANY: Final = 200
 
 
 def steps_due(waiting: int, came: int) -> int:
-    """Returns how many chunks of records shall be made findable now.
+    """Returns how many chunks of records to index now.
 
-    `waiting` records wait for it, of which `came` have come since last asked. A busy service is left alone until many
-    wait, and then goes on at the pace of what comes.
+    `waiting` records are not indexed yet; `came` of them are new since the last call. While the service is busy, it
+    indexes nothing until MAX_WAITING records wait, and from then on as many as come.
     """
     if came <= _MANY:
         return math.ceil(waiting / INDEX_CHUNK)
@@ -32,17 +32,17 @@ def steps_due(waiting: int, came: int) -> int:
 
 
 class AuditIndexer(BackgroundThread):
-    """Makes findable what is due."""
+    """Indexes the records that are due at every interval."""
 
     def __init__(self, store: Store, follower: HeadFollower, *, interval: timedelta) -> None:
-        super().__init__(name="audit-indexer", interval=interval, undone="audit records are not made findable")
+        super().__init__(name="audit-indexer", interval=interval, undone="audit records are not indexed")
         self._store = store
         self._follower = follower
         self._seq = 0
 
     def work(self) -> None:
-        """Does what is due."""
-        # In this order: the log never ends before what is indexed of it.
+        """Indexes the chunks that are due."""
+        # Read in this order, so that `seq` is never before `indexed`.
         indexed, seq = self._store.indexed_seq(), self._follower.look().seq
         came, self._seq = seq - self._seq, seq
         for _ in range(steps_due(seq - indexed, came)):

@@ -1,4 +1,4 @@
-"""The issuer of `up --dev`: a key of its own in the data directory, and tokens for made-up people."""
+"""The issuer of `up --dev`: signs tokens for made-up people with a key in the data directory."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ PEOPLE: Final[dict[str, tuple[str, tuple[str, ...], tuple[Role, ...]]]] = {
     "auditor": ("user:auditor@example.com", (), (Role.AUDITOR,)),
     "admin": ("user:admin@example.com", (), (Role.ADMIN,)),
 }
-"""Who there is: principal, groups, API roles."""
+"""The made-up people: principal, groups, API roles."""
 _KID: Final = "dev"
 
 
 class DevIssuer:
-    """Signs tokens with a key in DATA_DIR/dev that is made once. Whoever can read that directory can be anybody."""
+    """Signs tokens with a key in DATA_DIR/dev, which is made once. Anyone who can read it can act as any principal."""
 
     def __init__(self, data_dir: Path) -> None:
         self._directory = data_dir.resolve() / "dev"
@@ -57,7 +57,7 @@ class DevIssuer:
             audience=(AUDIENCE,),
             jwks_file=self._directory / "jwks.json",
             algorithms=("ES256",),
-            # It may be anybody, whoever else there is.
+            # Its tokens may name principals of other issuers too.
             shares_principals=True,
             roles={role: (role.value,) for role in Role},
         )
@@ -86,7 +86,7 @@ class DevIssuer:
         return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": _KID})
 
     def write_tokens(self, now: datetime) -> dict[str, Path]:
-        """Writes DATA_DIR/dev/tokens/NAME.jwt for everybody there is, valid for 24 h, and returns where."""
+        """Writes a token, valid for 24 h, to DATA_DIR/dev/tokens/NAME.jwt for each of PEOPLE. Returns the paths."""
         directory = self._directory / "tokens"
         directory.mkdir(mode=0o700, exist_ok=True)
         written = {}
@@ -103,12 +103,12 @@ class DevIssuer:
             _write(path, pem.decode())
         key = load_pem_private_key(path.read_bytes(), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{path} is not a key that this made; remove it")
+            raise TypeError(f"{path} is not an EC key; remove it to make a new one")
         return key
 
 
 def _write(path: Path, text: str) -> None:
-    """Writes all or nothing, for this user alone."""
+    """Writes the file atomically; only this user can read it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)

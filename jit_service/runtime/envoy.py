@@ -1,7 +1,6 @@
-"""Envoy at the edge: its configuration with the addresses at hand, and its process.
+"""Envoy at the edge: writes its configuration for the given addresses, and runs its process.
 
-`envoy/envoy.yaml` is the one configuration; what is changed here is where things are and how many calls they take,
-nothing else.
+The configuration is `envoy/envoy.yaml`. This module changes only its addresses, paths and rate limits.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ import yaml
 from jit_service.settings import Address
 
 _PACKAGE: Final = Path(__file__).parents[1]
-# The kernel ends Envoy when the thread that started it does, so the main thread must. Said in a process of its own and
-# not between fork and exec, where gRPC's handlers would run beside its threads.
+# The kernel ends Envoy when the thread that started it ends, so the main thread must start it. A process of its own
+# sets this, not code between fork and exec, where gRPC's fork handlers would run beside its threads.
 _DIE_WITH_PARENT: Final = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
@@ -38,19 +37,19 @@ _POLL_SECONDS: Final = 0.05
 
 
 class EdgeError(Exception):
-    """Envoy does not run; the message is one line."""
+    """Envoy does not run. The message is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """How many calls a second Envoy lets through, in all and of one client's address; twice as many at once."""
+    """How many calls a second Envoy lets through, in total and per client address, in bursts of twice as many."""
 
     total: int
     per_address: int
 
 
 def share(name: str) -> Path:
-    """Returns a directory that is shipped beside the code: in the wheel, or at the root of the repository."""
+    """Returns a directory that is shipped with the code: inside the wheel, or at the root of the repository."""
     installed = _PACKAGE / "share" / name
     return installed if installed.exists() else _PACKAGE.parent / name
 
@@ -58,10 +57,10 @@ def share(name: str) -> Path:
 def render(
     *, http: Address, upstream: Path | Address | Sequence[Path], directory: Path, rates: Rates | None = None
 ) -> Path:
-    """Writes DIRECTORY/envoy.yaml: the shipped configuration with these addresses. Returns where.
+    """Writes DIRECTORY/envoy.yaml, the shipped configuration with these addresses. Returns its path.
 
-    `upstream` is the service's Unix socket, or its address, or the sockets of its workers. Without `rates` they are as
-    shipped.
+    `upstream` is the service's Unix socket, its address, or the sockets of its workers. Without `rates`, the shipped
+    rates stay.
     """
     config = yaml.safe_load((share("envoy") / "envoy.yaml").read_text())
     resources = config["static_resources"]
@@ -83,7 +82,7 @@ def render(
 
 
 class Envoy:
-    """One Envoy process. Its log and access log go to DIRECTORY/envoy.log; it dies with this process."""
+    """One Envoy process. It logs to DIRECTORY/envoy.log, and ends when this process does."""
 
     def __init__(self, config: Path, *, directory: Path) -> None:
         self._config = config
@@ -93,7 +92,7 @@ class Envoy:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, timeout: float) -> Address:
-        """Starts it, and returns the address of its listener once it reaches a healthy service. Raises EdgeError."""
+        """Starts Envoy. Returns its listener's address once the service answers through it. Raises EdgeError."""
         admin = {"admin": {"address": {"pipe": {"path": str(self._admin), "mode": 0o600}}}}
         command = [_binary(), "--config-path", str(self._config), "--config-yaml", json.dumps(admin)]
         command += ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
@@ -114,11 +113,11 @@ class Envoy:
         return address
 
     def poll(self) -> int | None:
-        """Returns the exit status, None while it runs."""
+        """Returns the exit status, or None while Envoy runs."""
         return self._process.poll() if self._process is not None else None
 
     def stop(self, *, timeout: float = 3) -> None:
-        """Ends it: TERM, and KILL for one that does not listen."""
+        """Ends Envoy with TERM, and with KILL after `timeout` seconds."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -151,8 +150,8 @@ class Envoy:
     def _fault(self, log_begin: int) -> str:
         text = self.log.read_bytes()[log_begin:].decode(errors="replace")
         faults = [line for line in text.splitlines() if "rror" in line or "cannot bind" in line]
-        words = faults[-1].strip()[-300:] if faults else f"it said nothing and exited with {self.poll()}"
-        return f"Envoy did not start: {words} (its log is {self.log})"
+        reason = faults[-1].strip()[-300:] if faults else f"it logged no error and exited with {self.poll()}"
+        return f"Envoy did not start: {reason} (its log is {self.log})"
 
 
 def _filter(listener: dict[str, Any], name: str) -> Any:
@@ -174,7 +173,7 @@ def _socket_address(address: Address) -> dict[str, Any]:
 
 
 def _replace(value: Any, key: str, new: str) -> None:
-    """Sets every `key` within the value."""
+    """Sets every `key` in the value, at any depth, to `new`."""
     children = list(value.items()) if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, child in children:
         if name == key:

@@ -1,4 +1,4 @@
-"""Records that grants have run out, and rotates signing keys. No answer waits for it (invariant I12)."""
+"""Records expiries and rotates signing keys in the background. No answer waits for it (invariant I12)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from jit_service.use_cases.signing_keys import Issuing
 
 BATCH = 500
 KEPT: Final = timedelta(hours=24)
-"""How long the same request_id has the same answer (AIP-155)."""
+"""How long a repeated request_id gets the same answer (AIP-155)."""
 _ITSELF: Final = Caller(principal=SERVICE)
-# The log is copied so often at least, since each time holds up those who commit meanwhile, and whenever so many came.
-_COPY_SECONDS: Final = 5
-_VERY_MANY: Final = 5_000
+# Checkpoint the WAL every 5 s, or after 5,000 records. It stalls writers, so no more often.
+_CHECKPOINT_SECONDS: Final = 5
+_CHECKPOINT_RECORDS: Final = 5_000
 
 
 def record_run_out(store: Store) -> int:
-    """Records what ran out, once each: grants, requests for more time, proposals, reviews, locks; and ends what came
-    from grants that have ended, where nobody has yet.
+    """Records once each grant, extension, proposal, review and lock that has run out, and ends live children of ended
+    grants.
 
-    Returns how many, up to a batch.
+    Returns how many of one kind, up to BATCH.
     """
     with store.snapshot() as snapshot:
         finders: Sequence[Callable[..., Sequence[object]]] = (
@@ -61,13 +61,13 @@ def record_run_out(store: Store) -> int:
             tx.record_lock_over(over, lock.expiry_event(over, now=tx.now))
         orphans = tx.live_orphans(limit=BATCH)
         for child, parent in orphans:
-            # Whoever ended the parent was cut short.
+            # The call that ended the parent did not end all its children.
             tx.save_grant(*rules.revoke_with_parent(child, parent=parent, by=_ITSELF, now=tx.now))
         return max(len(grants), len(extensions), len(proposals), len(unreviewed), len(locks), len(orphans))
 
 
 def forget_replays(store: Store) -> bool:
-    """Forgets answers to request_ids that are older than KEPT, up to a batch. Returns whether there were any."""
+    """Deletes stored answers to request_ids that are older than KEPT, up to BATCH. Returns whether there were any."""
     with store.snapshot() as snapshot:
         before = snapshot.now - KEPT
         if not snapshot.has_old_replays(before=before):
@@ -78,7 +78,7 @@ def forget_replays(store: Store) -> bool:
 
 
 def tend_tokens(store: Store, issuing: Issuing) -> None:
-    """Rotates the signing keys, and forgets denials of tokens that are over."""
+    """Rotates the signing keys, and deletes denials of tokens that have expired."""
     signing_keys.maintain(store, issuing)
     with store.snapshot() as snapshot:
         if not snapshot.has_old_denials():
@@ -88,28 +88,28 @@ def tend_tokens(store: Store, issuing: Issuing) -> None:
 
 
 class Sweeper(BackgroundThread):
-    """Calls `record_run_out`, and `tend_tokens` where tokens are issued; copies the database's log."""
+    """Calls `record_run_out`, and `tend_tokens` if the service issues tokens; checkpoints the database's WAL."""
 
     def __init__(self, store: Store, *, interval: timedelta, issuing: Issuing | None = None) -> None:
         super().__init__(name="sweeper", interval=interval, undone="expiries are not recorded")
         self._store = store
         self._issuing = issuing
         self._seq = 0
-        self._copied_at = -float("inf")
+        self._checkpoint_at = -float("inf")
 
     def work(self) -> None:
-        """Does what is due."""
+        """Does all work that is due."""
         while record_run_out(self._store) == BATCH and not self.stopping.is_set():
             pass
         while forget_replays(self._store) and not self.stopping.is_set():
             pass
         if self._issuing is not None:
             tend_tokens(self._store, self._issuing)
-        self._copy_log()
+        self._checkpoint()
 
-    def _copy_log(self) -> None:
+    def _checkpoint(self) -> None:
         with self._store.snapshot() as snapshot:
             came, self._seq = snapshot.seq - self._seq, snapshot.seq
-        if came > _VERY_MANY or time.monotonic() >= self._copied_at + _COPY_SECONDS:
+        if came > _CHECKPOINT_RECORDS or time.monotonic() >= self._checkpoint_at + _CHECKPOINT_SECONDS:
             self._store.checkpoint_wal()
-            self._copied_at = time.monotonic()
+            self._checkpoint_at = time.monotonic()

@@ -1,9 +1,8 @@
-"""Several processes on one port over one store: started together, watched over, and replaced when one dies.
+"""Runs several worker processes on one port and one store, and replaces those that end.
 
-Each worker is a whole service and keeps nothing that another needs, so any may answer any call. The kernel spreads TCP
-connections over them (SO_REUSEPORT); Envoy reaches each on a Unix socket of its own. A worker learns what to do from
-its stdin, never from its arguments, since the settings may hold a secret; when its stdin ends, its parent is gone, and
-it stops.
+Each worker is a whole service and keeps no state that another needs, so any may answer any call. The kernel spreads TCP
+connections over them (SO_REUSEPORT); Envoy reaches each on a Unix socket of its own. A worker reads its settings from
+stdin and not from its arguments, since they may hold a secret. When its stdin ends, its parent has ended, and it stops.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from jit_service.runtime.service import STOP_SECONDS, Service, ServiceError, Sto
 from jit_service.settings import Address, Settings
 
 START_SECONDS: Final = 60.0
-"""How long a worker may take until it serves, and how long the service may be without one that does."""
+"""How long a worker may take to start, and how long the service may be without a worker that serves."""
 STEADY_SECONDS: Final = 30.0
-"""A worker that has served for so long did not die of its start."""
+"""A worker that has run this long did start; its end is not counted as a failed start."""
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 10.0
 _POLL_SECONDS: Final = 0.05
@@ -37,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Workers:
-    """The workers of the settings, each with its own of the Unix sockets. Only the thread that made it may use it."""
+    """The workers of one service, each with a Unix socket of its own. Only the thread that made this may use it."""
 
     def __init__(self, settings: Settings, sockets: Sequence[Path] = ()) -> None:
         self._held: list[socket.socket] = []
@@ -51,7 +50,7 @@ class Workers:
         self._served_at = time.monotonic()
 
     def start(self) -> None:
-        """Starts them all, and returns when all serve. Raises ServiceError when one cannot."""
+        """Starts all workers, and returns when all serve. Raises ServiceError if one does not start."""
         for slot in self._slots:
             slot.start()
         deadline = time.monotonic() + START_SECONDS
@@ -64,9 +63,9 @@ class Workers:
             time.sleep(_POLL_SECONDS)
 
     def tend(self) -> None:
-        """Replaces those that have ended, each after a pause that grows while they do not last.
+        """Replaces workers that have ended, after a pause that grows while replacements fail too.
 
-        Raises ServiceError when none has served for START_SECONDS.
+        Raises ServiceError if no worker has served for START_SECONDS.
         """
         now = time.monotonic()
         for slot in self._slots:
@@ -75,10 +74,11 @@ class Workers:
             self._served_at = now
         elif now - self._served_at > START_SECONDS:
             faults = [slot.fault for slot in self._slots if slot.fault]
-            raise ServiceError(f"no worker has served for {START_SECONDS:g} s: {faults[-1] if faults else 'they end'}")
+            fault = faults[-1] if faults else "they end without a message"
+            raise ServiceError(f"no worker has served for {START_SECONDS:g} s: {fault}")
 
     def stop(self) -> None:
-        """Ends them in order: TERM, and KILL for one that does not listen."""
+        """Ends all workers with TERM, and with KILL those that do not stop in time."""
         for slot in self._slots:
             slot.terminate()
         deadline = time.monotonic() + _KILL_SECONDS
@@ -88,27 +88,27 @@ class Workers:
             held.close()
 
     def _take(self, address: Address) -> Address:
-        """Takes the port for the workers. Returns what is bound. Raises ServiceError."""
+        """Binds the address for the workers. Returns it with the actual port. Raises ServiceError."""
         held, bound = hold(address)
         self._held.append(held)
         return bound
 
 
 def run_worker(brief: TextIO, report: TextIO) -> bool:
-    """Serves as the brief says, until TERM or the end of the brief. Reports on one line, and returns, if it could."""
+    """Serves as the brief says, until TERM or the end of the brief. Reports one line; returns whether it served."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    told = json.loads(brief.readline())
-    _name_in_logs(f"worker {told['number']}")
-    settings = Settings(**told["settings"])
+    task = json.loads(brief.readline())
+    _name_in_logs(f"worker {task['number']}")
+    settings = Settings(**task["settings"])
     with ExitStack() as stack:
         try:
             service = Service(settings)
             stack.callback(service.stop)
             service.listen(settings.grpc)
-            if told["socket"] is not None:
-                service.listen_unix(Path(told["socket"]))
+            if task["socket"] is not None:
+                service.listen_unix(Path(task["socket"]))
             if settings.passing is not None:
                 service.listen_passing(settings.passing)
             service.start()
@@ -122,7 +122,7 @@ def run_worker(brief: TextIO, report: TextIO) -> bool:
 
 
 def _until_end(brief: TextIO, stopping: threading.Event) -> None:
-    """Notices that the parent is gone, however that came."""
+    """Waits until the parent has ended, for whatever reason, and sets `stopping`."""
     brief.read()
     stopping.set()
 
@@ -133,7 +133,7 @@ def _name_in_logs(who: str) -> None:
 
 
 def hold(address: Address) -> tuple[socket.socket, Address]:
-    """Takes the port for those to share whom we start, a free one for port 0. Raises ServiceError where anybody has it.
+    """Binds the port for child processes to share, or a free one for port 0. Raises ServiceError if it is taken.
 
     It is bound exclusively first, since SO_REUSEPORT alone would silently share it with another service.
     """
@@ -152,12 +152,12 @@ def hold(address: Address) -> tuple[socket.socket, Address]:
 
 
 def _brief(settings: Settings, number: int, path: Path | None) -> str:
-    told = {"settings": settings.model_dump(mode="json"), "number": number, "socket": str(path) if path else None}
-    return json.dumps(told) + "\n"
+    task = {"settings": settings.model_dump(mode="json"), "number": number, "socket": str(path) if path else None}
+    return json.dumps(task) + "\n"
 
 
 class _Slot:
-    """The place of one worker, and whoever fills it."""
+    """The place of one worker, and its current process."""
 
     def __init__(self, number: int, brief: str) -> None:
         self.number = number
@@ -168,17 +168,17 @@ class _Slot:
 
     @property
     def serves(self) -> bool:
-        """Whether its worker runs and has said that it serves."""
+        """Whether its worker runs and has reported that it serves."""
         return self._run is not None and self._run.serves and not self.has_ended
 
     @property
     def has_ended(self) -> bool:
-        """Whether its worker was started and is no more."""
+        """Whether its worker was started and has ended."""
         return self._run is not None and self._run.process.poll() is not None
 
     @property
     def fault(self) -> str:
-        """Why its worker could not begin; empty where it said nothing."""
+        """Why its worker did not start; empty if it reported nothing."""
         return self._run.wait_fault() if self._run is not None else ""
 
     def start(self) -> None:
@@ -186,7 +186,7 @@ class _Slot:
         self._run = _Run.of(self._brief)
 
     def tend(self, now: float) -> None:
-        """Replaces a worker that has ended, when its time has come; ends one that does not begin."""
+        """Replaces a worker that has ended, once its pause is over; ends one that does not start in time."""
         if self._run is None or not self.has_ended:
             self._look_after(now)
         elif not self._due_at:
@@ -198,18 +198,18 @@ class _Slot:
             self.start()
 
     def terminate(self) -> None:
-        """Asks the worker to stop."""
+        """Sends TERM to the worker."""
         if self._run is not None and not self.has_ended:
             self._run.process.terminate()
 
     def wait_or_kill(self, seconds: float) -> None:
-        """Waits for the worker's end, and kills it when it takes too long."""
+        """Waits until the worker has ended, and kills it after `seconds`."""
         if self._run is None:
             return
         try:
             self._run.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            _log.warning("worker %d does not stop; it is killed", self.number)
+            _log.warning("worker %d does not stop, so it is killed", self.number)
             self._run.process.kill()
             self._run.process.wait()
         self._run.close()
@@ -226,7 +226,7 @@ class _Slot:
 
 @dataclass
 class _Run:
-    """One process, and the one line that it says."""
+    """One process, and the one line that it reports."""
 
     process: subprocess.Popen[str]
     started_at: float
@@ -236,7 +236,7 @@ class _Run:
     @classmethod
     def of(cls, brief: str) -> _Run:
         process = subprocess.Popen(
-            # -P: what lies in the current directory is not imported.
+            # -P: do not import modules from the current directory.
             [sys.executable, "-P", "-m", "jit_service", "worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -260,7 +260,7 @@ class _Run:
         return "serves" in self.said
 
     def wait_fault(self) -> str:
-        # Its last words may still be on their way.
+        # Its report may not have been read yet.
         self.reader.join(1.0)
         return str(self.said.get("fault", ""))
 
@@ -281,4 +281,4 @@ def _listen(process: subprocess.Popen[str], said: dict[str, Any]) -> None:
     try:
         said.update(json.loads(line or "{}"))
     except ValueError:
-        said["fault"] = "it said something else than it should"
+        said["fault"] = "its report is not JSON"
