@@ -1,6 +1,6 @@
 """The operator's commands: serve, up, migrate, unlock, keys, notifications, dev-token.
 
-People read stderr; stdout is for programs.
+Messages for people go to stderr; stdout is for programs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-# gRPC's own log of a bind that fails is many lines; the error below is one.
+# gRPC logs many lines when a bind fails; our own error is one line.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import typer
@@ -69,7 +69,9 @@ TransportName = Annotated[Transport | None, typer.Option("--transport", help="Th
 WorkerCount = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Processes that share the port and the store [1].")
 ]
-Dev = Annotated[bool, typer.Option("--dev", help="Issue tokens for made-up people; loopback only, never production.")]
+Dev = Annotated[
+    bool, typer.Option("--dev", help="Issue tokens for made-up people; on loopback only, never in production.")
+]
 
 
 @app.command()
@@ -140,7 +142,7 @@ def serve(
 
 @app.command(hidden=True)
 def worker() -> None:
-    """Run one of several workers, as the parent says on stdin."""
+    """Run one worker, with the settings that the parent writes to stdin."""
     if not run_worker(sys.stdin, sys.stdout):
         raise typer.Exit(1)
 
@@ -157,11 +159,13 @@ def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> No
 @notifications_app.command("list")
 def notifications_list(
     *,
-    given_up: Annotated[bool, typer.Option("--given-up", help="Only those that are not tried any more.")] = False,
+    given_up: Annotated[
+        bool, typer.Option("--given-up", help="Only those that the service no longer retries.")
+    ] = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Print what is not delivered, one JSON object a line, the oldest first."""
+    """Print the undelivered notifications, one JSON object a line, the oldest first."""
     with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
         for waiting in delivery.list_waiting(store, only_given_up=given_up):
             print(json.dumps(_told(waiting)))
@@ -169,17 +173,19 @@ def notifications_list(
 
 @notifications_app.command("retry")
 def notifications_retry(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As listed; all by default.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids from `list`; all by default.")] = None,
     *,
-    receiver: Annotated[list[str] | None, typer.Option("--receiver", help="Only its; may be repeated.")] = None,
+    receiver: Annotated[
+        list[str] | None, typer.Option("--receiver", help="Only this receiver's; may be repeated.")
+    ] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Try what has failed again now, with all its attempts; a running service delivers it."""
+    """Retry failed notifications now, with all their attempts; the running service delivers them."""
     with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
         seqs = [seq_of(text) for text in ids or ()]
         count = delivery.retry(store, receivers=receiver or (), seqs=seqs)
-        typer.echo(f"{count} to be tried again", err=True)
+        typer.echo(f"{count} will be retried", err=True)
 
 
 @app.command()
@@ -191,7 +197,7 @@ def unlock(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Lift a lock from the service's own host, where everybody who may lift it is locked; it is on record."""
+    """Lift a lock on the service's own host, when everyone who may lift it is locked; the audit log records it."""
     with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
         for lifted in locks.lift_at_host(store, which):
             print(lifted.name)
@@ -221,7 +227,7 @@ def dev_token(
 
 @keys_app.command("list")
 def keys_list(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Print the keys that tokens are signed with, one JSON object a line; no private one."""
+    """Print the keys that tokens are signed with, one JSON object a line, without the private parts."""
     with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
         for key, state in signing_keys.list_all(store):
             _say_key(key, state)
@@ -236,7 +242,7 @@ def keys_rotate(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Add a key: published now, signing once every verifier can know it, while what others signed stays good."""
+    """Add a key: it is published now, and signs once every verifier has it; tokens of other keys stay valid."""
     with _one_line_errors():
         settings = _settings(data_dir=data_dir, database_url=database_url)
         issuing = issuing_of(settings)
@@ -256,7 +262,7 @@ def _say_key(key: SigningKey, state: KeyState) -> None:
 
 def main() -> None:
     """Runs the command line."""
-    # What is made here, keys and tokens and the database, is for this user alone.
+    # Only this user may read the files that are made here: keys, tokens, the database.
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -267,7 +273,7 @@ def _store(settings: Settings) -> Store:
     store = open_store(settings)
     if not is_current(store.engine):
         store.close()
-        raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
+        raise ServiceError("the database does not have the schema of this version; run `jit-service migrate`")
     return store
 
 
@@ -303,7 +309,7 @@ def _settings(**flags: Any) -> Settings:
 def _dev_issuer(settings: Settings) -> DevIssuer:
     for flag, address in (("--grpc", settings.grpc), ("--http", settings.http)):
         if not address.is_loopback:
-            raise ServiceError(f"--dev is for loopback only, and {flag} is {address}; anybody could be alice there")
+            raise ServiceError(f"--dev is for loopback only, and {flag} is {address}, where anyone could act as alice")
     issuer = DevIssuer(settings.data_dir)
     issuer.write_tokens(utc_now())
     return issuer
@@ -312,13 +318,13 @@ def _dev_issuer(settings: Settings) -> DevIssuer:
 def _started(
     settings: Settings, stack: ExitStack, sockets: Sequence[Path] = (), *, examples: bool = False
 ) -> tuple[Address, Callable[[], None]]:
-    """Starts the service, in this process or in workers. Returns where it is, and what must be called now and then."""
+    """Starts the service, in this process or in workers. Returns its address, and what to call at intervals."""
     if not settings.issuers:
         raise ServiceError("no issuer is configured, so nobody could call: set JIT_ISSUERS_FILE, or use up --dev")
     if settings.workers > 1:
         workers = Workers(settings, sockets)
         stack.callback(workers.stop)
-        # Once, not once for each worker; the service that does it never listens.
+        # Apply the policies once, not in each worker, by a service that never listens.
         with ExitStack() as once:
             service = Service(settings)
             once.callback(service.stop)
@@ -345,7 +351,7 @@ def _apply_policies(service: Service, settings: Settings, *, examples: bool) -> 
 
 
 def _socket_paths(settings: Settings, stack: ExitStack) -> list[Path]:
-    """Returns where Envoy reaches the workers: in the data directory, or in a private one where that is too long."""
+    """Returns Envoy's sockets to the workers: in the data directory, or in a private one if that path is too long."""
     directory = settings.data_dir.resolve()
     if len(os.fsencode(directory / _socket_name(settings.workers - 1))) > _MAX_SOCKET_PATH:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jit-")))
@@ -357,9 +363,9 @@ def _socket_name(number: int) -> str:
 
 
 def _with_http_port(settings: Settings, stack: ExitStack) -> Settings:
-    """Returns the settings with a free port in the place of port 0, since tokens and denials name the address.
+    """Returns the settings with a free port instead of port 0, since tokens and denials name the address.
 
-    It is held until Envoy, which shares it, has gone. Raises ServiceError.
+    This process holds the port until Envoy, which shares it, has ended. Raises ServiceError.
     """
     if settings.http.port:
         return settings
@@ -379,7 +385,7 @@ def _envoy(settings: Settings, sockets: Sequence[Path], stack: ExitStack) -> Env
 
 
 def _say_dev(settings: Settings, http: str, grpc: Address) -> None:
-    """Loud about what --dev means, and what to paste first."""
+    """Warns loudly of what --dev means, and prints a first request to paste."""
     tokens = settings.data_dir / "dev" / "tokens"
     body = '{"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}'
     typer.secho(
@@ -405,7 +411,7 @@ The same person at the command line:
 
 
 def _ready(*, data_dir: Path, grpc: Address, http: str | None = None) -> None:
-    """The one line on stdout, for whoever started us."""
+    """Prints the one line on stdout, for the program that started this one."""
     facts = {"ready": True, "http": http, "grpc": str(grpc), "data_dir": str(data_dir.resolve())}
     print(json.dumps({key: value for key, value in facts.items() if value is not None}), flush=True)
 

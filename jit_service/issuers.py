@@ -1,4 +1,4 @@
-"""Whose tokens prove callers: the issuers of the settings, what their tokens must say, and who a token is then."""
+"""The issuers in the settings: what their tokens must say, and which principals the tokens prove."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from jitaccess.jose.jws import plain_type
 from jitaccess.jose.keys import is_safe_url
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""The signatures that a token may have: asymmetric ones only."""
+"""The algorithms that may sign tokens: asymmetric ones only."""
 MAX_TOKEN_BYTES: Final = 24 << 10
-"""How long a token may be by default; those of people in two hundred groups have 12 KB."""
+"""The longest token by default; a token with two hundred groups has 12 KB."""
 _OUR_TYPES: Final = ("jit-denial+jwt", "audit-checkpoint+jwt")
 _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
@@ -44,13 +44,13 @@ Value = StrictBool | StrictInt | StrictStr
 
 
 def _listed(given: object) -> object:
-    """One may stand for a list of one."""
+    """Returns a single value as a list of one."""
     return given if isinstance(given, list | tuple) else (given,)
 
 
 def _of_a_kind(prefix: str) -> str:
     if prefix and not prefix.startswith(("user:", "service:")):
-        raise ValueError("must begin with user: or service:, or be empty where the claim's own text does")
+        raise ValueError("must begin with user: or service:, or be empty if the claim's own text does")
     return prefix
 
 
@@ -58,9 +58,9 @@ Prefix = Annotated[str, AfterValidator(_of_a_kind)]
 
 
 class PrincipalRule(BaseModel):
-    """How a token's principal is made: a prefix, and a claim or a template of claims such as `repo:{repository}`.
+    """How to make a token's principal: a prefix, and a claim or a template of claims such as `repo:{repository}`.
 
-    `when` is CEL over `claims`; without it the rule is for every token.
+    `when` is CEL over `claims`; a rule without it applies to every token.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,20 +72,20 @@ class PrincipalRule(BaseModel):
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
-        """The template in turns of fixed text and the name of a claim: text, claim, text, …, text."""
+        """The template split into fixed texts and names of claims in turn: text, claim, text, …, text."""
         return ("", self.claim, "") if self.claim else tuple(_PLACE.split(self.template))
 
     @property
     def claims(self) -> tuple[str, ...]:
-        """The claims that the principal is made of."""
+        """The claims that make up the principal."""
         return self.parts[1::2]
 
     def principal(self, values: Mapping[str, str]) -> str:
-        """Returns the principal of these values of its claims. Raises ValueError where other values could give it."""
+        """Returns the principal for these values of the claims. Raises ValueError if others could give the same."""
         made = self.prefix + self.parts[0]
         for claim, after in zip(self.claims, self.parts[2::2], strict=True):
             value = values[claim]
-            # The text after it must show where it ends: {a}:{b} of "x:y" and "z" would be that of "x" and "y:z".
+            # The next text must mark the claim's end: {a}:{b} of "x:y" and "z" would equal that of "x" and "y:z".
             if after and (value + after).index(after) != len(value):
                 raise ValueError(f"the token's {claim} holds the text {after!a} that ends it in the template")
             made += value + after
@@ -112,12 +112,12 @@ class PrincipalRule(BaseModel):
 
 
 class Issuer(BaseModel):
-    """An issuer whose tokens prove callers; docs/guides/identity.md says what each setting is for.
+    """An issuer whose tokens prove callers; docs/guides/identity.md explains each setting.
 
-    Its keys are a JWK set in a file, behind an https URL, or behind the one that its discovery document names. Claims
-    are named literally, or by a path such as `realm_access.roles`. The letter case of a principal that is like an
-    e-mail address is folded, unless `principal_case` says that it counts. `roles` maps an API role to the values of
-    `roles_claim` that give it; none by default.
+    Its keys are a JWK set: in a file, at an https URL, or at the URL in its discovery document. A claim is given by its
+    name, or by a path such as `realm_access.roles`. A principal that looks like an e-mail address is folded to lower
+    case, unless `principal_case` is exact. `roles` maps an API role to the values of `roles_claim` that give it;
+    there are none by default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -146,17 +146,17 @@ class Issuer(BaseModel):
 
     @cached_property
     def rules(self) -> tuple[PrincipalRule, ...]:
-        """How its tokens' principals are made; the first rule that applies counts."""
+        """The rules for its tokens' principals; the first that applies is used."""
         return self.principal_rules or (PrincipalRule(claim=self.principal_claim, prefix=self.principal_prefix),)
 
     @property
     def principal_prefixes(self) -> tuple[str, ...]:
-        """How its principals begin, by each of its rules."""
+        """The beginnings of its principals, one for each rule."""
         return tuple(rule.prefix + rule.parts[0] for rule in self.rules)
 
     @property
     def exact_principals(self) -> tuple[str, ...]:
-        """How those of its principals begin whose letter case counts."""
+        """The beginnings of its principals whose letter case is kept."""
         return self.principal_prefixes if self.principal_case == "exact" else ()
 
     @field_validator("algorithms")
@@ -166,7 +166,7 @@ class Issuer(BaseModel):
             if algorithm not in ALGORITHMS:
                 raise ValueError(f"{algorithm!a} is not allowed; only {', '.join(ALGORITHMS)} are")
         if not given:
-            raise ValueError("is empty, so no token could count")
+            raise ValueError("is empty, so no token would be accepted")
         return given
 
     @field_validator("token_types")
@@ -174,9 +174,11 @@ class Issuer(BaseModel):
     def _of_callers(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for typ in given:
             if plain_type(typ) in _OUR_TYPES:
-                raise ValueError(f"{typ!a} is what this service signs for another purpose, and proves no caller")
+                raise ValueError(
+                    f"{typ!a} is a type that this service signs for another purpose, so it proves no caller"
+                )
         if not given:
-            raise ValueError('is empty, so no token could count; "" is for a token without typ')
+            raise ValueError('is empty, so no token would be accepted; "" is for a token without typ')
         return given
 
     @field_validator("principal_rules")
@@ -184,37 +186,43 @@ class Issuer(BaseModel):
     def _in_order(cls, given: tuple[PrincipalRule, ...]) -> tuple[PrincipalRule, ...]:
         for place, rule in enumerate(given[:-1]):
             if not rule.when:
-                raise ValueError(f"[{place}] has no `when`, so it is for every token, and none after it ever applies")
+                raise ValueError(
+                    f"[{place}] has no `when`, so it applies to every token, and no rule after it ever applies"
+                )
         return given
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.principal_rules and (self.principal_claim, self.principal_prefix) != ("sub", ""):
-            raise ValueError("principal_rules take the place of principal_claim and principal_prefix; give only one")
+            raise ValueError("principal_rules replace principal_claim and principal_prefix; give only one of the two")
         self._demand_keys()
         return self
 
     def _demand_keys(self) -> None:
         if self.jwks_file is not None and self.jwks_url is not None:
-            raise ValueError("needs at most one of jwks_file and jwks_url; without both, keys are found by discovery")
+            raise ValueError("needs at most one of jwks_file and jwks_url; without either, keys are found by discovery")
         if self.jwks_file is not None:
             if self.ca_file is not None or self.bearer_token_file is not None:
                 raise ValueError("ca_file and bearer_token_file are for keys that are fetched, not for a jwks_file")
             return
         if self.jwks_url is not None and not is_safe_url(self.jwks_url):
-            raise ValueError("jwks_url must be https, or http on loopback: whoever can change the keys can be anybody")
+            raise ValueError(
+                "jwks_url must be https, or http on loopback: anyone who can change the keys can act as anyone"
+            )
         if self.jwks_url is None and not (is_safe_url(self.issuer) and not set("?#") & set(self.issuer)):
-            raise ValueError("needs jwks_file or jwks_url: its issuer is no https URL to discover its keys by")
+            raise ValueError(
+                "needs jwks_file or jwks_url: its issuer is not an https URL, so keys cannot be discovered"
+            )
         _demand_usable(self.ca_file, self.bearer_token_file)
 
 
 def exact_principals(issuers: Iterable[Issuer]) -> tuple[str, ...]:
-    """Returns how principals begin whose letter case counts, of all the issuers."""
+    """Returns the beginnings of principals whose letter case is kept, of all issuers."""
     return tuple(prefix for issuer in issuers for prefix in issuer.exact_principals)
 
 
 def demand_own_principals(issuers: Sequence[Issuer]) -> None:
-    """Raises ValueError for two issuers of which one could speak for the other's people without having said so."""
+    """Raises ValueError if two issuers can make the same principals, unless both set shares_principals."""
     for one, other in combinations(issuers, 2):
         shared = _shared_prefix(one, other)
         if shared is None:
@@ -239,9 +247,9 @@ def _demand_usable(ca_file: Path | None, bearer_token_file: Path | None) -> None
         if ca_file is not None:
             ssl.create_default_context(cafile=ca_file)
     except OSError as fault:
-        raise ValueError(f"ca_file {ca_file} is of no use: {fault}") from None
+        raise ValueError(f"ca_file {ca_file} cannot be used: {fault}") from None
     try:
         if bearer_token_file is not None:
             secret_in(bearer_token_file)
     except (OSError, ValueError) as fault:
-        raise ValueError(f"bearer_token_file {bearer_token_file} is of no use: {fault}") from None
+        raise ValueError(f"bearer_token_file {bearer_token_file} cannot be used: {fault}") from None

@@ -1,4 +1,4 @@
-"""The settings: flags first, then JIT_* of the environment. Nothing else reads the environment."""
+"""The settings: from flags first, then from JIT_* in the environment. Nothing else reads the environment."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
 
 
 class Transport(StrEnum):
-    """Which gRPC server is run (docs/adr/0021-two-transports.md)."""
+    """The gRPC server (docs/adr/0021-two-transports.md)."""
 
     GRPCIO = "grpcio"
     NATIVE = "native"
 
 
 class SettingsError(ValueError):
-    """A setting is wrong; the message is one line that names it."""
+    """A setting is wrong. The message is one line that names it."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """A TCP address; port 0 asks for a free one."""
+    """A TCP address; port 0 takes a free port."""
 
     host: str
     port: int
@@ -90,7 +90,7 @@ def _address(value: object) -> object:
 
 
 def _span(value: object) -> object:
-    """Environment variables are text; a number of seconds is the natural way to write a span there."""
+    """Reads a number of seconds in an environment variable as a span."""
     return float(value) if isinstance(value, str) and value.replace(".", "", 1).isdigit() else value
 
 
@@ -99,7 +99,7 @@ Span = Annotated[timedelta, BeforeValidator(_span)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, each as a flag of the same name or as JIT_NAME."""
+    """All settings, each of which is a flag of the same name or JIT_NAME in the environment."""
 
     model_config = SettingsConfigDict(
         env_prefix="JIT_", frozen=True, extra="ignore", arbitrary_types_allowed=True, env_ignore_empty=True
@@ -123,13 +123,13 @@ class Settings(BaseSettings):
     )
     issuers_file: Path | None = Field(default=None, description="The issuers, as a YAML list in a file.")
     notifications: Annotated[tuple[Receiver, ...], NoDecode, BeforeValidator(_decoded)] = Field(
-        default=(), description="Who is notified of what, as a JSON list."
+        default=(), description="The receivers of notifications, as a JSON list."
     )
     notifications_file: Path | None = Field(default=None, description="The same, as a YAML list in a file.")
     notifications_source: str = Field(
         default="/jitaccess",
         pattern=r"^[!-~]{1,256}$",
-        description="The `source` of the CloudEvents that are sent: a URI that tells this service from others.",
+        description="The `source` of the CloudEvents that are sent: a URI that identifies this service.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=("unix",),
@@ -152,13 +152,13 @@ class Settings(BaseSettings):
     )
     key_file: Path | None = Field(
         default=None,
-        description="What seals rows and signing keys, the same on all hosts; by default made in data_dir.",
+        description="The key that seals rows and signing keys, the same on all hosts; by default made in data_dir.",
     )
     token_key_rotation: Span = Field(default=timedelta(days=30), description="How long a key signs tokens.")
     token_key_overlap: Span = Field(
         default=timedelta(hours=1), ge=timedelta(minutes=10), description="How long a key is published before it signs."
     )
-    rpc_threads: int = Field(default=16, ge=1, le=512, description="Calls that are answered at once.")
+    rpc_threads: int = Field(default=16, ge=1, le=512, description="How many calls are answered at once.")
     max_message_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 26, description="The largest request.")
     sweep_interval: Span = Field(default=timedelta(seconds=1), description="How often expiries are recorded.")
     policies_dual_control: bool = Field(
@@ -170,16 +170,18 @@ class Settings(BaseSettings):
         "(before it), `off` none. Grants that count their uses are always recorded, committed.",
     )
     bounded_staleness: Span = Field(
-        default=timedelta(seconds=1), description="How old the view may be that a BOUNDED check rests on."
+        default=timedelta(seconds=1), description="The greatest age of the data that a BOUNDED check may use."
     )
-    watch_streams: int = Field(default=64, ge=1, le=4096, description="Streams that are watched at once.")
+    watch_streams: int = Field(default=64, ge=1, le=4096, description="How many watch streams may be open at once.")
     watch_streams_per_principal: int = Field(
-        default=8, ge=1, le=4096, description="Streams that one principal without the role checker may have open."
+        default=8, ge=1, le=4096, description="How many of them one principal without the role checker may have."
     )
     watch_streams_reserved: int = Field(
-        default=8, ge=0, le=4096, description="Streams of them that are kept for the role checker; half at the most."
+        default=8, ge=0, le=4096, description="How many of them are reserved for the role checker; at most half."
     )
-    max_pending: int = Field(default=20, ge=1, le=10_000, description="Undecided requests that one requester may have.")
+    max_pending: int = Field(
+        default=20, ge=1, le=10_000, description="How many undecided requests one requester may have."
+    )
     max_pattern_bytes: int = Field(
         default=32 << 10, ge=1 << 10, le=1 << 20, description="Bytes of resources and actions in one request."
     )
@@ -193,26 +195,26 @@ class Settings(BaseSettings):
         default=100, ge=1, le=10_000, description="Delegations that one delegate may have."
     )
     writes_per_second: float = Field(
-        default=100, ge=1, le=1e6, description="Writes that one principal may make in a second, of each process."
+        default=100, ge=1, le=1e6, description="Writes that one principal may make in a second, in each process."
     )
     checks_per_second: float = Field(
         default=2000,
         ge=1,
         le=1e6,
-        description="Checks and reads that one principal may make in a second, of each process; not the role checker.",
+        description="Checks and reads that one principal may make in a second, in each process; not the role checker.",
     )
     passing: BoundAddress | None = Field(
         default=None,
-        description="Where Envoys on other hosts have watched what passes; without it only a Unix socket is for that.",
+        description="Where Envoys on other hosts have open requests watched; without it, only a Unix socket does this.",
     )
     passing_streams: int = Field(
-        default=4096, ge=1, le=1 << 16, description="Requests that pass by a grant and are watched at once."
+        default=4096, ge=1, le=1 << 16, description="How many open requests the service watches at once."
     )
     reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
 
     @property
     def bounds(self) -> Bounds:
-        """How much one caller may make all others carry."""
+        """The bounds of what one caller may store."""
         return Bounds(
             pending=self.max_pending,
             children=self.max_children,
@@ -223,7 +225,7 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """The database's URL for SQLAlchemy: SQLite in data_dir by default, PostgreSQL always by psycopg 3."""
+        """The database's URL for SQLAlchemy: SQLite in data_dir by default; PostgreSQL always by psycopg 3."""
         if not self.database_url:
             return f"sqlite:///{self.data_dir.resolve() / 'jit.db'}"
         scheme, separator, rest = self.database_url.partition("://")
@@ -231,7 +233,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **flags: Any) -> Settings:
-        """Returns the settings of the flags and the environment. Raises SettingsError."""
+        """Returns the settings from the flags and the environment. Raises SettingsError."""
         try:
             settings = cls(**flags)
             listed: dict[str, Any] = {}
@@ -249,17 +251,17 @@ class Settings(BaseSettings):
         names = [issuer.issuer for issuer in settings.issuers]
         if settings.token_issuer in names:
             raise SettingsError(
-                "JIT_TOKEN_ISSUER: is an issuer of callers' tokens too; a grant's token proves no caller"
+                "JIT_TOKEN_ISSUER: is also an issuer of callers' tokens, but a grant's token proves no caller"
             )
         if len(set(names)) < len(names):
-            raise SettingsError("JIT_ISSUERS: the same issuer is there twice")
+            raise SettingsError("JIT_ISSUERS: has the same issuer twice")
         try:
             demand_own_principals(settings.issuers)
         except ValueError as fault:
             raise SettingsError(f"JIT_ISSUERS: {fault}") from None
         receivers = [receiver.name for receiver in settings.notifications]
         if len(set(receivers)) < len(receivers):
-            raise SettingsError("JIT_NOTIFICATIONS: the same name is there twice")
+            raise SettingsError("JIT_NOTIFICATIONS: has the same name twice")
         return settings
 
     def with_issuer(self, issuer: Issuer) -> Settings:
@@ -267,14 +269,14 @@ class Settings(BaseSettings):
         return self.model_copy(update={"issuers": (*self.issuers, issuer)})
 
     def with_token_issuer(self, url: str) -> Settings:
-        """Returns the settings that issue tokens in this name, unless they have one."""
+        """Returns the settings with this token issuer, unless they have one."""
         return self if self.token_issuer else self.model_copy(update={"token_issuer": url})
 
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, url: str) -> str:
         if url and url.partition("://")[0] not in ("sqlite", "postgresql", "postgres", "postgresql+psycopg"):
-            # Not shown: it may hold a password.
+            # The message leaves out the URL, which may hold a password.
             raise ValueError("must begin with sqlite:/// or postgresql://")
         return url
 
@@ -308,7 +310,7 @@ def _list_of(path: Path, what: str) -> list[Any]:
     except (OSError, UnicodeDecodeError) as fault:
         raise SettingsError(f"{variable}: {path} cannot be read: {' '.join(str(fault).split())}") from fault
     except yaml.YAMLError as fault:
-        # Only where, not what stands there, which may be a secret.
+        # The message has the line's number, not its text, which may be a secret.
         mark = getattr(fault, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark is not None else ""
         raise SettingsError(
@@ -320,7 +322,7 @@ def _list_of(path: Path, what: str) -> list[Any]:
 
 
 def _one_line(fault: ValidationError) -> str:
-    """The first fault: the variable, what is wrong, never the value, which may be a secret."""
+    """Returns the first fault on one line: the variable and what is wrong, without the value, which may be a secret."""
     first = fault.errors(include_url=False, include_input=False)[0]
     name, *path = (str(part) for part in first["loc"])
     where = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path)

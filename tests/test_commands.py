@@ -469,7 +469,7 @@ def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: P
             there.status = 204
             done = said("notifications", "retry", listed["id"], *arguments)
 
-            assert "1 to be tried again" in done.stderr
+            assert "1 will be retried" in done.stderr
             assert there.arrivals.get(timeout=30).id == first.id
             assert first.event["data"]["grant"] == grant.name
             listed_when(lambda found: not found, *arguments)
