@@ -26,14 +26,14 @@ from jit_service.domain.errors import (
     RoleRequired,
     StoreUnavailable,
     TooManyActive,
-    Unsatisfiable,
 )
-from jit_service.domain.grants import approval, break_glass, request
+from jit_service.domain.grants import approval, break_glass, request, reviewing
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants import preview as review
 from jit_service.domain.grants.grant import Grant, GrantState
-from jit_service.domain.grants.lock import demand_unlocked
+from jit_service.domain.grants.lock import demand_unlocked_people
 from jit_service.domain.grants.preview import Preview
+from jit_service.domain.grants.reviewing import ReviewRules, Shown
 from jit_service.domain.language import etag as etags
 from jit_service.domain.language import paging
 from jit_service.domain.language.filter import parse
@@ -141,9 +141,7 @@ def _ask(tx: Transaction, caller: Caller, asked: request.Ask, bounds: Bounds) ->
             *remember(tx, caller, _GRANTS, tx.save_grant(*approval.open_child(child, by=caller, now=tx.now)))
         )
     judged, policy = _judge_request(tx, caller, asked, name=new_name("grants"))
-    shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
-    if shortfall:
-        raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
+    review.demand_satisfiable(judged, policy)
     _demand_room(tx, judged, policy)
     _demand_no_debt(tx, judged, policy)
     grant, event = approval.open_request(judged, by=caller, now=tx.now)
@@ -192,14 +190,8 @@ def _judge_child(snapshot: Snapshot, caller: Caller, asked: request.Ask, bounds:
     bounds.demand_patterns(child.resources, child.actions)
     root = child.chain[0]
     bounds.demand_child(len(snapshot.live_children(root)), root=root)
-    _demand_unlocked(snapshot, child)
+    demand_unlocked_people(snapshot.locks, child)
     return child
-
-
-def _demand_unlocked(snapshot: Snapshot, grant: Grant) -> None:
-    """Nothing is given to the locked, nor what they have asked for."""
-    demand_unlocked(snapshot.locks, grant.subject, grant.subject_groups)
-    demand_unlocked(snapshot.locks, grant.requester, grant.requester_groups)
 
 
 def _demand_usable(snapshot: Snapshot, parent: Grant) -> None:
@@ -214,7 +206,7 @@ def _judge_request(snapshot: Snapshot, caller: Caller, asked: request.Ask, *, na
     grant = request.judge_request(
         asked, policies=policies, by=caller, grant_name=name, now=snapshot.now, signals=signals
     )
-    _demand_unlocked(snapshot, grant)
+    demand_unlocked_people(snapshot.locks, grant)
     return grant, next(policy for policy in policies if policy.name == grant.policy)
 
 
@@ -263,107 +255,66 @@ def approve(
 ) -> GrantAnswer:
     """Approves the current step, of the request or of the extension of that round, with the edits if any.
 
-    Raises PolicyNoLongerAllows and what `domain.approval` raises.
+    Raises what `domain.grants.reviewing.approve` raises.
     """
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
-        policy = _policy_of(tx, grant)
-        # Whether the caller may approve at all comes before whether the request could still pass.
-        signals = _signals(tx, [policy])
-        waiting = _with_steps_of_now(tx, grant, policy, signals)
-        place = approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks, signals=signals)
-        approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
-        edited = approval.apply_edits(grant, edits, policy=policy, now=tx.now)
-        judged = _judge_again(tx, edited, policy)
-        given = approval.changed_terms(grant, edited)
-        return approval.approve(
-            judged,
-            policy=policy,
-            by=by,
-            comment=comment,
-            now=tx.now,
-            given=given,
-            place=place,
-            locks=tx.locks,
-            signals=signals,
-        )
+        rules = _review_rules(tx, grant)
+        shown = Shown(etag=etag, extension_round=extension_round)
+        return reviewing.approve(grant, edits, rules=rules, by=by, comment=comment, now=tx.now, shown=shown)
 
     return _change(store, caller, name, etag, transition)
 
 
 def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str, extension_round: int = 0) -> GrantAnswer:
-    """Denies a pending request, for access or for more time. Raises what `domain.approval` raises."""
+    """Denies a pending request, for access or for more time. Raises what `domain.grants.reviewing.deny` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
-        policy = _policy_of(tx, grant)
-        signals = _signals(tx, [policy])
-        waiting = _with_steps_of_now(tx, grant, policy, signals)
-        approval.demand_reviewer(waiting, policy=policy, by=by, now=tx.now, locks=tx.locks, signals=signals)
-        approval.demand_shown(grant, extension_round=extension_round, etag=etag, now=tx.now)
-        return approval.deny(
-            waiting, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks, signals=signals
-        )
+        rules = _review_rules(tx, grant)
+        shown = Shown(etag=etag, extension_round=extension_round)
+        return reviewing.deny(grant, rules=rules, by=by, comment=comment, now=tx.now, shown=shown)
 
     return _change(store, caller, name, etag, transition)
 
 
 def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str, edits: approval.Edits) -> GrantAnswer:
-    """Offers other terms. Raises PolicyNoLongerAllows and what `domain.approval.counter` raises."""
+    """Offers other terms. Raises what `domain.grants.reviewing.counter` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
-        policy = _policy_of(tx, grant)
-        signals = _signals(tx, [policy])
-        waiting = _with_steps_of_now(tx, grant, policy, signals)
-        offered = approval.counter(
-            waiting, edits, policy=policy, by=by, comment=comment, now=tx.now, locks=tx.locks, signals=signals
-        )
-        # An offer that could not be accepted as things are would be none.
-        _judge_again(tx, approval.edit(grant, edits, now=tx.now), policy)
-        return offered
+        return reviewing.counter(grant, edits, rules=_review_rules(tx, grant), by=by, comment=comment, now=tx.now)
 
     return _change(store, caller, name, etag, transition)
 
 
 def accept_offer(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Takes the offered terms. Raises PolicyNoLongerAllows and what `domain.approval.accept` raises."""
+    """Takes the offered terms. Raises what `domain.grants.reviewing.accept` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
-        policy = _policy_of(tx, grant)
-        judged = _judge_again(tx, approval.with_offered_terms(grant, by=by, now=tx.now), policy)
         lent = tuple(right.delegation for right in _lent_to_offerer(tx, grant))
-        return approval.accept(
-            judged, policy=policy, by=by, comment=comment, now=tx.now, delegations=lent, locks=tx.locks
-        )
+        rules = _review_rules(tx, grant)
+        return reviewing.accept(grant, rules=rules, by=by, comment=comment, now=tx.now, delegations=lent)
 
     return _change(store, caller, name, etag, transition)
 
 
 def decline_offer(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Refuses the offered terms. Raises what `domain.approval.decline` raises."""
+    """Declines the offered terms. Raises what `domain.approval.decline` raises."""
     return _change(
         store, caller, name, etag, lambda tx, grant, by: approval.decline(grant, by=by, comment=comment, now=tx.now)
     )
 
 
 def extend(store: Store, caller: Caller, name: str, more: request.MoreTime, *, etag: str) -> GrantAnswer:
-    """Asks for more time. Raises Unsatisfiable, and what `domain.request.extended` and `judge_extension` raise."""
+    """Asks for more time. Raises what `domain.grants.reviewing.extend` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
-        policy = _policy_of(tx, grant)
-        asked = request.with_extension(grant, request.normalize_more(more), policy=policy, by=by, now=tx.now)
-        signals = _signals(tx, [policy])
-        judged = request.judge_extension(asked, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
-        _demand_unlocked(tx, judged)
-        shortfall = review.preview(judged, allow_self_approval=policy.allow_self_approval).shortfall
-        if shortfall:
-            raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
-        return approval.open_extension(judged, policy=policy, by=by, now=tx.now)
+        return reviewing.extend(grant, more, rules=_review_rules(tx, grant), by=by, now=tx.now)
 
     return _change(store, caller, name, etag, transition)
 
 
 def complete_review(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Closes the review of a break-glass use. Raises what `domain.emergency.complete_review` raises."""
+    """Closes the review of a break-glass use. Raises what `domain.grants.break_glass.complete_review` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = tx.policy(grant.policy)
@@ -433,15 +384,10 @@ def _change(store: Store, caller: Caller, name: str, etag: str, transition: Tran
     return answer
 
 
-def _judge_again(tx: Transaction, grant: Grant, policy: Policy) -> Grant:
-    """Policies, signals, locks and the time may have changed since the request."""
-    _demand_unlocked(tx, grant)
-    signals = _signals(tx, [policy])
-    return request.judge_again(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
-
-
-def _with_steps_of_now(tx: Transaction, grant: Grant, policy: Policy, signals: Signals) -> Grant:
-    return request.refresh_steps(grant, policy=policy, policies=tx.policies(), now=tx.now, signals=signals)
+def _review_rules(tx: Transaction, grant: Grant) -> ReviewRules:
+    """Returns what the store has to judge the request by. Raises PolicyNoLongerAllows for a policy that is gone."""
+    policy = _policy_of(tx, grant)
+    return ReviewRules(policy=policy, policies=tx.policies(), signals=_signals(tx, [policy]), locks=tx.locks)
 
 
 def _signals(snapshot: Snapshot, policies: Sequence[Policy]) -> Signals:

@@ -22,7 +22,7 @@ from jit_service.domain.checks import decision, http_request, search
 from jit_service.domain.checks.decision import Reason
 from jit_service.domain.conditions import condition, context, signal
 from jit_service.domain.errors import JitError
-from jit_service.domain.grants import approval, break_glass, delegation, grant, lock, preview, request
+from jit_service.domain.grants import approval, break_glass, delegation, grant, lock, preview, request, reviewing
 from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import Grant, Review
 from jit_service.domain.language import etag, ip_address, regex
@@ -46,6 +46,7 @@ from tests.domain.grants import (
     test_preview,
     test_request,
     test_reviewer,
+    test_reviewing,
 )
 from tests.domain.language import test_etag, test_ip_address, test_regex
 from tests.domain.policies import test_diff, test_policy
@@ -92,6 +93,136 @@ TWINS = [
         ">= policy.steps[place.step].denials_needed",
         ">= 1",
         test_conditional.test_a_denial_quorum_takes_distinct_denials,
+    ),
+    # The order of a review's rules
+    Twin(
+        "an approval that tells anybody which request waits",
+        reviewing.approve,
+        "waiting = _refreshed(grant, rules, now=now)",
+        "approval.demand_shown(grant, extension_round=shown.extension_round, etag=shown.etag, now=now); "
+        "waiting = _refreshed(grant, rules, now=now)",
+        test_reviewing.test_whoever_may_not_approve_learns_nothing_of_what_waits,
+    ),
+    Twin(
+        "an approval that tells anybody whether the request could pass",
+        reviewing.approve,
+        "waiting = _refreshed(grant, rules, now=now)",
+        "waiting = _refreshed(_judge_again(grant, rules, now=now), rules, now=now)",
+        test_reviewing.test_whoever_may_not_approve_learns_nothing_of_whether_the_request_could_pass,
+    ),
+    Twin(
+        "edits that are looked at before the request that they are of",
+        reviewing.approve,
+        "waiting = _refreshed(grant, rules, now=now)",
+        "approval.apply_edits(grant, edits, policy=rules.policy, now=now); waiting = _refreshed(grant, rules, now=now)",
+        test_reviewing.test_an_approval_of_another_request_is_refused_before_its_edits_are_looked_at,
+    ),
+    Twin(
+        "a request that is judged again before its edits are looked at",
+        reviewing.approve,
+        "edited = approval.apply_edits(",
+        "_judge_again(grant, rules, now=now); edited = approval.apply_edits(",
+        test_reviewing.test_an_edit_that_gives_too_much_is_refused_before_the_request_is_judged_again,
+    ),
+    Twin(
+        "an approval by the policy as it was",
+        reviewing.approve,
+        "_judge_again(edited, rules, now=now)",
+        "edited",
+        test_reviewing.test_what_is_approved_is_judged_by_the_policy_as_it_is_now,
+    ),
+    Twin(
+        "an approval of less that is judged as what was asked for",
+        reviewing.approve,
+        "_judge_again(edited, rules, now=now)",
+        "_judge_again(grant, rules, now=now)",
+        test_reviewing.test_what_is_given_is_judged_and_not_what_was_asked_for,
+    ),
+    Twin(
+        "policies that are asked before the locks",
+        reviewing._judge_again,
+        "demand_unlocked_people(rules.locks, grant)",
+        "request.judge_again(grant, policy=rules.policy, policies=rules.policies, now=now); "
+        "demand_unlocked_people(rules.locks, grant)",
+        test_reviewing.test_whether_anybody_is_locked_is_asked_before_the_policies,
+    ),
+    Twin(
+        "a denial that tells anybody which request waits",
+        reviewing.deny,
+        "waiting = _refreshed(grant, rules, now=now)",
+        "approval.demand_shown(grant, extension_round=shown.extension_round, etag=shown.etag, now=now); "
+        "waiting = _refreshed(grant, rules, now=now)",
+        test_reviewing.test_whoever_may_not_deny_learns_nothing_of_what_waits,
+    ),
+    Twin(
+        "a denial of whichever request waits",
+        reviewing.deny,
+        "approval.demand_shown(grant, extension_round=shown.extension_round, etag=shown.etag, now=now)",
+        "pass",
+        test_reviewing.test_a_denial_of_another_request_is_refused,
+    ),
+    Twin(
+        "a denial that the policies can refuse",
+        reviewing.deny,
+        "waiting = _refreshed(grant, rules, now=now)",
+        "waiting = _refreshed(_judge_again(grant, rules, now=now), rules, now=now)",
+        test_reviewing.test_a_request_that_could_not_pass_any_more_can_be_denied,
+    ),
+    Twin(
+        "an offer that tells anybody whether the request could pass",
+        reviewing.counter,
+        "offered = approval.counter(",
+        "_judge_again(approval.edit(grant, edits, now=now), rules, now=now); offered = approval.counter(",
+        test_reviewing.test_whoever_may_not_offer_learns_nothing_of_whether_the_request_could_pass,
+    ),
+    Twin(
+        "an offer that could not be accepted",
+        reviewing.counter,
+        "_judge_again(approval.edit(grant, edits, now=now), rules, now=now)",
+        "pass",
+        test_reviewing.test_an_offer_that_could_not_be_accepted_now_is_refused,
+    ),
+    Twin(
+        "an offer that is judged as what was asked for",
+        reviewing.counter,
+        "_judge_again(approval.edit(grant, edits, now=now), rules, now=now)",
+        "_judge_again(grant, rules, now=now)",
+        test_reviewing.test_an_offer_is_judged_by_the_terms_that_it_offers,
+    ),
+    Twin(
+        "an accepted offer that is judged before whose it is",
+        reviewing.accept,
+        "offered = approval.with_offered_terms(",
+        "_judge_again(grant, rules, now=now); offered = approval.with_offered_terms(",
+        test_reviewing.test_whoever_was_offered_nothing_learns_nothing_of_whether_it_could_pass,
+    ),
+    Twin(
+        "an accepted offer under the policies as they were",
+        reviewing.accept,
+        "_judge_again(offered, rules, now=now)",
+        "offered",
+        test_reviewing.test_an_accepted_offer_is_judged_by_the_policies_of_now,
+    ),
+    Twin(
+        "more time that is refused to the locked before it is judged",
+        reviewing.extend,
+        "asked = request.with_extension(",
+        "demand_unlocked_people(rules.locks, grant); asked = request.with_extension(",
+        test_reviewing.test_more_time_is_refused_by_the_first_rule_that_it_breaks,
+    ),
+    Twin(
+        "more time for the locked",
+        reviewing.extend,
+        "demand_unlocked_people(rules.locks, judged)",
+        "pass",
+        test_reviewing.test_more_time_is_refused_by_the_first_rule_that_it_breaks,
+    ),
+    Twin(
+        "more time that nobody could approve",
+        reviewing.extend,
+        "preview.demand_satisfiable(judged, rules.policy)",
+        "pass",
+        test_reviewing.test_more_time_is_refused_by_the_first_rule_that_it_breaks,
     ),
     # Conditions
     Twin(

@@ -12,7 +12,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Decision, Question, Reason, decide
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.signal import Signals
-from jit_service.domain.errors import InvalidField, JitError, NotEligible, Unsatisfiable, reasons
+from jit_service.domain.errors import InvalidField, JitError, NotEligible, reasons
 from jit_service.domain.grants import approval, preview, request
 from jit_service.domain.grants.grant import Grant, start
 from jit_service.domain.grants.request import Ask
@@ -113,9 +113,7 @@ def judge_request(
         request.demand_not_denied(ask, policies, by)
         grant = request.judge_request(ask, policies=policies, by=by, grant_name="", now=now, signals=signals)
         policy = next(policy for policy in policies if policy.name == grant.policy)
-        shortfall = preview.preview(grant, allow_self_approval=policy.allow_self_approval).shortfall
-        if shortfall:
-            raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
+        preview.demand_satisfiable(grant, policy)
     except JitError as refusal:
         return RequestOutcome(outcome=Outcome.REFUSED, reason=refusal.reason, message=refusal.message)
     first, _ = approval.open_request(grant, by=by, now=now)

@@ -155,6 +155,12 @@ def demand_unlocked(locks: Locks, principal: str, groups: frozenset[str] | None)
         raise Locked(message(lock, principal, groups), lock=lock.name)
 
 
+def demand_unlocked_people(locks: Locks, grant: Grant) -> None:
+    """Raises Locked where a lock stands on whoever holds the grant or asked for it."""
+    demand_unlocked(locks, grant.subject, grant.subject_groups)
+    demand_unlocked(locks, grant.requester, grant.requester_groups)
+
+
 def demand_unlocked_caller(locks: Locks, caller: Caller) -> None:
     """Raises Locked where a lock stands on the caller, a group of its token, or its token."""
     if locks and (lock := locks.on_caller(caller)) is not None:

@@ -6,10 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
+from jit_service.domain.errors import Unsatisfiable
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.language.name import canonical
-from jit_service.domain.policies.policy import PrincipalSet, Step
+from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,13 @@ def preview(grant: Grant, *, allow_self_approval: bool) -> Preview:
         f"{missing} more approver{'s' if missing > 1 else ''} would be needed than the policy names" if missing else ""
     )
     return Preview(steps=steps, shortfall=shortfall)
+
+
+def demand_satisfiable(grant: Grant, policy: Policy) -> None:
+    """Raises Unsatisfiable where the policy names too few approvers for the request ever to be approved."""
+    shortfall = preview(grant, allow_self_approval=policy.allow_self_approval).shortfall
+    if shortfall:
+        raise Unsatisfiable(f"{policy.name} could never approve this: {shortfall}", policy=policy.name)
 
 
 def _patience(grant: Grant) -> timedelta:

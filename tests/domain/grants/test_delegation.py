@@ -50,14 +50,14 @@ def fault(by: Caller | None = None, **changes: Any) -> str:
 def test_a_delegation_holds_from_its_start_to_exactly_before_its_end() -> None:
     delegation = created(starts_at=NOON + HOUR, expires_at=NOON + 2 * HOUR)
 
-    assert not delegation.active(NOON + HOUR - TICK)
-    assert delegation.active(NOON + HOUR)
-    assert delegation.active(NOON + 2 * HOUR - TICK)
-    assert not delegation.active(NOON + 2 * HOUR)
+    assert not delegation.is_active(NOON + HOUR - TICK)
+    assert delegation.is_active(NOON + HOUR)
+    assert delegation.is_active(NOON + 2 * HOUR - TICK)
+    assert not delegation.is_active(NOON + 2 * HOUR)
 
 
 def test_without_a_start_a_delegation_holds_at_once() -> None:
-    assert created().active(NOON)
+    assert created().is_active(NOON)
 
 
 def test_what_is_delegated_is_the_right_that_the_delegators_token_proved() -> None:
@@ -138,7 +138,7 @@ def test_the_delegator_and_admins_end_a_delegation_at_once() -> None:
     for by in (bob(), admin()):
         gone, event = rules.delete(created(), by=by, now=NOON + HOUR)
 
-        assert not gone.active(NOON + HOUR)
+        assert not gone.is_active(NOON + HOUR)
         assert (gone.deleted_at, event.type, event.principal) == (
             NOON + HOUR,
             EventType.DELEGATION_DELETED,
@@ -162,7 +162,7 @@ def test_a_delegation_that_is_over_is_not_ended_again() -> None:
 
 
 def test_a_delegation_is_seen_by_its_people_auditors_and_admins() -> None:
-    seen_by = [by.principal for by in (alice(), bob(), dave(), admin(), auditor()) if created().visible(by)]
+    seen_by = [by.principal for by in (alice(), bob(), dave(), admin(), auditor()) if created().is_visible_to(by)]
 
     assert seen_by == [BOB, DAVE, admin().principal, auditor().principal]
     assert ALICE not in seen_by
@@ -175,7 +175,7 @@ def test_a_right_ends_when_its_delegator_comes_without_the_group_that_gave_it() 
     gone, event = rules.end_lost(delegation, by=without, now=NOON + HOUR)
 
     assert rules.lost_groups(delegation, without) == ("owners",)
-    assert not gone.active(NOON + HOUR)
+    assert not gone.is_active(NOON + HOUR)
     assert (event.type, event.principal, event.message) == (
         EventType.DELEGATION_DELETED,
         BOB,

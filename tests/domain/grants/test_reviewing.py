@@ -1,0 +1,201 @@
+"""The order of the rules of a review: what a caller that breaks several of them is told, and what is judged as now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import (
+    InvalidField,
+    JitError,
+    Locked,
+    NotApprover,
+    NotEligible,
+    NotYours,
+    PolicyNoLongerAllows,
+    StaleEtag,
+    Unsatisfiable,
+)
+from jit_service.domain.grants import lock, reviewing
+from jit_service.domain.grants.approval import AS_ASKED, Edits
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.lock import NO_LOCKS, Locks, NewLock, Target
+from jit_service.domain.grants.request import MoreTime
+from jit_service.domain.grants.reviewing import FIRST, ReviewRules, Shown
+from jit_service.domain.policies.policy import Policy
+from tests.domain.factories import (
+    ALICE,
+    HOUR,
+    NOON,
+    TICK,
+    admin,
+    alice,
+    approved,
+    bob,
+    countered,
+    dave,
+    extending,
+    pending,
+    policy,
+    step,
+)
+
+NARROWED = policy(resources=("http/**",))
+SHORTER = policy(max_duration=HOUR / 2, default_duration=HOUR / 2)
+
+
+def rules(under: Policy | None = None, *others: Policy, locks: Locks = NO_LOCKS) -> ReviewRules:
+    under = under or policy()
+    return ReviewRules(policy=under, policies=[under, *others], locks=locks)
+
+
+def locked(principal: str = ALICE) -> Locks:
+    new = NewLock(target=Target(principal=principal), comment="stolen laptop")
+    return Locks([lock.create(new, lock_name="locks/l1", by=admin(), now=NOON)])
+
+
+def approve(
+    grant: Grant, edits: Edits = AS_ASKED, *, by: Caller | None = None, now: ReviewRules, shown: Shown = FIRST
+) -> Grant:
+    return reviewing.approve(grant, edits, rules=now, by=by or bob(), comment="", now=NOON, shown=shown)[0]
+
+
+def deny(grant: Grant, *, by: Caller | None = None, now: ReviewRules, shown: Shown = FIRST) -> Grant:
+    return reviewing.deny(grant, rules=now, by=by or bob(), comment="no", now=NOON, shown=shown)[0]
+
+
+def counter(grant: Grant, *, by: Caller | None = None, now: ReviewRules, **edits: Any) -> Grant:
+    return reviewing.counter(grant, Edits(**edits), rules=now, by=by or bob(), comment="", now=NOON)[0]
+
+
+def accept(grant: Grant, *, by: Caller | None = None, now: ReviewRules) -> Grant:
+    return reviewing.accept(grant, rules=now, by=by or alice(), comment="", now=NOON)[0]
+
+
+def extend(grant: Grant, *, by: Caller | None = None, now: ReviewRules) -> Grant:
+    return reviewing.extend(grant, MoreTime(duration=HOUR), rules=now, by=by or alice(), now=NOON)[0]
+
+
+# Approving
+
+
+def test_whoever_may_not_approve_learns_nothing_of_what_waits() -> None:
+    with pytest.raises(NotApprover):
+        approve(pending(), by=dave(), now=rules(), shown=Shown(extension_round=7))
+
+
+def test_whoever_may_not_approve_learns_nothing_of_whether_the_request_could_pass() -> None:
+    with pytest.raises(NotApprover):
+        approve(pending(), by=dave(), now=rules(NARROWED))
+
+
+def test_an_approval_of_another_request_is_refused_before_its_edits_are_looked_at() -> None:
+    with pytest.raises(StaleEtag):
+        approve(pending(), Edits(duration=99 * HOUR), now=rules(), shown=Shown(extension_round=7))
+
+
+def test_an_edit_that_gives_too_much_is_refused_before_the_request_is_judged_again() -> None:
+    with pytest.raises(InvalidField) as refused:
+        approve(pending(), Edits(duration=99 * HOUR), now=rules(NARROWED))
+
+    assert refused.value.field == "duration"
+
+
+def test_what_is_approved_is_judged_by_the_policy_as_it_is_now() -> None:
+    with pytest.raises(PolicyNoLongerAllows):
+        approve(pending(), now=rules(NARROWED))
+
+
+def test_what_is_given_is_judged_and_not_what_was_asked_for() -> None:
+    given = approve(pending(), Edits(duration=HOUR / 4), now=rules(SHORTER))
+
+    assert (given.state(NOON), given.duration) == (GrantState.ACTIVE, HOUR / 4)
+    assert given.reviews[0].terms == given.terms
+
+
+def test_whether_anybody_is_locked_is_asked_before_the_policies() -> None:
+    with pytest.raises(Locked):
+        approve(pending(), now=rules(NARROWED, locks=locked()))
+
+
+# Denying
+
+
+def test_whoever_may_not_deny_learns_nothing_of_what_waits() -> None:
+    with pytest.raises(NotApprover):
+        deny(pending(), by=dave(), now=rules(), shown=Shown(extension_round=7))
+
+
+def test_a_denial_of_another_request_is_refused() -> None:
+    with pytest.raises(StaleEtag):
+        deny(pending(), now=rules(), shown=Shown(extension_round=7))
+
+
+def test_a_request_that_could_not_pass_any_more_can_be_denied() -> None:
+    assert deny(pending(), now=rules(NARROWED, locks=locked())).state(NOON) is GrantState.DENIED
+
+
+# Offers
+
+
+def test_whoever_may_not_offer_learns_nothing_of_whether_the_request_could_pass() -> None:
+    with pytest.raises(NotApprover):
+        counter(pending(), by=dave(), now=rules(NARROWED), duration=HOUR / 2)
+
+
+def test_an_offer_that_could_not_be_accepted_now_is_refused() -> None:
+    with pytest.raises(PolicyNoLongerAllows):
+        counter(pending(), now=rules(NARROWED), duration=HOUR / 2)
+
+
+def test_an_offer_is_judged_by_the_terms_that_it_offers() -> None:
+    assert counter(pending(), now=rules(SHORTER), duration=HOUR / 4).offer is not None
+
+
+def test_whoever_was_offered_nothing_learns_nothing_of_whether_it_could_pass() -> None:
+    with pytest.raises(NotYours):
+        accept(countered(pending(), duration=HOUR / 2), by=dave(), now=rules(NARROWED))
+
+
+def test_an_accepted_offer_is_judged_by_the_policies_of_now() -> None:
+    offered = countered(pending(), duration=HOUR / 2)
+
+    with pytest.raises(PolicyNoLongerAllows):
+        accept(offered, now=rules(NARROWED))
+    assert accept(offered, now=rules()).duration == HOUR / 2
+
+
+def test_an_accepted_offer_is_judged_by_the_terms_that_were_offered() -> None:
+    offered = countered(pending(), duration=HOUR / 4)
+
+    assert accept(offered, now=rules(SHORTER)).duration == HOUR / 4
+
+
+# More time
+
+
+def faults(grant: Grant, now: ReviewRules, *, by: Caller | None = None) -> type[JitError]:
+    with pytest.raises(JitError) as refused:
+        extend(grant, by=by, now=now)
+    return refused.type
+
+
+def test_more_time_is_refused_by_the_first_rule_that_it_breaks() -> None:
+    unsatisfiable = extending(steps=(step(principals=(ALICE,)),))
+    nobody_left = rules(unsatisfiable, locks=locked())
+    narrowed = rules(extending(resources=("http/**",)), locks=locked())
+
+    assert faults(approved(), narrowed, by=dave()) is NotYours
+    assert faults(approved(), narrowed) is NotEligible
+    assert faults(approved(), nobody_left) is Locked
+    assert faults(approved(), rules(unsatisfiable)) is Unsatisfiable
+
+
+def test_more_time_that_breaks_no_rule_waits_for_its_steps() -> None:
+    longer = extend(approved(), now=rules(extending()))
+
+    assert longer.extension is not None
+    assert longer.expires_at == NOON + HOUR
+    assert longer.state(NOON + HOUR - TICK) is GrantState.ACTIVE
