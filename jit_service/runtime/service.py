@@ -40,7 +40,7 @@ from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
-from jit_service.storage.store import Clock
+from jit_service.storage.readers.reading import Clock
 from jit_service.use_cases import policies, proposals, signing_keys
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_of
 from jit_service.use_cases.signing_keys import Issuing

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import Engine
+from sqlalchemy import Engine, and_
+from sqlmodel import col
 
 from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.conditions.signal import Signal
@@ -21,11 +22,12 @@ from jit_service.domain.grants.grant import Limits
 from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.person import Account
 from jit_service.domain.policies.policy import Policy
-from jit_service.storage import postgresql, rows
+from jit_service.storage import postgresql, predicates, rows
 from jit_service.storage.failures import translate_errors
 from jit_service.storage.head import BEGINNING, Head
+from jit_service.storage.predicates import text_of
 from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, list_text, live_text, quoted_text, seal_number
-from jit_service.storage.tables import EPOCH, MICROSECOND
+from jit_service.storage.tables import EPOCH, MICROSECOND, GrantRow
 
 FindGrant = Callable[[str], CachedGrant | None]
 Progress = Callable[[int, int], None]
@@ -41,13 +43,6 @@ _COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS T
     CASE WHEN requester = subject THEN CAST(requester_groups AS TEXT) END,
     CASE WHEN check_condition <> '' AND requester = subject THEN CAST(claims AS TEXT) END,
     check_condition, CAST(chain AS TEXT), CAST(limits AS TEXT), live_seal"""
-_LIVE: Final = "ended_at IS NULL AND (expires_at > {now} OR (expires_at IS NULL AND request_expires_at > {now}))"
-# Nothing that is live has run out; so said, an index counts them without reading them.
-_COUNT: Final = """SELECT
-    (SELECT count(*) FROM access_grant WHERE run_out_at IS NULL AND ended_at IS NULL AND expires_at > {now})
-    + (SELECT count(*) FROM access_grant
-        WHERE run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL AND request_expires_at > {now})"""
-_OVER: Final = "expires_at IS NOT NULL AND (ended_at IS NOT NULL OR expires_at <= {now})"
 
 
 class HeadState(NamedTuple):
@@ -158,16 +153,15 @@ class GrantLoader:
         """Gives everything that is live, as one snapshot; the grants are read, and `told` of, as they are taken."""
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head = self._head(connection, BEGINNING)
-            now = _microseconds(head.time)
             sums = self._sums(connection)
             for table in TABLES:
                 seals = connection.execute(f"SELECT seal FROM {table}").fetchall()  # noqa: S608
                 self._sealer.demand_sum(table, (row[0] for row in seals), sums)
             policies = self._policies(connection, "", ())
-            over = _OVER.format(now=now)
+            over = text_of(predicates.was_granted_and_is_over(head.time))
             found = connection.execute(f"SELECT DISTINCT subject FROM access_grant WHERE {over}")  # noqa: S608
             ended = frozenset(row[0] for row in found.fetchall())
-            grants, locks = self._read_grants(connection, now, told, sums), self._locks(connection, head)
+            grants, locks = self._read_grants(connection, head.time, told, sums), self._locks(connection, head)
             yield FullLoad(head, grants, policies, self._signals(connection, sums), ended, locks)
 
     def close(self) -> None:
@@ -228,9 +222,9 @@ class GrantLoader:
         if not head.locks:
             return NO_LOCKS
         found = connection.execute(
-            """SELECT name, principal, group_name, token_id, CAST(accounts AS TEXT), CAST(also AS TEXT), comment,
+            f"""SELECT name, principal, group_name, token_id, CAST(accounts AS TEXT), CAST(also AS TEXT), comment,
                 creator, created_at, expires_at, end_grants, ended_grants, revision, seal
-            FROM access_lock WHERE deleted_at IS NULL AND expiry_recorded_at IS NULL ORDER BY name"""
+            FROM access_lock WHERE {text_of(predicates.lock_counted())} ORDER BY name"""  # noqa: S608
         ).fetchall()
         if len(found) != head.locks:
             raise self._sealer.refuse(f"{head.locks} locks may stand, and {len(found)} are there")
@@ -279,10 +273,10 @@ class GrantLoader:
         self._sealer.demand_equal(grant.name, wanted, seal)
         return seal_number(wanted)
 
-    def _read_grants(self, connection: Any, now: int, told: Progress, sums: Sums) -> Iterator[list[CachedGrant]]:
-        total = connection.execute(_COUNT.format(now=now)).fetchone()[0]
+    def _read_grants(self, connection: Any, now: datetime, told: Progress, sums: Sums) -> Iterator[list[LiveGrant]]:
+        total, live = _count_live(connection, now), text_of(predicates.live(now))
         cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
-        cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {_LIVE.format(now=now)}")  # noqa: S608
+        cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {live}")  # noqa: S608
         self._decoder = _GrantDecoder()
         read = counted = 0
         while chunk := cursor.fetchmany(_CHUNK):
@@ -293,7 +287,7 @@ class GrantLoader:
             told(read, total)
         cursor.close()
         # By CASE: of a request that nobody decided, both are unknown to SQL, that it is live and that it is not.
-        over = f"run_out_at IS NULL AND ended_at IS NULL AND CASE WHEN {_LIVE.format(now=now)} THEN 0 ELSE 1 END = 1"
+        over = f"{text_of(predicates.end_unrecorded())} AND CASE WHEN {live} THEN 0 ELSE 1 END = 1"
         left = connection.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {over}").fetchall()  # noqa: S608
         self._aside = {row[0]: self._demand_live(row[:-1], row[-1]) for row in left}
         self._total = counted + sum(self._aside.values())
@@ -441,6 +435,15 @@ class _GrantDecoder:
                 )
             )
         return made
+
+
+def _count_live(connection: Any, now: datetime) -> int:
+    """Returns how many grants are live. By these conditions two indexes count them, and no row is read."""
+    counts = []
+    for since in (col(GrantRow.expires_at) > now, predicates.undecided(now)):
+        condition = text_of(and_(predicates.end_unrecorded(), since))
+        counts.append(connection.execute(f"SELECT count(*) FROM access_grant WHERE {condition}").fetchone()[0])  # noqa: S608
+    return sum(counts)
 
 
 @contextmanager

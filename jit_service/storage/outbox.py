@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.notification import message_id
-from jit_service.storage import rows
+from jit_service.storage import predicates, rows
 from jit_service.storage.tables import AuditRow, OutboxRow
 
 
@@ -53,8 +53,7 @@ class Outbox:
 
     def claim(self, receiver: str, *, lease: timedelta) -> Claim | None:
         """Takes the receiver's next notification that is due, or None. Others find it due again after the lease."""
-        due = and_(col(OutboxRow.receiver) == receiver, col(OutboxRow.due_at) <= self.now)
-        wanted = select(OutboxRow).where(due, col(OutboxRow.gave_up_at).is_(None))
+        wanted = select(OutboxRow).where(predicates.due(receiver, self.now))
         # Another process's claim is not waited for, but passed over.
         wanted = wanted.order_by(col(OutboxRow.due_at), col(OutboxRow.seq)).limit(1).with_for_update(skip_locked=True)
         row = self._session.exec(wanted).first()

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, bindparam, insert, or_, select, update
+from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, bindparam, insert, select, update
 from sqlmodel import col
 
+from jit_service.storage import predicates
 from jit_service.storage.tables import (
     AuditRow,
     DelegationRow,
@@ -97,8 +98,6 @@ class _Compiled:
 
 _GRANTS: Final = select(GrantRow.__table__)  # type: ignore[attr-defined]
 _NOW: Final = bindparam("now", type_=Instant)
-_LIVE: Final = and_(col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at) > _NOW)
-_UNDECIDED: Final = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > _NOW)
 HEAD: Final = Statement(select(HeadRow.__table__))  # type: ignore[attr-defined]
 LOCKED_HEAD: Final = Statement(select(HeadRow.__table__).with_for_update())  # type: ignore[attr-defined]
 GRANT: Final = Statement(_GRANTS.where(col(GrantRow.name) == bindparam("name")))
@@ -108,22 +107,20 @@ REVIEWS: Final = Statement(
     .order_by(col(ReviewRow.position))
 )
 LIVE_GRANTS: Final = Statement(
-    _GRANTS.where(col(GrantRow.subject) == bindparam("subject"), col(GrantRow.ended_at).is_(None))
-    .where(or_(col(GrantRow.expires_at) > _NOW, _UNDECIDED))
-    .order_by(col(GrantRow.name))
+    _GRANTS.where(col(GrantRow.subject) == bindparam("subject"), predicates.live(_NOW)).order_by(col(GrantRow.name))
 )
 CHILDREN: Final = Statement(
-    _GRANTS.where(col(GrantRow.parent) == bindparam("parent"), _LIVE).order_by(col(GrantRow.name))
+    _GRANTS.where(col(GrantRow.parent) == bindparam("parent"), predicates.granted(_NOW)).order_by(col(GrantRow.name))
 )
 DELEGATIONS_TO: Final = Statement(
     select(DelegationRow.__table__)  # type: ignore[attr-defined]
-    .where(col(DelegationRow.delegate) == bindparam("delegate"), col(DelegationRow.deleted_at).is_(None))
-    .where(col(DelegationRow.starts_at) <= _NOW, col(DelegationRow.expires_at) > _NOW)
+    .where(col(DelegationRow.delegate) == bindparam("delegate"), predicates.delegation_kept(_NOW))
+    .where(col(DelegationRow.starts_at) <= _NOW)
     .order_by(col(DelegationRow.name))
 )
 LOCKS: Final = Statement(
     select(LockRow.__table__)  # type: ignore[attr-defined]
-    .where(col(LockRow.deleted_at).is_(None), col(LockRow.expiry_recorded_at).is_(None))
+    .where(predicates.lock_counted())
     .order_by(col(LockRow.name))
 )
 SIGNALS: Final = Statement(select(SignalRow.__table__).order_by(col(SignalRow.name)))  # type: ignore[attr-defined]

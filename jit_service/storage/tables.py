@@ -87,6 +87,17 @@ def _seal() -> Any:
     return Field(default=None, sa_column=Column(LargeBinary, nullable=True))
 
 
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows that meet the condition."""
+    condition = text(where)
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
+# As `predicates.end_unrecorded` and `lock_counted`, which find by these indexes.
+_END_UNRECORDED = "run_out_at IS NULL AND ended_at IS NULL"
+_LOCK_COUNTED = "deleted_at IS NULL AND expiry_recorded_at IS NULL"
+
+
 class HeadRow(SQLModel, table=True):
     """The store's counters: the last revision, the last audit record, the latest instant anything was judged at."""
 
@@ -120,40 +131,20 @@ class GrantRow(SQLModel, table=True):
         Index("access_grant_by_extension", "extension_expires_at"),
         Index("access_grant_by_owed_review", "review_owed_at"),
         # What a change of the policy looks at.
-        Index(
-            "access_grant_live_by_policy",
-            "policy",
-            "expires_at",
-            sqlite_where=text("ended_at IS NULL AND expires_at IS NOT NULL"),
-            postgresql_where=text("ended_at IS NULL AND expires_at IS NOT NULL"),
+        _partial(
+            "access_grant_live_by_policy", "policy", "expires_at", where="ended_at IS NULL AND expires_at IS NOT NULL"
         ),
         # What the recorder of expiries looks for: little, however many grants are kept.
-        Index(
-            "access_grant_to_expire",
-            "expires_at",
-            sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NOT NULL"),
-            postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NOT NULL"),
-        ),
+        _partial("access_grant_to_expire", "expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NOT NULL"),
         # By which the undecided requests of one requester are counted.
-        Index(
+        _partial(
             "access_grant_pending_by_requester",
             "requester",
             "request_expires_at",
-            sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
-            postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
+            where=f"{_END_UNRECORDED} AND expires_at IS NULL",
         ),
-        Index(
-            "access_grant_live_child",
-            "parent",
-            sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND parent <> ''"),
-            postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND parent <> ''"),
-        ),
-        Index(
-            "access_grant_to_lapse",
-            "request_expires_at",
-            sqlite_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
-            postgresql_where=text("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
-        ),
+        _partial("access_grant_live_child", "parent", where=f"{_END_UNRECORDED} AND parent <> ''"),
+        _partial("access_grant_to_lapse", "request_expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NULL"),
     )
 
     name: str = _text(primary_key=True)
@@ -249,13 +240,7 @@ class DelegationRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "delegation"
     __table_args__ = (
         Index("delegation_by_delegate", "delegate", "expires_at"),
-        Index(
-            "delegation_by_delegator",
-            "delegator",
-            "expires_at",
-            sqlite_where=text("deleted_at IS NULL"),
-            postgresql_where=text("deleted_at IS NULL"),
-        ),
+        _partial("delegation_by_delegator", "delegator", "expires_at", where="deleted_at IS NULL"),
     )
 
     name: str = _text(primary_key=True)
@@ -274,14 +259,11 @@ class DelegationRow(SQLModel, table=True):
     seal: bytes | None = _seal()
 
 
-_OPEN_LOCK = text("deleted_at IS NULL AND expiry_recorded_at IS NULL")
-
-
 class LockRow(SQLModel, table=True):
     """One lock; of principal, group and token_id two are empty."""
 
     __tablename__: ClassVar[Any] = "access_lock"
-    __table_args__ = (Index("access_lock_open", "name", sqlite_where=_OPEN_LOCK, postgresql_where=_OPEN_LOCK),)
+    __table_args__ = (_partial("access_lock_open", "name", where=_LOCK_COUNTED),)
 
     name: str = _text(primary_key=True)
     principal: str = _text()
@@ -433,15 +415,7 @@ class OutboxRow(SQLModel, table=True):
     """
 
     __tablename__: ClassVar[Any] = "outbox"
-    __table_args__ = (
-        Index(
-            "outbox_by_due",
-            "receiver",
-            "due_at",
-            sqlite_where=text("gave_up_at IS NULL"),
-            postgresql_where=text("gave_up_at IS NULL"),
-        ),
-    )
+    __table_args__ = (_partial("outbox_by_due", "receiver", "due_at", where="gave_up_at IS NULL"),)
 
     receiver: str = _text(primary_key=True)
     seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))

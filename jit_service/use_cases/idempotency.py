@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import RequestIdReused
 from jit_service.storage import Transaction
-from jit_service.storage.store import Replay
+from jit_service.storage.readers.replays import Replay
 
 Answer = TypeVar("Answer")
 

@@ -19,7 +19,7 @@ from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.storage import Store, group_commit
 from jit_service.storage.group_commit import FairLock, GroupCommit
-from jit_service.storage.store import Transaction
+from jit_service.storage.transaction import Transaction
 from jit_service.use_cases import audit, grants
 from tests.conftest import NOON, Clock
 from tests.domain.test_sown_bugs import Twin, demand_caught

@@ -16,7 +16,8 @@ from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.storage import Store
 from jit_service.storage.head import Head
 from jit_service.storage.policy_cache import NO_POLICIES
-from jit_service.storage.store import Snapshot, Transaction
+from jit_service.storage.snapshot import Snapshot
+from jit_service.storage.transaction import Transaction
 from jit_service.use_cases import policies
 from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.people import ADMIN, add_policy, approve, ask
@@ -133,8 +134,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     (
         "policies that stay as they were",
         Snapshot.__init__,
-        "known if known.head == self.head else None",
-        "known if known is not NO_POLICIES else None",
+        "policy_cache if policy_cache.head == self.head else None",
+        "policy_cache if policy_cache is not NO_POLICIES else None",
         test_what_another_process_deleted_is_judged_by_no_more,
     ),
     (
@@ -147,7 +148,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     (
         "policies as they were before the transaction's own change",
         Transaction.save_policy,
-        "if self.known is not None:",
+        "if self.policy_cache is not None:",
         "if False:",
         test_a_change_is_known_within_its_own_transaction,
     ),

@@ -20,7 +20,7 @@ from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import GrantLoader
 from jit_service.storage.sealing import Sealer
-from jit_service.storage.store import Snapshot
+from jit_service.storage.snapshot import Snapshot
 from jit_service.use_cases import audit, delegations, grants, locks, policies, signals
 from tests import checking
 from tests.conftest import HOUR, Clock

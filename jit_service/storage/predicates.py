@@ -1,0 +1,72 @@
+"""What "live", "undecided", "over" and the like are in SQL: once, for every statement that asks for it.
+
+`now` is an instant, or a `bindparam` in a prepared statement.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BindParameter, ColumnElement, and_, or_
+from sqlmodel import col
+
+from jit_service.storage.tables import DelegationRow, GrantRow, LockRow, OutboxRow, PolicyProposalRow
+
+Scope = ColumnElement[bool]
+Now = datetime | BindParameter[Any]
+
+
+def undecided(now: Now) -> Scope:
+    """Selects the requests for access that can still be decided, and those that somebody ended meanwhile."""
+    return and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > now)
+
+
+def granted(now: Now) -> Scope:
+    """Selects the grants that are scheduled or active."""
+    return and_(col(GrantRow.ended_at).is_(None), col(GrantRow.expires_at) > now)
+
+
+def live(now: Now) -> Scope:
+    """Selects the grants that are pending, scheduled or active."""
+    return and_(col(GrantRow.ended_at).is_(None), or_(col(GrantRow.expires_at) > now, undecided(now)))
+
+
+def was_granted_and_is_over(now: Now) -> Scope:
+    """Selects the grants that gave access and are over."""
+    over = or_(col(GrantRow.ended_at).is_not(None), col(GrantRow.expires_at) <= now)
+    return and_(col(GrantRow.expires_at).is_not(None), over)
+
+
+def end_unrecorded() -> Scope:
+    """Selects the grants that nobody ended and whose end no event records: little, however many grants are kept.
+
+    The partial indexes of `GrantRow` have this condition. Every live grant meets it.
+    """
+    return and_(col(GrantRow.run_out_at).is_(None), col(GrantRow.ended_at).is_(None))
+
+
+def delegation_kept(now: Now) -> Scope:
+    """Selects the delegations that are not over; one of them may not have begun."""
+    return and_(col(DelegationRow.deleted_at).is_(None), col(DelegationRow.expires_at) > now)
+
+
+def lock_counted() -> Scope:
+    """Selects the locks that the head row counts: not lifted, and not recorded as expired."""
+    return and_(col(LockRow.deleted_at).is_(None), col(LockRow.expiry_recorded_at).is_(None))
+
+
+def proposal_undecided() -> Scope:
+    """Selects the proposals that nobody has decided, lapsed ones too."""
+    return col(PolicyProposalRow.decided_at).is_(None)
+
+
+def due(receiver: str, now: Now) -> Scope:
+    """Selects the receiver's notifications that are to be delivered now."""
+    mine = and_(col(OutboxRow.receiver) == receiver, col(OutboxRow.due_at) <= now)
+    return and_(mine, col(OutboxRow.gave_up_at).is_(None))
+
+
+def text_of(scope: Scope) -> str:
+    """Returns the condition as SQL with its values in it, for statements that the driver alone runs."""
+    return f"({scope.compile(compile_kwargs={'literal_binds': True})})"

@@ -1,0 +1,1 @@
+"""What one transaction can read, a module for each noun; `Snapshot` is all of them."""

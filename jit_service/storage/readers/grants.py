@@ -1,0 +1,195 @@
+"""Grants, by what callers ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.lock import Lock
+from jit_service.domain.language import name
+from jit_service.domain.language.filter import Node
+from jit_service.domain.language.paging import OrderTerm, Position
+from jit_service.domain.person import Person
+from jit_service.storage import predicates, prepared, query, rows
+from jit_service.storage.prepared import Statement
+from jit_service.storage.query import GRANT_COLUMNS, grants_held_by, matching, page
+from jit_service.storage.readers.reading import Reading
+from jit_service.storage.sealing import live_text
+from jit_service.storage.tables import GrantRow, ReviewRow
+
+
+class GrantReader(Reading):
+    """Reads grants, most with their reviews."""
+
+    def grant(self, name: str) -> Grant | None:
+        """Returns the grant, or None."""
+        return next(iter(self._found_grants(prepared.GRANT, name=name)), None)
+
+    def live_grants(self, subject: str) -> list[Grant]:
+        """Returns every grant of the subject that is pending, scheduled or active, by name."""
+        return self._found_grants(prepared.LIVE_GRANTS, subject=subject, now=self.now)
+
+    def live_grants_of(self, scope: ColumnElement[bool]) -> list[Grant]:
+        """Returns every scheduled or active grant of the scope, by name."""
+        return self._grants(select(GrantRow).where(scope, predicates.granted(self.now)).order_by(GrantRow.name))
+
+    def current_grants(self) -> list[Grant]:
+        """Returns every grant that is pending, scheduled or active, by name."""
+        return self._grants(select(GrantRow).where(predicates.live(self.now)).order_by(GrantRow.name))
+
+    def started_grants(self, *, after: str, limit: int) -> list[Grant]:
+        """Returns up to `limit` scheduled and active grants by name, those after a name; without their reviews."""
+        later = and_(predicates.granted(self.now), col(GrantRow.name) > after)
+        wanted = select(GrantRow).where(later).order_by(GrantRow.name).limit(limit)
+        found = [self._grant_without_reviews(row) for row in self._session.exec(wanted)]
+        # A long list is read page by page; what was read is not kept.
+        self._session.expunge_all()
+        return found
+
+    def live_under(self, policies: Collection[str] | None) -> Iterator[Grant]:
+        """Gives every scheduled and active grant under one of the policies (None: under any), without its reviews."""
+        wanted = select(GrantRow).where(predicates.granted(self.now)).execution_options(yield_per=1000)
+        if policies is not None:
+            wanted = wanted.where(col(GrantRow.policy).in_(policies))
+        with Session(self._connection) as session:
+            for row in session.exec(wanted):
+                yield self._grant_without_reviews(row)
+                # There may be many, and none is looked at twice.
+                session.expunge(row)
+
+    def grants_held_by(self, person: Person) -> list[Grant]:
+        """Returns every grant that is pending, scheduled or active and the person's, under whatever name; by name."""
+        held = and_(grants_held_by(person), predicates.live(self.now))
+        return self._grants(select(GrantRow).where(held).order_by(GrantRow.name))
+
+    def grants_under_lock(self, lock: Lock) -> list[Grant]:
+        """Returns the grants that the locked hold and the requests that wait by or for them, by name."""
+        live, undecided = predicates.live(self.now), predicates.undecided(self.now)
+        if lock.target.group:
+            proved = col(GrantRow.subject) == col(GrantRow.requester)
+            scope = and_(or_(proved, undecided), query.has_element(col(GrantRow.requester_groups), lock.target.group))
+        else:
+            # Letter case and the like are folded by the domain alone.
+            same = {name.canonical(known) for known in lock.principals}
+            asking = select(col(GrantRow.requester)).where(live, undecided).distinct()
+            askers = [text for text in self._session.exec(asking) if name.canonical(text) in same]
+            holds = col(GrantRow.subject_key).in_(same)
+            scope = or_(holds, and_(undecided, col(GrantRow.requester).in_(askers)))
+        return self._grants(select(GrantRow).where(live, scope).order_by(GrantRow.name))
+
+    def past_grants(self, subject: str, *, limit: int) -> list[Grant]:
+        """Returns the subject's grants that were usable and are over, the latest first."""
+        return self._grants(
+            select(GrantRow)
+            .where(GrantRow.subject == subject, predicates.was_granted_and_is_over(self.now))
+            .order_by(col(GrantRow.expires_at).desc(), col(GrantRow.name))
+            .limit(limit)
+        )
+
+    def grants(
+        self,
+        scope: ColumnElement[bool],
+        *,
+        node: Node | None,
+        order: Sequence[OrderTerm],
+        after: Position | None,
+        limit: int,
+    ) -> list[tuple[Grant, Position]]:
+        """Returns up to `limit` grants of the scope that match, in order, each with its position for the next page."""
+        wanted = select(GrantRow).where(scope, matching(node, GRANT_COLUMNS, now=self.now)).limit(limit)
+        found = self._session.execute(page(wanted, GRANT_COLUMNS, order=order, after=after)).all()
+        grants = self._with_reviews([row[0] for row in found])
+        return [(grant, tuple(row[1:])) for grant, row in zip(grants, found, strict=True)]
+
+    def ancestors(self, grants: Iterable[Grant]) -> dict[str, Grant]:
+        """Returns the grants that those were passed on from, by name."""
+        names = {name for grant in grants for name in grant.chain}
+        found = self._grants(select(GrantRow).where(col(GrantRow.name).in_(names))) if names else []
+        return {grant.name: grant for grant in found}
+
+    def live_children(self, parent: str) -> list[Grant]:
+        """Returns the scheduled and active grants that were passed on from the grant, and from those, and so on."""
+        direct = self._found_grants(prepared.CHILDREN, parent=parent, now=self.now)
+        return [grant for child in direct for grant in (child, *self.live_children(child.name))]
+
+    def live_orphans(self, *, limit: int) -> list[tuple[Grant, Grant]]:
+        """Returns live grants whose parent has ended, each with its parent, by name."""
+        parent = aliased(GrantRow)
+        # As the index of live children has it.
+        live = and_(predicates.end_unrecorded(), col(GrantRow.parent) != "")
+        found = self._session.exec(
+            select(GrantRow.name, parent.name)
+            .join(parent, col(parent.name) == col(GrantRow.parent))
+            .where(live, col(GrantRow.expires_at) > self.now, col(parent.ended_at).is_not(None))
+            .order_by(col(GrantRow.name))
+            .limit(limit)
+        ).all()
+        pairs = [(self.grant(child), self.grant(above)) for child, above in found]
+        return [(child, above) for child, above in pairs if child is not None and above is not None]
+
+    def count_pending(self, requester: str) -> int:
+        """Returns how many undecided requests for access the principal has."""
+        pending = and_(predicates.end_unrecorded(), predicates.undecided(self.now))
+        own = and_(col(GrantRow.requester) == requester, pending)
+        return self._session.exec(select(func.count()).select_from(GrantRow).where(own)).one()
+
+    def run_out(self, *, limit: int) -> list[Grant]:
+        """Returns grants whose time has run out and whose end no event records yet, the earliest first."""
+        unrecorded = predicates.end_unrecorded()
+        expired = col(GrantRow.expires_at) <= self.now
+        lapsed = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) <= self.now)
+        found: list[Grant] = []
+        for over, at in ((expired, GrantRow.expires_at), (lapsed, GrantRow.request_expires_at)):
+            statement = select(GrantRow).where(unrecorded, over).order_by(col(at)).limit(limit - len(found))
+            found += self._grants(statement)
+        return found
+
+    def lapsed_extensions(self, *, limit: int) -> list[Grant]:
+        """Returns grants with a request for more time whose time to be decided has run out, the earliest first."""
+        over = col(GrantRow.extension_expires_at) <= self.now
+        return self._grants(select(GrantRow).where(over).order_by(col(GrantRow.extension_expires_at)).limit(limit))
+
+    def owed_reviews(self, person: Person) -> list[Grant]:
+        """Returns the person's break-glass uses that nobody has reviewed, under whatever name it took them."""
+        owed = and_(grants_held_by(person), col(GrantRow.review_owed_at).is_not(None))
+        return self._grants(select(GrantRow).where(owed).order_by(GrantRow.name))
+
+    def overdue_reviews(self, *, limit: int) -> list[Grant]:
+        """Returns break-glass uses whose review is overdue and that no event says so of yet, the earliest first."""
+        due = col(GrantRow.review_owed_at)
+        unrecorded = and_(due <= self.now, col(GrantRow.overdue_recorded_at).is_(None))
+        return self._grants(select(GrantRow).where(unrecorded).order_by(due).limit(limit))
+
+    def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
+        found = statement.rows(self._connection, **values)
+        return [
+            self._sealed(row, rows.grant_of(row, prepared.REVIEWS.rows(self._connection, name=row.name)))
+            for row in found
+        ]
+
+    def _grants(self, statement: Any) -> list[Grant]:
+        return self._with_reviews(self._session.exec(statement).all())
+
+    def _with_reviews(self, found: Sequence[GrantRow]) -> list[Grant]:
+        reviews = self._reviews_of(found)
+        return [self._sealed(row, rows.grant_of(row, reviews[row.name])) for row in found]
+
+    def _reviews_of(self, found: Sequence[GrantRow]) -> dict[str, list[ReviewRow]]:
+        names = [row.name for row in found]
+        reviews: dict[str, list[ReviewRow]] = {name: [] for name in names}
+        statement = select(ReviewRow).where(col(ReviewRow.grant_name).in_(names)).order_by(col(ReviewRow.position))
+        for review in self._session.exec(statement) if names else ():
+            reviews[review.grant_name].append(review)
+        return reviews
+
+    def _grant_without_reviews(self, row: GrantRow) -> Grant:
+        """Returns the grant, without its reviews: what Check holds of it. Raises StoreUnavailable."""
+        grant = rows.grant_of(row, [])
+        self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(live(grant))), row.live_seal)
+        return grant

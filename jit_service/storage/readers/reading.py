@@ -1,0 +1,76 @@
+"""What every reader stands on: one consistent state of the store, and the seals that it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlmodel import Session
+
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.storage import prepared
+from jit_service.storage.head import Head
+from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
+from jit_service.storage.prepared import Statement
+from jit_service.storage.sealing import Sealer
+
+Clock = Callable[[], datetime]
+Fact = TypeVar("Fact")
+
+
+class Reading:
+    """One committed state. `now` is read once, and is never below the latest instant of any decision (I13)."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        clock: Clock,
+        sealer: Sealer,
+        *,
+        policy_cache: PolicyCache = NO_POLICIES,
+        head: Statement = prepared.HEAD,
+    ) -> None:
+        found = read_head(connection, head)
+        self._sealer = sealer
+        self._sums = sealer.demand_head(revision=found.revision, locks=found.locks, sums=found.sums, seal=found.seal)
+        self._connection = connection
+        self.revision: int = found.revision
+        self.seq: int = found.seq
+        self.head_hash: bytes = found.hash
+        self.now = max(clock(), found.time)
+        self._lock_count: int = found.locks
+        self._earlier_policies = policy_cache
+        self.policy_cache = policy_cache if policy_cache.head == self.head else None
+
+    @cached_property
+    def _session(self) -> Session:
+        """The ORM, within the same transaction, for what only some calls need."""
+        return Session(self._connection)
+
+    @property
+    def head(self) -> Head:
+        """Where the store is in its history."""
+        return Head(revision=self.revision, seq=self.seq, hash=self.head_hash)
+
+    def has_been_at(self, head: Head) -> bool:
+        """Says whether this history has the head in it; one of another history has another hash."""
+        return head == self.head or head.is_followed_by(self.revision, self.record_hash(head.seq))
+
+    def record_hash(self, seq: int) -> bytes | None:
+        """Returns the hash of the record at the place, or None where there is none."""
+        return next((row.hash for row in prepared.RECORD_HASH.rows(self._connection, seq=seq)), None)
+
+    def _sealed(self, row: Any, fact: Fact) -> Fact:
+        """Returns the fact. Raises StoreUnavailable where the row is not as the service left it."""
+        self._sealer.demand(row.name, fact, row.seal)
+        return fact
+
+
+def read_head(connection: Connection, statement: Statement = prepared.HEAD) -> Any:
+    found = statement.rows(connection)
+    if not found:
+        raise StoreUnavailable("the store has no head row; run `jit-service migrate`")
+    return found[0]

@@ -1,0 +1,99 @@
+"""Every row that is sealed by itself, against its seal and the last record that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from sqlmodel import Session, col, select
+
+from jit_service.domain.checks.cached_grant import live
+from jit_service.storage import rows
+from jit_service.storage.readers.grants import GrantReader
+from jit_service.storage.sealing import GRANTS, Sealer, Sums, exchange, live_text
+from jit_service.storage.tables import (
+    DelegationRow,
+    GrantChangeRow,
+    GrantRow,
+    LockRow,
+    PolicyProposalRow,
+    PolicyRow,
+    ReviewRow,
+    SignalRow,
+)
+
+_SEALED_TABLES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (PolicyRow, rows.policy_of),
+    (SignalRow, rows.signal_of),
+    (DelegationRow, rows.delegation_of),
+    (LockRow, rows.lock_of),
+    (PolicyProposalRow, rows.proposal_of),
+)
+
+_CHUNK: Final = 1000
+
+
+class SealReader(GrantReader):
+    """Compares what is stored with what the service left."""
+
+    def differences(self, states: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Gives the names of what is not as its last record says, or not as the service left it, each with why.
+
+        `states` are those of `first_bad_record`. A row from before there were seals has no such record.
+        """
+        missing = {of for of, state in states.items() if state}
+        for of, fact, seal in self._sealed_facts():
+            missing.discard(of)
+            state = states.get(of)
+            if seal is None or self._sealer.of(of, fact) != bytes(seal):
+                yield of, "is not as this service left it"
+            elif state is not None and state != bytes(seal).hex():
+                yield of, "is not as its last record says"
+        for of in sorted(missing):
+            yield of, "is in the log, and not in the store"
+
+    def _sealed_facts(self) -> Iterator[tuple[str, object, bytes | None]]:
+        """Gives everything that is sealed by itself, with its name and seal."""
+        after = ""
+        while found := self._session.exec(
+            select(GrantRow).where(col(GrantRow.name) > after).order_by(col(GrantRow.name)).limit(_CHUNK)
+        ).all():
+            reviews = self._reviews_of(found)
+            for row in found:
+                yield row.name, rows.grant_of(row, reviews[row.name]), row.seal
+            after = found[-1].name
+            self._session.expunge_all()
+        for table, fact_of in _SEALED_TABLES:
+            for row in self._session.exec(select(table)):
+                yield row.name, fact_of(row), row.seal
+
+
+def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:
+    """Seals every row of the tables as it is. Returns the sums of the seals, and how many rows there were."""
+    sums: Sums = {}
+    count = 0
+    for row in session.exec(select(GrantRow)):
+        found = session.exec(
+            select(ReviewRow).where(ReviewRow.grant_name == row.name).order_by(col(ReviewRow.position))
+        )
+        grant = rows.grant_of(row, list(found))
+        row.seal = sealer.of(grant.name, grant)
+        row.live_seal = None if grant.end is not None else sealer.of_live(live_text(live(grant)))
+        if is_counted(row):
+            sums = exchange(sums, GRANTS, old=None, new=row.live_seal)
+        count += 1
+    for table, fact_of in _SEALED_TABLES:
+        for row in session.exec(select(table)):
+            row.seal = sealer.of(row.name, fact_of(row))
+            sums = exchange(sums, table.__tablename__, old=None, new=row.seal)
+            count += 1
+    for change in session.exec(select(GrantChangeRow)):
+        change.seal = sealer.of(f"changes/{change.revision}", rows.change_fact(change.model_dump()))
+        count += 1
+    session.flush()
+    return sums, count
+
+
+def is_counted(seals: Any) -> bool:
+    """Says whether the grant's row is among those whose seals are summed up."""
+    return seals is not None and seals.ended_at is None and seals.run_out_at is None

@@ -1,0 +1,357 @@
+"""What can be written in one transaction, under the lock of the head row.
+
+Writes happen one after another: what a transaction reads is the latest commit, the revisions and audit seqs that it
+takes have no gaps, and commit order is their order. No change of a grant or policy can be stored without its audit
+event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, and_, delete, insert, update
+from sqlmodel import col, select
+
+from jit_service.domain.audit.chain import link
+from jit_service.domain.audit.event import Event, EventType
+from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.conditions.signal import Signal
+from jit_service.domain.errors import LostRace
+from jit_service.domain.frozen import replace
+from jit_service.domain.grants.delegation import Delegation
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.lock import Lock
+from jit_service.domain.notification import Subscription
+from jit_service.domain.policies.policy import Policy
+from jit_service.domain.policies.proposal import Proposal
+from jit_service.domain.tokens.signing_key import SigningKey
+from jit_service.storage import prepared, rows
+from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
+from jit_service.storage.prepared import Statement
+from jit_service.storage.readers.reading import Clock
+from jit_service.storage.readers.replays import Replay
+from jit_service.storage.readers.seals import is_counted
+from jit_service.storage.sealing import GRANTS, Sealer, exchange, live_text, sums_text
+from jit_service.storage.snapshot import Snapshot
+from jit_service.storage.tables import (
+    AuditRow,
+    DelegationRow,
+    GrantChangeRow,
+    GrantRow,
+    LockRow,
+    OutboxRow,
+    PolicyProposalRow,
+    PolicyRevisionRow,
+    PolicyRow,
+    ReplayRow,
+    ReviewRow,
+    SignalRow,
+    SigningKeyRow,
+    TokenDenialRow,
+)
+
+Sealed = Policy | Signal | Delegation | Lock | Proposal
+Saved = TypeVar("Saved", Signal, Delegation, Lock, Proposal)
+
+
+class Transaction(Snapshot):
+    """What can be sums_text, under the lock of the head row."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        clock: Clock,
+        sealer: Sealer,
+        *,
+        policy_cache: PolicyCache = NO_POLICIES,
+        subscriptions: Sequence[Subscription] = (),
+    ) -> None:
+        super().__init__(connection, clock, sealer, policy_cache=policy_cache, head=prepared.LOCKED_HEAD)
+        self._subscriptions = subscriptions
+        # The seals that this has made and that no record has yet.
+        self._states: dict[str, str] = {}
+        # As they are stored: nobody else can change them before this commits.
+        self._stored: dict[str, Grant] = {}
+
+    def save_grant(self, grant: Grant, event: Event) -> Grant:
+        """Stores the grant as it follows from the revision it was read at, with its event. Returns it as stored.
+
+        Raises LostRace where the stored grant is not the one that was read.
+        """
+        saved = self._save_grant(grant, event.type)
+        self.record(replace(event, revision=saved.revision))
+        return saved
+
+    def save_uses(self, grants: Iterable[Grant], event: Event) -> None:
+        """Stores the grants that one check used, with its one event. Raises LostRace as `save_grant` does.
+
+        They keep their revision, and so their etag: who decides on a grant need not mind that it is being used.
+        """
+        for grant in grants:
+            self._update_grant(grant, grant)
+            used = rows.GrantChange(revision=self._next_revision(), type=event.type, at=self.now, grant=grant)
+            self._insert_change(rows.use_columns(used))
+        self.record(event)
+
+    def _save_grant(self, grant: Grant, type_: EventType) -> Grant:
+        saved = replace(grant, revision=self._next_revision())
+        there = self._count_reviews(grant)
+        if grant.revision == 0:
+            columns = rows.grant_columns(saved) | self._seals_of(saved, before=None)
+            self._insert(GrantRow, columns, run_out_at=None, overdue_recorded_at=None)
+            self._stored[saved.name] = saved
+        else:
+            self._update_grant(grant, saved)
+        for position in range(there, len(saved.reviews)):
+            self._insert(ReviewRow, rows.review_columns(saved, position))
+        self._leave_change(saved, type_, saved.revision)
+        return saved
+
+    def _leave_change(self, grant: Grant, type_: EventType, revision: int) -> None:
+        """Leaves the change for watchers."""
+        change = rows.GrantChange(revision=revision, type=type_, at=self.now, grant=grant)
+        self._insert_change(rows.change_columns(change))
+
+    def _insert_change(self, columns: dict[str, Any]) -> None:
+        seal = self._sealer.of(f"changes/{columns['revision']}", rows.change_fact(columns))
+        self._insert(GrantChangeRow, columns, seal=seal)
+
+    def save_delegation(self, delegation: Delegation, event: Event) -> Delegation:
+        """Stores the delegation as it follows from the revision it was read at, with its event; returns it so."""
+        return self._save(DelegationRow, delegation, rows.delegation_columns, event)
+
+    def save_signal(self, signal: Signal, event: Event) -> Signal:
+        """Stores the signal as it follows from the revision it was read at, with its event; returns it so."""
+        return self._save(SignalRow, signal, rows.signal_columns, event)
+
+    def save_proposal(self, proposal: Proposal, event: Event) -> Proposal:
+        """Stores the proposal as it follows from the revision it was read at, with its event; returns it so."""
+        return self._save(PolicyProposalRow, proposal, rows.proposal_columns, event, lapse_recorded=False)
+
+    def save_lock(self, lock: Lock, event: Event) -> Lock:
+        """Stores the lock as it follows from the revision it was read at, with its event; returns it so."""
+        self._lock_count += 1 if lock.revision == 0 else -1
+        return self._save(LockRow, lock, rows.lock_columns, event, expiry_recorded_at=None)
+
+    def record_lock_over(self, lock: Lock, event: Event) -> None:
+        """Records, once, that the lock's time ran out. Of the lock itself nothing changes."""
+        if self._mark(LockRow, lock.name, "expiry_recorded_at", self.now):
+            self._lock_count -= 1
+            self.record(replace(event, revision=self.revision))
+
+    def record_lapse(self, proposal: Proposal, event: Event) -> None:
+        """Records, once, that nobody decided the proposal in time. Of the proposal itself nothing changes."""
+        if self._mark(PolicyProposalRow, proposal.name, "lapse_recorded", True, unmarked=False):
+            self.record(replace(event, revision=self.revision))
+
+    def save_policy(self, policy: Policy, event: Event) -> Policy:
+        """Stores the policy as it follows from the revision it was read at, with its event. Returns it as stored.
+
+        Raises LostRace where the stored policy is not the one that was read.
+        """
+        saved = replace(policy, revision=self._next_revision())
+        document = rows.POLICIES.dump_python(saved, mode="json")
+        columns = {
+            "name": saved.name,
+            "revision": saved.revision,
+            "deleted_at": saved.deleted_at,
+            "document": document,
+        }
+        as_stored = rows.POLICIES.validate_python(document)
+        self._write(PolicyRow, policy, as_stored, columns)
+        self._insert(PolicyRevisionRow, {"name": saved.name, "revision": saved.revision, "document": document})
+        self.record(replace(event, revision=saved.revision, policy_revision=saved.revision))
+        if self.policy_cache is not None:
+            self.policy_cache = self.policy_cache.with_changed([as_stored], head=self.head)
+        return saved
+
+    def delete_signal(self, signal: Signal, event: Event) -> None:
+        """Removes the signal that was read, with its event. Raises LostRace where it is not that one any more."""
+        self._count(SignalRow, signal.name, new=None)
+        self._states[signal.name] = ""
+        as_read = and_(col(SignalRow.name) == signal.name, col(SignalRow.revision) == signal.revision)
+        result: Any = self._session.execute(delete(SignalRow).where(as_read))
+        if result.rowcount != 1:
+            raise LostRace(f"{signal.name} was changed by another call; read it again")
+        self.record(replace(event, revision=self._next_revision()))
+
+    def add_signing_key(self, key: SigningKey, event: Event) -> None:
+        """Stores a new key with its event."""
+        columns = {"created_at": key.created_at, "signs_at": key.signs_at, "sealed": key.sealed}
+        self._insert(SigningKeyRow, columns, kid=key.kid, last_expires_at=None)
+        self.record(event)
+
+    def remove_signing_key(self, key: SigningKey, event: Event) -> None:
+        """Removes a key with its event."""
+        self._session.execute(delete(SigningKeyRow).where(col(SigningKeyRow.kid) == key.kid))
+        self.record(event)
+
+    def save_token(self, key: SigningKey, *, expires_at: datetime, event: Event) -> None:
+        """Records that a token was issued, and how long its key must be kept for it. The token itself is not stored."""
+        last = max(expires_at, key.last_expires_at or expires_at)
+        self._session.execute(
+            update(SigningKeyRow).where(col(SigningKeyRow.kid) == key.kid).values(last_expires_at=last)
+        )
+        self.record(event)
+
+    def deny_token(self, token_id: str, *, expires_at: datetime, event: Event) -> None:
+        """Denies a token until it is over, with the event."""
+        self._insert(TokenDenialRow, {"token_id": token_id, "expires_at": expires_at})
+        self.record(event)
+
+    def forget_old_denials(self) -> None:
+        """Removes the denials of tokens that are over."""
+        self._session.execute(delete(TokenDenialRow).where(col(TokenDenialRow.expires_at) <= self.now))
+
+    def record_run_out(self, grant: Grant, event: Event) -> None:
+        """Records, once, that the grant's time ran out. Of the grant itself only the revision changes."""
+        told = replace(grant, revision=self.revision + 1)
+        before = self._grant_seals(grant.name)
+        seal = self._fact_seal(told)
+        if self._mark(GrantRow, grant.name, "run_out_at", self.now, revision=told.revision, seal=seal):
+            self._sums = exchange(self._sums, GRANTS, old=before.live_seal if is_counted(before) else None, new=None)
+            self._next_revision()
+            self._leave_change(told, event.type, told.revision)
+            self.record(replace(event, revision=told.revision))
+
+    def record_overdue(self, grant: Grant, event: Event) -> None:
+        """Records, once, that the grant's review is overdue. Of the grant itself nothing changes."""
+        if self._mark(GrantRow, grant.name, "overdue_recorded_at", self.now):
+            self.record(replace(event, revision=self.revision))
+
+    def record(self, event: Event) -> None:
+        """Appends the event to the audit log, and leaves a notification for every receiver that wants it."""
+        payload = rows.payload_of(replace(event, states=self._states) if self._states else event)
+        self._states = {}
+        self.seq += 1
+        self.head_hash = link(self.head_hash, self.seq, payload)
+        self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload})
+        told = [subscription.receiver for subscription in self._subscriptions if subscription.wants(event)]
+        if told:
+            columns = {"seq": self.seq, "type": event.type, "at": event.at, "due_at": self.now}
+            waiting = [columns | {"receiver": receiver, "attempts": 0, "fault": ""} for receiver in told]
+            self._session.execute(insert(OutboxRow), waiting)
+
+    def remember(self, request_id: str, replay: Replay) -> None:
+        """Keeps the answer for when the same request comes again."""
+        self._insert(
+            ReplayRow,
+            {
+                "request_id": request_id,
+                "principal": replay.principal,
+                "digest": replay.digest,
+                "answered_at": replay.answered_at,
+                "answer": replay.answer,
+            },
+        )
+
+    def forget_old_replays(self, *, before: datetime, limit: int) -> None:
+        """Removes up to `limit` answers to request_ids that were given before the instant."""
+        old = select(ReplayRow.request_id).where(col(ReplayRow.answered_at) < before).limit(limit)
+        self._session.execute(delete(ReplayRow).where(col(ReplayRow.request_id).in_(old)))
+
+    def finish(self) -> None:
+        """Writes the counters, as the last thing before the commit."""
+        head = self.head
+        sums = sums_text(self._sums) if head.revision else ""
+        moved = {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
+        seal = self._sealer.of_head(revision=head.revision, locks=self._lock_count, sums=sums)
+        prepared.MOVE_HEAD.run(self._connection, moved | {"locks": self._lock_count, "sums": sums, "seal": seal})
+        if self.policy_cache is not None:
+            self.policy_cache = self.policy_cache.with_changed((), head=head)
+
+    def _next_revision(self) -> int:
+        self.revision += 1
+        return self.revision
+
+    def _update_grant(self, read: Grant, changed: Grant) -> None:
+        """Writes what differs from what this transaction has read; all of it, where it has not read the grant."""
+        columns = rows.grant_columns(changed)
+        stored = self._stored.get(read.name)
+        if stored is not None and stored.revision == read.revision:
+            before = rows.grant_columns(stored)
+            columns = {name: value for name, value in columns.items() if value != before[name]}
+        self._update_read(GrantRow, read, columns | self._seals_of(changed, before=self._grant_seals(read.name)))
+        self._stored[changed.name] = changed
+
+    def _update_read(
+        self, table: Any, read: Grant | Policy | Signal | Delegation | Lock | Proposal, columns: dict[str, Any]
+    ) -> None:
+        as_read = {"read_name": read.name, "read_revision": read.revision}
+        if prepared.update_of(table, tuple(columns)).run(self._connection, columns | as_read) != 1:
+            raise LostRace(f"{read.name} was changed by another call; read it again")
+
+    def _seals_of(self, grant: Grant, *, before: Any) -> dict[str, bytes | None]:
+        """Returns the seals of the grant's row, and counts the one that Check's view is held against."""
+        counts = grant.end is None and (before is None or before.run_out_at is None)
+        live_seal = self._sealer.of_live(live_text(live(grant))) if grant.end is None else None
+        old = before.live_seal if before is not None and is_counted(before) else None
+        self._sums = exchange(self._sums, GRANTS, old=old, new=live_seal if counts else None)
+        return {"seal": self._fact_seal(grant), "live_seal": live_seal}
+
+    def _fact_seal(self, fact: Sealed | Grant) -> bytes:
+        """Returns the fact's seal, and has the next record name it."""
+        seal = self._sealer.of(fact.name, fact)
+        self._states[fact.name] = seal.hex()
+        return seal
+
+    def _grant_seals(self, name: str) -> Any:
+        return next(iter(prepared.GRANT_SEALS.rows(self._connection, name=name)), None)
+
+    def _save(
+        self,
+        table: Any,
+        read: Saved,
+        columns_of: Callable[[Saved], dict[str, Any]],
+        event: Event,
+        **when_new: Any,
+    ) -> Saved:
+        """Stores the fact under the next revision, with its event. `when_new` are columns that no fact has.
+
+        Raises LostRace where the stored fact is not the one that was read.
+        """
+        saved = replace(read, revision=self._next_revision())
+        self._write(table, read, saved, columns_of(saved), **when_new)
+        self.record(replace(event, revision=saved.revision))
+        return saved
+
+    def _write(self, table: Any, read: Sealed, fact: Sealed, columns: dict[str, Any], **when_new: Any) -> None:
+        """Writes the fact's row and its seal over what was read, or as a new row where nothing was."""
+        seal = self._fact_seal(fact)
+        self._count(table, fact.name, new=seal)
+        if read.revision == 0:
+            self._insert(table, columns, seal=seal, **when_new)
+        else:
+            self._update_read(table, read, columns | {"seal": seal})
+
+    def _mark(
+        self, table: Any, name: str, column: str, mark: Any, *, unmarked: bool | None = None, **more: Any
+    ) -> bool:
+        """Sets the column, and `more`, where it is not set yet. Returns whether this was the first to do so."""
+        marked = getattr(table, column)
+        first = and_(col(table.name) == name, col(marked).is_(unmarked))
+        result: Any = self._session.execute(update(table).where(first).values({column: mark, **more}))
+        return bool(result.rowcount == 1)
+
+    def _count(self, table: Any, name: str, *, new: bytes | None) -> None:
+        """Counts the row's new seal in place of the one that it has."""
+        found = prepared.seal_of(table).rows(self._connection, name=name)
+        old = found[0].seal if found else None
+        self._sums = exchange(self._sums, table.__tablename__, old=old, new=new)
+
+    def _insert(self, table: Any, columns: dict[str, Any], **more: Any) -> None:
+        prepared.insert_of(table).run(self._connection, columns | more)
+
+    def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
+        found = super()._found_grants(statement, **values)
+        self._stored |= {grant.name: grant for grant in found}
+        return found
+
+    def _count_reviews(self, grant: Grant) -> int:
+        """Returns how many reviews of the grant are stored."""
+        stored = self._stored.get(grant.name)
+        if stored is not None and stored.revision == grant.revision:
+            return len(stored.reviews)
+        return len(prepared.REVIEWS.rows(self._connection, name=grant.name)) if grant.revision else 0
