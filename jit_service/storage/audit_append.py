@@ -1,4 +1,4 @@
-"""Appending to the audit log by the driver alone: many records, one transaction, one wait for the disk."""
+"""Appends to the audit log by the driver alone: many records in one transaction, with one wait for the disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROWS: Final = 64
 def append(connection: Any, payloads: Sequence[bytes], *, at: datetime, sqlite: bool) -> None:
     """Appends the records in order, behind the locked head row, and commits. Raises the driver's errors.
 
-    `at` only ever moves the store's time forward (invariant I13).
+    `at` never moves the store's time back (invariant I13).
     """
     time = (at - EPOCH) // MICROSECOND
     cursor = connection.cursor()
@@ -48,7 +48,7 @@ def _append_sqlite(cursor: Any, payloads: Sequence[bytes], time: int) -> None:
 
 @cache
 def _inserting(rows: int) -> str:
-    """Returns the INSERT of so many records. A statement for each would let another thread in before each."""
+    """Returns the INSERT of so many records. One statement each would let another thread run before each."""
     return f"INSERT INTO audit_event (seq, hash, payload) VALUES {', '.join(['(?, ?, ?)'] * rows)}"  # noqa: S608
 
 
@@ -56,7 +56,7 @@ def _append_postgresql(cursor: Any, payloads: Sequence[bytes], time: int) -> Non
     seq, previous = cursor.execute("SELECT seq, hash FROM head FOR UPDATE").fetchone()
     records = _linked(payloads, seq, bytes(previous))
     seqs, hashes, stored = (list(column) for column in zip(*records, strict=True))
-    # One statement for all: an INSERT each would cost a message each.
+    # One statement for all records: an INSERT each would cost a round trip each.
     cursor.execute(
         "INSERT INTO audit_event (seq, hash, payload) SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[])",
         (seqs, hashes, stored),

@@ -1,8 +1,8 @@
-"""Makes audit records findable: the columns that searches use, taken out of the records' bytes by the database itself.
+"""The audit index: the columns by which searches find records, extracted from the records' bytes by the database.
 
-They are those of `rows.audit_columns`, which verifying the log compares them with. By SQL alone, since there is a
-record for each check: in Python it would cost more than the check. On SQLite the index is in a file of its own, which
-is made where it is missing, and made again where it is not that of the log beside it.
+The columns are those of `rows.audit_columns`, with which verification of the log compares them. SQL alone makes them:
+every check has a record, and to do it in Python would cost more than the check. On SQLite the index is a file of its
+own. It is created if it is missing, and made again if it belongs to another log than the one beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAKE: Final[tuple[DDLElement, ...]] = (
     CreateTable(_TABLE, if_not_exists=True),
     *(CreateIndex(index, if_not_exists=True) for index in _TABLE.indexes),
 )
-# Up to where the log is indexed. Its hash there tells it from any other.
+# How far the log is indexed. The hash at that record identifies the log.
 _MAKE_INDEXED: Final = (
     "CREATE TABLE IF NOT EXISTS indexed_log (id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL)"
 )
@@ -50,7 +50,7 @@ _TEXTS: Final = {
     "decision_id": "decision_id",
 }
 _LISTS: Final = ("resources", "actions")
-# What is no record has been changed in the store. It is indexed as nothing, and verifying the log tells.
+# A payload that is not JSON was changed in the store. It is indexed as empty; verification of the log reports it.
 _SQLITE: Final = "CASE WHEN json_valid(CAST(payload AS TEXT)) THEN CAST(payload AS TEXT) ELSE '{}' END"
 _POSTGRESQL: Final = "CAST(convert_from(payload, 'UTF8') AS json)"
 _NOTHING: Final = "CAST('{}' AS json)"

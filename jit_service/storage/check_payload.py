@@ -1,6 +1,6 @@
-"""The stored bytes of a check's record, written by hand: every check waits for them.
+"""The stored bytes of a check's audit record, put together by hand, since every check waits for them.
 
-They are what `payload_of` makes of the same event, to the byte; a test compares the two.
+They equal those that `payload_of` makes of the same event, to the byte; a test compares the two.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _WORTH_NAMING: Final = 64
 
 
 class SharedContexts:
-    """The contexts of one batch: each is recorded once, and the records of the same one name the first."""
+    """The contexts of one batch: each is recorded once, and later records with the same one name the first record."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, str] = {}
 
     def first_of(self, context: Mapping[str, Any], decision_id: str) -> str:
-        """Returns whose record has the context already: empty for the first, which is `decision_id`'s.
+        """Returns the decision_id of the record that already has the context; empty if this record is to have it.
 
-        Empty as well for a context that is no longer than the id.
+        Also empty if the context is no longer than the id would be.
         """
         if not context:
             return ""
@@ -41,9 +41,9 @@ class SharedContexts:
 
 
 class Parts(NamedTuple):
-    """What stands in the record of every such check before and after the decision's id; `groups` with their count.
+    """What the records of all checks with the same question and decision share, before and after the decision_id.
 
-    `lock` stands behind the context, which is not of every such check.
+    `lock` comes after the context, which is not shared.
     """
 
     before: str
@@ -54,7 +54,7 @@ class Parts(NamedTuple):
 
 
 def parts_of_check(asked: Question, decision: Decision) -> Parts:
-    """Returns what stands in the record of every such check."""
+    """Returns the parts of the record that depend only on question and decision."""
     grant = decision.grant
     rests_on = ""
     chain = ""
@@ -77,7 +77,7 @@ def parts_of_check(asked: Question, decision: Decision) -> Parts:
 
 
 class CheckRecords:
-    """Records of checks that were answered at one instant and revision, quickest for those of one caller in a row."""
+    """Makes records of checks at one instant and revision; fastest for many of one caller in a row."""
 
     def __init__(self, *, at: datetime, revision: int) -> None:
         self._begin = f'{{"type":"ACCESS_CHECKED","at":"{at.isoformat()[:-6]}Z","principal":'
@@ -88,23 +88,23 @@ class CheckRecords:
     def payload(
         self, by: Caller, asked: Question, parts: Parts, decision_id: str, shared: SharedContexts | None = None
     ) -> bytes:
-        """Returns `payload_of(checked_event(...))` in a tenth of the time. `parts` are of `parts_of_check`."""
+        """Returns `payload_of(checked_event(...))` in a tenth of the time. `parts` are made by `parts_of_check`."""
         if by is not self._by:
             self._by = by
             self._opening = f"{self._begin}{_quoted(by.principal)}{_origin(by.origin)}"
         before, after, groups, group_count, lock = parts
-        # Of the question alone, and not of the decision: another may be answered the same from another address.
+        # The context depends on the question alone: the same decision may be given to another address.
         first = shared.first_of(asked.context, decision_id) if shared is not None else ""
         context = f',"context":{_json(asked.context).decode()}' if asked.context and not first else ""
         left_out = ',"groups_left_out":true' if asked.groups_left_out else ""
-        # What stands last in each record, whatever is left out of it.
+        # These come last in each record, whatever is left out of it.
         last = f'{lock},"subject_source_ip":{_quoted(asked.source_address)}' if asked.source_address else lock
         last += f',"context_of":"{first}"' if first else ""
         opening = f'{self._opening}{before},"decision_id":"{decision_id}{self._revision}{after}'
         payload = f"{opening}{groups}{left_out}{context}{last}}}".encode()
         if len(payload) <= MAX_RECORD:
             return payload
-        # Names have bounds of their own, so that without these it fits.
+        # Names are bounded, so that the record fits without the context and the groups.
         omitted = len(asked.context) if context else 0
         payload = f"{opening}{groups}{left_out}{last}{_omitted(omitted)}}}".encode()
         if len(payload) <= MAX_RECORD:

@@ -1,4 +1,4 @@
-"""Connections: what each database must be told so that commits are durable, reads are snapshots, and waits end."""
+"""Connections, set up so that commits are durable, reads are snapshots, and waits end."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ WAIT_SECONDS: Final = 5
 _BUSY_SECONDS: Final = WAIT_SECONDS
 _TURN_SECONDS: Final = 0.0005
 _CHECKPOINT_PAGES: Final = 20_000
-"""How many pages SQLite's log grows by (80 MB) before a writer itself copies them into the database.
+"""After how many pages of WAL (80 MB) a writer itself copies them into the database.
 
-All who write wait meanwhile, so `Store.checkpoint_wal` does it sooner, beside them.
+All writers wait meanwhile, so `Store.checkpoint_wal` does it earlier, from another connection.
 """
-# SQLite's own way to wait is not wanted: `begin_immediate` waits.
+# SQLite must not wait in its own way: `begin_immediate` waits.
 _OF_WRITERS: Final = ("busy_timeout=0", f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
 _INDEX_SUFFIX: Final = ".audit-index"
 _Execute = Callable[[str], object]
 
 
 class JsonText(str):
-    """A value of a JSON column that is JSON text already."""
+    """JSON text for a JSON column: it is stored as it is."""
 
     __slots__ = ()
 
@@ -69,8 +69,8 @@ def for_writing(engine: Engine) -> Engine:
 def for_indexing(engine: Engine) -> Engine:
     """Returns an engine that writes the audit log's index, which on SQLite is a file of its own beside the log.
 
-    So whoever commits to the log never waits for its index. The index's commits wait for no disk, since it can be made
-    again (https://sqlite.org/pragma.html#pragma_synchronous).
+    So commits to the log never wait for the index. The index's own commits do not wait for the disk, since it can be
+    made again (https://sqlite.org/pragma.html#pragma_synchronous).
     """
     if engine.dialect.name != "sqlite":
         return engine
@@ -103,12 +103,12 @@ def _sqlite(
     beside: str = "",
     prepare: Callable[[sqlite3.Connection], None] = _unprepared,
 ) -> Engine:
-    """`beside` is another database file, whose tables are there under their own names; `prepare` has it all ready."""
+    """`beside` is a second database file to attach; its tables keep their names. `prepare` sets up the schema."""
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}, **_JSON)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        # The driver must not begin transactions by itself: `begin` says how.
+        # The driver must not begin transactions by itself: `begin` does.
         connection.isolation_level = None
         if beside:
             _patiently(lambda: connection.execute("ATTACH DATABASE ? AS beside", (beside,)))
@@ -127,16 +127,16 @@ def _sqlite(
 def begin_immediate(execute: _Execute) -> None:
     """Begins a SQLite transaction with the write lock, for which it waits up to WAIT_SECONDS.
 
-    It waits in short steps: SQLite's own grow to 100 ms, and other processes write too. So it is for the connections
-    of `for_writing`, which have SQLite not wait.
+    It polls in short steps, since SQLite's own steps grow to 100 ms and other processes write too. It is for the
+    connections of `for_writing`, on which SQLite itself does not wait.
     """
     _patiently(lambda: execute("BEGIN IMMEDIATE"))
 
 
 def _patiently(run: Callable[[], object]) -> None:
-    """Runs what another connection's lock may hold up, until it is free, for up to WAIT_SECONDS.
+    """Runs a call, and retries it while another connection holds the lock that it needs, for up to WAIT_SECONDS.
 
-    SQLite does not wait at all where two change the journal mode at once, or one recovers the log
+    SQLite does not wait at all while another connection changes the journal mode or recovers the WAL
     (https://sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
     """
     deadline = time.monotonic() + WAIT_SECONDS
@@ -152,5 +152,5 @@ def _patiently(run: Callable[[], object]) -> None:
 
 
 def _is_busy(fault: sqlite3.OperationalError) -> bool:
-    # The low byte: the extended codes say why it is busy.
+    # The low byte is the primary code; extended codes say why it is busy.
     return fault.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

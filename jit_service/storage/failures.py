@@ -1,4 +1,4 @@
-"""The database's failures as ours; their texts may hold addresses and values, so they stay in the cause."""
+"""Translates the database's errors into ours. Their texts may contain addresses and values, so they stay in causes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AWAY: _Types = (
 )
 _BROKEN: _Types = (IntegrityError, sqlite3.IntegrityError)
 _READ_ONLY: Final = "25006"
-"""The SQLSTATE of a write at a server that takes none: a standby, or a primary that was demoted."""
+"""The SQLSTATE of a write to a read-only server: a standby, or a primary that was demoted."""
 try:
     import psycopg
 except ImportError:  # PostgreSQL is an extra.
@@ -32,7 +32,7 @@ else:
 
 
 class translate_errors:
-    """Raises StoreUnavailable where the database does not answer, LostRace where somebody else was first."""
+    """Raises StoreUnavailable if the database does not answer, LostRace if another call stored the same thing first."""
 
     __slots__ = ()
 

@@ -1,6 +1,6 @@
-"""What Check holds in memory, read from the store by revision, on a connection of its own.
+"""Loads what Check keeps in memory, all of it at start and then by revision, on a connection of its own.
 
-Plain SQL over the driver: it is read a million rows at a time at start, and before every strong check.
+It uses plain SQL over the driver: it loads up to a million rows at start, and reads before every strong check.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from jit_service.storage.tables import EPOCH, MICROSECOND, GrantRow
 
 FindGrant = Callable[[str], CachedGrant | None]
 Progress = Callable[[int, int], None]
-"""Told how many grants are read, and how many there are."""
+"""Called with the number of grants that are read, and the number of all."""
 _CHUNK: Final = 500
-"""How many rows are read at a time: as many as the processor's cache holds until they are grants."""
+"""How many rows are read at a time: as many as fit the processor's cache until they are made into grants."""
 _NO_LIMITS: Final = Limits()
 from_bytes: Final = int.from_bytes
 _MAX_INTERNED: Final = 100_000
-# NULL where nothing reads it (`LiveGrant`): a million rows are not to carry it.
+# Columns that Check never reads of a grant are NULL: this loads up to a million rows.
 _COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS TEXT), CAST(actions AS TEXT), duration,
     starts_at, expires_at, CASE WHEN expires_at IS NULL THEN request_expires_at END,
     CASE WHEN requester = subject THEN CAST(requester_groups AS TEXT) END,
@@ -46,7 +46,7 @@ _COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS T
 
 
 class HeadState(NamedTuple):
-    """Where the store is in its history, the latest instant of any judgement, and how many locks may stand."""
+    """The store's place in its history, the latest instant of any decision, and how many locks may be in force."""
 
     place: Head
     time: datetime
@@ -59,11 +59,11 @@ class HeadState(NamedTuple):
 
 
 class AnotherHistory(Exception):
-    """The store is not what it was read as, gone on: a backup was restored, or a failover lost commits."""
+    """The store does not continue from where it was read: a backup was restored, or a failover lost commits."""
 
 
 class GrantChanged(NamedTuple):
-    """A grant as it is after a change; `live` is None where it is over, and `was_access` if it had been approved."""
+    """A grant after a change. `live` is None if it is over; then `was_access` tells whether it had been approved."""
 
     name: str
     subject: str
@@ -72,9 +72,9 @@ class GrantChanged(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What is new since a revision: changed grants and policies, and every signal there is now (None: not told).
+    """What changed since a revision: grants and policies that changed, and all signals (None: unchanged).
 
-    `ended` are subjects that have had access which is over; `locks` are all that may stand now.
+    `ended` are the subjects of changed grants that gave access and are over. `locks` are all that may be in force.
     """
 
     head: HeadState
@@ -86,7 +86,10 @@ class Delta(NamedTuple):
 
 
 class FullLoad(NamedTuple):
-    """All there is at a head: the live grants, in pieces, policies and signals; `ended` and `locks` as in `Delta`."""
+    """Everything at a head: live grants in chunks, policies and signals. `locks` is as in `Delta`.
+
+    `ended` are all subjects with grants that gave access and are over.
+    """
 
     head: HeadState
     grants: Iterator[list[CachedGrant]]
@@ -97,16 +100,16 @@ class FullLoad(NamedTuple):
 
 
 class GrantLoader:
-    """Reads what Check holds. For one thread at a time. Every method raises StoreUnavailable.
+    """Loads what Check keeps in memory. One thread at a time may use it. Every method raises StoreUnavailable.
 
-    The connection never writes and has no transaction open between reads, since SQLite's `data_version` shows neither
-    its own commits nor anything within a transaction.
+    The connection never writes and has no transaction open between reads: SQLite's `data_version` shows neither the
+    connection's own commits nor any commit during a transaction.
     """
 
     def __init__(self, engine: Engine, sealer: Sealer) -> None:
         self._engine = engine
         self._sealer = sealer
-        # The sum of the seals of all grants that are counted, and those among them that are not held, being over.
+        # The sum of the seals of all counted grants, and the seals of those of them that are over: Check drops those.
         self._total = 0
         self._aside: dict[str, int] = {}
         self._sqlite = engine.dialect.name == "sqlite"
@@ -116,23 +119,24 @@ class GrantLoader:
         self._decoder = _GrantDecoder()
 
     def moved(self, since: Head) -> HeadState | None:
-        """Returns the head, or None where no commit can have moved it since the last call that returned one.
+        """Returns the head, or None if no commit can have moved it since the last call that returned one.
 
-        Raises AnotherHistory where the store does not go on from `since`.
+        Raises AnotherHistory if the store does not continue from `since`.
         """
         with self._connected() as connection:
             version = connection.execute("PRAGMA data_version").fetchone()[0] if self._sqlite else None
             if version is not None and version == self._seen:
                 return None
             head = self._head(connection, since)
-            # Only now: a read that failed has seen nothing.
+            # Only now: if the read failed, the next call must read again.
             self._seen = version
             return head
 
     def since(self, place: Head, held: FindGrant) -> Delta:
-        """Returns what is new since the place, as one snapshot. Raises AnotherHistory as `moved` does.
+        """Returns what changed since the place, as one snapshot. Raises AnotherHistory as `moved` does.
 
-        `held` says what was held of a grant by then. Raises StoreUnavailable where what is new is not all that changed.
+        `held` returns the grant of a name as it was kept until now. Raises StoreUnavailable if the sum of all seals
+        shows that a row is missing, too many or an older one.
         """
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head, revision = self._head(connection, place), place.revision
@@ -150,7 +154,7 @@ class GrantLoader:
 
     @contextmanager
     def load(self, told: Progress) -> Iterator[FullLoad]:
-        """Gives everything that is live, as one snapshot; the grants are read, and `told` of, as they are taken."""
+        """Yields everything that is live, as one snapshot. Grants are read, and `told` is called, as they are taken."""
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head = self._head(connection, BEGINNING)
             sums = self._sums(connection)
@@ -165,13 +169,13 @@ class GrantLoader:
             yield FullLoad(head, grants, policies, self._signals(connection, sums), ended, locks)
 
     def close(self) -> None:
-        """Gives the connection back."""
+        """Closes the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _head(self, connection: Any, since: Head) -> HeadState:
-        # In one statement, so that both are of one commit, and a check that appended a record costs no other look.
+        # One statement, so that head and hash are of one commit, and records of checks cost no further read.
         there = f"(SELECT hash FROM audit_event WHERE seq = {self._mark})"  # noqa: S608
         wrong = "false" if self._sqlite else postgresql.NO_PRIMARY
         asked = f"SELECT revision, seq, hash, time, locks, {there}, {wrong} FROM head"  # noqa: S608
@@ -218,7 +222,7 @@ class GrantLoader:
         return signals
 
     def _locks(self, connection: Any, head: HeadState) -> Locks:
-        """Returns the locks that may stand."""
+        """Returns the locks that are not lifted and not recorded as expired."""
         if not head.locks:
             return NO_LOCKS
         found = connection.execute(
@@ -249,7 +253,7 @@ class GrantLoader:
         return Locks(locks)
 
     def _advance_sum(self, found: Iterable[tuple[Any, ...]], held: FindGrant, now: int, sums: Sums) -> None:
-        """Demands that those grants are all that were changed, and each as the service left it."""
+        """Raises StoreUnavailable unless these are all grants that changed, each with its seal."""
         total, aside = self._total, dict(self._aside)
         for run_out, ended, *columns, seal in found:
             name = columns[0]
@@ -267,7 +271,7 @@ class GrantLoader:
         self._total, self._aside = total, aside
 
     def _demand_live(self, columns: Sequence[Any], seal: bytes | None) -> int:
-        """Returns what the grant's seal counts. Raises StoreUnavailable where it is not that of the columns."""
+        """Returns the grant's seal as a number. Raises StoreUnavailable if it is not the seal of the columns."""
         (grant,) = self._decoder.live([(*columns, seal)])
         wanted = self._sealer.of_live(live_text(grant))
         self._sealer.demand_equal(grant.name, wanted, seal)
@@ -286,18 +290,19 @@ class GrantLoader:
             read += len(chunk)
             told(read, total)
         cursor.close()
-        # By CASE: of a request that nobody decided, both are unknown to SQL, that it is live and that it is not.
+        # CASE, not NOT: for an undecided request SQL's answer may be NULL, both for "is live" and for its negation.
         over = f"{text_of(predicates.end_unrecorded())} AND CASE WHEN {live} THEN 0 ELSE 1 END = 1"
         left = connection.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {over}").fetchall()  # noqa: S608
         self._aside = {row[0]: self._demand_live(row[:-1], row[-1]) for row in left}
         self._total = counted + sum(self._aside.values())
-        # Last, and before whoever fills an index of it is done: nothing is held of what does not add up.
+        # After the last chunk, but before the caller has taken over anything: it keeps nothing that does not add up.
         self._sealer.demand_total(GRANTS, self._total, sums)
 
-    def _demand_seals(self, grants: Iterable[CachedGrant], found: Iterable[tuple[Any, ...]]) -> int:
-        """Returns what their seals count. Raises StoreUnavailable where one is not that of its grant.
+    def _demand_seals(self, grants: Iterable[LiveGrant], found: Iterable[tuple[Any, ...]]) -> int:
+        """Returns the sum of their seals. Raises StoreUnavailable if one is not the seal of its grant.
 
-        The texts are those of `live_text`, put together from the rows in a third of the time: a million are at start.
+        The texts equal those of `live_text`, but are put together from the rows in a third of the time: there are up to
+        a million at start.
         """
         kept, state, counted, is_sqlite = self._decoder.sealed, self._sealer.live_state, 0, self._sqlite
         lists, groups, texts = kept.lists, kept.groups, kept.texts
@@ -307,7 +312,7 @@ class GrantLoader:
             if claims is not None:
                 text = live_text(grant)
             else:
-                # On SQLite the column is as it was written, by the same hand.
+                # On SQLite the column's text is as this service wrote it.
                 listed_resources = resources if is_sqlite else list_text(grant.resources)
                 is_metered = grant.is_metered
                 text = (
@@ -338,7 +343,7 @@ class GrantLoader:
                 yield self._connection.dbapi_connection
             except BaseException:
                 self._seen = None
-                # Not given back in order: whatever it is, the next read has another one.
+                # Its state is not known: the next read takes a new connection.
                 self._give_up()
                 raise
 
@@ -349,14 +354,14 @@ class GrantLoader:
     def _give_up(self) -> None:
         """Closes the connection without a rollback, which a broken one would refuse."""
         connection, self._connection = self._connection, None
-        # By its driver: of a detached one the pool closes nothing, and whoever collects garbage may never get to it.
+        # By the driver: the pool does not close a detached connection, and the garbage collector may never get to it.
         with suppress(Exception):
             connection.dbapi_connection.close()
         connection.invalidate()
 
 
 class _Interned(dict[Any, Any]):
-    """What was made of a value, for as long as there are not too many."""
+    """Keeps one result for each value, until there are _MAX_INTERNED."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
@@ -369,7 +374,7 @@ class _Interned(dict[Any, Any]):
 
 
 class _SealedTexts:
-    """What `live_text` makes of texts, lists and groups that many grants have."""
+    """The parts of `live_text` for texts, lists and groups that many grants share."""
 
     def __init__(self) -> None:
         self.texts = _Interned(quoted_text)
@@ -378,7 +383,7 @@ class _SealedTexts:
 
 
 class _GrantDecoder:
-    """Makes live grants of rows. Equal texts, lists and groups of many grants are one object."""
+    """Makes live grants from rows. Equal texts, lists and groups of many grants become one object."""
 
     def __init__(self) -> None:
         self._texts = _Interned(str)
@@ -389,7 +394,7 @@ class _GrantDecoder:
         self._metered = _Interned(lambda text: rows.LIMITS.validate_json(text) != _NO_LIMITS)
 
     def changed(self, row: tuple[Any, ...], now: int) -> GrantChanged:
-        """Returns what the row, whose first column is `ended_at`, says of its grant."""
+        """Returns the change that the row describes; its first column is `ended_at`."""
         ended, name, subject = row[:3]
         expires, asked_until = row[9:11]
         if ended is not None or now >= (asked_until if expires is None else expires):
@@ -398,18 +403,18 @@ class _GrantDecoder:
         return GrantChanged(name, subject, live)
 
     def is_live(self, columns: Sequence[Any], now: int) -> bool:
-        """Says whether the grant, which nobody ended, is not over."""
+        """Whether the grant, which nobody ended, is not over."""
         expires, asked_until = columns[8:10]
         return bool(now < (asked_until if expires is None else expires))
 
-    def live(self, found: Iterable[tuple[Any, ...]]) -> list[CachedGrant]:
-        """Returns the grants of rows that are live. In one loop without calls: a million are made at start."""
+    def live(self, found: Iterable[tuple[Any, ...]]) -> list[LiveGrant]:
+        """Returns the grants of rows that are live, in one loop without calls: up to a million are made at start."""
         texts, lists, groups, spans, metered = self._texts, self._lists, self._groups, self._spans, self._metered
         made: list[CachedGrant] = []
         for (name, subject, policy, revision, resources, actions, duration, starts, expires, asked_until, proved,
                 claims, condition, chain, limits, _) in found:  # fmt: skip
             span = spans[duration]
-            # Positional, since keywords cost as much as the rest.
+            # Positional arguments: keywords would cost as much as the rest.
             starts_at = None if starts is None else EPOCH + timedelta(0, 0, starts)
             if starts_at is not None and expires == starts + duration:
                 expires_at: datetime | None = starts_at + span
@@ -456,7 +461,7 @@ def _snapshot(connection: Any, sqlite: bool) -> Iterator[None]:
 
 
 def _groups(text: str) -> frozenset[str] | None:
-    """Returns the groups; JSON's null are those that a token left out."""
+    """Returns the groups; None if the token left them out."""
     found = from_json(text)
     return None if found is None else frozenset(found)
 
@@ -471,7 +476,7 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def _instant(microseconds: int | None) -> datetime | None:
-    # In this order, since a keyword costs as much as the rest.
+    # Positional arguments: a keyword would cost as much as the rest.
     return None if microseconds is None else EPOCH + timedelta(0, 0, microseconds)
 
 

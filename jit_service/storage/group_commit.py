@@ -1,8 +1,9 @@
-"""SQLite's one writer: transactions one after another, and one commit for all that were waiting for their turn.
+"""Group commit for SQLite: transactions run one after another, and one commit serves all that were waiting.
 
-A commit waits for the disk, and SQLite can have only one transaction under way. So a transaction that others wait
-behind leaves its changes uncommitted and queues again: they run meanwhile, each in a savepoint, and whoever then has
-its turn first commits for all of them. Nobody returns before the commit that has its changes.
+A commit waits for the disk, and SQLite has only one transaction at a time. So a transaction leaves its changes
+uncommitted and queues again, to commit. Those that were waiting run meanwhile, each in a savepoint of the same
+transaction, and the first that gets the lock again commits for all of them. No call returns before the commit that
+contains its changes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jit_service.storage.engine import WAIT_SECONDS
 
 
 class FairLock:
-    """A lock that is had in the order it was asked for, also by a thread that gives it back and asks again."""
+    """A lock that threads get in the order in which they asked, also a thread that releases it and asks again."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -31,7 +32,7 @@ class FairLock:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Raises StoreUnavailable where the turn does not come within WAIT_SECONDS."""
+        """Holds the lock in the block. Raises StoreUnavailable if it is not free within WAIT_SECONDS."""
         self._take()
         try:
             yield
@@ -49,7 +50,7 @@ class FairLock:
         try:
             has_come = baton.acquire(timeout=WAIT_SECONDS)
         except BaseException:
-            # Interrupted, maybe with the turn in hand already.
+            # Interrupted, perhaps when the lock was already handed over.
             if not self._leave_queue(baton):
                 self._release()
             raise
@@ -57,7 +58,7 @@ class FairLock:
             raise StoreUnavailable("the store is busy: no turn to write in time")
 
     def _leave_queue(self, baton: threading.Lock) -> bool:
-        """Leaves the queue; says no where the turn has come just now."""
+        """Leaves the queue. Returns False if the lock has been handed over just now."""
         with self._mutex:
             if baton not in self._queue:
                 return False
@@ -73,7 +74,7 @@ class FairLock:
 
 
 class _Group:
-    """Transactions that one commit makes lasting. Only touched by whoever has the turn, but for `is_over`."""
+    """Transactions that share one commit. Only the thread that holds the lock uses it, except for `is_over`."""
 
     def __init__(self, transaction: RootTransaction) -> None:
         self.transaction = transaction
@@ -83,7 +84,7 @@ class _Group:
 
 
 class GroupCommit:
-    """See the module. Every method raises StoreUnavailable or the driver's errors."""
+    """Runs transactions on SQLite's one write connection. Methods raise StoreUnavailable or the driver's errors."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -93,7 +94,7 @@ class GroupCommit:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Gives the connection within a transaction, which is committed when the block is left, or rolled back."""
+        """Yields the connection in a transaction, which is committed at the end of the block, or rolled back."""
         group = None
         try:
             with self._lock.hold():
@@ -106,14 +107,14 @@ class GroupCommit:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keeps everybody off the database, with nothing uncommitted, for what writes on another connection."""
+        """Excludes all other writers, with nothing uncommitted, while the block writes on another connection."""
         with self._lock.hold():
             if self._open is not None:
                 self._commit(self._open)
             yield
 
     def close(self) -> None:
-        """Gives the connection back."""
+        """Closes the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -131,7 +132,7 @@ class GroupCommit:
 
     @contextmanager
     def _member(self, group: _Group) -> Iterator[None]:
-        """Takes back what the block did where it raises, and only that."""
+        """Undoes what the block did if it raises, and only that."""
         driver: Any = group.transaction.connection.connection.dbapi_connection
         if group.members:
             driver.execute("SAVEPOINT member")
@@ -145,7 +146,7 @@ class GroupCommit:
         group.members += 1
 
     def _end(self, group: _Group) -> None:
-        """Commits the group, unless somebody has. Raises StoreUnavailable where it could not be."""
+        """Commits the group, unless another member has. Raises StoreUnavailable if the commit failed."""
         if not group.is_over:
             with self._lock.hold():
                 if not group.is_over:
@@ -163,7 +164,7 @@ class GroupCommit:
         try:
             driver.execute("ROLLBACK TO member")
         except sqlite3.Error:
-            # What failed before may have rolled back everything.
+            # The failure may have rolled back the whole transaction.
             self._give_up(group, fault)
 
     def _finish(self, group: _Group, how: Callable[[], None]) -> None:
@@ -176,8 +177,8 @@ class GroupCommit:
         self._open, group.is_over = None, True
 
     def _give_up(self, group: _Group, fault: BaseException) -> None:
-        """Leaves nothing of the group; the next one has another connection."""
-        # In this order: whoever sees that it is over, which takes no turn, sees why.
+        """Discards the group and its connection; the next group has a new one."""
+        # In this order: a thread that sees `is_over`, without the lock, must also see the fault.
         group.fault = fault
         group.is_over = True
         self._open = None

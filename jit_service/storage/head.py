@@ -12,14 +12,14 @@ from jit_service.domain.audit.chain import GENESIS
 
 
 class Head(NamedTuple):
-    """Where a history is: the last revision, and the last audit record with its hash."""
+    """A place in a history: the last revision, and the last audit record's seq and hash."""
 
     revision: int
     seq: int
     hash: bytes
 
     def is_followed_by(self, revision: int, hash_there: bytes | None) -> bool:
-        """Says whether a history at the revision, whose record at `seq` has the hash, is this one gone on."""
+        """Whether a history at the revision, whose record at `seq` has the hash, continues from here."""
         return self.revision <= revision and (self.seq == 0 or hash_there == self.hash)
 
 

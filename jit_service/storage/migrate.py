@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, and says whether it is there."""
+"""Brings a database to the schema of this version, and tells whether it has it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage.engine import for_indexing, for_writing, open_engine
 
-# Any number will do, as long as nobody else in the database takes it for another purpose.
+# Any number that nobody else in the database uses for another lock.
 _ADVISORY_LOCK = 7_105_212_114
 
 
 def migrate(url: str) -> None:
-    """Applies every migration that the database lacks, in one transaction, alone. Raises StoreUnavailable."""
+    """Applies every migration that the database lacks, in one transaction, under a lock. Raises StoreUnavailable."""
     engine = open_engine(url)
     writing, indexing = for_writing(engine), for_indexing(engine)
     try:
@@ -29,7 +29,7 @@ def migrate(url: str) -> None:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             command.upgrade(_config(connection), "head")
         with indexing.connect():
-            # Connecting makes SQLite's index of the log, here where nobody else does.
+            # Connecting creates SQLite's audit index; here, nobody else does so at the same time.
             pass
     except (DBAPIError, sqlite3.Error) as fault:
         raise StoreUnavailable(f"cannot migrate the database: {_words(fault)}") from fault
@@ -39,7 +39,7 @@ def migrate(url: str) -> None:
 
 
 def is_current(engine: Engine) -> bool:
-    """Says whether the database has the schema of this version. Raises StoreUnavailable."""
+    """Whether the database has the schema of this version. Raises StoreUnavailable."""
     try:
         with engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()

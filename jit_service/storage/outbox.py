@@ -1,4 +1,4 @@
-"""The outbox: notifications that a commit has left and that nobody has delivered yet."""
+"""The outbox: notifications that commits have left and that are not delivered yet."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from jit_service.storage.tables import AuditRow, OutboxRow
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A notification that is this process's to deliver from `at` until its lease is over.
+    """A notification that this process is to deliver, from `at` until its lease ends.
 
-    `recorded` is None where the audit log has no such record any more, or one that cannot be read.
+    `recorded` is None if the audit log has lost the record, or if it cannot be read.
     """
 
     receiver: str
@@ -32,7 +32,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Undelivered:
-    """A notification that is not delivered: the next attempt is at `due_at`, or none since `gave_up_at`."""
+    """A notification that is not delivered: the next attempt is at `due_at`, or there is none since `gave_up_at`."""
 
     id: str
     receiver: str
@@ -45,16 +45,16 @@ class Undelivered:
 
 
 class Outbox:
-    """What can be done in one transaction, judged at `now`."""
+    """The outbox in one transaction, at the instant `now`."""
 
     def __init__(self, session: Session, *, now: datetime) -> None:
         self._session = session
         self.now = now
 
     def claim(self, receiver: str, *, lease: timedelta) -> Claim | None:
-        """Takes the receiver's next notification that is due, or None. Others find it due again after the lease."""
+        """Claims the receiver's next due notification; None if none is due. It is due again when the lease ends."""
         wanted = select(OutboxRow).where(predicates.due(receiver, self.now))
-        # Another process's claim is not waited for, but passed over.
+        # Skip what another process is claiming, and do not wait for it.
         wanted = wanted.order_by(col(OutboxRow.due_at), col(OutboxRow.seq)).limit(1).with_for_update(skip_locked=True)
         row = self._session.exec(wanted).first()
         if row is None:
@@ -67,19 +67,19 @@ class Outbox:
         return claim
 
     def remove(self, claim: Claim) -> None:
-        """Removes what was delivered, whoever else may be trying it again by now."""
+        """Removes what was delivered, even if another process has claimed it again meanwhile."""
         self._session.execute(delete(OutboxRow).where(_is_of(claim.receiver, claim.seq)))
 
     def put_off(self, claim: Claim, fault: str, *, until: datetime) -> None:
-        """Keeps what was not delivered for another attempt, unless somebody else is at it."""
+        """Schedules another attempt, unless another process has claimed it meanwhile."""
         self._update_claim(claim, due_at=until, fault=fault)
 
     def give_up(self, claim: Claim, fault: str) -> None:
-        """Keeps what was not delivered, and tries no more."""
+        """Keeps what was not delivered, and schedules no further attempt."""
         self._update_claim(claim, gave_up_at=self.now, fault=fault)
 
     def waiting(self, *, only_given_up: bool = False) -> list[Undelivered]:
-        """Returns what is not delivered, the oldest first."""
+        """Returns the notifications that are not delivered, the oldest first."""
         wanted = select(OutboxRow, AuditRow.hash).join(AuditRow, col(AuditRow.seq) == col(OutboxRow.seq))
         if only_given_up:
             wanted = wanted.where(col(OutboxRow.gave_up_at).is_not(None))
@@ -87,7 +87,7 @@ class Outbox:
         return [_waiting(row, hash_) for row, hash_ in self._session.exec(ordered)]
 
     def retry(self, *, receivers: Collection[str], seqs: Collection[int]) -> int:
-        """Makes due now, with all its attempts, what has failed: of those receivers and records, or (none) of all."""
+        """Makes failed ones due now, with all attempts left, only of these receivers and seqs (empty: all)."""
         wanted = col(OutboxRow.fault) != ""
         if receivers:
             wanted = and_(wanted, col(OutboxRow.receiver).in_(receivers))

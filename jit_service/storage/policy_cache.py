@@ -1,7 +1,7 @@
-"""Every policy as at one commit, so that the next transaction reads only what has changed since.
+"""Every policy as of one commit, so that the next transaction reads only what has changed since.
 
-The head of the audit log stands for one history: its hash covers every record, and no policy changes without one. So
-what is known as at an earlier head of the same history holds, but for the policies with a later revision.
+The head of the audit log identifies one history: its hash covers every record, and no policy changes without a record.
+So policies that were cached at an earlier head of the same history are valid, except those with a later revision.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from jit_service.storage.head import BEGINNING, Head
 
 
 class PolicyCache(NamedTuple):
-    """Every policy as at `head`, deleted ones too, by name and in its order."""
+    """Every policy as of `head`, also deleted ones, ordered by name."""
 
     head: Head
     by_name: Mapping[str, Policy]
 
     def with_changed(self, changed: Iterable[Policy], *, head: Head) -> PolicyCache:
-        """Returns what is known as at a later head of the same history, up to which these have changed."""
+        """Returns the cache at a later head of the same history, up to which these policies have changed."""
         newer = {policy.name: policy for policy in changed}
         if not newer:
             return PolicyCache(head, self.by_name)
@@ -28,4 +28,4 @@ class PolicyCache(NamedTuple):
 
 
 NO_POLICIES: Final = PolicyCache(head=BEGINNING, by_name={})
-"""As a store begins."""
+"""The policies of a new store."""

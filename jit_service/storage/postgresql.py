@@ -1,7 +1,7 @@
-"""PostgreSQL: how its URL is read, and that nothing is read from or written to a server that is not the primary.
+"""PostgreSQL: reads its URL, and refuses every server that is not the primary.
 
-A standby lags behind, so what it answers would be an older state as the present one; a primary that was demoted goes on
-answering reads. So each connection is asked what it is when it is made and whenever it is taken out of the pool.
+A standby lags behind: it would answer with an older state. A primary that was demoted still answers reads. So each
+connection is asked whether it is to a primary when it is made and whenever it leaves the pool.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jit_service.domain.errors import StoreUnavailable
 OLDEST: Final = 14
 """The oldest major version that the service is tested on."""
 NO_PRIMARY: Final = "pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
-"""What a connection says of itself: whether it is to a standby, or a server that takes no writes."""
+"""SQL that is true on a standby, and on a server that takes no writes."""
 _HOSTS: Final = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?(?P<hosts>[^/?@]*)"
                            r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?", re.DOTALL)  # fmt: skip
 _HOST: Final = re.compile(r"(?P<name>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]+))?")
@@ -27,7 +27,7 @@ _HOST: Final = re.compile(r"(?P<name>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]+))?
 def read_url(url: str) -> URL:
     """Returns the URL, which may name several hosts as libpq's do: `postgresql://a:5432,b/db`.
 
-    Raises StoreUnavailable for what is no URL; the message has nothing of it, since it may hold a password.
+    Raises StoreUnavailable if it cannot be read. The message does not quote it, since it may contain a password.
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
     """
     try:
@@ -55,11 +55,11 @@ def read_url(url: str) -> URL:
 
 
 def open_engine(url: URL, *, wait_seconds: int, **options: Any) -> Engine:
-    """Returns an engine whose connections are to a primary, and old enough in nothing but age."""
+    """Returns an engine that connects only to a primary, of version OLDEST or newer."""
     milliseconds = wait_seconds * 1000
     arguments = {
         "connect_timeout": wait_seconds,
-        # A peer that is gone without a word is noticed by then, not after the quarter of an hour that TCP takes.
+        # A peer that vanished is noticed by then, and not after TCP's quarter of an hour.
         "tcp_user_timeout": 2 * milliseconds,
         "keepalives_idle": wait_seconds,
         "keepalives_interval": 1,
@@ -72,7 +72,7 @@ def open_engine(url: URL, *, wait_seconds: int, **options: Any) -> Engine:
         url, pool_size=16, pool_timeout=wait_seconds, pool_pre_ping=True, connect_args=arguments, **options
     )
     dialect: Any = engine.dialect
-    # What leaves the pool is asked this instead of nothing; a no has the pool begin anew.
+    # Each connection that leaves the pool is asked this instead of a plain ping; if it is false, the pool reconnects.
     dialect.do_ping = is_primary
 
     @event.listens_for(engine, "connect")
@@ -89,7 +89,7 @@ def open_engine(url: URL, *, wait_seconds: int, **options: Any) -> Engine:
 
 
 def is_primary(connection: Any) -> bool:
-    """Says whether the driver's connection, which is in no transaction, is to a server that takes writes."""
+    """Whether the driver's connection, which must be in no transaction, is to a server that takes writes."""
     before, connection.autocommit = connection.autocommit, True
     try:
         return not connection.execute(f"SELECT {NO_PRIMARY}").fetchone()[0]
@@ -99,15 +99,15 @@ def is_primary(connection: Any) -> bool:
 
 
 def has_ended(connection: Any) -> bool:
-    """Says, without asking the server, whether it has closed the driver's connection, which is in no transaction.
+    """Whether the server has closed the driver's connection, which must be in no transaction; the server is not asked.
 
-    So one that is kept for long can be replaced before anything is sent, of which nobody could say whether it was done.
+    So a connection that is kept for long is replaced before a statement is sent, whose outcome would be unknown.
     """
     if connection.closed:
         return True
     waiting = select.poll()
     waiting.register(connection.fileno(), select.POLLIN)
-    # Nobody waits for an answer: what comes is the end, or word of it.
+    # No statement is under way: anything that can be read is the end of the connection, or the notice of it.
     return bool(waiting.poll(0))
 
 

@@ -1,4 +1,4 @@
-"""What "live", "undecided", "over" and the like are in SQL: once, for every statement that asks for it.
+"""The conditions "live", "undecided", "over" and so on as SQL, once for all statements.
 
 `now` is an instant, or a `bindparam` in a prepared statement.
 """
@@ -18,7 +18,7 @@ Now = datetime | BindParameter[Any]
 
 
 def undecided(now: Now) -> Scope:
-    """Selects the requests for access that can still be decided, and those that somebody ended meanwhile."""
+    """Selects the requests whose deadline has not come. Those that somebody ended are among them."""
     return and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) > now)
 
 
@@ -47,7 +47,7 @@ def end_unrecorded() -> Scope:
 
 
 def delegation_kept(now: Now) -> Scope:
-    """Selects the delegations that are not over; one of them may not have begun."""
+    """Selects the delegations that are not over, also future ones."""
     return and_(col(DelegationRow.deleted_at).is_(None), col(DelegationRow.expires_at) > now)
 
 

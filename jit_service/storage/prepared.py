@@ -32,16 +32,16 @@ _Convert = Callable[[Any], Any] | None
 
 
 class Statement:
-    """A Core statement; its `bindparam` names, or those of an INSERT's columns, are the values it is run with."""
+    """A Core statement. It is run with values for its `bindparam` names, or for the columns of an INSERT."""
 
     def __init__(self, clause: ClauseElement, *, columns: Sequence[str] | None = None) -> None:
-        """`columns` are those that an INSERT or UPDATE sets; None: all."""
+        """`columns` are the columns that an INSERT or UPDATE sets; None means all."""
         self._clause = clause
         self._columns = columns
         self._compiled: dict[str, _Compiled] = {}
 
     def rows(self, connection: Connection, **values: Any) -> list[Any]:
-        """Returns every row, with its columns by name."""
+        """Returns every row as a named tuple of its columns."""
         compiled = self._for(connection.dialect)
         return [compiled.row(found) for found in compiled.execute(connection, values).fetchall()]
 
@@ -58,7 +58,7 @@ class Statement:
 
 
 class _Compiled:
-    """The statement in one database's SQL, with what turns Python's values into the driver's and back."""
+    """The statement in one database's SQL, with the converters between Python's values and the driver's."""
 
     def __init__(self, clause: ClauseElement, dialect: Dialect, columns: Sequence[str] | None) -> None:
         compiled: Any = clause.compile(dialect=dialect, column_keys=columns)
@@ -88,7 +88,7 @@ class _Compiled:
         return driver.execute(self._sql, bound)
 
     def row(self, found: tuple[Any, ...]) -> Any:
-        """Returns the row with Python's values."""
+        """Returns the row, converted to Python's values."""
         values = list(found)
         for place, convert in self._results:
             if values[place] is not None:
@@ -158,7 +158,7 @@ def seal_of(table: Any) -> Statement:
 
 @lru_cache(maxsize=256)
 def update_of(table: Any, columns: tuple[str, ...]) -> Statement:
-    """Returns the UPDATE of these columns, of the row as it was read."""
+    """Returns the UPDATE of these columns in the row with the name and revision that were read."""
     known = table.__table__
     as_read = and_(known.c.name == bindparam("read_name"), known.c.revision == bindparam("read_revision"))
     return Statement(update(known).where(as_read), columns=columns)

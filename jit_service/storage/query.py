@@ -40,7 +40,7 @@ Scope = ColumnElement[bool]
 
 
 class _Named(Protocol):
-    """What lists show newest first."""
+    """A fact with a name and an instant of creation, which lists show newest first."""
 
     @property
     def name(self) -> str: ...
@@ -62,9 +62,9 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """A field of the API as the store has it: what a filter may say of it, and the expression that it compares.
+    """A field of the API in SQL: what a filter may say of it, and the expression to compare.
 
-    `in_state` stands in for the expression where the field is derived.
+    `in_state` replaces the expression if the field is derived.
     """
 
     spec: FieldSpec
@@ -78,20 +78,20 @@ def every_grant() -> Scope:
 
 
 def grants_of(person: Person) -> Scope:
-    """Selects the grants that the person asked for or holds, under this name or by its account."""
+    """Selects the grants that the person requested or is the subject of, by this name or by its account."""
     named = or_(col(GrantRow.requester) == person.principal, col(GrantRow.subject) == person.principal)
     return or_(named, _has_account(GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person))
 
 
 def grants_held_by(person: Person) -> Scope:
-    """Selects the grants that the person holds, under whatever name, since that counts against it."""
+    """Selects the grants that the person is the subject of, under any name, since they count against it."""
     itself = col(GrantRow.requester) == col(GrantRow.subject)
     by_account = and_(itself, _has_account(GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person))
     return or_(col(GrantRow.subject_key) == canonical(person.principal), by_account)
 
 
 def grants_seen_by(person: Person, policies: Sequence[str]) -> Scope:
-    """Selects the person's grants, those it has reviewed, and those of the policies, which it reviews."""
+    """Selects the person's grants, the grants it has reviewed, and the grants of the policies, which it may review."""
     by_it = or_(
         col(ReviewRow.reviewer) == person.principal, _has_account(ReviewRow.issuer, ReviewRow.issuer_subject, person)
     )
@@ -100,7 +100,7 @@ def grants_seen_by(person: Person, policies: Sequence[str]) -> Scope:
 
 
 def delegations_of(person: Person) -> Scope:
-    """Selects the delegations that the person gave or has, under this name, or gave by its account."""
+    """Selects the delegations that the person gave or received, by this name, or gave by its account."""
     named = or_(col(DelegationRow.delegator) == person.principal, col(DelegationRow.delegate) == person.principal)
     return or_(named, _has_account(DelegationRow.delegator_issuer, DelegationRow.delegator_issuer_subject, person))
 
@@ -112,7 +112,7 @@ def _has_account(issuer: Any, subject: Any, person: Person) -> Scope:
 
 
 def grants_matching(*, subject: str = "", policy: str = "", labels: Mapping[str, str] | None = None) -> Scope:
-    """Selects the grants with each of these that is given; the subject in any letter case, since it ends them."""
+    """Selects the grants that match all given criteria. The subject matches in any letter case: this ends grants."""
     wanted = [col(GrantRow.labels)[key].as_string() == value for key, value in (labels or {}).items()]
     if subject:
         wanted.append(col(GrantRow.subject_key) == canonical(subject))
@@ -122,18 +122,18 @@ def grants_matching(*, subject: str = "", policy: str = "", labels: Mapping[str,
 
 
 def undecided_grants(policies: Sequence[str], *, now: datetime) -> Scope:
-    """Selects the grants of the policies that wait for a decision, on the access or on more time."""
+    """Selects the grants of the policies that wait for a decision, on access or on more time."""
     more_time = and_(col(GrantRow.extension_expires_at).is_not(None), col(GrantRow.extension_expires_at) > now)
     return and_(col(GrantRow.policy).in_(policies), or_(_in_state(GrantState.PENDING, now), more_time))
 
 
 def owing_reviews(scope: Scope) -> Scope:
-    """Selects the break-glass uses of the scope that owe a review."""
+    """Selects the break-glass uses in the scope that owe a review."""
     return and_(scope, col(GrantRow.review_owed_at).is_not(None))
 
 
 def matching(node: Node | None, fields: Mapping[str, Field], *, now: datetime) -> Scope:
-    """Returns the filter as SQL. A comparison with something that is not set is false, and `!=` true."""
+    """Returns the filter as SQL. A comparison with a value that is not set is false, but `!=` is true."""
     match node:
         case None:
             return true()
@@ -148,7 +148,7 @@ def matching(node: Node | None, fields: Mapping[str, Field], *, now: datetime) -
 
 
 def position(page_token: str, query: str, order: Sequence[OrderTerm], fields: Mapping[str, Field]) -> Position | None:
-    """Returns where the page begins, None for the first. Raises InvalidField for a token of another query."""
+    """Returns the position at which the page begins, None for the first. Raises InvalidField for a foreign token."""
     if not page_token:
         return None
     shape = tuple(int if _is_number(fields[term.field]) else str for term in order)
@@ -156,9 +156,9 @@ def position(page_token: str, query: str, order: Sequence[OrderTerm], fields: Ma
 
 
 def page(statement: Any, fields: Mapping[str, Field], *, order: Sequence[OrderTerm], after: Position | None) -> Any:
-    """Returns the statement in order, from after the position; each row ends with its own position.
+    """Returns the statement in order, from after the position. Each row ends with its own position.
 
-    The order must end with a field that is unique.
+    The order must end with a unique field.
     """
     keys = [_sort_key(fields[term.field]) for term in order]
     if after is not None:
@@ -168,7 +168,7 @@ def page(statement: Any, fields: Mapping[str, Field], *, order: Sequence[OrderTe
 
 
 def newest_first(statement: Any, created_at: Any, name: Any, *, before: tuple[int, str] | None, limit: int) -> Any:
-    """Returns up to `limit` rows of the statement by these columns, the newest first, from before the position."""
+    """Returns the statement with up to `limit` rows from before the position, the newest first by these columns."""
     created = type_coerce(created_at, BigInteger)
     if before is not None:
         statement = statement.where(or_(created < before[0], and_(created == before[0], name < before[1])))
@@ -178,7 +178,7 @@ def newest_first(statement: Any, created_at: Any, name: Any, *, before: tuple[in
 def newest_page(
     find: Callable[[tuple[int, str] | None, int], list[Named]], *, query: str, page_size: int, page_token: str
 ) -> tuple[tuple[Named, ...], str]:
-    """Returns a page of what `find`, from a position up to a limit, gives newest first, and the next one's token.
+    """Returns a page of the results of `find(before, limit)`, the newest first, and the token of the next page.
 
     Raises InvalidField.
     """
@@ -191,7 +191,7 @@ def newest_page(
 
 
 def _beyond(order: Sequence[OrderTerm], keys: Sequence[Any], after: Position) -> Scope:
-    """Later in the first key, or the same in it and later in the next, and so on."""
+    """Selects what is later in the first key, or equal in it and later in the next, and so on."""
     steps = []
     for index, term in enumerate(order):
         same = [key == value for key, value in zip(keys[:index], after[:index], strict=True)]
@@ -201,7 +201,7 @@ def _beyond(order: Sequence[OrderTerm], keys: Sequence[Any], after: Position) ->
 
 
 def _sort_key(field: Field) -> ColumnElement[Any]:
-    """Instants as their microseconds; what is not set comes before everything."""
+    """Returns the key to sort by. Instants are microseconds; a value that is not set comes first."""
     if not _is_number(field):
         return cast(ColumnElement[Any], field.expression)
     return func.coalesce(type_coerce(field.expression, BigInteger), 0)
@@ -232,7 +232,7 @@ def _comparison(comparison: Comparison, field: Field, now: datetime) -> Scope:
 
 
 def _in_state(state: GrantState, now: datetime) -> Scope:
-    """Grant.state(now), as SQL that is never NULL, so that NOT means not."""
+    """Returns `Grant.state(now)` as SQL that is never NULL, so that NOT is its opposite."""
     ended_as, starts_at, expires_at = col(GrantRow.ended_as), col(GrantRow.starts_at), col(GrantRow.expires_at)
     asked_until = col(GrantRow.request_expires_at)
     given = and_(ended_as.is_(None), starts_at.is_not(None), expires_at.is_not(None))
@@ -283,7 +283,7 @@ GRANT_COLUMNS: dict[str, Field] = {
     "resources": Field(spec=_LIST, expression=col(GrantRow.resources)),
     "actions": Field(spec=_LIST, expression=col(GrantRow.actions)),
     "create_time": Field(spec=_INSTANT, expression=col(GrantRow.created_at)),
-    # What the API shows as start_time: the start asked for, until there is a real one.
+    # The API's start_time is the requested start until there is an actual one.
     "start_time": Field(
         spec=_INSTANT, expression=type_coerce(func.coalesce(GrantRow.starts_at, GrantRow.start_at), Instant)
     ),

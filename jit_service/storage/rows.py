@@ -1,4 +1,4 @@
-"""Between the domain's facts and the tables' rows."""
+"""Converts the domain's facts to rows of the tables, and back."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _EVENTS = TypeAdapter(Event)
 _PROPOSALS = TypeAdapter(Proposal)
 GRANTS = TypeAdapter(Grant)
 MAX_RECORD: Final = 16 << 10
-"""How long one record of the audit log may be, in bytes."""
+"""The greatest length of an audit record, in bytes."""
 _CHANGED_BY_USE: Final = {"usage", "expires_at"}
 LIMITS = TypeAdapter(Limits)
 _UNREADABLE = Event(
@@ -313,7 +313,7 @@ def proposal_of(row: PolicyProposalRow) -> Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class GrantChange:
-    """One change of a grant: what happened, when, under which revision, and the grant as it was then."""
+    """One change of a grant: its revision, the type and instant of the event, and the grant as it was then."""
 
     revision: int
     type: EventType
@@ -333,16 +333,16 @@ def change_columns(change: GrantChange) -> dict[str, Any]:
 
 
 def use_columns(change: GrantChange) -> dict[str, Any]:
-    """Returns the columns of a change that only a use made: of the grant just what a use changes.
+    """Returns the columns of a change by a use, with only those fields of the grant that a use changes.
 
-    A check may use a grant thousands of times, and the whole grant each time would be kept for ever.
+    A check may use a grant thousands of times, and changes are kept for ever: the whole grant each time would be much.
     """
     document = GRANTS.dump_json(change.grant, include=_CHANGED_BY_USE).decode()
     return change_columns(change) | {"document": JsonText(document)}
 
 
 def change_fact(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what is sealed of a change, of the columns that are written or those that were read."""
+    """Returns the part of a change that is sealed, from the columns to be written or those that were read."""
     document = columns["document"]
     if isinstance(document, str):
         document = from_json(document)
@@ -350,12 +350,12 @@ def change_fact(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_whole(row: GrantChangeRow) -> bool:
-    """Returns whether the row has the whole grant; else it has what a use changed since the last one that has."""
+    """Whether the row has the whole grant. If not, it has what a use changed since the last row that has."""
     return "name" in row.document
 
 
 def change_of(row: GrantChangeRow, base: GrantChangeRow | None = None) -> GrantChange:
-    """Returns the change of a row; `base` is the whole one before it, where it is none itself."""
+    """Returns the change of a row. If the row is not whole, `base` is the last whole one before it."""
     document = row.document if base is None else base.document | row.document
     return GrantChange(
         revision=row.revision, type=EventType(row.type), at=row.at, grant=GRANTS.validate_python(document)
@@ -363,7 +363,7 @@ def change_of(row: GrantChangeRow, base: GrantChangeRow | None = None) -> GrantC
 
 
 def audit_columns(event: Event) -> dict[str, Any]:
-    """Returns the columns by which the event is found."""
+    """Returns the columns of the audit index for the event."""
     return {
         "at": event.at,
         "type": event.type,
@@ -396,7 +396,7 @@ def signing_key_of(row: SigningKeyRow) -> SigningKey:
 
 
 def payload_of(event: Event) -> bytes:
-    """Returns the bytes that are stored and hashed: at most MAX_RECORD, with a count of what is left out."""
+    """Returns the bytes to be stored and hashed: at most MAX_RECORD, with a count of what is left out."""
     payload = _bytes_of(event)
     return payload if len(payload) <= MAX_RECORD else _bytes_of(shorten(event, _fits))
 
@@ -410,9 +410,9 @@ def _bytes_of(event: Event) -> bytes:
 
 
 def recorded_event_of(row: AuditRow) -> RecordedEvent:
-    """Returns the record, read from the bytes that were hashed; one of type UNREADABLE where they are not an event."""
+    """Returns the record, read from the bytes that were hashed; of type UNREADABLE if they are not an event."""
     event = _UNREADABLE
-    # Text, too, could be read as an event; but nothing that was recorded is text.
+    # Text could be read as an event too, but the service only records bytes.
     if isinstance(row.payload, bytes):
         with suppress(ValueError):
             event = _EVENTS.validate_json(row.payload)
@@ -420,7 +420,7 @@ def recorded_event_of(row: AuditRow) -> RecordedEvent:
 
 
 def index_matches(row: AuditRow, index: AuditIndexRow | None) -> bool:
-    """Says whether the columns that find the record are those of its hashed bytes."""
+    """Whether the columns of the index agree with the hashed bytes of the record."""
     columns = audit_columns(recorded_event_of(row).event)
     return index is not None and all(getattr(index, column) == value for column, value in columns.items())
 
@@ -462,7 +462,7 @@ def _account_of(issuer: str, subject: str) -> Account | None:
 
 
 def _groups_json(groups: frozenset[str] | None) -> list[str] | None:
-    """Returns the groups as JSON has them: null are those that a token left out."""
+    """Returns the groups as JSON: null if the token left them out."""
     return None if groups is None else sorted(groups)
 
 
@@ -479,7 +479,10 @@ def _read(adapter: TypeAdapter[Fact], document: Any) -> Fact | None:
 
 
 def _open_extension_until(grant: Grant) -> datetime | None:
-    """A grant that somebody ended needs no record that its request for more time lapsed with it."""
+    """Returns until when the request for more time can be decided; None if none is open.
+
+    If somebody ends the grant, no lapse of the request is recorded.
+    """
     extension = grant.extension
     if extension is None or extension.decided is not None or grant.end is not None:
         return None

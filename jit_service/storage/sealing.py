@@ -1,8 +1,8 @@
-"""Seals of the rows that decisions rest on: whoever can write to the database, and has not the key, can change none.
+"""Seals the rows that decisions rest on, so that a change by anybody without the key is noticed.
 
-A row's seal is a keyed BLAKE2b (RFC 7693) of the fact that it stands for, under a key that the store never sees. One
-more, one less or one as it was before is found by the sum of all seals of a kind, as a multiset hash of Bellare and
-Micciancio's kind (AdHash, EUROCRYPT 1997) over keyed values: the head has the sums, and a seal of its own
+A row's seal is a keyed BLAKE2b (RFC 7693) of the fact in the row, under a key that is never stored in the database. A
+row that was added, removed or put back is noticed by the sum of all seals of its kind: a multiset hash as Bellare and
+Micciancio's AdHash (EUROCRYPT 1997), over keyed values. The head row has the sums, and a seal of its own
 (docs/adr/0041-seal-rows.md).
 """
 
@@ -27,9 +27,9 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage.tables import EPOCH, MICROSECOND
 
 GRANTS: Final = "access_grant"
-"""The sum of the grants that nobody ended and whose running out is not recorded, as Check holds them."""
+"""The kind of the sum of grants that nobody ended and that are not recorded as expired, as Check keeps them."""
 TABLES: Final = ("policy", "signal", "delegation", "access_lock", "policy_proposal")
-"""The tables of which every row is in a sum of its own."""
+"""The tables that have a sum of all their rows."""
 _BYTES: Final = 32
 _MODULUS: Final = 1 << (8 * _BYTES)
 _BETWEEN: Final = "\x1f"
@@ -40,7 +40,7 @@ Sums = dict[str, int]
 
 
 class Sealer:
-    """Seals and judges seals, under 32 bytes that the store never sees."""
+    """Makes and verifies seals, with a key of 32 bytes that is never stored in the database."""
 
     def __init__(self, key: bytes) -> None:
         self._facts, self._live, self._heads = (_keyed(key, purpose) for purpose in (b"facts", b"live", b"head"))
@@ -48,52 +48,52 @@ class Sealer:
 
     @property
     def live_state(self) -> Any:
-        """The state that `of_live` goes on from, for whoever makes a million of them in a loop."""
+        """The hash state that `of_live` starts from, for a loop that makes a million of them."""
         return self._live
 
     def of(self, name: str, fact: object) -> bytes:
-        """Returns the seal of the fact, which is stored under the name."""
+        """Returns the seal of the fact that is stored under the name."""
         return _sealed(self._facts, f"{name}{_BETWEEN}{canonical(fact)}")
 
     def of_live(self, text: str) -> bytes:
-        """Returns the seal of a grant as Check holds it; `text` is that of `live_text`."""
+        """Returns the seal of a grant as Check keeps it; `text` is the result of `live_text`."""
         return _sealed(self._live, text)
 
     def of_head(self, *, revision: int, locks: int, sums: str) -> bytes:
-        """Returns the seal of the head, with the sums as `written`."""
+        """Returns the seal of the head row; `sums` is the result of `sums_text`."""
         return _sealed(self._heads, f"{revision}{_BETWEEN}{locks}{_BETWEEN}{sums}")
 
     def demand(self, name: str, fact: object, seal: bytes | None) -> None:
-        """Raises StoreUnavailable where this is not the fact's seal."""
+        """Raises StoreUnavailable if this is not the fact's seal."""
         self.demand_equal(name, self.of(name, fact), seal)
 
     def demand_equal(self, name: str, wanted: bytes, seal: bytes | None) -> None:
-        """Raises StoreUnavailable where the seal is another one than it has to be."""
+        """Raises StoreUnavailable if the seal is not the wanted one."""
         problem = f"{name} is not as this service left it"
         if seal is None or not hmac.compare_digest(wanted, bytes(seal)):
             raise self.refuse(problem)
         self.refused.discard(problem)
 
     def demand_head(self, *, revision: int, locks: int, sums: str, seal: bytes) -> Sums:
-        """Returns the sums of the head. Raises StoreUnavailable where they are not as this service left them."""
+        """Returns the sums of the head row. Raises StoreUnavailable if they do not match its seal."""
         if revision == 0 and not sums:
             return {}
         self.demand_equal("the head", self.of_head(revision=revision, locks=locks, sums=sums), seal)
         return {kind: int(total, 16) for kind, total in json.loads(sums or "{}").items()}
 
     def demand_sum(self, kind: str, seals: Iterable[bytes], sums: Sums) -> None:
-        """Raises StoreUnavailable where these are not all rows of the kind."""
+        """Raises StoreUnavailable if these are not the seals of all rows of the kind."""
         self.demand_total(kind, sum(map(seal_number, seals)), sums)
 
     def demand_total(self, kind: str, total: int, sums: Sums) -> None:
-        """Raises StoreUnavailable where the rows of the kind have another sum than the head says."""
+        """Raises StoreUnavailable if the sum of the rows of the kind is not the head's."""
         problem = f"rows of {kind} are missing, too many, or older than the last"
         if total % _MODULUS != sums.get(kind, 0):
             raise self.refuse(problem)
         self.refused.discard(problem)
 
     def refuse(self, problem: str) -> StoreUnavailable:
-        """Returns the error, and tells of it loudly, once."""
+        """Returns the error for the problem. The first time, it logs the problem as critical."""
         if problem not in self.refused:
             self.refused.add(problem)
             _log.critical("%s: somebody changed the database, or the key is another one; nothing is allowed", problem)
@@ -101,24 +101,25 @@ class Sealer:
 
 
 def seal_number(seal: bytes | None) -> int:
-    """Returns what the seal counts in a sum."""
+    """Returns the seal as a number, to be added to a sum."""
     return int.from_bytes(seal or b"", "big")
 
 
 def exchange(sums: Sums, kind: str, *, old: bytes | None, new: bytes | None) -> Sums:
-    """Returns the sums after a row's seal was replaced; None where there was no such row, or is none any more."""
+    """Returns the sums after a row's seal was replaced. `old` is None for a new row, `new` for a removed one."""
     return sums | {kind: (sums.get(kind, 0) - seal_number(old) + seal_number(new)) % _MODULUS}
 
 
 def sums_text(sums: Sums) -> str:
-    """Returns the sums as the head has them."""
+    """Returns the sums as the head row stores them."""
     return json.dumps({kind: f"{total:x}" for kind, total in sorted(sums.items())})
 
 
-def live_text(grant: CachedGrant) -> str:
-    """Returns what is sealed of a grant as Check holds it.
+def live_text(grant: LiveGrant) -> str:
+    """Returns the text that is sealed of a grant as Check keeps it.
 
-    Not the end of a metered one, which a use may put off: it is judged in a transaction, by its seal as a fact.
+    It omits the end of a metered grant, which a use may put off: such a grant is checked in a transaction, by the seal
+    of the whole grant.
     """
     proved = grant.subject_groups
     parts = (
@@ -142,19 +143,19 @@ def live_text(grant: CachedGrant) -> str:
 
 
 def list_text(texts: Sequence[str]) -> str:
-    """Returns the texts so that nothing but the same list has the same."""
+    """Returns a text that only an equal list has."""
     return to_json(texts).decode()
 
 
 def quoted_text(text: str) -> str:
-    """Returns the text so that it holds nothing that stands between two parts."""
+    """Returns the text, quoted so that it contains no separator."""
     return to_json(text).decode()
 
 
 def canonical(fact: object) -> str:
-    """Returns the fact as text: the same for equal facts, from whichever database they were read.
+    """Returns the fact as text: the same for equal facts, from either database.
 
-    A field that has its default is left out, so that facts from before there was that field stay what they were.
+    A field with its default value is left out, so that seals from before the field existed stay valid.
     """
     return json.dumps(_json_value(fact), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -163,7 +164,7 @@ def _json_value(value: Any) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, (int, float)):
-        # A database may write 1e300 as an integer, and -0.0 without its sign.
+        # A database may return 1e300 as an integer, and -0.0 without its sign.
         return repr(float(value) + 0.0)
     if isinstance(value, datetime):
         return (value - EPOCH) // MICROSECOND
@@ -191,7 +192,7 @@ def _instant(instant: datetime | None) -> str:
 
 
 def _keyed(key: bytes, purpose: bytes) -> Any:
-    """Returns the state of a hash that has taken up the key: a third of HMAC's time, where a million are made."""
+    """Returns a keyed hash state. It takes a third of HMAC's time, and up to a million seals are made at start."""
     derived = HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=b"jitaccess row seals: " + purpose).derive(key)
     return hashlib.blake2b(key=derived, digest_size=_BYTES)
 

@@ -36,11 +36,11 @@ _LONG_WAL = 1000
 class Store:
     """The store behind a database URL. Every method raises StoreUnavailable when the database does not answer.
 
-    Whoever subscribes to an event is told of it: its commit leaves the notification in the outbox.
+    The commit of an event leaves a notification in the outbox for each subscription that wants the event.
     """
 
     def __init__(self, url: str, *, clock: Clock, subscriptions: Iterable[Subscription] = (), key: bytes = b"") -> None:
-        """`key` seals the rows that decisions rest on; without one they are sealed for tests alone."""
+        """`key` seals the rows that decisions rest on. Only tests leave it out."""
         self.sealer = Sealer(key)
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
@@ -49,11 +49,11 @@ class Store:
         self.clock = clock
         self._subscriptions = tuple(subscriptions)
         self._appending: Any = None
-        # SQLite has one writer; waiting here is fair and quick, where its own busy wait is neither.
+        # SQLite has one writer at a time. Waiting for it here is fair and quick; SQLite's own busy wait is neither.
         self._group_commit = GroupCommit(self._writing) if self.engine.dialect.name == "sqlite" else None
         self._on_commit: list[Callable[[Head], None]] = []
         self._policies = NO_POLICIES
-        # Whether the last write failed: where a disk is full, reads go on as if nothing were wrong.
+        # Whether the last write failed: when the disk is full, reads still succeed.
         self._cannot_write = False
 
     def on_commit(self, notice: Callable[[Head], None]) -> None:
@@ -61,15 +61,15 @@ class Store:
         self._on_commit.append(notice)
 
     def prove_writing(self) -> None:
-        """Writes something where the last write failed. Raises StoreUnavailable where that fails too.
+        """Tries to write if the last write failed. Raises StoreUnavailable if that fails too.
 
-        So it does where what is stored was found to be not as the service left it.
+        It is also raised while a stored row does not match its seal.
         """
         if self.sealer.refused:
             raise StoreUnavailable(min(self.sealer.refused))
         if self._cannot_write:
             with self._write() as connection:
-                # There and back: SQLite writes nothing where nothing changes.
+                # Up and down again: SQLite writes nothing if no value changes.
                 for step in (1, -1):
                     connection.execute(update(HeadRow).values(revision=HeadRow.revision + step))
 
@@ -84,7 +84,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Writes: commits at the end of the block, or rolls everything back when it raises."""
+        """Begins a write transaction: commits at the end of the block, or rolls back if the block raises."""
         with self._write() as connection:
             transaction = Transaction(
                 connection, self.clock, self.sealer, policy_cache=self._policies, subscriptions=self._subscriptions
@@ -92,7 +92,7 @@ class Store:
             transaction.demand_unlocked()
             yield transaction
             transaction.finish()
-            # Even if it should not be committed: then no later head has this one in its history.
+            # Also if the commit fails: then no later head has this one in its history, and the policies are read again.
             self._keep_policies(transaction)
         for notice in self._on_commit:
             notice(transaction.head)
@@ -100,7 +100,7 @@ class Store:
     def append(self, payloads: Sequence[bytes], *, at: datetime) -> None:
         """Appends records to the audit log in one transaction of its own. `at` is the latest instant among them.
 
-        Without SQLAlchemy's help, since every check waits for it.
+        By the driver alone, without SQLAlchemy, since every check waits for it.
         """
         with self._note_outcome(), translate_errors(), self._exclusive():
             connection = self._append_connection()
@@ -112,15 +112,15 @@ class Store:
                 raise
 
     def is_unsealed(self) -> bool:
-        """Says whether nothing was ever sealed here, although there is something."""
+        """Whether the store has content and no seal: it is from before rows were sealed."""
         with translate_errors(), self._reading.begin() as connection:
             head = read_head(connection)
             return head.revision > 0 and not head.sums and head.seal is None
 
     def seal_existing(self) -> int:
-        """Seals every row as it is, where none is. Returns how many there were.
+        """Seals every row as it is, in a store that has no seals. Returns the number of rows.
 
-        Whoever could write to the database until now is believed.
+        This trusts whoever could write to the database until now.
         """
         with self._write() as connection, Session(connection) as session:
             head = read_head(connection, prepared.LOCKED_HEAD)
@@ -131,12 +131,12 @@ class Store:
 
     @contextmanager
     def outbox(self) -> Iterator[Outbox]:
-        """Writes to the outbox, in a transaction of its own that waits for no event's."""
+        """Begins a transaction that changes only the outbox."""
         with self._write() as connection, Session(connection) as session:
             yield Outbox(session, now=max(self.clock(), read_head(connection).time))
 
     def grant_loader(self) -> GrantLoader:
-        """Returns a reader of what Check holds, on a connection of its own."""
+        """Returns a loader of what Check keeps in memory, on a connection of its own."""
         return GrantLoader(self.engine, self.sealer)
 
     def head(self) -> Head:
@@ -145,19 +145,20 @@ class Store:
             return snapshot.head
 
     def indexed_seq(self) -> int:
-        """Returns up to which record the audit log can be searched."""
+        """Returns the seq of the last audit record that searches find."""
         with translate_errors(), self._indexing.begin() as connection, Session(connection) as session:
             return session.exec(select(func.max(AuditIndexRow.seq))).one() or 0
 
     def index_audit(self) -> int:
-        """Makes the next INDEX_CHUNK audit records findable. Returns how many there were."""
+        """Adds the next INDEX_CHUNK audit records to the index. Returns how many it added."""
         with translate_errors(), self._indexing.begin() as connection:
             return audit_index.index_next(connection, limit=INDEX_CHUNK)
 
     def checkpoint_wal(self) -> None:
-        """Copies SQLite's log into the database while others write; PostgreSQL does so by itself.
+        """Copies SQLite's WAL into the database file while others write; PostgreSQL checkpoints by itself.
 
-        A log that has become long is begun anew, which holds writers up for as long as the rest of it takes.
+        A WAL of more than _LONG_WAL pages is restarted at its beginning, which stalls writers while the last pages are
+        copied.
         """
         if self._group_commit is None:
             return
@@ -178,12 +179,12 @@ class Store:
             engine.dispose()
 
     def _exclusive(self) -> AbstractContextManager[None]:
-        """Keeps other writers of this process off SQLite, which has one at a time."""
+        """Excludes the other writers of this process on SQLite, which has one writer at a time."""
         return nullcontext() if self._group_commit is None else self._group_commit.exclusive()
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        """Begins a transaction that writes; commits it when the block is left, or rolls it back when that raises."""
+        """Begins a write transaction; commits it at the end of the block, or rolls it back if the block raises."""
         with self._note_outcome(), translate_errors():
             if self._group_commit is not None:
                 with self._group_commit.transaction() as connection:
@@ -194,7 +195,7 @@ class Store:
 
     @contextmanager
     def _note_outcome(self) -> Iterator[None]:
-        """Notices whether the store takes what is written in the block."""
+        """Remembers whether the store accepted what the block wrote."""
         try:
             yield
         except StoreUnavailable:
@@ -203,12 +204,12 @@ class Store:
         self._cannot_write = False
 
     def _keep_policies(self, snapshot: Snapshot) -> None:
-        """Keeps what it knows of the policies for those that come after it."""
+        """Keeps the policies that the transaction has read, for the next one."""
         if snapshot.policy_cache is not None:
             self._policies = snapshot.policy_cache
 
     def _append_connection(self) -> Any:
-        """The one connection that appends; only ever used in the writer's turn."""
+        """Returns the one connection that appends. Only the thread that has the writer's lock uses it."""
         kept, on_postgresql = self._appending, self._group_commit is None
         if kept is not None and on_postgresql and postgresql.has_ended(kept.dbapi_connection):
             self._appending = None

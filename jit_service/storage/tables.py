@@ -1,6 +1,6 @@
-"""The tables. Instants and spans are integers of microseconds; SQLModel validates nothing here, the domain has.
+"""The tables. Instants and spans are integers of microseconds. The domain validates; SQLModel does not.
 
-`head` has one row, which every write locks first: so writes are serial, and revision, seq and time only go up.
+`head` has one row, which every write locks first. So writes are serial, and revision, seq and time only increase.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Span(TypeDecorator[timedelta]):
 
 # Byte order on PostgreSQL too, as on SQLite.
 TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-# On SQLite the name of a table's own order, so that appending touches nothing but the end.
+# On SQLite an alias of the rowid, so that appending touches only the end of the table.
 SEQ = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -83,7 +83,7 @@ def _bytes() -> Any:
 
 
 def _seal() -> Any:
-    """What shows that the service wrote the row (`sealing`). A row without one counts for nothing."""
+    """The proof that the service wrote the row (`sealing`). A row without a seal is refused."""
     return Field(default=None, sa_column=Column(LargeBinary, nullable=True))
 
 
@@ -99,7 +99,7 @@ _LOCK_COUNTED = "deleted_at IS NULL AND expiry_recorded_at IS NULL"
 
 
 class HeadRow(SQLModel, table=True):
-    """The store's counters: the last revision, the last audit record, the latest instant anything was judged at."""
+    """The store's counters: the last revision, the last audit record, the latest instant of any decision."""
 
     __tablename__: ClassVar[Any] = "head"
 
@@ -108,9 +108,9 @@ class HeadRow(SQLModel, table=True):
     seq: int = _number()
     hash: bytes = _bytes()
     time: datetime = _instant()
-    # How many locks may stand: are not lifted, and not known to be over. So without any, nobody reads them.
+    # The number of locks that are not lifted and not recorded as expired. At 0 the table is not read.
     locks: int = _number(server_default="0")
-    # The sums of the rows' seals by kind, and what seals these numbers.
+    # The sums of the rows' seals by kind, and the seal of this row.
     sums: str = _text(server_default="")
     seal: bytes | None = _seal()
 
@@ -130,13 +130,13 @@ class GrantRow(SQLModel, table=True):
         Index("access_grant_by_account", "requester_issuer_subject", "requester_issuer"),
         Index("access_grant_by_extension", "extension_expires_at"),
         Index("access_grant_by_owed_review", "review_owed_at"),
-        # What a change of the policy looks at.
+        # For a change of the policy, which looks at its live grants.
         _partial(
             "access_grant_live_by_policy", "policy", "expires_at", where="ended_at IS NULL AND expires_at IS NOT NULL"
         ),
-        # What the recorder of expiries looks for: little, however many grants are kept.
+        # For the sweeper, which records expiries: few rows, however many grants are kept.
         _partial("access_grant_to_expire", "expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NOT NULL"),
-        # By which the undecided requests of one requester are counted.
+        # For the bound on undecided requests of one requester.
         _partial(
             "access_grant_pending_by_requester",
             "requester",
@@ -187,23 +187,23 @@ class GrantRow(SQLModel, table=True):
     parent: str = _text()
     request_ttl: timedelta = Field(sa_column=Column(Span, nullable=False))
     step_since: datetime | None = _instant(nullable=True)
-    # While a request for more time is open, and while a break-glass use owes a review; for finding only.
+    # Set while a request for more time is open, and while a break-glass use owes a review. Only for finding rows.
     extension_expires_at: datetime | None = _instant(nullable=True)
     review_owed_at: datetime | None = _instant(nullable=True)
-    # When the audit log was told that its time ran out, and that its review is overdue. Nothing is decided by them.
+    # When the audit log recorded the expiry, and that the review is overdue. No decision depends on them.
     run_out_at: datetime | None = _instant(nullable=True)
     overdue_recorded_at: datetime | None = _instant(nullable=True)
-    # What the issuer of the requester's token calls it; empty where that is not known.
+    # The requester's account: its token's issuer and subject. Empty if not known.
     requester_issuer: str = _text()
     requester_issuer_subject: str = _text()
-    # The folded subject, for finding whatever counts against it.
+    # The folded subject, to find all grants that count against the subject.
     subject_key: str = _text()
     seal: bytes | None = _seal()
     live_seal: bytes | None = _seal()
 
 
 class ReviewRow(SQLModel, table=True):
-    """One decision of a reviewer. The constraint, not a count, makes one principal count once in a round."""
+    """One decision of a reviewer. The constraint makes a principal count once in a round."""
 
     __tablename__: ClassVar[Any] = "review"
     __table_args__ = (
@@ -226,7 +226,7 @@ class ReviewRow(SQLModel, table=True):
     escalated: bool = Field(sa_column=Column(Boolean, nullable=False))
     terms: dict[str, Any] | None = _json()
     condition: str = _text()
-    # The accounts of the reviewer, and of whose right it used; empty where they are not known.
+    # The accounts of the reviewer, and of the delegator whose right it used. Empty if not known.
     issuer: str = _text()
     issuer_subject: str = _text()
     holder_issuer: str = _text()
@@ -260,7 +260,7 @@ class DelegationRow(SQLModel, table=True):
 
 
 class LockRow(SQLModel, table=True):
-    """One lock; of principal, group and token_id two are empty."""
+    """One lock. Exactly one of principal, group_name and token_id is not empty."""
 
     __tablename__: ClassVar[Any] = "access_lock"
     __table_args__ = (_partial("access_lock_open", "name", where=_LOCK_COUNTED),)
@@ -284,7 +284,7 @@ class LockRow(SQLModel, table=True):
 
 
 class PolicyProposalRow(SQLModel, table=True):
-    """A set of policies that waits for another admin, or waited."""
+    """A set of policies that waits, or waited, for the decision of a second admin."""
 
     __tablename__: ClassVar[Any] = "policy_proposal"
 
@@ -299,7 +299,7 @@ class PolicyProposalRow(SQLModel, table=True):
 
 
 class GrantChangeRow(SQLModel, table=True):
-    """One change of a grant, as watchers are told: what happened, and the grant as it was then."""
+    """One change of a grant for watchers: the type of the event, and the grant as it was then."""
 
     __tablename__: ClassVar[Any] = "grant_change"
     __table_args__ = (Index("grant_change_by_grant", "grant_name", "revision"),)
@@ -335,7 +335,7 @@ class PolicyRevisionRow(SQLModel, table=True):
 
 
 class SignalRow(SQLModel, table=True):
-    """A signal. `value` is JSON text, since what a database makes of a bare number or text is its own affair."""
+    """A signal. `value` is JSON text, since databases treat bare numbers and texts in JSON columns differently."""
 
     __tablename__: ClassVar[Any] = "signal"
 
@@ -361,7 +361,7 @@ class SigningKeyRow(SQLModel, table=True):
 
 
 class TokenDenialRow(SQLModel, table=True):
-    """A token that was revoked; the row is of use until the token would be over."""
+    """A token that was revoked. The row is needed until the token expires."""
 
     __tablename__: ClassVar[Any] = "token_denial"
     __table_args__ = (Index("token_denial_by_expiry", "expires_at"),)
@@ -371,7 +371,7 @@ class TokenDenialRow(SQLModel, table=True):
 
 
 class AuditRow(SQLModel, table=True):
-    """One record: `payload` is the event, byte for byte as hashed. Only ever appended to, at its end."""
+    """One audit record: `payload` is the event, byte for byte as hashed. The table is only appended to."""
 
     __tablename__: ClassVar[Any] = "audit_event"
 
@@ -381,7 +381,7 @@ class AuditRow(SQLModel, table=True):
 
 
 class AuditIndexRow(SQLModel, table=True):
-    """By what a record is found. Made of the record's payload, after its commit and without gaps from the first on."""
+    """The columns by which a record is found. Made from its payload after the commit, in order and without gaps."""
 
     __tablename__: ClassVar[Any] = "audit_index"
     __table_args__ = (
@@ -409,9 +409,9 @@ class AuditIndexRow(SQLModel, table=True):
 
 
 class OutboxRow(SQLModel, table=True):
-    """One notification of one receiver, from the event's own transaction until it is delivered; then it goes.
+    """One notification for one receiver, from the event's transaction until it is delivered; then the row is deleted.
 
-    It is due at `due_at`; whoever tries to deliver it first puts that off, so that nobody else tries meanwhile.
+    It is due at `due_at`. A process that claims it moves `due_at` on, so that no other process tries meanwhile.
     """
 
     __tablename__: ClassVar[Any] = "outbox"
@@ -428,7 +428,7 @@ class OutboxRow(SQLModel, table=True):
 
 
 class ReplayRow(SQLModel, table=True):
-    """The answer that a request_id was given, to be given again (AIP-155)."""
+    """The answer to a request_id, to be given again for the same request (AIP-155)."""
 
     __tablename__: ClassVar[Any] = "replay"
     __table_args__ = (Index("replay_by_answer", "answered_at"),)

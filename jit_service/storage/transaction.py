@@ -57,7 +57,7 @@ Saved = TypeVar("Saved", Signal, Delegation, Lock, Proposal)
 
 
 class Transaction(Snapshot):
-    """What can be sums_text, under the lock of the head row."""
+    """What can be written under the lock of the head row."""
 
     def __init__(
         self,
@@ -70,15 +70,15 @@ class Transaction(Snapshot):
     ) -> None:
         super().__init__(connection, clock, sealer, policy_cache=policy_cache, head=prepared.LOCKED_HEAD)
         self._subscriptions = subscriptions
-        # The seals that this has made and that no record has yet.
+        # Seals of rows that were written since the last audit record; the next record names them.
         self._states: dict[str, str] = {}
-        # As they are stored: nobody else can change them before this commits.
+        # Grants as they are stored. Nobody else can change them before this transaction commits.
         self._stored: dict[str, Grant] = {}
 
     def save_grant(self, grant: Grant, event: Event) -> Grant:
-        """Stores the grant as it follows from the revision it was read at, with its event. Returns it as stored.
+        """Stores the grant that follows from the revision that was read, with its event. Returns it as stored.
 
-        Raises LostRace where the stored grant is not the one that was read.
+        Raises LostRace if the stored grant has changed since it was read.
         """
         saved = self._save_grant(grant, event.type)
         self.record(replace(event, revision=saved.revision))
@@ -87,7 +87,7 @@ class Transaction(Snapshot):
     def save_uses(self, grants: Iterable[Grant], event: Event) -> None:
         """Stores the grants that one check used, with its one event. Raises LostRace as `save_grant` does.
 
-        They keep their revision, and so their etag: who decides on a grant need not mind that it is being used.
+        The grants keep their revision, and so their etag: a use does not make an approver's or revoker's etag stale.
         """
         for grant in grants:
             self._update_grant(grant, grant)
@@ -110,7 +110,7 @@ class Transaction(Snapshot):
         return saved
 
     def _leave_change(self, grant: Grant, type_: EventType, revision: int) -> None:
-        """Leaves the change for watchers."""
+        """Appends the change to the log that watchers read."""
         change = rows.GrantChange(revision=revision, type=type_, at=self.now, grant=grant)
         self._insert_change(rows.change_columns(change))
 
@@ -119,37 +119,37 @@ class Transaction(Snapshot):
         self._insert(GrantChangeRow, columns, seal=seal)
 
     def save_delegation(self, delegation: Delegation, event: Event) -> Delegation:
-        """Stores the delegation as it follows from the revision it was read at, with its event; returns it so."""
+        """Stores the delegation that follows from the revision that was read, with its event. Returns it as stored."""
         return self._save(DelegationRow, delegation, rows.delegation_columns, event)
 
     def save_signal(self, signal: Signal, event: Event) -> Signal:
-        """Stores the signal as it follows from the revision it was read at, with its event; returns it so."""
+        """Stores the signal that follows from the revision that was read, with its event. Returns it as stored."""
         return self._save(SignalRow, signal, rows.signal_columns, event)
 
     def save_proposal(self, proposal: Proposal, event: Event) -> Proposal:
-        """Stores the proposal as it follows from the revision it was read at, with its event; returns it so."""
+        """Stores the proposal that follows from the revision that was read, with its event. Returns it as stored."""
         return self._save(PolicyProposalRow, proposal, rows.proposal_columns, event, lapse_recorded=False)
 
     def save_lock(self, lock: Lock, event: Event) -> Lock:
-        """Stores the lock as it follows from the revision it was read at, with its event; returns it so."""
+        """Stores the lock that follows from the revision that was read, with its event. Returns it as stored."""
         self._lock_count += 1 if lock.revision == 0 else -1
         return self._save(LockRow, lock, rows.lock_columns, event, expiry_recorded_at=None)
 
     def record_lock_over(self, lock: Lock, event: Event) -> None:
-        """Records, once, that the lock's time ran out. Of the lock itself nothing changes."""
+        """Records, once, that the lock expired. The lock itself does not change."""
         if self._mark(LockRow, lock.name, "expiry_recorded_at", self.now):
             self._lock_count -= 1
             self.record(replace(event, revision=self.revision))
 
     def record_lapse(self, proposal: Proposal, event: Event) -> None:
-        """Records, once, that nobody decided the proposal in time. Of the proposal itself nothing changes."""
+        """Records, once, that nobody decided the proposal in time. The proposal itself does not change."""
         if self._mark(PolicyProposalRow, proposal.name, "lapse_recorded", True, unmarked=False):
             self.record(replace(event, revision=self.revision))
 
     def save_policy(self, policy: Policy, event: Event) -> Policy:
-        """Stores the policy as it follows from the revision it was read at, with its event. Returns it as stored.
+        """Stores the policy that follows from the revision that was read, with its event. Returns it as stored.
 
-        Raises LostRace where the stored policy is not the one that was read.
+        Raises LostRace if the stored policy has changed since it was read.
         """
         saved = replace(policy, revision=self._next_revision())
         document = rows.POLICIES.dump_python(saved, mode="json")
@@ -168,7 +168,7 @@ class Transaction(Snapshot):
         return saved
 
     def delete_signal(self, signal: Signal, event: Event) -> None:
-        """Removes the signal that was read, with its event. Raises LostRace where it is not that one any more."""
+        """Removes the signal that was read, with its event. Raises LostRace if it has changed since."""
         self._count(SignalRow, signal.name, new=None)
         self._states[signal.name] = ""
         as_read = and_(col(SignalRow.name) == signal.name, col(SignalRow.revision) == signal.revision)
@@ -197,27 +197,27 @@ class Transaction(Snapshot):
         self.record(event)
 
     def deny_token(self, token_id: str, *, expires_at: datetime, event: Event) -> None:
-        """Denies a token until it is over, with the event."""
+        """Denies a token until it expires, with the event."""
         self._insert(TokenDenialRow, {"token_id": token_id, "expires_at": expires_at})
         self.record(event)
 
     def forget_old_denials(self) -> None:
-        """Removes the denials of tokens that are over."""
+        """Removes the denials of tokens that have expired."""
         self._session.execute(delete(TokenDenialRow).where(col(TokenDenialRow.expires_at) <= self.now))
 
     def record_run_out(self, grant: Grant, event: Event) -> None:
-        """Records, once, that the grant's time ran out. Of the grant itself only the revision changes."""
-        told = replace(grant, revision=self.revision + 1)
+        """Records, once, that the grant expired or its request lapsed. Of the grant only the revision changes."""
+        expired = replace(grant, revision=self.revision + 1)
         before = self._grant_seals(grant.name)
-        seal = self._fact_seal(told)
-        if self._mark(GrantRow, grant.name, "run_out_at", self.now, revision=told.revision, seal=seal):
+        seal = self._fact_seal(expired)
+        if self._mark(GrantRow, grant.name, "run_out_at", self.now, revision=expired.revision, seal=seal):
             self._sums = exchange(self._sums, GRANTS, old=before.live_seal if is_counted(before) else None, new=None)
             self._next_revision()
-            self._leave_change(told, event.type, told.revision)
-            self.record(replace(event, revision=told.revision))
+            self._leave_change(expired, event.type, expired.revision)
+            self.record(replace(event, revision=expired.revision))
 
     def record_overdue(self, grant: Grant, event: Event) -> None:
-        """Records, once, that the grant's review is overdue. Of the grant itself nothing changes."""
+        """Records, once, that the grant's review is overdue. The grant itself does not change."""
         if self._mark(GrantRow, grant.name, "overdue_recorded_at", self.now):
             self.record(replace(event, revision=self.revision))
 
@@ -228,14 +228,14 @@ class Transaction(Snapshot):
         self.seq += 1
         self.head_hash = link(self.head_hash, self.seq, payload)
         self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload})
-        told = [subscription.receiver for subscription in self._subscriptions if subscription.wants(event)]
-        if told:
+        receivers = [subscription.receiver for subscription in self._subscriptions if subscription.wants(event)]
+        if receivers:
             columns = {"seq": self.seq, "type": event.type, "at": event.at, "due_at": self.now}
-            waiting = [columns | {"receiver": receiver, "attempts": 0, "fault": ""} for receiver in told]
+            waiting = [columns | {"receiver": receiver, "attempts": 0, "fault": ""} for receiver in receivers]
             self._session.execute(insert(OutboxRow), waiting)
 
     def remember(self, request_id: str, replay: Replay) -> None:
-        """Keeps the answer for when the same request comes again."""
+        """Keeps the answer, to be given again if the same request is repeated."""
         self._insert(
             ReplayRow,
             {
@@ -248,12 +248,12 @@ class Transaction(Snapshot):
         )
 
     def forget_old_replays(self, *, before: datetime, limit: int) -> None:
-        """Removes up to `limit` answers to request_ids that were given before the instant."""
+        """Removes up to `limit` kept answers that were given before the instant."""
         old = select(ReplayRow.request_id).where(col(ReplayRow.answered_at) < before).limit(limit)
         self._session.execute(delete(ReplayRow).where(col(ReplayRow.request_id).in_(old)))
 
     def finish(self) -> None:
-        """Writes the counters, as the last thing before the commit."""
+        """Writes the head row. This is the last write before the commit."""
         head = self.head
         sums = sums_text(self._sums) if head.revision else ""
         moved = {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
@@ -267,7 +267,7 @@ class Transaction(Snapshot):
         return self.revision
 
     def _update_grant(self, read: Grant, changed: Grant) -> None:
-        """Writes what differs from what this transaction has read; all of it, where it has not read the grant."""
+        """Writes the columns that differ from those that this transaction has read; all, if it has read none."""
         columns = rows.grant_columns(changed)
         stored = self._stored.get(read.name)
         if stored is not None and stored.revision == read.revision:
@@ -284,7 +284,7 @@ class Transaction(Snapshot):
             raise LostRace(f"{read.name} was changed by another call; read it again")
 
     def _seals_of(self, grant: Grant, *, before: Any) -> dict[str, bytes | None]:
-        """Returns the seals of the grant's row, and counts the one that Check's view is held against."""
+        """Returns the seals of the grant's row, and adds the one that Check verifies to the sum."""
         counts = grant.end is None and (before is None or before.run_out_at is None)
         live_seal = self._sealer.of_live(live_text(live(grant))) if grant.end is None else None
         old = before.live_seal if before is not None and is_counted(before) else None
@@ -292,7 +292,7 @@ class Transaction(Snapshot):
         return {"seal": self._fact_seal(grant), "live_seal": live_seal}
 
     def _fact_seal(self, fact: Sealed | Grant) -> bytes:
-        """Returns the fact's seal, and has the next record name it."""
+        """Returns the fact's seal, which the next audit record will name."""
         seal = self._sealer.of(fact.name, fact)
         self._states[fact.name] = seal.hex()
         return seal
@@ -308,9 +308,9 @@ class Transaction(Snapshot):
         event: Event,
         **when_new: Any,
     ) -> Saved:
-        """Stores the fact under the next revision, with its event. `when_new` are columns that no fact has.
+        """Stores the fact under the next revision, with its event. `when_new` are columns that only a new row sets.
 
-        Raises LostRace where the stored fact is not the one that was read.
+        Raises LostRace if the stored fact has changed since it was read.
         """
         saved = replace(read, revision=self._next_revision())
         self._write(table, read, saved, columns_of(saved), **when_new)
@@ -318,7 +318,7 @@ class Transaction(Snapshot):
         return saved
 
     def _write(self, table: Any, read: Sealed, fact: Sealed, columns: dict[str, Any], **when_new: Any) -> None:
-        """Writes the fact's row and its seal over what was read, or as a new row where nothing was."""
+        """Writes the fact and its seal: updates the row that was read, or inserts a row at revision 0."""
         seal = self._fact_seal(fact)
         self._count(table, fact.name, new=seal)
         if read.revision == 0:
@@ -329,14 +329,14 @@ class Transaction(Snapshot):
     def _mark(
         self, table: Any, name: str, column: str, mark: Any, *, unmarked: bool | None = None, **more: Any
     ) -> bool:
-        """Sets the column, and `more`, where it is not set yet. Returns whether this was the first to do so."""
+        """Sets the column, and those of `more`, unless it is set. Returns whether this call has set it."""
         marked = getattr(table, column)
         first = and_(col(table.name) == name, col(marked).is_(unmarked))
         result: Any = self._session.execute(update(table).where(first).values({column: mark, **more}))
         return bool(result.rowcount == 1)
 
     def _count(self, table: Any, name: str, *, new: bytes | None) -> None:
-        """Counts the row's new seal in place of the one that it has."""
+        """Replaces the row's seal by the new one in the sum of the table."""
         found = prepared.seal_of(table).rows(self._connection, name=name)
         old = found[0].seal if found else None
         self._sums = exchange(self._sums, table.__tablename__, old=old, new=new)

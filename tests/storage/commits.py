@@ -521,7 +521,7 @@ class CommitMachine(LifecycleMachine):
     @invariant()
     def all_is_as_the_service_left_it(self) -> None:
         for kind, each in self.stored.items():
-            assert each.unsealed() == "", kind
+            assert (kind, each.unsealed()) == (kind, "")
 
     @invariant()
     def all_hold_the_same_policies(self) -> None:

@@ -1,4 +1,4 @@
-"""What issuers call a principal, from wherever the store has kept it."""
+"""The issuers' accounts of a principal, from grants, reviews and delegations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jit_service.storage.tables import DelegationRow, GrantRow, ReviewRow
 
 
 class AccountReader(Reading):
-    """Reads accounts from grants, reviews and delegations."""
+    """Reads which accounts and other names belong to a principal."""
 
     def known_as(self, principal: str) -> tuple[list[Account], list[str]]:
-        """Returns what issuers called the principal, and the other names that those accounts had."""
+        """Returns the principal's accounts, and the other names that those accounts had."""
         same = name.canonical(principal)
         holds = and_(col(GrantRow.subject_key) == same, col(GrantRow.subject) == col(GrantRow.requester))
         asked = or_(holds, col(GrantRow.requester) == principal)

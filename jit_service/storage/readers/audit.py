@@ -21,14 +21,14 @@ _STATES = b'"states":'
 
 
 class AuditReader(Reading):
-    """Reads the audit log by its index or by place, and recomputes its chain."""
+    """Reads the audit log by its index or by seq, and recomputes its hash chain."""
 
     def audit_events(
         self, *, node: Node | None, order: Sequence[OrderTerm], after: Position | None, limit: int
     ) -> list[tuple[RecordedEvent, Position]]:
         """Returns up to `limit` records that match, in order, each with its position for the next page.
 
-        Only what `Store.index_audit` has made findable is found.
+        It finds only records that `Store.index_audit` has indexed.
         """
         wanted = select(AuditRow).join(AuditIndexRow, col(AuditIndexRow.seq) == col(AuditRow.seq))
         wanted = wanted.where(matching(node, AUDIT_COLUMNS, now=self.now)).limit(limit)
@@ -36,7 +36,7 @@ class AuditReader(Reading):
         return [(rows.recorded_event_of(row[0]), tuple(row[1:])) for row in found]
 
     def audit_records(self, *, after: int, until: int, limit: int) -> list[RecordedEvent]:
-        """Returns up to `limit` records after one place and up to another, in order; those too that cannot be found."""
+        """Returns up to `limit` records after one seq and up to another, in order; indexed or not."""
         within = and_(col(AuditRow.seq) > after, col(AuditRow.seq) <= until)
         found = self._session.exec(select(AuditRow).where(within).order_by(col(AuditRow.seq)).limit(limit))
         return [rows.recorded_event_of(row) for row in found]
@@ -44,8 +44,8 @@ class AuditReader(Reading):
     def first_bad_record(self, *, indexed: int, states: dict[str, str]) -> tuple[int, str] | None:
         """Recomputes the chain from the first record to the head. Returns the first wrong seq and why, or None.
 
-        `indexed` is up to where the log had been indexed before this snapshot. `states` is given what the log says of
-        each row last.
+        `indexed` is the seq up to which the log was indexed before this snapshot. `states` receives the last seal that
+        the log names for each row.
         """
         previous, expected = GENESIS, 1
         while chunk := self._records_from(expected, VERIFY_CHUNK):
@@ -78,7 +78,7 @@ class AuditReader(Reading):
 def _problem(row: AuditRow, previous: bytes, expected: int) -> str:
     if row.seq != expected:
         return f"record {expected} is missing"
-    # Whoever edits by hand may leave text, or a number, where there were bytes.
+    # An edit by hand may leave text or a number in place of bytes.
     if not isinstance(row.payload, bytes) or link(previous, row.seq, row.payload) != row.hash:
         return f"record {row.seq} is not what was hashed"
     return ""

@@ -16,17 +16,17 @@ from jit_service.storage.tables import DelegationRow
 
 
 class DelegationReader(Reading):
-    """Reads delegations, those that are over too unless a method says otherwise."""
+    """Reads delegations, also those that are over unless a method says otherwise."""
 
     def delegation(self, name: str) -> Delegation | None:
-        """Returns the delegation, one that is over too, or None."""
+        """Returns the delegation, even if it is over, or None."""
         row = self._session.get(DelegationRow, name)
         return None if row is None else self._sealed(row, rows.delegation_of(row))
 
     def delegations(self, person: Person | None, *, before: tuple[int, str] | None, limit: int) -> list[Delegation]:
         """Returns up to `limit` delegations that the person gave or has (None: anybody), newest first.
 
-        `before` is where the last page ended: created_at in microseconds since 1970, and name.
+        `before` is the position at which the last page ended: created_at in microseconds since 1970, and name.
         """
         wanted = select(DelegationRow)
         if person is not None:
@@ -40,17 +40,17 @@ class DelegationReader(Reading):
         return [self._sealed(row, rows.delegation_of(row)) for row in found]
 
     def delegations_by(self, delegator: str) -> list[Delegation]:
-        """Returns what the principal has delegated and is not over, also what has not begun, by name."""
+        """Returns the principal's delegations to others that are not over, also future ones; by name."""
         mine = and_(col(DelegationRow.delegator) == delegator, predicates.delegation_kept(self.now))
         return self._delegations(select(DelegationRow).where(mine).order_by(DelegationRow.name))
 
     def usable_delegations(self) -> list[Delegation]:
-        """Returns the delegations that are not over, also those that have not begun, by name."""
+        """Returns the delegations that are not over, also future ones; by name."""
         kept = predicates.delegation_kept(self.now)
         return self._delegations(select(DelegationRow).where(kept).order_by(DelegationRow.name))
 
     def count_delegations(self, *, delegator: str, delegate: str) -> tuple[int, int]:
-        """Returns how many delegations that are not over the delegator has given, and the delegate has."""
+        """Returns how many delegations that are not over the delegator has given, and how many the delegate has."""
         kept = predicates.delegation_kept(self.now)
         counting = select(func.count()).select_from(DelegationRow)
         given = self._session.exec(counting.where(kept, col(DelegationRow.delegator) == delegator)).one()

@@ -15,7 +15,7 @@ from jit_service.storage.tables import GrantChangeRow, GrantRow
 
 
 class GrantChangeReader(Reading):
-    """Reads each change of a grant with the grant as it was then."""
+    """Reads changes, each with the grant as it was then."""
 
     def changes(self, *, after: int, limit: int) -> list[GrantChange]:
         """Returns up to `limit` changes of grants after the revision, in the order of their commits."""
@@ -35,7 +35,7 @@ class GrantChangeReader(Reading):
         return found[0].grant if found else None
 
     def _changes(self, statement: Any) -> list[GrantChange]:
-        """Returns the changes that the statement finds; what only a use changed is put onto the grant it changed."""
+        """Returns the changes that the statement finds. The row of a use has only what changed; this adds the rest."""
         whole: dict[str, GrantChangeRow] = {}
         changes = []
         for row in self._session.exec(statement).all():

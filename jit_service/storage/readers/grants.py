@@ -1,4 +1,4 @@
-"""Grants, by what callers ask of them."""
+"""Grants: by name, by person, by state, and those that the sweeper has to act on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from jit_service.storage.tables import GrantRow, ReviewRow
 
 
 class GrantReader(Reading):
-    """Reads grants, most with their reviews."""
+    """Reads grants, with their reviews unless a method says otherwise."""
 
     def grant(self, name: str) -> Grant | None:
         """Returns the grant, or None."""
@@ -44,38 +44,38 @@ class GrantReader(Reading):
         return self._grants(select(GrantRow).where(predicates.live(self.now)).order_by(GrantRow.name))
 
     def started_grants(self, *, after: str, limit: int) -> list[Grant]:
-        """Returns up to `limit` scheduled and active grants by name, those after a name; without their reviews."""
+        """Returns up to `limit` scheduled and active grants after the name, by name, without their reviews."""
         later = and_(predicates.granted(self.now), col(GrantRow.name) > after)
         wanted = select(GrantRow).where(later).order_by(GrantRow.name).limit(limit)
         found = [self._grant_without_reviews(row) for row in self._session.exec(wanted)]
-        # A long list is read page by page; what was read is not kept.
+        # The caller reads a long list page by page: do not keep earlier pages in memory.
         self._session.expunge_all()
         return found
 
     def live_under(self, policies: Collection[str] | None) -> Iterator[Grant]:
-        """Gives every scheduled and active grant under one of the policies (None: under any), without its reviews."""
+        """Yields every scheduled and active grant under one of the policies (None: any), without its reviews."""
         wanted = select(GrantRow).where(predicates.granted(self.now)).execution_options(yield_per=1000)
         if policies is not None:
             wanted = wanted.where(col(GrantRow.policy).in_(policies))
         with Session(self._connection) as session:
             for row in session.exec(wanted):
                 yield self._grant_without_reviews(row)
-                # There may be many, and none is looked at twice.
+                # There may be many: do not keep them in memory.
                 session.expunge(row)
 
     def grants_held_by(self, person: Person) -> list[Grant]:
-        """Returns every grant that is pending, scheduled or active and the person's, under whatever name; by name."""
+        """Returns the person's pending, scheduled and active grants, under any of its names; by name."""
         held = and_(grants_held_by(person), predicates.live(self.now))
         return self._grants(select(GrantRow).where(held).order_by(GrantRow.name))
 
     def grants_under_lock(self, lock: Lock) -> list[Grant]:
-        """Returns the grants that the locked hold and the requests that wait by or for them, by name."""
+        """Returns the live grants of whoever the lock is on, and the requests that wait by or for them; by name."""
         live, undecided = predicates.live(self.now), predicates.undecided(self.now)
         if lock.target.group:
             proved = col(GrantRow.subject) == col(GrantRow.requester)
             scope = and_(or_(proved, undecided), query.has_element(col(GrantRow.requester_groups), lock.target.group))
         else:
-            # Letter case and the like are folded by the domain alone.
+            # Only the domain folds names, so askers are compared here and not in SQL.
             same = {name.canonical(known) for known in lock.principals}
             asking = select(col(GrantRow.requester)).where(live, undecided).distinct()
             askers = [text for text in self._session.exec(asking) if name.canonical(text) in same]
@@ -84,7 +84,7 @@ class GrantReader(Reading):
         return self._grants(select(GrantRow).where(live, scope).order_by(GrantRow.name))
 
     def past_grants(self, subject: str, *, limit: int) -> list[Grant]:
-        """Returns the subject's grants that were usable and are over, the latest first."""
+        """Returns the subject's grants that gave access and are over, the latest first."""
         return self._grants(
             select(GrantRow)
             .where(GrantRow.subject == subject, predicates.was_granted_and_is_over(self.now))
@@ -108,20 +108,20 @@ class GrantReader(Reading):
         return [(grant, tuple(row[1:])) for grant, row in zip(grants, found, strict=True)]
 
     def ancestors(self, grants: Iterable[Grant]) -> dict[str, Grant]:
-        """Returns the grants that those were passed on from, by name."""
+        """Returns the grants in the chains above these, by name."""
         names = {name for grant in grants for name in grant.chain}
         found = self._grants(select(GrantRow).where(col(GrantRow.name).in_(names))) if names else []
         return {grant.name: grant for grant in found}
 
     def live_children(self, parent: str) -> list[Grant]:
-        """Returns the scheduled and active grants that were passed on from the grant, and from those, and so on."""
+        """Returns the scheduled and active grants below the grant: its children, their children, and so on."""
         direct = self._found_grants(prepared.CHILDREN, parent=parent, now=self.now)
         return [grant for child in direct for grant in (child, *self.live_children(child.name))]
 
     def live_orphans(self, *, limit: int) -> list[tuple[Grant, Grant]]:
-        """Returns live grants whose parent has ended, each with its parent, by name."""
+        """Returns scheduled and active grants whose parent has ended, each with its parent; by name."""
         parent = aliased(GrantRow)
-        # As the index of live children has it.
+        # The condition of the index `access_grant_live_child`.
         live = and_(predicates.end_unrecorded(), col(GrantRow.parent) != "")
         found = self._session.exec(
             select(GrantRow.name, parent.name)
@@ -140,7 +140,7 @@ class GrantReader(Reading):
         return self._session.exec(select(func.count()).select_from(GrantRow).where(own)).one()
 
     def run_out(self, *, limit: int) -> list[Grant]:
-        """Returns grants whose time has run out and whose end no event records yet, the earliest first."""
+        """Returns grants that expired and requests that lapsed, if no event records it yet; the earliest first."""
         unrecorded = predicates.end_unrecorded()
         expired = col(GrantRow.expires_at) <= self.now
         lapsed = and_(col(GrantRow.expires_at).is_(None), col(GrantRow.request_expires_at) <= self.now)
@@ -151,17 +151,17 @@ class GrantReader(Reading):
         return found
 
     def lapsed_extensions(self, *, limit: int) -> list[Grant]:
-        """Returns grants with a request for more time whose time to be decided has run out, the earliest first."""
+        """Returns grants with an open request for more time that nobody decided in time, the earliest first."""
         over = col(GrantRow.extension_expires_at) <= self.now
         return self._grants(select(GrantRow).where(over).order_by(col(GrantRow.extension_expires_at)).limit(limit))
 
     def owed_reviews(self, person: Person) -> list[Grant]:
-        """Returns the person's break-glass uses that nobody has reviewed, under whatever name it took them."""
+        """Returns the person's break-glass uses that nobody has reviewed, under any of its names."""
         owed = and_(grants_held_by(person), col(GrantRow.review_owed_at).is_not(None))
         return self._grants(select(GrantRow).where(owed).order_by(GrantRow.name))
 
     def overdue_reviews(self, *, limit: int) -> list[Grant]:
-        """Returns break-glass uses whose review is overdue and that no event says so of yet, the earliest first."""
+        """Returns break-glass uses whose review is overdue, if no event records it yet; the earliest first."""
         due = col(GrantRow.review_owed_at)
         unrecorded = and_(due <= self.now, col(GrantRow.overdue_recorded_at).is_(None))
         return self._grants(select(GrantRow).where(unrecorded).order_by(due).limit(limit))
@@ -189,7 +189,7 @@ class GrantReader(Reading):
         return reviews
 
     def _grant_without_reviews(self, row: GrantRow) -> Grant:
-        """Returns the grant, without its reviews: what Check holds of it. Raises StoreUnavailable."""
+        """Returns the grant without its reviews, verified as Check verifies it. Raises StoreUnavailable."""
         grant = rows.grant_of(row, [])
         self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(live(grant))), row.live_seal)
         return grant

@@ -1,4 +1,4 @@
-"""Locks, and whom the store works for."""
+"""Locks, and the caller for whom a thread reads and writes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def set_caller(caller: Caller | None) -> None:
-    """Lets the store know whom this thread reads and writes for, until it is told of another; None is the service.
+    """Sets the caller for whom this thread reads and writes from now on; None is the service itself.
 
-    While a lock stands on the caller, whatever is read or written raises Locked: so a lock holds for every call from
-    its commit on, whichever the call is.
+    While a lock is on the caller, every snapshot and transaction of the thread raises Locked. So a lock applies to
+    every call from its commit on, and no use case can forget it.
     """
     _caller.set(caller)
 
 
 class LockReader(Reading):
-    """Reads locks. Without any that may stand, the table is not read."""
+    """Reads locks. While the head row counts none, the table is not read."""
 
     @cached_property
     def locks(self) -> Locks:
-        """The locks that stand."""
+        """The locks in force."""
         if not self._lock_count:
             return NO_LOCKS
         found = [self._sealed(row, rows.lock_of(row)) for row in prepared.LOCKS.rows(self._connection)]
@@ -41,17 +41,17 @@ class LockReader(Reading):
         return Locks(found).at(self.now)
 
     def demand_unlocked(self) -> None:
-        """Raises Locked where a lock stands on whom this thread works for."""
+        """Raises Locked if a lock is on the caller of this thread."""
         if self._lock_count and (caller := _caller.get()) is not None:
             demand_unlocked_caller(self.locks, caller)
 
     def lock(self, name: str) -> Lock | None:
-        """Returns the lock, one that does not stand too, or None."""
+        """Returns the lock, even if it is lifted or over, or None."""
         row = self._session.get(LockRow, name)
         return None if row is None else self._sealed(row, rows.lock_of(row))
 
     def all_locks(self, *, over: bool, before: tuple[int, str] | None, limit: int) -> list[Lock]:
-        """Returns up to `limit` locks, newest first; lifted ones and those that are `over` only if asked for.
+        """Returns up to `limit` locks, newest first; with `over`, also lifted and expired ones.
 
         `before` is as for `delegations`.
         """
@@ -64,11 +64,11 @@ class LockReader(Reading):
         return [self._sealed(row, rows.lock_of(row)) for row in found]
 
     def locks_revision(self) -> int:
-        """Returns the revision at which a lock was last created or lifted; 0 where there never was one."""
+        """Returns the revision at which a lock was last created or lifted; 0 if there never was one."""
         return self._session.exec(select(func.max(LockRow.revision))).one() or 0
 
     def expired_locks(self, *, limit: int) -> list[Lock]:
-        """Returns the locks whose time has run out and that no event records yet, the earliest first."""
+        """Returns the locks that expired, if no event records it yet; the earliest first."""
         if not self._lock_count:
             return []
         over = and_(predicates.lock_counted(), col(LockRow.expires_at) <= self.now)

@@ -10,9 +10,9 @@ from jit_service.storage.tables import OutboxRow
 
 
 class NotificationReader(Reading):
-    """Reads whether anything is to be delivered; `storage.outbox` delivers."""
+    """Reads whether a notification is due. `storage.outbox` claims and removes them."""
 
     def is_due(self, receiver: str) -> bool:
-        """Says whether a notification of the receiver is to be delivered now."""
+        """Whether a notification of the receiver is due."""
         statement = select(OutboxRow.seq).where(predicates.due(receiver, self.now)).limit(1)
         return self._session.exec(statement).first() is not None

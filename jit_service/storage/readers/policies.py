@@ -1,4 +1,4 @@
-"""Policies: their current revisions from the cache, earlier ones from their table."""
+"""Policies: current revisions from the cache, earlier ones from their table."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jit_service.storage.tables import PolicyRevisionRow, PolicyRow
 
 
 class PolicyReader(Reading):
-    """Reads policies; of the current ones only those that have changed since the cache."""
+    """Reads policies. Of the current ones it reads only those that changed since the cache was made."""
 
     def policy(self, name: str) -> Policy | None:
-        """Returns the current revision of the policy, a deleted one too, or None."""
+        """Returns the current revision of the policy, even if it is deleted, or None."""
         return self._policies_by_name().get(name)
 
     def policies(self, *, deleted: bool = False) -> list[Policy]:
-        """Returns every policy in its current revision, by name; deleted ones only if asked for."""
+        """Returns every policy in its current revision, by name; with `deleted`, also deleted ones."""
         return [policy for policy in self._policies_by_name().values() if deleted or policy.deleted_at is None]
 
     def policy_revision(self, name: str, revision: int) -> Policy | None:
@@ -31,11 +31,11 @@ class PolicyReader(Reading):
         return None if row is None else rows.POLICIES.validate_python(row.document)
 
     def policies_revision(self) -> int:
-        """Returns the revision at which a policy was last changed or deleted; 0 where there never was one."""
+        """Returns the revision at which a policy was last changed or deleted; 0 if there never was one."""
         return self._session.exec(select(func.max(PolicyRow.revision))).one() or 0
 
     def _policies_by_name(self) -> Mapping[str, Policy]:
-        """Returns every policy; reads those that have changed since the last time that this store was asked."""
+        """Returns every policy by name; reads those that changed since the store's last transaction."""
         if self.policy_cache is None:
             before = self._earlier_policies if self.has_been_at(self._earlier_policies.head) else NO_POLICIES
             changed = (

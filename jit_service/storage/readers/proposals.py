@@ -33,7 +33,7 @@ class ProposalReader(Reading):
         return self._proposals(select(PolicyProposalRow).where(waits).order_by(col(PolicyProposalRow.created_at)))
 
     def lapsed_proposals(self, *, limit: int) -> list[Proposal]:
-        """Returns the proposals that nobody decided in time and that no event records yet."""
+        """Returns the proposals that nobody decided in time, if no event records it yet."""
         over = and_(predicates.proposal_undecided(), col(PolicyProposalRow.expires_at) <= self.now)
         unrecorded = and_(over, col(PolicyProposalRow.lapse_recorded).is_(False))
         return self._proposals(

@@ -1,4 +1,4 @@
-"""What every reader stands on: one consistent state of the store, and the seals that it is held against."""
+"""One consistent state of the store, which every reader reads: connection, instant, head, seals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Reading:
 
     @cached_property
     def _session(self) -> Session:
-        """The ORM, within the same transaction, for what only some calls need."""
+        """The ORM in the same transaction, for statements that few calls need."""
         return Session(self._connection)
 
     @property
@@ -56,20 +56,21 @@ class Reading:
         return Head(revision=self.revision, seq=self.seq, hash=self.head_hash)
 
     def has_been_at(self, head: Head) -> bool:
-        """Says whether this history has the head in it; one of another history has another hash."""
+        """Whether the head is in this history. A head of another history has another hash."""
         return head == self.head or head.is_followed_by(self.revision, self.record_hash(head.seq))
 
     def record_hash(self, seq: int) -> bytes | None:
-        """Returns the hash of the record at the place, or None where there is none."""
+        """Returns the hash of the audit record with the seq, or None if there is none."""
         return next((row.hash for row in prepared.RECORD_HASH.rows(self._connection, seq=seq)), None)
 
     def _sealed(self, row: Any, fact: Fact) -> Fact:
-        """Returns the fact. Raises StoreUnavailable where the row is not as the service left it."""
+        """Returns the fact. Raises StoreUnavailable if the row does not match its seal."""
         self._sealer.demand(row.name, fact, row.seal)
         return fact
 
 
 def read_head(connection: Connection, statement: Statement = prepared.HEAD) -> Any:
+    """Returns the head row. Raises StoreUnavailable if there is none."""
     found = statement.rows(connection)
     if not found:
         raise StoreUnavailable("the store has no head row; run `jit-service migrate`")

@@ -1,4 +1,4 @@
-"""Answers that are kept under a request_id."""
+"""Answers that are kept under their request_id, to be given again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jit_service.storage.tables import ReplayRow
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """A request_id that was used: by whom, for which request (a digest), and the answer's JSON at `answered_at`."""
+    """A used request_id: the principal, a digest of the request, and the answer's JSON with its instant."""
 
     principal: str
     digest: str
@@ -26,7 +26,7 @@ class ReplayReader(Reading):
     """Reads kept answers."""
 
     def replay(self, request_id: str) -> Replay | None:
-        """Returns what was answered under the request_id, or None."""
+        """Returns the answer under the request_id, or None."""
         found = prepared.REPLAY.rows(self._connection, request_id=request_id)
         if not found:
             return None
@@ -34,6 +34,6 @@ class ReplayReader(Reading):
         return Replay(principal=row.principal, digest=row.digest, answered_at=row.answered_at, answer=row.answer)
 
     def has_old_replays(self, *, before: datetime) -> bool:
-        """Returns whether an answer to a request_id was given before the instant."""
+        """Whether a kept answer was given before the instant."""
         old = select(ReplayRow.request_id).where(col(ReplayRow.answered_at) < before).limit(1)
         return self._session.exec(old).first() is not None

@@ -1,4 +1,4 @@
-"""Every row that is sealed by itself, against its seal and the last record that names it."""
+"""Compares each sealed row with its seal and with the last audit record that names it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _CHUNK: Final = 1000
 
 
 class SealReader(GrantReader):
-    """Compares what is stored with what the service left."""
+    """Finds rows that the service has not written as they are."""
 
     def differences(self, states: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        """Gives the names of what is not as its last record says, or not as the service left it, each with why.
+        """Yields the name of each row that does not match its last record or its seal, with the reason.
 
         `states` are those of `first_bad_record`. A row from before there were seals has no such record.
         """
@@ -53,7 +53,7 @@ class SealReader(GrantReader):
             yield of, "is in the log, and not in the store"
 
     def _sealed_facts(self) -> Iterator[tuple[str, object, bytes | None]]:
-        """Gives everything that is sealed by itself, with its name and seal."""
+        """Yields every fact that has a seal of its own, with its name and seal."""
         after = ""
         while found := self._session.exec(
             select(GrantRow).where(col(GrantRow.name) > after).order_by(col(GrantRow.name)).limit(_CHUNK)
@@ -69,7 +69,7 @@ class SealReader(GrantReader):
 
 
 def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:
-    """Seals every row of the tables as it is. Returns the sums of the seals, and how many rows there were."""
+    """Seals every row as it is. Returns the sums of the seals, and the number of rows."""
     sums: Sums = {}
     count = 0
     for row in session.exec(select(GrantRow)):
@@ -95,5 +95,5 @@ def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:
 
 
 def is_counted(seals: Any) -> bool:
-    """Says whether the grant's row is among those whose seals are summed up."""
+    """Whether the seal of the grant's row is part of the sum: it has not ended, nor is it recorded as expired."""
     return seals is not None and seals.ended_at is None and seals.run_out_at is None

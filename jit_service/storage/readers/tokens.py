@@ -19,10 +19,10 @@ class TokenReader(Reading):
         return [rows.signing_key_of(row) for row in self._session.exec(wanted)]
 
     def is_denied(self, token_id: str) -> bool:
-        """Says whether the token was revoked."""
+        """Whether the token was revoked."""
         return self._session.get(TokenDenialRow, token_id) is not None
 
     def has_old_denials(self) -> bool:
-        """Says whether a revoked token would be over by now anyway."""
+        """Whether a denial can go, since its token has expired."""
         old = select(TokenDenialRow.token_id).where(col(TokenDenialRow.expires_at) <= self.now).limit(1)
         return self._session.exec(old).first() is not None
