@@ -132,8 +132,8 @@ def _origin(origin: Origin) -> str:
         "issuer_subject",
         "token_id",
     )
-    told = [f'"{field}":{_quoted(value)}' for field in fields if (value := getattr(origin, field))]
-    return f',"origin":{{{",".join(told)}}}' if told else ""
+    known = [f'"{field}":{_quoted(value)}' for field in fields if (value := getattr(origin, field))]
+    return f',"origin":{{{",".join(known)}}}' if known else ""
 
 
 def _list(texts: Iterable[str]) -> str:

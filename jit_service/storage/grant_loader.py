@@ -153,8 +153,8 @@ class GrantLoader:
             return Delta(head, grants, policies, signals, ended, locks)
 
     @contextmanager
-    def load(self, told: Progress) -> Iterator[FullLoad]:
-        """Yields everything that is live, as one snapshot. Grants are read, and `told` is called, as they are taken."""
+    def load(self, progress: Progress) -> Iterator[FullLoad]:
+        """Yields all that is live, as one snapshot. Grants are read as they are taken; `progress` counts them."""
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head = self._head(connection, BEGINNING)
             sums = self._sums(connection)
@@ -165,7 +165,7 @@ class GrantLoader:
             over = text_of(predicates.was_granted_and_is_over(head.time))
             found = connection.execute(f"SELECT DISTINCT subject FROM access_grant WHERE {over}")  # noqa: S608
             ended = frozenset(row[0] for row in found.fetchall())
-            grants, locks = self._read_grants(connection, head.time, told, sums), self._locks(connection, head)
+            grants, locks = self._read_grants(connection, head.time, progress, sums), self._locks(connection, head)
             yield FullLoad(head, grants, policies, self._signals(connection, sums), ended, locks)
 
     def close(self) -> None:
@@ -178,9 +178,9 @@ class GrantLoader:
         # One statement, so that head and hash are of one commit, and records of checks cost no further read.
         there = f"(SELECT hash FROM audit_event WHERE seq = {self._mark})"  # noqa: S608
         wrong = "false" if self._sqlite else postgresql.NO_PRIMARY
-        asked = f"SELECT revision, seq, hash, time, locks, {there}, {wrong} FROM head"  # noqa: S608
+        query = f"SELECT revision, seq, hash, time, locks, {there}, {wrong} FROM head"  # noqa: S608
         revision, seq, hash_, time, locks, hash_there, is_no_primary = connection.execute(
-            asked, (since.seq,)
+            query, (since.seq,)
         ).fetchone()
         if is_no_primary:
             raise StoreUnavailable("the database server takes no writes: it is a standby, or read-only")
@@ -277,7 +277,7 @@ class GrantLoader:
         self._sealer.demand_equal(grant.name, wanted, seal)
         return seal_number(wanted)
 
-    def _read_grants(self, connection: Any, now: datetime, told: Progress, sums: Sums) -> Iterator[list[LiveGrant]]:
+    def _read_grants(self, connection: Any, now: datetime, progress: Progress, sums: Sums) -> Iterator[list[LiveGrant]]:
         total, live = _count_live(connection, now), text_of(predicates.live(now))
         cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
         cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {live}")  # noqa: S608
@@ -288,7 +288,7 @@ class GrantLoader:
             counted += self._demand_seals(grants, chunk)
             yield grants
             read += len(chunk)
-            told(read, total)
+            progress(read, total)
         cursor.close()
         # CASE, not NOT: for an undecided request SQL's answer may be NULL, both for "is live" and for its negation.
         over = f"{text_of(predicates.end_unrecorded())} AND CASE WHEN {live} THEN 0 ELSE 1 END = 1"

@@ -1,8 +1,8 @@
 """Follows the head row: how far the store has come, by the revision and by the last audit record.
 
-One thread looks for all who wait: the feeds of grants for the next revision, the feed of the audit log and its index
-for the next record. On PostgreSQL, a look at a server that is no primary raises StoreUnavailable, so nobody goes on
-from what a standby says.
+One thread looks for all that wait: the feeds of grants for the next revision, the feed of the audit log for the next
+record. The audit indexer looks by the same method. On PostgreSQL a look at a server that is not the primary raises
+StoreUnavailable, so nobody continues from the state of a standby.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _POLL_INTERVAL: Final = timedelta(seconds=0.05)
 class HeadFollower(BackgroundThread):
     """Reads the head row at every interval while somebody waits, and wakes those whose place the store has passed.
 
-    The head never goes back, unless a backup is restored or a failover loses commits: who goes on from a place asks
+    The head goes back only if a backup is restored or a failover loses commits. A feed that continues from a place asks
     `Snapshot.has_been_at` in the snapshot that it reads.
     """
 
@@ -33,7 +33,7 @@ class HeadFollower(BackgroundThread):
         self._changed = threading.Condition()
         self._waiting = 0
         self._head = BEGINNING
-        # Whoever waits for what this process writes need not wait for the next look.
+        # A commit of this process is noticed without waiting for the next look.
         store.on_commit(self._note)
 
     def look(self) -> Head:
@@ -47,7 +47,7 @@ class HeadFollower(BackgroundThread):
     def wait_for_revision(self, *, after: int, seconds: float, gone: Callable[[], bool]) -> None:
         """Returns when the store is past the revision, after so many seconds at the latest, or when `gone` is true.
 
-        Raises ServiceStopping. `gone` is asked whenever something is noticed, and at `wake`.
+        Raises ServiceStopping. `gone` is called whenever a commit is noticed, and after `wake`.
         """
         self._wait(lambda head: head.revision > after, after=after, seconds=seconds, gone=gone)
 
@@ -87,7 +87,7 @@ class HeadFollower(BackgroundThread):
 
     def _note(self, head: Head) -> None:
         with self._changed:
-            # Commits are told by their threads in any order.
+            # Threads report their commits in any order.
             if head.seq > self._head.seq:
                 self._head = head
                 self._changed.notify_all()

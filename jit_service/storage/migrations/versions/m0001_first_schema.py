@@ -28,6 +28,17 @@ def where(condition: str) -> dict[str, Any]:
 
 
 def upgrade() -> None:
+    _create_grants()
+    _create_grant_indexes()
+    _create_audit_log()
+    _create_head()
+    _create_policies()
+    _create_replays()
+    _create_reviews()
+    op.bulk_insert(HEAD, [{"id": 1, "revision": 0, "seq": 0, "hash": bytes(32), "time": 0}])
+
+
+def _create_grants() -> None:
     op.create_table(
         "access_grant",
         sa.Column("name", TEXT, nullable=False),
@@ -57,6 +68,9 @@ def upgrade() -> None:
         sa.Column("run_out_at", sa.BigInteger, nullable=True),
         sa.PrimaryKeyConstraint("name"),
     )
+
+
+def _create_grant_indexes() -> None:
     op.create_index("access_grant_by_creation", "access_grant", ["created_at", "name"])
     op.create_index("access_grant_by_policy", "access_grant", ["policy", "request_expires_at"])
     op.create_index("access_grant_by_requester", "access_grant", ["requester", "created_at"])
@@ -74,6 +88,9 @@ def upgrade() -> None:
         ["request_expires_at"],
         **where("run_out_at IS NULL AND ended_at IS NULL AND expires_at IS NULL"),
     )
+
+
+def _create_audit_log() -> None:
     op.create_table(
         "audit_event",
         sa.Column("seq", sa.BigInteger, autoincrement=False, nullable=False),
@@ -98,6 +115,9 @@ def upgrade() -> None:
     )
     op.create_index("audit_event_by_grant", "audit_event", ["grant_name", "seq"])
     op.create_index("audit_event_by_subject", "audit_event", ["subject", "seq"])
+
+
+def _create_head() -> None:
     op.create_table(
         "head",
         sa.Column("id", sa.BigInteger, autoincrement=False, nullable=False),
@@ -107,6 +127,9 @@ def upgrade() -> None:
         sa.Column("time", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+
+
+def _create_policies() -> None:
     op.create_table(
         "policy",
         sa.Column("name", TEXT, nullable=False),
@@ -122,6 +145,9 @@ def upgrade() -> None:
         sa.Column("document", JSON, nullable=False),
         sa.PrimaryKeyConstraint("name", "revision"),
     )
+
+
+def _create_replays() -> None:
     op.create_table(
         "replay",
         sa.Column("request_id", TEXT, nullable=False),
@@ -131,6 +157,9 @@ def upgrade() -> None:
         sa.Column("answer", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("request_id"),
     )
+
+
+def _create_reviews() -> None:
     op.create_table(
         "review",
         sa.Column("grant_name", TEXT, nullable=False),
@@ -149,7 +178,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("grant_name", "position"),
         sa.UniqueConstraint("grant_name", "reviewer_key", name="review_once_a_principal"),
     )
-    op.bulk_insert(HEAD, [{"id": 1, "revision": 0, "seq": 0, "hash": bytes(32), "time": 0}])
 
 
 def downgrade() -> None:

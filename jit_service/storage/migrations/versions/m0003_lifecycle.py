@@ -49,6 +49,10 @@ def upgrade() -> None:
             review.add_column(sa.Column(name, kind, nullable=False, server_default=default))
         review.drop_constraint("review_once_a_principal", type_="unique")
         review.create_unique_constraint("review_once_a_principal", ["grant_name", "round", "reviewer_key"])
+    _create_tables()
+
+
+def _create_tables() -> None:
     op.create_table(
         "delegation",
         sa.Column("name", TEXT, nullable=False),
