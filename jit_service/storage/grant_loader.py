@@ -277,7 +277,9 @@ class GrantLoader:
         self._sealer.demand_equal(grant.name, wanted, seal)
         return seal_number(wanted)
 
-    def _read_grants(self, connection: Any, now: datetime, progress: Progress, sums: Sums) -> Iterator[list[LiveGrant]]:
+    def _read_grants(
+        self, connection: Any, now: datetime, progress: Progress, sums: Sums
+    ) -> Iterator[list[CachedGrant]]:
         total, live = _count_live(connection, now), text_of(predicates.live(now))
         cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
         cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {live}")  # noqa: S608
@@ -298,7 +300,7 @@ class GrantLoader:
         # After the last chunk, but before the caller has taken over anything: it keeps nothing that does not add up.
         self._sealer.demand_total(GRANTS, self._total, sums)
 
-    def _demand_seals(self, grants: Iterable[LiveGrant], found: Iterable[tuple[Any, ...]]) -> int:
+    def _demand_seals(self, grants: Iterable[CachedGrant], found: Iterable[tuple[Any, ...]]) -> int:
         """Returns the sum of their seals. Raises StoreUnavailable if one is not the seal of its grant.
 
         The texts equal those of `live_text`, but are put together from the rows in a third of the time: there are up to
@@ -407,7 +409,7 @@ class _GrantDecoder:
         expires, asked_until = columns[8:10]
         return bool(now < (asked_until if expires is None else expires))
 
-    def live(self, found: Iterable[tuple[Any, ...]]) -> list[LiveGrant]:
+    def live(self, found: Iterable[tuple[Any, ...]]) -> list[CachedGrant]:
         """Returns the grants of rows that are live, in one loop without calls: up to a million are made at start."""
         texts, lists, groups, spans, metered = self._texts, self._lists, self._groups, self._spans, self._metered
         made: list[CachedGrant] = []

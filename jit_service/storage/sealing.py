@@ -115,7 +115,7 @@ def sums_text(sums: Sums) -> str:
     return json.dumps({kind: f"{total:x}" for kind, total in sorted(sums.items())})
 
 
-def live_text(grant: LiveGrant) -> str:
+def live_text(grant: CachedGrant) -> str:
     """Returns the text that is sealed of a grant as Check keeps it.
 
     It omits the end of a metered grant, which a use may put off: such a grant is checked in a transaction, by the seal

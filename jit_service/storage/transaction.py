@@ -16,7 +16,7 @@ from sqlmodel import col, select
 
 from jit_service.domain.audit.chain import link
 from jit_service.domain.audit.event import Event, EventType
-from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import LostRace
 from jit_service.domain.frozen import replace
@@ -286,7 +286,7 @@ class Transaction(Snapshot):
     def _seals_of(self, grant: Grant, *, before: Any) -> dict[str, bytes | None]:
         """Returns the seals of the grant's row, and adds the one that Check verifies to the sum."""
         counts = grant.end is None and (before is None or before.run_out_at is None)
-        live_seal = self._sealer.of_live(live_text(live(grant))) if grant.end is None else None
+        live_seal = self._sealer.of_live(live_text(condense(grant))) if grant.end is None else None
         old = before.live_seal if before is not None and is_counted(before) else None
         self._sums = exchange(self._sums, GRANTS, old=old, new=live_seal if counts else None)
         return {"seal": self._fact_seal(grant), "live_seal": live_seal}

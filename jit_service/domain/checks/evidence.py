@@ -14,7 +14,7 @@ from jit_service.domain.policies.policy import Policy
 
 
 class Candidate(Protocol):
-    """What a decision reads of a grant: a `Grant`, or a `LiveGrant` where it is not metered."""
+    """What a decision reads of a grant: a `Grant`, or a `CachedGrant` where it is not metered."""
 
     @property
     def name(self) -> str: ...

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import Lock
 from jit_service.domain.language import name
@@ -191,5 +191,5 @@ class GrantReader(Reading):
     def _grant_without_reviews(self, row: GrantRow) -> Grant:
         """Returns the grant without its reviews, verified as Check verifies it. Raises StoreUnavailable."""
         grant = rows.grant_of(row, [])
-        self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(live(grant))), row.live_seal)
+        self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(condense(grant))), row.live_seal)
         return grant

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlmodel import Session, col, select
 
-from jit_service.domain.checks.cached_grant import live
+from jit_service.domain.checks.cached_grant import condense
 from jit_service.storage import rows
 from jit_service.storage.readers.grants import GrantReader
 from jit_service.storage.sealing import GRANTS, Sealer, Sums, exchange, live_text
@@ -78,7 +78,7 @@ def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:
         )
         grant = rows.grant_of(row, list(found))
         row.seal = sealer.of(grant.name, grant)
-        row.live_seal = None if grant.end is not None else sealer.of_live(live_text(live(grant)))
+        row.live_seal = None if grant.end is not None else sealer.of_live(live_text(condense(grant)))
         if is_counted(row):
             sums = exchange(sums, GRANTS, old=None, new=row.live_seal)
         count += 1
