@@ -168,9 +168,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             set_caller(None)
             self._refuse(rule, caller, refusal, request, context)
         except Exception:
-            if context.is_active():
-                _log.exception("%s failed", method)
-                errors.abort_internal(context)
+            _fail_stream(method, context)
             raise
 
     def _run_held_stream(
@@ -194,9 +192,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         except JitError as refusal:
             self._refuse(rule, caller, refusal, request, context)
         except Exception:
-            if context.is_active():
-                _log.exception("%s failed", method)
-                errors.abort_internal(context)
+            _fail_stream(method, context)
             raise
 
     def _refuse(
@@ -250,3 +246,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         except StoreUnavailable as fault:
             # The call is still refused. Only its record is lost, and the log says so.
             _log.warning("a refusal (%s, %s) could not be recorded: %s", caller.origin.method, refusal.reason, fault)
+
+
+def _fail_stream(method: str, context: grpc.ServicerContext) -> None:
+    """Ends a stream after a fault. A stream whose client has gone needs no answer, and no line in the log."""
+    if context.is_active():
+        _log.exception("%s failed", method)
+        errors.abort_internal(context)
