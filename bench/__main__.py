@@ -44,9 +44,9 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    # So that an end by TERM, as by a timeout, ends what was started too.
+    # TERM, which a timeout sends, must also end the processes that were started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    # Of a library of the PostgreSQL wheel, which has no need of it.
+    # A library of the PostgreSQL wheel warns of it, but does not need it.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
     pace = _QUICK if arguments.quick else _FULL
     pace = Pace(
@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
         for name in arguments.part or (QUICK if arguments.quick else PARTS):
             try:
                 PARTS[name](run)
-            # The other parts are worth having whatever befell this one, which then is reported as not measured.
+            # Go on after any fault of a part: it is reported as not measured.
             except Exception as fault:
                 say(traceback.format_exc())
                 results.append_skip(where, name, " ".join(f"{type(fault).__name__}: {fault}".split())[:400])
@@ -96,7 +96,7 @@ def _report(where: Path, *, environment: dict[str, object] | None) -> dict[str, 
 
 
 def _short_place() -> str | None:
-    """Sockets need short paths, and databases the disk that the service would use: beside the work tree's data."""
+    """Returns a short path, as sockets need, on the disk of the work tree, which the service's databases would use."""
     place = str(machine.WORK)
     return place if len(place) < 60 else None
 

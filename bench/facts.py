@@ -1,7 +1,7 @@
-"""The facts that every candidate is given, and the questions that all of them are asked.
+"""The facts that every candidate loads, and the questions that all of them answer.
 
-Fact n: subject n // 10 may do one of four actions on table n. A question about fact n asks for just that (yes), or asks
-it for the subject of another fact (no); half and half. Facts and questions depend on n and the seed alone.
+Fact n: subject n // 10 may do one of four actions on table n. Half of the questions ask for just that (yes), half ask
+it for the subject of another fact (no). Facts and questions depend only on n and the seed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ ACTIONS: Final = ("read", "write", "rows.create", "rows.delete")
 POLICIES: Final = 10
 SEED: Final = 20260301
 CONDITION: Final = 'now > timestamp("2020-01-01T00:00:00Z") && action != "rows.drop"'
-"""The check_condition of the last of the policies, so that every tenth fact is judged by CEL at each question."""
+"""The check_condition of the last of the policies, so that every tenth fact needs CEL at each question."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Somebody may do something."""
+    """A fact: a subject may do an action on a resource."""
 
     subject: str
     action: str
@@ -35,7 +35,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Question:
-    """May they? With the right answer, and the fact that it was made from."""
+    """A question, its right answer, and the fact that it was made from."""
 
     subject: str
     action: str
@@ -77,7 +77,7 @@ def batch_messages(asked: Sequence[Question], size: int) -> list[bytes]:
 
 
 def right_answers(asked: Iterable[Question]) -> list[bool]:
-    """Returns for each question what the answer must be."""
+    """Returns the right answer to each question."""
     return [question.allowed for question in asked]
 
 

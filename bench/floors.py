@@ -1,4 +1,4 @@
-"""The floor: Check whose handler does nothing but answer an empty message, on each transport.
+"""The floor: a Check whose handler only returns an empty message, on each transport.
 
 `python -m bench.floors grpcio|native` prints one line of JSON with its address, and runs until it is ended.
 """

@@ -1,4 +1,4 @@
-"""A load generator that costs little: HTTP/2 frames made beforehand, many different messages, every answer judged.
+"""A cheap load generator: it sends HTTP/2 frames made beforehand, of many messages, and verifies every answer.
 
 It offers the server no header compression table, so equal header blocks are equal bytes and are decoded once. HTTP/2
 is RFC 9113, gRPC over it PROTOCOL-HTTP2.md of grpc. Cleartext over TCP and Unix sockets only.
@@ -32,16 +32,16 @@ _GRACE_SECONDS: Final = 2
 
 Mark = Callable[[], None]
 Right = Callable[[bytes, int], bool]
-"""Says whether an answer's message is right, given the number of the message that asked for it."""
+"""Returns whether an answer's message is right, given the number of the request's message."""
 
 
 def _unmarked() -> None:
-    """Nobody needs to know when counting begins and ends."""
+    """Ignores when counting begins and ends."""
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """What came back. Latencies are seconds; in an open loop they run from when a call was due."""
+    """The answers of a run. Latencies are in seconds; in an open loop they run from when a call was due."""
 
     done: int = 0
     seconds: float = 0
@@ -54,7 +54,7 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What is sent: the path, messages that are sent in turn, further headers, and what a right answer is.
+    """The calls to send: the path, the messages in turn, further headers, and what a right answer is.
 
     `rest`: the messages are JSON bodies of plain POSTs, and 200 is the right status.
     """
@@ -76,7 +76,7 @@ def closed_loop(
     seconds: float,
     mark: Mark = _unmarked,
 ) -> Tally:
-    """Keeps `connections * streams` calls in flight. What is answered in the warm-up is not counted, but faults are.
+    """Keeps `connections * streams` calls in flight. Answers in the warm-up are not counted, but faults are.
 
     Calls `mark` at both ends of the counted span. Raises OSError where the server cannot be reached or hangs up.
     """
@@ -104,7 +104,7 @@ def closed_loop(
 def open_loop(
     address: str, call: Call, *, rate: float, connections: int, warm_up: float, seconds: float, mark: Mark = _unmarked
 ) -> Tally:
-    """Sends a call every 1/rate seconds whatever has come back; latency runs from when each was due.
+    """Sends a call every 1/rate seconds, whether or not answers come; latency runs from when each was due.
 
     Calls that are unanswered 2 s after the end are faults. Raises OSError as closed_loop.
     """
@@ -127,7 +127,7 @@ def open_loop(
         for _ in range(each.in_flight):
             tally.fault(f"unanswered after {_GRACE_SECONDS} s")
         mark()
-        # Answers come nearly in the order of their calls: the first so many are the warm-up's.
+        # Answers come nearly in the order of their calls, so the first ones are those of the warm-up.
         tally.latencies = tally.latencies[dropped:]
         tally.done, tally.seconds = len(tally.latencies), seconds
         return tally
@@ -203,7 +203,7 @@ def _send(connection: _Connection, number: int | None) -> None:
 
 
 class _Connections:
-    """Connections that begin at different messages."""
+    """Connections that each begin at a different message."""
 
     def __init__(self, address: str, call: Call, count: int, *, spread: bool = True) -> None:
         step = len(call.messages) // count if spread else 0
@@ -253,7 +253,7 @@ class _Connection:
         )
 
     def submit(self, due: float, number: int | None = None) -> None:
-        """Queues the next message, or the one of that number; `due` is when it should have been sent."""
+        """Queues the next message, or that of the number; `due` is when it should be sent."""
         if number is None:
             number = self._number
             self._number = number + 1 if number + 1 < len(self._frames) else 0
@@ -266,13 +266,13 @@ class _Connection:
             self._write(stream, number)
 
     def flush(self) -> None:
-        """Sends what is queued."""
+        """Sends the queued frames."""
         if self._out:
             self.socket.sendall(self._out)
             self._out.clear()
 
     def receive(self, tally: Tally) -> int:
-        """Reads what has come, and returns how many calls ended."""
+        """Reads the frames that have arrived, and returns how many calls ended."""
         got = self.socket.recv(_READ_BYTES)
         if not got:
             raise ConnectionError("the server closed the connection")
@@ -338,7 +338,7 @@ class _Connection:
         return 1
 
     def _status(self, block: bytes) -> str:
-        """Returns what the block tells: "0" for right, in gRPC's trailers or HTTP's status; "" where it has neither."""
+        """Returns the status in the header block, of gRPC or of HTTP: "0" for success, "" if it has none."""
         known = self._statuses.get(block)
         if known is None:
             headers = {str(name): str(value) for name, value in self._decoder.decode(block)}

@@ -1,4 +1,4 @@
-"""h2load as the load, to hold our own generator against. It sends one message and counts HTTP statuses alone."""
+"""h2load as the load, to compare our own generator with. It sends one message and counts only HTTP statuses."""
 
 from __future__ import annotations
 

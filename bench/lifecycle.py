@@ -1,4 +1,4 @@
-"""The life of grants: how many cycles a second, and whether a revoke is ever late."""
+"""Measures the life of grants: how many cycles a second, and whether a check ever misses a revoke."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHUNK: Final = 500
 
 
 def writes(bench: Bench, recorder: Recorder, rounds: int, cycles: int, transport: str) -> None:
-    """Measures cycles of request, approve and revoke on both databases, beside as many bare commits."""
+    """Measures cycles of request, approve and revoke on both databases, beside cycles of bare commits."""
     modes = [Mode(transport=transport, grants=1000), Mode(transport=transport, grants=1000, database="postgresql")]
     running: dict[str, tuple[Running, int]] = {}
     for mode in modes:
@@ -90,7 +90,7 @@ class _Names:
 
 
 def _cycles(server: Running, number: int, cycles: int, database_pid: int) -> dict[str, Any]:
-    """All requests, then all approvals, then all revokes, each with 16 in flight."""
+    """Sends all requests, then all approvals, then all revokes, each with 16 in flight."""
     names = _Names()
     requests = [
         grant_pb2.RequestGrantRequest(
@@ -130,7 +130,7 @@ def _once(server: Running, who: str, method: str, messages: list[bytes], right: 
 
 
 def _bare(commit: Callable[[], None] | None, cycles: int) -> dict[str, Any]:
-    """Three commits a cycle of one row of 700 bytes each, one after another, as the head row makes ours."""
+    """Commits one row of 700 bytes three times a cycle, one after another, as the head row serializes our commits."""
     if commit is None:
         return {"void": "this database is not here", "errors": 0}
     begin = time.perf_counter()
@@ -165,7 +165,7 @@ def _bare_postgresql(bench: Bench) -> Callable[[], None] | None:
 
 
 def _discard(_: object) -> None:
-    """The result of a statement is not needed."""
+    """Ignores the result of a statement."""
 
 
 def _verified(server: Running) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _verified(server: Running) -> dict[str, Any]:
 
 
 def _revoked_then_asked(server: Running, first: int, count: int) -> int:
-    """Revokes grants first, first+1, … with 16 in flight, asks about each at its own ack; returns the stale answers."""
+    """Revokes grants first, first+1, … with 16 in flight, asks about each at its ack; counts stale answers."""
     numbers = range(first, first + count)
     return frames.then_asked(
         server.address,

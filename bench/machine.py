@@ -1,4 +1,4 @@
-"""The machine: its cores, processes that are pinned to them and end with us, CPU seconds, and what to say of it all."""
+"""The machine: its cores, processes that are pinned to them and end with this one, CPU seconds, and a description."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def cores() -> int:
 
 
 def pin(*wanted: int) -> None:
-    """Pins this process. A core that is not there is left out."""
+    """Pins this process to the cores, without those that the machine does not have."""
     os.sched_setaffinity(0, {core for core in wanted if core < (os.cpu_count() or 1)} or {0})
 
 
 class Process:
-    """A process on cores of its own, which ends when this one does. Its stdout is ours to read, by lines of JSON."""
+    """A process on cores of its own, which ends when this one does. It writes lines of JSON to its stdout."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Process:
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
-                # A pipe that nobody reads would fill, and stop whoever logs to it.
+                # Not a pipe: one that nobody reads would fill, and block the process that logs to it.
                 stdout=subprocess.PIPE if speaks else stderr,
                 stderr=stderr,
                 cwd=ROOT,
@@ -73,7 +73,7 @@ class Process:
         self.pid = self._process.pid
 
     def line(self, *, timeout: float) -> Any:
-        """Returns the next line of stdout as JSON. Raises Unavailable where none comes."""
+        """Returns the next line of stdout as JSON. Raises Unavailable if none comes."""
         assert self._process.stdout is not None  # noqa: S101 (for mypy)
         ready, _, _ = select.select([self._process.stdout], [], [], timeout)
         text = self._process.stdout.readline() if ready else b""
@@ -89,22 +89,22 @@ class Process:
         self._process.stdin.flush()
 
     def cpu_seconds(self) -> float:
-        """Returns user and system time of the process and all that it started."""
+        """Returns user and system time of the process and its children."""
         return float(sum(time.user + time.system for time in self._each("cpu_times")))
 
     def memory(self) -> int:
-        """Returns the resident bytes of the process and all that it started."""
+        """Returns the resident bytes of the process and its children."""
         return sum(memory.rss for memory in self._each("memory_info"))
 
     def pause(self) -> None:
-        """Stops it where it stands, so that it takes nothing from whoever is being measured."""
+        """Suspends the process, so that it takes no CPU time from the candidate that is being measured."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Ends it and what it started: TERM, then KILL."""
+        """Ends the process and its children with TERM, then with KILL."""
         tree = self._tree()
         self.resume()
         self._process.terminate()
@@ -116,7 +116,7 @@ class Process:
         self._process.wait()
 
     def last_words(self) -> str:
-        """Returns the end of what it logged."""
+        """Returns the end of its log."""
         lines = self._log.read_text(errors="replace").splitlines()
         return lines[-1][-300:] if lines else "its log is empty"
 
@@ -139,7 +139,7 @@ class Process:
 
 
 def cpu_seconds_of(pid: int) -> float:
-    """Returns user and system time of a process and its children; 0 where it is gone."""
+    """Returns user and system time of a process and its children; 0 if it has ended."""
     try:
         process = psutil.Process(pid)
         times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
@@ -150,7 +150,7 @@ def cpu_seconds_of(pid: int) -> float:
 
 @contextmanager
 def on_cores(*wanted: int) -> Iterator[None]:
-    """What is started within runs on those cores, since children inherit the affinity."""
+    """Processes that are started within run on those cores, since children inherit the affinity."""
     mine = os.sched_getaffinity(0)
     pin(*wanted)
     try:
@@ -171,7 +171,7 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Returns what the machine is, without its name."""
+    """Returns a description of the machine, without its name."""
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cpu": _cpu_model(),

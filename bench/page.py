@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md from the summary and the rows. Nobody types a number there."""
+"""Writes docs/benchmarks.md from the summary and the rows. No number there is typed by hand."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _table(rows: Sequence[Row], part: str, names: Sequence[str], kind: str, head
 
 
 def _others(rows: Sequence[Row], part: str) -> list[str]:
-    """Rows of other kinds, each candidate's medians in one line."""
+    """Returns rows of other kinds, with each candidate's medians in one line."""
     lines = []
     kinds = dict.fromkeys(row["kind"] for row in rows if row["part"] == part)
     for kind in kinds:
@@ -157,7 +157,7 @@ def _others(rows: Sequence[Row], part: str) -> list[str]:
 
 
 def _said(rows: Sequence[Row], part: str, names: Sequence[str]) -> list[str]:
-    """Caveats, what was skipped and why, and what is void."""
+    """Returns the caveats, what was skipped and why, and which rows are void."""
     lines = []
     for name in names:
         of = [row for row in rows if (row["part"], row["candidate"]) == (part, name)]

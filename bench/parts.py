@@ -31,7 +31,7 @@ GROWTH: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is common to the parts of one run."""
+    """The common data of all parts of one run."""
 
     bench: Bench
     results: Path
@@ -44,7 +44,7 @@ class Run:
         return Recorder(part=part, directory=self.results, versions=self.versions)
 
     def alone(self, stack: ExitStack) -> Bench:
-        """Returns a place whose processes end with the part; PostgreSQL stays for all of them."""
+        """Returns a Bench whose processes end with the part; PostgreSQL runs on for all parts."""
         own = Bench(self.bench.directory / f"p{id(stack)}", stack)
         own.postgresql = self.bench.postgresql  # type: ignore[method-assign]
         return own
@@ -54,12 +54,12 @@ Part = Callable[[Run], None]
 
 
 def best_transport() -> str:
-    """Returns the quickest transport that this version serves on."""
+    """Returns the fastest transport of this version."""
     return "native" if "transport" in Settings.model_fields else "grpcio"
 
 
 def transport(run: Run) -> None:
-    """Both floors, and Check in every mode on both transports (P1, P2, P5)."""
+    """Measures both floors, and Check in every mode on both transports (P1, P2, P5)."""
     recorder, asked = run.recorder("transport"), facts.questions()
     modes = [
         Mode(transport=transport, consistency=consistency, audit=audit)
@@ -81,7 +81,7 @@ def transport(run: Run) -> None:
 
 
 def generator(run: Run) -> None:
-    """Our load generator beside h2load, on the quickest floor: neither may be what limits."""
+    """Compares our load generator with h2load on the fastest floor: neither may be the bottleneck."""
     recorder, asked = run.recorder("generator"), facts.questions(count=1000)
     if shutil.which("h2load") is None:
         recorder.skip("h2load", "h2load is not installed (Debian: apt-get install nghttp2-client)")
@@ -101,7 +101,7 @@ def generator(run: Run) -> None:
 
 
 def growth(run: Run) -> None:
-    """Check with 1e3 to 1e6 live grants, their load time and memory (P6)."""
+    """Measures Check with 1e3 to 1e6 live grants, their load time and memory (P6)."""
     recorder = run.recorder("growth")
     sizes = GROWTH[::2] if run.quick else GROWTH
     with ExitStack() as stack:
@@ -118,7 +118,7 @@ def growth(run: Run) -> None:
 
 
 def batch(run: Run) -> None:
-    """BatchCheckAccess of 1 to 1,000 items (P7); and of 100 without records, which tells what those cost."""
+    """Measures BatchCheckAccess of 1 to 1,000 items (P7), and of 100 without records, to show what records cost."""
     recorder = run.recorder("batch")
     asked = facts.questions()
     recorded = Mode(transport=best_transport())
@@ -142,7 +142,7 @@ def batch(run: Run) -> None:
         candidates.append(Candidate(name="unrecorded batch of 100", start=partial(start, unrecorded, 100)))
         targets: dict[str, Target] = {}
         for candidate in candidates:
-            # They share a server, which must not be paused when the next one asks it.
+            # The candidates share a server, which must not be paused when the next one asks it.
             for target in targets.values():
                 target.processes[0].resume()
             targets |= started([candidate], recorder)
@@ -150,7 +150,7 @@ def batch(run: Run) -> None:
 
 
 def workers(run: Run) -> None:
-    """One worker against two (P10). Two cores for the server and one for the load are needed for a fair answer."""
+    """Compares one worker with two (P10). A fair answer needs two cores for the server and one for the load."""
     recorder, asked = run.recorder("workers"), facts.questions()
     enough = cores() >= 3
     free = {0, 2} if enough else {SERVER_CORE, LOAD_CORE}
@@ -168,7 +168,7 @@ def workers(run: Run) -> None:
 
 
 def rest(run: Run) -> None:
-    """The same Check direct, through Envoy as gRPC, and as REST; and Envoy with an upstream that does nothing (P9)."""
+    """Measures one Check direct, through Envoy as gRPC and as REST; and Envoy with an idle upstream (P9)."""
     recorder, asked = run.recorder("rest"), facts.questions()
     mode = Mode(transport=best_transport())
 
@@ -206,7 +206,7 @@ def rest(run: Run) -> None:
 
 
 def peers(run: Run) -> None:
-    """Cerbos, SpiceDB and casbin on the same facts and questions, beside ours on SQLite and PostgreSQL (P3, P4)."""
+    """Compares Cerbos, SpiceDB and casbin on the same facts and questions with ours on both databases (P3, P4)."""
     recorder, asked = run.recorder("peers"), facts.questions()
     for fault in install():
         recorder.skip("installation", fault)
@@ -230,7 +230,7 @@ def peers(run: Run) -> None:
 
 
 def writes(run: Run) -> None:
-    """Cycles of request, approve and revoke, against three bare commits (P11); the audit log is verified after."""
+    """Compares cycles of request, approve, revoke with three bare commits (P11), then verifies the audit log."""
     recorder = run.recorder("writes")
     cycles = 100 if run.quick else 600
     with ExitStack() as stack:
@@ -239,7 +239,7 @@ def writes(run: Run) -> None:
 
 
 def revoke(run: Run) -> None:
-    """Whether a Check that begins after a revoke was acknowledged is ever answered yes (P8)."""
+    """Measures whether a Check that begins after the ack of a revoke is ever answered yes (P8)."""
     recorder = run.recorder("revoke")
     tries = 2_000 if run.quick else 100_000
     with ExitStack() as stack:
@@ -248,14 +248,14 @@ def revoke(run: Run) -> None:
 
 
 def token(run: Run) -> None:
-    """Tokens: issue, verify offline, introspect."""
+    """Measures tokens: issue, verify offline, introspect."""
     recorder = run.recorder("tokens")
     with ExitStack() as stack:
         tokens.measure(run.alone(stack), recorder, run.pace.rounds, best_transport())
 
 
 def replica(run: Run) -> None:
-    """What bench/replica.py measures, in a process of its own; its JSON lines are rows."""
+    """Runs bench/replica.py in a process of its own; its JSON lines are rows."""
     recorder = run.recorder("replica")
     if not (ROOT / "bench" / "replica.py").exists():
         recorder.skip("replica", "this version has no bench/replica.py")

@@ -12,11 +12,11 @@ _COLOURS: Final = {"floor": "#9aa0a6", "ours": "#1a73e8", "other": "#e8710a"}
 
 
 def draw(rows: Sequence[Row], directory: Path) -> None:
-    """Writes DIRECTORY/*.svg for what was measured."""
+    """Writes DIRECTORY/*.svg for the parts that were measured."""
     import matplotlib
 
     matplotlib.use("svg")
-    # The same numbers make the same file.
+    # The same numbers must give the same file.
     matplotlib.rcParams.update({"svg.hashsalt": "bench", "font.size": 9, "svg.fonttype": "none"})
     for part, title in (
         ("transport", "Requests/s on one core, 64 in flight"),

@@ -1,4 +1,4 @@
-"""Where the time goes: the server sampled by py-spy while it is asked, for targets that were missed."""
+"""Profiles of missed targets: py-spy samples the server under load, to show where the time goes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS: Final = 4
 
 
 def of_misses(bench: Bench, results: Path, summary: dict[str, Any]) -> None:
-    """Writes RESULTS/profile-NAME.txt for the modes that missed targets are about; older profiles go."""
+    """Writes RESULTS/profile-NAME.txt for the modes of missed targets, and removes older profiles."""
     for old in results.glob("profile-*.txt"):
         old.unlink()
     missed = {name for name, target in summary["targets"].items() if target["met"] is False}
@@ -40,7 +40,7 @@ def of_misses(bench: Bench, results: Path, summary: dict[str, Any]) -> None:
 
 
 def profile(bench: Bench, mode: Mode) -> str:
-    """Returns the share of samples by function, and by the outermost package that it is of. Raises Unavailable."""
+    """Returns the share of samples by function, and by its outermost package. Raises Unavailable."""
     py_spy = Path(sys.executable).parent / "py-spy"
     if not py_spy.exists():
         raise Unavailable("py-spy is not installed")

@@ -1,4 +1,4 @@
-"""Rows: one measurement each, appended to a JSON-lines file per part, and what is made of them."""
+"""Rows: one measurement each, appended to a JSON-lines file per part, and the statistics of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recorder:
         return self.directory / f"{self.part}.jsonl"
 
     def row(self, candidate: str, number: int, kind: str, facts: Row) -> Row:
-        """Keeps one measurement and says it."""
+        """Writes one measurement, and prints it."""
         row = {"part": self.part, "candidate": candidate, "round": number, "kind": kind, **_rounded(facts)}
         self._keep(row)
         shown = {key: row[key] for key in _SHOWN if key in row}
@@ -40,12 +40,12 @@ class Recorder:
         return row
 
     def skip(self, candidate: str, why: str) -> None:
-        """Keeps why a candidate was not measured."""
+        """Writes why a candidate was not measured."""
         self._keep({"part": self.part, "candidate": candidate, "kind": "skipped", "why": why})
         print(f"  {self.part:<10}  - {candidate:<40} skipped: {why}", file=sys.stderr, flush=True)
 
     def started(self, candidate: str, *, seconds: float, caveat: str = "") -> None:
-        """Keeps how long a candidate took to be ready, and what must be said beside its numbers."""
+        """Writes how long a candidate took to start, and the caveat of its numbers."""
         self._keep(
             {"part": self.part, "candidate": candidate, "kind": "started", "seconds": round(seconds, 3)}
             | ({"caveat": caveat} if caveat else {})
@@ -79,13 +79,13 @@ _SHOWN = (
 
 
 def append_skip(directory: Path, part: str, why: str) -> None:
-    """Adds to the rows of a part that it could not be finished."""
+    """Adds a row that says that the part could not be finished."""
     with (directory / f"{part}.jsonl").open("a") as file:
         file.write(json.dumps({"part": part, "candidate": part, "kind": "skipped", "why": why}) + "\n")
 
 
 def read(directory: Path) -> list[Row]:
-    """Returns every row of every part that is there."""
+    """Returns all rows of all parts that have been measured."""
     return [
         json.loads(line) for path in sorted(directory.glob("*.jsonl")) for line in path.read_text().splitlines() if line
     ]
@@ -105,12 +105,12 @@ def by_round(
 
 
 def ratios(above: dict[int, float], below: dict[int, float]) -> list[float]:
-    """Returns the ratio in each round that has both."""
+    """Returns the ratio of two candidates in each round that has both."""
     return [above[number] / below[number] for number in sorted(above) if below.get(number)]
 
 
 def median(values: Iterable[float]) -> float | None:
-    """Returns the median, None of nothing."""
+    """Returns the median, or None of no values."""
     kept = list(values)
     return statistics.median(kept) if kept else None
 
@@ -123,7 +123,7 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def candidates(rows: Iterable[Row], part: str, keep: Callable[[Row], bool] = lambda _row: True) -> list[str]:
-    """Returns the names of a part's candidates in the order that they came."""
+    """Returns the names of a part's candidates in their order of measurement."""
     return list(dict.fromkeys(row["candidate"] for row in rows if row["part"] == part and keep(row)))
 
 

@@ -31,7 +31,7 @@ class Pace:
 
 
 class Target(Protocol):
-    """What a turn measures."""
+    """A system that a turn measures."""
 
     @property
     def processes(self) -> Sequence[Process]: ...
@@ -45,7 +45,7 @@ class Target(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Something to measure by a name, started when its part begins. `caveat` is printed beside its numbers."""
+    """A target with a name, started when its part begins. `caveat` is printed beside its numbers."""
 
     name: str
     start: Callable[[], Target]
@@ -85,7 +85,7 @@ class Server:
         )
 
     def steady(self, pace: Pace) -> dict[str, Any]:
-        """Measures at 1,000 calls a second, whatever comes back."""
+        """Measures at 1,000 calls a second, whether or not answers come."""
         return self._measured(
             lambda mark: frames.open_loop(
                 self.running.address,
@@ -140,14 +140,14 @@ def per(seconds: float, count: int) -> float:
 
 
 def started(candidates: Iterable[Candidate], recorder: Recorder) -> dict[str, Target]:
-    """Starts each, pauses it, and records why where it cannot run here."""
+    """Starts each candidate and pauses it; records why if it cannot run here."""
     running: dict[str, Target] = {}
     for candidate in candidates:
         begin = time.perf_counter()
         try:
             target = candidate.start()
             target.ready()
-        # A peer's own library may raise anything; whatever it was is the reason why it has no numbers.
+        # A peer's own library may raise anything; the fault is recorded as the reason why it has no numbers.
         except Exception as fault:
             recorder.skip(candidate.name, " ".join(f"{type(fault).__name__}: {fault}".split())[:400])
             continue
@@ -158,7 +158,7 @@ def started(candidates: Iterable[Candidate], recorder: Recorder) -> dict[str, Ta
 
 
 def interleave(targets: dict[str, Target], recorder: Recorder, pace: Pace, *, steady: Iterable[str] = ()) -> None:
-    """Measures all of them in turn, so many rounds; those named in `steady` at the fixed rate as well."""
+    """Measures all candidates in turn for some rounds; those named in `steady` at the fixed rate too."""
     also = set(steady)
     for number in range(1, pace.rounds + 1):
         for name, target in list(targets.items()):
@@ -187,5 +187,5 @@ def _each(target: Target, act: Callable[[Process], None]) -> None:
 
 
 def say(text: str) -> None:
-    """Says what is going on, on stderr."""
+    """Prints the progress to stderr."""
     print(text, file=sys.stderr, flush=True)

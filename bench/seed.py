@@ -1,4 +1,4 @@
-"""Databases full of grants, quickly: rows made from one real grant, inserted past the use cases.
+"""Fills databases with grants quickly: copies the rows of one real grant, and inserts them past the use cases.
 
 There are no audit records of these grants, since nobody asked for them; the audit log of such a database is whole.
 Each size is made once a day and copied from then on.
@@ -59,14 +59,14 @@ def sqlite_copy(grants: int, path: Path) -> str:
 
 
 def _schema() -> str:
-    """Returns a name of the schema: what the migrations say and how rows are made."""
+    """Returns a name for the schema and the way rows are made; it changes with either."""
     directory = Path(versions.__file__).parent
     sources = [*sorted(directory.glob("m*.py")), Path(rows.__file__), Path(__file__), POLICY_FILE]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
 def key_file() -> Path:
-    """Returns the key file of all that are filled here and of the services that run on them; makes it once."""
+    """Returns the key file of these databases and of the services that run on them; makes it once."""
     path = WORK / "rows.key"
     path.parent.mkdir(parents=True, exist_ok=True)
     make_key_file(path)

@@ -1,4 +1,4 @@
-"""What is measured, running: our service, the floors, Envoy, PostgreSQL. All of it ends with the stack it is on."""
+"""Starts what is measured: our service, the floors, Envoy, PostgreSQL. All of it ends with its ExitStack."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PYTHON: Final = SERVICE_BIN / "python"
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """How our service runs. What it does not know yet makes the candidate unavailable, with the reason."""
+    """The settings of our service. A setting that this version does not have makes the candidate unavailable."""
 
     transport: str = "grpcio"
     consistency: str = "STRONG"
@@ -77,7 +77,7 @@ class Mode:
 
 @dataclass(kw_only=True)
 class Running:
-    """Something that answers: where, its processes, and how to ask it."""
+    """A server: its address, its processes, and the call to send."""
 
     address: str
     processes: list[Process]
@@ -92,7 +92,7 @@ class Running:
 
 
 class Bench:
-    """A directory of its own for one run, and what is started in it."""
+    """A directory for one run, and the processes that are started in it."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.directory = directory
@@ -231,7 +231,7 @@ class PostgreSQL:
 
 
 def check_call(running: Running, asked: list[Question], consistency: int = 0) -> Call:
-    """Returns the call that asks the questions, and judges each answer by its first field, `allowed`."""
+    """Returns the call that asks the questions, and verifies each answer by its first field, `allowed`."""
     right = facts.right_answers(asked)
     return Call(
         path=CHECK,
@@ -264,7 +264,7 @@ def rest_call(running: Running, asked: list[Question], right: Callable[[bytes, b
 
 
 def batch_call(running: Running, asked: list[Question], size: int) -> Call:
-    """Returns the call of batches; every result of every answer is judged in the first of each batch only, by count."""
+    """Returns the call of batches; only the first result of each answer is verified."""
     messages = facts.batch_messages(asked, size)
     wanted = [asked[index * size].allowed for index in range(len(messages))]
 
@@ -277,7 +277,7 @@ def batch_call(running: Running, asked: list[Question], size: int) -> Call:
 
 
 def wait_until_right(running: Running, call: Call, *, seconds: float = 10) -> None:
-    """Asks until an answer is right, as after a pause. Raises Unavailable."""
+    """Asks until an answer is right, since a paused server may be slow at first. Raises Unavailable."""
     end, faults = time.monotonic() + seconds, {}
     one = Call(path=call.path, messages=call.messages[:1], headers=call.headers, right=call.right, rest=call.rest)
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""What py-spy's collapsed stacks say: shares of the time by function."""
+"""Reads py-spy's collapsed stacks: the share of the time by function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The targets P1 to P11, judged by the rows. Pure, but for reading and writing the summary.
+"""Judges the targets P1 to P11 by the rows. The module is pure, except that it reads and writes the summary.
 
 Each target is one or more goals. A goal's value is the median of what its rounds gave; a target is met when all its
 goals are, and not judged (None) where a goal could not be measured and none was missed.
@@ -22,7 +22,7 @@ _PER_CORE: Final = "requests_per_core_second"
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """One number that must be at least, or at most, another. `failed` is why it is missed without a number."""
+    """A number that must be at least, or at most, another. `failed` says why a goal without a number is missed."""
 
     what: str
     unit: str
@@ -38,7 +38,7 @@ class Goal:
 
     @property
     def met(self) -> bool | None:
-        """Whether it is met; None where nothing was measured."""
+        """Whether it is met; None if nothing was measured."""
         if self.failed:
             return False
         if self.value is None:
@@ -47,7 +47,7 @@ class Goal:
 
     @property
     def margin(self) -> float:
-        """How far it is met: 1 is just so, less is missed."""
+        """By which factor it is met: 1 is exactly met, less is missed."""
         if self.failed:
             return 0.0
         if self.value is None:
@@ -88,7 +88,7 @@ def write(directory: Path, summary: dict[str, Any]) -> None:
 
 
 def kept_environment(directory: Path) -> dict[str, Any]:
-    """Returns the environment of the summary that is there."""
+    """Returns the environment in the existing summary."""
     path = directory / "summary.json"
     kept: dict[str, Any] = json.loads(path.read_text())["environment"] if path.exists() else {}
     return kept
@@ -290,7 +290,7 @@ def _ratio(
     kind: str = "saturation",
     most: bool = False,
 ) -> Goal:
-    """The ratio of two candidates in each round."""
+    """Returns the ratio of two candidates in each round."""
     found = ratios(by_round(rows, part, above, measure, kind=kind), by_round(rows, part, below, measure, kind=kind))
     what = f"{above}, {_MEASURES[measure]}, over {below}"
     return Goal(
@@ -312,7 +312,7 @@ _MEASURES: Final = {
 
 
 def _missing(rows: Sequence[Row], part: str, names: Iterable[str], kind: str) -> str:
-    """Says why a candidate has no numbers of that kind, or not all of them."""
+    """Returns why a candidate has no numbers of that kind, or not all of them."""
     for name in names:
         of = [row for row in rows if (row["part"], row["candidate"]) == (part, name)]
         for row in of:

@@ -35,7 +35,7 @@ class Results:
 
 
 def table(outcomes: dict[str, list[bool]]) -> str:
-    """Returns the results as Markdown: a requirement passes where it has tests and all of them pass."""
+    """Returns the results as Markdown: a requirement passes if it has tests and all of them pass."""
     from tests.rest.authzen_scenario import REQUIREMENTS, SCENARIO
 
     passed = [name for name in REQUIREMENTS if outcomes.get(name) and all(outcomes[name])]

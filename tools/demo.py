@@ -28,12 +28,12 @@ BOLD, DIM, GREEN, RED, RESET = COLOURS if sys.stdout.isatty() else [""] * 5
 
 
 class DemoFailed(Exception):
-    """An answer was not what the product promises."""
+    """An answer was wrong."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where the running service is."""
+    """The addresses and the directory of the running service."""
 
     http: str
     grpc: str
@@ -55,7 +55,7 @@ def expect(truth: bool, promise: str) -> None:
 
 @contextmanager
 def running_service(*options: str) -> Iterator[Service]:
-    """Runs `jit-service up --dev` with these options more, on an empty store."""
+    """Runs `jit-service up --dev` with further options, on an empty store."""
     with tempfile.TemporaryDirectory(prefix="jit-demo-") as directory:
         command = [BIN / "jit-service", "up", "--dev", "--data-dir", directory]
         command += ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", *options]
@@ -75,12 +75,12 @@ def running_service(*options: str) -> Iterator[Service]:
 
 
 def rest(service: Service, who: str, path: str, body: dict[str, Any]) -> Any:
-    """Sends the body as `who`, by curl where there is one, and shows the command."""
+    """Sends the body as `who`, with curl if it is installed, and shows the command."""
     url, data = f"{service.http}{path}", json.dumps(body)
     print(f"   {DIM}$ curl {url} -H \"authorization: Bearer $(cat {who}.jwt)\" -d '{data}'{RESET}")
     headers = {"authorization": f"Bearer {service.token(who)}", "content-type": "application/json"}
     if curl := shutil.which("curl"):
-        # The token goes in by standard input: arguments can be read by every process.
+        # curl reads the token from stdin: every process can read another's arguments.
         config = "".join(f'header = "{key}: {value}"\n' for key, value in headers.items())
         command = [curl, "--silent", "--config", "-", "--data", data, url]
         return json.loads(subprocess.run(command, input=config, capture_output=True, text=True, check=True).stdout)

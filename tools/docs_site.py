@@ -1,7 +1,7 @@
-"""MkDocs hooks: the site of docs/ has the documents that lie elsewhere too, and shows Markdown as the forge does.
+"""MkDocs hooks: the site of docs/ also has the documents outside docs/, and shows Markdown as the forge does.
 
 Each document stands once in the repository. The site takes it from there, and its links are turned so that they lead to
-the site's page. A file that is no document is shown as a page of its own.
+the site's page. A file that is not a document is shown as a page of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def in_repository(page: str) -> str:
 
 
 def in_site(path: str) -> str | None:
-    """Returns where the site has a file of the repository, or None where it does not."""
+    """Returns where the site has a file of the repository, or None if it does not have it."""
     if path in ELSEWHERE:
         return ELSEWHERE[path]
     if path.startswith("docs/"):
@@ -57,7 +57,7 @@ def in_site(path: str) -> str | None:
 
 
 def pages_of(folder: str) -> list[str]:
-    """Returns the pages of a folder of docs/, what introduces it first."""
+    """Returns the pages of a folder of docs/, its introduction first."""
     pages = sorted((ROOT / "docs" / folder).glob("*.md"), key=lambda path: (path.name != "README.md", path.name))
     return [f"{folder}{page.name}" for page in pages]
 
@@ -81,7 +81,7 @@ def _fenced(file: Path) -> str:
 
 
 def prose(lines: list[str]) -> list[bool]:
-    """Returns of each line whether it is outside fenced code."""
+    """Returns for each line whether it is outside fenced code."""
     outside, opened = [], ""
     for line in lines:
         fence = _FENCE.match(line)
@@ -115,7 +115,7 @@ def turned(markdown: str, page: str) -> tuple[str, set[str]]:
 def separated(markdown: str) -> str:
     """Returns the Markdown with a blank line before each list and table that follows a paragraph at once.
 
-    CommonMark lets them interrupt a paragraph, Python-Markdown takes them for a part of it.
+    CommonMark lets them interrupt a paragraph, but Python-Markdown makes them a part of it.
     """
     lines = markdown.split("\n")
     made: list[str] = []
@@ -145,7 +145,7 @@ def on_config(config: Any) -> Any:
             md.tab_length = 2
             md.build_parser()  # Its parts keep the length that they were made with.
 
-    # Before all others, whose additions to the parser would be lost otherwise.
+    # It goes before all other extensions, or their additions to the parser would be lost.
     config.markdown_extensions.insert(0, TwoSpaces())
     config.nav = _with_folders(config.nav)
     return config
@@ -187,7 +187,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """Marks what is typed in a session, and loads Mermaid where there is a picture.
+    """Marks the commands of a session, and loads Mermaid on pages with a diagram.
 
     The theme would ask another host for Mermaid.
     """
@@ -199,7 +199,7 @@ def on_page_content(html: str, page: Any, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
-    """Refuses a page that would ask another host for something."""
+    """Refuses a page that would load anything from another host."""
     from mkdocs.exceptions import PluginError
 
     if found := _OF_ANOTHER_HOST.search(output):

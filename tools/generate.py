@@ -1,4 +1,4 @@
-"""Generates what is made from the protos and the code; with --check, names each committed file that is not that.
+"""Generates files from the protos and the code; with --check, names each committed file that is out of date.
 
 First from the protos alone: the Python messages and stubs, the values and exports of the Python client, and the
 descriptor set that Envoy transcodes with. Then
@@ -33,7 +33,7 @@ OPENAPI = "jit_service/pages/openapi.json"
 REFERENCE = "docs/reference.md"
 PERMISSIONS = "docs/permissions.md"
 ARCHITECTURE = "ARCHITECTURE.md"
-# Envoy answers an error whose details it cannot name with an empty body, so the set must hold these.
+# Envoy answers with an empty body if it does not know the type of an error's details, so the set must have these.
 NAMED_FOR_ENVOY = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
 
 
@@ -55,14 +55,14 @@ def _protos() -> list[str]:
 
 
 def _rpcs() -> set[str]:
-    """Returns every method of the contract, as it stands in the generated descriptors."""
+    """Returns every method of the contract, from the generated descriptors."""
     files = descriptor_pb2.FileDescriptorSet.FromString((ROOT / DESCRIPTORS).read_bytes()).file
     services = [(file.package, service) for file in files for service in file.service]
     return {f"/{package}.{service.name}/{method.name}" for package, service in services for method in service.method}
 
 
 def generate_code(out: Path) -> None:
-    """Writes what comes from the protos alone."""
+    """Writes what is generated from the protos alone."""
     python, descriptors = out / PYTHON, out / DESCRIPTORS
     python.mkdir(parents=True)
     descriptors.parent.mkdir(parents=True)
@@ -76,7 +76,7 @@ def generate_code(out: Path) -> None:
 
 
 def generate_pages(out: Path) -> None:
-    """Writes what the service's code has a say in. Imports the service, and so the generated code of the tree."""
+    """Writes what depends on the service's code too. Imports the service, and so the generated code of the tree."""
     from openapi import openapi
     from permissions import page as permissions
     from reference import reference
@@ -99,7 +99,7 @@ def generate_pages(out: Path) -> None:
 
 
 def stale(step: Callable[[Path], None]) -> dict[Path, bytes]:
-    """Returns what the step makes where that is not what the tree has, by its path in the tree."""
+    """Returns, by its path in the tree, each file that the step makes otherwise than the tree has it."""
     with tempfile.TemporaryDirectory() as directory:
         step(Path(directory))
         paths = sorted(path for path in Path(directory).rglob("*") if path.is_file())

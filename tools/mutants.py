@@ -1,4 +1,4 @@
-"""Mutation testing of the pure domain: changes one thing of it at a time, and asks whether some test notices.
+"""Mutation testing of the pure domain: changes one thing at a time, and reports whether a test notices.
 
 mutmut makes the mutants, in a copy in .data/mutants/work; tests/mutants/judging.py judges them there. Each verdict is
 kept in .data/mutants/verdicts.jsonl as soon as it is there, so a run can be stopped and taken up again, and the next
@@ -41,9 +41,9 @@ TESTS = (Path("tests/domain"), Path("tests/naming"))
 EXPLAINED = Path("tests/mutants/explained.toml")
 PAGE = Path("docs/mutants.md")
 KILLED_AT_LEAST = 0.95
-# The machines take longer than everything else together.
+# The state machines' tests take longer than all others together.
 NOT_JUDGES = ("test_grant_machine.py", "test_lifecycle_machine.py")
-# They edit the source of functions, which is another one here.
+# These tests edit the source of functions, which mutmut has changed here.
 NOR_JUDGE = "not twin and not sown_bug"
 COPIED = ("jit_service", "clients/python/jitaccess", "tests", "docs", "envoy", "examples", "proto", "tools")
 CONFIGURATION = """\
@@ -80,13 +80,13 @@ class Mutant:
 
 @dataclass
 class Result:
-    """What came of each mutant: `killed`, `timeout`, `survived`, or `not judged`; and why it may survive."""
+    """The verdict on each mutant: `killed`, `timeout`, `survived`, or `not judged`; and why it may survive."""
 
     mutants: Sequence[Mutant]
     statuses: Mapping[str, str]
     whys: dict[str, str] = field(default_factory=dict)
     idle: list[str] = field(default_factory=list)
-    """The explanations that fit no mutant that survived."""
+    """The explanations that match no surviving mutant."""
 
     def of(self, mutant: Mutant) -> str:
         return self.statuses.get(mutant.name, "not judged")
@@ -168,7 +168,7 @@ class Workshop:
         return sorted({path for paths in wanted.values() for path in paths}) if names else found
 
     def judges(self) -> list[str]:
-        """Returns the files of tests that judge, of those in `work`."""
+        """Returns the test files in `work` that judge mutants."""
         found = (path for tests in TESTS for path in (self.work / tests).rglob("test_*.py"))
         paths = sorted(path.relative_to(self.work) for path in found)
         return [str(path) for path in paths if path.name not in NOT_JUDGES]
@@ -200,7 +200,7 @@ class Workshop:
         return ran.returncode
 
     def result(self, mutants: Sequence[Mutant]) -> Result:
-        """Returns what is known of the mutants as they are now."""
+        """Returns the verdicts on the current mutants."""
         verdicts = Verdicts(self.verdicts)
         return Result(mutants, {mutant.name: verdicts.status(mutant.name, mutant.source) for mutant in mutants})
 
@@ -226,13 +226,13 @@ def _mutate(path: Path) -> Iterator[Mutant]:
 
 
 def _lines(lines: Sequence[str], made: MutatedFile, name: str) -> list[str]:
-    """Returns the lines of the function in the mutated module, which there has another name."""
+    """Returns the lines of the function in the mutated module, where it has another name."""
     span = made.line_span_by_function_name[name]
     return [line.strip().replace(f"{name}(", "(") for line in lines[span.start - 1 : span.end]]
 
 
 def _change(was: Sequence[str], becomes: Sequence[str]) -> tuple[str, str]:
-    """Returns the lines that are only in the one, and those that are only in the other."""
+    """Returns the lines that only the original has, and those that only the mutant has."""
     removed, added = [], []
     for line in difflib.ndiff(was, becomes):
         (removed if line.startswith("- ") else added if line.startswith("+ ") else []).append(line[2:])
@@ -240,7 +240,7 @@ def _change(was: Sequence[str], becomes: Sequence[str]) -> tuple[str, str]:
 
 
 def explain(result: Result, told: Mapping[str, Any]) -> Result:
-    """Returns the result with the reasons that were told for those that survived.
+    """Returns the result with the given reasons for surviving mutants.
 
     A reason is for one mutant (`survivor`), for all of a function (`function`), for all of whatever line begins so
     (`line`), or for a replacement wherever it is made (`everywhere`).
@@ -272,7 +272,7 @@ def table(result: Result) -> list[str]:
 
 
 def report(result: Result) -> str:
-    """Returns what is open, with each change, for whoever goes on from here."""
+    """Returns the open mutants with their changes, as text for a developer."""
     lines = ["# Mutants", "", *table(result), "", f"## Unexplained: {len(result.unexplained())}"]
     for mutant in result.unexplained():
         changes = [f"-{line}" for line in mutant.was.splitlines()] + [

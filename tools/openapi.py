@@ -145,7 +145,7 @@ class _Call:
 
 
 class _Document:
-    """The document in the making: a message's schema is added when the first place refers to it."""
+    """Builds the document: a message's schema is added at the first reference to it."""
 
     def __init__(self, files: Sequence[descriptor_pb2.FileDescriptorProto]) -> None:
         self._files = files
@@ -186,7 +186,7 @@ class _Document:
             },
         }
 
-    # What the files hold.
+    # What the files contain.
 
     def _read(self, file: descriptor_pb2.FileDescriptorProto) -> None:
         comments = {tuple(place.path): place.leading_comments.strip() for place in file.source_code_info.location}
@@ -314,7 +314,7 @@ class _Document:
         return {media: {"schema": _raw(media, comment)} for media in _media_types(comment)}
 
     def _body(self, kind: str, without: set[str]) -> Json:
-        """Returns the JSON body that is the message, but for what the path sets of it."""
+        """Returns the JSON body that is the message, without the fields that the path sets."""
         example = _example(self._messages[kind], without)
         made = {"schema": self._object(kind, without) if without else self._reference(kind)}
         return made | ({"example": example} if example else {})
@@ -328,7 +328,7 @@ class _Document:
             content = {JSON: {"schema": self._reference(kind)}}
         made: Json = {"200": {"description": "The answer.", "content": content}}
         if call.method.server_streaming:
-            # Envoy calls lines of JSON by JSON's own name.
+            # Envoy sends lines of JSON with the media type of JSON.
             made["200"]["description"] = "NDJSON: one message a line, until the stream ends."
         if _has_etag(call):
             made["200"]["headers"] = {"ETag": {"schema": {"type": "string"}}}
@@ -396,7 +396,7 @@ class _Document:
         return self._within("output_type") - self._within("input_type")
 
     def _within(self, side: str) -> frozenset[str]:
-        """Returns the messages that requests (answers) are made of."""
+        """Returns the messages that requests or answers contain."""
         waiting = [getattr(call.method, side) for call in self._calls()]
         found: set[str] = set()
         while waiting:
@@ -479,7 +479,7 @@ def _statuses(call: _Call) -> list[int]:
 
 
 def _example(message: Message, without: set[str]) -> Json:
-    """Returns a body that the service would take."""
+    """Returns a body that the service would accept."""
     if message.name == "Policy":
         return {key: value for key, value in POLICY_EXAMPLE.items() if key not in without}
     chosen = [field for field in message.field if field.name in EXAMPLES and field.name not in without]
@@ -491,7 +491,7 @@ def _example(message: Message, without: set[str]) -> Json:
 
 
 def _faults() -> Iterator[tuple[int, str, int, str]]:
-    """Yields each error there is: its HTTP status, reason, google.rpc.Code and what it means."""
+    """Yields each error: its HTTP status, reason, google.rpc.Code and meaning."""
     for leaf in leaves(JitError):
         code = next(STATUS[ancestor] for ancestor in leaf.__mro__ if ancestor in STATUS)
         words = (leaf.__doc__ or "").splitlines()[0].partition(" `field` is")[0]
@@ -504,7 +504,7 @@ def _faults() -> Iterator[tuple[int, str, int, str]]:
 def _with_problems(responses: Json, *, reads: bool) -> Json:
     """Returns a response for each status that the draft of access requests has a problem (RFC 9457) for.
 
-    What it has none for is an error as everywhere, at the same status too.
+    All other errors have the usual body, even at the same status.
     """
     made: Json = {}
     for status, title in sorted({(status, title) for _, status, title in PROBLEMS.values()}):

@@ -1,7 +1,7 @@
 """Derives from the code who may do what, and writes it as a page.
 
-For each caller it evaluates the rules themselves: `rpc.authorization` says whether the caller may call the method, and
-the domain whether it may do so to this very thing. tests/stories/test_permissions.py tries the same table on a service.
+For each caller it evaluates the rules themselves: `rpc.authorization` decides whether the caller may call the method,
+and the domain whether it may do so to this resource. tests/stories/test_permissions.py tries the same on a service.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PEOPLE: Final = {
     "responder": Caller(principal="user:responder", roles=frozenset({Role.RESPONDER})),
     "admin": Caller(principal="user:admin", roles=frozenset({Role.ADMIN})),
 }
-"""Who there is: alice asked for the bot, bob approves the first step and lets dave act for him, carol the second."""
+"""The callers: alice asked for the bot, bob approves the first step and lets dave act for him, carol the second."""
 
 POLICY: Final = Policy(
     name="policies/orders",
@@ -70,7 +70,7 @@ _DELEGATION: Final = NewDelegation(delegate="user:dave", expires_at=NOW + HOUR)
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that one may or may not do, by an RPC, and to what; `rule` raises where the domain refuses."""
+    """An operation by an RPC on a resource; `rule` raises if the domain refuses it."""
 
     label: str
     rpc: str
@@ -78,7 +78,7 @@ class Operation:
 
 
 def cells() -> Iterator[tuple[Operation, dict[str, str]]]:
-    """Yields each operation with what everybody is answered: the reason of a refusal, nothing for a yes."""
+    """Yields each operation with the answer to every caller: the reason of a refusal, or nothing for a yes."""
     for operation in OPERATIONS:
         yield operation, {label: _answer(operation, person) for label, person in _people().items()}
 
@@ -168,7 +168,7 @@ def _emergency() -> Grant:
 
 
 def _of(grant: Grant, rule: Callable[[Grant, Caller], object]) -> Callable[[Caller], object]:
-    """Returns the rule on the grant; who may not see it is told no more."""
+    """Returns the rule on the grant; a caller that may not see the grant is refused first."""
 
     def judged(by: Caller) -> None:
         _demand_sight(approval.is_visible(grant, POLICY, by))

@@ -45,7 +45,7 @@ def configured(
     """Writes DIRECTORY/envoy.yaml: the example's configuration with these addresses. Returns where.
 
     `service` is the access service's Unix socket, or the address of all that it serves; Envoy waits for its answer for
-    `timeout` seconds. `passing` is where what passes is watched, if not there.
+    `timeout` seconds. `passing` is where open requests are watched, if that is another address.
     """
     config = yaml.safe_load((EXAMPLE / "envoy.yaml").read_text())
     resources = config["static_resources"]
@@ -74,7 +74,7 @@ def _address(where: Path | Address) -> dict[str, Any]:
 
 @contextmanager
 def protected_api(service: Service) -> Iterator[str]:
-    """Runs the API and its Envoy, and yields where that is."""
+    """Runs the API and its Envoy, and yields its address."""
     with tempfile.TemporaryDirectory(prefix="jit-protect-") as name:
         directory = Path(name)
         api = subprocess.Popen([sys.executable, EXAMPLE / "api.py", "0"], stdout=subprocess.PIPE, text=True)
@@ -118,7 +118,7 @@ def listening(service: Service, who: str, url: str) -> Iterator[Any]:
 
 def _sent(url: str, method: str, headers: dict[str, str]) -> tuple[int, Any]:
     if curl := shutil.which("curl"):
-        # The token goes in by standard input: arguments can be read by every process.
+        # curl reads the token from stdin: every process can read another's arguments.
         config = "".join(f'header = "{key}: {value}"\n' for key, value in headers.items())
         command = [curl, "--silent", "--path-as-is", "--config", "-", "-X", method, "-w", "\n%{http_code}", url]
         done = subprocess.run(command, input=config, capture_output=True, text=True, check=True)

@@ -92,7 +92,7 @@ def reference(protoc: Callable[..., None], protos: Sequence[str]) -> str:
 
 
 def _place(proto: str) -> tuple[bool, int, str]:
-    """Returns what sorts the files: ours before AuthZEN's, those of ORDER before the others."""
+    """Returns the key that sorts the files: ours before AuthZEN's, those of ORDER before the others."""
     name = Path(proto).stem
     return not proto.startswith("jitaccess/"), ORDER.index(name) if name in ORDER else len(ORDER), name
 
@@ -212,7 +212,7 @@ def _errors() -> Iterator[str]:
 
 
 def leaves(kind: type[JitError]) -> Iterator[type[JitError]]:
-    """Yields every error that there is below the class."""
+    """Yields every subclass of the error that has none itself."""
     below = kind.__subclasses__()
     for child in below:
         yield from leaves(child)

@@ -29,7 +29,7 @@ _NEWEST = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
 def versions(root: Path) -> dict[str, str]:
-    """Returns the version that each of the packages says it has, by the file that says it."""
+    """Returns the version of each package, by the file that states it."""
     projects = ("pyproject.toml", "clients/python/pyproject.toml")
     told = {path: str(tomllib.loads((root / path).read_text())["project"]["version"]) for path in projects}
     package = "clients/typescript/package.json"
@@ -37,7 +37,7 @@ def versions(root: Path) -> dict[str, str]:
 
 
 def problems(told: dict[str, str], changelog: str) -> list[str]:
-    """Returns why these versions and this changelog are not those of a release; nothing where they are."""
+    """Returns why these versions and this changelog cannot be released; empty if they can."""
     if len(set(told.values())) > 1:
         return ["the versions differ: " + ", ".join(f"{path} has {version}" for path, version in told.items())]
     version = next(iter(told.values()))
@@ -65,7 +65,7 @@ def _unpack(archive: Path, target: Path) -> None:
 
 
 def _build(project: Path, out: Path, environment: dict[str, str]) -> Path:
-    """Builds the project's sdist, and its wheel from that sdist, so that the sdist is known to be whole."""
+    """Builds the project's sdist, and its wheel from that sdist, which shows that the sdist is complete."""
     with tempfile.TemporaryDirectory() as directory:
         built, unpacked = Path(directory) / "built", Path(directory) / "unpacked"
         hatchling = [sys.executable, "-m", "hatchling", "build", "-d", built]
@@ -81,7 +81,7 @@ def _build(project: Path, out: Path, environment: dict[str, str]) -> Path:
 
 
 def _bill_of_materials(client: Path, out: Path, environment: dict[str, str]) -> None:
-    """Writes what the service runs on: all that is locked, with its hashes, and the client, which no lock names."""
+    """Writes what the service runs on: all locked packages with their hashes, and the client, which is in no lock."""
     name, version, *_ = client.name.split("-")
     own = f"{name}=={version} --hash=sha256:{_digest(client)}\n"
     command = [CYCLONEDX, "requirements", "-", "--pyproject", ROOT / "pyproject.toml", "--output-reproducible"]
@@ -124,7 +124,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         made = Path(directory)
         release(told["pyproject.toml"], made)
-        # Only now, so that dist/ never has a part of a release.
+        # Moved last, so that dist/ never has a part of a release.
         shutil.rmtree(DIST, ignore_errors=True)
         DIST.mkdir()
         for path in made.iterdir():

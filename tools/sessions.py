@@ -34,7 +34,7 @@ _PROMPT = re.compile(r"([a-z]+)\$ (.*)")
 _SETTING = re.compile(r"# ([a-z_]+)=(.+)")
 _ID = re.compile(r"\b[a-z2-7]{26}\b")
 _SECONDS = 60
-# What differs from one run to the next, and what stands for it when two runs are compared.
+# What differs from run to run, and what replaces it when two runs are compared.
 _VARYING = [
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)"), "TIME"),
     (re.compile(r"\b\d\d:\d\d:\d\d( UTC)?"), "TIME"),
@@ -74,7 +74,7 @@ class Running:
         return self.process.poll() is not None or bool(self.output.read_text())
 
     def interrupt(self, lines: int) -> None:
-        """Presses ^C, once so many lines are there; without them after a while."""
+        """Presses ^C once the output has as many lines, or after a while."""
         for _ in range(100):
             if len(self.output.read_text().splitlines()) >= lines:
                 break
@@ -82,14 +82,14 @@ class Running:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def finish(self) -> str:
-        """Waits for the end, and returns what was said, with the exit code where it is not 0."""
+        """Waits for the end, and returns the output, with the exit code if it is not 0."""
         code = self.process.wait(_SECONDS)
         return self.output.read_text() + (f"(exit {code})\n" if code else "")
 
 
 @dataclass
 class Player:
-    """A running service, and who is in the middle of something."""
+    """A running service, and the commands that still run, by person."""
 
     service: Service
     address: Address
@@ -109,7 +109,7 @@ class Player:
         elif command.endswith("&"):
             before = self._revision()
             self.waiting[step.who] = running = self._start(step.who, command.removesuffix("&"))
-            # Until it shows that it is under way, by what it says or what it changes.
+            # Wait until its output or its effect shows that it runs.
             while not running.has_begun and self._revision() == before:
                 time.sleep(0.02)
             return
@@ -146,7 +146,7 @@ class Player:
             return snapshot.revision
 
     def _with_real_ids(self, command: str) -> str:
-        """A command may name an id by how it begins, at least four characters."""
+        """Returns the command with this run's ids for the page's, which may be cut to four characters or more."""
 
         def real(word: re.Match[str]) -> str:
             found = [here for written, here in self.ids.items() if written.startswith(word[0])]
@@ -155,7 +155,7 @@ class Player:
         return re.sub(r"\b[a-z2-7]{4,26}\b", real, command)
 
     def _with_written_ids(self, output: str, written: str) -> str:
-        """New ids take the place of the new ones that the page has there, in their order."""
+        """Returns the output with the page's ids in place of new ones, in their order."""
         here = {real: name for name, real in self.ids.items()}
         fresh = [name for name in dict.fromkeys(_ID.findall(written)) if name not in self.ids]
         for real in dict.fromkeys(_ID.findall(output)):
@@ -183,7 +183,7 @@ def steps_of(page: str) -> tuple[dict[str, Any], list[Step]]:
 
 
 def with_output(page: str, steps: list[Step]) -> str:
-    """Returns the page with what its commands gave, where that is not as it is written."""
+    """Returns the page with the output of its commands, where it differs from the page."""
     left = iter(steps)
 
     def block(_: re.Match[str]) -> str:
@@ -201,7 +201,7 @@ def with_output(page: str, steps: list[Step]) -> str:
 
 
 def play(page: str) -> list[Step]:
-    """Plays all of a page, and returns its steps with what they gave."""
+    """Plays all of a page, and returns its steps with their output."""
     settings, steps = steps_of(page)
     with _player(settings) as player:
         for step in steps:
@@ -227,7 +227,7 @@ def _player(changes: dict[str, Any]) -> Iterator[Player]:
         shutil.copytree(ROOT / "examples", directory / "examples")
         issuer = DevIssuer(directory)
         issuer.write_tokens(utc_now())
-        # Another admin, for what takes two.
+        # A second admin, for changes that need two.
         second = issuer.token("user:second@example.com", roles=[Role.ADMIN], now=utc_now())
         (directory / "dev" / "tokens" / "second.jwt").write_text(second)
         settings = Settings.load(data_dir=directory, **changes).with_issuer(issuer.issuer())
@@ -246,7 +246,7 @@ def _player(changes: dict[str, Any]) -> Iterator[Player]:
 
 
 def main() -> None:
-    """Plays every page, or those that are named, and writes what differs."""
+    """Plays every page, or those that are named, and writes the outputs that differ."""
     for path in [Path(name) for name in sys.argv[1:]] or sorted(PAGES.glob("*.md")):
         page = path.read_text()
         steps = play(page)

@@ -21,7 +21,7 @@ GENERATED = f"{CLIENT}/src/gen"
 
 
 def missing() -> str:
-    """Says in a line why nothing can be generated; nothing where it can."""
+    """Returns one line that says why nothing can be generated; empty if it can be."""
     if shutil.which("node") is None:
         return "there is no node, so clients/typescript is left as it is"
     return "" if MODULES.exists() else "no npm ci in clients/typescript yet, so it is left as it is"
@@ -40,13 +40,13 @@ def typescript(out: Path, *, document: Path, descriptors: Path, protoc: Callable
         "--es_opt=target=ts,import_extension=js",
         *_protos(descriptors),
     )
-    # Google's own words on how it publishes its clients are nothing to ours.
+    # Google's options for publishing its own clients do not concern ours.
     for file in (generated / "google").rglob("*.ts"):
         file.write_text(re.sub(r" */\*\*.*?\*/\n", "", file.read_text(), flags=re.DOTALL))
 
 
 def _protos(descriptors: Path) -> list[str]:
-    """Returns the files of services that REST has too, and all that they import but what the runtime brings."""
+    """Returns the files of services that REST has too, and those of their imports that the runtime lacks."""
     files = {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes()).file}
     waiting = [name for name, file in files.items() if _has_routes(file)]
     wanted: set[str] = set()

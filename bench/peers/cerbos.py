@@ -1,6 +1,6 @@
 """Cerbos: the server binary over gRPC, with one policy whose rule has a condition.
 
-It keeps no facts: a question carries those that it is judged by, here who holds access to the resource until when. The
+It stores no facts: each question carries the facts that decide it, here who has access to the resource until when. The
 messages are written by hand from cerbos.request.v1, since they are four fields.
 """
 
@@ -47,7 +47,7 @@ resourcePolicy:
 
 
 def start(bench: Bench, asked: list[Question]) -> Server:
-    """Starts it with its one policy. Raises Unavailable."""
+    """Starts Cerbos with its one policy. Raises Unavailable."""
     binary, place = demand(CERBOS, "Cerbos"), bench.place("cerbos")
     policies = place / "policies"
     policies.mkdir()

@@ -46,7 +46,7 @@ class InProcess:
         return (self.process,)
 
     def ready(self) -> None:
-        """It answered when it was loaded."""
+        """Does nothing: the engine has reported that it is loaded."""
 
     def saturate(self, pace: Pace) -> dict[str, Any]:
         return self._turn({"seconds": pace.seconds, "warm_up": pace.warm_up, "fully": self.fully})
@@ -77,7 +77,7 @@ def casbin(bench: Bench, asked: list[Question]) -> InProcess:
 
 
 def spicedb(bench: Bench, *, known: int, postgresql: bool) -> InProcess:
-    """Starts SpiceDB with the first so many facts, in memory or on PostgreSQL. Raises Unavailable."""
+    """Starts SpiceDB with the first facts, in memory or on PostgreSQL. Raises Unavailable."""
     library = demand(SPICEDB, "SpiceDB's library")
     store, pid = "memory", 0
     if postgresql:

@@ -1,4 +1,4 @@
-"""Installs the peers by name with pip and npm, into a directory that git ignores. What cannot be had is said."""
+"""Installs the peers by name with pip and npm, into a directory that git ignores; reports failures."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ Ask = Callable[[Any], bool]
 
 
 def main() -> None:
-    """Loads the facts, says so, then measures a turn for each line of stdin."""
+    """Loads the facts, reports that, then measures a turn for each line of stdin."""
     given = json.loads(sys.stdin.readline())
     begin = time.perf_counter()
     asks, threads = (_spicedb if sys.argv[1] == "spicedb" else _casbin)(given)
@@ -70,7 +70,7 @@ def _spicedb(given: dict[str, Any]) -> tuple[dict[str, tuple[Ask, list[Any]]], i
     from google.protobuf.timestamp_pb2 import Timestamp
     from spicedb_embedded import EmbeddedSpiceDB, ffi
 
-    # The wrapper frees its error texts by a wrong type, and so hides them.
+    # The wrapper frees its error texts with a wrong type, which hides them.
     ffi._get_lib().spicedb_free.argtypes = [ctypes.c_void_p]
     kind, _, uri = sys.argv[2].partition(" ")
     options = ffi.StartOptions(datastore=kind, datastore_uri=uri) if uri else None
@@ -146,7 +146,7 @@ def _turn(ask: Ask, messages: list[Any], wanted: list[bool], turn: dict[str, Any
 def _closed(
     ask: Ask, messages: list[Any], wanted: list[bool], turn: dict[str, Any], threads: int
 ) -> tuple[list[float], int]:
-    """Each thread asks again as soon as it is answered."""
+    """Has each thread ask again as soon as it has its answer."""
     end = time.perf_counter() + turn["seconds"]
     each: list[tuple[list[float], list[int]]] = [([], [0]) for _ in range(threads)]
 
@@ -165,7 +165,7 @@ def _closed(
 def _open(
     ask: Ask, messages: list[Any], wanted: list[bool], turn: dict[str, Any], threads: int
 ) -> tuple[list[float], int]:
-    """A question is due every 1/rate seconds; latency runs from then."""
+    """Asks a question every 1/rate seconds; latency runs from when it was due."""
     rate, latencies, wrong = turn["rate"], [], [0]
     begin, total = time.perf_counter(), int(turn["seconds"] * turn["rate"])
 
