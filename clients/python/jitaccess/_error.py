@@ -1,4 +1,4 @@
-"""The errors that every room of the client raises, and the field that an error is about.
+"""The errors that every package of the client raises, and the field that an error is about.
 
 They stand apart from `jitaccess.errors`, which has the whole tree, so that `jose` can raise them and the tree can hold
 what `jose` defines. Tracebacks name them as programs import them.

@@ -103,7 +103,7 @@ def _first(kind: type[M], status: Status) -> M | None:
 
 
 def _parsed(message: M, data: bytes) -> M | None:
-    """Returns the message, or None where the bytes are not one: a detail that cannot be read says nothing."""
+    """Returns the message, or None where the bytes are not one: a detail that cannot be read is left out."""
     try:
         message.ParseFromString(data)
     except DecodeError:

@@ -1,4 +1,4 @@
-"""Watching without a gap: where a stream that broke is taken up again, and what must not be told twice.
+"""Watching without a gap: where a broken stream is resumed, and which events must not be yielded twice.
 
 Both clients read their streams through a `Resumption`; it does no I/O.
 """
@@ -24,7 +24,7 @@ _QUIET = (GrantEventType.HEARTBEAT, GrantEventType.OVERRUN)
 
 
 class Resumption(ABC, Generic[T]):
-    """How far one stream is. Tries again without limit as long as each stream told something.
+    """How far one stream is. Tries again without limit as long as each stream brought something.
 
     A stream ends with the token it was opened with; the next one has the token as it is then.
     """
@@ -37,14 +37,14 @@ class Resumption(ABC, Generic[T]):
         self._tells = False
 
     def call(self) -> Call[T]:
-        """Returns the call that goes on after what was told."""
+        """Returns the call that goes on after the last event."""
         request = type(self._call.request)()
         request.CopyFrom(self._call.request)
         self._place(request)
         return replace(self._call, request=request)
 
     def take(self, told: T) -> bool:
-        """Notes what was told, and says whether to tell it."""
+        """Notes the event, and returns whether to yield it."""
         self._attempts = None
         self._tells = True
         return self._take(told)
@@ -59,7 +59,7 @@ class Resumption(ABC, Generic[T]):
 
     @abstractmethod
     def _place(self, request: Message) -> None:
-        """Has the request begin after what was told."""
+        """Makes the request begin after the last event."""
 
     @abstractmethod
     def _take(self, told: T) -> bool: ...

@@ -240,7 +240,7 @@ class AsyncJitClient:
                 fault.__cause__ = error
             finally:
                 stream.cancel()
-            # What was told is not told again.
+            # What was yielded is not yielded again.
             if has_begun:
                 raise fault
             await asyncio.sleep(attempts.pause(fault))

@@ -127,8 +127,8 @@ class JitClient:
     ) -> Generator[GrantEvent, None, None]:
         """Yields each change of grants after `start_revision`, in order and once, for ever.
 
-        From 0 each live grant comes first, as CURRENT; with `grant` it is of this one only, with `heartbeats` signs of
-        life are told too. `start_history` is the `history` that came with the revision: the call is refused where the
+        From 0 each live grant comes first, as CURRENT. With `grant` only this one's changes come, with `heartbeats`
+        signs of life too. `start_history` is the `history` that came with the revision: the call is refused where the
         store has another one since. A stream that breaks is taken up where it was, after pauses as `retry` has them;
         only where several in a row tell nothing at all, Unavailable is raised, and any other error at once. Closing the
         iterator ends the call.
@@ -141,7 +141,7 @@ class JitClient:
     ) -> Generator[TailedEvent, None, None]:
         """Yields each record of the audit log after `start_seq`, with 0 each that comes from now on, for ever.
 
-        In order and once; with `heartbeats` signs of life are told too. A stream that breaks is taken up where it was,
+        In order and once; with `heartbeats` signs of life come too. A stream that breaks is taken up where it was,
         as by `watch_grants`. Closing the iterator ends the call.
         """
         call = audit.tail_audit_events(filter=filter, start_seq=start_seq)
@@ -152,7 +152,7 @@ class JitClient:
     ) -> Generator[bytes, None, None]:
         """Yields the records after `start_seq` up to `end_seq`, with 0 up to the last, in parts of whole lines of JSON.
 
-        `format` is `jitaccess`, `cloudevents` or `ocsf`. They are all told only where the iterator ends by itself: one
+        `format` is `jitaccess`, `cloudevents` or `ocsf`. They are complete only where the iterator ends by itself: one
         that breaks off raises, and can be gone on with after the last line's seq.
         """
         call = audit.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
@@ -245,7 +245,7 @@ class JitClient:
                 fault.__cause__ = error
             finally:
                 stream.close()
-            # What was told is not told again.
+            # What was yielded is not yielded again.
             if has_begun:
                 raise fault
             time.sleep(attempts.pause(fault))

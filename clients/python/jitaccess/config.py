@@ -22,7 +22,7 @@ _KEYS: dict[str, type] = {"address": str, "token_file": str, "token": str, "tls"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What the client was told. `token` is called for every call, so that a token refreshed on disk is used."""
+    """How to reach the service, and as whom. `token` is called for every call, so a token refreshed on disk is used."""
 
     address: str
     token: TokenSource

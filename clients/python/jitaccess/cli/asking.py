@@ -35,12 +35,10 @@ UnderPolicy = Annotated[
         "--policy", metavar="P", help="Ask under this policy [default: the first that covers it].", show_default=False
     ),
 ]
-Subject = Annotated[
-    str, typer.Option("--subject", metavar="S", help="Who shall have it [default: you].", show_default=False)
-]
+Subject = Annotated[str, typer.Option("--subject", metavar="S", help="Who gets it [default: you].", show_default=False)]
 Start = Annotated[
     datetime | None,
-    typer.Option("--start", metavar="INSTANT", parser=parsed(parse_instant), help="When it shall start, ISO 8601."),
+    typer.Option("--start", metavar="INSTANT", parser=parsed(parse_instant), help="When it starts, ISO 8601."),
 ]
 Labels = Annotated[
     list[str] | None,

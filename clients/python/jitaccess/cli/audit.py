@@ -60,7 +60,7 @@ def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> N
 
 
 def tail(session: Session, filter: Filter = "", start_seq: StartSeq = 0) -> None:
-    """Tell each event as it is recorded, until it is interrupted.
+    """Print each event as it is recorded, until it is interrupted.
 
     Without --start-seq those that come from now on.
     """

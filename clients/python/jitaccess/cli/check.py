@@ -1,4 +1,4 @@
-"""The command that asks whether access is there."""
+"""The command that checks access."""
 
 from __future__ import annotations
 

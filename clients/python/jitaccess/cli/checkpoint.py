@@ -1,4 +1,4 @@
-"""Checkpoints of the audit log at the command line: read from where they are kept, judged by the key beside them."""
+"""Checkpoints of the audit log at the command line: read from files, verified by the key kept beside them."""
 
 from __future__ import annotations
 

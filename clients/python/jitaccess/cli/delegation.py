@@ -1,4 +1,4 @@
-"""The commands that lend one's right to review, and take it back."""
+"""The commands that give and end delegations of one's right to review."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a deny policy seems to forbid and does not: its patterns are taken at their word."""
+"""What a deny policy seems to forbid and does not: a pattern forbids exactly what it matches."""
 
 from __future__ import annotations
 

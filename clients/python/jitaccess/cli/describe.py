@@ -1,4 +1,4 @@
-"""What people want to know of a grant, in words."""
+"""The facts of a grant, in words for people."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def debt_row(grant: Grant, shown_id: str, screen: Screen) -> tuple[str, ...]:
 
 
 def fields(grant: Grant, screen: Screen) -> list[tuple[str, str]]:
-    """Returns all that is known of the grant, labelled; what is not known is empty."""
+    """Returns the facts of the grant with their labels; one that is not known is empty."""
     return [
         ("grant", grant.name),
         ("state", grant.state.value),

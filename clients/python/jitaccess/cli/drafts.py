@@ -111,7 +111,7 @@ def simulate(
 ) -> None:
     """Show what the files would have answered otherwise.
 
-    The requests and checks that were recorded are judged again. Nothing is changed.
+    The recorded requests and checks are decided again. Nothing is changed.
     """
     from jitaccess.cli import policyfile
 

@@ -44,7 +44,7 @@ def to_file(parts: Iterable[bytes], path: Path) -> int:
 
 
 def _told(parts: Iterable[bytes], to: TextIO) -> Iterator[bytes]:
-    """Yields the parts, and tells whoever watches how far it is."""
+    """Yields the parts, and shows how far it is."""
     count = 0
     for part in parts:
         yield part

@@ -176,7 +176,7 @@ def answer_page(
 def answer_grant(
     session: Session, grant: Grant, *, decided: Callable[[Grant, Screen], str] = lambda _grant, _screen: ""
 ) -> None:
-    """Shows what has become of a grant: its state, what was decided, terms other than those asked for, who is next."""
+    """Shows a grant after a decision: its state, the decision, terms that differ from the request, who is next."""
     from jitaccess.cli import describe
 
     def show(screen: Screen) -> None:

@@ -1,4 +1,4 @@
-"""The commands that switch somebody off, and on again."""
+"""The commands that lock a principal, group or token, and unlock it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lock(
         bool, typer.Option("--end-grants", help="End for good what they hold and wait for, and their delegations.")
     ] = False,
 ) -> None:
-    """Switch somebody off: no call, check, review, token or stream of theirs counts.
+    """Lock a principal, group or token: no call, check, review, token or stream of theirs counts.
 
     It holds from the answer on, everywhere. Needs the role responder or admin.
     """

@@ -66,7 +66,7 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before pruning in a terminal.")] = False,
     comment: Annotated[
-        str, typer.Option(metavar="TEXT", help="Why; whoever approves a proposal reads it.", show_default=False)
+        str, typer.Option(metavar="TEXT", help="Why; the approver of a proposal reads it.", show_default=False)
     ] = "",
     end_misfits: Annotated[
         bool, typer.Option("--end-misfits", help="End live grants that would not be given any more, at most 1,000.")
@@ -90,7 +90,7 @@ def apply(
 
 
 def rm(session: Session, policy: PolicyId) -> None:
-    """Delete a policy. Nothing new is judged by it; live grants go on, and scheduled ones end."""
+    """Delete a policy. No new request is decided by it; live grants go on, and scheduled ones end."""
     with session.client() as client:
         deleted = client.delete_policy(policy)
     session.answer(_raw(deleted), lambda screen: screen.say(f"{deleted.name} is deleted"))

@@ -1,4 +1,4 @@
-"""The commands of those who decide: what waits, yes, no, other terms, and the review of break-glass uses."""
+"""The commands of reviewers: the inbox, approvals, denials, counter-offers, and reviews of break-glass uses."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def approve(
 ) -> None:
     """Approve a pending grant, or more time for it.
 
-    It is decided on as `jit inbox` or `jit show` last showed it to you, or as --etag says; on a terminal
-    what you have not seen is shown first. What was approved is said. With --for, --resource,
-    --action or --start it is given for shorter, for less, or later than asked.
+    The decision is on the request as `jit inbox` or `jit show` last showed it to you, or as --etag says; on a terminal,
+    a request that you have not seen is shown first. The answer says what was approved. With --for, --resource,
+    --action or --start the access is shorter, less, or later than requested.
     """
     from jitaccess.cli import describe, shown
 
@@ -71,7 +71,7 @@ def approve(
 def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
     """Deny a pending grant, or more time for it.
 
-    It is decided on as `jit inbox` or `jit show` last showed it to you, as for `jit approve`.
+    The decision is on the request as `jit inbox` or `jit show` last showed it to you, as for `jit approve`.
     """
     from jitaccess.cli import shown
 

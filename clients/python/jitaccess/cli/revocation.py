@@ -1,4 +1,4 @@
-"""Ending many grants: the plan is shown, and carried out when somebody says yes."""
+"""Ending many grants: shows the plan, and executes it once it is confirmed."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def _end(process: subprocess.Popen[bytes], news: queue.SimpleQueue[Grant | JitEr
 
 
 def _give_back(client: JitClient, mark: str) -> None:
-    """Ends what the run of that mark asked for. A failure is told: the access stays open then."""
+    """Ends the grants that the run of that mark requested. A failure is reported: the access stays open then."""
     try:
         for grant in client.list_grants(filter=f'labels.{LABEL} = "{mark}"'):
             if grant.state is GrantState.PENDING:

@@ -47,7 +47,7 @@ class Screen:
 
     @property
     def is_terminal(self) -> bool:
-        """Returns whether somebody is reading along."""
+        """Returns whether the output is a terminal."""
         return self.console.is_terminal
 
     def moment(self, at: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""One run of a command: how it was asked to connect and to answer, and the answering itself."""
+"""One run of a command: how to connect, how to print the answer, and the printing itself."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Session:
 
     @property
     def can_ask(self) -> bool:
-        """Whether somebody sits there who sees what is printed and can answer."""
+        """Whether both input and output are terminals, so that a question can be asked."""
         return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
     def client(self) -> JitClient:

@@ -28,7 +28,7 @@ MAX_KEPT = 1000
 
 
 def remember(session: Session, grants: Iterable[Grant]) -> None:
-    """Keeps what has just been printed."""
+    """Keeps which grants were printed, with their etags."""
     whose, kept = _whose(session), _read()
     for grant in grants:
         key = f"{whose} {grant.name}"

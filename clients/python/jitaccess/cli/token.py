@@ -18,7 +18,7 @@ def token(
     grant: GrantId,
     audience: Annotated[
         list[str] | None,
-        typer.Option(metavar="A", help="Who shall accept it; may be repeated [default: the service's own gateway]."),
+        typer.Option(metavar="A", help="Who accepts it; may be repeated [default: the service's own gateway]."),
     ] = None,
     ttl: Annotated[
         timedelta | None,

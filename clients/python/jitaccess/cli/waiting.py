@@ -1,4 +1,4 @@
-"""Waiting for what becomes of a grant: told by the service as it happens, and shown to whoever looks on."""
+"""Waiting for a change of a grant: the service streams it, and a terminal shows it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Progress:
         self._told = ""
 
     def tell(self, grant: Grant) -> None:
-        """Shows what the grant waits for, unless that is what was shown last."""
+        """Shows what the grant waits for, unless that is shown already."""
         from jitaccess.cli import describe
 
         if not sys.stderr.isatty():

@@ -15,7 +15,7 @@ _WIDTHS = (12, 26, 9, 24, 0)
 
 
 def watch(session: Session, *, view: str) -> None:
-    """Tells the live grants of the view, and then each change, until it is interrupted. Raises what watching raises."""
+    """Prints the live grants of the view, then each change, until it is interrupted. Raises what watching raises."""
     above: list[tuple[str, ...]] = [_COLUMNS]
     with session.client() as client:
         for event in client.watch_grants(view=view):

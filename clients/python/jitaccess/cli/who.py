@@ -94,7 +94,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def read_claims(token: str) -> dict[str, object]:
-    """Returns the claims of a JWT (RFC 7519) without proving them; nothing of what is none."""
+    """Returns the claims of a JWT (RFC 7519) without verifying it; none where the text is not a JWT."""
     parts = token.strip().split(".")
     payload = parts[1] if len(parts) == 3 else ""
     try:

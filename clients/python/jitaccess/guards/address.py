@@ -1,4 +1,4 @@
-"""Where a caller is: what the framework knows, and behind trusted proxies what those say. Nothing by a bare header."""
+"""Where a caller is: the peer of the connection, or behind trusted proxies X-Forwarded-For. No other header counts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _hop(text: str) -> str:
 
 
 def _canonical(text: str) -> str:
-    """Returns the one spelling of an address, empty for what is none. IPv4 in IPv6's clothes is that IPv4 address."""
+    """Returns the one spelling of an address, empty for a text that is none. An IPv4-mapped address is IPv4."""
     try:
         # The zone of a link-local address (RFC 4007) means nothing to anybody else.
         address = ip_address(text.partition("%")[0])

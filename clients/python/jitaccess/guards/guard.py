@@ -1,4 +1,4 @@
-"""The guard itself: who is it, and may it? Without a framework; all of them ask here.
+"""The guard itself decides who calls and whether they may, for every framework.
 
 Only a `Passage` lets through, and only one place makes it.
 """
@@ -199,7 +199,7 @@ class _ByToken:
 
 
 def _passage(decision: Any, subject: str, need: Need) -> Passage:
-    """Returns the passage that a yes is. Exactly a yes: what says so only in part, or is no decision, is none."""
+    """Returns the passage of a decision that is a yes in full. A partial yes, or no decision at all, gives none."""
     reason = decision.reason
     if decision.allowed is True and reason == CheckReason.ALLOWED and getattr(decision, "error", None) is None:
         return Passage(

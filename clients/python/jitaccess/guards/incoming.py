@@ -52,7 +52,7 @@ def bearer_token(incoming: Incoming) -> str:
 
 @dataclass(frozen=True)
 class FixedSubject:
-    """Who this program is, whoever calls, and from wherever."""
+    """The program itself as the subject, whoever calls and from wherever."""
 
     principal: str
 
@@ -61,7 +61,7 @@ class FixedSubject:
 
 
 def fixed_subject(principal: str) -> Subject:
-    """Returns who this program is, whoever calls: for jobs."""
+    """Returns a subject that is the program itself, whoever calls: for jobs."""
     return FixedSubject(principal)
 
 
@@ -75,7 +75,7 @@ def subject_of_grant_token(
 ) -> Subject:
     """Returns who the subject of the call's grant token is (`verify_token`, extra `tokens`): the token proves it.
 
-    What it may do is then asked, by whatever grant.
+    The guard then checks what that subject may do, by any grant.
     """
     from jitaccess.jose.tokens import verify_token
 

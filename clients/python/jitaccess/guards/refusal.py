@@ -1,4 +1,4 @@
-"""A guard's no, as callers are told it: the errors of this client, and what they are over HTTP and gRPC."""
+"""A guard's refusal as its callers get it: the errors of this client, and their form over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def no(
 
 
 def refusal_of(error: BaseException) -> JitError:
-    """Returns what the caller is told of an error in the guard: whatever is not known to be its own is Unavailable.
+    """Returns the refusal for an error in the guard: Unavailable, unless the error is known to be the caller's.
 
-    A name that is refused is the caller's: the program's own are judged when it starts.
+    A malformed name is the caller's error: the program's own names are verified when it starts.
     """
     match error:
         case PermissionDenied() | Unauthenticated():

@@ -1,4 +1,4 @@
-"""One value, one spelling: what a guard judges as text must be what its handler gets as a value.
+"""One value, one spelling: the text that a guard checks must be what its handler gets as a value.
 
 A policy names `database/orders/7`. Where the handler gets a whole number, `07`, `+7` and `7.0` reach the same order
 under another name, so they are refused (invariant I34).

@@ -38,7 +38,7 @@ def decoded(token: str, *, limit: int = MAX_TOKEN) -> tuple[dict[str, Any], dict
 
 
 def check_signature(token: str, key: jwt.PyJWK, algorithm: str) -> None:
-    """Raises BadSignature unless the key made the signature. Claims and time are not judged."""
+    """Raises BadSignature unless the key made the signature. It looks at no claim and no time."""
     # By our own clock, and without PyJWT's leniencies, the callers judge those.
     options = {"verify_signature": True, "require": []} | {f"verify_{claim}": False for claim in _CLAIMS}
     try:

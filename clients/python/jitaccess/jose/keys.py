@@ -36,7 +36,7 @@ _CURVES: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r
 
 
 class KeysAway(Exception):
-    """It cannot be said whether the issuer has such a key: its keys are not to be had now. Later it may be known."""
+    """The issuer's keys cannot be had now, so nobody can tell whether it has such a key. Later calls may know."""
 
 
 class Jwk(PyJWK):
@@ -92,10 +92,10 @@ class IssuerKeys(ABC):
         """
 
     def tend(self) -> None:  # noqa: B027 (only what is fetched needs it)
-        """Sees to it that the keys are at hand when they are wanted. It does not wait."""
+        """Fetches the keys ahead of their use where it is time to. It does not wait."""
 
     def _tell(self, where: object, fault: str) -> None:
-        """Logs what is new: a fault once, and that it is over."""
+        """Logs a fault once, and once that it is over."""
         if fault != self._fault:
             _log.warning("no keys from %s: %s", where, fault) if fault else _log.warning("keys from %s again", where)
         self._fault = fault
@@ -217,7 +217,7 @@ class UrlKeys(IssuerKeys):
         self._fetching(self._clock(), unknown=False)
 
     def _is_sure(self) -> bool:
-        """Returns whether what is not among the keys is not the issuer's."""
+        """Returns whether a key that is not among the known ones is not the issuer's."""
         with self._lock:
             under_way = self._fetch is not None and self._fetch.is_alive()
             state = self._state

@@ -67,7 +67,7 @@ class GrantToken:
 
 
 class LiveGrants(Protocol):
-    """Whoever knows which grants are live: a replica that follows the service."""
+    """Knows which grants are live, as a replica that follows the service does."""
 
     def is_live(self, *, subject: str, grant: str) -> bool:
         """Returns whether the subject's grant is active now. Raises, or says no, where it cannot be sure."""
@@ -130,7 +130,7 @@ def is_of_grant(payload: Mapping[str, Any]) -> bool:
 
 
 def key_of(header: dict[str, Any], keys: KeySource, *, typ: str) -> Any:
-    """Returns the key that shall have signed what has this header and is of the type. Raises TokenRefused."""
+    """Returns the key that must have signed a token of the type with this header. Raises TokenRefused."""
     if header.get("alg") != ALGORITHM:
         raise TokenRefused(f"the token's alg is not {ALGORITHM}", reason=TokenReason.WRONG_ALGORITHM)
     if jws.plain_type(header.get("typ")) != typ:

@@ -127,7 +127,7 @@ class LocalState:
             return self._replica.open(steady_ns())
 
     def take(self, told: Any) -> bool:
-        """Notes an update, and says whether it makes the state a newer one."""
+        """Takes an update, and returns whether the state is newer by it."""
         with self._lock:
             is_newer = self._replica.take(told)
         if is_newer:
@@ -139,7 +139,7 @@ class LocalState:
         return self._replica.measure_again(steady_ns())
 
     def pause_after(self, fault: Exception) -> float:
-        """Returns the seconds to wait before the next stream: none to speak of after one that told something."""
+        """Returns the seconds to wait before the next stream: next to none after one that brought an update."""
         if isinstance(fault, JitError) and fault.reason == "TOKEN_EXPIRED" and not self._failures:
             # A stream ends with the token it was opened with; the next one has the token as it is then.
             fault = _watch.ended()
@@ -155,7 +155,7 @@ class LocalState:
         return random.uniform(longest / 2, longest)  # noqa: S311  # Not a secret.
 
     def judge(self, subject: str, action: str, resource: str) -> LocalDecision:
-        """Answers by what is held here."""
+        """Answers from the replica's state."""
         now = steady_ns()
         with self._lock:
             judgement, age = self._replica.judge(subject, action, resource, now)
@@ -309,7 +309,7 @@ class LocalChecker(LocalState):
                 self._closed.wait(pause)
 
     def _tell(self) -> None:
-        """Wakes whoever waits for a state or a fault."""
+        """Wakes the threads that wait for a state or a fault."""
         with self._changed:
             self._changed.notify_all()
 

@@ -114,7 +114,7 @@ class AsyncLocalChecker(LocalState):
                 await asyncio.sleep(pause)
 
     async def _tell(self) -> None:
-        """Wakes whoever waits for a state or a fault."""
+        """Wakes the tasks that wait for a state or a fault."""
         async with self._changed:
             self._changed.notify_all()
 

@@ -1,8 +1,7 @@
-"""A check, judged by what a replica was told: pure rules that never say yes where the service would say no.
+"""The decision of a check by a replica's state: pure rules that never say yes where the service would say no.
 
 They are those of the service's own decision, for grants that need nothing else: subject, patterns, time, deny
-policies, locks.
-What they cannot be sure of is NEEDS_CHECK. Instants are whole microseconds since 1970.
+policies, locks. Where they cannot be sure, the answer is NEEDS_CHECK. Instants are whole microseconds since 1970.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def is_plain(name: str, separator: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldGrant:
-    """A grant over [start, expire). `groups` None: nobody proved any, so that its holder may be in all of them."""
+    """A grant over [start, expire). `groups` None: no token proved any, so its subject may be in any of them."""
 
     name: str
     subject: str
@@ -89,7 +88,7 @@ class Deny:
 
 
 class Denies:
-    """All deny policies in force, with whom they name together, since most subjects are named by none."""
+    """All deny policies in force. It knows whom they name together, since most subjects are named by none."""
 
     __slots__ = ("_groups", "_policies", "_principals")
 
@@ -121,7 +120,7 @@ class Lock:
 
 
 class Locks:
-    """All locks that may stand. False where there are none, and then there is nothing to ask."""
+    """All locks that may stand. False where there are none, so that callers can skip them."""
 
     __slots__ = ("_by_principal", "_of_groups")
 
@@ -241,7 +240,7 @@ def is_live(
 
 
 def _are_canonical(*names: str) -> bool:
-    """Returns whether they are NFC, as the names that were told are."""
+    """Returns whether they are NFC, as the names that the service sends are."""
     return all(is_normalized("NFC", name) for name in names)
 
 

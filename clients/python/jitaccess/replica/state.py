@@ -1,6 +1,6 @@
 """What a replica holds: grants, deny policies and locks as of one committed state, and how old that is. It does no I/O.
 
-Updates are held back until the heartbeat that says they belong together. How old the state is follows from two steady
+Updates are staged until the heartbeat that says they belong together. How old the state is follows from two steady
 clocks: the stream was opened by this machine's before the service's began to count, so that at `elapsed` on the
 service's no less than `elapsed` had passed here. Neither machine's wall clock comes into it. Steady instants are in
 nanoseconds.
@@ -46,7 +46,7 @@ Told = WatchGrantsResponse
 
 
 def steady_ns() -> int:
-    """Returns a clock that nobody sets, and that goes on while the machine sleeps where there is such a one."""
+    """Returns a monotonic clock, one that goes on while the machine sleeps where the system has it."""
     return time.clock_gettime_ns(_STEADY) if _STEADY is not None else time.monotonic_ns()
 
 
@@ -69,7 +69,7 @@ class _Mark(NamedTuple):
 
 
 class Replica:
-    """See the module. Not thread-safe: whoever shares it locks it."""
+    """The state of a replica, and its age. Not thread-safe: a caller that shares it locks it."""
 
     def __init__(self, *, max_age: int) -> None:
         self._max_age = max_age
@@ -91,7 +91,7 @@ class Replica:
 
     @property
     def has_state(self) -> bool:
-        """Whether a state was told at all."""
+        """Whether it has had a whole state."""
         return self._mark is not None
 
     def age(self, now: int) -> int | None:
@@ -108,7 +108,7 @@ class Replica:
     def open(self, now: int) -> Call[WatchGrantsResponse]:
         """Returns the call that goes on after the state; it must not have been sent before `now`.
 
-        What a stream before it told without a heartbeat is dropped, and told again.
+        Updates of the stream before it that no heartbeat followed are dropped; they come again.
         """
         self._open_at(now)
         mark = None if self._begin_anew else self._mark
@@ -123,7 +123,7 @@ class Replica:
         self._begin_anew = True
 
     def take(self, told: WatchGrantsResponse) -> bool:
-        """Notes an update, and says whether it makes the state a newer one. Raises Internal for what makes no sense."""
+        """Takes an update, and returns whether the state is newer by it. Raises Internal for a malformed one."""
         kind = told.event_type
         if told.replica.HasField("grant"):
             self._staged.append(told.replica.grant)
@@ -180,9 +180,9 @@ class Replica:
         self._opened = now
         self._staged = []
         self._staged_denies = None
-        # A service that has never had a lock tells of none.
+        # A service that has never had a lock sends none.
         self._staged_locks = None
-        # Deny policies are told first on each stream; a service that does not tell them feeds no replica.
+        # Deny policies come first on each stream; a service that does not send them feeds no replica.
         self._denies_told = False
 
     def _settle(self, told: WatchGrantsResponse) -> None:

@@ -1,4 +1,4 @@
-"""What the in-memory service takes as names: those of the service that are ASCII."""
+"""The arguments of the in-memory service: it takes the names that the service does, as far as they are ASCII."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _handler(service: MemoryService, rpc: str) -> Callable[[Message, grpc.Servic
 
 
 def status_of(fault: JitError) -> Status:
-    """Returns the error as the service tells it."""
+    """Returns the error as the service sends it."""
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=fault.reason, domain="jitaccess", metadata=fault.metadata)]
     if fault.field_violations:
         violations = [

@@ -1,4 +1,4 @@
-"""The facts of the in-memory service: its clock, its grants, and how answers tell of them."""
+"""The facts of the in-memory service: its clock, its grants, and the messages about them."""
 
 from __future__ import annotations
 

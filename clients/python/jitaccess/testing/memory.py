@@ -1,4 +1,4 @@
-"""The in-memory service: grants whose facts a test sets, judged as `jitaccess.replica.decision` judges."""
+"""The in-memory service: a test sets the facts of grants, and `jitaccess.replica.decision` decides."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _OVER = {
 
 @dataclass(frozen=True)
 class _Policy:
-    """A policy that may be asked under."""
+    """A policy under which access can be requested."""
 
     name: str
     principals: frozenset[str]
@@ -151,7 +151,7 @@ class MemoryService:
         principals: Iterable[str] = (),
         groups: Iterable[str] = (),
     ) -> None:
-        """Puts a deny policy in force: it beats every grant of whom it names, and ends those that have not begun."""
+        """Puts a deny policy in force: it beats every grant of those it names, and ends those that have not begun."""
         with self._lock:
             self._revision += 1
             self._denies[policy_name(policy)] = Deny(
@@ -172,7 +172,7 @@ class MemoryService:
         principals: Iterable[str] = (),
         groups: Iterable[str] = (),
     ) -> None:
-        """Puts a policy in force that those may ask under; a no then names it."""
+        """Puts a policy in force under which those may request access; a no then names it."""
         with self._lock:
             self._revision += 1
             self._policies[policy_name(policy)] = _Policy(
@@ -247,7 +247,7 @@ class MemoryService:
     # Answers
 
     def now(self) -> datetime:
-        """Returns the instant by which it judges."""
+        """Returns the instant of its answers."""
         with self._lock:
             self._latest = max(self._latest, self._clock())
             return self._latest

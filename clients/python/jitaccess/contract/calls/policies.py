@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -16,6 +17,7 @@ from jitaccess.contract.convert import encode_policy
 from jitaccess.contract.model import AppliedPolicies, Page, Policy, PolicyProposal, PolicyTestReport, Simulation
 from jitaccess.v1 import policy_pb2
 
+M = TypeVar("M", bound=Message)
 PolicyLike = Policy | policy_pb2.Policy | Mapping[str, object]
 TestCaseLike = policy_pb2.PolicyTestCase | Mapping[str, object]
 
@@ -162,14 +164,8 @@ def list_policy_proposals(*, page_size: int = 0) -> Call[Page[PolicyProposal]]:
 def approve_policy_proposal(
     name: str, *, comment: str = "", etag: str = "", request_id: str | None = None
 ) -> Call[PolicyProposal]:
-    """Carries out what another admin proposed, while what it changes is as it was."""
-    message = fill(
-        policy_pb2.ApprovePolicyProposalRequest,
-        name=full_name("policyProposals", name),
-        comment=comment,
-        etag=etag,
-        request_id=new_request_id(request_id),
-    )
+    """Executes what another admin proposed, unless what it changes has changed since."""
+    message = _decision(policy_pb2.ApprovePolicyProposalRequest, name, comment, etag, request_id)
     return _proposal_call("ApprovePolicyProposal", message)
 
 
@@ -177,14 +173,14 @@ def reject_policy_proposal(
     name: str, *, comment: str = "", etag: str = "", request_id: str | None = None
 ) -> Call[PolicyProposal]:
     """Ends a proposal without effect, one's own too."""
-    message = fill(
-        policy_pb2.RejectPolicyProposalRequest,
-        name=full_name("policyProposals", name),
-        comment=comment,
-        etag=etag,
-        request_id=new_request_id(request_id),
-    )
+    message = _decision(policy_pb2.RejectPolicyProposalRequest, name, comment, etag, request_id)
     return _proposal_call("RejectPolicyProposal", message)
+
+
+def _decision(kind: type[M], name: str, comment: str, etag: str, request_id: str | None) -> M:
+    """Returns the message that decides on a proposal."""
+    name = full_name("policyProposals", name)
+    return fill(kind, name=name, comment=comment, etag=etag, request_id=new_request_id(request_id))
 
 
 def _policy_call(rpc: str, message: Message) -> Call[Policy]:
