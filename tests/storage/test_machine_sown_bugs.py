@@ -14,7 +14,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from jit_service.domain.grants import approval
+from jit_service.domain.grants import approval, lock
 from jit_service.domain.policies import diff, proposal
 from jit_service.storage import Store
 from jit_service.use_cases import bulk_revocation, delegations, grants, idempotency, policies, proposals, signals
@@ -72,8 +72,8 @@ TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
     ),
     (
         "a request of the locked",
-        grants._demand_unlocked,
-        "demand_unlocked(snapshot.locks, grant.requester, grant.requester_groups)",
+        lock.demand_unlocked_people,
+        "demand_unlocked(locks, grant.requester, grant.requester_groups)",
         "pass",
     ),
     ("an approval of the locked that counts", approval._counting_reviews, "not _is_locked(review, locks)", "True"),
