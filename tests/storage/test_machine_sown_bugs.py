@@ -65,10 +65,10 @@ TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
     (
         "an answer that is sent again to who may not see it",
         grants._change,
-        "grant = is_visible(tx, by, name)\n        if (earlier := answered_before(tx, caller, _GRANTS)) is not None:"
+        "grant = read_visible(tx, by, name)\n        if (earlier := answered_before(tx, caller, _GRANTS)) is not None:"
         "\n            return GrantAnswer(*earlier)",
         "if (earlier := answered_before(tx, caller, _GRANTS)) is not None:\n            return GrantAnswer(*earlier)"
-        "\n        grant = is_visible(tx, by, name)",
+        "\n        grant = read_visible(tx, by, name)",
     ),
     (
         "a request of the locked",
