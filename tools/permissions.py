@@ -14,12 +14,13 @@ from typing import Final
 from jit_service.check import questions, search
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, NotVisible
-from jit_service.domain.grants import approval, break_glass, delegation, request
+from jit_service.domain.grants import approval, break_glass, delegation, more_time, request
 from jit_service.domain.grants import grant as rules
-from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.delegation import Delegation, NewDelegation
 from jit_service.domain.grants.grant import Grant, Justification
-from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.grants.more_time import MoreTime
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.policies import proposal
 from jit_service.domain.policies.diff import ChangeType, PolicyChange
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
@@ -158,7 +159,7 @@ def _offered() -> Grant:
 
 
 def _more_time(grant: Grant, by: Caller) -> Grant:
-    asked = request.with_extension(grant, MoreTime(duration=HOUR, justification=_WHY), policy=POLICY, by=by, now=NOW)
+    asked = more_time.with_extension(grant, MoreTime(duration=HOUR, justification=_WHY), policy=POLICY, by=by, now=NOW)
     judged = request.judge_extension(asked, policy=POLICY, policies=[POLICY], now=NOW)
     return approval.open_extension(judged, policy=POLICY, by=by, now=NOW)[0]
 
@@ -184,7 +185,7 @@ def _demand_sight(sees: bool) -> None:
 
 def _pass_on(grant: Grant, by: Caller) -> object:
     child = Ask(subject=JOB, resources=(RESOURCE,), actions=("read",), parent=grant.name)
-    return request.judge_child(child, grant, policies=[POLICY], by=by, grant_name="grants/c", now=NOW)
+    return child.judge_child(child, grant, policies=[POLICY], by=by, grant_name="grants/c", now=NOW)
 
 
 def _ask_for_oneself(by: Caller) -> object:

@@ -27,7 +27,7 @@ from jit_service.domain.errors import (
     StoreUnavailable,
     TooManyActive,
 )
-from jit_service.domain.grants import approval, break_glass, request, reviewing
+from jit_service.domain.grants import approval, break_glass, children, coverage, more_time, request, reviewing, terms
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants import preview as review
 from jit_service.domain.grants.grant import Grant, GrantState
@@ -124,7 +124,7 @@ def ensure(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds =
             grant
             for grant in tx.live_grants(checked.subject)
             if caller.principal in (grant.requester, grant.subject)
-            and request.is_covered_by(checked, grant, policies=policies, now=tx.now)
+            and coverage.is_covered_by(checked, grant, policies=policies, now=tx.now)
             # An emergency does not wait.
             and not (checked.break_glass and grant.state(tx.now) is not GrantState.ACTIVE)
         ]
@@ -184,7 +184,7 @@ def _demand_no_debt(snapshot: Snapshot, grant: Grant, policy: Policy) -> None:
 def _judge_child(snapshot: Snapshot, caller: Caller, asked: request.Ask, bounds: Bounds, *, name: str) -> Grant:
     parent = read_visible(snapshot, with_delegations(snapshot, caller), asked.parent)
     _demand_usable(snapshot, parent)
-    child = request.judge_child(
+    child = children.judge_child(
         asked, parent, policies=snapshot.policies(), by=caller, grant_name=name, now=snapshot.now
     )
     bounds.demand_patterns(child.resources, child.actions)
@@ -251,7 +251,7 @@ def approve(
     comment: str,
     etag: str,
     extension_round: int = 0,
-    edits: approval.Edits = approval.AS_ASKED,
+    edits: terms.Edits = terms.AS_ASKED,
 ) -> GrantAnswer:
     """Approves the current step, of the request or of the extension of that round, with the edits if any.
 
@@ -277,7 +277,7 @@ def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str, ex
     return _change(store, caller, name, etag, transition)
 
 
-def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str, edits: approval.Edits) -> GrantAnswer:
+def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str, edits: terms.Edits) -> GrantAnswer:
     """Offers other terms. Raises what `domain.grants.reviewing.counter` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
@@ -304,7 +304,7 @@ def decline_offer(store: Store, caller: Caller, name: str, *, comment: str, etag
     )
 
 
-def extend(store: Store, caller: Caller, name: str, more: request.MoreTime, *, etag: str) -> GrantAnswer:
+def extend(store: Store, caller: Caller, name: str, more: more_time.MoreTime, *, etag: str) -> GrantAnswer:
     """Asks for more time. Raises what `domain.grants.reviewing.extend` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:

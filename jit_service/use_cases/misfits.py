@@ -14,7 +14,7 @@ from typing import Final
 from jit_service.domain.caller import Caller
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants.grant import Grant, GrantState, revoke_as_misfit
-from jit_service.domain.grants.request import misfit
+from jit_service.domain.grants.misfit import misfit
 from jit_service.domain.policies.diff import ChangeType, PolicyChange
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage import Snapshot, Transaction

@@ -13,11 +13,12 @@ from typing import Any
 
 from jit_service.domain.caller import Caller, Origin, Right, Role
 from jit_service.domain.checks.decision import Question
-from jit_service.domain.grants import approval, request
+from jit_service.domain.grants import approval, more_time, request, terms
 from jit_service.domain.grants import grant as rules
-from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.grant import Grant
-from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.grants.more_time import MoreTime
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet, Step
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -161,9 +162,9 @@ def edited(
     grant: Grant, *, by: Caller | None = None, under: Policy | None = None, at: datetime = NOON, **edits: Any
 ) -> Grant:
     """An approval with other terms."""
-    given = approval.apply_edits(grant, Edits(**edits), policy=under or policy(), now=at)
-    terms = approval.changed_terms(grant, given)
-    return approval.approve(given, policy=under or policy(), by=by or bob(), comment="", now=at, given=terms)[0]
+    given = terms.apply_edits(grant, Edits(**edits), policy=under or policy(), now=at)
+    changed = terms.changed_terms(grant, given)
+    return approval.approve(given, policy=under or policy(), by=by or bob(), comment="", now=at, given=changed)[0]
 
 
 def countered(
@@ -195,7 +196,7 @@ def extension(
 ) -> Grant:
     """A request for more time; given at once where the policy has no steps."""
     by, under = by or alice(), under or extending()
-    wanted = request.with_extension(grant, MoreTime(duration=more), policy=under, by=by, now=at)
+    wanted = more_time.with_extension(grant, MoreTime(duration=more), policy=under, by=by, now=at)
     judged = request.judge_extension(wanted, policy=under, policies=[under], now=at)
     return approval.open_extension(judged, policy=under, by=by, now=at)[0]
 

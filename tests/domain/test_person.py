@@ -9,7 +9,7 @@ import pytest
 
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import AlreadyReviewed, NotYours, SelfApproval
-from jit_service.domain.grants import approval, break_glass, delegation, request
+from jit_service.domain.grants import approval, break_glass, delegation, quorum, request
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import Grant, GrantState
@@ -110,7 +110,7 @@ def test_two_approvals_of_one_person_under_two_names_count_once() -> None:
 
     twice = (review, replace(review, reviewer="user:robert@example.com"))
 
-    assert approval.approvals_missing(two.steps, twice) == [1]
+    assert quorum.approvals_missing(two.steps, twice) == [1]
 
 
 def test_who_was_renamed_sees_and_gives_back_its_access() -> None:

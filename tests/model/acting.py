@@ -20,10 +20,10 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Decision, Question
 from jit_service.domain.errors import InvalidField, JitError
-from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.grants.request import Ask
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.policies.policy import Policy, normalize
 from tests.domain.factories import NOON
 from tests.model.facts import (

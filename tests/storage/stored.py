@@ -16,12 +16,13 @@ from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Decision, Question
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import JitError, StoreUnavailable, Unsatisfiable
-from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import ExtensionState, Grant, Justification
 from jit_service.domain.grants.lock import NewLock as LockWanted
 from jit_service.domain.grants.lock import Target
-from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.grants.more_time import MoreTime
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.language import etag as etags
 from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import Policy

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from jit_service.domain.grants import approval, lock
+from jit_service.domain.grants import lock, quorum
 from jit_service.domain.policies import diff, proposal
 from jit_service.storage import Store
 from jit_service.use_cases import bulk_revocation, delegations, grants, idempotency, policies, proposals, signals
@@ -76,7 +76,7 @@ TWINS: list[tuple[str, Callable[..., Any], str, str]] = [
         "demand_unlocked(locks, grant.requester, grant.requester_groups)",
         "pass",
     ),
-    ("an approval of the locked that counts", approval._counting_reviews, "not _is_locked(review, locks)", "True"),
+    ("an approval of the locked that counts", quorum.counting_reviews, "not _is_locked(review, locks)", "True"),
 ]
 
 

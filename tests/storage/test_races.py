@@ -15,7 +15,8 @@ from jit_service.check import questions
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, ReviewOverdue, TooManyActive, WrongState
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
-from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.grants.more_time import MoreTime
+from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, PrincipalSet
 from jit_service.storage import Store

@@ -10,9 +10,9 @@ import pytest
 from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import InvalidField, PolicyNoLongerAllows, StalePlan, TooManyActive
-from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.grant import GrantState, Justification
 from jit_service.domain.grants.request import Ask
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.policies.policy import BreakGlassRule, Policy, PrincipalSet, Step
 from jit_service.storage import Store
 from jit_service.use_cases import bulk_revocation, grants, policies, signals

@@ -10,7 +10,8 @@ import pytest
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import TooManyActive
 from jit_service.domain.grants.grant import Grant, GrantState
-from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.grants.more_time import MoreTime
+from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import ExtensionRule
 from jit_service.storage import Store
 from jit_service.use_cases import grants

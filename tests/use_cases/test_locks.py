@@ -15,7 +15,7 @@ from jit_service.domain.audit.event import SERVICE, EventType
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.checks.decision import Question, Reason
 from jit_service.domain.errors import Locked, LockNotFound, NotVisible
-from jit_service.domain.grants import approval, delegation
+from jit_service.domain.grants import delegation, quorum
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.grants.lock import Lock, Locks, NewLock, Target
 from jit_service.domain.grants.request import Ask
@@ -346,7 +346,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     ),
     (
         "a review under another name of the locked",
-        approval._is_locked,
+        quorum._is_locked,
         "or locks.on_account(review.account) is not None\n"
         "        or locks.on_account(review.holder_account) is not None",
         "",

@@ -12,10 +12,10 @@ from jit_service.check import questions
 from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import NotApprover, ReviewOverdue, TooManyUnreviewed
-from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.grants.request import Ask
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.person import Person
 from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet, Step
 from jit_service.storage import Store

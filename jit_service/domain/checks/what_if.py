@@ -13,7 +13,7 @@ from jit_service.domain.checks.decision import Decision, Question, Reason, decid
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField, JitError, NotEligible, reasons
-from jit_service.domain.grants import approval, preview, request
+from jit_service.domain.grants import approval, misfit, preview, request
 from jit_service.domain.grants.grant import Grant, start
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.language import name
@@ -129,7 +129,7 @@ def regrant(grant: Grant, policies: Iterable[Policy]) -> Grant | None:
     if policy is None:
         return None
     try:
-        request.demand_given_under(grant, policy)
+        misfit.demand_given_under(grant, policy)
     except NotEligible:
         return None
     return replace(grant, check_condition=policy.check_condition)

@@ -6,10 +6,8 @@ reviews, steps and deadlines hold for each; only what follows differs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from collections.abc import Collection
+from datetime import datetime
 
 from jit_service.domain.audit.event import SERVICE, Event, EventType, group_fields
 from jit_service.domain.caller import LEFT_OUT, READS_GRANTS, Caller, Right, Role
@@ -26,7 +24,6 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants.grant import (
-    Extension,
     ExtensionState,
     Grant,
     GrantState,
@@ -39,63 +36,24 @@ from jit_service.domain.grants.grant import (
     start,
 )
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
-from jit_service.domain.grants.request import MAX_LEAD, check_duration, judge_reviewer, lengthen
+from jit_service.domain.grants.more_time import lengthen
+from jit_service.domain.grants.quorum import (
+    ReviewPlace,
+    approvals_missing,
+    count_denials,
+    counting_reviews,
+    current_step,
+    find_place,
+    has_reviewed,
+    step_due_at,
+    still_counts,
+    waiting_step,
+)
+from jit_service.domain.grants.request import check_duration, judge_reviewer
+from jit_service.domain.grants.terms import Edits, _extension, edit, narrow
 from jit_service.domain.language import etag as etags
-from jit_service.domain.language import name, regex
-from jit_service.domain.person import Person, count_distinct
-from jit_service.domain.policies.policy import CommentRule, Policy, Step, normalize_patterns, seconds
-from jitaccess.naming.pattern import action_covered, resource_covered
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edits:
-    """What a reviewer gives instead of what is asked for. Empty and None: as asked."""
-
-    resources: tuple[str, ...] = ()
-    actions: tuple[str, ...] = ()
-    duration: timedelta | None = None
-    start_at: datetime | None = None
-
-
-AS_ASKED: Final = Edits()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReviewPlace:
-    """Where a reviewer's decision counts: the step, from 0, and the right it is made by."""
-
-    step: int
-    right: Right
-    escalated: bool
-
-
-def approvals_missing(
-    steps: Sequence[Step], reviews: Iterable[Review], skipped: frozenset[int] = frozenset()
-) -> list[int]:
-    """Returns for each step how many approvals it still needs; a skipped one needs none.
-
-    An approval counts for the step it was given in, once a principal, and only while the step's approvers, as they are
-    now, have whose right it was.
-    """
-    reviews = tuple(reviews)
-    return [
-        0 if index in skipped else max(0, step.approvals_needed - _count_approvals(step, index, reviews))
-        for index, step in enumerate(steps)
-    ]
-
-
-def waiting_step(steps: Sequence[Step], missing: Sequence[int]) -> int:
-    """Returns the index of the first step that needs approvals; where none does, of the last one."""
-    # None missing: the policy needs fewer approvals than when the last one came. One more, in the last step, decides.
-    return next((index for index, count in enumerate(missing) if count), len(steps) - 1)
-
-
-def step_due_at(grant: Grant) -> datetime | None:
-    """Returns when the step that is waited for escalates, or lapses; None where it has no timeout."""
-    if grant.step_since is None or not any(step.timeout for step in grant.steps):
-        return None
-    timeout = grant.steps[_current_step(grant)].timeout
-    return grant.step_since + timeout if timeout else None
+from jit_service.domain.language import regex
+from jit_service.domain.policies.policy import CommentRule, Policy
 
 
 def open_request(grant: Grant, *, by: Caller, now: datetime) -> tuple[Grant, Event]:
@@ -145,10 +103,10 @@ def demand_reviewer(
     if not foreign:
         raise SelfApproval(f"{by.principal} could review {grant.name} only in place of whoever asked for or holds it")
     _demand_undecided(grant, now)
-    if _has_reviewed(grant, by.person):
+    if has_reviewed(grant, by.person):
         raise AlreadyReviewed(f"{by.principal} has already reviewed {grant.name}; one principal counts once")
-    place = _place(grant, policy, foreign, by=by, now=now, locks=locks)
-    _demand_condition(grant, policy, place, by=by, now=now, signals=signals)
+    place = find_place(grant, policy, foreign, by=by, now=now, locks=locks)
+    demand_condition(grant, policy, place, by=by, now=now, signals=signals)
     return place
 
 
@@ -168,65 +126,6 @@ def demand_shown(grant: Grant, *, extension_round: int, etag: str, now: datetime
     raise StaleEtag(
         f"extension_round is {extension_round}, and what waits for a decision at {grant.name} is {there}",
         etag=etags.etag(grant.name, grant.revision),
-    )
-
-
-def edit(grant: Grant, edits: Edits, *, now: datetime) -> Grant:
-    """Returns the grant with what the reviewer gives: narrower, shorter, later, never more. Raises InvalidField."""
-    if edits == AS_ASKED:
-        return grant
-    if grant.extension is not None:
-        return _edit_extension(grant, edits)
-    terms = narrow(grant.terms, edits, now=now)
-    if terms == grant.terms:
-        return grant
-    return replace(
-        grant,
-        resources=terms.resources,
-        actions=terms.actions,
-        duration=terms.duration,
-        start_at=terms.start_at,
-        requested=grant.requested or grant.terms,
-        offer=None,
-    )
-
-
-def apply_edits(reviewed: Grant, edits: Edits, *, policy: Policy, now: datetime) -> Grant:
-    """Returns the grant as the reviewer gives it. Raises InvalidField, also for a duration that the policy has not.
-
-    One that was asked for is not the reviewer's fault; judging the request again refuses it.
-    """
-    given = edit(reviewed, edits, now=now)
-    if given.duration != reviewed.duration:
-        check_duration(given.duration, policy)
-    return given
-
-
-def changed_terms(asked: Grant, given: Grant) -> Terms | None:
-    """Returns the terms that a reviewer's edits made of what was asked for; None where they made nothing of it."""
-    if asked.extension != given.extension and given.extension is not None:
-        return replace(given.terms, duration=given.extension.duration)
-    return given.terms if asked.terms != given.terms else None
-
-
-def narrow(terms: Terms, edits: Edits, *, now: datetime) -> Terms:
-    """Returns the terms with the edits. Raises InvalidField for any that would give more than the terms do."""
-    resources, actions = terms.resources, terms.actions
-    if edits.resources:
-        resources = normalize_patterns(edits.resources, "resources", name.resource_pattern)
-        _demand_within(resources, [resource_covered(text, terms.resources) for text in resources], "resources")
-    if edits.actions:
-        actions = normalize_patterns(edits.actions, "actions", name.action_pattern)
-        _demand_within(actions, [action_covered(text, terms.actions) for text in actions], "actions")
-    earliest = max(now, terms.start_at or now)
-    if edits.start_at is not None and not earliest <= edits.start_at <= now + MAX_LEAD:
-        fault = f"is {edits.start_at.isoformat()}; it must be {earliest.isoformat()} to {MAX_LEAD.days} days ahead"
-        raise InvalidField("start_time", fault)
-    return Terms(
-        resources=resources,
-        actions=actions,
-        duration=_shorten(edits.duration, terms.duration),
-        start_at=edits.start_at or terms.start_at,
     )
 
 
@@ -252,7 +151,7 @@ def approve(
         place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     _demand_in_turn(grant, policy, place, by=by, locks=locks)
     # Of what is given, too, and not only of what was asked for.
-    _demand_condition(grant, policy, place, by=by, now=now, signals=signals)
+    demand_condition(grant, policy, place, by=by, now=now, signals=signals)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
     review = _make_review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=given)
     reviewed = _with_review(grant, policy, review, now=now, locks=locks)
@@ -277,7 +176,7 @@ def deny(
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_deny, by=policy.name)
     review = _make_review(grant, ReviewDecision.DENIED, policy, place, by=by, comment=comment, now=now)
     denied = _with_review(grant, policy, review, now=now, locks=locks)
-    final = _count_denials(denied, policy, place.step, locks) >= policy.steps[place.step].denials_needed
+    final = count_denials(denied, policy, place.step, locks) >= policy.steps[place.step].denials_needed
     if grant.extension is not None:
         denied = _close_extension(denied, ExtensionState.DENIED) if final else denied
     elif final:
@@ -310,7 +209,7 @@ def counter(
         check_duration(terms.duration, policy)
     if terms == grant.terms:
         raise InvalidField("duration", "is as asked for, and so is everything else; offer something less, or approve")
-    _demand_condition(edit(grant, edits, now=now), policy, place, by=by, now=now, signals=signals)
+    demand_condition(edit(grant, edits, now=now), policy, place, by=by, now=now, signals=signals)
     offer = _make_review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=terms)
     offered = replace(grant, offer=offer)
     recorded = event(EventType.GRANT_COUNTERED, offered, by=by, now=now, message=comment)
@@ -350,9 +249,9 @@ def accept(
     """
     offer = _demand_offer(grant, by=by, now=now)
     lent = not offer.delegation or (offer.delegation in delegations and not policy.forbid_delegation)
-    if not lent or offer.step >= len(policy.steps) or not _counts(policy.steps[offer.step], offer, locks):
+    if not lent or offer.step >= len(policy.steps) or not still_counts(policy.steps[offer.step], offer, locks):
         raise NotApprover(f"{offer.reviewer}, who made the offer, is not an approver of {policy.name} any more")
-    if _has_reviewed(grant, offer.by, offer.right_of):
+    if has_reviewed(grant, offer.by, offer.right_of):
         raise AlreadyReviewed(f"{offer.reviewer} has already reviewed {grant.name}; one principal counts once")
     review = replace(offer, at=now)
     reviewed = _with_review(replace(grant, offer=None), policy, review, now=now, locks=locks)
@@ -473,29 +372,7 @@ def check_comment(comment: str, rule: CommentRule, *, required: bool, by: str) -
         regex.demand_match(rule.pattern, comment, field="comment", by=by)
 
 
-def _place(
-    grant: Grant, policy: Policy, rights: Sequence[Right], *, by: Caller, now: datetime, locks: Locks
-) -> ReviewPlace:
-    reviews = _counting_reviews(grant, policy, locks)
-    step = waiting_step(policy.steps, approvals_missing(policy.steps, reviews, grant.skipped))
-    fitting = [
-        place
-        for place in (_place_of(right, step, grant, policy.steps[step], now) for right in rights)
-        if place is not None
-    ]
-    if not fitting:
-        raise NotApprover(
-            f"{grant.name} waits for step {step + 1} of {policy.name}, whose approvers do not have {by.principal}",
-            grant=grant.name,
-        )
-    for place in fitting:
-        if not place.right.delegation or not _has_reviewed(grant, place.right.person):
-            return place
-    holder = fitting[0].right.holder
-    raise AlreadyReviewed(f"{grant.name} has already been reviewed for {holder}; one principal counts once")
-
-
-def _demand_condition(
+def demand_condition(
     grant: Grant, policy: Policy, place: ReviewPlace, *, by: Caller, now: datetime, signals: Signals
 ) -> None:
     """Raises NotApprover unless the step's condition, where that says who may decide, is true of the caller."""
@@ -512,7 +389,7 @@ def _demand_condition(
 
 
 def _demand_in_turn(grant: Grant, policy: Policy, place: ReviewPlace, *, by: Caller, locks: Locks) -> None:
-    missing = approvals_missing(policy.steps, _counting_reviews(grant, policy, locks), grant.skipped)
+    missing = approvals_missing(policy.steps, counting_reviews(grant, policy, locks), grant.skipped)
     first = waiting_step(policy.steps, missing)
     if first < place.step:
         raise NotApprover(
@@ -520,21 +397,6 @@ def _demand_in_turn(grant: Grant, policy: Policy, place: ReviewPlace, *, by: Cal
             f"approves step {place.step + 1}",
             grant=grant.name,
         )
-
-
-def _place_of(right: Right, index: int, grant: Grant, step: Step, now: datetime) -> ReviewPlace | None:
-    if step.has(right.holder, right.groups, escalated=False):
-        return ReviewPlace(step=index, right=right, escalated=False)
-    since = grant.step_since or grant.created_at
-    late = bool(step.timeout) and now >= since + step.timeout
-    if late and step.has(right.holder, right.groups, escalated=True):
-        return ReviewPlace(step=index, right=right, escalated=True)
-    return None
-
-
-def _has_reviewed(grant: Grant, *people: Person) -> bool:
-    """Says whether one of them has had a say in this round, by its own right or another's."""
-    return any(review.uses_right_of(*people) for review in grant.round_reviews)
 
 
 def _demand_undecided(grant: Grant, now: datetime) -> None:
@@ -549,80 +411,6 @@ def _demand_offer(grant: Grant, *, by: Caller, now: datetime) -> Review:
     if grant.offer is None:
         raise WrongState(f"{grant.name} has no counter-offer to answer", grant=grant.name)
     return grant.offer
-
-
-def _demand_within(given: Sequence[str], covered: Sequence[bool], field: str) -> None:
-    for index, within in enumerate(covered):
-        if not within:
-            raise InvalidField(f"{field}[{index}]", f"{given[index]} is not within what is asked for")
-
-
-def _shorten(given: timedelta | None, asked: timedelta) -> timedelta:
-    if given is None:
-        return asked
-    if not timedelta() < given <= asked:
-        raise InvalidField("duration", f"is {seconds(given)}; it must be above 0s and at most {seconds(asked)}")
-    return given
-
-
-def _edit_extension(grant: Grant, edits: Edits) -> Grant:
-    if edits.resources or edits.actions or edits.start_at is not None:
-        raise InvalidField("duration", "is all that an approval of more time can change")
-    asked_for = _extension(grant)
-    given = _shorten(edits.duration, asked_for.duration)
-    if given == asked_for.duration:
-        return grant
-    first = asked_for.requested_duration or asked_for.duration
-    return replace(grant, extension=replace(asked_for, duration=given, requested_duration=first))
-
-
-def _count_approvals(step: Step, index: int, reviews: Iterable[Review]) -> int:
-    """Returns how many distinct principals have approved in the step, as its approvers are now."""
-    return count_distinct(
-        review.right_of
-        for review in reviews
-        if review.decision is ReviewDecision.APPROVED and review.step == index and _counts(step, review)
-    )
-
-
-def _counts(step: Step, review: Review, locks: Locks = NO_LOCKS) -> bool:
-    """Says whether it counts: what was true of the reviewer then does on, while the step asks the same of it."""
-    is_fit = not step.judges_reviewer or review.condition == step.condition
-    is_approvers = step.has(review.holder, review.groups, escalated=review.escalated)
-    return is_fit and is_approvers and not _is_locked(review, locks)
-
-
-def _is_locked(review: Review, locks: Locks) -> bool:
-    """Says whether a lock stands on the reviewer, on whose right it used, or on the token that it came with."""
-    return bool(locks) and (
-        locks.on(review.holder, review.groups) is not None
-        or locks.on(review.reviewer, frozenset()) is not None
-        or locks.on_account(review.account) is not None
-        or locks.on_account(review.holder_account) is not None
-        or locks.on_token(review.token_id) is not None
-    )
-
-
-def _count_denials(grant: Grant, policy: Policy, step: int, locks: Locks) -> int:
-    """Returns how many distinct approvers of the step, as they are now, have denied in it."""
-    return count_distinct(
-        review.right_of
-        for review in _counting_reviews(grant, policy, locks)
-        if review.decision is ReviewDecision.DENIED and review.step == step and _counts(policy.steps[step], review)
-    )
-
-
-def _counting_reviews(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
-    """Returns the reviews without those of the locked, and those that the policy as it is now forbids: of one's own
-    request, or in another's place."""
-    own = (grant.asker, grant.held_by)
-    return [
-        review
-        for review in grant.round_reviews
-        if not _is_locked(review, locks)
-        and (policy.allow_self_approval or not review.uses_right_of(*own))
-        and not (review.delegation and policy.forbid_delegation)
-    ]
 
 
 def _make_review(
@@ -663,7 +451,7 @@ def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime,
         # One that is live stays what it was given under until more time is given.
         added = replace(added, policy_revision=policy.revision)
     before, after = (
-        approvals_missing(policy.steps, _counting_reviews(each, policy, locks), grant.skipped)[review.step]
+        approvals_missing(policy.steps, counting_reviews(each, policy, locks), grant.skipped)[review.step]
         for each in (grant, added)
     )
     moved_on = before > 0 and after == 0
@@ -674,7 +462,7 @@ def _conclude(
     reviewed: Grant, policy: Policy, review: Review, *, by: Caller, comment: str, now: datetime, locks: Locks
 ) -> tuple[Grant, Event]:
     """Gives what was asked for, if that was the last approval needed."""
-    if not any(approvals_missing(policy.steps, _counting_reviews(reviewed, policy, locks), reviewed.skipped)):
+    if not any(approvals_missing(policy.steps, counting_reviews(reviewed, policy, locks), reviewed.skipped)):
         reviewed = start(reviewed, now) if reviewed.extension is None else lengthen(reviewed, policy, now=now)
     type_ = EventType.GRANT_APPROVED if reviewed.extension is None else EventType.EXTENSION_APPROVED
     recorded = _event_by(policy, type_, reviewed, by=by, now=now, message=comment)
@@ -686,15 +474,11 @@ def _event_by(policy: Policy, type_: EventType, grant: Grant, *, by: Caller, now
     return replace(event(type_, grant, by=by, now=now, message=message), policy_revision=policy.revision)
 
 
-def _current_step(grant: Grant) -> int:
-    return waiting_step(grant.steps, approvals_missing(grant.steps, grant.round_reviews, grant.skipped))
-
-
 def _wait_for_step(grant: Grant, *, since: datetime) -> Grant:
     """Sets by when the request is decided, as the step that is now waited for says, and else lapses."""
     waiting = replace(grant, step_since=since)
     due_at = step_due_at(waiting)
-    lapses_early = due_at is not None and grant.steps[_current_step(waiting)].escalate_to is None
+    lapses_early = due_at is not None and grant.steps[current_step(waiting)].escalate_to is None
     latest = due_at if lapses_early else None
     if grant.extension is None:
         end = grant.created_at + grant.request_ttl
@@ -705,9 +489,3 @@ def _wait_for_step(grant: Grant, *, since: datetime) -> Grant:
 
 def _close_extension(grant: Grant, decided: ExtensionState) -> Grant:
     return replace(grant, extension=replace(_extension(grant), decided=decided))
-
-
-def _extension(grant: Grant) -> Extension:
-    if grant.extension is None:
-        raise AssertionError("no extension was asked for")
-    return grant.extension

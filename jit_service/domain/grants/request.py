@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -12,7 +12,6 @@ from jit_service.domain.conditions import condition, context
 from jit_service.domain.conditions.condition import Facts, Judgement, Verdict
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
 from jit_service.domain.errors import (
-    ChildNotAllowed,
     ConditionError,
     ConditionNotMet,
     DeniedByPolicy,
@@ -20,26 +19,17 @@ from jit_service.domain.errors import (
     InvalidField,
     JitError,
     NotEligible,
-    NotYours,
     PolicyNoLongerAllows,
-    WrongState,
 )
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants.grant import (
     Emergency,
-    Extension,
-    ExtensionState,
     Grant,
-    GrantState,
     Justification,
     Limits,
-    demand_state,
-    start,
-    with_expiry,
 )
 from jit_service.domain.language import name, regex
 from jit_service.domain.policies.policy import MAX_DURATION, MAX_USES, Policy, Step, normalize_patterns, seconds
-from jitaccess.naming.pattern import action_covered, resource_covered
 
 Found = TypeVar("Found")
 MAX_TICKET = 256
@@ -69,21 +59,13 @@ class Ask:
     parent: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MoreTime:
-    """How much longer, and why."""
-
-    duration: timedelta
-    justification: Justification = Justification()
-
-
 def normalize(ask: Ask, *, now: datetime, exact: tuple[str, ...] = ()) -> Ask:
     """Returns the ask in canonical form, or raises InvalidField for what no policy could make right.
 
     `exact` is as in `name.principal`.
     """
     if ask.duration is not None:
-        _check_span(ask.duration)
+        check_span(ask.duration)
     if not 0 <= ask.max_uses <= MAX_USES:
         raise InvalidField("max_uses", f"is {ask.max_uses}; 0 to {MAX_USES} are allowed")
     if ask.start_at is not None and not now <= ask.start_at <= now + MAX_LEAD:
@@ -96,7 +78,7 @@ def normalize(ask: Ask, *, now: datetime, exact: tuple[str, ...] = ()) -> Ask:
         policy=name.policy_name(ask.policy, "policy") if ask.policy else "",
         duration=ask.duration,
         start_at=ask.start_at,
-        justification=_normalize_justification(ask.justification),
+        justification=normalize_justification(ask.justification),
         labels=name.labels(ask.labels),
         context=context.of_oneself(ask.context),
         max_uses=ask.max_uses,
@@ -105,19 +87,13 @@ def normalize(ask: Ask, *, now: datetime, exact: tuple[str, ...] = ()) -> Ask:
     )
 
 
-def normalize_more(more: MoreTime) -> MoreTime:
-    """Returns what is asked for in canonical form, or raises InvalidField."""
-    _check_span(more.duration)
-    return replace(more, justification=_normalize_justification(more.justification))
-
-
-def _check_span(duration: timedelta) -> None:
+def check_span(duration: timedelta) -> None:
     if not timedelta() < duration <= MAX_DURATION:
         fault = f"is {seconds(duration)}; it must be above 0s and at most {seconds(MAX_DURATION)}"
         raise InvalidField("duration", fault)
 
 
-def _normalize_justification(given: Justification) -> Justification:
+def normalize_justification(given: Justification) -> Justification:
     return Justification(
         text=name.free_text(given.text, "justification.text"),
         ticket=name.free_text(given.ticket, "justification.ticket", MAX_TICKET),
@@ -151,7 +127,7 @@ def judge_request(
         created_at=now,
         request_expires_at=now + policy.request_ttl,
         request_ttl=policy.request_ttl,
-        limits=_limits(ask.max_uses, policy),
+        limits=limits_under(ask.max_uses, policy),
         emergency=_emergency(ask, policy, now),
         labels=ask.labels,
         start_at=ask.start_at,
@@ -162,51 +138,6 @@ def judge_request(
     return _judge_conditions(grant, policy, signals=signals, now=now)
 
 
-def judge_child(
-    ask: Ask, parent: Grant, *, policies: Iterable[Policy], by: Caller, grant_name: str, now: datetime
-) -> Grant:
-    """Returns the part of the caller's own active grant that it passes on, not yet recorded.
-
-    No wider in scope, time and uses, at once, without approval, and as deep as the policy's current revision lets it.
-    Raises NotYours, WrongState, ChildNotAllowed, DeniedByPolicy, InvalidField.
-    """
-    policies = tuple(policies)
-    if by.principal != parent.subject:
-        raise NotYours(f"{parent.name} is held by {parent.subject}, not by {by.principal}", grant=parent.name)
-    demand_state(parent, now, GrantState.ACTIVE)
-    policy = next((policy for policy in policies if policy.name == parent.policy), None)
-    _check_child(ask, parent, policy)
-    demand_not_denied(ask, policies, by)
-    left = _sure(parent.latest_end) - now
-    if ask.duration is not None and ask.duration > left:
-        raise InvalidField("duration", f"is {seconds(ask.duration)}; {parent.name} lasts {seconds(left)} more")
-    child = Grant(
-        name=grant_name,
-        requester=by.principal,
-        requester_groups=by.groups,
-        requester_account=by.account,
-        subject=ask.subject,
-        policy=parent.policy,
-        policy_revision=policy.revision if policy is not None else parent.policy_revision,
-        steps=(),
-        resources=ask.resources,
-        actions=ask.actions,
-        duration=ask.duration or left,
-        justification=ask.justification,
-        created_at=now,
-        request_expires_at=now + parent.request_ttl,
-        request_ttl=parent.request_ttl,
-        limits=replace(parent.limits, activation_window=timedelta(), max_uses=_child_uses(ask, parent), since=None),
-        chain=(*parent.chain, parent.name),
-        labels=ask.labels,
-        context=ask.context,
-        claims=dict(by.claims) if parent.check_condition and ask.subject == by.principal else {},
-        source_address=by.origin.source_address,
-        check_condition=parent.check_condition,
-    )
-    return with_expiry(start(child, now), until=parent.expires_at)
-
-
 def judge_extension(
     grant: Grant, *, policy: Policy, policies: Iterable[Policy], now: datetime, signals: Signals = NO_SIGNALS
 ) -> Grant:
@@ -215,68 +146,15 @@ def judge_extension(
     Returns the grant with the steps that are needed; until more time is given it goes on as it was given. Raises
     ExtensionCap, NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, PolicyNoLongerAllows, InvalidField.
     """
-    extension = _sure(grant.extension)
+    extension = sure(grant.extension)
     ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
     _check_cap(grant, policy, extension.duration)
     _demand_still_covered(policy, grant, extension.requester, extension.requester_groups)
     _demand_uses_left(grant, policy)
-    _demand_not_denied(ask, policies, _extension_groups(grant))
+    demand_undenied(ask, policies, _extension_groups(grant))
     _check_justification(extension.justification, policy)
     facts = _facts_of_extension(grant, signals=signals, now=now)
     return _with_steps_needed(replace(grant, steps=policy.steps), policy, facts)
-
-
-def lengthen(grant: Grant, policy: Policy, *, now: datetime) -> Grant:
-    """Returns the grant with the more time that was asked for, given now: under the policy's terms as they are.
-
-    That is its check_condition and its limits, though never more uses than before; limits that are other than before
-    count from now. What conditions see of a subject that asked itself are the claims that it asked with.
-    """
-    extension = _sure(grant.extension)
-    limits = replace(_limits(grant.limits.max_uses, policy), since=grant.limits.since)
-    if limits != grant.limits:
-        limits = replace(limits, since=now if replace(limits, since=None) != Limits() else None)
-    asked_itself = extension.requester == grant.subject and grant.subject_groups is not None
-    longer = replace(
-        grant,
-        policy_revision=policy.revision,
-        duration=grant.duration + extension.duration,
-        extension=replace(extension, decided=ExtensionState.APPROVED),
-        extension_count=grant.extension_count + 1,
-        check_condition=policy.check_condition,
-        claims=extension.claims if asked_itself else grant.claims,
-        limits=limits,
-    )
-    return with_expiry(longer)
-
-
-def with_extension(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, now: datetime) -> Grant:
-    """Returns the grant with the request for more time, not yet judged. Raises NotYours, WrongState, ExtensionCap.
-
-    It lapses with the grant, so that what is given follows without a gap; one that use keeps alive does not end sooner.
-    """
-    if not grant.is_of(by.person):
-        raise NotYours(f"{grant.name} was asked for by {grant.requester}, not by {by.principal}", grant=grant.name)
-    demand_state(grant, now, GrantState.SCHEDULED, GrantState.ACTIVE)
-    if grant.extension_state(now) is ExtensionState.PENDING:
-        raise WrongState(f"{grant.name} has a request for more time already; wait for it, or withdraw it")
-    if grant.chain:
-        raise ExtensionCap(f"{grant.name} was passed on, and ends with {grant.parent} at the latest", grant=grant.name)
-    lapses_at = min(now + policy.request_ttl, _sure(grant.latest_end))
-    extension = Extension(
-        round=grant.round + 1,
-        requester=by.principal,
-        requester_groups=by.groups,
-        requester_account=by.account,
-        claims=dict(by.claims) if policy.has_conditions else {},
-        source_address=by.origin.source_address,
-        duration=more.duration,
-        justification=more.justification,
-        created_at=now,
-        lapses_at=lapses_at,
-        expires_at=lapses_at,
-    )
-    return replace(grant, extension=extension)
 
 
 def judge_again(
@@ -314,66 +192,20 @@ def _judge_request_again(
 ) -> Grant:
     ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
     _demand_still_covered(policy, grant, grant.requester, grant.requester_groups)
-    _demand_not_denied(ask, policies, grant.subject_groups)
+    demand_undenied(ask, policies, grant.subject_groups)
     check_duration(grant.duration, policy)
     _check_justification(grant.justification, policy)
-    limited = replace(grant, steps=policy.steps, limits=_limits(grant.limits.max_uses, policy))
+    limited = replace(grant, steps=policy.steps, limits=limits_under(grant.limits.max_uses, policy))
     return _judge_conditions(limited, policy, signals=signals, now=now)
 
 
-def misfit(grant: Grant, *, policies: Mapping[str, Policy]) -> str:
-    """Returns why a scheduled or live grant would not be given by the policies, by name; empty where it would be.
-
-    Judged by what is on record of it: who asked, with which groups, for what, for how long. Not by conditions: they are
-    about the time of its request. Nor by whose approvals it would need today.
-    """
-    policy = policies.get(grant.policy)
-    try:
-        if policy is None:
-            raise NotEligible(f"{grant.policy} is gone")
-        demand_given_under(grant, policy)
-        _demand_span_given_under(grant, policy)
-        ask = Ask(subject=grant.subject, resources=grant.resources, actions=grant.actions)
-        _demand_not_denied(ask, policies.values(), grant.subject_groups)
-    except JitError as refusal:
-        return refusal.message
-    return ""
-
-
-def _demand_span_given_under(grant: Grant, policy: Policy) -> None:
-    """What is passed on lasts no longer than what it came from; more time has a bound of its own."""
-    if grant.chain:
-        return
-    least, most = policy.min_duration, policy.max_duration
-    if grant.emergency is not None:
-        least, most = timedelta(), _sure(policy.break_glass).max_duration
-    if grant.extension_count and policy.extension is not None:
-        most = max(most, policy.extension.max_total_duration)
-    if not least <= grant.duration <= most:
-        allowed = f"{seconds(least)} to {seconds(most)}"
-        raise InvalidField("duration", f"is {seconds(grant.duration)}; {policy.name} allows {allowed}")
-
-
-def demand_given_under(grant: Grant, policy: Policy) -> None:
-    """Raises NotEligible unless the policy is in force, covers the grant, and is for whoever asked for it."""
-    _demand_in_force_for(policy, grant)
-    if grant.chain:
-        allowed = len(grant.chain) <= policy.max_child_depth
-    elif grant.emergency is not None:
-        allowed = _may_break_glass(policy, grant.subject, grant.requester, grant.requester_groups)
-    else:
-        allowed = _may_ask(policy, grant.subject, grant.requester, grant.requester_groups)
-    if not allowed:
-        raise NotEligible(f"{policy.name} would not let {grant.requester} have {grant.name}")
-
-
 def _demand_still_covered(policy: Policy, grant: Grant, requester: str, groups: frozenset[str] | None) -> None:
-    _demand_in_force_for(policy, grant)
-    if not _may_ask(policy, grant.subject, requester, groups):
+    demand_in_force_for(policy, grant)
+    if not may_ask(policy, grant.subject, requester, groups):
         raise NotEligible(f"{policy.name} no longer lets {requester} ask for {grant.subject}")
 
 
-def _demand_in_force_for(policy: Policy, grant: Grant) -> None:
+def demand_in_force_for(policy: Policy, grant: Grant) -> None:
     if not policy.in_force or policy.deny:
         raise NotEligible(f"{policy.name} is no longer in force")
     if not policy.covers(grant.resources, grant.actions):
@@ -402,7 +234,7 @@ def _facts(grant: Grant, *, signals: Signals, now: datetime) -> Facts:
 
 
 def _facts_of_extension(grant: Grant, *, signals: Signals, now: datetime) -> Facts:
-    extension = _sure(grant.extension)
+    extension = sure(grant.extension)
     return _facts(grant, signals=signals, now=now)._replace(
         principal=extension.requester,
         duration=extension.duration,
@@ -457,36 +289,6 @@ def check_duration(duration: timedelta, policy: Policy) -> None:
         raise InvalidField("duration", f"is {seconds(duration)}; {policy.name} allows {allowed}")
 
 
-def is_covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datetime) -> bool:
-    """Says whether a live grant or pending request already gives, or would give, what is asked for.
-
-    It must cover every resource and action, start no later than is asked for, be for at least as long, be under the
-    policy that is named if one is, and not be denied. What is asked for from a later start must lie within it; else
-    asking the same again is answered with the same grant, until it is over.
-    """
-    if (ask.policy and ask.policy != grant.policy) or (ask.parent and ask.parent != grant.parent):
-        return False
-    if grant.limits.max_uses and grant.limits.max_uses - grant.usage.count < max(1, ask.max_uses):
-        return False
-    resources = all(resource_covered(resource, grant.resources) for resource in ask.resources)
-    actions = all(action_covered(action, grant.actions) for action in ask.actions)
-    if not (resources and actions and _in_time(ask, grant, now)):
-        return False
-    try:
-        _demand_not_denied(ask, policies, grant.subject_groups)
-    except DeniedByPolicy:
-        return False
-    return True
-
-
-def _in_time(ask: Ask, grant: Grant, now: datetime) -> bool:
-    begins = grant.starts_at or max(now, grant.start_at or now)
-    ends = begins + grant.duration
-    if ask.start_at is None:
-        return begins <= now < ends and (ask.duration or timedelta()) <= grant.duration
-    return begins <= ask.start_at < ends and ask.start_at + (ask.duration or timedelta()) <= ends
-
-
 def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resource: str, action: str) -> bool:
     """Says whether a deny policy in force forbids this to the subject.
 
@@ -509,7 +311,7 @@ def by_preference(policies: Iterable[Policy]) -> list[Policy]:
 
 
 def _choose_policy(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
-    may = _may_break_glass if ask.break_glass else _may_ask
+    may = may_break_glass if ask.break_glass else may_ask
     for policy in by_preference(policies):
         if ask.policy and policy.name != ask.policy:
             continue
@@ -527,14 +329,14 @@ def _since_left_out(groups: frozenset[str] | None) -> str:
     return f"; {LEFT_OUT}" if groups is None else ""
 
 
-def _may_ask(policy: Policy, subject: str, requester: str, groups: frozenset[str] | None) -> bool:
+def may_ask(policy: Policy, subject: str, requester: str, groups: frozenset[str] | None) -> bool:
     """The requester must be eligible, and another subject by name: its groups are not proved by this call."""
     if not policy.eligible.has(requester, groups):
         return False
     return subject == requester or subject in policy.eligible.principals
 
 
-def _may_break_glass(policy: Policy, subject: str, requester: str, groups: frozenset[str] | None) -> bool:
+def may_break_glass(policy: Policy, subject: str, requester: str, groups: frozenset[str] | None) -> bool:
     """In an emergency one asks for oneself."""
     rule = policy.break_glass
     return rule is not None and subject == requester and rule.eligible.has(requester, groups)
@@ -543,10 +345,10 @@ def _may_break_glass(policy: Policy, subject: str, requester: str, groups: froze
 def demand_not_denied(ask: Ask, policies: Iterable[Policy], by: Caller) -> None:
     """Raises DeniedByPolicy where a deny policy forbids any of what the caller asks for."""
     itself = ask.subject == by.principal
-    _demand_not_denied(ask, policies, by.groups if itself else None, why=_since_left_out(by.groups) if itself else "")
+    demand_undenied(ask, policies, by.groups if itself else None, why=_since_left_out(by.groups) if itself else "")
 
 
-def _demand_not_denied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None, *, why: str = "") -> None:
+def demand_undenied(ask: Ask, policies: Iterable[Policy], groups: frozenset[str] | None, *, why: str = "") -> None:
     for policy in policies:
         for resource in ask.resources:
             for action in ask.actions:
@@ -563,7 +365,7 @@ def _duration(ask: Ask, policy: Policy) -> timedelta:
 
 
 def _emergency_duration(ask: Ask, policy: Policy) -> timedelta:
-    longest = _sure(policy.break_glass).max_duration
+    longest = sure(policy.break_glass).max_duration
     duration = ask.duration or min(policy.default_duration or policy.max_duration, longest)
     if duration > longest:
         raise InvalidField(
@@ -579,50 +381,16 @@ def _emergency(ask: Ask, policy: Policy, now: datetime) -> Emergency | None:
         raise InvalidField("justification.text", "is required with break_glass: say what the emergency is")
     if ask.start_at is not None:
         raise InvalidField("start_time", "does not go with break_glass, which takes access at once")
-    return Emergency(review_due_at=now + _sure(policy.break_glass).review_within)
+    return Emergency(review_due_at=now + sure(policy.break_glass).review_within)
 
 
-def _limits(max_uses: int, policy: Policy) -> Limits:
+def limits_under(max_uses: int, policy: Policy) -> Limits:
     """Returns the policy's limits, and fewer uses where fewer are asked for."""
     return Limits(
         max_uses=min(max_uses or policy.max_uses, policy.max_uses or max_uses),
         activation_window=policy.activation_window,
         idle_timeout=policy.idle_timeout,
     )
-
-
-def _check_child(ask: Ask, parent: Grant, policy: Policy | None) -> None:
-    """What is passed on goes to services, such as agents, or to jobs of one's own, and is never wider."""
-    if ask.policy not in ("", parent.policy):
-        raise InvalidField("policy", f"is {ask.policy}; {parent.name} was given under {parent.policy}")
-    if ask.start_at is not None or ask.break_glass:
-        raise InvalidField(
-            "parent", "does not go with start_time and break_glass: access is passed on as it is, at once"
-        )
-    depth = policy.max_child_depth if policy is not None and policy.in_force else 0
-    if len(parent.chain) >= depth:
-        raise ChildNotAllowed(
-            f"{parent.name} may not be passed on: {parent.policy} allows {depth} below a grant of its own",
-            grant=parent.name,
-        )
-    if ask.subject != parent.subject and not ask.subject.startswith("service:"):
-        raise ChildNotAllowed(f"{parent.name} may be passed on to services only, not to {ask.subject}")
-    for path, texts, covered in (
-        ("resources", ask.resources, [resource_covered(text, parent.resources) for text in ask.resources]),
-        ("actions", ask.actions, [action_covered(text, parent.actions) for text in ask.actions]),
-    ):
-        for index, within in enumerate(covered):
-            if not within:
-                raise InvalidField(f"{path}[{index}]", f"{texts[index]} is not within {parent.name}")
-
-
-def _child_uses(ask: Ask, parent: Grant) -> int:
-    if not parent.limits.max_uses:
-        return ask.max_uses
-    left = parent.limits.max_uses - parent.usage.count
-    if max(1, ask.max_uses) > left:
-        raise InvalidField("max_uses", f"is {ask.max_uses or 1}; {parent.name} has {left} left")
-    return ask.max_uses or left
 
 
 def _check_cap(grant: Grant, policy: Policy, more: timedelta) -> None:
@@ -647,7 +415,7 @@ def _check_cap(grant: Grant, policy: Policy, more: timedelta) -> None:
 
 def _demand_uses_left(grant: Grant, policy: Policy) -> None:
     """More time for what could not be used any more would be none."""
-    most = _limits(grant.limits.max_uses, policy).max_uses
+    most = limits_under(grant.limits.max_uses, policy).max_uses
     if most and grant.usage.count >= most:
         raise PolicyNoLongerAllows(
             f"{grant.name} was used {grant.usage.count} times; {policy.name} would let it be used {most} times in all",
@@ -657,11 +425,11 @@ def _demand_uses_left(grant: Grant, policy: Policy) -> None:
 
 
 def _extension_groups(grant: Grant) -> frozenset[str] | None:
-    extension = _sure(grant.extension)
+    extension = sure(grant.extension)
     return extension.requester_groups if extension.requester == grant.subject else None
 
 
-def _sure(fact: Found | None) -> Found:
+def sure(fact: Found | None) -> Found:
     """A grant or policy in the state at hand has this; one that has not is broken, and must not decide anything."""
     if fact is None:
         raise AssertionError("a fact is missing that the state at hand has")

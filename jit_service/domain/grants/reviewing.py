@@ -15,11 +15,11 @@ from typing import Final
 from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
-from jit_service.domain.grants import approval, preview, request
-from jit_service.domain.grants.approval import AS_ASKED, Edits
+from jit_service.domain.grants import approval, more_time, preview, request, terms
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import NO_LOCKS, Locks, demand_unlocked_people
-from jit_service.domain.grants.request import MoreTime
+from jit_service.domain.grants.more_time import MoreTime
+from jit_service.domain.grants.terms import AS_ASKED, Edits
 from jit_service.domain.policies.policy import Policy
 
 
@@ -64,14 +64,14 @@ def approve(
         waiting, policy=rules.policy, by=by, now=now, locks=rules.locks, signals=rules.signals
     )
     approval.demand_shown(grant, extension_round=shown.extension_round, etag=shown.etag, now=now)
-    edited = approval.apply_edits(grant, edits, policy=rules.policy, now=now)
+    edited = terms.apply_edits(grant, edits, policy=rules.policy, now=now)
     return approval.approve(
         _judge_again(edited, rules, now=now),
         policy=rules.policy,
         by=by,
         comment=comment,
         now=now,
-        given=approval.changed_terms(grant, edited),
+        given=terms.changed_terms(grant, edited),
         place=place,
         locks=rules.locks,
         signals=rules.signals,
@@ -116,7 +116,7 @@ def counter(
         locks=rules.locks,
         signals=rules.signals,
     )
-    _judge_again(approval.edit(grant, edits, now=now), rules, now=now)
+    _judge_again(terms.edit(grant, edits, now=now), rules, now=now)
     return offered
 
 
@@ -141,7 +141,7 @@ def accept(
 
 def extend(grant: Grant, more: MoreTime, *, rules: ReviewRules, by: Caller, now: datetime) -> tuple[Grant, Event]:
     """Asks for more time. Raises Locked, Unsatisfiable, and what `with_extension` and `judge_extension` raise."""
-    asked = request.with_extension(grant, request.normalize_more(more), policy=rules.policy, by=by, now=now)
+    asked = more_time.with_extension(grant, more_time.normalize_more(more), policy=rules.policy, by=by, now=now)
     judged = request.judge_extension(
         asked, policy=rules.policy, policies=rules.policies, now=now, signals=rules.signals
     )

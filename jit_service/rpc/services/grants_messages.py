@@ -7,11 +7,13 @@ from heapq import nlargest
 from typing import Final
 
 from jit_service.domain.audit.event import EventType
-from jit_service.domain.grants.approval import Edits, approvals_missing, step_due_at, waiting_step
 from jit_service.domain.grants.grant import Extension, Grant, Justification, Review, UseReview
 from jit_service.domain.grants.lock import Lock
+from jit_service.domain.grants.more_time import MoreTime
 from jit_service.domain.grants.preview import Preview, StepPreview
-from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.grants.quorum import approvals_missing, step_due_at, waiting_step
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.language.name import grant_name
 from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 from jit_service.feeds.grants import ControlEvent, GrantUpdate, Watched, head_of, history_of

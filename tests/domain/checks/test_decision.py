@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Decision, Question, Reason, decide
 from jit_service.domain.checks.evidence import Evidence
+from jit_service.domain.grants import children
 from jit_service.domain.grants import grant as rules
-from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import End, Grant, GrantState
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import (
@@ -644,7 +644,7 @@ def family() -> tuple[Grant, Grant, Grant]:
 
 def child_of(parent: Grant, by: Caller) -> Grant:
     wanted = ask(subject=BOT, parent=parent.name)
-    return request.judge_child(wanted, parent, policies=[UNDER], by=by, grant_name="grants/b", now=NOON)
+    return children.judge_child(wanted, parent, policies=[UNDER], by=by, grant_name="grants/b", now=NOON)
 
 
 def passed_on_answer(*above: Grant, child: Grant, denies: Sequence[Policy] = (), at: datetime = NOON) -> Decision:
@@ -712,7 +712,7 @@ def test_a_deny_sees_the_groups_that_the_one_above_proved() -> None:
     by = caller(ALICE, "engineering", "contractors")
     first = named(pending(UNDER, by=by), "grants/a")
     of_contractors = deny_policy(eligible=PrincipalSet(groups=("contractors",)))
-    to_herself = request.judge_child(
+    to_herself = children.judge_child(
         ask(subject=ALICE, parent="grants/a"), first, policies=[UNDER], by=alice(), grant_name="grants/b", now=NOON
     )
 
@@ -729,7 +729,7 @@ def test_a_group_that_the_holder_proves_now_proves_nothing_of_whoever_is_above()
     """Else a call that proves any group at all would let what was passed on past a deny for a group."""
     by_other = policy(steps=(), max_child_depth=3, eligible=PrincipalSet(principals=(BOT,), groups=("engineering",)))
     first = named(pending(by_other, subject=BOT), "grants/a")
-    second = request.judge_child(
+    second = children.judge_child(
         ask(subject=BOT, parent="grants/a"), first, policies=[by_other], by=caller(BOT), grant_name="grants/b", now=NOON
     )
     asked = question(subject=BOT, groups=frozenset({"builders"}))

@@ -15,7 +15,7 @@ from jit_service.domain.checks.decision import Question, Reason, check_event, de
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.condition import Verdict
 from jit_service.domain.conditions.signal import Signals
-from jit_service.domain.grants import request
+from jit_service.domain.grants import children
 from jit_service.domain.grants.grant import Grant, GrantState, Limits
 from jit_service.domain.policies.policy import PrincipalSet
 from tests.domain.factories import (
@@ -161,7 +161,7 @@ def test_the_record_of_what_was_passed_on_names_what_it_came_from() -> None:
     under = policy(steps=(), max_child_depth=1)
     parent = named(pending(under), "grants/a")
     wanted = ask(subject=BOT, parent="grants/a")
-    child = request.judge_child(wanted, parent, policies=[under], by=alice(), grant_name="grants/b", now=NOON)
+    child = children.judge_child(wanted, parent, policies=[under], by=alice(), grant_name="grants/b", now=NOON)
     decision = decide(
         question(subject=BOT), grants=[child], evidence=Evidence(policies=[], now=NOON, above={"grants/a": parent})
     )

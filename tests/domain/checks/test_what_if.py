@@ -14,7 +14,7 @@ from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.checks.what_if import Case, CaseResult, Expected, Outcome
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
 from jit_service.domain.errors import InvalidField, NotEligible
-from jit_service.domain.grants import request
+from jit_service.domain.grants import children, misfit
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.policies.policy import Policy, PrincipalSet, Step
 from tests.domain.factories import (
@@ -182,23 +182,23 @@ def test_a_grant_would_not_stand_under_policies_that_would_not_have_given_it(oth
 def test_what_was_passed_on_would_stand_as_deep_as_the_policy_lets_it() -> None:
     child = replace(approved(), chain=("grants/a",), subject=BOT)
 
-    request.demand_given_under(child, DEEP)
-    request.demand_given_under(replace(child, chain=("grants/a", "grants/b")), replace(DEEP, max_child_depth=2))
+    misfit.demand_given_under(child, DEEP)
+    misfit.demand_given_under(replace(child, chain=("grants/a", "grants/b")), replace(DEEP, max_child_depth=2))
     for under in (policy(), replace(DEEP, disabled=True), replace(DEEP, resources=("http/**",))):
         with pytest.raises(NotEligible):
-            request.demand_given_under(child, under)
+            misfit.demand_given_under(child, under)
     with pytest.raises(NotEligible, match=f"policies/orders would not let {ALICE} have grants/g7"):
-        request.demand_given_under(replace(child, chain=("grants/a", "grants/b")), DEEP)
+        misfit.demand_given_under(replace(child, chain=("grants/a", "grants/b")), DEEP)
 
 
 def test_what_was_taken_in_an_emergency_would_stand_by_the_rule_for_emergencies() -> None:
     grant = broken()
 
-    request.demand_given_under(grant, breakable())
+    misfit.demand_given_under(grant, breakable())
     with pytest.raises(NotEligible):
-        request.demand_given_under(grant, replace(breakable(), break_glass=None))
+        misfit.demand_given_under(grant, replace(breakable(), break_glass=None))
     with pytest.raises(NotEligible):
-        request.demand_given_under(replace(grant, emergency=None), breakable())
+        misfit.demand_given_under(replace(grant, emergency=None), breakable())
 
 
 def test_a_check_is_answered_as_if_all_had_been_given_under_these_policies() -> None:
@@ -216,7 +216,7 @@ def test_a_check_is_answered_as_if_all_had_been_given_under_these_policies() -> 
 
 def test_what_was_passed_on_is_answered_by_what_would_have_been_given_above_it() -> None:
     parent = named(pending(DEEP), "grants/a")
-    child = request.judge_child(
+    child = children.judge_child(
         ask(subject=BOT, parent="grants/a"), parent, policies=[DEEP], by=alice(), grant_name="grants/b", now=NOON
     )
     assert child.state(NOON) is GrantState.ACTIVE

@@ -19,9 +19,9 @@ from jit_service.domain.errors import (
     NotApprover,
     PolicyNoLongerAllows,
 )
-from jit_service.domain.grants import approval, request
-from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants import approval, coverage, quorum, request, terms
 from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.policies.policy import Policy, PrincipalSet, Step, normalize
 from tests.domain.factories import (
     ALICE,
@@ -94,7 +94,7 @@ def approved_for_half(under: Policy) -> Grant:
     """Returns the request for an hour as ben, an owner, approves it for half of that."""
     asked = judged(under, duration=HOUR)
     place = approval.demand_reviewer(asked, policy=under, by=BEN, now=NOON)
-    edited = approval.edit(asked, Edits(duration=HOUR / 2), now=NOON)
+    edited = terms.edit(asked, Edits(duration=HOUR / 2), now=NOON)
     again = request.judge_again(edited, policy=under, policies=[under], now=NOON)
     return approval.approve(again, policy=under, by=BEN, comment="", now=NOON, place=place)[0]
 
@@ -204,7 +204,7 @@ def test_a_grant_without_condition_allows_beside_one_whose_condition_fails() -> 
 
 
 def covered(there: Grant, *, policies: tuple[Policy, ...] = (), **changes: Any) -> bool:
-    return request.is_covered_by(ask(**({"duration": None} | changes)), there, policies=policies, now=NOON)
+    return coverage.is_covered_by(ask(**({"duration": None} | changes)), there, policies=policies, now=NOON)
 
 
 def test_a_live_grant_covers_what_is_within_it_and_no_longer_than_it() -> None:
@@ -263,10 +263,10 @@ def test_skipped_steps_need_no_approval() -> None:
     given, _ = approval.open_request(judged(policy(steps=steps)), by=alice(), now=NOON)
 
     assert given.state(NOON) is GrantState.ACTIVE
-    assert approval.approvals_missing(given.steps, (), given.skipped) == [0]
+    assert quorum.approvals_missing(given.steps, (), given.skipped) == [0]
 
 
-def quorum(*approvers: str) -> Policy:
+def with_quorum(*approvers: str) -> Policy:
     return policy(steps=(Step(approvers=PrincipalSet(groups=approvers), denials_needed=2),))
 
 
@@ -275,7 +275,7 @@ def denied(pending: Grant, by: Caller, under: Policy) -> Grant:
 
 
 def test_a_denial_quorum_takes_distinct_denials() -> None:
-    under = quorum("owners")
+    under = with_quorum("owners")
     one, two = (Caller(principal=f"user:{who}", groups=frozenset({"owners"})) for who in ("one", "two"))
 
     once = denied(judged(under), one, under)
@@ -285,7 +285,7 @@ def test_a_denial_quorum_takes_distinct_denials() -> None:
 
 
 def test_denials_count_while_their_approvers_are_approvers() -> None:
-    before, after = quorum("owners", "others"), quorum("owners")
+    before, after = with_quorum("owners", "others"), with_quorum("owners")
     gone = Caller(principal="user:gone", groups=frozenset({"others"}))
     two, three = (Caller(principal=f"user:{who}", groups=frozenset({"owners"})) for who in ("two", "three"))
 

@@ -12,7 +12,7 @@ from jit_service.domain.checks.decision import Decision, Question, Reason, decid
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.errors import DeniedByPolicy, JitError, NotApprover, NotEligible
-from jit_service.domain.grants import approval, break_glass, request
+from jit_service.domain.grants import approval, break_glass, more_time, request
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, Policy, PrincipalSet
 from jit_service.domain.tokens import token
@@ -196,8 +196,8 @@ def approved_for(by: Caller) -> Grant:
 
 def test_more_time_is_denied_by_any_group_where_groups_are_left_out() -> None:
     longer = policy(eligible=NAMED, extension=ExtensionRule(max_extensions=1, max_total_duration=6 * HOUR), steps=())
-    more = request.MoreTime(duration=HOUR)
-    asked = request.with_extension(pending(longer), more, policy=longer, by=left_out(), now=NOON)
+    more = more_time.MoreTime(duration=HOUR)
+    asked = more_time.with_extension(pending(longer), more, policy=longer, by=left_out(), now=NOON)
 
     with pytest.raises(DeniedByPolicy):
         request.judge_extension(asked, policy=longer, policies=[longer, deny_policy()], now=NOON)

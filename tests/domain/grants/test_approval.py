@@ -20,9 +20,9 @@ from jit_service.domain.errors import (
     StaleEtag,
     WrongState,
 )
-from jit_service.domain.grants import approval, request
-from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants import approval, more_time, quorum, request
 from jit_service.domain.grants.grant import ExtensionState, Grant, GrantState, Justification, ReviewDecision, Terms
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.language.etag import etag
 from jit_service.domain.policies.policy import CommentRule, Policy, PrincipalSet, Step
 from tests.domain.factories import (
@@ -360,7 +360,7 @@ def test_an_offered_start_that_has_passed_is_now() -> None:
 def test_an_offer_gives_its_reviewer_no_second_vote() -> None:
     offered = countered(pending(TWO_OF_OWNERS, **WIDE), under=TWO_OF_OWNERS, duration=HOUR)
 
-    assert approval.approvals_missing(TWO_OF_OWNERS.steps, offered.reviews) == [2]
+    assert quorum.approvals_missing(TWO_OF_OWNERS.steps, offered.reviews) == [2]
 
 
 def test_who_may_not_approve_may_not_offer() -> None:
@@ -410,16 +410,16 @@ def test_who_escalation_lets_in_does_not_pass_for_a_first_approver() -> None:
     under = policy(steps=(replace(ESCALATES, approvals_needed=2),))
     (review,) = approve(pending(under), under=under, by=carol(), at=NOON + HOUR).reviews
 
-    assert approval.approvals_missing(under.steps, [review]) == [1]
-    assert approval.approvals_missing(under.steps, [replace(review, escalated=False)]) == [2]
-    assert approval.approvals_missing([replace(under.steps[0], escalate_to=None)], [review]) == [2]
+    assert quorum.approvals_missing(under.steps, [review]) == [1]
+    assert quorum.approvals_missing(under.steps, [replace(review, escalated=False)]) == [2]
+    assert quorum.approvals_missing([replace(under.steps[0], escalate_to=None)], [review]) == [2]
 
 
 def test_a_later_steps_clock_starts_when_the_step_before_it_is_passed() -> None:
     under = policy(steps=(step("owners"), replace(ESCALATES, approvers=PrincipalSet(groups=("leads",)))))
     first = approve(pending(under, at=NOON), under=under, at=NOON + HOUR)
 
-    assert approval.step_due_at(first) == NOON + 2 * HOUR
+    assert quorum.step_due_at(first) == NOON + 2 * HOUR
     refused(NotApprover, lambda: approve(first, under=under, by=carol(), at=NOON + 2 * HOUR - TICK))
     assert approve(first, under=under, by=carol(), at=NOON + 2 * HOUR).starts_at == NOON + 2 * HOUR
 
@@ -429,7 +429,7 @@ def test_an_approval_that_does_not_pass_the_step_leaves_its_clock() -> None:
 
     first = approve(pending(under, at=NOON), under=under, at=NOON + HOUR / 2)
 
-    assert approval.step_due_at(first) == NOON + HOUR
+    assert quorum.step_due_at(first) == NOON + HOUR
 
 
 def test_a_step_without_an_escalation_lapses_exactly_at_its_timeout() -> None:
@@ -452,13 +452,13 @@ def test_each_step_has_its_own_time() -> None:
     first = approve(pending(under, at=NOON), under=under, at=NOON + HOUR / 2)
 
     assert first.request_expires_at == NOON + 8 * HOUR
-    assert approval.step_due_at(first) is None
+    assert quorum.step_due_at(first) is None
 
 
 def test_only_a_step_that_is_waited_for_is_due() -> None:
-    assert approval.step_due_at(pending(ESCALATING)) == NOON + HOUR
-    assert approval.step_due_at(pending()) is None
-    assert approval.step_due_at(pending(policy(steps=()))) is None
+    assert quorum.step_due_at(pending(ESCALATING)) == NOON + HOUR
+    assert quorum.step_due_at(pending()) is None
+    assert quorum.step_due_at(pending(policy(steps=()))) is None
 
 
 def test_denials_count_from_both_sides_of_an_escalation() -> None:
@@ -571,9 +571,9 @@ def test_a_delegate_of_two_uses_the_right_that_is_not_used_up() -> None:
 def test_a_delegates_approval_counts_while_the_delegator_is_an_approver() -> None:
     (review,) = approve(pending(), by=in_place_of(dave(), bob())).reviews
 
-    assert approval.approvals_missing([step("owners", needed=2)], [review]) == [1]
-    assert approval.approvals_missing([step("owners", needed=2)], [review, replace(review, reviewer=CAROL)]) == [1]
-    assert approval.approvals_missing([step(principals=(DAVE,))], [review]) == [1]
+    assert quorum.approvals_missing([step("owners", needed=2)], [review]) == [1]
+    assert quorum.approvals_missing([step("owners", needed=2)], [review, replace(review, reviewer=CAROL)]) == [1]
+    assert quorum.approvals_missing([step(principals=(DAVE,))], [review]) == [1]
 
 
 def test_a_policy_may_forbid_to_review_in_anothers_place() -> None:
@@ -671,9 +671,9 @@ def test_access_runs_on_while_more_time_is_asked_for() -> None:
 
 def test_the_event_of_a_request_for_more_time_says_how_much_and_why() -> None:
     why = Justification(text="not done", ticket="OPS-8")
-    wanted = request.with_extension(
+    wanted = more_time.with_extension(
         approved(),
-        request.MoreTime(duration=HOUR / 2, justification=why),
+        more_time.MoreTime(duration=HOUR / 2, justification=why),
         policy=extending(),
         by=alice(),
         now=NOON + TICK,

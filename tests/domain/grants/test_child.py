@@ -19,7 +19,7 @@ from jit_service.domain.errors import (
     NotYours,
     WrongState,
 )
-from jit_service.domain.grants import approval, request
+from jit_service.domain.grants import approval, children, coverage, more_time
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
 from jit_service.domain.policies.policy import Policy, PrincipalSet
@@ -66,7 +66,7 @@ def passed_on(
     **asked: Any,
 ) -> Grant:
     wanted = ask(**({"subject": BOT, "parent": above.name} | asked))
-    return request.judge_child(
+    return children.judge_child(
         wanted, above, policies=[under, *others], by=by or alice(), grant_name="grants/g8", now=at
     )
 
@@ -235,11 +235,11 @@ def test_what_is_passed_on_is_under_the_same_policy_at_once_and_no_emergency() -
 
 
 def test_what_is_passed_on_is_not_extended() -> None:
-    more = request.MoreTime(duration=MINUTE)
+    more = more_time.MoreTime(duration=MINUTE)
 
     error = refused(
         ExtensionCap,
-        lambda: request.with_extension(passed_on(parent()), more, policy=extending(), by=caller(BOT), now=NOON),
+        lambda: more_time.with_extension(passed_on(parent()), more, policy=extending(), by=caller(BOT), now=NOON),
     )
 
     assert error.message == "grants/g8 was passed on, and ends with grants/g7 at the latest"
@@ -248,8 +248,8 @@ def test_what_is_passed_on_is_not_extended() -> None:
 def test_asking_for_the_same_part_again_is_answered_with_it() -> None:
     child = passed_on(parent())
 
-    assert request.is_covered_by(ask(subject=BOT, parent="grants/g7"), child, policies=[DEEP], now=NOON)
-    assert not request.is_covered_by(ask(subject=BOT, parent="grants/g6"), child, policies=[DEEP], now=NOON)
+    assert coverage.is_covered_by(ask(subject=BOT, parent="grants/g7"), child, policies=[DEEP], now=NOON)
+    assert not coverage.is_covered_by(ask(subject=BOT, parent="grants/g6"), child, policies=[DEEP], now=NOON)
 
 
 def test_a_grant_with_fewer_uses_left_than_are_asked_for_does_not_cover_it() -> None:
@@ -259,10 +259,10 @@ def test_a_grant_with_fewer_uses_left_than_are_asked_for_does_not_cover_it() -> 
         rules.with_use(rules.with_use(limited, now=NOON), now=NOON),
     )
 
-    assert request.is_covered_by(ask(max_uses=2), limited, policies=[], now=NOON)
-    assert not request.is_covered_by(ask(max_uses=2), used_once, policies=[], now=NOON)
-    assert request.is_covered_by(ask(), used_once, policies=[], now=NOON)
-    assert not request.is_covered_by(ask(), used_up, policies=[], now=NOON)
+    assert coverage.is_covered_by(ask(max_uses=2), limited, policies=[], now=NOON)
+    assert not coverage.is_covered_by(ask(max_uses=2), used_once, policies=[], now=NOON)
+    assert coverage.is_covered_by(ask(), used_once, policies=[], now=NOON)
+    assert not coverage.is_covered_by(ask(), used_up, policies=[], now=NOON)
 
 
 # Its record, and its end with the parent

@@ -22,9 +22,9 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.frozen import replace
-from jit_service.domain.grants import approval, request
+from jit_service.domain.grants import approval, more_time, request
 from jit_service.domain.grants.grant import ExtensionState, Grant, Justification, with_use
-from jit_service.domain.grants.request import MoreTime
+from jit_service.domain.grants.more_time import MoreTime
 from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet, Step
 from tests.domain.factories import (
     ALICE,
@@ -59,7 +59,7 @@ def more(duration: timedelta = HOUR, **justification: str) -> MoreTime:
 
 
 def extended(grant: Grant, *, by: Caller | None = None, at: datetime = NOON, **changes: Any) -> Grant:
-    return request.with_extension(grant, more(), policy=extending(**changes), by=by or alice(), now=at)
+    return more_time.with_extension(grant, more(), policy=extending(**changes), by=by or alice(), now=at)
 
 
 def judged(
@@ -69,7 +69,7 @@ def judged(
     by: Caller | None = None,
     signals: Signals | None = None,
 ) -> Grant:
-    asked = request.with_extension(approved(), wanted or more(), policy=under, by=by or alice(), now=NOON)
+    asked = more_time.with_extension(approved(), wanted or more(), policy=under, by=by or alice(), now=NOON)
     return request.judge_extension(
         asked, policy=under, policies=[under, *others], now=NOON, signals=signals or Signals()
     )
@@ -85,15 +85,15 @@ def fault(act: Callable[[], object]) -> str:
 
 
 def test_more_time_is_above_zero_and_at_most_thirty_days() -> None:
-    assert request.normalize_more(more(TICK)).duration == TICK
-    assert request.normalize_more(more(30 * DAY)).duration == 30 * DAY
-    assert fault(lambda: request.normalize_more(more(timedelta()))) == "duration"
-    assert fault(lambda: request.normalize_more(more(30 * DAY + TICK))) == "duration"
+    assert more_time.normalize_more(more(TICK)).duration == TICK
+    assert more_time.normalize_more(more(30 * DAY)).duration == 30 * DAY
+    assert fault(lambda: more_time.normalize_more(more(timedelta()))) == "duration"
+    assert fault(lambda: more_time.normalize_more(more(30 * DAY + TICK))) == "duration"
 
 
 def test_the_why_is_brought_to_canonical_form() -> None:
-    assert request.normalize_more(more(text="e\u0301")).justification.text == "é"
-    assert fault(lambda: request.normalize_more(more(ticket="\x00"))) == "justification.ticket"
+    assert more_time.normalize_more(more(text="e\u0301")).justification.text == "é"
+    assert fault(lambda: more_time.normalize_more(more(ticket="\x00"))) == "justification.ticket"
 
 
 def test_who_asked_for_or_holds_a_grant_asks_for_more_time() -> None:
@@ -208,7 +208,7 @@ def test_a_deny_that_came_after_the_request_gives_no_more_time() -> None:
 
 def test_a_deny_for_any_group_applies_where_another_asks_for_more_time() -> None:
     grant = approve(pending(FOR_BOT, subject=BOT), under=FOR_BOT)
-    asked = request.with_extension(grant, more(), policy=FOR_BOT, by=alice(), now=NOON)
+    asked = more_time.with_extension(grant, more(), policy=FOR_BOT, by=alice(), now=NOON)
 
     refused(
         DeniedByPolicy,
@@ -358,15 +358,17 @@ def test_limits_that_are_given_for_later_count_from_the_start() -> None:
 
 def test_the_condition_of_now_sees_the_claims_of_now() -> None:
     under = extending(check_condition="claims.mfa")
-    asked = request.with_extension(
+    asked = more_time.with_extension(
         approved(), more(), policy=under, by=alice()._replace(claims={"mfa": True}), now=NOON
     )
-    longer = request.lengthen(asked, under, now=NOON)
+    longer = more_time.lengthen(asked, under, now=NOON)
     bots = approve(pending(FOR_BOT, subject=BOT), under=FOR_BOT)
-    by_another = request.with_extension(bots, more(), policy=under, by=alice()._replace(claims={"mfa": True}), now=NOON)
+    by_another = more_time.with_extension(
+        bots, more(), policy=under, by=alice()._replace(claims={"mfa": True}), now=NOON
+    )
 
     assert longer.claims == {"mfa": True}
-    assert request.lengthen(by_another, under, now=NOON).claims == {}
+    assert more_time.lengthen(by_another, under, now=NOON).claims == {}
 
 
 def test_a_grant_without_its_facts_is_not_judged() -> None:

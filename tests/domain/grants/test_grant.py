@@ -18,7 +18,7 @@ from jit_service.domain.errors import (
     SelfApproval,
     WrongState,
 )
-from jit_service.domain.grants import approval, request
+from jit_service.domain.grants import approval, quorum, request
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants.grant import Grant, GrantState, Justification, ReviewDecision
 from tests.domain.factories import (
@@ -246,7 +246,7 @@ def test_one_principal_in_two_groups_fills_one_slot() -> None:
 
     grant = approve(pending(under), under=under, by=in_both)
 
-    assert approval.approvals_missing(under.steps, grant.reviews) == [1]
+    assert quorum.approvals_missing(under.steps, grant.reviews) == [1]
 
 
 def test_one_principal_who_approves_in_two_steps_counts_in_one() -> None:
@@ -260,21 +260,21 @@ def test_reviews_of_one_principal_count_once_even_where_there_are_two() -> None:
     (review,) = approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS).reviews
     again = replace(review, reviewer="user:Bob@example.com")
 
-    assert approval.approvals_missing(TWO_OF_OWNERS.steps, [review, review]) == [1]
-    assert approval.approvals_missing(TWO_OF_OWNERS.steps, [review, again]) == [1]
+    assert quorum.approvals_missing(TWO_OF_OWNERS.steps, [review, review]) == [1]
+    assert quorum.approvals_missing(TWO_OF_OWNERS.steps, [review, again]) == [1]
 
 
 def test_a_review_by_the_principal_in_other_letter_case_counts_once() -> None:
     under = policy(steps=(step(principals=(BOB, "user:Bob@example.com"), needed=2),))
     (review,) = approve(pending(under), under=under).reviews
 
-    assert approval.approvals_missing(under.steps, [review, replace(review, reviewer="user:Bob@example.com")]) == [1]
+    assert quorum.approvals_missing(under.steps, [review, replace(review, reviewer="user:Bob@example.com")]) == [1]
 
 
 def test_more_approvals_than_needed_leave_none_missing() -> None:
     grant = approve(approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS), under=TWO_OF_OWNERS, by=erin())
 
-    assert approval.approvals_missing((step("owners"),), grant.reviews) == [0]
+    assert quorum.approvals_missing((step("owners"),), grant.reviews) == [0]
 
 
 def test_steps_are_decided_in_their_order() -> None:
@@ -290,7 +290,7 @@ def test_steps_are_decided_in_their_order() -> None:
 def test_an_approval_counts_for_the_step_it_was_given_in() -> None:
     first = approve(pending(TWO_STEPS), under=TWO_STEPS, by=caller(BOB, "owners", "security"))
 
-    assert approval.approvals_missing(TWO_STEPS.steps, first.reviews) == [0, 1]
+    assert quorum.approvals_missing(TWO_STEPS.steps, first.reviews) == [0, 1]
 
 
 def test_who_is_no_approver_cannot_approve() -> None:
@@ -388,14 +388,14 @@ def test_an_approval_counts_by_the_groups_that_were_proved_when_it_was_given() -
     first = approve(pending(TWO_OF_OWNERS), under=TWO_OF_OWNERS, by=bob())
 
     assert approve(first, under=TWO_OF_OWNERS, by=erin()).state(NOON) is GrantState.ACTIVE
-    assert approval.approvals_missing((step("security", needed=2),), first.reviews) == [2]
+    assert quorum.approvals_missing((step("security", needed=2),), first.reviews) == [2]
 
 
 def test_an_approval_of_a_step_that_is_gone_counts_nowhere() -> None:
     under = policy(steps=(step("security"), step("owners")))
     grant = approve(approve(pending(under), under=under, by=carol()), under=under, by=bob())
 
-    assert approval.approvals_missing((step("owners"),), grant.reviews) == [1]
+    assert quorum.approvals_missing((step("owners"),), grant.reviews) == [1]
 
 
 def test_more_approvals_needed_since_the_request_must_all_be_given() -> None:
@@ -476,7 +476,7 @@ def test_who_is_no_approver_cannot_deny() -> None:
 def test_a_denial_is_no_approval() -> None:
     denied = deny(pending())
 
-    assert approval.approvals_missing(policy().steps, denied.reviews) == [1]
+    assert quorum.approvals_missing(policy().steps, denied.reviews) == [1]
 
 
 # Endings by those who asked, hold, or review

@@ -21,16 +21,27 @@ from jit_service.domain.errors import (
     TooManyActive,
     Unsatisfiable,
 )
-from jit_service.domain.grants import approval, break_glass, preview, request
+from jit_service.domain.grants import (
+    approval,
+    break_glass,
+    children,
+    coverage,
+    misfit,
+    more_time,
+    preview,
+    request,
+    terms,
+)
 from jit_service.domain.grants import delegation as delegations
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants import lock as locks
-from jit_service.domain.grants.approval import Edits
 from jit_service.domain.grants.delegation import Delegation, NewDelegation
 from jit_service.domain.grants.grant import ExtensionState, Grant, GrantState
 from jit_service.domain.grants.lock import NO_LOCKS, Locks, Target
 from jit_service.domain.grants.lock import NewLock as LockWanted
-from jit_service.domain.grants.request import Ask, MoreTime
+from jit_service.domain.grants.more_time import MoreTime
+from jit_service.domain.grants.request import Ask
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.policies.policy import Policy
 from tests.domain.factories import NOON
 from tests.model.facts import LIVE, RUNNING
@@ -82,7 +93,7 @@ class Alone:
             if kept.subject == wanted.subject
             and kept.is_of(by.person)
             and kept.state(self.now) in (("ACTIVE",) if wanted.break_glass else LIVE)
-            and request.is_covered_by(wanted, kept, policies=policies, now=self.now)
+            and coverage.is_covered_by(wanted, kept, policies=policies, now=self.now)
         ]
         if not there:
             self.ask(name, by, asked)
@@ -96,7 +107,7 @@ class Alone:
         for above in parent.chain:
             rules.demand_state(self.kept[above], self.now, GrantState.ACTIVE)
         policies = self.policies.values()
-        child = request.judge_child(wanted, parent, policies=policies, by=by, grant_name=name, now=self.now)
+        child = children.judge_child(wanted, parent, policies=policies, by=by, grant_name=name, now=self.now)
         self.demand_unlocked(child)
         return self.save(*approval.open_child(child, by=by, now=self.now))
 
@@ -108,8 +119,8 @@ class Alone:
         match act:
             case "approve":
                 place = approval.demand_reviewer(self.waiting(grant, policy), policy=policy, by=by, now=now)
-                edited = approval.apply_edits(grant, edits, policy=policy, now=now)
-                judged, given = self.judged_again(edited, policy), approval.changed_terms(grant, edited)
+                edited = terms.apply_edits(grant, edits, policy=policy, now=now)
+                judged, given = self.judged_again(edited, policy), terms.changed_terms(grant, edited)
                 changed = approval.approve(judged, policy=policy, by=by, comment="", now=now, given=given, place=place)
             case "deny":
                 changed = approval.deny(self.waiting(grant, policy), policy=policy, by=by, comment="", now=now)
@@ -117,13 +128,13 @@ class Alone:
                 changed = approval.counter(
                     self.waiting(grant, policy), edits, policy=policy, by=by, comment="", now=now
                 )
-                self.judged_again(approval.edit(grant, edits, now=now), policy)
+                self.judged_again(terms.edit(grant, edits, now=now), policy)
             case "accept":
                 changed = self.accepted(grant, policy, by)
             case "decline":
                 changed = approval.decline(grant, by=by, comment="", now=now)
             case "extend":
-                asked = request.with_extension(grant, MoreTime(duration=more), policy=policy, by=by, now=now)
+                asked = more_time.with_extension(grant, MoreTime(duration=more), policy=policy, by=by, now=now)
                 judged = request.judge_extension(
                     asked, policy=policy, policies=self.policies.values(), now=now, signals=self.signals()
                 )
@@ -199,7 +210,7 @@ class Alone:
         self.policies[policy.name] = policy
         for grant in sorted(self.kept.values(), key=_name):
             looked_at = policy.deny or grant.policy == policy.name
-            why = request.misfit(grant, policies=self.policies) if looked_at else ""
+            why = misfit.misfit(grant, policies=self.policies) if looked_at else ""
             if why and grant.state(self.now) is GrantState.SCHEDULED:
                 self.save(*rules.revoke_as_misfit(grant, why=why, by=by, now=self.now))
         return policy

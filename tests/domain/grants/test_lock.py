@@ -15,7 +15,7 @@ from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import InvalidField, Locked, NotApprover, WrongState
 from jit_service.domain.frozen import replace
-from jit_service.domain.grants import approval
+from jit_service.domain.grants import approval, terms
 from jit_service.domain.grants import lock as rules
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, NewLock, Target
@@ -379,7 +379,7 @@ def test_an_approval_with_a_locked_token_does_not_count_while_the_lock_stands() 
 
 def test_an_offer_of_the_locked_is_not_accepted() -> None:
     offered = approval.counter(
-        pending(), approval.Edits(duration=HOUR / 2), policy=policy(), by=bob(), comment="", now=NOON
+        pending(), terms.Edits(duration=HOUR / 2), policy=policy(), by=bob(), comment="", now=NOON
     )[0]
     taken = approval.with_offered_terms(offered, by=caller(ALICE), now=NOON)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jit_service.domain.grants.grant import Grant, GrantState, revoke_as_misfit
-from jit_service.domain.grants.request import misfit
+from jit_service.domain.grants.misfit import misfit
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import (
     ALICE,

@@ -13,9 +13,9 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.conditions import condition
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField, NotApprover
-from jit_service.domain.grants import approval, preview, request
-from jit_service.domain.grants.approval import Edits
+from jit_service.domain.grants import approval, preview, quorum, request, terms
 from jit_service.domain.grants.grant import Grant, GrantState, ReviewDecision
+from jit_service.domain.grants.terms import Edits
 from jit_service.domain.policies.policy import Policy, PrincipalSet, Step, normalize
 from tests.domain.factories import (
     ALICE,
@@ -119,7 +119,7 @@ def test_what_a_reviewer_gives_is_judged_as_well_as_what_was_asked_for() -> None
     under = only('reviewer.claims.level >= 2 || duration > duration("90m")')
     junior, asked = bob()._replace(claims={"level": 1}), pending(under, duration=2 * HOUR)
     place = approval.demand_reviewer(asked, policy=under, by=junior, now=NOON)
-    less = approval.edit(asked, Edits(duration=HOUR), now=NOON)
+    less = terms.edit(asked, Edits(duration=HOUR), now=NOON)
 
     with pytest.raises(NotApprover):
         approval.approve(less, policy=under, by=junior, comment="", now=NOON, place=place)
@@ -157,7 +157,7 @@ def test_an_approval_by_another_condition_does_not_count_for_this_one() -> None:
     second = approve(first, by=with_mfa(erin()), under=now)
 
     assert (first.reviews[0].condition, second.approved_at) == ("", None)
-    assert approval.approvals_missing(now.steps, second.reviews) == [1]
+    assert quorum.approvals_missing(now.steps, second.reviews) == [1]
     # And an offer that was made before is none any more.
     with pytest.raises(NotApprover, match="not an approver of"):
         accepted(countered(pending(only("")), by=bob(), under=only(""), duration=HOUR / 2), under=only(MFA))

@@ -19,11 +19,11 @@ from jit_service.domain.errors import (
     Unsatisfiable,
 )
 from jit_service.domain.grants import lock, reviewing
-from jit_service.domain.grants.approval import AS_ASKED, Edits
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.lock import NO_LOCKS, Locks, NewLock, Target
-from jit_service.domain.grants.request import MoreTime
+from jit_service.domain.grants.more_time import MoreTime
 from jit_service.domain.grants.reviewing import FIRST, ReviewRules, Shown
+from jit_service.domain.grants.terms import AS_ASKED, Edits
 from jit_service.domain.policies.policy import Policy
 from tests.domain.factories import (
     ALICE,
