@@ -14,7 +14,7 @@ from typing import Final
 from jit_service.check import questions, search
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, NotVisible
-from jit_service.domain.grants import approval, break_glass, delegation, more_time, request
+from jit_service.domain.grants import approval, break_glass, children, delegation, more_time, request
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants.delegation import Delegation, NewDelegation
 from jit_service.domain.grants.grant import Grant, Justification
@@ -185,7 +185,7 @@ def _demand_sight(sees: bool) -> None:
 
 def _pass_on(grant: Grant, by: Caller) -> object:
     child = Ask(subject=JOB, resources=(RESOURCE,), actions=("read",), parent=grant.name)
-    return child.judge_child(child, grant, policies=[POLICY], by=by, grant_name="grants/c", now=NOW)
+    return children.judge_child(child, grant, policies=[POLICY], by=by, grant_name="grants/c", now=NOW)
 
 
 def _ask_for_oneself(by: Caller) -> object:
