@@ -6,7 +6,7 @@ import ctypes
 import json
 import os
 import platform
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -75,7 +75,9 @@ class Process:
     def line(self, *, timeout: float) -> Any:
         """Returns the next line of stdout as JSON. Raises Unavailable if none comes."""
         assert self._process.stdout is not None  # noqa: S101 (for mypy)
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
+        with selectors.DefaultSelector() as output:
+            output.register(self._process.stdout, selectors.EVENT_READ)
+            ready = output.select(timeout)
         text = self._process.stdout.readline() if ready else b""
         if not text:
             what = f"said nothing in {timeout:g} s" if not ready else "ended"

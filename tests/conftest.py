@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,6 +33,10 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # A service freezes what it loads at its start. These processes load for hundreds of tests, and what is garbage by then
 # would never be collected: stores, with their threads and their open files.
 gc.freeze = lambda: None
+
+# The tests start hundreds of processes of the service, and each would compile all its modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Explaining a failure traces every line, and takes a machine from seconds to minutes.
 settings.register_profile("jit", phases=[phase for phase in Phase if phase is not Phase.explain])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import select
+import selectors
 import struct
 import subprocess
 import termios
@@ -41,8 +41,9 @@ class Terminal:
         return self.process.wait(timeout=60)
 
     def _read(self) -> bool:
-        ready, _, _ = select.select([self.descriptor], [], [], 60)
-        assert ready, f"silence after {self.seen!r}"
+        with selectors.DefaultSelector() as output:
+            output.register(self.descriptor, selectors.EVENT_READ)
+            assert output.select(60), f"silence after {self.seen!r}"
         try:
             data = os.read(self.descriptor, 65536)
         except OSError:

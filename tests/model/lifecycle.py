@@ -28,6 +28,7 @@ from tests.model.small_world import (
     AGENT,
     CHANGES,
     ENDS_ACCESS,
+    FOR_ANOTHER,
     FORBIDDEN,
     GIVEN,
     GROUPS,
@@ -306,17 +307,26 @@ class LifecycleMachine(Acting):
         assert set(counted.values()) == {expected}, (counted, expected)
 
     @precondition(lambda self: self.has_room())
-    @rule(target=names, given=st.sampled_from(GIVEN), whom=lockable)
-    def ask_while_somebody_is_locked(self, given: tuple[str, str, str, str, str], whom: str) -> Any:
-        with self.locked(whom):
-            name = self.ask(self.thing(given), given[0])
+    @rule(
+        target=names,
+        given=st.sampled_from((*GIVEN, FOR_ANOTHER, FOR_ANOTHER)),
+        whose=st.sampled_from(("asker", "holder", "anybody")),
+        whom=lockable,
+    )
+    def ask_while_somebody_is_locked(self, given: tuple[str, str, str, str, str], whose: str, whom: str) -> Any:
+        """Most often of those whom it is about."""
+        asker, holder, *_ = given
+        with self.locked({"asker": asker, "holder": holder}.get(whose, whom)):
+            name = self.ask(self.thing(given), asker)
         return name if name else multiple()
 
     @rule(name=names, whom=lockable, data=st.data())
     def look_into_inboxes_while_somebody_is_locked(self, name: str, whom: str, data: st.DataObject) -> None:
         """The steps wait for the approvals of the locked again, and what those have lent gives nothing."""
         self.act_if_anybody_may("approve", name, Changes(), HOUR, data)
-        voters = {who for vote in self.world.entries[name].votes for who in (vote.who.name, vote.holder.name)} - {ADMIN}
+        waiting = [entry for entry in self.world.entries.values() if entry.status == "PENDING" or entry.name == name]
+        votes = [vote for entry in waiting for vote in entry.votes]
+        voters = {who for vote in votes for who in (vote.who.name, vote.holder.name)} - {ADMIN}
         whom = data.draw(st.sampled_from(sorted({whom} | voters)))
         with self.locked(whom):
             for who in sorted(self.groups):

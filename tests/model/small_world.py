@@ -100,11 +100,12 @@ POLICIES = (
     deny_policy(name=FORBIDDEN, eligible=PrincipalSet(groups=("contractors",)), resources=("db/a/*",)),
 )
 NAMES = tuple(each.name for each in POLICIES if not each.deny)
+FOR_ANOTHER = (ALICE, BOT, "db/b/x", "read", "policies/two")
 # Asker, holder, resource, action and policy of requests that the policies give at first.
 GIVEN = (
     (ALICE, ALICE, "db/a/x", "read", "policies/one"),
     (ALICE, ALICE, "db/a/*", "rows.*", "policies/two"),
-    (ALICE, BOT, "db/b/x", "read", "policies/two"),
+    FOR_ANOTHER,
     (BOB, BOB, "db/**", "read", "policies/one"),
     (ALIAS, ALIAS, "db/a/*", "rows.add", "policies/self"),
     (BOB, BOB, "db/a/*", "rows.*", "policies/none"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
-import select
+import selectors
 import socket
 import struct
 import subprocess
@@ -206,10 +206,14 @@ def test_a_body_over_1_mib_is_413(story: Story, size: int) -> None:
     """It is refused while it is still being sent, so a client must listen while it sends, as curl does."""
     address, token = story.world.http, story.world.token(story.alice)
     head = f"POST /v1/grants HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\ncontent-length: {size + 1}\r\n\r\n"
-    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+    with (
+        socket.create_connection((address.host, address.port), timeout=10) as connection,
+        selectors.DefaultSelector() as answers,
+    ):
+        answers.register(connection, selectors.EVENT_READ)
         connection.sendall(head.encode())
         sent = 0
-        while sent <= size and not select.select([connection], [], [], 0)[0]:
+        while sent <= size and not answers.select(0):
             sent += connection.send(b"x" * min(65536, size + 1 - sent) or b"x")
         response = http.client.HTTPResponse(connection)
         response.begin()
