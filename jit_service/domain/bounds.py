@@ -1,4 +1,4 @@
-"""What one caller may make all others carry (invariant I33). docs/limits.md lists every bound of the service."""
+"""Bounds on what one caller may add to the load of all others (invariant I33). docs/limits.md lists every bound."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from jit_service.domain.person import Account, Person
 
 LEFT_OUT: Final = "the token leaves its groups out: they may be any, and permit nothing"
-"""What a no says that comes of groups which are not known."""
+"""Part of the message of a refusal that rests on unknown groups."""
 
 
 class Role(StrEnum):
@@ -47,7 +47,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Right:
-    """What somebody reviews by: the holder's name and groups. With a delegation it is in another's hands.
+    """A right to review: the holder's name and groups. With a delegation another principal uses it.
 
     Groups that are not known (None) give no right. No policies: it holds under all of them.
     """
@@ -100,7 +100,7 @@ class Caller(NamedTuple):
         return self.origin.token_id
 
     def has(self, *roles: Role) -> bool:
-        """Says whether the caller has one of the roles."""
+        """Returns whether the caller has one of the roles."""
         return not self.roles.isdisjoint(roles)
 
     def rights(self, policy: str) -> tuple[Right, ...]:

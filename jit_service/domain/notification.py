@@ -13,9 +13,9 @@ from jit_service.domain.errors import InvalidField
 from jit_service.domain.grants.grant import GrantState
 
 NEVER: Final = frozenset({EventType.ACCESS_CHECKED})
-"""Of these nobody is told: there are too many of them, and every one has been answered."""
+"""Events that are never notified: there are too many of them, and each caller has had its answer."""
 ONLY_BY_NAME: Final = frozenset({EventType.CALL_REFUSED})
-"""What `*` leaves out: anybody can cause them, without a token too."""
+"""Events that `*` leaves out: anybody can cause them, even without a token."""
 DEFAULT_EVENTS: Final = (
     "BREAK_GLASS_USED",
     "REVIEW_OVERDUE",
@@ -39,7 +39,7 @@ class Interest:
     decision: str = ""
 
     def covers(self, event: Event) -> bool:
-        """Says whether the event is of the kind."""
+        """Returns whether the event is of the kind."""
         return event.type is self.type and self.decision in ("", event.decision)
 
 
@@ -51,7 +51,7 @@ class Subscription:
     interests: frozenset[Interest]
 
     def wants(self, event: Event) -> bool:
-        """Says whether the receiver is to be told of the event."""
+        """Returns whether the receiver is to be told of the event."""
         return any(interest.covers(event) for interest in self.interests)
 
 

@@ -26,11 +26,11 @@ class Person(NamedTuple):
     account: Account | None = None
 
     def is_same(self, other: Person) -> bool:
-        """Says whether both are one person to whatever forbids."""
+        """Returns whether both are one person to whatever forbids."""
         return self.has_account(other.account) or name.canonical(self.principal) == name.canonical(other.principal)
 
     def has_account(self, account: Account | None) -> bool:
-        """Says whether the account is the person's: it is then whoever had it before, whatever the name was."""
+        """Returns whether the account is the person's: it is then whoever had it before, whatever the name was."""
         return account is not None and account == self.account
 
 

@@ -31,9 +31,9 @@ from jitaccess.naming.json_numbers import with_whole_numbers
 
 BINDING_TYPE: Final = "jit-denial+jwt"
 BINDING_LIFETIME: Final = timedelta(minutes=10)
-"""How long what was denied may be asked for."""
+"""How long after a denial it can be requested."""
 _SIDES: Final = ("subject", "resource", "action")
-# Of an approval's grant: why it does not allow, and what to do.
+# States of an approval's grant that does not allow the evaluation.
 _OVER: Final = (GrantState.EXPIRED, GrantState.REVOKED, GrantState.RELEASED)
 _WAITS: Final = (GrantState.PENDING, GrantState.SCHEDULED)
 _MAX_PAUSE: Final = 60
@@ -41,7 +41,7 @@ _MAX_PAUSE: Final = 60
 
 @dataclass(frozen=True, kw_only=True)
 class DeniedEvaluation:
-    """What was denied, in AuthZEN's own objects; `context` is what of it counts."""
+    """A denied evaluation in AuthZEN's own objects; `context` has the members that its binding covers."""
 
     subject: Mapping[str, Any]
     resource: Mapping[str, Any]
@@ -51,7 +51,7 @@ class DeniedEvaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestHint:
-    """That a denial may be asked about: until when, and what proves it."""
+    """How to request what was denied: until when, and the token that proves the denial."""
 
     expires_at: datetime
     binding_token: str
@@ -59,7 +59,7 @@ class RequestHint:
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalStatus:
-    """What an approval was worth to an evaluation. Without a reason it allowed it; `pause` is in seconds."""
+    """How an approval counted in an evaluation. Without a reason the evaluation was allowed; `pause` is in seconds."""
 
     approved_until: datetime | None = None
     reason: str = ""
@@ -68,7 +68,7 @@ class ApprovalStatus:
 
 
 class AccessRequests:
-    """See the module. Without `issuing` nothing can be signed, so that nothing can be asked for."""
+    """Requests for what an AuthZEN evaluation denied. Without `issuing` no denial can be signed."""
 
     def __init__(self, store: Store, issuing: Issuing | None, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -126,7 +126,7 @@ class AccessRequests:
         return grants.withdraw(self._store, caller, _grant(task), comment=comment, etag="")
 
     def approval_status(self, approval_id: str, checked: CheckResult) -> ApprovalStatus:
-        """Says what an approval was worth to the decision, which did not need it: the grant itself decides."""
+        """Returns how an approval counted in the decision. The decision does not read it: the grant itself decides."""
         with self._store.snapshot() as snapshot:
             grant = _find_grant(snapshot, approval_id)
         if grant is None or grant.subject != checked.question.subject:

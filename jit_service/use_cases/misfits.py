@@ -1,4 +1,4 @@
-"""What the policies would not give any more once they are changed.
+"""Misfits: grants that the policies would not give any more once they are changed.
 
 What is scheduled ends with the change, in its transaction: nobody begins to have what nobody may have by then. What is
 live goes on, and is told of; it ends where the change says so. Judged are the scheduled and live grants under the

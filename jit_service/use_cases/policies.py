@@ -148,7 +148,7 @@ def preview(
 
 
 def is_empty(store: Store) -> bool:
-    """Says whether no policy was ever stored."""
+    """Returns whether no policy was ever stored."""
     with store.snapshot() as snapshot:
         return not snapshot.policies(deleted=True)
 
@@ -192,7 +192,7 @@ def _find_live(snapshot: Snapshot, name: str) -> Policy:
 
 
 def may_read(policy: Policy, caller: Caller) -> bool:
-    """Says whether the caller may read the policy: it concerns the caller, or the caller reads everything."""
+    """Returns whether the caller may read the policy: it concerns the caller, or the caller reads everything."""
     if caller.has(Role.AUDITOR, Role.ADMIN) or policy.concerns(caller.principal, caller.groups):
         return True
     return may_review_under(policy, caller)

@@ -1,4 +1,4 @@
-"""The use case of simulating policies: what was asked and checked in a window is judged again by a draft set.
+"""The use case of simulating policies: recorded requests and checks of a window are judged again by a draft set.
 
 Both answers are made anew, by the stored policies and by the draft, from the same recorded facts; so a difference comes
 from the policies alone. What was not recorded is not judged: of a refused request its justification, its claims and
@@ -71,7 +71,7 @@ class Answer:
     message: str
 
     def differs(self, other: Answer) -> bool:
-        """Says whether a program would see another answer."""
+        """Returns whether a program would see another answer."""
         return (self.answer, self.reason) != (other.answer, other.reason)
 
 
@@ -281,7 +281,7 @@ def _subject_address(event: Event) -> str:
 
 
 def _granted_request(event: Event, grant: Grant, signals: Signals) -> _Request:
-    """A request that came to something: what it gave is the event's, all else the grant's."""
+    """Returns a request that became a grant: its terms are the event's, all else is the grant's."""
     ask = Ask(
         subject=grant.subject,
         resources=event.resources,
@@ -304,7 +304,7 @@ def _granted_request(event: Event, grant: Grant, signals: Signals) -> _Request:
 
 
 def _refused_request(event: Event, signals: Signals) -> _Request | None:
-    """A request that was refused, as far as it was sound."""
+    """Returns a refused request; None where the request was malformed."""
     asked = Ask(
         subject=event.subject or event.principal,
         resources=event.resources,

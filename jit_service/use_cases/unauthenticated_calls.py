@@ -1,4 +1,4 @@
-"""Refused calls of whoever proves to be nobody: one record a second and address, with a count (invariant I33).
+"""Refused calls without a valid token: one audit record a second and address, with a count (invariant I33).
 
 Nobody vouches for such a call, and anybody may make millions. So its record has the method, the address and the reason
 and nothing that the caller wrote, the first of an address is written at once, and those that follow within a second
@@ -41,7 +41,7 @@ class _RefusalCount:
 
 
 class UnauthenticatedCalls(BackgroundThread):
-    """See the module. Any thread may count."""
+    """Counts and records refused calls that no token vouches for. Any thread may count."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(name="unproved", interval=INTERVAL, undone="refusals of unproved callers are not recorded")

@@ -39,7 +39,7 @@ _VALUES: Final[Mapping[str, Callable[[Event], Any]]] = {
 
 
 def matches(node: Node | None, recorded: RecordedEvent) -> bool:
-    """Says whether the filter, None for an empty one, means the record."""
+    """Returns whether the filter, None for an empty one, means the record."""
     match node:
         case None:
             return True

@@ -1,4 +1,4 @@
-"""Checkpoints: what the audit log was, as somebody else keeps it, and which log does not continue that."""
+"""Checkpoints: the length and head hash of the audit log, kept elsewhere, which a later log must continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event of a call that was refused, about whatever the caller wrote."""
+"""The event of a refused call. It holds what the caller wrote, made harmless."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def refusal_event(by: Caller, error: JitError, about: About, *, at: datetime) ->
 
 
 def unauthenticated_event(origin: Origin, *, reason: str, count: int, at: datetime) -> Event:
-    """Returns the event of `count` calls that were refused to whoever proved to be nobody: nothing that they wrote."""
+    """Returns the event of `count` refused calls without a valid token. It holds nothing that the callers wrote."""
     return Event(
         type=EventType.CALL_REFUSED,
         at=at,

@@ -234,7 +234,7 @@ def check_event(
 
 
 def covers(grant: Candidate, question: Question) -> bool:
-    """Says whether the question is about the grant: its subject, one of its actions and one of its resources."""
+    """Returns whether the question is about the grant: its subject, one of its actions and one of its resources."""
     return (
         grant.subject == question.subject
         and action_covered(question.action, grant.actions)

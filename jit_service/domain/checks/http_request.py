@@ -1,6 +1,6 @@
-"""What a request that waits at a proxy is in names: which resource, which action, and how long it may last.
+"""The resource and action that an HTTP request maps to, and how long it may last.
 
-One path has one name: its segments, each decoded once, and a slash at its end says nothing. What two servers could read
+One path has one name: its segments, each decoded once; a slash at its end is ignored. What two servers could read
 as two paths has none and is refused: dot segments, empty segments within, encoded slashes where the route does not keep
 them, path parameters (`;`), what is encoded twice or is not UTF-8 in NFC. docs/paths.md has it as a table.
 """

@@ -16,7 +16,7 @@ _NONE: Final = frozenset[str]()
 
 
 class PolicySet:
-    """See the module. `denying` are the deny policies in force; what is not in force is not in it."""
+    """The policies in force, prepared for many questions. `denying` are the deny policies among them."""
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
         self._policies = tuple(policies)
@@ -39,12 +39,12 @@ class PolicySet:
 
     @cached_property
     def _prepared(self) -> tuple[tuple[_PreparedPolicy, ...], tuple[_PreparedPolicy, ...]]:
-        """Those that deny, and those that can be asked under; most books of a transaction are never asked."""
+        """The deny policies, and those that can be asked under. Made at first use: most sets are never asked."""
         return tuple(map(_prepare, self.denying)), tuple(map(_prepare, by_preference(self._policies)))
 
 
 class _PreparedPolicy(NamedTuple):
-    """A policy, as far as it says who may ask for what."""
+    """The part of a policy that says who may ask for what."""
 
     name: str
     resources: Patterns

@@ -1,4 +1,4 @@
-"""Search: of a question with one side left out, the names that Check would allow there.
+"""Search: the names that Check would allow on the side of a question that is left out.
 
 Sound and, but for conditions that read the side which is sought, complete: every name found is ALLOWED at that instant,
 and every name a pattern found matches is, unless one of its exceptions matches it too.
@@ -20,7 +20,7 @@ from jitaccess.naming.pattern_table import PatternTable
 
 
 class Side(StrEnum):
-    """What is sought."""
+    """The side of a question that a search leaves out."""
 
     SUBJECT = "subject"
     ACTION = "action"
@@ -29,7 +29,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchMatch:
-    """A name of the side sought, or a pattern of a grant; what allows it, and what a pattern does not include."""
+    """A name on the side that was left out, or a pattern of a grant. `excepted` are not included."""
 
     name: str
     grant: Candidate
@@ -84,7 +84,7 @@ def search_names(
 
 
 def reaches(grant: Candidate, asked: Question, side: Side) -> bool:
-    """Says whether the grant covers the sides that are given."""
+    """Returns whether the grant covers the sides that are given."""
     return (
         (side is Side.SUBJECT or grant.subject == asked.subject)
         and (side is Side.ACTION or action_covered(asked.action, grant.actions))

@@ -1,4 +1,4 @@
-"""Rehearsals: what the policies would answer to a made-up or a recorded request or check. Nothing comes of them."""
+"""What the policies would answer to a made-up or a recorded request or check. Nothing is changed or recorded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What shall come out. None and empty: nothing is expected."""
+    """The expected result of a case. None and empty: nothing is expected."""
 
     outcome: Outcome | None = None
     reason: str = ""
@@ -73,7 +73,7 @@ class RequestOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult:
-    """What came out of a case, and each expectation that did not, in words."""
+    """The result of a case, and in words each expectation that it did not meet."""
 
     title: str
     judged: RequestOutcome

@@ -127,7 +127,7 @@ def judge(text: str, facts: Facts) -> Judgement:
 
 @lru_cache(maxsize=1024)
 def reads_reviewer(text: str) -> bool:
-    """Says whether the condition reads `reviewer`: without that variable it is no condition."""
+    """Returns whether the condition reads `reviewer`: without that variable it is no condition."""
     if not mentions(text, _REVIEWER):
         return False
     try:
@@ -138,7 +138,7 @@ def reads_reviewer(text: str) -> bool:
 
 
 def mentions(text: str, variable: str) -> bool:
-    """Says whether the variable's name stands anywhere in the condition; where not, the condition does not read it."""
+    """Returns whether the variable's name stands in the condition; a condition without it does not read it."""
     return variable in _words(text)
 
 

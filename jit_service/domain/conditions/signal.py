@@ -30,7 +30,7 @@ class Signal:
     revision: int = 0
 
     def is_stale(self, now: datetime) -> bool:
-        """Says whether it has expired, and so counts as missing."""
+        """Returns whether it has expired, and so counts as missing."""
         return now >= self.expires_at
 
 

@@ -1,4 +1,4 @@
-"""Reviewing: who decides what is asked for, when that is enough, and what they may change.
+"""Reviews of requests: who may decide, when the decisions suffice, and the transitions that follow.
 
 A grant has one request after another: the first, for access, and later ones for more time (`extension`). The same
 reviews, steps and deadlines hold for each; only what follows differs.
@@ -320,14 +320,14 @@ def revoke(grant: Grant, *, policy: Policy | None, by: Caller, comment: str, now
 
 
 def is_reviewer(grant: Grant, policy: Policy | None, by: Caller) -> bool:
-    """Says whether the caller is an approver of the grant's policy as it is now, or has reviewed the grant."""
+    """Returns whether the caller is an approver of the grant's policy as it is now, or has reviewed the grant."""
     if any(review.reviewer == by.principal or by.person.has_account(review.account) for review in grant.reviews):
         return True
     return policy is not None and may_review_under(policy, by)
 
 
 def may_review_under(policy: Policy, by: Caller) -> bool:
-    """Says whether the caller may approve one of the policy's steps, by its own right or by one delegated to it."""
+    """Returns whether the caller may approve one of the policy's steps, by its own right or by one delegated to it."""
     return bool(rights_under(policy, by))
 
 
@@ -341,7 +341,7 @@ def rights_under(policy: Policy, by: Caller) -> list[Right]:
 
 
 def is_visible(grant: Grant, policy: Policy | None, by: Caller) -> bool:
-    """Says whether the caller may read the grant: its requester, subject and reviewers, and who reads every grant."""
+    """Returns whether the caller may read the grant: its requester, subject, reviewers, and readers of all."""
     if by.has(*READS_GRANTS) or grant.is_of(by.person):
         return True
     return is_reviewer(grant, policy, by)
@@ -356,7 +356,7 @@ def is_reviewable(
     locks: Locks = NO_LOCKS,
     signals: Signals = NO_SIGNALS,
 ) -> bool:
-    """Says whether the caller could approve the grant now, or the extension that is asked for."""
+    """Returns whether the caller could approve the grant now, or the extension that is asked for."""
     try:
         demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     except (SelfApproval, NotApprover, WrongState, AlreadyReviewed):

@@ -46,7 +46,7 @@ def complete_review(
     review = UseReview(reviewer=by.principal, comment=comment, at=now)
     reviewed = replace(grant, emergency=replace(grant.emergency, review=review))
     completed = event(EventType.REVIEW_COMPLETED, reviewed, by=by, now=now, message=comment)
-    # How long it was held is told once, by the record of its end.
+    # The record of the grant's end already says how long it was held.
     return reviewed, replace(completed, held=None)
 
 

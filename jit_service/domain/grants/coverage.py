@@ -17,7 +17,7 @@ from jitaccess.naming.pattern import action_covered, resource_covered
 
 
 def is_covered_by(ask: Ask, grant: Grant, *, policies: Iterable[Policy], now: datetime) -> bool:
-    """Says whether a live grant or pending request already gives, or would give, what is asked for.
+    """Returns whether a live grant or pending request already gives, or would give, what is asked for.
 
     It must cover every resource and action, start no later than is asked for, be for at least as long, be under the
     policy that is named if one is, and not be denied. What is asked for from a later start must lie within it; else

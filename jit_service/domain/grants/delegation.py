@@ -39,7 +39,7 @@ class Delegation:
     delegator_account: Account | None = None
 
     def is_active(self, now: datetime) -> bool:
-        """Says whether it can be used."""
+        """Returns whether it can be used."""
         return self.deleted_at is None and self.starts_at <= now < self.expires_at
 
     @property
@@ -54,11 +54,11 @@ class Delegation:
         )
 
     def is_given_by(self, person: Person) -> bool:
-        """Says whether the person gave it, under this name or by its account. Byte-exact, since it permits."""
+        """Returns whether the person gave it, under this name or by its account. Byte-exact, since it permits."""
         return person.principal == self.delegator or person.has_account(self.delegator_account)
 
     def is_visible_to(self, by: Caller) -> bool:
-        """Says whether the caller may read it."""
+        """Returns whether the caller may read it."""
         return by.has(Role.AUDITOR, Role.ADMIN) or by.principal == self.delegate or self.is_given_by(by.person)
 
 

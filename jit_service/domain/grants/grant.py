@@ -101,7 +101,7 @@ class Review:
         return Person(self.holder, self.holder_account)
 
     def uses_right_of(self, *people: Person) -> bool:
-        """Says whether one of them is in it, as the reviewer or the right's holder, under whatever name."""
+        """Returns whether one of them is in it, as the reviewer or the right's holder, under whatever name."""
         return any(person.is_same(one) for person in people for one in (self.by, self.right_of))
 
 
@@ -327,15 +327,15 @@ class Grant:
         return self.asker if self.subject == self.requester else Person(self.subject)
 
     def is_of(self, person: Person) -> bool:
-        """Says whether the person asked for it or holds it, under this name or by its account, exactly: it permits."""
+        """Returns whether the person asked for it or holds it: by this name or account, exactly, since it permits."""
         return person.principal in (self.requester, self.subject) or person.has_account(self.requester_account)
 
     def is_held_by(self, person: Person) -> bool:
-        """Says whether the person holds it, under this name or by its account, exactly: it permits."""
+        """Returns whether the person holds it, under this name or by its account, exactly: it permits."""
         return person.principal == self.subject or person.has_account(self.held_by.account)
 
     def is_own_review(self, person: Person) -> bool:
-        """Says whether the person would review its own request or access, under whatever name, since it forbids."""
+        """Returns whether the person would review its own request or access, under whatever name, since it forbids."""
         return person.is_same(self.asker) or person.is_same(self.held_by)
 
 

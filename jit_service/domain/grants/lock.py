@@ -69,11 +69,11 @@ class Lock:
         return (self.target.principal, *self.also) if self.target.principal else ()
 
     def stands(self, now: datetime) -> bool:
-        """Says whether it is neither lifted nor over."""
+        """Returns whether it is neither lifted nor over."""
         return self.deleted_at is None and not self.is_over(now)
 
     def is_over(self, now: datetime) -> bool:
-        """Says whether its time has run out."""
+        """Returns whether its time has run out."""
         return self.expires_at is not None and now >= self.expires_at
 
 

@@ -92,7 +92,7 @@ def _place_of(right: Right, index: int, grant: Grant, step: Step, now: datetime)
 
 
 def has_reviewed(grant: Grant, *people: Person) -> bool:
-    """Says whether one of them has had a say in this round, by its own right or another's."""
+    """Returns whether one of them has had a say in this round, by its own right or another's."""
     return any(review.uses_right_of(*people) for review in grant.round_reviews)
 
 
@@ -106,14 +106,14 @@ def _count_approvals(step: Step, index: int, reviews: Iterable[Review]) -> int:
 
 
 def still_counts(step: Step, review: Review, locks: Locks = NO_LOCKS) -> bool:
-    """Says whether it counts: what was true of the reviewer then does on, while the step asks the same of it."""
+    """Returns whether it counts: what was true of the reviewer then does on, while the step asks the same of it."""
     is_fit = not step.judges_reviewer or review.condition == step.condition
     is_approvers = step.has(review.holder, review.groups, escalated=review.escalated)
     return is_fit and is_approvers and not _is_locked(review, locks)
 
 
 def _is_locked(review: Review, locks: Locks) -> bool:
-    """Says whether a lock stands on the reviewer, on whose right it used, or on the token that it came with."""
+    """Returns whether a lock stands on the reviewer, on whose right it used, or on the token that it came with."""
     return bool(locks) and (
         locks.on(review.holder, review.groups) is not None
         or locks.on(review.reviewer, frozenset()) is not None

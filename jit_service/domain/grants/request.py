@@ -290,7 +290,7 @@ def check_duration(duration: timedelta, policy: Policy) -> None:
 
 
 def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resource: str, action: str) -> bool:
-    """Says whether a deny policy in force forbids this to the subject.
+    """Returns whether a deny policy in force forbids this to the subject.
 
     Groups that nobody has proved (None) may be any, so a deny for any group then applies: fail closed.
     """
@@ -298,7 +298,7 @@ def denies(policy: Policy, *, subject: str, groups: frozenset[str] | None, resou
 
 
 def is_denied_by(policy: Policy, *, subject: str, groups: frozenset[str] | None) -> bool:
-    """Says whether it is a deny policy in force for the subject, whatever it covers; groups as in `denies`."""
+    """Returns whether it is a deny policy in force for the subject, whatever it covers; groups as in `denies`."""
     if not (policy.deny and policy.in_force):
         return False
     return policy.eligible.forbids(subject, groups)

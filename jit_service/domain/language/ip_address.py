@@ -45,7 +45,7 @@ def canonical(text: str) -> str:
 
 
 def is_global(text: str) -> bool:
-    """Says whether the address is one of the whole Internet. Raises ValueError for what is no address."""
+    """Returns whether the address is one of the whole Internet. Raises ValueError for what is no address."""
     address = innermost(text)
     if address.is_multicast or not address.is_global or _is_metadata(address):
         return False
@@ -55,7 +55,7 @@ def is_global(text: str) -> bool:
 
 
 def is_private(text: str) -> bool:
-    """Says whether it is an address of a private network or of this machine, to which no third party leads.
+    """Returns whether it is an address of a private network or of this machine, to which no third party leads.
 
     Never so: where clouds serve credentials, link-local or not, multicast, unspecified and reserved ones.
     """
@@ -66,7 +66,7 @@ def is_private(text: str) -> bool:
 
 
 def is_loopback(text: str) -> bool:
-    """Says whether the address is this machine."""
+    """Returns whether the address is this machine."""
     return innermost(text).is_loopback
 
 

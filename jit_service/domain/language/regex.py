@@ -28,7 +28,7 @@ def validate(pattern: str, field: str) -> str:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Says whether the whole text matches; `.` is any character, also the end of a line, since people write lines."""
+    """Returns whether the whole text matches; `.` matches line ends too, since people write lines."""
     return _compiled(pattern).fullmatch(text) is not None
 
 

@@ -37,14 +37,14 @@ class PrincipalSet:
     groups: tuple[str, ...] = ()
 
     def has(self, principal: str, groups: Iterable[str] | None) -> bool:
-        """Says whether the principal is named, itself or by one of its groups, since it permits: byte-exact.
+        """Returns whether the principal is named, itself or by one of its groups, since it permits: byte-exact.
 
         Groups that are not known (None) permit nothing.
         """
         return principal in self.principals or not set(self.groups).isdisjoint(groups or ())
 
     def forbids(self, principal: str, groups: Iterable[str] | None) -> bool:
-        """Says whether the principal is named, in any letter case, or may be in one of the groups, since it forbids.
+        """Returns whether the principal is named, in any letter case, or may be in one of the groups, since it forbids.
 
         Groups that are not known (None) may be any.
         """
@@ -117,7 +117,7 @@ class Step:
     escalate_to: PrincipalSet | None = None
 
     def has(self, principal: str, groups: Iterable[str] | None, *, escalated: bool) -> bool:
-        """Says whether the principal may decide the step, before or after it has escalated."""
+        """Returns whether the principal may decide the step, before or after it has escalated."""
         if self.approvers.has(principal, groups):
             return True
         return escalated and self.escalate_to is not None and self.escalate_to.has(principal, groups)
@@ -192,17 +192,17 @@ class Policy:
         return not self.disabled and self.deleted_at is None
 
     def covers(self, resources: Iterable[str], actions: Iterable[str]) -> bool:
-        """Says whether every resource and every action, name or pattern, is within the policy's patterns."""
+        """Returns whether every resource and every action, name or pattern, is within the policy's patterns."""
         return all(resource_covered(resource, self.resources) for resource in resources) and all(
             action_covered(action, self.actions) for action in actions
         )
 
     def has_reviewer(self, principal: str, groups: Iterable[str] | None) -> bool:
-        """Says whether the principal may approve one of the steps, be it after an escalation."""
+        """Returns whether the principal may approve one of the steps, be it after an escalation."""
         return any(step.has(principal, groups, escalated=True) for step in self.steps)
 
     def concerns(self, principal: str, groups: Iterable[str] | None) -> bool:
-        """Says whether the principal may ask or review under the policy, and so may read it."""
+        """Returns whether the principal may ask or review under the policy, and so may read it."""
         in_emergency = self.break_glass is not None and self.break_glass.eligible.has(principal, groups)
         return in_emergency or self.eligible.has(principal, groups) or self.has_reviewer(principal, groups)
 

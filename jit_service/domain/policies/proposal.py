@@ -57,7 +57,7 @@ class Proposal:
     end_misfits: bool = False
 
     def wants_the_same_as(self, other: Proposal) -> bool:
-        """Says whether it would have the same effect."""
+        """Returns whether it would have the same effect."""
         return (self.changes, self.end_misfits) == (other.changes, other.end_misfits)
 
     def state(self, now: datetime) -> ProposalState:
