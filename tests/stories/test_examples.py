@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from jit_service.domain.caller import Caller
-from jit_service.rpc.interceptor import CallInterceptor
+from jit_service.rpc.admission import Admission
 from jit_service.runtime.dev_issuer import PEOPLE
 from jit_service.runtime.envoy import share
 from jitaccess.v1.access_pb2 import CheckAccessResponse
@@ -94,13 +94,13 @@ def test_the_ledger_is_for_office_hours_in_berlin(
     example_world: World, monkeypatch: pytest.MonkeyPatch, address: str, hour: int, reason: str
 ) -> None:
     """In winter Berlin is an hour ahead of UTC."""
-    unauthenticated = CallInterceptor._unauthenticated
+    unauthenticated = Admission.unauthenticated
 
     def elsewhere(*call: Any) -> Caller:
         caller = unauthenticated(*call)
         return caller._replace(origin=replace(caller.origin, source_address=address))
 
-    monkeypatch.setattr(CallInterceptor, "_unauthenticated", elsewhere)
+    monkeypatch.setattr(Admission, "unauthenticated", elsewhere)
     clock = example_world.clock
     tomorrow = (clock.now + timedelta(days=1)).replace(hour=hour)
     clock.now = tomorrow
