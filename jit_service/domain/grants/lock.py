@@ -245,10 +245,7 @@ def _normalize_target(target: Target) -> Target:
             raise InvalidField("lock.jti", f"must be at most {MAX_TOKEN_ID} printable characters")
         # As calls by it are recorded, which a lock is compared with.
         return Target(token_id=name.foreign_id(target.token_id))
-    principal = name.principal(target.principal, "lock.principal")
-    if name.canonical(principal) == SERVICE:
-        raise InvalidField("lock.principal", f"is {SERVICE}, the service itself")
-    return Target(principal=principal)
+    return Target(principal=name.principal(target.principal, "lock.principal"))
 
 
 def _event(type_: EventType, lock: Lock, *, by: Caller, now: datetime, message: str) -> Event:
