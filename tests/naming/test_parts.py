@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
 from jitaccess.naming import names
 from jitaccess.naming.json_numbers import with_whole_numbers
 from jitaccess.naming.names import BadName
+from jitaccess.naming.pattern import Patterns
 
 
 @pytest.mark.parametrize(("text", "canonical"), [("eu", "eu"), ("e\u0301", "\u00e9"), ("a b", "a b"), ("100%", "100%")])
@@ -69,3 +71,43 @@ def test_a_text_is_a_name_where_it_is_the_one_spelling_of_it(text: str, resource
 )
 def test_a_whole_number_is_written_as_one(given: object, written: str) -> None:
     assert repr(with_whole_numbers(given)) == written
+
+
+def test_a_text_is_shown_in_ascii_and_as_far_as_it_is_short() -> None:
+    assert names.shown("\u00e9") == r"'\xe9'"
+    assert names.shown("a" * 80) == f"'{'a' * 80}'"
+    assert names.shown("a" * 77 + "bcde") == f"'{'a' * 77}...'"
+
+
+@pytest.mark.parametrize("pattern", [names.resource_pattern, names.action_pattern])
+def test_a_name_has_at_most_64_segments(pattern: Callable[[str], str]) -> None:
+    separator = "/" if pattern is names.resource_pattern else "."
+
+    assert pattern(separator.join(["a"] * 63 + ["*"]))
+    with pytest.raises(BadName, match="has 65 segments; at most 64 are allowed"):
+        pattern(separator.join(["a"] * 64 + ["*"]))
+
+
+def test_one_word_may_be_of_all_that_east_asia_writes_together() -> None:
+    """Latin, Han, ideographic numbers, Hiragana, Katakana, Bopomofo, Hangul, and the mark that lengthens vowels."""
+    word = "a\u4e00\u3007\u3042\u30a2\u3105\uac00\u30fc"
+
+    assert names.resource(f"database/{word}") == f"database/{word}"
+
+
+def test_letters_whose_names_nobody_tells_are_of_one_script() -> None:
+    """Those of Tangut have none in Python's table."""
+    assert names.segment("\U00017000\U00017001") == "\U00017000\U00017001"
+    with pytest.raises(BadName, match="mixes the scripts LATIN, UNNAMED in one word"):
+        names.segment("a\U00017000")
+
+
+def test_a_mark_that_composes_with_no_letter_stays() -> None:
+    assert names.segment("q\u0308") == "q\u0308"
+
+
+def test_patterns_hold_the_names_that_are_among_them() -> None:
+    patterns = Patterns(["a/b", "a/*", "c/**"], "/")
+
+    assert patterns.hold("a/b")
+    assert [patterns.hold(name) for name in ("a/c", "a/*", "c/d")] == [False, False, False]
