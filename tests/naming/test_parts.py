@@ -89,8 +89,8 @@ def test_a_name_has_at_most_64_segments(pattern: Callable[[str], str]) -> None:
 
 
 def test_one_word_may_be_of_all_that_east_asia_writes_together() -> None:
-    """Latin, Han, ideographic numbers, Hiragana, Katakana, Bopomofo, Hangul, and the mark that lengthens vowels."""
-    word = "a\u4e00\u3007\u3042\u30a2\u3105\uac00\u30fc"
+    """Latin, Han, ideographic signs, Hiragana, Katakana, Bopomofo, Hangul, and the mark that lengthens vowels."""
+    word = "a\u4e00\u3006\u3042\u30a2\u3105\uac00\u30fc"
 
     assert names.resource(f"database/{word}") == f"database/{word}"
 

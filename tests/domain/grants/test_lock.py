@@ -21,6 +21,7 @@ from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, NewLock, Target
 from jit_service.domain.language import name
 from jit_service.domain.person import Account
+from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.domain.tokens import token
 from tests.domain.factories import (
     ALICE,
@@ -114,6 +115,7 @@ def test_locks_are_equal_where_they_are_the_same_ones() -> None:
     assert locks(ALICE) == locks(ALICE) != locks(BOB)
     assert hash(locks(ALICE)) == hash(locks(ALICE))
     assert len({locks(ALICE), locks(BOB), locks(ALICE)}) == 2
+    assert len({hash(locks(principal)) for principal in (ALICE, BOB, CAROL, DAVE)}) > 1
     assert locks(ALICE) != (lock(ALICE),)
 
 
@@ -125,6 +127,52 @@ def test_whoever_reviews_is_locked_by_name_group_or_account() -> None:
     assert locks(group="owners").on_right(Right(holder=BOB, groups=frozenset({"owners"})))
     assert renamed.on_right(Right(holder=BOB, groups=frozenset(), account=account))
     assert not renamed.on_right(Right(holder=BOB, groups=frozenset({"owners"})))
+
+
+def test_a_lock_that_is_on_no_principal_has_no_names() -> None:
+    assert lock(ALICE).principals == (ALICE,)
+    assert replace(lock(ALICE), also=(BOB,)).principals == (ALICE, BOB)
+    assert lock(group="owners").principals == ()
+
+
+def test_whom_a_lock_is_on_is_told_in_words() -> None:
+    targets = (Target(principal=ALICE), Target(group="owners"), Target(token_id="t1"))
+
+    assert [str(target) for target in targets] == [ALICE, "the group owners", "the token t1"]
+
+
+def test_a_caller_is_locked_under_another_name_of_its_account() -> None:
+    account = Account("https://login.example.com", "7")
+    renamed = Caller(principal=BOB, origin=Origin(issuer=account.issuer, issuer_subject=account.subject))
+
+    assert Locks([replace(lock(ALICE), accounts=(account,))]).on_caller(renamed)
+    assert not locks(ALICE).on_caller(renamed)
+
+
+def test_a_lock_on_a_group_is_not_on_who_proved_other_groups() -> None:
+    contractors = locks(group="contractors")
+
+    assert not contractors.on_right(Right(holder=BOB, groups=frozenset({"owners"})))
+    rules.demand_unlocked(contractors, BOB, frozenset({"owners"}))
+    error = refused(Locked, lambda: rules.demand_unlocked(contractors, BOB, frozenset({"contractors"})))
+    assert error.message == f"{BOB} is locked by locks/l1, which is on the group contractors"
+
+
+@pytest.mark.parametrize(
+    "on",
+    [locks(ALICE), locks(BOT), locks(group="engineering")],
+    ids=["requester", "holder", "a group of the requester"],
+)
+def test_a_grant_is_locked_with_who_asked_for_it_and_who_holds_it(on: Locks) -> None:
+    for_bot = PrincipalSet(groups=("engineering",), principals=(BOT,))
+    asked = pending(policy(eligible=for_bot), subject=BOT)
+
+    rules.demand_unlocked_people(locks(BOB), asked)
+    refused(Locked, lambda: rules.demand_unlocked_people(on, asked))
+
+
+def test_a_grant_is_not_locked_with_a_group_that_its_people_proved_not_to_be_in() -> None:
+    rules.demand_unlocked_people(locks(group="contractors"), pending())
 
 
 def test_a_call_of_the_locked_is_refused_with_the_lock() -> None:
@@ -281,6 +329,27 @@ def test_a_lock_is_what_was_wanted_and_who_made_it() -> None:
         accounts=(account,),
         also=(BOB,),
     )
+
+
+def test_the_longest_token_id_may_be_locked() -> None:
+    assert created(target=Target(token_id="a" * 512)).target.token_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"comment": "a\0b"}, "lock.comment"), ({"target": Target(group="a*")}, "lock.group")],
+)
+def test_a_malformed_text_of_a_lock_is_named(changes: dict[str, Any], field: str) -> None:
+    assert refused(InvalidField, lambda: created(**changes)).metadata == {"field": field}
+
+
+def test_what_is_lifted_or_over_already_is_told_so() -> None:
+    gone, over = replace(lock(ALICE), deleted_at=NOON), replace(lock(ALICE), expires_at=NOON)
+
+    told = [refused(WrongState, lambda one=one: rules.lift(one, by=admin(), now=NOON)) for one in (gone, over)]
+
+    assert [error.message for error in told] == ["locks/l1 is lifted already", "locks/l1 is over already"]
+    assert [error.metadata for error in told] == [{"lock": "locks/l1"}] * 2
 
 
 def test_who_would_lock_itself_is_told_so() -> None:

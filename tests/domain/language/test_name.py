@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 
@@ -416,3 +417,56 @@ def test_a_plain_name_is_judged_as_without_the_short_way(
         names.action_pattern.cache_clear()
 
         assert judged() == quick
+
+
+@pytest.mark.parametrize("character", "\u202a\u202b\u202d\u202e\u202c\u2066\u2067\u2068\u2069")
+def test_free_text_holds_no_bidirectional_control(character: str) -> None:
+    with pytest.raises(InvalidField, match=f"holds the bidirectional control U\\+{ord(character):04X}"):
+        name.free_text(f"a{character}b", "f")
+
+
+@pytest.mark.parametrize("character", ["\0", "\x1b", "\x7f", "\u0378", "\ud800"])
+def test_free_text_holds_no_control_nor_what_is_no_character(character: str) -> None:
+    with pytest.raises(InvalidField, match=f"holds the control character U\\+{ord(character):04X}"):
+        name.free_text(f"a{character}b", "f")
+
+
+def test_what_is_no_name_is_told_what_is_one() -> None:
+    for check, text, message in (
+        (
+            name.policy_name,
+            "A",
+            "f: 'A' is not a policy's name; it must be policies/ID, where ID is 1 to 63 of a-z, 0-9 and -, "
+            "starts with a letter and does not end with -",
+        ),
+        (name.grant_name, "a", "f: 'a' is not a grant's name; it must be grants/ID"),
+        (name.delegation_name, "a", "f: 'a' is not a delegation's name; it must be delegations/ID"),
+        (name.proposal_name, "a", "f: 'a' is not a proposal's name; it must be policyProposals/ID"),
+        (name.lock_name, "a", "f: 'a' is not a lock's name; it must be locks/ID"),
+    ):
+        with pytest.raises(InvalidField) as refused:
+            check(text, "f")
+        assert refused.value.message == message
+
+
+def test_up_to_64_labels_are_allowed_and_a_wrong_one_is_told() -> None:
+    assert len(name.labels({f"k{n}": "" for n in range(64)})) == 64
+    with pytest.raises(InvalidField) as refused:
+        name.labels({"team": "b c"})
+    assert refused.value.message == "labels.team: must be at most 128 of A-Z, a-z, 0-9 and _ . : @ / -"
+
+
+def test_a_foreign_id_is_kept_where_it_is_short_and_printable() -> None:
+    assert name.foreign_id("a" * 256) == "a" * 256
+    assert name.foreign_id("a b\u00e9") == "a b\u00e9"
+
+
+@pytest.mark.parametrize("text", ["a" * 257, "a\nb", "\u202e", "\ud800"])
+def test_any_other_foreign_id_is_known_by_its_digest(text: str) -> None:
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+    assert name.foreign_id(text) == f"sha256:{digest}"
+
+
+def test_names_with_a_space_or_a_quote_are_listed_in_quotes() -> None:
+    assert name.listed(["a", "b c", 'd"e', "\u00e9"]) == "a, 'b c', 'd\"e', \u00e9"
