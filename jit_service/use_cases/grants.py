@@ -298,7 +298,7 @@ def accept_offer(store: Store, caller: Caller, name: str, *, comment: str, etag:
 
 
 def decline_offer(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Declines the offered terms. Raises what `domain.approval.decline` raises."""
+    """Declines the offered terms. Raises what `domain.grants.approval.decline` raises."""
     return _change(
         store, caller, name, etag, lambda tx, grant, by: approval.decline(grant, by=by, comment=comment, now=tx.now)
     )
@@ -324,21 +324,21 @@ def complete_review(store: Store, caller: Caller, name: str, *, comment: str, et
 
 
 def withdraw(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Takes back a pending request of one's own. Raises what `domain.approval.withdraw` raises."""
+    """Takes back a pending request of one's own. Raises what `domain.grants.approval.withdraw` raises."""
     return _change(
         store, caller, name, etag, lambda tx, grant, by: approval.withdraw(grant, by=by, comment=comment, now=tx.now)
     )
 
 
 def release(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Gives one's own access back, and what was passed on from it. Raises what `domain.grant.release` raises."""
+    """Gives one's own access back, and what was passed on from it. Raises what `domain.grants.grant.release` raises."""
     return _change(
         store, caller, name, etag, lambda tx, grant, by: rules.release(grant, by=by, comment=comment, now=tx.now)
     )
 
 
 def revoke(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
-    """Ends access at once, and what was passed on from it. Raises what `domain.approval.revoke` raises."""
+    """Ends access at once, and what was passed on from it. Raises what `domain.grants.approval.revoke` raises."""
 
     def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         return approval.revoke(grant, policy=tx.policy(grant.policy), by=by, comment=comment, now=tx.now)

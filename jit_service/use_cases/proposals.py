@@ -103,7 +103,7 @@ def list_page(store: Store, caller: Caller, *, page_size: int, page_token: str) 
 
 
 def approve(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> ProposalAnswer:
-    """Carries the proposal out. Raises ProposalNotFound, StaleEtag, and what `domain.proposal.approved` raises."""
+    """Carries the proposal out. Raises ProposalNotFound, StaleEtag, what `domain.policies.proposal.approve` raises."""
     with store.transaction() as tx:
         found = _find(tx, name)
         if (earlier := answered_before(tx, caller, _PROPOSALS)) is not None:
