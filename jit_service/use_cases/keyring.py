@@ -1,7 +1,8 @@
-"""The private keys that tokens are signed with: made here, and sealed by AES-256-GCM before they go into the store.
+"""The private keys that sign tokens: made here, and sealed with AES-256-GCM before they are stored.
 
-What seals them is 32 random bytes in a file that the store never sees; several hosts share one file. A row of the store
-counts as a key only if that opens it, so whoever can write to the store alone can neither sign nor publish a key.
+The sealing key is 32 random bytes in a key file, which is not in the database; the hosts of one service share the file.
+A row of the database counts as a signing key only if the sealing key opens it. So whoever can write to the database,
+but cannot read the file, can neither sign a token nor publish a key.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _PURPOSE: Final = b"jitaccess token signing key "
 
 
 class KeyFileError(ValueError):
-    """The key file cannot be used; the message is one line and holds nothing of it."""
+    """The key file cannot be used. The message is one line, and shows no part of the file's content."""
 
 
 class KeyRing:
@@ -52,11 +53,11 @@ class KeyRing:
         return SigningKey(kid=kid, created_at=now, signs_at=signs_at, sealed=sealed)
 
     def public(self, key: SigningKey) -> dict[str, Any]:
-        """Returns the public key as a JWK. Raises KeysUnavailable where this ring cannot open it."""
+        """Returns the public key as a JWK. Raises KeysUnavailable if this ring cannot open the key."""
         return _jwk(self._opened(key)) | {"kid": key.kid, "use": "sig", "alg": "ES256"}
 
     def sign(self, key: SigningKey, claims: dict[str, Any], *, typ: str = "at+jwt") -> str:
-        """Returns the claims as a signed token, by default of RFC 9068's type. Raises KeysUnavailable."""
+        """Returns a signed token with the claims, by default an access token (RFC 9068). Raises KeysUnavailable."""
         return jwt.encode(claims, self._opened(key), algorithm="ES256", headers={"kid": key.kid, "typ": typ})
 
     def _opened(self, key: SigningKey) -> ec.EllipticCurvePrivateKey:
@@ -99,12 +100,12 @@ def secret_of(path: Path) -> bytes:
 
 
 def ring_of(path: Path) -> KeyRing:
-    """Returns the ring that the file opens. Raises KeyFileError."""
+    """Returns the key ring whose sealing key the file holds. Raises KeyFileError."""
     return KeyRing(secret_of(path))
 
 
 def make_key_file(path: Path) -> None:
-    """Makes the file, for this user alone, unless it is there."""
+    """Makes the file with mode 0600, unless it exists."""
     if path.exists():
         return
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
@@ -114,7 +115,7 @@ def make_key_file(path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     try:
-        # Of two processes at once, the first one's file stays.
+        # If two processes do this at the same time, the first one's file stays.
         os.link(temporary, path)
     except FileExistsError:
         pass
@@ -127,7 +128,7 @@ def _jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
 
 
 def _thumbprint(private: ec.EllipticCurvePrivateKey) -> str:
-    """RFC 7638."""
+    """Returns the thumbprint of the public key (RFC 7638)."""
     members = {name: value for name, value in _jwk(private).items() if name in ("crv", "kty", "x", "y")}
     digest = sha256(json.dumps(members, sort_keys=True, separators=(",", ":")).encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,7 +1,7 @@
-"""Conditions: CEL expressions over what is known of a request or a check.
+"""Conditions: CEL expressions over the facts of a request or a check.
 
-Type-checked when a policy is written. At run time only the value true counts: an error, a missing key, an overrun
-budget or anything that is not a bool refuses (invariant I15). Language: https://github.com/google/cel-spec
+A condition is type-checked when its policy is written. At run time only the value true counts: an error, a missing
+key, an exceeded budget or any value that is not a bool refuses (invariant I15). Language: https://github.com/google/cel-spec
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POSITION = re.compile(r"<input>:(\d+):(\d+): (.*)")
 
 
 class Verdict(Enum):
-    """What a condition says."""
+    """The outcome of judging a condition."""
 
     MET = "met"
     NOT_MET = "not met"
@@ -39,7 +39,7 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Facts(NamedTuple):
-    """What a condition may read; what is None is not known here, and reading it is an error."""
+    """What a condition may read. A field that is None is not known here, and reading it is an error."""
 
     subject: str
     principal: str
@@ -63,7 +63,7 @@ class Judgement(NamedTuple):
 
 
 def validate(text: str, path: str) -> str:
-    """Returns the condition, which must not read who reviews, or raises InvalidField as `checked_of_step` does."""
+    """Returns the condition, or raises InvalidField as `validate_for_step` does, also if it reads `reviewer`."""
     validate_for_step(text, path)
     if reads_reviewer(text):
         raise InvalidField(path, "reads reviewer, whom only the condition of a step knows")
@@ -91,12 +91,12 @@ def _validate(text: str, path: str, compiled: Callable[[str], _Compiled]) -> str
 
 
 def validate_on_claims(text: str, path: str) -> str:
-    """As `checked`, for a condition on a token's claims: it reads the map `claims` and nothing else."""
+    """Does as `validate` does, for a condition on a token's claims: it reads the map `claims` and nothing else."""
     return _validate(text, path, _compiled_on_claims)
 
 
 def judge_claims(text: str, claims: Mapping[str, Any]) -> Verdict:
-    """Judges a condition on a token's claims; an empty one is met. Not in words: they could hold what a claim says."""
+    """Judges a condition on a token's claims; an empty one is met. It gives no message, which could quote a claim."""
     if not text:
         return Verdict.MET
     try:
@@ -127,7 +127,7 @@ def judge(text: str, facts: Facts) -> Judgement:
 
 @lru_cache(maxsize=1024)
 def reads_reviewer(text: str) -> bool:
-    """Returns whether the condition reads `reviewer`: without that variable it is no condition."""
+    """Returns whether the condition reads `reviewer`: then it does not compile without that variable."""
     if not mentions(text, _REVIEWER):
         return False
     try:
@@ -138,7 +138,7 @@ def reads_reviewer(text: str) -> bool:
 
 
 def mentions(text: str, variable: str) -> bool:
-    """Returns whether the variable's name stands in the condition; a condition without it does not read it."""
+    """Returns whether the variable's name occurs in the condition. If it does not, the condition cannot read it."""
     return variable in _words(text)
 
 
@@ -151,7 +151,7 @@ def _error(text: str, facts: Facts, words: str) -> Judgement:
 
 
 def _bindings(facts: Facts, names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns what is known of the names: to hand all of it over would cost more than to judge by it."""
+    """Returns the known values of these names only: converting every fact costs more than evaluating."""
     known = ((name, _VARIABLES[name].value(facts)) for name in names)
     return {name: value for name, value in known if value is not None}
 
@@ -168,7 +168,7 @@ def _only(names: tuple[str, ...]) -> str | None:
 
 
 class _Variable(NamedTuple):
-    """Its type, and its value; None where it is not known."""
+    """The type of a variable, and how its value is read from the facts; None where it is not known."""
 
     type: cel.Type
     value: Callable[[Facts], Any]
@@ -195,7 +195,7 @@ _VARIABLES: Final = {
 
 
 class _Compiled(NamedTuple):
-    """An expression, with the variables whose names stand in its text; it reads no other."""
+    """An expression, and the variables whose names occur in its text; it can read no other."""
 
     expression: cel.Expression
     reads: tuple[str, ...]
@@ -218,7 +218,7 @@ def _words(text: str) -> frozenset[str]:
 
 @cache
 def _environment(*names: str) -> cel.Env:
-    """Returns the language with the variables of these names, of all by default."""
+    """Returns the CEL environment with these variables, with all of them by default."""
     in_cidr = cel.Overload("string_in_cidr", cel.Type.BOOL, [_TEXT, _TEXT], is_member=True, impl=_in_cidr)
     return cel.NewEnv(
         variables={name: _VARIABLES[name].type for name in names or _VARIABLES},
@@ -227,7 +227,7 @@ def _environment(*names: str) -> cel.Env:
 
 
 def _in_cidr(address: str, network: str) -> bool:
-    """An IPv4 address in IPv6's clothes is that IPv4 address. What is no address or network is an error."""
+    """Returns whether the address is in the network; IPv4-mapped IPv6 counts as IPv4. Raises ValueError."""
     parsed = ipaddress.ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed) in ipaddress.ip_network(network)

@@ -1,4 +1,4 @@
-"""The context that a caller asserts for conditions to read: a JSON object with bounds."""
+"""The context that a caller asserts and conditions read: a JSON object of bounded size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOURCE_IP: Final = "source_ip"
 
 
 def of_question(caller: Caller, asserted: dict[str, Any] | None, *, itself: bool) -> tuple[dict[str, Any], str]:
-    """Returns the context of a question, and its subject's address: never the asker's where that is another.
+    """Returns the context of a check, and the address of its subject, which is never the address of another caller.
 
     Raises InvalidField.
     """
@@ -27,31 +27,31 @@ def of_question(caller: Caller, asserted: dict[str, Any] | None, *, itself: bool
 
 
 def of_oneself(given: dict[str, Any], path: str = "context") -> dict[str, Any]:
-    """Returns the context of whoever speaks for itself, or raises InvalidField: its address is what we see."""
+    """Returns the context of a caller that asks for itself. Raises InvalidField, also for an asserted address."""
     if SOURCE_IP in given:
         raise InvalidField(f"{path}.{SOURCE_IP}", "cannot be asserted; it is the address that the trusted hop saw")
     return demand_bounds(given, path)
 
 
 def of_another(given: dict[str, Any], path: str = "context") -> tuple[dict[str, Any], str]:
-    """Returns the context of a question about somebody else, and the subject's address apart from it.
+    """Returns the context of a question about another subject, and separately the address of that subject.
 
-    The address is empty where the asker does not tell it. Raises InvalidField, also for an address that is none.
+    The address is empty if the caller does not give it. Raises InvalidField, also for text that is no address.
     """
     context = demand_bounds(given, path)
     if SOURCE_IP not in context:
         return context, ""
-    told = context[SOURCE_IP]
-    # A zone (RFC 4007) means something on one machine only, and can hold any text.
-    address = canonical(told) if isinstance(told, str) and "%" not in told else ""
+    asserted = context[SOURCE_IP]
+    # A zone (RFC 4007) has a meaning on one machine only, and can contain any text.
+    address = canonical(asserted) if isinstance(asserted, str) and "%" not in asserted else ""
     if not address:
-        shown = harmless(told, 80) if isinstance(told, str) else type(told).__name__
+        shown = harmless(asserted, 80) if isinstance(asserted, str) else type(asserted).__name__
         raise InvalidField(f"{path}.{SOURCE_IP}", f"is {shown!a}; it must be an IP address, such as 192.0.2.7")
     return {key: value for key, value in context.items() if key != SOURCE_IP}, address
 
 
 def demand_bounds(given: dict[str, Any], path: str = "context") -> dict[str, Any]:
-    """Returns what anybody may assert of whomever, or raises InvalidField."""
+    """Returns the context if it is within the bounds, which hold for every caller, or raises InvalidField."""
     if len(given) > MAX_NAMES:
         raise InvalidField(path, f"has {len(given)} names; at most {MAX_NAMES} are allowed")
     text = json.dumps(given, ensure_ascii=False)

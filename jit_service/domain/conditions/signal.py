@@ -30,7 +30,7 @@ class Signal:
     revision: int = 0
 
     def is_stale(self, now: datetime) -> bool:
-        """Returns whether it has expired, and so counts as missing."""
+        """Returns whether the signal has expired; conditions then treat it as missing."""
         return now >= self.expires_at
 
 
@@ -46,7 +46,7 @@ NO_SIGNALS: Final = Signals()
 
 
 def at(signals: Iterable[Signal], now: datetime) -> Signals:
-    """Returns what conditions see of the signals at `now`."""
+    """Returns the signals as conditions see them at `now`."""
     signals = tuple(signals)
     by_id = {signal.name.removeprefix("signals/"): signal for signal in signals}
     return Signals(
@@ -56,7 +56,7 @@ def at(signals: Iterable[Signal], now: datetime) -> Signals:
 
 
 def normalize_name(text: str, path: str) -> str:
-    """Returns `signals/{id}`, or raises InvalidField. The id is what CEL can name: `signals.incident`."""
+    """Returns `signals/{id}`, or raises InvalidField. The id is a CEL identifier, as in `signals.incident`."""
     identifier = text.removeprefix("signals/")
     if not _ID.fullmatch(identifier):
         allowed = "signals/ID, where ID is 1 to 63 of a-z, 0-9 and _, and starts with a letter"
@@ -86,7 +86,7 @@ def put(signal: Signal, *, replaces: Signal | None, by: Caller, now: datetime) -
 
 
 def deletion_event(signal: Signal, *, by: Caller, now: datetime) -> Event:
-    """Returns the event of a signal's end."""
+    """Returns the event that records the deletion of a signal."""
     return _event(EventType.SIGNAL_DELETED, signal, by=by, now=now, message="deleted")
 
 

@@ -1,4 +1,4 @@
-"""Etags (AIP-154): a caller may send back what it read, and acts on exactly that or not at all."""
+"""Etags (AIP-154): a call that sends back the etag it read fails if the resource has changed since."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jit_service.domain.errors import StaleEtag
 
 
 def etag(name: str, revision: int) -> str:
-    """Returns the etag of a named thing at its revision; opaque to callers."""
+    """Returns the etag of a resource at a revision; opaque to callers."""
     return hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()[:16]
 
 

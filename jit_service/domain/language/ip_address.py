@@ -1,4 +1,4 @@
-"""Addresses: their one spelling, and which of them a notification may be sent to, whatever a name resolves to.
+"""IP addresses: their canonical spelling, and the ranges that decide where a notification may be sent.
 
 `ipaddress.is_global` alone says yes to IPv6 forms that lead to an inner IPv4 address, and to multicast, so those are
 judged here (RFC 6890, RFC 4291, RFC 6052, RFC 3056).
@@ -16,8 +16,8 @@ _NOT_GLOBAL_6: Final = tuple(
     IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20")
 )
 _NOT_GLOBAL_4: Final = tuple(IPv4Network(network) for network in ("192.0.0.0/24", "192.31.196.0/24", "192.88.99.0/24"))
-# Where clouds tell their machines who they are, with credentials, beyond what is link-local: Azure, Alibaba, Oracle;
-# then AWS (a block of services), Google, Oracle, Alibaba, Scaleway, Akamai.
+# Instance metadata services of clouds, which hand out credentials, outside the link-local range: Azure, Alibaba,
+# Oracle; then AWS (a block of services), Google, Oracle, Alibaba, Scaleway, Akamai.
 _METADATA_4: Final = tuple(
     IPv4Network(network) for network in ("168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32")
 )
@@ -35,7 +35,7 @@ _METADATA_6: Final = tuple(
 
 
 def canonical(text: str) -> str:
-    """Returns the one spelling of the address, empty for what is none. IPv4 in IPv6's clothes is that IPv4 address."""
+    """Returns the canonical spelling, or empty for text that is no address. IPv4-mapped IPv6 becomes IPv4."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -45,7 +45,7 @@ def canonical(text: str) -> str:
 
 
 def is_global(text: str) -> bool:
-    """Returns whether the address is one of the whole Internet. Raises ValueError for what is no address."""
+    """Returns whether the address is of the public Internet. Raises ValueError for text that is no address."""
     address = innermost(text)
     if address.is_multicast or not address.is_global or _is_metadata(address):
         return False
@@ -55,9 +55,9 @@ def is_global(text: str) -> bool:
 
 
 def is_private(text: str) -> bool:
-    """Returns whether it is an address of a private network or of this machine, to which no third party leads.
+    """Returns whether the address belongs to a private network or to this machine.
 
-    Never so: where clouds serve credentials, link-local or not, multicast, unspecified and reserved ones.
+    Cloud metadata, link-local, multicast, unspecified and reserved addresses never count as private.
     """
     address = innermost(text)
     if address.is_link_local or address.is_multicast or address.is_unspecified or _is_metadata(address):
@@ -66,19 +66,19 @@ def is_private(text: str) -> bool:
 
 
 def is_loopback(text: str) -> bool:
-    """Returns whether the address is this machine."""
+    """Returns whether the address is a loopback address."""
     return innermost(text).is_loopback
 
 
 def innermost(text: str) -> IPv4Address | IPv6Address:
-    """Returns the IPv4 address that an IPv6 one leads to, or else the address itself. Raises ValueError."""
+    """Returns the IPv4 address that an IPv6 address embeds, or else the address itself. Raises ValueError."""
     address = ip_address(text)
     if isinstance(address, IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour
     if inner is not None:
         return inner
-    # The unspecified and the loopback address are no IPv4 addresses in disguise.
+    # :: and ::1 lie in ::/96, but embed no IPv4 address.
     if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     # ISATAP: the lower half begins with 0:5efe, or 200:5efe.

@@ -1,4 +1,4 @@
-"""Names as fields of a call, ids of what the service keeps, and texts that people write.
+"""Names in the fields of a call, ids of stored resources, and texts that people write.
 
 `jitaccess.naming` says which name is acceptable, for the service and its clients alike. Here a refusal names its field.
 """
@@ -52,7 +52,7 @@ folded = names.folded
 
 
 def policy_name(text: str, field: str) -> str:
-    """Returns `policies/{id}`; the bare id is taken for it. Raises InvalidField."""
+    """Returns `policies/{id}`, also for the bare id. Raises InvalidField."""
     identifier = text.removeprefix("policies/")
     if not _POLICY_ID.fullmatch(identifier):
         allowed = "policies/ID, where ID is 1 to 63 of a-z, 0-9 and -, starts with a letter and does not end with -"
@@ -94,7 +94,7 @@ def request_id(text: str, field: str = "request_id") -> str:
 
 
 def free_text(text: str, field: str, limit: int = MAX_TEXT) -> str:
-    """Returns people's words, NFC-normalised. Line breaks and tabs are allowed, other control characters are not."""
+    """Returns the text, NFC-normalised. Line breaks and tabs are allowed, other control characters are not."""
     normal = unicodedata.normalize("NFC", text)
     if len(normal) > limit:
         raise InvalidField(field, f"has {len(normal)} characters; at most {limit} are allowed")
@@ -119,7 +119,7 @@ def labels(given: dict[str, str], field: str = "labels") -> dict[str, str]:
 
 
 def harmless(text: str, limit: int = 1024) -> str:
-    """Returns text of unknown origin fit for a record: control and format characters escaped, its length bounded."""
+    """Returns untrusted text in a form fit for a record: control and format characters escaped, the length bounded."""
     shown = "".join(
         character if unicodedata.category(character) not in _UNPRINTABLE else f"\\u{ord(character):04x}"
         for character in text[:limit]
@@ -128,7 +128,7 @@ def harmless(text: str, limit: int = 1024) -> str:
 
 
 def foreign_id(text: str) -> str:
-    """Returns an issuer's id of a person or a token as records hold it and comparisons use it.
+    """Returns an issuer's id of a person or a token in the form that records store and comparisons use.
 
     An id of more than 256 characters, or one that is not all printable, becomes `sha256:` and its SHA-256 in hex.
     """

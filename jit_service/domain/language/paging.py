@@ -18,7 +18,7 @@ MAX_TOKEN: Final = 8192
 _MAX_NUMBER: Final = 2**63 - 1
 
 Position = tuple[int | str, ...]
-"""Where a page ends: the values of the order's fields in its last row."""
+"""The end of a page: the values of the order's fields in its last row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,17 @@ class OrderTerm:
 
 
 def page_size(requested: int) -> int:
-    """Returns how many to answer: 50 for 0, at most 1,000. Raises InvalidField for a negative number."""
+    """Returns the number of rows of a page: 50 for 0, at most 1,000. Raises InvalidField for a negative number."""
     if requested < 0:
         raise InvalidField("page_size", f"is {requested}; 0 to {MAX_PAGE_SIZE} are allowed")
     return min(requested or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 
 def order_by(text: str, fields: Sequence[str], *, default: str) -> tuple[OrderTerm, ...]:
-    """Returns the order, ended by the last of `fields`, which must be unique. Raises InvalidField."""
+    """Returns the terms of the order. The last of `fields`, which must be unique, is added at the end.
+
+    Raises InvalidField.
+    """
     terms: list[OrderTerm] = []
     for part in (text.strip() or default).split(","):
         words = part.split()
@@ -54,7 +57,7 @@ def order_by(text: str, fields: Sequence[str], *, default: str) -> tuple[OrderTe
 
 
 def digest(*parts: str) -> str:
-    """Returns a digest of everything of a query but its page, by which a token knows its query again."""
+    """Returns a digest of a query without its page; a page token carries it, so that it fits no other query."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

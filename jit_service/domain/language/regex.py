@@ -28,12 +28,12 @@ def validate(pattern: str, field: str) -> str:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Returns whether the whole text matches; `.` matches line ends too, since people write lines."""
+    """Returns whether the whole text matches. `.` also matches line ends, since justifications have several lines."""
     return _compiled(pattern).fullmatch(text) is not None
 
 
 def demand_match(pattern: str, text: str, *, field: str, by: str) -> None:
-    """Raises InvalidField where the text is not as the policy `by` wants it; an empty pattern wants nothing."""
+    """Raises InvalidField unless the text matches the pattern of the policy `by`. An empty pattern matches any text."""
     if pattern and not matches(pattern, text):
         raise InvalidField(field, f"does not match {pattern} from its first character to its last, as {by} asks for")
 

@@ -4,7 +4,7 @@
 
     was = verify_checkpoint(kept["checkpoint"], kept["publicKey"], issuer="https://jit.example.com")
 
-What a checkpoint says is what the log held when it was made; that the log still holds it, VerifyAuditLog says.
+A checkpoint says what the log held when it was made. VerifyAuditLog says whether the log still holds it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MAX_COUNT: Final = 2**63 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class SignedCheckpoint:
-    """What a checkpoint says: so many events, the last of which had the hash, in hex.
+    """The content of a checkpoint: the number of events, and the hash of the last one, in hex.
 
-    `is_verified` is False where the key that signed it was not among those at hand, so that anybody may have made it.
+    `is_verified` is False if the signing key was not among the known keys; then anybody may have made the checkpoint.
     """
 
     issuer: str
@@ -42,9 +42,9 @@ class SignedCheckpoint:
 
 
 def verify_checkpoint(checkpoint: str, public_key: Mapping[str, object], *, issuer: str) -> SignedCheckpoint:
-    """Returns what the checkpoint says, where the issuer made it by this key, a JWK.
+    """Returns the content of a checkpoint that the issuer signed with this key, a JWK.
 
-    Raises TokenRefused with a `reason` of `TokenReason`, Misconfigured for a key that is none.
+    Raises TokenRefused with a `reason` of `TokenReason`, and Misconfigured if the key is not a JWK.
     """
     keys = GivenKeys({"keys": [dict(public_key)]})
     kid = public_key.get("kid")
@@ -57,9 +57,9 @@ def verify_checkpoint(checkpoint: str, public_key: Mapping[str, object], *, issu
 
 
 def read_checkpoint(checkpoint: str, keys: KeySource, *, issuer: str) -> SignedCheckpoint:
-    """Returns what the checkpoint of the issuer says, verified where one of the keys made it.
+    """Returns the content of a checkpoint of the issuer, verified if one of the keys signed it.
 
-    Raises TokenRefused for what is none, is another issuer's, or names a key that did not sign it.
+    Raises TokenRefused for text that is no checkpoint, for one of another issuer, and for a wrong signature.
     """
     try:
         header, payload = jws.decoded(checkpoint)

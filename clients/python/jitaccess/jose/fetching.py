@@ -1,4 +1,4 @@
-"""Fetches an issuer's small documents: without redirects, bounded, and with one deadline for all of it."""
+"""Fetches the small documents of an issuer: without redirects, of bounded size, and with one deadline in all."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _DISCOVERY: Final = "/.well-known/openid-configuration"
 
 
 class Documents:
-    """What one issuer publishes. Files are read anew each time, since they are replaced as they rotate.
+    """The documents that one issuer publishes. Both files are read at each fetch, since they are replaced in rotation.
 
-    `bearer_token_file` holds what is shown to the issuer for them. It goes to `origin` alone: whatever else a
-    discovery document names is fetched without it.
+    `bearer_token_file` holds the token that the issuer demands. It is sent to `origin` alone: a URL of another origin
+    that a discovery document names is fetched without it.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Documents:
         Raises OSError and ValueError, whose words name no secret.
         """
         reading = _Reading(self._seconds)
-        # A timeout of a socket starts anew with every byte; this one does not.
+        # The timeout of a socket starts anew with every byte; this timer does not.
         end = threading.Timer(self._seconds, reading.cut)
         end.daemon = True
         end.start()
@@ -108,7 +108,7 @@ class _Reading:
         with self._lock:
             self.was_cut = True
             for opened in self._sockets:
-                # Not an SSL socket's own, which takes the ground from under a read. It may be closed by now.
+                # Not SSLSocket.shutdown, which breaks a read in another thread. The socket may be closed by now.
                 with suppress(OSError):
                     socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
@@ -161,7 +161,7 @@ def discovered(issuer: str, read: Callable[[str], Any]) -> str:
 
 
 def is_safe_url(url: str) -> bool:
-    """Returns whether nobody on the way can change what is fetched: https, or http to this very machine."""
+    """Returns whether nobody on the way can change what is fetched: the URL is https, or http on loopback."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

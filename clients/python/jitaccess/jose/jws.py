@@ -23,7 +23,7 @@ class BadToken(ValueError):
 
 
 class BadSignature(BadToken):
-    """A token that the key at hand has not signed."""
+    """A token whose signature does not verify with the key."""
 
 
 def decoded(token: str, *, limit: int = MAX_TOKEN) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -39,7 +39,7 @@ def decoded(token: str, *, limit: int = MAX_TOKEN) -> tuple[dict[str, Any], dict
 
 def check_signature(token: str, key: jwt.PyJWK, algorithm: str) -> None:
     """Raises BadSignature unless the key made the signature. It looks at no claim and no time."""
-    # By our own clock, and without PyJWT's leniencies, the callers judge those.
+    # The callers judge claims and times, by their own clock and more strictly than PyJWT.
     options = {"verify_signature": True, "require": []} | {f"verify_{claim}": False for claim in _CLAIMS}
     try:
         jwt.decode(token, key.key, algorithms=[algorithm], options=options)  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def _canonical(part: str) -> bytes:
 def _object(content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content.decode(), object_pairs_hook=_unique)
-        # Half a character, or none: no store could keep it as it is.
+        # No store could keep lone surrogates and NUL as they are.
         storable = "\0" not in (text := json.dumps(value, ensure_ascii=False)) and "\\u0000" not in text
         text.encode()
     except (ValueError, RecursionError):

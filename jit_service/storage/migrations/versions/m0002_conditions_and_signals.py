@@ -1,4 +1,4 @@
-"""What conditions read: signals, and a grant's context, claims and source."""
+"""Adds what conditions read: signals, and the context, claims and source of a grant."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A grant's whole life: limits, extension, break-glass, children; delegations, proposals, and the log of changes."""
+"""Adds limits, extensions, break-glass and children of grants; delegations, proposals, and the log of changes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tokens of grants: the keys that sign them, encrypted, and those that were revoked before their time."""
+"""Adds the sealed signing keys of grant tokens, and the tokens that were revoked before they expired."""
 
 import sqlalchemy as sa
 from alembic import op

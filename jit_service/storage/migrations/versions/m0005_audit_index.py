@@ -1,4 +1,4 @@
-"""The audit log is appended to only; what finds a record is a table of its own, filled after the commit."""
+"""Makes the audit log append-only: a table of its own indexes the records, and is filled after the commit."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -78,7 +78,7 @@ def downgrade() -> None:
 
 
 def _index_the_rest() -> None:
-    """No record may be lost for not having been indexed yet."""
+    """Indexes the records that have no entry yet, so that none is lost to a search."""
     bind = op.get_bind()
     index = sa.Table("audit_index", sa.MetaData(), autoload_with=bind)
     log = sa.table("audit_event", sa.column("seq"), sa.column("payload"))

@@ -1,4 +1,4 @@
-"""The outbox of notifications, and whether an overdue review has been recorded."""
+"""Adds the outbox of notifications, and the mark of a grant whose overdue review has been recorded."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""On SQLite the audit log's index is in a file of its own, so that no commit waits for it. It is made again there."""
+"""Moves the audit index of SQLite to a file of its own, so that no commit waits for it. It is built anew there."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Locks, and in the head how many of them may stand."""
+"""Adds locks, and to the head row the number of locks that may exist."""
 
 import sqlalchemy as sa
 from alembic import op

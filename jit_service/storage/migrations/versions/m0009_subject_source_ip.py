@@ -1,4 +1,4 @@
-"""Audit records are found by their subject's address too. On SQLite the index is made again with the new column."""
+"""Indexes audit records by the address of their subject too. On SQLite the index is built anew with the new column."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Indexes by which bounds are counted, and by which what is to be ended or forgotten is found, however much is kept."""
+"""Adds indexes to count what a limit bounds, and to find rows to end or to delete without a scan."""
 
 import sqlalchemy as sa
 from alembic import op

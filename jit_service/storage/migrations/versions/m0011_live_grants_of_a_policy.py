@@ -1,4 +1,4 @@
-"""What is scheduled or live under a policy is found without looking at what is over, when that policy is changed."""
+"""Indexes the scheduled and live grants of a policy, so that a change of the policy reads no ended grants."""
 
 import sqlalchemy as sa
 from alembic import op

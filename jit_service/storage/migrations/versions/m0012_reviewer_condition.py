@@ -1,4 +1,4 @@
-"""A review says by which condition its reviewer was judged."""
+"""Records with a review the condition by which its reviewer was judged."""
 
 import sqlalchemy as sa
 from alembic import op

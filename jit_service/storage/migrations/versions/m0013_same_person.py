@@ -1,7 +1,7 @@
-"""Who is the same person: folded subjects, what issuers call people, and names that are like addresses, folded.
+"""Adds the columns that tell who is the same person, and folds stored names that look like e-mail addresses.
 
-The service folds what is like an e-mail address wherever it comes in (`name.folded`), so what is stored is folded too:
-whoever held a grant, or is named by a policy, goes on doing so. The audit log stays as it is.
+The service folds such names wherever they come in (`name.folded`). Stored names are folded too, so that a holder keeps
+the grant, and a policy goes on naming the same people. The audit log is not changed.
 """
 
 from typing import Any
@@ -88,7 +88,7 @@ def _changes(row: Any, names: tuple[str, ...], documents: tuple[str, ...]) -> di
 
 
 def _folded_within(value: Any, *, within: str = "") -> Any:
-    """Returns the document with the principals in it folded; `within` is the member that the value is of."""
+    """Returns the document with its principals folded; `within` is the name of the member that holds the value."""
     if isinstance(value, dict):
         return {key: inner if key == "labels" else _folded_within(inner, within=key) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A review says which identity token it came with, so that a lock on the token is on the review too."""
+"""Records with a review the identity token of its reviewer, so that a lock on the token covers the review."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Seals of the rows that decisions rest on, and the sums of them in the head."""
+"""Adds seals to the rows that decisions depend on, and the sums of the seals to the head row."""
 
 import sqlalchemy as sa
 from alembic import op
