@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from jit_service.domain import errors
-from jit_service.domain.errors import InvalidField, JitError, WrongState
+from jit_service.domain.errors import InvalidField, JitError, RateExceeded, WrongState
 
 
 def descendants(of: type[JitError]) -> Iterator[type[JitError]]:
@@ -69,3 +69,10 @@ def test_a_fault_names_its_field() -> None:
 def test_a_fault_within_something_has_the_whole_path() -> None:
     assert InvalidField("name", "is required").within("policies[3]").message == "policies[3].name: is required"
     assert InvalidField("[2]", "is empty").within("items").message == "items[2]: is empty"
+
+
+def test_who_calls_too_often_is_told_when_to_call_again() -> None:
+    error = RateExceeded("100 calls a second are allowed", retry_after=0.25, principal="user:alice@example.com")
+
+    assert (error.message, error.retry_after) == ("100 calls a second are allowed", 0.25)
+    assert error.metadata == {"principal": "user:alice@example.com"}

@@ -28,7 +28,11 @@ def test_an_instant_is_written_to_the_second() -> None:
     ],
 )
 def test_an_instant_is_read_with_any_offset(text: str) -> None:
-    assert rfc3339.parse(text) == NOON
+    parsed = rfc3339.parse(text)
+
+    assert parsed == NOON
+    assert parsed is not None
+    assert parsed.tzinfo is UTC
 
 
 @pytest.mark.parametrize(

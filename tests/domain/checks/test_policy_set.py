@@ -98,3 +98,11 @@ def test_the_best_comes_first() -> None:
     first, second = policy(name="policies/a", priority=1), policy(name="policies/b", priority=9)
 
     assert askable(first, second) == ("policies/b", "policies/a")
+
+
+def test_a_deny_holds_in_any_letter_case_and_a_permission_in_one() -> None:
+    eligible = PrincipalSet(principals=("service:Build-Bot",))
+
+    assert askable(policy(eligible=eligible), subject="service:Build-Bot") == ("policies/orders",)
+    assert askable(policy(eligible=eligible), subject="service:build-bot") == ()
+    assert askable(policy(), deny_policy(eligible=eligible), subject="service:build-bot") == ()

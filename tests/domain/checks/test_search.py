@@ -160,3 +160,59 @@ def test_a_deny_of_whoever_passed_it_on_is_an_exception_of_a_pattern() -> None:
 
     assert [(one.name, one.excepted) for one in found(of_bob)] == [("database/**", ("database/orders/**",))]
     assert [(one.name, one.excepted) for one in found()] == [("database/**", ())]
+
+
+def subjects(*held: Grant) -> list[SearchMatch]:
+    question = Question(subject=held[0].subject, action="read", resource="database/x")
+    return search_subjects([(question, held)], Evidence(policies=[], now=NOON))
+
+
+def resources(*held: Grant, policies: tuple[Policy, ...] = (), above: tuple[Grant, ...] = ()) -> list[SearchMatch]:
+    evidence = Evidence(policies=policies, now=NOON, above={grant.name: grant for grant in above})
+    return search_names(Question(held[0].subject, "read", ""), Side.RESOURCE, held, evidence)
+
+
+def test_what_is_found_names_the_grant_that_allows_it() -> None:
+    held = plain(resources=("database/x",), actions=("read",))
+
+    assert subjects(held) == [SearchMatch(name=held.subject, grant=held)]
+    assert resources(held) == [SearchMatch(name="database/x", grant=held)]
+
+
+def test_a_name_is_judged_by_the_grants_whose_patterns_match_it_too() -> None:
+    short = plain(name="grants/short", resources=("database/x",))
+    long = replace(short, name="grants/long", resources=("database/*",), expires_at=NOON.replace(year=2030))
+
+    assert [(one.name, one.grant.name) for one in resources(short, long)] == [
+        ("database/x", "grants/long"),
+        ("database/*", "grants/long"),
+    ]
+
+
+def test_a_grant_that_cannot_give_a_pattern_does_not_hide_the_next() -> None:
+    conditional = plain(name="grants/a", resources=("database/*",), check_condition='resource != "x"', claims={})
+    denied = plain(name="grants/a", resources=("database/*",), requester_groups=frozenset({"contractors"}))
+    allowing = plain(name="grants/b", resources=("database/*",))
+    contractors = PrincipalSet(groups=("contractors",))
+    deny = Policy(name="policies/no", eligible=contractors, resources=("database/**",), actions=("**",), deny=True)
+    over = replace(allowing, name="grants/a", expires_at=NOON)
+
+    assert [one.grant.name for one in resources(conditional, allowing)] == ["grants/b"]
+    assert [one.grant.name for one in resources(denied, allowing, policies=(deny,))] == ["grants/b"]
+    assert [one.grant.name for one in resources(over, allowing)] == ["grants/b"]
+
+
+def test_a_pattern_whose_every_name_is_denied_by_another_pattern_is_not_listed() -> None:
+    eligible = PrincipalSet(principals=(ALICE,))
+    deny = Policy(name="policies/no", eligible=eligible, resources=("*/*",), actions=("**",), deny=True)
+
+    assert resources(plain(resources=("database/*",)), policies=(deny,)) == []
+
+
+def test_a_group_that_whoever_passed_it_on_proved_not_to_be_in_is_no_exception() -> None:
+    above = plain(name="grants/a", requester=BOB, subject=BOB, resources=("database/**",))
+    child = plain(name="grants/b", chain=("grants/a",), resources=("database/**",))
+    contractors = PrincipalSet(groups=("contractors",))
+    deny = Policy(name="policies/no", eligible=contractors, resources=("database/x/**",), actions=("**",), deny=True)
+
+    assert [one.excepted for one in resources(child, policies=(deny,), above=(above,))] == [()]

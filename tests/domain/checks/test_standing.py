@@ -17,6 +17,7 @@ from jit_service.domain.conditions.condition import Verdict
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.grants import children
 from jit_service.domain.grants.grant import Grant, GrantState, Limits
+from jit_service.domain.grants.lock import Lock, Locks, Target
 from jit_service.domain.policies.policy import PrincipalSet
 from tests.domain.factories import (
     ALICE,
@@ -169,6 +170,27 @@ def test_the_record_of_what_was_passed_on_names_what_it_came_from() -> None:
     told = check_event(caller(BOT), question(subject=BOT), decision, at=NOON, decision_id="d", revision=1)
 
     assert (told.grant, told.chain) == ("grants/b", ("grants/a",))
+
+
+def test_the_record_of_a_check_says_what_was_known_of_its_subject() -> None:
+    asked = question(groups=None, groups_left_out=True, source_address="192.0.2.9", context={"ticket": "T-1"})
+    lock = Lock(name="locks/l1", target=Target(principal=ALICE), comment="left", creator="user:rita", created_at=NOON)
+    decision = decide(asked, grants=[], evidence=Evidence(policies=[], now=NOON, locks=Locks([lock])))
+
+    told = check_event(alice(), asked, decision, at=NOON, decision_id="d-1", revision=9, context_of="d-0")
+
+    assert (told.groups, told.groups_left_out, told.subject_source_ip) == ((), True, "192.0.2.9")
+    assert (told.reason, told.lock) == ("LOCKED", "locks/l1")
+    # The record of the first of a batch holds the context of all of it.
+    assert (told.context, told.context_of) == ({}, "d-0")
+
+
+def test_check_reads_of_a_grant_that_was_passed_on_what_is_above_it_and_that_its_uses_count() -> None:
+    child = replace(approved(), chain=("grants/a",), limits=Limits(max_uses=3))
+
+    seen = condense(child)
+
+    assert (seen.chain, seen.is_metered) == (("grants/a",), True)
 
 
 LIVES: list[Callable[[], Grant]] = [

@@ -479,3 +479,30 @@ def test_what_runs_by_a_locked_token_is_over() -> None:
     assert "locked by locks/l1" in why(locks(token_id="t1"))
     assert "locked by locks/l1" in why(locks(ALICE))
     assert why(locks(token_id="t2")) == ""
+
+
+def test_a_no_by_a_lock_names_whom_it_is_on_and_what_is_known_of_the_groups() -> None:
+    held = approved()
+    by_the_call = decided(held, under=locks(group="new"), groups=frozenset({"new"}))
+    by_the_grant = decided(held, under=locks(group="engineering"))
+
+    assert by_the_call.message == f"{ALICE} is locked by locks/l1, which is on the group new"
+    assert (by_the_call.grant, by_the_call.findings) == (None, ())
+    assert by_the_grant.message == f"{ALICE} is locked by locks/l1, which is on the group engineering"
+    assert by_the_grant.grant == held
+    assert [finding.grant for finding in by_the_grant.findings] == [held]
+
+
+def test_a_no_by_a_lock_above_names_whom_it_is_on_and_by_which_group() -> None:
+    above = replace(approved(), name="grants/a")
+    of_bot = {"subject": BOT, "requester": BOT, "requester_groups": frozenset[str]()}
+    child = replace(approved(), name="grants/c", chain=("grants/a",), **of_bot)
+
+    def answer(on: Locks) -> Decision:
+        return decided(child, under=on, above=(above,), subject=BOT)
+
+    assert answer(locks(ALICE)).message == f"grants/c came from grants/a: {ALICE} is locked by locks/l1"
+    assert answer(locks(group="engineering")).message == (
+        f"grants/c came from grants/a: {ALICE} is locked by locks/l1, which is on the group engineering"
+    )
+    assert answer(locks(group="contractors")).allowed

@@ -181,3 +181,11 @@ def test_comments_are_free_text() -> None:
         waiting(comment="\x00")
     with pytest.raises(InvalidField, match="comment"):
         proposal.reject(waiting(), by=root(), comment="\x00", now=LATER)
+
+
+def test_two_proposals_of_the_same_changes_want_the_same() -> None:
+    one = waiting()
+
+    assert one.wants_the_same_as(replace(waiting(), name="policyProposals/p2", comment="again"))
+    assert not one.wants_the_same_as(waiting(policy(priority=8)))
+    assert not one.wants_the_same_as(replace(one, end_misfits=not one.end_misfits))

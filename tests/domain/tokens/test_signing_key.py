@@ -97,3 +97,11 @@ def test_a_key_that_signs_from_now_on_is_the_current_one() -> None:
     short = Rotation(every=HOUR, ahead=HOUR)
 
     assert rules.next_signs_at([key("a", NOON)], short, NOON) == NOON + HOUR
+
+
+def test_no_key_is_due_while_the_first_is_only_published() -> None:
+    assert rules.next_signs_at([key("a", NOON + HOUR)], ROTATION, NOON) is None
+
+
+def test_a_key_that_is_published_for_its_whole_term_has_a_successor_from_its_first_instant() -> None:
+    assert rules.next_signs_at([key("a", NOON)], Rotation(every=HOUR, ahead=HOUR), NOON) == NOON + HOUR
