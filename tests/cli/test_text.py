@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitaccess.cli.text import listed, moment, parse_instant, parse_label, parse_span, safe, safe_lines, span
+from jitaccess.cli.text import listed, moment, parse_instant, parse_label, safe, safe_lines, span
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
@@ -41,29 +41,6 @@ def test_nothing_that_is_shown_is_a_control_or_format_character(text: str) -> No
 
 def test_only_line_breaks_survive_where_lines_are_wanted() -> None:
     assert safe_lines("one\r\ntwo\n\x1b[2Jthree\rx") == "one\ntwo\n\\x1b[2Jthree\\rx"
-
-
-@pytest.mark.parametrize(
-    ("text", "length"),
-    [
-        ("90s", timedelta(seconds=90)),
-        ("30m", timedelta(minutes=30)),
-        ("1h", timedelta(hours=1)),
-        ("1h30m", timedelta(hours=1, minutes=30)),
-        ("2d", timedelta(days=2)),
-        ("1d2h3m4s", timedelta(days=1, hours=2, minutes=3, seconds=4)),
-    ],
-)
-def test_a_duration_is_days_hours_minutes_seconds(text: str, length: timedelta) -> None:
-    assert parse_span(text) == length
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0", "0m", "1", "h", "-1h", "+1h", "1.5h", "1h ", "30m1h", "1w", "1H", "１h", "1h\n", "999999999d24h"]
-)
-def test_anything_else_is_no_duration_and_the_fault_says_what_is(text: str) -> None:
-    with pytest.raises(ValueError, match="90s, 30m, 1h, 1h30m, 2d"):
-        parse_span(text)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from google.protobuf.json_format import MessageToDict
 
 from jit_service.rpc.server import SERVICES
 from jit_service.runtime import sweeper
-from jitaccess.cli.text import parse_span
+from jitaccess.naming.duration import parse_span
 from tests.stories.streams import Events, watching
 from tests.world import Grpc, Outcome, Person, Story
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jitaccess.errors import Misconfigured, Unauthenticated
+from jitaccess.naming.variables import Variable
 
 TokenSource = Callable[[], str]
 
@@ -49,7 +50,7 @@ def load(*, address: str | None, token: str | TokenSource | None, environ: Mappi
     they looked.
     """
     env = os.environ if environ is None else environ
-    told = address or env.get("JIT_ADDRESS", "")
+    told = address or env.get(Variable.ADDRESS, "")
     source = _given_token(token) or _token_of_environment(env)
     if told and source:
         return Config(address=told, token=source, tls=None)
@@ -83,9 +84,9 @@ def _given_token(token: str | TokenSource | None) -> TokenSource | None:
 
 
 def _token_of_environment(env: Mapping[str, str]) -> TokenSource | None:
-    if env.get("JIT_TOKEN"):
-        return _given_token(env["JIT_TOKEN"])
-    return token_file(env["JIT_TOKEN_FILE"]) if env.get("JIT_TOKEN_FILE") else None
+    if env.get(Variable.TOKEN):
+        return _given_token(env[Variable.TOKEN])
+    return token_file(env[Variable.TOKEN_FILE]) if env.get(Variable.TOKEN_FILE) else None
 
 
 def _address_of_file(file: _File) -> str:
@@ -109,8 +110,8 @@ def _token_of_file(file: _File) -> TokenSource:
 
 
 def _path(env: Mapping[str, str]) -> Path:
-    if env.get("JIT_CONFIG"):
-        return Path(env["JIT_CONFIG"]).expanduser()
+    if env.get(Variable.CONFIG):
+        return Path(env[Variable.CONFIG]).expanduser()
     base = Path(env.get("XDG_CONFIG_HOME", ""))
     # The XDG base directory specification: a path that is not absolute is to be ignored.
     return (base if base.is_absolute() else Path("~/.config").expanduser()) / "jit" / "config.toml"
@@ -121,7 +122,7 @@ def _read_file(env: Mapping[str, str]) -> _File:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if env.get("JIT_CONFIG"):
+        if env.get(Variable.CONFIG):
             raise _broken(path, "JIT_CONFIG names it, and it is not there") from None
         return _File(path=path, found=False, values={})
     except OSError as error:

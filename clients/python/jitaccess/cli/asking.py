@@ -12,7 +12,8 @@ from jitaccess.cli import exits
 from jitaccess.cli.command import Facts, command, facts, parsed
 from jitaccess.cli.grants import Comment, Etag, GrantId, answer_grant
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_instant, parse_label, parse_span
+from jitaccess.cli.text import parse_instant, parse_label
+from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
     from jitaccess import JitClient

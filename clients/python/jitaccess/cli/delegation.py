@@ -11,7 +11,7 @@ from jitaccess.cli.asking import Start
 from jitaccess.cli.command import command, parsed
 from jitaccess.cli.grants import PAGE_LIMIT
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_span
+from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
     from jitaccess import Delegation

@@ -14,7 +14,8 @@ from jitaccess.cli import exits
 from jitaccess.cli.command import command, parsed
 from jitaccess.cli.policy import Files, Prune, show_changes
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import listed, parse_span
+from jitaccess.cli.text import listed
+from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
     from jitaccess import JitClient, PolicyTestReport, PolicyTestResult, SimulatedChange, Simulation

@@ -9,7 +9,7 @@ import typer
 
 from jitaccess.cli.command import command, parsed
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_span
+from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
     from jitaccess import JitClient, Lock

@@ -10,7 +10,8 @@ import typer
 from jitaccess.cli.command import command, parsed
 from jitaccess.cli.grants import DEFAULT_LIMIT, Comment, Etag, GrantId, Limit, answer_grant, answer_page, page_of
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_instant, parse_span
+from jitaccess.cli.text import parse_instant
+from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
     from jitaccess.cli.screen import Screen

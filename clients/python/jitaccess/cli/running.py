@@ -24,6 +24,7 @@ from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
 from jitaccess.contract.model import Grant, GrantState
 from jitaccess.errors import InvalidArgument, JitError
+from jitaccess.naming.variables import Variable
 
 if TYPE_CHECKING:
     import queue
@@ -158,9 +159,9 @@ def _wait_and_run(client: JitClient, grant: Grant, words: Sequence[str], signals
         _say_standing(grant)
         return code
     env = os.environ | {
-        "JIT_GRANT": grant.name,
-        "JIT_SUBJECT": grant.subject,
-        "JIT_EXPIRES": grant.raw.expire_time.ToJsonString(),
+        Variable.GRANT: grant.name,
+        Variable.SUBJECT: grant.subject,
+        Variable.EXPIRES: grant.raw.expire_time.ToJsonString(),
     }
     try:
         process = signals.start(words, env)

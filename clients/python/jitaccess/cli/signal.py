@@ -9,7 +9,8 @@ import typer
 
 from jitaccess.cli.command import command, parsed
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_json, parse_span
+from jitaccess.cli.text import parse_json
+from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
     from jitaccess import Signal

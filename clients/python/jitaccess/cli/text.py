@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
@@ -13,7 +12,6 @@ from datetime import datetime, timedelta, tzinfo
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _SECONDS_MATTER_BELOW = timedelta(minutes=10)
-_SPAN = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 
 
 def safe(text: str) -> str:
@@ -57,19 +55,6 @@ def moment(at: datetime, *, now: datetime, zone: tzinfo | None = None) -> str:
     """Returns an instant and how far it is: "14:30:00 CET, 42 min left" or "14:30:00 CET, 5 min ago"."""
     distance = f"{_about(at - now)} left" if at > now else f"{_about(now - at)} ago"
     return f"{clock(at, now=now, zone=zone)}, {distance}"
-
-
-def parse_span(text: str) -> timedelta:
-    """Returns the length of time that 90s, 30m, 1h, 1h30m or 2d names. Raises ValueError."""
-    match = _SPAN.fullmatch(text)
-    days, hours, minutes, seconds = (int(part or 0) for part in (match.groups() if match else (0, 0, 0, 0)))
-    try:
-        length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    except OverflowError:
-        length = timedelta()
-    if not length:
-        raise ValueError(f"{text!r} is no duration; write days, hours, minutes, seconds: 90s, 30m, 1h, 1h30m, 2d")
-    return length
 
 
 def parse_instant(text: str) -> datetime:

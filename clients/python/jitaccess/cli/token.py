@@ -10,7 +10,7 @@ import typer
 from jitaccess.cli.command import command, parsed
 from jitaccess.cli.grants import GrantId
 from jitaccess.cli.session import Session
-from jitaccess.cli.text import parse_span
+from jitaccess.naming.duration import parse_span
 
 
 def token(
