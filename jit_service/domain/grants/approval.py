@@ -450,10 +450,9 @@ def _with_review(grant: Grant, policy: Policy, review: Review, *, now: datetime,
     if grant.extension is None:
         # One that is live stays what it was given under until more time is given.
         added = replace(added, policy_revision=policy.revision)
-    before, after = (
-        approvals_missing(policy.steps, counting_reviews(each, policy, locks), grant.skipped)[review.step]
-        for each in (grant, added)
-    )
+    # The review itself may have made its step needless, by other terms: then that step is passed with it.
+    before = approvals_missing(policy.steps, counting_reviews(grant, policy, locks))[review.step]
+    after = approvals_missing(policy.steps, counting_reviews(added, policy, locks), grant.skipped)[review.step]
     moved_on = before > 0 and after == 0
     return _wait_for_step(added, since=now if moved_on else grant.step_since or grant.created_at)
 

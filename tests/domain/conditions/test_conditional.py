@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from tests.domain.factories import (
     NOON,
     TICK,
     alice,
+    approved,
     ask,
     caller,
     deny_policy,
@@ -205,6 +207,14 @@ def test_a_grant_without_condition_allows_beside_one_whose_condition_fails() -> 
 
 def covered(there: Grant, *, policies: tuple[Policy, ...] = (), **changes: Any) -> bool:
     return coverage.is_covered_by(ask(**({"duration": None} | changes)), there, policies=policies, now=NOON)
+
+
+def test_a_grant_covers_what_is_asked_for_until_exactly_its_end_and_whatever_other_groups_are_denied() -> None:
+    def covered(now: datetime) -> bool:
+        return coverage.is_covered_by(ask(duration=None), approved(), policies=[deny_policy()], now=now)
+
+    assert covered(NOON + HOUR - TICK)
+    assert not covered(NOON + HOUR)
 
 
 def test_a_live_grant_covers_what_is_within_it_and_no_longer_than_it() -> None:

@@ -506,3 +506,74 @@ def test_a_no_by_a_lock_above_names_whom_it_is_on_and_by_which_group() -> None:
         f"grants/c came from grants/a: {ALICE} is locked by locks/l1, which is on the group engineering"
     )
     assert answer(locks(group="contractors")).allowed
+
+
+TWO_STEPS = policy(steps=(step("owners"), step("security")))
+
+
+def test_a_lock_on_who_passed_a_step_takes_the_request_back_to_that_step() -> None:
+    passed, under = approve(pending(TWO_STEPS), under=TWO_STEPS), {"policy": TWO_STEPS, "now": NOON}
+    half = terms.Edits(duration=HOUR / 2)
+    acts = (
+        lambda by, on: approval.approve(passed, by=by, comment="", locks=on, **under),
+        lambda by, on: approval.deny(passed, by=by, comment="", locks=on, **under),
+        lambda by, on: approval.counter(passed, half, by=by, comment="", locks=on, **under),
+    )
+
+    for act in acts:
+        assert act(carol(), NO_LOCKS)
+        assert refused(NotApprover, lambda act=act: act(carol(), locks(BOB))).message.startswith(
+            "grants/g7 waits for step 1 of policies/orders"
+        )
+        assert act(erin(), locks(BOB))
+    assert approval.is_reviewable(passed, by=carol(), locks=NO_LOCKS, **under)
+    assert not approval.is_reviewable(passed, by=carol(), locks=locks(BOB), **under)
+
+
+def test_a_place_that_was_found_before_the_lock_is_no_way_round_it() -> None:
+    passed = approve(pending(TWO_STEPS), under=TWO_STEPS)
+    place = approval.demand_reviewer(passed, policy=TWO_STEPS, by=carol(), now=NOON)
+
+    def approved_at(on: Locks) -> datetime | None:
+        given = approval.approve(passed, policy=TWO_STEPS, by=carol(), comment="", now=NOON, place=place, locks=on)[0]
+        return given.approved_at
+
+    assert approved_at(NO_LOCKS) == NOON
+    refused(NotApprover, lambda: approved_at(locks(BOB)))
+
+
+def test_an_approval_beside_that_of_the_locked_does_not_start_the_next_steps_clock() -> None:
+    under = policy(steps=(step("owners", needed=2), step("security")))
+    once = approve(pending(under), under=under)
+
+    def clock(on: Locks) -> datetime | None:
+        later = NOON + TICK
+        return approval.approve(once, policy=under, by=erin(), comment="", now=later, locks=on)[0].step_since
+
+    assert clock(NO_LOCKS) == NOON + TICK
+    assert clock(locks(BOB)) == NOON
+
+
+def test_an_offer_beside_the_approval_of_the_locked_is_not_the_last_that_is_needed() -> None:
+    once = approve(pending(TWO), under=TWO)
+    edits = terms.Edits(duration=HOUR / 2)
+    offered = approval.counter(once, edits, policy=TWO, by=erin(), comment="", now=NOON)[0]
+    taken = approval.with_offered_terms(offered, by=caller(ALICE), now=NOON)
+
+    def accepted(on: Locks) -> Grant:
+        return approval.accept(taken, policy=TWO, by=caller(ALICE), comment="", now=NOON + TICK, locks=on)[0]
+
+    assert accepted(NO_LOCKS).state(NOON + TICK) is GrantState.ACTIVE
+    locked = accepted(locks(BOB))
+    assert (locked.state(NOON + TICK), locked.step_since) == (GrantState.PENDING, NOON)
+
+
+def test_a_denial_of_the_locked_does_not_count() -> None:
+    under = policy(steps=(replace(step("owners"), denials_needed=2),))
+    once = approval.deny(pending(under), policy=under, by=bob(), comment="no", now=NOON)[0]
+
+    def second(on: Locks) -> GrantState:
+        return approval.deny(once, policy=under, by=erin(), comment="no", now=NOON, locks=on)[0].state(NOON)
+
+    assert second(NO_LOCKS) is GrantState.DENIED
+    assert second(locks(BOB)) is GrantState.PENDING

@@ -71,6 +71,13 @@ def test_what_is_denied_by_now_does_not_fit() -> None:
     assert why(contractor, policy(), deny_policy(disabled=True)) == ""
 
 
+def test_a_deny_of_one_who_holds_it_by_name_does_not_fit_and_of_another_group_does() -> None:
+    of_alice = deny_policy(eligible=PrincipalSet(principals=(ALICE,)))
+
+    assert "policies/no-contractors denies" in why(scheduled(), policy(), of_alice)
+    assert why(scheduled(), policy(min_duration=HOUR, max_duration=HOUR), deny_policy()) == ""
+
+
 def test_conditions_and_steps_of_the_request_are_not_judged_again() -> None:
     assert why(scheduled(), policy(request_condition="false", steps=())) == ""
 

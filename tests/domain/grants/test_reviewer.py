@@ -261,3 +261,25 @@ def test_a_reviewers_condition_outlasts_its_escalation() -> None:
     with pytest.raises(NotApprover, match="may not decide"):
         approval.approve(waiting, policy=under, by=bob(), comment="", now=NOON + HOUR)
     assert approve(waiting, by=with_mfa(bob()), under=under, at=NOON + HOUR).approved_at == NOON + HOUR
+
+
+def test_every_decision_is_judged_by_the_signals_and_the_time_of_it() -> None:
+    under = only('signals.open && now < timestamp("2026-03-02T13:00:00Z") && reviewer.principal != ""')
+    half = Edits(duration=HOUR / 2)
+    acts: list[Callable[..., object]] = [
+        lambda **given: approval.approve(pending(under), policy=under, by=bob(), comment="", **given),
+        lambda **given: approval.deny(pending(under), policy=under, by=bob(), comment="", **given),
+        lambda **given: approval.counter(pending(under), half, policy=under, by=bob(), comment="", **given),
+    ]
+
+    for act in acts:
+        assert act(now=NOON, signals=Signals(live={"open": True}))
+        for given in ({"now": NOON, "signals": Signals(live={"open": False})}, {"now": NOON}):
+            with pytest.raises(NotApprover):
+                act(**given)
+        with pytest.raises(NotApprover):
+            act(now=NOON + HOUR, signals=Signals(live={"open": True}))
+    assert approval.is_reviewable(
+        pending(under), policy=under, by=bob(), now=NOON, signals=Signals(live={"open": True})
+    )
+    assert not approval.is_reviewable(pending(under), policy=under, by=bob(), now=NOON)
