@@ -122,11 +122,22 @@ class Api:
 
 
 class Gate:
-    """The protected API."""
+    """The protected API. `log` is what its Envoy logs, with a line of JSON for each request."""
 
-    def __init__(self, api: Api, address: Address) -> None:
+    def __init__(self, api: Api, address: Address, log: Path) -> None:
         self.api = api
         self.address = address
+        self.log = log
+
+    def access(self, path: str, count: int = 1) -> list[dict[str, Any]]:
+        """Returns the lines of the access log about the path, once there are so many; Envoy flushes at intervals."""
+        deadline = time.monotonic() + 20
+        while True:
+            lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+            if len(found := [line for line in lines if line["path"] == path]) >= count:
+                return found
+            assert time.monotonic() < deadline, f"{path} is not in the log"
+            time.sleep(0.05)
 
     def send(
         self,
@@ -266,7 +277,7 @@ def running_gate(
         config.write_text(text.replace(sound, edited))
     envoy = Envoy(config, directory=directory)
     try:
-        yield Gate(api, envoy.start(timeout=30))
+        yield Gate(api, envoy.start(timeout=30), envoy.log)
     finally:
         envoy.stop()
         api.stop()

@@ -11,7 +11,7 @@ from jit_service.check.questions import RefusedItem
 from jit_service.check.recording import CheckResult
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks.http_request import HttpRequest, Route, Stream, stream_lifetime
+from jit_service.domain.checks.http_request import HttpRequest, Route, Stream, stream_end
 from jit_service.domain.errors import JitError, TokenInvalid, TokenNotCovering
 from jit_service.storage import Store
 from jit_service.use_cases import tokens
@@ -70,12 +70,15 @@ def admit(checker: Checker, caller: Caller, request: HttpRequest, route: Route, 
     if not checked.decision.allowed or grant is None or grant.expires_at is None:
         return Admission(checked=checked)
     ends_at = grant.expires_at if held is None else min(grant.expires_at, held.expire_time)
-    lasts = stream_lifetime(now=checked.at, ends_at=ends_at, proved_until=caller.proved_until, at_most=route.max_stream)
+    stream_ends_at, ends_by = stream_end(
+        now=checked.at, ends_at=grant.expires_at, proved_until=caller.proved_until, at_most=route.max_stream
+    )
     stream = Stream(
         asked=asked,
         grant=grant.name,
-        ends_at=checked.at + lasts,
+        ends_at=stream_ends_at,
+        ends_by=ends_by,
         revision=checked.revision,
         token_id=caller.token_id,
     )
-    return Admission(checked=checked, ends_at=ends_at, lasts=lasts, stream=stream)
+    return Admission(checked=checked, ends_at=ends_at, lasts=stream_ends_at - checked.at, stream=stream)

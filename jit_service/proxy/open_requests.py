@@ -18,6 +18,7 @@ from jit_service.check import GrantCache, View
 from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.http_request import Stream, why_over
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
+from jit_service.proxy.cut_log import CutLog
 
 SWEEP_INTERVAL: Final = timedelta(seconds=0.1)
 """How often all open requests are checked."""
@@ -47,6 +48,7 @@ class OpenRequests(BackgroundThread):
         self._limit = limit
         self._open: set[OpenRequest] = set()
         self._lock = threading.Lock()
+        self._cut_log = CutLog(view)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -75,9 +77,12 @@ class OpenRequests(BackgroundThread):
         return request
 
     def forget(self, request: OpenRequest) -> None:
-        """Removes a request that has ended by itself."""
+        """Removes a request that has ended by itself, or by the proxy's own timer at the end of its time."""
         with self._lock:
+            was_open = request in self._open
             self._open.discard(request)
+        if was_open and self._view.held(()).now >= request.stream.ends_at:
+            self._cut_log.add(request.stream, request.stream.ends_by)
 
     def sweep(self) -> None:
         """Ends the requests that may not go on."""
@@ -97,18 +102,20 @@ class OpenRequests(BackgroundThread):
         """Ends the thread and all open requests."""
         super().stop()
         self._end_all(ServiceStopping("the service stops"))
+        self._cut_log.close()
 
     def _end(self, request: OpenRequest, fault: JitError) -> None:
         with self._lock:
             if request not in self._open:
                 return
             self._open.discard(request)
-        _log.info("ending a request that passed by %s: %s", request.stream.grant, fault)
         try:
             request.end(fault)
         except Exception:
             # Go on, so that the other requests are ended.
             _log.exception("could not end a request that passed by %s", request.stream.grant)
+        else:
+            self._cut_log.add(request.stream, str(fault))
 
     def _end_all(self, fault: JitError) -> None:
         with self._lock:

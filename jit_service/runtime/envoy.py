@@ -96,6 +96,8 @@ class Envoy:
         admin = {"admin": {"address": {"pipe": {"path": str(self._admin), "mode": 0o600}}}}
         command = [_binary(), "--config-path", str(self._config), "--config-yaml", json.dumps(admin)]
         command += ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+        # By default the access log is up to 10 s behind.
+        command += ["--file-flush-interval-msec", "500"]
         if sys.platform.startswith("linux"):
             command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *map(str, command)]
         with self.log.open("ab") as log:

@@ -2092,18 +2092,18 @@ TWINS = [
     # Requests at a proxy
     Twin(
         "a path parameter that stays in a name",
-        http_request._fault_of_part,
+        http_request._fault_of_path,
         "_ANOTHER_PATH.search(text) or _ANOTHER_PATH.search(read)",
         "False",
         lambda: test_http_request.test_a_path_that_could_be_read_in_two_ways_or_is_no_name_names_nothing("/a/..;/b"),
     ),
     Twin(
         "a slash in disguise",
-        http_request._fault_of_part,
+        http_request._fault_of_path,
         " or _ANOTHER_PATH.search(read)",
         "",
         lambda: (
-            test_http_request.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            test_http_request.test_one_that_could_be_another_routes_is_refused_where_the_route_says_the_resource_too(
                 "/a%EF%BC%9Bx"
             )
         ),
@@ -2114,7 +2114,7 @@ TWINS = [
         "if route.keeps_encoded_slash",
         "if True",
         lambda: (
-            test_http_request.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            test_http_request.test_one_that_could_be_another_routes_is_refused_where_the_route_says_the_resource_too(
                 "/a%2fb"
             )
         ),
@@ -2135,22 +2135,18 @@ TWINS = [
     ),
     Twin(
         "two Unicode spellings of one path",
-        http_request._fault_of_part,
+        http_request._fault_of_name,
         'not unicodedata.is_normalized("NFC", text)',
         "False",
-        lambda: (
-            test_http_request.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
-                "/cafe%CC%81"
-            )
-        ),
+        lambda: test_http_request.test_a_path_that_could_be_read_in_two_ways_or_is_no_name_names_nothing("/cafe%CC%81"),
     ),
     Twin(
         "a path that is decoded again by the upstream",
-        http_request._fault_of_part,
+        http_request._fault_of_path,
         "_ENCODED.search(text) or _ENCODED.search(read)",
         "False",
         lambda: (
-            test_http_request.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            test_http_request.test_one_that_could_be_another_routes_is_refused_where_the_route_says_the_resource_too(
                 "/a%252fb"
             )
         ),
@@ -2161,7 +2157,7 @@ TWINS = [
         "self._read_path(route)",
         "pass",
         lambda: (
-            test_http_request.test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(
+            test_http_request.test_one_that_could_be_another_routes_is_refused_where_the_route_says_the_resource_too(
                 "/a/%2e%2e/b"
             )
         ),
@@ -2210,17 +2206,42 @@ TWINS = [
     ),
     Twin(
         "a stream that outlives the proof of identity",
-        http_request.stream_lifetime,
+        http_request.stream_end,
         "if proved_until is not None",
         "if False",
-        lambda: test_http_request.test_a_stream_lasts_until_the_first_end(9, 5, 7, 5),
+        lambda: test_http_request.test_a_stream_lasts_until_the_first_end(9, 5, 7, 5, test_http_request.TOKEN_ENDS),
     ),
     Twin(
         "a stream that outlives its bound",
-        http_request.stream_lifetime,
-        "now + at_most, ",
-        "",
-        lambda: test_http_request.test_a_stream_lasts_until_the_first_end(9, 8, 7, 7),
+        http_request.stream_end,
+        "if at_most is not None",
+        "if False",
+        lambda: test_http_request.test_a_stream_lasts_until_the_first_end(9, 8, 7, 7, test_http_request.AT_MOST),
+    ),
+    Twin(
+        "a route without {path} on which a path of another route passes",
+        http_request._fault,
+        "else _fault_of_path",
+        "else (lambda _: '')",
+        lambda: (
+            test_http_request.test_one_that_could_be_another_routes_is_refused_where_the_route_says_the_resource_too(
+                "/a//b"
+            )
+        ),
+    ),
+    Twin(
+        "a path that names the resource, judged as if it named nothing",
+        http_request._fault,
+        "_fault_of_name if",
+        "_fault_of_path if",
+        lambda: test_http_request.test_a_path_that_could_be_read_in_two_ways_or_is_no_name_names_nothing("/cafe%CC%81"),
+    ),
+    Twin(
+        "an ambiguous path that passes where it names the resource",
+        http_request.parse_route,
+        "if route.passes_ambiguous_path and route.is_named_by_path",
+        "if False",
+        lambda: test_http_request.test_where_a_path_names_something_it_cannot_be_ambiguous("resource"),
     ),
     Twin(
         "a misspelt word of a route that nobody notices",

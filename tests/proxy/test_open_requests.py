@@ -14,7 +14,7 @@ from jit_service.domain.checks.http_request import Stream
 from jit_service.domain.errors import JitError, PassageOver, ServiceStopping, StoreUnavailable, TooManyWatchers
 from jit_service.proxy.open_requests import BLIND, OpenRequests
 from jit_service.storage import Store
-from tests.conftest import HOUR, NOON, Clock
+from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.domain.factories import question
 
 STREAM = Stream(asked=question(), grant="grants/none", ends_at=NOON + HOUR, revision=0)
@@ -54,6 +54,41 @@ def test_what_has_ended_by_itself_is_not_ended(view: GrantCache, running: OpenRe
     running.sweep()
 
     assert ends == []
+
+
+def test_what_the_proxy_ends_at_its_time_is_logged_with_what_its_time_was(
+    running: OpenRequests, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Envoy's timer is a moment before the next look at the open requests. What ends before is nobody's cut."""
+    caplog.set_level("INFO", "jit_service.proxy.cut_log")
+    over = replace(STREAM, grant="grants/over", ends_at=NOON, ends_by="it ran for 60 s")
+    early = replace(STREAM, grant="grants/early", ends_at=NOON + TICK)
+
+    for stream in (over, early):
+        running.forget(running.add(stream, lambda _: None))
+
+    running.stop()
+    asked = STREAM.asked
+    assert caplog.messages == [
+        f"cut {asked.action} on {asked.resource} of {asked.subject}, which passed by grants/over: it ran for 60 s"
+    ]
+
+
+def test_a_cut_is_logged_where_the_store_does_not_say_who_ended_the_grant(
+    view: GrantCache, running: OpenRequests, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "jit_service.proxy.cut_log")
+    running.add(STREAM, lambda _: None)
+    view.strong(())
+
+    def fails(_: str) -> Any:
+        raise StoreUnavailable("the store does not answer")
+
+    monkeypatch.setattr(view, "past", fails)
+    running.sweep()
+    running.stop()
+
+    assert [message.endswith("grants/none was ended before its time") for message in caplog.messages] == [True]
 
 
 def test_everything_ends_when_the_view_is_too_old(view: GrantCache, running: OpenRequests) -> None:

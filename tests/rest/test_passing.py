@@ -105,6 +105,52 @@ def test_what_runs_is_cut_when_its_grant_is_over(
     running.wait_until_cut(SOON)
 
 
+def test_what_runs_may_run_until_its_grant_ends(story: Protected, runs: Runs) -> None:
+    """Also on a route that has words of its own, and does not say so itself."""
+    path = f"/api/v4/projects/{story.id}%2Fweb"
+    story.create_policy("projects", resources=[f"http/{HOST}{path}"], actions=["http.*"])
+    grants = [story.opens(duration="3000s"), story.opens(path, duration="2000s")]
+    runs(story.path)
+    runs(path)
+
+    open_ = story.world.service.open_requests._open
+    ends = {request.stream.grant: request.stream.ends_at for request in open_}
+    assert [ends[grant.name] for grant in grants] == [
+        grant.expire_time.ToDatetime(tzinfo=story.world.clock().tzinfo) for grant in grants
+    ]
+
+
+CUTS = {
+    "revoked": (revoke, " (REVOKED by user:bob", "was ended before its time"),
+    "released": (release, " (RELEASED by user:alice", "was ended before its time"),
+    "denied by a policy": (deny, "-never denies", "-never denies"),
+    "expired": (expire, "the token that it passed with has expired", "the token that it passed with has expired"),
+}
+
+
+@pytest.mark.parametrize(("end", "logged", "told"), CUTS.values(), ids=CUTS)
+def test_a_cut_is_logged_with_its_reason(
+    story: Protected,
+    runs: Runs,
+    caplog: pytest.LogCaptureFixture,
+    end: Callable[[Protected, Any], None],
+    logged: str,
+    told: str,
+) -> None:
+    """In the service's log, and in the access log of Envoy."""
+    caplog.set_level("INFO", "jit_service.proxy.cut_log")
+    grant = story.opens(duration="7200s")
+    running = runs(story.path)
+
+    end(story, grant)
+
+    running.wait_until_cut(SOON)
+    assert told.replace(" ", "_") in story.gate.access(story.path)[-1]["details"]
+    (line,) = [text for text in caplog.messages if grant.name in text]
+    assert line.startswith(f"cut http.get on http/{HOST}{story.path} of {story.alice.principal}, ")
+    assert logged in line
+
+
 def test_what_runs_by_other_grants_goes_on(story: Protected, runs: Runs) -> None:
     over = story.opens()
     story.opens(f"{story.path}/other")
@@ -195,7 +241,9 @@ def test_a_request_that_is_refused_is_told_so_where_its_answer_has_not_begun(sto
     running.wait_until_cut(SOON)
     head, _, body = running.got.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")
-    assert json.loads(body)["details"][0]["reason"] == "PASSAGE_OVER"
+    (detail,) = json.loads(body)["details"]
+    assert detail["reason"] == "PASSAGE_OVER"
+    assert "was_ended_before_its_time" in detail["metadata"]["details"]
 
 
 def test_no_header_of_a_client_keeps_its_request_running(story: Protected, runs: Runs) -> None:
@@ -307,7 +355,7 @@ class TestWithoutTheService:
         refunds = {"resources": ["payments/refunds"], "actions": [f"refunds.{story.id}", "refunds.get"]}
         story.create_policy("words", **refunds)
         grant = story.granted(**refunds)
-        service, edits = story.world.settings.data_dir / "s.sock", {"max_stream: 300s": "max_stream: 2s"}
+        service, edits = story.world.settings.data_dir / "s.sock", {"max_stream: grant": "max_stream: 2s"}
         with running_gate(service, tmp_path, passing=fake.address, edits=edits) as gate:
             running = runs("/refunds", kind, gate=gate)
             revoke(story, grant)

@@ -611,6 +611,52 @@ def test_a_route_can_have_words_of_its_own(story: Protected) -> None:
     assert story.sends("/refunds").status == 403
 
 
+class TestWordsOfARoute:
+    """On a route that states its resource, a path names nothing."""
+
+    @pytest.fixture
+    def holder(self, story: Protected) -> Protected:
+        words = {"resources": ["payments/refunds"], "actions": ["refunds.get"]}
+        story.create_policy("words", **words)
+        story.granted(**words)
+        return story
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/refunds/users/",
+            "/refunds//x",
+            "//refunds/x",
+            "/refunds/Q3%20report.pdf",
+            "/refunds/cafe%CC%81",
+            "/refunds/*",
+        ],
+    )
+    def test_a_path_below_it_is_its_resource_whatever_it_names(self, holder: Protected, path: str) -> None:
+        assert holder.sends(path).status == 200
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/refunds/..%2fadmin", "/refunds/%252e%252e/admin", "/refunds/..%5cadmin", "/refunds/x;v=1"],
+    )
+    def test_one_that_a_server_could_take_for_another_routes_is_refused_with_the_way_out(
+        self, holder: Protected, path: str
+    ) -> None:
+        answer = holder.sends(path)
+
+        assert (answer.status, holder.gate.api.seen) == (400, [])
+        assert "ambiguous_path: pass" in answer.json["message"]
+        assert f"http/{HOST}{path}" in answer.json["message"]
+
+    @pytest.mark.parametrize("path", ["/a//b", "/a;v=1", "/a%2Fb", "/cafe%CC%81", "/%FF"])
+    def test_a_route_that_says_so_takes_any_path(self, holder: Protected, path: str) -> None:
+        words = {"resource": "payments/refunds", "action": "refunds.{method}"}
+        request = asked(holder, token=holder.world.token(holder.alice), **words, ambiguous_path="pass")
+        request.attributes.request.http.path = path
+
+        assert over_the_socket(holder, request).ok_response.headers
+
+
 class TestTokens:
     """By a grant's token, which says who holds it."""
 
@@ -680,6 +726,17 @@ class TestStreams:
         assert 0.9 < lasted < 10
         assert story.gate.api.over[story.path].wait(10), "the upstream was not told"
 
+    @pytest.mark.parametrize(
+        ("told", "seconds"), [({}, 60), ({"max_stream": "grant"}, 3000), ({"max_stream": "90s"}, 90)]
+    )
+    def test_a_stream_may_last_as_the_route_says(self, story: Protected, told: dict[str, str], seconds: int) -> None:
+        story.opens(duration="3000s")
+
+        passed = over_the_socket(story, asked(story, token=story.world.token(story.alice), **told))
+
+        durations = [option.header.value for option in passed.ok_response.headers if "duration" in option.header.key]
+        assert durations == [str(seconds * 1000)]
+
     def test_a_stream_ends_with_the_proof_of_identity(self, story: Protected) -> None:
         story.opens(duration="7200s")
         token = story.world.token(story.alice)
@@ -697,7 +754,7 @@ class TestStreams:
         story.create_policy("words", **refunds)
         grant = story.granted(**refunds)
         with running_gate(
-            story.world.settings.data_dir / "s.sock", tmp_path, edits={"max_stream: 300s": "max_stream: 1s"}
+            story.world.settings.data_dir / "s.sock", tmp_path, edits={"max_stream: grant": "max_stream: 1s"}
         ) as gate:
             stream = self.ends(gate, "/refunds", story.world.token(story.alice), headers)
             next(stream)

@@ -174,3 +174,15 @@ def test_the_cases_beside_the_policies_come_out_as_they_say(team: Team) -> None:
 
 def test_the_file_is_where_the_readme_says() -> None:
     assert (Path(__file__).parents[2] / "examples" / "policies.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "file", [share("examples"), share("envoy") / "examples" / "protect"], ids=["general", "protect"]
+)
+def test_whoever_may_ask_for_all_below_a_host_may_ask_for_its_root(file: Path) -> None:
+    """A browser asks for `/` first."""
+    listed = [policy["resources"] for policy in yaml.safe_load((file / "policies.yaml").read_text())["policies"]]
+
+    for resources in listed:
+        hosts = {resource.removesuffix("/**") for resource in resources if resource.startswith("http/")}
+        assert hosts <= set(resources)

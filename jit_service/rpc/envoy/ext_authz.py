@@ -185,7 +185,7 @@ def _denial_status(checked: CheckResult) -> Status:
     message = decision.message
     if checked.requestable:
         metadata["requestable_policies"] = ",".join(checked.requestable)
-        message += f"; it can be question for under {', '.join(checked.requestable)}"
+        message += f"; it can be asked for under {', '.join(checked.requestable)}"
     info, answer = Any(), Any()
     info.Pack(ErrorInfo(reason=decision.reason, domain=errors.DOMAIN, metadata=metadata))
     answer.Pack(check_message(checked, explain=False))

@@ -62,6 +62,7 @@ def stream_metadata(stream: Stream) -> Struct:
         "source_address": question.source_address,
         "grant": stream.grant,
         "ends_at": stream.ends_at.isoformat(),
+        "ends_by": stream.ends_by,
         "revision": stream.revision,
         "token_id": stream.token_id,
     }
@@ -105,6 +106,8 @@ def _stream_from_json(fields: dict[str, Any]) -> Stream:
         asked=question,
         grant=_text(fields["grant"]),
         ends_at=ends_at,
+        # Absent where a worker of an older version admitted it.
+        ends_by=_text(fields.get("ends_by", Stream.ends_by)),
         revision=int(fields["revision"]),
         token_id=_text(fields["token_id"]),
     )

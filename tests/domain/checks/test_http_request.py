@@ -16,7 +16,7 @@ from jit_service.domain.checks import http_request
 from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.checks.decision import decide
 from jit_service.domain.checks.evidence import Evidence
-from jit_service.domain.checks.http_request import MAX_STREAM, HttpRequest, Route, Stream, parse_route, stream_lifetime
+from jit_service.domain.checks.http_request import MAX_STREAM, HttpRequest, Route, Stream, parse_route, stream_end
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
 from jit_service.domain.grants.grant import Grant, Limits, with_use
 from jit_service.domain.policies.policy import Policy, PrincipalSet
@@ -102,6 +102,8 @@ BAD_PATHS = [
     "/%E2%80%A5",
     "/%E2%80%AEa",
 ]
+# Other spellings of a name, which no server takes for the path of another route.
+NOT_ANOTHER_PATH = ["/cafe%CC%81"]
 NO_NAMES = ["/a*", "/*", "/**", "/a%2a", "/p%D0%B0y", "/" + "a" * 2000, "/a" * 64]
 WORDS = Route(resource="payments/refunds")
 
@@ -114,16 +116,37 @@ def test_a_path_that_could_be_read_in_two_ways_or_is_no_name_names_nothing(path:
     assert fault.value.field == "path"
 
 
-@pytest.mark.parametrize("path", BAD_PATHS)
-def test_one_that_could_be_read_in_two_ways_is_refused_where_the_route_says_the_resource_too(path: str) -> None:
+@pytest.mark.parametrize("path", [path for path in BAD_PATHS if path not in NOT_ANOTHER_PATH])
+def test_one_that_could_be_another_routes_is_refused_where_the_route_says_the_resource_too(path: str) -> None:
     """The route was chosen by it, and the upstream would choose again."""
-    with pytest.raises(InvalidField):
+    with pytest.raises(InvalidField) as fault:
         waiting(path).resource(WORDS)
 
+    assert not path.startswith("/") or "ambiguous_path: pass" in str(fault.value)
 
-@pytest.mark.parametrize("path", NO_NAMES)
+
+@pytest.mark.parametrize("path", NO_NAMES + NOT_ANOTHER_PATH + ["/users/", "/files/Q3%20report.pdf", "/a%EE%80%80"])
 def test_one_that_is_no_name_does_not_matter_where_the_route_says_the_resource(path: str) -> None:
     assert waiting(path).resource(WORDS) == "payments/refunds"
+
+
+@pytest.mark.parametrize("path", BAD_PATHS + NO_NAMES)
+def test_no_path_matters_where_the_route_says_that_all_of_them_are_its_resource(path: str) -> None:
+    assert waiting(path).resource(replace(WORDS, passes_ambiguous_path=True)) == "payments/refunds"
+
+
+@pytest.mark.parametrize("template", ["resource", "action", "audience"])
+def test_where_a_path_names_something_it_cannot_be_ambiguous(template: str) -> None:
+    words = {"resource": "a/b", "action": "c", "audience": "d", "ambiguous_path": "pass"}
+    assert parse_route(words).passes_ambiguous_path
+
+    with pytest.raises(RouteMisconfigured, match="ambiguous_path"):
+        parse_route(words | {template: "a/b{path}"})
+
+
+def test_a_private_character_has_no_name() -> None:
+    with pytest.raises(InvalidField, match="meaning in Unicode"):
+        waiting("/a%EE%80%80").resource(ROUTE)
 
 
 @pytest.mark.parametrize("path", [path for path in BAD_PATHS if path not in ("", "*", "admin", "/a%2fb")])
@@ -163,7 +186,7 @@ def test_what_is_decided_for_a_path_is_decided_for_it_with_a_slash_at_its_end() 
         ("/a%2Fb", ("http/payments.internal/a%2Fb", "'a%2Fb'", "encoded_slash: keep")),
         ("/a/..;/b", ("http/payments.internal/a/..;/b", "'..;'", "send it without")),
         ("/%252fb", ("http/payments.internal/%252fb", "encode it once")),
-        ("/a*", ("http/payments.internal/a*", "a route that says its resource itself")),
+        ("/a*", ("http/payments.internal/a*", "a route that states its own resource")),
     ],
 )
 def test_a_refusal_names_the_whole_resource_and_what_to_do(path: str, words: tuple[str, ...]) -> None:
@@ -260,6 +283,9 @@ def test_a_template_with_an_unknown_variable_is_misconfigured(template: str) -> 
         {"forward_authorization": ""},
         {"encoded_slash": "yes"},
         {"encoded_slash": ""},
+        {"resource": "a/b", "ambiguous_path": "keep"},
+        {"ambiguous_path": "pass"},
+        {"max_stream": "Grant"},
     ],
 )
 def test_a_route_that_makes_no_sense_is_misconfigured(told: dict[str, str]) -> None:
@@ -270,6 +296,7 @@ def test_a_route_that_makes_no_sense_is_misconfigured(told: dict[str, str]) -> N
 def test_a_route_is_what_its_configuration_says() -> None:
     assert parse_route({}) == ROUTE
     assert parse_route({"max_stream": "3600s"}).max_stream == MAX_STREAM
+    assert parse_route({"max_stream": "grant"}).max_stream is None
     assert parse_route({"encoded_slash": "keep"}) == KEEPING
     assert parse_route({"encoded_slash": "refuse", "forward_authorization": "false"}) == ROUTE
     assert parse_route({"resource": "a/b", "action": "c", "audience": "d", "forward_authorization": "true"}) == Route(
@@ -277,19 +304,34 @@ def test_a_route_is_what_its_configuration_says() -> None:
     )
 
 
+GRANT_ENDS, TOKEN_ENDS = "the grant has expired", "the token that it passed with has expired"
+AT_MOST = "it ran for 7 s, the route's max_stream"
+
+
 @pytest.mark.parametrize(
-    ("ends", "proved", "at_most", "lasts"),
-    [(9, 5, 7, 5), (5, 9, 7, 5), (9, 8, 7, 7), (5, None, 7, 5), (9, None, 7, 7)],
+    ("ends", "proved", "at_most", "lasts", "by"),
+    [
+        (9, 5, 7, 5, TOKEN_ENDS),
+        (5, 9, 7, 5, GRANT_ENDS),
+        (9, 8, 7, 7, AT_MOST),
+        (5, None, 7, 5, GRANT_ENDS),
+        (9, None, 7, 7, AT_MOST),
+        (9, None, None, 9, GRANT_ENDS),
+        (9, 8, None, 8, TOKEN_ENDS),
+        (7, 7, 7, 7, GRANT_ENDS),
+    ],
 )
-def test_a_stream_lasts_until_the_first_end(ends: int, proved: int | None, at_most: int, lasts: int) -> None:
-    found = stream_lifetime(
+def test_a_stream_lasts_until_the_first_end(
+    ends: int, proved: int | None, at_most: int | None, lasts: int, by: str
+) -> None:
+    found = stream_end(
         now=NOON,
         ends_at=NOON + ends * SECOND,
         proved_until=None if proved is None else NOON + proved * SECOND,
-        at_most=at_most * SECOND,
+        at_most=None if at_most is None else at_most * SECOND,
     )
 
-    assert found == lasts * SECOND
+    assert found == (NOON + lasts * SECOND, by)
 
 
 def running(grant: Grant, **changes: object) -> Stream:
@@ -313,14 +355,15 @@ def why_over(
 def test_a_stream_may_run_exactly_until_its_end() -> None:
     grant = approved(ttl=2 * HOUR)
 
-    assert why_over(running(grant), grant, at=NOON + HOUR - TICK) == ""
-    assert why_over(running(grant), grant, at=NOON + HOUR)
+    bounded = running(grant, ends_by="its bound")
+    assert why_over(bounded, grant, at=NOON + HOUR - TICK) == ""
+    assert why_over(bounded, grant, at=NOON + HOUR) == f"what passed by {grant.name} is over: its bound"
 
 
 def test_a_stream_is_over_when_its_grant_is_live_no_more() -> None:
     grant = approved(ttl=timedelta(minutes=10))
 
-    assert why_over(running(grant))
+    assert why_over(running(grant)) == f"{grant.name} was ended before its time"
     assert why_over(running(grant), grant, at=NOON + timedelta(minutes=10))
 
 
