@@ -944,3 +944,22 @@ def test_an_accepted_offer_of_less_gives_that_and_no_more() -> None:
     grant = accepted(offered)
 
     assert (grant.resources, grant.actions, grant.duration) == (("database/orders/eu",), ("read",), 2 * HOUR)
+
+
+def test_a_step_escalates_to_the_rights_of_named_people_too() -> None:
+    under = policy(steps=(replace(ESCALATES, escalate_to=PrincipalSet(principals=(CAROL,))),))
+
+    assert approve(pending(under), under=under, by=caller(CAROL), at=NOON + HOUR).reviews[0].escalated
+    refused(NotApprover, lambda: approve(pending(under), under=under, by=caller(DAVE), at=NOON + HOUR))
+
+
+def test_a_request_whose_step_has_no_clock_is_never_due() -> None:
+    assert quorum.step_due_at(replace(pending(ESCALATING), step_since=None)) is None
+
+
+def test_the_current_step_is_the_first_that_is_needed() -> None:
+    assert quorum.current_step(replace(pending(TWO_STEPS), skipped=frozenset({0}))) == 1
+
+
+def test_a_malformed_action_of_an_edit_is_named() -> None:
+    assert fault(lambda: edited(pending(), actions=("no spaces",))) == "actions[0]"

@@ -375,3 +375,19 @@ def test_a_grant_without_its_facts_is_not_judged() -> None:
     """No transition leads there."""
     with pytest.raises(AssertionError, match="a fact is missing"):
         request.judge_extension(approved(), policy=extending(), policies=[], now=NOON)
+
+
+def test_a_cap_tells_programs_the_grant_and_the_policy() -> None:
+    for under in (policy(), extending(most=HOUR), extending(max_extensions=0)):
+        with pytest.raises(ExtensionCap) as refused:
+            extension(approved(), under=under)
+        assert refused.value.metadata == {"grant": "grants/g7", "policy": "policies/orders"}
+
+
+def test_a_deny_of_the_holder_by_name_gives_no_more_time() -> None:
+    under = extending()
+    wanted = more_time.with_extension(approved(), MoreTime(duration=HOUR), policy=under, by=alice(), now=NOON)
+    deny = deny_policy(eligible=PrincipalSet(principals=(ALICE,)))
+
+    with pytest.raises(DeniedByPolicy):
+        request.judge_extension(wanted, policy=under, policies=[under, deny], now=NOON)

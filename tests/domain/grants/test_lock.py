@@ -577,3 +577,18 @@ def test_a_denial_of_the_locked_does_not_count() -> None:
 
     assert second(NO_LOCKS) is GrantState.DENIED
     assert second(locks(BOB)) is GrantState.PENDING
+
+
+def test_an_approval_counts_unless_a_lock_is_on_its_people_under_whatever_name_or_on_a_group_they_proved() -> None:
+    bob_is, dave_is = Account("https://login.example.com", "bob"), Account("https://login.example.com", "dave")
+    right = Right(holder=BOB, groups=bob().groups, delegation="delegations/d0", account=bob_is)
+    origin = Origin(issuer=dave_is.issuer, issuer_subject=dave_is.subject)
+    once = approve(pending(TWO), by=caller(DAVE)._replace(origin=origin, delegated=(right,)), under=TWO)
+
+    def second(on: Locks) -> GrantState:
+        return approval.approve(once, policy=TWO, by=erin(), comment="", now=NOON, locks=on)[0].state(NOON)
+
+    for account in (bob_is, dave_is):
+        assert second(Locks([replace(lock(CAROL), accounts=(account,))])) is GrantState.PENDING
+    assert second(locks(group="owners")) is GrantState.PENDING
+    assert second(locks(group="contractors")) is GrantState.ACTIVE

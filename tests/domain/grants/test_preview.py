@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from jit_service.domain.errors import Unsatisfiable
 from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import Grant
-from jit_service.domain.grants.preview import preview
+from jit_service.domain.grants.preview import demand_satisfiable, preview
 from jit_service.domain.policies.policy import PrincipalSet, Step
 from jitaccess.naming.pattern import reaches_into
 from tests.domain.factories import HOUR, NOON, TICK, alice, approved, ask, extension, policy
@@ -122,3 +123,16 @@ def test_who_a_step_escalates_to_only_after_the_access_has_ended_could_not_appro
 )
 def test_what_reaches_into_a_prefix(pattern: str, prefix: str, expected: bool) -> None:
     assert reaches_into(pattern, prefix) is expected
+
+
+@pytest.mark.parametrize(("needed", "words"), [(2, "1 more approver would"), (3, "2 more approvers would")])
+def test_how_many_approvers_are_missing_is_told(needed: int, words: str) -> None:
+    assert shortfall(named("bob", needed=needed)) == f"{words} be needed than the policy names"
+
+
+def test_who_may_approve_its_own_request_is_enough() -> None:
+    grant = asked(named("alice"))
+
+    demand_satisfiable(grant, policy(allow_self_approval=True))
+    with pytest.raises(Unsatisfiable):
+        demand_satisfiable(grant, policy())

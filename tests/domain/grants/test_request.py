@@ -8,14 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.domain.caller import Caller
+from jit_service.domain.caller import LEFT_OUT, Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.errors import DeniedByPolicy, InvalidField, JitError, NotEligible, PolicyNoLongerAllows
 from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.grants.request import Ask
-from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet
+from jit_service.domain.policies.policy import BreakGlassRule, JustificationRule, Policy, PrincipalSet
 from tests.domain.factories import (
     ALICE,
     BOB,
@@ -578,3 +578,41 @@ def test_a_request_judged_again_has_the_steps_of_the_policy_as_it_is() -> None:
     judged = request.judge_again(pending(), policy=stricter, policies=[stricter], now=NOON)
 
     assert judged.steps == stricter.steps
+
+
+def test_an_emergency_is_for_whom_the_rule_names_too() -> None:
+    rule = BreakGlassRule(eligible=PrincipalSet(principals=(ALICE,)), max_duration=HOUR, review_within=HOUR)
+    why = Justification(text="the shop is down")
+    wanted = request.normalize(ask(break_glass=True, justification=why), now=NOON)
+
+    grant = request.judge_request(
+        wanted, policies=[policy(break_glass=rule)], by=alice(), grant_name="grants/g7", now=NOON
+    )
+
+    assert grant.emergency is not None
+
+
+def test_a_subject_of_an_issuer_whose_letter_case_counts_is_taken_as_it_is() -> None:
+    wanted = ask(subject="user:Dave@corp.example.com")
+
+    assert request.normalize(wanted, now=NOON, exact=("user:Dave",)).subject == "user:Dave@corp.example.com"
+    assert request.normalize(wanted, now=NOON).subject == "user:dave@corp.example.com"
+
+
+def test_a_deny_says_that_groups_are_unknown_only_to_whose_token_leaves_them_out() -> None:
+    def told(by: Caller, subject: str) -> str:
+        by_name = PrincipalSet(principals=(ALICE, BOT), groups=("engineering",))
+        with pytest.raises(DeniedByPolicy) as refused:
+            request.judge_request(
+                ask(subject=subject),
+                policies=[policy(eligible=by_name), deny_policy()],
+                by=by,
+                grant_name="grants/g7",
+                now=NOON,
+            )
+        return refused.value.message
+
+    left_out, denied = alice()._replace(groups=None), "policies/no-contractors denies"
+
+    assert told(left_out, ALICE) == f"{denied} {ALICE} read on database/orders/eu; {LEFT_OUT}"
+    assert told(left_out, BOT) == told(alice(), BOT) == f"{denied} {BOT} read on database/orders/eu"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import (
     InvalidField,
     JitError,
@@ -27,6 +30,7 @@ from jit_service.domain.grants.terms import AS_ASKED, Edits
 from jit_service.domain.policies.policy import Policy
 from tests.domain.factories import (
     ALICE,
+    BOB,
     HOUR,
     NOON,
     TICK,
@@ -34,9 +38,12 @@ from tests.domain.factories import (
     alice,
     approved,
     bob,
+    carol,
     countered,
     dave,
+    erin,
     extending,
+    in_place_of,
     pending,
     policy,
     step,
@@ -199,3 +206,87 @@ def test_more_time_that_breaks_no_rule_waits_for_its_steps() -> None:
     assert longer.extension is not None
     assert longer.expires_at == NOON + HOUR
     assert longer.state(NOON + HOUR - TICK) is GrantState.ACTIVE
+
+
+# Locks and what was shown
+
+
+def test_a_lock_on_who_passed_a_step_holds_for_every_decision() -> None:
+    under = policy(steps=(step("owners"), step("security")))
+    passed = approve(pending(under), now=rules(under))
+    locks = locked(BOB)
+
+    for decide in (
+        lambda by: approve(passed, by=by, now=rules(under, locks=locks)),
+        lambda by: deny(passed, by=by, now=rules(under, locks=locks)),
+        lambda by: counter(passed, by=by, now=rules(under, locks=locks), duration=HOUR / 2),
+    ):
+        with pytest.raises(NotApprover, match="waits for step 1"):
+            decide(carol())
+        assert decide(erin())
+
+
+def test_a_denial_of_the_locked_does_not_count() -> None:
+    under = policy(steps=(replace(step("owners"), denials_needed=2),))
+    once = deny(pending(under), now=rules(under))
+
+    assert deny(once, by=erin(), now=rules(under, locks=locked(BOB))).state(NOON) is GrantState.PENDING
+    assert deny(once, by=erin(), now=rules(under)).state(NOON) is GrantState.DENIED
+
+
+def test_an_approval_of_the_locked_does_not_count_beside_another_or_an_offer() -> None:
+    under = policy(steps=(step("owners", needed=2),))
+    once = approve(pending(under), now=rules(under))
+    offered = counter(once, by=erin(), now=rules(under), duration=HOUR / 2)
+
+    assert approve(once, by=erin(), now=rules(under, locks=locked(BOB))).state(NOON) is GrantState.PENDING
+    assert accept(offered, now=rules(under, locks=locked(BOB))).state(NOON) is GrantState.PENDING
+    assert accept(offered, now=rules(under)).state(NOON) is GrantState.ACTIVE
+
+
+def test_the_etag_that_was_read_names_more_time_as_well_as_its_round() -> None:
+    longer = extend(approved(), now=rules(extending()))
+
+    for decide in (approve, deny):
+        assert decide(longer, now=rules(extending()), shown=Shown(etag="read"))
+        with pytest.raises(InvalidField, match="extension_round"):
+            decide(longer, now=rules(extending()), shown=FIRST)
+
+
+def test_an_offer_in_anothers_place_is_accepted_while_the_delegation_can_be_used() -> None:
+    offered = counter(pending(), by=in_place_of(dave(), bob()), now=rules(), duration=HOUR / 2)
+
+    def taken(*delegations: str) -> Event:
+        return reviewing.accept(offered, rules=rules(), by=alice(), comment="fine", now=NOON, delegations=delegations)[
+            1
+        ]
+
+    assert taken("delegations/d0").message == "fine"
+    with pytest.raises(NotApprover):
+        taken()
+
+
+def test_new_terms_that_pass_the_waiting_step_are_given_by_who_found_it_waiting() -> None:
+    long = replace(step("owners"), condition='duration > duration("30m")')
+    under = policy(steps=(long, step("security")))
+
+    given = approve(pending(under), Edits(duration=HOUR / 2), now=rules(under))
+
+    assert [review.step for review in given.reviews] == [0]
+    assert given.state(NOON) is GrantState.PENDING
+
+
+def test_a_reviewer_is_judged_by_the_signals_of_now() -> None:
+    judging = replace(step("owners"), condition='signals.open && reviewer.principal != ""')
+    under = policy(steps=(judging,))
+
+    def as_now(is_open: bool) -> ReviewRules:
+        return replace(rules(under), signals=Signals(live={"open": is_open}))
+
+    for decide in (approve, deny):
+        assert decide(pending(under), now=as_now(True))
+        with pytest.raises(NotApprover, match="may not decide"):
+            decide(pending(under), now=as_now(False))
+    assert counter(pending(under), now=as_now(True), duration=HOUR / 2)
+    with pytest.raises(NotApprover, match="may not decide"):
+        counter(pending(under), now=as_now(False), duration=HOUR / 2)
