@@ -128,6 +128,9 @@ $(RELEASE_STAMP): requirements/release.txt
 release: $(STAMP) $(RELEASE_STAMP) third_party ## Build wheels, sdists, contract, bill of materials and sums of a clean commit into dist/.
 	@$(BIN)/python tools/release.py
 
+wheels: $(STAMP) ## Build both wheels of this tree into dist/, with the locked requirements and sums.
+	@$(BIN)/python tools/wheels.py
+
 release-try: ## Install what is in dist/ into a new environment without the repository, and walk the demo with it.
 	@cd dist && sha256sum --check --quiet SHA256SUMS
 	@rm -rf .data/release/try && $(PYTHON) -m venv .data/release/try
@@ -155,4 +158,4 @@ clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data dist site clients/typescript/node_modules clients/typescript/build
 
 .PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
-  release-contract lock bench bench-quick bench-report release release-try docs clean
+  release-contract lock bench bench-quick bench-report wheels release release-try docs clean

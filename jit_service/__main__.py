@@ -1,4 +1,4 @@
-"""The operator's commands: serve, up, migrate, unlock, keys, notifications, dev-token.
+"""The operator's commands: serve, up, migrate, envoy-config, unlock, keys, notifications, dev-token.
 
 Messages for people go to stderr; stdout is for programs.
 """
@@ -33,7 +33,8 @@ from jit_service.notifications import delivery
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.runtime.dev_issuer import PEOPLE as DEV_PEOPLE
 from jit_service.runtime.dev_issuer import DevIssuer
-from jit_service.runtime.envoy import EdgeError, Envoy, Rates, render, share
+from jit_service.runtime.envoy import Certificate, EdgeError, Envoy, Rates, render, share, write_own
+from jit_service.runtime.envoy import binary as envoy_binary
 from jit_service.runtime.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
 from jit_service.runtime.service import migrate as migrate_store
 from jit_service.runtime.workers import Workers, hold, run_worker
@@ -42,6 +43,7 @@ from jit_service.storage import Store
 from jit_service.storage.migrate import is_current
 from jit_service.storage.outbox import Undelivered
 from jit_service.use_cases import locks, signing_keys
+from jitaccess.extras import ExtraMissing
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -98,6 +100,8 @@ def up(
             transport=transport,
             workers=workers,
         )
+        # Before the database is changed.
+        envoy_binary()
         stack.enter_context(sole_user_of(settings.data_dir))
         settings = _with_http_port(settings, stack)
         issuer = _dev_issuer(settings) if dev else None
@@ -138,6 +142,33 @@ def serve(
         grpc_address, tend = _started(settings, stack)
         _ready(data_dir=settings.data_dir, grpc=grpc_address)
         _wait(stopping, tend)
+
+
+@app.command("envoy-config")
+def envoy_config(
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where envoy.yaml is written.")],
+    *,
+    grpc: Grpc = None,
+    http: Http = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="The certificate chain of a TLS listener.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its private key.")] = None,
+) -> None:
+    """Write the configuration of an Envoy of your own, in front of `serve`; write it again with each new version."""
+    with _one_line_errors():
+        settings = Settings.load(**{key: value for key, value in {"grpc": grpc, "http": http}.items() if value})
+        if (tls_cert is None) is not (tls_key is None):
+            raise ServiceError("--tls-cert and --tls-key belong together: one of them is missing")
+        certificate = Certificate(chain=tls_cert, key=tls_key) if tls_cert and tls_key else None
+        path = write_own(
+            http=settings.http,
+            upstream=settings.grpc,
+            directory=directory,
+            rates=_rates(settings),
+            certificate=certificate,
+        )
+        print(path.resolve())
 
 
 @app.command(hidden=True)
@@ -295,7 +326,7 @@ def _told(waiting: Undelivered) -> dict[str, Any]:
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (SettingsError, ServiceError, EdgeError, PolicyFileError, JitError) as fault:
+    except (SettingsError, ServiceError, EdgeError, PolicyFileError, JitError, ExtraMissing) as fault:
         typer.echo(f"jit-service: error: {' '.join(str(fault).split())}", err=True)
         raise typer.Exit(1) from fault
 
@@ -377,11 +408,14 @@ def _with_http_port(settings: Settings, stack: ExitStack) -> Settings:
 def _envoy(settings: Settings, sockets: Sequence[Path], stack: ExitStack) -> Envoy:
     directory = settings.data_dir.resolve() / "envoy"
     directory.mkdir(exist_ok=True)
-    rates = Rates(total=settings.http_rate, per_address=settings.http_rate_per_address)
-    config = render(http=settings.http, upstream=sockets, directory=directory, rates=rates)
+    config = render(http=settings.http, upstream=sockets, directory=directory, rates=_rates(settings))
     envoy = Envoy(config, directory=directory)
     stack.callback(envoy.stop)
     return envoy
+
+
+def _rates(settings: Settings) -> Rates:
+    return Rates(total=settings.http_rate, per_address=settings.http_rate_per_address)
 
 
 def _say_dev(settings: Settings, http: str, grpc: Address) -> None:

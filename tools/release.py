@@ -111,6 +111,11 @@ def release(version: str, out: Path) -> None:
     _output(BIN / "buf", "build", "proto", "--output", out / f"jitaccess-{version}.binpb")
     shutil.copyfile(ROOT / LOCK, out / f"jit_service-{version}.requirements.txt")
     _bill_of_materials(client, out / f"jit_service-{version}.cdx.json", environment)
+    write_sums(out)
+
+
+def write_sums(out: Path) -> None:
+    """Writes SHA256SUMS, which has the sums of all other files in the directory."""
     sums = [f"{_digest(path)}  {path.name}\n" for path in sorted(out.iterdir())]
     (out / "SHA256SUMS").write_text("".join(sums))
 

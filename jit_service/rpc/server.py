@@ -47,6 +47,7 @@ from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.authzen_requests import AccessRequests
 from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
+from jitaccess.extras import needed_for
 from jitaccess.v1 import (
     access_pb2,
     audit_pb2,
@@ -101,10 +102,6 @@ _METADATA_BYTES = 96 << 10
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
-class TransportMissing(Exception):
-    """The transport of the settings is not installed; the message is one line."""
-
-
 class Server(Protocol):
     """The part of grpc.Server that a service uses."""
 
@@ -143,7 +140,7 @@ class Backend:
 
 
 def build_server(settings: Settings, backend: Backend) -> Server:
-    """Returns the server of all services, bound to nothing yet. Raises TransportMissing."""
+    """Returns the server of all services, bound to nothing yet. Raises ExtraMissing."""
     quota = _new_quota(settings)
 
     def interceptor(trusted_proxies: Sequence[str]) -> CallInterceptor:
@@ -228,10 +225,8 @@ def _native(
     register: Callable[[grpc.Server], None],
     checker: Checker,
 ) -> Server:
-    try:
+    with needed_for("`--transport native`", "jit-service[native]"):
         from jit_service.rpc.transport.native import Limits, NativeServer
-    except ImportError:
-        raise TransportMissing("pygrpc-native is not installed; install jit-service[native]") from None
     limits = Limits(
         threads=settings.rpc_threads,
         waiting=settings.rpc_threads * _CALLS_PER_THREAD,

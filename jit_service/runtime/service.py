@@ -30,7 +30,7 @@ from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
 from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
-from jit_service.rpc.server import Backend, Server, TransportMissing, build_ext_proc_server, build_server
+from jit_service.rpc.server import Backend, Server, build_ext_proc_server, build_server
 from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.audit_indexer import AuditIndexer
@@ -101,7 +101,7 @@ class _Listening:
 
 
 class Service:
-    """A service that is not listening yet. Raises StoreUnavailable, ServiceError."""
+    """A service that is not listening yet. Raises StoreUnavailable, ServiceError, ExtraMissing."""
 
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
         self.store = open_store(settings, clock=clock)
@@ -131,10 +131,7 @@ class Service:
             issuing=self.issuing,
             unproved=UnauthenticatedCalls(self.store),
         )
-        try:
-            self._server = build_server(settings, backend)
-        except TransportMissing as fault:
-            raise ServiceError(str(fault)) from None
+        self._server = build_server(settings, backend)
         self._ext_proc_server = build_ext_proc_server(settings, backend, self.open_requests)
         # Started in this order and stopped in the opposite one: streams end first, and what calls need ends after them.
         self._parts: list[_Part] = [

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 
 from jit_service.domain.errors import StoreUnavailable
+from jitaccess.extras import needed_for
 
 OLDEST: Final = 14
 """The oldest major version that the service is tested on."""
@@ -55,7 +56,7 @@ def read_url(url: str) -> URL:
 
 
 def open_engine(url: URL, *, wait_seconds: int, **options: Any) -> Engine:
-    """Returns an engine that connects only to a primary, of version OLDEST or newer."""
+    """Returns an engine that connects only to a primary, of version OLDEST or newer. Raises ExtraMissing."""
     milliseconds = wait_seconds * 1000
     arguments = {
         "connect_timeout": wait_seconds,
@@ -68,9 +69,10 @@ def open_engine(url: URL, *, wait_seconds: int, **options: Any) -> Engine:
     }
     if "target_session_attrs" not in url.query:
         arguments["target_session_attrs"] = "read-write"
-    engine = create_engine(
-        url, pool_size=16, pool_timeout=wait_seconds, pool_pre_ping=True, connect_args=arguments, **options
-    )
+    with needed_for("a PostgreSQL database", "jit-service[postgres]"):
+        engine = create_engine(
+            url, pool_size=16, pool_timeout=wait_seconds, pool_pre_ping=True, connect_args=arguments, **options
+        )
     dialect: Any = engine.dialect
     # Each connection that leaves the pool is asked this instead of a plain ping; if it is false, the pool reconnects.
     dialect.do_ping = is_primary

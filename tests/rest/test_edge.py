@@ -27,7 +27,7 @@ from google.protobuf.json_format import ParseDict
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from jit_service.runtime.envoy import EdgeError, Envoy, Rates, _binary, render, share
+from jit_service.runtime.envoy import EdgeError, Envoy, Rates, binary, render, share
 from jit_service.settings import Address
 from jitaccess.v1 import grant_pb2, grant_pb2_grpc
 from tests.conftest import Clock
@@ -579,7 +579,7 @@ def test_an_external_address_that_came_along_is_not_believed_of_internal_clients
 
 
 def validate(*arguments: str) -> None:
-    command = [_binary(), "--mode", "validate", "--log-level", "error", *arguments]
+    command = [binary(), "--mode", "validate", "--log-level", "error", *arguments]
     done = subprocess.run(command, cwd=share("envoy").parent, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

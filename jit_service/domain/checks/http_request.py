@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -21,8 +22,10 @@ from jit_service.domain.checks.decision import Question, decide
 from jit_service.domain.checks.evidence import Candidate, Evidence
 from jit_service.domain.errors import InvalidField, RouteMisconfigured
 from jit_service.domain.language import name
+from jitaccess.naming.duration import parse_span
 
 DEFAULT_STREAM: Final = timedelta(seconds=60)
+MIN_STREAM: Final = timedelta(seconds=1)
 MAX_STREAM: Final = timedelta(hours=1)
 _UNTIL_GRANT_ENDS: Final = "grant"
 _KNOWN: Final = (
@@ -35,7 +38,6 @@ _KNOWN: Final = (
     "ambiguous_path",
 )
 _VARIABLE: Final = re.compile(r"\{([^{}]*)\}")
-_SECONDS: Final = re.compile(r"[1-9][0-9]{0,3}s")
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 # A slash, or what some server takes for one; where the path ends for some.
 _ANOTHER_PATH: Final = re.compile("[/\\\\;?\u2044\u2215\u2216\u29f8\u29f9]")
@@ -205,7 +207,7 @@ def stream_end(
     if proved_until is not None:
         ends.append((proved_until, "the token that it passed with has expired"))
     if at_most is not None:
-        ends.append((now + at_most, f"it ran for {at_most // timedelta(seconds=1)} s, the route's max_stream"))
+        ends.append((now + at_most, f"it ran for {at_most.total_seconds():g} s, the route's max_stream"))
     return min(ends, key=itemgetter(0))
 
 
@@ -229,12 +231,13 @@ def why_over(stream: Stream, *, grants: Iterable[Candidate], evidence: Evidence[
 def _span(text: str) -> timedelta | None:
     if text == _UNTIL_GRANT_ENDS:
         return None
-    span = timedelta(seconds=int(text[:-1])) if _SECONDS.fullmatch(text) else None
-    if span is None or span > MAX_STREAM:
-        raise RouteMisconfigured(
-            f"the route's max_stream is {name.harmless(text, 40)!a}; it can be 1s to 3600s, or {_UNTIL_GRANT_ENDS}"
-        )
-    return span
+    with suppress(ValueError):
+        if MIN_STREAM <= (span := parse_span(text)) <= MAX_STREAM:
+            return span
+    raise RouteMisconfigured(
+        f"the route's max_stream is {name.harmless(text, 40)!a}; it can be 1s to 1h, such as 90s or 5m, or "
+        f"{_UNTIL_GRANT_ENDS}"
+    )
 
 
 def _word(told: Mapping[str, str], key: str, meanings: Mapping[str, bool]) -> bool:

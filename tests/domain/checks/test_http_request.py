@@ -186,7 +186,7 @@ def test_what_is_decided_for_a_path_is_decided_for_it_with_a_slash_at_its_end() 
         ("/a%2Fb", ("http/payments.internal/a%2Fb", "'a%2Fb'", "encoded_slash: keep")),
         ("/a/..;/b", ("http/payments.internal/a/..;/b", "'..;'", "send it without")),
         ("/%252fb", ("http/payments.internal/%252fb", "encode it once")),
-        ("/a*", ("http/payments.internal/a*", "a route that states its own resource")),
+        ("/a*", ("http/payments.internal/a*", "concrete name; a route that states its own resource takes such a path")),
     ],
 )
 def test_a_refusal_names_the_whole_resource_and_what_to_do(path: str, words: tuple[str, ...]) -> None:
@@ -194,6 +194,127 @@ def test_a_refusal_names_the_whole_resource_and_what_to_do(path: str, words: tup
         waiting(path).resource(ROUTE)
 
     assert all(word in str(fault.value) for word in words), str(fault.value)
+
+
+WAY_OUT = "; if every path of its host is this one resource, the route can say ambiguous_path: pass"
+FAULTS = {
+    "a%2Fb": "which has an encoded slash; a route can take it as data: encoded_slash: keep",
+    "a%zz": "which is not percent-encoded; of other signs than ASCII's encode their UTF-8",
+    "%ff": "which is not UTF-8; encode it so",
+    "..": "which is empty or dots; send the path that is meant",
+    "a;b": "which could mean another path: it has / \\ ; or ? in it; send it without",
+    "%252e": "which is encoded twice; encode it once",
+    "a%00": "which has a control character, or white space at an end; send it without",
+}
+
+
+@pytest.mark.parametrize(("segment", "fault"), FAULTS.items())
+def test_a_refusal_says_what_is_wrong_with_which_segment(segment: str, fault: str) -> None:
+    told = f"path: 'http/payments.internal/x/{segment}' has the segment '{segment}', {fault}"
+
+    with pytest.raises(InvalidField) as where_it_names:
+        waiting(f"/x/{segment}").resource(ROUTE)
+    with pytest.raises(InvalidField) as where_it_does_not:
+        waiting(f"/x/{segment}").resource(WORDS)
+
+    assert str(where_it_names.value) == told
+    assert str(where_it_does_not.value) == f"{told}{WAY_OUT}"
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("/cafe%CC%81", "which is not in the Unicode form NFC; send it so"),
+        ("/a%EE%80%80", "which has a character without a meaning in Unicode; send it without"),
+    ],
+)
+def test_a_second_spelling_is_refused_with_what_to_send(path: str, fault: str) -> None:
+    with pytest.raises(InvalidField) as found:
+        waiting(path).resource(ROUTE)
+
+    assert str(found.value) == f"path: 'http/payments.internal{path}' has the segment '{path[1:]}', {fault}"
+
+
+def test_what_is_told_of_a_host_or_a_method_is_bounded() -> None:
+    long = "A" * 400
+    with pytest.raises(InvalidField) as host:
+        waiting(host=f"{long}_@").resource(ROUTE)
+    with pytest.raises(InvalidField) as method:
+        waiting(method=long).action(ROUTE)
+    with pytest.raises(InvalidField) as path:
+        waiting("/;", host=long).resource(WORDS)
+
+    assert str(host.value) == (
+        f"host: '{long[:80]}... (402 characters)' is not a host's name: a-z, 0-9, and - _ . within"
+    )
+    assert str(method.value) == f"method: '{long[:40]}... (400 characters)' is not a method: A-Z and -"
+    assert f"'http/{long[:256]}... (400 characters)/;' has the segment" in str(path.value)
+
+
+def test_an_action_that_is_no_name_is_told_as_the_action() -> None:
+    with pytest.raises(InvalidField) as fault:
+        waiting().action(Route(action="a b"))
+
+    assert fault.value.field == "action"
+
+
+def test_a_template_of_each_kind_may_have_the_path() -> None:
+    route = Route(resource="a/b", action="x/{path}", audience="https://h{path}", keeps_encoded_slash=True)
+
+    assert waiting("/a%2fb").audience(route) == "https://h/a%2Fb"
+    with pytest.raises(InvalidField):
+        waiting("/a%2fb").action(route)
+
+
+def test_a_record_has_the_request_without_its_query_and_no_more_than_fits() -> None:
+    long = "A" * 2000
+
+    assert waiting("/a?b?c").endpoint() == {"method": "GET", "host": "payments.internal", "path": "/a"}
+    assert waiting(long, host=long, method=long).endpoint() == {
+        "method": f"{long[:32]}... (2000 characters)",
+        "host": f"{long[:256]}... (2000 characters)",
+        "path": f"{long[:1024]}... (2000 characters)",
+    }
+
+
+LONG = "A" * 200
+KEYS = "resource, action, audience, max_stream, forward_authorization, encoded_slash, ambiguous_path"
+
+
+@pytest.mark.parametrize(
+    ("told", "fault"),
+    [
+        ({LONG: ""}, f"the route has '{LONG[:80]}... (200 characters)'; it can have {KEYS}"),
+        ({"resource": ""}, "the route's resource is empty"),
+        (
+            {"max_stream": LONG},
+            f"the route's max_stream is '{LONG[:40]}... (200 characters)'; it can be 1s to 1h, such as 90s or 5m, or "
+            "grant",
+        ),
+        (
+            {"encoded_slash": LONG},
+            f"the route's encoded_slash is '{LONG[:40]}... (200 characters)'; it can be refuse or keep",
+        ),
+        ({"ambiguous_path": "x"}, "the route's ambiguous_path is 'x'; it can be refuse or pass"),
+        (
+            {"ambiguous_path": "pass"},
+            "the route's ambiguous_path is 'pass', and a template has {path}; a path that names something has one "
+            "meaning, so state the resource without {path}",
+        ),
+    ],
+)
+def test_a_misconfigured_route_is_told_what_can_be(told: dict[str, str], fault: str) -> None:
+    with pytest.raises(RouteMisconfigured) as found:
+        parse_route(told)
+
+    assert str(found.value) == fault
+
+
+def test_a_template_with_another_variable_is_told_which_there_are() -> None:
+    with pytest.raises(RouteMisconfigured) as found:
+        waiting().resource(Route(resource="a/{hots}"))
+
+    assert str(found.value) == "the route's template has '{hots}'; it can have {host}, {path}, {method}"
 
 
 def test_words_of_a_route_that_are_no_name_are_the_routes_fault() -> None:
@@ -286,6 +407,8 @@ def test_a_template_with_an_unknown_variable_is_misconfigured(template: str) -> 
         {"resource": "a/b", "ambiguous_path": "keep"},
         {"ambiguous_path": "pass"},
         {"max_stream": "Grant"},
+        {"max_stream": "0.999999s"},
+        {"max_stream": "1h1s"},
     ],
 )
 def test_a_route_that_makes_no_sense_is_misconfigured(told: dict[str, str]) -> None:
@@ -297,7 +420,10 @@ def test_a_route_is_what_its_configuration_says() -> None:
     assert parse_route({}) == ROUTE
     assert parse_route({"max_stream": "3600s"}).max_stream == MAX_STREAM
     assert parse_route({"max_stream": "grant"}).max_stream is None
+    assert parse_route({"max_stream": "1s"}).max_stream == SECOND
+    assert parse_route({"max_stream": "1m30s"}).max_stream == 90 * SECOND
     assert parse_route({"encoded_slash": "keep"}) == KEEPING
+    assert parse_route({"ambiguous_path": "refuse"}) == ROUTE
     assert parse_route({"encoded_slash": "refuse", "forward_authorization": "false"}) == ROUTE
     assert parse_route({"resource": "a/b", "action": "c", "audience": "d", "forward_authorization": "true"}) == Route(
         resource="a/b", action="c", audience="d", forward_authorization=True

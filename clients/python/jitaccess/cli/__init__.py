@@ -7,6 +7,13 @@ import sys
 
 def main() -> None:
     """Runs `jit` with the process's arguments, and exits with its code (`jitaccess.cli.exits`)."""
-    from jitaccess.cli.app import run
+    from jitaccess.extras import ExtraMissing, needed_for
 
+    try:
+        with needed_for("the command jit", "jitaccess[cli]"):
+            from jitaccess.cli.app import run
+    except ExtraMissing as fault:
+        print(f"jit: {fault}", file=sys.stderr)
+        # UNAVAILABLE of jitaccess.cli.exits: not 1, which says that the answer is no.
+        sys.exit(7)
     sys.exit(run(sys.argv[1:]))

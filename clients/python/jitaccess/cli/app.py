@@ -30,6 +30,7 @@ from jitaccess.cli import (
 )
 from jitaccess.cli.command import common_options, pipe_closed
 from jitaccess.cli.who import COMPLETE_VARIABLE
+from jitaccess.extras import ExtraMissing
 
 _HELP = """Ask for access, decide on it, and check it.
 
@@ -84,6 +85,9 @@ def run(arguments: Sequence[str]) -> int:
         return pipe_closed()
     except KeyboardInterrupt:
         return exits.INTERRUPTED
+    except ExtraMissing as fault:
+        print(f"jit: {fault}", file=sys.stderr)
+        return exits.UNAVAILABLE
     except Exception:
         traceback.print_exc()
         return exits.BUG

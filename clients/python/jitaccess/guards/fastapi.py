@@ -13,18 +13,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
-
 from jitaccess.errors import JitError, Misconfigured
+from jitaccess.extras import needed_for
 from jitaccess.guards.address import peer_of_scope
 from jitaccess.guards.guard import Guard, Passage
 from jitaccess.guards.incoming import Incoming
 from jitaccess.guards.need import Template
 from jitaccess.guards.refusal import body_of, http_headers, http_status, refusal_of
 from jitaccess.guards.spelling import canonical, demand_canonical
+
+with needed_for("the guard for FastAPI", "jitaccess[fastapi]"):
+    from fastapi import FastAPI
+    from starlette.exceptions import HTTPException
+    from starlette.requests import HTTPConnection
+    from starlette.responses import JSONResponse
 
 
 class Refused(HTTPException):

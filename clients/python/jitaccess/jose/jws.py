@@ -11,7 +11,10 @@ import json
 import math
 from typing import Any, Final
 
-import jwt
+from jitaccess.extras import needed_for
+
+with needed_for("verifying a token", "jitaccess[tokens]"):
+    import jwt
 
 MAX_TOKEN: Final = 8192
 _MAX_INSTANT: Final = 253_402_300_799

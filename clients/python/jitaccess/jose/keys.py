@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from jwt import PyJWK, PyJWTError
-
+from jitaccess.extras import needed_for
 from jitaccess.jose.fetching import Documents, discovered, is_safe_url
+
+with needed_for("verifying a token", "jitaccess[tokens]"):
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from jwt import PyJWK, PyJWTError
 
 _log = logging.getLogger(__name__)
 _FETCH_SECONDS: Final = 5

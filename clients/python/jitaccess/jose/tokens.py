@@ -23,15 +23,17 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final, Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-
 from jitaccess._error import InvalidArgument, Misconfigured, named
+from jitaccess.extras import needed_for
 from jitaccess.jose import jws
 from jitaccess.jose.jws import BadSignature, BadToken
 from jitaccess.jose.keys import GivenKeys, KeySource, UrlKeys, is_safe_url
 from jitaccess.jose.refusal import TokenReason, TokenRefused
 from jitaccess.naming import names
 from jitaccess.naming.pattern import action_covered, resource_covered
+
+with needed_for("verifying a token", "jitaccess[tokens]"):
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 ALGORITHM: Final = "ES256"
 TYPE: Final = "at+jwt"
