@@ -190,3 +190,17 @@ def test_a_set_that_was_read_before_a_change_is_stale() -> None:
         made(PolicyDraft(policy=policy(priority=7), etag=etag.etag(STORED.name, 4)))
     with pytest.raises(StaleEtag):
         made(PolicyDraft(policy=policy(name="policies/new"), etag=current))
+
+
+def test_an_etag_of_a_policy_that_is_not_there_is_stale() -> None:
+    draft = PolicyDraft(policy=policy(), etag=etag.etag("policies/orders", 1))
+
+    with pytest.raises(StaleEtag):
+        diff.difference([], [draft], prune=False)
+
+
+def test_a_change_is_recorded_at_its_instant() -> None:
+    _, created = diff.create(policy(), replaces=None, by=admin(), now=LATER)
+    _, updated = diff.update(STORED, policy(priority=7), by=admin(), now=LATER)
+
+    assert (created.at, updated.at) == (LATER, LATER)

@@ -523,3 +523,10 @@ def test_who_a_step_escalates_to_by_name_decides_it_then() -> None:
     assert waiting.has(CAROL, (), escalated=True)
     assert not waiting.has(CAROL, (), escalated=False)
     assert not waiting.has(DAVE, (), escalated=True)
+
+
+def test_a_deny_policy_forbids_no_delegation_which_is_about_asking() -> None:
+    with pytest.raises(InvalidField) as refused:
+        normalize(deny_policy(forbid_delegation=True))
+
+    assert refused.value.field == "forbid_delegation"

@@ -189,3 +189,19 @@ def test_two_proposals_of_the_same_changes_want_the_same() -> None:
     assert one.wants_the_same_as(replace(waiting(), name="policyProposals/p2", comment="again"))
     assert not one.wants_the_same_as(waiting(policy(priority=8)))
     assert not one.wants_the_same_as(replace(one, end_misfits=not one.end_misfits))
+
+
+def test_a_proposal_ends_misfits_only_where_that_was_asked_for() -> None:
+    def proposed(**more: bool) -> Proposal:
+        wanted = changes(policy(priority=7))
+        return proposal.propose(wanted, comment="", proposal_name="policyProposals/p1", by=admin(), now=NOON, **more)[0]
+
+    assert (proposed().end_misfits, proposed(end_misfits=True).end_misfits) == (False, True)
+
+
+def test_a_proposed_policy_that_somebody_made_meanwhile_is_not_overwritten() -> None:
+    new = waiting(policy(name="policies/new"))
+    there = {"policies/new": policy(name="policies/new", revision=1)}
+
+    with pytest.raises(StalePlan):
+        proposal.approve(new, current=there, by=root(), comment="", now=NOON)

@@ -11,12 +11,15 @@ import pytest
 
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.errors import DeniedByPolicy, InvalidField, NotYours, TokenNotPossible, WrongState
+from jit_service.domain.errors import DeniedByPolicy, InvalidField, Locked, NotYours, TokenNotPossible, WrongState
 from jit_service.domain.grants.grant import Grant, Limits
+from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.domain.tokens import token as rules
 from jit_service.domain.tokens.token import Token, TokenRequest
 from tests.domain.factories import (
+    ALICE,
+    BOB,
     BOT,
     HOUR,
     NOON,
@@ -307,3 +310,101 @@ def test_a_grant_without_its_end_has_no_token() -> None:
         issued(replace(approved(), expires_at=None))
     with pytest.raises(AssertionError, match="without its end"):
         rules._sure(None)
+
+
+def test_a_token_is_for_eight_audiences_at_most() -> None:
+    audiences = tuple(f"https://{index}.example.com" for index in range(rules.MAX_AUDIENCES))
+
+    assert rules.normalize(TokenRequest(audience=audiences), cap=CAP).audience == audiences
+    with pytest.raises(InvalidField):
+        rules.normalize(TokenRequest(audience=(*audiences, "https://more.example.com")), cap=CAP)
+
+
+def test_an_audience_that_is_none_is_told() -> None:
+    with pytest.raises(InvalidField) as refused:
+        rules.normalize(TokenRequest(audience=("a b",)), cap=CAP)
+
+    assert refused.value.message == "audience[0]: must be 1 to 256 printable ASCII characters without spaces"
+
+
+def test_no_token_is_issued_to_the_locked() -> None:
+    new = Lock(name="locks/l1", target=Target(principal=ALICE), comment="left", creator="user:rita", created_at=NOON)
+
+    def issue(on: Locks) -> Token:
+        return rules.issue(
+            approved(),
+            TokenRequest(),
+            above={},
+            policies=(),
+            by=alice(),
+            issuer=ISSUER,
+            token_id="t1",
+            cap=CAP,
+            now=NOON,
+            locks=on,
+        )[0]
+
+    assert issue(NO_LOCKS)
+    with pytest.raises(Locked):
+        issue(Locks([new]))
+
+
+def test_groups_of_the_holders_call_are_not_those_of_whom_it_came_from() -> None:
+    parent = named(replace(approved(), subject=BOB, requester=BOB), "grants/p")
+    child = replace(approved(), chain=("grants/p",))
+    contractor = caller(ALICE, "engineering", "contractors")
+    of_bob = deny_policy(eligible=PrincipalSet(groups=("on-call",)))
+
+    assert issued(child, above=[parent], by=alice(), policies=[of_bob])
+    assert issued(child, above=[parent], by=caller(ALICE, "engineering"), policies=[deny_policy()])
+    with pytest.raises(DeniedByPolicy):
+        issued(child, above=[parent], by=contractor, policies=[deny_policy()])
+    lock = Lock(name="locks/l1", target=Target(group="on-call"), comment="", creator="user:rita", created_at=NOON)
+    rules.demand_carriable(
+        child, above={"grants/p": parent}, policies=(), now=NOON, holder=alice(), locks=Locks([lock])
+    )
+
+
+def test_a_refusal_tells_programs_the_grant_and_people_why() -> None:
+    limited = replace(approved(), limits=Limits(max_uses=1))
+    deny = deny_policy(eligible=PrincipalSet(principals=(ALICE,)))
+
+    with pytest.raises(NotYours) as not_yours:
+        issued(approved(), by=bob())
+    with pytest.raises(TokenNotPossible) as not_possible:
+        issued(limited)
+    with pytest.raises(DeniedByPolicy) as denied:
+        issued(approved(), policies=[deny])
+
+    assert not_yours.value.metadata == not_possible.value.metadata == {"grant": "grants/g7"}
+    assert denied.value.metadata == {"grant": "grants/g7", "policy": "policies/no-contractors"}
+    assert not_possible.value.message == (
+        "no token can carry grants/g7: grants/g7 ends by how it is used (max_uses, idle_timeout or "
+        "activation_window); use CheckAccess"
+    )
+
+
+def test_the_subject_admins_and_responders_revoke_a_token() -> None:
+    responder = caller("user:rita@example.com", roles=[Role.RESPONDER])
+
+    for by in (alice(), admin(), responder):
+        told = rules.revocation_event("t1", grant="grants/g7", subject=ALICE, by=by, now=NOON)
+        assert (told.principal, told.token_id) == (by.principal, "t1")
+    with pytest.raises(NotYours, match="token t1 is"):
+        rules.revocation_event("t1", grant="grants/g7", subject=ALICE, by=bob(), now=NOON)
+
+
+def test_a_deny_of_part_of_an_action_reaches_into_a_pattern_of_the_grant() -> None:
+    grant = replace(approved(), actions=("rows.*",))
+    eligible = PrincipalSet(principals=(ALICE,))
+
+    with pytest.raises(DeniedByPolicy):
+        issued(grant, policies=[deny_policy(eligible=eligible, actions=("*.add",))])
+    assert issued(grant, policies=[deny_policy(eligible=eligible, actions=("*.add.all",))])
+
+
+def test_the_record_of_a_token_says_for_whom_it_is_and_not_how_long_access_was_held() -> None:
+    _, event = issued(approved(), audience=("https://a.example.com", "https://b.example.com"))
+
+    assert event.message == "for https://a.example.com https://b.example.com"
+    assert event.held is None
