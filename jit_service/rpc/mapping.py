@@ -225,17 +225,21 @@ def _field_for(message: type[Message], attribute: str, rule: Rule) -> FieldDescr
     return None
 
 
-def _has(facts: type[Any], attribute: str) -> bool:
-    return attribute in get_type_hints(facts) or isinstance(getattr(facts, attribute, None), property)
+@cache
+def _hints(annotated: Any) -> dict[str, Any]:
+    """Returns the type hints. They are evaluated from text, and each class is asked for dozens of its attributes."""
+    return get_type_hints(annotated)
+
+
+def _has(facts: Any, attribute: str) -> bool:
+    return attribute in _hints(facts) or isinstance(getattr(facts, attribute, None), property)
 
 
 def _type_of(facts: Any, path: str) -> Any:
     """Returns the type of the attribute at the path, without None."""
     for name in path.split("."):
         computed = getattr(facts, name, None)
-        hint = (
-            get_type_hints(computed.fget)["return"] if isinstance(computed, property) else get_type_hints(facts)[name]
-        )
+        hint = _hints(computed.fget)["return"] if isinstance(computed, property) else _hints(facts)[name]
         facts = _plain_type(hint)
     return facts
 
