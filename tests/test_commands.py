@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from jit_service.__main__ import app
 from jitaccess import JitClient, PermissionDenied, Unavailable
 from jitaccess.jose import jws
 from tests.notifications.webhooks import SECRET, facts, hook
@@ -65,11 +67,59 @@ def failing(*arguments: str, **environment: str) -> str:
         env={**os.environ, **environment},
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, ""), done
-    faults = [line for line in done.stderr.splitlines() if line.startswith("jit-service: error: ")]
-    assert len(faults) == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    return only_fault(done.returncode, done.stdout, done.stderr)
+
+
+def only_fault(code: int, out: str, err: str) -> str:
+    """Returns the one line that a command must have failed with."""
+    assert (code, out) == (1, ""), (code, out, err)
+    faults = [line for line in err.splitlines() if line.startswith("jit-service: error: ")]
+    assert len(faults) == 1, err
+    assert "Traceback" not in err
     return faults[0]
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Runs commands that end by themselves in this process: one of their own would only import all of it again."""
+
+    capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
+
+    def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        """Returns the exit code, and what the command said on stdout and on stderr."""
+        self.capsys.readouterr()
+        code = 0
+        with self.monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["jit-service", *arguments])
+            try:
+                app()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return code, *self.capsys.readouterr()
+
+    def failing(self, *arguments: str, **environment: str) -> str:
+        """Runs the command, which must fail with one line. Returns the line."""
+        return only_fault(*self.run(*arguments, **environment))
+
+    def printing(self, *arguments: str, **environment: str) -> str:
+        """Runs the command, which must succeed. Returns what it printed."""
+        code, out, err = self.run(*arguments, **environment)
+        assert code == 0, err
+        return out.strip()
+
+
+@pytest.fixture
+def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    """A terminal for commands in this process, whose file mode and signal handlers are as they were afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    mask = os.umask(0o077)
+    yield Terminal(capsys, monkeypatch)
+    os.umask(mask)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def token(data_dir: Path, name: str) -> str:
@@ -252,25 +302,29 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path, flag: str) -> None:
         ("policies:\n- maxDuration: 5 minutes\n", "duration"),
     ],
 )
-def test_a_bad_policy_file_is_one_clear_line(tmp_path: Path, content: str, fault: str) -> None:
+def test_a_bad_policy_file_is_one_clear_line(tmp_path: Path, terminal: Terminal, content: str, fault: str) -> None:
     path = tmp_path / "policies.yaml"
     path.write_text(content)
 
-    line = failing("up", "--dev", "--data-dir", str(tmp_path), "--grpc", ANY, "--http", ANY, "--policies", str(path))
+    line = terminal.failing(
+        "up", "--dev", "--data-dir", str(tmp_path), "--grpc", ANY, "--http", ANY, "--policies", str(path)
+    )
 
     assert fault.lower() in line.lower()
 
 
-def test_a_policy_file_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    line = failing("up", "--dev", "--data-dir", str(tmp_path), "--grpc", ANY, "--policies", str(tmp_path / "no.yaml"))
+def test_a_policy_file_that_is_not_there_is_one_clear_line(tmp_path: Path, terminal: Terminal) -> None:
+    line = terminal.failing(
+        "up", "--dev", "--data-dir", str(tmp_path), "--grpc", ANY, "--policies", str(tmp_path / "no.yaml")
+    )
 
     assert "no.yaml" in line
 
 
-def test_an_unreachable_database_is_one_clear_line_without_its_password(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_one_clear_line_without_its_password(tmp_path: Path, terminal: Terminal) -> None:
     url = "postgresql://jit:hunter2@127.0.0.1:1/jit"
 
-    line = failing("up", "--dev", "--data-dir", str(tmp_path), "--database-url", url)
+    line = terminal.failing("up", "--dev", "--data-dir", str(tmp_path), "--database-url", url)
 
     assert "database" in line
     assert "hunter2" not in line
@@ -280,8 +334,10 @@ def test_an_unreachable_database_is_one_clear_line_without_its_password(tmp_path
     ("variable", "value"),
     [("JIT_GRPC", "8081"), ("JIT_HTTP", "a:b"), ("JIT_DATABASE_URL", "mysql://u:hunter2@h/d"), ("JIT_ISSUERS", "[{}]")],
 )
-def test_a_bad_setting_is_one_clear_line_that_names_it(tmp_path: Path, variable: str, value: str) -> None:
-    line = failing("up", "--dev", "--data-dir", str(tmp_path), **{variable: value})
+def test_a_bad_setting_is_one_clear_line_that_names_it(
+    tmp_path: Path, terminal: Terminal, variable: str, value: str
+) -> None:
+    line = terminal.failing("up", "--dev", "--data-dir", str(tmp_path), **{variable: value})
 
     assert variable in line
     assert "hunter2" not in line
@@ -300,12 +356,12 @@ def test_a_data_directory_is_for_one_service(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--grpc", "--http"])
-def test_dev_is_for_loopback_only(tmp_path: Path, flag: str) -> None:
-    assert "loopback" in failing("up", "--dev", "--data-dir", str(tmp_path), flag, "0.0.0.0:0")
+def test_dev_is_for_loopback_only(tmp_path: Path, terminal: Terminal, flag: str) -> None:
+    assert "loopback" in terminal.failing("up", "--dev", "--data-dir", str(tmp_path), flag, "0.0.0.0:0")
 
 
-def test_without_an_issuer_it_does_not_start(tmp_path: Path) -> None:
-    assert "issuer" in failing("up", "--data-dir", str(tmp_path))
+def test_without_an_issuer_it_does_not_start(tmp_path: Path, terminal: Terminal) -> None:
+    assert "issuer" in terminal.failing("up", "--data-dir", str(tmp_path))
 
 
 def test_dev_says_loudly_what_it_is(tmp_path: Path) -> None:
@@ -317,12 +373,12 @@ def test_dev_says_loudly_what_it_is(tmp_path: Path) -> None:
     assert token(tmp_path, "admin") not in told
 
 
-def test_serve_needs_a_migrated_database(tmp_path: Path) -> None:
+def test_serve_needs_a_migrated_database(tmp_path: Path, terminal: Terminal) -> None:
     issuers = json.dumps([{"issuer": "i", "audience": "a", "jwks_file": str(tmp_path / "jwks.json")}])
     common = ("--data-dir", str(tmp_path))
-    assert "migrate" in failing("serve", *common, "--grpc", ANY, JIT_ISSUERS=issuers)
+    assert "migrate" in terminal.failing("serve", *common, "--grpc", ANY, JIT_ISSUERS=issuers)
 
-    subprocess.run([SERVICE, "migrate", *common], check=True, capture_output=True, timeout=60)
+    terminal.printing("migrate", *common)
 
     with running("serve", *common, "--grpc", ANY, environment={"JIT_ISSUERS": issuers}) as (process, ready):
         assert set(ready) == {"ready", "grpc", "data_dir"}
@@ -330,14 +386,12 @@ def test_serve_needs_a_migrated_database(tmp_path: Path) -> None:
         assert process.wait(timeout=10) == 0
 
 
-def test_dev_token_is_accepted(tmp_path: Path) -> None:
+def test_dev_token_is_accepted(tmp_path: Path, terminal: Terminal) -> None:
     with up(tmp_path) as (_, ready):
-        command = [SERVICE, "dev-token", "user:erin@example.com", "--group", "contractors", "--group", "engineering"]
-        made = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, text=True, check=True)
+        command = ("dev-token", "user:erin@example.com", "--group", "contractors", "--group", "engineering")
+        made = terminal.printing(*command, "--data-dir", str(tmp_path))
 
-        from jitaccess import PermissionDenied
-
-        with JitClient(ready["grpc"], token=made.stdout.strip()) as client, pytest.raises(PermissionDenied) as refused:
+        with JitClient(ready["grpc"], token=made) as client, pytest.raises(PermissionDenied) as refused:
             client.request(["database/orders/eu"], ["read"])
 
     assert refused.value.reason == "DENIED_BY_POLICY"
@@ -366,10 +420,11 @@ def test_expiries_are_recorded_without_anybody_asking(tmp_path: Path) -> None:
             assert len(found) == 1
 
 
-def test_a_lock_holds_in_every_worker_and_is_lifted_at_the_host_where_nobody_else_can(tmp_path: Path) -> None:
+def test_a_lock_holds_in_every_worker_and_is_lifted_at_the_host_where_nobody_else_can(
+    tmp_path: Path, terminal: Terminal
+) -> None:
     def told(*arguments: str) -> str:
-        command = [SERVICE, *arguments, "--data-dir", str(tmp_path)]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+        return terminal.printing(*arguments, "--data-dir", str(tmp_path))
 
     with up(tmp_path, "--workers", "2") as (_, ready), ExitStack() as stack:
         rita = told("dev-token", "user:rita@example.com", "--role", "responder")
@@ -387,16 +442,14 @@ def test_a_lock_holds_in_every_worker_and_is_lifted_at_the_host_where_nobody_els
             assert all(list(admin.list_policies()) for admin in admins)
 
 
-def test_keys_are_listed_and_rotated_without_showing_a_private_one(tmp_path: Path) -> None:
-    environment = {**os.environ, "JIT_TOKEN_ISSUER": "https://jit.example.com", "JIT_DATA_DIR": str(tmp_path)}
+def test_keys_are_listed_and_rotated_without_showing_a_private_one(tmp_path: Path, terminal: Terminal) -> None:
+    environment = {"JIT_TOKEN_ISSUER": "https://jit.example.com", "JIT_DATA_DIR": str(tmp_path)}
 
     def keys(*arguments: str) -> list[dict[str, Any]]:
-        command = [SERVICE, "keys", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in terminal.printing("keys", *arguments, **environment).splitlines()]
 
-    assert "migrate" in failing("keys", "list", **environment)
-    subprocess.run([SERVICE, "migrate"], check=True, capture_output=True, env=environment, timeout=60)
+    assert "migrate" in terminal.failing("keys", "list", **environment)
+    terminal.printing("migrate", **environment)
     assert keys("list") == []
 
     (first,) = keys("rotate", "--compromised")
@@ -410,8 +463,8 @@ def test_keys_are_listed_and_rotated_without_showing_a_private_one(tmp_path: Pat
     assert (tmp_path / "token.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_without_a_token_issuer_there_are_no_keys_to_rotate(tmp_path: Path) -> None:
-    assert "JIT_TOKEN_ISSUER" in failing("keys", "rotate", "--data-dir", str(tmp_path))
+def test_without_a_token_issuer_there_are_no_keys_to_rotate(tmp_path: Path, terminal: Terminal) -> None:
+    assert "JIT_TOKEN_ISSUER" in terminal.failing("keys", "rotate", "--data-dir", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -427,9 +480,9 @@ def test_without_a_token_issuer_there_are_no_keys_to_rotate(tmp_path: Path) -> N
     ],
 )
 def test_a_setting_of_tokens_that_would_be_unsafe_is_one_clear_line(
-    tmp_path: Path, setting: str, value: str, fault: str
+    tmp_path: Path, terminal: Terminal, setting: str, value: str, fault: str
 ) -> None:
-    assert fault in failing("migrate", "--data-dir", str(tmp_path), **{setting: value})
+    assert fault in terminal.failing("migrate", "--data-dir", str(tmp_path), **{setting: value})
 
 
 def test_the_key_file_goes_with_the_data_directory_and_not_with_the_store(tmp_path: Path) -> None:
@@ -446,7 +499,9 @@ def test_the_key_file_goes_with_the_data_directory_and_not_with_the_store(tmp_pa
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: Path, workers: str) -> None:
+def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(
+    tmp_path: Path, terminal: Terminal, workers: str
+) -> None:
     """On the real clock: the threads run in a real process, and the receiver is away and comes back."""
     with hook() as there:
         there.status = 410
@@ -461,18 +516,19 @@ def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: P
             with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
                 grant = client.request(["service/shop"], ["restart"], justification="fire", break_glass=True)
             first = there.arrivals.get(timeout=30)
-            (listed,) = listed_when(lambda found: bool(found) and found[0]["fault"] != "", *arguments)
+            (listed,) = listed_when(terminal, lambda found: bool(found) and found[0]["fault"] != "", *arguments)
             assert listed["id"] == first.id
             assert (listed["receiver"], listed["eventType"]) == ("oncall", "BREAK_GLASS_USED")
             assert (listed["fault"], listed["attempts"], listed["dueTime"]) == ("it answered 410", 1, None)
 
             there.status = 204
-            done = said("notifications", "retry", listed["id"], *arguments)
+            done = terminal.run("notifications", "retry", listed["id"], *arguments)
 
-            assert "1 will be retried" in done.stderr
+            assert done[0] == 0
+            assert "1 will be retried" in done[2]
             assert there.arrivals.get(timeout=30).id == first.id
             assert first.event["data"]["grant"] == grant.name
-            listed_when(lambda found: not found, *arguments)
+            listed_when(terminal, lambda found: not found, *arguments)
             assert len(there.received) == 2
             process.terminate()
             _, log = process.communicate(timeout=15)
@@ -481,16 +537,16 @@ def test_what_is_not_delivered_is_listed_and_tried_again_until_it_is(tmp_path: P
     assert SECRET not in log
 
 
-def test_an_id_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
-    subprocess.run([SERVICE, "migrate", "--data-dir", str(tmp_path)], check=True, capture_output=True, timeout=60)
+def test_an_id_that_is_none_is_one_clear_line(tmp_path: Path, terminal: Terminal) -> None:
+    terminal.printing("migrate", "--data-dir", str(tmp_path))
 
-    assert "evt_SEQ_HASH" in failing("notifications", "retry", "7", "--data-dir", str(tmp_path))
+    assert "evt_SEQ_HASH" in terminal.failing("notifications", "retry", "7", "--data-dir", str(tmp_path))
 
 
-def test_a_bad_receiver_is_one_clear_line_without_its_url(tmp_path: Path) -> None:
+def test_a_bad_receiver_is_one_clear_line_without_its_url(tmp_path: Path, terminal: Terminal) -> None:
     given = json.dumps([facts(tmp_path, "http://hooks.example.com/hunter2")])
 
-    line = failing("up", "--dev", "--data-dir", str(tmp_path), JIT_NOTIFICATIONS=given)
+    line = terminal.failing("up", "--dev", "--data-dir", str(tmp_path), JIT_NOTIFICATIONS=given)
 
     assert "JIT_NOTIFICATIONS[0].url" in line
     assert "hunter2" not in line
@@ -508,15 +564,11 @@ policies:
 """
 
 
-def said(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SERVICE, *arguments], capture_output=True, text=True, timeout=60, check=True)
-
-
-def listed_when(found: Callable[[list[Any]], bool], *arguments: str) -> list[Any]:
+def listed_when(terminal: Terminal, found: Callable[[list[Any]], bool], *arguments: str) -> list[Any]:
     """Lists what is not delivered until it is so, for at most 30 s."""
     deadline = time.monotonic() + 30
     while True:
-        lines = said("notifications", "list", *arguments).stdout.splitlines()
+        lines = terminal.printing("notifications", "list", *arguments).splitlines()
         listed = [json.loads(line) for line in lines]
         if found(listed):
             return listed
