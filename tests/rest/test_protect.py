@@ -115,6 +115,7 @@ def test_a_no_says_which_policies_could_be_asked(story: Protected) -> None:
     assert (answer.status, answer.json["code"]) == (403, 7)
     assert info["metadata"]["requestable_policies"] == policy
     assert (decision["allowed"], decision["requestablePolicies"]) == (False, [policy])
+    assert answer.json["message"].endswith(f"; it can be asked for under {policy}")
 
 
 @pytest.mark.parametrize(

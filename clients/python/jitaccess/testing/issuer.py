@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from jitaccess.contract.model import GrantState
 from jitaccess.errors import FailedPrecondition
+from jitaccess.extras import needed_for
 from jitaccess.jose.tokens import ALGORITHM, DETAIL, TYPE
+
+with needed_for("a token of the in-memory service", "jitaccess[tokens]"):
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 if TYPE_CHECKING:
     from jitaccess.testing.facts import MemoryGrant
