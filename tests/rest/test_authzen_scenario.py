@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -115,9 +116,23 @@ class Pdp:
         return results
 
 
+@pytest.fixture(scope="session")
+def set_up_at() -> dict[World, datetime]:
+    """When the scenario's fixture was made in each world, by the world's clock."""
+    return {}
+
+
 @pytest.fixture
-def pdp(world: World) -> Pdp:
-    """The fixture of the scenario: its policies, and a live grant under each."""
+def pdp(world: World, set_up_at: dict[World, datetime]) -> Pdp:
+    """The fixture of the scenario, made again only when time has passed, since no test of it changes anything."""
+    if set_up_at.get(world) != world.clock():
+        set_up(world)
+        set_up_at[world] = world.clock()
+    return Pdp(world)
+
+
+def set_up(world: World) -> None:
+    """Makes the scenario's policies, and a live grant under each."""
     calls = Grpc(world)
 
     def must(person: Person, method: str, body: dict[str, Any]) -> None:
@@ -137,7 +152,6 @@ def pdp(world: World) -> Pdp:
         for person in people:
             wanted = {"policy": f"policies/{policy}", "resources": resources, "actions": actions, "duration": "3600s"}
             must(person, GRANTS + "EnsureGrant", wanted)
-    return Pdp(world)
 
 
 def test_every_requirement_has_its_test(request: pytest.FixtureRequest) -> None:
