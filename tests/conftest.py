@@ -21,6 +21,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from jit_service.storage import Store
+from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.migrate import migrate
 
 if TYPE_CHECKING:
@@ -133,6 +134,15 @@ def store(database_url: str, clock: Clock) -> Iterator[Store]:
     yield store
     checking.stop(store)
     store.close()
+
+
+@pytest.fixture
+def follower(store: Store) -> Iterator[HeadFollower]:
+    """What wakes the streams of the store, running."""
+    follower = HeadFollower(store)
+    follower.start()
+    yield follower
+    follower.stop()
 
 
 def _sqlalchemy(url: str) -> str:

@@ -33,14 +33,6 @@ PATIENCE_SECONDS = 3.0
 
 
 @pytest.fixture
-def follower(store: Store) -> Iterator[HeadFollower]:
-    follower = HeadFollower(store)
-    follower.start()
-    yield follower
-    follower.stop()
-
-
-@pytest.fixture
 def tailed(store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch) -> Tail:
     """Tails the store itself, in pages of three, with a sign of life whenever nothing else is told."""
     monkeypatch.setattr(audit, "_PAGE", 3)

@@ -310,14 +310,6 @@ def test_a_loop_has_the_same_replica(story: Story) -> None:
 GATEWAY = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
 
 
-@pytest.fixture
-def follower(store: Store) -> Iterator[HeadFollower]:
-    follower = HeadFollower(store)
-    follower.start()
-    yield follower
-    follower.stop()
-
-
 def updates(store: Store, follower: HeadFollower, start: int = 0, caller: Caller = GATEWAY) -> Iterator[ReplicaUpdate]:
     watched = Watched(start_revision=start)
     return replicate(store, caller, watched, follower=follower, gone=lambda: False, heartbeat_seconds=0.0)

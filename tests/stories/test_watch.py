@@ -183,14 +183,6 @@ def test_a_restart_leaves_no_gap(small: World) -> None:
     assert [_name(event) for event in (*told, *rest)] == ["GRANT_REQUESTED", "GRANT_APPROVED"]
 
 
-@pytest.fixture
-def follower(store: Store) -> Iterator[HeadFollower]:
-    follower = HeadFollower(store)
-    follower.start()
-    yield follower
-    follower.stop()
-
-
 Watch = Callable[..., Iterator[GrantUpdate]]
 
 
