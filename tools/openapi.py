@@ -437,8 +437,8 @@ class _Document:
 def _callers(call: _Call) -> str:
     if call.anonymous:
         return "anybody, without a token"
-    roles = RULES[f"/{call.service}/{call.method.name}"].roles
-    return "anyone with a token" if roles is None else "the role " + " or ".join(f"`{role}`" for role in sorted(roles))
+    roles = RULES[f"/{call.service}/{call.method.name}"].needed_roles()
+    return f"the role {roles}" if roles else "anyone with a token"
 
 
 def _is(field: Field, behaviour: int) -> bool:

@@ -29,6 +29,7 @@ from jit_service.domain.tokens import token
 from jit_service.feeds import replica
 from jit_service.rpc.authorization import RULES, demand
 from jit_service.use_cases import policies
+from jitaccess.v1.policy_pb2 import ApplyPoliciesRequest
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR: Final = timedelta(hours=1)
@@ -71,11 +72,15 @@ _DELEGATION: Final = NewDelegation(delegate="user:dave", expires_at=NOW + HOUR)
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation by an RPC on a resource; `rule` raises if the domain refuses it."""
+    """An operation by an RPC on a resource; `rule` raises if the domain refuses it.
+
+    `request` is the message, where the table of RPCs looks into it.
+    """
 
     label: str
     rpc: str
     rule: Callable[[Caller], object] | None = None
+    request: object = None
 
 
 def cells() -> Iterator[tuple[Operation, dict[str, str]]]:
@@ -118,7 +123,7 @@ def page() -> str:
         anyone = "anybody, without a token" if rule.public or rule.anonymous else "whoever has a token"
         if rule.proxy:
             anyone = "a trusted proxy, for its client"
-        who = anyone if rule.roles is None else " or ".join(f"`{role}`" for role in sorted(rule.roles))
+        who = rule.needed_roles() or anyone
         lines.append(f"| `{method.removeprefix('/')}` | {who} | {'yes' if rule.recorded else 'no'} |")
     return "\n".join([*lines, ""])
 
@@ -132,7 +137,7 @@ def _answer(operation: Operation, person: Caller) -> str:
     method = SERVICE + operation.rpc
     caller = person._replace(origin=Origin(method=method))
     try:
-        demand(RULES[method], caller)
+        demand(RULES[method], caller, operation.request)
         if operation.rule is not None:
             operation.rule(caller)
     except JitError as refusal:
@@ -300,6 +305,11 @@ OPERATIONS: Final = (
     ),
     Operation("revoke widely", "GrantService/RevokeGrants"),
     Operation("change policies", "PolicyService/ApplyPolicies"),
+    Operation(
+        "see what a change of policies would do",
+        "PolicyService/ApplyPolicies",
+        request=ApplyPoliciesRequest(validate_only=True),
+    ),
     Operation("read the proposals of policies", "PolicyService/ListPolicyProposals"),
     Operation("approve the admin's proposal", "PolicyService/ApprovePolicyProposal", _of_proposal("admin")),
     Operation("approve another admin's proposal", "PolicyService/ApprovePolicyProposal", _of_proposal("second")),

@@ -120,10 +120,10 @@ def _body(body: str, request: str) -> str:
 
 
 def _callers(grpc_path: str) -> str:
-    roles = RULES[grpc_path].roles
+    roles = RULES[grpc_path].needed_roles()
     if RULES[grpc_path].anonymous:
         return "anybody, without a token"
-    return "anyone with a token" if roles is None else "the role " + " or ".join(f"`{role}`" for role in sorted(roles))
+    return f"the role {roles}" if roles else "anyone with a token"
 
 
 def _curl(verb: str, path: str, body: str, request: descriptor_pb2.DescriptorProto | None) -> str:

@@ -22,6 +22,7 @@ A branch is a class of fact and decides the status (`rpc/errors.py` holds that t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -151,19 +152,30 @@ class Invalid(JitError):
 
 
 class InvalidField(Invalid):
-    """A field's value is malformed, out of range, or impossible. `field` is its path in the message."""
+    """A field's value is malformed, out of range, or impossible. `field` is its path in the message.
+
+    `more` are the faults of other fields that were found with it.
+    """
 
     reason = "INVALID_FIELD"
 
-    def __init__(self, field: str, fault: str) -> None:
-        super().__init__(f"{field}: {fault}", field=field)
+    def __init__(self, field: str, fault: str, *, more: Sequence[InvalidField] = ()) -> None:
+        others = f" (and {len(more)} more)" if more else ""
+        super().__init__(f"{field}: {fault}{others}", field=field)
         self.field = field
         self.fault = fault
+        self.more = tuple(more)
+
+    @property
+    def each(self) -> tuple[InvalidField, ...]:
+        """This fault and those found with it, each alone."""
+        return (InvalidField(self.field, self.fault), *self.more) if self.more else (self,)
 
     def within(self, parent: str) -> InvalidField:
-        """Returns the same fault with its path under `parent`."""
+        """Returns the same faults with their paths under `parent`."""
         separator = "" if self.field.startswith("[") else "."
-        return InvalidField(f"{parent}{separator}{self.field}", self.fault)
+        more = [fault.within(parent) for fault in self.more]
+        return InvalidField(f"{parent}{separator}{self.field}", self.fault, more=more)
 
 
 class MalformedMessage(Invalid):

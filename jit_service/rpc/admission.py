@@ -92,7 +92,7 @@ class Admission:
 def check_request(rule: Rule | None, caller: Caller, request: Message | MalformedRequest, metadata: Metadata) -> Caller:
     """Returns the caller with the request's id and digest. Raises JitError unless it may make this sound call."""
     method = caller.origin.method
-    demand(rule, caller)
+    demand(rule, caller, request)
     caller = _with_request_id(caller, request)
     if isinstance(request, MalformedRequest):
         raise MalformedMessage(f"the request is not the message of {method}")

@@ -5,7 +5,7 @@ The use cases decide what a caller may see and do within a call. Policies decide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import RoleRequired
@@ -18,7 +18,8 @@ class Rule:
     A `public` RPC is served without any check. An `anonymous` one needs no token, but is checked in every other way. A
     `proxy` one is for trusted proxies, which ask for their clients and send the client's token within the message.
 
-    The caller needs one of the `roles`; with None, every authenticated caller may call it. A refusal of a `recorded`
+    The caller needs one of the `roles`; with None, every authenticated caller may call it. For a dry run, which is a
+    request with `validate_only`, one of the `dry_run_roles` is enough too. A refusal of a `recorded`
     RPC leaves an audit record (writes and checks). One that `writes` waits for the store's one lock of writers.
     """
 
@@ -26,8 +27,15 @@ class Rule:
     anonymous: bool = False
     proxy: bool = False
     roles: frozenset[Role] | None = None
+    dry_run_roles: frozenset[Role] = frozenset()
     recorded: bool = False
     writes: bool = False
+
+    def needed_roles(self) -> str:
+        """Returns the roles in Markdown, for the documents; empty where none is needed."""
+        needed = " or ".join(f"`{role}`" for role in sorted(self.roles or ()))
+        enough = " or ".join(f"`{role}`" for role in sorted(self.dry_run_roles))
+        return f"{needed}, or {enough} with validate_only" if enough else needed
 
 
 _PUBLIC = Rule(public=True)
@@ -40,6 +48,7 @@ _CHECK = Rule(recorded=True)
 _WRITE = Rule(recorded=True, writes=True)
 _READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
 _WRITE_ADMIN = Rule(roles=frozenset({Role.ADMIN}), recorded=True, writes=True)
+_APPLY = replace(_WRITE_ADMIN, dry_run_roles=frozenset({Role.AUDITOR}))
 _RESPOND = Rule(roles=frozenset({Role.RESPONDER, Role.ADMIN}), recorded=True, writes=True)
 _READ_LOCKS = Rule(roles=frozenset({Role.RESPONDER, Role.AUDITOR, Role.ADMIN}))
 
@@ -68,7 +77,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.PolicyService/ListPolicies": _READ,
     "/jitaccess.v1.PolicyService/UpdatePolicy": _WRITE_ADMIN,
     "/jitaccess.v1.PolicyService/DeletePolicy": _WRITE_ADMIN,
-    "/jitaccess.v1.PolicyService/ApplyPolicies": _WRITE_ADMIN,
+    "/jitaccess.v1.PolicyService/ApplyPolicies": _APPLY,
     "/jitaccess.v1.PolicyService/TestPolicy": _READ_AUDIT,
     "/jitaccess.v1.PolicyService/SimulatePolicies": _READ_AUDIT,
     "/jitaccess.v1.PolicyService/GetPolicyProposal": _READ_AUDIT,
@@ -120,11 +129,19 @@ RULES: dict[str, Rule] = {
 }
 
 
-def demand(rule: Rule | None, caller: Caller) -> None:
-    """Raises RoleRequired unless the rule lets the caller call the method at all."""
+def demand(rule: Rule | None, caller: Caller, request: object = None) -> None:
+    """Raises RoleRequired unless the rule lets the caller call the method at all, with that request.
+
+    What cannot be read as the method's message is no dry run.
+    """
     method = caller.origin.method
     if rule is None:
         raise RoleRequired(f"{method} is not in the authorisation table, so nobody may call it")
-    if rule.roles is not None and not caller.has(*rule.roles):
-        needed = " or ".join(sorted(rule.roles))
+    if rule.roles is None:
+        return
+    roles = rule.roles
+    if rule.dry_run_roles and getattr(request, "validate_only", False) is True:
+        roles |= rule.dry_run_roles
+    if not caller.has(*roles):
+        needed = " or ".join(sorted(roles))
         raise RoleRequired(f"{method} needs the role {needed}, which {caller.principal} does not have", needed=needed)

@@ -46,6 +46,7 @@ STATUS: dict[type[JitError], grpc.StatusCode] = {
 # Clients bound trailers, by default at 8 KiB, so the texts in them are bounded too.
 _MAX_MESSAGE = 1000
 _MAX_METADATA = 256
+_MAX_VIOLATIONS = 4096
 _RETRY_SECONDS = 1
 
 
@@ -77,10 +78,7 @@ def status(error: JitError) -> Status:
     metadata = {key: harmless(value, _MAX_METADATA) for key, value in error.metadata.items()}
     details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, InvalidField):
-        violation = BadRequest.FieldViolation(
-            field=harmless(error.field, _MAX_METADATA), description=harmless(error.fault, _MAX_MESSAGE)
-        )
-        details.append(BadRequest(field_violations=[violation]))
+        details.append(BadRequest(field_violations=_violations(error)))
     if isinstance(error, Precondition):
         subject = metadata.get("grant", metadata.get("policy", ""))
         unmet = PreconditionFailure.Violation(type=error.reason, subject=subject, description=message)
@@ -111,6 +109,21 @@ def abort_internal(context: grpc.ServicerContext) -> NoReturn:
     answer = Status(code=grpc.StatusCode.INTERNAL.value[0], message=INTERNAL_MESSAGE, details=[_pack(info)])
     context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))
     context.abort(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
+
+
+def _violations(error: InvalidField) -> list[BadRequest.FieldViolation]:
+    """Returns the fault of each field. Of very many, the first that fit, and how many there are beside them."""
+    violations: list[BadRequest.FieldViolation] = []
+    size = 0
+    for count, fault in enumerate(error.each):
+        field, description = harmless(fault.field, _MAX_METADATA), harmless(fault.fault, _MAX_MESSAGE)
+        size += len(field.encode()) + len(description.encode())
+        if violations and size > _MAX_VIOLATIONS:
+            left = len(error.each) - count
+            violations.append(BadRequest.FieldViolation(field=error.field, description=f"and {left} faults more"))
+            break
+        violations.append(BadRequest.FieldViolation(field=field, description=description))
+    return violations
 
 
 def _pack(detail: Message) -> Any:

@@ -21,14 +21,7 @@ from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions import signal
 from jit_service.domain.conditions.signal import Signal, Signals
-from jit_service.domain.errors import (
-    ConditionError,
-    ConditionNotMet,
-    DeniedByPolicy,
-    InvalidField,
-    NotEligible,
-    Unsatisfiable,
-)
+from jit_service.domain.errors import InvalidField
 from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.request import Ask
@@ -49,10 +42,6 @@ MAX_EVENTS: Final = 10_000
 _CHUNK: Final = 1000
 _ASKED = (EventType.GRANT_REQUESTED, EventType.BREAK_GLASS_USED)
 _ASKING = ("/jitaccess.v1.GrantService/RequestGrant", "/jitaccess.v1.GrantService/EnsureGrant")
-# Refusals that policies decide; the others would be refused whatever they say.
-_BY_POLICY = {
-    fact.reason for fact in (NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, Unsatisfiable, InvalidField)
-}
 
 
 class Kind(StrEnum):
@@ -121,9 +110,7 @@ def simulate(
             raise InvalidField("start_time", f"is {start.isoformat()}; it must be before {end.isoformat()}")
         stored = snapshot.policies()
         changes = diff.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=exact)
-        named = {change.name for change in changes}
-        draft = [policy for policy in stored if policy.name not in named]
-        draft += [change.after for change in changes if change.after is not None]
+        draft = diff.outcome(stored, changes)
         return _judged_again(snapshot, stored, draft, start, end, max_changes or DEFAULT_CHANGES)
 
 
@@ -225,7 +212,7 @@ class _History:
         if event.type in _ASKED:
             grant = self._snapshot.grant(event.grant)
             return None if grant is None or grant.chain else _granted_request(event, grant, signals)
-        if event.origin.method not in _ASKING or event.reason not in _BY_POLICY:
+        if event.origin.method not in _ASKING or event.reason not in what_if.REFUSALS:
             return None
         return _refused_request(event, signals)
 

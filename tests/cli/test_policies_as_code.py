@@ -169,6 +169,19 @@ def test_lint_that_may_not_ask_has_no_finding(jit: Jit, service: Service, file: 
     assert jit("policy", "lint", str(file)).code == 4
 
 
+def test_a_role_that_is_missing_is_told_with_the_command(jit: Jit, service: Service, file: Path) -> None:
+    refusal = Refusal(
+        code=grpc.StatusCode.PERMISSION_DENIED,
+        reason="ROLE_REQUIRED",
+        message="/jitaccess.v1.PolicyService/ApplyPolicies needs the role admin or auditor, which user:a does not have",
+    )
+    service.will_answer("ApplyPolicies", refusal)
+
+    ran = jit("policy", "diff", str(file))
+
+    assert ran.err.startswith("error: `jit policy diff` needs the role admin or auditor, which user:a does not have (")
+
+
 def test_findings_can_be_had_as_json(jit: Jit, tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text("policies: [{nane: a}]")

@@ -18,7 +18,7 @@ import pytest
 from jit_service.domain import notification
 from jit_service.domain.audit import chain, refusal
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks import decision, http_request, search
+from jit_service.domain.checks import cases, decision, http_request, search, what_if
 from jit_service.domain.checks.decision import Reason
 from jit_service.domain.conditions import condition, context, signal
 from jit_service.domain.errors import JitError
@@ -41,13 +41,14 @@ from jit_service.domain.grants import (
 from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import Grant, Review
 from jit_service.domain.language import etag, ip_address, regex
+from jit_service.domain.language.faults import Faults
 from jit_service.domain.person import Person
 from jit_service.domain.policies import diff, policy, proposal
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.domain.tokens import signing_key, token
 from tests.domain import test_notification, test_person
 from tests.domain.audit import test_chain, test_refusal
-from tests.domain.checks import test_decision, test_http_request, test_search
+from tests.domain.checks import test_cases, test_decision, test_http_request, test_search
 from tests.domain.conditions import test_condition, test_conditional, test_left_out, test_signal
 from tests.domain.grants import (
     test_approval,
@@ -1418,7 +1419,7 @@ TWINS = [
     # Emergencies
     Twin(
         "a glass that whoever may ask breaks",
-        request._choose_policy,
+        request.choose_policy,
         "may_break_glass if ask.break_glass else may_ask",
         "may_ask",
         test_break_glass.test_only_who_is_eligible_for_emergencies_breaks_the_glass,
@@ -1646,8 +1647,8 @@ TWINS = [
     Twin(
         "a policy whose names are kept as they were written",
         policy._normalize_set,
-        'name.principal(text, f"{field}.principals[{index}]", exact=exact)',
-        "text",
+        "partial(name.principal, exact=exact)",
+        "lambda text, _: text",
         test_policy.test_people_are_named_in_the_one_letter_case_that_they_have,
     ),
     # Groups that are left out
@@ -1837,7 +1838,7 @@ TWINS = [
     ),
     Twin(
         "a named policy that is only a wish",
-        request._choose_policy,
+        request.choose_policy,
         "if ask.policy and policy.name != ask.policy:",
         "if False:",
         test_request.test_a_named_policy_is_the_only_one_looked_at,
@@ -1914,22 +1915,57 @@ TWINS = [
         test_grant.test_approvers_names_compare_letter_by_letter,
     ),
     Twin(
+        "a fault that is kept and then forgotten",
+        Faults.demand_none,
+        "raise InvalidField(first.field, first.fault, more=more) from None",
+        "return",
+        test_policy.test_the_longest_duration_is_above_zero_and_at_most_thirty_days,
+    ),
+    Twin(
+        "a case that no deny policy of the set is asked about",
+        what_if.judge_request,
+        "request.demand_not_denied(ask, policies, by)",
+        "pass",
+        test_cases.test_a_case_of_a_deny_policy_is_refused_for_its_reason,
+    ),
+    Twin(
+        "a case that is judged by the tested policy alone",
+        cases.run_case,
+        "sorted(given, key=",
+        "sorted([one for one in given if one.name == tested], key=",
+        test_cases.test_a_case_is_refused_where_another_policy_of_the_set_denies_it,
+    ),
+    Twin(
+        "a case that another policy answers for",
+        cases._other_decider,
+        "if decided == wanted:",
+        "if True:",
+        test_cases.test_that_the_tested_policy_does_not_cover_what_another_gives_is_told,
+    ),
+    Twin(
+        "a set whose deny another draft replaced",
+        diff.outcome,
+        "if policy.name not in named",
+        "if not changes",
+        test_diff.test_what_a_set_does_not_name_stays,
+    ),
+    Twin(
         "a policy without a longest duration",
         policy._validate_times,
-        '_check_between(policy.max_duration, "max_duration", timedelta(microseconds=1), MAX_DURATION)',
+        'keep(None, _check_between, policy.max_duration, "max_duration", timedelta(microseconds=1), MAX_DURATION)',
         "pass",
         test_policy.test_the_longest_duration_is_above_zero_and_at_most_thirty_days,
     ),
     Twin(
         "an approver who is counted by spelling",
-        policy._normalize_step,
-        "map(name.canonical, deciders.principals)",
-        "deciders.principals",
+        policy._check_numbers,
+        "map(name.canonical, step.deciders.principals)",
+        "step.deciders.principals",
         test_policy.test_a_principal_named_twice_is_one_approver,
     ),
     Twin(
         "a step that needs nobody",
-        policy._normalize_step,
+        policy._check_numbers,
         "1 <= needed",
         "0 <= needed",
         test_policy.test_a_step_needs_one_to_twenty_approvals,

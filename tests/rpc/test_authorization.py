@@ -10,8 +10,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import RoleRequired
+from jit_service.rpc.admission import MalformedRequest
 from jit_service.rpc.authorization import RULES, demand
 from jit_service.rpc.server import EXT_PROC_SERVICE, SERVICES
+from jitaccess.v1.policy_pb2 import ApplyPoliciesRequest
 from tests.world import Grpc, Person, World
 
 WRITES = (
@@ -125,6 +127,29 @@ def test_a_call_with_roles_is_for_those_roles(world: World, method: str, role: R
     outcome = Grpc(world).call(method, {}, token=world.token(person))
 
     assert (outcome.reason == "ROLE_REQUIRED") == (role not in rule.roles)
+
+
+def test_an_auditor_may_ask_what_policies_would_change_and_not_change_them() -> None:
+    method = "/jitaccess.v1.PolicyService/ApplyPolicies"
+    auditor, nobody = (
+        Caller(principal="user:a", roles=frozenset(roles), origin=Origin(method=method))
+        for roles in ([Role.AUDITOR], [])
+    )
+
+    demand(RULES[method], auditor, ApplyPoliciesRequest(validate_only=True))
+    with pytest.raises(RoleRequired, match="needs the role admin or auditor,"):
+        demand(RULES[method], nobody, ApplyPoliciesRequest(validate_only=True))
+    for other in (ApplyPoliciesRequest(), ApplyPoliciesRequest(validate_only=False), MalformedRequest(), None):
+        with pytest.raises(RoleRequired, match="needs the role admin,"):
+            demand(RULES[method], auditor, other)
+
+
+def test_a_dry_run_of_what_has_no_rule_for_one_needs_its_own_roles() -> None:
+    method = "/jitaccess.v1.GrantService/RevokeGrants"
+    auditor = Caller(principal="user:a", roles=frozenset({Role.AUDITOR}), origin=Origin(method=method))
+
+    with pytest.raises(RoleRequired):
+        demand(RULES[method], auditor, ApplyPoliciesRequest(validate_only=True))
 
 
 def test_health_needs_no_token(grpc_channel: grpc.Channel) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from jit_service.domain.conditions import condition
 from jit_service.issuers import PrincipalRule
-from jit_service.rpc import authentication, claims
+from jit_service.rpc import authentication, authorization, claims
 from jitaccess.jose import fetching, keys
 from jitaccess.naming import names
 from tests.domain.language import test_name
 from tests.domain.test_sown_bugs import Twin, demand_caught
-from tests.rpc import test_authentication, test_claims, test_keys
+from tests.rpc import test_authentication, test_authorization, test_claims, test_keys
 from tests.rpc.providers import provider
 from tests.rpc.tokens import Forge
 
@@ -62,6 +62,13 @@ def the_token_of_a_cluster_stays_there() -> None:
 
 
 TWINS = [
+    Twin(
+        "an auditor who writes policies",
+        authorization.demand,
+        'getattr(request, "validate_only", False) is True',
+        "True",
+        test_authorization.test_an_auditor_may_ask_what_policies_would_change_and_not_change_them,
+    ),
     Twin(
         "an address that its holder has made up",
         claims._may_be_verified,

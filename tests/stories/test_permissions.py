@@ -188,6 +188,10 @@ WALK: dict[str, Prepared] = {
     "revoke the holder's token": revoking_a_token,
     "revoke widely": lambda case, _: (GRANTS + "RevokeGrants", {"subject": case.bot.principal}),
     "change policies": lambda case, _: (POLICIES + "ApplyPolicies", {"policies": [case.story.policy("new")]}),
+    "see what a change of policies would do": lambda case, _: (
+        POLICIES + "ApplyPolicies",
+        {"policies": [case.story.policy("new")], "validateOnly": True},
+    ),
     "read the proposals of policies": bodiless(POLICIES + "ListPolicyProposals"),
     "approve the admin's proposal": lambda case, _: case.proposed(case.story.admin, "Approve"),
     "approve another admin's proposal": lambda case, _: case.proposed(case.second, "Approve"),

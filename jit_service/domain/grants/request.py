@@ -108,7 +108,7 @@ def judge_request(
     Raises NotEligible, DeniedByPolicy, ConditionNotMet, ConditionError, InvalidField.
     """
     policies = tuple(policies)
-    policy = _choose_policy(ask, policies, by)
+    policy = choose_policy(ask, policies, by)
     demand_not_denied(ask, policies, by)
     _check_justification(ask.justification, policy)
     grant = Grant(
@@ -310,7 +310,11 @@ def by_preference(policies: Iterable[Policy]) -> list[Policy]:
     return sorted(usable, key=lambda policy: (-policy.priority, policy.name))
 
 
-def _choose_policy(ask: Ask, policies: tuple[Policy, ...], by: Caller) -> Policy:
+def choose_policy(ask: Ask, policies: Iterable[Policy], by: Caller) -> Policy:
+    """Returns the policy that is taken for the request: the one it names, or the first that covers it.
+
+    Raises NotEligible where there is none.
+    """
     may = may_break_glass if ask.break_glass else may_ask
     for policy in by_preference(policies):
         if ask.policy and policy.name != ask.policy:

@@ -11,6 +11,7 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import etag as etags
+from jit_service.domain.language.faults import Faults
 from jit_service.domain.policies.policy import Policy, normalize
 
 MAX_APPLIED = 1000
@@ -61,14 +62,10 @@ def difference(
     if len(proposed) > MAX_APPLIED:
         raise InvalidField("policies", f"has {len(proposed)} policies; at most {MAX_APPLIED} are allowed")
     there = {policy.name: policy for policy in stored}
-    wanted: dict[str, Policy] = {}
-    for index, entry in enumerate(proposed):
-        policy = _normalize_at(index, entry.policy, exact)
-        if policy.name in wanted:
-            raise InvalidField(f"policies[{index}].name", f"{policy.name} is in the set twice")
+    wanted = normalize_set([entry.policy for entry in proposed], exact=exact)
+    for entry, policy in zip(proposed, wanted.values(), strict=True):
         current = there.get(policy.name)
         etags.demand(entry.etag, policy.name, current.revision if current else 0)
-        wanted[policy.name] = policy
     live = [policy for policy in there.values() if policy.deleted_at is None]
     pruned = [
         PolicyChange(name=policy.name, type=ChangeType.DELETED, before=policy, after=None)
@@ -77,6 +74,31 @@ def difference(
     ]
     changes = [_change(there.get(name), policy) for name, policy in wanted.items()]
     return sorted(changes + pruned, key=lambda change: change.name)
+
+
+def normalize_set(proposed: Iterable[Policy], *, exact: tuple[str, ...] = ()) -> dict[str, Policy]:
+    """Returns the policies of a set in canonical form, by name, in their order.
+
+    Raises InvalidField with every fault.
+    """
+    faults = Faults()
+    wanted: dict[str, Policy] = {}
+    for index, given in enumerate(proposed):
+        policy = faults.keep(None, _normalize_at, index, given, exact)
+        if policy is not None and policy.name in wanted:
+            faults.add(InvalidField(f"policies[{index}].name", f"{policy.name} is in the set twice"))
+        elif policy is not None:
+            wanted[policy.name] = policy
+    faults.demand_none()
+    return wanted
+
+
+def outcome(stored: Iterable[Policy], changes: Iterable[PolicyChange]) -> list[Policy]:
+    """Returns the policies there would be after the changes."""
+    changes = tuple(changes)
+    named = {change.name for change in changes}
+    kept = [policy for policy in stored if policy.name not in named]
+    return kept + [change.after for change in changes if change.after is not None]
 
 
 def changed_fields(before: Policy, after: Policy) -> tuple[str, ...]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, TypeVar
 
 from jit_service.domain.conditions import condition
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name, regex
+from jit_service.domain.language.faults import Faults
 from jitaccess.naming.pattern import action_covered, resource_covered
 
+T = TypeVar("T")
 MAX_DURATION: Final = timedelta(days=30)
 DEFAULT_REQUEST_TTL: Final = timedelta(hours=24)
 MAX_PATTERNS: Final = 100
@@ -208,23 +210,27 @@ class Policy:
 
 
 def normalize(policy: Policy, *, exact: tuple[str, ...] = ()) -> Policy:
-    """Returns the policy in canonical form, or raises InvalidField. `exact` is as in `name.principal`."""
+    """Returns the policy in canonical form, or raises InvalidField with every fault. `exact` as in `name.principal`."""
+    faults = Faults()
+    keep = faults.keep
     canonical = replace(
         policy,
-        name=name.policy_name(policy.name, "name"),
-        display_name=name.free_text(policy.display_name, "display_name", MAX_DISPLAY_NAME),
-        eligible=_normalize_set(policy.eligible, "eligible", exact),
-        resources=normalize_patterns(policy.resources, "resources", name.resource_pattern),
-        actions=normalize_patterns(policy.actions, "actions", name.action_pattern),
-        justification=_validate_justification(policy.justification),
-        steps=_normalize_steps(policy.steps, exact),
-        labels=name.labels(policy.labels),
-        request_condition=condition.validate(policy.request_condition, "request_condition"),
-        check_condition=condition.validate(policy.check_condition, "check_condition"),
-        break_glass=_normalize_break_glass(policy.break_glass, exact),
-        review_comment=_validate_comment(policy.review_comment),
+        name=keep("", name.policy_name, policy.name, "name"),
+        display_name=keep("", name.free_text, policy.display_name, "display_name", MAX_DISPLAY_NAME),
+        eligible=keep(PrincipalSet(), _normalize_set, policy.eligible, "eligible", exact),
+        resources=keep((), normalize_patterns, policy.resources, "resources", name.resource_pattern),
+        actions=keep((), normalize_patterns, policy.actions, "actions", name.action_pattern),
+        justification=keep(policy.justification, _validate_justification, policy.justification),
+        steps=keep((), _normalize_steps, policy.steps, exact),
+        labels=keep({}, name.labels, policy.labels),
+        request_condition=keep("", condition.validate, policy.request_condition, "request_condition"),
+        check_condition=keep("", condition.validate, policy.check_condition, "check_condition"),
+        break_glass=keep(None, _normalize_break_glass, policy.break_glass, exact),
+        review_comment=keep(policy.review_comment, _validate_comment, policy.review_comment),
     )
-    return _normalize_deny(canonical) if policy.deny else _validate_times(canonical)
+    canonical = keep(canonical, _normalize_deny if policy.deny else _validate_times, canonical)
+    faults.demand_none()
+    return canonical
 
 
 def seconds(span: timedelta) -> str:
@@ -235,7 +241,15 @@ def seconds(span: timedelta) -> str:
 def normalize_patterns(given: Sequence[str], field: str, check: Callable[[str, str], str]) -> tuple[str, ...]:
     """Returns the patterns in canonical form, each once, in their order, or raises InvalidField."""
     _check_count(given, field, at_least=1, at_most=MAX_PATTERNS)
-    return tuple(dict.fromkeys(check(text, f"{field}[{index}]") for index, text in enumerate(given)))
+    return tuple(dict.fromkeys(_each(given, field, check)))
+
+
+def _each(given: Sequence[T], field: str, check: Callable[[T, str], T]) -> tuple[T, ...]:
+    """Returns all entries as `check` returns them. Raises InvalidField with every fault."""
+    faults = Faults()
+    checked = [faults.keep(entry, check, entry, f"{field}[{index}]") for index, entry in enumerate(given)]
+    faults.demand_none()
+    return tuple(checked)
 
 
 @lru_cache(maxsize=4096)
@@ -248,18 +262,19 @@ def _normalize_set(given: PrincipalSet, field: str, exact: tuple[str, ...]) -> P
         raise InvalidField(field, "names nobody; give principals or groups")
     _check_count(given.principals, f"{field}.principals", at_most=MAX_PATTERNS)
     _check_count(given.groups, f"{field}.groups", at_most=MAX_PATTERNS)
-    return PrincipalSet(
-        principals=tuple(
-            name.principal(text, f"{field}.principals[{index}]", exact=exact)
-            for index, text in enumerate(given.principals)
-        ),
-        groups=tuple(name.group(text, f"{field}.groups[{index}]") for index, text in enumerate(given.groups)),
-    )
+    faults = Faults()
+    principal = partial(name.principal, exact=exact)
+    principals = faults.keep(given.principals, _each, given.principals, f"{field}.principals", principal)
+    groups = faults.keep(given.groups, _each, given.groups, f"{field}.groups", name.group)
+    faults.demand_none()
+    return PrincipalSet(principals=principals, groups=groups)
 
 
 def _validate_justification(rule: JustificationRule) -> JustificationRule:
-    regex.validate(rule.pattern, "justification.pattern")
-    regex.validate(rule.ticket_pattern, "justification.ticket_pattern")
+    faults = Faults()
+    faults.keep(None, regex.validate, rule.pattern, "justification.pattern")
+    faults.keep(None, regex.validate, rule.ticket_pattern, "justification.ticket_pattern")
+    faults.demand_none()
     return rule
 
 
@@ -271,36 +286,51 @@ def _validate_comment(rule: CommentRule) -> CommentRule:
 def _normalize_break_glass(rule: BreakGlassRule | None, exact: tuple[str, ...]) -> BreakGlassRule | None:
     if rule is None:
         return None
-    _check_between(rule.max_duration, "break_glass.max_duration", timedelta(microseconds=1), MAX_DURATION)
-    _check_between(rule.review_within, "break_glass.review_within", SHORTEST, MAX_DURATION)
+    faults = Faults()
+    keep = faults.keep
+    keep(None, _check_between, rule.max_duration, "break_glass.max_duration", timedelta(microseconds=1), MAX_DURATION)
+    keep(None, _check_between, rule.review_within, "break_glass.review_within", SHORTEST, MAX_DURATION)
     if not 0 <= rule.max_unreviewed <= MAX_UNREVIEWED:
         fault = f"is {rule.max_unreviewed}; 0 to {MAX_UNREVIEWED} are allowed, and 0 is {DEFAULT_UNREVIEWED}"
-        raise InvalidField("break_glass.max_unreviewed", fault)
-    return replace(rule, eligible=_normalize_set(rule.eligible, "break_glass.eligible", exact))
+        faults.add(InvalidField("break_glass.max_unreviewed", fault))
+    eligible = keep(rule.eligible, _normalize_set, rule.eligible, "break_glass.eligible", exact)
+    faults.demand_none()
+    return replace(rule, eligible=eligible)
 
 
 def _normalize_steps(steps: Sequence[Step], exact: tuple[str, ...]) -> tuple[Step, ...]:
     _check_count(steps, "steps", at_most=MAX_STEPS)
-    return tuple(_normalize_step(step, f"steps[{index}]", exact) for index, step in enumerate(steps))
+    return _each(steps, "steps", partial(_normalize_step, exact=exact))
 
 
 def _normalize_step(step: Step, field: str, exact: tuple[str, ...]) -> Step:
-    approvers = _normalize_set(step.approvers, f"{field}.approvers", exact)
-    escalate_to = _normalize_escalation(step, field, exact)
-    deciders = replace(step, approvers=approvers, escalate_to=escalate_to).deciders
-    distinct = len(set(map(name.canonical, deciders.principals)))
+    faults = Faults()
+    keep = faults.keep
+    approvers = keep(None, _normalize_set, step.approvers, f"{field}.approvers", exact)
+    escalate_to = keep(None, _normalize_escalation, step, field, exact)
+    if approvers is not None:
+        keep(None, _check_numbers, replace(step, approvers=approvers, escalate_to=escalate_to), field)
+    normalized = replace(
+        step,
+        approvers=approvers or step.approvers,
+        escalate_to=escalate_to,
+        display_name=keep("", name.free_text, step.display_name, f"{field}.display_name", MAX_DISPLAY_NAME),
+        condition=keep("", condition.validate_for_step, step.condition, f"{field}.condition"),
+    )
+    faults.demand_none()
+    return normalized
+
+
+def _check_numbers(step: Step, field: str) -> None:
+    """Raises InvalidField for a number of approvals or denials that its deciders can never reach."""
+    faults = Faults()
+    distinct = len(set(map(name.canonical, step.deciders.principals)))
     for path, needed in (("approvals_needed", step.approvals_needed), ("denials_needed", step.denials_needed)):
         if not 1 <= needed <= MAX_APPROVALS:
-            raise InvalidField(f"{field}.{path}", f"is {needed}; 1 to {MAX_APPROVALS} are allowed")
-        if not deciders.groups and distinct < needed:
-            raise InvalidField(f"{field}.{path}", f"is {needed}, and only {distinct} approvers are named")
-    return replace(
-        step,
-        approvers=approvers,
-        escalate_to=escalate_to,
-        display_name=name.free_text(step.display_name, f"{field}.display_name", MAX_DISPLAY_NAME),
-        condition=condition.validate_for_step(step.condition, f"{field}.condition"),
-    )
+            faults.add(InvalidField(f"{field}.{path}", f"is {needed}; 1 to {MAX_APPROVALS} are allowed"))
+        elif not step.deciders.groups and distinct < needed:
+            faults.add(InvalidField(f"{field}.{path}", f"is {needed}, and only {distinct} approvers are named"))
+    faults.demand_none()
 
 
 def _normalize_escalation(step: Step, field: str, exact: tuple[str, ...]) -> PrincipalSet | None:
@@ -332,36 +362,46 @@ def _normalize_deny(policy: Policy) -> Policy:
         "max_child_depth": policy.max_child_depth,
         "forbid_delegation": policy.forbid_delegation,
     }
-    for path, value in asked.items():
-        if value:
-            raise InvalidField(path, "must be empty in a deny policy, which nobody asks under")
-    for path, rule, empty in (
-        ("justification", policy.justification, JustificationRule()),
-        ("review_comment", policy.review_comment, CommentRule()),
-    ):
-        if rule != empty:
-            raise InvalidField(path, "must be empty in a deny policy, which nobody asks under")
+    given = [path for path, value in asked.items() if value]
+    given += ["justification"] if policy.justification != JustificationRule() else []
+    given += ["review_comment"] if policy.review_comment != CommentRule() else []
+    faults = Faults()
+    for path in given:
+        faults.add(InvalidField(path, "must be empty in a deny policy, which nobody asks under"))
+    faults.demand_none()
     return replace(policy, request_ttl=DEFAULT_REQUEST_TTL)
 
 
 def _validate_times(policy: Policy) -> Policy:
-    _check_between(policy.max_duration, "max_duration", timedelta(microseconds=1), MAX_DURATION)
-    _check_between(policy.min_duration, "min_duration", timedelta(), policy.max_duration)
-    if policy.default_duration:
-        _check_between(policy.default_duration, "default_duration", policy.min_duration, policy.max_duration)
+    faults = Faults()
+    keep = faults.keep
+    keep(None, _check_between, policy.max_duration, "max_duration", timedelta(microseconds=1), MAX_DURATION)
+    if not faults:
+        # The others are bounded by it.
+        keep(None, _check_between, policy.min_duration, "min_duration", timedelta(), policy.max_duration)
+        if policy.default_duration:
+            keep(
+                None,
+                _check_between,
+                policy.default_duration,
+                "default_duration",
+                policy.min_duration,
+                policy.max_duration,
+            )
+        keep(None, _check_extension, policy)
     for path, count, most in (
         ("max_active_per_subject", policy.max_active_per_subject, MAX_ACTIVE),
         ("max_uses", policy.max_uses, MAX_USES),
         ("max_child_depth", policy.max_child_depth, MAX_CHILD_DEPTH),
     ):
         if not 0 <= count <= most:
-            raise InvalidField(path, f"is {count}; 0 to {most} are allowed")
+            faults.add(InvalidField(path, f"is {count}; 0 to {most} are allowed"))
     for path, span in (("activation_window", policy.activation_window), ("idle_timeout", policy.idle_timeout)):
         if span:
-            _check_between(span, path, SHORTEST, MAX_DURATION)
-    _check_extension(policy)
+            keep(None, _check_between, span, path, SHORTEST, MAX_DURATION)
     request_ttl = policy.request_ttl or DEFAULT_REQUEST_TTL
-    _check_between(request_ttl, "request_ttl", SHORTEST, MAX_DURATION)
+    keep(None, _check_between, request_ttl, "request_ttl", SHORTEST, MAX_DURATION)
+    faults.demand_none()
     return replace(policy, request_ttl=request_ttl)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import grpc
 
-from jit_service.domain.checks.what_if import Case, normalize
 from jit_service.domain.errors import DualControlRequired, InvalidField
 from jit_service.domain.language import name
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.services.policies_messages import (
     applied_message,
-    case_of,
+    cases_of,
+    drafts_of,
     policy_changed,
     policy_message,
     policy_of,
@@ -101,13 +99,13 @@ class PolicyServicer(PolicyServiceServicer):
     def TestPolicy(
         self, request: policy_pb2.TestPolicyRequest, context: grpc.ServicerContext
     ) -> policy_pb2.TestPolicyResponse:
-        draft = policy_of(request.policy) if request.HasField("policy") else None
-        exact = current_caller().exact
+        tested, exact = name.policy_name(request.name, "name"), current_caller().exact
         results = policy_tests.run_cases(
             self._store,
-            name.policy_name(request.name, "name"),
-            draft=draft,
-            cases=[_case_at(index, case, exact) for index, case in enumerate(request.cases)],
+            tested,
+            cases_of(request.cases, exact),
+            drafts=drafts_of(request, tested, exact),
+            prune=request.prune,
             exact=exact,
         )
         return tested_message(results)
@@ -165,16 +163,6 @@ class PolicyServicer(PolicyServiceServicer):
             raise DualControlRequired(
                 "policies change here only by a proposal that another admin approves; ApplyPolicies makes one"
             )
-
-
-def _case_at(index: int, message: policy_pb2.PolicyTestCase, exact: tuple[str, ...]) -> policy_tests.CaseAt:
-    def at(now: datetime) -> Case:
-        try:
-            return normalize(case_of(message, now), exact=exact)
-        except InvalidField as fault:
-            raise fault.within(f"cases[{index}]") from None
-
-    return at
 
 
 def _new_name(request: policy_pb2.CreatePolicyRequest) -> str:

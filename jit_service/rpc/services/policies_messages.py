@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.checks.what_if import Case, CaseResult, Expected
+from jit_service.domain.checks.cases import Case, CaseAt, CaseResult, Expected, draft_of, normalize
 from jit_service.domain.conditions.signal import Signals, normalize_name
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.grants.grant import Justification
 from jit_service.domain.grants.request import Ask
+from jit_service.domain.language.faults import Faults
 from jit_service.domain.language.ip_address import canonical
 from jit_service.domain.policies.diff import PolicyChange, PolicyDraft
 from jit_service.domain.policies.policy import Policy, Step
@@ -98,6 +100,8 @@ _EXPECTED: Final = Decoder(
     {
         "outcome": Rule(field="expect"),
         "reason": Rule(field="expect_reason"),
+        "policy": Rule(field="expect_policy"),
+        "field": Rule(field="expect_field"),
         "steps": Rule(field="expect_steps"),
         "check": Rule(field="expect_check"),
     },
@@ -106,14 +110,30 @@ _TEST_ASK: Final = Decoder(policy_pb2.PolicyTestCase, Ask, given=("justification
 
 
 def proposed_of(messages: Iterable[policy_pb2.Policy]) -> list[PolicyDraft]:
-    """Returns the policies of a set, each with the etag it was read at. Raises InvalidField."""
-    proposed = []
-    for index, message in enumerate(messages):
+    """Returns the policies of a set, each with the etag it was read at. Raises InvalidField with every fault."""
+    faults = Faults()
+    read = [
+        (faults.keep(None, _decoded_at, f"policies[{index}]", message), message.etag)
+        for index, message in enumerate(messages)
+    ]
+    faults.demand_none()
+    return [PolicyDraft(policy=policy, etag=etag) for policy, etag in read if policy is not None]
+
+
+def drafts_of(request: policy_pb2.TestPolicyRequest, tested: str, exact: tuple[str, ...]) -> list[PolicyDraft]:
+    """Returns the drafts of a test, that of the tested policy among them. Raises InvalidField."""
+    drafts = proposed_of(request.policies)
+    if request.HasField("policy"):
         try:
-            proposed.append(PolicyDraft(policy=policy_of(message), etag=message.etag))
+            drafts.append(draft_of(policy_of(request.policy), tested, exact=exact))
         except InvalidField as fault:
-            raise fault.within(f"policies[{index}]") from None
-    return proposed
+            raise fault.within("policy") from None
+    return drafts
+
+
+def cases_of(messages: Iterable[policy_pb2.PolicyTestCase], exact: tuple[str, ...]) -> list[CaseAt]:
+    """Returns the cases of a test, which are read once their instant is known."""
+    return [partial(_case_at, f"cases[{index}]", message, exact) for index, message in enumerate(messages)]
 
 
 def policy_changed(current: Policy, message: policy_pb2.Policy, mask: FieldMask) -> Policy:
@@ -181,6 +201,20 @@ def window_of(message: policy_pb2.SimulatePoliciesRequest) -> tuple[datetime | N
     start = instant_of(message.start_time, "start_time") if message.HasField("start_time") else None
     end = instant_of(message.end_time, "end_time") if message.HasField("end_time") else None
     return start, end
+
+
+def _decoded_at(path: str, message: policy_pb2.Policy) -> Policy:
+    try:
+        return policy_of(message)
+    except InvalidField as fault:
+        raise fault.within(path) from None
+
+
+def _case_at(path: str, message: policy_pb2.PolicyTestCase, exact: tuple[str, ...], now: datetime) -> Case:
+    try:
+        return normalize(case_of(message, now), exact=exact)
+    except InvalidField as fault:
+        raise fault.within(path) from None
 
 
 def _is_path(path: str) -> bool:

@@ -204,3 +204,33 @@ def test_a_change_is_recorded_at_its_instant() -> None:
     _, updated = diff.update(STORED, policy(priority=7), by=admin(), now=LATER)
 
     assert (created.at, updated.at) == (LATER, LATER)
+
+
+def test_every_fault_of_a_set_is_told_at_once_and_in_which_policy_it_is() -> None:
+    with pytest.raises(InvalidField) as refused:
+        made(
+            policy(resources=("a//b", "database/**/x"), max_uses=-1),
+            policy(name="policies/b", steps=(step("owners", needed=21),)),
+            policy(name="policies/c"),
+            policy(name="policies/c"),
+        )
+
+    assert [fault.field for fault in refused.value.each] == [
+        "policies[0].resources[0]",
+        "policies[0].resources[1]",
+        "policies[0].max_uses",
+        "policies[1].steps[0].approvals_needed",
+        "policies[3].name",
+    ]
+    assert "(and 4 more)" in refused.value.message
+
+
+def test_what_a_set_does_not_name_stays() -> None:
+    other, third = policy(name="policies/other"), policy(name="policies/third")
+    changes = diff.difference([STORED, other], [PolicyDraft(policy=policy(priority=7)), PolicyDraft(policy=third)],
+                              prune=False)  # fmt: skip
+
+    after = diff.outcome([STORED, other], changes)
+
+    assert {found.name: found.priority for found in after} == {STORED.name: 7, other.name: 0, third.name: 0}
+    assert diff.outcome([STORED], diff.difference([STORED], [], prune=True)) == []

@@ -55,7 +55,7 @@ def command(
             session = own.over(ctx.obj) if isinstance(ctx.obj, Session) else own
             for name, group in groups.items():
                 given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
-            _run(function, session, given)
+            _run(ctx.command_path, function, session, given)
 
         _sign(run, function)
         app.command(name, cls=cls)(run)
@@ -120,11 +120,11 @@ def pipe_closed() -> int:
     return exits.PIPE_CLOSED
 
 
-def _run(function: Callable[..., None], session: Session, given: dict[str, Any]) -> None:
+def _run(command: str, function: Callable[..., None], session: Session, given: dict[str, Any]) -> None:
     try:
         function(session, **given)
     except JitError as error:
-        session.report(error)
+        session.report(error, command)
         raise typer.Exit(exits.code_of(error)) from None
     except (KeyboardInterrupt, typer.Abort):
         if sys.stderr.isatty():

@@ -110,14 +110,14 @@ class Session:
 
         show(screen_on(sys.stdout))
 
-    def report(self, error: JitError) -> None:
-        """Prints the error: google.rpc.Status with `-o json`, else a line of words, its fields and a hint."""
+    def report(self, error: JitError, command: str = "") -> None:
+        """Prints the error of the command: google.rpc.Status with `-o json`, else words, its fields and a hint."""
         from jitaccess.cli.exits import hint_for
 
         if self.output is Output.JSON:
             sys.stderr.write(_status_json(error) + "\n")
             return
-        lines = [f"error: {safe(error.message)} ({safe(error.reason)})"]
+        lines = [f"error: {safe(_in_words(error, command))} ({safe(error.reason)})"]
         faults = [f"{item.field}: {item.description}" for item in error.field_violations]
         lines += [f"  {safe(fault)}" for fault in faults if fault != error.message]
         lines += [f"hint: {hint}"] if (hint := hint_for(error)) else []
@@ -132,6 +132,13 @@ def rest_json(message: Message) -> dict[str, object]:
 
     data: dict[str, object] = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
     return dict(with_whole_numbers(data))
+
+
+def _in_words(error: JitError, command: str) -> str:
+    """Returns the message; of a role that is missing, with the command that was typed for the method that it called."""
+    method, _, rest = error.message.partition(" ")
+    by_method = error.reason == "ROLE_REQUIRED" and method.startswith("/")
+    return f"`{command}` {rest}" if command and by_method else error.message
 
 
 def _status_json(error: JitError) -> str:

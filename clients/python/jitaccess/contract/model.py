@@ -1013,6 +1013,10 @@ class PolicyTestResult(mixins.TrueIfPassed):
     """What a check would answer once it were approved; empty where refused, or where a name in it is a pattern."""
     differences: tuple[str, ...]
     """Each expectation that did not come out, in words."""
+    policy: str
+    """The policy that decided: the one that was taken, or a deny policy. Empty where none covers it."""
+    field: str
+    """Where refused for a field of the request: which."""
 
 
 @dataclass(frozen=True, kw_only=True)

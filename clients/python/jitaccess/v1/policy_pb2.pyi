@@ -1096,8 +1096,12 @@ class TestPolicyRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     CASES_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`policies/{id}`."""
+    prune: _builtins.bool
+    """The drafts are all there is; else stored policies that they do not name are judged by too."""
     @_builtins.property
     def policy(self) -> Global___Policy:
         """A draft to try instead of the stored policy; its name must be the same."""
@@ -1106,16 +1110,24 @@ class TestPolicyRequest(_message.Message):
     def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyTestCase]:
         """1 to 1,000."""
 
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
+        """Drafts of a set, at most 1,000; each is taken instead of the stored policy of its name. The tested policy may be
+        among them.
+        """
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         policy: Global___Policy | None = ...,
         cases: _abc.Iterable[Global___PolicyTestCase] | None = ...,
+        policies: _abc.Iterable[Global___Policy] | None = ...,
+        prune: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "name", b"name", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "name", b"name", "policies", b"policies", "policy", b"policy", "prune", b"prune"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1177,6 +1189,9 @@ class PolicyTestCase(_message.Message):
     EXPECT_STEPS_FIELD_NUMBER: _builtins.int
     EXPECT_CHECK_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
+    EXPECT_POLICY_FIELD_NUMBER: _builtins.int
+    EXPECT_FIELD_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """What the case shows, at most 256 characters."""
     principal: _builtins.str
@@ -1192,11 +1207,21 @@ class PolicyTestCase(_message.Message):
     expect: Global___PolicyTestCase.Outcome.ValueType
     """What shall become of it."""
     expect_reason: _builtins.str
-    """The reason for which it shall be refused: `NOT_ELIGIBLE`."""
+    """The reason for which it shall be refused: `NOT_ELIGIBLE`, `DENIED_BY_POLICY`, `CONDITION_NOT_MET`, `CONDITION_ERROR`,
+    `INVALID_FIELD` or `UNSATISFIABLE`.
+    """
     expect_check: _builtins.str
     """What a check of each resource and action shall answer at that time, once approved: `ALLOWED`, `CONDITION_NOT_MET`."""
     ticket: _builtins.str
     """A ticket's id."""
+    expect_policy: _builtins.str
+    """The policy that shall decide, which is the one that is taken, or a deny policy that denies it. Empty: a request that
+    some policy is taken for must be decided by the tested one, unless that is a deny policy.
+    """
+    expect_field: _builtins.str
+    """The field of RequestGrant for which it shall be refused: `duration`, `justification.text`, `justification.ticket`."""
+    policy: _builtins.str
+    """The policy that the request names. Empty: none, and the first that covers it is taken."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The groups of its token."""
@@ -1255,10 +1280,13 @@ class PolicyTestCase(_message.Message):
         expect_steps: _abc.Iterable[_builtins.int] | None = ...,
         expect_check: _builtins.str = ...,
         ticket: _builtins.str = ...,
+        expect_policy: _builtins.str = ...,
+        expect_field: _builtins.str = ...,
+        policy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "context", b"context", "duration", b"duration", "signals", b"signals", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "break_glass", b"break_glass", "claims", b"claims", "context", b"context", "display_name", b"display_name", "duration", b"duration", "expect", b"expect", "expect_check", b"expect_check", "expect_reason", b"expect_reason", "expect_steps", b"expect_steps", "groups", b"groups", "justification", b"justification", "principal", b"principal", "resources", b"resources", "signals", b"signals", "source_ip", b"source_ip", "subject", b"subject", "ticket", b"ticket", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "break_glass", b"break_glass", "claims", b"claims", "context", b"context", "display_name", b"display_name", "duration", b"duration", "expect", b"expect", "expect_check", b"expect_check", "expect_field", b"expect_field", "expect_policy", b"expect_policy", "expect_reason", b"expect_reason", "expect_steps", b"expect_steps", "groups", b"groups", "justification", b"justification", "policy", b"policy", "principal", b"principal", "resources", b"resources", "signals", b"signals", "source_ip", b"source_ip", "subject", b"subject", "ticket", b"ticket", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1310,6 +1338,8 @@ class PolicyTestResult(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
     DIFFERENCES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """The case's own."""
     passed: _builtins.bool
@@ -1322,6 +1352,10 @@ class PolicyTestResult(_message.Message):
     """The same in words."""
     check: _builtins.str
     """What a check would answer once it were approved; empty where refused, or where a name in it is a pattern."""
+    policy: _builtins.str
+    """The policy that decided: the one that was taken, or a deny policy. Empty where none covers it."""
+    field: _builtins.str
+    """Where refused for a field of the request: which."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers, from 1, of the steps that would need approval."""
@@ -1341,10 +1375,12 @@ class PolicyTestResult(_message.Message):
         steps: _abc.Iterable[_builtins.int] | None = ...,
         check: _builtins.str = ...,
         differences: _abc.Iterable[_builtins.str] | None = ...,
+        policy: _builtins.str = ...,
+        field: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "differences", b"differences", "display_name", b"display_name", "message", b"message", "outcome", b"outcome", "passed", b"passed", "reason", b"reason", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "differences", b"differences", "display_name", b"display_name", "field", b"field", "message", b"message", "outcome", b"outcome", "passed", b"passed", "policy", b"policy", "reason", b"reason", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

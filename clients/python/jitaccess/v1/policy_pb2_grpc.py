@@ -137,14 +137,16 @@ class PolicyServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ApplyPolicies(self, request, context):
-        """Makes the stored policies equal to the given ones, all or nothing, and answers the difference.
+        """Makes the stored policies equal to the given ones, all or nothing, and answers the difference. An auditor may ask for
+        the difference alone, by validate_only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TestPolicy(self, request, context):
-        """Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing.
+        """Judges made-up requests as RequestGrant would, by all policies, stored and given, and says which come out as expected.
+        Changes nothing. Locks and the grants that somebody has already are not judged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,9 +44,13 @@ class PolicyServiceStub:
     DeletePolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _policy_pb2.Policy]
     """Deletes a policy. Nothing new is judged by it; live grants go on."""
     ApplyPolicies: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ApplyPoliciesRequest, _policy_pb2.ApplyPoliciesResponse]
-    """Makes the stored policies equal to the given ones, all or nothing, and answers the difference."""
+    """Makes the stored policies equal to the given ones, all or nothing, and answers the difference. An auditor may ask for
+    the difference alone, by validate_only.
+    """
     TestPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.TestPolicyRequest, _policy_pb2.TestPolicyResponse]
-    """Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing."""
+    """Judges made-up requests as RequestGrant would, by all policies, stored and given, and says which come out as expected.
+    Changes nothing. Locks and the grants that somebody has already are not judged.
+    """
     SimulatePolicies: _grpc.UnaryUnaryMultiCallable[_policy_pb2.SimulatePoliciesRequest, _policy_pb2.SimulatePoliciesResponse]
     """Judges the recorded requests and checks of a window by a draft set, and says which answers would change."""
     GetPolicyProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyProposalRequest, _policy_pb2.PolicyProposal]
@@ -74,9 +78,13 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     DeletePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _policy_pb2.Policy]  # type: ignore[assignment]
     """Deletes a policy. Nothing new is judged by it; live grants go on."""
     ApplyPolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.ApplyPoliciesRequest, _policy_pb2.ApplyPoliciesResponse]  # type: ignore[assignment]
-    """Makes the stored policies equal to the given ones, all or nothing, and answers the difference."""
+    """Makes the stored policies equal to the given ones, all or nothing, and answers the difference. An auditor may ask for
+    the difference alone, by validate_only.
+    """
     TestPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.TestPolicyRequest, _policy_pb2.TestPolicyResponse]  # type: ignore[assignment]
-    """Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing."""
+    """Judges made-up requests as RequestGrant would, by all policies, stored and given, and says which come out as expected.
+    Changes nothing. Locks and the grants that somebody has already are not judged.
+    """
     SimulatePolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.SimulatePoliciesRequest, _policy_pb2.SimulatePoliciesResponse]  # type: ignore[assignment]
     """Judges the recorded requests and checks of a window by a draft set, and says which answers would change."""
     GetPolicyProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyProposalRequest, _policy_pb2.PolicyProposal]  # type: ignore[assignment]
@@ -137,7 +145,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ApplyPoliciesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ApplyPoliciesResponse, _abc.Awaitable[_policy_pb2.ApplyPoliciesResponse]]:
-        """Makes the stored policies equal to the given ones, all or nothing, and answers the difference."""
+        """Makes the stored policies equal to the given ones, all or nothing, and answers the difference. An auditor may ask for
+        the difference alone, by validate_only.
+        """
 
     @_abc_1.abstractmethod
     def TestPolicy(
@@ -145,7 +155,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.TestPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.TestPolicyResponse, _abc.Awaitable[_policy_pb2.TestPolicyResponse]]:
-        """Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing."""
+        """Judges made-up requests as RequestGrant would, by all policies, stored and given, and says which come out as expected.
+        Changes nothing. Locks and the grants that somebody has already are not judged.
+        """
 
     @_abc_1.abstractmethod
     def SimulatePolicies(

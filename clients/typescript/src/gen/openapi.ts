@@ -1049,9 +1049,10 @@ export interface paths {
         put?: never;
         /**
          * Makes the stored policies equal to the given ones, all or nothing, and answers the difference.
-         * @description Makes the stored policies equal to the given ones, all or nothing, and answers the difference.
+         * @description Makes the stored policies equal to the given ones, all or nothing, and answers the difference. An auditor may ask for
+         *      the difference alone, by validate_only.
          *
-         *     May call: the role `admin`.
+         *     May call: the role `admin`, or `auditor` with validate_only.
          */
         post: operations["PolicyService_ApplyPolicies"];
         delete?: never;
@@ -1126,8 +1127,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Judges made-up requests by a policy, stored or given, and says which come out as expected.
-         * @description Judges made-up requests by a policy, stored or given, and says which come out as expected. Changes nothing.
+         * Judges made-up requests as RequestGrant would, by all policies, stored and given, and says which come out as expected.
+         * @description Judges made-up requests as RequestGrant would, by all policies, stored and given, and says which come out as expected.
+         *      Changes nothing. Locks and the grants that somebody has already are not judged.
          *
          *     May call: the role `admin` or `auditor`.
          */
@@ -2404,7 +2406,11 @@ export interface components {
             expect?: components["schemas"]["PolicyTestCase.Outcome"];
             /** @description What a check of each resource and action shall answer at that time, once approved: `ALLOWED`, `CONDITION_NOT_MET`. */
             expectCheck?: string;
-            /** @description The reason for which it shall be refused: `NOT_ELIGIBLE`. */
+            /** @description The field of RequestGrant for which it shall be refused: `duration`, `justification.text`, `justification.ticket`. */
+            expectField?: string;
+            /** @description The policy that shall decide, which is the one that is taken, or a deny policy that denies it. Empty: a request that some policy is taken for must be decided by the tested one, unless that is a deny policy. */
+            expectPolicy?: string;
+            /** @description The reason for which it shall be refused: `NOT_ELIGIBLE`, `DENIED_BY_POLICY`, `CONDITION_NOT_MET`, `CONDITION_ERROR`, `INVALID_FIELD` or `UNSATISFIABLE`. */
             expectReason?: string;
             /** @description Numbers, from 1, of the steps that shall need approval; empty: nothing is expected. */
             expectSteps?: number[];
@@ -2412,6 +2418,8 @@ export interface components {
             groups?: string[];
             /** @description Why, in text. */
             justification?: string;
+            /** @description The policy that the request names. Empty: none, and the first that covers it is taken. */
+            policy?: string;
             /** @description Who asks: `user:alice@example.com`. */
             principal: string;
             /** @description Resource patterns, 1 to 100. */
@@ -2451,12 +2459,16 @@ export interface components {
             differences?: string[];
             /** @description The case's own. */
             displayName?: string;
+            /** @description Where refused for a field of the request: which. */
+            field?: string;
             /** @description The same in words. */
             message?: string;
             /** @description What would become of it. */
             outcome?: components["schemas"]["PolicyTestCase.Outcome"];
             /** @description Everything expected came out. */
             passed?: boolean;
+            /** @description The policy that decided: the one that was taken, or a deny policy. Empty where none covers it. */
+            policy?: string;
             /** @description Where refused: why. */
             reason?: string;
             /** @description Numbers, from 1, of the steps that would need approval. */
@@ -5754,8 +5766,12 @@ export interface operations {
                 "application/json": {
                     /** @description 1 to 1,000. */
                     cases: components["schemas"]["PolicyTestCase"][];
+                    /** @description Drafts of a set, at most 1,000; each is taken instead of the stored policy of its name. The tested policy may be among them. */
+                    policies?: components["schemas"]["Policy"][];
                     /** @description A draft to try instead of the stored policy; its name must be the same. */
                     policy?: components["schemas"]["Policy"];
+                    /** @description The drafts are all there is; else stored policies that they do not name are judged by too. */
+                    prune?: boolean;
                 };
             };
         };
