@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlmodel import col
+from sqlmodel import col, select
 
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.grants.grant import GrantState
@@ -64,12 +64,13 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 class Field:
     """A field of the API in SQL: what a filter may say of it, and the expression to compare.
 
-    `in_state` replaces the expression if the field is derived.
+    `in_state` replaces the expression if the field is derived, and `having` if its elements are rows of their own.
     """
 
     spec: FieldSpec
     expression: Any
     in_state: Callable[[GrantState, datetime], Scope] | None = None
+    having: Callable[[str], Scope] | None = None
 
 
 def every_grant() -> Scope:
@@ -216,6 +217,8 @@ def _comparison(comparison: Comparison, field: Field, now: datetime) -> Scope:
     if field.in_state is not None:
         found = field.in_state(GrantState(str(value)), now)
         return found if operator == "=" else not_(found)
+    if field.having is not None:
+        return field.having(str(value))
     if field.spec.kind is Kind.LIST:
         return has_element(expression, literal(value, Text))
     if field.spec.kind is Kind.MAP:
@@ -251,6 +254,12 @@ def _in_state(state: GrantState, now: datetime) -> Scope:
             return and_(ended_as.is_not(None), ended_as == state)
 
 
+def _reviewed_by(principal: str) -> Scope:
+    """Selects the grants that the principal approved or denied, its name in any letter case."""
+    own = select(ReviewRow.grant_name).where(col(ReviewRow.reviewer_key) == canonical(principal))
+    return col(GrantRow.name).in_(own)
+
+
 class has_element(FunctionElement[bool]):
     """`has_element(json_list, text)`."""
 
@@ -270,6 +279,25 @@ def _has_element_postgresql(element: has_element, compiler: SQLCompiler, **optio
     return f"jsonb_exists({values}, {value})"
 
 
+class signal_of(FunctionElement[str]):
+    """`signal_of(payload)`: the signal that an audit record names."""
+
+    inherit_cache = True
+    type = Text()
+
+
+@compiles(signal_of, "sqlite")
+def _signal_of_sqlite(element: signal_of, compiler: SQLCompiler, **options: Any) -> str:
+    (payload,) = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"json_extract(CAST({payload} AS TEXT), '$.signal')"
+
+
+@compiles(signal_of, "postgresql")
+def _signal_of_postgresql(element: signal_of, compiler: SQLCompiler, **options: Any) -> str:
+    (payload,) = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"CAST(convert_from({payload}, 'UTF8') AS json) ->> 'signal'"
+
+
 _TEXT = FieldSpec(kind=Kind.TEXT)
 _INSTANT = FieldSpec(kind=Kind.INSTANT)
 _LIST = FieldSpec(kind=Kind.LIST)
@@ -282,6 +310,7 @@ GRANT_COLUMNS: dict[str, Field] = {
     "policy": Field(spec=_TEXT, expression=col(GrantRow.policy)),
     "resources": Field(spec=_LIST, expression=col(GrantRow.resources)),
     "actions": Field(spec=_LIST, expression=col(GrantRow.actions)),
+    "reviewers": Field(spec=_LIST, expression=None, having=_reviewed_by),
     "create_time": Field(spec=_INSTANT, expression=col(GrantRow.created_at)),
     # The API's start_time is the requested start until there is an actual one.
     "start_time": Field(

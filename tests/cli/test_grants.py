@@ -137,6 +137,20 @@ def test_an_empty_inbox_says_so(jit: Jit, service: Service) -> None:
     assert jit("inbox").out == "nothing waits for your decision\n"
 
 
+def test_ls_by_reviewer_is_a_filter(jit: Jit, service: Service) -> None:
+    service.will_answer("ListGrants", *[grant_pb2.ListGrantsResponse()] * 3)
+
+    jit("ls", "--reviewer", "user:bob@example.com")
+    jit("ls", "--reviewer", 'user:b"\\ö@example.com', "--filter", "state = ACTIVE OR state = EXPIRED")
+    refused = jit("ls", "--watch", "--reviewer", "user:bob@example.com")
+
+    assert [sent.filter for sent in service.sent("ListGrants")] == [
+        'reviewers:"user:bob@example.com"',
+        'reviewers:"user:b\\"\\\\ö@example.com" AND (state = ACTIVE OR state = EXPIRED)',
+    ]
+    assert refused.code == 2
+
+
 def test_ls_passes_view_filter_order_and_limit_on(jit: Jit, service: Service) -> None:
     service.will_answer("ListGrants", listed(grant()))
 

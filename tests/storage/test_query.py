@@ -54,6 +54,8 @@ def holds(node: Node | None, grant: Grant, now: datetime) -> bool:
             return not holds(operand, grant, now)
         case Comparison(field="resources", value=value):
             return value in grant.resources
+        case Comparison(field="reviewers", value=value):
+            return str(value).lower() in {review.reviewer for review in grant.reviews}
         case Comparison(field="labels", key="", value=value):
             return value in grant.labels
         case Comparison(field="labels", key=key, operator=sign, value=value):
@@ -84,6 +86,11 @@ COMPARISONS = st.one_of(
         st.just("resources"),
         st.just(":"),
         st.sampled_from(['"database/orders/0"', '"database/orders"', '"DATABASE/orders/0"']),
+    ),
+    st.tuples(
+        st.just("reviewers"),
+        st.just(":"),
+        st.sampled_from([f'"{BOB.principal}"', f'"{BOB.principal.upper()}"', f'"{ALICE.principal}"', '"bob"']),
     ),
     st.tuples(st.just("labels.n"), st.sampled_from(["=", "!="]), st.sampled_from(["0", "1", "x"])),
     st.tuples(st.just("labels"), st.just(":"), st.sampled_from(["n", "m"])),

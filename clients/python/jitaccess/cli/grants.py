@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +56,15 @@ def ls(
     view: Annotated[ViewName, typer.Option(case_sensitive=False, help="Whose grants.")] = ViewName.MINE,
     filter: Filter = "",
     order_by: Annotated[str, typer.Option(metavar="O", help="Such as 'expire_time desc'.", show_default=False)] = "",
+    reviewer: Annotated[
+        str,
+        typer.Option(
+            "--reviewer",
+            metavar="PRINCIPAL",
+            help="Only what this principal approved or denied; auditors add --view all.",
+            show_default=False,
+        ),
+    ] = "",
     limit: Limit = DEFAULT_LIMIT,
     watch: Annotated[
         bool, typer.Option("--watch", help="Tell each change as it happens, until ^C; with -o json one object a line.")
@@ -67,10 +77,13 @@ def ls(
     from jitaccess.cli import describe, watching
 
     if watch:
-        if filter or order_by:
-            raise typer.BadParameter("--filter and --order-by do not go with --watch")
+        if filter or order_by or reviewer:
+            raise typer.BadParameter("--filter, --order-by and --reviewer do not go with --watch")
         watching.watch(session, view=view.name)
         return
+    if reviewer:
+        by = f"reviewers:{json.dumps(reviewer, ensure_ascii=False)}"
+        filter = f"{by} AND ({filter})" if filter else by
     with session.client() as client:
         page = page_of(client, view=view.name, filter=filter, order_by=order_by, limit=limit)
     answer_page(session, page, describe.LS_COLUMNS, describe.ls_row, none="no grants")
