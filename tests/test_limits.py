@@ -11,11 +11,12 @@ from jit_service.check import checker, questions
 from jit_service.domain import errors
 from jit_service.domain.conditions import context
 from jit_service.domain.policies import policy
+from jit_service.rpc import admission
 from jit_service.rpc.message_size import MAX_PAGE_BYTES
 from jit_service.runtime import sweeper
 from jit_service.settings import Settings
 from jit_service.storage.rows import MAX_RECORD
-from jit_service.use_cases import unauthenticated_calls
+from jit_service.use_cases import past_access, unauthenticated_calls
 
 PAGE = (Path(__file__).parent.parent / "docs" / "limits.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| ")]
@@ -63,6 +64,8 @@ def test_what_is_fixed_is_what_the_table_says() -> None:
     assert fixed["a record of the audit log"] == f"{MAX_RECORD >> 10} KiB"
     assert fixed["a page of a list"] == f"{MAX_PAGE_BYTES / 1e6:g} MB"
     assert fixed["answers to `request_id`s"] == f"kept for {sweeper.KEPT.total_seconds() / 3600:g} hours"
+    assert fixed["a question about the past (`read_time`)"] == f"counts as {admission.PAST_WEIGHT} checks"
+    assert fixed["grants that one answer about the past judges"] == f"{past_access.MAX_JUDGED:,}"
     samples = f"{unauthenticated_calls.MAX_SAMPLES} a second in all"
     assert samples in fixed["records of callers without a valid token"]
     assert unauthenticated_calls.INTERVAL.total_seconds() == 1

@@ -57,6 +57,36 @@ def question(
         raise RoleRequired(
             f"asking about another subject needs the role checker, which {caller.principal} does not have"
         )
+    return _question(caller, subject, action, resource, asserted, itself=itself)
+
+
+def past_question(
+    caller: Caller, *, subject: str, action: str, resource: str, asserted: dict[str, Any] | None = None
+) -> Question:
+    """Returns a question about a past instant, in canonical form. Raises RoleRequired, InvalidField.
+
+    A caller may ask about itself; asking about others needs the role `auditor` or `admin`. Either is asked as about
+    another: the caller's groups and address are those of now, and say nothing of then.
+    """
+    if not subject:
+        raise InvalidField("subject", "is required: user:NAME or service:NAME")
+    if name.folded(subject, caller.exact) != caller.principal:
+        demand_reader_of_past(caller)
+    return _question(caller, subject, action, resource, asserted, itself=False)
+
+
+def demand_reader_of_past(caller: Caller) -> None:
+    """Raises RoleRequired unless the caller may ask what others could do."""
+    if not caller.has(Role.AUDITOR, Role.ADMIN):
+        raise RoleRequired(
+            f"asking what others could do in the past needs the role auditor or admin, which {caller.principal} "
+            "does not have"
+        )
+
+
+def _question(
+    caller: Caller, subject: str, action: str, resource: str, asserted: dict[str, Any] | None, *, itself: bool
+) -> Question:
     attributes, source_address = context.of_question(caller, asserted, itself=itself)
     return Question(
         subject=name.principal(subject, "subject", exact=caller.exact),

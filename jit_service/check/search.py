@@ -7,22 +7,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from jit_service.check import GrantCache, Recorder, View
 from jit_service.check.evidence import stored_evidence
+from jit_service.check.questions import demand_reader_of_past
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.evidence import Candidate, Evidence
-from jit_service.domain.checks.search import SearchMatch, Side, reaches, search_names, search_subjects
+from jit_service.domain.checks.search import Scoped, SearchMatch, Side, reaches, search_names, search_subjects
 from jit_service.domain.conditions import context
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.domain.language import name, paging
 from jit_service.storage import Store, payload_of
+from jitaccess.naming import rfc3339
 
+Reaching = TypeVar("Reaching", bound=Scoped)
 _Held = Mapping[str, Sequence[Candidate]]
 
 
@@ -30,49 +33,62 @@ _Held = Mapping[str, Sequence[Candidate]]
 class SearchQuery:
     """A question whose `side` is left empty, to be searched for.
 
-    `own_groups` and `own_address` are the caller's, proved by this call. They count for no other subject.
+    `own_groups` and `own_address` are the caller's, proved by this call. They count for no other subject, and for no
+    past instant `read_at`.
     """
 
     question: Question
     side: Side
     own_groups: frozenset[str] | None
     own_address: str
+    read_at: datetime | None = None
 
     def of(self, subject: str) -> Question:
         """Returns the question about one subject, as the same caller would ask Check."""
-        itself = subject == self.question.principal
+        itself = subject == self.question.principal and self.read_at is None
         address = self.own_address if itself else self.question.source_address
         return self.question._replace(subject=subject, source_address=address, **_proved(itself, self.own_groups))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPage:
-    """One page of names, sorted, with the revision and instant that it rests on."""
+    """One page of names, sorted, with the revision and instant that it rests on.
+
+    `read_at` is the past instant that it is about, and `not_on_record` what nobody can know of that.
+    """
 
     found: tuple[SearchMatch, ...]
     next_page_token: str
     revision: int
     at: datetime
+    read_at: datetime | None = None
+    not_on_record: tuple[str, ...] = ()
 
 
 def search_query(
-    caller: Caller, *, subject: str, action: str, resource: str, asserted: dict[str, Any] | None = None
+    caller: Caller,
+    *,
+    subject: str,
+    action: str,
+    resource: str,
+    asserted: dict[str, Any] | None = None,
+    read_at: datetime | None = None,
 ) -> SearchQuery:
     """Returns the search in canonical form. Raises RoleRequired, InvalidField.
 
-    A caller may search its own access; all else needs the role `checker`.
+    A caller may search its own access; all else needs the role `checker`, or for a past instant `auditor` or `admin`.
     """
     subject = name.folded(subject, caller.exact)
-    if not (subject and subject == caller.principal) and not caller.has(Role.CHECKER):
-        raise RoleRequired(
-            f"searching for more than one's own access needs the role checker, which {caller.principal} does not have"
-        )
+    itself = bool(subject) and subject == caller.principal
+    if not itself:
+        _demand_role(caller, read_at)
     given = {Side.SUBJECT: subject, Side.ACTION: action, Side.RESOURCE: resource}
     missing = [side for side in Side if not given[side]]
     if len(missing) != 1:
         fault = "must be left out, or one of the others" if not missing else "is required: leave out exactly one side"
         raise InvalidField(missing[1] if missing else Side.SUBJECT, fault)
-    itself = subject == caller.principal
+    # What the caller is and where it is now says nothing of then.
+    itself = itself and read_at is None
     attributes, source_address = context.of_question(caller, asserted, itself=itself)
     checks: Mapping[Side, Callable[[str, str], str]] = {
         Side.SUBJECT: partial(name.principal, exact=caller.exact),
@@ -93,7 +109,17 @@ def search_query(
         side=missing[0],
         own_groups=caller.groups,
         own_address=caller.origin.source_address,
+        read_at=read_at,
     )
+
+
+def _demand_role(caller: Caller, read_at: datetime | None) -> None:
+    if read_at is not None:
+        demand_reader_of_past(caller)
+    elif not caller.has(Role.CHECKER):
+        raise RoleRequired(
+            f"searching for more than one's own access needs the role checker, which {caller.principal} does not have"
+        )
 
 
 def _proved(itself: bool, groups: frozenset[str] | None) -> dict[str, Any]:
@@ -127,7 +153,7 @@ class Searcher:
         page is decided anew, at its own revision. A token is valid only for the same search and the same `bound_to`.
         """
         size = paging.page_size(page_size)
-        query = _digest(caller, wanted, within, bound_to)
+        query = search_digest(caller, wanted, within, bound_to)
         after = paging.decode(page_token, query=query, shape=[str])[0] if page_token else ""
         everything, revision, now = self._found(caller, wanted)
         found = sorted((one for one in everything if _is_within(one.name, within)), key=lambda one: one.name)
@@ -136,7 +162,7 @@ class Searcher:
         token = paging.encode((page[-1].name,), query=query) if len(rest) > size else ""
         searched = SearchPage(found=page, next_page_token=token, revision=revision, at=now)
         if self._recorder.wants(allowed=bool(page)):
-            self._recorder.record((payload_of(_event(caller, wanted, searched)),), at=now)
+            self._recorder.record((payload_of(search_event(caller, wanted, searched)),), at=now)
         return searched
 
     def _found(self, caller: Caller, wanted: SearchQuery) -> tuple[list[SearchMatch], int, datetime]:
@@ -156,14 +182,14 @@ class Searcher:
     def _subjects(self, caller: Caller, wanted: SearchQuery) -> tuple[list[SearchMatch], int, datetime]:
         view, everything = self._grants.survey()
         demand_unlocked_caller(view.locks, caller)
-        held = _by_subject(everything, wanted)
+        held = by_subject(chain.from_iterable(everything), wanted)
         if all(_are_sufficient(view, grants, wanted) for grants in held.values()):
             return _found_subjects(wanted, held, view.evidence), view.revision, view.now
         # Some grants count their uses, and only the store knows how many are left. The transaction locks the head, so
         # nothing is committed meanwhile and all of it is of one revision.
         with self._store.transaction() as tx:
             view, everything = self._grants.survey()
-            held = _by_subject(everything, wanted)
+            held = by_subject(chain.from_iterable(everything), wanted)
             now = max(tx.now, view.now)
             counted = [subject for subject, grants in held.items() if not _are_sufficient(view, grants, wanted)]
             stored = {subject: tx.live_grants(subject) for subject in counted}
@@ -178,18 +204,18 @@ def _found_subjects(wanted: SearchQuery, held: _Held, evidence: Evidence[Candida
     return search_subjects(((wanted.of(subject), grants) for subject, grants in held.items()), evidence)
 
 
-def _by_subject(everything: Iterable[Sequence[CachedGrant]], wanted: SearchQuery) -> dict[str, list[Candidate]]:
-    """Returns by subject the grants that reach the action and resource."""
+def by_subject(everything: Iterable[Reaching], wanted: SearchQuery) -> dict[str, list[Reaching]]:
+    """Returns by subject the grants that reach the sides which are given."""
     # Cached by scope: there are many grants, but few scopes.
-    known: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
-    held: dict[str, list[Candidate]] = {}
-    for grants in everything:
-        for grant in grants:
-            scope = (grant.actions, grant.resources)
-            if scope not in known:
-                known[scope] = reaches(grant, wanted.question, Side.SUBJECT)
-            if known[scope]:
-                held.setdefault(grant.subject, []).append(grant)
+    known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], bool] = {}
+    held: dict[str, list[Reaching]] = {}
+    side, asked = wanted.side, wanted.question
+    for grant in everything:
+        scope = (grant.subject if side is not Side.SUBJECT else "", grant.actions, grant.resources)
+        if scope not in known:
+            known[scope] = reaches(grant, asked, side)
+        if known[scope]:
+            held.setdefault(grant.subject, []).append(grant)
     return held
 
 
@@ -203,17 +229,21 @@ def _is_within(text: str, within: str) -> bool:
     return text.startswith(within) or (bool(star) and within.startswith(fixed))
 
 
-def _digest(caller: Caller, wanted: SearchQuery, *others: str) -> str:
+def search_digest(caller: Caller, wanted: SearchQuery, *others: str) -> str:
+    """Returns what a page token is bound to: the search and its caller."""
     asked = wanted.question
     asserted = json.dumps(dict(asked.context), sort_keys=True)
     # A caller that searches its own access may change its address between two pages.
     asserted_ip = asked.source_address if asked.subject != caller.principal else ""
     names = (asked.subject, asked.action, asked.resource)
-    return paging.digest("search", caller.principal, *names, asserted, asserted_ip, *others)
+    instant = (rfc3339.exact(wanted.read_at),) if wanted.read_at is not None else ()
+    return paging.digest("search", caller.principal, *names, asserted, asserted_ip, *others, *instant)
 
 
-def _event(caller: Caller, wanted: SearchQuery, searched: SearchPage) -> Event:
+def search_event(caller: Caller, wanted: SearchQuery, searched: SearchPage) -> Event:
+    """Returns what is recorded of a page."""
     asked = wanted.question
+    instant = f", as of {rfc3339.exact(wanted.read_at)}" if wanted.read_at is not None else ""
     return Event(
         type=EventType.ACCESS_SEARCHED,
         at=searched.at,
@@ -222,7 +252,7 @@ def _event(caller: Caller, wanted: SearchQuery, searched: SearchPage) -> Event:
         subject=asked.subject,
         resources=(asked.resource,) if asked.resource else (),
         actions=(asked.action,) if asked.action else (),
-        message=f"{len(searched.found)} found of what was left out, the {wanted.side}",
+        message=f"{len(searched.found)} found of what was left out, the {wanted.side}{instant}",
         revision=searched.revision,
         context=dict(asked.context),
         subject_source_ip=asked.source_address,

@@ -22,7 +22,10 @@ from jit_service.rpc.authentication import Authenticator, Identity
 from jit_service.rpc.authorization import RULES, Rule, demand
 from jit_service.rpc.origins import Metadata, Origins, last_value, text, with_token
 from jit_service.rpc.quota import Quota
+from jitaccess.v1.access_pb2 import CheckAccessRequest, SearchAccessRequest
 
+PAST_WEIGHT: Final = 100
+"""How many checks a question about the past counts as, since it is answered by reading the store."""
 # A proxy sends this when it asks for a client. The edge strips x-jit-* from what clients send, so a client cannot send
 # it through Envoy (envoy/envoy.yaml).
 _PROXY_METADATA: Final = ("x-jit-proxy", "ext-authz")
@@ -138,7 +141,9 @@ def with_identity(caller: Caller, identity: Identity) -> Caller:
 
 
 def _count_questions(request: Message | MalformedRequest) -> int:
-    """Returns how many calls a batch counts as: one for each of its items."""
+    """Returns how many calls it counts as: a batch one for each item, and PAST_WEIGHT where it is about the past."""
+    if isinstance(request, CheckAccessRequest | SearchAccessRequest) and request.HasField("read_time"):
+        return PAST_WEIGHT
     return max(1, len(getattr(request, "items", ())))
 
 

@@ -45,6 +45,7 @@ from jit_service.settings import Settings, Transport
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.authzen_requests import AccessRequests
+from jit_service.use_cases.past_access import PastAccess
 from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 from jitaccess.extras import needed_for
@@ -121,6 +122,7 @@ class Backend:
     grants: GrantCache
     checker: Checker
     searcher: Searcher
+    past: PastAccess
     follower: HeadFollower
     streams: Streams
     issuing: Issuing | None
@@ -157,7 +159,7 @@ def build_server(settings: Settings, backend: Backend) -> Server:
 def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, quota: Quota) -> None:
     store, checker, searcher, issuing = backend.store, backend.checker, backend.searcher, backend.issuing
     add_GrantServiceServicer_to_server(GrantServicer(store, backend.follower, settings.bounds), server)
-    add_AccessServiceServicer_to_server(AccessServicer(checker, searcher), server)
+    add_AccessServiceServicer_to_server(AccessServicer(checker, searcher, backend.past), server)
     requests, url = AccessRequests(store, issuing, settings.bounds), settings.token_issuer
     add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url, quota), server)
     add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)

@@ -43,6 +43,7 @@ from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.readers.reading import Clock
 from jit_service.use_cases import policies, proposals, signing_keys
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_of
+from jit_service.use_cases.past_access import PastAccess
 from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 
@@ -126,6 +127,7 @@ class Service:
             grants=grants,
             checker=self.checker,
             searcher=self.searcher,
+            past=PastAccess(self.store, recorder),
             follower=HeadFollower(self.store),
             streams=Streams(_stream_limits(settings)),
             issuing=self.issuing,

@@ -34,8 +34,24 @@ def live(now: Now) -> Scope:
 
 def was_granted_and_is_over(now: Now) -> Scope:
     """Selects the grants that gave access and are over."""
-    over = or_(col(GrantRow.ended_at).is_not(None), col(GrantRow.expires_at) <= now)
+    over = or_(col(GrantRow.ended_at) <= now, col(GrantRow.expires_at) <= now)
     return and_(col(GrantRow.expires_at).is_not(None), over)
+
+
+def was_granted(at: Now) -> Scope:
+    """Selects the grants that may have been scheduled or active at a past instant, by the rows as they are now.
+
+    No change sets an end that is already over, and nobody is ended twice. So a grant whose end is not later than `at`,
+    or that somebody had ended by then, was over; one whose row has a later end may still have been pending.
+    """
+    not_ended = or_(col(GrantRow.ended_at).is_(None), col(GrantRow.ended_at) > at)
+    return and_(col(GrantRow.created_at) <= at, not_ended, col(GrantRow.expires_at) > at)
+
+
+def was_live(at: Now) -> Scope:
+    """As `was_granted`, with those that may have been pending."""
+    not_ended = or_(col(GrantRow.ended_at).is_(None), col(GrantRow.ended_at) > at)
+    return and_(col(GrantRow.created_at) <= at, not_ended, or_(col(GrantRow.expires_at) > at, undecided(at)))
 
 
 def end_unrecorded() -> Scope:

@@ -9,6 +9,7 @@ from jit_service.storage.readers.grant_changes import GrantChangeReader
 from jit_service.storage.readers.grants import GrantReader
 from jit_service.storage.readers.locks import LockReader
 from jit_service.storage.readers.notifications import NotificationReader
+from jit_service.storage.readers.past import PastReader
 from jit_service.storage.readers.policies import PolicyReader
 from jit_service.storage.readers.proposals import ProposalReader
 from jit_service.storage.readers.replays import ReplayReader
@@ -20,6 +21,7 @@ from jit_service.storage.readers.tokens import TokenReader
 class Snapshot(
     SealReader,
     GrantReader,
+    PastReader,
     GrantChangeReader,
     DelegationReader,
     LockReader,

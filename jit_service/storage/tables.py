@@ -96,6 +96,8 @@ def _partial(name: str, *columns: str, where: str) -> Index:
 # As `predicates.end_unrecorded` and `lock_counted`, which find by these indexes.
 _END_UNRECORDED = "run_out_at IS NULL AND ended_at IS NULL"
 _LOCK_COUNTED = "deleted_at IS NULL AND expiry_recorded_at IS NULL"
+SETTINGS_CHANGED = "type IN ('POLICY_CREATED', 'POLICY_UPDATED', 'POLICY_DELETED', 'SIGNAL_SET', 'SIGNAL_DELETED')"
+"""SQL for the records of policies and signals. A query that has it word for word finds them by their index."""
 
 
 class HeadRow(SQLModel, table=True):
@@ -130,6 +132,8 @@ class GrantRow(SQLModel, table=True):
         Index("access_grant_by_account", "requester_issuer_subject", "requester_issuer"),
         Index("access_grant_by_extension", "extension_expires_at"),
         Index("access_grant_by_owed_review", "review_owed_at"),
+        # For searches of the past, which look at what may have been live then.
+        Index("access_grant_by_expiry", "expires_at", "created_at"),
         # For a change of the policy, which looks at its live grants.
         _partial(
             "access_grant_live_by_policy", "policy", "expires_at", where="ended_at IS NULL AND expires_at IS NOT NULL"
@@ -387,6 +391,8 @@ class AuditIndexRow(SQLModel, table=True):
     __table_args__ = (
         Index("audit_index_by_grant", "grant_name", "seq"),
         Index("audit_index_by_subject", "subject", "seq"),
+        # For answers about the past: few records, and checks have none.
+        _partial("audit_index_of_settings", "policy", "seq", where=SETTINGS_CHANGED),
     )
 
     seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))

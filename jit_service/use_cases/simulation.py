@@ -7,7 +7,6 @@ whether it was an emergency.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -252,12 +251,9 @@ class _History:
     def _signals_at(self, recorded: RecordedEvent) -> Signals:
         while self._told and self._told[0].seq < recorded.seq:
             event = self._told.pop(0).event
-            if event.type is EventType.SIGNAL_DELETED:
-                self._signals.pop(event.signal, None)
-            else:
-                expires_at = event.at + (event.duration or timedelta())
-                value = json.loads(event.message)
-                self._signals[event.signal] = Signal(name=event.signal, value=value, expires_at=expires_at)
+            self._signals.pop(event.signal, None)
+            if (found := signal.recorded(event)) is not None:
+                self._signals[event.signal] = found
         return signal.at(self._signals.values(), recorded.event.at)
 
 

@@ -92,6 +92,47 @@ def test_explain_asks_for_the_trace_and_shows_it(jit: Jit, service: Service) -> 
     assert "grants/x1  EXPIRED  ended an hour ago" in ran.out
 
 
+@pytest.mark.parametrize(("reason", "code", "then"), [("WAS_ALLOWED", 0, "ALLOWED"), ("EXPIRED", 1, "NOT ALLOWED")])
+def test_a_check_of_the_past_is_asked_and_told_as_one(
+    jit: Jit, service: Service, reason: str, code: int, then: str
+) -> None:
+    answer = access_pb2.CheckAccessResponse(
+        reason=Reason.Reason.Value(reason), read_time=soon(minutes=-60), not_on_record=["who asked"], grant="grants/x1"
+    )
+    service.will_answer("CheckAccess", answer)
+
+    ran = jit(*CHECK, "--at", "2026-03-02T12:00:00Z")
+
+    assert service.sent("CheckAccess")[0].read_time.ToDatetime().isoformat() == "2026-03-02T12:00:00"
+    assert ran.code == code
+    assert ran.out.split()[:2] == ["then", *then.split()][:2]
+    assert "not on record  who asked" in ran.out
+    assert "jit request" not in ran.out
+
+
+def test_a_search_of_the_past_says_what_is_not_on_record_once(jit: Jit, service: Service) -> None:
+    found = access_pb2.FoundAccess(name="user:alice@example.com", grant="grants/x1", expire_time=soon(minutes=42))
+    first, second = (
+        access_pb2.SearchAccessResponse(found=[found], not_on_record=["who asked"], next_page_token=token)
+        for token in ("more", "")
+    )
+    service.will_answer("SearchAccess", first, second)
+
+    ran = jit("search", "--action", "read", "--resource", "a/b", "--at", "2026-03-02T12:00:00Z")
+
+    assert [sent.read_time.seconds for sent in service.sent("SearchAccess")] == [1772452800] * 2
+    assert ran.out.count("not on record: who asked") == 1
+    assert "PLANNED END" in ran.out
+    assert "left" not in ran.out
+
+
+def test_an_instant_that_is_none_is_a_usage_error(jit: Jit) -> None:
+    ran = jit(*CHECK, "--at", "last Tuesday")
+
+    assert ran.code == 2
+    assert "'last Tuesday' is no instant" in ran.err
+
+
 def test_audit_ls_lists_events(jit: Jit, service: Service) -> None:
     event = audit_pb2.AuditEvent(
         seq=4,

@@ -38,6 +38,7 @@ from tests.client.service import METHODS, Service
 
 REQUEST_ID = "3f0e8c4e-3a52-4a7e-9f0d-0d3f4a7a5b61"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+AT_NOON = Timestamp(seconds=int(NOON.timestamp()))
 FORM = "application/x-www-form-urlencoded"
 ID = {"request_id": REQUEST_ID}
 POLICY = Policy(name="policies/p", resources=("a/b",), eligible=PrincipalSet(groups=("g",)))
@@ -207,9 +208,20 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
     (
         "search",
         (),
-        {"subject": "user:s", "action": "read", "page_size": 7},
+        {"subject": "user:s", "action": "read", "page_size": 7, "read_time": NOON},
         "SearchAccess",
-        access_pb2.SearchAccessRequest(subject="user:s", action="read", page_size=7),
+        access_pb2.SearchAccessRequest(
+            subject="user:s", action="read", page_size=7, read_time=Timestamp(seconds=int(NOON.timestamp()))
+        ),
+    ),
+    (
+        "check",
+        ("user:s", "read", "a/b"),
+        {"read_time": NOON},
+        "CheckAccess",
+        access_pb2.CheckAccessRequest(
+            subject="user:s", action="read", resource="a/b", read_time=Timestamp(seconds=int(NOON.timestamp()))
+        ),
     ),
     (
         "create_policy",
@@ -575,7 +587,17 @@ def test_every_rpc_of_the_contract_has_a_method_in_both_clients() -> None:
 def test_methods_tell_their_arguments(client: Any) -> None:
     names = list(inspect.signature(client.check).parameters)
 
-    asked = ["subject", "action", "resource", "explain", "min_revision", "context", "consistency", "source_ip"]
+    asked = [
+        "subject",
+        "action",
+        "resource",
+        "explain",
+        "min_revision",
+        "context",
+        "consistency",
+        "source_ip",
+        "read_time",
+    ]
     assert names == ["self", *asked]
     assert client.check.__doc__
 

@@ -10,13 +10,24 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from jit_service.domain.checks.decision import Question, decide, proved_groups
 from jit_service.domain.checks.evidence import Candidate, Evidence
 from jit_service.domain.grants.request import is_denied_by
 from jitaccess.naming.pattern import action_covered, covers, overlap, resource_covered
 from jitaccess.naming.pattern_table import PatternTable
+
+
+class Scoped(Protocol):
+    """What is read of a grant to know whether a question is about it."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def actions(self) -> tuple[str, ...]: ...
+    @property
+    def resources(self) -> tuple[str, ...]: ...
 
 
 class Side(StrEnum):
@@ -83,7 +94,7 @@ def search_names(
     return found
 
 
-def reaches(grant: Candidate, asked: Question, side: Side) -> bool:
+def reaches(grant: Scoped, asked: Question, side: Side) -> bool:
     """Returns whether the grant covers the sides that are given."""
     return (
         (side is Side.SUBJECT or grant.subject == asked.subject)

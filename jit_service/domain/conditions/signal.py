@@ -55,6 +55,15 @@ def at(signals: Iterable[Signal], now: datetime) -> Signals:
     )
 
 
+def recorded(event: Event) -> Signal | None:
+    """Returns the signal as it was after the recorded event, None where that deleted it."""
+    if event.type is EventType.SIGNAL_DELETED:
+        return None
+    return Signal(
+        name=event.signal, value=json.loads(event.message), expires_at=event.at + (event.duration or timedelta())
+    )
+
+
 def normalize_name(text: str, path: str) -> str:
     """Returns `signals/{id}`, or raises InvalidField. The id is a CEL identifier, as in `signals.incident`."""
     identifier = text.removeprefix("signals/")

@@ -18,8 +18,9 @@ from jit_service.domain.errors import InvalidField, JitError
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.request_cache import Questions
-from jit_service.rpc.services.access_messages import batch_message, check_message, search_message
-from jit_service.rpc.well_known_types import json_object_of
+from jit_service.rpc.services.access_messages import batch_message, check_message, past_message, search_message
+from jit_service.rpc.well_known_types import instant_of, json_object_of
+from jit_service.use_cases.past_access import PastAccess
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 
@@ -27,15 +28,18 @@ from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
 class AccessServicer(AccessServiceServicer):
     """Checks and searches of access."""
 
-    def __init__(self, checker: Checker, searcher: Searcher) -> None:
+    def __init__(self, checker: Checker, searcher: Searcher, past: PastAccess) -> None:
         self._checker = checker
         self._searcher = searcher
+        self._past = past
         self._questions = Questions()
 
     def CheckAccess(
         self, request: access_pb2.CheckAccessRequest, context: grpc.ServicerContext
     ) -> access_pb2.CheckAccessResponse:
         caller = current_caller()
+        if request.HasField("read_time"):
+            return self._check_past(caller, request)
         checked = self._checker.check(
             caller,
             self._questions.of(caller, request),
@@ -69,12 +73,30 @@ class AccessServicer(AccessServiceServicer):
             action=request.action,
             resource=request.resource,
             asserted=json_object_of(request.context, "context"),
+            read_at=instant_of(request.read_time, "read_time") if request.HasField("read_time") else None,
         )
-        searched = self._searcher.search(caller, wanted, page_size=request.page_size, page_token=request.page_token)
-        return search_message(searched)
+        search_page = self._searcher.search if wanted.read_at is None else self._past.search
+        return search_message(search_page(caller, wanted, page_size=request.page_size, page_token=request.page_token))
+
+    def _check_past(self, caller: Caller, request: access_pb2.CheckAccessRequest) -> access_pb2.CheckAccessResponse:
+        if request.min_revision:
+            raise InvalidField("min_revision", f"is {request.min_revision}; it does not go with read_time")
+        if consistency_of(request.consistency) is Consistency.BOUNDED:
+            raise InvalidField("consistency", "is BOUNDED; it does not go with read_time, which is read from the store")
+        asked = questions.past_question(
+            caller,
+            subject=request.subject,
+            action=request.action,
+            resource=request.resource,
+            asserted=json_object_of(request.context, "context"),
+        )
+        answer = self._past.check(caller, asked, instant_of(request.read_time, "read_time"))
+        return past_message(answer, explain=request.explain)
 
     def _item(self, caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | questions.RefusedItem:
         try:
+            if item.HasField("read_time"):
+                raise InvalidField("read_time", "is not for batches; ask about the past by CheckAccess, one by one")
             return self._questions.of(caller, item)
         except JitError as error:
             about = About(subject=item.subject, resources=(item.resource,), actions=(item.action,))

@@ -15,6 +15,7 @@ from jit_service.domain.errors import JitError
 from jit_service.rpc.errors import status
 from jit_service.rpc.mapping import Encoder
 from jit_service.rpc.well_known_types import set_timestamp
+from jit_service.use_cases.past_access import PastCheck
 from jitaccess.v1 import access_pb2
 
 _FOUND: Final = Encoder(
@@ -22,7 +23,9 @@ _FOUND: Final = Encoder(
     SearchMatch,
     {"exceptions": "excepted", "grant": "grant.name", "expire_time": "grant.expires_at"},
 )
-search_message = Encoder(access_pb2.SearchAccessResponse, SearchPage, {"found": _FOUND, "check_time": "at"})
+search_message = Encoder(
+    access_pb2.SearchAccessResponse, SearchPage, {"found": _FOUND, "check_time": "at", "read_time": "read_at"}
+)
 
 _REASONS: Final = {reason: access_pb2.CheckAccessResponse.Reason.Value(reason) for reason in Reason}
 # All ids have one length, and an answer's other fields may come before it.
@@ -38,6 +41,24 @@ def check_message(checked: CheckResult, *, explain: bool) -> access_pb2.CheckAcc
     message.decision_id = checked.decision_id
     if explain:
         message.trace.extend(map(_trace_message, checked.decision.findings))
+    return message
+
+
+def past_message(answer: PastCheck, *, explain: bool) -> access_pb2.CheckAccessResponse:
+    """Returns the answer about a past instant, which nobody can take for a yes of now: it is never `allowed`."""
+    message = access_pb2.CheckAccessResponse()
+    message.MergeFromString(encoded_decision(answer.decision, ()))
+    message.allowed = False
+    message.reason = _then(message.reason)
+    message.revision = answer.revision
+    set_timestamp(message.check_time, answer.at)
+    set_timestamp(message.read_time, answer.read_at)
+    message.decision_id = answer.decision_id
+    message.not_on_record.extend(answer.not_on_record)
+    if explain:
+        message.trace.extend(map(_trace_message, answer.decision.findings))
+        for item in message.trace:
+            item.reason = _then(item.reason)
     return message
 
 
@@ -96,6 +117,11 @@ def _set_view(message: access_pb2.CheckAccessResponse, checked: CheckResult) -> 
     set_timestamp(message.check_time, checked.at)
     if checked.staleness is not None:
         message.staleness.FromTimedelta(checked.staleness)
+
+
+def _then(reason: access_pb2.CheckAccessResponse.Reason.ValueType) -> access_pb2.CheckAccessResponse.Reason.ValueType:
+    allowed = reason == access_pb2.CheckAccessResponse.ALLOWED
+    return access_pb2.CheckAccessResponse.WAS_ALLOWED if allowed else reason
 
 
 def _refused_item(error: JitError) -> access_pb2.CheckAccessResponse:

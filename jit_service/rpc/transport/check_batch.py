@@ -52,6 +52,10 @@ class _Sound(NamedTuple):
     explain: bool
 
 
+class _AboutPast(Exception):
+    """A question about the past, which the cached grants cannot answer."""
+
+
 class _Sender(NamedTuple):
     """Who sends calls with one set of metadata.
 
@@ -87,7 +91,7 @@ class BatchCheckHandler:
                 caller, standing = sender
                 self._admission.count_in_batch(caller)
                 sound = known((payload, standing)) or self._sound(call, sender)
-            except (JitError, DecodeError, ValueError):
+            except (JitError, DecodeError, ValueError, _AboutPast):
                 continue
             (bounded if sound.consistency is Consistency.BOUNDED else strong).append((place, caller, sound))
         for consistency, asked in ((Consistency.STRONG, strong), (Consistency.BOUNDED, bounded)):
@@ -102,6 +106,8 @@ class BatchCheckHandler:
     def _sound(self, call: Call, sender: _Sender) -> _Sound:
         request = CheckAccessRequest.FromString(call.payload)
         self._admission.check_in_batch(sender.caller, request, call.metadata)
+        if request.HasField("read_time"):
+            raise _AboutPast
         question, consistency = question_of(sender.caller, request), consistency_of(request.consistency)
         sound = _Sound(question, consistency, request.min_revision, request.explain)
         if len(call.payload) <= MAX_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_
@@ -83,11 +84,14 @@ class GrantReader(Reading):
             scope = or_(holds, and_(undecided, col(GrantRow.requester).in_(askers)))
         return self._grants(select(GrantRow).where(live, scope).order_by(GrantRow.name))
 
-    def past_grants(self, subject: str, *, limit: int) -> list[Grant]:
-        """Returns the subject's grants that gave access and are over, the latest first."""
+    def past_grants(self, subject: str, *, limit: int, at: datetime | None = None) -> list[Grant]:
+        """Returns the subject's grants that gave access and are over, or were at the instant; the latest first.
+
+        The terms of a grant that is over do not change any more, so the rows have them as they were.
+        """
         return self._grants(
             select(GrantRow)
-            .where(GrantRow.subject == subject, predicates.was_granted_and_is_over(self.now))
+            .where(GrantRow.subject == subject, predicates.was_granted_and_is_over(at or self.now))
             .order_by(col(GrantRow.expires_at).desc(), col(GrantRow.name))
             .limit(limit)
         )

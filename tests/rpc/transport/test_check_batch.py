@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.check import AuditMode, GrantCache, Recorder, checker, questions
 from jit_service.check.recording import Recording
@@ -252,6 +253,18 @@ def test_a_grant_that_counts_its_checks_is_counted_by_itself(lane: Batch) -> Non
     assert recorded(lane.store) == []
 
 
+def test_a_question_about_the_past_is_never_answered_from_memory(lane: Batch) -> None:
+    approve(lane.store, ask(lane.store))
+    then = Timestamp()
+    then.FromDatetime(lane.store.clock())
+
+    about_then, about_now = lane.together([lane.call(read_time=then), lane.call()])
+
+    assert about_then is None
+    assert isinstance(about_now, bytes)
+    assert lane.together([lane.call(read_time=then)]) == [None]
+
+
 @pytest.mark.parametrize("broken", ["look", "commit"])
 def test_where_it_cannot_be_sure_nobody_is_allowed(lane: Batch, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     def away(*_: object, **__: object) -> None:
@@ -333,6 +346,13 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None
         "self._admission.check_in_batch(sender.caller, request, call.metadata)",
         "pass",
         lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
+    ),
+    (
+        "a past that is answered by what is now",
+        BatchCheckHandler._sound,
+        'request.HasField("read_time")',
+        "False",
+        lambda lane, _: test_a_question_about_the_past_is_never_answered_from_memory(lane),
     ),
     (
         "one caller for all",

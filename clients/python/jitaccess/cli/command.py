@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -16,7 +17,7 @@ from typer.core import TyperCommand
 
 from jitaccess.cli import exits
 from jitaccess.cli.session import Output, Session
-from jitaccess.cli.text import parse_fact
+from jitaccess.cli.text import parse_fact, parse_instant
 from jitaccess.errors import JitError
 
 _COMMON: dict[str, Any] = {
@@ -104,6 +105,18 @@ Address = Annotated[
         "--source-ip",
         metavar="ADDRESS",
         help="Where another subject is, for conditions. Your own address the service sees.",
+        show_default=False,
+    ),
+]
+
+
+At = Annotated[
+    datetime | None,
+    typer.Option(
+        "--at",
+        metavar="INSTANT",
+        parser=parsed(parse_instant),
+        help="As of this past instant, ISO 8601, from the record. About others: auditors and admins.",
         show_default=False,
     ),
 ]

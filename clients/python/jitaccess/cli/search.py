@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitaccess.cli.command import Address, Facts, command, facts
+from jitaccess.cli.command import Address, At, Facts, command, facts
 from jitaccess.cli.grants import PAGE_LIMIT
 from jitaccess.cli.session import Session
 from jitaccess.cli.text import listed
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jitaccess.cli.screen import Screen
 
 _COLUMNS = ("FOUND", "BUT NOT", "UNTIL", "GRANT")
+_PAST_COLUMNS = ("FOUND", "BUT NOT", "PLANNED END", "GRANT")
 
 
 def search(
@@ -29,10 +30,11 @@ def search(
     ] = "",
     context: Facts = None,
     source_ip: Address = "",
+    at: At = None,
 ) -> None:
     """List who may do it, what may be done, or on what.
 
-    Leave out exactly one of the three; what is found is allowed now.
+    Leave out exactly one of the three; what is found is allowed now, or with --at was allowed then.
     """
     from jitaccess.cli.paging import take
     from jitaccess.contract.calls import access
@@ -44,12 +46,20 @@ def search(
         context=facts(context),
         page_size=PAGE_LIMIT,
         source_ip=source_ip,
+        read_time=at,
     )
     with session.client() as client:
         page = take(client, call, all_pages=True)
 
     def show(screen: Screen) -> None:
-        screen.listing(_COLUMNS, [_row(one, screen) for one in page.items], none="nothing is allowed", more=False)
+        if at is None:
+            rows = [_row(one, screen.moment(one.expire_time)) for one in page.items]
+            screen.listing(_COLUMNS, rows, none="nothing is allowed", more=False)
+            return
+        rows = [_row(one, screen.clock(one.expire_time)) for one in page.items]
+        screen.listing(_PAST_COLUMNS, rows, none=f"nothing was allowed at {screen.clock(at)}", more=False)
+        for note in dict.fromkeys(page.raw.not_on_record):  # type: ignore[attr-defined]  # It is a search's answer.
+            screen.say(f"not on record: {note}")
 
     session.answer(page.raw, show)
 
@@ -59,5 +69,5 @@ def add_to(app: typer.Typer) -> None:
     command(app)(search)
 
 
-def _row(found: FoundAccess, screen: Screen) -> tuple[str, ...]:
-    return (found.name, listed(found.exceptions), screen.moment(found.expire_time), found.grant)
+def _row(found: FoundAccess, until: str) -> tuple[str, ...]:
+    return (found.name, listed(found.exceptions), until, found.grant)

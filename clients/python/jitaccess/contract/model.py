@@ -114,6 +114,8 @@ class CheckReason(StrEnum):
     """A deny policy forbids it, whatever was granted."""
     LOCKED = "LOCKED"
     """A lock stands on the subject, or on whom the grant was passed on from."""
+    WAS_ALLOWED = "WAS_ALLOWED"
+    """Only with read_time: a grant allowed it then. It is no yes now, and `allowed` is false."""
 
 
 class EventType(StrEnum):
@@ -705,7 +707,7 @@ class Decision(mixins.TrueIfAllowed):
     """
 
     allowed: bool
-    """May it?"""
+    """May it? Never true with read_time: what was allowed lets nobody do anything now."""
     reason: CheckReason
     """Why."""
     message: str
@@ -713,9 +715,9 @@ class Decision(mixins.TrueIfAllowed):
     grant: str
     """The grant the answer rests on, if any."""
     expire_time: datetime | None
-    """A yes is over at this instant."""
+    """A yes is over at this instant. With WAS_ALLOWED: the end that was planned then."""
     revision: int
-    """The store's commit counter that the answer rests on."""
+    """The store's commit counter that the answer rests on. With read_time: of the record that was read."""
     check_time: datetime | None
     """The instant the answer was judged at."""
     decision_id: str
@@ -728,6 +730,10 @@ class Decision(mixins.TrueIfAllowed):
     """Only in a batch: what was wrong with this item."""
     staleness: timedelta | None
     """With BOUNDED: how old the view may be that the answer rests on. Not set where it saw every commit."""
+    read_time: datetime | None
+    """Of the request: the past instant that the answer is about."""
+    not_on_record: tuple[str, ...]
+    """With read_time: in words, what the answer depends on and the record does not have, and what was taken instead."""
     raw: access_pb2.CheckAccessResponse = field(repr=False, compare=False)
 
 

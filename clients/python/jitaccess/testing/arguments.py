@@ -28,6 +28,12 @@ def demand_address(request: access_pb2.CheckAccessRequest) -> None:
         raise invalid_field("context.source_ip", "must be an IP address, such as 192.0.2.7") from None
 
 
+def demand_now(request: access_pb2.CheckAccessRequest) -> None:
+    """Refuses a question about the past: there is no record here."""
+    if request.HasField("read_time"):
+        raise Misconfigured("read_time: the in-memory service keeps no record of the past", reason="NOT_OFFERED")
+
+
 def resource_patterns(given: str | Iterable[str]) -> tuple[str, ...]:
     return _patterns(given, names.resource_pattern, "resources")
 

@@ -33,6 +33,7 @@ from jitaccess.testing.arguments import (
     action_patterns,
     ascii_name,
     demand_address,
+    demand_now,
     policy_name,
     principal_name,
     resource_patterns,
@@ -296,6 +297,7 @@ class MemoryService:
     def _check(self, request: access_pb2.CheckAccessRequest) -> access_pb2.CheckAccessResponse:
         subject = principal_name(request.subject)
         demand_address(request)
+        demand_now(request)
         action, resource = (
             ascii_name(names.action, request.action, "action"),
             ascii_name(names.resource, request.resource, "resource"),

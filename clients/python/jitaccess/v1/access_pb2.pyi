@@ -59,6 +59,7 @@ class CheckAccessRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Who would act: `user:alice@example.com`."""
     action: _builtins.str
@@ -77,6 +78,14 @@ class CheckAccessRequest(_message.Message):
         `source_ip` is that subject's IP address; in one about oneself it never comes from here.
         """
 
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """Answer as of this past instant, from the record: what was granted, denied, locked and signalled by then, with what
+        was known then. About others it needs the role `auditor` or `admin`. The caller's own groups and address do not
+        count, since they are those of now. Such an answer is never `allowed`. Not in a batch, and not with `min_revision`
+        or BOUNDED.
+        """
+
     def __init__(
         self,
         *,
@@ -87,10 +96,11 @@ class CheckAccessRequest(_message.Message):
         min_revision: _builtins.int = ...,
         explain: _builtins.bool = ...,
         context: _struct_pb2.Struct | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consistency", b"consistency", "context", b"context", "explain", b"explain", "min_revision", b"min_revision", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consistency", b"consistency", "context", b"context", "explain", b"explain", "min_revision", b"min_revision", "read_time", b"read_time", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -136,6 +146,8 @@ class CheckAccessResponse(_message.Message):
         """A deny policy forbids it, whatever was granted."""
         LOCKED: CheckAccessResponse._Reason.ValueType  # 13
         """A lock stands on the subject, or on whom the grant was passed on from."""
+        WAS_ALLOWED: CheckAccessResponse._Reason.ValueType  # 14
+        """Only with read_time: a grant allowed it then. It is no yes now, and `allowed` is false."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why."""
@@ -168,6 +180,8 @@ class CheckAccessResponse(_message.Message):
     """A deny policy forbids it, whatever was granted."""
     LOCKED: CheckAccessResponse.Reason.ValueType  # 13
     """A lock stands on the subject, or on whom the grant was passed on from."""
+    WAS_ALLOWED: CheckAccessResponse.Reason.ValueType  # 14
+    """Only with read_time: a grant allowed it then. It is no yes now, and `allowed` is false."""
 
     ALLOWED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
@@ -181,8 +195,10 @@ class CheckAccessResponse(_message.Message):
     TRACE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     STALENESS_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    NOT_ON_RECORD_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """May it?"""
+    """May it? Never true with read_time: what was allowed lets nobody do anything now."""
     reason: Global___CheckAccessResponse.Reason.ValueType
     """Why."""
     message: _builtins.str
@@ -190,12 +206,12 @@ class CheckAccessResponse(_message.Message):
     grant: _builtins.str
     """The grant the answer rests on, if any."""
     revision: _builtins.int
-    """The store's commit counter that the answer rests on."""
+    """The store's commit counter that the answer rests on. With read_time: of the record that was read."""
     decision_id: _builtins.str
     """A UUID; the audit event of this answer bears it."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """A yes is over at this instant."""
+        """A yes is over at this instant. With WAS_ALLOWED: the end that was planned then."""
 
     @_builtins.property
     def check_time(self) -> _timestamp_pb2.Timestamp:
@@ -217,6 +233,14 @@ class CheckAccessResponse(_message.Message):
     def staleness(self) -> _duration_pb2.Duration:
         """With BOUNDED: how old the view may be that the answer rests on. Not set where it saw every commit."""
 
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """Of the request: the past instant that the answer is about."""
+
+    @_builtins.property
+    def not_on_record(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With read_time: in words, what the answer depends on and the record does not have, and what was taken instead."""
+
     def __init__(
         self,
         *,
@@ -232,10 +256,12 @@ class CheckAccessResponse(_message.Message):
         trace: _abc.Iterable[Global___CheckTrace] | None = ...,
         error: _status_pb2.Status | None = ...,
         staleness: _duration_pb2.Duration | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        not_on_record: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "error", b"error", "expire_time", b"expire_time", "staleness", b"staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "error", b"error", "expire_time", b"expire_time", "read_time", b"read_time", "staleness", b"staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "check_time", b"check_time", "decision_id", b"decision_id", "error", b"error", "expire_time", b"expire_time", "grant", b"grant", "message", b"message", "reason", b"reason", "requestable_policies", b"requestable_policies", "revision", b"revision", "staleness", b"staleness", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "check_time", b"check_time", "decision_id", b"decision_id", "error", b"error", "expire_time", b"expire_time", "grant", b"grant", "message", b"message", "not_on_record", b"not_on_record", "read_time", b"read_time", "reason", b"reason", "requestable_policies", b"requestable_policies", "revision", b"revision", "staleness", b"staleness", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,6 +357,7 @@ class SearchAccessRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Who would act: `user:alice@example.com`. Without the role `checker` it must be the caller."""
     action: _builtins.str
@@ -345,6 +372,12 @@ class SearchAccessRequest(_message.Message):
     def context(self) -> _struct_pb2.Struct:
         """What conditions may read, as for a check."""
 
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """Search as of this past instant, from the record, as for a check. Without the role `auditor` or `admin` the subject
+        must be the caller.
+        """
+
     def __init__(
         self,
         *,
@@ -354,10 +387,11 @@ class SearchAccessRequest(_message.Message):
         context: _struct_pb2.Struct | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "context", b"context", "page_size", b"page_size", "page_token", b"page_token", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "context", b"context", "page_size", b"page_size", "page_token", b"page_token", "read_time", b"read_time", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -373,6 +407,8 @@ class SearchAccessResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CHECK_TIME_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    NOT_ON_RECORD_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Continues the list; empty on the last page."""
     revision: _builtins.int
@@ -385,6 +421,14 @@ class SearchAccessResponse(_message.Message):
     def check_time(self) -> _timestamp_pb2.Timestamp:
         """The instant the page was judged at."""
 
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """Of the request: the past instant that the page is about. What is found was allowed then, which says nothing of now."""
+
+    @_builtins.property
+    def not_on_record(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With read_time: in words, what the page depends on and the record does not have, and what was taken instead."""
+
     def __init__(
         self,
         *,
@@ -392,10 +436,12 @@ class SearchAccessResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         revision: _builtins.int = ...,
         check_time: _timestamp_pb2.Timestamp | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        not_on_record: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "found", b"found", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "found", b"found", "next_page_token", b"next_page_token", "not_on_record", b"not_on_record", "read_time", b"read_time", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AccessServiceStub(object):
-    """Decisions. Anyone may ask about itself; the role `checker` about others.
+    """Decisions. Anyone may ask about itself; the role `checker` about others; of the past the roles `auditor` and `admin`.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class AccessServiceStub(object):
 
 
 class AccessServiceServicer(object):
-    """Decisions. Anyone may ask about itself; the role `checker` about others.
+    """Decisions. Anyone may ask about itself; the role `checker` about others; of the past the roles `auditor` and `admin`.
     """
 
     def CheckAccess(self, request, context):
@@ -105,7 +105,7 @@ def add_AccessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccessService(object):
-    """Decisions. Anyone may ask about itself; the role `checker` about others.
+    """Decisions. Anyone may ask about itself; the role `checker` about others; of the past the roles `auditor` and `admin`.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AccessServiceStub:
-    """Decisions. Anyone may ask about itself; the role `checker` about others."""
+    """Decisions. Anyone may ask about itself; the role `checker` about others; of the past the roles `auditor` and `admin`."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,7 +44,7 @@ class AccessServiceStub:
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
-    """Decisions. Anyone may ask about itself; the role `checker` about others."""
+    """Decisions. Anyone may ask about itself; the role `checker` about others; of the past the roles `auditor` and `admin`."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckAccessRequest, _access_pb2.CheckAccessResponse]  # type: ignore[assignment]
@@ -57,7 +57,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Decisions. Anyone may ask about itself; the role `checker` about others."""
+    """Decisions. Anyone may ask about itself; the role `checker` about others; of the past the roles `auditor` and `admin`."""
 
     @_abc_1.abstractmethod
     def CheckAccess(

@@ -1039,7 +1039,8 @@ class ListGrantsRequest(_message.Message):
     """next_page_token of the previous answer, with everything else the same."""
     filter: _builtins.str
     """AIP-160: =, !=, <, <=, >, >=, AND, OR, NOT, `:` on name, state, subject, requester, policy, resources, actions,
-    create_time, start_time, expire_time, labels.*.
+    reviewers, create_time, start_time, expire_time, labels.*. `reviewers:"user:bob@example.com"` means the grants that
+    this principal, its name in any letter case, approved or denied.
     """
     order_by: _builtins.str
     """AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`."""

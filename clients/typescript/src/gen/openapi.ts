@@ -1563,6 +1563,12 @@ export interface components {
              * @description The answer must know this revision of the store; a higher one than the store's is refused.
              */
             minRevision?: string;
+            /**
+             * Format: date-time
+             * @description Answer as of this past instant, from the record: what was granted, denied, locked and signalled by then, with what was known then. About others it needs the role `auditor` or `admin`. The caller's own groups and address do not count, since they are those of now. Such an answer is never `allowed`. Not in a batch, and not with `min_revision` or BOUNDED.
+             * @example 2026-03-02T12:00:00Z
+             */
+            readTime?: string;
             /** @description On what: `database/orders/eu`. No wildcard. */
             resource: string;
             /** @description Who would act: `user:alice@example.com`. */
@@ -1578,7 +1584,7 @@ export interface components {
         "CheckAccessRequest.Consistency": "CONSISTENCY_UNSPECIFIED" | "STRONG" | "BOUNDED";
         /** @description The answer. */
         CheckAccessResponse: {
-            /** @description May it? */
+            /** @description May it? Never true with read_time: what was allowed lets nobody do anything now. */
             allowed?: boolean;
             /**
              * Format: date-time
@@ -1592,7 +1598,7 @@ export interface components {
             error?: components["schemas"]["Status"];
             /**
              * Format: date-time
-             * @description A yes is over at this instant.
+             * @description A yes is over at this instant. With WAS_ALLOWED: the end that was planned then.
              * @example 2026-03-02T12:00:00Z
              */
             expireTime?: string;
@@ -1600,13 +1606,21 @@ export interface components {
             grant?: string;
             /** @description The reason in words, with names and instants. */
             message?: string;
+            /** @description With read_time: in words, what the answer depends on and the record does not have, and what was taken instead. */
+            notOnRecord?: string[];
+            /**
+             * Format: date-time
+             * @description Of the request: the past instant that the answer is about.
+             * @example 2026-03-02T12:00:00Z
+             */
+            readTime?: string;
             /** @description Why. */
             reason?: components["schemas"]["CheckAccessResponse.Reason"];
             /** @description With a no: policies that the subject could ask under. */
             requestablePolicies?: string[];
             /**
              * Format: int64
-             * @description The store's commit counter that the answer rests on.
+             * @description The store's commit counter that the answer rests on. With read_time: of the record that was read.
              */
             revision?: string;
             /**
@@ -1633,9 +1647,10 @@ export interface components {
          *     - `SIGNAL_STALE`: The check_condition asks for a signal that has expired.
          *     - `DENIED_BY_POLICY`: A deny policy forbids it, whatever was granted.
          *     - `LOCKED`: A lock stands on the subject, or on whom the grant was passed on from.
+         *     - `WAS_ALLOWED`: Only with read_time: a grant allowed it then. It is no yes now, and `allowed` is false.
          * @enum {string}
          */
-        "CheckAccessResponse.Reason": "REASON_UNSPECIFIED" | "ALLOWED" | "NO_GRANT" | "NOT_YET_STARTED" | "EXPIRED" | "REVOKED" | "RELEASED" | "PENDING" | "CONDITION_NOT_MET" | "CONDITION_ERROR" | "USES_EXHAUSTED" | "SIGNAL_STALE" | "DENIED_BY_POLICY" | "LOCKED";
+        "CheckAccessResponse.Reason": "REASON_UNSPECIFIED" | "ALLOWED" | "NO_GRANT" | "NOT_YET_STARTED" | "EXPIRED" | "REVOKED" | "RELEASED" | "PENDING" | "CONDITION_NOT_MET" | "CONDITION_ERROR" | "USES_EXHAUSTED" | "SIGNAL_STALE" | "DENIED_BY_POLICY" | "LOCKED" | "WAS_ALLOWED";
         /** @description One thing that was looked at. */
         CheckTrace: {
             /** @description In words. */
@@ -2746,6 +2761,12 @@ export interface components {
             pageSize?: number;
             /** @description The next_page_token of the page before, with everything else unchanged. */
             pageToken?: string;
+            /**
+             * Format: date-time
+             * @description Search as of this past instant, from the record, as for a check. Without the role `auditor` or `admin` the subject must be the caller.
+             * @example 2026-03-02T12:00:00Z
+             */
+            readTime?: string;
             /** @description On what: `database/orders/eu`. No wildcard. */
             resource?: string;
             /** @description Who would act: `user:alice@example.com`. Without the role `checker` it must be the caller. */
@@ -2763,6 +2784,14 @@ export interface components {
             found?: components["schemas"]["FoundAccess"][];
             /** @description Continues the list; empty on the last page. */
             nextPageToken?: string;
+            /** @description With read_time: in words, what the page depends on and the record does not have, and what was taken instead. */
+            notOnRecord?: string[];
+            /**
+             * Format: date-time
+             * @description Of the request: the past instant that the page is about. What is found was allowed then, which says nothing of now.
+             * @example 2026-03-02T12:00:00Z
+             */
+            readTime?: string;
             /**
              * Format: int64
              * @description The store's commit counter that the page rests on.
@@ -4365,7 +4394,7 @@ export interface operations {
     GrantService_ListGrants: {
         parameters: {
             query?: {
-                /** @description AIP-160: =, !=, <, <=, >, >=, AND, OR, NOT, `:` on name, state, subject, requester, policy, resources, actions, create_time, start_time, expire_time, labels.*. */
+                /** @description AIP-160: =, !=, <, <=, >, >=, AND, OR, NOT, `:` on name, state, subject, requester, policy, resources, actions, reviewers, create_time, start_time, expire_time, labels.*. `reviewers:"user:bob@example.com"` means the grants that this principal, its name in any letter case, approved or denied. */
                 filter?: string;
                 /** @description AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`. */
                 orderBy?: string;

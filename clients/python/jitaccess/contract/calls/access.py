@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from functools import partial
 
 from jitaccess.contract.calls.call import Call, listing, one
-from jitaccess.contract.calls.fields import fill, struct_message
+from jitaccess.contract.calls.fields import fill, instant_message, struct_message
 from jitaccess.contract.convert import decode
 from jitaccess.contract.model import CheckItem, Consistency, Decision, FoundAccess, Page
 from jitaccess.errors import Internal
@@ -23,6 +24,7 @@ def check(
     context: Mapping[str, object] | None = None,
     consistency: Consistency | str = Consistency.STRONG,
     source_ip: str = "",
+    read_time: datetime | None = None,
 ) -> Call[Decision]:
     """Returns whether a live grant lets the subject do the action on the resource now; true where it does.
 
@@ -30,10 +32,16 @@ def check(
     condition is an error. Where the caller itself is, the service sees, and it cannot be said. A BOUNDED answer may
     miss the latest commits and says how old its view may be. A no is an answer. Whatever keeps the answer
     from being had raises, and so never allows.
+
+    With `read_time` the answer is about that past instant, from the record; about others it needs the role `auditor` or
+    `admin`. It is never true, since it lets nobody do anything now: a yes has the reason WAS_ALLOWED. `not_on_record`
+    says what nobody can know of then.
     """
     message = _check_request(
         CheckItem(subject, action, resource, explain, min_revision, context, consistency, source_ip)
     )
+    if (instant := instant_message(read_time, "read_time")) is not None:
+        message.read_time.CopyFrom(instant)
     return one("AccessService/CheckAccess", message, access_pb2.CheckAccessResponse, Decision)
 
 
@@ -56,11 +64,13 @@ def search(
     context: Mapping[str, object] | None = None,
     page_size: int = 0,
     source_ip: str = "",
+    read_time: datetime | None = None,
 ) -> Call[Page[FoundAccess]]:
     """Lists by name what a check would allow now on the one side that is left out: who, what, or on what.
 
     Without the role `checker`, `subject` must be the caller. `source_ip` is as for `check`. A pattern may be found too,
-    with its exceptions.
+    with its exceptions. With `read_time` it lists what was allowed at that past instant, as for `check`; the page's
+    `raw.not_on_record` says what nobody can know of then.
     """
     message = fill(
         access_pb2.SearchAccessRequest,
@@ -69,6 +79,7 @@ def search(
         resource=resource,
         context=struct_message(_with_address(context, source_ip)),
         page_size=page_size,
+        read_time=instant_message(read_time, "read_time"),
     )
     return listing("AccessService/SearchAccess", message, access_pb2.SearchAccessResponse, FoundAccess, "found")
 

@@ -20,7 +20,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file jitaccess/v1/access.proto.
  */
 export const file_jitaccess_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("ChlqaXRhY2Nlc3MvdjEvYWNjZXNzLnByb3RvEgxqaXRhY2Nlc3MudjEiygIKEkNoZWNrQWNjZXNzUmVxdWVzdBIVCgdzdWJqZWN0GAEgASgJQgTiQQECEhQKBmFjdGlvbhgCIAEoCUIE4kEBAhIWCghyZXNvdXJjZRgDIAEoCUIE4kEBAhJHCgtjb25zaXN0ZW5jeRgEIAEoDjIsLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1JlcXVlc3QuQ29uc2lzdGVuY3lCBOJBAQESGgoMbWluX3JldmlzaW9uGAUgASgDQgTiQQEBEhUKB2V4cGxhaW4YBiABKAhCBOJBAQESLgoHY29udGV4dBgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBOJBAQEiQwoLQ29uc2lzdGVuY3kSGwoXQ09OU0lTVEVOQ1lfVU5TUEVDSUZJRUQQABIKCgZTVFJPTkcQARILCgdCT1VOREVEEAIihAYKE0NoZWNrQWNjZXNzUmVzcG9uc2USFQoHYWxsb3dlZBgBIAEoCEIE4kEBAxI+CgZyZWFzb24YAiABKA4yKC5qaXRhY2Nlc3MudjEuQ2hlY2tBY2Nlc3NSZXNwb25zZS5SZWFzb25CBOJBAQMSFQoHbWVzc2FnZRgDIAEoCUIE4kEBAxIzCgVncmFudBgEIAEoCUIk4kEBA/pBHQobaml0YWNjZXNzLmV4YW1wbGUuY29tL0dyYW50EjUKC2V4cGlyZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIWCghyZXZpc2lvbhgGIAEoA0IE4kEBAxI0CgpjaGVja190aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIZCgtkZWNpc2lvbl9pZBgIIAEoCUIE4kEBAxIiChRyZXF1ZXN0YWJsZV9wb2xpY2llcxgJIAMoCUIE4kEBAxItCgV0cmFjZRgKIAMoCzIYLmppdGFjY2Vzcy52MS5DaGVja1RyYWNlQgTiQQEDEicKBWVycm9yGAsgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNCBOJBAQMSMgoJc3RhbGVuZXNzGAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgTiQQEDIvkBCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASCwoHQUxMT1dFRBABEgwKCE5PX0dSQU5UEAISEwoPTk9UX1lFVF9TVEFSVEVEEAMSCwoHRVhQSVJFRBAEEgsKB1JFVk9LRUQQBRIMCghSRUxFQVNFRBAGEgsKB1BFTkRJTkcQBxIVChFDT05ESVRJT05fTk9UX01FVBAIEhMKD0NPTkRJVElPTl9FUlJPUhAJEhIKDlVTRVNfRVhIQVVTVEVEEAoSEAoMU0lHTkFMX1NUQUxFEAsSFAoQREVOSUVEX0JZX1BPTElDWRAMEgoKBkxPQ0tFRBANIncKCkNoZWNrVHJhY2USEgoEbmFtZRgBIAEoCUIE4kEBAxI+CgZyZWFzb24YAiABKA4yKC5qaXRhY2Nlc3MudjEuQ2hlY2tBY2Nlc3NSZXNwb25zZS5SZWFzb25CBOJBAQMSFQoHbWVzc2FnZRgDIAEoCUIE4kEBAyJQChdCYXRjaENoZWNrQWNjZXNzUmVxdWVzdBI1CgVpdGVtcxgBIAMoCzIgLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1JlcXVlc3RCBOJBAQIiVAoYQmF0Y2hDaGVja0FjY2Vzc1Jlc3BvbnNlEjgKB3Jlc3VsdHMYASADKAsyIS5qaXRhY2Nlc3MudjEuQ2hlY2tBY2Nlc3NSZXNwb25zZUIE4kEBAyK9AQoTU2VhcmNoQWNjZXNzUmVxdWVzdBIVCgdzdWJqZWN0GAEgASgJQgTiQQEBEhQKBmFjdGlvbhgCIAEoCUIE4kEBARIWCghyZXNvdXJjZRgDIAEoCUIE4kEBARIuCgdjb250ZXh0GAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBARIXCglwYWdlX3NpemUYBSABKAVCBOJBAQESGAoKcGFnZV90b2tlbhgGIAEoCUIE4kEBASKzAQoUU2VhcmNoQWNjZXNzUmVzcG9uc2USLgoFZm91bmQYASADKAsyGS5qaXRhY2Nlc3MudjEuRm91bmRBY2Nlc3NCBOJBAQMSHQoPbmV4dF9wYWdlX3Rva2VuGAIgASgJQgTiQQEDEhYKCHJldmlzaW9uGAMgASgDQgTiQQEDEjQKCmNoZWNrX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDIqcBCgtGb3VuZEFjY2VzcxISCgRuYW1lGAEgASgJQgTiQQEDEhgKCmV4Y2VwdGlvbnMYAiADKAlCBOJBAQMSMwoFZ3JhbnQYAyABKAlCJOJBAQP6QR0KG2ppdGFjY2Vzcy5leGFtcGxlLmNvbS9HcmFudBI1CgtleHBpcmVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBOJBAQMylQMKDUFjY2Vzc1NlcnZpY2USbwoLQ2hlY2tBY2Nlc3MSIC5qaXRhY2Nlc3MudjEuQ2hlY2tBY2Nlc3NSZXF1ZXN0GiEuaml0YWNjZXNzLnYxLkNoZWNrQWNjZXNzUmVzcG9uc2UiG4LT5JMCFSIQL3YxL2FjY2VzczpjaGVjazoBKhKDAQoQQmF0Y2hDaGVja0FjY2VzcxIlLmppdGFjY2Vzcy52MS5CYXRjaENoZWNrQWNjZXNzUmVxdWVzdBomLmppdGFjY2Vzcy52MS5CYXRjaENoZWNrQWNjZXNzUmVzcG9uc2UiIILT5JMCGiIVL3YxL2FjY2VzczpiYXRjaENoZWNrOgEqEnMKDFNlYXJjaEFjY2VzcxIhLmppdGFjY2Vzcy52MS5TZWFyY2hBY2Nlc3NSZXF1ZXN0GiIuaml0YWNjZXNzLnYxLlNlYXJjaEFjY2Vzc1Jlc3BvbnNlIhyC0+STAhYiES92MS9hY2Nlc3M6c2VhcmNoOgEqGhjKQRVqaXRhY2Nlc3MuZXhhbXBsZS5jb21iBnByb3RvMw", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("ChlqaXRhY2Nlc3MvdjEvYWNjZXNzLnByb3RvEgxqaXRhY2Nlc3MudjEi/wIKEkNoZWNrQWNjZXNzUmVxdWVzdBIVCgdzdWJqZWN0GAEgASgJQgTiQQECEhQKBmFjdGlvbhgCIAEoCUIE4kEBAhIWCghyZXNvdXJjZRgDIAEoCUIE4kEBAhJHCgtjb25zaXN0ZW5jeRgEIAEoDjIsLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1JlcXVlc3QuQ29uc2lzdGVuY3lCBOJBAQESGgoMbWluX3JldmlzaW9uGAUgASgDQgTiQQEBEhUKB2V4cGxhaW4YBiABKAhCBOJBAQESLgoHY29udGV4dBgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBOJBAQESMwoJcmVhZF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBASJDCgtDb25zaXN0ZW5jeRIbChdDT05TSVNURU5DWV9VTlNQRUNJRklFRBAAEgoKBlNUUk9ORxABEgsKB0JPVU5ERUQQAiLnBgoTQ2hlY2tBY2Nlc3NSZXNwb25zZRIVCgdhbGxvd2VkGAEgASgIQgTiQQEDEj4KBnJlYXNvbhgCIAEoDjIoLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlLlJlYXNvbkIE4kEBAxIVCgdtZXNzYWdlGAMgASgJQgTiQQEDEjMKBWdyYW50GAQgASgJQiTiQQED+kEdChtqaXRhY2Nlc3MuZXhhbXBsZS5jb20vR3JhbnQSNQoLZXhwaXJlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhYKCHJldmlzaW9uGAYgASgDQgTiQQEDEjQKCmNoZWNrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhkKC2RlY2lzaW9uX2lkGAggASgJQgTiQQEDEiIKFHJlcXVlc3RhYmxlX3BvbGljaWVzGAkgAygJQgTiQQEDEi0KBXRyYWNlGAogAygLMhguaml0YWNjZXNzLnYxLkNoZWNrVHJhY2VCBOJBAQMSJwoFZXJyb3IYCyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0IE4kEBAxIyCglzdGFsZW5lc3MYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSMwoJcmVhZF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIbCg1ub3Rfb25fcmVjb3JkGA4gAygJQgTiQQEDIooCCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASCwoHQUxMT1dFRBABEgwKCE5PX0dSQU5UEAISEwoPTk9UX1lFVF9TVEFSVEVEEAMSCwoHRVhQSVJFRBAEEgsKB1JFVk9LRUQQBRIMCghSRUxFQVNFRBAGEgsKB1BFTkRJTkcQBxIVChFDT05ESVRJT05fTk9UX01FVBAIEhMKD0NPTkRJVElPTl9FUlJPUhAJEhIKDlVTRVNfRVhIQVVTVEVEEAoSEAoMU0lHTkFMX1NUQUxFEAsSFAoQREVOSUVEX0JZX1BPTElDWRAMEgoKBkxPQ0tFRBANEg8KC1dBU19BTExPV0VEEA4idwoKQ2hlY2tUcmFjZRISCgRuYW1lGAEgASgJQgTiQQEDEj4KBnJlYXNvbhgCIAEoDjIoLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlLlJlYXNvbkIE4kEBAxIVCgdtZXNzYWdlGAMgASgJQgTiQQEDIlAKF0JhdGNoQ2hlY2tBY2Nlc3NSZXF1ZXN0EjUKBWl0ZW1zGAEgAygLMiAuaml0YWNjZXNzLnYxLkNoZWNrQWNjZXNzUmVxdWVzdEIE4kEBAiJUChhCYXRjaENoZWNrQWNjZXNzUmVzcG9uc2USOAoHcmVzdWx0cxgBIAMoCzIhLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlQgTiQQEDIvIBChNTZWFyY2hBY2Nlc3NSZXF1ZXN0EhUKB3N1YmplY3QYASABKAlCBOJBAQESFAoGYWN0aW9uGAIgASgJQgTiQQEBEhYKCHJlc291cmNlGAMgASgJQgTiQQEBEi4KB2NvbnRleHQYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgTiQQEBEhcKCXBhZ2Vfc2l6ZRgFIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAYgASgJQgTiQQEBEjMKCXJlYWRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBOJBAQEihQIKFFNlYXJjaEFjY2Vzc1Jlc3BvbnNlEi4KBWZvdW5kGAEgAygLMhkuaml0YWNjZXNzLnYxLkZvdW5kQWNjZXNzQgTiQQEDEh0KD25leHRfcGFnZV90b2tlbhgCIAEoCUIE4kEBAxIWCghyZXZpc2lvbhgDIAEoA0IE4kEBAxI0CgpjaGVja190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIzCglyZWFkX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhsKDW5vdF9vbl9yZWNvcmQYBiADKAlCBOJBAQMipwEKC0ZvdW5kQWNjZXNzEhIKBG5hbWUYASABKAlCBOJBAQMSGAoKZXhjZXB0aW9ucxgCIAMoCUIE4kEBAxIzCgVncmFudBgDIAEoCUIk4kEBA/pBHQobaml0YWNjZXNzLmV4YW1wbGUuY29tL0dyYW50EjUKC2V4cGlyZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAzKVAwoNQWNjZXNzU2VydmljZRJvCgtDaGVja0FjY2VzcxIgLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1JlcXVlc3QaIS5qaXRhY2Nlc3MudjEuQ2hlY2tBY2Nlc3NSZXNwb25zZSIbgtPkkwIVIhAvdjEvYWNjZXNzOmNoZWNrOgEqEoMBChBCYXRjaENoZWNrQWNjZXNzEiUuaml0YWNjZXNzLnYxLkJhdGNoQ2hlY2tBY2Nlc3NSZXF1ZXN0GiYuaml0YWNjZXNzLnYxLkJhdGNoQ2hlY2tBY2Nlc3NSZXNwb25zZSIggtPkkwIaIhUvdjEvYWNjZXNzOmJhdGNoQ2hlY2s6ASoScwoMU2VhcmNoQWNjZXNzEiEuaml0YWNjZXNzLnYxLlNlYXJjaEFjY2Vzc1JlcXVlc3QaIi5qaXRhY2Nlc3MudjEuU2VhcmNoQWNjZXNzUmVzcG9uc2UiHILT5JMCFiIRL3YxL2FjY2VzczpzZWFyY2g6ASoaGMpBFWppdGFjY2Vzcy5leGFtcGxlLmNvbWIGcHJvdG8z", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * The question.
@@ -77,6 +77,16 @@ export type CheckAccessRequest = Message<"jitaccess.v1.CheckAccessRequest"> & {
    * @generated from field: google.protobuf.Struct context = 7;
    */
   context?: JsonObject | undefined;
+
+  /**
+   * Answer as of this past instant, from the record: what was granted, denied, locked and signalled by then, with what
+   * was known then. About others it needs the role `auditor` or `admin`. The caller's own groups and address do not
+   * count, since they are those of now. Such an answer is never `allowed`. Not in a batch, and not with `min_revision`
+   * or BOUNDED.
+   *
+   * @generated from field: google.protobuf.Timestamp read_time = 8;
+   */
+  readTime?: Timestamp | undefined;
 };
 
 /**
@@ -127,7 +137,7 @@ export const CheckAccessRequest_ConsistencySchema: GenEnum<CheckAccessRequest_Co
  */
 export type CheckAccessResponse = Message<"jitaccess.v1.CheckAccessResponse"> & {
   /**
-   * May it?
+   * May it? Never true with read_time: what was allowed lets nobody do anything now.
    *
    * @generated from field: bool allowed = 1;
    */
@@ -155,14 +165,14 @@ export type CheckAccessResponse = Message<"jitaccess.v1.CheckAccessResponse"> & 
   grant: string;
 
   /**
-   * A yes is over at this instant.
+   * A yes is over at this instant. With WAS_ALLOWED: the end that was planned then.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 5;
    */
   expireTime?: Timestamp | undefined;
 
   /**
-   * The store's commit counter that the answer rests on.
+   * The store's commit counter that the answer rests on. With read_time: of the record that was read.
    *
    * @generated from field: int64 revision = 6;
    */
@@ -209,6 +219,20 @@ export type CheckAccessResponse = Message<"jitaccess.v1.CheckAccessResponse"> & 
    * @generated from field: google.protobuf.Duration staleness = 12;
    */
   staleness?: Duration | undefined;
+
+  /**
+   * Of the request: the past instant that the answer is about.
+   *
+   * @generated from field: google.protobuf.Timestamp read_time = 13;
+   */
+  readTime?: Timestamp | undefined;
+
+  /**
+   * With read_time: in words, what the answer depends on and the record does not have, and what was taken instead.
+   *
+   * @generated from field: repeated string not_on_record = 14;
+   */
+  notOnRecord: string[];
 };
 
 /**
@@ -321,6 +345,13 @@ export enum CheckAccessResponse_Reason {
    * @generated from enum value: LOCKED = 13;
    */
   LOCKED = 13,
+
+  /**
+   * Only with read_time: a grant allowed it then. It is no yes now, and `allowed` is false.
+   *
+   * @generated from enum value: WAS_ALLOWED = 14;
+   */
+  WAS_ALLOWED = 14,
 }
 
 /**
@@ -453,6 +484,14 @@ export type SearchAccessRequest = Message<"jitaccess.v1.SearchAccessRequest"> & 
    * @generated from field: string page_token = 6;
    */
   pageToken: string;
+
+  /**
+   * Search as of this past instant, from the record, as for a check. Without the role `auditor` or `admin` the subject
+   * must be the caller.
+   *
+   * @generated from field: google.protobuf.Timestamp read_time = 7;
+   */
+  readTime?: Timestamp | undefined;
 };
 
 /**
@@ -495,6 +534,20 @@ export type SearchAccessResponse = Message<"jitaccess.v1.SearchAccessResponse"> 
    * @generated from field: google.protobuf.Timestamp check_time = 4;
    */
   checkTime?: Timestamp | undefined;
+
+  /**
+   * Of the request: the past instant that the page is about. What is found was allowed then, which says nothing of now.
+   *
+   * @generated from field: google.protobuf.Timestamp read_time = 5;
+   */
+  readTime?: Timestamp | undefined;
+
+  /**
+   * With read_time: in words, what the page depends on and the record does not have, and what was taken instead.
+   *
+   * @generated from field: repeated string not_on_record = 6;
+   */
+  notOnRecord: string[];
 };
 
 /**
@@ -548,7 +601,7 @@ export const FoundAccessSchema: GenMessage<FoundAccess> = /*@__PURE__*/
   messageDesc(file_jitaccess_v1_access, 7);
 
 /**
- * Decisions. Anyone may ask about itself; the role `checker` about others.
+ * Decisions. Anyone may ask about itself; the role `checker` about others; of the past the roles `auditor` and `admin`.
  *
  * @generated from service jitaccess.v1.AccessService
  */

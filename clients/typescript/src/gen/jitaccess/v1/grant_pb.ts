@@ -1178,7 +1178,8 @@ export type ListGrantsRequest = Message<"jitaccess.v1.ListGrantsRequest"> & {
 
   /**
    * AIP-160: =, !=, <, <=, >, >=, AND, OR, NOT, `:` on name, state, subject, requester, policy, resources, actions,
-   * create_time, start_time, expire_time, labels.*.
+   * reviewers, create_time, start_time, expire_time, labels.*. `reviewers:"user:bob@example.com"` means the grants that
+   * this principal, its name in any letter case, approved or denied.
    *
    * @generated from field: string filter = 3;
    */

@@ -1,0 +1,126 @@
+"""What was known at a past instant: grants from the log of their changes, policies and signals from the audit log.
+
+Nothing of it is cached. The state at an instant is the one after the last commit that is not later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import from_json
+from sqlalchemy import Text, and_, cast, func, text, type_coerce
+from sqlmodel import col, select
+
+from jit_service.domain.audit.event import Event
+from jit_service.domain.checks.past import locks_at
+from jit_service.domain.conditions import signal
+from jit_service.domain.conditions.signal import Signals
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.lock import Locks
+from jit_service.domain.policies.policy import Policy
+from jit_service.storage import predicates, rows
+from jit_service.storage.query import signal_of
+from jit_service.storage.readers.grant_changes import GrantChangeReader
+from jit_service.storage.readers.policies import PolicyReader
+from jit_service.storage.tables import (
+    SETTINGS_CHANGED,
+    AuditIndexRow,
+    AuditRow,
+    GrantChangeRow,
+    GrantRow,
+    LockRow,
+)
+
+_CHUNK: Final = 10_000
+
+
+class HeldScope(NamedTuple):
+    """A grant that may have been live, with the resources and actions of its row."""
+
+    grant: str
+    subject: str
+    resources: tuple[str, ...]
+    actions: tuple[str, ...]
+
+
+class PastReader(GrantChangeReader, PolicyReader):
+    """Reads the state at an instant `at`. The audit log must be indexed up to it."""
+
+    def record_begins_at(self) -> datetime | None:
+        """Returns the instant of the first audit record, None where there is none."""
+        first = self._session.get(AuditRow, 1)
+        return None if first is None else rows.recorded_event_of(first).event.at
+
+    def grant_as_of(self, name: str, at: datetime) -> Grant | None:
+        """Returns the grant as it was, None where no change up to then is recorded."""
+        until = and_(col(GrantChangeRow.grant_name) == name, col(GrantChangeRow.at) <= at)
+        wanted = select(GrantChangeRow).where(until).order_by(col(GrantChangeRow.revision).desc()).limit(1)
+        found = self._changes(wanted)
+        return found[0].grant if found else None
+
+    def live_names_as_of(self, subject: str, at: datetime, *, limit: int) -> list[str]:
+        """Returns the names of up to `limit` grants of the subject that may have been pending, scheduled or active."""
+        held = and_(col(GrantRow.subject) == subject, predicates.was_live(at))
+        return list(self._session.exec(select(GrantRow.name).where(held).order_by(col(GrantRow.name)).limit(limit)))
+
+    def scopes_as_of(self, at: datetime, *, subject: str = "") -> Iterator[HeldScope]:
+        """Yields the grants, or the subject's, that may have been scheduled or active, in no order.
+
+        Resources and actions are those of now. They have not changed since the grant was approved.
+        """
+        resources, actions = (
+            type_coerce(cast(column, Text), Text) for column in (col(GrantRow.resources), col(GrantRow.actions))
+        )
+        wanted: Any = select(GrantRow.name, GrantRow.subject, resources, actions).where(predicates.was_granted(at))
+        if subject:
+            wanted = wanted.where(col(GrantRow.subject) == subject)
+        # There may be a million grants, but few scopes: each text is read once.
+        known: dict[str, tuple[str, ...]] = {}
+        for name, holder, *scope in self._connection.execute(wanted.execution_options(yield_per=_CHUNK)):
+            on, to = (known.get(found) or known.setdefault(found, tuple(from_json(found))) for found in scope)
+            yield HeldScope(name, holder, on, to)
+
+    def locks_as_of(self, at: datetime) -> Locks:
+        """Returns the locks that stood then, by name."""
+        found = self._session.exec(select(LockRow).where(col(LockRow.created_at) <= at).order_by(col(LockRow.name)))
+        return locks_at([self._sealed(row, rows.lock_of(row)) for row in found], at)
+
+    def policies_as_of(self, at: datetime) -> list[Policy]:
+        """Returns the policies that were there, each as it was, by name.
+
+        Raises StoreUnavailable for a revision that is not the one which the audit log has the seal of.
+        """
+        last = self._settings(at).where(col(AuditIndexRow.policy) != "").group_by(col(AuditIndexRow.policy))
+        found = [self._revision_of(event) for event in self._events(last)]
+        return sorted((policy for policy in found if policy.deleted_at is None), key=lambda policy: policy.name)
+
+    def signals_as_of(self, at: datetime) -> Signals:
+        """Returns the signals as conditions saw them then."""
+        changed = (
+            self._settings(at)
+            .where(col(AuditIndexRow.policy) == "")
+            .join(AuditRow, col(AuditRow.seq) == col(AuditIndexRow.seq))
+            .group_by(signal_of(col(AuditRow.payload)))
+        )
+        found = map(signal.recorded, self._events(changed))
+        return signal.at((known for known in found if known is not None), at)
+
+    def _settings(self, at: datetime) -> Any:
+        """Selects the last seq of a group of records of policies and signals."""
+        return select(func.max(AuditIndexRow.seq)).where(text(SETTINGS_CHANGED), col(AuditIndexRow.at) <= at)
+
+    def _events(self, seqs: Any) -> list[Event]:
+        wanted = select(AuditRow).where(col(AuditRow.seq).in_(seqs)).order_by(col(AuditRow.seq))
+        return [rows.recorded_event_of(row).event for row in self._session.exec(wanted)]
+
+    def _revision_of(self, event: Event) -> Policy:
+        """Returns the policy as the event left it."""
+        policy = self.policy_revision(event.policy, event.policy_revision)
+        if policy is None:
+            raise self._sealer.refuse(f"revision {event.policy_revision} of {event.policy} is missing")
+        # Rows of revisions have no seal. A record from before there were seals has none either.
+        if (seal := event.states.get(event.policy)) is not None:
+            self._sealer.demand(event.policy, policy, bytes.fromhex(seal))
+        return policy
