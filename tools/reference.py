@@ -29,7 +29,11 @@ HTTP = {
 }
 EDGE = [
     ("UNKNOWN_PATH", 404, "There is no such method and path."),
-    ("MALFORMED_REQUEST", 400, "The body or a parameter is not what the route takes; the message says where."),
+    (
+        "MALFORMED_REQUEST",
+        400,
+        "The body or a parameter is not what the route takes. `BadRequest` has each wrong field and its right form.",
+    ),
     ("MALFORMED_REQUEST", 408, "The request did not come in time."),
     ("MALFORMED_REQUEST", 431, "The headers are larger than 32 KiB."),
     ("BODY_TOO_LARGE", 413, "The body is larger than 1 MiB."),

@@ -122,6 +122,8 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.DocsService/GetOpenApi": _ANONYMOUS,
     "/jitaccess.v1.DocsService/GetDocsPage": _ANONYMOUS,
     "/jitaccess.v1.DocsService/GetDocsAsset": _ANONYMOUS,
+    # Envoy asks, for whoever sent what no method could take; the answer is made of the published contract.
+    "/jitaccess.edge/ExplainRequest": _PUBLIC,
     # They show only whether the service answers, and its published contract.
     "/grpc.health.v1.Health/Check": _PUBLIC,
     "/grpc.health.v1.Health/Watch": _PUBLIC,

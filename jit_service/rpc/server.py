@@ -33,6 +33,7 @@ from jit_service.rpc.services.access import AccessServicer
 from jit_service.rpc.services.audit import AuditServicer
 from jit_service.rpc.services.delegations import DelegationServicer
 from jit_service.rpc.services.docs import DocsServicer
+from jit_service.rpc.services.edge import add_edge_method
 from jit_service.rpc.services.grants import GrantServicer
 from jit_service.rpc.services.health import StoreHealth
 from jit_service.rpc.services.locks import LockServicer
@@ -173,6 +174,7 @@ def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, qu
     ext_authz = AuthorizationServicer(store, checker, backend.authenticator, issuing, quota)
     add_AuthorizationServicer_to_server(ext_authz, server)
     add_DocsServiceServicer_to_server(DocsServicer(), server)
+    add_edge_method(server)
     health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store, SERVICES), server)
 
 

@@ -20,7 +20,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from jit_service.domain.errors import InvalidField
 
 _RAW = "google.api.HttpBody"
-_VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
+VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
 
 
 def check_message(message: Message) -> None:
@@ -80,7 +80,7 @@ def _known_values(message: Descriptor) -> tuple[tuple[str, frozenset[int] | None
 def _fields_to_check(message: Descriptor) -> tuple[FieldDescriptor, ...]:
     """Returns the fields that can contain something unknown: enums, and messages other than maps."""
     kinds = (FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_MESSAGE)
-    return tuple(field for field in message.fields if field.type in kinds and not _is_map(field))
+    return tuple(field for field in message.fields if field.type in kinds and not is_map(field))
 
 
 def check_path(method: str, original_path: str, message: Message) -> None:
@@ -103,7 +103,7 @@ def check_json(method: str, names: str | None, message: Message) -> None:
     `names` comes from envoy.yaml's Lua filter: paths joined by "/", with a comma before each. Without it nobody knows
     what was lost, so a call that has a body is refused.
     """
-    body = _method(method).GetOptions().Extensions[http].body
+    body = method_descriptor(method).GetOptions().Extensions[http].body
     # The transcoder passes the bytes of such a body on, whatever they look like, so it lost no name.
     if not body or _is_raw(method, body):
         return
@@ -131,14 +131,14 @@ def _resolve(message: Descriptor, names: list[str]) -> tuple[tuple[str, ...], st
             allowed = ", ".join(sorted(known.json_name for known in message.fields))
             return (), f"{message.name} has no such field; it has {allowed}"
         path.append(field.name)
-        if field.message_type is None or _is_map(field) or _is_free(field.message_type):
+        if field.message_type is None or is_map(field) or _is_free(field.message_type):
             return (*path, *names[position + 1 :]), ""
         message = field.message_type
     return tuple(path), ""
 
 
 def _is_raw(method: str, body: str) -> bool:
-    field = _method(method).input_type.fields_by_name.get(body)
+    field = method_descriptor(method).input_type.fields_by_name.get(body)
     return field is not None and field.message_type is not None and field.message_type.full_name == _RAW
 
 
@@ -150,7 +150,7 @@ def _is_free(message: Descriptor) -> bool:
 @cache
 def _json_root(method: str) -> tuple[Descriptor, str]:
     """Returns the message that the call's JSON encodes, and its path within the request."""
-    descriptor = _method(method)
+    descriptor = method_descriptor(method)
     body, request = descriptor.GetOptions().Extensions[http].body, descriptor.input_type
     inner = request.fields_by_name[body].message_type if body != "*" else None
     return (request, "") if inner is None else (inner, f"{body}.")
@@ -163,16 +163,16 @@ def _check_enum(field: FieldDescriptor, value: int, where: str) -> None:
         raise InvalidField(where, f"{value} is unknown; one of {allowed} is allowed")
 
 
-def _is_map(field: FieldDescriptor) -> bool:
+def is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 @cache
 def _templates(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     """Returns a pattern of the method's REST path that captures its variable, and the field that the variable sets."""
-    rule = _method(method).GetOptions().Extensions[http]
+    rule = method_descriptor(method).GetOptions().Extensions[http]
     template = getattr(rule, rule.WhichOneof("pattern"))
-    variable = _VARIABLE.search(template)
+    variable = VARIABLE.search(template)
     if variable is None:
         return ()
     before, after = template[: variable.start()], template[variable.end() :]
@@ -180,7 +180,7 @@ def _templates(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     return ((re.compile(f"{re.escape(before)}({inner}){re.escape(after)}"), variable[1]),)
 
 
-def _method(method: str) -> MethodDescriptor:
+def method_descriptor(method: str) -> MethodDescriptor:
     return descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
 
 
