@@ -7,10 +7,14 @@ import re
 import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from jit_service.settings import Settings
+from jitaccess import Unauthenticated
+from jitaccess.guards import Incoming
 from tests.conftest import Clock
 from tests.world import running_world
 
@@ -35,6 +39,19 @@ def test_the_policies_of_the_guide_can_be_applied(tmp_path: Path) -> None:
         world.service.apply_policies(file)
 
     assert len(blocks) == len(yaml.safe_load(file.read_text())["policies"]) == 6
+
+
+def test_the_subject_of_the_guide_reads_what_a_proxy_proved() -> None:
+    text = (ROOT / "docs" / "guides" / "guards.md").read_text(encoding="utf-8")
+    [block] = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def who" in code]
+    names: dict[str, Any] = {}
+    exec(block, names)  # noqa: S102 (the text of the guide)
+    headers = [(b"x-verified-email", b"alice@example.com")]
+
+    assert names["who"](Incoming.with_headers(headers, None)) == "user:alice@example.com"
+    with pytest.raises(Unauthenticated):
+        names["who"](Incoming())
+    assert names["who"](Incoming.with_headers(headers * 2, None)) == "user:alice@example.com, alice@example.com"
 
 
 def test_the_filter_of_the_guide_is_that_of_the_whole_configuration() -> None:

@@ -9,6 +9,8 @@ from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
+from nightly import create_app as create_purges
+from nightly import started_by
 from orders_http import create_app
 
 from jitaccess import Unavailable
@@ -70,3 +72,14 @@ def test_a_job_by_its_token(jit: MemoryService, jit_clock: Clock) -> None:
     jit.is_away = True
     with pytest.raises(Unavailable):
         purge("eu")
+
+
+def test_a_job_that_a_request_started_is_judged_as_who_started_it(jit: MemoryService) -> None:
+    done: list[str] = []
+    of_requests = Guard.by_check(jit.async_client, subject=fixed_subject(ALICE))
+    of_jobs = Guard.by_check(jit.client, subject=started_by)
+    jit.grant(ALICE, "database/orders/*", "rows.purge")
+
+    answer = TestClient(create_purges(of_requests, of_jobs, done.append)).post("/orders/eu/purges")
+
+    assert (answer.status_code, done) == (202, [f"{ALICE} purged eu"])

@@ -22,8 +22,8 @@ from jitaccess import JitError
 from jitaccess.guards import Guard
 from jitaccess.guards.jobs import guarded
 
-CODES = {7: "PERMISSION_DENIED", 16: "UNAUTHENTICATED", 14: "UNAVAILABLE"}
-STATUS = {"PERMISSION_DENIED": 403, "UNAUTHENTICATED": 401, "UNAVAILABLE": 503}
+CODES = {7: "PERMISSION_DENIED", 16: "UNAUTHENTICATED", 14: "UNAVAILABLE", 13: "INTERNAL"}
+STATUS = {"PERMISSION_DENIED": 403, "UNAUTHENTICATED": 401, "UNAVAILABLE": 503, "INTERNAL": 500}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from jitaccess import (
     Unauthenticated,
     Unavailable,
 )
-from jitaccess.guards import Guard, bearer_token, fixed_subject, subject_of_grant_token
+from jitaccess.guards import Guard, Incoming, bearer_token, fixed_subject, subject_of_grant_token
 from jitaccess.testing import MemoryService
 from tests.guards.doors import DOORS, ON_A_LOOP, Call, Told
 
@@ -91,7 +91,7 @@ def test_an_asynchronous_client_answers_on_a_loop_and_nowhere_else(door: str, ji
     told = knocks(door, by_check(jit.async_client))
 
     assert told.through is (door in ON_A_LOOP)
-    assert told.code == ("" if told.through else "UNAVAILABLE")
+    assert told.code == ("" if told.through else "INTERNAL")
 
 
 # Not sure: never through
@@ -153,7 +153,8 @@ class AsksLater(Asks):
 
 
 def is_unsure(told: Told) -> bool:
-    return not told.through and told.code == "UNAVAILABLE" and SECRET not in f"{told.message}{told.metadata}"
+    unsure = told.code in ("UNAVAILABLE", "INTERNAL")
+    return not told.through and unsure and SECRET not in f"{told.message}{told.metadata}"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -198,7 +199,54 @@ def test_a_check_that_hangs_lets_nobody_through(door: str) -> None:
     assert told.reason == "DEADLINE_EXCEEDED"
 
 
+def who_without_a_header(incoming: Incoming) -> str:
+    return incoming.headers.nothing_of_the_kind("x-user")  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_bug_of_the_subject_function_says_misconfigured_and_the_log_names_it(
+    door: str, jit: MemoryService, caplog: pytest.LogCaptureFixture
+) -> None:
+    granted(jit)
+
+    told = knocks(door, by_check(jit.client, subject=who_without_a_header))
+
+    assert (told.through, told.code, told.reason) == (False, "INTERNAL", "SUBJECT_FAULT")
+    assert "misconfigured" in told.message
+    assert "try again" not in told.message
+    assert "subject function tests.guards.test_doors.who_without_a_header raised AttributeError" in caplog.text
+    assert "Traceback" in caplog.text
+
+
 # Who is it?
+
+
+def test_a_header_is_found_in_any_letter_case_and_two_of_them_are_not_one() -> None:
+    once = Incoming.with_headers([(b"X-User", b"user:a"), ("Accept", "x"), ("accept", "y")], None).headers
+
+    assert (once.get("x-USER"), once["X-User"], "X-USER" in once) == ("user:a", "user:a", True)
+    assert (once.get("none"), once.get("none", "else"), "none" in once) == (None, "else", False)
+    assert (once["accept"], once.get_all("Accept")) == ("x, y", ("x", "y"))
+    assert dict(once) == {"x-user": "user:a", "accept": "x, y"} == dict(once.items())
+    with pytest.raises(KeyError):
+        once["none"]
+
+
+def test_headers_are_still_pairs() -> None:
+    incoming = Incoming((("X-User", "user:a"),))  # type: ignore[arg-type]
+
+    assert [value for name, value in incoming.headers if name == "x-user"] == ["user:a"]
+    assert incoming.headers == (("x-user", "user:a"),)
+    assert incoming.headers[0] == ("x-user", "user:a")
+
+
+@pytest.mark.parametrize("kind", ["job", "async job"])
+def test_the_guard_of_an_http_app_says_in_a_job_what_is_wrong(kind: str, jit: MemoryService) -> None:
+    told = knocks(kind, by_check(jit.client, subject=lambda incoming: incoming.headers.get("x-user")))
+
+    assert (told.code, told.reason) == ("UNAUTHENTICATED", "IDENTITY_MISSING")
+    assert "a job has no headers" in told.message
+    assert 'subject=lambda i: i.source.arguments["by"]' in told.message
+    assert knocks(kind, by_check(jit.client, subject=bearer_token)).message.count("a job has no headers") == 1
 
 
 @pytest.mark.parametrize("subject", ["", None, 7, b"user:alice", ["user:alice"]])

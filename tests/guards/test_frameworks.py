@@ -17,7 +17,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from starlette.websockets import WebSocketDisconnect
 
 from examples.guards import orders_asgi, orders_grpc
-from jitaccess import InvalidArgument, Misconfigured, PermissionDenied, Unavailable
+from jitaccess import Internal, InvalidArgument, Misconfigured, PermissionDenied
 from jitaccess.guards import Guard, Incoming, Passage, fixed_subject
 from jitaccess.guards.asgi import PASSAGE, WEBSOCKET, GuardMiddleware, Route
 from jitaccess.guards.fastapi import protect, require
@@ -98,10 +98,10 @@ def test_a_parameter_that_is_missing_lets_nobody_through(guard: Guard) -> None:
     template = Template("database/orders/{region}", "rows.read")
 
     for values in ({}, {"Region": "eu"}, {"region": None}):
-        with pytest.raises(Unavailable) as refused:
+        with pytest.raises(Internal, match="misconfigured") as refused:
             guard.admit(Incoming(), template, values)
-        assert refused.value.reason == "GUARD_FAULT"
-        with pytest.raises(Unavailable):
+        assert refused.value.reason == "TEMPLATE_PARAMETER_MISSING"
+        with pytest.raises(Internal):
             asyncio.run(guard.admit_async(Incoming(), template, values))
 
 
@@ -124,9 +124,9 @@ def test_what_is_no_passage_for_this_lets_nobody_through(passage: Any) -> None:
 
     template = Template("database/orders/{region}", "rows.read")
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Internal):
         Guard(Judge()).admit(Incoming(), template, {"region": "eu"})
-    with pytest.raises(Unavailable):
+    with pytest.raises(Internal):
         asyncio.run(Guard(Judge()).admit_async(Incoming(), template, {"region": "eu"}))
 
 
@@ -141,7 +141,7 @@ def test_a_route_without_the_parameter_is_closed(guard: Guard) -> None:
     async def read(area: str) -> str:
         return area
 
-    assert TestClient(app).get("/orders/eu").status_code == 503
+    assert TestClient(app).get("/orders/eu").status_code == 500
 
 
 def test_an_app_that_nobody_protects_is_closed() -> None:
@@ -153,7 +153,7 @@ def test_an_app_that_nobody_protects_is_closed() -> None:
 
     answer = TestClient(app).get("/orders")
 
-    assert (answer.status_code, answer.json()["detail"]["code"]) == (503, 14)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (500, 13)
 
 
 def test_a_route_may_have_a_guard_of_its_own(guard: Guard, jit: MemoryService) -> None:
@@ -396,7 +396,7 @@ def test_a_stream_of_requests_fills_no_parameter(guard: Guard) -> None:
 
     with pytest.raises(RuntimeError):
         _interceptor(guard, handler, "database/orders/{value}").stream_unary(iter([StringValue(value="eu")]), context)
-    assert (context.code, reached) == (grpc.StatusCode.UNAVAILABLE, [])
+    assert (context.code, reached) == (grpc.StatusCode.INTERNAL, [])
 
     _interceptor(guard, handler, "database/orders/eu").stream_unary(iter([]), Context())
     assert len(reached) == 1
@@ -414,7 +414,7 @@ def test_a_field_within_a_field_is_found_by_its_path(guard: Guard) -> None:
         context = Context()
         with pytest.raises(RuntimeError):
             _interceptor(guard, handler, f"database/orders/{{{path}}}").unary_unary(request, context)
-        assert context.code is grpc.StatusCode.UNAVAILABLE
+        assert context.code is grpc.StatusCode.INTERNAL
 
 
 def test_a_method_that_is_guarded_and_left_open_is_guarded(guard: Guard, jit: MemoryService) -> None:

@@ -220,9 +220,9 @@ TWINS = [
         refusal.refusal_of,
         '"whether this is allowed cannot be told now; try again"',
         "str(error)",
-        fails("job"),
+        fails("job", "a timeout"),
     ),
-    Twin("an unknown code that is a success", refusal.http_status, "_UNSURE", "200", fails("asgi")),
+    Twin("an unknown code that is a success", refusal.http_status, "_UNSURE", "200", fails("asgi", "a timeout")),
     Twin(
         "a token that outlives its grant",
         guard._ByToken.judge,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -241,7 +243,7 @@ def test_the_tests_of_the_example_run_by_the_plugin(tmp_path: Path) -> None:
 
     ran = subprocess.run([*command, str(ROOT / "examples/guards")], capture_output=True, text=True, timeout=120)
 
-    assert "4 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert "5 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_a_conftest_names_the_plugin_and_has_its_fixtures(tmp_path: Path) -> None:
@@ -295,3 +297,50 @@ def test_a_lock_is_on_one_thing(jit: MemoryService) -> None:
     for given in ({}, {"principal": ALICE, "group": "contractors"}):
         with pytest.raises(InvalidArgument):
             jit.lock(**given)
+
+
+@pytest.mark.parametrize("kind", ["deny", "requestable"])
+@pytest.mark.parametrize(
+    ("named", "policy"),
+    [
+        ({"principals": [ALICE]}, ALICE),
+        ({"principals": [ALICE]}, "policies/No"),
+        ({"principals": [ALICE]}, "policies/ends-"),
+        ({"principals": [ALICE]}, ""),
+        ({"principals": ["alice@example.com"]}, "no"),
+        ({"principals": ["user:*"]}, "no"),
+        ({"principals": ALICE}, "no"),
+        ({"groups": "engineering"}, "no"),
+        ({"groups": ["*"]}, "no"),
+        ({}, "no"),
+    ],
+)
+def test_a_policy_that_the_service_would_refuse_is_refused(kind: str, policy: str, named: dict[str, Any]) -> None:
+    jit = MemoryService()
+
+    with pytest.raises(InvalidArgument):
+        getattr(jit, kind)(policy, "database/**", "**", **named)
+
+
+def test_names_of_groups_and_of_who_is_locked_are_refused_as_by_the_service() -> None:
+    jit = MemoryService()
+
+    with pytest.raises(InvalidArgument, match="principal"):
+        jit.lock("alice")
+    with pytest.raises(InvalidArgument, match="group"):
+        jit.lock(group="*")
+    with pytest.raises(InvalidArgument, match="groups"):
+        jit.grant(ALICE, "database/**", "**", groups="engineering")
+
+
+@pytest.mark.parametrize("method", ["grant", "deny", "requestable"])
+def test_the_signatures_in_the_readme_are_the_code_s(method: str) -> None:
+    readme = (ROOT / "clients/python/README.md").read_text(encoding="utf-8")
+    [shown] = re.findall(rf"^jit\.{method}\((.*)\)$", readme, re.MULTILINE)
+    code = inspect.signature(getattr(MemoryService, method)).parameters.values()
+
+    stub: dict[str, Any] = {}
+    exec(f"from datetime import timedelta\ndef method(self, {shown}): ...", stub)  # noqa: S102 (the README)
+
+    told = inspect.signature(stub["method"]).parameters.values()
+    assert [(one.name, one.kind, one.default) for one in told] == [(one.name, one.kind, one.default) for one in code]

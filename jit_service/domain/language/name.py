@@ -21,7 +21,6 @@ P = ParamSpec("P")
 MAX_TEXT = 4096
 MAX_FOREIGN_ID = 256
 
-_POLICY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _ID = re.compile(r"[0-9a-z]{1,64}")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:@/-]{0,128}")
@@ -46,18 +45,10 @@ resource = _in_field(names.resource)
 action = _in_field(names.action)
 resource_pattern = _in_field(names.resource_pattern)
 action_pattern = _in_field(names.action_pattern)
+policy_name = _in_field(names.policy)
 SERVICE = names.SERVICE
 canonical = names.canonical
 folded = names.folded
-
-
-def policy_name(text: str, field: str) -> str:
-    """Returns `policies/{id}`, also for the bare id. Raises InvalidField."""
-    identifier = text.removeprefix("policies/")
-    if not _POLICY_ID.fullmatch(identifier):
-        allowed = "policies/ID, where ID is 1 to 63 of a-z, 0-9 and -, starts with a letter and does not end with -"
-        raise InvalidField(field, f"{shown(text)} is not a policy's name; it must be {allowed}")
-    return f"policies/{identifier}"
 
 
 def grant_name(text: str, field: str) -> str:

@@ -11,8 +11,9 @@
 `jitaccess.guards.asgi` has middleware, `jitaccess.guards.grpc` interceptors, `jitaccess.guards.jobs` a decorator.
 
 All fail closed. A caller without an identity is Unauthenticated, one whom nothing lets through PermissionDenied;
-whatever else keeps the guard from being sure (the service away or late, its refusal of the guard itself, a bug in what
-the program gave it) is Unavailable, with the cause in the log and not in the answer.
+whatever else keeps the guard from being sure (the service away or late, its refusal of the guard itself) is
+Unavailable; a misconfiguration, or a bug in what the program gave it, is Internal. The cause is in the log and not in
+the answer.
 """
 
 from jitaccess.guards.guard import Guard, Passage

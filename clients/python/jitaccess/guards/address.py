@@ -32,7 +32,7 @@ class TrustedProxies:
         peer = _canonical(incoming.peer)
         if not peer or not self._trust(peer):
             return peer
-        given = ",".join(value for name, value in incoming.headers if name == _FORWARDED)
+        given = ",".join(incoming.headers.get_all(_FORWARDED))
         for text in reversed(given.split(",")):
             hop = _hop(text)
             if not hop or not self._trust(hop):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,7 +57,7 @@ class Judge(Protocol):
 
 
 class Guard:
-    """Lets a call through, or raises PermissionDenied, Unauthenticated or Unavailable.
+    """Lets a call through, or raises PermissionDenied, Unauthenticated, Unavailable, or Internal where misconfigured.
 
     `timeout`, in seconds, holds where the guard is asked on an event loop; elsewhere that of the client does.
     """
@@ -125,7 +126,8 @@ class _ByCheck:
         self._proxies = proxies
 
     def judge(self, incoming: Incoming, need: Need) -> Passage:
-        subject = _known(_at_once(self._subject(incoming)))
+        with _named(self._subject):
+            subject = _known(_at_once(self._subject(incoming)))
         try:
             decision = _at_once(
                 self._asks.check(subject, need.action, need.resource, source_ip=self._source_ip(incoming))
@@ -135,7 +137,8 @@ class _ByCheck:
         return _passage(decision, subject, need)
 
     async def judge_async(self, incoming: Incoming, need: Need) -> Passage:
-        subject = _known(await _soon(self._subject, incoming))
+        with _named(self._subject):
+            subject = _known(await _soon(self._subject, incoming))
         try:
             decision = await _soon(
                 self._asks.check, subject, need.action, need.resource, source_ip=self._source_ip(incoming)
@@ -228,6 +231,21 @@ def _of(need: Need, passage: Passage) -> Passage:
     if not isinstance(passage, Passage) or (passage.action, passage.resource) != need:
         raise Misconfigured("the guard's judge gave no passage", reason="GUARD_FAULT")
     return passage
+
+
+@contextmanager
+def _named(function: Callable[..., Any]) -> Iterator[None]:
+    """Names the program's own function in what is logged of its bug; what it raises on purpose goes through."""
+    try:
+        yield
+    except (JitError, OSError):
+        raise
+    except Exception as fault:
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        where = f"{getattr(function, '__module__', '')}.{name}"
+        raise Misconfigured(
+            f"the guard's subject function {where} raised {type(fault).__name__}: {fault}", reason="SUBJECT_FAULT"
+        ) from fault
 
 
 def _known(subject: object) -> str:

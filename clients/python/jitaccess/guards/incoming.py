@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jitaccess.errors import Unauthenticated
+from jitaccess.guards.headers import Headers
 
 if TYPE_CHECKING:
     from jitaccess.jose.keys import KeySource
@@ -16,22 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Incoming:
-    """A call: its headers (of gRPC: its metadata) by lower-case names, and what the framework has of it.
+    """A call: its headers (of gRPC: its metadata), and what the framework has of it.
+
+    `headers.get("X-User")` finds a header in whatever letter case; a job has none.
 
     `source` is a starlette HTTPConnection, an ASGI scope, a gRPC ServicerContext, or a job's inspect.BoundArguments.
     `peer` is the address that the framework has of whoever is at the other end of the connection, empty where none.
     """
 
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    headers: Headers = field(default_factory=Headers, repr=False)
     source: Any = field(default=None, repr=False)
     peer: str = ""
+
+    def __post_init__(self) -> None:
+        """Takes headers that are given as pairs, too."""
+        object.__setattr__(self, "headers", Headers(self.headers))
 
     @classmethod
     def with_headers(
         cls, headers: Iterable[tuple[str | bytes, str | bytes]], source: object, peer: str = ""
     ) -> Incoming:
         """Returns a call with headers as they come over the wire."""
-        return cls(tuple((_text(name).lower(), _text(value)) for name, value in headers), source, peer)
+        return cls(Headers((_text(name), _text(value)) for name, value in headers), source, peer)
 
 
 Subject = Callable[[Incoming], str | Awaitable[str]]
@@ -40,7 +47,7 @@ Subject = Callable[[Incoming], str | Awaitable[str]]
 
 def bearer_token(incoming: Incoming) -> str:
     """Returns the token of the authorization header, RFC 6750. Raises Unauthenticated where there is not one alone."""
-    given = [value for name, value in incoming.headers if name == "authorization"]
+    given = incoming.headers.get_all("authorization")
     if not given:
         raise Unauthenticated("there is no bearer token", reason="TOKEN_MISSING")
     # Of several, whoever else reads them could take another.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
-from jitaccess.errors import Misconfigured
+from jitaccess.errors import Misconfigured, Unauthenticated
 from jitaccess.guards.guard import Guard
 from jitaccess.guards.incoming import Incoming
 from jitaccess.guards.need import Template
@@ -36,18 +37,35 @@ def guarded(guard: Guard, resource: str, action: str) -> Callable[[Callable[P, T
         @functools.wraps(function)
         def once(*args: P.args, **kwargs: P.kwargs) -> T:
             bound = _bound(signature, args, kwargs)
-            guard.admit(Incoming(source=bound), template, bound.arguments)
+            with _explained(function):
+                guard.admit(Incoming(source=bound), template, bound.arguments)
             return function(*args, **kwargs)
 
         @functools.wraps(function)
         async def later(*args: P.args, **kwargs: P.kwargs) -> Any:
             bound = _bound(signature, args, kwargs)
-            await guard.admit_async(Incoming(source=bound), template, bound.arguments)
+            with _explained(function):
+                await guard.admit_async(Incoming(source=bound), template, bound.arguments)
             return await cast(Callable[P, Any], function)(*args, **kwargs)
 
         return cast(Callable[P, T], later) if inspect.iscoroutinefunction(function) else once
 
     return decorate
+
+
+@contextmanager
+def _explained(function: Callable[..., Any]) -> Iterator[None]:
+    """Says of a job without an identity what its guard must read: it is often given the guard of an HTTP app."""
+    try:
+        yield
+    except Unauthenticated as refusal:
+        if refusal.reason not in ("IDENTITY_MISSING", "TOKEN_MISSING"):
+            raise
+        raise Unauthenticated(
+            f"{function.__qualname__}: {refusal.message}; a job has no headers, so its guard must tell who calls by "
+            'fixed_subject("service:..."), or by an argument: subject=lambda i: i.source.arguments["by"]',
+            reason=refusal.reason,
+        ) from None
 
 
 def _demand_guardable(function: Callable[..., Any], template: Template, signature: inspect.Signature) -> None:

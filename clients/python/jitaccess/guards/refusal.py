@@ -11,13 +11,22 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from jitaccess.errors import InvalidArgument, JitError, PermissionDenied, TokenRefused, Unauthenticated, Unavailable
+from jitaccess.errors import (
+    Internal,
+    InvalidArgument,
+    JitError,
+    Misconfigured,
+    PermissionDenied,
+    TokenRefused,
+    Unauthenticated,
+    Unavailable,
+)
 from jitaccess.guards.need import Need
 from jitaccess.jose.refusal import TokenReason
 
 _log = logging.getLogger("jitaccess.guards")
 _DOMAIN = "jitaccess"
-_HTTP = {"PERMISSION_DENIED": 403, "UNAUTHENTICATED": 401}
+_HTTP = {"PERMISSION_DENIED": 403, "UNAUTHENTICATED": 401, "INTERNAL": 500}
 _UNSURE = 503
 # What is wrong with the access rather than with the token.
 _NOT_ALLOWED = (TokenReason.NOT_COVERED, TokenReason.GRANT_OVER)
@@ -38,9 +47,11 @@ def no(
 
 
 def refusal_of(error: BaseException) -> JitError:
-    """Returns the refusal for an error in the guard: Unavailable, unless the error is known to be the caller's.
+    """Returns the refusal for an error in the guard: the caller's, Unavailable, or Internal.
 
-    A malformed name is the caller's error: the program's own names are verified when it starts.
+    Trying again may help against Unavailable. Against Internal it does not: the guard is misconfigured, or a function
+    that the program gave it fails; the log has the traceback. A malformed name is the caller's error: the program's own
+    names are verified when it starts.
     """
     match error:
         case PermissionDenied() | Unauthenticated():
@@ -56,24 +67,32 @@ def refusal_of(error: BaseException) -> JitError:
             reason = error.reason
         case TimeoutError():
             reason = "DEADLINE_EXCEEDED"
-        case _:
+        case JitError() | OSError() if not isinstance(error, Misconfigured | Internal):
             reason = "GUARD_FAULT"
+        case _:
+            return _misconfigured(error)
     _log.error("a guard cannot be sure, and lets nobody through: %s: %s", type(error).__name__, error)
     return Unavailable("whether this is allowed cannot be told now; try again", reason=reason)
+
+
+def _misconfigured(error: BaseException) -> JitError:
+    _log.error("a guard is misconfigured, and lets nobody through: %s: %s", type(error).__name__, error, exc_info=error)
+    reason = error.reason if isinstance(error, Misconfigured) and error.reason != error.code else "GUARD_FAULT"
+    return Internal("this guard is misconfigured, or a function given to it fails; the log says how", reason=reason)
 
 
 def unsure(error: JitError) -> JitError:
     """Returns what an error of the check says: its PERMISSION_DENIED, say, is about the guard's own token.
 
-    Only a name that it refuses is the caller's.
+    Only a name that it refuses is the caller's, and a misconfigured client stays that.
     """
-    if isinstance(error, InvalidArgument):
+    if isinstance(error, InvalidArgument | Misconfigured):
         return error
     return Unavailable(f"the check failed: {error}", reason="CHECK_FAILED")
 
 
 def http_status(refusal: JitError) -> int:
-    """Returns 401, 403, or 503 for whatever else."""
+    """Returns 401, 403, 500 where trying again does not help, or 503 for whatever else."""
     return _HTTP.get(refusal.code, _UNSURE)
 
 
@@ -98,5 +117,5 @@ def body_of(refusal: JitError) -> dict[str, object]:
 
 
 def grpc_code(refusal: JitError) -> grpc.StatusCode:
-    """Returns PERMISSION_DENIED, UNAUTHENTICATED, or UNAVAILABLE for whatever else."""
+    """Returns PERMISSION_DENIED, UNAUTHENTICATED, INTERNAL, or UNAVAILABLE for whatever else."""
     return grpc.StatusCode[refusal.code] if refusal.code in _HTTP else grpc.StatusCode.UNAVAILABLE

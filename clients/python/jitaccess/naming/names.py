@@ -26,6 +26,7 @@ SERVICE = "service:jit-service"
 # How many sound actions are kept; there are few, and they come again and again.
 _MAX_KNOWN = 1000
 
+_POLICY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _PRINCIPAL_TYPES = ("user", "service")
 _RESOURCE_TYPE = re.compile(r"[a-z][a-z0-9_-]*")
 # Of ASCII. A name is data and may hold what a shell, a URL or a filter reads as its own: who writes it there quotes it.
@@ -101,6 +102,15 @@ def group(text: str) -> str:
         raise BadName(f"{shown(name)} holds a *, but groups are named one by one, without patterns")
     _check_text(name, _PRINTABLE, name)
     return name
+
+
+def policy(text: str) -> str:
+    """Returns `policies/{id}`, also for the bare id, or raises BadName."""
+    identifier = text.removeprefix("policies/")
+    if not _POLICY_ID.fullmatch(identifier):
+        allowed = "policies/ID, where ID is 1 to 63 of a-z, 0-9 and -, starts with a letter and does not end with -"
+        raise BadName(f"{shown(text)} is not a policy's name; it must be {allowed}")
+    return f"policies/{identifier}"
 
 
 def resource(text: str) -> str:

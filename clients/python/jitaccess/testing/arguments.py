@@ -11,8 +11,26 @@ from jitaccess.naming import names
 from jitaccess.v1 import access_pb2
 
 
-def principal_name(text: str) -> str:
-    return ascii_name(names.principal, text, "subject")
+def principal_name(text: str, field: str = "subject") -> str:
+    return ascii_name(names.principal, text, field)
+
+
+def group_names(groups: Iterable[str]) -> frozenset[str]:
+    """Returns the groups. Raises InvalidArgument for one that is none."""
+    if isinstance(groups, str):
+        raise invalid_field("groups", "must be a list of names, not one text")
+    return frozenset(ascii_name(names.group, one, f"groups[{index}]") for index, one in enumerate(groups))
+
+
+def deciders(principals: Iterable[str], groups: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Returns whom a policy names. Raises InvalidArgument for what is no name, or where it names nobody."""
+    if isinstance(principals, str):
+        raise invalid_field("principals", "must be a list of names, not one text")
+    people = frozenset(principal_name(one, f"principals[{index}]") for index, one in enumerate(principals))
+    teams = group_names(groups)
+    if not people and not teams:
+        raise invalid_field("principals", "names nobody; give principals or groups")
+    return people, teams
 
 
 def demand_address(request: access_pb2.CheckAccessRequest) -> None:
@@ -56,5 +74,5 @@ def ascii_name(check: Callable[[str], str], text: str, field: str) -> str:
     return named(check, text, field)
 
 
-def policy_name(name: str) -> str:
-    return name if name.startswith("policies/") else f"policies/{name}"
+def policy_name(text: str) -> str:
+    return named(names.policy, text, "policy")

@@ -17,7 +17,7 @@ from jitaccess._error import invalid_field
 from jitaccess.contract.model import CheckReason, GrantState
 from jitaccess.errors import InvalidArgument, Misconfigured, NotFound, Unavailable
 from jitaccess.naming import names
-from jitaccess.naming.names import canonical, folded
+from jitaccess.naming.names import canonical
 from jitaccess.naming.pattern import Patterns
 from jitaccess.replica.decision import (
     Denies,
@@ -32,8 +32,10 @@ from jitaccess.replica.decision import (
 from jitaccess.testing.arguments import (
     action_patterns,
     ascii_name,
+    deciders,
     demand_address,
     demand_now,
+    group_names,
     policy_name,
     principal_name,
     resource_patterns,
@@ -121,7 +123,7 @@ class MemoryService:
             actions=action_patterns(actions),
             duration=duration,
             request_expire_time=self.now() + request_ttl,
-            groups=None if groups is None else frozenset(groups),
+            groups=None if groups is None else group_names(groups),
         )
         return self._save(grant)
 
@@ -152,16 +154,22 @@ class MemoryService:
         principals: Iterable[str] = (),
         groups: Iterable[str] = (),
     ) -> None:
-        """Puts a deny policy in force: it beats every grant of those it names, and ends those that have not begun."""
+        """Puts a deny policy in force: it beats every grant of those it names, and ends those that have not begun.
+
+        `policy` is its name; whom it denies, `principals` and `groups` say. Raises InvalidArgument for a name that the
+        service would refuse, and where nobody is denied.
+        """
+        people, teams = deciders(principals, groups)
+        denied = Deny(
+            name=policy_name(policy),
+            principals=frozenset(map(canonical, people)),
+            groups=teams,
+            resources=Patterns(resource_patterns(resources), "/"),
+            actions=Patterns(action_patterns(actions), "."),
+        )
         with self._lock:
             self._revision += 1
-            self._denies[policy_name(policy)] = Deny(
-                name=policy_name(policy),
-                principals=frozenset(map(canonical, principals)),
-                groups=frozenset(groups),
-                resources=Patterns(resource_patterns(resources), "/"),
-                actions=Patterns(action_patterns(actions), "."),
-            )
+            self._denies[denied.name] = denied
             self._end_misfits()
 
     def requestable(
@@ -173,16 +181,21 @@ class MemoryService:
         principals: Iterable[str] = (),
         groups: Iterable[str] = (),
     ) -> None:
-        """Puts a policy in force under which those may request access; a no then names it."""
+        """Puts a policy in force under which those may request access; a no then names it.
+
+        Raises InvalidArgument as `deny` does.
+        """
+        people, teams = deciders(principals, groups)
+        allowing = _Policy(
+            policy_name(policy),
+            people,
+            bool(teams),
+            Patterns(resource_patterns(resources), "/"),
+            Patterns(action_patterns(actions), "."),
+        )
         with self._lock:
             self._revision += 1
-            self._policies[policy_name(policy)] = _Policy(
-                policy_name(policy),
-                frozenset(map(folded, principals)),
-                bool(tuple(groups)),
-                Patterns(resource_patterns(resources), "/"),
-                Patterns(action_patterns(actions), "."),
-            )
+            self._policies[allowing.name] = allowing
 
     def remove(self, policy: str) -> None:
         """Takes a policy, of either kind, out of force. Grants stay."""
@@ -199,8 +212,8 @@ class MemoryService:
         until = None if duration is None else microseconds(self.now() + duration)
         lock = Lock(
             name=f"locks/{uuid.uuid4().hex}",
-            principal=principal_name(principal) if principal else "",
-            group=group,
+            principal=principal_name(principal, "principal") if principal else "",
+            group=ascii_name(names.group, group, "group") if group else "",
             until=until,
         )
         with self._lock:
