@@ -398,8 +398,8 @@ TWINS = [
     Twin(
         "an address with a zone, which holds any text",
         context.of_another,
-        'isinstance(told, str) and "%" not in told',
-        "isinstance(told, str)",
+        'isinstance(asserted, str) and "%" not in asserted',
+        "isinstance(asserted, str)",
         lambda: test_condition.test_an_address_of_another_must_be_one("fe80::1%eth0"),
     ),
     Twin(

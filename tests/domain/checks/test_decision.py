@@ -791,3 +791,16 @@ def test_each_refusal_of_an_active_grant_names_itself_the_grant_and_why() -> Non
     assert used_up.message == "grants/g7 has been used once, as often as it may be"
     assert unmet.message == "the check_condition of grants/g7 is not met: false"
     assert unjudged.message.startswith("the check_condition of grants/g7 cannot be judged: ")
+
+
+def test_a_token_that_leaves_out_its_groups_says_nothing_of_those_of_whom_the_access_came_from() -> None:
+    parent = named(approved(), "grants/p")
+    child = replace(approved(), subject=BOT, requester=BOT, requester_groups=NOBODYS_GROUPS, chain=("grants/p",))
+
+    decision = decide(
+        question(subject=BOT, groups=NOBODYS_GROUPS),
+        grants=[child],
+        evidence=Evidence(policies=[deny_policy()], now=NOON, above={"grants/p": parent}),
+    )
+
+    assert decision.allowed

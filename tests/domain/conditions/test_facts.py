@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller
 from jit_service.domain.conditions.signal import Signals
-from jit_service.domain.errors import ConditionError, ConditionNotMet, PolicyNoLongerAllows
+from jit_service.domain.errors import ConditionError, ConditionNotMet, NotApprover, PolicyNoLongerAllows
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants import more_time, request, reviewing
 from jit_service.domain.grants.grant import Grant
@@ -167,16 +169,31 @@ def test_more_time_is_judged_by_the_signals_and_the_time_of_the_decision(signals
         reviewing.extend(approved(), more, rules=as_now(under, signals), by=alice(), now=NOON + later)
 
 
-def test_a_step_is_waited_for_as_the_signals_and_the_time_of_the_decision_have_it() -> None:
+def counter(grant: Grant, **now: Any) -> tuple[Grant, Event]:
+    return reviewing.counter(grant, Edits(duration=HOUR / 2), **now)
+
+
+@pytest.mark.parametrize("decide", [reviewing.approve, reviewing.deny, counter])
+@pytest.mark.parametrize("skipped", [frozenset({0}), frozenset()], ids=["not needed", "needed"])
+def test_a_step_is_waited_for_as_the_signals_and_the_time_of_the_decision_have_it(
+    decide: Callable[..., tuple[Grant, Event]], skipped: frozenset[int]
+) -> None:
     """Also where it was needed at the request and is not now, or the other way round."""
     at_night = replace(step("security"), condition=f"!({WHILE_OPEN})")
     under = policy(steps=(at_night, step("owners")))
-    asked = judged(under)
-    assert asked.skipped == {0}
-    needed = replace(asked, skipped=frozenset())
-    for waiting in (asked, needed):
-        for decide in (reviewing.approve, reviewing.deny):
-            assert decide(waiting, rules=as_now(under), by=bob(), comment="", now=NOON)[0].reviews[0].step == 1
-            for signals, now in ((SHUT, NOON), (OPEN, NOON + HOUR)):
-                with pytest.raises(Exception, match="waits for step 1"):
-                    decide(waiting, rules=as_now(under, signals), by=bob(), comment="", now=now)
+    waiting = replace(judged(under), skipped=skipped)
+
+    decided, _ = decide(waiting, rules=as_now(under), by=bob(), comment="", now=NOON)
+
+    assert [one.step for one in (*decided.reviews, decided.offer) if one is not None] == [1]
+    for signals, now in ((SHUT, NOON), (OPEN, NOON + HOUR)):
+        with pytest.raises(NotApprover, match="waits for step 1"):
+            decide(waiting, rules=as_now(under, signals), by=bob(), comment="", now=now)
+
+
+def test_more_time_that_the_holder_asks_for_is_asked_for_by_the_holder() -> None:
+    under = extending(request_condition=f'principal == "{ALICE}"')
+    of_bot = replace(approved(), requester=BOT)
+    wanted = more_time.with_extension(of_bot, MoreTime(duration=HOUR), policy=under, by=alice(), now=NOON)
+
+    assert request.judge_extension(wanted, policy=under, policies=[under], now=NOON)

@@ -389,5 +389,6 @@ def test_a_deny_of_the_holder_by_name_gives_no_more_time() -> None:
     wanted = more_time.with_extension(approved(), MoreTime(duration=HOUR), policy=under, by=alice(), now=NOON)
     deny = deny_policy(eligible=PrincipalSet(principals=(ALICE,)))
 
-    with pytest.raises(DeniedByPolicy):
+    with pytest.raises(DeniedByPolicy) as refused:
         request.judge_extension(wanted, policy=under, policies=[under, deny], now=NOON)
+    assert refused.value.message == f"policies/no-contractors denies {ALICE} read on database/orders/eu"

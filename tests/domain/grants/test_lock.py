@@ -508,11 +508,11 @@ def test_a_no_by_a_lock_above_names_whom_it_is_on_and_by_which_group() -> None:
     assert answer(locks(group="contractors")).allowed
 
 
-TWO_STEPS = policy(steps=(step("owners"), step("security")))
+PASSABLE = policy(steps=(step("owners"), step("security")))
 
 
 def test_a_lock_on_who_passed_a_step_takes_the_request_back_to_that_step() -> None:
-    passed, under = approve(pending(TWO_STEPS), under=TWO_STEPS), {"policy": TWO_STEPS, "now": NOON}
+    passed, under = approve(pending(PASSABLE), under=PASSABLE), {"policy": PASSABLE, "now": NOON}
     half = terms.Edits(duration=HOUR / 2)
     acts = (
         lambda by, on: approval.approve(passed, by=by, comment="", locks=on, **under),
@@ -531,11 +531,11 @@ def test_a_lock_on_who_passed_a_step_takes_the_request_back_to_that_step() -> No
 
 
 def test_a_place_that_was_found_before_the_lock_is_no_way_round_it() -> None:
-    passed = approve(pending(TWO_STEPS), under=TWO_STEPS)
-    place = approval.demand_reviewer(passed, policy=TWO_STEPS, by=carol(), now=NOON)
+    passed = approve(pending(PASSABLE), under=PASSABLE)
+    place = approval.demand_reviewer(passed, policy=PASSABLE, by=carol(), now=NOON)
 
     def approved_at(on: Locks) -> datetime | None:
-        given = approval.approve(passed, policy=TWO_STEPS, by=carol(), comment="", now=NOON, place=place, locks=on)[0]
+        given = approval.approve(passed, policy=PASSABLE, by=carol(), comment="", now=NOON, place=place, locks=on)[0]
         return given.approved_at
 
     assert approved_at(NO_LOCKS) == NOON
@@ -592,3 +592,11 @@ def test_an_approval_counts_unless_a_lock_is_on_its_people_under_whatever_name_o
         assert second(Locks([replace(lock(CAROL), accounts=(account,))])) is GrantState.PENDING
     assert second(locks(group="owners")) is GrantState.PENDING
     assert second(locks(group="contractors")) is GrantState.ACTIVE
+
+
+def test_a_step_that_is_waited_for_again_since_the_lock_is_passed_when_it_is_approved_again() -> None:
+    passed, later = approve(pending(PASSABLE), under=PASSABLE), NOON + TICK
+
+    again = approval.approve(passed, policy=PASSABLE, by=erin(), comment="", now=later, locks=locks(BOB))[0]
+
+    assert again.step_since == later

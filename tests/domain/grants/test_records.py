@@ -12,7 +12,7 @@ from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, NotApprover, NotYours, StaleEtag, WrongState
 from jit_service.domain.frozen import replace
-from jit_service.domain.grants import approval, children, more_time, request
+from jit_service.domain.grants import approval, children, more_time, quorum, request
 from jit_service.domain.grants import delegation as delegations
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants.delegation import Delegation, NewDelegation
@@ -29,7 +29,7 @@ from jit_service.domain.grants.grant import (
 from jit_service.domain.grants.more_time import MoreTime
 from jit_service.domain.grants.quorum import ReviewPlace
 from jit_service.domain.grants.terms import Edits
-from jit_service.domain.person import Account
+from jit_service.domain.person import Account, Person
 from jit_service.domain.policies.policy import CommentRule, Policy, Step
 from tests.domain.factories import (
     ALICE,
@@ -111,10 +111,15 @@ def test_an_offer_is_recorded_with_its_terms_and_whose_right_it_uses() -> None:
     by = in_place_of(known(dave()), bob())
 
     offered, event = approval.counter(
-        asked, Edits(duration=HOUR, actions=("read",)), policy=policy(), by=by, comment="less", now=LATER
+        asked,
+        Edits(duration=HOUR, actions=("read",), resources=("database/orders/eu",)),
+        policy=policy(),
+        by=by,
+        comment="less",
+        now=LATER,
     )
 
-    terms = replace(HALF, actions=("read",))
+    terms = replace(HALF, actions=("read",), resources=("database/orders/eu",))
     assert offered.offer == Review(
         reviewer=DAVE,
         groups=bob().groups,
@@ -477,3 +482,20 @@ def test_a_delegation_and_its_ends_are_recorded_whole() -> None:
         caller(BOB).origin,
         f"{BOB} came without a, b",
     )
+
+
+def test_one_person_counts_once_under_another_name_of_its_account_also_in_anothers_place() -> None:
+    reviewed = approve(pending(TWO), under=TWO, by=in_place_of(known(dave()), bob()))
+
+    assert quorum.has_reviewed(reviewed, Person("user:david@example.com", ACCOUNT))
+    assert not quorum.has_reviewed(reviewed, Person("user:david@example.com"))
+
+
+def test_more_time_that_its_holder_asks_for_leaves_the_claims_of_access_that_another_asked_for() -> None:
+    under = extending(steps=(), check_condition="claims.level >= 2")
+    of_bot = replace(approved(), requester=BOT, requester_groups=frozenset())
+    wanted = more_time.with_extension(of_bot, MoreTime(duration=HOUR), policy=under, by=known(alice()), now=NOON)
+
+    assert wanted.extension is not None
+    assert wanted.extension.claims == {"level": 2}
+    assert more_time.lengthen(wanted, under, now=NOON).claims == {}

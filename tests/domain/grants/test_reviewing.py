@@ -290,3 +290,11 @@ def test_a_reviewer_is_judged_by_the_signals_of_now() -> None:
     assert counter(pending(under), now=as_now(True), duration=HOUR / 2)
     with pytest.raises(NotApprover, match="may not decide"):
         counter(pending(under), now=as_now(False), duration=HOUR / 2)
+
+
+def test_a_step_is_needed_again_where_the_policy_has_no_conditions_any_more() -> None:
+    under = policy(steps=(step("owners"), step("security")))
+
+    given = approve(replace(pending(under), skipped=frozenset({0})), now=rules(under))
+
+    assert given.reviews[0].step == 0

@@ -75,3 +75,7 @@ def test_a_text_of_several_lines_is_one_text() -> None:
 def test_a_text_that_stalls_backtracking_engines_is_answered() -> None:
     """With backtracking this takes 2**4096 steps: the test would never end."""
     assert not matches("(a+)+b", "a" * 4096)
+
+
+def test_an_expression_with_a_control_character_is_refused_by_the_name_of_its_field() -> None:
+    assert fault(lambda: validate("a\x00b", "justification.pattern")).field == "justification.pattern"
