@@ -36,7 +36,7 @@ from jit_service.domain.tokens.signing_key import KeyState, SigningKey
 from jit_service.notifications import delivery
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.runtime.dev_issuer import PEOPLE as DEV_PEOPLE
-from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.dev_issuer import DevIssuer, NoDevIssuer
 from jit_service.runtime.envoy import Certificate, EdgeError, Envoy, Rates, render, share, write_own
 from jit_service.runtime.envoy import binary as envoy_binary
 from jit_service.runtime.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
@@ -251,7 +251,8 @@ def dev_token(
 ) -> None:
     """Print a token of the development issuer, for a service that runs with --dev on the same data directory."""
     with _one_line_errors():
-        issuer = DevIssuer(_settings(data_dir=data_dir).data_dir)
+        given = {} if data_dir is None else {"data_dir": data_dir}
+        issuer = DevIssuer.of(Settings.load(**given).data_dir)
         token = issuer.token(
             name.principal(principal, "PRINCIPAL"),
             groups=[name.group(text, "--group") for text in group or ()],
@@ -332,7 +333,7 @@ def _told(waiting: Undelivered) -> dict[str, Any]:
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (SettingsError, ServiceError, EdgeError, PolicyFileError, JitError, ExtraMissing) as fault:
+    except (SettingsError, ServiceError, EdgeError, PolicyFileError, NoDevIssuer, JitError, ExtraMissing) as fault:
         typer.echo(f"jit-service: error: {' '.join(str(fault).split())}", err=True)
         raise typer.Exit(1) from fault
 

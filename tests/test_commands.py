@@ -397,6 +397,18 @@ def test_dev_token_is_accepted(tmp_path: Path, terminal: Terminal) -> None:
     assert refused.value.reason == "DENIED_BY_POLICY"
 
 
+def test_a_dev_token_is_for_a_directory_where_a_service_runs(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+
+    ran = subprocess.run(
+        [SERVICE, "dev-token", "user:erin@example.com", "--data-dir", str(wrong)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (ran.returncode, ran.stdout, wrong.exists()) == (1, "", False)
+    assert ran.stderr.startswith("jit-service: error: no service runs there: ")
+
+
 def test_a_postgresql_url_works_as_it_is_usually_written(tmp_path: Path, postgresql_url: str) -> None:
     url = postgresql_url.replace("postgresql+psycopg://", "postgresql://")
     with up(tmp_path, "--database-url", url) as (_, ready):

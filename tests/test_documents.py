@@ -29,6 +29,15 @@ _BLOCK = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _NESTED = re.compile(r"^( *)(?:[-*]|\d+\.) [^\n]*\n(?:\1  +[^ \n-][^\n]*\n)*(\1 +)- ", re.MULTILINE)
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
+# What people read and copy: documents, examples, what the commands say of themselves, and pages of the API.
+TEXTS = (
+    "*.md", "docs/**/*.md", "envoy/**/*.md", "clients/*/*.md", "examples/**/*.*", "jit_service/**/*.py",
+    "clients/python/jitaccess/**/*.py", "proto/**/*.proto", "tools/*.py", "Makefile",
+)  # fmt: skip
+_BLIND = re.compile(
+    r"(?:approve|deny|counter|accept)\s+\"?(?:\$\(|`jit)|jit inbox[^\n]*\| *(?:head|tail)\b|\| *xargs[^|]*approve"
+)
+
 
 def named(text: str) -> set[Path]:
     """Returns the files that the page names in its text."""
@@ -100,6 +109,28 @@ def test_a_list_within_a_list_is_two_spaces_in(page: str) -> None:
 def test_a_list_that_is_four_spaces_in_would_be_found() -> None:
     assert deep("- a\n  - b\n1. a\n   - b\n") == []
     assert len(deep("- a\n  goes on\n    - b\n")) == 1
+
+
+def blind(text: str) -> list[str]:
+    """Returns each line that decides on whatever grant a list happens to give."""
+    return [line.strip() for line in text.splitlines() if _BLIND.search(line)]
+
+
+def test_no_document_nor_help_decides_on_what_nobody_looked_at() -> None:
+    shown = {
+        str(path.relative_to(ROOT)): blind(path.read_text(encoding="utf-8"))
+        for pattern in TEXTS
+        for path in ROOT.glob(pattern)
+        if "node_modules" not in path.parts and path != Path(__file__)
+    }
+
+    assert {path: lines for path, lines in shown.items() if lines} == {}
+
+
+def test_a_blind_decision_would_be_found() -> None:
+    assert blind("jit approve $(jit inbox -o json | grep -o x | head -1)\njit deny `jit inbox --ids`\n") != []
+    assert len(blind('ID=$(jit inbox --ids | head -n 1); jit approve "$ID"')) == 1
+    assert blind("jit approve ID\njit inbox --ids | xargs -n1 jit show\n") == []
 
 
 def test_what_is_not_there_would_be_found() -> None:

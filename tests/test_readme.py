@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -25,8 +26,10 @@ def test_a_first_request_in_three_pastes(tmp_path: Path) -> None:
             ".data/dev/tokens": str(tmp_path / "dev" / "tokens"),
             ".venv/bin": str(Path(sys.executable).parent),
         }
-        told = []
+        told: list[str] = []
         for paste in pastes:
+            if told:
+                here["approve ID"] = "approve " + json.loads(told[0])["name"]
             text = paste
             for written, real in here.items():
                 text = text.replace(written, real)

@@ -39,6 +39,10 @@ PEOPLE: Final[dict[str, tuple[str, tuple[str, ...], tuple[Role, ...]]]] = {
 _KID: Final = "dev"
 
 
+class NoDevIssuer(Exception):
+    """There is no development key in the data directory."""
+
+
 class DevIssuer:
     """Signs tokens with a key in DATA_DIR/dev, which is made once. Anyone who can read it can act as any principal."""
 
@@ -49,6 +53,17 @@ class DevIssuer:
         public = jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
         keys = {"keys": [{**public, "kid": _KID, "use": "sig", "alg": "ES256"}]}
         _write(self._directory / "jwks.json", json.dumps(keys))
+
+    @classmethod
+    def of(cls, data_dir: Path) -> DevIssuer:
+        """Returns the issuer whose key is there already. Raises NoDevIssuer; nothing is made then."""
+        key = data_dir.resolve() / "dev" / "key.pem"
+        if not key.is_file():
+            raise NoDevIssuer(
+                f"no service runs there: {key} is not there, so no service would accept the token; give the data "
+                "directory of `jit-service up --dev`"
+            )
+        return cls(data_dir)
 
     def issuer(self) -> Issuer:
         """Returns the settings by which the service accepts these tokens."""

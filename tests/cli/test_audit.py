@@ -189,6 +189,93 @@ def test_a_file_that_cannot_be_written_is_a_usage_error(jit: Jit, service: Servi
     assert jit("audit", "export", "--to", str(tmp_path / "none" / "file")).code == 2
 
 
+LAST = {
+    "jitaccess": '{"name":"auditEvents/7","seq":"7"}',
+    "cloudevents": '{"specversion":"1.0","data":{"seq":"7"}}',
+    "ocsf": '{"metadata":{"sequence":7},"time":1}',
+}
+
+
+@pytest.mark.parametrize("format", LAST)
+def test_a_job_goes_on_after_the_last_event_of_its_file(
+    jit: Jit, service: Service, tmp_path: Path, format: str
+) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+    file = tmp_path / "audit.ndjson"
+    file.write_text(f"earlier\n{LAST[format]}\n")
+
+    ran = jit("audit", "export", "--to", str(file), "--append", "--format", format)
+
+    assert (ran.code, ran.out) == (0, f"3 events added to {file}\n")
+    assert service.sent("ExportAuditEvents")[0].start_seq == 7
+    assert file.read_bytes() == f"earlier\n{LAST[format]}\n".encode() + b"".join(part.data for part in WHOLE)
+
+
+def test_a_job_begins_its_file_at_the_first_event(jit: Jit, service: Service, tmp_path: Path) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+    file = tmp_path / "audit.ndjson"
+
+    ran = jit("audit", "export", "--to", str(file), "--append")
+
+    assert (ran.code, service.sent("ExportAuditEvents")[0].start_seq) == (0, 0)
+    assert (file.read_bytes().count(b"\n"), file.stat().st_mode & 0o777) == (3, 0o600)
+
+
+def test_what_a_broken_write_left_is_written_anew(jit: Jit, service: Service, tmp_path: Path) -> None:
+    service.will_stream("ExportAuditEvents", WHOLE)
+    file = tmp_path / "audit.ndjson"
+    file.write_text(LAST["jitaccess"] + '\n{"name":"auditEvents/8","se')
+
+    jit("audit", "export", "--to", str(file), "--append")
+
+    assert service.sent("ExportAuditEvents")[0].start_seq == 7
+    assert file.read_text().splitlines()[:2] == [LAST["jitaccess"], '{"seq":"1"}']
+
+
+def test_an_append_that_breaks_off_leaves_whole_lines_to_go_on_after(
+    jit: Jit, service: Service, tmp_path: Path
+) -> None:
+    service.will_stream("ExportAuditEvents", [*WHOLE[:2], BROKEN], WHOLE)
+    file = tmp_path / "audit.ndjson"
+
+    first = jit("audit", "export", "--to", str(file), "--append")
+    jit("audit", "export", "--to", str(file), "--append")
+
+    assert first.code == 7
+    assert [sent.start_seq for sent in service.sent("ExportAuditEvents")] == [0, 2]
+
+
+def test_a_long_last_event_is_found_whole(tmp_path: Path) -> None:
+    file = tmp_path / "audit.ndjson"
+    file.write_text('{"seq":"1"}\n{"seq":"2","comment":"' + "x" * 200_000 + '"}\n')
+
+    assert exporting.last_seq(file) == 2
+
+
+@pytest.mark.parametrize("text", ["notes\n", "[]\n", '{"data":{}}\n', '{"seq":"x"}\n'])
+def test_a_file_that_is_no_export_is_not_added_to(jit: Jit, service: Service, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "file"
+    file.write_text(text)
+
+    assert jit("audit", "export", "--to", str(file), "--append").code == 2
+    assert (file.read_text(), service.received) == (text, [])
+
+
+def test_a_part_of_the_log_never_replaces_what_is_there(jit: Jit, service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "audit.ndjson"
+    file.write_text("earlier\n")
+
+    ran = jit("audit", "export", "--to", str(file), "--start-seq", "7")
+
+    assert (ran.code, "--append adds to it" in ran.err) == (2, True)
+    assert (file.read_text(), service.received) == ("earlier\n", [])
+
+
+@pytest.mark.parametrize("flags", [("--append",), ("--append", "--to", "f", "--start-seq", "7")])
+def test_append_needs_a_file_and_finds_its_place(jit: Jit, flags: tuple[str, ...]) -> None:
+    assert jit("audit", "export", *flags).code == 2
+
+
 def test_whoever_watches_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)

@@ -96,3 +96,21 @@ def test_a_delegation_that_is_not_there_is_not_found(jit: Jit, service: Service)
     service.will_answer("DeleteDelegation", Refusal(code=grpc.StatusCode.NOT_FOUND, reason="DELEGATION_NOT_FOUND"))
 
     assert jit("undelegate", "d1").code == 5
+
+
+def test_a_delegation_is_found_by_how_its_id_begins(jit: Jit, service: Service) -> None:
+    first, second, ended = ("abcd" + "e" * 22, "abce" + "e" * 22, "abca" + "e" * 22)
+    listed = [delegation(name=f"delegations/{first}"), delegation(name=f"delegations/{second}")]
+    over = delegation(name=f"delegations/{ended}", active=False, delete_time=soon(hours=-1))
+    service.will_answer("ListDelegations", delegation_pb2.ListDelegationsResponse(delegations=[*listed, over]))
+
+    found, several = jit("undelegate", "delegations/abcd"), jit("undelegate", "abc")
+
+    assert (found.code, [sent.name for sent in service.sent("DeleteDelegation")]) == (0, [f"delegations/{first}"])
+    assert (several.code, "several delegations begin with abc; give more of the id" in several.err) == (2, True)
+
+
+def test_a_full_id_is_not_looked_up(jit: Jit, service: Service) -> None:
+    jit("undelegate", "a" * 26)
+
+    assert service.sent("ListDelegations") == []

@@ -131,6 +131,57 @@ def test_inbox_lists_what_a_decision_needs(jit: Jit, service: Service) -> None:
         assert part in row
 
 
+@pytest.mark.parametrize(
+    ("flags", "filter_"),
+    [
+        (("--subject", "user:alice@example.com"), 'subject = "user:alice@example.com"'),
+        (("--resource", "database/orders/eu"), 'resources : "database/orders/eu"'),
+        (("--filter", "policy = p OR policy = q"), "policy = p OR policy = q"),
+        (
+            ("--subject", 'user:a"b', "--resource", "a/b", "--filter", "policy = p OR policy = q"),
+            'subject = "user:a\\"b" AND resources : "a/b" AND (policy = p OR policy = q)',
+        ),
+    ],
+)
+def test_an_inbox_is_narrowed_to_one_request(jit: Jit, service: Service, flags: tuple[str, ...], filter_: str) -> None:
+    jit("inbox", *flags)
+
+    [sent] = service.sent("ListGrants")
+    assert (sent.filter, sent.view) == (filter_, grant_pb2.ListGrantsRequest.REVIEWABLE)
+
+
+def test_an_inbox_of_ids_has_one_a_line_and_nothing_else(jit: Jit, service: Service) -> None:
+    service.will_answer("ListGrants", listed(grant(), grant("b" * 26)), listed())
+
+    both, none = jit("inbox", "--ids"), jit("inbox", "--ids")
+
+    assert (both.out, both.err) == (f"{FULL_ID}\n{'b' * 26}\n", "")
+    assert (none.code, none.out) == (0, "")
+
+
+def test_ids_that_are_not_all_are_said_to_be_so(jit: Jit, service: Service) -> None:
+    service.will_answer("ListGrants", listed(grant(), next_page_token="more"))
+
+    ran = jit("inbox", "--ids", "--limit", "1")
+
+    assert (ran.out, ran.err) == (f"{FULL_ID}\n", "... and more than these 1; --limit 0 shows all\n")
+
+
+def test_ids_are_text(jit: Jit) -> None:
+    assert jit("inbox", "--ids", "-o", "json").code == 2
+
+
+def test_an_id_alone_does_not_count_as_shown(jit: Jit, service: Service) -> None:
+    more = grant_pb2.GrantExtension(state=grant_pb2.GrantExtension.PENDING)
+    service.will_answer("ListGrants", listed(active(extension=more)))
+    service.will_answer("GetGrant", active(extension=more))
+    jit("inbox", "--ids")
+
+    ran = jit("approve", FULL_ID)
+
+    assert (ran.code, "NOT_SHOWN" in ran.err) == (2, True)
+
+
 def test_an_empty_inbox_says_so(jit: Jit, service: Service) -> None:
     service.will_answer("ListGrants", listed())
 

@@ -132,3 +132,12 @@ def test_whoever_is_locked_is_told_so(jit: Jit, service: Service) -> None:
 
     assert ran.code == 4
     assert "is locked by locks/l1" in ran.err
+
+
+def test_a_lock_is_found_by_how_its_id_begins(jit: Jit, service: Service) -> None:
+    full = "abcd" + "e" * 22
+    service.will_answer("ListLocks", lock_pb2.ListLocksResponse(locks=[lock_pb2.Lock(name=f"locks/{full}")]))
+
+    jit("unlock", "abcd")
+
+    assert [sent.name for sent in service.sent("DeleteLock")] == [f"locks/{full}"]

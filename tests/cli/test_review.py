@@ -153,7 +153,12 @@ def test_who_waits_for_more_time_too_long_gets_8(jit: Jit, service: Service) -> 
     service.will_answer("ExtendGrant", extended("PENDING"))
     service.will_stream("WatchGrants", [Held()])
 
-    assert jit("extend", FULL_ID, "--for", "30m", "--wait", "--wait-timeout", "5m").code == 8
+    ran = jit("extend", FULL_ID, "--for", "30m", "--wait", "--wait-timeout", "5m")
+
+    first, last = ran.err.splitlines()[0], ran.err.splitlines()[-1]
+    assert ran.code == 8
+    assert first.startswith(f"waiting for more time for grants/{FULL_ID}: 0 approvals missing; the request lapses ")
+    assert last == f"waited 5 min: more time for grants/{FULL_ID} is still pending; see it with: jit show {FULL_ID}"
 
 
 def test_the_inbox_tells_a_request_for_more_time_by_its_own_words(jit: Jit, service: Service) -> None:

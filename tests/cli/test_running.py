@@ -182,7 +182,8 @@ def test_a_denial_runs_nothing_and_is_a_no(start: Start, service: Broker) -> Non
     out, err = process.communicate(timeout=60)
 
     assert (process.returncode, out) == (1, "")
-    assert err.startswith(f"error: {NAME} is DENIED: by user:bob@example.com")
+    assert err.splitlines()[0].startswith(f"waiting for {NAME}: step 1 ")
+    assert err.splitlines()[1].startswith(f"error: {NAME} is DENIED: by user:bob@example.com")
 
 
 @pytest.mark.usefixtures("time_passes")
@@ -193,7 +194,48 @@ def test_who_waited_too_long_takes_the_request_back(jit: Jit, service: Broker) -
     ran = jit(*ASK, "--wait-timeout", "30m", "--", "true")
 
     assert ran.code == 8
+    assert ran.err.splitlines()[-1] == f"error: {NAME}: waited 30 min; withdrawn"
     assert service.rpcs() == ["EnsureGrant", "ListGrants", "WithdrawGrant"]
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_who_waited_too_long_is_told_of_a_request_that_stays(jit: Jit, service: Broker) -> None:
+    service.is_new = False
+    service.will_answer("EnsureGrant", grant())
+
+    ran = jit(*ASK, "--wait-timeout", "1s", "-q", "--", "true")
+
+    assert (ran.code, ran.err) == (8, f"error: {NAME}: waited 1 s; it was there before, and stays PENDING\n")
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_who_waited_too_long_is_told_of_a_request_that_could_not_be_withdrawn(jit: Jit, service: Broker) -> None:
+    service.will_answer("EnsureGrant", grant())
+    service.will_answer("ListGrants", listed(grant()))
+    service.will_answer("WithdrawGrant", Refusal(code=grpc.StatusCode.PERMISSION_DENIED, reason="NOT_YOURS"))
+
+    warning, error = jit(*ASK, "--wait-timeout", "1s", "-q", "--", "true").err.splitlines()
+
+    assert "what was asked for is not given back" in warning
+    assert error == f"error: {NAME}: waited 1 s; not given back"
+
+
+def test_access_that_was_waited_for_is_told(start: Start, service: Broker) -> None:
+    service.will_answer("EnsureGrant", grant())
+    service.will_stream("WatchGrants", [told("GRANT_APPROVED", active(revision=13))], [Held()])
+
+    _, err = start("--", "true").communicate(timeout=60)
+
+    assert [line.partition(": ")[0] for line in err.splitlines()] == [f"waiting for {NAME}", f"{NAME} is ACTIVE"]
+
+
+def test_who_wants_quiet_hears_of_faults_alone(start: Start, service: Broker) -> None:
+    service.will_answer("EnsureGrant", grant())
+    service.will_stream("WatchGrants", [told("GRANT_APPROVED", active(revision=13))], [Held()])
+
+    _, err = start("-q", "--", "true").communicate(timeout=60)
+
+    assert err == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -207,8 +249,10 @@ def test_who_is_interrupted_while_waiting_takes_the_request_back(
     while not service.sent("WatchGrants"):
         assert process.poll() is None
     process.send_signal(number)
+    _, err = process.communicate(timeout=60)
 
-    assert process.wait(timeout=60) == 128 + number
+    assert process.returncode == 128 + number
+    assert err.splitlines()[-1] == f"error: {NAME}: interrupted; withdrawn"
     assert service.rpcs() == ["EnsureGrant", "ListGrants", "WithdrawGrant"]
 
 

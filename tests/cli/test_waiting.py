@@ -10,6 +10,9 @@ from collections.abc import Mapping
 import grpc
 import pytest
 
+from jitaccess import Grant
+from jitaccess.cli import waiting
+from jitaccess.contract.convert import decode
 from jitaccess.v1 import grant_pb2
 from tests.cli.conftest import COMMAND, Jit
 from tests.cli.samples import FULL_ID, active, grant, listed, soon, step
@@ -71,7 +74,78 @@ def test_it_waits_until_the_last_approval_and_shows_the_grant_as_it_is_then(jit:
     assert json.loads(ran.out)["state"] == "ACTIVE"
     [watched] = service.sent("WatchGrants")
     assert (watched.grant, watched.start_revision) == (f"grants/{FULL_ID}", 12)
-    assert ran.err == ""
+    assert [line.partition("approvals")[0] for line in ran.err.splitlines()] == [
+        f"waiting for grants/{FULL_ID}: step 1 (owners): {given} of 2 " for given in (0, 1)
+    ]
+
+
+def test_who_waits_is_told_at_once_for_what_who_can_decide_and_until_when(jit: Jit, service: Service) -> None:
+    service.will_answer("RequestGrant", grant())
+    service.will_stream("WatchGrants", [told("GRANT_APPROVED", active(revision=14)), Held()])
+
+    [line] = jit(*ASK, "--wait").err.splitlines()
+
+    assert line.startswith(f"waiting for grants/{FULL_ID}: step 1 (owners of the data): 0 of 1 approvals, by group ")
+    assert "by group database-owners; the request lapses " in line
+    assert line.endswith(f"41 min left; approve it with: jit approve {FULL_ID}") or "42 min left; " in line
+
+
+@pytest.mark.parametrize("quiet", ["-q", "--quiet"])
+def test_who_wants_quiet_is_told_nothing_while_it_waits(jit: Jit, service: Service, quiet: str) -> None:
+    service.will_answer("RequestGrant", grant())
+    service.will_stream("WatchGrants", [told("GRANT_APPROVED", active(revision=14)), Held()])
+
+    ran = jit(*ASK, "--wait", quiet)
+
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_it_is_said_again_every_minute_and_when_something_has_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = iter([0.0, 0.0, 59.9, 60.0, 119.9, 120.0, 121.0])
+    progress = waiting.Progress(quiet=False, clock=lambda: next(seconds))
+    pending = decode(Grant, grant())
+    less = decode(Grant, grant(steps=[step("owners", needed=2, remaining=1)]))
+    told = []
+
+    for given in (pending, pending, pending, pending, pending, less):
+        progress.tell(given)
+        told.append(capsys.readouterr().err.partition("grants/")[0])
+
+    assert told == ["waiting for ", "", "waiting for 1 min for ", "", "waiting for 2 min for ", "waiting for "]
+
+
+def test_what_is_scheduled_says_when_it_starts(jit: Jit, service: Service) -> None:
+    scheduled = active(state=STATE.Value("SCHEDULED"), start_time=soon(hours=1), revision=13)
+    service.will_answer("RequestGrant", scheduled)
+    service.will_stream("WatchGrants", [told("GRANT_RELEASED", ended("RELEASED")), Held()])
+
+    assert f"waiting for grants/{FULL_ID}: it starts " in jit(*ASK, "--wait").err
+
+
+def test_an_offer_that_is_waited_with_says_how_to_answer_it(jit: Jit, service: Service) -> None:
+    offer = grant_pb2.CounterOffer(reviewer="user:bob@example.com", terms=grant_pb2.AccessTerms(actions=["read"]))
+    service.will_answer("RequestGrant", grant(counter_offer=offer))
+    service.will_stream("WatchGrants", [told("GRANT_DENIED", ended("DENIED")), Held()])
+
+    assert f"`jit accept {FULL_ID}` or `jit decline {FULL_ID}` answers" in jit(*ASK, "--wait").err
+
+
+@pytest.mark.parametrize(("flags", "said"), [((), 1), (("-q",), 0)])
+def test_ensure_says_what_a_pending_request_waits_for(
+    jit: Jit, service: Service, flags: tuple[str, ...], said: int
+) -> None:
+    service.will_answer("EnsureGrant", grant())
+
+    lines = jit(*ASK, "--ensure", "-o", "json", *flags).err.splitlines()
+
+    assert len(lines) == said
+    assert all(line.startswith(f"pending: grants/{FULL_ID}: step 1 ") for line in lines)
+
+
+def test_ensure_says_nothing_of_what_is_there(jit: Jit, service: Service) -> None:
+    service.will_answer("EnsureGrant", active())
+
+    assert jit(*ASK, "--ensure").err == ""
 
 
 @pytest.mark.parametrize("state", ["DENIED", "WITHDRAWN", "LAPSED", "REVOKED", "RELEASED", "EXPIRED"])
@@ -104,6 +178,9 @@ def test_who_waited_too_long_gets_8_and_the_request_stays(jit: Jit, service: Ser
     ran = jit(*ASK, "--wait", "--wait-timeout", "30m")
 
     assert (ran.code, "PENDING" in ran.out) == (8, True)
+    assert ran.err.splitlines()[-1] == (
+        f"waited 30 min: grants/{FULL_ID} is still pending; withdraw it with: jit withdraw {FULL_ID}"
+    )
     assert service.sent("WithdrawGrant") == []
 
 
@@ -155,7 +232,10 @@ def test_an_interrupt_while_waiting_leaves_the_request(environment: Mapping[str,
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
 
-    assert (process.returncode, out, err) == (130, b"", b"")
+    assert (process.returncode, out) == (130, b"")
+    assert err.decode().splitlines()[1:] == [
+        f"interrupted: grants/{FULL_ID} is still pending; withdraw it with: jit withdraw {FULL_ID}"
+    ]
     assert [call.rpc for call in service.received] == ["RequestGrant", "WatchGrants"]
 
 

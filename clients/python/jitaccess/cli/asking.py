@@ -74,6 +74,7 @@ WaitTimeout = Annotated[
         help="Wait for so long at most: 90s, 30m, 1h [default: for ever].",
     ),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not say on stderr what it waits for.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +133,13 @@ def request(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it, and by whom.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it can be used, or never will be.")] = False,
     wait_timeout: WaitTimeout = None,
+    quiet: Quiet = False,
 ) -> None:
     """Ask for access.
 
-    With --wait, exit code 0 says that it can be used, 1 that it never will be, 8 that it still waits. With --dry-run,
-    1 says that nobody could approve it.
+    With --wait, stderr says at once and every minute who must decide and when the request lapses. Exit code 0 then says
+    that it can be used, 1 that it never will be, 8 that it still waits. With --dry-run, 1 says that nobody could approve
+    it.
     """
     from functools import partial
 
@@ -151,7 +154,9 @@ def request(
         given["request_id"] = request_id
         grant = ask(wanted.resources, wanted.actions, **given)
         if wait:
-            grant = waiting.until(client, grant, waiting.is_decided, timeout=wait_timeout)
+            grant = waiting.for_decision(client, grant, waiting.is_decided, timeout=wait_timeout, quiet=quiet)
+        elif ensure and not quiet and not session.shows_on_terminal:
+            waiting.say_pending(grant)
 
     def show(screen: Screen) -> None:
         more = describe.preview(grant.preview) if grant.preview else [("next", describe.what_next(grant, screen))]
@@ -175,6 +180,7 @@ def extend(
     ticket: Ticket = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")] = False,
     wait_timeout: WaitTimeout = None,
+    quiet: Quiet = False,
 ) -> None:
     """Ask for more time without a gap; the grant runs on meanwhile.
 
@@ -186,8 +192,12 @@ def extend(
     with session.client() as client:
         asked = client.extend(ids.name(client, grant), duration, justification=justification, ticket=ticket)
         if wait:
-            asked = waiting.until(
-                client, asked, lambda grant: not describe.awaited_extension(grant), timeout=wait_timeout
+            asked = waiting.for_decision(
+                client,
+                asked,
+                lambda grant: not describe.awaited_extension(grant),
+                timeout=wait_timeout,
+                quiet=quiet,
             )
     answer_grant(session, asked)
     if wait and asked.extension and (code := exits.code_of_extension(asked.extension.state)):

@@ -34,6 +34,10 @@ Format = Annotated[ExportFormat, typer.Option(help="An AuditEvent each, a CloudE
 StartSeq = Annotated[int, typer.Option(metavar="SEQ", min=0, help="Only events after this one, to go on with it.")]
 EndSeq = Annotated[int, typer.Option(metavar="SEQ", min=0, help="Only events up to this one [default: the last].")]
 To = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it, once it is whole.")]
+Append = Annotated[
+    bool,
+    typer.Option("--append", help="Add to the file what comes after its last event; a new one begins at the first."),
+]
 Checkpoint = Annotated[
     str,
     typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
@@ -79,21 +83,33 @@ def export(
     start_seq: StartSeq = 0,
     end_seq: EndSeq = 0,
     to: To = None,
+    append: Append = False,
 ) -> None:
     """Write events as lines of JSON, in order, to a file or to the standard output.
 
-    A file is there whole, or not at all.
+    A new file is there whole, or not at all. A job that goes on where it stopped, each night for example:
+    jit audit export --to audit.ndjson --append
     """
     from jitaccess.cli import exporting
 
+    if append:
+        if to is None or start_seq:
+            raise typer.BadParameter("--append goes with --to, and finds by itself where to go on, without --start-seq")
+        start_seq = exporting.last_seq(to)
+    elif to is not None and start_seq and exporting.holds_something(to):
+        raise typer.BadParameter(
+            f"{to} is there, and would be replaced by what comes after {start_seq}; --append adds to it",
+            param_hint="--to",
+        )
     wanted = {"format": str(format), "filter": filter, "start_seq": start_seq, "end_seq": end_seq}
     with session.client() as client:
         parts = client.export_audit_events(**wanted)  # type: ignore[arg-type]  # Each has its own type.
         if to is None:
             exporting.to_stdout(parts)
             return
-        count = exporting.to_file(parts, to)
-    session.answer_data({"file": str(to), "eventCount": count}, lambda screen: screen.say(f"{count} events in {to}"))
+        count = (exporting.onto_file if append else exporting.to_file)(parts, to)
+    said = f"{count} events {'added to' if append else 'in'} {to}"
+    session.answer_data({"file": str(to), "eventCount": count}, lambda screen: screen.say(said))
 
 
 def verify(session: Session, checkpoint: Checkpoint = "") -> None:

@@ -63,11 +63,21 @@ def delegations(session: Session) -> None:
 
 def undelegate(
     session: Session,
-    delegation: Annotated[str, typer.Argument(metavar="ID", help="The delegation's id, with or without delegations/.")],
+    delegation: Annotated[
+        str, typer.Argument(metavar="ID", help="The delegation's id or how it begins, with or without delegations/.")
+    ],
 ) -> None:
     """End a delegation at once."""
+    from jitaccess.cli import ids
+
     with session.client() as client:
-        gone = client.delete_delegation(delegation)
+        gone = client.delete_delegation(
+            ids.full(
+                delegation,
+                "delegations",
+                lambda: (each.name for each in client.list_delegations() if each.delete_time is None),
+            )
+        )
     session.answer(gone.raw, lambda screen: screen.say(f"{gone.name} is ended: {gone.delegate} reviews no more"))
 
 

@@ -200,6 +200,21 @@ def what_next(grant: Grant, screen: Screen) -> str:
     return f"it can be used {'now' if grant.state is GrantState.ACTIVE else 'once it has started'}{more}"
 
 
+def awaited(grant: Grant, screen: Screen) -> str:
+    """Returns what a grant that cannot be used yet, or more time for it, waits for: who decides, and until when."""
+    more = awaited_extension(grant)
+    if more is None and grant.state is GrantState.SCHEDULED:
+        return f"{grant.name}: it {standing(grant, screen)}"
+    lapses = screen.moment((more or grant).request_expire_time)
+    step = next(
+        (_step(number, one, screen) for number, one in enumerate(grant.steps, 1) if one.approvals_remaining), ""
+    )
+    if more is None and grant.counter_offer is not None:
+        return f"{grant.name}: {what_next(grant, screen)}; the request lapses {lapses}"
+    asked = f"more time for {grant.name}" if more else grant.name
+    return f"{asked}: {step or missing(grant)}; the request lapses {lapses}; approve it with: jit approve {grant.id}"
+
+
 def reviewed(grant: Grant, screen: Screen) -> str:
     """Returns whether a break-glass use still owes its review, and since when that is overdue."""
     if not grant.break_glass:

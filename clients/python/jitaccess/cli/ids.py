@@ -1,9 +1,9 @@
-"""Finding the grant that a person means by the beginning of its id."""
+"""Finding the grant, or another thing with an id, that a person means by the beginning of it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jitaccess.client import JitClient
 from jitaccess.contract.calls import grants
@@ -37,6 +37,27 @@ def name(client: JitClient, text: str) -> str:
     """Returns the grant's name; a full id is not looked up, so that ending a grant takes one call."""
     identifier = _identifier(text)
     return f"grants/{identifier}" if len(identifier) >= FULL_LENGTH else find(client, text).name
+
+
+def full(text: str, kind: str, names: Callable[[], Iterable[str]]) -> str:
+    """Returns the name of the only thing of that kind, such as `delegations`, whose id begins with the text.
+
+    `names` are looked up only where the text is no full id. Where none begins with it, the text is returned, of which
+    the service says that it is not there. Raises InvalidArgument where several do.
+    """
+    identifier = text.removeprefix(f"{kind}/")
+    if len(identifier) >= FULL_LENGTH:
+        return text
+    found = sorted({name for name in names() if name.removeprefix(f"{kind}/").startswith(identifier)})
+    if f"{kind}/{identifier}" in found:
+        return text
+    if len(found) > 1:
+        raise InvalidArgument(
+            f"several {kind} begin with {identifier}; give more of the id",
+            reason="AMBIGUOUS_ID",
+            metadata={"candidates": " ".join(name.removeprefix(f"{kind}/") for name in found[:_CANDIDATES])},
+        )
+    return found[0] if found else text
 
 
 def short(names: Sequence[str], *, least: int = 8) -> list[str]:

@@ -52,15 +52,16 @@ def lock(
 def unlock(
     session: Session,
     which: Annotated[
-        str, typer.Argument(metavar="ID|PRINCIPAL", help="The lock's id, with or without locks/; or who is locked.")
+        str, typer.Argument(metavar="ID|PRINCIPAL", help="The lock's id or how it begins; or who is locked.")
     ],
 ) -> None:
     """Lift a lock at once; what it ended stays ended."""
+    from jitaccess.cli import ids
     from jitaccess.v1.lock_pb2 import ListLocksResponse
 
     with session.client() as client:
         if ":" not in which:
-            gone = client.delete_lock(which)
+            gone = client.delete_lock(ids.full(which, "locks", lambda: (each.name for each in client.list_locks())))
             session.answer(gone.raw, lambda screen: screen.say(f"{gone.name} is lifted"))
             return
         lifted = [client.delete_lock(found.name) for found in _on(client, which)]

@@ -12,12 +12,12 @@ from jitaccess.cli.policy import show_differences
 from jitaccess.cli.session import Session
 
 if TYPE_CHECKING:
-    from jitaccess import PolicyProposal
+    from jitaccess import JitClient, PolicyProposal
     from jitaccess.cli.screen import Screen
 
 _COLUMNS = ("ID", "STATE", "PROPOSER", "CHANGES", "WHY", "STANDING")
 
-ProposalId = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id, with or without policyProposals/.")]
+ProposalId = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id or how it begins.")]
 
 
 def proposals(session: Session) -> None:
@@ -38,7 +38,7 @@ def proposals(session: Session) -> None:
 def proposal(session: Session, name: ProposalId) -> None:
     """Show one proposal and the difference that it makes."""
     with session.client() as client:
-        found = client.get_policy_proposal(name)
+        found = client.get_policy_proposal(_full(client, name))
 
     def show(screen: Screen) -> None:
         screen.fields(_fields(found, screen))
@@ -53,7 +53,7 @@ def approve(session: Session, name: ProposalId, comment: Comment = "") -> None:
     It is carried out as it was when its id was looked up.
     """
     with session.client() as client:
-        found = client.get_policy_proposal(name)
+        found = client.get_policy_proposal(_full(client, name))
         decided = client.approve_policy_proposal(found.name, comment=comment, etag=found.etag)
     _answer(session, decided)
 
@@ -61,7 +61,7 @@ def approve(session: Session, name: ProposalId, comment: Comment = "") -> None:
 def reject(session: Session, name: ProposalId, comment: Comment = "") -> None:
     """End a proposal without effect, your own too."""
     with session.client() as client:
-        decided = client.reject_policy_proposal(name, comment=comment)
+        decided = client.reject_policy_proposal(_full(client, name), comment=comment)
     _answer(session, decided)
 
 
@@ -69,6 +69,12 @@ def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     for function in (proposals, proposal, approve, reject):
         command(app)(function)
+
+
+def _full(client: JitClient, name: str) -> str:
+    from jitaccess.cli import ids
+
+    return ids.full(name, "policyProposals", lambda: (each.name for each in client.list_policy_proposals()))
 
 
 def _answer(session: Session, decided: PolicyProposal) -> None:

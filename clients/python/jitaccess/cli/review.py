@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitaccess.cli.command import command, parsed
-from jitaccess.cli.grants import DEFAULT_LIMIT, Comment, Etag, GrantId, Limit, answer_grant, answer_page, page_of
-from jitaccess.cli.session import Session
+from jitaccess.cli.grants import (
+    DEFAULT_LIMIT,
+    Comment,
+    Etag,
+    Filter,
+    GrantId,
+    Limit,
+    answer_grant,
+    answer_page,
+    page_of,
+)
+from jitaccess.cli.session import Output, Session
 from jitaccess.cli.text import parse_instant
 from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
+    from jitaccess import Grant, Page
     from jitaccess.cli.screen import Screen
 
 ShorterFor = Annotated[
@@ -34,12 +45,32 @@ LaterStart = Annotated[
 ]
 
 
-def inbox(session: Session, limit: Limit = DEFAULT_LIMIT) -> None:
-    """List what waits for your decision."""
+def inbox(
+    session: Session,
+    subject: Annotated[
+        str, typer.Option(metavar="S", help="Only for this subject: user:alice@example.com.", show_default=False)
+    ] = "",
+    resource: Annotated[
+        str, typer.Option(metavar="R", help="Only with this very resource: database/orders/eu.", show_default=False)
+    ] = "",
+    filter: Filter = "",
+    only_ids: Annotated[bool, typer.Option("--ids", help="Only the ids, one a line.")] = False,
+    limit: Limit = DEFAULT_LIMIT,
+) -> None:
+    """List what waits for your decision.
+
+    With --ids a script finds one request by --subject, --resource and --filter. Ids alone do not count as shown.
+    """
     from jitaccess.cli import describe, shown
 
+    if only_ids and session.output in (Output.JSON, Output.YAML):
+        raise typer.BadParameter("--ids does not go with -o json or yaml")
+    wanted = _filter(subject=subject, resource=resource, filter=filter)
     with session.client() as client:
-        page = page_of(client, view="REVIEWABLE", limit=limit)
+        page = page_of(client, view="REVIEWABLE", filter=wanted, limit=limit)
+    if only_ids:
+        _print_ids(session, page)
+        return
     answer_page(session, page, describe.INBOX_COLUMNS, describe.inbox_row, none="nothing waits for your decision")
     shown.remember(session, page.items)
 
@@ -140,6 +171,31 @@ def add_to(app: typer.Typer) -> None:
         command(app)(function)
     command(app, "review-debt")(review_debt)
     command(app)(review)
+
+
+def _filter(*, subject: str, resource: str, filter: str) -> str:
+    """Returns the filter that all of these together are."""
+    parts = [f"subject = {_quoted(subject)}"] if subject else []
+    parts += [f"resources : {_quoted(resource)}"] if resource else []
+    parts += [f"({filter})"] if filter and parts else [filter]
+    return " AND ".join(filter_ for filter_ in parts if filter_)
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _print_ids(session: Session, page: Page[Grant]) -> None:
+    from jitaccess.cli import waiting
+
+    def show(screen: Screen) -> None:
+        for grant in page.items:
+            screen.say(grant.id)
+
+    session.show(show)
+    if page.next_page_token:
+        waiting.say(f"... and more than these {len(page.items)}; --limit 0 shows all")
 
 
 def _terms(

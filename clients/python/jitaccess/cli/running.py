@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -19,7 +21,7 @@ import typer
 from typer.core import TyperCommand
 
 from jitaccess.cli import exits
-from jitaccess.cli.asking import Manner, WaitTimeout, Wanted, options
+from jitaccess.cli.asking import Manner, Quiet, WaitTimeout, Wanted, options
 from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
 from jitaccess.contract.model import Grant, GrantState
@@ -50,6 +52,15 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+class WaitedTooLong(Exception):
+    """The time to wait is up, and the grant is as it is now."""
+
+    def __init__(self, words: str, grant: Grant) -> None:
+        super().__init__(words)
+        self.words = words
+        self.grant = grant
+
+
 class RunCommand(TyperCommand):
     """Takes what stands after `--` as the words of the command to run, whatever they look like."""
 
@@ -69,11 +80,13 @@ def run(
     wanted: Wanted,
     manner: Manner,
     wait_timeout: WaitTimeout = None,
+    quiet: Quiet = False,
     words: Annotated[list[str] | None, typer.Option(_WORD, hidden=True)] = None,
 ) -> None:
     """Run a command for as long as there is access.
 
-    Takes the live grant that covers it, else asks and waits for one, and gives back what it asked for. The command
+    Takes the live grant that covers it, else asks and waits for one, and gives back what it asked for. While it waits,
+    stderr says at once and every minute who must decide and when the request lapses. The command
     finds JIT_GRANT, JIT_SUBJECT and JIT_EXPIRES (RFC 3339) in its environment. The exit code is the command's, 128+n
     for signal n; 1 access was refused, 8 waited for too long, 9 access ended first (SIGTERM, SIGKILL 5 s later), 126
     and 127 the command cannot be run.
@@ -89,16 +102,11 @@ def run(
             grant = client.ensure(wanted.resources, wanted.actions, **given)
         except Stopped as stop:
             # It may have been asked for all the same.
-            _give_back(client, mark)
+            _say_given_back("interrupted", _give_back(client, mark))
             raise typer.Exit(128 + stop.number) from None
-        try:
-            code = _wait_and_run(client, grant, words, signals, wait_timeout)
-        except Stopped as stop:
-            code = 128 + stop.number
-        finally:
-            if grant.labels.get(LABEL) == mark:
-                _give_back(client, mark)
-    raise typer.Exit(code)
+        raise typer.Exit(
+            _run_and_give_back(client, grant, mark, partial(_wait_and_run, words, signals, wait_timeout, quiet))
+        )
 
 
 def add_to(app: typer.Typer) -> None:
@@ -151,13 +159,42 @@ class _Signals:
             self._process.send_signal(number)
 
 
-def _wait_and_run(client: JitClient, grant: Grant, words: Sequence[str], signals: _Signals, wait_timeout: Any) -> int:
-    from jitaccess.cli import waiting
+def _run_and_give_back(client: JitClient, grant: Grant, mark: str, run: Callable[[JitClient, Grant], int]) -> int:
+    """Returns the exit code of `run`, after which the grant is given back if this run has asked for it."""
+    is_ours = grant.labels.get(LABEL) == mark
+    ended: dict[str, str] = {}
+    why = ""
+    try:
+        code = run(client, grant)
+    except Stopped as stop:
+        code, why = 128 + stop.number, "interrupted"
+    except WaitedTooLong as late:
+        code, why, grant = exits.TIMED_OUT, late.words, late.grant
+    finally:
+        if is_ours:
+            ended = _give_back(client, mark)
+    if why:
+        stays = "not given back" if is_ours else f"it was there before, and stays {grant.state}"
+        _say_given_back(why, ended or {grant.name: stays})
+    return code
 
-    grant = waiting.until(client, grant, waiting.is_decided, timeout=wait_timeout)
+
+def _wait_and_run(
+    words: Sequence[str], signals: _Signals, timeout: timedelta | None, quiet: bool, client: JitClient, grant: Grant
+) -> int:
+    from jitaccess.cli import describe, waiting
+    from jitaccess.cli.screen import screen_on
+
+    waits = not waiting.is_decided(grant)
+    progress = waiting.Progress(quiet=quiet)
+    grant = waiting.until(client, grant, waiting.is_decided, timeout=timeout, progress=progress)
+    if timeout is not None and not waiting.is_decided(grant):
+        raise WaitedTooLong(waiting.waited(timeout), grant)
     if code := exits.code_of_state(grant.state):
         _say_standing(grant)
         return code
+    if waits and not quiet:
+        waiting.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen_on(sys.stderr))}")
     env = os.environ | {
         Variable.GRANT: grant.name,
         Variable.SUBJECT: grant.subject,
@@ -225,16 +262,28 @@ def _end(process: subprocess.Popen[bytes], news: queue.SimpleQueue[Grant | JitEr
     process.wait()
 
 
-def _give_back(client: JitClient, mark: str) -> None:
-    """Ends the grants that the run of that mark requested. A failure is reported: the access stays open then."""
+def _give_back(client: JitClient, mark: str) -> dict[str, str]:
+    """Ends the grants that the run of that mark requested, and returns how by name.
+
+    A failure is reported: the access stays open then.
+    """
+    ended = {}
     try:
         for grant in client.list_grants(filter=f'labels.{LABEL} = "{mark}"'):
             if grant.state is GrantState.PENDING:
                 client.withdraw(grant, etag="")
+                ended[grant.name] = "withdrawn"
             elif grant.state in (GrantState.SCHEDULED, GrantState.ACTIVE):
                 client.release(grant, etag="")
+                ended[grant.name] = "released"
     except JitError as error:
         _say(f"warning: what was asked for is not given back: {error}")
+    return ended
+
+
+def _say_given_back(why: str, ended: Mapping[str, str]) -> None:
+    for name, how in ended.items():
+        _say(f"error: {name}: {why}; {how}")
 
 
 def _demand_runnable(session: Session, program: str) -> None:
@@ -258,9 +307,9 @@ def _is_in_foreground() -> bool:
 
 
 def _say(line: str) -> None:
-    from jitaccess.cli.screen import screen_on
+    from jitaccess.cli import waiting
 
-    screen_on(sys.stderr).say(line)
+    waiting.say(line)
 
 
 def _warn_once(line: str, *, said: str) -> str:

@@ -57,6 +57,11 @@ class Session:
         """Whether both input and output are terminals, so that a question can be asked."""
         return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
+    @property
+    def shows_on_terminal(self) -> bool:
+        """Whether people see the answer itself."""
+        return self.output in (None, Output.TABLE) and sys.stdout.isatty()
+
     def client(self) -> JitClient:
         """Returns a client as the options want it. Raises what JitClient raises."""
         from jitaccess._transport import DEFAULT_TIMEOUT

@@ -18,7 +18,10 @@ def token(
     grant: GrantId,
     audience: Annotated[
         list[str] | None,
-        typer.Option(metavar="A", help="Who accepts it; may be repeated [default: the service's own gateway]."),
+        typer.Option(
+            metavar="A",
+            help="Who accepts it: https://HOST of a protected API; may be repeated [default: the service's own gateway].",
+        ),
     ] = None,
     ttl: Annotated[
         timedelta | None,
@@ -36,7 +39,7 @@ def token(
 ) -> None:
     """Print a token of your own active grant.
 
-    Whoever has it can use it until it ends.
+    Whoever has it can use it until it ends. An API behind a protecting Envoy accepts one with --audience https://HOST.
     """
     from jitaccess.cli import ids
 

@@ -1,4 +1,4 @@
-"""Waiting for a change of a grant: the service streams it, and a terminal shows it."""
+"""Waiting for a change of a grant: the service streams it, and stderr says what it waits for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TypeVar
 
+from jitaccess.cli import text
 from jitaccess.client import JitClient
 from jitaccess.contract.model import Grant, GrantState
 from jitaccess.errors import JitError
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 # Seconds. A wait that a signal precedes by a hair is not ended by it (CPython), so that no wait may be long.
 LONGEST_WAIT = 0.5
+SAID_AGAIN_AFTER = 60.0  # Seconds.
 
 
 def is_decided(grant: Grant) -> bool:
@@ -26,13 +28,12 @@ def is_decided(grant: Grant) -> bool:
 
 
 def until(
-    client: JitClient, grant: Grant, is_over: Callable[[Grant], bool], *, timeout: timedelta | None = None
+    client: JitClient, grant: Grant, is_over: Callable[[Grant], bool], *, timeout: timedelta | None, progress: Progress
 ) -> Grant:
     """Returns the grant once `is_over` says so of it, or as it is when the time is up. Raises what watching raises."""
-    progress = Progress()
-    progress.tell(grant)
     if is_over(grant):
         return grant
+    progress.tell(grant)
     news: queue.SimpleQueue[Grant | JitError] = queue.SimpleQueue()
     follow(client, grant, news.put)
     deadline = None if timeout is None else monotonic() + timeout.total_seconds()
@@ -48,7 +49,23 @@ def until(
         elif item is None and grant.state is GrantState.SCHEDULED and has_come(grant.start_time):
             # A start is no change of the grant, so nobody tells it.
             grant = client.get_grant(grant.name)
-        progress.tell(grant)
+        if not is_over(grant):
+            progress.tell(grant)
+    return grant
+
+
+def for_decision(
+    client: JitClient, grant: Grant, is_over: Callable[[Grant], bool], *, timeout: timedelta | None, quiet: bool
+) -> Grant:
+    """Waits as `until` does, and says what is left where the time is up or somebody interrupts it."""
+    progress = Progress(quiet=quiet)
+    try:
+        grant = until(client, grant, is_over, timeout=timeout, progress=progress)
+    except KeyboardInterrupt:
+        say(f"interrupted: {_left(progress.latest or grant)}")
+        raise
+    if timeout is not None and not is_over(grant):
+        say(f"{waited(timeout)}: {_left(grant)}")
     return grant
 
 
@@ -69,27 +86,69 @@ def follow(client: JitClient, grant: Grant, put: Callable[[Grant | JitError], No
 
 
 class Progress:
-    """Tells on stderr what a grant has become and what it waits for, each once, where somebody looks on."""
+    """Says on stderr what a grant waits for: at once, again when that changes, and every minute. Quiet, it does not.
 
-    def __init__(self) -> None:
-        self._told = ""
+    `clock` counts seconds.
+    """
+
+    def __init__(self, *, quiet: bool, clock: Callable[[], float] | None = None) -> None:
+        self._quiet = quiet
+        self._clock = clock or monotonic
+        self._began = self._said_at = self._clock()
+        self._said = ""
+        self.latest: Grant | None = None
 
     def tell(self, grant: Grant) -> None:
-        """Shows what the grant waits for, unless that is shown already."""
-        from jitaccess.cli import describe
-
-        if not sys.stderr.isatty():
+        """Says what the grant waits for, unless that was said within the minute."""
+        self.latest = grant
+        if self._quiet:
             return
-        facts = (grant.state, grant.steps, grant.counter_offer, grant.extension)
-        if str(facts) == self._told:
+        now = self._clock()
+        facts = str((grant.state, grant.steps, grant.counter_offer, grant.extension))
+        if facts != self._said:
+            say(f"waiting for {_awaited(grant)}")
+        elif now - self._said_at >= SAID_AGAIN_AFTER:
+            say(f"waiting for {text.span(timedelta(seconds=now - self._began), units=2)} for {_awaited(grant)}")
+        else:
             return
-        self._told = str(facts)
-        from jitaccess.cli.screen import screen_on
+        self._said, self._said_at = facts, now
 
-        screen = screen_on(sys.stderr)
-        screen.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen)}")
-        if grant.state is GrantState.PENDING and (awaited := describe.what_next(grant, screen)):
-            screen.say(f"next: {awaited}")
+
+def say(line: str) -> None:
+    """Writes a line to stderr."""
+    from jitaccess.cli.screen import screen_on
+
+    screen_on(sys.stderr).say(line)
+
+
+def say_pending(grant: Grant) -> None:
+    """Says who must decide on a request that is pending, where nothing waits for that."""
+    if grant.state is GrantState.PENDING:
+        say(f"pending: {_awaited(grant)}")
+
+
+def waited(timeout: timedelta) -> str:
+    """Returns for how long it was waited in vain."""
+    seconds = timeout.total_seconds()
+    return f"waited {text.span(timeout) if seconds >= 1 else f'{seconds:g} s'}"
+
+
+def _awaited(grant: Grant) -> str:
+    from jitaccess.cli import describe
+    from jitaccess.cli.screen import screen_on
+
+    return describe.awaited(grant, screen_on(sys.stderr))
+
+
+def _left(grant: Grant) -> str:
+    """Returns what is left of a request that nobody waits for any more, and how to end it."""
+    from jitaccess.cli import describe
+
+    if describe.awaited_extension(grant):
+        return f"more time for {grant.name} is still pending; see it with: jit show {grant.id}"
+    if grant.state is GrantState.PENDING:
+        return f"{grant.name} is still pending; withdraw it with: jit withdraw {grant.id}"
+    return f"{grant.name} is {grant.state}; give it back with: jit release {grant.id}"
 
 
 def next_of(news: queue.SimpleQueue[T], seconds: float | None = None) -> T | None:
