@@ -138,8 +138,8 @@ def request(
     """Ask for access.
 
     With --wait, stderr says at once and every minute who must decide and when the request lapses. Exit code 0 then says
-    that it can be used, 1 that it never will be, 8 that it still waits. With --dry-run, 1 says that nobody could approve
-    it.
+    that it can be used, 1 that it never will be, 8 that it still waits. With --dry-run, 1 says that nobody could
+    approve it.
     """
     from functools import partial
 

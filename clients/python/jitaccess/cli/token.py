@@ -20,7 +20,7 @@ def token(
         list[str] | None,
         typer.Option(
             metavar="A",
-            help="Who accepts it: https://HOST of a protected API; may be repeated [default: the service's own gateway].",
+            help="Who accepts it: https://HOST of a protected API; repeatable [default: the service's own gateway].",
         ),
     ] = None,
     ttl: Annotated[
