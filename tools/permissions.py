@@ -292,6 +292,16 @@ OPERATIONS: Final = (
         "AccessService/SearchAccess",
         lambda by: search.search_query(by, subject="", action="read", resource=RESOURCE),
     ),
+    Operation(
+        "ask what the holder could do in the past",
+        "AccessService/CheckAccess",
+        lambda by: questions.past_question(by, subject="service:bot", action="read", resource=RESOURCE),
+    ),
+    Operation(
+        "search for who had the access in the past",
+        "AccessService/SearchAccess",
+        lambda by: search.search_query(by, subject="", action="read", resource=RESOURCE, read_at=NOW),
+    ),
     Operation("feed a replica that checks", "GrantService/WatchGrants", replica.demand_checker),
     Operation(
         "issue a token of the grant",

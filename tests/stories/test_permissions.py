@@ -79,6 +79,9 @@ class Case:
         """A lock on somebody whom no test asks about."""
         return {"principal": f"user:nobody-{self.story.id}", "comment": "left"}
 
+    def now(self) -> str:
+        return str(self.story.world.clock().isoformat().replace("+00:00", "Z"))
+
     def later(self) -> str:
         from datetime import timedelta
 
@@ -183,6 +186,14 @@ WALK: dict[str, Prepared] = {
     "review the requester's break-glass": on("CompleteReview", Case.emergency, comment="fine"),
     "check the holder's access": checking,
     "search for who has the access": bodiless(ACCESS + "SearchAccess", action="read", resource="database/orders"),
+    "ask what the holder could do in the past": lambda case, _: (
+        ACCESS + "CheckAccess",
+        case.story.question(subject=case.bot.principal) | {"readTime": case.now()},
+    ),
+    "search for who had the access in the past": lambda case, _: (
+        ACCESS + "SearchAccess",
+        {"action": "read", "resource": "database/orders", "readTime": case.now()},
+    ),
     "feed a replica that checks": bodiless(GRANTS + "WatchGrants", replica=True),
     "issue a token of the grant": lambda case, _: (TOKENS + "IssueToken", {"name": case.active().name}),
     "revoke the holder's token": revoking_a_token,
