@@ -30,10 +30,8 @@ from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.name import canonical
 from jitaccess.jose.fetching import secret_in
 from jitaccess.jose.jws import plain_type
-from jitaccess.jose.keys import is_safe_url
+from jitaccess.jose.keys import ASYMMETRIC, is_safe_url
 
-ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""The algorithms that may sign tokens: asymmetric ones only."""
 MAX_TOKEN_BYTES: Final = 24 << 10
 """The longest token by default; a token with two hundred groups has 12 KB."""
 _OUR_TYPES: Final = ("jit-denial+jwt", "audit-checkpoint+jwt")
@@ -163,8 +161,8 @@ class Issuer(BaseModel):
     @classmethod
     def _asymmetric(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for algorithm in given:
-            if algorithm not in ALGORITHMS:
-                raise ValueError(f"{algorithm!a} is not allowed; only {', '.join(ALGORITHMS)} are")
+            if algorithm not in ASYMMETRIC:
+                raise ValueError(f"{algorithm!a} is not allowed; only {', '.join(ASYMMETRIC)} are")
         if not given:
             raise ValueError("is empty, so no token would be accepted")
         return given

@@ -23,7 +23,7 @@ from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
 from jit_service.rpc import claims
 from jitaccess.jose import jws
 from jitaccess.jose.jws import BadToken
-from jitaccess.jose.keys import FileKeys, IssuerKeys, Jwk, KeysAway, Pick, UrlKeys
+from jitaccess.jose.keys import FileKeys, IssuerKeys, Jwk, KeysAway, Pick, UrlKeys, pick_of
 from jitaccess.jose.tokens import is_of_grant
 
 _CLOCK_SKEW_SECONDS: Final = 60
@@ -145,7 +145,7 @@ class Authenticator:
         header, payload = jws.decoded(token, limit=self._max_bytes)
         issuer, keys = self._issuer(payload)
         _check_header(header, issuer)
-        pick = _key_pick(header)
+        pick = pick_of(header.get("kid"), header["alg"])
         try:
             key = self._key(keys, pick, patience)
         except KeysAway:
@@ -257,12 +257,6 @@ def _check_header(header: dict[str, Any], issuer: Issuer) -> None:
     if not isinstance(typ, str) or jws.plain_type(typ) not in map(jws.plain_type, issuer.token_types):
         types = ", ".join(known or '"" (none)' for known in issuer.token_types)
         raise TokenInvalid(f"the token's typ is not one of {types}; `token_types` of its issuer says which are")
-
-
-def _key_pick(header: dict[str, Any]) -> Pick:
-    """Returns what picks the token's key: the one that its kid names, else the only one that fits its alg."""
-    kid, algorithm = header.get("kid"), header["alg"]
-    return (lambda keys: keys.only(algorithm)) if kid is None else (lambda keys: keys.by_kid.get(kid))
 
 
 def _key_fault(header: dict[str, Any], key: Jwk | None) -> str:

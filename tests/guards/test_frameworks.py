@@ -21,7 +21,7 @@ from jitaccess import Internal, InvalidArgument, Misconfigured, PermissionDenied
 from jitaccess.guards import Guard, Incoming, Passage, fixed_subject
 from jitaccess.guards.asgi import PASSAGE, WEBSOCKET, GuardMiddleware, Route
 from jitaccess.guards.fastapi import protect, require
-from jitaccess.guards.grpc import GuardInterceptor, current_passage
+from jitaccess.guards.grpc import AsyncGuardInterceptor, GuardInterceptor, current_passage
 from jitaccess.guards.jobs import guarded
 from jitaccess.guards.need import Template
 from jitaccess.testing import MemoryService
@@ -426,6 +426,23 @@ def test_a_method_that_is_guarded_and_left_open_is_guarded(guard: Guard, jit: Me
         _interceptor(guard, handler, "database/orders/eu").unary_unary(StringValue(), context)
 
     assert context.code is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("method", "resource", "fault"),
+    [
+        ("RequestGrant", "database/{subjekt}", "has no field subjekt"),
+        ("RequestGrant", "database/{justification.none}", "has no field justification.none"),
+        ("RequestGrant", "database/{subject.x}", "has no field subject.x"),
+        ("RequestGrants", "database/x", "no such method"),
+    ],
+)
+@pytest.mark.parametrize("kind", [GuardInterceptor, AsyncGuardInterceptor])
+def test_a_method_or_field_that_the_service_has_not_is_refused_before_it_starts(
+    guard: Guard, kind: Any, method: str, resource: str, fault: str
+) -> None:
+    with pytest.raises(Misconfigured, match=fault):
+        kind(guard, {f"/jitaccess.v1.GrantService/{method}": (resource, "read")})
 
 
 # Jobs

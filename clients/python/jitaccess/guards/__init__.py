@@ -17,7 +17,22 @@ the answer.
 """
 
 from jitaccess.guards.guard import Guard, Passage
-from jitaccess.guards.incoming import Incoming, bearer_token, fixed_subject, subject_of_grant_token
+from jitaccess.guards.incoming import (
+    Incoming,
+    bearer_token,
+    fixed_subject,
+    subject_of_grant_token,
+    subject_of_identity_token,
+)
 from jitaccess.guards.need import Need
 
-__all__ = ["Guard", "Incoming", "Need", "Passage", "bearer_token", "fixed_subject", "subject_of_grant_token"]
+__all__ = [
+    "Guard",
+    "Incoming",
+    "Need",
+    "Passage",
+    "bearer_token",
+    "fixed_subject",
+    "subject_of_grant_token",
+    "subject_of_identity_token",
+]

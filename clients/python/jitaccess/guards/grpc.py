@@ -23,8 +23,9 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf import descriptor_pool
 
-from jitaccess.errors import JitError, PermissionDenied
+from jitaccess.errors import JitError, Misconfigured, PermissionDenied
 from jitaccess.guards.address import peer_of_context
 from jitaccess.guards.guard import Guard, Passage
 from jitaccess.guards.incoming import Incoming
@@ -49,6 +50,8 @@ class _Methods:
     def __init__(self, needs: Needs, unguarded: Iterable[str]) -> None:
         self._templates = {method: Template(resource, action) for method, (resource, action) in needs.items()}
         self._unguarded = frozenset(unguarded) - frozenset(self._templates)
+        for method, template in self._templates.items():
+            _demand_method(method, template)
 
     def is_open(self, method: str) -> bool:
         """Returns whether the method is left open by name."""
@@ -62,8 +65,39 @@ class _Methods:
         return found
 
 
+def _demand_method(full_method: str, template: Template) -> None:
+    """Raises Misconfigured for a method that its service has not, or a parameter that its requests have not.
+
+    A service whose descriptors are not imported yet is not known here; its calls are judged as they come.
+    """
+    service, _, name = full_method.removeprefix("/").rpartition("/")
+    try:
+        known = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return
+    method = known.methods_by_name.get(name)
+    if method is None:
+        raise Misconfigured(f"{full_method}: the service has no such method", reason="TEMPLATE_INVALID")
+    for parameter in template.parameters:
+        if method.client_streaming or not _has_field(method.input_type, parameter.split(".")):
+            raise Misconfigured(
+                f"{full_method}: its request, {method.input_type.full_name}"
+                f"{', is a stream, which' if method.client_streaming else ''} has no field {parameter} "
+                f"for {template.resource}",
+                reason="TEMPLATE_INVALID",
+            )
+
+
+def _has_field(message: Any, path: list[str]) -> bool:
+    field = message.fields_by_name.get(path[0]) if message is not None else None
+    return field is not None and (len(path) == 1 or _has_field(field.message_type, path[1:]))
+
+
 class GuardInterceptor(grpc.ServerInterceptor):
-    """For `grpc.server`. `unguarded` are full methods. Raises Misconfigured for a resource or action that is none."""
+    """For `grpc.server`. `unguarded` are full methods.
+
+    Raises Misconfigured for a resource or action that is none, and for a method or field that the service has not.
+    """
 
     def __init__(self, guard: Guard, needs: Needs, *, unguarded: Iterable[str] = ()) -> None:
         self._guard = guard

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jitaccess.errors import Unauthenticated
+from jitaccess.errors import Misconfigured, Unauthenticated, Unavailable
 from jitaccess.guards.headers import Headers
 
 if TYPE_CHECKING:
-    from jitaccess.jose.keys import KeySource
+    from jitaccess.jose.keys import IssuerKeys, KeySource
     from jitaccess.jose.tokens import LiveGrants
 
 
@@ -91,6 +92,57 @@ def subject_of_grant_token(
         return verify_token(token, keys, issuer=issuer, audience=audience, checker=checker, clock=clock).subject
 
     return subject
+
+
+def subject_of_identity_token(
+    keys: str | Path | Mapping[str, object] | IssuerKeys,
+    *,
+    issuer: str,
+    audience: str,
+    claim: str = "sub",
+    prefix: str = "user:",
+    token: Callable[[Incoming], str] = bearer_token,
+    clock: Callable[[], datetime] | None = None,
+) -> Subject:
+    """Returns who the caller is by the call's single sign-on token (extra `tokens`): `prefix` and its `claim`.
+
+    `keys` is the URL of the provider's JWK set (https, or http on loopback), a file of one, the set itself, or one of
+    `jitaccess.jose.keys`; URL and file are read again as the provider changes them. The token must be signed by an
+    asymmetric algorithm and have iss, aud, exp and sub. A claim `email` that the token says is not verified is refused.
+    Give a claim that nobody can choose freely, and a prefix that makes no other provider's principals.
+
+    The subject raises TokenRefused (401), and Unavailable (503) where the keys cannot be had. What could never work is
+    Misconfigured at once.
+    """
+    from jitaccess.jose.identity import identity_principal
+    from jitaccess.jose.keys import FileKeys, IssuerKeys, KeysAway
+    from jitaccess.jose.tokens import source_of
+
+    source = FileKeys(keys) if isinstance(keys, Path) else source_of(keys)
+    if not isinstance(source, IssuerKeys):
+        raise Misconfigured("keys: must be a URL, a Path, a JWK set, or a source of jitaccess.jose.keys")
+    if not all(isinstance(text, str) and text for text in (issuer, audience, claim)):
+        raise Misconfigured("issuer, audience and claim: each must be one text that is not empty")
+    if prefix and not prefix.startswith(("user:", "service:")):
+        raise Misconfigured("prefix: must begin with user: or service:, or be empty if the claim's own text does")
+
+    def subject(incoming: Incoming) -> str:
+        now = (clock or _utc_now)()
+        given = token(incoming)
+        if not isinstance(given, str) or not given:
+            raise Unauthenticated("there is no token", reason="TOKEN_MISSING")
+        try:
+            return identity_principal(
+                given, source, issuer=issuer, audience=audience, claim=claim, prefix=prefix, now=now
+            )
+        except KeysAway:
+            raise Unavailable("the keys of the token's issuer are not available now", reason="KEYS_AWAY") from None
+
+    return subject
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _text(given: str | bytes) -> str:

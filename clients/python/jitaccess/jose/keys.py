@@ -33,6 +33,8 @@ LOOK_SECONDS: Final = 0.5
 """How often a file of keys is looked at for a change."""
 _NEVER: Final = -float("inf")
 _MIN_RSA_BITS: Final = 2048
+ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""The algorithms that may sign tokens of callers: asymmetric ones only."""
 _FAMILIES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 _CURVES: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 
@@ -72,6 +74,11 @@ class KeySet:
 
 Pick = Callable[[KeySet], Jwk | None]
 """Which key of a set is meant."""
+
+
+def pick_of(kid: str | None, algorithm: str) -> Pick:
+    """Returns what picks a token's key: the one that its kid names, else the only one that fits its alg."""
+    return (lambda keys: keys.only(algorithm)) if kid is None else (lambda keys: keys.by_kid.get(kid))
 
 
 class KeySource(Protocol):
@@ -301,6 +308,7 @@ def _usable(entry: Any) -> Jwk | None:
 
 
 __all__ = [
+    "ASYMMETRIC",
     "FileKeys",
     "GivenKeys",
     "IssuerKeys",
@@ -312,5 +320,6 @@ __all__ = [
     "UrlKeys",
     "is_safe_url",
     "keys_of",
+    "pick_of",
     "usable_keys",
 ]

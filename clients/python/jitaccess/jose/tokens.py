@@ -206,6 +206,7 @@ def _texts(claims: dict[str, Any], claim: str, *, least: int = 1) -> tuple[str, 
 
 
 def source_of(keys: str | Mapping[str, object] | KeySource) -> KeySource:
+    """Returns where the keys come from, by their URL, or as a set or a source. Raises Misconfigured."""
     if isinstance(keys, str):
         return _url_keys(keys)
     if not isinstance(keys, Mapping):
