@@ -90,7 +90,7 @@ class GuardMiddleware:
         try:
             passage = await self._passage(scope)
         except JitError as refusal:
-            await _refuse(refusal, scope, send)
+            await refuse(refusal, scope, send)
             return
         await self._app({**scope, PASSAGE: passage}, receive, send)
 
@@ -126,7 +126,8 @@ def _segments(path: str) -> list[str]:
     return path.split("/")
 
 
-async def _refuse(refusal: JitError, scope: Scope, send: Send) -> None:
+async def refuse(refusal: JitError, scope: Scope, send: Send) -> None:
+    """Answers a call with the refusal; a websocket is closed before it opens."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refusal.reason})
         return

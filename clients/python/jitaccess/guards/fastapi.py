@@ -10,16 +10,19 @@ async def create(region: str, passage: Annotated[Passage, Depends(require("datab
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from jitaccess.errors import JitError, Misconfigured
 from jitaccess.extras import needed_for
 from jitaccess.guards.address import peer_of_scope
+from jitaccess.guards.asgi import App, Receive, Scope, Send, refuse
 from jitaccess.guards.guard import Guard, Passage
 from jitaccess.guards.incoming import Incoming
 from jitaccess.guards.need import Template
 from jitaccess.guards.refusal import body_of, http_headers, http_status, refusal_of
+from jitaccess.guards.routes import ASKED, Asked, demand_guarded
 from jitaccess.guards.spelling import canonical, demand_canonical
 
 with needed_for("the guard for FastAPI", "jitaccess[fastapi]"):
@@ -37,10 +40,50 @@ class Refused(HTTPException):
         super().__init__(http_status(refusal), detail=body_of(refusal), headers=http_headers(refusal))  # type: ignore[arg-type]  # FastAPI takes any JSON.
 
 
-def protect(app: FastAPI, guard: Guard) -> None:
-    """Makes the guard that of the app's `require`, and refusals google.rpc.Status in JSON, as the service's are."""
+def protect(app: FastAPI, guard: Guard, *, unguarded: Iterable[str] | None = None) -> None:
+    """Makes the guard that of the app's `require`, and refusals google.rpc.Status in JSON, as the service's are.
+
+    The app does not start while a route, also of a mounted app, takes up a parameter that its path has not, or belongs
+    to an app that nobody protects. With `unguarded` it does not start either while a route neither asks a guard nor is
+    listed there, as `METHOD /path` or `/path` (`WEBSOCKET /path`; a mounted app of another kind by its path); FastAPI's
+    own pages of documentation need not be. Raises Misconfigured then; where no start is told, each call is refused.
+    """
+    if isinstance(unguarded, str):
+        raise Misconfigured("unguarded: must be a list of routes, not one text")
+    listed = None if unguarded is None else tuple(unguarded)
     app.state.jit_guard = guard
     app.add_exception_handler(Refused, _answer)
+    started = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def checked(starting: Any) -> AsyncIterator[Any]:
+        demand_guarded(app, listed)
+        async with started(starting) as state:
+            yield state
+
+    app.router.lifespan_context = checked
+    app.add_middleware(_Checked, of=app, unguarded=listed)
+
+
+class _Checked:
+    """Refuses each call while the app's routes are misconfigured: a server may leave out the lifespan's start."""
+
+    def __init__(self, app: App, *, of: FastAPI, unguarded: Iterable[str] | None) -> None:
+        self._app = app
+        self._of = of
+        self._unguarded = unguarded
+        self._is_sound = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the call on, or answers it."""
+        if not self._is_sound and scope["type"] != "lifespan":
+            try:
+                demand_guarded(self._of, self._unguarded)
+            except Misconfigured as fault:
+                await refuse(refusal_of(fault), scope, send)
+                return
+            self._is_sound = True
+        await self._app(scope, receive, send)
 
 
 def require(
@@ -64,6 +107,7 @@ def require(
         except JitError as refusal:
             raise Refused(refusal) from refusal
 
+    setattr(passage, ASKED, Asked(template, guard))
     # FastAPI looks annotations up by name.
     passage.__annotations__ = {"connection": HTTPConnection, "return": Passage}
     return passage
