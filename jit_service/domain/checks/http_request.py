@@ -307,4 +307,4 @@ def _fault_of_name(raw: str) -> str:
 
 
 def _shown(path: str) -> str:
-    return name.harmless(path, 1024)
+    return name.harmless(path)
