@@ -61,7 +61,7 @@ test-native: $(STAMP) $(NODE_STAMP) ## Run the whole test suite on the transport
 	@JIT_TRANSPORT=native $(BIN)/python -m pytest $(ARGS)
 
 fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new seed; the report is in .data/fuzz.
-	@JIT_FUZZ_SECONDS=$(SECONDS) JIT_FUZZ_DIRECTORY=.data/fuzz $(BIN)/python -m pytest -n 0 tests/openapi/test_fuzz.py -k internal
+	@FUZZ_SECONDS=$(SECONDS) FUZZ_DIRECTORY=.data/fuzz $(BIN)/python -m pytest -n 0 tests/openapi/test_fuzz.py -k internal
 
 soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEED; the result is in .data/soak.
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --transport $(or $(TRANSPORT),grpcio) \

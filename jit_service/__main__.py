@@ -1,4 +1,4 @@
-"""The operator's commands: serve, up, migrate, envoy-config, unlock, keys, notifications, dev-token.
+"""The operator's commands: serve, up, migrate, check, settings, envoy-config, unlock, keys, notifications, dev-token.
 
 Messages for people go to stderr; stdout is for programs.
 """
@@ -11,11 +11,11 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,8 @@ gc.disable()
 
 import typer
 
+from jit_service.configuration import table
+from jit_service.configuration.exposure import exposed
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError
@@ -35,17 +37,26 @@ from jit_service.domain.notification import seq_of
 from jit_service.domain.tokens.signing_key import KeyState, SigningKey
 from jit_service.notifications import delivery
 from jit_service.rpc.policy_file import PolicyFileError
-from jit_service.runtime.dev_issuer import PEOPLE as DEV_PEOPLE
-from jit_service.runtime.dev_issuer import DevIssuer, NoDevIssuer
-from jit_service.runtime.envoy import Certificate, EdgeError, Envoy, Rates, render, share, write_own
+from jit_service.runtime import preflight
+from jit_service.runtime.dev_issuer import DevIssuer, NoDevIssuer, first_steps
+from jit_service.runtime.edge import envoy_of, rates_of, socket_paths, with_http_port
+from jit_service.runtime.envoy import Certificate, EdgeError, Envoy, share, write_own
 from jit_service.runtime.envoy import binary as envoy_binary
-from jit_service.runtime.service import Service, ServiceError, issuing_of, open_store, sole_user_of, utc_now
+from jit_service.runtime.preflight import Form
+from jit_service.runtime.service import (
+    Service,
+    ServiceError,
+    demand_schema,
+    issuing_of,
+    open_store,
+    sole_user_of,
+    utc_now,
+)
 from jit_service.runtime.service import migrate as migrate_store
-from jit_service.runtime.workers import Workers, hold, run_worker
+from jit_service.runtime.workers import Workers, run_worker
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage import Store
-from jit_service.storage.migrate import is_current
-from jit_service.storage.outbox import Undelivered
+from jit_service.storage.inspection import sqlite_file
 from jit_service.use_cases import locks, signing_keys
 from jitaccess.extras import ExtraMissing
 
@@ -65,8 +76,6 @@ app.add_typer(notifications_app, name="notifications")
 _log = logging.getLogger("jit_service")
 _ENVOY_START_SECONDS = 20
 _TEND_SECONDS = 0.2
-# sun_path holds 108 bytes on Linux and 104 elsewhere, the closing zero included.
-_MAX_SOCKET_PATH = 100
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where files are kept [JIT_DATA_DIR; .data].")]
 Grpc = Annotated[str | None, typer.Option("--grpc", metavar="HOST:PORT", help="gRPC; port 0 takes a free one.")]
@@ -77,12 +86,35 @@ TransportName = Annotated[Transport | None, typer.Option("--transport", help="Th
 WorkerCount = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Processes that share the port and the store [1].")
 ]
+Plaintext = Annotated[
+    bool | None,
+    typer.Option("--allow-plaintext", help="Bind other addresses than loopback, though the ports have no TLS."),
+]
 Dev = Annotated[
     bool, typer.Option("--dev", help="Issue tokens for made-up people; on loopback only, never in production.")
 ]
 
 
-@app.command()
+_SETTINGS_HINT = "These and all other settings are JIT_* variables too: `jit-service settings` and docs/settings.md."
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jit-service {version('jit-service')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog=_SETTINGS_HINT)
 def up(
     *,
     dev: Dev = False,
@@ -93,6 +125,7 @@ def up(
     policies: Policies = None,
     transport: TransportName = None,
     workers: WorkerCount = None,
+    allow_plaintext: Plaintext = None,
 ) -> None:
     """Run the service with Envoy in front, in the foreground, on a database brought up to date."""
     with _one_line_errors(), ExitStack() as stack:
@@ -105,18 +138,20 @@ def up(
             policies=policies,
             transport=transport,
             workers=workers,
+            allow_plaintext=allow_plaintext,
         )
+        settings.demand_encrypted("http")
         # Before the database is changed.
         envoy_binary()
         stack.enter_context(sole_user_of(settings.data_dir))
-        settings = _with_http_port(settings, stack)
+        settings = with_http_port(settings, stack)
         issuer = _dev_issuer(settings) if dev else None
         if issuer is not None:
             settings = settings.with_issuer(issuer.issuer()).with_token_issuer(f"http://{settings.http}")
         migrate_store(settings)
-        sockets = _socket_paths(settings, stack)
+        sockets = socket_paths(settings, stack)
         grpc_address, tend = _started(settings, stack, sockets, examples=issuer is not None)
-        envoy = _envoy(settings, sockets, stack)
+        envoy = envoy_of(settings, sockets, stack)
         http_address = envoy.start(timeout=_ENVOY_START_SECONDS)
         if issuer is not None:
             _say_dev(settings, str(http_address), grpc_address)
@@ -124,7 +159,7 @@ def up(
         _wait(stopping, tend, envoy)
 
 
-@app.command()
+@app.command(epilog=_SETTINGS_HINT)
 def serve(
     *,
     data_dir: DataDir = None,
@@ -133,6 +168,7 @@ def serve(
     policies: Policies = None,
     transport: TransportName = None,
     workers: WorkerCount = None,
+    allow_plaintext: Plaintext = None,
 ) -> None:
     """Run the gRPC service alone, on a database that `migrate` brought up to date; put your own Envoy in front."""
     with _one_line_errors(), ExitStack() as stack:
@@ -144,6 +180,7 @@ def serve(
             policies=policies,
             transport=transport,
             workers=workers,
+            allow_plaintext=allow_plaintext,
         )
         grpc_address, tend = _started(settings, stack)
         _ready(data_dir=settings.data_dir, grpc=grpc_address)
@@ -171,7 +208,7 @@ def envoy_config(
             http=settings.http,
             upstream=settings.grpc,
             directory=directory,
-            rates=_rates(settings),
+            rates=rates_of(settings),
             certificate=certificate,
         )
         print(path.resolve())
@@ -193,6 +230,44 @@ def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> No
         typer.echo("the database has the schema of this version", err=True)
 
 
+@app.command("check")
+def check(
+    *,
+    output: Annotated[Form, typer.Option("-o", "--output", help="Lines for people, or one JSON object.")] = Form.TEXT,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail for warnings too.")] = False,
+    data_dir: DataDir = None,
+    grpc: Grpc = None,
+    database_url: DatabaseUrl = None,
+    policies: Policies = None,
+    transport: TransportName = None,
+    allow_plaintext: Plaintext = None,
+) -> None:
+    """Try settings, files, database, receivers and issuers, without starting or changing anything.
+
+    Exit code 1 if the service would not start or nobody could use it, else 0: fit for systemd's ExecStartPre.
+    """
+    flags = {
+        "data_dir": data_dir,
+        "grpc": grpc,
+        "database_url": database_url,
+        "policies": policies,
+        "transport": transport,
+        "allow_plaintext": allow_plaintext,
+    }
+    # What is wrong is among the findings, in plain words.
+    logging.disable(logging.CRITICAL)
+    report = preflight.report(lambda: _loaded(**flags), clock=utc_now, strict=strict)
+    print(report.text(output))
+    raise typer.Exit(int(report.fails))
+
+
+@app.command("settings")
+def list_settings() -> None:
+    """Print all settings: the variable with its default, the form of its value, and what it means."""
+    for row in table.rows(Settings):
+        print(f"{row.variable} [{row.default}]\n    {row.form}\n    {row.meaning}")
+
+
 @notifications_app.command("list")
 def notifications_list(
     *,
@@ -205,7 +280,7 @@ def notifications_list(
     """Print the undelivered notifications, one JSON object a line, the oldest first."""
     with _one_line_errors(), closing(_store(_settings(data_dir=data_dir, database_url=database_url))) as store:
         for waiting in delivery.list_waiting(store, only_given_up=given_up):
-            print(json.dumps(_told(waiting)))
+            print(json.dumps(delivery.told(waiting)))
 
 
 @notifications_app.command("retry")
@@ -309,24 +384,8 @@ def main() -> None:
 
 def _store(settings: Settings) -> Store:
     store = open_store(settings)
-    if not is_current(store.engine):
-        store.close()
-        raise ServiceError("the database does not have the schema of this version; run `jit-service migrate`")
+    demand_schema(store)
     return store
-
-
-def _told(waiting: Undelivered) -> dict[str, Any]:
-    gave_up = waiting.gave_up_at
-    return {
-        "id": waiting.id,
-        "receiver": waiting.receiver,
-        "eventType": waiting.type,
-        "eventTime": waiting.at.isoformat(),
-        "attempts": waiting.attempts,
-        "dueTime": None if gave_up else waiting.due_at.isoformat(),
-        "gaveUpTime": gave_up.isoformat() if gave_up else None,
-        "fault": waiting.fault,
-    }
 
 
 @contextmanager
@@ -338,8 +397,12 @@ def _one_line_errors() -> Iterator[None]:
         raise typer.Exit(1) from fault
 
 
+def _loaded(**flags: Any) -> Settings:
+    return Settings.load(**{flag: value for flag, value in flags.items() if value is not None})
+
+
 def _settings(**flags: Any) -> Settings:
-    settings = Settings.load(**{flag: value for flag, value in flags.items() if value is not None})
+    settings = _loaded(**flags)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return settings
 
@@ -359,6 +422,9 @@ def _started(
     """Starts the service, in this process or in workers. Returns its address, and what to call at intervals."""
     if not settings.issuers:
         raise ServiceError("no issuer is configured, so nobody could call: set JIT_ISSUERS_FILE, or use up --dev")
+    for message in exposed(settings.data_dir, sqlite_file(settings.store_url)):
+        _log.warning("%s", message)
+    _log.info("jit-service %s starts: %s", version("jit-service"), settings.effective())
     if settings.workers > 1:
         workers = Workers(settings, sockets)
         stack.callback(workers.stop)
@@ -388,67 +454,15 @@ def _apply_policies(service: Service, settings: Settings, *, examples: bool) -> 
         service.apply_policies(share("examples") / "policies.yaml", only_if_empty=True)
 
 
-def _socket_paths(settings: Settings, stack: ExitStack) -> list[Path]:
-    """Returns Envoy's sockets to the workers: in the data directory, or in a private one if that path is too long."""
-    directory = settings.data_dir.resolve()
-    if len(os.fsencode(directory / _socket_name(settings.workers - 1))) > _MAX_SOCKET_PATH:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jit-")))
-    return [directory / _socket_name(number) for number in range(settings.workers)]
-
-
-def _socket_name(number: int) -> str:
-    return f"grpc-{number}.sock"
-
-
-def _with_http_port(settings: Settings, stack: ExitStack) -> Settings:
-    """Returns the settings with a free port instead of port 0, since tokens and denials name the address.
-
-    This process holds the port until Envoy, which shares it, has ended. Raises ServiceError.
-    """
-    if settings.http.port:
-        return settings
-    held, http = hold(settings.http)
-    stack.callback(held.close)
-    return settings.model_copy(update={"http": http})
-
-
-def _envoy(settings: Settings, sockets: Sequence[Path], stack: ExitStack) -> Envoy:
-    directory = settings.data_dir.resolve() / "envoy"
-    directory.mkdir(exist_ok=True)
-    config = render(http=settings.http, upstream=sockets, directory=directory, rates=_rates(settings))
-    envoy = Envoy(config, directory=directory)
-    stack.callback(envoy.stop)
-    return envoy
-
-
-def _rates(settings: Settings) -> Rates:
-    return Rates(total=settings.http_rate, per_address=settings.http_rate_per_address)
-
-
 def _say_dev(settings: Settings, http: str, grpc: Address) -> None:
     """Warns loudly of what --dev means, and prints a first request to paste."""
-    tokens = settings.data_dir / "dev" / "tokens"
-    body = '{"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}'
     typer.secho(
         "\n*** DEVELOPMENT MODE: whoever reads the tokens below is alice, bob or the admin. Never in production. ***",
         err=True,
         fg=typer.colors.RED,
         bold=True,
     )
-    typer.echo(
-        f"""
-Tokens: {tokens}/{{{",".join(DEV_PEOPLE)}}}.jwt, valid for 24 h. A first request, by REST:
-
-  curl -s http://{http}/v1/grants -H "authorization: Bearer $(cat {tokens}/alice.jwt)" \\
-    -H 'content-type: application/json' -d '{body}'
-
-The same person at the command line:
-
-  export JIT_ADDRESS={grpc} JIT_TOKEN_FILE={tokens}/alice.jwt
-  {Path(sys.executable).parent / "jit"} ls
-""",
-        err=True,
-    )
+    typer.echo(first_steps(settings.data_dir, http=http, grpc=str(grpc)), err=True)
 
 
 def _ready(*, data_dir: Path, grpc: Address, http: str | None = None) -> None:

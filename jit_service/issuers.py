@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
@@ -24,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from jit_service.configuration.forms import Span
+from jit_service.configuration.secret_file import demand_private
 from jit_service.domain.caller import Role
 from jit_service.domain.conditions.condition import validate_on_claims
 from jit_service.domain.errors import InvalidField
@@ -32,6 +33,8 @@ from jitaccess.jose.fetching import secret_in
 from jitaccess.jose.jws import plain_type
 from jitaccess.jose.keys import ASYMMETRIC, is_safe_url
 
+DEVELOPMENT: Final = "https://dev.jitaccess.invalid"
+"""The issuer of `up --dev`, whose tokens may name everybody."""
 MAX_TOKEN_BYTES: Final = 24 << 10
 """The longest token by default; a token with two hundred groups has 12 KB."""
 _OUR_TYPES: Final = ("jit-denial+jwt", "audit-checkpoint+jwt")
@@ -140,7 +143,7 @@ class Issuer(BaseModel):
     groups_claim: Text = "groups"
     roles_claim: Text = "roles"
     roles: dict[Role, tuple[str, ...]] = Field(default_factory=dict)
-    max_token_lifetime: timedelta | None = None
+    max_token_lifetime: Span | None = None
 
     @cached_property
     def rules(self) -> tuple[PrincipalRule, ...]:
@@ -220,8 +223,11 @@ def exact_principals(issuers: Iterable[Issuer]) -> tuple[str, ...]:
 
 
 def demand_own_principals(issuers: Sequence[Issuer]) -> None:
-    """Raises ValueError if two issuers can make the same principals, unless both set shares_principals."""
-    for one, other in combinations(issuers, 2):
+    """Raises ValueError if two issuers can make the same principals, unless both set shares_principals.
+
+    The issuer of `up --dev` may make everybody's.
+    """
+    for one, other in combinations((issuer for issuer in issuers if issuer.issuer != DEVELOPMENT), 2):
         shared = _shared_prefix(one, other)
         if shared is None:
             continue
@@ -248,6 +254,7 @@ def _demand_usable(ca_file: Path | None, bearer_token_file: Path | None) -> None
         raise ValueError(f"ca_file {ca_file} cannot be used: {fault}") from None
     try:
         if bearer_token_file is not None:
+            demand_private(bearer_token_file)
             secret_in(bearer_token_file)
     except (OSError, ValueError) as fault:
         raise ValueError(f"bearer_token_file {bearer_token_file} cannot be used: {fault}") from None

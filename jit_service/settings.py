@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import ipaddress
-import json
+import os
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
+from jit_service.configuration import table
+from jit_service.configuration.environment import demand_known
+from jit_service.configuration.faults import lines
+from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals
 from jit_service.notifications.receivers import Receiver
+from jitaccess import strict_yaml
 from jitaccess.jose.keys import is_safe_url
 
+__all__ = ["Address", "Settings", "SettingsError", "Transport"]
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
+_ISSUER_FORM: Final = "an https URL, or http on loopback, without query, fragment or a slash at its end"
+_PLAIN_DATABASE: Final = re.compile(
+    r"(?P<scheme>[a-z0-9+]+://)(?:(?P<user>[^:@/?#]*)(?::[^:@/?#]*)?(?=@))?(?P<rest>@?[^:@?#]*(?::[0-9]+[^:@?#]*)*)"
+    r"(?:\?[^@]*)?"
+)
+_DATABASE_FORM: Final = "sqlite:///FILE or postgresql://USER@HOST/DB"
 
 
 class Transport(StrEnum):
@@ -37,80 +43,41 @@ class Transport(StrEnum):
 
 
 class SettingsError(ValueError):
-    """A setting is wrong. The message is one line that names it."""
+    """Settings are wrong. Each fault is one line that names the setting; the message has all of them."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
 
 
-@dataclass(frozen=True)
-class Address:
-    """A TCP address; port 0 takes a free port."""
+class Lists(BaseModel):
+    """The settings that are lists, which files may go on with."""
 
-    host: str
-    port: int
+    model_config = ConfigDict(frozen=True)
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Returns the address of `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError."""
-        host, colon, port = text.rpartition(":")
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if not colon or not bare or (":" in bare and bare == host) or not (port.isascii() and port.isdigit()):
-            raise ValueError(f"{text!a} is not HOST:PORT, such as 127.0.0.1:8081 or [::1]:8081")
-        if int(port) > 65535:
-            raise ValueError(f"{text!a} has a port above 65535")
-        return cls(bare, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _decoded(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ValueError("is not JSON; give a list") from None
-
-
-def _address(value: object) -> object:
-    return Address.parse(value) if isinstance(value, str) else value
-
-
-def _span(value: object) -> object:
-    """Reads a number of seconds in an environment variable as a span."""
-    return float(value) if isinstance(value, str) and value.replace(".", "", 1).isdigit() else value
-
-
-BoundAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
-Span = Annotated[timedelta, BeforeValidator(_span)]
+    issuers: tuple[Issuer, ...] = ()
+    notifications: tuple[Receiver, ...] = ()
 
 
 class Settings(BaseSettings):
-    """All settings, each of which is a flag of the same name or JIT_NAME in the environment."""
+    """All settings, each of which is JIT_NAME in the environment; some are flags too, which come first.
+
+    Once loaded, `issuers` and `notifications` have what the files list too. A `form` says in words what a text must be.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="JIT_", frozen=True, extra="ignore", arbitrary_types_allowed=True, env_ignore_empty=True
     )
 
-    data_dir: Path = Field(default=Path(".data"), description="Where files are kept.")
+    data_dir: Path = Field(default=Path(".data"), description="The data directory, where files are kept.")
     database_url: str = Field(
-        default="", repr=False, description="sqlite:///FILE or postgresql://…; may hold a secret."
+        default="",
+        repr=False,
+        description="The database, with its password if there is one; by default SQLite, jit.db in the data directory.",
+        json_schema_extra={"form": _DATABASE_FORM},
     )
     grpc: BoundAddress = Field(default=Address("127.0.0.1", 8081), description="Where gRPC is served.")
-    http: BoundAddress = Field(default=Address("127.0.0.1", 8080), description="Where Envoy serves REST and gRPC.")
+    http: BoundAddress = Field(default=Address("127.0.0.1", 8080), description="Where the Envoy of `up` serves.")
     http_rate: int = Field(
         default=2000, ge=1, le=1_000_000, description="Calls a second through Envoy, in bursts of twice as many."
     )
@@ -118,41 +85,67 @@ class Settings(BaseSettings):
         default=500, ge=1, le=1_000_000, description="The same for one client's address (of IPv6, its /64)."
     )
     policies: Path | None = Field(default=None, description="A policy file to apply at the start.")
-    issuers: Annotated[tuple[Issuer, ...], NoDecode, BeforeValidator(_decoded)] = Field(
-        default=(), description="The issuers, as a JSON list."
+    issuers: Annotated[tuple[Issuer, ...], NoDecode, JSON_LIST] = Field(
+        default=(), description="The issuers whose tokens prove callers; docs/guides/identity.md has their keys."
     )
-    issuers_file: Path | None = Field(default=None, description="The issuers, as a YAML list in a file.")
-    notifications: Annotated[tuple[Receiver, ...], NoDecode, BeforeValidator(_decoded)] = Field(
-        default=(), description="The receivers of notifications, as a JSON list."
+    issuers_file: Path | None = Field(
+        default=None,
+        description="More issuers, as a YAML list. A change of the file is taken within seconds, without a restart.",
     )
-    notifications_file: Path | None = Field(default=None, description="The same, as a YAML list in a file.")
+    notifications: Annotated[tuple[Receiver, ...], NoDecode, JSON_LIST] = Field(
+        default=(), description="The receivers of notifications; docs/operating.md has their keys."
+    )
+    notifications_file: Path | None = Field(
+        default=None,
+        description="More receivers, as a YAML list, read at the start. Their secret files are read at each use.",
+    )
     notifications_source: str = Field(
         default="/jitaccess",
         pattern=r"^[!-~]{1,256}$",
         description="The `source` of the CloudEvents that are sent: a URI that identifies this service.",
+        json_schema_extra={"form": "1 to 256 ASCII characters without spaces"},
     )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+    trusted_proxies: CommaList = Field(
         default=("unix",),
-        description="Peers whose x-envoy-external-address is believed: addresses, CIDRs, or `unix`.",
+        description="The peers that may name their client's address (x-envoy-external-address), for the audit log.",
+        json_schema_extra={"form": "addresses, networks such as 10.0.0.0/8, or `unix`, with commas between them"},
     )
-    max_token_lifetime: Span = Field(default=timedelta(hours=24), description="The longest exp - iat of a token.")
+    trust_any_proxy: bool = Field(
+        default=False, description="Allow a network of all addresses in JIT_TRUSTED_PROXIES; anybody can lie then."
+    )
+    allow_plaintext: bool = Field(
+        default=False,
+        description="Allow ports without TLS on other addresses than loopback; something else must encrypt the way.",
+    )
+    max_token_lifetime: Span = Field(
+        default=timedelta(hours=24),
+        gt=timedelta(),
+        description="The longest life of a caller's token (exp - iat); one of longer life is refused.",
+    )
     max_token_bytes: int = Field(
         default=MAX_TOKEN_BYTES,
         ge=1 << 10,
         le=64 << 10,
         description="The longest token of a caller; Envoy takes 32 KiB of headers in all.",
     )
-    transport: Transport = Field(default=Transport.GRPCIO, description="The gRPC server: `grpcio` or `native`.")
+    transport: Transport = Field(
+        default=Transport.GRPCIO, description="The gRPC server; docs/adr/0021-two-transports.md says when to use which."
+    )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that share the port and the store.")
     token_issuer: str = Field(
-        default="", description="The URL that tokens of grants name as their issuer; without it none are issued."
+        default="",
+        description="The URL that tokens of grants name as their issuer; without it none are issued.",
+        json_schema_extra={"form": _ISSUER_FORM},
     )
     max_grant_token_lifetime: Span = Field(
-        default=timedelta(minutes=15), le=timedelta(hours=1), description="The longest life of a grant's token."
+        default=timedelta(minutes=15),
+        gt=timedelta(),
+        le=timedelta(hours=1),
+        description="The longest life of a grant's token.",
     )
     key_file: Path | None = Field(
         default=None,
-        description="The key that seals rows and signing keys, the same on all hosts; by default made in data_dir.",
+        description="The key that seals rows and signing keys, one for all hosts; by default token.key in data_dir.",
     )
     token_key_rotation: Span = Field(default=timedelta(days=30), description="How long a key signs tokens.")
     token_key_overlap: Span = Field(
@@ -160,7 +153,9 @@ class Settings(BaseSettings):
     )
     rpc_threads: int = Field(default=16, ge=1, le=512, description="How many calls are answered at once.")
     max_message_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 26, description="The largest request.")
-    sweep_interval: Span = Field(default=timedelta(seconds=1), description="How often expiries are recorded.")
+    sweep_interval: Span = Field(
+        default=timedelta(seconds=1), gt=timedelta(), description="How often expiries are recorded."
+    )
     policies_dual_control: bool = Field(
         default=False, description="Whether a change of policies needs a second admin's approval."
     )
@@ -170,7 +165,9 @@ class Settings(BaseSettings):
         "(before it), `off` none. Grants that count their uses are always recorded, committed.",
     )
     bounded_staleness: Span = Field(
-        default=timedelta(seconds=1), description="The greatest age of the data that a BOUNDED check may use."
+        default=timedelta(seconds=1),
+        gt=timedelta(),
+        description="The greatest age of the data that a BOUNDED check may use.",
     )
     watch_streams: int = Field(default=64, ge=1, le=4096, description="How many watch streams may be open at once.")
     watch_streams_per_principal: int = Field(
@@ -212,6 +209,9 @@ class Settings(BaseSettings):
     )
     reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
 
+    # The lists without what the files add to them.
+    _beside_files: Lists = PrivateAttr(default_factory=Lists)
+
     @property
     def bounds(self) -> Bounds:
         """The bounds of what one caller may store."""
@@ -231,42 +231,92 @@ class Settings(BaseSettings):
         scheme, separator, rest = self.database_url.partition("://")
         return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgresql", "postgres") else self.database_url
 
+    def effective(self) -> str:
+        """Returns all settings in one line, without secrets: URLs of receivers and passwords may be some."""
+        instead = {
+            "database_url": _without_secrets(self.database_url),
+            "issuers": ",".join(issuer.issuer for issuer in self.issuers),
+            "notifications": ",".join(receiver.name for receiver in self.notifications),
+        }
+        return table.effective(self, instead=instead)
+
+    @property
+    def as_given(self) -> dict[str, Any]:
+        """The settings as JSON values, from which `load` makes them again and reads their files anew."""
+        return self.model_dump(mode="json") | self._beside_files.model_dump(mode="json")
+
     @classmethod
     def load(cls, **flags: Any) -> Settings:
-        """Returns the settings from the flags and the environment. Raises SettingsError."""
+        """Returns the settings from the flags, the environment and the files that these name. Raises SettingsError."""
+        try:
+            demand_known(os.environ, cls.model_fields)
+        except ValueError as fault:
+            raise SettingsError(str(fault)) from None
         try:
             settings = cls(**flags)
-            listed: dict[str, Any] = {}
-            if settings.issuers_file is not None:
-                listed["issuers"] = (*settings.issuers, *_list_of(settings.issuers_file, "issuers"))
-            if settings.notifications_file is not None:
-                receivers = _list_of(settings.notifications_file, "notifications")
-                listed["notifications"] = (*settings.notifications, *receivers)
-            if listed:
-                settings = cls(**(flags | listed))
         except ValidationError as fault:
-            raise SettingsError(_one_line(fault)) from None
-        if settings.token_key_rotation <= settings.token_key_overlap:
-            raise SettingsError("JIT_TOKEN_KEY_ROTATION: must be longer than JIT_TOKEN_KEY_OVERLAP")
-        names = [issuer.issuer for issuer in settings.issuers]
-        if settings.token_issuer in names:
+            raise SettingsError(*lines(fault, cls)) from None
+        settings._beside_files = Lists(issuers=settings.issuers, notifications=settings.notifications)
+        receivers = settings._with_file("notifications", settings.notifications_file).notifications
+        loaded = settings.model_copy(update={"issuers": settings.issuers_now(), "notifications": receivers})
+        loaded._demand_whole()
+        return loaded
+
+    def issuers_now(self) -> tuple[Issuer, ...]:
+        """Returns the issuers, with those that their file lists now. Raises SettingsError."""
+        issuers = self._with_file("issuers", self.issuers_file).issuers
+        names = [issuer.issuer for issuer in issuers]
+        if self.token_issuer in names:
             raise SettingsError(
                 "JIT_TOKEN_ISSUER: is also an issuer of callers' tokens, but a grant's token proves no caller"
             )
         if len(set(names)) < len(names):
             raise SettingsError("JIT_ISSUERS: has the same issuer twice")
         try:
-            demand_own_principals(settings.issuers)
+            demand_own_principals(issuers)
         except ValueError as fault:
             raise SettingsError(f"JIT_ISSUERS: {fault}") from None
-        receivers = [receiver.name for receiver in settings.notifications]
+        return issuers
+
+    def _with_file(self, what: str, path: Path | None) -> Lists:
+        """Returns the list with what the file adds to it. Raises SettingsError."""
+        if path is None:
+            return self._beside_files
+        try:
+            return Lists.model_validate({what: [*getattr(self._beside_files, what), *_list_of(path, what)]})
+        except ValidationError as fault:
+            raise SettingsError(*lines(fault, Lists)) from None
+
+    def _demand_whole(self) -> None:
+        if self.token_key_rotation <= self.token_key_overlap:
+            raise SettingsError("JIT_TOKEN_KEY_ROTATION: must be longer than JIT_TOKEN_KEY_OVERLAP")
+        receivers = [receiver.name for receiver in self.notifications]
         if len(set(receivers)) < len(receivers):
             raise SettingsError("JIT_NOTIFICATIONS: has the same name twice")
-        return settings
+        self.demand_encrypted("grpc")
+        self.demand_encrypted("passing")
+        if not self.trust_any_proxy and any(proxy.endswith("/0") for proxy in self.trusted_proxies):
+            raise SettingsError(
+                "JIT_TRUSTED_PROXIES: trusts every address, so anybody could write any address into the audit log; "
+                "name your proxies' addresses, or set JIT_TRUST_ANY_PROXY=true if nobody else reaches the port"
+            )
+
+    def demand_encrypted(self, port: str) -> None:
+        """Raises SettingsError if the port, which has no TLS, can be reached from other machines, unless allowed."""
+        address: Address | None = getattr(self, port)
+        if address is not None and not address.is_loopback and not self.allow_plaintext:
+            raise SettingsError(
+                f"JIT_{port.upper()}: {address} is not loopback, and this port has no TLS, so tokens would cross the "
+                "network in clear; bind 127.0.0.1 behind an Envoy with TLS (envoy/tls.yaml), or set "
+                "JIT_ALLOW_PLAINTEXT=true if something else encrypts the way"
+            )
 
     def with_issuer(self, issuer: Issuer) -> Settings:
         """Returns the settings with one more issuer."""
-        return self.model_copy(update={"issuers": (*self.issuers, issuer)})
+        copy = self.model_copy(update={"issuers": (*self.issuers, issuer)})
+        given = self._beside_files
+        copy._beside_files = given.model_copy(update={"issuers": (*given.issuers, issuer)})
+        return copy
 
     def with_token_issuer(self, url: str) -> Settings:
         """Returns the settings with this token issuer, unless they have one."""
@@ -277,36 +327,38 @@ class Settings(BaseSettings):
     def _known_database(cls, url: str) -> str:
         if url and url.partition("://")[0] not in ("sqlite", "postgresql", "postgres", "postgresql+psycopg"):
             # The message leaves out the URL, which may hold a password.
-            raise ValueError("must begin with sqlite:/// or postgresql://")
+            raise ValueError(f"must be {_DATABASE_FORM}")
         return url
 
     @field_validator("trusted_proxies")
     @classmethod
     def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for proxy in given:
-            if proxy != "unix":
-                ipaddress.ip_network(proxy)
+            try:
+                if proxy != "unix":
+                    ipaddress.ip_network(proxy)
+            except ValueError as fault:
+                raise ValueError(f"must be addresses, networks such as 10.0.0.0/8, or unix: {fault}") from None
         return given
 
     @field_validator("token_issuer")
     @classmethod
     def _safe_issuer(cls, url: str) -> str:
         if url and (not is_safe_url(url) or url.endswith("/") or "?" in url or "#" in url or not _URL.fullmatch(url)):
-            raise ValueError("must be an https URL, or http on loopback, without query, fragment or a slash at its end")
+            raise ValueError(f"must be {_ISSUER_FORM}")
         return url
 
-    @field_validator("max_token_lifetime", "max_grant_token_lifetime", "sweep_interval", "bounded_staleness")
-    @classmethod
-    def _above_zero(cls, span: timedelta) -> timedelta:
-        if span <= timedelta():
-            raise ValueError("must be above zero")
-        return span
+
+def _without_secrets(database_url: str) -> str:
+    """Returns the URL without its password and its parameters, or only its scheme if it is of no plain form."""
+    found = _PLAIN_DATABASE.fullmatch(database_url)
+    return f"{found['scheme']}{found['user'] or ''}{found['rest']}" if found else database_url.partition("://")[0]
 
 
 def _list_of(path: Path, what: str) -> list[Any]:
     variable = f"JIT_{what.upper()}_FILE"
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = strict_yaml.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as fault:
         raise SettingsError(f"{variable}: {path} cannot be read: {' '.join(str(fault).split())}") from fault
     except yaml.YAMLError as fault:
@@ -319,11 +371,3 @@ def _list_of(path: Path, what: str) -> list[Any]:
     if not isinstance(found, list):
         raise SettingsError(f"{variable}: {path} must hold a list of {what}")
     return found
-
-
-def _one_line(fault: ValidationError) -> str:
-    """Returns the first fault on one line: the variable and what is wrong, without the value, which may be a secret."""
-    first = fault.errors(include_url=False, include_input=False)[0]
-    name, *path = (str(part) for part in first["loc"])
-    where = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path)
-    return f"JIT_{name.upper()}{where}: {first['msg'].removeprefix('Value error, ')}"

@@ -144,6 +144,7 @@ def test_what_is_wrong_with_an_issuer_is_told_at_the_start(loaded: Any, changes:
 def test_an_authority_and_a_token_are_looked_at_and_never_shown(loaded: Any, tmp_path: Path) -> None:
     authority, _ = certificate("localhost", tmp_path)
     secret = tmp_path / "token"
+    secret.touch(mode=0o600)
     secret.write_text("hunter2")
     issuer = loaded(ca_file=str(authority), bearer_token_file=str(secret))
     assert issuer.ca_file == authority

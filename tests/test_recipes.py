@@ -77,6 +77,7 @@ class Provider:
         """The settings as they stand, but for where a pod's files are; the keys come from a file here."""
         authority, _ = certificate("localhost", directory)
         authority.rename(directory / "ca.crt")
+        (directory / "token").touch(mode=0o600)
         (directory / "token").write_text("pod")
         path = directory / "issuers.yaml"
         path.write_text(recipe.settings.replace(POD, str(directory)))

@@ -1,10 +1,10 @@
 """Generates files from the protos and the code; with --check, names each committed file that is out of date.
 
 First from the protos alone: the Python messages and stubs, the values and exports of the Python client, and the
-descriptor set that Envoy transcodes with. Then
-from the protos and the service's code: the OpenAPI document, the reference of the API, the table of who may do what,
-and (where npm has been) the generated part of the TypeScript client. The service imports what the first step makes, so
-the first step is written before the second begins: a new message or service can be used at once.
+descriptor set that Envoy transcodes with. Then from the protos and the service's code: the OpenAPI document, the
+reference of the API, the table of who may do what, the page of all settings, and (where npm has been) the generated
+part of the TypeScript client. The service imports what the first step makes, so the first step is written before the
+second begins: a new message or service can be used at once.
 """
 
 import argparse
@@ -32,6 +32,7 @@ DESCRIPTORS = "envoy/jitaccess.binpb"
 OPENAPI = "jit_service/pages/openapi.json"
 REFERENCE = "docs/reference.md"
 PERMISSIONS = "docs/permissions.md"
+SETTINGS = "docs/settings.md"
 ARCHITECTURE = "ARCHITECTURE.md"
 # Envoy answers with an empty body if it does not know the type of an error's details, so the set must have these.
 NAMED_FOR_ENVOY = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
@@ -82,7 +83,9 @@ def generate_pages(out: Path) -> None:
     from reference import reference
     from rooms import with_table
 
+    from jit_service.configuration import table
     from jit_service.rpc.authorization import RULES
+    from jit_service.settings import Settings
 
     if missing := sorted(_rpcs() - RULES.keys()):
         sys.exit(f"RULES in jit_service/rpc/authorization.py does not say who may call {', '.join(missing)}")
@@ -93,6 +96,7 @@ def generate_pages(out: Path) -> None:
     page.parent.mkdir(parents=True)
     page.write_text(reference(run_protoc, _protos()))
     (out / PERMISSIONS).write_text(permissions())
+    (out / SETTINGS).write_text(table.page(Settings))
     (out / ARCHITECTURE).write_text(with_table((ROOT / ARCHITECTURE).read_text(encoding="utf-8")))
     if not typescript.missing():
         typescript.typescript(out, document=document, descriptors=ROOT / DESCRIPTORS, protoc=run_protoc)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import RecordedEvent
@@ -75,6 +75,21 @@ def retry(store: Store, *, receivers: Collection[str] = (), seqs: Collection[int
     """Makes failed notifications due again: all, or those of the receivers and seqs given. Returns how many."""
     with store.outbox() as outbox:
         return outbox.retry(receivers=receivers, seqs=seqs)
+
+
+def told(waiting: Undelivered) -> dict[str, Any]:
+    """Returns what operators are told of an undelivered notification, as JSON values."""
+    gave_up = waiting.gave_up_at
+    return {
+        "id": waiting.id,
+        "receiver": waiting.receiver,
+        "eventType": waiting.type,
+        "eventTime": waiting.at.isoformat(),
+        "attempts": waiting.attempts,
+        "dueTime": None if gave_up else waiting.due_at.isoformat(),
+        "gaveUpTime": gave_up.isoformat() if gave_up else None,
+        "fault": waiting.fault,
+    }
 
 
 def _attempt(channel: Channel, claim: Claim) -> Failure | None:

@@ -12,6 +12,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from jit_service.configuration.forms import Span
+from jit_service.configuration.fresh_file import FreshFile
+from jit_service.configuration.secret_file import demand_private
 from jit_service.domain.language import ip_address
 from jit_service.domain.notification import DEFAULT_EVENTS, Retries, Subscription, interests
 
@@ -19,36 +22,39 @@ KEY_BYTES: Final = (24, 64)
 """The shortest and the longest key (Standard Webhooks)."""
 _PREFIX: Final = "whsec_"
 _URL: Final = re.compile(r"[\x21-\x7e]{1,2048}")
-_Seconds = Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(days=1))]
+_Wait = Annotated[Span, Field(ge=timedelta(seconds=1), le=timedelta(days=1))]
 
 
 class Receiver(BaseModel):
     """A webhook.
 
     `secret_file` holds `whsec_` and the base64 of 24 to 64 bytes; more lines hold more keys, each of which signs, so
-    that a key can be changed without a gap. `events` are `TYPE`, `TYPE:STATE` or `*`. Spans are in seconds. The URL may
-    hold a secret, so it is in no log and no error.
+    that a key can be changed without a gap. A change of the file is taken at the next delivery. `events` are `TYPE`,
+    `TYPE:STATE` or `*`. The URL may hold a secret, so it is in no log and no error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        json_schema_extra={"form": "at most 63 of a-z, 0-9 and hyphens, with a letter first"},
+    )
     url: str = Field(repr=False)
     secret_file: Path
     events: tuple[str, ...] = DEFAULT_EVENTS
-    timeout: Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(minutes=1))] = timedelta(seconds=10)
+    timeout: Annotated[Span, Field(ge=timedelta(seconds=1), le=timedelta(minutes=1))] = timedelta(seconds=10)
     attempts: int = Field(default=Retries.attempts, ge=1, le=100)
-    first_retry: _Seconds = Retries.first
-    longest_retry: _Seconds = Retries.longest
+    first_retry: _Wait = Retries.first
+    longest_retry: _Wait = Retries.longest
     allow_private: bool = False
     ca_file: Path | None = None
 
-    _keys: tuple[bytes, ...] = PrivateAttr()
+    _keys: FreshFile[tuple[bytes, ...]] = PrivateAttr()
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """The keys that sign, the newest first."""
-        return self._keys
+        """The keys that sign now, the newest first: those of the file, which is read anew after a change."""
+        return self._keys.content()
 
     @property
     def parts(self) -> SplitResult:
@@ -93,7 +99,7 @@ class Receiver(BaseModel):
         literal = _literal(self.parts.hostname or "")
         if literal is not None and not may_reach(literal, allow_private=self.allow_private):
             raise ValueError(f"url: {literal} is not a public address; set allow_private: true to allow it")
-        self._keys = _keys_of(self.secret_file)
+        self._keys = FreshFile(self.secret_file, _keys_of)
         return self
 
 
@@ -125,11 +131,14 @@ def _names_loopback(host: str) -> bool:
 
 def _keys_of(path: Path) -> tuple[bytes, ...]:
     try:
+        demand_private(path)
         lines = path.read_text(encoding="ascii").split()
     except OSError as fault:
         raise ValueError(f"secret_file: {path} cannot be read: {fault.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"secret_file: {path} is not ASCII") from None
+    except ValueError as fault:
+        raise ValueError(f"secret_file: {fault}") from None
     if not lines:
         raise ValueError(f"secret_file: {path} is empty")
     return tuple(_key(line, path) for line in lines)

@@ -73,6 +73,14 @@ class Webhook:
             return Failure(f"it answered {status}, and redirects are not followed")
         return Failure(f"it answered {status}", final=status == _GONE)
 
+    def look_up(self) -> str:
+        """Returns what is wrong with where the receiver's name leads now, or nothing. It sends nothing."""
+        try:
+            self._addresses()
+        except _NotSent as fault:
+            return str(fault)
+        return ""
+
     def interrupt(self) -> None:
         """Makes the attempt that is under way, and every later one, a failure."""
         with self._lock:

@@ -64,6 +64,25 @@ class _VerifiedToken(NamedTuple):
     size: int
 
 
+@dataclass(frozen=True)
+class _Trust:
+    """The issuers that are trusted as they were given, and with their keys by their names; the exact prefixes."""
+
+    given: tuple[Issuer, ...]
+    issuers: Mapping[str, tuple[Issuer, IssuerKeys]]
+    exact: tuple[str, ...]
+
+    @classmethod
+    def of(cls, issuers: Sequence[Issuer], before: _Trust | None = None) -> _Trust:
+        """Keeps the keys of an issuer that had the same source of keys before, so that no caller waits for them."""
+        kept = {_source(issuer): keys for issuer, keys in before.issuers.values()} if before is not None else {}
+        return cls(
+            tuple(issuers),
+            {issuer.issuer: (issuer, kept.get(_source(issuer)) or keys_of(issuer)) for issuer in issuers},
+            exact_principals(issuers),
+        )
+
+
 class Authenticator:
     """Verifies tokens by the issuers' keys. Time comes from `clock`; `max_lifetime` caps exp - iat.
 
@@ -79,8 +98,7 @@ class Authenticator:
         max_lifetime: timedelta,
         max_bytes: int = MAX_TOKEN_BYTES,
     ) -> None:
-        self._issuers = {issuer.issuer: (issuer, _keys_of(issuer)) for issuer in issuers}
-        self._exact = exact_principals(issuers)
+        self._trust = _Trust.of(issuers)
         self._clock = clock
         self._max_lifetime = max_lifetime
         self._max_bytes = max_bytes
@@ -102,19 +120,38 @@ class Authenticator:
 
     def tend_keys(self) -> None:
         """Starts to fetch the keys that are missing or will soon be old. It does not wait for them."""
-        for _, keys in self._issuers.values():
+        for _, keys in self._trust.issuers.values():
             keys.tend()
+
+    def trust(self, issuers: Sequence[Issuer]) -> None:
+        """Trusts these issuers from now on, and no others.
+
+        If they are not those of before, every token is verified anew, and open streams end.
+        """
+        if tuple(issuers) == self._trust.given:
+            return
+        trusted = _Trust.of(issuers, self._trust)
+        with self._lock:
+            self._trust = trusted
+            self._verified.clear()
+            self._verified_bytes = 0
+
+    @property
+    def trusted(self) -> object:
+        """What is trusted now; it is another object after a change of the issuers."""
+        return self._trust
 
     def _identify(self, authorization: Sequence[str], *, patience: float) -> Identity:
         token = bearer(authorization)
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         if (known := self._recall(digest)) is not None:
             return known.identity
+        trust = self._trust
         try:
-            known = self._verify(token, patience)
+            known = self._verify(token, trust, patience)
         except BadToken as fault:
             raise TokenInvalid(str(fault)) from None
-        self._remember(digest, known)
+        self._remember(digest, known, trust)
         return known.identity
 
     def _recall(self, digest: bytes) -> _VerifiedToken | None:
@@ -130,8 +167,11 @@ class Authenticator:
         except KeysAway:
             return None
 
-    def _remember(self, digest: bytes, known: _VerifiedToken) -> None:
+    def _remember(self, digest: bytes, known: _VerifiedToken, trust: _Trust) -> None:
         with self._lock:
+            if trust is not self._trust:
+                # The issuers were changed meanwhile, so the next call verifies it by what they are now.
+                return
             if (before := self._verified.pop(digest, None)) is not None:
                 self._verified_bytes -= before.size
             self._verified[digest] = known
@@ -139,11 +179,11 @@ class Authenticator:
             while len(self._verified) > _MAX_VERIFIED or self._verified_bytes > _MAX_VERIFIED_BYTES:
                 self._verified_bytes -= self._verified.popitem(last=False)[1].size
 
-    def _verify(self, token: str, patience: float) -> _VerifiedToken:
+    def _verify(self, token: str, trust: _Trust, patience: float) -> _VerifiedToken:
         if len(token) > self._max_bytes:
             raise TokenInvalid(f"the token is longer than {self._max_bytes} characters; JIT_MAX_TOKEN_BYTES bounds it")
         header, payload = jws.decoded(token, limit=self._max_bytes)
-        issuer, keys = self._issuer(payload)
+        issuer, keys = _issuer(payload, trust)
         _check_header(header, issuer)
         pick = pick_of(header.get("kid"), header["alg"])
         try:
@@ -157,7 +197,7 @@ class Authenticator:
         jws.check_signature(token, key, header["alg"])
         self._check_claims(payload, issuer)
         return _VerifiedToken(
-            _identity(payload, issuer, self._exact), _valid_from(payload), keys, pick, key, len(token)
+            _identity(payload, issuer, trust.exact), _valid_from(payload), keys, pick, key, len(token)
         )
 
     def _key(self, keys: IssuerKeys, pick: Pick, patience: float) -> Jwk | None:
@@ -169,16 +209,12 @@ class Authenticator:
         finally:
             self._waiting.release()
 
-    def demand_unexpired(self, proved_until: datetime | None) -> None:
-        """Raises TokenExpired if the token has expired since the call began."""
+    def demand_unexpired(self, proved_until: datetime | None, *, trusted: object) -> None:
+        """Raises TokenExpired if the token has expired since the call began, or others are `trusted` by now."""
         if proved_until is None or self._clock() >= proved_until:
             raise TokenExpired("the token has expired; get a new one, and resume from the last revision")
-
-    def _issuer(self, payload: dict[str, Any]) -> tuple[Issuer, IssuerKeys]:
-        known = self._issuers.get(payload["iss"]) if isinstance(payload.get("iss"), str) else None
-        if known is None:
-            raise TokenInvalid("the token's iss is not an issuer of this service; JIT_ISSUERS names the issuers")
-        return known
+        if trusted is not self._trust:
+            raise TokenExpired("the service's issuers were changed; resume from the last revision")
 
     def _check_claims(self, payload: dict[str, Any], issuer: Issuer) -> None:
         if is_of_grant(payload):
@@ -205,11 +241,13 @@ class Authenticator:
 
 
 class IssuerKeyKeeper(BackgroundThread):
-    """Fetches the issuers' keys ahead of time, also while no call needs them."""
+    """Takes the issuers as they are after a change, and fetches their keys before a call needs them."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, issuers: Callable[[], Sequence[Issuer]]) -> None:
+        """`issuers` returns the issuers as they are now."""
         super().__init__(name="issuer-key-keeper", interval=_KEEP_INTERVAL, undone="issuers' keys are not fetched")
         self._authenticator = authenticator
+        self._issuers = issuers
 
     def start(self) -> None:
         """Starts with a first fetch at once, not after an interval."""
@@ -218,10 +256,24 @@ class IssuerKeyKeeper(BackgroundThread):
 
     def work(self) -> None:
         """Does what is due."""
+        self._authenticator.trust(self._issuers())
         self._authenticator.tend_keys()
 
 
-def _keys_of(issuer: Issuer) -> IssuerKeys:
+def _issuer(payload: dict[str, Any], trust: _Trust) -> tuple[Issuer, IssuerKeys]:
+    known = trust.issuers.get(payload["iss"]) if isinstance(payload.get("iss"), str) else None
+    if known is None:
+        raise TokenInvalid("the token's iss is not an issuer of this service; JIT_ISSUERS names the issuers")
+    return known
+
+
+def _source(issuer: Issuer) -> tuple[object, ...]:
+    """Returns where the issuer's keys come from."""
+    return issuer.issuer, issuer.jwks_file, issuer.jwks_url, issuer.ca_file, issuer.bearer_token_file
+
+
+def keys_of(issuer: Issuer) -> IssuerKeys:
+    """Returns where the issuer's keys come from, by its settings."""
     if issuer.jwks_file is not None:
         return FileKeys(issuer.jwks_file)
     return UrlKeys(

@@ -151,9 +151,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         request: Message | MalformedRequest,
         context: grpc.ServicerContext,
     ) -> Iterator[Any]:
-        """Serves a stream as `_run_unary` serves a call, and ends it when the token expires."""
+        """Serves a stream as `_run_unary` serves a call, till the token expires or issuers change."""
         metadata = context.invocation_metadata()
         caller = self.admission.unauthenticated(method, metadata, context.peer())
+        trusted = self._authenticator.trusted
         try:
             caller = self.admission.identify(rule, caller, metadata, context.peer())
             self.admission.count(rule, caller, request)
@@ -162,7 +163,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             _caller.set(caller)
             set_caller(caller)
             for message in self._streams.carry(context, behaviour(request, context), by=caller):
-                self._authenticator.demand_unexpired(caller.proved_until)
+                self._authenticator.demand_unexpired(caller.proved_until, trusted=trusted)
                 yield message
         except JitError as refusal:
             set_caller(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable
@@ -21,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from jit_service.domain.caller import Role
+from jit_service.issuers import DEVELOPMENT as ISSUER
 from jit_service.issuers import Issuer
 
-ISSUER: Final = "https://dev.jitaccess.invalid"
 AUDIENCE: Final = "jitaccess"
 LIFETIME: Final = timedelta(hours=24)
 PEOPLE: Final[dict[str, tuple[str, tuple[str, ...], tuple[Role, ...]]]] = {
@@ -120,6 +121,23 @@ class DevIssuer:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise TypeError(f"{path} is not an EC key; remove it to make a new one")
         return key
+
+
+def first_steps(data_dir: Path, *, http: str, grpc: str) -> str:
+    """Returns what to paste for a first request as alice, by REST and at the command line."""
+    tokens = data_dir / "dev" / "tokens"
+    body = '{"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}'
+    return f"""
+Tokens: {tokens}/{{{",".join(PEOPLE)}}}.jwt, valid for 24 h. A first request, by REST:
+
+  curl -s http://{http}/v1/grants -H "authorization: Bearer $(cat {tokens}/alice.jwt)" \\
+    -H 'content-type: application/json' -d '{body}'
+
+The same person at the command line:
+
+  export JIT_ADDRESS={grpc} JIT_TOKEN_FILE={tokens}/alice.jwt
+  {Path(sys.executable).parent / "jit"} ls
+"""
 
 
 def _write(path: Path, text: str) -> None:

@@ -38,6 +38,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 _POLL_SECONDS: Final = 0.05
 
 
+NO_TEMPORARY_DIRECTORY: Final = (
+    "there is no directory for temporary files; give the service one (PrivateTmp=yes with systemd, or TMPDIR)"
+)
+
+
 class EdgeError(Exception):
     """Envoy does not run. The message is one line."""
 
@@ -86,6 +91,14 @@ def write_own(
     return path
 
 
+def temporary_directory(prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """Makes a directory for temporary files. Raises EdgeError if none can be made, as on a read-only root."""
+    try:
+        return tempfile.TemporaryDirectory(prefix=prefix)
+    except OSError as fault:
+        raise EdgeError(f"{NO_TEMPORARY_DIRECTORY}: {fault.strerror}") from None
+
+
 def render(
     *,
     http: Address,
@@ -124,7 +137,7 @@ class Envoy:
     def __init__(self, config: Path, *, directory: Path) -> None:
         self._config = config
         self.log = directory / "envoy.log"
-        self._private = tempfile.TemporaryDirectory(prefix="jit-envoy-")
+        self._private = temporary_directory("jit-envoy-")
         self._admin = Path(self._private.name) / "admin.sock"
         self._process: subprocess.Popen[bytes] | None = None
 

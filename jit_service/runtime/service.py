@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -17,12 +17,13 @@ from jit_service.check.checker import Checker
 from jit_service.check.deciding import Caching, Deciding
 from jit_service.check.recording import Recording
 from jit_service.check.search import Searcher
+from jit_service.configuration.fresh_file import FreshFile
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
 from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
-from jit_service.issuers import exact_principals
+from jit_service.issuers import Issuer, exact_principals
 from jit_service.notifications.delivery import Channel, Deliverer
 from jit_service.notifications.receivers import Receiver
 from jit_service.notifications.webhook import Webhook
@@ -38,8 +39,8 @@ from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
-from jit_service.storage.migrate import is_current
 from jit_service.storage.migrate import migrate as migrate_database
+from jit_service.storage.migrate import schema_fault
 from jit_service.storage.readers.reading import Clock
 from jit_service.use_cases import policies, proposals, signing_keys
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_of
@@ -106,12 +107,10 @@ class Service:
 
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
         self.store = open_store(settings, clock=clock)
-        if not is_current(self.store.engine):
-            raise ServiceError("the database has not the schema of this version; run `jit-service migrate`")
+        demand_schema(self.store)
         self._dual_control = settings.policies_dual_control
-        self._itself = Caller(
-            principal=SERVICE, origin=Origin(method="start-up"), exact=exact_principals(settings.issuers)
-        )
+        issuers = _issuers_of(settings)
+        self._itself = Caller(principal=SERVICE, origin=Origin(method="start-up"), exact=exact_principals(issuers()))
         self.issuing = issuing_of(settings)
         if self.issuing is not None:
             _demand_keys(self.store, self.issuing)
@@ -123,7 +122,7 @@ class Service:
         self.open_requests = OpenRequests(grants, limit=settings.passing_streams)
         backend = Backend(
             store=self.store,
-            authenticator=_authenticator(settings, clock),
+            authenticator=_authenticator(settings, issuers(), clock),
             grants=grants,
             checker=self.checker,
             searcher=self.searcher,
@@ -140,7 +139,7 @@ class Service:
             grants,
             recorder,
             backend.unproved,
-            IssuerKeyKeeper(backend.authenticator),
+            IssuerKeyKeeper(backend.authenticator, issuers),
             Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
             AuditIndexer(self.store, backend.follower, interval=settings.sweep_interval),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),
@@ -198,9 +197,17 @@ class Service:
         _log.info("%s: %s", what, ", ".join(changed) or "nothing changed")
 
 
-def _authenticator(settings: Settings, clock: Clock) -> Authenticator:
+def _issuers_of(settings: Settings) -> Callable[[], Sequence[Issuer]]:
+    """Returns what tells the issuers as they are now; a change of their file is seen at the next call."""
+    if settings.issuers_file is None:
+        return lambda: settings.issuers
+    file = FreshFile(settings.issuers_file, lambda _: settings.issuers_now())
+    return file.content
+
+
+def _authenticator(settings: Settings, issuers: Sequence[Issuer], clock: Clock) -> Authenticator:
     return Authenticator(
-        settings.issuers,
+        issuers,
         clock=clock,
         max_lifetime=settings.max_token_lifetime,
         max_bytes=settings.max_token_bytes,
@@ -264,13 +271,23 @@ def migrate(settings: Settings) -> None:
     note.touch()
 
 
+def demand_schema(store: Store) -> None:
+    """Raises ServiceError, and closes the store, if the database has not the schema of this version."""
+    if fault := schema_fault(store.engine):
+        store.close()
+        raise ServiceError(fault)
+
+
 def _demand_keys(store: Store, issuing: Issuing) -> None:
     """Makes the first key, and shows that this host can open those that are there."""
     signing_keys.maintain(store, issuing)
     try:
         signing_keys.key_set(store, issuing)
     except KeysUnavailable as fault:
-        raise ServiceError(f"{fault}; give every host the same JIT_KEY_FILE") from fault
+        raise ServiceError(
+            f"{fault}: put back the key file that the database was used with, the same on every host (JIT_KEY_FILE); "
+            "if it is lost, `jit-service keys rotate --compromised` makes a new signing key"
+        ) from fault
 
 
 def open_store(settings: Settings, *, clock: Clock = utc_now) -> Store:

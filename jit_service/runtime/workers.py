@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from jit_service.runtime.service import STOP_SECONDS, Service, ServiceError, StoreUnavailable
-from jit_service.settings import Address, Settings
+from jit_service.settings import Address, Settings, SettingsError
 
 START_SECONDS: Final = 60.0
 """How long a worker may take to start, and how long the service may be without a worker that serves."""
@@ -101,9 +101,10 @@ def run_worker(brief: TextIO, report: TextIO) -> bool:
         signal.signal(number, lambda *_: stopping.set())
     task = json.loads(brief.readline())
     _name_in_logs(f"worker {task['number']}")
-    settings = Settings(**task["settings"])
     with ExitStack() as stack:
         try:
+            # The files that the settings name are read anew, as at every start.
+            settings = Settings.load(**task["settings"])
             service = Service(settings)
             stack.callback(service.stop)
             service.listen(settings.grpc)
@@ -112,7 +113,7 @@ def run_worker(brief: TextIO, report: TextIO) -> bool:
             if settings.passing is not None:
                 service.listen_passing(settings.passing)
             service.start()
-        except (ServiceError, StoreUnavailable) as fault:
+        except (SettingsError, ServiceError, StoreUnavailable) as fault:
             print(json.dumps({"fault": " ".join(str(fault).split())}), file=report, flush=True)
             return False
         print(json.dumps({"serves": True}), file=report, flush=True)
@@ -152,7 +153,7 @@ def hold(address: Address) -> tuple[socket.socket, Address]:
 
 
 def _brief(settings: Settings, number: int, path: Path | None) -> str:
-    task = {"settings": settings.model_dump(mode="json"), "number": number, "socket": str(path) if path else None}
+    task = {"settings": settings.as_given, "number": number, "socket": str(path) if path else None}
     return json.dumps(task) + "\n"
 
 

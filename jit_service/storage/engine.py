@@ -6,10 +6,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from jit_service.storage import audit_index, postgresql
 
@@ -50,6 +52,21 @@ def open_engine(url: str) -> Engine:
     if read.get_backend_name() == "sqlite":
         return _sqlite(read, beside=index_file(read))
     return postgresql.open_engine(read, wait_seconds=WAIT_SECONDS, **_JSON)
+
+
+def open_read_only(url: str) -> Engine:
+    """Returns an engine that cannot write, and that makes no file beside SQLite's. Raises StoreUnavailable."""
+    read = postgresql.read_url(url)
+    if read.get_backend_name() != "sqlite":
+        return for_reading(open_engine(url))
+    path = Path(read.database or "").absolute()
+    # Where there is no WAL, nobody has the database open; SQLite would make one even to read.
+    manner = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{quote(str(path))}?{manner}", uri=True, timeout=_BUSY_SECONDS)
+
+    return create_engine("sqlite://", creator=connect, poolclass=NullPool, **_JSON)
 
 
 def for_reading(engine: Engine) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from importlib.metadata import version
 from pathlib import Path
 
 from alembic import command
@@ -20,19 +21,25 @@ _ADVISORY_LOCK = 7_105_212_114
 
 
 def migrate(url: str) -> None:
-    """Applies every migration that the database lacks, in one transaction, under a lock. Raises StoreUnavailable."""
+    """Applies every migration that the database lacks, in one transaction, under a lock.
+
+    Raises StoreUnavailable, also if the database is of a newer version.
+    """
     engine = open_engine(url)
     writing, indexing = for_writing(engine), for_indexing(engine)
     try:
         with writing.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            found = MigrationContext.configure(connection).get_current_revision()
+            if found is not None and not _is_known(found):
+                raise StoreUnavailable(_newer(found))
             command.upgrade(_config(connection), "head")
         with indexing.connect():
             # Connecting creates SQLite's audit index; here, nobody else does so at the same time.
             pass
     except (DBAPIError, sqlite3.Error) as fault:
-        raise StoreUnavailable(f"cannot migrate the database: {_words(fault)}") from fault
+        raise StoreUnavailable(f"cannot migrate the database: {first_line(fault)}") from fault
     finally:
         for each in (writing, indexing, engine):
             each.dispose()
@@ -40,15 +47,46 @@ def migrate(url: str) -> None:
 
 def is_current(engine: Engine) -> bool:
     """Whether the database has the schema of this version. Raises StoreUnavailable."""
+    return not schema_fault(engine)
+
+
+def schema_fault(engine: Engine) -> str:
+    """Returns what to do about a database of another version, or nothing if it has the schema of this version.
+
+    Raises StoreUnavailable.
+    """
     try:
         with engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
     except (DBAPIError, sqlite3.Error) as fault:
-        raise StoreUnavailable(f"cannot open the database: {_words(fault)}") from fault
-    return found == ScriptDirectory.from_config(_config(None)).get_current_head()
+        raise StoreUnavailable(f"cannot open the database: {first_line(fault)}") from fault
+    wanted = _scripts().get_current_head()
+    if found == wanted:
+        return ""
+    if found is None:
+        return "the database has no schema yet; run `jit-service migrate`"
+    if not _is_known(found):
+        return _newer(found)
+    return f"the database has the schema {found} of an older version, not {wanted}; run `jit-service migrate`"
 
 
-def _words(fault: Exception) -> str:
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(None))
+
+
+def _is_known(revision: str) -> bool:
+    return any(script.revision == revision for script in _scripts().walk_revisions())
+
+
+def _newer(found: str) -> str:
+    return (
+        f"the database is of a newer version ({found}); this is jit-service {version('jit-service')}, which knows "
+        f"{_scripts().get_current_head()}: upgrade jit-service, or restore a backup from before the migration"
+    )
+
+
+def first_line(fault: Exception) -> str:
+    """Returns what the database says, without the statement and its values."""
     return str(getattr(fault, "orig", fault)).splitlines()[0]
 
 

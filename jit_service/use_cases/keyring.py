@@ -12,7 +12,6 @@ import binascii
 import json
 import os
 import secrets
-import stat
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
+from jit_service.configuration.secret_file import demand_private
 from jit_service.domain.errors import KeysUnavailable
 from jit_service.domain.tokens.signing_key import SigningKey
 
@@ -83,11 +83,12 @@ class KeyRing:
 def secret_of(path: Path) -> bytes:
     """Returns the 32 bytes of the file. Raises KeyFileError."""
     try:
-        mode, text = path.stat().st_mode, path.read_text(encoding="ascii")
-    except (OSError, ValueError) as fault:
+        text = path.read_text(encoding="ascii")
+        demand_private(path)
+    except (OSError, UnicodeDecodeError) as fault:
         raise KeyFileError(f"the key file {path} cannot be read: {type(fault).__name__}") from fault
-    if mode & (stat.S_IROTH | stat.S_IWOTH):
-        raise KeyFileError(f"the key file {path} is open to everybody; chmod o-rwx it")
+    except ValueError as fault:
+        raise KeyFileError(f"the key file {fault}") from None
     try:
         secret = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):

@@ -1,7 +1,7 @@
 """kill -9 under load: nothing that was acknowledged is lost, and the log is whole (I3, I4, I19, I20).
 
 This does not test what survives a power loss: the kernel keeps what a killed process has written. A round is one kill;
-`JIT_KILL_ROUNDS` makes more of them.
+`KILL_ROUNDS` makes more of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.storage.people import ADMIN
 from tests.test_commands import token, up
 
 ALICE = "user:alice@example.com"
-ROUNDS = int(os.environ.get("JIT_KILL_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "2"))
 CLIENTS = 4
 ANSWERS = 60
 

@@ -117,6 +117,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], named: 
 )
 def test_a_secret_that_is_none_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad"
+    path.touch(mode=0o600)
     path.write_bytes(content)
 
     assert str(path) in fault(tmp_path, facts(tmp_path, URL, secret_file=str(path)))

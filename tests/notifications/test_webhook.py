@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import logging
 import socket
@@ -21,7 +22,7 @@ from jit_service.notifications.receivers import Receiver
 from jit_service.notifications.webhook import Webhook, resolved, signature
 from tests.certificates import certificate
 from tests.conftest import NOON
-from tests.notifications.webhooks import KEY, Hook, hook, receiver
+from tests.notifications.webhooks import KEY, SECRET, Hook, hook, receiver
 
 MESSAGE = Message(id="evt_7_0011223344556677", body='{"what":"ü"}'.encode(), at=NOON)
 SECOND = timedelta(seconds=1)
@@ -57,7 +58,6 @@ def test_a_message_arrives_whole_and_signed(there: Hook, tmp_path: Path) -> None
 
 def test_the_signature_is_that_of_the_specification() -> None:
     """The example of Standard Webhooks."""
-    import base64
 
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     at = datetime.datetime.fromtimestamp(1614265330, datetime.UTC)
@@ -67,10 +67,10 @@ def test_the_signature_is_that_of_the_specification() -> None:
 
 
 def test_while_a_key_is_changed_both_sign(there: Hook, tmp_path: Path) -> None:
-    import base64
 
     new = bytes(24)
     secret = tmp_path / "two"
+    secret.touch(mode=0o600)
     secret.write_text("".join(f"whsec_{base64.b64encode(key).decode()}\n" for key in (new, KEY)))
 
     assert sent(receiver(tmp_path, there.url, secret_file=str(secret))) is None
@@ -314,3 +314,19 @@ def test_no_failure_holds_a_secret(there: Hook, tmp_path: Path, caplog: pytest.L
     everything = " ".join([*told, caplog.text, repr(receiver(tmp_path, there.url))])
     assert "hunter2" not in everything
     assert secret not in everything
+
+
+def test_a_changed_secret_signs_the_next_message_without_a_restart(tmp_path: Path) -> None:
+    with hook() as there:
+        to = receiver(tmp_path, there.url)
+        sent(to)
+        new = bytes(range(1, 33))
+        (tmp_path / "secret").write_text(f"whsec_{base64.b64encode(new).decode()}\n{SECRET}\n")
+        sent(to)
+        (tmp_path / "secret").write_text("hunter2")
+        sent(to)
+
+    first, second, third = there.received
+    assert (first.is_signed_by(new), first.is_signed_by(KEY)) == (False, True)
+    assert (second.is_signed_by(new), second.is_signed_by(KEY)) == (True, True)
+    assert third.is_signed_by(new), "a broken content leaves the keys of before"

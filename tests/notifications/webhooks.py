@@ -122,5 +122,6 @@ def facts(directory: Path, url: str, **changes: Any) -> dict[str, Any]:
     """Returns a receiver as the settings' file has it."""
     secret = directory / "secret"
     if not secret.exists():
+        secret.touch(mode=0o600)
         secret.write_text(SECRET + "\n")
     return {"name": "oncall", "url": url, "secret_file": str(secret), "allow_private": True} | changes

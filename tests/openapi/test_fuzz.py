@@ -12,12 +12,12 @@ from tests.conftest import Clock
 from tests.openapi.fuzzing import SHORT, document, fuzz, long
 from tests.world import World, running_world
 
-SECONDS = int(os.environ.get("JIT_FUZZ_SECONDS", "0"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))
 
 
 @pytest.mark.timeout(300 + 2 * SECONDS)
 def test_no_answer_is_internal_or_undocumented(tmp_path: Path, transport: str) -> None:
-    directory = Path(os.environ.get("JIT_FUZZ_DIRECTORY", tmp_path)).absolute()
+    directory = Path(os.environ.get("FUZZ_DIRECTORY", tmp_path)).absolute()
     directory.mkdir(parents=True, exist_ok=True)
     home = tmp_path / "w"
     home.mkdir()

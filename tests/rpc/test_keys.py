@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from jit_service.domain.errors import IssuerKeysUnavailable, TokenInvalid
+from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
 from jitaccess.jose.keys import FileKeys, KeysAway, KeySet, Pick, UrlKeys, usable_keys
 from tests.conftest import HOUR, NOON, Clock
@@ -178,7 +178,7 @@ def test_a_service_has_only_a_few_calls_wait_for_keys(forge: Forge, idp: Provide
     with pytest.raises(IssuerKeysUnavailable):
         service.identify([f"Bearer {forge.token(NOON)}"])
 
-    keys: Any = service._issuers[forge.name][1]
+    keys: Any = service._trust.issuers[forge.name][1]
     assert keys._fetch.is_alive()
 
 
@@ -459,7 +459,7 @@ def test_good_tokens_pass_while_a_made_up_kid_is_looked_up(forge: Forge, idp: Pr
     """The lookup hangs, and others do not, whether their tokens are remembered or not."""
     service = Authenticator([forge.issuer(jwks_file=None, jwks_url=idp.jwks_url)], clock=Clock(), max_lifetime=HOUR)
     assert service.identify([f"Bearer {forge.token(NOON)}"])
-    keys: Any = service._issuers[forge.name][1]
+    keys: Any = service._trust.issuers[forge.name][1]
     idp.answering.clear()
     keys._state = keys._state._replace(tried_at=-float("inf"))
     with pytest.raises(IssuerKeysUnavailable):
@@ -480,12 +480,13 @@ def test_a_kid_that_its_issuer_does_not_have_is_a_bad_token(forge: Forge, idp: P
 
 
 def test_keys_are_fetched_before_anybody_calls(forge: Forge, idp: Provider) -> None:
-    service = Authenticator([forge.issuer(jwks_file=None, jwks_url=idp.jwks_url)], clock=Clock(), max_lifetime=HOUR)
-    keeper = IssuerKeyKeeper(service)
+    issuers = [forge.issuer(jwks_file=None, jwks_url=idp.jwks_url)]
+    service = Authenticator(issuers, clock=Clock(), max_lifetime=HOUR)
+    keeper = IssuerKeyKeeper(service, lambda: issuers)
 
     keeper.start()
     keeper.stop()
-    keys: Any = service._issuers[forge.name][1]
+    keys: Any = service._trust.issuers[forge.name][1]
     fetched(keys)
 
     assert service.identify_at_once([f"Bearer {forge.token(NOON)}"])
@@ -509,3 +510,48 @@ def test_keys_nobody_has_given_are_none() -> None:
     assert KeySet().only("ES256") is None
     with pytest.raises(ValueError, match="URL"):
         UrlKeys()
+
+
+class TestChangedIssuers:
+    """What is trusted is what the issuers are now."""
+
+    def test_a_token_of_an_issuer_that_is_no_longer_trusted_is_refused_though_it_was_verified(
+        self, forge: Forge
+    ) -> None:
+        service = Authenticator([forge.issuer()], clock=Clock(), max_lifetime=HOUR)
+        token = [f"Bearer {forge.token(NOON)}"]
+        service.identify(token)
+
+        service.trust([])
+
+        with pytest.raises(TokenInvalid, match="iss is not an issuer"):
+            service.identify(token)
+
+    def test_a_changed_mapping_counts_for_tokens_that_were_verified_before(self, forge: Forge) -> None:
+        service = Authenticator([forge.issuer(roles={"admin": ("admin",)})], clock=Clock(), max_lifetime=HOUR)
+        token = [f"Bearer {forge.token(NOON, roles=['admin'])}"]
+        before = service.identify(token).roles
+
+        service.trust([forge.issuer()])
+
+        assert (before, service.identify(token).roles) == ({"admin"}, set())
+
+    def test_keys_are_kept_where_they_still_come_from_the_same_place(self, forge: Forge, idp: Provider) -> None:
+        issuer = forge.issuer(jwks_file=None, jwks_url=idp.jwks_url)
+        service = Authenticator([issuer], clock=Clock(), max_lifetime=HOUR)
+        service.identify([f"Bearer {forge.token(NOON)}"])
+
+        service.trust([issuer.model_copy(update={"roles_claim": "other"})])
+
+        assert service.identify_at_once([f"Bearer {forge.token(NOON)}"])
+
+    def test_a_stream_ends_when_others_are_trusted_and_not_when_the_same_are(self, forge: Forge) -> None:
+        service = Authenticator([forge.issuer()], clock=Clock(), max_lifetime=HOUR)
+        begun = service.trusted
+
+        service.trust([forge.issuer()])
+        service.demand_unexpired(NOON + HOUR, trusted=begun)
+        service.trust([])
+
+        with pytest.raises(TokenExpired, match="issuers were changed"):
+            service.demand_unexpired(NOON + HOUR, trusted=begun)

@@ -304,8 +304,8 @@ def test_a_call_whose_key_is_not_at_hand_holds_up_none_that_came_with_it(
         clock = Monotonic()
         keys = UrlKeys(idp.jwks_url, seconds=2, clock=clock)
         assert keys.key(lane.forge.kid) is not None
-        issuer, _ = lane.authenticator._issuers[lane.forge.name]
-        lane.authenticator._issuers[lane.forge.name] = issuer, keys
+        issuer, _ = lane.authenticator._trust.issuers[lane.forge.name]
+        lane.authenticator._trust.issuers[lane.forge.name] = issuer, keys
         idp.answering.clear()
         clock.now += 11
         made_up = lane.forge.sign(lane.forge.claims(lane.store.clock()), kid="made-up")

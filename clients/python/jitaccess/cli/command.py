@@ -37,6 +37,17 @@ _COMMON: dict[str, Any] = {
 }
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"jit {version('jitaccess')}")
+        raise typer.Exit
+
+
+_VERSION = typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version, and end.")
+
+
 def command(
     app: typer.Typer, name: str | None = None, *, cls: type[TyperCommand] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -68,11 +79,11 @@ def command(
 def common_options(app: typer.Typer) -> None:
     """Lets the app take the common options before the command too, where each command finds them."""
 
-    def remember(ctx: typer.Context, **given: Any) -> None:
+    def remember(ctx: typer.Context, *, version: bool, **given: Any) -> None:  # noqa: ARG001 (it ended in _say_version)
         ctx.obj = Session(**given)
 
     remember.__doc__ = app.info.help
-    _sign(remember, None)
+    _sign(remember, None, version=Annotated[bool, _VERSION])
     app.callback()(remember)
 
 
@@ -160,8 +171,8 @@ def _options(parameter: inspect.Parameter, hint: Any) -> list[inspect.Parameter]
     return [option.replace(annotation=hints[name]) for name, option in inspect.signature(hint).parameters.items()]
 
 
-def _sign(run: Callable[..., None], function: Callable[..., None] | None) -> None:
-    """Gives `run` the signature that typer reads: the context, the function's own parameters, the common options."""
+def _sign(run: Callable[..., None], function: Callable[..., None] | None, **switches: Any) -> None:
+    """Gives `run` the signature that typer reads: context, the function's own parameters, common options, switches."""
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
     if function is not None:
@@ -174,5 +185,6 @@ def _sign(run: Callable[..., None], function: Callable[..., None] | None) -> Non
     parameters += [
         inspect.Parameter(name, kind, default=None, annotation=annotation) for name, annotation in _COMMON.items()
     ]
+    parameters += [inspect.Parameter(name, kind, default=False, annotation=hint) for name, hint in switches.items()]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

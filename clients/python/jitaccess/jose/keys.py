@@ -66,6 +66,9 @@ class KeySet:
         # Of two keys of one name neither is known by it.
         self.by_kid = {key.key_id: key for key in self._keys if key.key_id is not None and named[key.key_id] == 1}
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def only(self, algorithm: str) -> Jwk | None:
         """Returns the one key that fits the algorithm; None where there is none, or more than one."""
         fitting = [key for key in self._keys if key.fits(algorithm)]
@@ -99,6 +102,10 @@ class IssuerKeys(ABC):
 
         `patience` is for how many seconds it may wait for what it has not at hand. Raises KeysAway.
         """
+
+    @abstractmethod
+    def look(self) -> KeySet:
+        """Returns the usable keys that are at the source now. Raises OSError, ValueError, HTTPException."""
 
     def tend(self) -> None:  # noqa: B027 (only what is fetched needs it)
         """Fetches the keys ahead of their use where it is time to. It does not wait."""
@@ -140,13 +147,17 @@ class FileKeys(IssuerKeys):
                 raise KeysAway
             return found
 
+    def look(self) -> KeySet:
+        """See IssuerKeys."""
+        return usable_keys(self._path.read_bytes())
+
     def _refresh(self) -> None:
         try:
             facts = self._path.stat()
             version = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
             if version == self._version:
                 return
-            self._version, self._keys = version, usable_keys(self._path.read_bytes())
+            self._version, self._keys = version, self.look()
             self._tell(self._path, "")
         except (OSError, ValueError, RecursionError) as fault:
             self._keys, self._version = KeySet(), None
@@ -162,6 +173,10 @@ class GivenKeys(IssuerKeys):
     def find(self, pick: Pick, *, patience: float) -> Jwk | None:  # noqa: ARG002 (nothing is waited for)
         """See IssuerKeys."""
         return pick(self._keys)
+
+    def look(self) -> KeySet:
+        """See IssuerKeys."""
+        return self._keys
 
 
 class _State(NamedTuple):
@@ -221,6 +236,11 @@ class UrlKeys(IssuerKeys):
             raise KeysAway
         return found
 
+    def look(self) -> KeySet:
+        """See IssuerKeys. It fetches them, within the deadline of one fetch."""
+        with self._documents.reading() as read:
+            return keys_of(read(self._url or discovered(self._issuer, read)))
+
     def tend(self) -> None:
         """See IssuerKeys."""
         self._fetching(self._clock(), unknown=False)
@@ -261,8 +281,7 @@ class UrlKeys(IssuerKeys):
 
     def _fetched(self, now: float) -> None:
         try:
-            with self._documents.reading() as read:
-                keys = keys_of(read(self._url or discovered(self._issuer, read)))
+            keys = self.look()
         except (OSError, ValueError, RecursionError, http.client.HTTPException) as fault:
             self._state = self._state._replace(sure=False)
             self._tell(self._url or self._issuer, f"{type(fault).__name__}: {fault}")

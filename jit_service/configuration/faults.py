@@ -1,0 +1,114 @@
+"""Says what is wrong with settings, each fault in one line: its place, and what is allowed, but never its value.
+
+The value may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+_LIST: Final = "must be a list, such as [a, b]"
+_WHOLE: Final = "must be a whole number"
+_NUMBER: Final = "must be a number"
+_SWITCH: Final = "must be true or false"
+_MAPPING: Final = "must be a mapping, such as {key: value}"
+_TEXT: Final = "must be text; put it into quotes"
+_WORDS: Final[Mapping[str, str]] = {
+    "missing": "is missing",
+    "tuple_type": _LIST,
+    "list_type": _LIST,
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "string_type": _TEXT,
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "bool_type": _SWITCH,
+    "bool_parsing": _SWITCH,
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_parsing_size": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _NUMBER,
+    "path_type": "must be a path",
+    "time_delta_type": "must be a duration, such as 90s or 1h30m, or a number of seconds",
+}
+"""Words for pydantic's types of errors; for all others, pydantic's own are plain enough."""
+# The strict types among which a value of a claim may be chosen: each has an error of its own.
+_CHOICES: Final = ("bool", "int", "str")
+_OF_CHOICES: Final = ("bool_type", "int_type", "string_type")
+
+
+def lines(fault: ValidationError, model: type[BaseModel], *, prefix: str = "JIT_") -> list[str]:
+    """Returns each fault in one line: `JIT_ISSUERS[0].roles.admin: must be a list, such as [a, b]`."""
+    told = (_line(each, model, prefix) for each in fault.errors(include_url=False, include_input=False))
+    return list(dict.fromkeys(told))
+
+
+def _line(fault: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
+    name, *path = place = _place(fault)
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return f"{prefix}{str(name).upper()}{where}: {_words(fault, model, place)}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean NAME?` with the known name that is most alike, or nothing if none is."""
+    alike = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {alike[0]}?" if alike else ""
+
+
+def _place(fault: ErrorDetails) -> tuple[int | str, ...]:
+    place = fault["loc"]
+    if place[-1] == "[key]":
+        return place[:-1]
+    return place[:-1] if _is_choice(fault) else place
+
+
+def _is_choice(fault: ErrorDetails) -> bool:
+    return fault["type"] in _OF_CHOICES and fault["loc"][-1] in _CHOICES
+
+
+def _words(fault: ErrorDetails, model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    kind, context = fault["type"], fault.get("ctx", {})
+    if _is_choice(fault):
+        return "must be text, a whole number, true or false"
+    if kind == "extra_forbidden":
+        return _unknown(str(place[-1]), _model_at(model, place[:-1]).model_fields)
+    if kind in ("enum", "literal_error"):
+        return f"must be {str(context['expected']).replace(chr(39), '')}"
+    if kind == "string_pattern_mismatch":
+        return f"must be {_form_at(model, place)}"
+    said = fault["msg"].removeprefix("Value error, ")
+    said = said.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+    return _WORDS.get(kind) or said.replace("Input should be", "must be")
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    return f"is no key here{meant(key, known) or '.'} Allowed are {', '.join(known)}"
+
+
+def _form_at(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """Returns the form that the field at the place says of itself."""
+    extra: Any = _model_at(model, place[:-1]).model_fields[str(place[-1])].json_schema_extra or {}
+    return str(extra["form"])
+
+
+def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """Returns the model that is at the place within the first one."""
+    for part in place:
+        if isinstance(part, str):
+            (model,) = _models_in(model.model_fields[part].annotation)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,56 @@
+"""What a file says, read anew after it has changed, so that nobody has to restart the service for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class FreshFile(Generic[T]):
+    """The content of a file. Any thread may ask for it.
+
+    While a new content is broken, or the file is away, the content before it holds, and the log says so once.
+    """
+
+    def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
+        """Reads the file for the first time. Raises what `read` raises; later, only OSError and ValueError are caught.
+
+        `read` must not put any part of a secret into its errors.
+        """
+        self._path = path
+        self._read = read
+        self._lock = threading.Lock()
+        self._fault = ""
+        self._version = _version_of(path) if path.exists() else None
+        self._content = read(path)
+
+    def content(self) -> T:
+        """Returns what the file says now, or what it said before it was broken."""
+        with self._lock:
+            try:
+                version = _version_of(self._path)
+                # A broken content is tried again each time: to mend a mode does not change the version.
+                if version != self._version or self._fault:
+                    self._content, self._version = self._read(self._path), version
+                    self._tell("")
+            except (OSError, ValueError) as fault:
+                self._tell(" ".join(str(fault).split()))
+            return self._content
+
+    def _tell(self, fault: str) -> None:
+        if fault and fault != self._fault:
+            _log.warning("%s was changed and is not taken, what it said before holds: %s", self._path, fault)
+        elif not fault:
+            _log.info("%s was changed, and is taken as it is now", self._path)
+        self._fault = fault
+
+
+def _version_of(path: Path) -> tuple[int, int, int]:
+    facts = path.stat()
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino

@@ -1,0 +1,225 @@
+"""Tries what a start needs, without starting, writing or migrating anything: `jit-service check`."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from jit_service.configuration.exposure import exposed
+from jit_service.domain.errors import JitError, KeysUnavailable, StoreUnavailable
+from jit_service.issuers import Issuer
+from jit_service.notifications.receivers import Receiver
+from jit_service.notifications.webhook import Webhook
+from jit_service.rpc import policy_file
+from jit_service.rpc.authentication import keys_of
+from jit_service.runtime.envoy import NO_TEMPORARY_DIRECTORY
+from jit_service.settings import Address, Settings, SettingsError, Transport
+from jit_service.storage.inspection import Found, inspect, sqlite_file
+from jit_service.storage.readers.reading import Clock
+from jit_service.use_cases.keyring import KeyFileError, KeyRing, secret_of
+
+
+class Level(StrEnum):
+    """How much a finding weighs: with a fault the service does not start, or nobody can use it."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAULT = "fault"
+
+
+class Form(StrEnum):
+    """How findings are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Finding(NamedTuple):
+    """One thing that was tried, and what is to be said of it."""
+
+    level: Level
+    about: str
+    message: str
+
+
+_Try = Callable[[Settings], Iterator[Finding]]
+_ok: Final = partial(Finding, Level.OK)
+_warning: Final = partial(Finding, Level.WARNING)
+_fault: Final = partial(Finding, Level.FAULT)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings. With a fault it fails; if it is strict, with a warning too."""
+
+    findings: Sequence[Finding]
+    strict: bool
+
+    @property
+    def fails(self) -> bool:
+        """Whether something is wrong that must be."""
+        worst = {Level.FAULT, Level.WARNING} if self.strict else {Level.FAULT}
+        return any(finding.level in worst for finding in self.findings)
+
+    def text(self, form: Form) -> str:
+        """Returns a line for each finding, or an object with `ok`, `version` and `findings` (level, about, message)."""
+        if form is Form.TEXT:
+            return "\n".join(f"{level:<8} {about}: {message}" for level, about, message in self.findings)
+        told = [finding._asdict() for finding in self.findings]
+        return json.dumps({"ok": not self.fails, "version": version("jit-service"), "findings": told}, indent=1)
+
+
+def report(load: Callable[[], Settings], *, clock: Clock, strict: bool = False) -> Report:
+    """Tries everything. `load` may raise SettingsError."""
+    return Report(tuple(findings(load, clock=clock)), strict)
+
+
+def findings(load: Callable[[], Settings], *, clock: Clock) -> Iterator[Finding]:
+    """Yields what is found, in the order of a start. Nothing else can be tried with settings that do not load."""
+    try:
+        settings = load()
+    except SettingsError as fault:
+        yield from (_fault("settings", each) for each in fault.faults)
+        return
+    yield _ok("settings", f"are those of jit-service {version('jit-service')}")
+    tries: tuple[_Try, ...] = (_files, _ports, partial(_database, clock=clock), _policies, _receivers, _issuers)
+    for attempt in tries:
+        yield from attempt(settings)
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    directory = settings.data_dir.absolute()
+    if not directory.exists():
+        parent = next(each for each in directory.parents if each.exists())
+        made = _ok if os.access(parent, os.W_OK | os.X_OK) else _fault
+        yield made("data directory", f"{directory} is not there; it is made at the start, in {parent}")
+    elif not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        yield _fault("data directory", f"{directory} is no directory that this user may read and write")
+    else:
+        yield _ok("data directory", f"{directory} can be written")
+    try:
+        database = sqlite_file(settings.store_url)
+    except StoreUnavailable:
+        database = None  # The try of the database tells it.
+    yield from (_warning("files", message) for message in exposed(directory, database))
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        yield _warning("files", f"{NO_TEMPORARY_DIRECTORY}; `up` needs it for its Envoy")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    for name, address in (("grpc", settings.grpc), ("passing", settings.passing)):
+        if address is not None and (fault := _unbindable(address)):
+            yield _fault(name, f"{address.host} is not an address of this machine ({fault})")
+    if settings.transport is Transport.NATIVE and importlib.util.find_spec("pygrpc_native") is None:
+        yield _fault("transport", "native needs pygrpc-native: install jit-service[native]")
+
+
+def _unbindable(address: Address) -> str:
+    """Returns why the host's address cannot be bound. The port may be taken now, by the service that is replaced."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.bind((address.host, 0))
+    except OSError as fault:
+        return fault.strerror or str(fault)
+    return ""
+
+
+def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
+    path = settings.key_file or settings.data_dir / "token.key"
+    key = None
+    try:
+        key = secret_of(path)
+        yield _ok("key file", f"{path} can be used")
+    except KeyFileError as fault:
+        if settings.key_file is not None or path.exists():
+            yield _fault("key file", str(fault))
+    try:
+        found = inspect(settings.store_url, key=key, clock=clock)
+    except (StoreUnavailable, ImportError) as fault:
+        yield _fault("database", " ".join(str(fault).split()))
+        return
+    if found.schema_fault:
+        yield _fault("database", found.schema_fault)
+        return
+    yield _ok("database", f"{found.server} with the schema of this version")
+    yield from _seals(settings, path, key, found)
+
+
+def _seals(settings: Settings, path: Path, key: bytes | None, found: Found) -> Iterator[Finding]:
+    if key is None:
+        if not path.exists():
+            yield _fault("key file", f"{path} is not there, but the database is: put back the key that sealed it")
+        return
+    if found.seal_fault:
+        yield _fault(
+            "key file",
+            f"{path} does not open the database ({found.seal_fault}): it is another key, or somebody changed the "
+            "database",
+        )
+    ring = KeyRing(key)
+    for sealed in found.keys if settings.token_issuer else ():
+        try:
+            ring.public(sealed)
+        except KeysUnavailable as fault:
+            yield _fault("key file", f"{path}: {fault}")
+
+
+def _policies(settings: Settings) -> Iterator[Finding]:
+    if settings.policies is None:
+        return
+    try:
+        yield _ok("policies", f"{settings.policies} has {len(policy_file.load(settings.policies))} policies")
+    except (policy_file.PolicyFileError, JitError) as fault:
+        yield _fault("policies", " ".join(str(fault).split()))
+
+
+def _receivers(settings: Settings) -> Iterator[Finding]:
+    for receiver in settings.notifications:
+        yield _receiver(receiver)
+
+
+def _receiver(receiver: Receiver) -> Finding:
+    about = f"receiver {receiver.name}"
+    try:
+        fault = Webhook(receiver).look_up()
+    except OSError as broken:
+        return _fault(about, f"ca_file {receiver.ca_file} cannot be used: {broken}")
+    if fault:
+        return _warning(about, f"would get nothing now: {fault}")
+    return _ok(about, f"has {len(receiver.keys)} secrets, and its name leads where it may; nothing was sent")
+
+
+def _issuers(settings: Settings) -> Iterator[Finding]:
+    if not settings.issuers:
+        yield _fault("issuers", "none is configured, so nobody could call: set JIT_ISSUERS_FILE")
+    for issuer in settings.issuers:
+        yield _issuer(issuer)
+
+
+def _issuer(issuer: Issuer) -> Finding:
+    about = f"issuer {issuer.issuer}"
+    try:
+        keys = keys_of(issuer).look()
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as fault:
+        words = f"its keys cannot be had: {' '.join(str(fault).split()) or type(fault).__name__}"
+        if issuer.jwks_file is not None:
+            return _fault(about, words)
+        # The service starts all the same, and asks again every few seconds.
+        return _warning(about, f"{words}; until they can, its callers get UNAVAILABLE (ISSUER_KEYS_UNAVAILABLE)")
+    if not len(keys):
+        return _fault(about, "its key set has no key that may sign tokens, so all of its tokens would be refused")
+    return _ok(about, f"has {len(keys)} keys")

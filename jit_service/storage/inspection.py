@@ -1,0 +1,71 @@
+"""Looks at a database without writing to it, and without making a file: for `jit-service check`."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.tokens.signing_key import SigningKey
+from jit_service.storage import engine as engines
+from jit_service.storage import postgresql
+from jit_service.storage.migrate import first_line, schema_fault
+from jit_service.storage.readers.reading import Clock
+from jit_service.storage.sealing import Sealer
+from jit_service.storage.snapshot import Snapshot
+
+
+class Found(NamedTuple):
+    """What a database is. `schema_fault` and `seal_fault` are empty if nothing is wrong.
+
+    `keys` are those that sign tokens, still sealed; there are none to be seen where something is wrong.
+    """
+
+    server: str
+    schema_fault: str
+    seal_fault: str = ""
+    keys: tuple[SigningKey, ...] = ()
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Returns the file of a SQLite database, None for PostgreSQL. Raises StoreUnavailable."""
+    read = postgresql.read_url(url)
+    return Path(read.database or "").absolute() if read.get_backend_name() == "sqlite" else None
+
+
+def inspect(url: str, *, key: bytes | None, clock: Clock) -> Found:
+    """Returns what the database is. Without a key, seals are not looked at. Raises StoreUnavailable."""
+    path = sqlite_file(url)
+    if path is not None and not path.exists():
+        raise StoreUnavailable(f"there is no database {path} yet; run `jit-service migrate`")
+    try:
+        engine = engines.open_read_only(url)
+        try:
+            return _found(engine, key, clock)
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, sqlite3.Error) as fault:
+        raise StoreUnavailable(f"cannot read the database: {first_line(fault)}") from fault
+
+
+def _found(engine: Engine, key: bytes | None, clock: Clock) -> Found:
+    fault = schema_fault(engine)
+    with engine.connect() as connection:
+        server = _server(connection)
+        if fault or key is None:
+            return Found(server, fault)
+        try:
+            snapshot = Snapshot(connection, clock, Sealer(key))
+            return Found(server, "", keys=tuple(snapshot.signing_keys()))
+        except StoreUnavailable as seal:
+            return Found(server, "", seal_fault=str(seal))
+
+
+def _server(connection: Connection) -> str:
+    if connection.dialect.name == "sqlite":
+        return f"SQLite {sqlite3.sqlite_version}"
+    return "PostgreSQL " + ".".join(map(str, connection.dialect.server_version_info or ()))

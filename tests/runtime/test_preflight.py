@@ -1,0 +1,200 @@
+"""`jit-service check` finds what would keep a start from working, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jit_service.domain.audit.event import SERVICE
+from jit_service.domain.caller import Caller, Origin
+from jit_service.runtime import preflight
+from jit_service.runtime.preflight import Form, Report
+from jit_service.runtime.service import issuing_of, open_store
+from jit_service.settings import Settings
+from jit_service.use_cases import signing_keys
+from tests.conftest import Clock
+from tests.notifications.webhooks import facts
+from tests.rpc.tokens import Forge
+
+
+@dataclass
+class Host:
+    """A data directory in which the service has run, and what `check` says of it."""
+
+    data_dir: Path
+    forge: Forge
+    clock: Clock
+
+    @property
+    def key(self) -> Path:
+        return self.data_dir / "token.key"
+
+    def settings(self, **changes: Any) -> Settings:
+        usual = {"data_dir": self.data_dir, "issuers": [self.forge.issuer()], "grpc": "127.0.0.1:0"}
+        return Settings.load(**(usual | {"token_issuer": "https://jit.example.com"} | changes))
+
+    def check(self, *, strict: bool = False, **changes: Any) -> Report:
+        return preflight.report(lambda: self.settings(**changes), clock=self.clock, strict=strict)
+
+    def told(self, level: str, **changes: Any) -> list[str]:
+        return [f"{each.about}: {each.message}" for each in self.check(**changes).findings if each.level == level]
+
+
+@pytest.fixture
+def host(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Host:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o700)
+    shutil.copyfile(sqlite_template, data_dir / "jit.db")
+    made = Host(data_dir, Forge(tmp_path), clock)
+    store, issuing = open_store(made.settings(), clock=clock), issuing_of(made.settings())
+    assert issuing is not None
+    signing_keys.replace_all(store, issuing, by=Caller(principal=SERVICE, origin=Origin(method="test")))
+    store.close()
+    return made
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_sound_host_has_no_fault_and_nothing_is_changed(host: Host) -> None:
+    before = contents(host.data_dir)
+
+    report = host.check(strict=True)
+
+    assert {finding.level for finding in report.findings} == {"ok"}
+    assert not report.fails
+    assert contents(host.data_dir) == before
+
+
+def test_the_report_is_lines_for_people_or_json(host: Host) -> None:
+    report = host.check(workers=0)
+
+    assert report.text(Form.TEXT) == "fault    settings: JIT_WORKERS: must be at least 1"
+    told = json.loads(report.text(Form.JSON))
+    assert told["ok"] is False
+    assert told["findings"] == [{"level": "fault", "about": "settings", "message": "JIT_WORKERS: must be at least 1"}]
+
+
+def test_each_wrong_setting_is_a_finding(host: Host) -> None:
+    assert len(host.told("fault", workers=0, rpc_threads=0)) == 2
+
+
+def test_a_database_that_is_not_there_is_not_made(host: Host, tmp_path: Path) -> None:
+    (told,) = host.told("fault", data_dir=tmp_path / "new")
+
+    assert "there is no database" in told
+    assert "jit-service migrate" in told
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("revision", "fault"), [("0099", "of a newer version (0099)"), ("0001", "run `jit-service migrate`")]
+)
+def test_a_database_of_another_version_is_told(host: Host, revision: str, fault: str) -> None:
+    with sqlite3.connect(host.data_dir / "jit.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.close()
+
+    (told,) = host.told("fault")
+
+    assert fault in told
+
+
+def test_a_database_that_a_running_service_has_open_is_read_as_it_is(host: Host) -> None:
+    store = open_store(host.settings(), clock=host.clock)
+    issuing = issuing_of(host.settings())
+    assert issuing is not None
+    signing_keys.rotate(store, issuing, by=Caller(principal=SERVICE, origin=Origin(method="test")))
+
+    report = host.check()
+
+    store.close()
+    assert not report.fails
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgresql_is_told_with_its_version(host: Host, database_url: str) -> None:
+    assert any("PostgreSQL" in told for told in host.told("ok", database_url=database_url))
+
+
+def test_postgresql_that_does_not_answer_is_told_without_its_password(host: Host) -> None:
+    (told,) = host.told("fault", database_url="postgresql://jit:hunter2@127.0.0.1:1/jit")
+
+    assert told.startswith("database: cannot ")
+    assert "hunter2" not in told
+
+
+def test_another_key_file_does_not_open_the_database(host: Host) -> None:
+    host.key.write_text("A" * 43 + "=")
+
+    (told,) = host.told("fault")
+
+    assert "token.key: the key file does not open signing key" in told
+
+
+def test_a_key_file_that_is_gone_or_open_to_everybody_is_told(host: Host) -> None:
+    host.key.chmod(0o644)
+    (open_to_all,) = host.told("fault")
+    host.key.unlink()
+    (gone,) = host.told("fault")
+
+    assert "open to everybody (mode 0644); chmod o-rwx it" in open_to_all
+    assert "put back the key that sealed it" in gone
+
+
+def test_an_issuer_whose_keys_are_away_is_a_warning_since_it_heals_by_itself(host: Host) -> None:
+    away = [{"issuer": "https://login.example.com", "audience": "a", "jwks_url": "http://127.0.0.1:1/jwks"}]
+
+    assert "ISSUER_KEYS_UNAVAILABLE" in host.told("warning", issuers=away)[0]
+    assert not host.check(issuers=away).fails
+    assert host.check(issuers=away, strict=True).fails
+
+
+@pytest.mark.parametrize(("content", "fault"), [("{", "cannot be had"), ('{"keys": []}', "no key that may sign")])
+def test_a_key_set_of_no_use_is_a_fault(host: Host, content: str, fault: str) -> None:
+    issuer = host.forge.issuer()
+    host.forge.path.write_text(content)
+
+    assert fault in host.told("fault", issuers=[issuer])[0]
+
+
+def test_without_an_issuer_nobody_could_call(host: Host) -> None:
+    assert "JIT_ISSUERS_FILE" in host.told("fault", issuers=[])[0]
+
+
+def test_a_receiver_whose_name_leads_where_it_may_not_is_told_before_an_event_is(host: Host, tmp_path: Path) -> None:
+    given = facts(tmp_path, "https://localhost/hunter2", allow_private=False)
+
+    (told,) = host.told("warning", notifications=[given])
+
+    assert "receiver oncall: would get nothing now" in told
+    assert "hunter2" not in told
+
+
+def test_an_address_of_another_machine_cannot_be_bound_and_a_taken_port_does_not_matter(host: Host) -> None:
+    (told,) = host.told("fault", grpc="192.0.2.1:8081", allow_plaintext=True)
+
+    assert "192.0.2.1 is not an address of this machine" in told
+
+
+def test_a_broken_policy_file_is_told(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text("policies: [")
+
+    assert host.told("fault", policies=path)[0].startswith("policies: ")
+
+
+def test_what_everybody_may_read_is_a_warning(host: Host) -> None:
+    host.data_dir.chmod(0o755)
+    (host.data_dir / "jit.db").chmod(0o644)
+
+    (told,) = host.told("warning")
+
+    assert "jit.db is open to everybody (mode 0644); chmod o-rwx it" in told
