@@ -126,6 +126,7 @@ VALUES = (
         doc="What a search found: a subject, action or resource, or a pattern, which stands for all but `exceptions`.",
         raw=True,
     ),
+    Value("Recognised", "WhoAmIResponse", doc="Whom the service takes the caller for, by its token.", raw=True),
     Value("JustificationRule", made=True),
     Value("Step", present=("approvers",), made=True),
     Value("ExtensionRule", doc="How often, and to which total from its start, a grant may be extended.", made=True),

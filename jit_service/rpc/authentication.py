@@ -263,7 +263,10 @@ class IssuerKeyKeeper(BackgroundThread):
 def _issuer(payload: dict[str, Any], trust: _Trust) -> tuple[Issuer, IssuerKeys]:
     known = trust.issuers.get(payload["iss"]) if isinstance(payload.get("iss"), str) else None
     if known is None:
-        raise TokenInvalid("the token's iss is not an issuer of this service; JIT_ISSUERS names the issuers")
+        raise TokenInvalid(
+            "the token's iss is not an issuer of this service; JIT_ISSUERS names the issuers",
+            issuers=", ".join(trust.issuers),
+        )
     return known
 
 

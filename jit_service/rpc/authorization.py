@@ -72,6 +72,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.AccessService/CheckAccess": _CHECK,
     "/jitaccess.v1.AccessService/BatchCheckAccess": _CHECK,
     "/jitaccess.v1.AccessService/SearchAccess": _CHECK,
+    "/jitaccess.v1.AccessService/WhoAmI": _READ,
     "/jitaccess.v1.PolicyService/CreatePolicy": _WRITE_ADMIN,
     "/jitaccess.v1.PolicyService/GetPolicy": _READ,
     "/jitaccess.v1.PolicyService/ListPolicies": _READ,

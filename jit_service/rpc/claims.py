@@ -47,10 +47,16 @@ def demand_audience(payload: Claims, issuer: Issuer) -> None:
     given = claim(payload, named)
     if given is _ABSENT:
         instead = ", or `audience_claim` a claim that names whom it is for, such as client_id" if named == "aud" else ""
-        raise TokenInvalid(f"the token has no {named}; its issuer must put one of `audience` there{instead}")
+        raise TokenInvalid(
+            f"the token has no {named}; its issuer must put one of `audience` there{instead}",
+            audience=", ".join(issuer.audience),
+        )
     audiences = given if isinstance(given, list) else [given]
     if not any(isinstance(text, str) and text in issuer.audience for text in audiences):
-        raise TokenInvalid(f"the token's {named} is not this service; `audience` of its issuer says what is")
+        raise TokenInvalid(
+            f"the token's {named} is not this service; `audience` of its issuer says what is",
+            audience=", ".join(issuer.audience),
+        )
 
 
 def principal(payload: Claims, issuer: Issuer) -> str:

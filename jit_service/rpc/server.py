@@ -160,7 +160,7 @@ def build_server(settings: Settings, backend: Backend) -> Server:
 def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, quota: Quota) -> None:
     store, checker, searcher, issuing = backend.store, backend.checker, backend.searcher, backend.issuing
     add_GrantServiceServicer_to_server(GrantServicer(store, backend.follower, settings.bounds), server)
-    add_AccessServiceServicer_to_server(AccessServicer(checker, searcher, backend.past), server)
+    add_AccessServiceServicer_to_server(AccessServicer(store, checker, searcher, backend.past), server)
     requests, url = AccessRequests(store, issuing, settings.bounds), settings.token_issuer
     add_AuthorizationServiceServicer_to_server(AuthzenServicer(checker, searcher, requests, url, quota), server)
     add_AccessRequestServiceServicer_to_server(AccessRequestServicer(store, requests, url), server)

@@ -223,6 +223,7 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
             subject="user:s", action="read", resource="a/b", read_time=Timestamp(seconds=int(NOON.timestamp()))
         ),
     ),
+    ("who_am_i", (), {}, "WhoAmI", access_pb2.WhoAmIRequest()),
     (
         "create_policy",
         (POLICY,),

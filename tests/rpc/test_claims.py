@@ -45,6 +45,24 @@ def refusal(who: Ask, claims: dict[str, Any], **settings: Any) -> str:
     return refused.value.message
 
 
+# What would count
+
+
+def test_a_token_for_another_is_told_the_audience_that_counts(who: Ask) -> None:
+    for claims in ({"aud": "https://elsewhere.example.com"}, {"aud": DROP}):
+        with pytest.raises(TokenInvalid) as refused:
+            who(claims, audience=["jit", "https://jit.example.com"])
+
+        assert refused.value.metadata == {"audience": "jit, https://jit.example.com"}
+
+
+def test_a_token_of_another_issuer_is_told_the_issuers_and_nothing_of_their_settings(who: Ask, forge: Forge) -> None:
+    with pytest.raises(TokenInvalid) as refused:
+        who({"iss": "https://elsewhere.example.com"})
+
+    assert refused.value.metadata == {"issuers": forge.name}
+
+
 # Addresses
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from jit_service.domain.caller import LEFT_OUT
 from tests.conftest import Clock
 from tests.rpc.tokens import DROP, Forge
-from tests.world import ACCESS, GRANTS, POLICIES, Grpc, Outcome, Story, World, running_world
+from tests.world import ACCESS, GRANTS, LOCKS, POLICIES, Grpc, Outcome, Story, World, running_world
 
 
 @dataclass
@@ -199,3 +200,28 @@ def test_who_was_renamed_is_still_who_asked(office: Office) -> None:
     assert somebody.code != "OK"
     released_by = office.audit(f'grant = "{asked.name}" AND event_type = GRANT_RELEASED')[0]
     assert (released_by.principal, released_by.issuer_subject) == (office.user("alice.new"), new_name["sub"])
+
+
+# Whom the service takes a caller for
+
+
+def test_whoever_asks_is_told_whom_the_service_takes_it_for(office: Office) -> None:
+    told = office.brings("alice", ACCESS + "WhoAmI", {}, jti="t-7").message
+
+    assert (told.principal, list(told.groups), list(told.roles)) == (office.user("alice"), [office.engineers], [])
+    assert (told.issuer, told.issuer_subject, told.jti) == ("https://idp.example.com", f"00u-alice-{office.id}", "t-7")
+    assert told.expire_time.ToDatetime(UTC) > office.world.clock()
+
+
+@left_out
+def test_groups_that_are_not_known_are_told_as_such(office: Office, claims: dict[str, Any]) -> None:
+    told = office.brings("alice", ACCESS + "WhoAmI", {}, **claims).message
+
+    assert (told.groups_left_out, list(told.groups)) == (True, [])
+
+
+def test_a_locked_caller_is_told_that_and_nothing_else(office: Office) -> None:
+    who = office.brings("alice", ACCESS + "WhoAmI", {}).message.principal
+    office.must(office.admin, LOCKS + "CreateLock", {"lock": {"principal": who, "comment": "stolen laptop"}})
+
+    assert office.brings("alice", ACCESS + "WhoAmI", {}).reason == "LOCKED"

@@ -160,6 +160,7 @@ class AsyncJitClient:
     check = _method(access.check)
     check_many = _method(access.check_many)
     search = _listing(access.search)
+    who_am_i = _method(access.who_am_i)
     create_policy = _method(policies.create_policy)
     get_policy = _method(policies.get_policy)
     list_policies = _listing(policies.list_policies)

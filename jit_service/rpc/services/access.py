@@ -16,19 +16,25 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.rpc.interceptor import current_caller
+from jit_service.rpc.mapping import Encoder
 from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.request_cache import Questions
 from jit_service.rpc.services.access_messages import batch_message, check_message, past_message, search_message
 from jit_service.rpc.well_known_types import instant_of, json_object_of
+from jit_service.storage import Store
+from jit_service.use_cases.callers import Recognised, recognise
 from jit_service.use_cases.past_access import PastAccess
 from jitaccess.v1 import access_pb2
 from jitaccess.v1.access_pb2_grpc import AccessServiceServicer
+
+_ENCODE_RECOGNISED = Encoder(access_pb2.WhoAmIResponse, Recognised)
 
 
 class AccessServicer(AccessServiceServicer):
     """Checks and searches of access."""
 
-    def __init__(self, checker: Checker, searcher: Searcher, past: PastAccess) -> None:
+    def __init__(self, store: Store, checker: Checker, searcher: Searcher, past: PastAccess) -> None:
+        self._store = store
         self._checker = checker
         self._searcher = searcher
         self._past = past
@@ -92,6 +98,9 @@ class AccessServicer(AccessServiceServicer):
         )
         answer = self._past.check(caller, asked, instant_of(request.read_time, "read_time"))
         return past_message(answer, explain=request.explain)
+
+    def WhoAmI(self, request: access_pb2.WhoAmIRequest, context: grpc.ServicerContext) -> access_pb2.WhoAmIResponse:
+        return _ENCODE_RECOGNISED(recognise(self._store, current_caller()))
 
     def _item(self, caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | questions.RefusedItem:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jitaccess.cli.command import command
-from jitaccess.cli.session import Session
+from jitaccess.cli.session import Session, rest_json
 from jitaccess.cli.text import listed
 
 if TYPE_CHECKING:
+    from jitaccess import JitError
     from jitaccess.cli.screen import Screen
 
 COMPLETE_VARIABLE = "_JIT_COMPLETE"
+_UNKNOWN_GROUPS = "not known: the token leaves them out, so they permit nothing"
+# What a refusal says of tokens that count, by its metadata.
+_TAKES = {"issuers": "iss", "audience": "aud"}
 
 
 class Shell(StrEnum):
@@ -32,47 +37,37 @@ class Shell(StrEnum):
 
 
 def whoami(session: Session) -> None:
-    """Show who your token says you are."""
-    from jitaccess import Unauthenticated, config
-    from jitaccess.contract.calls import grants
+    """Show whom the service takes you for: principal, roles, groups, and until when.
+
+    Where it refuses the token or cannot be asked, what the token says is shown instead, as read here and not proved.
+    """
+    from jitaccess import JitError, config
 
     settings = config.load(address=session.address, token=session.token)
-    claims = read_claims(settings.token())
-    refusal = None
+    token = settings.token()
     with session.client() as client:
         try:
-            client.send(grants.list_grants(page_size=1))
-        except Unauthenticated as error:
-            refusal = error
-
-    expires = _expiry(claims)
-    data = {
-        "principal": str(claims.get("sub", "")),
-        "groups": _texts(claims.get("groups")),
-        "roles": _texts(claims.get("roles")),
-        "issuer": str(claims.get("iss", "")),
-        "expireTime": expires.strftime("%Y-%m-%dT%H:%M:%SZ") if expires else None,
-        "readFrom": "token",
-        "address": settings.address,
-        "accepted": refusal is None,
-    }
+            found = client.who_am_i()
+        except JitError as error:
+            _show_unproved(session, read_claims(token), settings.address, error)
+            raise
 
     def show(screen: Screen) -> None:
         screen.fields(
             [
-                ("principal", str(data["principal"])),
-                ("groups", listed(_texts(claims.get("groups")))),
-                ("roles", listed(_texts(claims.get("roles")))),
-                ("issuer", str(data["issuer"])),
-                ("expires", screen.moment(expires)),
-                ("", "(as read from the token)" if claims else "(the token cannot be read here)"),
-                ("service", f"{settings.address} {'refuses' if refusal else 'accepts'} the token"),
+                ("principal", found.principal),
+                ("roles", listed(found.roles) or "none"),
+                ("groups", _UNKNOWN_GROUPS if found.groups_left_out else listed(found.groups) or "none"),
+                ("issuer", found.issuer),
+                ("sub", found.issuer_subject),
+                ("jti", found.jti or "none: no lock can name this token"),
+                ("expires", screen.moment(found.expire_time)),
+                ("service", f"{settings.address} accepts the token"),
             ]
         )
 
+    data = rest_json(found.raw) | {"readFrom": "service", "address": settings.address, "accepted": True}
     session.answer_data(data, show)
-    if refusal:
-        raise refusal
 
 
 def completion(
@@ -104,11 +99,44 @@ def read_claims(token: str) -> dict[str, object]:
     return claims if isinstance(claims, dict) else {}
 
 
-def _texts(claim: object) -> list[str]:
-    return [str(item) for item in claim] if isinstance(claim, list) else []
+def _show_unproved(session: Session, claims: Mapping[str, object], address: str, error: JitError) -> None:
+    """Shows what the token says beside what the service said of it."""
+    refused = error.code == "UNAUTHENTICATED"
+    takes = {key: error.metadata[key] for key in _TAKES if key in error.metadata} if refused else {}
+    said = {name: _shown(claims.get(name)) for name in ("sub", "iss", "aud", "groups", "roles", "jti")}
+    expires = _expiry(claims)
+    data = {
+        "readFrom": "token",
+        "claims": {name: claims[name] for name in said if name in claims},
+        "expireTime": expires.strftime("%Y-%m-%dT%H:%M:%SZ") if expires else None,
+        "address": address,
+        "accepted": False if refused else None,
+        "takes": takes,
+    }
+
+    def show(screen: Screen) -> None:
+        heading = "as read here from the token, not proved" if claims else "the token cannot be read here: it is no JWT"
+        service = f"{address} {'refuses the token' if refused else 'did not say whether it accepts the token'}"
+        screen.fields(
+            [
+                ("", f"({heading})"),
+                *said.items(),
+                ("expires", screen.moment(expires)),
+                ("service", service),
+                *((f"it takes {_TAKES[key]}", value) for key, value in takes.items()),
+            ]
+        )
+
+    session.answer_data(data, show)
 
 
-def _expiry(claims: dict[str, object]) -> datetime | None:
+def _shown(claim: object) -> str:
+    if isinstance(claim, list):
+        return listed(str(item) for item in claim)
+    return "" if claim is None else str(claim)
+
+
+def _expiry(claims: Mapping[str, object]) -> datetime | None:
     seconds = claims.get("exp")
     if not isinstance(seconds, (int, float)):
         return None

@@ -753,6 +753,31 @@ class FoundAccess:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """Whom the service takes the caller for, by its token."""
+
+    principal: str
+    """The principal that the token proves: `user:alice@example.com`."""
+    roles: tuple[str, ...]
+    """The API roles that the token gives: `checker`, `auditor`, `responder`, `admin`."""
+    groups: tuple[str, ...]
+    """The groups that the token gives."""
+    groups_left_out: bool
+    """The token leaves the groups out: they are not known, permit nothing, and what is denied to any group is
+    denied.
+    """
+    issuer: str
+    """Who issued the token, its `iss`."""
+    issuer_subject: str
+    """Whom the issuer calls the principal, the token's `sub`."""
+    jti: str
+    """The token's id, its `jti`, by which a lock or the audit log names it. Empty where it has none."""
+    expire_time: datetime | None
+    """The token is over at this instant."""
+    raw: access_pb2.WhoAmIResponse = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class JustificationRule:
     """What a request must say."""
 

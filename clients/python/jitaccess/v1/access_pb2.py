@@ -32,13 +32,29 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19jitaccess/v1/access.proto\x12\x0cjitaccess.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xff\x02\n\x12\x43heckAccessRequest\x12\x15\n\x07subject\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x61\x63tion\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12G\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32,.jitaccess.v1.CheckAccessRequest.ConsistencyB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xplain\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12.\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x33\n\tread_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"C\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\n\n\x06STRONG\x10\x01\x12\x0b\n\x07\x42OUNDED\x10\x02\"\xe7\x06\n\x13\x43heckAccessResponse\x12\x15\n\x07\x61llowed\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12>\n\x06reason\x18\x02 \x01(\x0e\x32(.jitaccess.v1.CheckAccessResponse.ReasonB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x05grant\x18\x04 \x01(\tB$\xe2\x41\x01\x03\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x35\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\ncheck_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65\x63ision_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14requestable_policies\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x12-\n\x05trace\x18\n \x03(\x0b\x32\x18.jitaccess.v1.CheckTraceB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12\x32\n\tstaleness\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x33\n\tread_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rnot_on_record\x18\x0e \x03(\tB\x04\xe2\x41\x01\x03\"\x8a\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41LLOWED\x10\x01\x12\x0c\n\x08NO_GRANT\x10\x02\x12\x13\n\x0fNOT_YET_STARTED\x10\x03\x12\x0b\n\x07\x45XPIRED\x10\x04\x12\x0b\n\x07REVOKED\x10\x05\x12\x0c\n\x08RELEASED\x10\x06\x12\x0b\n\x07PENDING\x10\x07\x12\x15\n\x11\x43ONDITION_NOT_MET\x10\x08\x12\x13\n\x0f\x43ONDITION_ERROR\x10\t\x12\x12\n\x0eUSES_EXHAUSTED\x10\n\x12\x10\n\x0cSIGNAL_STALE\x10\x0b\x12\x14\n\x10\x44\x45NIED_BY_POLICY\x10\x0c\x12\n\n\x06LOCKED\x10\r\x12\x0f\n\x0bWAS_ALLOWED\x10\x0e\"w\n\nCheckTrace\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12>\n\x06reason\x18\x02 \x01(\x0e\x32(.jitaccess.v1.CheckAccessResponse.ReasonB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"P\n\x17\x42\x61tchCheckAccessRequest\x12\x35\n\x05items\x18\x01 \x03(\x0b\x32 .jitaccess.v1.CheckAccessRequestB\x04\xe2\x41\x01\x02\"T\n\x18\x42\x61tchCheckAccessResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32!.jitaccess.v1.CheckAccessResponseB\x04\xe2\x41\x01\x03\"\xf2\x01\n\x13SearchAccessRequest\x12\x15\n\x07subject\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61\x63tion\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x33\n\tread_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\x85\x02\n\x14SearchAccessResponse\x12.\n\x05\x66ound\x18\x01 \x03(\x0b\x32\x19.jitaccess.v1.FoundAccessB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\ncheck_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x33\n\tread_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rnot_on_record\x18\x06 \x03(\tB\x04\xe2\x41\x01\x03\"\xa7\x01\n\x0b\x46oundAccess\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nexceptions\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x05grant\x18\x03 \x01(\tB$\xe2\x41\x01\x03\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x35\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x32\x95\x03\n\rAccessService\x12o\n\x0b\x43heckAccess\x12 .jitaccess.v1.CheckAccessRequest\x1a!.jitaccess.v1.CheckAccessResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/access:check:\x01*\x12\x83\x01\n\x10\x42\x61tchCheckAccess\x12%.jitaccess.v1.BatchCheckAccessRequest\x1a&.jitaccess.v1.BatchCheckAccessResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/access:batchCheck:\x01*\x12s\n\x0cSearchAccess\x12!.jitaccess.v1.SearchAccessRequest\x1a\".jitaccess.v1.SearchAccessResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/access:search:\x01*\x1a\x18\xca\x41\x15jitaccess.example.comb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19jitaccess/v1/access.proto\x12\x0cjitaccess.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x0f\n\rWhoAmIRequest\"\xf1\x01\n\x0eWhoAmIResponse\x12\x17\n\tprincipal\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05roles\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06groups\x18\x03 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fgroups_left_out\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06issuer\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eissuer_subject\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03jti\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xff\x02\n\x12\x43heckAccessRequest\x12\x15\n\x07subject\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x61\x63tion\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12G\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32,.jitaccess.v1.CheckAccessRequest.ConsistencyB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xplain\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12.\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x33\n\tread_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"C\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\n\n\x06STRONG\x10\x01\x12\x0b\n\x07\x42OUNDED\x10\x02\"\xe7\x06\n\x13\x43heckAccessResponse\x12\x15\n\x07\x61llowed\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12>\n\x06reason\x18\x02 \x01(\x0e\x32(.jitaccess.v1.CheckAccessResponse.ReasonB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x05grant\x18\x04 \x01(\tB$\xe2\x41\x01\x03\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x35\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\ncheck_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65\x63ision_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14requestable_policies\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x12-\n\x05trace\x18\n \x03(\x0b\x32\x18.jitaccess.v1.CheckTraceB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12\x32\n\tstaleness\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x33\n\tread_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rnot_on_record\x18\x0e \x03(\tB\x04\xe2\x41\x01\x03\"\x8a\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41LLOWED\x10\x01\x12\x0c\n\x08NO_GRANT\x10\x02\x12\x13\n\x0fNOT_YET_STARTED\x10\x03\x12\x0b\n\x07\x45XPIRED\x10\x04\x12\x0b\n\x07REVOKED\x10\x05\x12\x0c\n\x08RELEASED\x10\x06\x12\x0b\n\x07PENDING\x10\x07\x12\x15\n\x11\x43ONDITION_NOT_MET\x10\x08\x12\x13\n\x0f\x43ONDITION_ERROR\x10\t\x12\x12\n\x0eUSES_EXHAUSTED\x10\n\x12\x10\n\x0cSIGNAL_STALE\x10\x0b\x12\x14\n\x10\x44\x45NIED_BY_POLICY\x10\x0c\x12\n\n\x06LOCKED\x10\r\x12\x0f\n\x0bWAS_ALLOWED\x10\x0e\"w\n\nCheckTrace\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12>\n\x06reason\x18\x02 \x01(\x0e\x32(.jitaccess.v1.CheckAccessResponse.ReasonB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"P\n\x17\x42\x61tchCheckAccessRequest\x12\x35\n\x05items\x18\x01 \x03(\x0b\x32 .jitaccess.v1.CheckAccessRequestB\x04\xe2\x41\x01\x02\"T\n\x18\x42\x61tchCheckAccessResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32!.jitaccess.v1.CheckAccessResponseB\x04\xe2\x41\x01\x03\"\xf2\x01\n\x13SearchAccessRequest\x12\x15\n\x07subject\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61\x63tion\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x33\n\tread_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\x85\x02\n\x14SearchAccessResponse\x12.\n\x05\x66ound\x18\x01 \x03(\x0b\x32\x19.jitaccess.v1.FoundAccessB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\ncheck_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x33\n\tread_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rnot_on_record\x18\x06 \x03(\tB\x04\xe2\x41\x01\x03\"\xa7\x01\n\x0b\x46oundAccess\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nexceptions\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x05grant\x18\x03 \x01(\tB$\xe2\x41\x01\x03\xfa\x41\x1d\n\x1bjitaccess.example.com/Grant\x12\x35\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x32\xee\x03\n\rAccessService\x12o\n\x0b\x43heckAccess\x12 .jitaccess.v1.CheckAccessRequest\x1a!.jitaccess.v1.CheckAccessResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/access:check:\x01*\x12\x83\x01\n\x10\x42\x61tchCheckAccess\x12%.jitaccess.v1.BatchCheckAccessRequest\x1a&.jitaccess.v1.BatchCheckAccessResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/access:batchCheck:\x01*\x12s\n\x0cSearchAccess\x12!.jitaccess.v1.SearchAccessRequest\x1a\".jitaccess.v1.SearchAccessResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/access:search:\x01*\x12W\n\x06WhoAmI\x12\x1b.jitaccess.v1.WhoAmIRequest\x1a\x1c.jitaccess.v1.WhoAmIResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/whoami\x1a\x18\xca\x41\x15jitaccess.example.comb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jitaccess.v1.access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['principal']._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['principal']._serialized_options = b'\342A\001\003'
+  _globals['_WHOAMIRESPONSE'].fields_by_name['roles']._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['roles']._serialized_options = b'\342A\001\003'
+  _globals['_WHOAMIRESPONSE'].fields_by_name['groups']._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['groups']._serialized_options = b'\342A\001\003'
+  _globals['_WHOAMIRESPONSE'].fields_by_name['groups_left_out']._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['groups_left_out']._serialized_options = b'\342A\001\003'
+  _globals['_WHOAMIRESPONSE'].fields_by_name['issuer']._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['issuer']._serialized_options = b'\342A\001\003'
+  _globals['_WHOAMIRESPONSE'].fields_by_name['issuer_subject']._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['issuer_subject']._serialized_options = b'\342A\001\003'
+  _globals['_WHOAMIRESPONSE'].fields_by_name['jti']._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['jti']._serialized_options = b'\342A\001\003'
+  _globals['_WHOAMIRESPONSE'].fields_by_name['expire_time']._loaded_options = None
+  _globals['_WHOAMIRESPONSE'].fields_by_name['expire_time']._serialized_options = b'\342A\001\003'
   _globals['_CHECKACCESSREQUEST'].fields_by_name['subject']._loaded_options = None
   _globals['_CHECKACCESSREQUEST'].fields_by_name['subject']._serialized_options = b'\342A\001\002'
   _globals['_CHECKACCESSREQUEST'].fields_by_name['action']._loaded_options = None
@@ -135,26 +151,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSSERVICE'].methods_by_name['BatchCheckAccess']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/access:batchCheck:\001*'
   _globals['_ACCESSSERVICE'].methods_by_name['SearchAccess']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['SearchAccess']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/access:search:\001*'
-  _globals['_CHECKACCESSREQUEST']._serialized_start=279
-  _globals['_CHECKACCESSREQUEST']._serialized_end=662
-  _globals['_CHECKACCESSREQUEST_CONSISTENCY']._serialized_start=595
-  _globals['_CHECKACCESSREQUEST_CONSISTENCY']._serialized_end=662
-  _globals['_CHECKACCESSRESPONSE']._serialized_start=665
-  _globals['_CHECKACCESSRESPONSE']._serialized_end=1536
-  _globals['_CHECKACCESSRESPONSE_REASON']._serialized_start=1270
-  _globals['_CHECKACCESSRESPONSE_REASON']._serialized_end=1536
-  _globals['_CHECKTRACE']._serialized_start=1538
-  _globals['_CHECKTRACE']._serialized_end=1657
-  _globals['_BATCHCHECKACCESSREQUEST']._serialized_start=1659
-  _globals['_BATCHCHECKACCESSREQUEST']._serialized_end=1739
-  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_start=1741
-  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_end=1825
-  _globals['_SEARCHACCESSREQUEST']._serialized_start=1828
-  _globals['_SEARCHACCESSREQUEST']._serialized_end=2070
-  _globals['_SEARCHACCESSRESPONSE']._serialized_start=2073
-  _globals['_SEARCHACCESSRESPONSE']._serialized_end=2334
-  _globals['_FOUNDACCESS']._serialized_start=2337
-  _globals['_FOUNDACCESS']._serialized_end=2504
-  _globals['_ACCESSSERVICE']._serialized_start=2507
-  _globals['_ACCESSSERVICE']._serialized_end=2912
+  _globals['_ACCESSSERVICE'].methods_by_name['WhoAmI']._loaded_options = None
+  _globals['_ACCESSSERVICE'].methods_by_name['WhoAmI']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/whoami'
+  _globals['_WHOAMIREQUEST']._serialized_start=278
+  _globals['_WHOAMIREQUEST']._serialized_end=293
+  _globals['_WHOAMIRESPONSE']._serialized_start=296
+  _globals['_WHOAMIRESPONSE']._serialized_end=537
+  _globals['_CHECKACCESSREQUEST']._serialized_start=540
+  _globals['_CHECKACCESSREQUEST']._serialized_end=923
+  _globals['_CHECKACCESSREQUEST_CONSISTENCY']._serialized_start=856
+  _globals['_CHECKACCESSREQUEST_CONSISTENCY']._serialized_end=923
+  _globals['_CHECKACCESSRESPONSE']._serialized_start=926
+  _globals['_CHECKACCESSRESPONSE']._serialized_end=1797
+  _globals['_CHECKACCESSRESPONSE_REASON']._serialized_start=1531
+  _globals['_CHECKACCESSRESPONSE_REASON']._serialized_end=1797
+  _globals['_CHECKTRACE']._serialized_start=1799
+  _globals['_CHECKTRACE']._serialized_end=1918
+  _globals['_BATCHCHECKACCESSREQUEST']._serialized_start=1920
+  _globals['_BATCHCHECKACCESSREQUEST']._serialized_end=2000
+  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_start=2002
+  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_end=2086
+  _globals['_SEARCHACCESSREQUEST']._serialized_start=2089
+  _globals['_SEARCHACCESSREQUEST']._serialized_end=2331
+  _globals['_SEARCHACCESSRESPONSE']._serialized_start=2334
+  _globals['_SEARCHACCESSRESPONSE']._serialized_end=2595
+  _globals['_FOUNDACCESS']._serialized_start=2598
+  _globals['_FOUNDACCESS']._serialized_end=2765
+  _globals['_ACCESSSERVICE']._serialized_start=2768
+  _globals['_ACCESSSERVICE']._serialized_end=3262
 # @@protoc_insertion_point(module_scope)

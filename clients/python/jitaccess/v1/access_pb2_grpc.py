@@ -50,6 +50,11 @@ class AccessServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_access__pb2.SearchAccessRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_access__pb2.SearchAccessResponse.FromString,
                 _registered_method=True)
+        self.WhoAmI = channel.unary_unary(
+                '/jitaccess.v1.AccessService/WhoAmI',
+                request_serializer=jitaccess_dot_v1_dot_access__pb2.WhoAmIRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_access__pb2.WhoAmIResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer(object):
@@ -78,6 +83,14 @@ class AccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhoAmI(self, request, context):
+        """Answers whom the service takes the caller for, by its token: the principal, its roles and groups, and until when. A
+        token that does not count is refused, and the refusal's metadata says which issuers and audiences count.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +108,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.SearchAccess,
                     request_deserializer=jitaccess_dot_v1_dot_access__pb2.SearchAccessRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_access__pb2.SearchAccessResponse.SerializeToString,
+            ),
+            'WhoAmI': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoAmI,
+                    request_deserializer=jitaccess_dot_v1_dot_access__pb2.WhoAmIRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_access__pb2.WhoAmIResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +197,33 @@ class AccessService(object):
             '/jitaccess.v1.AccessService/SearchAccess',
             jitaccess_dot_v1_dot_access__pb2.SearchAccessRequest.SerializeToString,
             jitaccess_dot_v1_dot_access__pb2.SearchAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhoAmI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.AccessService/WhoAmI',
+            jitaccess_dot_v1_dot_access__pb2.WhoAmIRequest.SerializeToString,
+            jitaccess_dot_v1_dot_access__pb2.WhoAmIResponse.FromString,
             options,
             channel_credentials,
             insecure,

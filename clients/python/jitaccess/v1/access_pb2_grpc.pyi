@@ -41,6 +41,10 @@ class AccessServiceStub:
     """Answers who may do it, what may be done, or on what: leave out exactly one of subject, action and resource. Every
     name it lists would be ALLOWED by a strong check at that instant. It uses up nothing.
     """
+    WhoAmI: _grpc.UnaryUnaryMultiCallable[_access_pb2.WhoAmIRequest, _access_pb2.WhoAmIResponse]
+    """Answers whom the service takes the caller for, by its token: the principal, its roles and groups, and until when. A
+    token that does not count is refused, and the refusal's metadata says which issuers and audiences count.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -54,6 +58,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     SearchAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.SearchAccessRequest, _access_pb2.SearchAccessResponse]  # type: ignore[assignment]
     """Answers who may do it, what may be done, or on what: leave out exactly one of subject, action and resource. Every
     name it lists would be ALLOWED by a strong check at that instant. It uses up nothing.
+    """
+    WhoAmI: _aio.UnaryUnaryMultiCallable[_access_pb2.WhoAmIRequest, _access_pb2.WhoAmIResponse]  # type: ignore[assignment]
+    """Answers whom the service takes the caller for, by its token: the principal, its roles and groups, and until when. A
+    token that does not count is refused, and the refusal's metadata says which issuers and audiences count.
     """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +91,16 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.SearchAccessResponse, _abc.Awaitable[_access_pb2.SearchAccessResponse]]:
         """Answers who may do it, what may be done, or on what: leave out exactly one of subject, action and resource. Every
         name it lists would be ALLOWED by a strong check at that instant. It uses up nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def WhoAmI(
+        self,
+        request: _access_pb2.WhoAmIRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.WhoAmIResponse, _abc.Awaitable[_access_pb2.WhoAmIResponse]]:
+        """Answers whom the service takes the caller for, by its token: the principal, its roles and groups, and until when. A
+        token that does not count is refused, and the refusal's metadata says which issuers and audiences count.
         """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

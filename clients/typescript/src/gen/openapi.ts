@@ -1284,6 +1284,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/whoami": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answers whom the service takes the caller for, by its token: the principal, its roles and groups, and until when.
+         * @description Answers whom the service takes the caller for, by its token: the principal, its roles and groups, and until when. A
+         *      token that does not count is refused, and the refusal's metadata says which issuers and audiences count.
+         *
+         *     May call: anyone with a token.
+         */
+        get: operations["AccessService_WhoAmI"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -3117,6 +3140,29 @@ export interface components {
          * @enum {string}
          */
         "WatchGrantsResponse.EventType": "EVENT_TYPE_UNSPECIFIED" | "CURRENT" | "HEARTBEAT" | "OVERRUN" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "GRANT_USED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DENY_POLICIES" | "LOCKS";
+        /** @description Whom the service takes the caller for. */
+        WhoAmIResponse: {
+            /**
+             * Format: date-time
+             * @description The token is over at this instant.
+             * @example 2026-03-02T12:00:00Z
+             */
+            expireTime?: string;
+            /** @description The groups that the token gives. */
+            groups?: string[];
+            /** @description The token leaves the groups out: they are not known, permit nothing, and what is denied to any group is denied. */
+            groupsLeftOut?: boolean;
+            /** @description Who issued the token, its `iss`. */
+            issuer?: string;
+            /** @description Whom the issuer calls the principal, the token's `sub`. */
+            issuerSubject?: string;
+            /** @description The token's id, its `jti`, by which a lock or the audit log names it. Empty where it has none. */
+            jti?: string;
+            /** @description The principal that the token proves: `user:alice@example.com`. */
+            principal?: string;
+            /** @description The API roles that the token gives: `checker`, `auditor`, `responder`, `admin`. */
+            roles?: string[];
+        };
     };
     responses: {
         /** @description The request is malformed, or impossible in the state of things. */
@@ -6156,6 +6202,36 @@ export interface operations {
             404: components["responses"]["404"];
             408: components["responses"]["408"];
             409: components["responses"]["409"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    AccessService_WhoAmI: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhoAmIResponse"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -9,7 +9,7 @@ from functools import partial
 from jitaccess.contract.calls.call import Call, listing, one
 from jitaccess.contract.calls.fields import fill, instant_message, struct_message
 from jitaccess.contract.convert import decode
-from jitaccess.contract.model import CheckItem, Consistency, Decision, FoundAccess, Page
+from jitaccess.contract.model import CheckItem, Consistency, Decision, FoundAccess, Page, Recognised
 from jitaccess.errors import Internal
 from jitaccess.v1 import access_pb2
 
@@ -82,6 +82,11 @@ def search(
         read_time=instant_message(read_time, "read_time"),
     )
     return listing("AccessService/SearchAccess", message, access_pb2.SearchAccessResponse, FoundAccess, "found")
+
+
+def who_am_i() -> Call[Recognised]:
+    """Answers whom the service takes the caller for, by its token: the principal, its roles and groups, until when."""
+    return one("AccessService/WhoAmI", access_pb2.WhoAmIRequest(), access_pb2.WhoAmIResponse, Recognised)
 
 
 def _check_request(item: CheckItem) -> access_pb2.CheckAccessRequest:

@@ -20,7 +20,92 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file jitaccess/v1/access.proto.
  */
 export const file_jitaccess_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("ChlqaXRhY2Nlc3MvdjEvYWNjZXNzLnByb3RvEgxqaXRhY2Nlc3MudjEi/wIKEkNoZWNrQWNjZXNzUmVxdWVzdBIVCgdzdWJqZWN0GAEgASgJQgTiQQECEhQKBmFjdGlvbhgCIAEoCUIE4kEBAhIWCghyZXNvdXJjZRgDIAEoCUIE4kEBAhJHCgtjb25zaXN0ZW5jeRgEIAEoDjIsLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1JlcXVlc3QuQ29uc2lzdGVuY3lCBOJBAQESGgoMbWluX3JldmlzaW9uGAUgASgDQgTiQQEBEhUKB2V4cGxhaW4YBiABKAhCBOJBAQESLgoHY29udGV4dBgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBOJBAQESMwoJcmVhZF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBASJDCgtDb25zaXN0ZW5jeRIbChdDT05TSVNURU5DWV9VTlNQRUNJRklFRBAAEgoKBlNUUk9ORxABEgsKB0JPVU5ERUQQAiLnBgoTQ2hlY2tBY2Nlc3NSZXNwb25zZRIVCgdhbGxvd2VkGAEgASgIQgTiQQEDEj4KBnJlYXNvbhgCIAEoDjIoLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlLlJlYXNvbkIE4kEBAxIVCgdtZXNzYWdlGAMgASgJQgTiQQEDEjMKBWdyYW50GAQgASgJQiTiQQED+kEdChtqaXRhY2Nlc3MuZXhhbXBsZS5jb20vR3JhbnQSNQoLZXhwaXJlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhYKCHJldmlzaW9uGAYgASgDQgTiQQEDEjQKCmNoZWNrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhkKC2RlY2lzaW9uX2lkGAggASgJQgTiQQEDEiIKFHJlcXVlc3RhYmxlX3BvbGljaWVzGAkgAygJQgTiQQEDEi0KBXRyYWNlGAogAygLMhguaml0YWNjZXNzLnYxLkNoZWNrVHJhY2VCBOJBAQMSJwoFZXJyb3IYCyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0IE4kEBAxIyCglzdGFsZW5lc3MYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSMwoJcmVhZF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIbCg1ub3Rfb25fcmVjb3JkGA4gAygJQgTiQQEDIooCCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASCwoHQUxMT1dFRBABEgwKCE5PX0dSQU5UEAISEwoPTk9UX1lFVF9TVEFSVEVEEAMSCwoHRVhQSVJFRBAEEgsKB1JFVk9LRUQQBRIMCghSRUxFQVNFRBAGEgsKB1BFTkRJTkcQBxIVChFDT05ESVRJT05fTk9UX01FVBAIEhMKD0NPTkRJVElPTl9FUlJPUhAJEhIKDlVTRVNfRVhIQVVTVEVEEAoSEAoMU0lHTkFMX1NUQUxFEAsSFAoQREVOSUVEX0JZX1BPTElDWRAMEgoKBkxPQ0tFRBANEg8KC1dBU19BTExPV0VEEA4idwoKQ2hlY2tUcmFjZRISCgRuYW1lGAEgASgJQgTiQQEDEj4KBnJlYXNvbhgCIAEoDjIoLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlLlJlYXNvbkIE4kEBAxIVCgdtZXNzYWdlGAMgASgJQgTiQQEDIlAKF0JhdGNoQ2hlY2tBY2Nlc3NSZXF1ZXN0EjUKBWl0ZW1zGAEgAygLMiAuaml0YWNjZXNzLnYxLkNoZWNrQWNjZXNzUmVxdWVzdEIE4kEBAiJUChhCYXRjaENoZWNrQWNjZXNzUmVzcG9uc2USOAoHcmVzdWx0cxgBIAMoCzIhLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlQgTiQQEDIvIBChNTZWFyY2hBY2Nlc3NSZXF1ZXN0EhUKB3N1YmplY3QYASABKAlCBOJBAQESFAoGYWN0aW9uGAIgASgJQgTiQQEBEhYKCHJlc291cmNlGAMgASgJQgTiQQEBEi4KB2NvbnRleHQYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgTiQQEBEhcKCXBhZ2Vfc2l6ZRgFIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAYgASgJQgTiQQEBEjMKCXJlYWRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBOJBAQEihQIKFFNlYXJjaEFjY2Vzc1Jlc3BvbnNlEi4KBWZvdW5kGAEgAygLMhkuaml0YWNjZXNzLnYxLkZvdW5kQWNjZXNzQgTiQQEDEh0KD25leHRfcGFnZV90b2tlbhgCIAEoCUIE4kEBAxIWCghyZXZpc2lvbhgDIAEoA0IE4kEBAxI0CgpjaGVja190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIzCglyZWFkX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhsKDW5vdF9vbl9yZWNvcmQYBiADKAlCBOJBAQMipwEKC0ZvdW5kQWNjZXNzEhIKBG5hbWUYASABKAlCBOJBAQMSGAoKZXhjZXB0aW9ucxgCIAMoCUIE4kEBAxIzCgVncmFudBgDIAEoCUIk4kEBA/pBHQobaml0YWNjZXNzLmV4YW1wbGUuY29tL0dyYW50EjUKC2V4cGlyZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAzKVAwoNQWNjZXNzU2VydmljZRJvCgtDaGVja0FjY2VzcxIgLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1JlcXVlc3QaIS5qaXRhY2Nlc3MudjEuQ2hlY2tBY2Nlc3NSZXNwb25zZSIbgtPkkwIVIhAvdjEvYWNjZXNzOmNoZWNrOgEqEoMBChBCYXRjaENoZWNrQWNjZXNzEiUuaml0YWNjZXNzLnYxLkJhdGNoQ2hlY2tBY2Nlc3NSZXF1ZXN0GiYuaml0YWNjZXNzLnYxLkJhdGNoQ2hlY2tBY2Nlc3NSZXNwb25zZSIggtPkkwIaIhUvdjEvYWNjZXNzOmJhdGNoQ2hlY2s6ASoScwoMU2VhcmNoQWNjZXNzEiEuaml0YWNjZXNzLnYxLlNlYXJjaEFjY2Vzc1JlcXVlc3QaIi5qaXRhY2Nlc3MudjEuU2VhcmNoQWNjZXNzUmVzcG9uc2UiHILT5JMCFiIRL3YxL2FjY2VzczpzZWFyY2g6ASoaGMpBFWppdGFjY2Vzcy5leGFtcGxlLmNvbWIGcHJvdG8z", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("ChlqaXRhY2Nlc3MvdjEvYWNjZXNzLnByb3RvEgxqaXRhY2Nlc3MudjEiDwoNV2hvQW1JUmVxdWVzdCLxAQoOV2hvQW1JUmVzcG9uc2USFwoJcHJpbmNpcGFsGAEgASgJQgTiQQEDEhMKBXJvbGVzGAIgAygJQgTiQQEDEhQKBmdyb3VwcxgDIAMoCUIE4kEBAxIdCg9ncm91cHNfbGVmdF9vdXQYBCABKAhCBOJBAQMSFAoGaXNzdWVyGAUgASgJQgTiQQEDEhwKDmlzc3Vlcl9zdWJqZWN0GAYgASgJQgTiQQEDEhEKA2p0aRgHIAEoCUIE4kEBAxI1CgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBOJBAQMi/wIKEkNoZWNrQWNjZXNzUmVxdWVzdBIVCgdzdWJqZWN0GAEgASgJQgTiQQECEhQKBmFjdGlvbhgCIAEoCUIE4kEBAhIWCghyZXNvdXJjZRgDIAEoCUIE4kEBAhJHCgtjb25zaXN0ZW5jeRgEIAEoDjIsLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1JlcXVlc3QuQ29uc2lzdGVuY3lCBOJBAQESGgoMbWluX3JldmlzaW9uGAUgASgDQgTiQQEBEhUKB2V4cGxhaW4YBiABKAhCBOJBAQESLgoHY29udGV4dBgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBOJBAQESMwoJcmVhZF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBASJDCgtDb25zaXN0ZW5jeRIbChdDT05TSVNURU5DWV9VTlNQRUNJRklFRBAAEgoKBlNUUk9ORxABEgsKB0JPVU5ERUQQAiLnBgoTQ2hlY2tBY2Nlc3NSZXNwb25zZRIVCgdhbGxvd2VkGAEgASgIQgTiQQEDEj4KBnJlYXNvbhgCIAEoDjIoLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlLlJlYXNvbkIE4kEBAxIVCgdtZXNzYWdlGAMgASgJQgTiQQEDEjMKBWdyYW50GAQgASgJQiTiQQED+kEdChtqaXRhY2Nlc3MuZXhhbXBsZS5jb20vR3JhbnQSNQoLZXhwaXJlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhYKCHJldmlzaW9uGAYgASgDQgTiQQEDEjQKCmNoZWNrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhkKC2RlY2lzaW9uX2lkGAggASgJQgTiQQEDEiIKFHJlcXVlc3RhYmxlX3BvbGljaWVzGAkgAygJQgTiQQEDEi0KBXRyYWNlGAogAygLMhguaml0YWNjZXNzLnYxLkNoZWNrVHJhY2VCBOJBAQMSJwoFZXJyb3IYCyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0IE4kEBAxIyCglzdGFsZW5lc3MYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQMSMwoJcmVhZF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIbCg1ub3Rfb25fcmVjb3JkGA4gAygJQgTiQQEDIooCCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASCwoHQUxMT1dFRBABEgwKCE5PX0dSQU5UEAISEwoPTk9UX1lFVF9TVEFSVEVEEAMSCwoHRVhQSVJFRBAEEgsKB1JFVk9LRUQQBRIMCghSRUxFQVNFRBAGEgsKB1BFTkRJTkcQBxIVChFDT05ESVRJT05fTk9UX01FVBAIEhMKD0NPTkRJVElPTl9FUlJPUhAJEhIKDlVTRVNfRVhIQVVTVEVEEAoSEAoMU0lHTkFMX1NUQUxFEAsSFAoQREVOSUVEX0JZX1BPTElDWRAMEgoKBkxPQ0tFRBANEg8KC1dBU19BTExPV0VEEA4idwoKQ2hlY2tUcmFjZRISCgRuYW1lGAEgASgJQgTiQQEDEj4KBnJlYXNvbhgCIAEoDjIoLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlLlJlYXNvbkIE4kEBAxIVCgdtZXNzYWdlGAMgASgJQgTiQQEDIlAKF0JhdGNoQ2hlY2tBY2Nlc3NSZXF1ZXN0EjUKBWl0ZW1zGAEgAygLMiAuaml0YWNjZXNzLnYxLkNoZWNrQWNjZXNzUmVxdWVzdEIE4kEBAiJUChhCYXRjaENoZWNrQWNjZXNzUmVzcG9uc2USOAoHcmVzdWx0cxgBIAMoCzIhLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1Jlc3BvbnNlQgTiQQEDIvIBChNTZWFyY2hBY2Nlc3NSZXF1ZXN0EhUKB3N1YmplY3QYASABKAlCBOJBAQESFAoGYWN0aW9uGAIgASgJQgTiQQEBEhYKCHJlc291cmNlGAMgASgJQgTiQQEBEi4KB2NvbnRleHQYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgTiQQEBEhcKCXBhZ2Vfc2l6ZRgFIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAYgASgJQgTiQQEBEjMKCXJlYWRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBOJBAQEihQIKFFNlYXJjaEFjY2Vzc1Jlc3BvbnNlEi4KBWZvdW5kGAEgAygLMhkuaml0YWNjZXNzLnYxLkZvdW5kQWNjZXNzQgTiQQEDEh0KD25leHRfcGFnZV90b2tlbhgCIAEoCUIE4kEBAxIWCghyZXZpc2lvbhgDIAEoA0IE4kEBAxI0CgpjaGVja190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAxIzCglyZWFkX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgTiQQEDEhsKDW5vdF9vbl9yZWNvcmQYBiADKAlCBOJBAQMipwEKC0ZvdW5kQWNjZXNzEhIKBG5hbWUYASABKAlCBOJBAQMSGAoKZXhjZXB0aW9ucxgCIAMoCUIE4kEBAxIzCgVncmFudBgDIAEoCUIk4kEBA/pBHQobaml0YWNjZXNzLmV4YW1wbGUuY29tL0dyYW50EjUKC2V4cGlyZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBAzLuAwoNQWNjZXNzU2VydmljZRJvCgtDaGVja0FjY2VzcxIgLmppdGFjY2Vzcy52MS5DaGVja0FjY2Vzc1JlcXVlc3QaIS5qaXRhY2Nlc3MudjEuQ2hlY2tBY2Nlc3NSZXNwb25zZSIbgtPkkwIVIhAvdjEvYWNjZXNzOmNoZWNrOgEqEoMBChBCYXRjaENoZWNrQWNjZXNzEiUuaml0YWNjZXNzLnYxLkJhdGNoQ2hlY2tBY2Nlc3NSZXF1ZXN0GiYuaml0YWNjZXNzLnYxLkJhdGNoQ2hlY2tBY2Nlc3NSZXNwb25zZSIggtPkkwIaIhUvdjEvYWNjZXNzOmJhdGNoQ2hlY2s6ASoScwoMU2VhcmNoQWNjZXNzEiEuaml0YWNjZXNzLnYxLlNlYXJjaEFjY2Vzc1JlcXVlc3QaIi5qaXRhY2Nlc3MudjEuU2VhcmNoQWNjZXNzUmVzcG9uc2UiHILT5JMCFiIRL3YxL2FjY2VzczpzZWFyY2g6ASoSVwoGV2hvQW1JEhsuaml0YWNjZXNzLnYxLldob0FtSVJlcXVlc3QaHC5qaXRhY2Nlc3MudjEuV2hvQW1JUmVzcG9uc2UiEoLT5JMCDBIKL3YxL3dob2FtaRoYykEVaml0YWNjZXNzLmV4YW1wbGUuY29tYgZwcm90bzM", [file_google_api_annotations, file_google_api_client, file_google_api_field_behavior, file_google_api_resource, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
+
+/**
+ * Nothing to say: the token says who calls.
+ *
+ * @generated from message jitaccess.v1.WhoAmIRequest
+ */
+export type WhoAmIRequest = Message<"jitaccess.v1.WhoAmIRequest"> & {
+};
+
+/**
+ * Describes the message jitaccess.v1.WhoAmIRequest.
+ * Use `create(WhoAmIRequestSchema)` to create a new message.
+ */
+export const WhoAmIRequestSchema: GenMessage<WhoAmIRequest> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_access, 0);
+
+/**
+ * Whom the service takes the caller for.
+ *
+ * @generated from message jitaccess.v1.WhoAmIResponse
+ */
+export type WhoAmIResponse = Message<"jitaccess.v1.WhoAmIResponse"> & {
+  /**
+   * The principal that the token proves: `user:alice@example.com`.
+   *
+   * @generated from field: string principal = 1;
+   */
+  principal: string;
+
+  /**
+   * The API roles that the token gives: `checker`, `auditor`, `responder`, `admin`.
+   *
+   * @generated from field: repeated string roles = 2;
+   */
+  roles: string[];
+
+  /**
+   * The groups that the token gives.
+   *
+   * @generated from field: repeated string groups = 3;
+   */
+  groups: string[];
+
+  /**
+   * The token leaves the groups out: they are not known, permit nothing, and what is denied to any group is denied.
+   *
+   * @generated from field: bool groups_left_out = 4;
+   */
+  groupsLeftOut: boolean;
+
+  /**
+   * Who issued the token, its `iss`.
+   *
+   * @generated from field: string issuer = 5;
+   */
+  issuer: string;
+
+  /**
+   * Whom the issuer calls the principal, the token's `sub`.
+   *
+   * @generated from field: string issuer_subject = 6;
+   */
+  issuerSubject: string;
+
+  /**
+   * The token's id, its `jti`, by which a lock or the audit log names it. Empty where it has none.
+   *
+   * @generated from field: string jti = 7;
+   */
+  jti: string;
+
+  /**
+   * The token is over at this instant.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 8;
+   */
+  expireTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message jitaccess.v1.WhoAmIResponse.
+ * Use `create(WhoAmIResponseSchema)` to create a new message.
+ */
+export const WhoAmIResponseSchema: GenMessage<WhoAmIResponse> = /*@__PURE__*/
+  messageDesc(file_jitaccess_v1_access, 1);
 
 /**
  * The question.
@@ -94,7 +179,7 @@ export type CheckAccessRequest = Message<"jitaccess.v1.CheckAccessRequest"> & {
  * Use `create(CheckAccessRequestSchema)` to create a new message.
  */
 export const CheckAccessRequestSchema: GenMessage<CheckAccessRequest> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_access, 0);
+  messageDesc(file_jitaccess_v1_access, 2);
 
 /**
  * How fresh the answer must be.
@@ -128,7 +213,7 @@ export enum CheckAccessRequest_Consistency {
  * Describes the enum jitaccess.v1.CheckAccessRequest.Consistency.
  */
 export const CheckAccessRequest_ConsistencySchema: GenEnum<CheckAccessRequest_Consistency> = /*@__PURE__*/
-  enumDesc(file_jitaccess_v1_access, 0, 0);
+  enumDesc(file_jitaccess_v1_access, 2, 0);
 
 /**
  * The answer.
@@ -240,7 +325,7 @@ export type CheckAccessResponse = Message<"jitaccess.v1.CheckAccessResponse"> & 
  * Use `create(CheckAccessResponseSchema)` to create a new message.
  */
 export const CheckAccessResponseSchema: GenMessage<CheckAccessResponse> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_access, 1);
+  messageDesc(file_jitaccess_v1_access, 3);
 
 /**
  * Why.
@@ -358,7 +443,7 @@ export enum CheckAccessResponse_Reason {
  * Describes the enum jitaccess.v1.CheckAccessResponse.Reason.
  */
 export const CheckAccessResponse_ReasonSchema: GenEnum<CheckAccessResponse_Reason> = /*@__PURE__*/
-  enumDesc(file_jitaccess_v1_access, 1, 0);
+  enumDesc(file_jitaccess_v1_access, 3, 0);
 
 /**
  * One thing that was looked at.
@@ -393,7 +478,7 @@ export type CheckTrace = Message<"jitaccess.v1.CheckTrace"> & {
  * Use `create(CheckTraceSchema)` to create a new message.
  */
 export const CheckTraceSchema: GenMessage<CheckTrace> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_access, 2);
+  messageDesc(file_jitaccess_v1_access, 4);
 
 /**
  * Several questions.
@@ -414,7 +499,7 @@ export type BatchCheckAccessRequest = Message<"jitaccess.v1.BatchCheckAccessRequ
  * Use `create(BatchCheckAccessRequestSchema)` to create a new message.
  */
 export const BatchCheckAccessRequestSchema: GenMessage<BatchCheckAccessRequest> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_access, 3);
+  messageDesc(file_jitaccess_v1_access, 5);
 
 /**
  * The answers, in the order of the questions.
@@ -435,7 +520,7 @@ export type BatchCheckAccessResponse = Message<"jitaccess.v1.BatchCheckAccessRes
  * Use `create(BatchCheckAccessResponseSchema)` to create a new message.
  */
 export const BatchCheckAccessResponseSchema: GenMessage<BatchCheckAccessResponse> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_access, 4);
+  messageDesc(file_jitaccess_v1_access, 6);
 
 /**
  * A question with one side left out.
@@ -499,7 +584,7 @@ export type SearchAccessRequest = Message<"jitaccess.v1.SearchAccessRequest"> & 
  * Use `create(SearchAccessRequestSchema)` to create a new message.
  */
 export const SearchAccessRequestSchema: GenMessage<SearchAccessRequest> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_access, 5);
+  messageDesc(file_jitaccess_v1_access, 7);
 
 /**
  * A page of what would be allowed, by name. Each page is judged anew.
@@ -555,7 +640,7 @@ export type SearchAccessResponse = Message<"jitaccess.v1.SearchAccessResponse"> 
  * Use `create(SearchAccessResponseSchema)` to create a new message.
  */
 export const SearchAccessResponseSchema: GenMessage<SearchAccessResponse> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_access, 6);
+  messageDesc(file_jitaccess_v1_access, 8);
 
 /**
  * A name of the side that was left out. Where a grant has a wildcard there, its pattern stands for every name it
@@ -598,7 +683,7 @@ export type FoundAccess = Message<"jitaccess.v1.FoundAccess"> & {
  * Use `create(FoundAccessSchema)` to create a new message.
  */
 export const FoundAccessSchema: GenMessage<FoundAccess> = /*@__PURE__*/
-  messageDesc(file_jitaccess_v1_access, 7);
+  messageDesc(file_jitaccess_v1_access, 9);
 
 /**
  * Decisions. Anyone may ask about itself; the role `checker` about others; of the past the roles `auditor` and `admin`.
@@ -636,6 +721,17 @@ export const AccessService: GenService<{
     methodKind: "unary";
     input: typeof SearchAccessRequestSchema;
     output: typeof SearchAccessResponseSchema;
+  },
+  /**
+   * Answers whom the service takes the caller for, by its token: the principal, its roles and groups, and until when. A
+   * token that does not count is refused, and the refusal's metadata says which issuers and audiences count.
+   *
+   * @generated from rpc jitaccess.v1.AccessService.WhoAmI
+   */
+  whoAmI: {
+    methodKind: "unary";
+    input: typeof WhoAmIRequestSchema;
+    output: typeof WhoAmIResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_jitaccess_v1_access, 0);
