@@ -324,7 +324,7 @@ TWINS = [
     Twin(
         "ASGI: a refusal that goes on",
         asgi.GuardMiddleware.__call__,
-        "await _refuse(refusal, scope, send)\n        return",
+        "await refuse(refusal, scope, send)\n        return",
         "passage = None",
         fails("asgi"),
     ),
