@@ -28,6 +28,7 @@ from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage.inspection import Found, inspect, sqlite_file
 from jit_service.storage.readers.reading import Clock
 from jit_service.use_cases.keyring import KeyFileError, KeyRing, secret_of
+from jitaccess.extras import ExtraMissing
 
 
 class Level(StrEnum):
@@ -149,7 +150,7 @@ def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
             yield _fault("key file", str(fault))
     try:
         found = inspect(settings.store_url, key=key, clock=clock)
-    except (StoreUnavailable, ImportError) as fault:
+    except (StoreUnavailable, ExtraMissing) as fault:
         yield _fault("database", " ".join(str(fault).split()))
         return
     if found.schema_fault:

@@ -191,8 +191,11 @@ class _Slot:
         if self._run is None or not self.has_ended:
             self._look_after(now)
         elif not self._due_at:
-            _log.warning("worker %d ended (%s)", self.number, self._run.how_it_ended())
-            self._due_at = now + min(_FIRST_DELAY * 2**self._failures, _LONGEST_DELAY)
+            pause = min(_FIRST_DELAY * 2**self._failures, _LONGEST_DELAY)
+            _log.warning(
+                "worker %d ended (%s); another takes its place in %g s", self.number, self._run.how_it_ended(), pause
+            )
+            self._due_at = now + pause
             self._failures += 1
         elif now >= self._due_at:
             self._due_at = 0.0

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from jitaccess import JitClient, Unauthenticated
 from tests.faults.conftest import Serve
 from tests.rpc.tokens import Forge
@@ -43,11 +45,17 @@ def test_an_issuer_that_is_taken_out_of_the_file_proves_nobody_from_then_on(serv
             return True
 
         before = passes()
+        stream = client.watch_grants(heartbeats=True)
+        next(stream)
         write("- issuer: [broken")
         broken = passes()
         write("[]")
         gone = is_soon(lambda: not passes())
+        with pytest.raises(Unauthenticated) as ended:
+            for _ in stream:
+                pass
         write(listed)
 
+        assert ended.value.reason == "TOKEN_INVALID"
         assert (before, broken, gone) == (True, True, True)
         assert is_soon(passes)
