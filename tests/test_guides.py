@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +55,36 @@ def test_the_subject_of_the_guide_reads_what_a_proxy_proved() -> None:
     with pytest.raises(Unauthenticated):
         names["who"](Incoming())
     assert names["who"](Incoming.with_headers(headers * 2, None)) == "user:alice@example.com, alice@example.com"
+
+
+def test_the_job_of_the_guide_judges_a_pull_request(tmp_path: Path) -> None:
+    job = ROOT / "examples" / "check-policies.sh"
+    assert f"```sh\n{job.read_text()}```" in (ROOT / "docs" / "guides" / "policies.md").read_text()
+    for file in ("policies.yaml", "policies.test.yaml"):
+        (tmp_path / file).write_text((ROOT / "examples" / file).read_text())
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "policies"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    policies = tmp_path / "policies.yaml"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def judged(text: str) -> subprocess.CompletedProcess[str]:
+        policies.write_text(text)
+        return subprocess.run(
+            [job, "policies.yaml", "main"],
+            cwd=tmp_path,
+            env={"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    good = judged(policies.read_text().replace("maxActivePerSubject: 3", "maxActivePerSubject: 4"))
+    bad = judged(policies.read_text().replace("deny: true", "deny: true\n    disabled: true"))
+
+    assert (good.returncode, "nothing is wrong" in good.stdout) == (0, True), good.stderr
+    assert "14 passed, 0 failed\n~ policies/deploy would be updated\n" in good.stdout
+    assert (bad.returncode, "expected the reason DENIED_BY_POLICY, and it is not refused" in bad.stdout) == (1, True)
 
 
 def test_the_filter_of_the_guide_is_that_of_the_whole_configuration() -> None:

@@ -1,17 +1,13 @@
-"""Policy files: YAML with a list `policies:` of the contract's Policy messages, in their JSON names."""
+"""The policy file that `serve --policies` takes, read as `jit` reads it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from google.protobuf.json_format import ParseDict, ParseError
-
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.rpc.services.policies_messages import proposed_of
-from jitaccess import strict_yaml
-from jitaccess.v1 import policy_pb2
+from jitaccess import policy_file
 
 
 class PolicyFileError(ValueError):
@@ -21,11 +17,15 @@ class PolicyFileError(ValueError):
 def load(path: Path) -> list[PolicyDraft]:
     """Returns the policies of the file. Raises PolicyFileError."""
     try:
-        document = strict_yaml.load(path.read_text(encoding="utf-8"))
-        if not isinstance(document, dict) or list(document) != ["policies"]:
-            raise PolicyFileError(f"{path}: must hold `policies:` and a list, and nothing else")
-        return proposed_of(ParseDict(document, policy_pb2.ApplyPoliciesRequest()).policies)
-    except (OSError, UnicodeDecodeError) as fault:
+        read = policy_file.read_policies(path.read_bytes())
+    except OSError as fault:
         raise PolicyFileError(f"{path}: cannot be read: {fault}") from fault
-    except (yaml.YAMLError, ParseError, InvalidField) as fault:
-        raise PolicyFileError(f"{path}: {' '.join(str(fault).split())}") from fault
+    if read.faults:
+        places = (f":{fault.line}: {fault.words}" if fault.line else f": {fault.words}" for fault in read.faults)
+        raise PolicyFileError("; ".join(f"{path}{place}" for place in places))
+    try:
+        return proposed_of(read.policies)
+    except InvalidField as fault:
+        raise PolicyFileError(
+            "; ".join(f"{path}:{read.lines.of(each.field)}: {each.message}" for each in fault.each)
+        ) from fault

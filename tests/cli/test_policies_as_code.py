@@ -91,54 +91,204 @@ def test_a_service_that_is_away_is_no_difference(jit: Jit, service: Service, fil
     assert jit("policy", "diff", str(file)).code == 7
 
 
+WHOLE = """policies:
+- name: policies/a
+  eligible: {groups: [engineering]}
+  resources: ["database/orders", "database/orders/**"]
+  actions: [read]
+"""
+"""A policy that only lacks its longest duration, up to line 5."""
+
+
 @pytest.mark.parametrize(
-    ("content", "findings"),
+    ("more", "findings"),
     [
-        ("policies:\n- name: a\n  nane: b\n", ["3: Policy has no field 'nane'"]),
-        ("policies:\n- name: a\n  steps:\n  - approver: {}\n", ["4: Step has no field 'approver'"]),
+        ("  maxDuration: 1h30m\n", []),
+        ("  maxDuration: 7d\n  displayName: on\n", []),
+        ("  max_duration: 90s\n  labels: {any: thing}\n  disabled: on\n", []),
+        ("  maxDuration: 1h\n  nane: b\n", ["7: Policy has no field 'nane'; did you mean name?"]),
         (
-            "policies:\n- name: a\n  steps:\n  - approvers: {\n      group: [x]}\n",
-            ["5: PrincipalSet has no field 'group'"],
+            "  maxDuration: 1h\n  steps:\n  - approvers: {groups: [x]}\n    approvals: 2\n",
+            ["9: Step has no field 'approvals'; did you mean approvalsNeeded?"],
         ),
-        ("policies:\n- name: a\n- name: policies/a\n", ["3: policies/a is at {path}:2 already"]),
-        ("policies:\n- x: 1\n  y: 1\n", ["2: Policy has no field 'x'", "3: Policy has no field 'y'"]),
-        ("policies: {}\n", [" must hold `policies:` and a list, and nothing else"]),
-        ("policies:\n- labels: {any: thing}\n  max_duration: 60s\n", []),
+        (
+            "  maxDuration: 1h\n  steps:\n  - approvers: {\n      group: [x], principals: [user:b]}\n",
+            ["9: PrincipalSet has no field 'group'; did you mean groups?"],
+        ),
+        (
+            "  maxDuration: an hour\n  requestTtl: 3600\n  maxUses: -1\n  priority: high\n",
+            [
+                "6: maxDuration: 'an hour' is no duration; write days, hours, minutes, seconds: 90s, 30m, ",
+                "7: requestTtl: '3600' is no duration; write days, hours, minutes, seconds: 90s, 30m, 1h, 1h30m, 2d",
+                "8: maxUses: is -1; 0 to 1000000 are allowed",
+                "9: priority: ",
+            ],
+        ),
+        ("  maxDuration: 1h\n  maxDuration: 2h\n", ["7: the key 'maxDuration' stands twice"]),
+        ("  maxDuration: 1h\n  displayName: 7\n", ["7: displayName: must be text; put 7 in quotes"]),
+        ("  maxDuration: 1h\n  deny: maybe\n", ["7: deny: 'maybe' is neither true nor false"]),
+        ("  maxDuration: 1h\n  steps: {}\n", ["7: steps: must be a list"]),
+        ("  maxDuration: 1h\n  steps: [x]\n", ["7: steps[0]: must be a mapping with the fields of Step"]),
+        ("  maxDuration: 1h\n  requestCondition: 1 +\n", ["7: requestCondition: "]),
+        ("  maxDuration: 1h\n- name: a\n", ["7: policies/a is at {path}:2 already", "7: eligible: ", "7: resources: "]),
+        ("  maxDuration: [\n", ["7: "]),
     ],
 )
-def test_lint_finds_what_is_wrong_and_where(
-    jit: Jit, service: Service, tmp_path: Path, content: str, findings: list[str]
+def test_lint_finds_all_that_is_wrong_and_where(
+    jit: Jit, service: Service, tmp_path: Path, more: str, findings: list[str]
 ) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(WHOLE + more)
+
+    ran = jit("policy", "lint", str(path), "--offline")
+
+    told = ran.out.splitlines()
+    expected = [f"{path}:{finding.format(path=path)}" for finding in findings] or ["nothing is wrong"]
+    assert ran.code == (1 if findings else 0), ran
+    assert all(line.startswith(start) for line, start in zip(told, expected, strict=False)), told
+    assert len(told) >= len(expected)
+    assert service.received == []
+
+
+@pytest.mark.parametrize("content", ["policies: {}\n", "", "- x", "policies: []\nmore: 1\n"])
+def test_what_is_no_policy_file_is_found(jit: Jit, tmp_path: Path, content: str) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(content)
 
     ran = jit("policy", "lint", str(path), "--offline")
 
-    expected = [f"{path}:{finding.format(path=path)}" for finding in findings]
-    assert ran.out.splitlines() == (expected or ["nothing is wrong"])
-    assert ran.code == (1 if findings else 0)
+    assert (ran.code, ran.out) == (1, f"{path}: must hold `policies:` and a list, and nothing else\n")
+
+
+def test_merged_keys_are_the_policys_own(jit: Jit, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    again = "- <<: *a\n  name: policies/b\n  maxDuration: 2h\n"
+    path.write_text(WHOLE.replace("- name", "- &a\n  name") + "  maxDuration: 1h\n" + again)
+
+    assert jit("policy", "lint", str(path), "--offline").out == "nothing is wrong\n"
+
+
+def test_without_the_services_package_offline_says_in_one_line_what_to_install(
+    jit: Jit, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jitaccess.cli.judges.entry_points", lambda **_: ())
+
+    for command in ("lint", "test"):
+        file.with_name("policies.test.yaml").write_text(CASES, encoding="utf-8")
+        ran = jit("policy", command, str(file), "--offline")
+
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert "install the package jit-service" in ran.err
+
+
+def test_offline_cases_are_judged_by_all_files(jit: Jit, service: Service, tried: Path) -> None:
+    assert jit("policy", "test", "--offline", str(tried)).out.splitlines()[-1] == "2 passed, 0 failed"
+    deny = tried.with_name("deny.yaml")
+    deny.write_text(FILE.replace("orders-read", "none").replace("  maxDuration: 3600s", "  deny: true"))
+
+    ran = jit("policy", "test", "--offline", str(tried.parent))
+
+    beside = tried.with_name("policies.test.yaml")
+    assert (ran.code, ran.out.splitlines()[:2]) == (
+        1,
+        [
+            "✗ policies/orders-read: an engineer reads",
+            f"    {beside}:5: expected ACTIVE, and it is REFUSED "
+            "(DENIED_BY_POLICY: policies/none denies user:a read on database/orders/eu)",
+        ],
+    )
     assert service.received == []
 
 
-def test_lint_finds_a_value_of_the_wrong_kind(jit: Jit, tmp_path: Path) -> None:
-    path = tmp_path / "p.yaml"
-    path.write_text("policies:\n- name: a\n- name: b\n  maxDuration: an hour\n")
+def test_an_instant_and_a_word_that_yaml_1_1_takes_for_something_else_are_text(jit: Jit, tried: Path) -> None:
+    condition = '  requestCondition: signals.incident == "on" && now.getHours() == 22\n'
+    tried.write_text(FILE + condition)
+    more = "     time: 2026-03-02T22:00:00Z, signals: {incident: on}, expect: ACTIVE}"
+    beside = tried.with_name("policies.test.yaml")
+    beside.write_text(CASES.replace("actions: [read], duration: 600s, expect: ACTIVE}", f"actions: [read],\n{more}"))
 
-    ran = jit("policy", "lint", str(path), "--offline")
+    ran = jit("policy", "test", "--offline", str(tried))
 
-    assert ran.out.startswith(f"{path}:3: ")
-    assert ran.code == 1
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "2 passed, 0 failed"), ran
+
+
+def test_an_expectation_that_can_never_come_is_refused_at_its_line(jit: Jit, tried: Path) -> None:
+    beside = tried.with_name("policies.test.yaml")
+    beside.write_text(CASES.replace("NOT_ELIGIBLE", "JUSTIFICATION_REQUIRED"))
+
+    ran = jit("policy", "test", "--offline", str(tried))
+
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{beside}:8: expectReason: 'JUSTIFICATION_REQUIRED' can not come here; what can is NOT_ELIGIBLE," in ran.err
+    assert "TOKEN_MISSING" not in ran.err
+
+
+def test_every_fault_of_a_test_file_is_told_with_its_line(jit: Jit, tried: Path) -> None:
+    beside = tried.with_name("policies.test.yaml")
+    beside.write_text(CASES.replace("duration: 600s", "duraton: 600s").replace("expect: REFUSED", "expect: REFUSE"))
+
+    ran = jit("policy", "test", "--offline", str(tried))
+
+    assert ran.code == 2
+    assert f"{beside}:6: PolicyTestCase has no field 'duraton'; did you mean duration?" in ran.err
+    assert (
+        f"{beside}:7: expect: 'REFUSE' is none of ACTIVE, SCHEDULED, PENDING, REFUSED; did you mean REFUSED?" in ran.err
+    )
+
+
+def test_offline_a_file_is_compared_with_another(jit: Jit, service: Service, file: Path, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    (before / "a.yaml").write_text(FILE.replace("3600s", "30m"))
+    (before / "b.yaml").write_text(FILE.replace("orders-read", "gone"))
+
+    ran = jit("policy", "diff", "--offline", str(file), "--against", str(before), "--prune")
+
+    assert (ran.code, ran.out.splitlines()) == (
+        1,
+        [
+            "- policies/gone would be deleted",
+            "~ policies/orders-read would be updated",
+            '    max_duration: "1800s" -> "3600s"',
+            "0 created, 1 updated, 1 deleted, 0 unchanged; nothing was written",
+        ],
+    )
+    assert jit("policy", "diff", "--offline", str(file), "--against", str(file)).code == 0
+    assert service.received == []
+
+
+@pytest.mark.parametrize("options", [["--offline"], ["--against", "x"]])
+def test_offline_and_what_to_compare_with_go_together(jit: Jit, file: Path, options: list[str]) -> None:
+    ran = jit("policy", "diff", str(file), *options)
+
+    assert (ran.code, "--offline and --against go together" in " ".join(ran.err.split())) == (2, True)
+
+
+def test_what_the_service_refuses_of_files_names_the_line(jit: Jit, service: Service, file: Path) -> None:
+    fault = Refusal(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="INVALID_FIELD",
+        violations={"policies[0].max_duration": "is too long", "policies[0].actions[0]": "is none"},
+    )
+    service.will_answer("ApplyPolicies", fault)
+
+    ran = jit("policy", "apply", str(file))
+
+    assert ran.code == 2
+    assert f"  {file}:8: maxDuration: is too long" in ran.err
+    assert f"  {file}:7: actions[0]: is none" in ran.err
 
 
 def test_lint_looks_at_all_files_and_compares_them(jit: Jit, tmp_path: Path) -> None:
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text("policies: [{name: same}]")
+    # As the fake service answers, nothing else is wrong.
 
     ran = jit("policy", "lint", str(tmp_path / "a.yaml"), str(tmp_path / "none.yaml"), str(tmp_path / "b.yaml"))
 
     assert [line.removeprefix(f"{tmp_path}/") for line in ran.out.splitlines()] == [
-        "none.yaml: No such file or directory",
         f"b.yaml:1: policies/same is at {tmp_path}/a.yaml:1 already",
+        "none.yaml: No such file or directory",
     ]
 
 
@@ -152,7 +302,7 @@ def test_lint_asks_the_service_and_places_what_it_refuses(jit: Jit, service: Ser
 
     ran = jit("policy", "lint", str(file))
 
-    assert (ran.code, ran.out) == (1, f"{file}:3: request_condition: is no CEL\n")
+    assert (ran.code, ran.out.splitlines()[0]) == (1, f"{file}:3: requestCondition: is no CEL")
     assert [sent.validate_only for sent in service.sent("ApplyPolicies")] == [True]
 
 
@@ -188,7 +338,7 @@ def test_findings_can_be_had_as_json(jit: Jit, tmp_path: Path) -> None:
 
     ran = jit("policy", "lint", str(path), "-o", "json")
 
-    finding = {"file": str(path), "line": 1, "message": "Policy has no field 'nane'"}
+    finding = {"file": str(path), "line": 1, "message": "Policy has no field 'nane'; did you mean name?"}
     assert json.loads(ran.out) == {"findings": [finding], "warnings": []}
 
 
@@ -204,7 +354,7 @@ def test_the_cases_beside_a_file_try_its_drafts(jit: Jit, service: Service, trie
         ["✓ policies/orders-read: an engineer reads", "✓ policies/orders-read: case 2", "2 passed, 0 failed"],
     )
     [sent] = service.sent("TestPolicy")
-    assert (sent.name, sent.policy.display_name) == ("policies/orders-read", "Read orders")
+    assert (sent.name, sent.policies[0].display_name) == ("policies/orders-read", "Read orders")
     assert [case.expect for case in sent.cases] == [Case.ACTIVE, Case.REFUSED]
 
 
@@ -224,7 +374,7 @@ def test_a_case_that_comes_out_otherwise_exits_1_and_says_how(jit: Jit, service:
         1,
         [
             "✗ policies/orders-read: an engineer reads",
-            "    expected ACTIVE, got REFUSED",
+            f"    {tried.with_name('policies.test.yaml')}:5: expected ACTIVE, got REFUSED",
             "    user:a is not eligible",
             "✓ policies/orders-read: case 2",
             "1 passed, 1 failed",
@@ -246,11 +396,11 @@ def test_results_can_be_had_as_json(jit: Jit, service: Service, tried: Path) -> 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("tests: [{policy: gone, cases: []}]", "tests[0] is of policies/gone, which the file beside it does not have"),
-        ("tests: [{policy: orders-read}]", "tests[0] must hold `policy:` and a list of `cases:`"),
-        ("tests: [{policy: orders-read, cases: [{nane: x}]}]", "tests[0]: "),
-        ("tests: {}", "must hold `tests:` and a list"),
-        ("- x", "must hold `tests:` and a list"),
+        ("tests: [{policy: gone, cases: []}]", ":1: tests[0] is of policies/gone, which the file beside it does not"),
+        ("tests: [{policy: orders-read}]", ":1: tests[0] must hold `policy:` and a list of `cases:`"),
+        ("tests: [{policy: orders-read, cases: [{nane: x}]}]", ":1: PolicyTestCase has no field 'nane'"),
+        ("tests: {}", ": must hold `tests:` and a list"),
+        ("- x", ": must hold `tests:` and a list"),
     ],
 )
 def test_cases_that_are_none_are_refused_by_file(
@@ -261,7 +411,7 @@ def test_cases_that_are_none_are_refused_by_file(
 
     ran = jit("policy", "test", str(tried))
 
-    assert (ran.code, f"{beside}: {words}" in ran.err) == (2, True)
+    assert (ran.code, f"{beside}{words}" in ran.err) == (2, True)
     assert service.received == []
 
 

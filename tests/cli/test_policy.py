@@ -244,7 +244,7 @@ def test_a_file_that_is_no_policy_file_is_refused_by_name(
     ran = jit("policy", "apply", str(path))
 
     assert ran.code == 2, ran.err
-    assert ran.err.startswith(f"error: {path}: ")
+    assert ran.err.startswith(f"error: {path}:")
     assert len(ran.err.splitlines()) == 1
     assert service.received == []
 

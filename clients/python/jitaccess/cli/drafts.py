@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -18,77 +18,115 @@ from jitaccess.cli.text import listed
 from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
-    from jitaccess import JitClient, PolicyTestReport, PolicyTestResult, SimulatedChange, Simulation
-    from jitaccess.cli.policyfile import Finding, Linted, Place, Trial
+    from jitaccess import PolicyTestReport, PolicyTestResult, SimulatedChange, Simulation
+    from jitaccess.cli.judges import Judge
+    from jitaccess.cli.policyfile import Finding, PolicyFiles, Trial
     from jitaccess.cli.screen import Screen
 
 _SIMULATED_COLUMNS = ("TIME", "KIND", "SUBJECT", "ACTIONS", "RESOURCES", "BEFORE", "AFTER", "WHY")
-_INDEX = re.compile(r"policies\[([0-9]+)\]\.?(.*)")
+
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Ask no service: the files are all there is. Needs jit-service installed.")
+]
 
 
-def diff(session: Session, files: Files, prune: Prune = False) -> None:
+def diff(
+    session: Session,
+    files: Files,
+    prune: Prune = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no service; compare with --against.")] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="With --offline: the file or directory to compare with; - is stdin. May be repeated."
+        ),
+    ] = None,
+) -> None:
     """Show how the policies there differ from the files.
 
-    Exit code 1 says that they differ.
+    With --offline, how those of --against do; grants that would not be given any more are not known then. Exit code
+    1 says that they differ.
     """
     from jitaccess.cli import policyfile
 
-    policies = policyfile.read(files)
-    with session.client() as client:
-        applied = client.apply_policies(policies, prune=prune, validate_only=True)
+    if offline != bool(against):
+        raise typer.BadParameter("--offline and --against go together: without a service there must be files")
+    loaded = policyfile.read(files).demand_sound()
+    with _judge(session, offline=offline, against=against or ()) as judge, _placed(loaded):
+        applied = judge.differences(loaded, prune=prune)
     session.answer(applied.raw, lambda screen: show_changes(screen, applied, would=True))
     if any(change.change_type != "UNCHANGED" for change in applied.changes):
         raise typer.Exit(exits.NO)
 
 
-def lint(
-    session: Session,
-    files: Files,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the service.")] = False,
-) -> None:
+def lint(session: Session, files: Files, offline: Offline = False) -> None:
     """Say what is wrong with policy files.
 
-    That is fields, names given twice, and what the service refuses. Exit code 1 says that something is. Of deny
-    policies whose patterns forbid less than they look like there is a warning, which changes no exit code.
+    That is fields, names given twice, and what the service refuses. Exit code 1 says that something is. Warnings tell
+    of deny policies that forbid less than they look like, of patterns that leave out their root, and of steps that
+    only colleagues of the requester can decide; they change no exit code.
     """
     from jitaccess.cli import policyfile
+    from jitaccess.errors import InvalidArgument, JitError
 
-    linted = policyfile.lint(files)
-    findings = linted.findings
-    if not findings and not offline:
-        with session.client() as client:
-            findings = _refused(client, linted)
+    loaded = policyfile.read(files)
+    findings, warnings, failure = loaded.findings, loaded.warnings(), None
+    try:
+        with _judge(session, offline=offline) as judge:
+            judge.differences(loaded, prune=False)
+    except InvalidArgument as fault:
+        if fault.reason == "SERVICE_NOT_INSTALLED":
+            raise
+        findings = findings + loaded.refused(fault)
+    except JitError as error:
+        # What the files show without the service is told all the same.
+        failure = error
+    findings = sorted(findings, key=lambda finding: (finding.path, finding.line))
 
     def show(screen: Screen) -> None:
         for finding in findings:
             screen.say(str(finding))
-        for warning in linted.warnings:
+        for warning in warnings:
             screen.say(str(replace(warning, fault=f"warning: {warning.fault}")))
-        if not findings and not linted.warnings:
+        if not findings and not warnings:
             screen.say("nothing is wrong")
 
-    session.answer_data({"findings": _told(findings), "warnings": _told(linted.warnings)}, show)
+    if failure is not None and not findings:
+        raise failure
+    session.answer_data({"findings": _told(findings), "warnings": _told(warnings)}, show)
+    if failure is not None:
+        raise failure
     if findings:
         raise typer.Exit(exits.NO)
 
 
-def test(session: Session, files: Files) -> None:
+def try_cases(
+    session: Session,
+    files: Files,
+    prune: Annotated[bool, typer.Option("--prune", help="As if there were no policies but these.")] = False,
+    offline: Offline = False,
+) -> None:
     """Try policies by the cases beside their files.
 
-    The cases of FILE.yaml are in FILE.test.yaml. Nothing is changed. Exit code 1 says that a case came out
-    otherwise than expected.
+    The cases of FILE.yaml are in FILE.test.yaml. Each is judged by all policies of the files, and by those that the
+    service has beside them: what another policy denies or is taken for is told. Nothing is changed. Exit code 1
+    says that a case came out otherwise than expected.
     """
     from jitaccess.cli import policyfile
 
-    trials = [trial for path in files for trial in policyfile.trials(path)]
-    with session.client() as client:
-        reports = [(trial, client.test_policy(trial.policy.name, trial.cases, policy=trial.policy)) for trial in trials]
+    loaded = policyfile.read(files).demand_sound()
+    trials = policyfile.trials(files)
+    reports = []
+    with _judge(session, offline=offline) as judge, _placed(loaded):
+        for trial in trials:
+            with _placed(trial):
+                reports.append((trial, judge.test(trial, loaded, prune=prune)))
     failed = sum(not result for _, report in reports for result in report.results)
 
     def show(screen: Screen) -> None:
         for trial, report in reports:
-            for number, result in enumerate(report.results, 1):
-                _show_result(screen, trial, number, result)
+            for index, result in enumerate(report.results):
+                _show_result(screen, trial, index, result)
         passed = sum(len(report.results) for _, report in reports) - failed
         screen.say(f"{passed} passed, {failed} failed")
 
@@ -116,49 +154,54 @@ def simulate(
     """
     from jitaccess.cli import policyfile
 
-    policies = policyfile.read(files)
+    loaded = policyfile.read(files).demand_sound()
     start = datetime.now(UTC) - since if since else None
-    with session.client() as client:
-        found = client.simulate_policies(policies, prune=prune, start_time=start, max_changes=most)
+    with session.client() as client, _placed(loaded):
+        found = client.simulate_policies(loaded.policies, prune=prune, start_time=start, max_changes=most)
     session.answer(found.raw, lambda screen: _show_simulation(screen, found))
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    for function in (diff, lint, test, simulate):
+    for function in (diff, lint, simulate):
         command(app)(function)
+    command(app, "test")(try_cases)
 
 
-def _refused(client: JitClient, linted: Linted) -> tuple[Finding, ...]:
-    """Returns what the service finds wrong with the policies."""
+@contextmanager
+def _judge(session: Session, *, offline: bool, against: Sequence[str] = ()) -> Iterator[Judge]:
+    """Gives who judges. Raises InvalidArgument for files to compare with that are no policy files."""
+    from jitaccess.cli import judges, policyfile
+
+    if not offline:
+        with session.client() as client:
+            yield judges.Online(client)
+        return
+    there = policyfile.read(against).demand_sound()
+    with _placed(there):
+        judges.Offline().differences(there, prune=False)
+    yield judges.Offline(there.policies)
+
+
+@contextmanager
+def _placed(source: PolicyFiles | Trial) -> Iterator[None]:
+    """Lets what the judge refuses name its place in a file. What is no field of the files goes on as it is."""
     from jitaccess.errors import InvalidArgument
 
     try:
-        client.apply_policies(linted.policies, validate_only=True)
+        yield
     except InvalidArgument as fault:
-        violations = [(item.field, item.description) for item in fault.field_violations] or [("", fault.message)]
-        return tuple(_placed(field, words, linted.places) for field, words in violations)
-    return ()
+        raise (source.place(fault) if fault.field_violations else fault) from None
 
 
 def _told(findings: Sequence[Finding]) -> list[dict[str, object]]:
     return [{"file": finding.path, "line": finding.line, "message": finding.fault} for finding in findings]
 
 
-def _placed(field: str, words: str, places: Sequence[Place]) -> Finding:
-    from jitaccess.cli.policyfile import Finding
-
-    match = _INDEX.fullmatch(field)
-    if match is None or int(match[1]) >= len(places):
-        return Finding(path=places[0].path if places else "-", line=0, fault=f"{field}: {words}" if field else words)
-    place = places[int(match[1])]
-    return Finding(path=place.path, line=place.line, fault=f"{match[2]}: {words}" if match[2] else words)
-
-
-def _show_result(screen: Screen, trial: Trial, number: int, result: PolicyTestResult) -> None:
-    screen.say(f"{'✓' if result else '✗'} {trial.policy.name}: {result.display_name or f'case {number}'}")
+def _show_result(screen: Screen, trial: Trial, index: int, result: PolicyTestResult) -> None:
+    screen.say(f"{'✓' if result else '✗'} {trial.policy}: {result.display_name or f'case {index + 1}'}")
     for difference in () if result else result.differences:
-        screen.say(f"    {difference}")
+        screen.say(f"    {trial.path}:{trial.line(index)}: {difference}")
     if not result and result.message:
         screen.say(f"    {result.message}")
 
@@ -166,7 +209,10 @@ def _show_result(screen: Screen, trial: Trial, number: int, result: PolicyTestRe
 def _test_data(reports: Sequence[tuple[Trial, PolicyTestReport]], failed: int) -> dict[str, object]:
     from jitaccess.cli.session import rest_json
 
-    tests = [{"file": trial.path, "policy": trial.policy.name, **rest_json(report.raw)} for trial, report in reports]
+    tests = []
+    for trial, report in reports:
+        lines = [trial.line(index) for index in range(len(report.results))]
+        tests.append({"file": trial.path, "policy": trial.policy, "lines": lines, **rest_json(report.raw)})
     return {"tests": tests, "failedCount": failed}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,7 +32,10 @@ _MARKS = {"CREATED": "+", "UPDATED": "~", "DELETED": "-"}
 PolicyId = Annotated[str, typer.Argument(metavar="ID", help="The policy's id, with or without policies/.")]
 
 
-Files = Annotated[list[str], typer.Argument(metavar="FILE", help="YAML: `policies:` and a list; - is stdin.")]
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE", help="YAML: `policies:` and a list; a directory is all of its files, - is stdin."),
+]
 Prune = Annotated[bool, typer.Option("--prune", help="Delete the policies that the files do not have.")]
 
 
@@ -78,14 +81,19 @@ def apply(
     --end-misfits. Under dual control it makes a proposal, which waits for another admin.
     """
     from jitaccess.cli import policyfile
+    from jitaccess.errors import InvalidArgument
 
-    policies = policyfile.read(files)
-    with session.client() as client:
-        if prune and not dry_run and not yes and _is_dialogue():
-            policies = _confirmed(client, policies)
-        applied = client.apply_policies(
-            policies, prune=prune, validate_only=dry_run, end_misfits=end_misfits, comment=comment
-        )
+    loaded = policyfile.read(files).demand_sound()
+    policies: Sequence[policy_pb2.Policy] = loaded.policies
+    try:
+        with session.client() as client:
+            if prune and not dry_run and not yes and _is_dialogue():
+                policies = _confirmed(client, policies)
+            applied = client.apply_policies(
+                policies, prune=prune, validate_only=dry_run, end_misfits=end_misfits, comment=comment
+            )
+    except InvalidArgument as fault:
+        raise (loaded.place(fault) if fault.field_violations else fault) from None
     session.answer(applied.raw, lambda screen: show_changes(screen, applied, would=dry_run))
 
 
@@ -108,7 +116,7 @@ def _is_dialogue() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _confirmed(client: JitClient, policies: list[policy_pb2.Policy]) -> list[policy_pb2.Policy]:
+def _confirmed(client: JitClient, policies: Sequence[policy_pb2.Policy]) -> list[policy_pb2.Policy]:
     """Asks before anything is deleted, and returns the policies bound to what was shown by their etags."""
     import sys
 
@@ -117,7 +125,7 @@ def _confirmed(client: JitClient, policies: list[policy_pb2.Policy]) -> list[pol
     preview = client.apply_policies(policies, prune=True, validate_only=True)
     doomed = [change.policy for change in preview.changes if change.change_type == "DELETED"]
     if not doomed:
-        return policies
+        return list(policies)
     # On stderr, so that standard output holds the answer alone.
     show_changes(screen_on(sys.stderr), preview, would=True)
     # Not with abort=True: Typer would print its word and end with 1, our "no".

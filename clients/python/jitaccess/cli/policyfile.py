@@ -1,24 +1,23 @@
-"""Policy files: YAML of the contract's messages in proto3 JSON names, `policies:` and a list.
+"""The policy files that a command names, with all that is wrong with them, and where.
 
 FILE.test.yaml beside FILE.yaml has the cases that try its policies: `tests:` and a list of `policy:` and `cases:`.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-from google.protobuf.descriptor import Descriptor
-from google.protobuf.json_format import ParseDict, ParseError
-
-from jitaccess import strict_yaml
-from jitaccess.cli.denies import gaps
-from jitaccess.errors import InvalidArgument
+from jitaccess.cli.doubts import doubts
+from jitaccess.errors import FieldViolation, InvalidArgument
+from jitaccess.policy_file import Fault, Lines, PolicyFile, TestFile, json_path, read_policies, read_tests
 from jitaccess.v1 import policy_pb2
+
+_PLACE = re.compile(r"policies\[([0-9]+)\]\.?(.*)")
+_CASE = re.compile(r"cases\[([0-9]+)\]\.?(.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,179 +29,196 @@ class Finding:
     fault: str
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.fault}" if self.line else f"{self.path}: {self.fault}"
+        return f"{self.place}: {self.fault}"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a policy stands."""
-
-    path: str
-    line: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Linted:
-    """What is wrong with files; where nothing is, their policies, and where each of these stands.
-
-    `warnings` are of what is not wrong, but likely not what was meant.
-    """
-
-    findings: tuple[Finding, ...]
-    warnings: tuple[Finding, ...]
-    policies: tuple[policy_pb2.Policy, ...]
-    places: tuple[Place, ...]
+    @property
+    def place(self) -> str:
+        """The path, and the line if it is known."""
+        return f"{self.path}:{self.line}" if self.line else self.path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """The cases that try one policy, and the draft of it."""
+    """The cases that try one policy, and where each of them stands."""
 
     path: str
-    policy: policy_pb2.Policy
+    policy: str
     cases: tuple[policy_pb2.PolicyTestCase, ...]
+    lines: Lines
+    within: str
+
+    def line(self, case: int) -> int:
+        """Returns the line of a case, which counts from 0."""
+        return self.lines.of(f"{self.within}.cases[{case}]")
+
+    def place(self, fault: InvalidArgument) -> InvalidArgument:
+        """Returns what the judge refused with its places in the file."""
+        findings = []
+        for field, words in _violations(fault):
+            match = _CASE.fullmatch(field)
+            line = self.lines.of(f"{self.within}.cases[{match[1]}].{match[2]}") if match else 0
+            findings.append(Finding(path=self.path, line=line, fault=_said(match[2] if match else field, words)))
+        return refusal(findings)
 
 
-def read(paths: Iterable[str]) -> list[policy_pb2.Policy]:
-    """Returns the policies of the files together; `-` is the standard input. Raises InvalidArgument with the path."""
-    return [policy for path in paths for policy in _policies(path)]
+class PolicyFiles:
+    """The policies of all files together, in their order, each without what is wrong in it."""
+
+    def __init__(self, files: Sequence[tuple[str, PolicyFile]]) -> None:
+        self._files = files
+        self._places = [(path, read, index) for path, read in files for index in range(len(read.policies))]
+        self.policies = tuple(policy for _, read in files for policy in read.policies)
+        self.findings = [_finding(path, fault) for path, read in files for fault in read.faults]
+        self.findings += self._named_twice()
+
+    def demand_sound(self) -> PolicyFiles:
+        """Returns these. Raises InvalidArgument with all that is wrong."""
+        if self.findings:
+            raise refusal(self.findings)
+        return self
+
+    def place(self, fault: InvalidArgument) -> InvalidArgument:
+        """Returns what the judge refused with its places in the files."""
+        return refusal([self._placed(field, words) for field, words in _violations(fault)])
+
+    def refused(self, fault: InvalidArgument) -> list[Finding]:
+        """Returns what the judge refused that is not a finding already, since it could not be read."""
+        fresh = [(field, words) for field, words in _violations(fault) if not self._is_known(field, words)]
+        return [self._placed(field, words) for field, words in fresh]
+
+    def warnings(self) -> list[Finding]:
+        """Returns what is not wrong, but likely not what was meant."""
+        found = []
+        for (path, read, index), policy in zip(self._places, self.policies, strict=True):
+            for field, words in doubts(policy):
+                line = read.lines.of(f"policies[{index}].{field}")
+                found.append(Finding(path=path, line=line, fault=f"{json_path(field)}: {words}"))
+        return found
+
+    def _placed(self, field: str, words: str) -> Finding:
+        match = _PLACE.fullmatch(field)
+        if match is None or int(match[1]) >= len(self._places):
+            return Finding(path=self._files[0][0] if self._files else "-", line=0, fault=_said(field, words))
+        path, read, index = self._places[int(match[1])]
+        line = read.lines.of(f"policies[{index}].{match[2]}" if match[2] else f"policies[{index}]")
+        return Finding(path=path, line=line, fault=_said(match[2], words))
+
+    def _is_known(self, field: str, words: str) -> bool:
+        match = _PLACE.fullmatch(field)
+        if match is None or int(match[1]) >= len(self._places):
+            return False
+        _, read, index = self._places[int(match[1])]
+        field = f"policies[{index}].{match[2]}"
+        known = [fault.field for fault in read.faults if fault.field]
+        twice = match[2] == "name" and words.endswith("is in the set twice")
+        return twice or any(_touch(field, fault) for fault in known)
+
+    def _named_twice(self) -> list[Finding]:
+        found = []
+        first: dict[str, Finding] = {}
+        for (path, read, index), policy in zip(self._places, self.policies, strict=True):
+            line = read.lines.of(f"policies[{index}]")
+            name = full_name(policy.name)
+            here = Finding(path=path, line=line, fault="")
+            earlier = first.setdefault(name, here) if policy.name else here
+            if earlier is not here:
+                found.append(Finding(path=path, line=line, fault=f"{name} is at {earlier.place} already"))
+        return found
 
 
-def lint(paths: Iterable[str]) -> Linted:
-    """Returns all that can be seen to be wrong with the files without the service."""
+def read(paths: Iterable[str]) -> PolicyFiles:
+    """Returns the policies of the files; of a directory all its *.yaml and *.yml, `-` is the standard input."""
+    files = []
+    for given in paths:
+        for path in _files_of(given):
+            try:
+                files.append((path, read_policies(_content(path))))
+            except OSError as error:
+                fault = Fault(line=0, words=error.strerror or "cannot be read")
+                files.append((path, PolicyFile(policies=(), lines=Lines(), faults=(fault,))))
+    return PolicyFiles(files)
+
+
+def trials(paths: Iterable[str]) -> list[Trial]:
+    """Returns the trials beside the files; in a directory a file may have none. Raises InvalidArgument."""
+    found: list[Trial] = []
     findings: list[Finding] = []
-    warnings: list[Finding] = []
-    policies: list[policy_pb2.Policy] = []
-    places: list[Place] = []
-    first: dict[str, Place] = {}
-    for path in paths:
-        try:
-            content = _content(path)
-            document = _loaded(path, content)
-            _demand_list(path, document, "policies")
-        except InvalidArgument as fault:
-            findings.append(Finding(path=path, line=0, fault=fault.message.removeprefix(f"{path}: ")))
-            continue
-        for node, given in zip(_policy_nodes(content), document["policies"], strict=True):
-            place = Place(path=path, line=_line(node))
-            places.append(place)
-            policy = policy_pb2.Policy()
-            findings += [Finding(path=path, line=line, fault=fault) for line, fault in _faults(node, given, policy)]
-            findings += _twice(given, place, first)
-            warnings += [Finding(path=path, line=place.line, fault=gap) for gap in gaps(policy)]
-            policies.append(policy)
-    return Linted(findings=tuple(findings), warnings=tuple(warnings), policies=tuple(policies), places=tuple(places))
+    for given in paths:
+        for path in _files_of(given):
+            beside = Path(path).with_suffix(f".test{Path(path).suffix}")
+            if not beside.exists() and Path(given).is_dir():
+                continue
+            try:
+                tests = read_tests(beside.read_bytes())
+                names = {full_name(policy.name) for policy in read_policies(_content(path)).policies}
+            except OSError as error:
+                findings.append(Finding(path=str(beside), line=0, fault=error.strerror or "cannot be read"))
+                continue
+            findings += [_finding(str(beside), fault) for fault in tests.faults]
+            findings += _of_others(str(beside), tests, names)
+            found += _trials_of(str(beside), tests)
+    if findings:
+        raise refusal(findings)
+    return found
 
 
-def trials(path: str) -> list[Trial]:
-    """Returns the trials of the file beside `path`, with the drafts from `path`. Raises InvalidArgument."""
-    drafts = {_full_name(policy.name): policy for policy in _policies(path)}
-    beside = str(Path(path).with_suffix(f".test{Path(path).suffix}"))
-    document = _loaded(beside, _content(beside))
-    _demand_list(beside, document, "tests")
-    return [_trial(beside, index, given, drafts) for index, given in enumerate(document["tests"])]
+def refusal(findings: Sequence[Finding]) -> InvalidArgument:
+    """Returns the error that tells all findings, each with its place."""
+    first, *more = findings
+    if not more:
+        return InvalidArgument(str(first), reason="POLICY_FILE_INVALID")
+    told = [FieldViolation(field=finding.place, description=finding.fault) for finding in findings]
+    words = f"{len(findings)} faults, the first at {first}"
+    return InvalidArgument(words, reason="POLICY_FILE_INVALID", field_violations=tuple(told))
 
 
-def _trial(path: str, index: int, given: Any, drafts: dict[str, policy_pb2.Policy]) -> Trial:
-    where = f"tests[{index}]"
-    if not isinstance(given, dict) or set(given) != {"policy", "cases"} or not isinstance(given["cases"], list):
-        raise _invalid(path, f"{where} must hold `policy:` and a list of `cases:`, and nothing else")
-    name = _full_name(str(given["policy"]))
-    if name not in drafts:
-        raise _invalid(path, f"{where} is of {name}, which the file beside it does not have")
-    try:
-        cases = ParseDict({"cases": given["cases"]}, policy_pb2.TestPolicyRequest()).cases
-    except (ParseError, ValueError, TypeError, AttributeError) as error:
-        raise _invalid(path, f"{where}: {_one_line(error)}") from None
-    return Trial(path=path, policy=drafts[name], cases=tuple(cases))
-
-
-def _policies(path: str) -> list[policy_pb2.Policy]:
-    document = _loaded(path, _content(path))
-    _demand_list(path, document, "policies")
-    try:
-        return list(ParseDict(document, policy_pb2.ApplyPoliciesRequest()).policies)
-    except (ParseError, ValueError, TypeError, AttributeError) as error:
-        # Python's protobuf answers some values of a wrong type with TypeError or AttributeError.
-        raise _invalid(path, _one_line(error)) from None
-
-
-def _loaded(path: str, content: bytes) -> Any:
-    try:
-        return strict_yaml.load(content)
-    except yaml.YAMLError as error:
-        raise _invalid(path, _one_line(error)) from None
-
-
-def _demand_list(path: str, document: Any, key: str) -> None:
-    if not isinstance(document, dict) or list(document) != [key] or not isinstance(document[key], list):
-        raise _invalid(path, f"must hold `{key}:` and a list, and nothing else")
-
-
-def _policy_nodes(content: bytes) -> list[yaml.Node]:
-    """Returns the nodes of the policies of a file that can be read."""
-    document = yaml.compose(content, Loader=strict_yaml.StrictLoader)
-    return list(document.value[0][1].value) if isinstance(document, yaml.MappingNode) else []
-
-
-def _faults(node: yaml.Node, given: Any, policy: policy_pb2.Policy) -> Iterator[tuple[int, str]]:
-    """Reads what is given into the policy, and yields what is wrong with it, with the line."""
-    unknown = list(_unknown(node, policy_pb2.Policy.DESCRIPTOR))
-    yield from unknown
-    if unknown:
-        return
-    try:
-        ParseDict(given, policy)
-    except (ParseError, ValueError, TypeError, AttributeError) as error:
-        yield _line(node), _one_line(error)
-
-
-def _unknown(node: yaml.Node, kind: Descriptor) -> Iterator[tuple[int, str]]:
-    """Yields the fields that the message does not have, at any depth."""
-    if not isinstance(node, yaml.MappingNode) or kind.file.package.startswith("google."):
-        return
-    fields = {name: field for field in kind.fields for name in (field.json_name, field.name)}
-    for key, value in node.value:
-        field = fields.get(key.value)
-        if field is None:
-            yield _line(key), f"{kind.name} has no field {key.value!r}"
-        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            for item in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                yield from _unknown(item, field.message_type)
-
-
-def _twice(given: Any, place: Place, first: dict[str, Place]) -> Iterator[Finding]:
-    name = given.get("name") if isinstance(given, dict) else None
-    if not isinstance(name, str):
-        return
-    earlier = first.setdefault(_full_name(name), place)
-    if earlier is not place:
-        fault = f"{_full_name(name)} is at {earlier.path}:{earlier.line} already"
-        yield Finding(path=place.path, line=place.line, fault=fault)
-
-
-def _full_name(name: str) -> str:
+def full_name(name: str) -> str:
+    """Returns `policies/{id}`, also for the bare id."""
     return f"policies/{name.removeprefix('policies/')}"
 
 
-def _line(node: yaml.Node) -> int:
-    line: int = node.start_mark.line
-    return line + 1
+def _trials_of(path: str, tests: TestFile) -> list[Trial]:
+    return [
+        Trial(path=path, policy=full_name(trial.policy), cases=trial.cases, lines=tests.lines, within=f"tests[{index}]")
+        for index, trial in enumerate(tests.trials)
+    ]
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _of_others(path: str, tests: TestFile, names: set[str]) -> list[Finding]:
+    return [
+        Finding(
+            path=path,
+            line=trial.line,
+            fault=f"tests[{index}] is of {full_name(trial.policy)}, which the file beside it does not have",
+        )
+        for index, trial in enumerate(tests.trials)
+        if full_name(trial.policy) not in names
+    ]
+
+
+def _files_of(path: str) -> list[str]:
+    if path == "-" or not Path(path).is_dir():
+        return [path]
+    files = sorted(file for kind in ("*.yaml", "*.yml") for file in Path(path).glob(kind))
+    return [str(file) for file in files if not file.stem.endswith(".test")]
 
 
 def _content(path: str) -> bytes:
-    try:
-        if path == "-":
-            return sys.stdin.buffer.read()
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise _invalid(path, error.strerror or "cannot be read") from None
+    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
 
 
-def _invalid(path: str, fault: str) -> InvalidArgument:
-    return InvalidArgument(f"{path}: {fault}", reason="POLICY_FILE_INVALID")
+def _finding(path: str, fault: Fault) -> Finding:
+    return Finding(path=path, line=fault.line, fault=fault.words)
+
+
+def _violations(fault: InvalidArgument) -> list[tuple[str, str]]:
+    return [(item.field, item.description) for item in fault.field_violations] or [("", fault.message)]
+
+
+def _said(field: str, words: str) -> str:
+    return f"{json_path(field)}: {words}" if field else words
+
+
+def _touch(field: str, other: str) -> bool:
+    """Returns whether one of the fields is the other, or within it."""
+    return f"{field}.".startswith((f"{other}.", f"{other}[")) or other.startswith((f"{field}.", f"{field}["))

@@ -107,15 +107,20 @@ def test_policy(
     cases: Iterable[TestCaseLike],
     *,
     policy: PolicyLike | None = None,  # noqa: PT028  # It is no test.
+    policies: Iterable[PolicyLike] = (),  # noqa: PT028
+    prune: bool = False,  # noqa: PT028
 ) -> Call[PolicyTestReport]:
-    """Judges made-up requests by the stored policy, or by the draft of the same name, and says which come out.
+    """Judges made-up requests by all policies, and says which of the named one's cases come out.
 
-    A case is a message, or a mapping in proto3 JSON names. Changes nothing.
+    Drafts, `policy` of the named one and `policies` of a set, are taken instead of the stored ones of their names; with
+    `prune` they are all there is. A case is a message, or a mapping in proto3 JSON names. Changes nothing.
     """
     message = fill(
         policy_pb2.TestPolicyRequest,
         name=full_name("policies", name),
         policy=None if policy is None else _policy_message(policy),
+        policies=_policy_messages(policies),
+        prune=prune,
         cases=[_case_message(case, f"cases[{index}]") for index, case in enumerate(cases)],
     )
     return one("PolicyService/TestPolicy", message, policy_pb2.TestPolicyResponse, PolicyTestReport)
