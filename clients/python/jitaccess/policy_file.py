@@ -240,7 +240,7 @@ def _as_written(value: Any, known: FieldDescriptor) -> Any:
 
 def _duration(value: Any, *, zero_is_none: bool) -> str:
     if zero_is_none and value == "0s":
-        return value
+        return "0s"
     span = Duration()
     span.FromTimedelta(parse_span(str(value)))
     return span.ToJsonString()
