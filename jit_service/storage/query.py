@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -34,6 +34,7 @@ from jit_service.domain.language.filter import And, Comparison, FieldSpec, Kind,
 from jit_service.domain.language.name import canonical
 from jit_service.domain.language.paging import OrderTerm, Position
 from jit_service.domain.person import Person
+from jit_service.storage import coverage
 from jit_service.storage.tables import EPOCH, MICROSECOND, AuditIndexRow, DelegationRow, GrantRow, Instant, ReviewRow
 
 Scope = ColumnElement[bool]
@@ -219,6 +220,8 @@ def _comparison(comparison: Comparison, field: Field, now: datetime) -> Scope:
         return found if operator == "=" else not_(found)
     if field.having is not None:
         return field.having(str(value))
+    if field.spec.kind in _SEPARATORS:
+        return coverage.covers(expression, str(value), _SEPARATORS[field.spec.kind])
     if field.spec.kind is Kind.LIST:
         return has_element(expression, literal(value, Text))
     if field.spec.kind is Kind.MAP:
@@ -298,6 +301,7 @@ def _signal_of_postgresql(element: signal_of, compiler: SQLCompiler, **options: 
     return f"CAST(convert_from({payload}, 'UTF8') AS json) ->> 'signal'"
 
 
+_SEPARATORS: Final = {Kind.RESOURCE: "/", Kind.ACTION: "."}
 _TEXT = FieldSpec(kind=Kind.TEXT)
 _INSTANT = FieldSpec(kind=Kind.INSTANT)
 _LIST = FieldSpec(kind=Kind.LIST)
@@ -310,6 +314,8 @@ GRANT_COLUMNS: dict[str, Field] = {
     "policy": Field(spec=_TEXT, expression=col(GrantRow.policy)),
     "resources": Field(spec=_LIST, expression=col(GrantRow.resources)),
     "actions": Field(spec=_LIST, expression=col(GrantRow.actions)),
+    "covers": Field(spec=FieldSpec(kind=Kind.RESOURCE), expression=col(GrantRow.resources)),
+    "covers_action": Field(spec=FieldSpec(kind=Kind.ACTION), expression=col(GrantRow.actions)),
     "reviewers": Field(spec=_LIST, expression=None, having=_reviewed_by),
     "create_time": Field(spec=_INSTANT, expression=col(GrantRow.created_at)),
     # The API's start_time is the requested start until there is an actual one.
@@ -328,6 +334,8 @@ AUDIT_COLUMNS: dict[str, Field] = {
     "event_time": Field(spec=_INSTANT, expression=col(AuditIndexRow.at)),
     "resources": Field(spec=_LIST, expression=col(AuditIndexRow.resources)),
     "actions": Field(spec=_LIST, expression=col(AuditIndexRow.actions)),
+    "covers": Field(spec=FieldSpec(kind=Kind.RESOURCE), expression=col(AuditIndexRow.resources)),
+    "covers_action": Field(spec=FieldSpec(kind=Kind.ACTION), expression=col(AuditIndexRow.actions)),
     "grant": Field(spec=FieldSpec(kind=Kind.NAME), expression=col(AuditIndexRow.grant_name)),
     **{
         name: Field(spec=_TEXT, expression=col(getattr(AuditIndexRow, name)))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from jit_service.domain import notification
-from jit_service.domain.audit import chain, refusal
+from jit_service.domain.audit import audit_filter, chain, refusal
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks import cases, decision, http_request, search, what_if
 from jit_service.domain.checks.decision import Reason
@@ -47,7 +47,7 @@ from jit_service.domain.policies import diff, policy, proposal
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.domain.tokens import signing_key, token
 from tests.domain import test_notification, test_person
-from tests.domain.audit import test_chain, test_refusal
+from tests.domain.audit import test_audit_filter, test_chain, test_refusal
 from tests.domain.checks import test_cases, test_decision, test_http_request, test_search
 from tests.domain.conditions import test_condition, test_conditional, test_left_out, test_signal
 from tests.domain.grants import (
@@ -96,6 +96,13 @@ def _with_lines() -> None:
 
 
 TWINS = [
+    Twin(
+        "a search that takes any text for a pattern",
+        audit_filter._is_covered,
+        "_is_pattern(pattern, separator) and ",
+        "",
+        test_audit_filter.test_a_star_within_a_segment_is_no_wildcard,
+    ),
     Twin(
         "a denial that counts for a removed approver",
         quorum.count_denials,

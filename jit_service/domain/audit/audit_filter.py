@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from jit_service.domain.audit.event import Event, RecordedEvent
 from jit_service.domain.language.filter import And, Comparison, Node, Not, Or
+from jitaccess.naming.pattern import covers
 
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,
@@ -25,6 +26,8 @@ _VALUES: Final[Mapping[str, Callable[[Event], Any]]] = {
     "subject": lambda event: event.subject,
     "resources": lambda event: event.resources,
     "actions": lambda event: event.actions,
+    "covers": lambda event: event.resources,
+    "covers_action": lambda event: event.actions,
     "decision": lambda event: event.decision,
     "reason": lambda event: event.reason,
     "grant": lambda event: event.grant,
@@ -36,6 +39,10 @@ _VALUES: Final[Mapping[str, Callable[[Event], Any]]] = {
     "request_id": lambda event: event.origin.request_id,
     "decision_id": lambda event: event.decision_id,
 }
+
+
+# What separates the segments of the patterns that are asked for one that covers the value.
+_SEPARATORS: Final[Mapping[str, str]] = {"covers": "/", "covers_action": "."}
 
 
 def matches(node: Node | None, recorded: RecordedEvent) -> bool:
@@ -54,7 +61,29 @@ def matches(node: Node | None, recorded: RecordedEvent) -> bool:
 
 
 def _holds(comparison: Comparison, recorded: RecordedEvent) -> bool:
+    if comparison.field in _SEPARATORS:
+        return _is_covered(
+            str(comparison.value), _VALUES[comparison.field](recorded.event), _SEPARATORS[comparison.field]
+        )
     value: Any = recorded.seq if comparison.field == "seq" else _VALUES[comparison.field](recorded.event)
     if comparison.field == "grant" and comparison.operator == "=" and str(comparison.value).endswith("*"):
         return bool(value.startswith(str(comparison.value)[:-1]))
     return _COMPARE[comparison.operator](value, comparison.value)
+
+
+def _is_covered(name: str, patterns: Sequence[str], separator: str) -> bool:
+    """Returns whether one of the patterns covers the name.
+
+    A record of a refused call holds what its caller wrote. What is no pattern covers only itself.
+    """
+    return any(
+        pattern == name or (_is_pattern(pattern, separator) and covers(pattern, name, separator))
+        for pattern in patterns
+    )
+
+
+def _is_pattern(text: str, separator: str) -> bool:
+    """Returns whether each * ends its segment, and only the last segment may be **."""
+    segments = text.split(separator)
+    begun = [*segments[:-1], segments[-1] if segments[-1] != "**" else ""]
+    return not any("*" in segment[:-1] for segment in begun)

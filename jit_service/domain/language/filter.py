@@ -6,21 +6,24 @@
     term       = [NOT | -] ( "(" sequence ")" | comparison )
     comparison = field [ "." key ] ( = | != | < | <= | > | >= | : ) value
 
-A value is a bare word, or quoted with ' or " and backslash escapes.
+A value is a bare word, or quoted with ' or " and backslash escapes. A field's name may also be written as JSON has it
+(`createTime`).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Final
 
 from jit_service.domain.errors import InvalidField
-from jitaccess.naming import rfc3339
+from jit_service.domain.language.field_name import spellings
+from jitaccess.naming import names, rfc3339
+from jitaccess.naming.names import BadName
 
 MAX_LENGTH: Final = 2000
 MAX_COMPARISONS: Final = 50
@@ -44,6 +47,10 @@ class Kind(Enum):
     ENUM = "enum"
     LIST = "list"
     MAP = "map"
+    RESOURCE = "resource"
+    """Patterns of resources, asked for one that covers a resource or pattern."""
+    ACTION = "action"
+    """Patterns of actions, asked for one that covers an action or pattern."""
 
 
 _OPERATORS: Final = {
@@ -54,6 +61,12 @@ _OPERATORS: Final = {
     Kind.ENUM: ("=", "!="),
     Kind.LIST: (":",),
     Kind.MAP: (":", "=", "!="),
+    Kind.RESOURCE: (":",),
+    Kind.ACTION: (":",),
+}
+_CHECKS: Final[Mapping[Kind, Callable[[str], str]]] = {
+    Kind.RESOURCE: names.resource_pattern,
+    Kind.ACTION: names.action_pattern,
 }
 
 
@@ -137,6 +150,7 @@ class _Parser:
         self._tokens = tokens
         self._next = 0
         self._fields = fields
+        self._spellings = spellings(fields)
         self._comparisons = 0
 
     def at_end(self) -> bool:
@@ -186,8 +200,9 @@ class _Parser:
 
     def _field(self) -> tuple[str, str, FieldSpec]:
         token = self._peek()
-        name, _, key = token.text.partition(".")
-        spec = self._fields.get(name) if token.kind == "word" else None
+        spelling, _, key = token.text.partition(".")
+        name = self._spellings.get(spelling, "") if token.kind == "word" else ""
+        spec = self._fields.get(name)
         if spec is None or (key and spec.kind is not Kind.MAP):
             raise self.fault(f"one of {', '.join(sorted(self._fields))}")
         self._next += 1
@@ -227,6 +242,8 @@ class _Parser:
                 return int(text)
             case Kind.INSTANT:
                 return self._instant(text)
+            case Kind.RESOURCE | Kind.ACTION:
+                return self._name(text, _CHECKS[spec.kind])
             case _:
                 return text
 
@@ -236,6 +253,12 @@ class _Parser:
         if instant is not None:
             return instant
         raise self.fault('an instant such as "2026-01-31T12:00:00Z"')
+
+    def _name(self, text: str, check: Callable[[str], str]) -> str:
+        try:
+            return check(text)
+        except BadName as fault:
+            raise InvalidField("filter", f"column {self._peek().column}: {fault}") from None
 
     def _accept(self, text: str) -> bool:
         token = self._peek()

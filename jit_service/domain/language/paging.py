@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from jit_service.domain.errors import InvalidField
+from jit_service.domain.language.field_name import spellings
 
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000
@@ -39,18 +40,19 @@ def page_size(requested: int) -> int:
 def order_by(text: str, fields: Sequence[str], *, default: str) -> tuple[OrderTerm, ...]:
     """Returns the terms of the order. The last of `fields`, which must be unique, is added at the end.
 
-    Raises InvalidField.
+    A field may also be written as JSON has it (`createTime`). Raises InvalidField.
     """
     terms: list[OrderTerm] = []
+    known = spellings(fields)
     for part in (text.strip() or default).split(","):
         words = part.split()
         if not words or len(words) > 2 or words[1:] not in ([], ["asc"], ["desc"]):
             raise InvalidField("order_by", f"{part.strip()[:80]!a} is not FIELD or `FIELD desc`")
-        if words[0] not in fields:
+        if (name := known.get(words[0])) is None:
             raise InvalidField("order_by", f"{words[0][:80]!a} is not one of {', '.join(fields)}")
-        if any(term.field == words[0] for term in terms):
-            raise InvalidField("order_by", f"{words[0]} is there twice")
-        terms.append(OrderTerm(field=words[0], descending=words[1:] == ["desc"]))
+        if any(term.field == name for term in terms):
+            raise InvalidField("order_by", f"{name} is there twice")
+        terms.append(OrderTerm(field=name, descending=words[1:] == ["desc"]))
     if fields[-1] not in (term.field for term in terms):
         terms.append(OrderTerm(field=fields[-1]))
     return tuple(terms)

@@ -83,6 +83,54 @@ def test_a_list_has_what_is_in_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("held", "name", "meant"),
+    [
+        ((), "database/orders/eu", False),
+        (("database/orders/eu",), "database/orders/eu", True),
+        (("database/x", "database/orders/**"), "database/orders/eu", True),
+        (("database/orders/**",), "database/orders", False),
+        (("database/orders/*",), "database/orders/eu/x", False),
+        (("database/orders/e*",), "database/orders/eu", True),
+        (("**",), "database/orders/**", True),
+        (("database/orders/eu",), "database/orders/**", False),
+        # What the record of a refused call has, and no pattern is.
+        (("database/**/eu",), "database/**/eu", True),
+        (("database/*/**/eu*",), "database/*/**/eu", False),
+        (("database/o*d*",), "database/o*d", False),
+        (("database/orders**",), "database/orders*", False),
+        (("database.**",), "database.orders", False),
+    ],
+)
+def test_a_record_covers_what_one_of_its_patterns_covers(held: tuple[str, ...], name: str, meant: bool) -> None:
+    record = replace(RECORD, event=replace(EVENT, resources=held))
+
+    assert matches(Comparison("covers", "", ":", name), record) is meant
+
+
+def test_a_star_within_a_segment_is_no_wildcard() -> None:
+    record = replace(RECORD, event=replace(EVENT, resources=("database/orders**",)))
+
+    assert not matches(Comparison("covers", "", ":", "database/orders*"), record)
+
+
+@pytest.mark.parametrize(
+    ("held", "name", "meant"),
+    [
+        (("rows.read",), "rows.read", True),
+        (("rows.*",), "rows.read", True),
+        (("rows.**",), "rows.read", True),
+        (("rows",), "rows.read", False),
+        (("*",), "rows.read", False),
+        (("rows/*",), "rows/read", True),
+    ],
+)
+def test_actions_are_covered_by_their_dots(held: tuple[str, ...], name: str, meant: bool) -> None:
+    record = replace(RECORD, event=replace(EVENT, actions=held, resources=("rows/**", "rows.**")))
+
+    assert matches(Comparison("covers_action", "", ":", name), record) is meant
+
+
+@pytest.mark.parametrize(
     ("value", "meant"),
     [("grants/g*", True), ("grants/g7*", True), ("grants/*", True), ("grants/g8*", False), ("*", True)],
 )

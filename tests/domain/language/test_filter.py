@@ -20,6 +20,8 @@ FIELDS = {
     "create_time": FieldSpec(kind=Kind.INSTANT),
     "actions": FieldSpec(kind=Kind.LIST),
     "labels": FieldSpec(kind=Kind.MAP),
+    "covers": FieldSpec(kind=Kind.RESOURCE),
+    "covers_action": FieldSpec(kind=Kind.ACTION),
 }
 A = Comparison("subject", "", "=", "a")
 B = Comparison("subject", "", "=", "b")
@@ -51,6 +53,11 @@ C = Comparison("subject", "", "=", "c")
         ("actions:read", Comparison("actions", "", ":", "read")),
         ("labels.team = a", Comparison("labels", "team", "=", "a")),
         ("labels:team", Comparison("labels", "", ":", "team")),
+        ('covers:"database/orders/eu"', Comparison("covers", "", ":", "database/orders/eu")),
+        ("covers:database/**", Comparison("covers", "", ":", "database/**")),
+        ('covers:"database/cafe\u0301"', Comparison("covers", "", ":", "database/caf\u00e9")),
+        ("covers_action:rows.read", Comparison("covers_action", "", ":", "rows.read")),
+        ("coversAction:rows.*", Comparison("covers_action", "", ":", "rows.*")),
         (r'subject = "a\"b\\c"', Comparison("subject", "", "=", 'a"b\\c')),
         ('subject = "AND"', Comparison("subject", "", "=", "AND")),
         ('subject = ""', Comparison("subject", "", "=", "")),
@@ -72,7 +79,7 @@ def test_what_a_filter_means(text: str, node: object) -> None:
 @pytest.mark.parametrize(
     ("text", "column", "words"),
     [
-        ("owner = a", 1, "actions, create_time"),
+        ("owner = a", 1, "actions, covers, covers_action, create_time"),
         ('"subject" = a', 1, "one of"),
         ("subject.x = a", 1, "one of"),
         ("subject", 8, "= or !="),
@@ -82,6 +89,15 @@ def test_what_a_filter_means(text: str, node: object) -> None:
         ("subject : a", 9, "= or !="),
         ("actions = a", 9, ": after actions"),
         ("labels = a", 8, ": after labels"),
+        ("covers = a/b", 8, ": after covers"),
+        ("coversAction = a", 14, ": after covers_action"),
+        ("covers:database", 8, "'database' has only a type; write type/name"),
+        ("subject = a covers:'a/**/b'", 20, "has ** before its end"),
+        ("covers_action:a/", 15, "empty segment"),
+        ("covers_action:**.a", 15, "has ** before its end"),
+        ("CreateTime = 1", 1, "one of"),
+        ("create_Time = 1", 1, "one of"),
+        ("createtime = 1", 1, "one of"),
         ("labels.a : b", 10, "= or != after labels.a"),
         ("state = LIVE", 9, "ACTIVE, PENDING"),
         ("state < ACTIVE", 7, "= or !="),
@@ -107,6 +123,13 @@ def test_a_wrong_filter_says_where_and_what_is_allowed(text: str, column: int, w
     assert refused.value.field == "filter"
     assert f"column {column}:" in refused.value.fault
     assert words in refused.value.fault
+
+
+def test_a_field_may_be_written_as_json_has_it() -> None:
+    instant = '"2026-01-02T03:04:05Z"'
+
+    assert parse(f"createTime = {instant}", FIELDS) == parse(f"create_time = {instant}", FIELDS)
+    assert parse(f"-createTime > {instant}", FIELDS) == parse(f"-create_time > {instant}", FIELDS)
 
 
 def nested(depth: int) -> str:

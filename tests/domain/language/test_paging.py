@@ -37,6 +37,12 @@ def test_an_order_ends_with_what_is_unique() -> None:
     )
 
 
+def test_a_field_of_an_order_may_be_written_as_json_has_it() -> None:
+    assert order_by("createTime desc", FIELDS, default="name") == order_by("create_time desc", FIELDS, default="name")
+    with pytest.raises(InvalidField, match="create_time is there twice"):
+        order_by("create_time, createTime desc", FIELDS, default="name")
+
+
 @pytest.mark.parametrize("text", ["etag", "subject up", "subject,", ",", "subject, subject desc", "subject desc desc"])
 def test_a_wrong_order_is_refused(text: str) -> None:
     with pytest.raises(InvalidField):

@@ -37,7 +37,13 @@ Limit = Annotated[
     int, typer.Option(metavar="N", min=0, max=PAGE_LIMIT, help="At most this many, up to 1000; 0 for all.")
 ]
 Filter = Annotated[
-    str, typer.Option("--filter", metavar="F", help="""AIP-160, such as 'state = "ACTIVE"'.""", show_default=False)
+    str,
+    typer.Option(
+        "--filter",
+        metavar="F",
+        help="""AIP-160, such as 'state = "ACTIVE"'; 'covers:"database/orders/eu"' finds what covers that.""",
+        show_default=False,
+    ),
 ]
 
 

@@ -4118,7 +4118,7 @@ export interface operations {
     AuditService_ListAuditEvents: {
         parameters: {
             query?: {
-                /** @description AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy, method, source_address, subject_source_ip, trace_id, request_id, decision_id. */
+                /** @description AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy, method, source_address, subject_source_ip, trace_id, request_id, decision_id. `covers:"database/orders/eu"` means the events with a resource pattern that covers this resource or pattern, such as database/orders/**; `covers_action:"rows.read"` the same of actions. A field may be written as here or as JSON has it (`eventType`). */
                 filter?: string;
                 /** @description `seq` or `seq desc` (the default). */
                 orderBy?: string;
@@ -4440,9 +4440,9 @@ export interface operations {
     GrantService_ListGrants: {
         parameters: {
             query?: {
-                /** @description AIP-160: =, !=, <, <=, >, >=, AND, OR, NOT, `:` on name, state, subject, requester, policy, resources, actions, reviewers, create_time, start_time, expire_time, labels.*. `reviewers:"user:bob@example.com"` means the grants that this principal, its name in any letter case, approved or denied. */
+                /** @description AIP-160: =, !=, <, <=, >, >=, AND, OR, NOT, `:` on name, state, subject, requester, policy, resources, actions, reviewers, create_time, start_time, expire_time, labels.*. `reviewers:"user:bob@example.com"` means the grants that this principal, its name in any letter case, approved or denied. `covers:"database/orders/eu"` means the grants with a resource pattern that covers this resource or pattern, such as database/orders/**; `covers_action:"rows.read"` the same of actions. A field may be written as here or as JSON has it (`createTime`). */
                 filter?: string;
-                /** @description AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`. */
+                /** @description AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`, and each written as here or as JSON has it. */
                 orderBy?: string;
                 /** @description At most this many; 0 is 50, more than 1,000 is 1,000 (AIP-158). */
                 pageSize?: number;

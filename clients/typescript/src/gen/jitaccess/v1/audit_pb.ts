@@ -643,7 +643,9 @@ export type ListAuditEventsRequest = Message<"jitaccess.v1.ListAuditEventsReques
 
   /**
    * AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy,
-   * method, source_address, subject_source_ip, trace_id, request_id, decision_id.
+   * method, source_address, subject_source_ip, trace_id, request_id, decision_id. `covers:"database/orders/eu"` means the
+   * events with a resource pattern that covers this resource or pattern, such as database/orders/**;
+   * `covers_action:"rows.read"` the same of actions. A field may be written as here or as JSON has it (`eventType`).
    *
    * @generated from field: string filter = 3;
    */

@@ -1179,14 +1179,17 @@ export type ListGrantsRequest = Message<"jitaccess.v1.ListGrantsRequest"> & {
   /**
    * AIP-160: =, !=, <, <=, >, >=, AND, OR, NOT, `:` on name, state, subject, requester, policy, resources, actions,
    * reviewers, create_time, start_time, expire_time, labels.*. `reviewers:"user:bob@example.com"` means the grants that
-   * this principal, its name in any letter case, approved or denied.
+   * this principal, its name in any letter case, approved or denied. `covers:"database/orders/eu"` means the grants with a
+   * resource pattern that covers this resource or pattern, such as database/orders/**; `covers_action:"rows.read"` the
+   * same of actions. A field may be written as here or as JSON has it (`createTime`).
    *
    * @generated from field: string filter = 3;
    */
   filter: string;
 
   /**
-   * AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`.
+   * AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`, and
+   * each written as here or as JSON has it.
    *
    * @generated from field: string order_by = 4;
    */
