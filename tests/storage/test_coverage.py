@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -41,8 +42,8 @@ def is_covered_in_sql(store: Store, held: list[str], name: str, separator: str) 
 
 
 def is_covered(held: list[str], name: str, field: str) -> bool:
-    is_of = {"covers": "resources", "covers_action": "actions"}[field]
-    event = replace(Event(type=EventType.CALL_REFUSED, at=NOON, principal=""), **{is_of: tuple(held)})
+    lists: dict[str, Any] = {{"covers": "resources", "covers_action": "actions"}[field]: tuple(held)}
+    event = replace(Event(type=EventType.CALL_REFUSED, at=NOON, principal=""), **lists)
     return matches(Comparison(field, "", ":", name), RecordedEvent(seq=1, hash=b"", event=event))
 
 
