@@ -28,6 +28,7 @@ from jit_service.domain.grants.grant import (
     Justification,
     Limits,
 )
+from jit_service.domain.grants.near_miss import describe_near_misses
 from jit_service.domain.language import name, regex
 from jit_service.domain.policies.policy import MAX_DURATION, MAX_USES, Policy, Step, normalize_patterns, seconds
 
@@ -313,17 +314,21 @@ def by_preference(policies: Iterable[Policy]) -> list[Policy]:
 def choose_policy(ask: Ask, policies: Iterable[Policy], by: Caller) -> Policy:
     """Returns the policy that is taken for the request: the one it names, or the first that covers it.
 
-    Raises NotEligible where there is none.
+    Raises NotEligible where there is none; it tells what nearly covers the request of what the requester may ask under.
     """
     may = may_break_glass if ask.break_glass else may_ask
+    open_to_it: list[Policy] = []
     for policy in by_preference(policies):
         if ask.policy and policy.name != ask.policy:
             continue
-        if may(policy, ask.subject, by.principal, by.groups) and policy.covers(ask.resources, ask.actions):
-            return policy
+        if may(policy, ask.subject, by.principal, by.groups):
+            if policy.covers(ask.resources, ask.actions):
+                return policy
+            open_to_it.append(policy)
     emergency = "in an emergency " if ask.break_glass else ""
     asked = f"{emergency}{name.listed(ask.actions)} on {name.listed(ask.resources)}"
-    what = f"{by.principal} ask for {asked} for {ask.subject}{_since_left_out(by.groups)}"
+    near = describe_near_misses(ask.resources, ask.actions, open_to_it)
+    what = f"{by.principal} ask for {asked} for {ask.subject}{_since_left_out(by.groups)}{'; ' if near else ''}{near}"
     if ask.policy:
         raise NotEligible(f"{ask.policy} does not let {what}", policy=ask.policy)
     raise NotEligible(f"no policy lets {what}")
