@@ -256,7 +256,10 @@ def check(
     }
     # What is wrong is among the findings, in plain words.
     logging.disable(logging.CRITICAL)
-    report = preflight.report(lambda: _loaded(**flags), clock=utc_now, strict=strict)
+    try:
+        report = preflight.report(lambda: _loaded(**flags), clock=utc_now, strict=strict)
+    finally:
+        logging.disable(logging.NOTSET)
     print(report.text(output))
     raise typer.Exit(int(report.fails))
 

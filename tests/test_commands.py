@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -585,3 +586,35 @@ def listed_when(terminal: Terminal, found: Callable[[list[Any]], bool], *argumen
         if found(listed):
             return listed
         assert time.monotonic() < deadline, listed
+
+
+def test_the_version_is_told(terminal: Terminal) -> None:
+    assert terminal.printing("--version") == f"jit-service {version('jit-service')}"
+
+
+def test_all_settings_are_printed_and_the_help_says_where(terminal: Terminal) -> None:
+    assert "JIT_WORKERS [1]\n    a whole number, 1 to 64\n" in terminal.printing("settings")
+    assert "docs/settings.md" in terminal.printing("serve", "--help")
+
+
+def test_check_prints_findings_and_fails_for_a_fault_alone(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.run("migrate", "--data-dir", str(tmp_path))
+    away = json.dumps([{"issuer": "https://i.example.com", "audience": "a", "jwks_url": "http://127.0.0.1:1/k"}])
+    common = ("check", "--data-dir", str(tmp_path))
+
+    code, said, _ = terminal.run(*common, JIT_ISSUERS=away)
+    strict, _, _ = terminal.run(*common, "--strict", JIT_ISSUERS=away)
+    faulty, told, _ = terminal.run(*common, "-o", "json")
+
+    assert (code, strict, faulty) == (0, 1, 1)
+    assert "warning  issuer https://i.example.com: its keys cannot be had" in said
+    assert json.loads(told)["findings"][-1]["level"] == "fault"
+
+
+@pytest.mark.parametrize("command", ["serve", "up"])
+def test_a_port_without_tls_is_for_loopback_unless_somebody_says_otherwise(
+    terminal: Terminal, tmp_path: Path, command: str
+) -> None:
+    flag = "--grpc" if command == "serve" else "--http"
+
+    assert "JIT_ALLOW_PLAINTEXT=true" in terminal.failing(command, "--data-dir", str(tmp_path), flag, "0.0.0.0:0")

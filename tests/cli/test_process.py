@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,10 @@ def test_the_client_package_loads_nothing_before_it_is_used() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert not set(json.loads(ran.stdout)) & (SLOW | {"typer"})
+
+
+def test_the_version_is_told(process: Process) -> None:
+    assert process("--version").stdout == f"jit {version('jitaccess')}\n"
 
 
 def test_the_installed_command_is_there(process: Process, environment: Mapping[str, str]) -> None:
