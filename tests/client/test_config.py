@@ -69,6 +69,22 @@ def test_tls_of_the_file_goes_with_the_address_of_the_file(home: Path) -> None:
     assert load(address="argument:1", token=None, environ=env).tls is None
 
 
+def test_authorities_of_the_file_go_with_its_address_and_are_beside_it(home: Path) -> None:
+    env = write(home, 'address = "file:1"\ntoken = "t"\nca_file = "ca.pem"')
+
+    assert load(address=None, token=None, environ=env).ca_file == home / "jit" / "ca.pem"
+    assert load(address="argument:1", token=None, environ=env).ca_file is None
+
+
+def test_tls_and_authorities_of_the_environment_go_with_every_address(home: Path) -> None:
+    env = write(home, 'address = "file:1"\ntoken = "t"\ntls = false') | {"JIT_TLS": "on", "JIT_CA_FILE": "/ca.pem"}
+
+    found = load(address=None, token=None, environ=env)
+
+    assert (found.tls, found.ca_file) == (True, Path("/ca.pem"))
+    assert load(address="argument:1", token="t", tls=False, environ=env).tls is False
+
+
 def test_an_empty_variable_is_as_none(home: Path) -> None:
     env = write(home, 'address = "file:1"\ntoken = "t"') | {"JIT_ADDRESS": "", "JIT_TOKEN": "", "JIT_CONFIG": ""}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,9 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from jitaccess import JitClient, Misconfigured, Retry, Unavailable
-from jitaccess._transport import target
-from tests.client.service import Service, serving
+from jitaccess import JitClient, Misconfigured, PermissionDenied, Retry, Unavailable
+from jitaccess._transport import target, targets
+from jitaccess.v1.audit_pb2 import AuditEvent, TailAuditEventsResponse
+from tests.client.conftest import Ask
+from tests.client.service import Held, Refusal, Service, serving
 
 LOCAL = ["127.0.0.1:1", "127.8.9.1:1", "localhost:1", "[::1]:1", "unix:/run/jit.sock", "unix:relative.sock"]
 ELSEWHERE = ["jit.example.com:443", "10.0.0.1:443", "[2001:db8::1]:443", "localhost.evil.example:1", "0.0.0.0:1"]
@@ -53,6 +56,79 @@ def test_what_is_no_address_is_refused(address: str) -> None:
         target(address, tls=None, insecure=False)
 
     assert caught.value.reason == "ADDRESS_INVALID"
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("https://a.example", "a.example:443"), ("https://a.example:8443/", "a.example:8443"),
+        ("https://[::1]", "[::1]:443"), ("https://127.0.0.1:1", "127.0.0.1:1"),
+    ],
+)  # fmt: skip
+def test_https_means_tls(address: str, host: str) -> None:
+    (found,) = targets(address, tls=None, insecure=False)
+
+    assert (found.address, found.credentials is not None) == (host, True)
+
+
+def test_https_without_tls_is_refused() -> None:
+    with pytest.raises(Misconfigured, match="switched off"):
+        targets("https://a.example", tls=False, insecure=True)
+
+
+@pytest.mark.parametrize("address", ["https://", "https://a/b", "http://a:1", "a:1,", "a:1,,b:1", "a:1;b:1"])
+def test_what_is_no_address_of_several_is_refused(address: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        targets(address, tls=None, insecure=False)
+
+    assert caught.value.reason == "ADDRESS_INVALID"
+
+
+def test_where_one_of_several_is_another_host_all_are_spoken_to_over_tls() -> None:
+    local = targets("127.0.0.1:1, unix:/run/s", tls=None, insecure=False)
+    mixed = targets("127.0.0.1:1,a.example:1", tls=None, insecure=False)
+
+    assert [each.credentials is None for each in (*local, *mixed)] == [True, True, False, False]
+    with pytest.raises(Misconfigured, match="in clear"):
+        targets("127.0.0.1:1,a.example:1", tls=False, insecure=False)
+
+
+def test_where_one_address_is_away_calls_go_on_with_the_next(ask: Ask, service: Service) -> None:
+    once = {"address": f"127.0.0.1:1,{service.address}", "retry": Retry(attempts=1)}
+
+    ask("check", "user:s", "read", "a/b", options=once)
+
+    assert len(service.received) == 1
+
+
+def test_streams_go_on_with_the_next_address(ask: Ask, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [TailAuditEventsResponse(seq=4, audit_event=AuditEvent(seq=4)), Held()])
+
+    (told,) = ask("tail_audit_events", options={"address": f"127.0.0.1:1,{service.address}"})
+
+    assert told.seq == 4
+
+
+def test_a_host_that_takes_connections_and_never_answers_is_left(
+    ask: Ask, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jitaccess._transport._GIVE_UP_CONNECTING_MS", 100)
+    with socket.socket() as hung:
+        hung.bind(("127.0.0.1", 0))
+        hung.listen()
+        address = f"127.0.0.1:{hung.getsockname()[1]},{service.address}"
+
+        ask("check", "user:s", "read", "a/b", options={"address": address, "retry": Retry(attempts=1)})
+
+    assert len(service.received) == 1
+
+
+def test_a_refusal_is_no_reason_to_ask_another_host(ask: Ask, service: Service) -> None:
+    service.will_answer("CheckAccess", Refusal(code=grpc.StatusCode.PERMISSION_DENIED))
+    with serving(Service()) as other, pytest.raises(PermissionDenied):
+        ask("check", "user:s", "read", "a/b", options={"address": f"{service.address},{other.address}"})
+
+    assert other.received == []
 
 
 def test_plaintext_never_goes_through_a_proxy() -> None:

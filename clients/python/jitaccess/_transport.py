@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import grpc
 
@@ -19,7 +22,11 @@ DEFAULT_TIMEOUT = 10.0
 _MAX_RECEIVED = 64 * 1024 * 1024  # A full page of 1,000 grants can pass gRPC's default of 4 MiB.
 _FIRST_RECONNECT_MS = 100  # gRPC's own second would make every retry meet the same cached failure.
 _MAX_RECONNECT_MS = 2000
+# How long a host may take to be connected to where another could be asked; gRPC's own 20 s are longer than a call.
+_GIVE_UP_CONNECTING_MS = 2000
+_HTTPS = "https://"
 
+C = TypeVar("C")
 Options = tuple[tuple[str, str | int], ...]
 
 
@@ -41,9 +48,13 @@ class Retry:
 
 
 class Attempts:
-    """The attempts of one call, under one deadline that runs from now."""
+    """The attempts of one call, under one deadline that runs from now.
 
-    def __init__(self, *, retry: Retry, timeout: float, address: str) -> None:
+    `others` is how many further addresses there are: each is tried at once before anything is tried again.
+    """
+
+    def __init__(self, *, retry: Retry, timeout: float, address: str, others: int = 0) -> None:
+        self._others = others
         self._deadline = time.monotonic() + timeout
         self._delays = retry.delays()
         self._address = address
@@ -60,6 +71,9 @@ class Attempts:
 
     def pause(self, fault: JitError) -> float:
         """Returns the seconds to wait before the next attempt, or raises the fault."""
+        if fault.code == "UNAVAILABLE" and self._others > 0 and self.remaining() > 0:
+            self._others -= 1
+            return 0.0
         pause = next(self._delays, None) if fault.code == "UNAVAILABLE" else None
         if pause is None or pause >= self.remaining():
             raise fault
@@ -73,6 +87,95 @@ class Target:
     address: str
     credentials: grpc.ChannelCredentials | None
     options: Options
+
+
+class Channels(Generic[C]):
+    """The channels to the addresses of one service, of which one is in use. Each is opened when it is first used."""
+
+    def __init__(self, targets: Sequence[Target], open_: Callable[[Target], C]) -> None:
+        self._targets = targets
+        self._open = open_
+        self._opened: dict[int, C] = {}
+        self._place = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """All the addresses."""
+        return ", ".join(each.address for each in self._targets)
+
+    @property
+    def others(self) -> int:
+        """How many there are beside the one in use."""
+        return len(self._targets) - 1
+
+    def current(self) -> C:
+        """Returns the channel in use. Raises ValueError once they are closed, as gRPC's own does."""
+        with self._lock:
+            if self._closed:
+                raise ValueError("the client is closed")
+            if self._place not in self._opened:
+                self._opened[self._place] = self._open(self._targets[self._place])
+            return self._opened[self._place]
+
+    def leave(self, channel: C) -> None:
+        """Goes on with the next address, unless somebody else has left this channel already."""
+        with self._lock:
+            if self._opened.get(self._place) is channel:
+                self._place = (self._place + 1) % len(self._targets)
+
+    def turn(self) -> None:
+        """Goes on with the next address."""
+        with self._lock:
+            self._place = (self._place + 1) % len(self._targets)
+
+    def closing(self) -> list[C]:
+        """Returns all channels that were opened, for the caller to close; none is opened from now on."""
+        with self._lock:
+            self._closed = True
+            return list(self._opened.values())
+
+
+def targets(
+    addresses: str, *, tls: bool | grpc.ChannelCredentials | None, insecure: bool, ca_file: Path | None = None
+) -> tuple[Target, ...]:
+    """Returns where and how to connect to each of the addresses, which commas separate.
+
+    An address is HOST:PORT, unix:PATH, or https://HOST:PORT (443 without a port), which means TLS for all of them. So
+    does `ca_file`, unless `tls` says otherwise. Where one is another host, all are spoken to as it is. Raises
+    Misconfigured.
+    """
+    parts = [part.strip() for part in addresses.split(",")]
+    if any(part.startswith(_HTTPS) for part in parts):
+        if tls is False:
+            raise Misconfigured(f"{addresses} means TLS, which is switched off", reason="ADDRESS_INVALID")
+        tls = tls or True
+    hosts = [_host_of(part) for part in parts]
+    if tls is None and (ca_file is not None or (not insecure and not all(map(_is_local, hosts)))):
+        tls = True
+    if tls is True and ca_file is not None:
+        tls = grpc.ssl_channel_credentials(root_certificates=_authorities(ca_file))
+    several = () if len(hosts) == 1 else (("grpc.min_reconnect_backoff_ms", _GIVE_UP_CONNECTING_MS),)
+    found = (target(host, tls=tls, insecure=insecure) for host in hosts)
+    return tuple(replace(each, options=(*each.options, *several)) for each in found)
+
+
+def _host_of(text: str) -> str:
+    if not text.startswith(_HTTPS):
+        return text
+    host = text.removeprefix(_HTTPS).removesuffix("/")
+    return host if ":" in host.rpartition("]")[2] else f"{host}:443"
+
+
+def _authorities(path: Path) -> bytes:
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"the CA file {path} cannot be read: {error.strerror}", reason="CA_FILE_INVALID") from None
+    if b"-----BEGIN CERTIFICATE-----" not in pem:
+        raise Misconfigured(f"the CA file {path} holds no certificate in PEM form", reason="CA_FILE_INVALID")
+    return pem
 
 
 def target(address: str, *, tls: bool | grpc.ChannelCredentials | None, insecure: bool) -> Target:

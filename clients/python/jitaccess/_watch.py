@@ -35,6 +35,7 @@ class Resumption(ABC, Generic[T]):
         self._new_attempts = new_attempts
         self._attempts: Attempts | None = None
         self._tells = False
+        self.has_told = False
 
     def call(self) -> Call[T]:
         """Returns the call that goes on after the last event."""
@@ -46,7 +47,7 @@ class Resumption(ABC, Generic[T]):
     def take(self, told: T) -> bool:
         """Notes the event, and returns whether to yield it."""
         self._attempts = None
-        self._tells = True
+        self._tells = self.has_told = True
         return self._take(told)
 
     def pause(self, fault: JitError) -> float:

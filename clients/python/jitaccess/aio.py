@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -13,7 +14,7 @@ import grpc.aio
 
 from jitaccess import _transport, _watch, config
 from jitaccess._faults import from_call
-from jitaccess._transport import DEFAULT_TIMEOUT, Attempts, Retry
+from jitaccess._transport import DEFAULT_TIMEOUT, Attempts, Channels, Retry
 from jitaccess._watch import Resumption, TailResumption, WatchResumption
 from jitaccess.client import next_token, with_self
 from jitaccess.config import TokenSource
@@ -62,17 +63,31 @@ class AsyncJitClient:
         tls: bool | grpc.ChannelCredentials | None = None,
         insecure: bool = False,
         retry: Retry | None = None,
+        ca_file: str | Path | None = None,
     ) -> None:
-        settings = config.load(address=address, token=token)
+        settings = config.load(
+            address=address, token=token, tls=tls if isinstance(tls, bool) else None, ca_file=ca_file
+        )
         self._token = settings.token
         self._timeout = timeout
         self._retry = retry or Retry()
-        self._target = _transport.target(settings.address, tls=settings.tls if tls is None else tls, insecure=insecure)
+        targets = _transport.targets(
+            settings.address,
+            tls=settings.tls if tls is None else tls,
+            insecure=insecure,
+            ca_file=settings.ca_file,
+        )
+        # A channel is made by the first call to its address: grpc.aio binds it to the loop that is running then.
+        self._channels = Channels(targets, _open)
 
     @property
     def address(self) -> str:
-        """Where the service is."""
-        return self._target.address
+        """Where the service is; with several addresses, all of them."""
+        return self._channels.address
+
+    def turn(self) -> None:
+        """Goes on with the next address, if there are several."""
+        self._channels.turn()
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,23 +99,26 @@ class AsyncJitClient:
 
     async def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""
-        await self._channel.close()
+        for channel in self._channels.closing():
+            await channel.close()
 
     async def send(self, call: Call[T]) -> T:
         """Makes a call that `jitaccess.contract.calls` built, and returns its answer."""
         attempts = self._attempts()
-        rpc = self._channel.unary_unary(
-            call.path,
-            request_serializer=type(call.request).SerializeToString,
-            response_deserializer=call.answer.FromString,
-        )
         while True:
+            channel = self._channels.current()
+            rpc = channel.unary_unary(
+                call.path,
+                request_serializer=type(call.request).SerializeToString,
+                response_deserializer=call.answer.FromString,
+            )
             try:
                 answer = await rpc(
                     call.request, timeout=attempts.remaining(), metadata=_transport.authorization(self._token)
                 )
             except grpc.RpcError as error:
                 pause = attempts.pause_after(error)
+                self._channels.leave(channel)
             else:
                 return call.read_answer(answer)
             await asyncio.sleep(pause)
@@ -194,16 +212,9 @@ class AsyncJitClient:
     verify_audit_log = _method(audit.verify_audit_log)
     get_audit_checkpoint = _method(audit.get_audit_checkpoint)
 
-    @functools.cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        """The channel, made by the first call: grpc.aio binds it to the loop that is running then."""
-        where = self._target
-        if where.credentials is None:
-            return grpc.aio.insecure_channel(where.address, options=where.options)
-        return grpc.aio.secure_channel(where.address, where.credentials, options=where.options)
-
     def _attempts(self) -> Attempts:
-        return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
+        channels = self._channels
+        return Attempts(retry=self._retry, timeout=self._timeout, address=channels.address, others=channels.others)
 
     async def _events(self, resumption: Resumption[T]) -> AsyncGenerator[T, None]:
         while True:
@@ -222,7 +233,9 @@ class AsyncJitClient:
                 fault.__cause__ = error
             finally:
                 stream.cancel()
-            await asyncio.sleep(resumption.pause(fault))
+            pause = resumption.pause(fault)
+            self.turn()
+            await asyncio.sleep(pause)
 
     async def _parts(self, call: Call[bytes]) -> AsyncGenerator[bytes, None]:
         attempts, has_begun = self._attempts(), False
@@ -244,11 +257,13 @@ class AsyncJitClient:
             # What was yielded is not yielded again.
             if has_begun:
                 raise fault
-            await asyncio.sleep(attempts.pause(fault))
+            pause = attempts.pause(fault)
+            self.turn()
+            await asyncio.sleep(pause)
 
     def open_stream(self, call: Call[T]) -> Any:
         """Begins a streaming call of `jitaccess.contract.calls`, and returns gRPC's own; `next_message` reads it."""
-        rpc = self._channel.unary_stream(
+        rpc = self._channels.current().unary_stream(
             call.path,
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.answer.FromString,
@@ -265,6 +280,12 @@ class AsyncJitClient:
                 return
             token = next_token(page, after=token)
             call = call.at_page(token)
+
+
+def _open(where: _transport.Target) -> grpc.aio.Channel:
+    if where.credentials is None:
+        return grpc.aio.insecure_channel(where.address, options=where.options)
+    return grpc.aio.secure_channel(where.address, where.credentials, options=where.options)
 
 
 async def next_message(stream: Any, *, silence: float) -> Any:

@@ -7,6 +7,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -14,13 +15,13 @@ import grpc
 
 from jitaccess import _transport, _watch, config
 from jitaccess._faults import from_call
-from jitaccess._transport import DEFAULT_TIMEOUT, Attempts, Retry
+from jitaccess._transport import DEFAULT_TIMEOUT, Attempts, Channels, Retry
 from jitaccess._watch import Resumption, TailResumption, WatchResumption
 from jitaccess.config import TokenSource
 from jitaccess.contract.calls import access, audit, delegations, grants, locks, policies, signals, tokens
 from jitaccess.contract.calls.call import Call
 from jitaccess.contract.model import Grant, GrantEvent, Page, TailedEvent, View
-from jitaccess.errors import Internal
+from jitaccess.errors import Internal, JitError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +59,9 @@ def _listing(build: Callable[P, Call[Page[T]]]) -> Callable[Concatenate[JitClien
 class JitClient:
     """Asks, decides and checks over gRPC. Thread-safe; a context manager.
 
-    `address` is HOST:PORT or unix:PATH; `token` a text, or a function that is called for every call. What is not
+    `address` is HOST:PORT, https://HOST or unix:PATH, or several of them with commas between: where one is unavailable,
+    calls and streams go on with the next. `ca_file` has the authorities of the service's certificate, and means TLS.
+    `token` a text, or a function that is called for every call. What is not
     given comes from the environment, then from the file (`jitaccess.config`). `timeout` is in seconds and holds for a
     whole call, retries included; for a list, for each page.
     Raises Misconfigured and Unauthenticated at once where address or token are missing; each call raises the
@@ -74,18 +77,30 @@ class JitClient:
         tls: bool | grpc.ChannelCredentials | None = None,
         insecure: bool = False,
         retry: Retry | None = None,
+        ca_file: str | Path | None = None,
     ) -> None:
-        settings = config.load(address=address, token=token)
+        settings = config.load(
+            address=address, token=token, tls=tls if isinstance(tls, bool) else None, ca_file=ca_file
+        )
         self._token = settings.token
         self._timeout = timeout
         self._retry = retry or Retry()
-        self._target = _transport.target(settings.address, tls=settings.tls if tls is None else tls, insecure=insecure)
-        self._channel = _open(self._target)
+        targets = _transport.targets(
+            settings.address,
+            tls=settings.tls if tls is None else tls,
+            insecure=insecure,
+            ca_file=settings.ca_file,
+        )
+        self._channels = Channels(targets, _open)
 
     @property
     def address(self) -> str:
-        """Where the service is."""
-        return self._target.address
+        """Where the service is; with several addresses, all of them."""
+        return self._channels.address
+
+    def turn(self) -> None:
+        """Goes on with the next address, if there are several."""
+        self._channels.turn()
 
     def __enter__(self) -> Self:
         return self
@@ -97,21 +112,24 @@ class JitClient:
 
     def close(self) -> None:
         """Closes the connection; calls under way end with Unavailable."""
-        self._channel.close()
+        for channel in self._channels.closing():
+            channel.close()
 
     def send(self, call: Call[T]) -> T:
         """Makes a call that `jitaccess.contract.calls` built, and returns its answer."""
         attempts = self._attempts()
-        rpc = self._channel.unary_unary(
-            call.path,
-            request_serializer=type(call.request).SerializeToString,
-            response_deserializer=call.answer.FromString,
-        )
         while True:
+            channel = self._channels.current()
+            rpc = channel.unary_unary(
+                call.path,
+                request_serializer=type(call.request).SerializeToString,
+                response_deserializer=call.answer.FromString,
+            )
             try:
                 answer = rpc(call.request, timeout=attempts.remaining(), metadata=_transport.authorization(self._token))
             except grpc.RpcError as error:
                 pause = attempts.pause_after(error)
+                self._channels.leave(channel)
             else:
                 return call.read_answer(answer)
             time.sleep(pause)
@@ -212,7 +230,8 @@ class JitClient:
     get_audit_checkpoint = _method(audit.get_audit_checkpoint)
 
     def _attempts(self) -> Attempts:
-        return Attempts(retry=self._retry, timeout=self._timeout, address=self.address)
+        channels = self._channels
+        return Attempts(retry=self._retry, timeout=self._timeout, address=channels.address, others=channels.others)
 
     def _events(self, resumption: Resumption[T]) -> Generator[T, None, None]:
         while True:
@@ -229,7 +248,13 @@ class JitClient:
                 fault.__cause__ = error
             finally:
                 stream.close()
-            time.sleep(resumption.pause(fault))
+            pause = self.pause_before_resuming(resumption, fault)
+            self.turn()
+            time.sleep(pause)
+
+    def pause_before_resuming(self, resumption: Resumption[Any], fault: JitError) -> float:
+        """Returns the seconds to wait before a broken stream is taken up, or raises the fault where it shall not be."""
+        return resumption.pause(fault)
 
     def _parts(self, call: Call[bytes]) -> Generator[bytes, None, None]:
         attempts, has_begun = self._attempts(), False
@@ -249,11 +274,13 @@ class JitClient:
             # What was yielded is not yielded again.
             if has_begun:
                 raise fault
-            time.sleep(attempts.pause(fault))
+            pause = attempts.pause(fault)
+            self.turn()
+            time.sleep(pause)
 
     def open_stream(self, call: Call[T]) -> Any:
         """Begins a streaming call that `jitaccess.contract.calls` built, and returns gRPC's own; `Stream` reads it."""
-        rpc = self._channel.unary_stream(
+        rpc = self._channels.current().unary_stream(
             call.path,
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.answer.FromString,

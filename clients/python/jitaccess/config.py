@@ -1,8 +1,9 @@
 """Where the client finds its address and token: argument, then environment, then file.
 
-Environment: JIT_ADDRESS, JIT_TOKEN, JIT_TOKEN_FILE, and JIT_CONFIG for the file's path. The file is TOML, by default
-`$XDG_CONFIG_HOME/jit/config.toml` (`~/.config/jit/config.toml`), with the keys `address`, `token_file`, `token` and
-`tls`. A relative `token_file` in it is beside the file; its `tls` goes with its `address` only.
+Environment: JIT_ADDRESS, JIT_TOKEN, JIT_TOKEN_FILE, JIT_TLS, JIT_CA_FILE, and JIT_CONFIG for the file's path. The file
+is TOML, by default `$XDG_CONFIG_HOME/jit/config.toml` (`~/.config/jit/config.toml`), with the keys `address`,
+`token_file`, `token`, `tls` and `ca_file`. A relative `token_file` or `ca_file` in it is beside the file; its `tls` and
+`ca_file` go with its `address` only.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from jitaccess.naming.variables import Variable
 
 TokenSource = Callable[[], str]
 
-_KEYS: dict[str, type] = {"address": str, "token_file": str, "token": str, "tls": bool}
+_KEYS: dict[str, type] = {"address": str, "token_file": str, "token": str, "tls": bool, "ca_file": str}
+_TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How to reach the service, and as whom. `token` is called for every call, so a token refreshed on disk is used."""
+    """How to reach the service, and as whom. `token` is called for every call, so a token refreshed on disk is used.
+
+    `ca_file` has the authorities that may sign the service's certificate, None is those that everybody trusts.
+    """
 
     address: str
     token: TokenSource
     tls: bool | None
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,14 @@ class _File:
         return str(self.path) if self.found else f"{self.path} (not there)"
 
 
-def load(*, address: str | None, token: str | TokenSource | None, environ: Mapping[str, str] | None = None) -> Config:
+def load(
+    *,
+    address: str | None,
+    token: str | TokenSource | None,
+    tls: bool | None = None,
+    ca_file: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
     """Returns what arguments, environment and file say together.
 
     Raises Misconfigured without an address or with a broken file, Unauthenticated without a token; both say where
@@ -52,13 +65,19 @@ def load(*, address: str | None, token: str | TokenSource | None, environ: Mappi
     env = os.environ if environ is None else environ
     told = address or env.get(Variable.ADDRESS, "")
     source = _given_token(token) or _token_of_environment(env)
+    tls = _truth_of_environment(env) if tls is None else tls
+    authorities = _path_of(ca_file or env.get(Variable.CA_FILE, ""))
     if told and source:
-        return Config(address=told, token=source, tls=None)
+        return Config(address=told, token=source, tls=tls, ca_file=authorities)
     file = _read_file(env)
+    if not told:
+        tls = bool(file.values["tls"]) if tls is None and "tls" in file.values else tls
+        authorities = authorities or _beside(file, file.text("ca_file"))
     return Config(
         address=told or _address_of_file(file),
         token=source or _token_of_file(file),
-        tls=None if told or "tls" not in file.values else bool(file.values["tls"]),
+        tls=tls,
+        ca_file=authorities,
     )
 
 
@@ -87,6 +106,21 @@ def _token_of_environment(env: Mapping[str, str]) -> TokenSource | None:
     if env.get(Variable.TOKEN):
         return _given_token(env[Variable.TOKEN])
     return token_file(env[Variable.TOKEN_FILE]) if env.get(Variable.TOKEN_FILE) else None
+
+
+def _truth_of_environment(env: Mapping[str, str]) -> bool | None:
+    text = env.get(Variable.TLS, "")
+    if text and text.lower() not in _TRUTHS:
+        raise Misconfigured(f"{Variable.TLS} is {text!r}, and must be true or false", reason="CONFIG_INVALID")
+    return _TRUTHS.get(text.lower())
+
+
+def _path_of(text: str | Path) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+def _beside(file: _File, text: str) -> Path | None:
+    return file.path.parent / Path(text).expanduser() if text else None
 
 
 def _address_of_file(file: _File) -> str:

@@ -35,7 +35,8 @@ from jitaccess.extras import ExtraMissing
 _HELP = """Ask for access, decide on it, and check it.
 
 The address and the token come from the options, then from JIT_ADDRESS and JIT_TOKEN or JIT_TOKEN_FILE, then from
-~/.config/jit/config.toml (keys address, token_file, token, tls; JIT_CONFIG names another file).
+~/.config/jit/config.toml (keys address, token_file, token, tls, ca_file; JIT_CONFIG names another file). There may be
+several addresses, with commas between: where one is unavailable, the next is asked.
 """
 _EPILOG = (
     "Exit codes: 0 ok, 1 the answer is no, 2 usage or invalid, 3 unauthenticated, 4 not permitted, 5 not found, "

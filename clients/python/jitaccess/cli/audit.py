@@ -64,12 +64,12 @@ def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> N
 
 
 def tail(session: Session, filter: Filter = "", start_seq: StartSeq = 0) -> None:
-    """Print each event as it is recorded, until it is interrupted.
+    """Print each event as it is recorded, until it is interrupted; where the service goes away, go on once it is back.
 
     Without --start-seq those that come from now on.
     """
     above: list[tuple[str, ...]] = [_COLUMNS]
-    with session.client() as client:
+    with session.lasting_client() as client:
         for told in client.tail_audit_events(filter=filter, start_seq=start_seq):
             if told.audit_event is not None:
                 session.answer_one_of_many(told.raw, partial(_tell, above, told.audit_event))

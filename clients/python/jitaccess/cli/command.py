@@ -26,7 +26,22 @@ _COMMON: dict[str, Any] = {
         typer.Option("-o", "--output", help="Form of the answer: table (default), json as REST gives it, yaml."),
     ],
     "address": Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="The service's gRPC endpoint [env var: JIT_ADDRESS].")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="The service's gRPC endpoints, with commas between [env var: JIT_ADDRESS]."
+        ),
+    ],
+    "tls": Annotated[
+        bool | None,
+        typer.Option(
+            "--tls/--no-tls", help="Speak TLS [env var: JIT_TLS; default: to other hosts].", show_default=False
+        ),
+    ],
+    "ca_file": Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Authorities of the service's certificate, PEM; means TLS [env var: JIT_CA_FILE]."
+        ),
     ],
     "token_file": Annotated[
         Path | None, typer.Option(metavar="FILE", help="File with the bearer token [env var: JIT_TOKEN_FILE].")

@@ -43,6 +43,11 @@ _HINTS = {
     "LOST_RACE": "somebody else was first: look again with `jit show`, then decide",
     "POLICY_NO_LONGER_ALLOWS": "ask anew with `jit request`",
     "DEADLINE_EXCEEDED": "a write may have happened all the same; look with `jit ls`, or pass a longer --timeout",
+    "TLS_NEEDED": "pass --tls, or set JIT_TLS=true or an address https://HOST:PORT",
+    "TLS_NOT_SPOKEN": "pass --no-tls if that port is meant, or the address of the port that speaks TLS",
+    "CERTIFICATE_UNKNOWN_AUTHORITY": "pass --ca-file FILE, or set JIT_CA_FILE, with the authority that signed it",
+    "CERTIFICATE_EXPIRED": "whoever runs the service must renew it; is this machine's clock right?",
+    "CERTIFICATE_WRONG_NAME": "use an address with a name that the certificate is for",
     "UNAVAILABLE": "is the service up, and is the address its gRPC one?",
 }
 

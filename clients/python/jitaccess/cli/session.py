@@ -34,6 +34,8 @@ class Session:
     output: Output | None = None
     address: str | None = None
     token_file: Path | None = None
+    tls: bool | None = None
+    ca_file: Path | None = None
     timeout: float | None = None
 
     def over(self, outer: Session) -> Session:
@@ -42,6 +44,8 @@ class Session:
             output=self.output or outer.output,
             address=self.address or outer.address,
             token_file=self.token_file or outer.token_file,
+            tls=self.tls if self.tls is not None else outer.tls,
+            ca_file=self.ca_file or outer.ca_file,
             timeout=self.timeout if self.timeout is not None else outer.timeout,
         )
 
@@ -68,7 +72,15 @@ class Session:
         from jitaccess.client import JitClient
 
         timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
-        return JitClient(self.address, token=self.token, timeout=timeout)
+        return JitClient(self.address, token=self.token, timeout=timeout, tls=self.tls, ca_file=self.ca_file)
+
+    def lasting_client(self) -> JitClient:
+        """Returns a client whose streams, once begun, last until they are interrupted."""
+        from jitaccess._transport import DEFAULT_TIMEOUT
+        from jitaccess.cli.lasting import LastingClient
+
+        timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
+        return LastingClient(self.address, token=self.token, timeout=timeout, tls=self.tls, ca_file=self.ca_file)
 
     def answer(self, message: Message, show: Callable[[Screen], None]) -> None:
         """Prints a message as REST would give it, or shows it to people."""
@@ -117,8 +129,10 @@ class Session:
 
     def report(self, error: JitError, command: str = "") -> None:
         """Prints the error of the command: google.rpc.Status with `-o json`, else words, its fields and a hint."""
+        from jitaccess.cli.connecting import explained
         from jitaccess.cli.exits import hint_for
 
+        error = explained(error, self)
         if self.output is Output.JSON:
             sys.stderr.write(_status_json(error) + "\n")
             return

@@ -17,7 +17,7 @@ _WIDTHS = (12, 26, 9, 24, 0)
 def watch(session: Session, *, view: str) -> None:
     """Prints the live grants of the view, then each change, until it is interrupted. Raises what watching raises."""
     above: list[tuple[str, ...]] = [_COLUMNS]
-    with session.client() as client:
+    with session.lasting_client() as client:
         for event in client.watch_grants(view=view):
             if event.grant is not None:
                 session.answer_one_of_many(event.raw, partial(_show, above, event, event.grant))

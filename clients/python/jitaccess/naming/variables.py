@@ -14,6 +14,8 @@ class Variable(StrEnum):
     ADDRESS = "JIT_ADDRESS"
     TOKEN = "JIT_TOKEN"  # noqa: S105 (the variable's name)
     TOKEN_FILE = "JIT_TOKEN_FILE"  # noqa: S105 (the variable's name)
+    TLS = "JIT_TLS"
+    CA_FILE = "JIT_CA_FILE"
     CONFIG = "JIT_CONFIG"
     GRANT = "JIT_GRANT"
     SUBJECT = "JIT_SUBJECT"

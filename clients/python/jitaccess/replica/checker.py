@@ -303,6 +303,8 @@ class LocalChecker(LocalState):
             # The token comes from the program, which may raise anything; a thread that ends would tell nobody.
             except Exception as error:
                 fault = error
+            if isinstance(fault, Unavailable):
+                self._client.turn()
             if fault is not None:
                 pause = self.pause_after(fault)
                 self._tell()

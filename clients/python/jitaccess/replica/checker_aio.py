@@ -15,7 +15,7 @@ from jitaccess import _watch
 from jitaccess._faults import from_call
 from jitaccess.aio import AsyncJitClient, next_message
 from jitaccess.contract.model import CheckItem
-from jitaccess.errors import JitError
+from jitaccess.errors import JitError, Unavailable
 from jitaccess.replica.checker import (
     MAX_AGE,
     LocalDecision,
@@ -108,6 +108,8 @@ class AsyncLocalChecker(LocalState):
             # As in LocalChecker: the token's source may raise anything.
             except Exception as error:
                 fault = error
+            if isinstance(fault, Unavailable):
+                self._client.turn()
             if fault is not None:
                 pause = self.pause_after(fault)
                 await self._tell()
