@@ -10,11 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
+from jitaccess import policy_file
 from jitaccess.v1 import policy_pb2
 from tests.cli.conftest import Jit
 from tests.cli.samples import soon
 from tests.cli.test_policy import CHANGE, FILE, difference, policy
 from tests.client.service import Refusal, Service
+from tests.domain.test_sown_bugs import Twin, demand_caught
 
 Proposal = policy_pb2.PolicyProposal
 Case = policy_pb2.PolicyTestCase
@@ -531,3 +533,46 @@ def test_ones_own_proposal_cannot_be_approved(jit: Jit, service: Service) -> Non
     )
 
     assert jit("policy", "approve", "p1").code == 4
+
+
+WORDS = b'policies: [{name: a, displayName: on, disabled: on, labels: {since: 2026-03-02, "on": no}, maxDuration: 1h}]'
+
+
+def test_words_are_text_but_where_a_field_is_a_boolean() -> None:
+    read = policy_file.read_policies(WORDS)
+
+    assert read.faults == ()
+    assert (read.policies[0].display_name, read.policies[0].disabled) == ("on", True)
+    assert dict(read.policies[0].labels) == {"since": "2026-03-02", "on": "no"}
+    assert read.policies[0].max_duration.seconds == 3600
+
+
+def test_what_is_sound_of_a_policy_is_read_beside_its_faults() -> None:
+    read = policy_file.read_policies(b"policies:\n- deny: true\n  maxDuration: soon\n  nane: x\n  actions: ['**']\n")
+
+    assert [fault.line for fault in read.faults] == [3, 4]
+    assert (read.policies[0].deny, list(read.policies[0].actions)) == (True, ["**"])
+
+
+@pytest.mark.parametrize(
+    ("function", "sound", "bug", "caught_by"),
+    [
+        (
+            policy_file._as_written,
+            "return _YES_NO[str(value).lower()]",
+            "return bool(value == 'no')",
+            test_words_are_text_but_where_a_field_is_a_boolean,
+        ),
+        (
+            policy_file._Reader.read,
+            "known = fields.get(str(key.value))",
+            "known = None if self.faults else fields.get(str(key.value))",
+            test_what_is_sound_of_a_policy_is_read_beside_its_faults,
+        ),
+    ],
+    ids=["a deny that is read as its opposite", "a fault that hides those after it"],
+)
+def test_a_bug_in_the_reading_of_files_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, function: Any, sound: str, bug: str, caught_by: Any
+) -> None:
+    demand_caught(Twin("", function, sound, bug, caught_by), monkeypatch)
