@@ -81,7 +81,7 @@ def test_a_deny_that_reaches_into_the_grant_ends_its_token() -> None:
 
 
 def test_a_checker_that_cannot_be_sure_says_so() -> None:
-    state = LocalState(max_age=timedelta(seconds=10), on_decision=None)
+    state = LocalState(max_age=timedelta(seconds=10), on_decision=None, ask_after_no=False)
 
     with pytest.raises(Exception, match="cannot be told here") as unsure:
         state.is_live(subject=ALICE, grant="grants/g")

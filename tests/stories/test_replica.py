@@ -439,3 +439,48 @@ def test_what_this_process_commits_is_told_without_a_look(
 
     reader.join(timeout=10)
     assert found[0].revision > start
+
+
+# After a no
+
+
+def test_a_no_can_name_the_policies_to_ask_under(story: Story) -> None:
+    policy = story.create_policy()
+    with replica(story) as checker:
+        alone = asked(checker, story)
+    with replica(story, ask_after_no=True) as checker:
+        told = asked(checker, story)
+
+    assert (alone.allowed, alone.reason, alone.remote) == (False, CheckReason.NO_GRANT, None)
+    assert (told.allowed, told.reason) == (False, CheckReason.NO_GRANT)
+    assert told.remote is not None
+    assert policy.name in told.remote.requestable_policies
+
+
+def test_a_no_stands_at_once_where_the_service_is_away(tmp_path: Path) -> None:
+    with running_world(tmp_path, Clock(), f"sqlite:///{tmp_path / 'jit.db'}") as world:
+        story = Story(world, Grpc(world))
+        story.create_policy()
+        with replica(story, ask_after_no=True) as checker:
+            assert asked(checker, story).remote is not None
+            world.stop()
+            answers = [asked(checker, story) for _ in range(3)]
+
+    assert [(answer.allowed, answer.remote) for answer in answers] == [(False, None)] * 3
+    assert {answer.reason for answer in answers} <= {CheckReason.NO_GRANT, LocalReason.STALE}
+
+
+async def told_on_a_loop(story: Story) -> LocalDecision:
+    client = AsyncJitClient(str(story.world.grpc), token=lambda: story.world.token(story.gateway))
+    async with client, AsyncLocalChecker(client, ask_after_no=True) as checker:
+        await checker.wait_ready()
+        return await checker.check(story.alice.principal, "read", story.resource)
+
+
+def test_a_no_on_a_loop_can_name_the_policies_too(story: Story) -> None:
+    policy = story.create_policy()
+
+    told = asyncio.run(told_on_a_loop(story))
+
+    assert told.remote is not None
+    assert policy.name in told.remote.requestable_policies

@@ -115,9 +115,12 @@ class JitClient:
         for channel in self._channels.closing():
             channel.close()
 
-    def send(self, call: Call[T]) -> T:
-        """Makes a call that `jitaccess.contract.calls` built, and returns its answer."""
-        attempts = self._attempts()
+    def send(self, call: Call[T], *, timeout: float | None = None) -> T:
+        """Makes a call that `jitaccess.contract.calls` built, and returns its answer.
+
+        `timeout` is in seconds, retries included; the client's own if it is not given.
+        """
+        attempts = self._attempts(timeout)
         while True:
             channel = self._channels.current()
             rpc = channel.unary_unary(
@@ -229,9 +232,10 @@ class JitClient:
     verify_audit_log = _method(audit.verify_audit_log)
     get_audit_checkpoint = _method(audit.get_audit_checkpoint)
 
-    def _attempts(self) -> Attempts:
+    def _attempts(self, timeout: float | None = None) -> Attempts:
+        seconds = self._timeout if timeout is None else timeout
         channels = self._channels
-        return Attempts(retry=self._retry, timeout=self._timeout, address=channels.address, others=channels.others)
+        return Attempts(retry=self._retry, timeout=seconds, address=channels.address, others=channels.others)
 
     def _events(self, resumption: Resumption[T]) -> Generator[T, None, None]:
         while True:

@@ -19,9 +19,11 @@ import grpc
 from jitaccess import _watch
 from jitaccess._faults import from_call
 from jitaccess.client import JitClient, Stream
+from jitaccess.contract.calls import access as calls
 from jitaccess.contract.model import CheckItem, CheckReason, Decision
 from jitaccess.errors import InvalidArgument, JitError, Unavailable
 from jitaccess.naming import rfc3339
+from jitaccess.replica.after_no import SECONDS, AfterNo
 from jitaccess.replica.decision import Judgement, LocalReason
 from jitaccess.replica.state import SILENCE, Replica, steady_ns
 
@@ -85,13 +87,14 @@ def _exact(instant: datetime | None) -> str:
 class LocalState:
     """What both checkers have in common: the replica behind its lock, the last fault, and the pauses after faults."""
 
-    def __init__(self, *, max_age: timedelta, on_decision: OnDecision | None) -> None:
+    def __init__(self, *, max_age: timedelta, on_decision: OnDecision | None, ask_after_no: bool) -> None:
         nanoseconds = max_age // timedelta(microseconds=1) * 1000
         if nanoseconds <= 0:
             raise InvalidArgument(f"max_age: is {max_age}; it must be above 0", reason="INVALID_FIELD")
         self._replica = Replica(max_age=nanoseconds)
         self._lock = threading.Lock()
         self._on_decision = on_decision
+        self.after_no = AfterNo(wanted=ask_after_no)
         self._failures = 0
         self.fault: Exception | None = None
 
@@ -216,7 +219,9 @@ class LocalChecker(LocalState):
     The client's token needs the role `checker`. What the replica cannot judge alone (a condition, limits, what was
     passed on, names outside of ASCII under a wildcard, the instants around start and expiry) is asked of the service
     where `ask_service`, and is else a no with the reason NEEDS_CHECK. A state older than `max_age` answers nothing but
-    no, with the reason STALE. `on_decision` is called with every question and its answer, before the answer is given.
+    no, with the reason STALE. With `ask_after_no` a no of its own is asked of the service too, for a second at most;
+    the service's answer, which names the policies to ask under, is given where it comes. `on_decision` is called with
+    every question and its answer, before the answer is given.
     """
 
     def __init__(
@@ -225,9 +230,10 @@ class LocalChecker(LocalState):
         *,
         max_age: timedelta = MAX_AGE,
         ask_service: bool = True,
+        ask_after_no: bool = False,
         on_decision: OnDecision | None = None,
     ) -> None:
-        super().__init__(max_age=max_age, on_decision=on_decision)
+        super().__init__(max_age=max_age, on_decision=on_decision, ask_after_no=ask_after_no)
         self._client = client
         self._ask_service = ask_service
         self._changed = threading.Condition(self._lock)
@@ -289,6 +295,11 @@ class LocalChecker(LocalState):
         if decision.reason is LocalReason.NEEDS_CHECK and self._ask_service:
             asked = self._client.check(subject, action, resource, context=context, source_ip=source_ip)
             decision = remote_decision(asked)
+        elif self.after_no.is_worth(decision.reason):
+            call = calls.check(subject, action, resource, context=context, source_ip=source_ip)
+            with self.after_no.asking() as may_ask:
+                if may_ask:
+                    decision = remote_decision(self._client.send(call, timeout=SECONDS))
         if self._on_decision is not None:
             return self.told(CheckItem(subject, action, resource, context=context, source_ip=source_ip), decision)
         return decision

@@ -14,8 +14,10 @@ import grpc.aio
 from jitaccess import _watch
 from jitaccess._faults import from_call
 from jitaccess.aio import AsyncJitClient, next_message
+from jitaccess.contract.calls import access as calls
 from jitaccess.contract.model import CheckItem
 from jitaccess.errors import JitError, Unavailable
+from jitaccess.replica.after_no import SECONDS
 from jitaccess.replica.checker import (
     MAX_AGE,
     LocalDecision,
@@ -41,9 +43,10 @@ class AsyncLocalChecker(LocalState):
         *,
         max_age: timedelta = MAX_AGE,
         ask_service: bool = True,
+        ask_after_no: bool = False,
         on_decision: OnDecision | None = None,
     ) -> None:
-        super().__init__(max_age=max_age, on_decision=on_decision)
+        super().__init__(max_age=max_age, on_decision=on_decision, ask_after_no=ask_after_no)
         self._client = client
         self._ask_service = ask_service
         self._changed = asyncio.Condition()
@@ -93,6 +96,11 @@ class AsyncLocalChecker(LocalState):
         if decision.reason is LocalReason.NEEDS_CHECK and self._ask_service:
             asked = self._client.check(subject, action, resource, context=context, source_ip=source_ip)
             decision = remote_decision(await asked)
+        elif self.after_no.is_worth(decision.reason):
+            call = calls.check(subject, action, resource, context=context, source_ip=source_ip)
+            with self.after_no.asking() as may_ask:
+                if may_ask:
+                    decision = remote_decision(await self._client.send(call, timeout=SECONDS))
         if self._on_decision is not None:
             return self.told(CheckItem(subject, action, resource, context=context, source_ip=source_ip), decision)
         return decision

@@ -30,7 +30,7 @@ class MemoryClient(JitClient):
     def close(self) -> None:
         """There is no connection to close."""
 
-    def send(self, call: Call[T]) -> T:
+    def send(self, call: Call[T], *, timeout: float | None = None) -> T:  # noqa: ARG002 (it is there at once)
         """Makes a call, and returns its answer."""
         return call.read_answer(self._service.answer(call.rpc, call.request))
 
@@ -53,7 +53,7 @@ class AsyncMemoryClient(AsyncJitClient):
     async def close(self) -> None:
         """There is no connection to close."""
 
-    async def send(self, call: Call[T]) -> T:
+    async def send(self, call: Call[T], *, timeout: float | None = None) -> T:  # noqa: ARG002 (it is there at once)
         """Makes a call, and returns its answer."""
         return call.read_answer(self._service.answer(call.rpc, call.request))
 
