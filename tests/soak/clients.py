@@ -38,7 +38,7 @@ class RestClient(JitClient):
         self._site = site
         self._bearer = token
 
-    def send(self, call: Call[T], *, timeout: float | None = None) -> T:
+    def send(self, call: Call[T], *, timeout: float | None = None) -> T:  # noqa: ARG002 (REST has one for all)
         """Makes the call over REST. Raises what JitClient does."""
         verb, path, content = rest_call(call.path, MessageToDict(call.request))
         status, text = self._answer(verb, path, content)
