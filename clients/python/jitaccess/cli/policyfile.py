@@ -58,7 +58,7 @@ class Trial:
             match = _CASE.fullmatch(field)
             line = self.lines.of(f"{self.within}.cases[{match[1]}].{match[2]}") if match else 0
             findings.append(Finding(path=self.path, line=line, fault=_said(match[2] if match else field, words)))
-        return refusal(findings)
+        return refusal(findings, reason=fault.reason)
 
 
 class PolicyFiles:
@@ -79,7 +79,7 @@ class PolicyFiles:
 
     def place(self, fault: InvalidArgument) -> InvalidArgument:
         """Returns what the judge refused with its places in the files."""
-        return refusal([self._placed(field, words) for field, words in _violations(fault)])
+        return refusal([self._placed(field, words) for field, words in _violations(fault)], reason=fault.reason)
 
     def refused(self, fault: InvalidArgument) -> list[Finding]:
         """Returns what the judge refused that is not a finding already, since it could not be read."""
@@ -162,14 +162,14 @@ def trials(paths: Iterable[str]) -> list[Trial]:
     return found
 
 
-def refusal(findings: Sequence[Finding]) -> InvalidArgument:
-    """Returns the error that tells all findings, each with its place."""
+def refusal(findings: Sequence[Finding], *, reason: str = "POLICY_FILE_INVALID") -> InvalidArgument:
+    """Returns the error that tells all findings, each with its place. `reason` is the judge's, where it refused."""
     first, *more = findings
     if not more:
-        return InvalidArgument(str(first), reason="POLICY_FILE_INVALID")
+        return InvalidArgument(str(first), reason=reason)
     told = [FieldViolation(field=finding.place, description=finding.fault) for finding in findings]
     words = f"{len(findings)} faults, the first at {first}"
-    return InvalidArgument(words, reason="POLICY_FILE_INVALID", field_violations=tuple(told))
+    return InvalidArgument(words, reason=reason, field_violations=tuple(told))
 
 
 def full_name(name: str) -> str:
