@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+
+# What is made while modules load is kept, and looking for garbage among it is a tenth of the start of a command.
+_COLLECT_AFTER = 50_000
 
 
 def main() -> None:
     """Runs `jit` with the process's arguments, and exits with its code (`jitaccess.cli.exits`)."""
+    gc.set_threshold(_COLLECT_AFTER)
     from jitaccess.extras import ExtraMissing, needed_for
 
     try:
