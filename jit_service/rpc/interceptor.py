@@ -19,6 +19,7 @@ from jit_service.check import GrantCache
 from jit_service.domain.audit.refusal import About
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import (
+    InvalidField,
     JitError,
     Locked,
     RateExceeded,
@@ -26,9 +27,10 @@ from jit_service.domain.errors import (
 )
 from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.rpc import errors, refusals
-from jit_service.rpc.admission import Admission, MalformedRequest, check_request, decode_request
+from jit_service.rpc.admission import Admission, MalformedRequest, check_request, decode_request, edge_metadata
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.authorization import RULES, Rule
+from jit_service.rpc.json_spelling import in_json_names
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store, set_caller
@@ -211,6 +213,9 @@ class CallInterceptor(grpc.ServerInterceptor):
             self._record(caller, refusal, request)
         if isinstance(refusal, StoreUnavailable):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
+        if isinstance(refusal, InvalidField) and edge_metadata(context.invocation_metadata())[0] is not None:
+            # The record keeps the proto's names: it is the same for every way that a call comes.
+            refusal = in_json_names(refusal, caller.origin.method)
         errors.abort(context, refusal)
 
     def _lock_on(self, caller: Caller) -> Locked | None:
