@@ -12,7 +12,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -173,7 +173,10 @@ class Rest:
         told = ParseDict(answer, status_pb2.Status())
         code = code_name(told.code)
         assert HTTP_OF.get(code, 500) == status, f"{code} came as HTTP {status}"
-        return refusal(code, told.message, told)
+        refused = refusal(code, told.message, told)
+        request = messages_of(method)[0].DESCRIPTOR
+        # One expectation holds for all surfaces. tests/rest/test_json_names.py has what REST says.
+        return replace(refused, fields=tuple(_declared(path, request) for path in refused.fields))
 
     def send(
         self,
@@ -197,6 +200,18 @@ class Rest:
             return response.status, json.loads(text)
         finally:
             connection.close()
+
+
+def _declared(path: str, message: Any) -> str:
+    """Returns a path of JSON names in the names of the proto, as far as it is one of fields."""
+    found: list[str] = []
+    for part in path.split("."):
+        name, bracket, index = part.partition("[")
+        field = message.fields_by_camelcase_name.get(name) if message is not None else None
+        found.append(part if field is None else field.name + bracket + index)
+        is_map = field is not None and field.message_type is not None and field.message_type.GetOptions().map_entry
+        message = None if field is None or is_map else field.message_type
+    return ".".join(found)
 
 
 def form(token: str, **more: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -29,12 +30,22 @@ def test_a_fault_names_its_field_as_its_caller_wrote_it(
 ) -> None:
     body = {"resources": [story.resource], "actions": ["read"]} | more
 
-    over_rest = story.call(story.alice, GRANTS + "RequestGrant", body)
+    _, answer = Rest(world).send("POST", "/v1/grants", json.dumps(body), token=world.token(story.alice))
     over_grpc = Grpc(world).call(GRANTS + "RequestGrant", body, token=world.token(story.alice))
 
-    assert over_rest.fields == (written,)
+    assert answer["message"].startswith(f"{written}: ")
+    assert answer["details"][1]["fieldViolations"][0]["field"] == written
     assert over_grpc.fields == (declared,)
-    assert over_rest.text.startswith(f"{written}: ")
+
+
+def test_the_record_of_a_refusal_has_the_protos_names_however_it_came(world: World, story: Story) -> None:
+    body = {"resources": [story.resource], "actions": ["read"], "requestId": "x"}
+    story.call(story.alice, GRANTS + "RequestGrant", body)
+    Grpc(world).call(GRANTS + "RequestGrant", body, token=world.token(story.alice))
+
+    records = story.audit(f'principal = "{story.alice.principal}" AND event_type = "CALL_REFUSED"')
+
+    assert {record.message.partition(":")[0] for record in records} == {"request_id"}
 
 
 def test_the_fields_of_a_filter_are_named_in_json_too(story: Story) -> None:
