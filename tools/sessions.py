@@ -59,7 +59,7 @@ class Step:
 
     @property
     def is_as_written(self) -> bool:
-        return _plain(self.written) == _plain(self.played)
+        return plain(self.written) == plain(self.played)
 
 
 @dataclass
@@ -209,7 +209,8 @@ def play(page: str) -> list[Step]:
     return steps
 
 
-def _plain(output: str) -> str:
+def plain(output: str) -> str:
+    """Returns the output without what differs from run to run."""
     for varying, name in _VARYING:
         output = varying.sub(name, output)
     return "\n".join(line.strip() for line in output.splitlines())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import shutil
@@ -12,35 +11,15 @@ from typing import Any
 
 import pytest
 
+from tests.typescript.built import build, tsc
 from tests.world import Rest, Story, World
 
-ROOT = Path(__file__).parents[2]
-CLIENT = ROOT / "clients/typescript"
 pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="there is no node with npm")
-
-
-def tsc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["node", str(CLIENT / "node_modules/typescript/bin/tsc"), *arguments]
-    return subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture(scope="session")
 def built(testrun_uid: str) -> Path:
-    """The client and its exercise in JavaScript; what does not type-check is not built. One worker builds for all."""
-    build = CLIENT / "build"
-    build.mkdir(exist_ok=True)
-    of_run = build / "run"
-    with (build / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not of_run.exists() or of_run.read_text() != testrun_uid:
-            make = ["make", "-s", "clients/typescript/node_modules/.installed"]
-            subprocess.run(make, cwd=ROOT, check=True, timeout=240)
-            for earlier in ("src", "test"):
-                shutil.rmtree(build / earlier, ignore_errors=True)
-            compiled = tsc("--noEmitOnError")
-            assert compiled.returncode == 0, compiled.stdout
-            of_run.write_text(testrun_uid)
-    return build
+    return build(testrun_uid)
 
 
 @pytest.fixture
