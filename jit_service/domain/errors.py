@@ -169,7 +169,7 @@ class InvalidField(Invalid):
     @property
     def each(self) -> tuple[InvalidField, ...]:
         """This fault and those found with it, each alone."""
-        return (InvalidField(self.field, self.fault), *self.more) if self.more else (self,)
+        return (InvalidField(self.field, self.fault), *self.more)
 
     def within(self, parent: str) -> InvalidField:
         """Returns the same faults with their paths under `parent`."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from jit_service.domain import errors
-from jit_service.domain.errors import InvalidField, JitError, RateExceeded, WrongState
+from jit_service.domain.errors import Conflict, InvalidField, JitError, RateExceeded, StaleEtag, WrongState
 
 
 def descendants(of: type[JitError]) -> Iterator[type[JitError]]:
@@ -69,6 +69,21 @@ def test_a_fault_names_its_field() -> None:
 def test_a_fault_within_something_has_the_whole_path() -> None:
     assert InvalidField("name", "is required").within("policies[3]").message == "policies[3].name: is required"
     assert InvalidField("[2]", "is empty").within("items").message == "items[2]: is empty"
+
+
+def test_the_faults_of_several_fields_are_one_refusal_and_each_alone() -> None:
+    second, third = InvalidField("actions", "is empty"), InvalidField("duration", "is 0s")
+    whole = InvalidField("name", "is required", more=[second, third])
+
+    assert whole.message == "name: is required (and 2 more)"
+    assert [fault.message for fault in whole.each] == ["name: is required", "actions: is empty", "duration: is 0s"]
+    assert [fault.message for fault in second.each] == ["actions: is empty"]
+
+
+def test_the_reasons_of_a_class_are_those_of_the_facts_below_it() -> None:
+    assert errors.reasons(StaleEtag) == {"STALE_ETAG"}
+    assert errors.reasons(Conflict) == {"STALE_ETAG", "STALE_PLAN", "LOST_RACE", "REQUEST_ID_REUSED"}
+    assert errors.reasons() >= {leaf.reason for leaf in LEAVES}
 
 
 def test_who_calls_too_often_is_told_when_to_call_again() -> None:

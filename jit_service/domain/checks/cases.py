@@ -155,7 +155,6 @@ def _check(case: Case, grant: Grant, policies: Sequence[Policy]) -> str:
                 subject=grant.subject,
                 action=action,
                 resource=resource,
-                groups=grant.subject_groups,
                 principal=case.by.principal,
                 context=grant.context,
                 # What is known is where whoever asks is; another subject's address is whatever is told of it then.

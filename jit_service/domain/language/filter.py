@@ -224,7 +224,7 @@ class _Parser:
         token = self._peek()
         if token.kind not in ("word", "quoted"):
             raise self.fault("a value")
-        text = re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL) if token.kind == "quoted" else token.text
+        text = re.sub(r"\\(.)", r"\1", token.text[1:-1]) if token.kind == "quoted" else token.text
         text = unicodedata.normalize("NFC", text)
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
             raise self.fault("a value without control characters")
@@ -249,7 +249,7 @@ class _Parser:
 
     def _instant(self, text: str) -> datetime:
         # RFC 3339 lets a space stand for the T.
-        instant = rfc3339.parse(text.replace(" ", "T", 1))
+        instant = rfc3339.parse(text.replace(" ", "T"))
         if instant is not None:
             return instant
         raise self.fault('an instant such as "2026-01-31T12:00:00Z"')
@@ -261,8 +261,8 @@ class _Parser:
             raise InvalidField("filter", f"column {self._peek().column}: {fault}") from None
 
     def _accept(self, text: str) -> bool:
-        token = self._peek()
-        if token.kind == "quoted" or token.text != text:
+        # The text of a quoted token has its quotes.
+        if self._peek().text != text:
             return False
         self._next += 1
         return True

@@ -309,7 +309,7 @@ def _normalize_step(step: Step, field: str, exact: tuple[str, ...]) -> Step:
     approvers = keep(None, _normalize_set, step.approvers, f"{field}.approvers", exact)
     escalate_to = keep(None, _normalize_escalation, step, field, exact)
     if approvers is not None:
-        keep(None, _check_numbers, replace(step, approvers=approvers, escalate_to=escalate_to), field)
+        keep(None, _check_numbers, step, field)
     normalized = replace(
         step,
         approvers=approvers or step.approvers,

@@ -15,8 +15,9 @@ from jit_service.domain.checks.decision import Reason
 from jit_service.domain.checks.what_if import Outcome
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
 from jit_service.domain.errors import InvalidField, PolicyNotFound
+from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import JustificationRule, Policy, PrincipalSet, Step
-from tests.domain.factories import ALICE, HOUR, NOON, alice, ask, caller, dave, deny_policy, policy, step
+from tests.domain.factories import ALICE, DAVE, HOUR, NOON, alice, ask, caller, dave, deny_policy, policy, step
 
 AT_ONCE = policy(steps=())
 OTHER = policy(name="policies/a-first", steps=())
@@ -92,6 +93,41 @@ def test_a_check_that_a_condition_refuses_says_so() -> None:
     assert rehearsed(case(signals=Signals(live={"window": False})), under).check == Reason.CONDITION_NOT_MET
 
 
+def checked_by(condition: str, by: Caller | None = None, *, subject: str = ALICE) -> str:
+    """What a check answers after a request for the subject, under a policy that has the condition for checks."""
+    under = policy(steps=(), eligible=PrincipalSet(principals=(ALICE, DAVE)), check_condition=condition)
+    asked = {"subject": subject, "context": {"ticket": "OPS-7"}}
+    return rehearsed(case(by, asked=asked), under).check
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'context.ticket == "OPS-7"',
+        f'principal == "{ALICE}"',
+        'groups == ["engineering"]',
+        'context.source_ip == "192.0.2.7"',
+    ],
+)
+def test_a_check_is_made_by_whoever_asks_in_the_case_from_where_it_asks(condition: str) -> None:
+    assert checked_by(condition) == Reason.ALLOWED
+    assert checked_by(f"!({condition})") == Reason.CONDITION_NOT_MET
+
+
+def test_the_address_of_whoever_asks_is_not_that_of_another_subject() -> None:
+    assert checked_by("has(context.source_ip)") == Reason.ALLOWED
+    assert checked_by("has(context.source_ip)", subject=DAVE) == Reason.CONDITION_NOT_MET
+
+
+def test_a_check_knows_the_groups_of_whoever_asked_and_of_nobody_else() -> None:
+    """A policy that denies a group may deny another subject, whose groups nobody knows."""
+    open_to_both = policy(steps=(), eligible=PrincipalSet(principals=(ALICE, DAVE)))
+    denies_contractors = deny_policy(actions=("rows.delete",))
+    wanted = {"actions": ("rows.delete",)}
+
+    assert rehearsed(case(asked=wanted), open_to_both, denies_contractors).check == Reason.ALLOWED
+
+
 def test_a_pattern_is_not_checked() -> None:
     assert rehearsed(case(asked={"resources": ("database/orders/*",)})).check == ""
     assert rehearsed(case(asked={"actions": ("rows.*",)})).check == ""
@@ -123,6 +159,26 @@ def test_a_case_is_put_into_canonical_form() -> None:
     assert given.by == alice()
 
 
+def test_every_text_of_a_case_is_brought_to_canonical_form() -> None:
+    def written(text: str) -> Case:
+        by = caller(f"user:{text}@example.com", text)
+        return replace(case(by, asked={"subject": by.principal}, policy="policies/orders"), title=text)
+
+    assert cases.normalize(written("cafe\u0301")) == written("caf\u00e9")
+    assert cases.normalize(case(policy="orders", field="ticket")) == case(
+        policy="policies/orders", field="justification.ticket"
+    )
+
+
+def test_a_case_names_people_whose_letter_case_counts_as_they_are() -> None:
+    dora = caller("user:Dora@example.com")
+    given = case(dora, asked={"subject": dora.principal})
+
+    assert cases.normalize(given, exact=("user:Dora",)) == given
+    folded = cases.normalize(given)
+    assert (folded.by.principal, folded.ask.subject) == ("user:dora@example.com",) * 2
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -150,6 +206,29 @@ def test_every_fault_of_a_case_is_told_at_once() -> None:
         cases.normalize(wrong)
 
     assert [fault.field for fault in refused.value.each] == ["display_name", "principal", "expect_reason"]
+
+
+def test_an_expectation_of_a_check_that_no_check_answers_is_told_all_answers() -> None:
+    with pytest.raises(InvalidField) as refused:
+        cases.normalize(case(check="MAYBE"))
+
+    assert refused.value.message == f"expect_check: 'MAYBE' is none of {', '.join(Reason)}"
+
+
+def test_a_draft_of_the_tested_policy_is_put_into_canonical_form() -> None:
+    people = PrincipalSet(principals=("user:Dora@example.com",))
+    written, canonical = policy(name="orders", eligible=people), policy(eligible=people)
+
+    assert cases.draft_of(written, "policies/orders", exact=("user:Dora",)) == PolicyDraft(policy=canonical)
+    folded = cases.draft_of(written, "policies/orders").policy.eligible
+    assert folded == PrincipalSet(principals=("user:dora@example.com",))
+
+
+def test_a_draft_of_another_policy_than_the_tested_one_is_refused() -> None:
+    with pytest.raises(InvalidField) as refused:
+        cases.draft_of(policy(), "policies/payroll")
+
+    assert refused.value.message == "name: says policies/orders, and the call is about policies/payroll"
 
 
 def test_a_reason_that_no_policy_gives_is_refused_with_those_that_can_come() -> None:
@@ -188,6 +267,19 @@ def test_of_several_deny_policies_the_tested_one_must_deny_it_itself() -> None:
     assert rehearsed(case(CONTRACTOR, reason="DENIED_BY_POLICY"), idle, both, AT_ONCE).differences == (
         "policies/a-deny denies it, and policies/no-contractors does not",
     )
+
+
+@pytest.mark.parametrize("first", ["policies/a-deny", "policies/no-contractors"])
+@pytest.mark.parametrize("expected", ["", "policies/a-deny", "policies/no-contractors"])
+def test_of_several_policies_that_deny_it_that_is_told_which_the_case_is_about(first: str, expected: str) -> None:
+    """In whatever order the policies are given."""
+    both = sorted((deny_policy(), deny_policy(name="policies/a-deny")), key=lambda given: given.name != first)
+
+    result = cases.run_case(
+        case(CONTRACTOR, reason="DENIED_BY_POLICY", policy=expected), both, tested="policies/no-contractors"
+    )
+
+    assert (result.judged.policy, result.differences) == (expected or "policies/no-contractors", ())
 
 
 def test_a_case_of_a_deny_policy_may_show_whom_it_leaves_alone() -> None:
@@ -266,7 +358,17 @@ def test_the_cases_of_a_policy_that_is_not_there_are_refused() -> None:
 
     assert len(cases.run_cases([policy()], "policies/orders", made_up, now=NOON + timedelta(days=1))) == 1
     for gone in ([], [replace(policy(), deleted_at=NOON)]):
-        with pytest.raises(PolicyNotFound, match="there is no policies/orders"):
+        with pytest.raises(PolicyNotFound, match="there is no policies/orders") as no:
             cases.run_cases(gone, "policies/orders", made_up, now=NOON)
-    with pytest.raises(InvalidField, match="has 0 cases"):
-        cases.run_cases([policy()], "policies/orders", [], now=NOON)
+        assert no.value.metadata == {"policy": "policies/orders"}
+
+
+def test_a_policy_is_tested_by_one_to_a_thousand_cases() -> None:
+    def run(count: int) -> list[CaseResult]:
+        return cases.run_cases([policy()], "policies/orders", [lambda _: case(dave())] * count, now=NOON)
+
+    assert len(run(cases.MAX_CASES)) == cases.MAX_CASES == 1000
+    for count in (0, 1001):
+        with pytest.raises(InvalidField) as refused:
+            run(count)
+        assert refused.value.message == f"cases: has {count} cases; 1 to 1000 are allowed"

@@ -10,8 +10,10 @@ import pytest
 from jit_service.domain.checks import what_if
 from jit_service.domain.checks.decision import Question, Reason
 from jit_service.domain.checks.evidence import Evidence
+from jit_service.domain.checks.what_if import Outcome, RequestOutcome
+from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import NotEligible
-from jit_service.domain.grants import children, misfit
+from jit_service.domain.grants import children, misfit, request
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import (
@@ -110,3 +112,21 @@ def test_what_was_passed_on_is_answered_by_what_would_have_been_given_above_it()
     assert reason(DEEP) is Reason.ALLOWED
     assert reason(replace(DEEP, eligible=PrincipalSet(groups=("sales",)))) is Reason.NO_GRANT
     assert reason(replace(DEEP, max_child_depth=0)) is Reason.NO_GRANT
+
+
+def test_a_request_is_judged_by_the_live_signals_and_its_grant_has_no_name() -> None:
+    under = policy(request_condition="signals.window", steps=())
+
+    def judged(*, window: bool) -> RequestOutcome:
+        signals = Signals(live={"window": window})
+        return what_if.judge_request(ask(), policies=iter([under]), by=alice(), now=NOON, signals=signals)
+
+    live = Signals(live={"window": True})
+    grant = request.judge_request(ask(), policies=[under], by=alice(), grant_name="", now=NOON, signals=live)
+    assert judged(window=True) == RequestOutcome(outcome=Outcome.ACTIVE, grant=grant, policy="policies/orders")
+    refused = judged(window=False)
+    assert (refused.outcome, refused.reason, refused.policy) == (
+        Outcome.REFUSED,
+        "CONDITION_NOT_MET",
+        "policies/orders",
+    )

@@ -41,6 +41,14 @@ def test_setting_keeps_who_and_when_and_the_revision_it_follows() -> None:
     assert signal.put(incident(), replaces=None, by=ADMIN, now=NOON)[0].revision == 0
 
 
+def test_a_signal_is_known_again_by_the_event_that_records_it() -> None:
+    given = incident(value={"level": [1, "high"]})
+    _, event = signal.put(given, replaces=None, by=ADMIN, now=NOON)
+
+    assert signal.recorded(event) == given
+    assert signal.recorded(signal.deletion_event(given, by=ADMIN, now=NOON)) is None
+
+
 def test_deleting_is_an_event() -> None:
     event = signal.deletion_event(incident(), by=ADMIN, now=NOON)
 

@@ -67,6 +67,10 @@ C = Comparison("subject", "", "=", "c")
             Comparison("create_time", "", "<", datetime(2026, 1, 2, 2, 4, 5, 6, tzinfo=UTC)),
         ),
         (
+            'create_time < "2026-01-02 03:04:05Z"',
+            Comparison("create_time", "", "<", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ),
+        (
             'create_time < "2026-01-02t03:04:05z"',
             Comparison("create_time", "", "<", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
         ),
@@ -125,6 +129,35 @@ def test_a_wrong_filter_says_where_and_what_is_allowed(text: str, column: int, w
     assert words in refused.value.fault
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("subject = ", "column 10: found the end; expected a value"),
+        ("subject = a)", "column 12: found ')'; expected the end, or AND"),
+        ("(subject = a", "column 13: found the end; expected a closing bracket"),
+        ("actions = a", "column 9: found '='; expected : after actions"),
+        ("labels.a : b", "column 10: found ':'; expected = or != after labels.a"),
+        ("state = " + "L" * 41, f"column 9: found '{'L' * 40}'; expected one of ACTIVE, PENDING"),
+        ("-state = LIVE", "column 10: found 'LIVE'; expected one of ACTIVE, PENDING"),
+        ("state = ACTIVE -state", "column 22: found the end; expected = or != after state"),
+        ("-seq.a = 1", f"column 2: found 'seq.a'; expected one of {', '.join(sorted(FIELDS))}"),
+        ('subject = "a\x01"', "column 11: found '\"a\\x01\"'; expected a value without control characters"),
+        ('subject = "\ud800"', "column 11: found '\"\\ud800\"'; expected a value without control characters"),
+        ('subject = "a\\\n"', "column 11: found '\"a\\\\\\n\"'; expected a value without control characters"),
+        ("seq < 1 \\" + "a" * 30, f"column 8: ' \\\\{'a' * 18}' is not part of a filter"),
+        (
+            "create_time = today",
+            "column 15: found 'today'; expected an instant such as \"2026-01-31T12:00:00Z\"",
+        ),
+    ],
+)
+def test_a_wrong_filter_is_told_what_was_found_and_what_was_expected(text: str, message: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        parse(text, FIELDS)
+
+    assert refused.value.fault == message
+
+
 def test_a_field_may_be_written_as_json_has_it() -> None:
     instant = '"2026-01-02T03:04:05Z"'
 
@@ -138,6 +171,7 @@ def nested(depth: int) -> str:
 
 def test_the_bounds_of_a_filter() -> None:
     assert parse(nested(20), FIELDS) == A
+    assert parse("NOT " * 20 + "subject = a", FIELDS)
     assert parse(" AND ".join(["subject = a"] * 50), FIELDS)
     assert parse("subject = " + "a" * 1990, FIELDS)
 

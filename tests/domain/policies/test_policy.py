@@ -162,6 +162,12 @@ def test_the_longest_duration_is_above_zero_and_at_most_thirty_days() -> None:
     assert fault(lambda: longest(30 * DAY + TICK)).field == "max_duration"
 
 
+def test_durations_are_not_judged_by_a_longest_one_that_is_out_of_bounds() -> None:
+    wrong = policy(max_duration=31 * DAY, min_duration=40 * DAY, default_duration=50 * DAY)
+
+    assert [one.field for one in fault(lambda: normalize(wrong)).each] == ["max_duration"]
+
+
 def test_the_shortest_duration_is_at_most_the_longest() -> None:
     def shortest(value: timedelta) -> timedelta:
         return normalize(policy(min_duration=value, max_duration=HOUR, default_duration=HOUR)).min_duration
