@@ -50,6 +50,9 @@ def test_three_policies_and_ten_patterns_of_each_are_told() -> None:
     ten = policy(actions=tuple(f"a{number}" for number in range(10)))
 
     assert near("database/orders/eu", "read", *several).count("covers") == 3
+    assert near("database/orders/eu", "read", *several[:2]) == (
+        "policies/p0 covers the resource; its actions are write; policies/p1 covers the resource; its actions are write"
+    )
     assert near("database/orders/eu", "read", many).endswith("a8, a9 and 1 more")
     assert near("database/orders/eu", "read", ten).endswith("a8, a9")
 

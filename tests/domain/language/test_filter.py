@@ -134,6 +134,7 @@ def test_a_wrong_filter_says_where_and_what_is_allowed(text: str, column: int, w
     [
         ("subject = ", "column 10: found the end; expected a value"),
         ("subject = a)", "column 12: found ')'; expected the end, or AND"),
+        ("seq = one", "column 7: found 'one'; expected a whole number"),
         ("(subject = a", "column 13: found the end; expected a closing bracket"),
         ("actions = a", "column 9: found '='; expected : after actions"),
         ("labels.a : b", "column 10: found ':'; expected = or != after labels.a"),
