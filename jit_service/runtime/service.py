@@ -166,7 +166,7 @@ class Service:
         return Address(host=address.host, port=_bind(self._ext_proc_server, str(address)))
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Starts all parts; calls are answered from then on."""
         gc.set_threshold(*_COLLECT_AFTER)
         for part in self._parts:
             part.start()
@@ -233,7 +233,10 @@ def _bind(server: Server, address: str) -> int:
 
 
 def issuing_of(settings: Settings) -> Issuing | None:
-    """Returns how tokens are issued, None where they are not. Raises ServiceError for a key file of no use."""
+    """Returns how tokens of grants are issued; None if no issuer is set.
+
+    Raises ServiceError for a key file that cannot be used.
+    """
     if not settings.token_issuer:
         return None
     ring = KeyRing(_secret(settings))
@@ -242,7 +245,10 @@ def issuing_of(settings: Settings) -> Issuing | None:
 
 
 def _secret(settings: Settings) -> bytes:
-    """Returns what seals the store's rows and the signing keys. Raises ServiceError for a key file of no use."""
+    """Returns the 32 bytes that seal the rows of the store and the signing keys.
+
+    Raises ServiceError for a key file that cannot be used.
+    """
     path = settings.key_file or settings.data_dir / "token.key"
     try:
         # One that is named is made by whoever shares it among the hosts.
@@ -254,10 +260,9 @@ def _secret(settings: Settings) -> bytes:
 
 
 def migrate(settings: Settings) -> None:
-    """Brings the database to the schema of this version, and seals what is there from before there were seals.
+    """Brings the database to the schema of this version, and seals the rows that were written before there were seals.
 
-    Whoever can write to the database then is believed, so that is done once: a note in the data directory says that it
-    was. Raises ServiceError, StoreUnavailable.
+    The rows are trusted as they are then, so this happens once; a note in the data directory says that it has. Raises ServiceError, StoreUnavailable.
     """
     migrate_database(settings.store_url)
     note = settings.data_dir / "sealed"

@@ -38,7 +38,7 @@ def kept(given: str) -> Kept:
 
 
 def judge(checkpoint: Kept) -> str:
-    """Says what the key beside a checkpoint says of it, of which the service does not know the key.
+    """Judges a checkpoint by the key that was kept beside it, where the service does not know that key.
 
     Raises TokenRefused where that key did not sign it.
     """

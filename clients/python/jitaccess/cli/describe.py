@@ -165,7 +165,7 @@ def preview(found: Preview) -> list[tuple[str, str]]:
 
 
 def standing(grant: Grant, screen: Screen) -> str:
-    """Returns what the state means now: until when, since when, by whom."""
+    """Returns the state in words: until when it lasts, since when it is, and who caused it."""
     match grant.state:
         case GrantState.PENDING:
             return f"{missing(grant)}; lapses {screen.moment(grant.request_expire_time)}"
@@ -269,7 +269,7 @@ def _step(number: int, step: StepStatus, screen: Screen) -> str:
 
 
 def _due(step: StepStatus, screen: Screen) -> str:
-    """Returns what the step's timeout does, or has done."""
+    """Returns what happens, or has happened, at the timeout of the step."""
     others = principals(step.escalate_to) if step.escalate_to else ""
     if step.escalated:
         return f", and since {screen.clock(step.due_time)} by {others}"

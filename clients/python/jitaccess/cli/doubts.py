@@ -14,7 +14,7 @@ _REVIEWER = re.compile(r"\breviewer\b")
 
 
 def doubts(policy: policy_pb2.Policy) -> Iterator[tuple[str, str]]:
-    """Yields the path of a field, and in words what it may not mean."""
+    """Yields the path of each doubtful field, and a warning in words."""
     verb = "deny" if policy.deny else "cover"
     yield from _roots("resources", policy.resources, "/", verb)
     if policy.deny:

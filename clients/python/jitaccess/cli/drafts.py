@@ -1,4 +1,4 @@
-"""The commands on policies as code: what differs, what is wrong, what comes out, what would have come out."""
+"""The commands on policies as code: diff, lint, test and simulate."""
 
 from __future__ import annotations
 

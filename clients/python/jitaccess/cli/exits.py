@@ -1,4 +1,4 @@
-"""What the exit code of `jit` says."""
+"""The exit codes of `jit`, and how an answer or an error becomes one."""
 
 from __future__ import annotations
 

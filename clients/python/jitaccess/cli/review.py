@@ -174,7 +174,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _filter(*, subject: str, resource: str, filter: str) -> str:
-    """Returns the filter that all of these together are."""
+    """Returns one filter that combines all of the options."""
     parts = [f"subject = {_quoted(subject)}"] if subject else []
     parts += [f"resources : {_quoted(resource)}"] if resource else []
     parts += [f"({filter})"] if filter and parts else [filter]

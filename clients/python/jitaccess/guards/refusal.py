@@ -92,7 +92,7 @@ def unsure(error: JitError) -> JitError:
 
 
 def http_status(refusal: JitError) -> int:
-    """Returns 401, 403, 500 where trying again does not help, or 503 for whatever else."""
+    """Returns the HTTP status: 401, 403, 500 where trying again does not help, else 503."""
     return _HTTP.get(refusal.code, _UNSURE)
 
 
