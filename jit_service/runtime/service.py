@@ -262,7 +262,8 @@ def _secret(settings: Settings) -> bytes:
 def migrate(settings: Settings) -> None:
     """Brings the database to the schema of this version, and seals the rows that were written before there were seals.
 
-    The rows are trusted as they are then, so this happens once; a note in the data directory says that it has. Raises ServiceError, StoreUnavailable.
+    The rows are trusted as they are then, so this happens once; a note in the data directory says that it has. Raises
+    ServiceError, StoreUnavailable.
     """
     migrate_database(settings.store_url)
     note = settings.data_dir / "sealed"
