@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,10 @@ def _lines(response: http.client.HTTPResponse, answer: type[Message]) -> Iterato
     while line := response.readline():
         if response.status != 200:
             status = ParseDict(json.loads(line), status_pb2.Status())
-            raise Refused(refusal(code_name(status.code), status.message, status))
+            refused = refusal(code_name(status.code), status.message, status)
+            # Over REST fields have JSON's names.
+            fields = tuple(re.sub("([A-Z])", lambda found: f"_{found[1].lower()}", field) for field in refused.fields)
+            raise Refused(replace(refused, fields=fields))
         if answer is HttpBody:
             yield HttpBody(content_type=response.headers["content-type"], data=line)
         else:

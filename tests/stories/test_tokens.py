@@ -388,7 +388,7 @@ def test_a_form_that_is_none_is_refused_by_field(world: World, rpc: str, kind: s
 
     assert (outcome.code, outcome.fields) == ("INVALID_ARGUMENT", (field,))
     assert (status, answer["code"]) == (400, 3)
-    assert answer["details"][1]["fieldViolations"][0]["field"] == field
+    assert answer["details"][1]["fieldViolations"][0]["field"] == field.replace("content_type", "contentType")
 
 
 @pytest.mark.parametrize("kind", [FORM.upper(), f"{FORM};charset=UTF-8", f'{FORM}; charset="utf-8"'])
