@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from jit_service.domain.errors import StoreUnavailable
@@ -13,11 +14,15 @@ COUNT_SECONDS: Final = 60.0
 
 
 class FaultLog:
-    """Logs the faults of one activity. `undone` says what they leave undone. One thread at a time may use it."""
+    """Logs the faults of one activity. `undone` says what they leave undone. One thread at a time may use it.
 
-    def __init__(self, log: logging.Logger, undone: str) -> None:
+    `clock` gives seconds that never go back.
+    """
+
+    def __init__(self, log: logging.Logger, undone: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._undone = undone
+        self._clock = clock
         self._last = ""
         self._count = 0
         self._logged_at = 0.0
@@ -25,7 +30,7 @@ class FaultLog:
     def failed(self, fault: Exception) -> None:
         """Logs the fault, unless it is the same as the last one."""
         this = f"{type(fault).__name__}: {fault}"
-        now = time.monotonic()
+        now = self._clock()
         self._count += 1
         if this != self._last:
             self._last, self._logged_at = this, now

@@ -7,10 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service import fault_log
 from jit_service.background import BackgroundThread
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.fault_log import FaultLog
+from jit_service.fault_log import COUNT_SECONDS, FaultLog
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -42,12 +41,9 @@ def test_another_fault_is_told_with_its_traceback(caplog: pytest.LogCaptureFixtu
     assert [record.exc_info is not None for record in caplog.records] == [False, True, False]
 
 
-def test_what_goes_on_is_counted_now_and_then(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faults = FaultLog(logging.getLogger(__name__), "nothing is swept")
-    steady = iter([100.0, 101.0, 100.0 + fault_log.COUNT_SECONDS])
-    monkeypatch.setattr(fault_log.time, "monotonic", lambda: next(steady))
+def test_what_goes_on_is_counted_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    clock = iter([100.0, 101.0, 100.0 + COUNT_SECONDS])
+    faults = FaultLog(logging.getLogger(__name__), "nothing is swept", clock=lambda: next(clock))
 
     for _ in range(3):
         faults.failed(StoreUnavailable("away"))

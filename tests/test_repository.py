@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +76,46 @@ def test_each_target_says_what_it_does() -> None:
     told = set(re.findall(r"^([\w-]+):.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
     assert told == TARGETS
+
+
+def _patched(source: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line of each `setattr` of a monkeypatch, and the names that lead to the attribute that it sets."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
+            target = node.args[0]
+            if isinstance(target, ast.Constant):
+                yield node.lineno, str(target.value).split(".")[:-1]
+            else:
+                yield node.lineno, ast.unparse(target).split(".")
+
+
+# What `sys` holds, such as its streams, only the test itself reads.
+_SHARED = sys.stdlib_module_names - {"sys"}
+
+
+@pytest.mark.parametrize(
+    ("call", "is_shared"),
+    [
+        ("m.setattr(time, 'monotonic', f)", True),
+        ("m.setattr(fault_log.time, 'monotonic', f)", True),
+        ("m.setattr('jit_service.check.batcher.time.sleep', f)", True),
+        ("m.setattr('jitaccess.cli.waiting.monotonic', f)", False),
+        ("m.setattr(sys, 'argv', [])", False),
+    ],
+)
+def test_a_function_of_the_standard_library_belongs_to_all_threads(call: str, is_shared: bool) -> None:
+    [(_, names)] = _patched(call)
+
+    assert (not _SHARED.isdisjoint(names)) is is_shared
+
+
+def test_no_test_changes_the_standard_library_under_other_threads() -> None:
+    """Services that many tests share run in this process, and their threads would see it; hand in a clock instead."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line, names in _patched(path.read_text(encoding="utf-8"))
+        if not _SHARED.isdisjoint(names)
+    ]
+
+    assert found == []

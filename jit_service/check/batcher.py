@@ -43,7 +43,7 @@ class Batcher(Generic[Item, Answer]):
     """Runs submitted items in batches.
 
     `run` answers the items of a batch in their order. It runs in one thread at a time. Each batch has a total `weight`
-    of at most `most`, or one item.
+    of at most `most`, or one item. `sleep` takes seconds.
     """
 
     def __init__(
@@ -52,10 +52,12 @@ class Batcher(Generic[Item, Answer]):
         *,
         most: int,
         weight: Callable[[Item], int] = lambda _: 1,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._run = run
         self._most = most
         self._weight = weight
+        self._sleep = sleep
         # Guards the entries and the choice of the leader.
         self._mutex = threading.Lock()
         self._entries: deque[_Entry[Item, Answer]] = deque()
@@ -106,7 +108,7 @@ class Batcher(Generic[Item, Answer]):
         for _ in range(_CROWD_DELAYS):
             if len(self) >= self._expected:
                 return
-            time.sleep(_CROWD_SECONDS)
+            self._sleep(_CROWD_SECONDS)
 
     def _taken(self) -> list[_Entry[Item, Answer]]:
         """Takes the next batch from the queue; the leader's own entry comes first."""

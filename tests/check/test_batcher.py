@@ -130,13 +130,10 @@ def test_whoever_does_not_get_its_turn_in_time_gives_up_and_its_errand_is_not_ru
     assert errand.groups == [[1], [3]]
 
 
-def test_after_a_crowd_one_waits_a_little_for_it_to_come_back_and_the_next_does_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_after_a_crowd_one_waits_a_little_for_it_to_come_back_and_the_next_does_not() -> None:
     delays: list[float] = []
-    monkeypatch.setattr("jit_service.check.batcher.time.sleep", delays.append)
     errand = Errand()
-    batcher = Batcher(errand, most=64)
+    batcher = Batcher(errand, most=64, sleep=delays.append)
     first, others = bring(errand, batcher, 1, range(2, 10))
     errand.go_on.set()
     for each in (first, *others):
@@ -226,7 +223,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[pytest.MonkeyPatch], None]]] = [
         Batcher._settle,
         "if len(group) >= _CROWD else 0",
         "if len(group) >= _CROWD else 9",
-        test_after_a_crowd_one_waits_a_little_for_it_to_come_back_and_the_next_does_not,
+        lambda _: test_after_a_crowd_one_waits_a_little_for_it_to_come_back_and_the_next_does_not(),
     ),
 ]
 
