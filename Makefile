@@ -111,10 +111,10 @@ $(BENCH_STAMP): requirements/bench.txt
 	@$(BENCH)/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
-bench: $(STAMP) $(BENCH_STAMP) ## Measure everything on a quiet machine, in about 40 minutes; writes docs/benchmarks.md.
+bench: $(STAMP) $(BENCH_STAMP) ## Measure everything on a quiet machine, in about four hours; ARGS="--seconds 60" shortens; writes docs/benchmarks.md.
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench run $(ARGS)
 
-bench-quick: $(STAMP) $(BENCH_STAMP) ## Measure the core of it in under five minutes; writes into .data/bench/quick only.
+bench-quick: $(STAMP) $(BENCH_STAMP) ## Measure the core of it in about eight minutes, two of them at saturation; writes into .data/bench/quick only.
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench run --quick $(ARGS)
 
 bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again from the rows in bench/results.

@@ -20,8 +20,8 @@ from bench.servers import Bench
 
 RESULTS = machine.ROOT / "bench" / "results"
 QUICK_RESULTS = machine.WORK / "quick"
-_FULL = Pace(rounds=5, seconds=3, steady_seconds=3, warm_up=0.7)
-_QUICK = Pace(rounds=5, seconds=0.6, steady_seconds=0.6, warm_up=0.15)
+_FULL = Pace(rounds=5, seconds=3, steady_seconds=3, warm_up=0.7, lasting_seconds=600)
+_QUICK = Pace(rounds=5, seconds=0.6, steady_seconds=0.6, warm_up=0.15, lasting_seconds=120)
 
 
 def main() -> None:
@@ -29,10 +29,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="measure, then report")
-    run.add_argument("--quick", action="store_true", help="the core of it in under five minutes")
+    run.add_argument("--quick", action="store_true", help="the core of it in about eight minutes")
     run.add_argument("--part", action="append", choices=list(PARTS), help="only this part; may be repeated")
     run.add_argument("--rounds", type=int, help="rounds instead of the usual five")
-    run.add_argument("--seconds", type=float, help="seconds of a turn instead of the usual")
+    run.add_argument("--seconds", type=float, help="seconds of a turn (3), and of a run of part sustained (600)")
+    run.add_argument("--only", action="append", default=[], help="of part sustained, candidates whose names hold this")
     run.add_argument("--results", type=Path, help="where rows go")
     report = commands.add_parser("report", help="make summary, plots and page of the rows that are there")
     report.add_argument("--results", type=Path, default=RESULTS)
@@ -54,6 +55,7 @@ def _run(arguments: argparse.Namespace) -> None:
         seconds=arguments.seconds or pace.seconds,
         steady_seconds=arguments.seconds or pace.steady_seconds,
         warm_up=pace.warm_up,
+        lasting_seconds=arguments.seconds or pace.lasting_seconds,
     )
     where = arguments.results or (QUICK_RESULTS if arguments.quick else RESULTS)
     environment = machine.environment()
@@ -65,7 +67,14 @@ def _run(arguments: argparse.Namespace) -> None:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="b-", dir=_short_place())))
         bench = Bench(directory, stack)
-        run = Run(bench=bench, results=where, pace=pace, versions=environment["versions"], quick=arguments.quick)
+        run = Run(
+            bench=bench,
+            results=where,
+            pace=pace,
+            versions=environment["versions"],
+            quick=arguments.quick,
+            only=tuple(arguments.only),
+        )
         for name in arguments.part or (QUICK if arguments.quick else PARTS):
             try:
                 PARTS[name](run)

@@ -11,10 +11,10 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
-from typing import Final
+from itertools import count, cycle
+from typing import Final, NamedTuple
 
 from hpack import Decoder, Encoder
 
@@ -56,7 +56,8 @@ class Tally:
 class Call:
     """The calls to send: the path, the messages in turn, further headers, and what a right answer is.
 
-    `rest`: the messages are JSON bodies of plain POSTs, and 200 is the right status.
+    `rest`: the messages are JSON bodies of plain POSTs, and 200 is the right status. `unrepeated`: each message is made
+    when it is sent, and sent once, by whichever connection is next.
     """
 
     path: str
@@ -64,6 +65,7 @@ class Call:
     headers: Sequence[tuple[str, str]] = ()
     right: Right = lambda _message, _number: True
     rest: bool = False
+    unrepeated: bool = False
 
 
 def closed_loop(
@@ -99,6 +101,29 @@ def closed_loop(
         tally.seconds = now - counting
         mark()
         return tally
+
+
+def windows(address: str, call: Call, *, connections: int, streams: int, every: float) -> Generator[Tally, None, None]:
+    """Keeps `connections * streams` calls in flight, and yields the tally of each `every` seconds, without end.
+
+    Windows follow each other without a gap: what the caller does between two of them takes from the later one. The load
+    ends when the iterator is closed. Raises OSError as closed_loop.
+    """
+    with _Connections(address, call, connections) as each:
+        for connection in each.all:
+            for _ in range(streams):
+                connection.submit(time.perf_counter())
+            connection.flush()
+        begin = time.perf_counter()
+        while True:
+            tally, end = Tally(), begin + every
+            while (now := time.perf_counter()) < end:
+                for connection in each.readable(timeout=end - now):
+                    for _ in range(connection.receive(tally)):
+                        connection.submit(time.perf_counter())
+                    connection.flush()
+            tally.seconds, begin = now - begin, now
+            yield tally
 
 
 def open_loop(
@@ -202,13 +227,25 @@ def _send(connection: _Connection, number: int | None) -> None:
     connection.flush()
 
 
-class _Connections:
-    """Connections that each begin at a different message."""
+def _around(first: int, total: int) -> Iterator[int]:
+    """Yields the numbers below the total again and again, from the first."""
+    yield from range(first, total)
+    while True:
+        yield from range(total)
 
-    def __init__(self, address: str, call: Call, count: int, *, spread: bool = True) -> None:
-        step = len(call.messages) // count if spread else 0
-        frames = [_frames(message, call) for message in call.messages]
-        self.all = [_Connection(address, call, frames, step * index) for index in range(count)]
+
+class _Connections:
+    """Connections that each begin at a different message, or take unrepeated ones in turn."""
+
+    def __init__(self, address: str, call: Call, connections: int, *, spread: bool = True) -> None:
+        if call.unrepeated:
+            made, shared = (lambda number: _frames(call.messages[number], call)), count()
+            self.all = [_Connection(address, call, made, shared) for _ in range(connections)]
+        else:
+            total = len(call.messages)
+            step = total // connections if spread else 0
+            ready = [_frames(message, call) for message in call.messages].__getitem__
+            self.all = [_Connection(address, call, ready, _around(step * n, total)) for n in range(connections)]
         self._selector = selectors.DefaultSelector()
         for connection in self.all:
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -233,10 +270,10 @@ class _Connections:
 class _Connection:
     """One HTTP/2 connection."""
 
-    def __init__(self, address: str, call: Call, frames: list[_Frames], first: int) -> None:
+    def __init__(self, address: str, call: Call, frames: Callable[[int], _Frames], numbers: Iterator[int]) -> None:
         self.socket = _connect(address)
         self.flying: dict[int, tuple[float, int]] = {}
-        self._call, self._frames, self._number = call, frames, first
+        self._call, self._frames, self._numbers = call, frames, numbers
         self._decoder = Decoder()
         self._decoder.max_allowed_table_size = 0
         self._statuses: dict[bytes, str] = {}
@@ -245,7 +282,7 @@ class _Connection:
         self._block = _header_block(call, address)
         self._head = len(self._block).to_bytes(3, "big") + b"\x01\x04"
         self._next, self._buffer, self._window = 1, b"", _FIRST_WINDOW
-        self._waiting: deque[int] = deque()
+        self._waiting: deque[tuple[int, _Frames]] = deque()
         self._out = bytearray(
             _PREFACE
             + _frame(_SETTINGS, 0, 0, _NO_TABLE + struct.pack("!HI", 4, _WINDOW))
@@ -255,15 +292,14 @@ class _Connection:
     def submit(self, due: float, number: int | None = None) -> None:
         """Queues the next message, or that of the number; `due` is when it should be sent."""
         if number is None:
-            number = self._number
-            self._number = number + 1 if number + 1 < len(self._frames) else 0
-        stream = self._next
+            number = next(self._numbers)
+        stream, frames = self._next, self._frames(number)
         self._next += 2
         self.flying[stream] = (due, number)
-        if self._waiting or self._frames[number].size > self._window:
-            self._waiting.append(stream)
+        if self._waiting or frames.size > self._window:
+            self._waiting.append((stream, frames))
         else:
-            self._write(stream, number)
+            self._write(stream, frames)
 
     def flush(self) -> None:
         """Sends the queued frames."""
@@ -287,8 +323,8 @@ class _Connection:
         self._buffer = buffer[at:]
         return ended
 
-    def _write(self, stream: int, number: int) -> None:
-        frames, name = self._frames[number], stream.to_bytes(4, "big")
+    def _write(self, stream: int, frames: _Frames) -> None:
+        name = stream.to_bytes(4, "big")
         self._window -= frames.size
         self._out += self._head + name + self._block
         for head, body in frames.data:
@@ -320,9 +356,8 @@ class _Connection:
 
     def _widen(self, by: int) -> None:
         self._window += by
-        while self._waiting and self._frames[self.flying[self._waiting[0]][1]].size <= self._window:
-            stream = self._waiting.popleft()
-            self._write(stream, self.flying[stream][1])
+        while self._waiting and self._waiting[0][1].size <= self._window:
+            self._write(*self._waiting.popleft())
 
     def _end(self, stream: int, status: str, now: float, tally: Tally) -> int:
         flight, answer = self.flying.pop(stream, None), self._answers.pop(stream, b"")
@@ -351,8 +386,7 @@ class _Connection:
         return known
 
 
-@dataclass(frozen=True)
-class _Frames:
+class _Frames(NamedTuple):
     """A message's DATA frames, each up to its stream number and after it; `size` counts against flow control."""
 
     data: tuple[tuple[bytes, bytes], ...]

@@ -7,17 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from bench import facts, frames, seed
+from bench import audit_log, facts, frames, seed
 from bench.facts import fact
 from bench.frames import Call, Tally
 from bench.machine import Unavailable, cpu_seconds_of
 from bench.results import Recorder, quantile
 from bench.rounds import per
 from bench.servers import CHECK, Bench, Mode, Running
-from jitaccess.v1 import access_pb2, audit_pb2, grant_pb2
+from jitaccess.v1 import access_pb2, grant_pb2
 
 _GRANTS: Final = "/jitaccess.v1.GrantService/"
-_VERIFY: Final = "/jitaccess.v1.AuditService/VerifyAuditLog"
 _FLIGHT: Final = {"connections": 4, "streams": 4}
 _ROW: Final = b"x" * 700
 _BOUNDED_TRIES: Final = 200
@@ -42,7 +41,7 @@ def writes(bench: Bench, recorder: Recorder, rounds: int, cycles: int, transport
         for name, commit in zip(("bare-sqlite", "bare-postgresql"), commits, strict=True):
             recorder.row(name, number, "cycles", _bare(commit, cycles))
     for name, (server, _) in running.items():
-        recorder.row(name, 0, "verified", _verified(server))
+        recorder.row(name, 0, "verified", audit_log.verified(server))
 
 
 def revoke_to_deny(bench: Bench, recorder: Recorder, tries: int, transport: str, *, at_most_seconds: float) -> None:
@@ -166,23 +165,6 @@ def _bare_postgresql(bench: Bench) -> Callable[[], None] | None:
 
 def _discard(_: object) -> None:
     """Ignores the result of a statement."""
-
-
-def _verified(server: Running) -> dict[str, Any]:
-    """Has the service verify its whole audit log."""
-    answers: list[Any] = []
-
-    def keep(answer: bytes, _: int) -> bool:
-        answers.append(audit_pb2.VerifyAuditLogResponse.FromString(answer))
-        return True
-
-    call = Call(path=_VERIFY, messages=[b""], headers=server.headers("auditor"), right=keep)
-    begin = time.perf_counter()
-    faults = frames.each_once(server.address, call, connections=1, streams=1).faults
-    if faults:
-        return {"void": ", ".join(faults), "errors": 1}
-    (answer,) = answers
-    return {"valid": answer.valid, "records": answer.event_count, "seconds": time.perf_counter() - begin, "errors": 0}
 
 
 def _revoked_then_asked(server: Running, first: int, count: int) -> int:

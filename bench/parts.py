@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,20 +13,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench import facts, h2load, lifecycle, tokens
+from bench import facts, h2load, lifecycle, sustained, tokens
 from bench.facts import Question
+from bench.long_runs import PART, name_of
 from bench.machine import LOAD_CORE, ROOT, SERVER_CORE, SERVICE_BIN, cores, on_cores
 from bench.peers import cerbos, inprocess
 from bench.peers.install import install
 from bench.results import Recorder
 from bench.rounds import Candidate, Pace, Server, Target, interleave, say, started
-from bench.servers import Bench, Mode, Running, batch_call, check_call, empty_call, rest_call
+from bench.servers import Bench, Mode, Running, batch_call, check_call, empty_call, new_call, rest_call
 from jit_service.settings import Settings
 
 TRANSPORTS: Final = ("grpcio", "native")
-FLOORS: Final = {"grpcio": "floor-aio", "native": "floor-native"}
+FLOORS: Final = {
+    "grpcio": "floor-aio",
+    "native": "floor-native",
+    "sync-4": "floor-sync-4",
+    "sync-16": "floor-sync-16",
+}
 BATCHES: Final = (1, 10, 100, 1000)
-_MANY_QUESTIONS: Final = 100_000
 GROWTH: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -38,19 +44,32 @@ class Run:
     pace: Pace
     versions: dict[str, str]
     quick: bool
+    only: tuple[str, ...] = ()
 
-    def recorder(self, part: str) -> Recorder:
+    def recorder(self, part: str, *, keep: Callable[[str], bool] = lambda _candidate: False) -> Recorder:
         say(f"{part}:")
-        return Recorder(part=part, directory=self.results, versions=self.versions)
+        return Recorder(part=part, directory=self.results, versions=self.versions, keep=keep)
+
+    def chosen(self, candidate: str) -> bool:
+        """Whether a candidate is to be measured, of a part whose candidates can be chosen."""
+        return not self.only or any(words in candidate for words in self.only)
 
     def alone(self, stack: ExitStack) -> Bench:
         """Returns a Bench whose processes end with the part; PostgreSQL runs on for all parts."""
-        own = Bench(self.bench.directory / f"p{id(stack)}", stack)
+        directory = Path(tempfile.mkdtemp(prefix="p", dir=self.bench.directory))
+        # Registered first, so that it happens when all processes have ended: a long run leaves gigabytes.
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        own = Bench(directory, stack)
         own.postgresql = self.bench.postgresql  # type: ignore[method-assign]
         return own
 
 
 Part = Callable[[Run], None]
+
+
+def default_transport() -> str:
+    """Returns the transport that `jit-service up` starts."""
+    return str(Settings.model_fields["transport"].default.value)
 
 
 def best_transport() -> str:
@@ -59,7 +78,7 @@ def best_transport() -> str:
 
 
 def transport(run: Run) -> None:
-    """Measures both floors, and Check in every mode on both transports (P1, P2, P5)."""
+    """Measures the floors, and Check in every mode on both transports (P1, P2, P5, S2, S3)."""
     recorder, asked = run.recorder("transport"), facts.questions()
     modes = [
         Mode(transport=transport, consistency=consistency, audit=audit)
@@ -72,11 +91,11 @@ def transport(run: Run) -> None:
     ]
     with ExitStack() as stack:
         bench = run.alone(stack)
-        candidates = [_floor(bench, transport, asked) for transport in TRANSPORTS]
+        candidates = [_floor(bench, transport, asked) for transport in FLOORS]
         candidates += [_ours(bench, mode, asked) for mode in modes]
-        candidates.append(_never_asked_twice(bench))
+        candidates += [_new_questions(bench, Mode(transport=transport)) for transport in TRANSPORTS]
         targets = started(candidates, recorder)
-        steady = [FLOORS[each] for each in TRANSPORTS] + [mode.name for mode in modes]
+        steady = [*FLOORS.values(), *(mode.name for mode in modes)]
         interleave(targets, recorder, run.pace, steady=steady)
 
 
@@ -93,8 +112,20 @@ def generator(run: Run) -> None:
             running = bench.floor("native")
             return h2load.Server(running=running, call=empty_call(running, asked), directory=bench.place("h2load"))
 
+        def newly_asked() -> Target:
+            running = bench.floor("native")
+            call = replace(
+                new_call(running), headers=empty_call(running, asked).headers, right=lambda answer, _: not answer
+            )
+            return Server(running=running, call=call)
+
         candidates = [
             replace(_floor(bench, "native", asked), name="floor-native by frames"),
+            Candidate(
+                name="floor-native by frames, new questions",
+                start=newly_asked,
+                caveat="each message is made when it is sent",
+            ),
             Candidate(name="floor-native by h2load", start=by_h2load, caveat="h2load sends one message only"),
         ]
         interleave(started(candidates, recorder), recorder, replace(run.pace, rounds=min(3, run.pace.rounds)))
@@ -293,10 +324,12 @@ def _ours(bench: Bench, mode: Mode, asked: list[Question], *, name: str = "") ->
     return Candidate(name=name or mode.name, start=lambda: _server(bench, mode, asked))
 
 
-def _never_asked_twice(bench: Bench) -> Candidate:
-    mode = Mode(transport=best_transport())
-    asked = facts.questions(count=_MANY_QUESTIONS)
-    return replace(_ours(bench, mode, asked, name=f"{mode.name}, new questions"), caveat="no question comes twice soon")
+def _new_questions(bench: Bench, mode: Mode) -> Candidate:
+    def start() -> Target:
+        running = bench.ours(mode)
+        return Server(running=running, call=new_call(running))
+
+    return Candidate(name=f"{mode.name}, new questions", start=start)
 
 
 def _server(bench: Bench, mode: Mode, asked: list[Question], *, core: int | set[int] = SERVER_CORE) -> Server:
@@ -322,6 +355,17 @@ def _spicedb(
     return Candidate(name=name, start=start, caveat=caveat)
 
 
+def sustain(run: Run) -> None:
+    """Holds each candidate at saturation for ten minutes, then reads the log that it wrote (S1 to S8, S11)."""
+    chosen = [one for one in sustained.candidates(default_transport()) if run.chosen(one.name)]
+    if run.quick:
+        chosen = chosen[:1]
+    names = {one.name for one in chosen}
+    recorder = run.recorder(PART, keep=lambda name: bool(run.only) and name not in names)
+    default = name_of(default_transport(), "sqlite", sustained.REPEATED)
+    sustained.measure(run.alone, recorder, chosen, default=default, seconds=run.pace.lasting_seconds)
+
+
 PARTS: Final[dict[str, Part]] = {
     "generator": generator,
     "transport": transport,
@@ -334,5 +378,6 @@ PARTS: Final[dict[str, Part]] = {
     "revoke": revoke,
     "tokens": token,
     "replica": replica,
+    PART: sustain,
 }
-QUICK: Final = ("transport", "batch", "peers", "writes", "revoke")
+QUICK: Final = ("transport", "batch", "peers", "writes", "revoke", PART)

@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.long_runs import PART, LongRun, long_runs
 from bench.results import Row, by_round, candidates, median
 
 _COLOURS: Final = {"floor": "#9aa0a6", "ours": "#1a73e8", "other": "#e8710a"}
+
+_PANELS: Final = (
+    ("requests_per_second", 1, "requests/s"),
+    ("p99_ms", 1, "p99, ms"),
+    ("disk_bytes", 2**20, "disk, MiB"),
+    ("memory_mib", 1, "memory, MiB"),
+)
 
 
 def draw(rows: Sequence[Row], directory: Path) -> None:
@@ -26,6 +34,7 @@ def draw(rows: Sequence[Row], directory: Path) -> None:
         measure = "requests_per_core_second" if part == "peers" else "requests_per_second"
         bars = {name: list(by_round(rows, part, name, measure).values()) for name in candidates(rows, part)}
         _bars({name: values for name, values in bars.items() if values}, title, directory / f"{part}.svg")
+    _over_time(list(long_runs(rows).values()), directory / f"{PART}.svg")
     _lines(rows, "growth", " grants", "live grants", directory / "growth.svg")
     _lines(rows, "batch", "batch of ", "items of a batch", directory / "batch.svg")
 
@@ -50,6 +59,28 @@ def _bars(bars: dict[str, list[float]], title: str, path: Path) -> None:
     axes.margins(x=0.15)
     axes.set_title(f"{title}; median, least and most of the rounds", fontsize=9)
     _finish(figure, axes, path)
+
+
+def _over_time(runs: Sequence[LongRun], path: Path) -> None:
+    """Draws throughput, p99, disk and memory over the minutes, a line each candidate."""
+    if not runs:
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 9), layout="constrained")
+    panels = figure.subplots(len(_PANELS), 1, sharex=True)
+    for axes, (measure, scale, label) in zip(panels, _PANELS, strict=True):
+        for number, run in enumerate(runs):
+            points = [(row["at_second"] / 60, row[measure] / scale) for row in run.windows if measure in row]
+            if points:
+                style = "-" if run.name.startswith("ours") else ":"
+                axes.plot(*zip(*points, strict=True), style, lw=1.2, color=f"C{number % 10}", label=run.name)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("minutes")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def _lines(rows: Sequence[Row], part: str, word: str, label: str, path: Path) -> None:

@@ -24,9 +24,9 @@ def of_misses(bench: Bench, results: Path, summary: dict[str, Any]) -> None:
         old.unlink()
     missed = {name for name, target in summary["targets"].items() if target["met"] is False}
     modes: dict[str, Mode] = {}
-    if missed & {"P1", "P3", "P5", "P6", "P7", "P9"}:
+    if missed & {"P1", "P3", "P5", "P6", "P7", "P9", "S2", "S4"}:
         modes |= {"native strong committed": Mode(transport="native")}
-    if missed & {"P2"}:
+    if missed & {"P2", "S3", "S4"}:
         modes |= {"grpcio strong committed": Mode()}
     if missed & {"P4"}:
         modes |= {"native strong committed on postgresql": Mode(transport="native", database="postgresql")}

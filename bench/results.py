@@ -16,16 +16,19 @@ Row = dict[str, Any]
 
 @dataclass(kw_only=True)
 class Recorder:
-    """Writes the rows of one part."""
+    """Writes the rows of one part, in place of those that were there, but for those of candidates to keep."""
 
     part: str
     directory: Path
     versions: dict[str, str]
     rows: list[Row] = field(default_factory=list)
+    keep: Callable[[str], bool] = lambda _candidate: False
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._file.write_text("")
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        kept = [line for line in lines if self.keep(json.loads(line)["candidate"])]
+        self._file.write_text("".join(f"{line}\n" for line in kept))
 
     @property
     def _file(self) -> Path:
@@ -65,6 +68,12 @@ _SHOWN = (
     "stale",
     "valid",
     "records",
+    "floor",
+    "filter",
+    "at_second",
+    "seconds",
+    "disk_bytes",
+    "records_per_second",
     "cpu_us",
     "p50_ms",
     "p99_ms",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -18,16 +19,21 @@ CONNECTIONS: Final = 8
 STREAMS: Final = 8
 RATE: Final = 1000
 _MARGIN: Final = 1.1
+_KEPT_LATENCIES: Final = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How long a turn is: seconds counted at saturation and at the fixed rate, and warm-up before each."""
+    """How long a turn is: seconds counted at saturation and at the fixed rate, and warm-up before each.
+
+    `lasting_seconds` is how long a candidate of part `sustained` runs.
+    """
 
     rounds: int
     seconds: float
     steady_seconds: float
     warm_up: float
+    lasting_seconds: float = 600
 
 
 class Target(Protocol):
@@ -98,14 +104,37 @@ class Server:
             )
         )
 
+    def lasting(self, every: float) -> Iterator[dict[str, Any]]:
+        """Yields the numbers of each `every` seconds at saturation, until it is closed."""
+        load = frames.windows(
+            self.running.address, self.call, connections=self.connections, streams=self.streams, every=every
+        )
+        with closing(load):
+            before = self._spent()
+            for tally in load:
+                after = self._spent()
+                spent, database, mine = (late - early for early, late in zip(before, after, strict=True))
+                most = max(tally.latencies, default=0.0)
+                # Sorting all of them would keep the server waiting.
+                tally.latencies = tally.latencies[:: max(1, len(tally.latencies) // _KEPT_LATENCIES)]
+                facts = measured(tally, spent, load_cpu=mine, per_call=self.per_call)
+                facts |= {"max_ms": round(most * 1e3, 3)} | self._others(database, tally)
+                yield facts
+                before = after
+
     def _measured(self, load: Callable[[Callable[[], None]], Tally]) -> dict[str, Any]:
         marks: list[tuple[float, float, float]] = []
-        tally = load(lambda: marks.append((self._cpu(), cpu_seconds_of(self.database_pid), time.process_time())))
+        tally = load(lambda: marks.append(self._spent()))
         spent, database, mine = (after - before for before, after in zip(*marks, strict=True))
-        facts = measured(tally, spent, load_cpu=mine, per_call=self.per_call)
-        if self.database_pid:
-            facts["database_cpu_us"] = per(database, tally.done * self.per_call)
-        return facts | {"memory_mib": round(sum(process.memory() for process in self.processes) / 2**20, 1)}
+        return measured(tally, spent, load_cpu=mine, per_call=self.per_call) | self._others(database, tally)
+
+    def _others(self, database: float, tally: Tally) -> dict[str, Any]:
+        facts = {"memory_mib": round(sum(process.memory() for process in self.processes) / 2**20, 1)}
+        return facts | ({"database_cpu_us": per(database, tally.done * self.per_call)} if self.database_pid else {})
+
+    def _spent(self) -> tuple[float, float, float]:
+        """Returns the CPU seconds of the server, of its database and of the load."""
+        return self._cpu(), cpu_seconds_of(self.database_pid), time.process_time()
 
     def _cpu(self) -> float:
         own = sum(process.cpu_seconds() for process in self.processes)

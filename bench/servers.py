@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,6 +85,7 @@ class Running:
     admin_tokens: dict[str, str] = field(default_factory=dict)
     started_in: float = 0
     asked_pids: tuple[int, ...] = ()
+    url: str = ""
 
     def headers(self, who: str = "gateway") -> list[tuple[str, str]]:
         token = self.admin_tokens.get(who, self.token)
@@ -118,18 +119,18 @@ class Bench:
             self.stack.callback(self._postgresql.stop)
         return self._postgresql
 
-    def floor(self, transport: str, place: Path | None = None) -> Running:
-        """Starts the floor of a transport."""
-        place = place or self.place(f"floor-{transport}")
-        command = [_bench_python(), "-m", "bench.floors", transport]
+    def floor(self, transport: str, answers: Sequence[bytes] = ()) -> Running:
+        """Starts the floor of a transport, one of bench/floors.py, which gives these answers in turn."""
+        place = self.place(f"floor-{transport}")
+        command = [_bench_python(), "-m", "bench.floors", transport, *(answer.hex() for answer in answers)]
         process = self.keep(Process(command, log=place / "log", core=SERVER_CORE))
         return Running(address=process.line(timeout=20)["grpc"], processes=[process])
 
-    def ours(self, mode: Mode, *, core: int | set[int] = SERVER_CORE) -> Running:
-        """Starts our service on a database of its own. Raises Unavailable."""
+    def ours(self, mode: Mode, *, core: int | set[int] = SERVER_CORE, url: str = "") -> Running:
+        """Starts our service on a database of its own, or on that of the URL. Raises Unavailable."""
         environment = mode.environment()
         place = self.place(mode.name)
-        url = self._database(mode, place)
+        url = url or self._database(mode, place)
         issuer = DevIssuer(place)
         issuers = place / "issuers.yaml"
         issuers.write_text(yaml.safe_dump([json.loads(issuer.issuer().model_dump_json(exclude_defaults=True))]))
@@ -154,6 +155,7 @@ class Bench:
             token=tokens["gateway"],
             admin_tokens=tokens,
             started_in=(datetime.now(UTC) - began).total_seconds(),
+            url=url,
         )
 
     def edge(self, upstream: Running) -> Running:
@@ -219,6 +221,16 @@ class PostgreSQL:
             connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
         return str(self.url.format(name))
 
+    def drop(self, url: str) -> None:
+        """Removes a database, and ends its connections."""
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict
+        from psycopg.sql import SQL, Identifier
+
+        name = str(conninfo_to_dict(url)["dbname"])
+        with psycopg.connect(self.url.format("postgres"), autocommit=True) as connection:
+            connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+
     def run(self, url: str, statements: str) -> None:
         """Runs SQL in a database."""
         import psycopg
@@ -238,6 +250,17 @@ def check_call(running: Running, asked: list[Question], consistency: int = 0) ->
         messages=[facts.check_message(question, consistency) for question in asked],
         headers=running.headers(),
         right=lambda answer, number: (answer[:2] == b"\x08\x01") is right[number],
+    )
+
+
+def new_call(running: Running) -> Call:
+    """Returns the call of questions that do not repeat, and verifies each answer by its first field, `allowed`."""
+    return Call(
+        path=CHECK,
+        messages=facts.NewMessages(facts.NewQuestions()),
+        headers=running.headers(),
+        right=lambda answer, number: (answer[:2] == b"\x08\x01") is (number % 2 == 0),
+        unrepeated=True,
     )
 
 
@@ -279,7 +302,7 @@ def batch_call(running: Running, asked: list[Question], size: int) -> Call:
 def wait_until_right(running: Running, call: Call, *, seconds: float = 10) -> None:
     """Asks until an answer is right, since a paused server may be slow at first. Raises Unavailable."""
     end, faults = time.monotonic() + seconds, {}
-    one = Call(path=call.path, messages=call.messages[:1], headers=call.headers, right=call.right, rest=call.rest)
+    one = Call(path=call.path, messages=[call.messages[0]], headers=call.headers, right=call.right, rest=call.rest)
     while time.monotonic() < end:
         try:
             faults = frames.each_once(running.address, one, connections=1, streams=1, timeout=5).faults

@@ -1,4 +1,6 @@
-"""Judges the targets P1 to P11 by the rows. The module is pure, except that it reads and writes the summary.
+"""Judges the targets by the rows: P1 to P11, and S1 to S11 of long_targets.
+
+The module is pure, except that it reads and writes the summary.
 
 Each target is one or more goals. A goal's value is the median of what its rounds gave; a target is met when all its
 goals are, and not judged (None) where a goal could not be measured and none was missed.
@@ -8,52 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench.results import Row, by_round, median, ratios
+from bench import long_targets
+from bench.goals import PER_CORE, Goal, ratio
+from bench.results import Row, by_round, median
 
 FLOOR_AIO, FLOOR_NATIVE = "floor-aio", "floor-native"
 COMMITTED: Final = "ours-native-strong-committed"
-_RPS: Final = "requests_per_second"
-_PER_CORE: Final = "requests_per_core_second"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """A number that must be at least, or at most, another. `failed` says why a goal without a number is missed."""
-
-    what: str
-    unit: str
-    target: float
-    at_least: bool
-    rounds: tuple[float, ...]
-    note: str = ""
-    failed: str = ""
-
-    @property
-    def value(self) -> float | None:
-        return median(self.rounds)
-
-    @property
-    def met(self) -> bool | None:
-        """Whether it is met; None if nothing was measured."""
-        if self.failed:
-            return False
-        if self.value is None:
-            return None
-        return self.value >= self.target if self.at_least else self.value <= self.target
-
-    @property
-    def margin(self) -> float:
-        """By which factor it is met: 1 is exactly met, less is missed."""
-        if self.failed:
-            return 0.0
-        if self.value is None:
-            return float("inf")
-        good, bad = (self.value, self.target) if self.at_least else (self.target, self.value)
-        return good / bad if bad else float("inf")
 
 
 def summary(rows: Sequence[Row], environment: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +33,7 @@ def summary(rows: Sequence[Row], environment: dict[str, Any]) -> dict[str, Any]:
 
 def goals(rows: Sequence[Row]) -> dict[str, tuple[str, list[Goal]]]:
     """Returns each target's title and goals."""
-    return {
+    return long_targets.goals(rows) | {
         "P1": ("Check on pygrpc-native", _transport_goals(rows, "native", FLOOR_NATIVE, (0.50, 0.70, 0.85))),
         "P2": ("Check on grpcio", _transport_goals(rows, "grpcio", FLOOR_AIO, (0.80, None, 0.95))),
         "P3": ("Check beside Cerbos and SpiceDB", _peer_goals(rows)),
@@ -142,25 +108,25 @@ def _transport_goals(
 ) -> list[Goal]:
     modes = ("strong-committed", "strong-buffered", "bounded-off")
     return [
-        _ratio(rows, "transport", f"ours-{transport}-{mode}", floor, target)
+        ratio(rows, "transport", f"ours-{transport}-{mode}", floor, target)
         for mode, target in zip(modes, wanted, strict=True)
         if target is not None
     ]
 
 
 def _peer_goals(rows: Sequence[Row]) -> list[Goal]:
-    best = _best(rows, "peers", ("spicedb-memory-1e3", "spicedb-memory", "spicedb-postgresql"), _PER_CORE)
+    best = _best(rows, "peers", ("spicedb-memory-1e3", "spicedb-memory", "spicedb-postgresql"), PER_CORE)
     return [
-        _ratio(rows, "peers", COMMITTED, "cerbos", 3, measure=_PER_CORE),
-        _ratio(rows, "peers", COMMITTED, best or "spicedb-postgresql", 4, measure=_PER_CORE),
+        ratio(rows, "peers", COMMITTED, "cerbos", 3, measure=PER_CORE),
+        ratio(rows, "peers", COMMITTED, best or "spicedb-postgresql", 4, measure=PER_CORE),
     ]
 
 
 def _postgresql_goals(rows: Sequence[Row]) -> list[Goal]:
     ours = f"{COMMITTED}-postgresql"
     return [
-        _ratio(rows, "peers", ours, FLOOR_NATIVE, 0.30),
-        _ratio(rows, "peers", ours, "spicedb-postgresql-fully", 6, measure=_PER_CORE),
+        ratio(rows, "peers", ours, FLOOR_NATIVE, 0.30),
+        ratio(rows, "peers", ours, "spicedb-postgresql-fully", 6, measure=PER_CORE),
     ]
 
 
@@ -168,7 +134,7 @@ def _latency_goals(rows: Sequence[Row]) -> list[Goal]:
     made = []
     for transport, floor in (("native", FLOOR_NATIVE), ("grpcio", FLOOR_AIO)):
         ours = f"ours-{transport}-strong-committed"
-        goal = _ratio(rows, "transport", ours, floor, 2, measure="p99_ms", kind="steady", most=True)
+        goal = ratio(rows, "transport", ours, floor, 2, measure="p99_ms", kind="steady", most=True)
         own = [row for row in rows if (row["part"], row["candidate"], row["kind"]) == ("transport", ours, "steady")]
         if own and all("void" in row for row in own):
             goal = replace(goal, failed=f"{ours}: {own[0]['void']}")
@@ -185,7 +151,7 @@ def _growth_goals(rows: Sequence[Row]) -> list[Goal]:
     if memory[0] is not None and memory[1] is not None:
         each = ((memory[1] - memory[0]) * 2**20 / (large - small),)
     return [
-        _ratio(rows, "growth", f"{large} grants", f"{small} grants", 1.15, measure="cpu_us", most=True),
+        ratio(rows, "growth", f"{large} grants", f"{small} grants", 1.15, measure="cpu_us", most=True),
         Goal(what="loading 1e6 grants, beyond the start with 1e3", unit="s", target=10, at_least=False, rounds=loading),
         Goal(what="resident memory for each grant", unit="B", target=1024, at_least=False, rounds=each),
     ]
@@ -236,14 +202,13 @@ def _replica(rows: Iterable[Row], metric: str, measure: str) -> tuple[float, ...
 
 def _rest_goals(rows: Sequence[Row]) -> list[Goal]:
     return [
-        _ratio(rows, "rest", f"REST through Envoy{of}", f"empty, REST through Envoy{of}", 0.9)
-        for of in ("", ", grpcio")
+        ratio(rows, "rest", f"REST through Envoy{of}", f"empty, REST through Envoy{of}", 0.9) for of in ("", ", grpcio")
     ]
 
 
 def _worker_goals(rows: Sequence[Row]) -> list[Goal]:
     shared = any(row["part"] == "workers" and row["kind"] == "started" and "caveat" in row for row in rows)
-    goal = _ratio(rows, "workers", "2 workers", "1 workers", 1.8)
+    goal = ratio(rows, "workers", "2 workers", "1 workers", 1.8)
     if not shared:
         return [goal]
     note = (
@@ -277,51 +242,6 @@ def _write_goals(rows: Sequence[Row]) -> list[Goal]:
             rounds=(sum(verified) / len(verified),) if verified else (),
         ),
     ]
-
-
-def _ratio(
-    rows: Sequence[Row],
-    part: str,
-    above: str,
-    below: str,
-    target: float,
-    *,
-    measure: str = _RPS,
-    kind: str = "saturation",
-    most: bool = False,
-) -> Goal:
-    """Returns the ratio of two candidates in each round."""
-    found = ratios(by_round(rows, part, above, measure, kind=kind), by_round(rows, part, below, measure, kind=kind))
-    what = f"{above}, {_MEASURES[measure]}, over {below}"
-    return Goal(
-        what=what,
-        unit="x",
-        target=target,
-        at_least=not most,
-        rounds=tuple(found),
-        note=_missing(rows, part, (above, below), kind),
-    )
-
-
-_MEASURES: Final = {
-    _RPS: "requests/s",
-    _PER_CORE: "requests per CPU second",
-    "p99_ms": "p99",
-    "cpu_us": "CPU per request",
-}
-
-
-def _missing(rows: Sequence[Row], part: str, names: Iterable[str], kind: str) -> str:
-    """Returns why a candidate has no numbers of that kind, or not all of them."""
-    for name in names:
-        of = [row for row in rows if (row["part"], row["candidate"]) == (part, name)]
-        for row in of:
-            if row["kind"] == "skipped":
-                return f"{name}: {row['why']}"
-        measured = [row for row in of if row["kind"] == kind]
-        if voids := [row for row in measured if "void" in row]:
-            return f"{name}: {len(voids)} of {len(measured)} rows are void: {voids[0]['void']}"
-    return ""
 
 
 def _best(rows: Sequence[Row], part: str, names: Iterable[str], measure: str) -> str | None:

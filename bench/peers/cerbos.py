@@ -7,12 +7,13 @@ messages are written by hand from cerbos.request.v1, since they are four fields.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from google.protobuf.struct_pb2 import Value
 
-from bench.facts import Question
+from bench.facts import NewQuestions, Question
 from bench.frames import Call
 from bench.machine import SERVER_CORE, Process, Unavailable
 from bench.peers.install import CERBOS, demand
@@ -46,7 +47,7 @@ resourcePolicy:
 """
 
 
-def start(bench: Bench, asked: list[Question]) -> Server:
+def start(bench: Bench, asked: Sequence[Question]) -> Server:
     """Starts Cerbos with its one policy. Raises Unavailable."""
     binary, place = demand(CERBOS, "Cerbos"), bench.place("cerbos")
     policies = place / "policies"
@@ -60,10 +61,14 @@ def start(bench: Bench, asked: list[Question]) -> Server:
     process = bench.keep(Process(command, log=place / "log", core=SERVER_CORE, environment=environment, speaks=False))
     running = Running(address=f"unix:{socket}", processes=[process])
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86_400 * 20))
-    messages = [_message(question, expires) for question in asked]
-    call = Call(
-        path=_PATH, messages=messages, right=lambda answer, n: _allows(answer, asked[n].action) is asked[n].allowed
-    )
+    unrepeated = isinstance(asked, NewQuestions)
+    messages = _Messages(asked, expires) if unrepeated else [_message(question, expires) for question in asked]
+
+    def right(answer: bytes, number: int) -> bool:
+        question = asked[number]
+        return _allows(answer, question.action) is question.allowed
+
+    call = Call(path=_PATH, messages=messages, right=right, unrepeated=unrepeated)
     end = time.monotonic() + 20
     while not socket.exists():
         if time.monotonic() > end:
@@ -71,6 +76,19 @@ def start(bench: Bench, asked: list[Question]) -> Server:
         time.sleep(0.1)
     wait_until_right(running, call)
     return Server(running=running, call=call)
+
+
+class _Messages(Sequence[bytes]):
+    """The messages of questions, each made when it is asked for."""
+
+    def __init__(self, asked: Sequence[Question], expires: str) -> None:
+        self._asked, self._expires = asked, expires
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def __getitem__(self, number: int) -> bytes:  # type: ignore[override]
+        return _message(self._asked[number], self._expires)
 
 
 def _message(question: Question, expires: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +57,12 @@ class InProcess:
         if row["requests_per_second"] < _KEEPS_UP * RATE:
             row["void"] = f"it does not keep up with {RATE:,}/s"
         return row
+
+    def lasting(self, every: float) -> Iterator[dict[str, Any]]:
+        """Yields the numbers of turns of `every` seconds, one after the other, without end."""
+        pace = Pace(rounds=1, seconds=every, steady_seconds=0, warm_up=0)
+        while True:
+            yield self.saturate(pace)
 
     def _turn(self, turn: dict[str, Any]) -> dict[str, Any]:
         database = cpu_seconds_of(self.database_pid)
