@@ -11,9 +11,10 @@ from jit_service.check.evidence import stored_evidence
 from jit_service.check.grant_cache import MAX_PAST, GrantCache
 from jit_service.check.index import View
 from jit_service.check.questions import CheckRequest, Consistency, RefusedItem, demand_bounded
-from jit_service.check.recording import CheckResult, Recording, decision_ids
+from jit_service.check.recording import CheckResult, Recording
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question, check_event, decide
+from jit_service.domain.checks.decision_id import decision_ids
 from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.checks.uses import count_use
 from jit_service.domain.errors import InvalidField, JitError
@@ -125,7 +126,7 @@ class Checker:
                 evidence = evidence._replace(above=tx.ancestors(held))
                 decision = decide(question, grants=held, evidence=evidence)
             decided = self._answers.complete(question, decision, PolicySet(tx.policies()))
-            (decision_id,) = decision_ids(1)
+            (decision_id,) = decision_ids(1, at=tx.now)
             # The result names the revision before this save of the uses, which moves it on.
             result = CheckResult(question, decided, decision_id, tx.revision, tx.now)
             rests_on = next((grant for grant in held if grant is decision.grant), None)

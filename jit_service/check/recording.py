@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -15,12 +14,10 @@ from jit_service.check.recorder import AuditMode, Recorder
 from jit_service.domain.audit.refusal import refusal_event
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Decision, Question
+from jit_service.domain.checks.decision_id import decision_ids
 from jit_service.domain.errors import JitError
 from jit_service.domain.frozen import replace
 from jit_service.storage import CheckRecords, SharedContexts, payload_of
-
-# Maps a random hexadecimal digit to a valid variant digit of a UUIDv4, which is one of 8, 9, a and b.
-_VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
 
 
 class CheckResult(NamedTuple):
@@ -65,7 +62,7 @@ class Recording:
         An answer is None if the request is None or if only a transaction can answer it. Raises StoreUnavailable if the
         record fails; then no answer may be given.
         """
-        ids = decision_ids(len(requests))
+        ids = decision_ids(len(requests), at=view.now)
         results = [self._result(request, view, past, id_) for request, id_ in zip(requests, ids, strict=True)]
         records = CheckRecords(at=view.now, revision=view.revision)
         payloads = [
@@ -85,7 +82,7 @@ class Recording:
         records = CheckRecords(at=view.now, revision=view.revision)
         answers: list[CheckResult | JitError | None] = []
         payloads: list[bytes] = []
-        for item, id_ in zip(items, decision_ids(len(items)), strict=True):
+        for item, id_ in zip(items, decision_ids(len(items), at=view.now), strict=True):
             if isinstance(item, RefusedItem):
                 answers.append(item.error)
                 payloads.append(_refusal(caller, item, shared, id_, at=view.now))
@@ -112,13 +109,3 @@ def _refusal(caller: Caller, item: RefusedItem, shared: SharedContexts, decision
     event = refusal_event(caller, item.error, item.about, at=at)
     first = shared.first_of(event.context, decision_id)
     return payload_of(replace(event, decision_id=decision_id, context={} if first else event.context, context_of=first))
-
-
-def decision_ids(count: int) -> list[str]:
-    """Returns random UUIDs (RFC 9562, version 4). Made by hand: uuid.uuid4 takes longer than a decision."""
-    digits = os.urandom(16 * count).hex()
-    return [_uuid(digits[at : at + 32]) for at in range(0, 32 * count, 32)]
-
-
-def _uuid(digits: str) -> str:
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"

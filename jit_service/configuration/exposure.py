@@ -11,7 +11,7 @@ from typing import Final
 
 _NETWORK: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-_BESIDE: Final = ("", "-wal", "-shm", ".audit-index", ".audit-index-wal", ".audit-index-shm")
+_BESIDE: Final = ("", "-wal", "-shm")
 
 
 def exposed(data_dir: Path, database: Path | None) -> Iterator[str]:

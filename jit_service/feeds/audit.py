@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from jit_service.domain.audit.audit_filter import matches
+from jit_service.domain.audit.audit_filter import AUDIT_FIELDS, matches
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.filter import Node, parse
 from jit_service.feeds.grants import HEARTBEAT_SECONDS
-from jit_service.storage import Store, query
+from jit_service.storage import Store
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.head_follower import HeadFollower
 
@@ -46,7 +46,7 @@ def tail(
     The first update is a heartbeat. Raises InvalidField at once; the stream raises InvalidField, StoreUnavailable,
     ServiceStopping.
     """
-    node, last = parse(filter_text, query.AUDIT_FIELDS), _start(store, start_seq)
+    node, last = parse(filter_text, AUDIT_FIELDS), _start(store, start_seq)
     return _updates(store, node, last, follower=follower, gone=gone, heartbeat_seconds=heartbeat_seconds)
 
 
@@ -96,6 +96,7 @@ def _news(store: Store, last: int, *, at: Head) -> tuple[list[RecordedEvent], in
                 "has lost commits or was cut",
             )
         head = snapshot.head
-        page = snapshot.audit_records(after=last, until=head.seq, limit=_PAGE) if head.seq > last else []
+        found = snapshot.audit_records(after=last, until=head.seq, enough=_PAGE) if head.seq > last else []
+    page = [record.recorded for record in found]
     # A deleted record leaves a gap here, which only verifying the log reveals.
     return page, page[-1].seq if page else head.seq, head

@@ -11,6 +11,7 @@ from typing import Final
 
 from google.protobuf.descriptor import Descriptor
 
+from jit_service.domain.audit.audit_filter import AUDIT_FIELDS
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.field_name import json_name
 from jit_service.rpc.strictness import is_map, method_descriptor
@@ -18,7 +19,7 @@ from jit_service.storage import query
 
 # A word of a sentence: neither within quotes nor part of a name, a path or a pattern.
 _QUOTED_OR_WORD: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|(?<![^\s(])[a-z]+(?:_[a-z0-9]+)+(?=[\s,;:.)]|$)""")
-_OF_FILTERS: Final = frozenset(query.GRANT_FIELDS) | frozenset(query.AUDIT_FIELDS)
+_OF_FILTERS: Final = frozenset(query.GRANT_FIELDS) | frozenset(AUDIT_FIELDS)
 
 
 def in_json_names(error: InvalidField, method: str) -> InvalidField:

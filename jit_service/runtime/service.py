@@ -34,7 +34,7 @@ from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
 from jit_service.rpc.server import Backend, Server, build_ext_proc_server, build_server
 from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.rpc.streams import StreamLimits, Streams
-from jit_service.runtime.audit_indexer import AuditIndexer
+from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
@@ -141,7 +141,7 @@ class Service:
             backend.unproved,
             IssuerKeyKeeper(backend.authenticator, issuers),
             Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
-            AuditIndexer(self.store, backend.follower, interval=settings.sweep_interval),
+            AuditCompactor(self.store),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),
             backend.streams,
             _Listening(self._server, grace=STOP_SECONDS),

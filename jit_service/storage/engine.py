@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic_core import from_json, to_json
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
-from jit_service.storage import audit_index, postgresql
+from jit_service.storage import postgresql
 
 WAIT_SECONDS: Final = 5
 """How long a statement waits for a lock or a connection before the store counts as unavailable."""
@@ -25,8 +25,10 @@ _CHECKPOINT_PAGES: Final = 20_000
 All writers wait meanwhile, so `Store.checkpoint_wal` does it earlier, from another connection.
 """
 # SQLite must not wait in its own way: `begin_immediate` waits.
-_OF_WRITERS: Final = ("busy_timeout=0", f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
-_INDEX_SUFFIX: Final = ".audit-index"
+# What was merged need not be overwritten with zeros, which some builds of SQLite do.
+_OF_WRITERS: Final = ("busy_timeout=0", f"wal_autocheckpoint={_CHECKPOINT_PAGES}", "secure_delete=OFF")
+_WAL_BYTES: Final = 32 * 2**20
+"""How long SQLite's WAL stays at most, once all of it is in the database."""
 _Execute = Callable[[str], object]
 
 
@@ -50,7 +52,7 @@ def open_engine(url: str) -> Engine:
     """
     read = postgresql.read_url(url)
     if read.get_backend_name() == "sqlite":
-        return _sqlite(read, beside=index_file(read))
+        return _sqlite(read)
     return postgresql.open_engine(read, wait_seconds=WAIT_SECONDS, **_JSON)
 
 
@@ -83,33 +85,18 @@ def for_writing(engine: Engine) -> Engine:
     return _sqlite(engine.url, begin=begin_immediate, pragmas=_OF_WRITERS)
 
 
-def for_indexing(engine: Engine) -> Engine:
-    """Returns an engine that writes the audit log's index, which on SQLite is a file of its own beside the log.
+def for_merging(engine: Engine) -> Engine:
+    """Returns an engine that merges rows of the audit log. Its commits do not wait for the disk on SQLite.
 
-    So commits to the log never wait for the index. The index's own commits do not wait for the disk, since it can be
-    made again (https://sqlite.org/pragma.html#pragma_synchronous).
+    What a power cut may undo of it is only how records are stored (https://sqlite.org/pragma.html#pragma_synchronous).
     """
     if engine.dialect.name != "sqlite":
         return engine
-    return _sqlite(
-        engine.url.set(database=index_file(engine.url)),
-        beside=str(engine.url.database),
-        pragmas=("synchronous=NORMAL",),
-        prepare=audit_index.prepare,
-    )
-
-
-def index_file(url: URL) -> str:
-    """Returns the file of a SQLite database's audit index."""
-    return f"{url.database}{_INDEX_SUFFIX}"
+    return _sqlite(engine.url, pragmas=(*_OF_WRITERS, "synchronous=NORMAL"))
 
 
 def _begin(execute: _Execute) -> None:
     execute("BEGIN")
-
-
-def _unprepared(_: sqlite3.Connection) -> None:
-    pass
 
 
 def _sqlite(
@@ -117,21 +104,21 @@ def _sqlite(
     *,
     begin: Callable[[_Execute], None] = _begin,
     pragmas: Sequence[str] = (),
-    beside: str = "",
-    prepare: Callable[[sqlite3.Connection], None] = _unprepared,
 ) -> Engine:
-    """`beside` is a second database file to attach; its tables keep their names. `prepare` sets up the schema."""
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}, **_JSON)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         # The driver must not begin transactions by itself: `begin` does.
         connection.isolation_level = None
-        if beside:
-            _patiently(lambda: connection.execute("ATTACH DATABASE ? AS beside", (beside,)))
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *pragmas):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"journal_size_limit={_WAL_BYTES}",
+            *pragmas,
+        ):
             _patiently(partial(connection.execute, f"PRAGMA {pragma}"))
-        _patiently(lambda: prepare(connection))
 
     @event.listens_for(engine, "begin")
     def begin_by(connection: Connection) -> None:

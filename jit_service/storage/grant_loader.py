@@ -23,6 +23,7 @@ from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.person import Account
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage import postgresql, predicates, rows
+from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.failures import translate_errors
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.predicates import text_of
@@ -185,6 +186,9 @@ class GrantLoader:
         if is_no_primary:
             raise StoreUnavailable("the database server takes no writes: it is a standby, or read-only")
         place = Head(revision, seq, bytes(hash_))
+        if hash_there is None and since.seq:
+            # The record is within a row, or in a piece since the last look.
+            hash_there = AuditLog(connection, sqlite=self._sqlite).hash_at(since.seq)
         if place != since and not since.is_followed_by(revision, hash_there and bytes(hash_there)):
             raise AnotherHistory(f"the store is at revision {revision} of another history than {since.revision}")
         return HeadState(place, EPOCH + time * MICROSECOND, locks)

@@ -1,7 +1,7 @@
 """Follows the head row: how far the store has come, by the revision and by the last audit record.
 
 One thread looks for all that wait: the feeds of grants for the next revision, the feed of the audit log for the next
-record. The audit indexer looks by the same method. On PostgreSQL a look at a server that is not the primary raises
+record. On PostgreSQL a look at a server that is not the primary raises
 StoreUnavailable, so nobody continues from the state of a standby.
 """
 

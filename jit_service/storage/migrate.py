@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.storage.engine import for_indexing, for_writing, open_engine
+from jit_service.storage.engine import for_writing, open_engine
 
 # Any number that nobody else in the database uses for another lock.
 _ADVISORY_LOCK = 7_105_212_114
@@ -26,7 +26,7 @@ def migrate(url: str) -> None:
     Raises StoreUnavailable, also if the database is of a newer version.
     """
     engine = open_engine(url)
-    writing, indexing = for_writing(engine), for_indexing(engine)
+    writing = for_writing(engine)
     try:
         with writing.begin() as connection:
             if connection.dialect.name == "postgresql":
@@ -35,13 +35,11 @@ def migrate(url: str) -> None:
             if found is not None and not _is_known(found):
                 raise StoreUnavailable(_newer(found))
             command.upgrade(_config(connection), "head")
-        with indexing.connect():
-            # Connecting creates SQLite's audit index; here, nobody else does so at the same time.
-            pass
+        _remove_old_index(engine)
     except (DBAPIError, sqlite3.Error) as fault:
         raise StoreUnavailable(f"cannot migrate the database: {first_line(fault)}") from fault
     finally:
-        for each in (writing, indexing, engine):
+        for each in (writing, engine):
             each.dispose()
 
 
@@ -68,6 +66,13 @@ def schema_fault(engine: Engine) -> str:
     if not _is_known(found):
         return _newer(found)
     return f"the database has the schema {found} of an older version, not {wanted}; run `jit-service migrate`"
+
+
+def _remove_old_index(engine: Engine) -> None:
+    """Removes the index of the audit log that releases before revision 0017 kept beside SQLite's database."""
+    if engine.dialect.name == "sqlite":
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{engine.url.database}.audit-index{suffix}").unlink(missing_ok=True)
 
 
 def _scripts() -> ScriptDirectory:

@@ -12,8 +12,10 @@ from sqlmodel import Session, col, select
 
 from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.notification import message_id
-from jit_service.storage import predicates, rows
-from jit_service.storage.tables import AuditRow, OutboxRow
+from jit_service.storage import predicates
+from jit_service.storage.audit_log import AuditLog
+from jit_service.storage.audit_records import record_at
+from jit_service.storage.tables import OutboxRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,9 @@ class Undelivered:
 class Outbox:
     """The outbox in one transaction, at the instant `now`."""
 
-    def __init__(self, session: Session, *, now: datetime) -> None:
+    def __init__(self, session: Session, log: AuditLog, *, now: datetime) -> None:
         self._session = session
+        self._log = log
         self.now = now
 
     def claim(self, receiver: str, *, lease: timedelta) -> Claim | None:
@@ -80,11 +83,15 @@ class Outbox:
 
     def waiting(self, *, only_given_up: bool = False) -> list[Undelivered]:
         """Returns the notifications that are not delivered, the oldest first."""
-        wanted = select(OutboxRow, AuditRow.hash).join(AuditRow, col(AuditRow.seq) == col(OutboxRow.seq))
+        wanted = select(OutboxRow)
         if only_given_up:
             wanted = wanted.where(col(OutboxRow.gave_up_at).is_not(None))
         ordered = wanted.order_by(col(OutboxRow.seq), col(OutboxRow.receiver))
-        return [_waiting(row, hash_) for row, hash_ in self._session.exec(ordered)]
+        return [
+            _waiting(row, hash_)
+            for row in self._session.exec(ordered)
+            if (hash_ := self._log.hash_at(row.seq)) is not None
+        ]
 
     def retry(self, *, receivers: Collection[str], seqs: Collection[int]) -> int:
         """Makes failed ones due now, with all attempts left, only of these receivers and seqs (empty: all)."""
@@ -102,8 +109,7 @@ class Outbox:
         self._session.execute(update(OutboxRow).where(mine).values(**values))
 
     def _recorded(self, seq: int) -> RecordedEvent | None:
-        row = self._session.get(AuditRow, seq)
-        recorded = None if row is None else rows.recorded_event_of(row)
+        recorded = record_at(self._log, seq)
         return None if recorded is None or recorded.event.type is EventType.UNREADABLE else recorded
 
 

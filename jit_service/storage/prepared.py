@@ -16,7 +16,6 @@ from sqlmodel import col
 
 from jit_service.storage import predicates
 from jit_service.storage.tables import (
-    AuditRow,
     DelegationRow,
     GrantRow,
     HeadRow,
@@ -129,7 +128,6 @@ CHANGED_POLICIES: Final = Statement(
         col(PolicyRow.revision) > bindparam("revision")
     )
 )
-RECORD_HASH: Final = Statement(select(col(AuditRow.hash)).where(col(AuditRow.seq) == bindparam("seq")))
 GRANT_SEALS: Final = Statement(
     select(col(GrantRow.seal), col(GrantRow.live_seal), col(GrantRow.ended_at), col(GrantRow.run_out_at)).where(
         col(GrantRow.name) == bindparam("name")

@@ -27,7 +27,6 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col, select
 
-from jit_service.domain.audit.event import EventType
 from jit_service.domain.grants.grant import GrantState
 from jit_service.domain.language import paging
 from jit_service.domain.language.filter import And, Comparison, FieldSpec, Kind, Node, Not, Or
@@ -35,7 +34,7 @@ from jit_service.domain.language.name import canonical
 from jit_service.domain.language.paging import OrderTerm, Position
 from jit_service.domain.person import Person
 from jit_service.storage import coverage
-from jit_service.storage.tables import EPOCH, MICROSECOND, AuditIndexRow, DelegationRow, GrantRow, Instant, ReviewRow
+from jit_service.storage.tables import EPOCH, MICROSECOND, DelegationRow, GrantRow, Instant, ReviewRow
 
 Scope = ColumnElement[bool]
 
@@ -282,25 +281,6 @@ def _has_element_postgresql(element: has_element, compiler: SQLCompiler, **optio
     return f"jsonb_exists({values}, {value})"
 
 
-class signal_of(FunctionElement[str]):
-    """`signal_of(payload)`: the signal that an audit record names."""
-
-    inherit_cache = True
-    type = Text()
-
-
-@compiles(signal_of, "sqlite")
-def _signal_of_sqlite(element: signal_of, compiler: SQLCompiler, **options: Any) -> str:
-    (payload,) = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"json_extract(CAST({payload} AS TEXT), '$.signal')"
-
-
-@compiles(signal_of, "postgresql")
-def _signal_of_postgresql(element: signal_of, compiler: SQLCompiler, **options: Any) -> str:
-    (payload,) = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"CAST(convert_from({payload}, 'UTF8') AS json) ->> 'signal'"
-
-
 _SEPARATORS: Final = {Kind.RESOURCE: "/", Kind.ACTION: "."}
 _TEXT = FieldSpec(kind=Kind.TEXT)
 _INSTANT = FieldSpec(kind=Kind.INSTANT)
@@ -327,32 +307,3 @@ GRANT_COLUMNS: dict[str, Field] = {
 }
 GRANT_FIELDS = {name: field.spec for name, field in GRANT_COLUMNS.items()}
 GRANT_ORDER = ("create_time", "start_time", "expire_time", "subject", "requester", "policy", "name")
-
-AUDIT_COLUMNS: dict[str, Field] = {
-    "seq": Field(spec=FieldSpec(kind=Kind.INTEGER), expression=col(AuditIndexRow.seq)),
-    "event_type": Field(spec=FieldSpec(kind=Kind.ENUM, values=tuple(EventType)), expression=col(AuditIndexRow.type)),
-    "event_time": Field(spec=_INSTANT, expression=col(AuditIndexRow.at)),
-    "resources": Field(spec=_LIST, expression=col(AuditIndexRow.resources)),
-    "actions": Field(spec=_LIST, expression=col(AuditIndexRow.actions)),
-    "covers": Field(spec=FieldSpec(kind=Kind.RESOURCE), expression=col(AuditIndexRow.resources)),
-    "covers_action": Field(spec=FieldSpec(kind=Kind.ACTION), expression=col(AuditIndexRow.actions)),
-    "grant": Field(spec=FieldSpec(kind=Kind.NAME), expression=col(AuditIndexRow.grant_name)),
-    **{
-        name: Field(spec=_TEXT, expression=col(getattr(AuditIndexRow, name)))
-        for name in (
-            "principal",
-            "subject",
-            "decision",
-            "reason",
-            "policy",
-            "method",
-            "source_address",
-            "subject_source_ip",
-            "trace_id",
-            "request_id",
-            "decision_id",
-        )
-    },
-}
-AUDIT_FIELDS = {name: field.spec for name, field in AUDIT_COLUMNS.items()}
-AUDIT_ORDER = ("seq",)

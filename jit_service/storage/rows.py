@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from jit_service.domain.audit.event import Event, EventType, RecordedEvent, shorten
+from jit_service.domain.audit.event import Event, EventType, shorten
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import (
@@ -37,8 +37,6 @@ from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage.engine import JsonText
 from jit_service.storage.tables import (
     EPOCH,
-    AuditIndexRow,
-    AuditRow,
     DelegationRow,
     GrantChangeRow,
     GrantRow,
@@ -362,28 +360,6 @@ def change_of(row: GrantChangeRow, base: GrantChangeRow | None = None) -> GrantC
     )
 
 
-def audit_columns(event: Event) -> dict[str, Any]:
-    """Returns the columns of the audit index for the event."""
-    return {
-        "at": event.at,
-        "type": event.type,
-        "principal": event.principal,
-        "subject": event.subject,
-        "resources": list(event.resources),
-        "actions": list(event.actions),
-        "decision": event.decision,
-        "reason": event.reason,
-        "grant_name": event.grant,
-        "policy": event.policy,
-        "method": event.origin.method,
-        "source_address": event.origin.source_address,
-        "subject_source_ip": event.subject_source_ip,
-        "trace_id": event.origin.trace_id,
-        "request_id": event.origin.request_id,
-        "decision_id": event.decision_id,
-    }
-
-
 def signing_key_of(row: SigningKeyRow) -> SigningKey:
     """Returns the key of the row."""
     return SigningKey(
@@ -409,20 +385,13 @@ def _bytes_of(event: Event) -> bytes:
     return _EVENTS.dump_json(event, exclude_defaults=True)
 
 
-def recorded_event_of(row: AuditRow) -> RecordedEvent:
-    """Returns the record, read from the bytes that were hashed; of type UNREADABLE if they are not an event."""
-    event = _UNREADABLE
+def event_of(payload: Any) -> Event:
+    """Returns the event, read from the bytes that were hashed; one of type UNREADABLE if they are no event."""
     # Text could be read as an event too, but the service only records bytes.
-    if isinstance(row.payload, bytes):
+    if isinstance(payload, bytes):
         with suppress(ValueError):
-            event = _EVENTS.validate_json(row.payload)
-    return RecordedEvent(seq=row.seq, hash=row.hash, event=event)
-
-
-def index_matches(row: AuditRow, index: AuditIndexRow | None) -> bool:
-    """Whether the columns of the index agree with the hashed bytes of the record."""
-    columns = audit_columns(recorded_event_of(row).event)
-    return index is not None and all(getattr(index, column) == value for column, value in columns.items())
+            return _EVENTS.validate_json(payload)
+    return _UNREADABLE
 
 
 def _end_of(row: GrantRow) -> End | None:

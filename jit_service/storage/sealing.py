@@ -63,6 +63,10 @@ class Sealer:
         """Returns the seal of the head row; `sums` is the result of `sums_text`."""
         return _sealed(self._heads, f"{revision}{_BETWEEN}{locks}{_BETWEEN}{sums}")
 
+    def of_summary(self, seq: int, hash_: bytes, text: str) -> bytes:
+        """Returns the seal of a summary of audit records; seq and hash are those of the last of them."""
+        return _sealed(self._facts, f"audit_piece/{seq}{_BETWEEN}{hash_.hex()}{_BETWEEN}{text}")
+
     def demand(self, name: str, fact: object, seal: bytes | None) -> None:
         """Raises StoreUnavailable if this is not the fact's seal."""
         self.demand_equal(name, self.of(name, fact), seal)

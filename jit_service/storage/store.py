@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, update
-from sqlmodel import Session, select
+from sqlalchemy import Connection, update
+from sqlmodel import Session
 
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.notification import Subscription
-from jit_service.storage import audit_append, audit_index, postgresql, prepared
+from jit_service.storage import audit_append, audit_compaction, postgresql, prepared
 from jit_service.storage import engine as engines
+from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.failures import translate_errors
 from jit_service.storage.grant_loader import GrantLoader
 from jit_service.storage.group_commit import GroupCommit
@@ -24,11 +25,9 @@ from jit_service.storage.readers.reading import Clock, read_head
 from jit_service.storage.readers.seals import seal_rows
 from jit_service.storage.sealing import Sealer, sums_text
 from jit_service.storage.snapshot import Snapshot
-from jit_service.storage.tables import AuditIndexRow, HeadRow
+from jit_service.storage.tables import HeadRow
 from jit_service.storage.transaction import Transaction
 
-# Records that are indexed together touch far fewer pages than each by itself.
-INDEX_CHUNK = 5000
 # In pages of 4 KB.
 _LONG_WAL = 1000
 
@@ -45,7 +44,7 @@ class Store:
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
-        self._indexing = engines.for_indexing(self.engine)
+        self._merging = engines.for_merging(self.engine)
         self.clock = clock
         self._subscriptions = tuple(subscriptions)
         self._appending: Any = None
@@ -133,7 +132,7 @@ class Store:
     def outbox(self) -> Iterator[Outbox]:
         """Begins a transaction that changes only the outbox."""
         with self._write() as connection, Session(connection) as session:
-            yield Outbox(session, now=max(self.clock(), read_head(connection).time))
+            yield Outbox(session, self._log(connection), now=max(self.clock(), read_head(connection).time))
 
     def grant_loader(self) -> GrantLoader:
         """Returns a loader of what Check keeps in memory, on a connection of its own."""
@@ -144,15 +143,28 @@ class Store:
         with self.snapshot() as snapshot:
             return snapshot.head
 
-    def indexed_seq(self) -> int:
-        """Returns the seq of the last audit record that searches find."""
-        with translate_errors(), self._indexing.begin() as connection, Session(connection) as session:
-            return session.exec(select(func.max(AuditIndexRow.seq))).one() or 0
+    def merge_audit(self, *, rest: Callable[[], None] = lambda: None) -> int:
+        """Merges the next rows of the audit log into a piece. Returns how many records it has; 0 if there are too few.
 
-    def index_audit(self) -> int:
-        """Adds the next INDEX_CHUNK audit records to the index. Returns how many it added."""
-        with translate_errors(), self._indexing.begin() as connection:
-            return audit_index.index_next(connection, limit=INDEX_CHUNK)
+        `rest` is called now and then while it computes. What another process merges at the same time is left to it.
+        """
+        with translate_errors(), self._merging.connect() as connection:
+            log, driver = self._log(connection), self._driver(connection)
+            blocks = audit_compaction.next_blocks(log) if log.count_unmerged() >= audit_compaction.PIECE else []
+            if not blocks:
+                return 0
+            values, digests = audit_compaction.merged(blocks, self.sealer, rest=rest)
+            driver.rollback()
+            with self._exclusive():
+                if self._group_commit is not None:
+                    engines.begin_immediate(driver.execute)
+                try:
+                    is_replaced = log.put_piece(blocks, values, digests)
+                except BaseException:
+                    driver.rollback()
+                    raise
+                driver.commit() if is_replaced else driver.rollback()
+            return sum(block.count for block in blocks) if is_replaced else 0
 
     def checkpoint_wal(self) -> None:
         """Copies SQLite's WAL into the database file while others write; PostgreSQL checkpoints by itself.
@@ -175,8 +187,14 @@ class Store:
             self._appending.close()
         if self._group_commit is not None:
             self._group_commit.close()
-        for engine in (self._writing, self._indexing, self.engine):
+        for engine in (self._writing, self._merging, self.engine):
             engine.dispose()
+
+    def _driver(self, connection: Connection) -> Any:
+        return connection.connection.dbapi_connection
+
+    def _log(self, connection: Connection) -> AuditLog:
+        return AuditLog(self._driver(connection), sqlite=self._group_commit is not None)
 
     def _exclusive(self) -> AbstractContextManager[None]:
         """Excludes the other writers of this process on SQLite, which has one writer at a time."""

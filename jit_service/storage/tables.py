@@ -96,8 +96,6 @@ def _partial(name: str, *columns: str, where: str) -> Index:
 # As `predicates.end_unrecorded` and `lock_counted`, which find by these indexes.
 _END_UNRECORDED = "run_out_at IS NULL AND ended_at IS NULL"
 _LOCK_COUNTED = "deleted_at IS NULL AND expiry_recorded_at IS NULL"
-SETTINGS_CHANGED = "type IN ('POLICY_CREATED', 'POLICY_UPDATED', 'POLICY_DELETED', 'SIGNAL_SET', 'SIGNAL_DELETED')"
-"""SQL for the records of policies and signals. A query that has it word for word finds them by their index."""
 
 
 class HeadRow(SQLModel, table=True):
@@ -375,43 +373,59 @@ class TokenDenialRow(SQLModel, table=True):
 
 
 class AuditRow(SQLModel, table=True):
-    """One audit record: `payload` is the event, byte for byte as hashed. The table is only appended to."""
+    """The newest part of the audit log. A row is one record, or those of one commit; the table is only appended to.
+
+    `seq` and `hash` are the last record's. `payload` is the event, byte for byte as hashed; where there is a `count`,
+    it is so many events as `audit_block.pack` made them one text. Rows are merged into pieces later.
+    """
 
     __tablename__: ClassVar[Any] = "audit_event"
 
     seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
     hash: bytes = _bytes()
     payload: bytes = _bytes()
+    count: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
-class AuditIndexRow(SQLModel, table=True):
-    """The columns by which a record is found. Made from its payload after the commit, in order and without gaps."""
+class AuditPieceRow(SQLModel, table=True):
+    """A piece of the audit log: the records of many rows, merged. The pieces are the log's beginning, without gaps.
 
-    __tablename__: ClassVar[Any] = "audit_index"
-    __table_args__ = (
-        Index("audit_index_by_grant", "grant_name", "seq"),
-        Index("audit_index_by_subject", "subject", "seq"),
-        # For answers about the past: few records, and checks have none.
-        _partial("audit_index_of_settings", "policy", "seq", where=SETTINGS_CHANGED),
-    )
+    `first_at` and `last_at` bound the instants of its records. `seal` covers them and the digests of the piece.
+    """
+
+    __tablename__: ClassVar[Any] = "audit_piece"
+
+    seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
+    count: int = _number()
+    first_at: datetime = _instant()
+    last_at: datetime = _instant()
+    hash: bytes = _bytes()
+    seal: bytes = _bytes()
+    marks: bytes = _bytes()
+    payload: bytes = _bytes()
+
+
+class AuditDigestsRow(SQLModel, table=True):
+    """The digests of the values that one field has in the records of a piece (`audit_summary`).
+
+    `place` is the field's number and the piece's seq in one number, so that SQLite keeps a field's rows side by side.
+    """
+
+    __tablename__: ClassVar[Any] = "audit_digests"
+
+    place: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
+    digests: bytes = _bytes()
+
+
+class SettingChangeRow(SQLModel, table=True):
+    """An audit record of a change of a policy or signal, to answer about the past. Such records are few."""
+
+    __tablename__: ClassVar[Any] = "setting_change"
+    __table_args__ = (Index("setting_change_by_name", "name", "seq"),)
 
     seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
     at: datetime = _instant()
-    type: str = _text()
-    principal: str = _text()
-    subject: str = _text()
-    resources: list[str] = _json()
-    actions: list[str] = _json()
-    decision: str = _text()
-    reason: str = _text()
-    grant_name: str = _text()
-    policy: str = _text()
-    method: str = _text()
-    source_address: str = _text()
-    subject_source_ip: str = _text()
-    trace_id: str = _text()
-    request_id: str = _text()
-    decision_id: str = _text()
+    name: str = _text()
 
 
 class OutboxRow(SQLModel, table=True):

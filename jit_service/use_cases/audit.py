@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jit_service.domain.audit.audit_filter import AUDIT_FIELDS, AUDIT_ORDER
 from jit_service.domain.audit.checkpoint import Checkpoint, Fault, fault_in
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.audit.refusal import About, refusal_event
@@ -11,7 +12,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError
 from jit_service.domain.language import paging
 from jit_service.domain.language.filter import parse
-from jit_service.storage import Snapshot, Store, query
+from jit_service.storage import Snapshot, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +42,20 @@ class LogVerification:
 def list_page(
     store: Store, caller: Caller, *, filter_text: str, order_by: str, page_size: int, page_token: str
 ) -> AuditPage:
-    """Lists a page of the log. Raises InvalidField."""
+    """Lists a page of the log. A page may end before it is full; its token continues. Raises InvalidField."""
     size = paging.page_size(page_size)
-    node = parse(filter_text, query.AUDIT_FIELDS)
-    order = paging.order_by(order_by, query.AUDIT_ORDER, default="seq desc")
+    node = parse(filter_text, AUDIT_FIELDS)
+    order = paging.order_by(order_by, AUDIT_ORDER, default="seq desc")
     this_query = paging.digest("auditEvents", caller.principal, filter_text, order_by)
-    after = query.position(page_token, this_query, order, query.AUDIT_COLUMNS)
-    make_findable(store)
+    beyond = int(paging.decode(page_token, query=this_query, shape=(int,))[0]) if page_token else None
     with store.snapshot() as snapshot:
-        found = snapshot.audit_events(node=node, order=order, after=after, limit=size + 1)
-    token = paging.encode(found[size - 1][1], query=this_query) if len(found) > size else ""
-    return AuditPage(events=tuple(event for event, _ in found[:size]), next_page_token=token)
-
-
-def make_findable(store: Store) -> None:
-    """Makes every record findable that is there now; searching begins with it."""
-    while store.index_audit():
-        pass
+        found = snapshot.audit_events(node=node, backwards=order[0].descending, beyond=beyond, limit=size + 1)
+    events = found.events[:size]
+    # The search may have ended before the page was full: the next page goes on from there.
+    resume = events[-1].seq if len(found.events) > size else found.resume
+    return AuditPage(
+        events=tuple(events), next_page_token="" if resume is None else paging.encode((resume,), query=this_query)
+    )
 
 
 def verify(store: Store, *, since: Checkpoint | None = None) -> LogVerification:
@@ -66,10 +64,8 @@ def verify(store: Store, *, since: Checkpoint | None = None) -> LogVerification:
     Then it replays what the log says of each grant, policy, signal, delegation, lock and proposal against the store.
     """
     states: dict[str, str] = {}
-    # Before the log is looked at, which may grow meanwhile: then the index is never ahead of it.
-    indexed = store.indexed_seq()
     with store.snapshot() as snapshot:
-        bad = snapshot.first_bad_record(indexed=indexed, states=states)
+        bad = snapshot.first_bad_record(states=states)
         faults = (Fault(*bad) if bad else None, _fault_since(snapshot, since) if since is not None else None)
         seq, problem = min(filter(None, faults), default=Fault(0, ""))
         differing, difference = next(snapshot.differences(states), ("", ""))

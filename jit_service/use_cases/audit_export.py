@@ -9,36 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from jit_service.domain.audit.audit_filter import matches
-from jit_service.domain.audit.event import RecordedEvent
+from jit_service.domain.audit.audit_filter import AUDIT_FIELDS, matches
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.filter import Node, parse
-from jit_service.storage import Store, query
+from jit_service.storage import Store
+from jit_service.storage.audit_records import StoredRecord
 
-_PAGE: Final = 200
+_PAGE: Final = 1000
 
 
 def export(
     store: Store, *, filter_text: str, start_seq: int, end_seq: int, gone: Callable[[], bool]
-) -> Iterator[list[RecordedEvent]]:
+) -> Iterator[list[StoredRecord]]:
     """Returns what the filter means of the records after `start_seq` up to `end_seq`, page by page, until `gone`.
 
     With 0 up to the last one that there is now. A page in which there is nothing of it is empty. Raises InvalidField,
     before anything is read.
     """
-    node = parse(filter_text, query.AUDIT_FIELDS)
+    node = parse(filter_text, AUDIT_FIELDS)
     return _pages(store, node, start_seq, _end(store, start_seq, end_seq), gone)
 
 
 def _pages(
     store: Store, node: Node | None, last: int, until: int, gone: Callable[[], bool]
-) -> Iterator[list[RecordedEvent]]:
+) -> Iterator[list[StoredRecord]]:
     while last < until and not gone():
         with store.snapshot() as snapshot:
-            page = snapshot.audit_records(after=last, until=until, limit=_PAGE)
+            page = snapshot.audit_records(after=last, until=until, enough=_PAGE)
         # What somebody deleted, only verifying the log tells.
         last = page[-1].seq if page else until
-        yield [recorded for recorded in page if matches(node, recorded)]
+        yield page if node is None else [record for record in page if matches(node, record.recorded)]
 
 
 def _end(store: Store, start_seq: int, end_seq: int) -> int:

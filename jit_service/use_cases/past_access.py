@@ -12,11 +12,11 @@ from functools import cached_property
 from typing import Final
 
 from jit_service.check import MAX_PAST, Recorder
-from jit_service.check.recording import decision_ids
 from jit_service.check.search import SearchPage, SearchQuery, by_subject, search_digest, search_event
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks import past
 from jit_service.domain.checks.decision import Decision, Question, decide
+from jit_service.domain.checks.decision_id import decision_ids
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.checks.search import SearchMatch, Side, search_names, search_subjects
 from jit_service.domain.conditions import condition
@@ -27,7 +27,6 @@ from jit_service.domain.grants.lock import Locks
 from jit_service.domain.language import paging
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage import Snapshot, Store, payload_of
-from jit_service.use_cases.audit import make_findable
 
 MAX_JUDGED: Final = 10_000
 """How many grants one answer about the past judges."""
@@ -58,7 +57,6 @@ class PastAccess:
 
     def check(self, caller: Caller, question: Question, read_at: datetime) -> PastCheck:
         """Answers the question as of the instant. Raises InvalidField, also for too many grants of the subject."""
-        make_findable(self._store)
         with self._store.snapshot() as snapshot:
             then = _Then(snapshot, read_at)
             grants = then.grants(_bounded(snapshot.live_names_as_of(question.subject, read_at, limit=MAX_JUDGED + 1)))
@@ -71,7 +69,7 @@ class PastAccess:
                 decision = decide(question, grants=grants, evidence=evidence)
             judged = [finding.grant for finding in decision.findings]
             then.note(past.not_on_record(question, judged, evidence))
-            (decision_id,) = decision_ids(1)
+            (decision_id,) = decision_ids(1, at=snapshot.now)
             answer = PastCheck(
                 question=question,
                 decision=decision,
@@ -94,7 +92,6 @@ class PastAccess:
         size = paging.page_size(page_size)
         query = search_digest(caller, wanted)
         after = str(paging.decode(page_token, query=query, shape=[str])[0]) if page_token else ""
-        make_findable(self._store)
         with self._store.snapshot() as snapshot:
             then = _Then(snapshot, wanted.read_at)
             search = then.subjects if wanted.side is Side.SUBJECT else then.names

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from jit_service.domain.audit.audit_filter import AUDIT_FIELDS
 from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks import what_if
@@ -25,13 +26,11 @@ from jit_service.domain.grants import request
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.language.filter import parse
-from jit_service.domain.language.paging import order_by
 from jit_service.domain.policies import diff
 from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import JustificationRule, Policy
-from jit_service.storage import Snapshot, Store, query
+from jit_service.storage import Snapshot, Store
 from jit_service.storage.rows import GrantChange
-from jit_service.use_cases import audit
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 DEFAULT_CHANGES: Final = 100
@@ -101,7 +100,6 @@ def simulate(
     """Judges the window [start, end) again. `exact` is as in `name.principal`. Raises InvalidField, StaleEtag."""
     if not 0 <= max_changes <= MAX_CHANGES:
         raise InvalidField("max_changes", f"is {max_changes}; 0 to {MAX_CHANGES} are allowed")
-    audit.make_findable(store)
     with store.snapshot() as snapshot:
         end = end or snapshot.now
         start = start or end - DEFAULT_WINDOW
@@ -321,15 +319,12 @@ def _window(start: datetime | None, end: datetime, kinds: Sequence[EventType]) -
 
 def _events(snapshot: Snapshot, filter_text: str, *, at_most: int | None = MAX_EVENTS + 1) -> list[RecordedEvent]:
     """Returns the records that match, in order."""
-    node = parse(filter_text, query.AUDIT_FIELDS)
-    order = order_by("seq", query.AUDIT_ORDER, default="seq")
+    node = parse(filter_text, AUDIT_FIELDS)
     found: list[RecordedEvent] = []
-    after = None
-    while at_most is None or len(found) < at_most:
+    beyond: int | None = 0
+    while beyond is not None and (at_most is None or len(found) < at_most):
         limit = _CHUNK if at_most is None else min(_CHUNK, at_most - len(found))
-        chunk = snapshot.audit_events(node=node, order=order, after=after, limit=limit)
-        found += [recorded for recorded, _ in chunk]
-        if len(chunk) < limit:
-            break
-        after = chunk[-1][1]
+        chunk = snapshot.audit_events(node=node, backwards=False, beyond=beyond, limit=limit)
+        found += chunk.events
+        beyond = chunk.resume
     return found

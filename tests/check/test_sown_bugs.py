@@ -260,7 +260,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     ),
     (
         "a record that is not chained to the one before",
-        audit_append._linked,
+        audit_append._chained,
         "previous = link(previous, seq, payload)",
         "previous = link(bytes(32), seq, payload)",
         lambda bench: test_recorder.test_each_mode_records_what_it_says(

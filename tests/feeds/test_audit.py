@@ -49,7 +49,8 @@ def tailed(store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
 
 def grow(store: Store, count: int = 1, principal: str = "user:p") -> None:
     event = Event(type=EventType.CALL_REFUSED, at=NOON, principal=principal)
-    store.append([payload_of(event)] * count, at=NOON)
+    for _ in range(count):
+        store.append([payload_of(event)], at=NOON)
 
 
 def told(events: Iterator[AuditUpdate], count: int) -> list[int]:
@@ -155,10 +156,6 @@ def test_nobody_waits_for_who_does_not_read(store: Store, tailed: Tail) -> None:
         tx.record(Event(type=EventType.CALL_REFUSED, at=NOON, principal=""))
 
     assert open_ones == 0
-    assert (store.indexed_seq(), store.head().seq) == (
-        0,
-        2,
-    )  # Nor was anything made findable, which takes the write lock.
     assert told(events, 1) == [2]
 
 

@@ -48,4 +48,4 @@ def _back_up(source: str, target: str) -> None:
 
 
 def _in_order() -> list[Any]:
-    return [table for table in SQLModel.metadata.sorted_tables if table.name != "audit_index"]
+    return list(SQLModel.metadata.sorted_tables)

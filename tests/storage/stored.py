@@ -69,8 +69,6 @@ class Stored:
     def __init__(self, store: Store, naming: Naming) -> None:
         self.store = store
         self.naming = naming
-        # SQLite's index is made when it is first asked for.
-        store.indexed_seq()
         with Session(store.engine) as session:
             self.head = session.exec(select(HeadRow)).one().model_dump()
 

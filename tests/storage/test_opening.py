@@ -5,13 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from jit_service.storage import engine as engines
-from jit_service.storage.engine import for_indexing, for_writing, open_engine
+from jit_service.storage.engine import for_writing, open_engine
 from tests.domain.test_sown_bugs import Twin, demand_caught
 
 
@@ -59,15 +58,6 @@ def test_a_connection_that_writes_waits_too(sqlite_url: str) -> None:
 
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE head SET seq = seq")
-    engine.dispose()
-
-
-@pytest.mark.usefixtures("held")
-def test_a_connection_of_the_index_waits_too(sqlite_url: str) -> None:
-    engine = for_indexing(open_engine(sqlite_url))
-
-    with closing(engine.raw_connection()) as connection:
-        assert connection.cursor().execute("SELECT count(*) FROM audit_index").fetchone() == (0,)
     engine.dispose()
 
 

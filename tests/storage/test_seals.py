@@ -56,7 +56,6 @@ class Site:
         self.delegation = delegations.create(self.store, CAROL, wanted).delegation
         locked = NewLock(target=Target(principal="user:dave@example.com"), comment="x")
         self.lock = locks.create(self.store, ADMIN, locked).lock
-        audit.make_findable(self.store)
 
     def sql(self, statement: str, **values: Any) -> None:
         with self.store.engine.begin() as connection:

@@ -203,9 +203,9 @@ def test_a_proof_that_proves_nothing_would_be_noticed(store: Store, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("of", "level"), [(engine.for_writing, 2), (engine.for_indexing, 1)], ids=["writing", "indexing"]
+    ("of", "level"), [(engine.for_writing, 2), (engine.for_merging, 1)], ids=["writing", "merging"]
 )
-def test_sqlite_waits_for_the_disk_but_for_what_can_be_made_again(
+def test_sqlite_waits_for_the_disk_but_for_what_only_stores_otherwise(
     of: Callable[[Engine], Engine], level: int, tmp_path: Path
 ) -> None:
     """2 is FULL, where each commit is on the disk when it returns; 1 is NORMAL, where a later one brings it there."""

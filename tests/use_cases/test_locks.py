@@ -166,8 +166,8 @@ def test_a_lock_that_is_over_is_recorded_once_and_read_no_more(store: Store, clo
 
     assert [sweeper.record_run_out(store), sweeper.record_run_out(store)] == [1, 0]
     with store.snapshot() as snapshot:
-        records = snapshot.audit_records(after=0, until=snapshot.seq, limit=100)
-        assert [record.event.type for record in records].count(EventType.LOCK_EXPIRED) == 1
+        records = snapshot.audit_records(after=0, until=snapshot.seq, enough=100)
+        assert [record.recorded.event.type for record in records].count(EventType.LOCK_EXPIRED) == 1
         assert snapshot._lock_count == 0
 
 
@@ -218,7 +218,7 @@ def test_the_operator_lifts_at_the_host_what_nobody_else_can(store: Store) -> No
 
     assert (lifted.name, lifted.deleted_at) == (for_admin.name, store.clock())
     with store.snapshot() as snapshot:
-        last = snapshot.audit_records(after=snapshot.seq - 1, until=snapshot.seq, limit=1)[0].event
+        last = snapshot.audit_records(after=snapshot.seq - 1, until=snapshot.seq, enough=1)[0].recorded.event
     assert (last.type, last.principal, last.origin.method) == (EventType.LOCK_DELETED, SERVICE, "jit-service unlock")
     with pytest.raises(LockNotFound):
         locks.lift_at_host(store, ADMIN.principal)

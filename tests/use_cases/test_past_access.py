@@ -86,8 +86,8 @@ def who(past: PastAccess, at: datetime) -> list[str]:
 
 def last_event(store: Store) -> Event:
     with store.snapshot() as snapshot:
-        (recorded,) = snapshot.audit_records(after=snapshot.seq - 1, until=snapshot.seq, limit=1)
-        return recorded.event
+        (record,) = snapshot.audit_records(after=snapshot.seq - 1, until=snapshot.seq, enough=1)
+        return record.recorded.event
 
 
 def test_each_state_of_a_grant_is_there_from_its_instant_on(store: Store, clock: Clock, past: PastAccess) -> None:
@@ -427,8 +427,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store, Clock, PastAccess], None]
     ),
     (
         "policies and signals as they are now",
-        PastReader._settings,
-        ", col(AuditIndexRow.at) <= at",
+        PastReader._last_changes,
+        "col(SettingChangeRow.at) <= at, ",
         "",
         test_policies_locks_and_signals_are_those_of_then,
     ),

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from jit_service.domain.audit.audit_filter import AUDIT_FIELDS
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.language.filter import parse
-from jit_service.storage import Store, query
+from jit_service.storage import Store
 from jit_service.use_cases import unauthenticated_calls
 from jit_service.use_cases.unauthenticated_calls import INTERVAL, MAX_SAMPLES, UnauthenticatedCalls
 from tests.conftest import TICK, Clock
@@ -30,12 +31,10 @@ def by(address: str, method: str = ASKS) -> Caller:
 
 
 def recorded(store: Store) -> list[Event]:
-    while store.index_audit():
-        pass
     with store.snapshot() as snapshot:
-        node = parse("event_type = CALL_REFUSED", query.AUDIT_FIELDS)
-        found = snapshot.audit_events(node=node, order=(), after=None, limit=1000)
-        return [event.event for event, _ in sorted(found, key=lambda item: item[0].seq)]
+        node = parse("event_type = CALL_REFUSED", AUDIT_FIELDS)
+        found = snapshot.audit_events(node=node, backwards=False, beyond=None, limit=1000)
+        return [recorded.event for recorded in found.events]
 
 
 def counts(store: Store) -> list[tuple[str, int]]:

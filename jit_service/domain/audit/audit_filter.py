@@ -1,4 +1,4 @@
-"""Which audit records a filter means, judged by the record itself; `storage.query` asks the store the same in SQL."""
+"""The fields of the audit log's filter, and which records a filter means, judged by the record itself."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from jit_service.domain.audit.event import Event, RecordedEvent
-from jit_service.domain.language.filter import And, Comparison, Node, Not, Or
+from jit_service.domain.audit.event import Event, EventType, RecordedEvent
+from jit_service.domain.language.filter import And, Comparison, FieldSpec, Kind, Node, Not, Or
 from jitaccess.naming.pattern import covers
 
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -19,6 +19,30 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     ">=": operator.ge,
     ":": operator.contains,
 }
+_TEXT: Final = FieldSpec(kind=Kind.TEXT)
+_LIST: Final = FieldSpec(kind=Kind.LIST)
+AUDIT_FIELDS: Final[Mapping[str, FieldSpec]] = {
+    "seq": FieldSpec(kind=Kind.INTEGER),
+    "event_type": FieldSpec(kind=Kind.ENUM, values=tuple(EventType)),
+    "event_time": FieldSpec(kind=Kind.INSTANT),
+    "resources": _LIST,
+    "actions": _LIST,
+    "covers": FieldSpec(kind=Kind.RESOURCE),
+    "covers_action": FieldSpec(kind=Kind.ACTION),
+    "grant": FieldSpec(kind=Kind.NAME),
+    "principal": _TEXT,
+    "subject": _TEXT,
+    "decision": _TEXT,
+    "reason": _TEXT,
+    "policy": _TEXT,
+    "method": _TEXT,
+    "source_address": _TEXT,
+    "subject_source_ip": _TEXT,
+    "trace_id": _TEXT,
+    "request_id": _TEXT,
+    "decision_id": _TEXT,
+}
+AUDIT_ORDER: Final = ("seq",)
 _VALUES: Final[Mapping[str, Callable[[Event], Any]]] = {
     "event_type": lambda event: event.type,
     "event_time": lambda event: event.at,

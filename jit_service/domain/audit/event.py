@@ -64,6 +64,18 @@ class EventType(StrEnum):
     LOCK_EXPIRED = "LOCK_EXPIRED"
 
 
+SETTINGS: Final = frozenset(
+    (
+        EventType.POLICY_CREATED,
+        EventType.POLICY_UPDATED,
+        EventType.POLICY_DELETED,
+        EventType.SIGNAL_SET,
+        EventType.SIGNAL_DELETED,
+    )
+)
+"""The changes of policies and signals, by which the past is answered."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """One act. Empty text and None mean that the act has no such side.

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import Text, and_, cast, func, text, type_coerce
+from sqlalchemy import Text, and_, cast, func, type_coerce
 from sqlmodel import col, select
 
 from jit_service.domain.audit.event import Event
@@ -21,17 +21,10 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import Locks
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage import predicates, rows
-from jit_service.storage.query import signal_of
+from jit_service.storage.audit_records import record_at
 from jit_service.storage.readers.grant_changes import GrantChangeReader
 from jit_service.storage.readers.policies import PolicyReader
-from jit_service.storage.tables import (
-    SETTINGS_CHANGED,
-    AuditIndexRow,
-    AuditRow,
-    GrantChangeRow,
-    GrantRow,
-    LockRow,
-)
+from jit_service.storage.tables import GrantChangeRow, GrantRow, LockRow, SettingChangeRow
 
 _CHUNK: Final = 10_000
 
@@ -46,12 +39,12 @@ class HeldScope(NamedTuple):
 
 
 class PastReader(GrantChangeReader, PolicyReader):
-    """Reads the state at an instant `at`. The audit log must be indexed up to it."""
+    """Reads the state at an instant `at`."""
 
     def record_begins_at(self) -> datetime | None:
         """Returns the instant of the first audit record, None where there is none."""
-        first = self._session.get(AuditRow, 1)
-        return None if first is None else rows.recorded_event_of(first).event.at
+        first = record_at(self._log, 1)
+        return None if first is None else first.event.at
 
     def grant_as_of(self, name: str, at: datetime) -> Grant | None:
         """Returns the grant as it was, None where no change up to then is recorded."""
@@ -92,28 +85,22 @@ class PastReader(GrantChangeReader, PolicyReader):
 
         Raises StoreUnavailable for a revision that is not the one which the audit log has the seal of.
         """
-        last = self._settings(at).where(col(AuditIndexRow.policy) != "").group_by(col(AuditIndexRow.policy))
-        found = [self._revision_of(event) for event in self._events(last)]
+        found = [self._revision_of(event) for event in self._last_changes(at, "policies/")]
         return sorted((policy for policy in found if policy.deleted_at is None), key=lambda policy: policy.name)
 
     def signals_as_of(self, at: datetime) -> Signals:
         """Returns the signals as conditions saw them then."""
-        changed = (
-            self._settings(at)
-            .where(col(AuditIndexRow.policy) == "")
-            .join(AuditRow, col(AuditRow.seq) == col(AuditIndexRow.seq))
-            .group_by(signal_of(col(AuditRow.payload)))
-        )
-        found = map(signal.recorded, self._events(changed))
+        found = map(signal.recorded, self._last_changes(at, "signals/"))
         return signal.at((known for known in found if known is not None), at)
 
-    def _settings(self, at: datetime) -> Any:
-        """Selects the last seq of a group of records of policies and signals."""
-        return select(func.max(AuditIndexRow.seq)).where(text(SETTINGS_CHANGED), col(AuditIndexRow.at) <= at)
-
-    def _events(self, seqs: Any) -> list[Event]:
-        wanted = select(AuditRow).where(col(AuditRow.seq).in_(seqs)).order_by(col(AuditRow.seq))
-        return [rows.recorded_event_of(row).event for row in self._session.exec(wanted)]
+    def _last_changes(self, at: datetime, collection: str) -> list[Event]:
+        """Returns the events of the last change of each policy, or of each signal, up to then, in order."""
+        known = and_(
+            col(SettingChangeRow.at) <= at, func.substr(SettingChangeRow.name, 1, len(collection)) == collection
+        )
+        last = select(func.max(SettingChangeRow.seq)).where(known).group_by(col(SettingChangeRow.name))
+        found = (record_at(self._log, seq) for seq in sorted(self._session.exec(last)))
+        return [recorded.event for recorded in found if recorded is not None]
 
     def _revision_of(self, event: Event) -> Policy:
         """Returns the policy as the event left it."""

@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import prepared
+from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.head import Head
 from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
 from jit_service.storage.prepared import Statement
@@ -61,7 +62,13 @@ class Reading:
 
     def record_hash(self, seq: int) -> bytes | None:
         """Returns the hash of the audit record with the seq, or None if there is none."""
-        return next((row.hash for row in prepared.RECORD_HASH.rows(self._connection, seq=seq)), None)
+        return self._log.hash_at(seq)
+
+    @cached_property
+    def _log(self) -> AuditLog:
+        """The audit log in the same transaction."""
+        driver: Any = self._connection.connection.dbapi_connection
+        return AuditLog(driver, sqlite=self._connection.dialect.name == "sqlite")
 
     def _sealed(self, row: Any, fact: Fact) -> Fact:
         """Returns the fact. Raises StoreUnavailable if the row does not match its seal."""

@@ -68,7 +68,8 @@ class AuditServiceServicer(object):
     """
 
     def ListAuditEvents(self, request, context):
-        """Lists events, newest first unless order_by says otherwise.
+        """Lists events, newest first unless order_by says otherwise. A page may have fewer events than asked for, or none, and
+        yet a next_page_token: a search that has much to read ends after about a second, and its next page goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,9 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
-    """Lists events, newest first unless order_by says otherwise."""
+    """Lists events, newest first unless order_by says otherwise. A page may have fewer events than asked for, or none, and
+    yet a next_page_token: a search that has much to read ends after about a second, and its next page goes on.
+    """
     TailAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.TailAuditEventsRequest, _audit_pb2.TailAuditEventsResponse]
     """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does."""
     ExportAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]
@@ -54,7 +56,9 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists events, newest first unless order_by says otherwise."""
+    """Lists events, newest first unless order_by says otherwise. A page may have fewer events than asked for, or none, and
+    yet a next_page_token: a search that has much to read ends after about a second, and its next page goes on.
+    """
     TailAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.TailAuditEventsRequest, _audit_pb2.TailAuditEventsResponse]  # type: ignore[assignment]
     """Tells every event that the filter means, in order of seq, once each, as it is committed; ends when the caller's token does."""
     ExportAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -76,7 +80,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_pb2.ListAuditEventsResponse]]:
-        """Lists events, newest first unless order_by says otherwise."""
+        """Lists events, newest first unless order_by says otherwise. A page may have fewer events than asked for, or none, and
+        yet a next_page_token: a search that has much to read ends after about a second, and its next page goes on.
+        """
 
     @_abc_1.abstractmethod
     def TailAuditEvents(

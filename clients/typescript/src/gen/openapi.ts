@@ -435,7 +435,8 @@ export interface paths {
         };
         /**
          * Lists events, newest first unless order_by says otherwise.
-         * @description Lists events, newest first unless order_by says otherwise.
+         * @description Lists events, newest first unless order_by says otherwise. A page may have fewer events than asked for, or none, and
+         *      yet a next_page_token: a search that has much to read ends after about a second, and its next page goes on.
          *
          *     May call: the role `admin` or `auditor`.
          */

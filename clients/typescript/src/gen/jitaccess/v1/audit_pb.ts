@@ -991,7 +991,8 @@ export const GetAuditCheckpointResponseSchema: GenMessage<GetAuditCheckpointResp
  */
 export const AuditService: GenService<{
   /**
-   * Lists events, newest first unless order_by says otherwise.
+   * Lists events, newest first unless order_by says otherwise. A page may have fewer events than asked for, or none, and
+   * yet a next_page_token: a search that has much to read ends after about a second, and its next page goes on.
    *
    * @generated from rpc jitaccess.v1.AuditService.ListAuditEvents
    */

@@ -1,0 +1,168 @@
+"""Reads the audit log as it is stored: pieces first, then the rows that are not merged yet.
+
+By the driver alone: a log of ten million records is read by its ten thousand pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from jit_service.domain.audit.chain import GENESIS
+from jit_service.storage.audit_block import MAX_RECORDS, Block, Mark, read_marks, stored, unpack
+
+_ROW: Final = "seq, hash, payload, count"
+_PIECE: Final = "seq, hash, payload, count, marks"
+_ROWS_AT_ONCE: Final = 256
+_PIECES_AT_ONCE: Final = 8
+_FIELD: Final = 2**48
+
+
+class PieceHead(NamedTuple):
+    """The last seq and the number of records of a piece, which a search knows before it reads the piece."""
+
+    seq: int
+    size: int
+
+
+class AuditLog:
+    """The log in the driver connection's transaction. `sqlite` tells which of the two databases it is of."""
+
+    def __init__(self, driver: Any, *, sqlite: bool) -> None:
+        self._driver = driver
+        self._sqlite = sqlite
+
+    def merged_until(self) -> int:
+        """Returns the seq of the last record of the last piece; 0 if there is none."""
+        (last,) = self._rows("SELECT coalesce(max(seq), 0) FROM audit_piece")
+        return int(last[0])
+
+    def count_unmerged(self) -> int:
+        """Returns how many records are in no piece."""
+        (found,) = self._rows("SELECT seq - (SELECT coalesce(max(seq), 0) FROM audit_piece) FROM head")
+        return int(found[0])
+
+    def blocks(self, *, after: int, until: int) -> Iterator[Block]:
+        """Yields, in order, the blocks that have records after the one seq and up to the other."""
+        while after < until and (found := self._pieces(after, _PIECES_AT_ONCE)):
+            for block in found:
+                if block.first > until:
+                    return
+                after = block.last
+                yield block
+        while after < until and (found := self.rows(after, _ROWS_AT_ONCE)):
+            for block in found:
+                if block.first > until:
+                    return
+                after = block.last
+                yield block
+
+    def rows(self, after: int, limit: int) -> list[Block]:
+        """Returns up to `limit` of the rows that are not merged, the first after the seq first."""
+        found = self._rows(f"SELECT {_ROW} FROM audit_event WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)  # noqa: S608
+        return [stored(*row) for row in found]
+
+    def rows_backwards(self, before: int, limit: int) -> list[Block]:
+        """Returns up to `limit` of the rows that are not merged, the one with the record before the seq first."""
+        last = self._rows("SELECT seq FROM audit_event WHERE seq >= ? ORDER BY seq LIMIT 1", before - 1)
+        until = last[0][0] if last else before
+        found = self._rows(f"SELECT {_ROW} FROM audit_event WHERE seq <= ? ORDER BY seq DESC LIMIT ?", until, limit)  # noqa: S608
+        return [block for block in (stored(*row) for row in found) if block.first < before]
+
+    def piece(self, seq: int) -> Block:
+        """Returns the piece with the last record `seq`."""
+        return self._pieces(seq - 1, 1)[0]
+
+    def pieces_between(
+        self, low: int, high: int, *, since: int, until: int, backwards: bool, limit: int
+    ) -> list[PieceHead]:
+        """Returns up to `limit` pieces that have records with a seq from low to high, and instants in [since, until].
+
+        Instants are microseconds since 1970.
+        """
+        order = "DESC" if backwards else "ASC"
+        found = self._rows(
+            f"""SELECT seq, count FROM audit_piece
+            WHERE seq >= ? AND seq < ? AND seq - count < ? AND last_at >= ? AND first_at <= ?
+            ORDER BY seq {order} LIMIT ?""",  # noqa: S608
+            *(low, high + MAX_RECORDS, high, since, until, limit),
+        )
+        return [PieceHead(*row) for row in found]
+
+    def digests(self, field: int, low: int, high: int) -> Iterator[tuple[int, bytes]]:
+        """Yields the seq of each piece in [low, high] with its digests of the field."""
+        base = field * _FIELD
+        for place, digests in self._rows(
+            "SELECT place, digests FROM audit_digests WHERE place >= ? AND place <= ?", base + low, base + high
+        ):
+            yield place - base, digests
+
+    def block_of(self, seq: int) -> Block | None:
+        """Returns the block that has the record with the seq."""
+        # The rows first: what is not there any more was merged, and is in a piece by the time of the next statement.
+        for block in (*self.rows(seq - 1, 1), *self._pieces(seq - 1, 1)):
+            if block.first <= seq:
+                return block
+        return None
+
+    def hash_at(self, seq: int) -> bytes | None:
+        """Returns the hash of the record with the seq, None if there is none."""
+        if (ending := self._hash_of_end(seq)) is not None:
+            return ending
+        block = self.block_of(seq)
+        if block is None:
+            return None
+        before = self._hash_of_end(block.first - 1)
+        return None if before is None else block.hash_at(seq, before)
+
+    def hash_before(self, block: Block) -> bytes:
+        """Returns the hash of the record before the block's first; that of no record, where it is missing."""
+        return self._hash_of_end(block.first - 1) or GENESIS
+
+    def put_piece(self, blocks: Sequence[Block], values: Sequence[Any], digests: dict[int, bytes]) -> bool:
+        """Replaces the rows by a piece of their records. Returns False, and changes nothing, if they are not there.
+
+        `values` are those of the piece's columns in their order. The caller commits.
+        """
+        seq = blocks[-1].last
+        if self.merged_until() != blocks[0].first - 1:
+            return False
+        deleted = self._execute("DELETE FROM audit_event WHERE seq >= ? AND seq <= ?", blocks[0].last, seq).rowcount
+        if deleted != len(blocks):
+            return False
+        columns = "seq, count, first_at, last_at, hash, seal, marks, payload"
+        self._execute(f"INSERT INTO audit_piece ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *values)  # noqa: S608
+        for field, found in digests.items():
+            self._execute("INSERT INTO audit_digests (place, digests) VALUES (?, ?)", field * _FIELD + seq, found)
+        return True
+
+    def seals(self, after: int, limit: int) -> list[tuple[int, int, int, bytes, bytes]]:
+        """Returns seq, first and last instant, hash and seal of up to `limit` pieces after the seq, in order."""
+        columns = "seq, first_at, last_at, hash, seal"
+        found = self._rows(f"SELECT {columns} FROM audit_piece WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)  # noqa: S608
+        return [(seq, first, last, bytes(hash_), bytes(seal)) for seq, first, last, hash_, seal in found]
+
+    def _pieces(self, after: int, limit: int) -> list[Block]:
+        found = self._rows(f"SELECT {_PIECE} FROM audit_piece WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)  # noqa: S608
+        return [
+            Block(seq, unpack(payload), None, count, read_marks(marks, Mark(count, hash_)))
+            for seq, hash_, payload, count, marks in found
+        ]
+
+    def _hash_of_end(self, seq: int) -> bytes | None:
+        """Returns the hash of the record with the seq where it ends a row or piece."""
+        if seq == 0:
+            return GENESIS
+        for table in ("audit_event", "audit_piece"):
+            if found := self._rows(f"SELECT hash FROM {table} WHERE seq = ?", seq):  # noqa: S608
+                return bytes(found[0][0])
+        return None
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = self._execute(sql, *values).fetchall()
+        return found
+
+    def _execute(self, sql: str, *values: Any) -> Any:
+        if self._sqlite:
+            return self._driver.execute(sql, values)
+        return self._driver.execute(sql.replace("?", "%s"), values, binary=True)

@@ -1,0 +1,51 @@
+"""The audit log's records, read in order from the blocks that they are stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from jit_service.domain.audit.chain import GENESIS
+from jit_service.domain.audit.event import RecordedEvent
+from jit_service.storage.audit_block import Block
+from jit_service.storage.audit_log import AuditLog
+from jit_service.storage.rows import event_of
+
+
+class StoredRecord(NamedTuple):
+    """A record with the bytes that were hashed. What somebody changed in the store may be no bytes."""
+
+    seq: int
+    hash: bytes
+    payload: Any
+
+    @property
+    def recorded(self) -> RecordedEvent:
+        """The record as an event; one of type UNREADABLE if it is none."""
+        return RecordedEvent(seq=self.seq, hash=self.hash, event=event_of(self.payload))
+
+
+def records_between(log: AuditLog, *, after: int, until: int, enough: int) -> list[StoredRecord]:
+    """Returns records after the one seq and up to the other, in order: those of whole blocks, until there are enough.
+
+    Of records that are lost, it has none.
+    """
+    found: list[StoredRecord] = []
+    last, hash_ = 0, GENESIS
+    for block in log.blocks(after=after, until=until):
+        before = hash_ if last == block.first - 1 else log.hash_before(block)
+        found += _within(block, before, after, until)
+        last, hash_ = block.last, block.hash
+        if len(found) >= enough:
+            break
+    return found
+
+
+def record_at(log: AuditLog, seq: int) -> RecordedEvent | None:
+    """Returns the record with the seq, None if there is none."""
+    return next((found.recorded for found in records_between(log, after=seq - 1, until=seq, enough=1)), None)
+
+
+def _within(block: Block, before: bytes, after: int, until: int) -> Iterator[StoredRecord]:
+    numbered = map(StoredRecord, range(block.first, block.last + 1), block.hashes(before), block.payloads)
+    return (record for record in numbered if after < record.seq <= until)

@@ -1,0 +1,143 @@
+"""What a piece of the audit log says of its records, so that a search reads only pieces that may have what it wants.
+
+For each field it has a digest of three bytes of each distinct value. A digest that is missing proves that no record has
+the value; one that is there may be of another value. So a search loses nothing, and reads few pieces in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from jit_service.domain.audit.event import EventType
+from jit_service.storage.tables import EPOCH, MICROSECOND
+
+# Stored numbers: they keep their meaning for ever.
+FIELDS: Final = {
+    "event_type": 1,
+    "principal": 2,
+    "subject": 3,
+    "resources": 4,
+    "actions": 5,
+    "decision": 6,
+    "reason": 7,
+    "grant": 8,
+    "policy": 9,
+    "method": 10,
+    "source_address": 11,
+    "subject_source_ip": 12,
+    "trace_id": 13,
+    "request_id": 14,
+}
+"""The fields of the filter that pieces are summarised by, with the numbers that they are stored under."""
+DIGEST_BYTES: Final = 3
+_AT_ONCE: Final = 128
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    method: str = ""
+    source_address: str = ""
+    trace_id: str = ""
+    request_id: str = ""
+
+
+class _Record(msgspec.Struct, frozen=True):
+    type: str = EventType.UNREADABLE
+    at: datetime = EPOCH
+    origin: _Origin = _Origin()
+    principal: str = ""
+    subject: str = ""
+    resources: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    decision: str = ""
+    reason: str = ""
+    grant: str = ""
+    policy: str = ""
+    subject_source_ip: str = ""
+
+
+_RECORD: Final = msgspec.json.Decoder(_Record)
+_RECORDS: Final = msgspec.json.Decoder(list[_Record])
+_UNREADABLE: Final = _Record()
+
+
+class Summary(NamedTuple):
+    """The first and last instant of the records, in microseconds since 1970, and the digests by field number."""
+
+    first_at: int
+    last_at: int
+    digests: dict[int, bytes]
+
+
+def summarize(payloads: Sequence[bytes], *, rest: Callable[[], None] = lambda: None) -> Summary:
+    """Returns the summary of at least one record. One that is no event any more counts as an unreadable one.
+
+    `rest` is called now and then.
+    """
+    records: list[_Record] = []
+    for at in range(0, len(payloads), _AT_ONCE):
+        records += _read(payloads[at : at + _AT_ONCE])
+        rest()
+    instants = [record.at for record in records]
+    origins = [record.origin for record in records]
+    values: dict[str, set[str]] = {
+        "event_type": {record.type for record in records},
+        "principal": {record.principal for record in records},
+        "subject": {record.subject for record in records},
+        "resources": {value for record in records for value in record.resources},
+        "actions": {value for record in records for value in record.actions},
+        "decision": {record.decision for record in records},
+        "reason": {record.reason for record in records},
+        "grant": {record.grant for record in records},
+        "policy": {record.policy for record in records},
+        "method": {origin.method for origin in origins},
+        "source_address": {origin.source_address for origin in origins},
+        "subject_source_ip": {record.subject_source_ip for record in records},
+        "trace_id": {origin.trace_id for origin in origins},
+        "request_id": {origin.request_id for origin in origins},
+    }
+    digests = {FIELDS[field]: b"".join(sorted(set(map(digest, found)))) for field, found in values.items()}
+    return Summary(microseconds(min(instants)), microseconds(max(instants)), digests)
+
+
+def sealed_text(summary: Summary) -> str:
+    """Returns the summary as it is sealed: a text that only an equal one has."""
+    digests = ",".join(f"{field}:{found.hex()}" for field, found in sorted(summary.digests.items()))
+    return f"{summary.first_at},{summary.last_at},{digests}"
+
+
+def digest(value: str) -> bytes:
+    """Returns the digest of a value: not a secret, and no proof; it only tells which pieces to read."""
+    return crc32(value.encode("utf-8", "surrogatepass")).to_bytes(4, "big")[:DIGEST_BYTES]
+
+
+def may_have(digests: bytes, wanted: bytes) -> bool:
+    """Whether the digests contain the wanted one."""
+    at = digests.find(wanted)
+    while at % DIGEST_BYTES and at > 0:
+        at = digests.find(wanted, at + 1)
+    return at >= 0
+
+
+def microseconds(instant: datetime) -> int:
+    """Returns the instant as the store has it."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def _read(payloads: Sequence[bytes]) -> list[_Record]:
+    try:
+        return _RECORDS.decode(b"[" + b",".join(payloads) + b"]")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return list(_each(payloads))
+
+
+def _each(payloads: Iterable[Any]) -> Iterable[_Record]:
+    for payload in payloads:
+        try:
+            yield _RECORD.decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+            yield _UNREADABLE
