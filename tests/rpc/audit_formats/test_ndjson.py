@@ -20,7 +20,7 @@ from tests.conftest import NOON, TICK
 from tests.domain.test_sown_bugs import Twin, demand_caught
 
 instants = st.sampled_from([NOON, NOON + TICK, NOON + timedelta(milliseconds=250), NOON + timedelta(microseconds=1100)])
-plain = st.sampled_from(["", "user:alice", "database/orders/**", "a b", "\x7f", "/<&>"])
+plain = st.sampled_from(["", "user:alice", "database/orders/**", "a b", "/<&>"])
 
 
 def events_with(texts: st.SearchStrategy[str], **more: st.SearchStrategy[Any]) -> st.SearchStrategy[Event]:
@@ -42,17 +42,15 @@ def events_with(texts: st.SearchStrategy[str], **more: st.SearchStrategy[Any]) -
     )
 
 
-events = st.one_of(
-    events_with(plain),
-    events_with(st.one_of(plain, st.sampled_from(['q"', "\\"]))),
-    events_with(
-        st.one_of(plain, st.text(max_size=12), st.sampled_from(['q"', "\\", "ñ"])),
-        context=st.sampled_from([{}, {"a": [1, None]}]),
-        duration=st.sampled_from([None, timedelta(hours=1)]),
-        repeat_count=st.sampled_from([0, 7]),
-        signal=st.sampled_from(["", "signals/s"]),
-    ),
-)
+escaped = st.sampled_from([*["user:alice"] * 20, 'q"', "\\", "\x7f"])
+odd = st.one_of(plain, st.text(max_size=12), st.just("ñ"))
+more = {
+    "context": st.sampled_from([{}, {"a": [1, None]}]),
+    "duration": st.sampled_from([None, timedelta(hours=1)]),
+    "repeat_count": st.sampled_from([0, 7]),
+    "signal": st.sampled_from(["", "signals/s"]),
+}
+events = st.one_of(events_with(plain), events_with(escaped), events_with(odd), events_with(plain, **more))
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
