@@ -94,9 +94,9 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 def plain_json(seq: int, hash_: bytes, payload: bytes) -> bytes | None:
-    """Returns the message of the record, None for a record that is not plain: one with other fields, or escapes."""
-    # What JSON may write in more than one way.
-    if not payload.isascii() or b"\\" in payload or b"\x7f" in payload:
+    """Returns the message of the record, None for one that is not plain: with other fields, or with more than ASCII."""
+    # Only these does the message's JSON escape, and this way not.
+    if not payload.isascii() or b"\x7f" in payload:
         return None
     try:
         record = _DECODE(payload)
