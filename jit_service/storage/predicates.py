@@ -62,6 +62,11 @@ def end_unrecorded() -> Scope:
     return and_(col(GrantRow.run_out_at).is_(None), col(GrantRow.ended_at).is_(None))
 
 
+def decision_awaited() -> Scope:
+    """Selects the requests that nobody has decided, and whose end no event records."""
+    return and_(end_unrecorded(), col(GrantRow.expires_at).is_(None))
+
+
 def delegation_kept(now: Now) -> Scope:
     """Selects the delegations that are not over, also future ones."""
     return and_(col(DelegationRow.deleted_at).is_(None), col(DelegationRow.expires_at) > now)

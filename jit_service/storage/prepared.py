@@ -109,7 +109,10 @@ LIVE_GRANTS: Final = Statement(
     _GRANTS.where(col(GrantRow.subject) == bindparam("subject"), predicates.live(_NOW)).order_by(col(GrantRow.name))
 )
 CHILDREN: Final = Statement(
-    _GRANTS.where(col(GrantRow.parent) == bindparam("parent"), predicates.granted(_NOW)).order_by(col(GrantRow.name))
+    # The condition of the index `access_grant_children`.
+    _GRANTS.where(col(GrantRow.parent) == bindparam("parent"), col(GrantRow.parent) != "")
+    .where(predicates.granted(_NOW))
+    .order_by(col(GrantRow.name))
 )
 DELEGATIONS_TO: Final = Statement(
     select(DelegationRow.__table__)  # type: ignore[attr-defined]

@@ -13,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     Text,
     and_,
-    exists,
     false,
     func,
     literal,
@@ -37,6 +36,10 @@ from jit_service.storage import coverage
 from jit_service.storage.tables import EPOCH, MICROSECOND, DelegationRow, GrantRow, Instant, ReviewRow
 
 Scope = ColumnElement[bool]
+
+
+NEVER: Final = EPOCH
+"""For filters whose meaning does not depend on the time."""
 
 
 class _Named(Protocol):
@@ -73,40 +76,27 @@ class Field:
     having: Callable[[str], Scope] | None = None
 
 
-def every_grant() -> Scope:
-    """Selects every grant."""
-    return true()
-
-
-def grants_of(person: Person) -> Scope:
+def of_person(person: Person) -> Scope:
     """Selects the grants that the person requested or is the subject of, by this name or by its account."""
     named = or_(col(GrantRow.requester) == person.principal, col(GrantRow.subject) == person.principal)
-    return or_(named, _has_account(GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person))
+    return or_(named, has_account(GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person))
 
 
 def grants_held_by(person: Person) -> Scope:
     """Selects the grants that the person is the subject of, under any name, since they count against it."""
     itself = col(GrantRow.requester) == col(GrantRow.subject)
-    by_account = and_(itself, _has_account(GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person))
+    by_account = and_(itself, has_account(GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person))
     return or_(col(GrantRow.subject_key) == canonical(person.principal), by_account)
-
-
-def grants_seen_by(person: Person, policies: Sequence[str]) -> Scope:
-    """Selects the person's grants, the grants it has reviewed, and the grants of the policies, which it may review."""
-    by_it = or_(
-        col(ReviewRow.reviewer) == person.principal, _has_account(ReviewRow.issuer, ReviewRow.issuer_subject, person)
-    )
-    reviewed = exists().where(col(ReviewRow.grant_name) == GrantRow.name, by_it)
-    return or_(grants_of(person), col(GrantRow.policy).in_(policies), reviewed)
 
 
 def delegations_of(person: Person) -> Scope:
     """Selects the delegations that the person gave or received, by this name, or gave by its account."""
     named = or_(col(DelegationRow.delegator) == person.principal, col(DelegationRow.delegate) == person.principal)
-    return or_(named, _has_account(DelegationRow.delegator_issuer, DelegationRow.delegator_issuer_subject, person))
+    return or_(named, has_account(DelegationRow.delegator_issuer, DelegationRow.delegator_issuer_subject, person))
 
 
-def _has_account(issuer: Any, subject: Any, person: Person) -> Scope:
+def has_account(issuer: Any, subject: Any, person: Person) -> Scope:
+    """Selects the rows whose columns name the person's account."""
     if person.account is None:
         return false()
     return and_(col(subject) == person.account.subject, col(issuer) == person.account.issuer)
@@ -120,17 +110,6 @@ def grants_matching(*, subject: str = "", policy: str = "", labels: Mapping[str,
     if policy:
         wanted.append(col(GrantRow.policy) == policy)
     return and_(true(), *wanted)
-
-
-def undecided_grants(policies: Sequence[str], *, now: datetime) -> Scope:
-    """Selects the grants of the policies that wait for a decision, on access or on more time."""
-    more_time = and_(col(GrantRow.extension_expires_at).is_not(None), col(GrantRow.extension_expires_at) > now)
-    return and_(col(GrantRow.policy).in_(policies), or_(_in_state(GrantState.PENDING, now), more_time))
-
-
-def owing_reviews(scope: Scope) -> Scope:
-    """Selects the break-glass uses in the scope that owe a review."""
-    return and_(scope, col(GrantRow.review_owed_at).is_not(None))
 
 
 def matching(node: Node | None, fields: Mapping[str, Field], *, now: datetime) -> Scope:
@@ -163,9 +142,8 @@ def page(statement: Any, fields: Mapping[str, Field], *, order: Sequence[OrderTe
     """
     keys = [_sort_key(fields[term.field]) for term in order]
     if after is not None:
-        statement = statement.where(_beyond(order, keys, after))
-    directed = [key.desc() if term.descending else key for term, key in zip(order, keys, strict=True)]
-    return statement.add_columns(*keys).order_by(*directed)
+        statement = statement.where(beyond(order, keys, after))
+    return statement.add_columns(*keys).order_by(*directed(order, keys))
 
 
 def newest_first(statement: Any, created_at: Any, name: Any, *, before: tuple[int, str] | None, limit: int) -> Any:
@@ -191,14 +169,25 @@ def newest_page(
     return tuple(found[:size]), token
 
 
-def _beyond(order: Sequence[OrderTerm], keys: Sequence[Any], after: Position) -> Scope:
-    """Selects what is later in the first key, or equal in it and later in the next, and so on."""
+def beyond(order: Sequence[OrderTerm], keys: Sequence[Any], after: Position) -> Scope:
+    """Selects what is later in the first key, or equal in it and later in the next, and so on.
+
+    The first condition repeats what the others say of the first key, so that it is a range of an index.
+    """
+    if not order:
+        return true()
     steps = []
     for index, term in enumerate(order):
         same = [key == value for key, value in zip(keys[:index], after[:index], strict=True)]
         later = keys[index] < after[index] if term.descending else keys[index] > after[index]
         steps.append(and_(*same, later))
-    return or_(*steps)
+    in_reach = keys[0] <= after[0] if order[0].descending else keys[0] >= after[0]
+    return and_(in_reach, or_(*steps))
+
+
+def directed(order: Sequence[OrderTerm], keys: Sequence[Any]) -> list[Any]:
+    """Returns the keys for ORDER BY."""
+    return [key.desc() if term.descending else key for term, key in zip(order, keys, strict=True)]
 
 
 def _sort_key(field: Field) -> ColumnElement[Any]:
@@ -236,7 +225,7 @@ def _comparison(comparison: Comparison, field: Field, now: datetime) -> Scope:
     return and_(expression.is_not(None), compared)
 
 
-def _in_state(state: GrantState, now: datetime) -> Scope:
+def in_state(state: GrantState, now: datetime) -> Scope:
     """Returns `Grant.state(now)` as SQL that is never NULL, so that NOT is its opposite."""
     ended_as, starts_at, expires_at = col(GrantRow.ended_as), col(GrantRow.starts_at), col(GrantRow.expires_at)
     asked_until = col(GrantRow.request_expires_at)
@@ -256,10 +245,15 @@ def _in_state(state: GrantState, now: datetime) -> Scope:
             return and_(ended_as.is_not(None), ended_as == state)
 
 
+def reviewed_under(keys: Sequence[str]) -> Scope:
+    """Selects the grants that somebody approved or denied under the folded names."""
+    own = select(ReviewRow.grant_name).where(col(ReviewRow.reviewer_key).in_(keys))
+    return col(GrantRow.name).in_(own)
+
+
 def _reviewed_by(principal: str) -> Scope:
     """Selects the grants that the principal approved or denied, its name in any letter case."""
-    own = select(ReviewRow.grant_name).where(col(ReviewRow.reviewer_key) == canonical(principal))
-    return col(GrantRow.name).in_(own)
+    return reviewed_under([canonical(principal)])
 
 
 class has_element(FunctionElement[bool]):
@@ -288,7 +282,7 @@ _LIST = FieldSpec(kind=Kind.LIST)
 
 GRANT_COLUMNS: dict[str, Field] = {
     "name": Field(spec=FieldSpec(kind=Kind.NAME), expression=col(GrantRow.name)),
-    "state": Field(spec=FieldSpec(kind=Kind.ENUM, values=tuple(GrantState)), expression=None, in_state=_in_state),
+    "state": Field(spec=FieldSpec(kind=Kind.ENUM, values=tuple(GrantState)), expression=None, in_state=in_state),
     "subject": Field(spec=_TEXT, expression=col(GrantRow.subject)),
     "requester": Field(spec=_TEXT, expression=col(GrantRow.requester)),
     "policy": Field(spec=_TEXT, expression=col(GrantRow.policy)),

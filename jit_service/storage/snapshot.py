@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from jit_service.storage.readers.accounts import AccountReader
 from jit_service.storage.readers.audit import AuditReader
 from jit_service.storage.readers.delegations import DelegationReader
 from jit_service.storage.readers.grant_changes import GrantChangeReader
-from jit_service.storage.readers.grants import GrantReader
+from jit_service.storage.readers.grant_lists import GrantListReader
 from jit_service.storage.readers.locks import LockReader
 from jit_service.storage.readers.notifications import NotificationReader
 from jit_service.storage.readers.past import PastReader
@@ -20,12 +19,11 @@ from jit_service.storage.readers.tokens import TokenReader
 
 class Snapshot(
     SealReader,
-    GrantReader,
+    GrantListReader,
     PastReader,
     GrantChangeReader,
     DelegationReader,
     LockReader,
-    AccountReader,
     PolicyReader,
     ProposalReader,
     SignalReader,

@@ -122,14 +122,23 @@ class GrantRow(SQLModel, table=True):
     __table_args__ = (
         Index("access_grant_by_subject_and_expiry", "subject", "expires_at"),
         Index("access_grant_by_requester", "requester", "created_at"),
-        Index("access_grant_by_policy", "policy", "request_expires_at"),
+        # For lists by creation.
+        Index("access_grant_by_subject_and_creation", "subject", "created_at"),
+        Index("access_grant_by_policy_and_creation", "policy", "created_at"),
         Index("access_grant_by_creation", "created_at", "name"),
         Index("access_grant_by_revision", "revision"),
-        Index("access_grant_by_parent", "parent"),
+        _partial("access_grant_children", "parent", where="parent <> ''"),
         Index("access_grant_by_subject_key", "subject_key", "expires_at"),
-        Index("access_grant_by_account", "requester_issuer_subject", "requester_issuer"),
-        Index("access_grant_by_extension", "extension_expires_at"),
-        Index("access_grant_by_owed_review", "review_owed_at"),
+        # For the names under which an account requested grants.
+        _partial(
+            "access_grant_names_of_account",
+            "requester_issuer_subject",
+            "requester_issuer",
+            "requester",
+            where="requester_issuer_subject <> ''",
+        ),
+        _partial("access_grant_extending", "extension_expires_at", where="extension_expires_at IS NOT NULL"),
+        _partial("access_grant_owing_review", "review_owed_at", where="review_owed_at IS NOT NULL"),
         # For searches of the past, which look at what may have been live then.
         Index("access_grant_by_expiry", "expires_at", "created_at"),
         # For a change of the policy, which looks at its live grants.
@@ -144,6 +153,14 @@ class GrantRow(SQLModel, table=True):
             "requester",
             "request_expires_at",
             where=f"{_END_UNRECORDED} AND expires_at IS NULL",
+        ),
+        # For lists of what is pending, scheduled or active.
+        _partial("access_grant_open_by_creation", "created_at", where=_END_UNRECORDED),
+        _partial("access_grant_open_by_requester", "requester", "created_at", where=_END_UNRECORDED),
+        _partial("access_grant_open_by_subject", "subject_key", "created_at", where=_END_UNRECORDED),
+        # For the inbox.
+        _partial(
+            "access_grant_pending_by_policy", "policy", "created_at", where=f"{_END_UNRECORDED} AND expires_at IS NULL"
         ),
         _partial("access_grant_live_child", "parent", where=f"{_END_UNRECORDED} AND parent <> ''"),
         _partial("access_grant_to_lapse", "request_expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NULL"),
@@ -211,6 +228,7 @@ class ReviewRow(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("grant_name", "round", "reviewer_key", name="review_once_a_principal"),
         Index("review_by_reviewer", "reviewer_key"),
+        _partial("review_by_account", "issuer_subject", "issuer", "reviewer_key", where="issuer_subject <> ''"),
     )
 
     grant_name: str = Field(sa_column=Column(TEXT, ForeignKey("access_grant.name"), primary_key=True))

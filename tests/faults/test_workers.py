@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,6 @@ from jit_service.runtime.workers import Workers
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 from jitaccess import JitClient
-from tests import prepared
 from tests.faults.history import Recorder, violations
 from tests.faults.test_calls import eventually
 from tests.protected import HOST, UPLOAD, Exchange, running_gate
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO
 class Running:
     """A service with several workers."""
 
-    process: prepared.Started
+    process: subprocess.Popen[str]
     data_dir: Path
     grpc: str
     http: str

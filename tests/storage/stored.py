@@ -29,7 +29,7 @@ from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.feeds.grants import ControlEvent, Watched, watch
 from jit_service.runtime import sweeper
-from jit_service.storage import Store, query
+from jit_service.storage import Store, grant_list
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.tables import HeadRow
 from jit_service.use_cases import audit, bulk_revocation, delegations, grants, locks, policies, proposals, signals
@@ -196,7 +196,7 @@ class Stored:
 
     def grants(self) -> dict[str, Grant]:
         with self.store.snapshot() as snapshot:
-            found = snapshot.grants(query.every_grant(), node=None, order=(), after=None, limit=100)
+            found = snapshot.grants(grant_list.every_grant(), node=None, order=(), after=None, limit=100).entries
         return {grant.name: grant for grant, _ in found}
 
     def log(self) -> list[Event]:

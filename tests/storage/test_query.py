@@ -15,11 +15,12 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.language import filter as filters
 from jit_service.domain.language.filter import And, Comparison, Node, Not, Or
 from jit_service.domain.language.paging import order_by
-from jit_service.storage import Store, query
+from jit_service.storage import Store, grant_list, query
 from jit_service.use_cases import grants
 from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import ALICE, BOB, add_policy, approve, ask
 
+EVERY = grant_list.every_grant()
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -137,11 +138,11 @@ def test_a_filter_in_sql_means_what_it_says(varied: Store, text: str, late: time
     with varied.snapshot() as snapshot:
         snapshot.now += late
         everything = [
-            grant for grant, _ in snapshot.grants(query.every_grant(), node=None, order=terms, after=None, limit=100)
+            grant for grant, _ in snapshot.grants(EVERY, node=None, order=terms, after=None, limit=100).entries
         ]
-        found = snapshot.grants(query.every_grant(), node=node, order=terms, after=None, limit=100)
+        found = snapshot.grants(EVERY, node=node, order=terms, after=None, limit=100).entries
         expected = [grant for grant in everything if holds(node, grant, snapshot.now)]
         assert [grant for grant, _ in found] == expected
         for index, (_, position) in enumerate(found):
-            rest = snapshot.grants(query.every_grant(), node=node, order=terms, after=position, limit=100)
+            rest = snapshot.grants(EVERY, node=node, order=terms, after=position, limit=100).entries
             assert [grant for grant, _ in rest] == expected[index + 1 :]

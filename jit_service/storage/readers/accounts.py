@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, or_
+from typing import Any
+
+from sqlalchemy import and_, func, or_
 from sqlmodel import col, select
 
 from jit_service.domain.language import name
-from jit_service.domain.person import Account
+from jit_service.domain.person import Account, Person
 from jit_service.storage.readers.reading import Reading
 from jit_service.storage.tables import DelegationRow, GrantRow, ReviewRow
 
 
 class AccountReader(Reading):
     """Reads which accounts and other names belong to a principal."""
+
+    def requesters_of(self, person: Person) -> list[str]:
+        """Returns the other names under which the person's account requested grants."""
+        if person.account is None:
+            return []
+        asked = self._distinct(
+            GrantRow.requester, GrantRow.requester_issuer, GrantRow.requester_issuer_subject, person.account
+        )
+        return [other for other in asked if other != person.principal]
+
+    def reviewers_of(self, person: Person) -> list[str]:
+        """Returns the folded names under which the person, or its account, may have reviewed grants."""
+        own = {name.canonical(person.principal)}
+        if person.account is not None:
+            own |= set(
+                self._distinct(ReviewRow.reviewer_key, ReviewRow.issuer, ReviewRow.issuer_subject, person.account)
+            )
+        return sorted(own)
+
+    def _distinct(self, named: Any, issuer: Any, subject: Any, account: Account) -> list[str]:
+        """Returns the names of the account, by a step of the index each: an account may have many rows of one name."""
+        found: list[str] = []
+        last = ""
+        while True:
+            of_account = and_(col(subject) == account.subject, col(issuer) == account.issuer, col(subject) != "")
+            following = select(func.min(col(named))).where(of_account, col(named) > last)
+            if (other := self._session.exec(following).one()) is None:
+                return found
+            found.append(last := other)
 
     def known_as(self, principal: str) -> tuple[list[Account], list[str]]:
         """Returns the principal's accounts, and the other names that those accounts had."""

@@ -14,12 +14,10 @@ from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import Lock
 from jit_service.domain.language import name
-from jit_service.domain.language.filter import Node
-from jit_service.domain.language.paging import OrderTerm, Position
 from jit_service.domain.person import Person
 from jit_service.storage import predicates, prepared, query, rows
 from jit_service.storage.prepared import Statement
-from jit_service.storage.query import GRANT_COLUMNS, grants_held_by, matching, page
+from jit_service.storage.query import grants_held_by
 from jit_service.storage.readers.reading import Reading
 from jit_service.storage.sealing import live_text
 from jit_service.storage.tables import GrantRow, ReviewRow
@@ -95,21 +93,6 @@ class GrantReader(Reading):
             .order_by(col(GrantRow.expires_at).desc(), col(GrantRow.name))
             .limit(limit)
         )
-
-    def grants(
-        self,
-        scope: ColumnElement[bool],
-        *,
-        node: Node | None,
-        order: Sequence[OrderTerm],
-        after: Position | None,
-        limit: int,
-    ) -> list[tuple[Grant, Position]]:
-        """Returns up to `limit` grants of the scope that match, in order, each with its position for the next page."""
-        wanted = select(GrantRow).where(scope, matching(node, GRANT_COLUMNS, now=self.now)).limit(limit)
-        found = self._session.execute(page(wanted, GRANT_COLUMNS, order=order, after=after)).all()
-        grants = self._with_reviews([row[0] for row in found])
-        return [(grant, tuple(row[1:])) for grant, row in zip(grants, found, strict=True)]
 
     def ancestors(self, grants: Iterable[Grant]) -> dict[str, Grant]:
         """Returns the grants in the chains above these, by name."""

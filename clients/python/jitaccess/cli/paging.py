@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TypeVar
 
@@ -13,13 +14,28 @@ T = TypeVar("T")
 
 
 def take(client: JitClient, call: Call[Page[T]], *, all_pages: bool) -> Page[T]:
-    """Returns the page of the call, followed with `all_pages` by all that come after it; `raw` holds them too."""
+    """Returns the page of the call, followed with `all_pages` by all that come after it; `raw` holds them too.
+
+    The service ends a page early where it had to look at much. Then this goes on until the page has what was asked for.
+    """
     page = client.send(call)
     token = ""
-    while all_pages and page.next_page_token:
+    size: int = call.request.page_size  # type: ignore[attr-defined]  # Only list requests come here.
+    while page.next_page_token and (all_pages or len(page.items) < size):
         token = next_token(page, after=token)
-        page = _joined(page, client.send(call.at_page(token)))
+        _tell(f"{len(page.items)} found; the search goes on ...")
+        left = size if all_pages else size - len(page.items)
+        page = _joined(page, client.send(call.at_page(token, page_size=left)))
+    if token:
+        _tell("")
     return page
+
+
+def _tell(progress: str) -> None:
+    """Shows on a terminal how far a search is, on one line that the next one replaces."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{progress}")
+        sys.stderr.flush()
 
 
 def _joined(first: Page[T], second: Page[T]) -> Page[T]:

@@ -1045,8 +1045,9 @@ class ListGrantsRequest(_message.Message):
     same of actions. A field may be written as here or as JSON has it (`createTime`).
     """
     order_by: _builtins.str
-    """AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`, and
-    each written as here or as JSON has it.
+    """AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, name, each with an optional
+    ` desc`, and each written as here or as JSON has it. Another order than by create_time or by name alone is refused
+    (INVALID_FIELD) if more than 10,000 grants would be sorted; the filter can narrow them.
     """
     view: Global___ListGrantsRequest.View.ValueType
     """Whose grants."""
@@ -1076,10 +1077,12 @@ class ListGrantsResponse(_message.Message):
     GRANTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Where to go on. Empty on the last page, and only there."""
     @_builtins.property
     def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]:
-        """The grants."""
+        """The grants. A page may have fewer than page_size, or none, where the filter matches little: it ends after looking at
+        10,000 grants.
+        """
 
     def __init__(
         self,

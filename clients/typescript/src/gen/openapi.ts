@@ -2122,9 +2122,9 @@ export interface components {
         "ListGrantsRequest.View": "VIEW_UNSPECIFIED" | "MINE" | "REVIEWABLE" | "ALL" | "VISIBLE" | "REVIEW_DEBT";
         /** @description A page of grants. */
         ListGrantsResponse: {
-            /** @description The grants. */
+            /** @description The grants. A page may have fewer than page_size, or none, where the filter matches little: it ends after looking at 10,000 grants. */
             grants?: components["schemas"]["Grant"][];
-            /** @description Empty on the last page. */
+            /** @description Where to go on. Empty on the last page, and only there. */
             nextPageToken?: string;
         };
         /** @description A page of locks. */
@@ -4443,7 +4443,7 @@ export interface operations {
             query?: {
                 /** @description AIP-160: =, !=, <, <=, >, >=, AND, OR, NOT, `:` on name, state, subject, requester, policy, resources, actions, reviewers, create_time, start_time, expire_time, labels.*. `reviewers:"user:bob@example.com"` means the grants that this principal, its name in any letter case, approved or denied. `covers:"database/orders/eu"` means the grants with a resource pattern that covers this resource or pattern, such as database/orders/**; `covers_action:"rows.read"` the same of actions. A field may be written as here or as JSON has it (`createTime`). */
                 filter?: string;
-                /** @description AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`, and each written as here or as JSON has it. */
+                /** @description AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, name, each with an optional ` desc`, and each written as here or as JSON has it. Another order than by create_time or by name alone is refused (INVALID_FIELD) if more than 10,000 grants would be sorted; the filter can narrow them. */
                 orderBy?: string;
                 /** @description At most this many; 0 is 50, more than 1,000 is 1,000 (AIP-158). */
                 pageSize?: number;

@@ -37,11 +37,13 @@ class Call(Generic[T]):
         except (ValueError, OverflowError) as error:
             raise Internal(f"the answer of {self.rpc} cannot be read: {error}") from error
 
-    def at_page(self, page_token: str) -> Call[T]:
-        """Returns the same list call for the page of the token."""
+    def at_page(self, page_token: str, *, page_size: int = 0) -> Call[T]:
+        """Returns the same list call for the page of the token, with another size unless that is 0."""
         request = type(self.request)()
         request.CopyFrom(self.request)
         request.page_token = page_token  # type: ignore[attr-defined]  # Only list requests come here.
+        if page_size:
+            request.page_size = page_size  # type: ignore[attr-defined]
         return replace(self, request=request)
 
 

@@ -1188,8 +1188,9 @@ export type ListGrantsRequest = Message<"jitaccess.v1.ListGrantsRequest"> & {
   filter: string;
 
   /**
-   * AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, each with an optional ` desc`, and
-   * each written as here or as JSON has it.
+   * AIP-132: fields of create_time, start_time, expire_time, subject, requester, policy, name, each with an optional
+   * ` desc`, and each written as here or as JSON has it. Another order than by create_time or by name alone is refused
+   * (INVALID_FIELD) if more than 10,000 grants would be sorted; the filter can narrow them.
    *
    * @generated from field: string order_by = 4;
    */
@@ -1272,14 +1273,15 @@ export const ListGrantsRequest_ViewSchema: GenEnum<ListGrantsRequest_View> = /*@
  */
 export type ListGrantsResponse = Message<"jitaccess.v1.ListGrantsResponse"> & {
   /**
-   * The grants.
+   * The grants. A page may have fewer than page_size, or none, where the filter matches little: it ends after looking at
+   * 10,000 grants.
    *
    * @generated from field: repeated jitaccess.v1.Grant grants = 1;
    */
   grants: Grant[];
 
   /**
-   * Empty on the last page.
+   * Where to go on. Empty on the last page, and only there.
    *
    * @generated from field: string next_page_token = 2;
    */
