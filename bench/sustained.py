@@ -1,11 +1,13 @@
 """Part `sustained`: minutes at saturation. A row every 5 s, then what the log that was written costs to read.
 
 Candidates run one after the other, each on a database of its own; the floors have a turn before and after each, so that
-its ratios are of the same minutes. Kinds of rows: begin, floor, window, search, rest, verify, export, restart.
+its ratios are of the same minutes. Kinds of rows: begin, floor, window, search, rest, tail, verify,
+export, restart.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -15,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from bench import audit_log, facts
 from bench.long_runs import name_of
-from bench.machine import Process, Unavailable
+from bench.machine import LOAD_CORE, Process, Unavailable
 from bench.peers import cerbos, inprocess
 from bench.peers.install import install
 from bench.results import Recorder, Row
@@ -26,6 +28,7 @@ REPEATED, NEW = "repeated", "new"
 _EVERY: Final = 5.0
 _FLOOR_SECONDS: Final = 8.0
 _REST_SECONDS: Final = 60.0
+_TAIL_SECONDS: Final = 5.0
 FLOORS: Final = {"native": "floor-native", "sync-4": "floor-sync-4"}
 SEARCHED: Final = ("subject", "resource", "grant", "principal", "event", "time", "decision_id")
 BATCH: Final = 100
@@ -160,6 +163,7 @@ def _read(
     events = [*events, *audit_log.samples(running)]
     for row in audit_log.searched(running, SEARCHED, events):
         recorder.row(candidate.name, 1, "search", row)
+    recorder.row(candidate.name, 1, "tail", _tailed(bench, target, seconds=_TAIL_SECONDS))
     since = audit_log.checkpoint(running)
     recorder.row(candidate.name, 1, "verify", audit_log.verified(running))
     recorder.row(candidate.name, 1, "verify from a checkpoint", audit_log.verified(running, since))
@@ -171,6 +175,24 @@ def _read(
     again = bench.ours(candidate.mode, url=running.url)
     target.running = again
     recorder.row(candidate.name, 1, "restart", {"seconds": again.started_in, "records": records, "errors": 0})
+
+
+def _tailed(bench: Bench, target: Server, *, seconds: float) -> Row:
+    """Follows the log during a short load, and returns the share of its records that were told when it ended."""
+    running, place = target.running, bench.place("tail")
+    command = [sys.executable, "-m", "bench.tail_reader", running.address]
+    reader = bench.keep(Process(command, log=place / "log", core=LOAD_CORE))
+    reader.say(dict(running.headers("auditor"))["authorization"])
+    first = reader.line(timeout=30)["seq"]
+    load = target.lasting(seconds)
+    with closing(load):  # type: ignore[type-var]
+        row = next(load)
+        reader.say({})
+        told = reader.line(timeout=30)["seq"] - first
+    reader.stop()
+    written = round(row["calls"] * target.per_call)
+    rate = row["requests_per_second"]
+    return {"told": min(1.0, told / written), "records": written, "records_per_second": rate, "errors": row["errors"]}
 
 
 class _Floors:
