@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from tests.test_commands import ANY, failing, running, token, up
 ALICE = "user:alice@example.com"
 SOON = 30
 ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "policies.yaml"
+PROTECTED = ROOT / "envoy" / "examples" / "protect" / "policies.yaml"
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT spreads on Linux alone")
 
 
@@ -74,10 +77,36 @@ class Running:
             connection.close()
 
 
+Shared = Callable[[str], Running]
+
+
 @contextmanager
 def several(directory: Path, transport: str, *arguments: str) -> Iterator[Running]:
     with up(directory, "--workers", "2", "--transport", transport, *arguments) as (process, ready):
         yield Running(process, directory, ready["grpc"], ready["http"])
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """One service with two workers for each transport, which also has the policies of what Envoy protects.
+
+    A test may end a worker: it is replaced, and the next test gets the service when both serve again.
+    """
+    policies = tmp_path_factory.mktemp("policies") / "policies.yaml"
+    policies.write_text(EXAMPLES.read_text() + PROTECTED.read_text().partition("policies:\n")[2])
+    with ExitStack() as stack:
+
+        @cache
+        def started(transport: str) -> Running:
+            directory = tmp_path_factory.mktemp("w")
+            return stack.enter_context(several(directory, transport, "--policies", str(policies)))
+
+        def shared(transport: str) -> Running:
+            service = started(transport)
+            assert eventually(lambda: set(service.workers()) == {0, 1})
+            return service
+
+        yield shared
 
 
 def test_they_share_the_port_and_each_serves(tmp_path: Path, transport: str) -> None:
@@ -94,23 +123,23 @@ def test_they_share_the_port_and_each_serves(tmp_path: Path, transport: str) -> 
         assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def test_one_that_is_killed_is_replaced_while_the_other_serves(tmp_path: Path, transport: str) -> None:
-    with several(tmp_path, transport) as service:
-        with service.client("alice", 0) as client:
-            grant = client.request(["database/orders/eu"], ["read"])
-        before = service.workers()
+def test_one_that_is_killed_is_replaced_while_the_other_serves(shared: Shared, transport: str) -> None:
+    service = shared(transport)
+    with service.client("alice", 0) as client:
+        grant = client.request(["database/orders/eu"], ["read"])
+    before = service.workers()
 
-        os.kill(before[0], signal.SIGKILL)
-        statuses = [(service.status("/healthz"), service.status("/v1/grants")) for _ in range(20)]
+    os.kill(before[0], signal.SIGKILL)
+    statuses = [(service.status("/healthz"), service.status("/v1/grants")) for _ in range(20)]
 
-        # A call that the dead one had begun may be lost; the others are answered by the one that lives.
-        assert sum(status == (200, 200) for status in statuses) >= 18, statuses
-        assert eventually(lambda: set(service.workers()) == {0, 1})
-        after = service.workers()
-        assert after[1] == before[1]
-        assert after[0] != before[0]
-        with service.client("gateway", 0) as client:
-            assert client.check(ALICE, "read", "database/orders/eu").grant == grant.name
+    # A call that the dead one had begun may be lost; the others are answered by the one that lives.
+    assert sum(status == (200, 200) for status in statuses) >= 18, statuses
+    assert eventually(lambda: set(service.workers()) == {0, 1})
+    after = service.workers()
+    assert after[1] == before[1]
+    assert after[0] != before[0]
+    with service.client("gateway", 0) as client:
+        assert client.check(ALICE, "read", "database/orders/eu").grant == grant.name
 
 
 def test_none_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
@@ -215,10 +244,14 @@ def linearizability(service: Running, cached: Callable[[Check], Check], *, round
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_after_the_ack_of_a_revoke_no_worker_allows(
-    tmp_path: Path, transport: str, database: str, request: pytest.FixtureRequest
+    tmp_path: Path, shared: Shared, transport: str, database: str, request: pytest.FixtureRequest
 ) -> None:
-    url = ("--database-url", request.getfixturevalue("postgresql_url")) if database == "postgresql" else ()
-    with several(tmp_path, transport, *url) as service:
+    with ExitStack() as stack:
+        if database == "postgresql":
+            url = request.getfixturevalue("postgresql_url")
+            service = stack.enter_context(several(tmp_path, transport, "--database-url", url))
+        else:
+            service = shared(transport)
         recorder = linearizability(service, lambda check: check, rounds=6)
         with service.client("auditor", 0) as auditor:
             assert auditor.verify_audit_log().valid
@@ -227,7 +260,7 @@ def test_after_the_ack_of_a_revoke_no_worker_allows(
     assert not "\n".join(map(str, violations(recorder.operations)))
 
 
-def test_a_twin_that_remembers_answers_is_caught(tmp_path: Path) -> None:
+def test_a_twin_that_remembers_answers_is_caught(shared: Shared) -> None:
     """The same run with a memory of half a second before Check, and no barrier: its stale answers must be found."""
 
     def remembering(check: Check) -> Check:
@@ -242,8 +275,7 @@ def test_a_twin_that_remembers_answers_is_caught(tmp_path: Path) -> None:
 
         return ask
 
-    with several(tmp_path, "grpcio") as service:
-        recorder = linearizability(service, remembering, rounds=3)
+    recorder = linearizability(shared("grpcio"), remembering, rounds=3)
 
     assert violations(recorder.operations)
 
@@ -263,9 +295,10 @@ def test_a_worker_that_cannot_start_is_said_why(tmp_path: Path) -> None:
     started.stop()
 
 
-def test_a_port_that_others_have_is_refused_though_it_could_be_shared(tmp_path: Path) -> None:
-    with several(tmp_path / "one", "grpcio") as service:
-        line = failing("up", "--dev", "--data-dir", str(tmp_path / "two"), "--grpc", service.grpc, "--workers", "2")
+def test_a_port_that_others_have_is_refused_though_it_could_be_shared(tmp_path: Path, shared: Shared) -> None:
+    service = shared("grpcio")
+
+    line = failing("up", "--dev", "--data-dir", str(tmp_path), "--grpc", service.grpc, "--workers", "2")
 
     assert service.grpc in line
 
@@ -348,12 +381,9 @@ def running_upload(service: Running, directory: Path) -> Iterator[tuple[Exchange
         exchange.leave()
 
 
-def test_a_revocation_at_one_cuts_what_another_watches(tmp_path: Path, transport: str) -> None:
-    policies = str(ROOT / "envoy" / "examples" / "protect" / "policies.yaml")
-    with (
-        several(tmp_path, transport, "--policies", policies) as service,
-        running_upload(service, tmp_path) as (exchange, grant),
-    ):
+def test_a_revocation_at_one_cuts_what_another_watches(tmp_path: Path, shared: Shared, transport: str) -> None:
+    service = shared(transport)
+    with running_upload(service, tmp_path) as (exchange, grant):
         time.sleep(0.5)
         assert exchange.runs
 
@@ -365,13 +395,10 @@ def test_a_revocation_at_one_cuts_what_another_watches(tmp_path: Path, transport
 
 @pytest.mark.parametrize(("how", "seconds"), [(signal.SIGKILL, 1.5), (signal.SIGSTOP, 8)], ids=["killed", "stopped"])
 def test_what_one_watches_is_cut_when_that_one_is_no_more(
-    tmp_path: Path, transport: str, how: signal.Signals, seconds: float
+    tmp_path: Path, shared: Shared, transport: str, how: signal.Signals, seconds: float
 ) -> None:
-    policies = str(ROOT / "envoy" / "examples" / "protect" / "policies.yaml")
-    with (
-        several(tmp_path, transport, "--policies", policies) as service,
-        running_upload(service, tmp_path) as (exchange, _),
-    ):
+    service = shared(transport)
+    with running_upload(service, tmp_path) as (exchange, _):
         watching = service.workers()[1]
         os.kill(watching, how)
 
