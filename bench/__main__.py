@@ -33,7 +33,8 @@ def main() -> None:
     run.add_argument("--part", action="append", choices=list(PARTS), help="only this part; may be repeated")
     run.add_argument("--rounds", type=int, help="rounds instead of the usual five")
     run.add_argument("--seconds", type=float, help="seconds of a turn (3), and of a run of part sustained (600)")
-    run.add_argument("--only", action="append", default=[], help="of part sustained, candidates whose names hold this")
+    run.add_argument("--only", action="append", default=[], help="of sustained and lists, those whose names hold this")
+    run.add_argument("--most", type=int, default=10_000_000, help="of part lists, stores of at most this size")
     run.add_argument("--results", type=Path, help="where rows go")
     report = commands.add_parser("report", help="make summary, plots and page of the rows that are there")
     report.add_argument("--results", type=Path, default=RESULTS)
@@ -74,6 +75,7 @@ def _run(arguments: argparse.Namespace) -> None:
             versions=environment["versions"],
             quick=arguments.quick,
             only=tuple(arguments.only),
+            most=arguments.most,
         )
         for name in arguments.part or (QUICK if arguments.quick else PARTS):
             try:

@@ -64,8 +64,7 @@ def samples(running: Running, count: int = _TRIES) -> list[Event]:
     total, found = event_count(running), list[Event]()
     for n in range(count):
         text = f'event_type="ACCESS_CHECKED" AND seq<={total - n * (total // (2 * count))}'
-        page = _page(running, text, size=1)[0]
-        found += page.audit_events
+        found += page(running, text, size=1)[0].audit_events
     if not found:
         raise Unavailable("the log holds no check")
     return found
@@ -78,14 +77,20 @@ def searched(running: Running, names: Sequence[str], events: Sequence[Event], *,
         spans: list[float] = []
         try:
             for n in range(tries):
-                page, seconds = _page(running, FILTERS[name](events, n))
+                answer, seconds = page(running, FILTERS[name](events, n))
                 spans.append(seconds)
-            row |= {"found": len(page.audit_events), "first_ms": spans[0] * 1e3, "tries": len(spans)}
+            row |= {"found": len(answer.audit_events), "first_ms": spans[0] * 1e3, "tries": len(spans)}
             spans.sort()
             row |= {"p50_ms": quantile(spans, 0.5) * 1e3, "p99_ms": quantile(spans, 0.99) * 1e3}
         except Unavailable as fault:
             row |= {"errors": 1, "void": str(fault)}
         yield row
+
+
+def page(running: Running, text: str, size: int = 0) -> tuple[audit_pb2.ListAuditEventsResponse, float]:
+    """Returns the newest page of a filter, and the seconds it took. Raises Unavailable."""
+    request = audit_pb2.ListAuditEventsRequest(filter=text, page_size=size)
+    return calls.ask(running, _AUDITOR, _SERVICE + "ListAuditEvents", request, audit_pb2.ListAuditEventsResponse)
 
 
 def verified(running: Running, checkpoint: str = "") -> Row:
@@ -136,8 +141,3 @@ def _checkpoint(running: Running) -> audit_pb2.GetAuditCheckpointResponse:
     request = audit_pb2.GetAuditCheckpointRequest()
     answer = audit_pb2.GetAuditCheckpointResponse
     return calls.ask(running, _AUDITOR, _SERVICE + "GetAuditCheckpoint", request, answer)[0]
-
-
-def _page(running: Running, text: str, size: int = 0) -> tuple[audit_pb2.ListAuditEventsResponse, float]:
-    request = audit_pb2.ListAuditEventsRequest(filter=text, page_size=size)
-    return calls.ask(running, _AUDITOR, _SERVICE + "ListAuditEvents", request, audit_pb2.ListAuditEventsResponse)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench import page_of_long_runs
+from bench import page_of_lists, page_of_long_runs
 from bench.long_runs import PART
 from bench.machine import ROOT
 from bench.results import Row, by_round, candidates, median
@@ -59,7 +59,7 @@ def text(rows: Sequence[Row], summary: dict[str, Any], directory: Path) -> str:
     spoken = f"{seconds:.1f} s" if isinstance(seconds, float | int) else "some seconds"
     parts = [_HEAD.format(server=0, load=1, seconds=spoken)]
     parts += [page_of_long_runs.by_default(rows), page_of_long_runs.by_settings(rows)]
-    parts += [page_of_long_runs.over_time(rows, _picture(PART, "Ten minutes", directory))]
+    parts += [page_of_long_runs.over_time(rows, _picture(PART, "Ten minutes", directory)), page_of_lists.section(rows)]
     parts += [_environment(summary["environment"]), _targets(summary), _misses(summary, directory)]
     parts = [part for part in parts if part]
     for part, title in _TITLES.items():

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench import facts, h2load, lifecycle, sustained, tokens
+from bench import calls, facts, h2load, lifecycle, lists, sustained, tokens
 from bench.facts import Question
 from bench.long_runs import PART, name_of
 from bench.machine import LOAD_CORE, ROOT, SERVER_CORE, SERVICE_BIN, cores, on_cores
@@ -21,8 +21,9 @@ from bench.peers import cerbos, inprocess
 from bench.peers.install import install
 from bench.results import Recorder
 from bench.rounds import Candidate, Pace, Server, Target, interleave, say, started
-from bench.servers import Bench, Mode, Running, batch_call, check_call, empty_call, new_call, rest_call
+from bench.servers import CHECK, Bench, Mode, Running, batch_call, check_call, empty_call, new_call, rest_call
 from jit_service.settings import Settings
+from jitaccess.v1 import access_pb2
 
 TRANSPORTS: Final = ("grpcio", "native")
 FLOORS: Final = {
@@ -45,6 +46,7 @@ class Run:
     versions: dict[str, str]
     quick: bool
     only: tuple[str, ...] = ()
+    most: int = 10_000_000
 
     def recorder(self, part: str, *, keep: Callable[[str], bool] = lambda _candidate: False) -> Recorder:
         say(f"{part}:")
@@ -213,11 +215,25 @@ def rest(run: Run) -> None:
 
         return started_behind
 
+    def same_bytes(served: Mode) -> Running:
+        """Starts a floor that gives our own answers: a yes and a no in turn."""
+        running = bench.ours(served)
+        answers = []
+        for question in asked[:2]:
+            request = access_pb2.CheckAccessRequest.FromString(facts.check_message(question))
+            answers.append(calls.ask(running, "gateway", CHECK, request, access_pb2.CheckAccessResponse)[0])
+        running.processes[0].stop()
+        return bench.floor(served.transport, [answer.SerializeToString() for answer in answers])
+
     def as_rest(served: Mode) -> list[Candidate]:
         of = "" if served == mode else f", {served.transport}"
         ours, empty = partial(bench.ours, served), partial(bench.floor, served.transport)
         return [
             Candidate(name=f"REST through Envoy{of}", start=behind(ours, lambda at: rest_call(at, asked, allowed))),
+            Candidate(
+                name=f"same bytes, REST through Envoy{of}",
+                start=behind(partial(same_bytes, served), lambda at: rest_call(at, asked, lambda *_: True)),
+            ),
             Candidate(
                 name=f"empty, REST through Envoy{of}",
                 start=behind(empty, lambda at: rest_call(at, asked, lambda *_: True)),
@@ -366,6 +382,14 @@ def sustain(run: Run) -> None:
     sustained.measure(run.alone, recorder, chosen, default=default, seconds=run.pace.lasting_seconds)
 
 
+def list_everything(run: Run) -> None:
+    """Measures every documented list and search on small and large stores (S6, S10)."""
+    chosen = [one for one in lists.stores(most=run.most) if run.chosen(one.name)]
+    names = {one.name for one in chosen}
+    recorder = run.recorder("lists", keep=lambda name: bool(run.only) and name not in names)
+    lists.measure(run.alone, recorder, chosen, default_transport())
+
+
 PARTS: Final[dict[str, Part]] = {
     "generator": generator,
     "transport": transport,
@@ -379,5 +403,6 @@ PARTS: Final[dict[str, Part]] = {
     "tokens": token,
     "replica": replica,
     PART: sustain,
+    "lists": list_everything,
 }
 QUICK: Final = ("transport", "batch", "peers", "writes", "revoke", PART)

@@ -12,6 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.frozen import replace
+from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.rpc import policy_file
 from jit_service.storage import Store, rows
@@ -39,18 +41,30 @@ from jit_service.use_cases.keyring import make_key_file, secret_of
 DURATION: Final = timedelta(days=29)
 _CHUNK: Final = 5_000
 _FRESH_SECONDS: Final = 86_400
+_FRESH_PENDING_SECONDS: Final = 1_800
 POLICY_FILE: Final = Path(__file__).parent / "policies.yaml"
 
 
-def sqlite_copy(grants: int, path: Path) -> str:
-    """Puts a database with that many live grants at the path, and returns its URL."""
-    template = WORK / "seed" / f"{_schema()}-{grants}.db"
-    if not template.exists() or time.time() - template.stat().st_mtime > _FRESH_SECONDS:
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a database holds: so many live grants, all of one holder if it is named, and so many pending requests."""
+
+    grants: int
+    holder: str = ""
+    pending: int = 0
+
+
+def sqlite_copy(content: Content, path: Path) -> str:
+    """Puts a database with that content at the path, and returns its URL."""
+    kind = hashlib.sha256(repr(content).encode()).hexdigest()[:8]
+    template = WORK / "seed" / f"{_schema()}-{content.grants}-{kind}.db"
+    fresh = _FRESH_PENDING_SECONDS if content.pending else _FRESH_SECONDS
+    if not template.exists() or time.time() - template.stat().st_mtime > fresh:
         template.parent.mkdir(parents=True, exist_ok=True)
         made = template.with_suffix(".new")
         for left in template.parent.glob(f"{made.name}*"):
             left.unlink()
-        fill(f"sqlite:///{made}", grants)
+        fill(f"sqlite:///{made}", content)
         made.replace(template)
     for left in path.parent.glob(f"{path.name}*"):
         left.unlink()
@@ -73,8 +87,8 @@ def key_file() -> Path:
     return path
 
 
-def fill(url: str, grants: int) -> None:
-    """Gives an empty database the schema, the policies and that many live grants."""
+def fill(url: str, content: Content) -> None:
+    """Gives an empty database the schema, the policies and that content."""
     migrate(url)
     store = Store(url, clock=lambda: datetime.now(UTC), key=secret_of(key_file()))
     try:
@@ -83,8 +97,9 @@ def fill(url: str, grants: int) -> None:
             revision = snapshot.revision
         writing = for_writing(store.engine)
         with writing.begin() as connection:
-            _insert(connection, grants, revision, store.sealer)
+            _insert(connection, content, revision, store.sealer)
         writing.dispose()
+        _request(store, content)
         if store.engine.dialect.name == "sqlite":
             with store.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -100,11 +115,11 @@ def grant_name(n: int) -> str:
     return "grants/" + base64.b32encode(n.to_bytes(16, "big")).decode().rstrip("=").lower()
 
 
-def _insert(connection: Connection, grants: int, revision: int, sealer: Sealer) -> None:
+def _insert(connection: Connection, content: Content, revision: int, sealer: Sealer) -> None:
     chunk: list[dict[str, Any]] = []
     head = connection.execute(select(col(HeadRow.locks), col(HeadRow.sums))).one()
     sums: Sums = {kind: int(total, 16) for kind, total in json.loads(head.sums).items()}
-    for row in _rows(grants, revision, sealer):
+    for row in _rows(content, revision, sealer):
         chunk.append(row)
         sums = exchange(sums, GRANTS, old=None, new=row["live_seal"])
         if len(chunk) == _CHUNK:
@@ -112,21 +127,36 @@ def _insert(connection: Connection, grants: int, revision: int, sealer: Sealer) 
             chunk = []
     if chunk:
         connection.execute(insert(GrantRow), chunk)
-    last, texts = revision + grants, sums_text(sums)
+    last, texts = revision + content.grants, sums_text(sums)
     seal = sealer.of_head(revision=last, locks=head.locks, sums=texts)
     connection.execute(update(HeadRow).values(revision=last, sums=texts, seal=seal))
 
 
-def _rows(grants: int, revision: int, sealer: Sealer) -> Iterator[dict[str, Any]]:
+def _request(store: Store, content: Content) -> None:
+    """Makes pending requests, each of another requester, as the service does, with their audit records."""
+    for first in range(0, content.pending, _CHUNK):
+        with store.transaction() as tx:
+            known = tx.policies()
+            for n in range(first, min(first + _CHUNK, content.pending)):
+                by = Caller(principal=f"user:asker{n}@example.com", groups=frozenset({"engineering"}))
+                ask = request.Ask(subject=by.principal, resources=(f"writes/asked/{n}",), actions=("read",))
+                judged = request.judge_request(
+                    ask, policies=known, by=by, grant_name=grant_name(content.grants + n), now=tx.now
+                )
+                tx.save_grant(*approval.open_request(judged, by=by, now=tx.now))
+
+
+def _rows(content: Content, revision: int, sealer: Sealer) -> Iterator[dict[str, Any]]:
     now = datetime.now(UTC)
     models = [_grant(fact(n), now) for n in range(POLICIES)]
-    for n in range(grants):
+    for n in range(content.grants):
         what = fact(n)
+        holder = content.holder or what.subject
         grant = replace(
             models[what.policy],
             name=grant_name(n),
-            requester=what.subject,
-            subject=what.subject,
+            requester=holder,
+            subject=holder,
             resources=(what.resource,),
             actions=(what.action,),
             revision=revision + n + 1,

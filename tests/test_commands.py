@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jit_service.__main__ import app
 from jitaccess import JitClient, PermissionDenied, Unavailable
 from jitaccess.jose import jws
+from tests import prepared
 from tests.notifications.webhooks import SECRET, facts, hook
 
 SERVICE = Path(sys.executable).parent / "jit-service"
@@ -34,18 +34,10 @@ PEOPLE = {"alice", "bob", "carol", "dave", "gateway", "auditor", "admin"}
 
 
 @contextmanager
-def running(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+def running(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[tuple[prepared.Started, Any]]:
     """Runs the command until it says it is ready. Yields the process and what it said."""
-    process = subprocess.Popen(
-        [SERVICE, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(environment or {})},
-    )
+    process = prepared.start("jit-service", *arguments, env={**os.environ, **(environment or {})})
     try:
-        assert process.stdout is not None
-        assert process.stderr is not None
         line = process.stdout.readline()
         assert line, process.stderr.read()
         yield process, json.loads(line)
@@ -60,14 +52,7 @@ def up(data_dir: Path, *arguments: str) -> Any:
 
 def failing(*arguments: str, **environment: str) -> str:
     """Runs the command, which must fail with one line. Returns the line."""
-    done = subprocess.run(
-        [SERVICE, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **environment},
-        check=False,
-    )
+    done = prepared.run("jit-service", *arguments, env={**os.environ, **environment}, timeout=60)
     return only_fault(done.returncode, done.stdout, done.stderr)
 
 
@@ -139,7 +124,6 @@ def test_up_says_where_it_is_on_one_line_and_serves_both(tmp_path: Path) -> None
         connection.request("GET", "/v1/grants", headers={"authorization": f"Bearer {token(tmp_path, 'alice')}"})
         assert len(json.load(connection.getresponse())["grants"]) == 1
         process.send_signal(signal.SIGTERM)
-        assert process.stdout is not None
         assert process.stdout.read() == ""
 
 
@@ -401,10 +385,9 @@ def test_dev_token_is_accepted(tmp_path: Path, terminal: Terminal) -> None:
 def test_a_dev_token_is_for_a_directory_where_a_service_runs(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
 
-    ran = subprocess.run(
-        [SERVICE, "dev-token", "user:erin@example.com", "--data-dir", str(wrong)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    ran = prepared.run(
+        "jit-service", "dev-token", "user:erin@example.com", "--data-dir", str(wrong), env=os.environ, timeout=60
+    )
 
     assert (ran.returncode, ran.stdout, wrong.exists()) == (1, "", False)
     assert ran.stderr.startswith("jit-service: error: no service runs there: ")

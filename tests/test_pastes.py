@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import prepared
 from tests.test_commands import up
 from tests.typescript.built import build, install
 
@@ -97,12 +98,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for name in ("examples", "clients"):
         (clone / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "envoy", clone / "envoy")
-    (clone / ".venv").symlink_to(sys.prefix)
+    _link_environment(clone / ".venv")
     with up(clone / ".data") as (_, ready):
         site = Site(clone, ready["http"], ready["grpc"])
         protecting = clone / "envoy" / "examples" / "protect" / "envoy.yaml"
         protecting.write_text(site.here(protecting.read_text()))
         yield site
+
+
+def _link_environment(there: Path) -> None:
+    """Makes an environment like this one, but for its `jit`, which is a prepared one."""
+    (there / "bin").mkdir(parents=True)
+    for path in Path(sys.prefix).iterdir():
+        if path.name != "bin":
+            (there / path.name).symlink_to(path)
+    for path in Path(sys.prefix, "bin").iterdir():
+        (there / "bin" / path.name).symlink_to(prepared.command("jit") if path.name == "jit" else path)
 
 
 def run(site: Site, pieces: Iterable[str], home: Path) -> list[str]:

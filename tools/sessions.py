@@ -30,6 +30,7 @@ from jit_service.storage.migrate import migrate
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "sessions"
+_INSTALLED = Path(sys.executable).parent
 _PROMPT = re.compile(r"([a-z]+)\$ (.*)")
 _SETTING = re.compile(r"# ([a-z_]+)=(.+)")
 _ID = re.compile(r"\b[a-z2-7]{26}\b")
@@ -94,6 +95,8 @@ class Player:
     service: Service
     address: Address
     directory: Path
+    commands: Path
+    """The directory of the command `jit`."""
     ids: dict[str, str] = field(default_factory=dict)
     """The page's ids, each with the one that it has in this run."""
     waiting: dict[str, Running] = field(default_factory=dict)
@@ -119,7 +122,7 @@ class Player:
 
     def _start(self, who: str, command: str) -> Running:
         environment = {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join((str(self.commands), str(_INSTALLED), os.environ["PATH"])),
             "HOME": str(self.directory),
             "JIT_ADDRESS": str(self.address),
             "JIT_TOKEN_FILE": str(self.directory / "dev" / "tokens" / f"{who}.jwt"),
@@ -200,10 +203,10 @@ def with_output(page: str, steps: list[Step]) -> str:
     return re.sub(r"```console\n(.*?)\n```", block, page, flags=re.DOTALL)
 
 
-def play(page: str) -> list[Step]:
-    """Plays all of a page, and returns its steps with their output."""
+def play(page: str, commands: Path = _INSTALLED) -> list[Step]:
+    """Plays all of a page, and returns its steps with their output. `commands` is the directory of `jit`."""
     settings, steps = steps_of(page)
-    with _player(settings) as player:
+    with _player(settings, commands) as player:
         for step in steps:
             player.play(step)
     return steps
@@ -222,7 +225,7 @@ def _console_lines(page: str) -> Iterator[str]:
 
 
 @contextmanager
-def _player(changes: dict[str, Any]) -> Iterator[Player]:
+def _player(changes: dict[str, Any], commands: Path) -> Iterator[Player]:
     with tempfile.TemporaryDirectory(prefix="jit-session-") as name:
         directory = Path(name)
         shutil.copytree(ROOT / "examples", directory / "examples")
@@ -237,7 +240,7 @@ def _player(changes: dict[str, Any]) -> Iterator[Player]:
         service.apply_policies(directory / "examples" / "policies.yaml")
         address = service.listen(Address("127.0.0.1", 0))
         service.start()
-        player = Player(service, address, directory)
+        player = Player(service, address, directory, commands)
         try:
             yield player
         finally:

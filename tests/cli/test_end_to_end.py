@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import COMMAND
+from tests import prepared
+from tests.test_commands import up
 
 pytestmark = pytest.mark.xdist_group("jit_end_to_end")
 
@@ -35,7 +35,9 @@ class World:
     def jit(self, person: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         env = dict(os.environ) | {"JIT_ADDRESS": self.grpc, "JIT_TOKEN_FILE": str(self._token_file(person))}
         env.pop("JIT_TOKEN", None)
-        return subprocess.run([*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            [prepared.command("jit"), *arguments], env=env, capture_output=True, text=True, timeout=60, check=False
+        )
 
     @contextmanager
     def running(self, person: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -43,7 +45,7 @@ class World:
         env = dict(os.environ) | {"JIT_ADDRESS": self.grpc, "JIT_TOKEN_FILE": str(self._token_file(person))}
         env.pop("JIT_TOKEN", None)
         process = subprocess.Popen(
-            [*COMMAND, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [prepared.command("jit"), *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         try:
             yield process
@@ -64,22 +66,8 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     data_dir = tmp_path_factory.mktemp("jit")
-    command = [sys.executable, "-m", "jit_service", "up", "--dev", "--data-dir", str(data_dir)]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("JIT_")}
-    with (data_dir / "stderr").open("w") as log:
-        service = subprocess.Popen(
-            [*command, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=log, env=env
-        )
-    assert service.stdout is not None
-    try:
-        line = service.stdout.readline()
-        assert line, (data_dir / "stderr").read_text()
-        ready = json.loads(line)
+    with up(data_dir) as (_, ready):
         yield World(grpc=ready["grpc"], http=ready["http"], data_dir=data_dir)
-    finally:
-        service.terminate()
-        service.wait(timeout=60)
-        service.stdout.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,34 +34,63 @@ COMMANDS = [
 ]
 
 
-def modules_of(*arguments: str, env: Mapping[str, str]) -> set[str]:
-    """Returns the modules that a run of `jit` loads, by what -X importtime says."""
-    code = "from jitaccess.cli import main; main()"
-    ran = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code, *arguments],
-        env=dict(env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+# Forks for each run, for to import typer takes longer than all that a run does.
+_RUNNING = """
+import json, os, sys
+from jitaccess.cli import main
+import jitaccess.cli.app
+for line in sys.stdin:
+    arguments, environment = json.loads(line)
+    if os.fork() == 0:
+        report = os.dup(1)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.dup2(1, 2)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = ["jit", *arguments]
+        try:
+            main()
+        finally:
+            os.write(report, (json.dumps(sorted(sys.modules)) + "\\n").encode())
+            os._exit(0)
+    os.wait()
+"""
+ModulesOf = Callable[..., set[str]]
+
+
+@pytest.fixture(scope="module")
+def modules_of() -> Iterator[ModulesOf]:
+    """Returns the modules that are loaded at the end of a run of `jit`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _RUNNING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    return {line.rsplit("|", 1)[1].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def modules_of(*arguments: str, env: Mapping[str, str]) -> set[str]:
+        print(json.dumps([arguments, dict(env)]), file=process.stdin, flush=True)
+        return set(json.loads(process.stdout.readline()))
+
+    yield modules_of
+    process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_loads_nothing_slow(environment: Mapping[str, str], command: tuple[str, ...]) -> None:
+def test_help_loads_nothing_slow(
+    modules_of: ModulesOf, environment: Mapping[str, str], command: tuple[str, ...]
+) -> None:
     loaded = modules_of(*command, "--help", env=environment)
 
     assert "typer" in loaded
     assert not loaded & SLOW
 
 
-def test_a_usage_error_loads_nothing_slow(environment: Mapping[str, str]) -> None:
+def test_a_usage_error_loads_nothing_slow(modules_of: ModulesOf, environment: Mapping[str, str]) -> None:
     assert not modules_of("request", "a/b", "--for", "soon", env=environment) & SLOW
 
 
 def test_completion_by_the_shell_loads_nothing_slow_and_knows_the_commands(
-    process: Process, environment: Mapping[str, str]
+    modules_of: ModulesOf, process: Process, environment: Mapping[str, str]
 ) -> None:
     asked = {"_JIT_COMPLETE": "complete_bash", "COMP_WORDS": "jit po", "COMP_CWORD": "1"}
 
@@ -69,7 +98,9 @@ def test_completion_by_the_shell_loads_nothing_slow_and_knows_the_commands(
     assert not modules_of(env=dict(environment) | asked) & SLOW
 
 
-def test_json_on_a_pipe_needs_no_tables(environment: Mapping[str, str], service: Service) -> None:
+def test_json_on_a_pipe_needs_no_tables(
+    modules_of: ModulesOf, environment: Mapping[str, str], service: Service
+) -> None:
     service.will_answer("CheckAccess", access_pb2.CheckAccessResponse(allowed=True))
 
     loaded = modules_of("check", "user:a", "read", "a/b", "-o", "json", env=environment)

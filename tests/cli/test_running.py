@@ -17,6 +17,7 @@ import pytest
 from google.protobuf.message import Message
 
 from jitaccess.v1 import grant_pb2
+from tests import prepared
 from tests.cli.conftest import COMMAND, Jit
 from tests.cli.samples import FULL_ID, active, grant, listed, soon
 from tests.cli.terminal import terminal
@@ -81,9 +82,9 @@ def start(environment: Mapping[str, str]) -> Iterator[Start]:
     """Runs `jit run` beside the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str, command: tuple[str, ...] = COMMAND) -> subprocess.Popen[str]:
+    def start(*arguments: str, command: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*command, *ASK, *arguments],
+            [*(command or (prepared.command("jit"),)), *ASK, *arguments],
             env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip

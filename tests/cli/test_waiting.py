@@ -14,6 +14,7 @@ from jitaccess import Grant
 from jitaccess.cli import waiting
 from jitaccess.contract.convert import decode
 from jitaccess.v1 import grant_pb2
+from tests import prepared
 from tests.cli.conftest import COMMAND, Jit
 from tests.cli.samples import FULL_ID, active, grant, listed, soon, step
 from tests.cli.terminal import terminal
@@ -225,7 +226,7 @@ def test_an_interrupt_while_waiting_leaves_the_request(environment: Mapping[str,
     service.will_answer("RequestGrant", grant())
     streamed = Streaming(service)
     process = subprocess.Popen(
-        [*COMMAND, *ASK, "--wait"], env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [prepared.command("jit"), *ASK, "--wait"], env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     streamed.wait()
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from jitaccess.v1 import grant_pb2
-from tests.cli.conftest import COMMAND, Jit
+from tests import prepared
+from tests.cli.conftest import Jit
 from tests.cli.samples import FULL_ID, active, grant
 from tests.cli.test_waiting import told
 from tests.client.service import Held, Refusal, Service
@@ -86,7 +87,10 @@ def test_a_line_comes_when_it_happens_and_an_interrupt_ends_it_cleanly(
 ) -> None:
     service.will_stream("WatchGrants", [APPROVED, Held()])
     process = subprocess.Popen(
-        [*COMMAND, "ls", "--watch", "-o", "json"], env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [prepared.command("jit"), "ls", "--watch", "-o", "json"],
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["eventType"] == "GRANT_APPROVED"
@@ -101,7 +105,10 @@ def test_a_reader_that_goes_away_ends_the_watch_quietly(environment: Mapping[str
     held = Held()
     service.will_stream("WatchGrants", [APPROVED, held, APPROVED, APPROVED])
     process = subprocess.Popen(
-        [*COMMAND, "ls", "--watch"], env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [prepared.command("jit"), "ls", "--watch"],
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     process.stdout.readline()

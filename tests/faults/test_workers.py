@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from jit_service.runtime.workers import Workers
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 from jitaccess import JitClient
+from tests import prepared
 from tests.faults.history import Recorder, violations
 from tests.faults.test_calls import eventually
 from tests.protected import HOST, UPLOAD, Exchange, running_gate
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO
 class Running:
     """A service with several workers."""
 
-    process: subprocess.Popen[str]
+    process: prepared.Started
     data_dir: Path
     grpc: str
     http: str
