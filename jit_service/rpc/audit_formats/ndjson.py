@@ -66,4 +66,5 @@ def bodies(pages: Iterable[Iterable[StoredRecord]], encode: Encode) -> Iterator[
 
 
 def _body(lines: list[bytes]) -> HttpBody:
-    return HttpBody(content_type=NDJSON, data=b"".join(line + b"\n" for line in lines))
+    # The empty text at the end is for the line break of the last line.
+    return HttpBody(content_type=NDJSON, data=b"\n".join([*lines, b""]) if lines else b"")
