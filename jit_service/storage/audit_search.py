@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from pydantic_core import to_json
@@ -73,10 +74,11 @@ class Search:
         events: list[RecordedEvent] = []
         for part in reversed(parts) if self._backwards else parts:
             for block in part(merged):
-                events += self._found_in(block)
+                # No more of a block than is wanted: to decode a record takes as long as to pass over a thousand.
+                events += islice(self._found_in(block), limit - len(events))
                 seen = block.first if self._backwards else block.last
-                if len(events) >= limit:
-                    return Found(events=events[:limit], resume=events[limit - 1].seq)
+                if len(events) == limit:
+                    return Found(events=events, resume=events[-1].seq)
                 if self._left <= 0:
                     return Found(events=events, resume=seen)
             if self._resume is not None:
@@ -136,7 +138,7 @@ class Search:
 
         return [seq for seq in seqs if _may_match(self._node, seq, of_field)]
 
-    def _found_in(self, block: Block) -> Iterable[RecordedEvent]:
+    def _found_in(self, block: Block) -> Iterator[RecordedEvent]:
         before = None
         places = self._places(block)
         for place in reversed(list(places)) if self._backwards else places:
