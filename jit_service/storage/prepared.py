@@ -100,6 +100,9 @@ _NOW: Final = bindparam("now", type_=Instant)
 HEAD: Final = Statement(select(HeadRow.__table__))  # type: ignore[attr-defined]
 LOCKED_HEAD: Final = Statement(select(HeadRow.__table__).with_for_update())  # type: ignore[attr-defined]
 GRANT: Final = Statement(_GRANTS.where(col(GrantRow.name) == bindparam("name")))
+GRANTS_AFTER: Final = Statement(
+    _GRANTS.where(col(GrantRow.name) > bindparam("name")).order_by(col(GrantRow.name)).limit(bindparam("limit"))
+)
 REVIEWS: Final = Statement(
     select(ReviewRow.__table__)  # type: ignore[attr-defined]
     .where(col(ReviewRow.grant_name) == bindparam("name"))

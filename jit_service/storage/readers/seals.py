@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlmodel import Session, col, select
 
 from jit_service.domain.checks.cached_grant import condense
-from jit_service.storage import rows
+from jit_service.storage import prepared, rows
 from jit_service.storage.readers.grants import GrantReader
 from jit_service.storage.sealing import GRANTS, Sealer, Sums, exchange, live_text
 from jit_service.storage.tables import (
@@ -55,9 +55,7 @@ class SealReader(GrantReader):
     def _sealed_facts(self) -> Iterator[tuple[str, object, bytes | None]]:
         """Yields every fact that has a seal of its own, with its name and seal."""
         after = ""
-        while found := self._session.exec(
-            select(GrantRow).where(col(GrantRow.name) > after).order_by(col(GrantRow.name)).limit(_CHUNK)
-        ).all():
+        while found := prepared.GRANTS_AFTER.rows(self._connection, name=after, limit=_CHUNK):
             reviews = self._reviews_of(found)
             for row in found:
                 yield row.name, rows.grant_of(row, reviews[row.name]), row.seal
