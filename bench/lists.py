@@ -28,6 +28,7 @@ PENDING: Final = (1_000, 100_000)
 _DATABASES: Final = ("sqlite", "postgresql")
 _HOLDER: Final = "user:requester@example.com"
 _TRIES: Final = 20
+_BUDGET_SECONDS: Final = 10.0
 _BATCH: Final = 1_000
 _IDLE_SECONDS: Final = 1.0
 _View = grant_pb2.ListGrantsRequest
@@ -124,18 +125,21 @@ def _check(running: Running, records: int) -> None:
 
 
 def _timed(running: Running, page: Page) -> Row:
-    """Times first pages. A list that fails is asked once."""
+    """Times first pages: 20, or as many as 10 s suffice for. A list that fails is asked once."""
     spans, found = [], 0
     try:
         for number in range(_TRIES):
             found, seconds = page(running, number)
             spans.append(seconds)
+            if sum(spans) > _BUDGET_SECONDS:
+                break
     except Unavailable as fault:
         return {"void": str(fault), "errors": 1}
     first = spans[0]
     spans.sort()
     return {
         "found": found,
+        "tries": len(spans),
         "first_ms": first * 1e3,
         "p50_ms": quantile(spans, 0.5) * 1e3,
         "p99_ms": quantile(spans, 0.99) * 1e3,

@@ -25,7 +25,8 @@ def section(rows: Sequence[Row]) -> str:
         return ""
     lines = [
         "## Lists and searches",
-        "p50 (p99) in ms of 20 first pages of 50, over gRPC with a new connection each. The plan is that of the "
+        "p50 (p99) in ms of 20 first pages of 50, fewer where 10 s do not suffice, over gRPC with a new connection "
+        "each. The plan is that of the "
         "largest store measured on SQLite; all plans, of PostgreSQL too, are in `bench/results/lists.jsonl`.\n",
     ]
     for what, words in _WORDS.items():
