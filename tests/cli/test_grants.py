@@ -233,6 +233,15 @@ def test_ls_says_when_there_is_more_than_the_limit(jit: Jit, service: Service) -
     assert len(service.received) == 1
 
 
+def test_ls_goes_on_where_the_service_ends_a_page_early(jit: Jit, service: Service) -> None:
+    service.will_answer("ListGrants", listed(next_page_token="t1"), listed(grant(), next_page_token="t2"))
+
+    ran = jit("ls", "--limit", "1")
+
+    assert "and more than these 1" in ran.out
+    assert [sent.page_token for sent in service.sent("ListGrants")] == ["", "t1"]
+
+
 def test_a_limit_of_0_lists_all_pages_as_one(jit: Jit, service: Service) -> None:
     service.will_answer("ListGrants", listed(grant("a1"), next_page_token="t1"), listed(grant("b2")))
 
@@ -248,7 +257,7 @@ def test_json_of_a_list_is_the_response_message_as_rest_prints_it(jit: Jit, serv
     page = listed(grant(), next_page_token="more")
     service.will_answer("ListGrants", page)
 
-    answer = json.loads(jit("ls", "-o", "json").out)
+    answer = json.loads(jit("ls", "--limit", "1", "-o", "json").out)
 
     assert json_format.ParseDict(answer, grant_pb2.ListGrantsResponse()) == page
     [item] = answer["grants"]
