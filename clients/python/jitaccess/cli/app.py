@@ -6,9 +6,12 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
 
 import typer
+from typer.main import get_command
 
 from jitaccess.cli import (
     asking,
@@ -45,9 +48,10 @@ _EPILOG = (
 )
 
 
-def build() -> typer.Typer:
-    """Returns the app with all its commands."""
-    app = _typer(_HELP)
+def build(*, completes: bool) -> typer.Typer:
+    """Returns the app with all its commands. `completes` says whether a shell asks it for completions."""
+    made = partial(_typer, completes=completes)
+    app = made(_HELP)
     app.info.epilog = _EPILOG
     common_options(app)
     asking.add_to(app)
@@ -59,8 +63,8 @@ def build() -> typer.Typer:
     check.add_to(app)
     search.add_to(app)
     token.add_to(app)
-    policies, log = _typer("Read, try, apply and approve policies."), _typer("Read and verify the audit log.")
-    signals = _typer("Read and set signals, which conditions read.")
+    policies, log = made("Read, try, apply and approve policies."), made("Read and verify the audit log.")
+    signals = made("Read and set signals, which conditions read.")
     policy.add_to(policies)
     drafts.add_to(policies)
     proposals.add_to(policies)
@@ -97,13 +101,20 @@ def run(arguments: Sequence[str]) -> int:
 
 def _invoke(arguments: Sequence[str]) -> int:
     try:
-        build()(args=list(arguments), prog_name="jit")
+        _command(completes=COMPLETE_VARIABLE in os.environ)(args=list(arguments), prog_name="jit")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else exits.OK
     return exits.OK
 
 
-def _typer(help: str) -> typer.Typer:
+# A process that runs many command lines, such as one that tests, would spend most of its time on making all commands.
+@cache
+def _command(*, completes: bool) -> Callable[..., Any]:
+    """Returns all commands, for this process to run again and again."""
+    return get_command(build(completes=completes))
+
+
+def _typer(help: str, *, completes: bool) -> typer.Typer:
     # Without a markup mode, help and usage errors are plain text, and rich stays unloaded.
     return typer.Typer(
         help=help,
@@ -111,5 +122,5 @@ def _typer(help: str) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         # Only while a shell asks for completions: it would add two options that `jit completion` stands for.
-        add_completion=COMPLETE_VARIABLE in os.environ,
+        add_completion=completes,
     )
