@@ -96,6 +96,11 @@ def status(error: JitError) -> Status:
     return Status(code=code, message=message, details=[_pack(detail) for detail in details])
 
 
+def trailers(error: JitError) -> tuple[tuple[str, bytes]]:
+    """Returns the trailing metadata of a call that ends with the error."""
+    return (("grpc-status-details-bin", status(error).SerializeToString()),)
+
+
 def abort(context: grpc.ServicerContext, error: JitError) -> NoReturn:
     """Ends the call with the error."""
     answer = status(error)

@@ -42,6 +42,7 @@ from jit_service.rpc.services.signals import SignalServicer
 from jit_service.rpc.services.tokens import TokenServicer
 from jit_service.rpc.streams import Streams
 from jit_service.rpc.transport.check_batch import CHECK_ACCESS, BatchCheckHandler
+from jit_service.rpc.transport.grpcio_batches import BatchingInterceptor, is_supported
 from jit_service.settings import Settings, Transport
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
@@ -154,7 +155,7 @@ def build_server(settings: Settings, backend: Backend) -> Server:
 
     if settings.transport is Transport.NATIVE:
         return _native(settings, backend.streams, interceptor, register, backend.checker)
-    return _grpcio(settings, interceptor(settings.trusted_proxies), register)
+    return _grpcio(settings, interceptor(settings.trusted_proxies), register, backend.checker)
 
 
 def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, quota: Quota) -> None:
@@ -203,10 +204,36 @@ def build_ext_proc_server(settings: Settings, backend: Backend, open_requests: O
     return server
 
 
-def _grpcio(settings: Settings, interceptor: CallInterceptor, register: Callable[[grpc.Server], None]) -> Server:
+class _GrpcioServer:
+    """A grpcio server with the interceptor that answers in batches, whose threads end with it."""
+
+    def __init__(self, server: grpc.Server, batching: BatchingInterceptor) -> None:
+        self.add_insecure_port = server.add_insecure_port
+        self.start = server.start
+        self._server = server
+        self._batching = batching
+
+    def stop(self, grace: float | None) -> threading.Event:
+        """As grpc.Server's: refuses new calls, and lets those under way end for up to `grace` seconds."""
+        stopped = self._server.stop(grace)
+
+        def close() -> None:
+            stopped.wait()
+            self._batching.close()
+
+        threading.Thread(target=close, name="stop", daemon=True).start()
+        return stopped
+
+
+def _grpcio(
+    settings: Settings, interceptor: CallInterceptor, register: Callable[[grpc.Server], None], checker: Checker
+) -> Server:
+    pool = ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc")
+    batches = {CHECK_ACCESS: BatchCheckHandler(interceptor.admission, checker)} if is_supported() else {}
+    batching = BatchingInterceptor(batches, pool)
     server = grpc.server(
-        ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc"),
-        interceptors=[interceptor],
+        pool,
+        interceptors=[batching, interceptor],
         options=[
             # Without it a second server would silently share the port.
             ("grpc.so_reuseport", int(settings.workers > 1)),
@@ -219,7 +246,7 @@ def _grpcio(settings: Settings, interceptor: CallInterceptor, register: Callable
     register(server)
     if settings.reflection:
         _add_reflection(server)
-    return server
+    return _GrpcioServer(server, batching)
 
 
 def _native(

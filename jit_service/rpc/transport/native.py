@@ -401,5 +401,5 @@ def _encoded(job: _Job, answer: Any) -> bytes:
 def _refuse(context: CallContext, error: JitError) -> None:
     context.set_code(errors.status_code(error))
     context.set_details(error.message)
-    context.set_trailing_metadata((("grpc-status-details-bin", errors.status(error).SerializeToString()),))
+    context.set_trailing_metadata(errors.trailers(error))
     context.fail()
