@@ -39,6 +39,21 @@ gc.freeze = lambda: None
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Tests wait for the disk at each commit, and nothing of them has to outlive the machine: where memory serves as a disk
+# and has room for what they leave behind, they run on it. A TMPDIR that is set says otherwise.
+_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
+
+
+def _is_roomy(disk: Path) -> bool:
+    if not disk.is_dir() or not os.access(disk, os.W_OK):
+        return False
+    of = os.statvfs(disk)
+    return of.f_bavail * of.f_frsize >= _ROOM and not of.f_flag & os.ST_NOEXEC
+
+
+if "TMPDIR" not in os.environ and _is_roomy(_MEMORY):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
 # Explaining a failure traces every line, and takes a machine from seconds to minutes.
 settings.register_profile("jit", phases=[phase for phase in Phase if phase is not Phase.explain])
 settings.load_profile("jit")
@@ -158,6 +173,11 @@ _ON_EACH_TRANSPORT = (
     "tests/stories/test_watch.py",
     "tests/openapi/test_document.py",
 )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Has one worker more than there are processors, since at any time some tests only wait."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import grpc
 from google.protobuf.json_format import ParseDict
 
+from jit_service.storage.audit_log import AuditLog
 from jitaccess.v1 import grant_pb2, grant_pb2_grpc
 from tests.conftest import Clock
 from tests.world import ACCESS, DELEGATIONS, GRANTS, Grpc, Person, Story, World, running_world
@@ -44,11 +45,17 @@ class Flooded:
         with sqlite3.connect(self._file) as connection:
             return connection.execute(query).fetchone()[0]
 
+    def payloads(self) -> list[bytes]:
+        """Returns the records, as they were before they were packed together."""
+        with closing(sqlite3.connect(self._file)) as connection:
+            blocks = AuditLog(connection, sqlite=True).blocks(after=0, until=2**62)
+            return [payload for block in blocks for payload in block.payloads]
+
     def record_bytes(self) -> int:
-        return int(self.sql("SELECT coalesce(sum(length(payload)), 0) FROM audit_event"))
+        return sum(map(len, self.payloads()))
 
     def records(self) -> int:
-        return int(self.sql("SELECT count(*) FROM audit_event"))
+        return len(self.payloads())
 
     def until_refused(self, call: Callable[[int], Any], *, most: int) -> int:
         """Returns how often the call is answered OK, up to `most` times."""
@@ -100,7 +107,7 @@ def unproved() -> Row:
         for _ in range(_CALLS):
             flood.story.call(None, GRANTS + "RequestGrant", request)
         took = round(time.perf_counter() - begun, 1)
-        longest = flood.sql("SELECT coalesce(max(length(payload)), 0) FROM audit_event")
+        longest = max(map(len, flood.payloads()), default=0)
         told = {"records": flood.records(), "bytes_recorded": flood.record_bytes(), "longest_record": longest}
         return {"calls": _CALLS, "seconds": took} | told
 
