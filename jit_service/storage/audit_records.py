@@ -43,7 +43,11 @@ def records_between(log: AuditLog, *, after: int, until: int, enough: int) -> li
 
 def record_at(log: AuditLog, seq: int) -> RecordedEvent | None:
     """Returns the record with the seq, None if there is none."""
-    return next((found.recorded for found in records_between(log, after=seq - 1, until=seq, enough=1)), None)
+    block = log.block_of(seq)
+    if block is None:
+        return None
+    place = StoredRecord(seq, block.hash_at(seq, log.hash_before(block)), block.payloads[seq - block.first])
+    return place.recorded
 
 
 def _within(block: Block, before: bytes, after: int, until: int) -> Iterator[StoredRecord]:

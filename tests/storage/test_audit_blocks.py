@@ -293,8 +293,10 @@ def test_who_reads_while_rows_are_merged_sees_each_record_once(log: Log) -> None
     with log.store.snapshot() as snapshot:
         if log.store.engine.dialect.name == "sqlite":
             assert snapshot.record_hash(1)
-        threading.Thread(target=log.merge).start()
+        merging = threading.Thread(target=log.merge)
+        merging.start()
         read = snapshot.audit_records(after=0, until=12, enough=99)
+    merging.join()
 
     assert [recorded.seq for recorded in read] == list(range(1, 13))
 
