@@ -223,6 +223,12 @@ VALUES = (
         "`verify_checkpoint` verifies it by its key.",
     ),
     Value(
+        "AuditVerification",
+        "StreamAuditVerificationResponse",
+        doc="How far the verification of the audit log is; the last one has the result.",
+        raw=True,
+    ),
+    Value(
         "AuditCheckpoint",
         "GetAuditCheckpointResponse",
         present=("checkpoint_time",),

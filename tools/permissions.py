@@ -346,5 +346,6 @@ OPERATIONS: Final = (
     Operation("tail the audit log", "AuditService/TailAuditEvents"),
     Operation("export the audit log", "AuditService/ExportAuditEvents"),
     Operation("verify the audit log", "AuditService/VerifyAuditLog"),
+    Operation("follow the verification of the audit log", "AuditService/StreamAuditVerification"),
     Operation("take a checkpoint of the audit log", "AuditService/GetAuditCheckpoint"),
 )

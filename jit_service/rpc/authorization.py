@@ -116,6 +116,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.AuditService/TailAuditEvents": _READ_AUDIT,
     "/jitaccess.v1.AuditService/ExportAuditEvents": _READ_AUDIT,
     "/jitaccess.v1.AuditService/VerifyAuditLog": _READ_AUDIT,
+    "/jitaccess.v1.AuditService/StreamAuditVerification": _READ_AUDIT,
     "/jitaccess.v1.AuditService/GetAuditCheckpoint": _READ_AUDIT,
     "/envoy.service.auth.v3.Authorization/Check": _PROXY,
     "/envoy.service.ext_proc.v3.ExternalProcessor/Process": _PROXY_STREAM,

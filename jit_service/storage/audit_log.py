@@ -105,6 +105,11 @@ class AuditLog:
                 return block
         return None
 
+    def first_of_next(self, seq: int) -> int:
+        """Returns the first seq of the block that must have the record after the seq: of one that has both, or that."""
+        block = self.block_of(seq) if seq else None
+        return seq + 1 if block is None or block.last == seq else block.first
+
     def hash_at(self, seq: int) -> bytes | None:
         """Returns the hash of the record with the seq, None if there is none."""
         if (ending := self._hash_of_end(seq)) is not None:
@@ -136,10 +141,16 @@ class AuditLog:
             self._execute("INSERT INTO audit_digests (place, digests) VALUES (?, ?)", field * _FIELD + seq, found)
         return True
 
-    def seals(self, after: int, limit: int) -> list[tuple[int, int, int, bytes, bytes]]:
-        """Returns seq, first and last instant, hash and seal of up to `limit` pieces after the seq, in order."""
-        columns = "seq, first_at, last_at, hash, seal"
-        found = self._rows(f"SELECT {columns} FROM audit_piece WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)  # noqa: S608
+    def seals(self, after: int, until: int, limit: int) -> list[tuple[int, int, int, bytes, bytes]]:
+        """Returns seq, first and last instant, hash and seal of up to `limit` pieces that end after the one seq.
+
+        In order, and up to the one that ends with the other seq.
+        """
+        found = self._rows(
+            """SELECT seq, first_at, last_at, hash, seal FROM audit_piece
+            WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?""",
+            *(after, until, limit),
+        )
         return [(seq, first, last, bytes(hash_), bytes(seal)) for seq, first, last, hash_, seal in found]
 
     def _pieces(self, after: int, limit: int) -> list[Block]:

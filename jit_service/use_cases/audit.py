@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Final
 
 from jit_service.domain.audit.audit_filter import AUDIT_FIELDS, AUDIT_ORDER
 from jit_service.domain.audit.checkpoint import Checkpoint, Fault, fault_in
@@ -13,6 +15,7 @@ from jit_service.domain.errors import JitError
 from jit_service.domain.language import paging
 from jit_service.domain.language.filter import parse
 from jit_service.storage import Snapshot, Store
+from jit_service.storage.readers.audit import Recomputed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,21 @@ class LogVerification:
     difference: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a verification is: so many records after `start_seq` are recomputed, and so many there are in all."""
+
+    checked_count: int
+    event_count: int
+    start_seq: int
+
+
+Verifying = Generator[Progress, None, LogVerification]
+"""The steps of a verification, a fraction of a second each; what it found is its result."""
+_AT_ONCE: Final = 50_000
+_EVERYTHING: Final = 2**62
+
+
 def list_page(
     store: Store, caller: Caller, *, filter_text: str, order_by: str, page_size: int, page_token: str
 ) -> AuditPage:
@@ -63,12 +81,38 @@ def verify(store: Store, *, since: Checkpoint | None = None) -> LogVerification:
 
     Then it replays what the log says of each grant, policy, signal, delegation, lock and proposal against the store.
     """
-    states: dict[str, str] = {}
+    steps = verification(store, since=since)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            verified: LogVerification = end.value
+            return verified
+
+
+def verification(store: Store, *, since: Checkpoint | None = None) -> Verifying:
+    """Verifies as `verify` does, step by step: yields how far it is, and returns what it found."""
+    return _verification(store, Recomputed(), since)
+
+
+def verification_of_new(store: Store, *, since: Checkpoint) -> Verifying:
+    """As `verification`, and recomputes only what came after the checkpoint, from whose hash it goes on.
+
+    A row that no new record names is held against its seal alone.
+    """
+    return _verification(
+        store, Recomputed(start=since.event_count, last=since.event_count, hash=since.head_hash), since
+    )
+
+
+def _verification(store: Store, so_far: Recomputed, since: Checkpoint | None) -> Verifying:
+    yield _progress(so_far, store.head().seq)
+    fault = yield from _fault_in_merged(store, so_far)
     with store.snapshot() as snapshot:
-        bad = snapshot.first_bad_record(states=states)
-        faults = (Fault(*bad) if bad else None, _fault_since(snapshot, since) if since is not None else None)
+        fault = fault or (yield from _fault_in_rest(snapshot, so_far))
+        faults = (fault, _fault_since(snapshot, since) if since is not None else None)
         seq, problem = min(filter(None, faults), default=Fault(0, ""))
-        differing, difference = next(snapshot.differences(states), ("", ""))
+        differing, difference = yield from _first_difference(snapshot, so_far)
         return LogVerification(
             event_count=snapshot.seq,
             head_hash=snapshot.head_hash,
@@ -77,6 +121,40 @@ def verify(store: Store, *, since: Checkpoint | None = None) -> LogVerification:
             differing=differing,
             difference=difference,
         )
+
+
+def _fault_in_merged(store: Store, so_far: Recomputed) -> Generator[Progress, None, Fault | None]:
+    """Recomputes what is merged: it does not change, so that no transaction stays open while somebody is told."""
+    while True:
+        with store.snapshot() as snapshot:
+            until, event_count = snapshot.merged_seq, snapshot.seq
+            bad = snapshot.recompute(so_far, until=until, enough=_AT_ONCE)
+        yield _progress(so_far, event_count)
+        if bad or so_far.last >= until:
+            return Fault(*bad) if bad else None
+
+
+def _fault_in_rest(snapshot: Snapshot, so_far: Recomputed) -> Generator[Progress, None, Fault | None]:
+    """Recomputes what is left, up to the head, in one state of the store."""
+    bad, before = None, -1
+    while bad is None and so_far.last > before:
+        before = so_far.last
+        bad = snapshot.recompute(so_far, until=_EVERYTHING, enough=_AT_ONCE)
+        yield _progress(so_far, snapshot.seq)
+    bad = bad or snapshot.fault_at_end(so_far)
+    return Fault(*bad) if bad else None
+
+
+def _first_difference(snapshot: Snapshot, so_far: Recomputed) -> Generator[Progress, None, tuple[str, str]]:
+    for found in snapshot.differences(so_far.states):
+        if found is not None:
+            return found
+        yield _progress(so_far, snapshot.seq)
+    return "", ""
+
+
+def _progress(so_far: Recomputed, event_count: int) -> Progress:
+    return Progress(checked_count=so_far.last - so_far.start, event_count=event_count, start_seq=so_far.start)
 
 
 def _fault_since(snapshot: Snapshot, since: Checkpoint) -> Fault | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.errors import InvalidField
 from jit_service.storage import Snapshot, Store
 from jit_service.use_cases import audit
-from jit_service.use_cases.audit import LogVerification
+from jit_service.use_cases.audit import LogVerification, Progress, Verifying
 from jit_service.use_cases.signing_keys import Issuing, demand_issuing, signing_key
 from jitaccess.jose.checkpoints import TYPE, SignedCheckpoint, read_checkpoint
 from jitaccess.jose.keys import GivenKeys
@@ -43,6 +46,17 @@ class VerifyResult:
     signature: SignatureState | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifyProgress:
+    """How far a verification is. Only the last one has the result."""
+
+    at: Progress
+    result: VerifyResult | None = None
+
+
+_PAUSE_SECONDS: Final = 0.5
+
+
 def make(store: Store, maybe_issuing: Issuing | None) -> IssuedCheckpoint:
     """Signs what the log is now. Raises TokensOff, KeysUnavailable."""
     issuing = demand_issuing(maybe_issuing)
@@ -66,11 +80,47 @@ def verify(store: Store, maybe_issuing: Issuing | None, text: str) -> VerifyResu
     """
     if not text:
         return VerifyResult(verified=audit.verify(store))
+    since, signature = _checkpoint(store, maybe_issuing, text)
+    return VerifyResult(verified=audit.verify(store, since=since), signature=signature)
+
+
+def stream_verification(
+    store: Store, maybe_issuing: Issuing | None, text: str, *, only_new: bool, gone: Callable[[], bool]
+) -> Iterator[VerifyProgress]:
+    """Returns how far it is, as it verifies as `verify` does, until `gone`; the last one has the result.
+
+    The first one comes at once, then one each half second. With `only_new` it recomputes only what came after the
+    checkpoint. Raises what `verify` raises, before anything is recomputed.
+    """
+    if only_new and not text:
+        raise InvalidField("only_new", "needs a checkpoint: new is what came after it")
+    if not text:
+        return _told(audit.verification(store), None, gone)
+    since, signature = _checkpoint(store, maybe_issuing, text)
+    steps = audit.verification_of_new(store, since=since) if only_new else audit.verification(store, since=since)
+    return _told(steps, signature, gone)
+
+
+def _told(steps: Verifying, signature: SignatureState | None, gone: Callable[[], bool]) -> Iterator[VerifyProgress]:
+    told_at = float("-inf")
+    # Whoever goes away leaves no snapshot open.
+    with closing(steps):
+        while not gone():
+            try:
+                at = next(steps)
+            except StopIteration as end:
+                yield VerifyProgress(at=at, result=VerifyResult(verified=end.value, signature=signature))
+                return
+            if time.monotonic() - told_at >= _PAUSE_SECONDS:
+                yield VerifyProgress(at=at)
+                told_at = time.monotonic()
+
+
+def _checkpoint(store: Store, maybe_issuing: Issuing | None, text: str) -> tuple[Checkpoint, SignatureState]:
     with store.snapshot() as snapshot:
         read = _read(snapshot, demand_issuing(maybe_issuing), text)
-    since = Checkpoint(event_count=read.event_count, head_hash=bytes.fromhex(read.head_hash))
     state = SignatureState.VERIFIED if read.is_verified else SignatureState.KEY_UNKNOWN
-    return VerifyResult(verified=audit.verify(store, since=since), signature=state)
+    return Checkpoint(event_count=read.event_count, head_hash=bytes.fromhex(read.head_hash)), state
 
 
 def _read(snapshot: Snapshot, issuing: Issuing, text: str) -> SignedCheckpoint:

@@ -159,7 +159,7 @@ def test_audit_verify_exits_1_when_the_log_is_not_valid(
     verdict = audit_pb2.VerifyAuditLogResponse(
         valid=valid, event_count=9, first_bad_seq=0 if valid else 4, problem="" if valid else "hash differs"
     )
-    service.will_answer("VerifyAuditLog", verdict)
+    service.will_stream("StreamAuditVerification", [audit_pb2.StreamAuditVerificationResponse(result=verdict)])
 
     ran = jit("audit", "verify")
 
@@ -399,7 +399,8 @@ def test_common_options_stand_before_or_after_the_command_and_the_later_counts(
 
 
 def test_common_options_reach_the_commands_of_a_group(jit: Jit, service: Service) -> None:
-    service.will_answer("VerifyAuditLog", audit_pb2.VerifyAuditLogResponse(valid=True))
+    verdict = audit_pb2.VerifyAuditLogResponse(valid=True)
+    service.will_stream("StreamAuditVerification", [audit_pb2.StreamAuditVerificationResponse(result=verdict)])
 
     assert json.loads(jit("-o", "json", "audit", "verify").out)["valid"] is True
 

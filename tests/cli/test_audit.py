@@ -16,7 +16,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.use_cases.keyring import KeyRing
-from jitaccess.cli import exporting
+from jitaccess.cli import exporting, progress
 from jitaccess.v1 import audit_pb2
 from tests.cli.conftest import Jit
 from tests.client.service import Refusal, Service
@@ -34,6 +34,7 @@ MADE = audit_pb2.GetAuditCheckpointResponse(
     public_key=ParseDict(RING.public(KEY), Struct()),
 )
 Said = audit_pb2.VerifyAuditLogResponse
+Progress = audit_pb2.StreamAuditVerificationResponse
 
 
 def verdict(signature: Said.CheckpointSignature.ValueType, *, valid: bool = True) -> Said:
@@ -41,17 +42,22 @@ def verdict(signature: Said.CheckpointSignature.ValueType, *, valid: bool = True
     return Said(valid=valid, event_count=12, checkpoint_signature=signature, **bad)  # type: ignore[arg-type]
 
 
+def told(signature: Said.CheckpointSignature.ValueType, *, valid: bool = True) -> list[Progress]:
+    begin = Progress(event_count=12, start_seq=9)
+    return [begin, Progress(checked_count=3, event_count=12, start_seq=9, result=verdict(signature, valid=valid))]
+
+
 @pytest.mark.parametrize("form", ["json", "yaml"])
 def test_what_checkpoint_writes_verify_reads(jit: Jit, service: Service, tmp_path: Path, form: str) -> None:
     service.will_answer("GetAuditCheckpoint", MADE)
-    service.will_answer("VerifyAuditLog", verdict(Said.VERIFIED))
+    service.will_stream("StreamAuditVerification", told(Said.VERIFIED))
     file = tmp_path / "checkpoint"
     file.write_text(jit("audit", "checkpoint", "-o", form).out)
 
     ran = jit("audit", "verify", "--checkpoint", str(file))
 
     assert (ran.code, ran.out.splitlines()[1]) == (0, "the checkpoint is signed by this service")
-    assert service.sent("VerifyAuditLog")[-1].checkpoint == TEXT
+    assert service.sent("StreamAuditVerification")[-1].checkpoint == TEXT
 
 
 def test_people_see_what_the_checkpoint_says_and_its_text(jit: Jit, service: Service) -> None:
@@ -65,21 +71,62 @@ def test_people_see_what_the_checkpoint_says_and_its_text(jit: Jit, service: Ser
 
 @pytest.mark.parametrize("as_file", [True, False])
 def test_the_text_alone_is_enough(jit: Jit, service: Service, tmp_path: Path, as_file: bool) -> None:
-    service.will_answer("VerifyAuditLog", verdict(Said.VERIFIED))
+    service.will_stream("StreamAuditVerification", told(Said.VERIFIED))
     (tmp_path / "text").write_text(TEXT + "\n")
 
     ran = jit("audit", "verify", "--checkpoint", str(tmp_path / "text") if as_file else TEXT)
 
     assert ran.code == 0
-    assert service.sent("VerifyAuditLog")[-1].checkpoint == TEXT
+    assert service.sent("StreamAuditVerification")[-1].checkpoint == TEXT
 
 
 def test_a_log_that_was_rewritten_is_a_no(jit: Jit, service: Service) -> None:
-    service.will_answer("VerifyAuditLog", verdict(Said.VERIFIED, valid=False))
+    service.will_stream("StreamAuditVerification", told(Said.VERIFIED, valid=False))
 
     ran = jit("audit", "verify", "--checkpoint", TEXT)
 
     assert (ran.code, ran.out.splitlines()[0][:23]) == (1, "NOT VALID at event 9: r")
+
+
+def test_only_what_is_new_is_recomputed_where_that_is_asked(jit: Jit, service: Service) -> None:
+    service.will_stream("StreamAuditVerification", told(Said.VERIFIED))
+
+    ran = jit("audit", "verify", "--only-new", "--checkpoint", TEXT)
+
+    assert (ran.code, ran.out.partition(",")[0]) == (0, "valid: 3 after the checkpoint of 12 events")
+    assert service.sent("StreamAuditVerification") == [
+        audit_pb2.StreamAuditVerificationRequest(checkpoint=TEXT, only_new=True)
+    ]
+
+
+def test_only_new_needs_a_checkpoint(jit: Jit, service: Service) -> None:
+    ran = jit("audit", "verify", "--only-new")
+
+    assert (ran.code, "--checkpoint" in ran.err) == (2, True)
+    assert service.received == []
+
+
+@pytest.mark.parametrize("stream", [[], [Progress(event_count=12)]])
+def test_a_verification_without_a_result_verified_nothing(jit: Jit, service: Service, stream: list[Progress]) -> None:
+    service.will_stream("StreamAuditVerification", stream)
+
+    ran = jit("audit", "verify")
+
+    assert (ran.code, ran.out, "nothing is verified" in ran.err) == (7, "", True)
+
+
+@pytest.mark.parametrize("flags", [(), ("-q",)])
+def test_on_a_terminal_it_is_shown_how_far_the_verification_is(
+    jit: Jit, service: Service, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(progress, "tell", shown.append)
+    service.will_stream("StreamAuditVerification", told(Said.VERIFIED))
+
+    jit("audit", "verify", *flags)
+
+    bars = [f"[{'-' * 30}]   0 %  0 of 3 events", f"[{'#' * 30}] 100 %  3 of 3 events", ""]
+    assert shown == ([] if flags else bars)
 
 
 def kept(tmp_path: Path, text: str, key: object) -> str:
@@ -91,7 +138,7 @@ def kept(tmp_path: Path, text: str, key: object) -> str:
 def test_where_the_service_does_not_know_the_key_the_one_that_was_kept_tells(
     jit: Jit, service: Service, tmp_path: Path
 ) -> None:
-    service.will_answer("VerifyAuditLog", verdict(Said.KEY_UNKNOWN))
+    service.will_stream("StreamAuditVerification", told(Said.KEY_UNKNOWN))
 
     with_key = jit("audit", "verify", "--checkpoint", kept(tmp_path, TEXT, RING.public(KEY)))
     without = jit("audit", "verify", "--checkpoint", TEXT)
@@ -102,7 +149,7 @@ def test_where_the_service_does_not_know_the_key_the_one_that_was_kept_tells(
 
 
 def test_a_checkpoint_that_neither_signed_is_an_error(jit: Jit, service: Service, tmp_path: Path) -> None:
-    service.will_answer("VerifyAuditLog", verdict(Said.KEY_UNKNOWN))
+    service.will_stream("StreamAuditVerification", told(Said.KEY_UNKNOWN))
     other = KeyRing(bytes(32)).new(now=NOON, signs_at=NOON)
     forged = RING.public(other) | {"kid": KEY.kid}
 
@@ -284,7 +331,8 @@ def test_whoever_watches_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp
     count = exporting.to_file((part.data for part in WHOLE), tmp_path / "file")
 
     assert count == 3
-    assert terminal.getvalue().split("\r")[1:] == ["0 events", "2 events", "3 events", "\x1b[K"]
+    lines = [f"\x1b[K{count} events written ..." for count in (0, 2, 3)]
+    assert terminal.getvalue().split("\r")[1:] == [*lines, "\x1b[K"]
 
 
 def tailed(seq: int, **fields: str) -> audit_pb2.TailAuditEventsResponse:

@@ -14,7 +14,7 @@ from jitaccess import AsyncJitClient, JitClient, Retry
 from tests.client.service import Service, serving
 
 Ask = Callable[..., Any]
-_ITERATED = ("list_", "search", "export_")
+_ITERATED = ("list_", "search", "export_", "stream_")
 _ENDLESS = ("watch_", "tail_")
 
 

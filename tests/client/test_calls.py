@@ -299,6 +299,13 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         "VerifyAuditLog",
         audit_pb2.VerifyAuditLogRequest(checkpoint="a.b.c"),
     ),
+    (
+        "stream_audit_verification",
+        (),
+        {"checkpoint": "a.b.c", "only_new": True},
+        "StreamAuditVerification",
+        audit_pb2.StreamAuditVerificationRequest(checkpoint="a.b.c", only_new=True),
+    ),
     ("get_audit_checkpoint", (), {}, "GetAuditCheckpoint", audit_pb2.GetAuditCheckpointRequest()),
     (
         "tail_audit_events",

@@ -1,4 +1,4 @@
-"""An export is told whole, or it raises."""
+"""An export or a verification is told whole, or it raises."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jitaccess import InvalidArgument, JitError, Retry, Unavailable
 from jitaccess import _watch as watching
+from jitaccess.v1.audit_pb2 import StreamAuditVerificationResponse, VerifyAuditLogResponse
 from tests.client.conftest import Ask
 from tests.client.service import Held, Refusal, Service
 
@@ -58,3 +59,24 @@ def test_any_other_error_is_raised_at_once(ask: Ask, service: Service) -> None:
         ask("export_audit_events", format="x", options={"retry": Retry(first_delay=0)})
 
     assert [violation.field for violation in caught.value.field_violations] == ["format"]
+
+
+def verified(count: int, **more: Any) -> StreamAuditVerificationResponse:
+    return StreamAuditVerificationResponse(checked_count=count, event_count=9, **more)
+
+
+def test_a_verification_tells_how_far_it_is_and_what_it_found(ask: Ask, service: Service) -> None:
+    result = VerifyAuditLogResponse(valid=False, first_bad_seq=9)
+    service.will_stream("StreamAuditVerification", [verified(0), verified(5), verified(9, result=result)])
+
+    *before, last = ask("stream_audit_verification")
+
+    assert [(told.checked_count, told.result) for told in before] == [(0, None), (5, None)]
+    assert (last.result.valid, last.result.first_bad_seq, bool(last.result)) == (False, 9, False)
+
+
+def test_a_verification_that_breaks_off_raises(ask: Ask, service: Service) -> None:
+    service.will_stream("StreamAuditVerification", [verified(0), AWAY])
+
+    with pytest.raises(Unavailable):
+        ask("stream_audit_verification")

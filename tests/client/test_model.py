@@ -51,6 +51,7 @@ PAIRS: list[tuple[type, type[Message]]] = [
     (model.Simulation, policy_pb2.SimulatePoliciesResponse),
     (model.Delegation, delegation_pb2.Delegation),
     (model.AuditVerdict, audit_pb2.VerifyAuditLogResponse),
+    (model.AuditVerification, audit_pb2.StreamAuditVerificationResponse),
     (model.AuditCheckpoint, audit_pb2.GetAuditCheckpointResponse),
     (model.TailedEvent, audit_pb2.TailAuditEventsResponse),
 ]

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from jit_service.domain.audit.audit_filter import AUDIT_FIELDS
 from jit_service.domain.audit.chain import GENESIS, link
+from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.caller import Origin
 from jit_service.domain.checks.decision_id import decided_at, decision_ids
@@ -26,6 +27,7 @@ from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.audit_summary import digest, may_have
 from jit_service.storage.grant_loader import AnotherHistory
 from jit_service.use_cases import audit
+from jit_service.use_cases.audit import LogVerification, Verifying
 from tests.conftest import NOON, TICK, Clock
 from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.people import ADMIN, add_policy, approve, ask
@@ -547,8 +549,6 @@ def test_no_twin_survives(
 
 
 def test_a_checkpoint_of_before_the_merge_still_verifies(merged_log: Log, clock: Clock) -> None:
-    from jit_service.domain.audit.checkpoint import Checkpoint
-
     hashes = chained(merged_log.events)
 
     for seq in (1, 3, 5, 8, 11):
@@ -556,3 +556,82 @@ def test_a_checkpoint_of_before_the_merge_still_verifies(merged_log: Log, clock:
         assert audit.verify(merged_log.store, since=since).problem == ""
         wrong = Checkpoint(event_count=seq, head_hash=hashes[seq % 11])
         assert audit.verify(merged_log.store, since=wrong).first_bad_seq == seq
+
+
+def new_since(log: Log, seq: int) -> Verifying:
+    """Returns the steps of verifying what came after a checkpoint at that place."""
+    since = Checkpoint(event_count=seq, head_hash=chained(log.events)[seq - 1])
+    return audit.verification_of_new(log.store, since=since)
+
+
+def ended(steps: Verifying) -> LogVerification:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            verified: LogVerification = end.value
+            return verified
+
+
+@pytest.mark.parametrize("at_once", [1, 10**6])
+def test_what_is_new_begins_within_a_piece_or_block(
+    merged_log: Log, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_AT_ONCE", at_once)
+
+    for seq in range(1, 13):
+        verified = ended(new_since(merged_log, seq))
+        assert (verified.problem, verified.event_count) == ("", 12)
+
+
+def test_a_record_after_the_checkpoint_in_the_same_piece_is_recomputed(log: Log) -> None:
+    payloads = [payload_of(event) for event in numbered(6)]
+    log.put(numbered(6), together=True)
+    log.merge()
+    payloads[3] = payloads[3].replace(b"p3", b"p9")
+    with log.store.engine.begin() as connection:
+        connection.execute(text("UPDATE audit_piece SET payload = :payload"), {"payload": pack(payloads)})
+
+    assert ended(new_since(log, 2)).problem == "one of the records 3 to 6 is not what was hashed"
+    assert ended(new_since(log, 5)).first_bad_seq == 5
+    assert ended(new_since(log, 6)).problem == ""
+
+
+def test_a_piece_that_says_that_it_begins_before_the_checkpoint_is_found(merged_log: Log) -> None:
+    """A piece that has records twice, of which only the second ones are new."""
+    with merged_log.store.engine.begin() as connection:
+        connection.execute(text("UPDATE audit_piece SET count = 7 WHERE seq = 10"))
+
+    assert ended(new_since(merged_log, 5)).problem == "record 6 is missing"
+
+
+@pytest.mark.parametrize("since", [0, 3, 11])
+def test_a_verification_goes_on_while_records_are_added_and_merged(
+    merged_log: Log, since: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_AT_ONCE", 1)
+    steps = new_since(merged_log, since) if since else audit.verification(merged_log.store)
+    next(steps)
+    for _ in range(2):
+        merged_log.put(numbered(9), together=False)
+        merged_log.merge()
+        next(steps)
+
+    verified = ended(steps)
+
+    assert (verified.problem, verified.event_count) == ("", 30)
+
+
+def test_a_change_of_a_policy_among_checks_is_not_passed_over(log: Log) -> None:
+    """Not even where the context of a check looks as if more records were checks."""
+    check = Event(type=EventType.ACCESS_CHECKED, at=NOON, principal="user:p")
+    context = {"type": "ACCESS_CHECKED", "x": '{"type":"ACCESS_CHECKED"'}
+    posed = Event(type=EventType.ACCESS_CHECKED, at=NOON, principal="user:p", context=context)
+    change = Event(type=EventType.POLICY_CREATED, at=NOON, principal="user:p", policy="policies/p")
+    log.put([posed, posed, change, check, check], together=True)
+    log.merge()
+
+    verified = audit.verify(log.store)
+
+    # No table lists this change.
+    assert (verified.first_bad_seq, verified.problem) == (3, "record 3 is listed as another change of policies/p")

@@ -20,7 +20,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from jitaccess.v1.audit_pb2 import TailAuditEventsResponse
+from jitaccess.v1.audit_pb2 import StreamAuditVerificationResponse, TailAuditEventsResponse
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests.world import AUDIT, GRANTS, Outcome, Person, Story, code_name, messages_of, refusal, rest_call
 
@@ -52,6 +52,13 @@ def watching(story: Story, person: Person, **body: Any) -> Iterator[Events]:
 def tailing(story: Story, person: Person, **body: Any) -> Iterator[Iterator[TailAuditEventsResponse]]:
     """Opens the audit log's tail on the story's surface."""
     with _streaming(story, story.world.token(person), AUDIT + "TailAuditEvents", body) as messages:
+        yield messages
+
+
+@contextmanager
+def verifying(story: Story, person: Person, **body: Any) -> Iterator[Iterator[StreamAuditVerificationResponse]]:
+    """Opens the verification of the audit log on the story's surface."""
+    with _streaming(story, story.world.token(person), AUDIT + "StreamAuditVerification", body) as messages:
         yield messages
 
 

@@ -20,7 +20,7 @@ from jit_service.use_cases import signing_keys
 from jitaccess import verify_checkpoint
 from jitaccess.v1.audit_pb2 import AuditEvent, VerifyAuditLogResponse
 from tests.conftest import HOUR, Clock
-from tests.stories.streams import Refused, exporting, tailing
+from tests.stories.streams import Refused, exporting, tailing, verifying
 from tests.world import AUDIT, GRANTS, TOKENS, Grpc, Outcome, Rest, Story, World, form, of_error, running_world
 
 ISSUER = "https://jit.example.com"
@@ -102,6 +102,45 @@ def test_without_a_token_issuer_there_are_no_checkpoints(tmp_path: Path) -> None
             assert story.call(story.auditor, AUDIT + "GetAuditCheckpoint", {}).reason == "TOKENS_OFF"
             assert refused(story, "a.b.c").reason == "TOKENS_OFF"
             assert story.must(story.auditor, AUDIT + "VerifyAuditLog", {}).valid
+
+
+def followed(story: Story, **body: Any) -> list[Any]:
+    with verifying(story, story.auditor, **body) as told:
+        return list(told)
+
+
+def test_a_verification_is_followed_to_its_result(story: Story) -> None:
+    story.create_policy()
+    made = checkpoint(story)
+    story.asks()
+
+    first, *_, last = followed(story, checkpoint=made.checkpoint)
+
+    assert (first.checked_count, first.event_count) == (0, made.event_count + 1)
+    assert not first.HasField("result")
+    assert (last.checked_count, last.start_seq) == (made.event_count + 1, 0)
+    assert last.result == verify(story, made.checkpoint)
+
+
+def test_only_what_came_after_a_checkpoint_is_recomputed(story: Story) -> None:
+    made = checkpoint(story)
+    story.create_policy()
+    story.asks()
+
+    last = followed(story, checkpoint=made.checkpoint, onlyNew=True)[-1]
+
+    assert (last.start_seq, last.start_seq + last.checked_count) == (made.event_count, last.event_count)
+    assert last.result == verify(story, made.checkpoint)
+
+
+def test_what_cannot_be_verified_is_refused_by_its_field(story: Story) -> None:
+    bodies = {"only_new": {"onlyNew": True}, "checkpoint": {"checkpoint": "nonsense"}}
+    for field, body in bodies.items():
+        with pytest.raises((grpc.RpcError, Refused)) as refused:
+            followed(story, **body)
+        fault = refused.value
+        outcome = fault.outcome if isinstance(fault, Refused) else of_error(fault)
+        assert (outcome.code, outcome.fields) == ("INVALID_ARGUMENT", (field,))
 
 
 def export(story: Story, **body: Any) -> list[Any]:

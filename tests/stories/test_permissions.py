@@ -16,7 +16,7 @@ import pytest
 from jit_service.domain.caller import Caller
 from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.use_cases import proposals
-from tests.stories.streams import Refused, exporting, tailing, watching
+from tests.stories.streams import Refused, exporting, tailing, verifying, watching
 from tests.world import (
     ACCESS,
     AUDIT,
@@ -221,6 +221,7 @@ WALK: dict[str, Prepared] = {
     "tail the audit log": bodiless(AUDIT + "TailAuditEvents"),
     "export the audit log": bodiless(AUDIT + "ExportAuditEvents", format="ocsf"),
     "verify the audit log": bodiless(AUDIT + "VerifyAuditLog"),
+    "follow the verification of the audit log": bodiless(AUDIT + "StreamAuditVerification"),
     "take a checkpoint of the audit log": bodiless(AUDIT + "GetAuditCheckpoint"),
 }
 
@@ -229,6 +230,7 @@ STREAMS: dict[str, Callable[..., AbstractContextManager[Iterator[Any]]]] = {
     GRANTS + "WatchGrants": watching,
     AUDIT + "TailAuditEvents": tailing,
     AUDIT + "ExportAuditEvents": exporting,
+    AUDIT + "StreamAuditVerification": verifying,
 }
 
 

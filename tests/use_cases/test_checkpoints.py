@@ -14,8 +14,9 @@ from jit_service.domain.audit import checkpoint as rules
 from jit_service.domain.audit.chain import GENESIS, link
 from jit_service.domain.errors import InvalidField, KeysUnavailable, TokensOff
 from jit_service.storage import Store
-from jit_service.use_cases import checkpoints, signing_keys, tokens
-from jit_service.use_cases.checkpoints import IssuedCheckpoint, SignatureState, VerifyResult
+from jit_service.use_cases import audit, checkpoints, signing_keys, tokens
+from jit_service.use_cases.audit import LogVerification
+from jit_service.use_cases.checkpoints import IssuedCheckpoint, SignatureState, VerifyProgress, VerifyResult
 from jit_service.use_cases.keyring import KeyRing
 from jit_service.use_cases.signing_keys import Issuing, service_caller
 from jitaccess import SignedCheckpoint, TokenRefused, verify_checkpoint
@@ -140,6 +141,108 @@ def test_the_first_fault_of_all_is_told(
         connection.execute(text(f"UPDATE audit_event SET payload = hash WHERE seq = {seq}"))
 
     assert compare(store, issuing, kept).verified.first_bad_seq == first
+
+
+def followed(store: Store, issuing: Issuing, kept: IssuedCheckpoint, *, only_new: bool) -> list[VerifyProgress]:
+    return list(checkpoints.stream_verification(store, issuing, kept.text, only_new=only_new, gone=lambda: False))
+
+
+def result(store: Store, issuing: Issuing, kept: IssuedCheckpoint, *, only_new: bool = True) -> LogVerification:
+    last = followed(store, issuing, kept, only_new=only_new)[-1]
+    assert last.result is not None
+    return last.result.verified
+
+
+@pytest.mark.parametrize("only_new", [True, False])
+def test_a_verification_that_is_followed_finds_the_same(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint, only_new: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(audit, "_AT_ONCE", 1)
+
+    told = followed(store, issuing, kept, only_new=only_new)
+
+    start, count = (6, 2) if only_new else (0, 8)
+    assert {(each.at.start_seq, each.at.event_count) for each in told} == {(start, 8)}
+    assert sorted({each.at.checked_count for each in told}) == list(range(count + 1))
+    assert [each.result for each in told[:-1]] == [None] * (len(told) - 1)
+    assert told[-1].result == compare(store, issuing, kept)
+
+
+@pytest.mark.parametrize("seq", [7, 8])
+def test_a_fault_after_the_checkpoint_is_found_among_what_is_new(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint, seq: int
+) -> None:
+    change(store, f"UPDATE audit_event SET payload = hash WHERE seq = {seq}")
+
+    assert result(store, issuing, kept).first_bad_seq == seq
+
+
+def test_what_was_before_the_checkpoint_is_not_read_again(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
+    change(store, "UPDATE audit_event SET payload = hash WHERE seq = 2")
+
+    assert result(store, issuing, kept, only_new=False).first_bad_seq == 2
+    assert result(store, issuing, kept).problem == ""
+
+
+def test_a_tail_that_was_cut_off_after_the_checkpoint_is_found(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
+    change(store, "DELETE FROM audit_event WHERE seq = 8")
+
+    assert result(store, issuing, kept).problem == "the log should have 8 records and has 7"
+
+
+def test_what_is_new_in_another_log_than_that_of_the_checkpoint_is_found(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
+    rewrite(store, edited([payload for _, payload in records(store)]))
+
+    assert result(store, issuing, kept).first_bad_seq == 6
+
+
+def test_a_log_that_is_shorter_than_its_checkpoint_has_nothing_new(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
+    rewrite(store, [payload for _, payload in records(store)][:4])
+
+    assert result(store, issuing, kept).problem == "the log has 4 records; the checkpoint says 6"
+
+
+def test_a_grant_that_no_new_record_names_is_held_against_its_seal(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint
+) -> None:
+    change(
+        store,
+        "UPDATE access_grant SET subject = 'user:mallory' WHERE revision = (SELECT min(revision) FROM access_grant)",
+    )
+
+    assert result(store, issuing, kept).difference == "is not as this service left it"
+
+
+def test_without_a_checkpoint_nothing_is_new(store: Store, issuing: Issuing) -> None:
+    with pytest.raises(InvalidField) as refused:
+        checkpoints.stream_verification(store, issuing, "", only_new=True, gone=lambda: False)
+
+    assert refused.value.field == "only_new"
+
+
+def test_a_verification_ends_with_whoever_follows_it(
+    store: Store, issuing: Issuing, kept: IssuedCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_AT_ONCE", 1)
+    looks = iter([False, False, True])
+
+    told = list(checkpoints.stream_verification(store, issuing, kept.text, only_new=False, gone=lambda: next(looks)))
+
+    assert [each.result for each in told] == [None]
+
+
+def change(store: Store, statement: str) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(text(statement))
 
 
 def test_a_checkpoint_is_an_instant_of_whole_seconds(store: Store, issuing: Issuing, clock: Clock) -> None:
@@ -301,6 +404,34 @@ TWINS = [
         "since=since)",
         "since=None)",
         lambda *bench: test_a_log_that_was_rewritten_with_a_chain_of_its_own_is_found(*bench, reordered),
+    ),
+    (
+        "what was before the checkpoint that is read again",
+        checkpoints.stream_verification,
+        "audit.verification_of_new(store, since=since)",
+        "audit.verification(store, since=since)",
+        test_what_was_before_the_checkpoint_is_not_read_again,
+    ),
+    (
+        "what is new and goes on from anywhere",
+        audit.verification_of_new,
+        "hash=since.head_hash",
+        "hash=bytes(32)",
+        test_what_was_before_the_checkpoint_is_not_read_again,
+    ),
+    (
+        "an end that nobody compares",
+        audit._fault_in_rest,
+        "bad or snapshot.fault_at_end(so_far)",
+        "bad",
+        test_a_tail_that_was_cut_off_after_the_checkpoint_is_found,
+    ),
+    (
+        "a checkpoint of another log that does for what is new",
+        audit._verification,
+        "if since is not None else None",
+        "if so_far.start == 0 else None",
+        test_what_is_new_in_another_log_than_that_of_the_checkpoint_is_found,
     ),
     (
         "a signature that is not verified",

@@ -20,7 +20,7 @@ from jitaccess.client import next_token, with_self
 from jitaccess.config import TokenSource
 from jitaccess.contract.calls import access, audit, delegations, grants, locks, policies, signals, tokens
 from jitaccess.contract.calls.call import Call
-from jitaccess.contract.model import Grant, GrantEvent, Page, TailedEvent, View
+from jitaccess.contract.model import AuditCheckpoint, AuditVerification, Grant, GrantEvent, Page, TailedEvent, View
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -162,6 +162,15 @@ class AsyncJitClient:
         call = audit.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
         return self._parts(call)
 
+    def stream_audit_verification(
+        self, *, checkpoint: AuditCheckpoint | str = "", only_new: bool = False
+    ) -> AsyncGenerator[AuditVerification, None]:
+        """Yields how far the verification of the audit log is, as `JitClient.stream_audit_verification` does.
+
+        `aclose` on the iterator ends the call.
+        """
+        return self._parts(audit.stream_audit_verification(checkpoint=checkpoint, only_new=only_new))
+
     request = _method(grants.request)
     ensure = _method(grants.ensure)
     get_grant = _method(grants.get_grant)
@@ -241,7 +250,7 @@ class AsyncJitClient:
             self.turn()
             await asyncio.sleep(pause)
 
-    async def _parts(self, call: Call[bytes]) -> AsyncGenerator[bytes, None]:
+    async def _parts(self, call: Call[T]) -> AsyncGenerator[T, None]:
         attempts, has_begun = self._attempts(), False
         while True:
             stream = self.open_stream(call)

@@ -20,7 +20,7 @@ from jitaccess._watch import Resumption, TailResumption, WatchResumption
 from jitaccess.config import TokenSource
 from jitaccess.contract.calls import access, audit, delegations, grants, locks, policies, signals, tokens
 from jitaccess.contract.calls.call import Call
-from jitaccess.contract.model import Grant, GrantEvent, Page, TailedEvent, View
+from jitaccess.contract.model import AuditCheckpoint, AuditVerification, Grant, GrantEvent, Page, TailedEvent, View
 from jitaccess.errors import Internal, JitError
 
 P = ParamSpec("P")
@@ -179,6 +179,16 @@ class JitClient:
         call = audit.export_audit_events(format=format, filter=filter, start_seq=start_seq, end_seq=end_seq)
         return self._parts(call)
 
+    def stream_audit_verification(
+        self, *, checkpoint: AuditCheckpoint | str = "", only_new: bool = False
+    ) -> Generator[AuditVerification, None, None]:
+        """Yields how far the verification of the audit log is, at least each second; the last one has the `result`.
+
+        As `verify_audit_log`, and no timeout ends it. With `only_new`, which needs a checkpoint, only the records after
+        the checkpoint are recomputed. An iterator that breaks off raises, and has not verified anything.
+        """
+        return self._parts(audit.stream_audit_verification(checkpoint=checkpoint, only_new=only_new))
+
     request = _method(grants.request)
     ensure = _method(grants.ensure)
     get_grant = _method(grants.get_grant)
@@ -260,7 +270,7 @@ class JitClient:
         """Returns the seconds to wait before a broken stream is taken up, or raises the fault where it shall not be."""
         return resumption.pause(fault)
 
-    def _parts(self, call: Call[bytes]) -> Generator[bytes, None, None]:
+    def _parts(self, call: Call[T]) -> Generator[T, None, None]:
         attempts, has_begun = self._attempts(), False
         while True:
             stream = Stream(self.open_stream(call), silence=_watch.SILENCE)

@@ -16,6 +16,7 @@ from jit_service.rpc.services.audit_messages import (
     checkpoint_message,
     tail_message,
     verification_message,
+    verification_progress_message,
 )
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
@@ -81,6 +82,18 @@ class AuditServicer(AuditServiceServicer):
         self, request: audit_pb2.VerifyAuditLogRequest, context: grpc.ServicerContext
     ) -> audit_pb2.VerifyAuditLogResponse:
         return verification_message(checkpoints.verify(self._store, self._issuing, request.checkpoint))
+
+    def StreamAuditVerification(
+        self, request: audit_pb2.StreamAuditVerificationRequest, context: grpc.ServicerContext
+    ) -> Iterator[audit_pb2.StreamAuditVerificationResponse]:
+        told = checkpoints.stream_verification(
+            self._store,
+            self._issuing,
+            request.checkpoint,
+            only_new=request.only_new,
+            gone=lambda: not context.is_active(),
+        )
+        return map(verification_progress_message, told)
 
     def GetAuditCheckpoint(
         self, request: audit_pb2.GetAuditCheckpointRequest, context: grpc.ServicerContext

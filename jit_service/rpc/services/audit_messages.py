@@ -5,7 +5,7 @@ from __future__ import annotations
 from jit_service.domain.audit.event import Event, RecordedEvent
 from jit_service.feeds.audit import AuditUpdate
 from jit_service.rpc.mapping import Encoder
-from jit_service.use_cases.checkpoints import IssuedCheckpoint, VerifyResult
+from jit_service.use_cases.checkpoints import IssuedCheckpoint, VerifyProgress, VerifyResult
 from jitaccess.v1 import audit_pb2
 
 _EVENT = Encoder(
@@ -47,3 +47,13 @@ def tail_message(update: AuditUpdate) -> audit_pb2.TailAuditEventsResponse:
     """Returns one message of a tail: a record, or a heartbeat without one."""
     event = audit_message(update.recorded) if update.recorded is not None else None
     return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=update.seq)
+
+
+def verification_progress_message(told: VerifyProgress) -> audit_pb2.StreamAuditVerificationResponse:
+    """Returns one message of a verification: how far it is, and in the last one what it found."""
+    return audit_pb2.StreamAuditVerificationResponse(
+        checked_count=told.at.checked_count,
+        event_count=told.at.event_count,
+        start_seq=told.at.start_seq,
+        result=verification_message(told.result) if told.result is not None else None,
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from sqlmodel import select
+from sqlmodel import col, select
 
 from jit_service.domain.audit.chain import GENESIS
-from jit_service.domain.audit.event import SETTINGS
+from jit_service.domain.audit.event import SETTINGS, EventType
 from jit_service.domain.language.filter import Node
 from jit_service.storage.audit_block import Block
 from jit_service.storage.audit_records import StoredRecord, records_between
@@ -19,7 +20,34 @@ from jit_service.storage.tables import SettingChangeRow
 
 _STATES = b'"states":'
 _SETTINGS = tuple(f'{{"type":"{type_}"'.encode() for type_ in sorted(SETTINGS))
+_CHECK = f'{{"type":"{EventType.ACCESS_CHECKED}"'.encode()
+_LINE = b"\n"
 _SEALS_AT_ONCE = 64
+
+
+@dataclass(kw_only=True)
+class Recomputed:
+    """The records after `start` are recomputed up to `last`, whose hash it has; and what those records say.
+
+    `states` has the last seal that they name for each row, `settings` the changes of policies and signals.
+    """
+
+    start: int = 0
+    last: int = 0
+    hash: bytes = GENESIS
+    states: dict[str, str] = field(default_factory=dict)
+    settings: set[tuple[int, str]] = field(default_factory=set)
+
+    def take(self, block: Block) -> None:
+        """Adds the block, which has the next record."""
+        for seq, payload in _told(block):
+            if seq <= self.last:
+                continue
+            event = event_of(payload)
+            self.states |= event.states
+            if event.type in SETTINGS:
+                self.settings.add((seq, event.policy or event.signal))
+        self.last, self.hash = block.last, block.hash
 
 
 class AuditReader(Reading):
@@ -35,35 +63,38 @@ class AuditReader(Reading):
         """Returns records after one seq and up to another, in order: at least `enough`, if there are as many."""
         return records_between(self._log, after=after, until=until, enough=enough)
 
-    def first_bad_record(
-        self, *, states: dict[str, str], progress: Callable[[int], None] = lambda _: None
-    ) -> tuple[int, str] | None:
-        """Recomputes the chain from the first record to the head. Returns the first wrong seq and why, or None.
+    @property
+    def merged_seq(self) -> int:
+        """The seq up to which the records are merged into pieces, which never change again; 0 if there are none."""
+        return self._log.merged_until()
 
-        `states` receives the last seal that the log names for each row. `progress` is told how far it is.
+    def recompute(self, so_far: Recomputed, *, until: int, enough: int) -> tuple[int, str] | None:
+        """Recomputes records after `so_far` and up to a seq: at least `enough`, if there are as many.
+
+        Returns the first wrong seq and why, or None. A later snapshot may go on where this one ended.
         """
-        previous, expected = GENESIS, 1
-        settings: set[tuple[int, str]] = set()
-        for block in self._log.blocks(after=0, until=2**62):
+        begin = so_far.last
+        expected = self._log.first_of_next(begin)
+        for block in self._log.blocks(after=begin, until=until):
             if block.first != expected:
-                return expected, f"record {expected} is missing"
-            if fault := block.first_fault(previous):
+                return so_far.last + 1, f"record {so_far.last + 1} is missing"
+            if fault := block.first_fault(so_far.hash, done=so_far.last + 1 - block.first):
                 return fault
-            for seq, payload in _told(block, (_STATES, *_SETTINGS)):
-                event = event_of(payload)
-                states |= event.states
-                if event.type in SETTINGS:
-                    settings.add((seq, event.policy or event.signal))
-            previous, expected = block.hash, block.last + 1
-            progress(block.last)
-        if (expected - 1, previous) != (self.seq, self.head_hash):
-            return expected, f"the log should have {self.seq} records and has {expected - 1}"
-        return next(self._bad_summaries(), None) or self._bad_setting(settings)
+            so_far.take(block)
+            expected = block.last + 1
+            if so_far.last - begin >= enough:
+                break
+        return next(self._bad_summaries(begin, so_far.last), None)
 
-    def _bad_summaries(self) -> Iterator[tuple[int, str]]:
+    def fault_at_end(self, so_far: Recomputed) -> tuple[int, str] | None:
+        """Returns what is wrong once everything is recomputed that there is, and where; None if nothing is."""
+        if (so_far.last, so_far.hash) != (self.seq, self.head_hash):
+            return so_far.last + 1, f"the log should have {self.seq} records and has {so_far.last}"
+        return self._bad_setting(so_far)
+
+    def _bad_summaries(self, after: int, until: int) -> Iterator[tuple[int, str]]:
         """Yields the pieces whose summary is not the one that was made of them."""
-        after = 0
-        while seals := self._log.seals(after, _SEALS_AT_ONCE):
+        while seals := self._log.seals(after, until, _SEALS_AT_ONCE):
             low, high = seals[0][0], seals[-1][0]
             by_field = {field: dict(self._log.digests(field, low, high)) for field in FIELDS.values()}
             for seq, first_at, last_at, hash_, seal in seals:
@@ -73,16 +104,31 @@ class AuditReader(Reading):
                     yield seq, f"the records up to {seq} are summarised as something else than what was hashed"
             after = high
 
-    def _bad_setting(self, recorded: set[tuple[int, str]]) -> tuple[int, str] | None:
+    def _bad_setting(self, so_far: Recomputed) -> tuple[int, str] | None:
         """Returns the first change of a policy or signal that is told otherwise than it was recorded."""
-        listed = {(row.seq, row.name) for row in self._session.exec(select(SettingChangeRow))}
-        wrong = min(recorded ^ listed, default=None)
+        told = self._session.exec(select(SettingChangeRow).where(col(SettingChangeRow.seq) > so_far.start))
+        wrong = min(so_far.settings ^ {(row.seq, row.name) for row in told}, default=None)
         return None if wrong is None else (wrong[0], f"record {wrong[0]} is listed as another change of {wrong[1]}")
 
 
-def _told(block: Block, texts: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]:
-    """Yields seq and bytes of the records that contain one of the texts."""
-    if any(text in block.body for text in texts):
-        for seq, payload in enumerate(block.payloads, start=block.first):
-            if any(text in payload for text in texts):
-                yield seq, payload
+def _told(block: Block) -> Iterator[tuple[int, bytes]]:
+    """Yields seq and bytes of the records that may change a row, or a policy or signal. Few do."""
+    body, texts = block.body, _SETTINGS
+    if _are_checks(block):
+        # One text less to look for: most pieces have nothing but checks.
+        texts = ()
+    numbers: set[int] = set()
+    for text in (_STATES, *texts):
+        number = line = 0
+        while (at := body.find(text, line)) >= 0:
+            number += body.count(_LINE, line, at)
+            numbers.add(number)
+            line = at + len(text)
+    # A row of one record has it whole, whatever is in it.
+    for number in sorted(numbers) if block.count > 1 else [0] * bool(numbers):
+        yield block.first + number, block.payloads[number]
+
+
+def _are_checks(block: Block) -> bool:
+    """Whether all records are of checks. A record is one line, so that nothing within it looks as if another began."""
+    return block.body.count(_LINE + _CHECK) + block.body.startswith(_CHECK) == block.count

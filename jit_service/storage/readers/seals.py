@@ -36,13 +36,17 @@ _CHUNK: Final = 1000
 class SealReader(GrantReader):
     """Finds rows that the service has not written as they are."""
 
-    def differences(self, states: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    def differences(self, states: Mapping[str, str]) -> Iterator[tuple[str, str] | None]:
         """Yields the name of each row that does not match its last record or its seal, with the reason.
 
-        `states` are those of `first_bad_record`. A row from before there were seals has no such record.
+        And None now and then, so that whoever waits can be told that it goes on. `states` are those of `Recomputed`.
+        A row that they do not name is held against its seal alone: it is from before there were seals, or from before
+        the first record that was recomputed.
         """
         missing = {of for of, state in states.items() if state}
-        for of, fact, seal in self._sealed_facts():
+        for number, (of, fact, seal) in enumerate(self._sealed_facts()):
+            if number % _CHUNK == 0:
+                yield None
             missing.discard(of)
             state = states.get(of)
             if seal is None or self._sealer.of(of, fact) != bytes(seal):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from jitaccess.cli.session import Session
 from jitaccess.cli.text import listed
 
 if TYPE_CHECKING:
-    from jitaccess import AuditEvent, AuditVerdict
+    from jitaccess import AuditEvent, AuditVerdict, AuditVerification
     from jitaccess.cli.checkpoint import Kept
     from jitaccess.cli.screen import Screen
 
@@ -42,6 +42,8 @@ Checkpoint = Annotated[
     str,
     typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
 ]
+OnlyNew = Annotated[bool, typer.Option("--only-new", help="Recompute only what came after the checkpoint.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show on stderr how far it is.")]
 _COLUMNS = ("SEQ", "TIME", "EVENT", "PRINCIPAL", "SUBJECT", "ACTIONS", "RESOURCES", "DECISION", "REASON", "GRANT")
 # Of lines that come one by one.
 _WIDTHS = (7, 12, 16, 24, 24, 10, 24, 9, 14, 0)
@@ -112,7 +114,7 @@ def export(
     session.answer_data({"file": str(to), "eventCount": count}, lambda screen: screen.say(said))
 
 
-def verify(session: Session, checkpoint: Checkpoint = "") -> None:
+def verify(session: Session, checkpoint: Checkpoint = "", only_new: OnlyNew = False, quiet: Quiet = False) -> None:
     """Recompute the hash chain, and hold it against a checkpoint that was kept elsewhere.
 
     Exit code 1 says that records were edited, deleted or reordered, or that the store has something that is not as its
@@ -120,14 +122,17 @@ def verify(session: Session, checkpoint: Checkpoint = "") -> None:
     """
     from jitaccess.cli.checkpoint import Kept, kept
 
+    if only_new and not checkpoint:
+        raise typer.BadParameter("--only-new goes with --checkpoint: new is what came after it")
     held = kept(checkpoint) if checkpoint else Kept("", {})
     with session.client() as client:
-        verdict = client.verify_audit_log(checkpoint=held.text)
+        last, verdict = _followed(client.stream_audit_verification(checkpoint=held.text, only_new=only_new), quiet)
     signature = _signature(verdict, held)
 
     def show(screen: Screen) -> None:
         if verdict:
-            screen.say(f"valid: {verdict.event_count} events, head {verdict.head_hash}")
+            new = f"{last.checked_count} after the checkpoint of " if only_new else ""
+            screen.say(f"valid: {new}{verdict.event_count} events, head {verdict.head_hash}")
         if verdict.first_differing:
             screen.say(f"NOT VALID: {verdict.first_differing} {verdict.difference}")
         if verdict.first_bad_seq:
@@ -169,6 +174,25 @@ def _tell(above: Sequence[tuple[str, ...]], event: AuditEvent, screen: Screen) -
     for cells in (*above, _row(event, screen)):
         padded = (cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
         screen.say("  ".join(padded).rstrip())
+
+
+def _followed(verification: Iterable[AuditVerification], quiet: bool) -> tuple[AuditVerification, AuditVerdict]:
+    """Shows how far it is, and returns the last that was told, with its result. Raises Internal where it has none."""
+    from jitaccess.cli.progress import bar, tell
+    from jitaccess.errors import Internal
+
+    last: AuditVerification | None = None
+    try:
+        for last in verification:
+            total = last.event_count - last.start_seq
+            if not quiet:
+                tell(f"{bar(last.checked_count, total)}  {last.checked_count:,} of {total:,} events")
+    finally:
+        if not quiet:
+            tell("")
+    if last is None or last.result is None:
+        raise Internal("the verification ended without a result, so nothing is verified; try again")
+    return last, last.result
 
 
 def _signature(verdict: AuditVerdict, held: Kept) -> str:

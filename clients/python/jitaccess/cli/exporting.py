@@ -8,16 +8,18 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 import typer
+
+from jitaccess.cli.progress import tell
 
 _BLOCK = 64 << 10
 
 
 def to_stdout(parts: Iterable[bytes]) -> None:
     """Writes the parts to the standard output."""
-    for part in _told(parts, sys.stderr):
+    for part in _told(parts):
         sys.stdout.buffer.write(part)
     sys.stdout.buffer.flush()
 
@@ -32,7 +34,7 @@ def to_file(parts: Iterable[bytes], path: Path) -> int:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                for part in _told(parts, sys.stderr):
+                for part in _told(parts):
                     count += part.count(b"\n")
                     file.write(part)
                 file.flush()
@@ -59,7 +61,7 @@ def onto_file(parts: Iterable[bytes], path: Path) -> int:
             whole = file.seek(_end_of_lines(file))
             file.truncate()
             try:
-                for part in _told(parts, sys.stderr):
+                for part in _told(parts):
                     file.write(part)
                     file.flush()
                     count += part.count(b"\n")
@@ -137,14 +139,13 @@ def _unwritable(path: Path, error: OSError) -> typer.BadParameter:
     return typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--to")
 
 
-def _told(parts: Iterable[bytes], to: TextIO) -> Iterator[bytes]:
+def _told(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the parts, and shows how far it is."""
     count = 0
-    for part in parts:
-        yield part
-        count += part.count(b"\n")
-        if to.isatty():
-            to.write(f"\r{count} events")
-            to.flush()
-    if count and to.isatty():
-        to.write("\r\x1b[K")
+    try:
+        for part in parts:
+            yield part
+            count += part.count(b"\n")
+            tell(f"{count:,} events written ...")
+    finally:
+        tell("")

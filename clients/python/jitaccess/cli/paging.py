@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TypeVar
 
+from jitaccess.cli.progress import tell
 from jitaccess.client import JitClient, next_token
 from jitaccess.contract.calls.call import Call
 from jitaccess.contract.model import Page
@@ -23,19 +23,12 @@ def take(client: JitClient, call: Call[Page[T]], *, all_pages: bool) -> Page[T]:
     size: int = call.request.page_size  # type: ignore[attr-defined]  # Only list requests come here.
     while page.next_page_token and (all_pages or len(page.items) < size):
         token = next_token(page, after=token)
-        _tell(f"{len(page.items)} found; the search goes on ...")
+        tell(f"{len(page.items)} found; the search goes on ...")
         left = size if all_pages else size - len(page.items)
         page = _joined(page, client.send(call.at_page(token, page_size=left)))
     if token:
-        _tell("")
+        tell("")
     return page
-
-
-def _tell(progress: str) -> None:
-    """Shows on a terminal how far a search is, on one line that the next one replaces."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{progress}")
-        sys.stderr.flush()
 
 
 def _joined(first: Page[T], second: Page[T]) -> Page[T]:

@@ -1331,7 +1331,7 @@ class AuditVerdict(mixins.TrueIfValid):
     valid: bool
     """Every record is there, in order and as it was written; and what the store has is what the log says of it last."""
     event_count: int
-    """How many records were read."""
+    """How many records there are."""
     head_hash: str
     """The hash of the last record, in hex."""
     first_bad_seq: int
@@ -1347,6 +1347,21 @@ class AuditVerdict(mixins.TrueIfValid):
     difference: str
     """What is wrong with it."""
     raw: audit_pb2.VerifyAuditLogResponse = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditVerification:
+    """How far the verification of the audit log is; the last one has the result."""
+
+    checked_count: int
+    """How many records have been recomputed."""
+    event_count: int
+    """How many records there are; it grows while records are added."""
+    start_seq: int
+    """The records after this one are recomputed: with only_new the checkpoint's last one, else 0."""
+    result: AuditVerdict | None
+    """What was found. Only the last message has it."""
+    raw: audit_pb2.StreamAuditVerificationResponse = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

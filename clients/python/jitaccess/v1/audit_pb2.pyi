@@ -623,7 +623,7 @@ class VerifyAuditLogResponse(_message.Message):
     valid: _builtins.bool
     """Every record is there, in order and as it was written; and what the store has is what the log says of it last."""
     event_count: _builtins.int
-    """How many records were read."""
+    """How many records there are."""
     head_hash: _builtins.str
     """The hash of the last record, in hex."""
     first_bad_seq: _builtins.int
@@ -657,6 +657,72 @@ class VerifyAuditLogResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyAuditLogResponse: _TypeAlias = VerifyAuditLogResponse  # noqa: Y015
+
+@_typing.final
+class StreamAuditVerificationRequest(_message.Message):
+    """By what, and from where on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    ONLY_NEW_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.str
+    """As of VerifyAuditLogRequest."""
+    only_new: _builtins.bool
+    """Recompute only the records that came after the checkpoint, which is required then. The record at the checkpoint's place
+    must have the hash that the checkpoint says. The records before it are not read again: they were verified when the
+    checkpoint was made, or are to be trusted as it is. Every grant, policy, signal, delegation, lock and proposal must be
+    as the service left it, and those that the new records name as these say.
+    """
+    def __init__(
+        self,
+        *,
+        checkpoint: _builtins.str = ...,
+        only_new: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "only_new", b"only_new"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAuditVerificationRequest: _TypeAlias = StreamAuditVerificationRequest  # noqa: Y015
+
+@_typing.final
+class StreamAuditVerificationResponse(_message.Message):
+    """How far the verification is; in the last message what it found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKED_COUNT_FIELD_NUMBER: _builtins.int
+    EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    START_SEQ_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    checked_count: _builtins.int
+    """How many records have been recomputed."""
+    event_count: _builtins.int
+    """How many records there are; it grows while records are added."""
+    start_seq: _builtins.int
+    """The records after this one are recomputed: with only_new the checkpoint's last one, else 0."""
+    @_builtins.property
+    def result(self) -> Global___VerifyAuditLogResponse:
+        """What was found. Only the last message has it."""
+
+    def __init__(
+        self,
+        *,
+        checked_count: _builtins.int = ...,
+        event_count: _builtins.int = ...,
+        start_seq: _builtins.int = ...,
+        result: Global___VerifyAuditLogResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_count", b"checked_count", "event_count", b"event_count", "result", b"result", "start_seq", b"start_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAuditVerificationResponse: _TypeAlias = StreamAuditVerificationResponse  # noqa: Y015
 
 @_typing.final
 class GetAuditCheckpointRequest(_message.Message):

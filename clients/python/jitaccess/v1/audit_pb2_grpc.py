@@ -56,6 +56,11 @@ class AuditServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.FromString,
                 _registered_method=True)
+        self.StreamAuditVerification = channel.unary_stream(
+                '/jitaccess.v1.AuditService/StreamAuditVerification',
+                request_serializer=jitaccess_dot_v1_dot_audit__pb2.StreamAuditVerificationRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_audit__pb2.StreamAuditVerificationResponse.FromString,
+                _registered_method=True)
         self.GetAuditCheckpoint = channel.unary_unary(
                 '/jitaccess.v1.AuditService/GetAuditCheckpoint',
                 request_serializer=jitaccess_dot_v1_dot_audit__pb2.GetAuditCheckpointRequest.SerializeToString,
@@ -98,6 +103,14 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamAuditVerification(self, request, context):
+        """As VerifyAuditLog, for logs of any length: the first message comes at once, further ones at least each second say how
+        far it is, and the last one has the result. It is whole where the last message has the result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAuditCheckpoint(self, request, context):
         """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten.
         """
@@ -127,6 +140,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.VerifyAuditLog,
                     request_deserializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.SerializeToString,
+            ),
+            'StreamAuditVerification': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamAuditVerification,
+                    request_deserializer=jitaccess_dot_v1_dot_audit__pb2.StreamAuditVerificationRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_audit__pb2.StreamAuditVerificationResponse.SerializeToString,
             ),
             'GetAuditCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAuditCheckpoint,
@@ -243,6 +261,33 @@ class AuditService(object):
             '/jitaccess.v1.AuditService/VerifyAuditLog',
             jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogRequest.SerializeToString,
             jitaccess_dot_v1_dot_audit__pb2.VerifyAuditLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamAuditVerification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/jitaccess.v1.AuditService/StreamAuditVerification',
+            jitaccess_dot_v1_dot_audit__pb2.StreamAuditVerificationRequest.SerializeToString,
+            jitaccess_dot_v1_dot_audit__pb2.StreamAuditVerificationResponse.FromString,
             options,
             channel_credentials,
             insecure,

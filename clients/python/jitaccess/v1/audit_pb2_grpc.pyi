@@ -47,6 +47,10 @@ class AuditServiceStub:
     """
     VerifyAuditLog: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditLogRequest, _audit_pb2.VerifyAuditLogResponse]
     """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+    StreamAuditVerification: _grpc.UnaryStreamMultiCallable[_audit_pb2.StreamAuditVerificationRequest, _audit_pb2.StreamAuditVerificationResponse]
+    """As VerifyAuditLog, for logs of any length: the first message comes at once, further ones at least each second say how
+    far it is, and the last one has the result. It is whole where the last message has the result.
+    """
     GetAuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditCheckpointRequest, _audit_pb2.GetAuditCheckpointResponse]
     """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten."""
 
@@ -68,6 +72,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """
     VerifyAuditLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditLogRequest, _audit_pb2.VerifyAuditLogResponse]  # type: ignore[assignment]
     """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+    StreamAuditVerification: _aio.UnaryStreamMultiCallable[_audit_pb2.StreamAuditVerificationRequest, _audit_pb2.StreamAuditVerificationResponse]  # type: ignore[assignment]
+    """As VerifyAuditLog, for logs of any length: the first message comes at once, further ones at least each second say how
+    far it is, and the last one has the result. It is whole where the last message has the result.
+    """
     GetAuditCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditCheckpointRequest, _audit_pb2.GetAuditCheckpointResponse]  # type: ignore[assignment]
     """Answers what the log is now, signed. Whoever keeps that elsewhere finds out later whether the log was rewritten."""
 
@@ -110,6 +118,16 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyAuditLogResponse, _abc.Awaitable[_audit_pb2.VerifyAuditLogResponse]]:
         """Recomputes the whole hash chain, and holds it against a checkpoint that was kept elsewhere, if one is given."""
+
+    @_abc_1.abstractmethod
+    def StreamAuditVerification(
+        self,
+        request: _audit_pb2.StreamAuditVerificationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.StreamAuditVerificationResponse], _abc.AsyncIterator[_audit_pb2.StreamAuditVerificationResponse]]:
+        """As VerifyAuditLog, for logs of any length: the first message comes at once, further ones at least each second say how
+        far it is, and the last one has the result. It is whole where the last message has the result.
+        """
 
     @_abc_1.abstractmethod
     def GetAuditCheckpoint(

@@ -495,6 +495,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/auditLog:streamVerification": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * As VerifyAuditLog, for logs of any length: the first message comes at once, further ones at least each second say how  far it is, and the last one has the result.
+         * @description As VerifyAuditLog, for logs of any length: the first message comes at once, further ones at least each second say how
+         *      far it is, and the last one has the result. It is whole where the last message has the result.
+         *
+         *     May call: the role `admin` or `auditor`.
+         */
+        get: operations["AuditService_StreamAuditVerification"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/auditLog:verify": {
         parameters: {
             query?: never;
@@ -3023,6 +3046,26 @@ export interface components {
             /** @description Its condition did not hold, so it needs nobody. */
             skipped?: boolean;
         };
+        /** @description How far the verification is; in the last message what it found. */
+        StreamAuditVerificationResponse: {
+            /**
+             * Format: int64
+             * @description How many records have been recomputed.
+             */
+            checkedCount?: string;
+            /**
+             * Format: int64
+             * @description How many records there are; it grows while records are added.
+             */
+            eventCount?: string;
+            /** @description What was found. Only the last message has it. */
+            result?: components["schemas"]["VerifyAuditLogResponse"];
+            /**
+             * Format: int64
+             * @description The records after this one are recomputed: with only_new the checkpoint's last one, else 0.
+             */
+            startSeq?: string;
+        };
         /** @description One event, or a sign of life. */
         TailAuditEventsResponse: {
             /** @description What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5 s. */
@@ -3069,7 +3112,7 @@ export interface components {
             difference?: string;
             /**
              * Format: int64
-             * @description How many records were read.
+             * @description How many records there are.
              */
             eventCount?: string;
             /**
@@ -4215,6 +4258,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TailAuditEventsResponse"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    AuditService_StreamAuditVerification: {
+        parameters: {
+            query?: {
+                /** @description As of VerifyAuditLogRequest. */
+                checkpoint?: string;
+                /** @description Recompute only the records that came after the checkpoint, which is required then. The record at the checkpoint's place must have the hash that the checkpoint says. The records before it are not read again: they were verified when the checkpoint was made, or are to be trusted as it is. Every grant, policy, signal, delegation, lock and proposal must be as the service left it, and those that the new records name as these say. */
+                onlyNew?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description NDJSON: one message a line, until the stream ends. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamAuditVerificationResponse"];
                 };
             };
             400: components["responses"]["400"];

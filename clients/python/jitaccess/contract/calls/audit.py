@@ -6,7 +6,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jitaccess.contract.calls.call import Call, listing, one
 from jitaccess.contract.calls.fields import fill
-from jitaccess.contract.model import AuditCheckpoint, AuditEvent, AuditVerdict, Page, TailedEvent
+from jitaccess.contract.model import AuditCheckpoint, AuditEvent, AuditVerdict, AuditVerification, Page, TailedEvent
 from jitaccess.v1 import audit_pb2
 
 
@@ -50,12 +50,26 @@ def verify_audit_log(*, checkpoint: AuditCheckpoint | str = "") -> Call[AuditVer
     With a checkpoint that was kept elsewhere, true only where it was made of this very log: one that was cut or
     rewritten whole is found too.
     """
-    text = checkpoint.checkpoint if isinstance(checkpoint, AuditCheckpoint) else checkpoint
     return one(
         "AuditService/VerifyAuditLog",
-        fill(audit_pb2.VerifyAuditLogRequest, checkpoint=text),
+        fill(audit_pb2.VerifyAuditLogRequest, checkpoint=_text_of(checkpoint)),
         audit_pb2.VerifyAuditLogResponse,
         AuditVerdict,
+    )
+
+
+def stream_audit_verification(
+    *, checkpoint: AuditCheckpoint | str = "", only_new: bool = False
+) -> Call[AuditVerification]:
+    """As `verify_audit_log`, for logs of any length; with `only_new` of what came after the checkpoint.
+
+    Its answers are a stream: JitClient.stream_audit_verification reads it.
+    """
+    return one(
+        "AuditService/StreamAuditVerification",
+        fill(audit_pb2.StreamAuditVerificationRequest, checkpoint=_text_of(checkpoint), only_new=only_new),
+        audit_pb2.StreamAuditVerificationResponse,
+        AuditVerification,
     )
 
 
@@ -67,6 +81,10 @@ def get_audit_checkpoint() -> Call[AuditCheckpoint]:
         audit_pb2.GetAuditCheckpointResponse,
         AuditCheckpoint,
     )
+
+
+def _text_of(checkpoint: AuditCheckpoint | str) -> str:
+    return checkpoint.checkpoint if isinstance(checkpoint, AuditCheckpoint) else checkpoint
 
 
 def _data(body: HttpBody) -> bytes:
