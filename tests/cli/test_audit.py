@@ -93,7 +93,7 @@ def test_only_what_is_new_is_recomputed_where_that_is_asked(jit: Jit, service: S
 
     ran = jit("audit", "verify", "--only-new", "--checkpoint", TEXT)
 
-    assert (ran.code, ran.out.partition(",")[0]) == (0, "valid: 3 after the checkpoint of 12 events")
+    assert (ran.code, ran.out.partition(",")[0]) == (0, "valid: 3 new of 12 events")
     assert service.sent("StreamAuditVerification") == [
         audit_pb2.StreamAuditVerificationRequest(checkpoint=TEXT, only_new=True)
     ]

@@ -131,7 +131,7 @@ def verify(session: Session, checkpoint: Checkpoint = "", only_new: OnlyNew = Fa
 
     def show(screen: Screen) -> None:
         if verdict:
-            new = f"{last.checked_count} after the checkpoint of " if only_new else ""
+            new = f"{last.checked_count} new of " if only_new else ""
             screen.say(f"valid: {new}{verdict.event_count} events, head {verdict.head_hash}")
         if verdict.first_differing:
             screen.say(f"NOT VALID: {verdict.first_differing} {verdict.difference}")
