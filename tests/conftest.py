@@ -176,8 +176,8 @@ _ON_EACH_TRANSPORT = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Has two workers more than there are processors, since at any time some tests only wait."""
-    return len(os.sched_getaffinity(0)) + 2
+    """Has one worker more than there are processors, since at any time some tests only wait."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -122,7 +122,7 @@ class AuditLog:
 
     def hash_before(self, block: Block) -> bytes:
         """Returns the hash of the record before the block's first; that of no record, where it is missing."""
-        return self._hash_of_end(block.first - 1) or GENESIS
+        return self.hash_at(block.first - 1) or GENESIS
 
     def put_piece(self, blocks: Sequence[Block], values: Sequence[Any], digests: dict[int, bytes]) -> bool:
         """Replaces the rows by a piece of their records. Returns False, and changes nothing, if they are not there.
