@@ -7,6 +7,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -16,7 +17,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.use_cases.keyring import KeyRing
-from jitaccess.cli import exporting, progress
+from jitaccess.cli import audit, exporting, progress
 from jitaccess.v1 import audit_pb2
 from tests.cli.conftest import Jit
 from tests.client.service import Refusal, Service
@@ -323,16 +324,44 @@ def test_append_needs_a_file_and_finds_its_place(jit: Jit, flags: tuple[str, ...
     assert jit("audit", "export", *flags).code == 2
 
 
-def test_whoever_watches_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    terminal = io.StringIO()
-    monkeypatch.setattr(terminal, "isatty", lambda: True)
+@pytest.mark.parametrize("flags", [(), ("--end-seq", "4")])
+def test_whoever_watches_sees_how_far_the_export_is(
+    jit: Jit, service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(exporting, "tell", shown.append)
+    monkeypatch.setattr(audit, "sys", SimpleNamespace(stderr=Terminal(), stdout=Terminal()))
+    service.will_stream("ExportAuditEvents", WHOLE)
+    service.will_answer("ListAuditEvents", audit_pb2.ListAuditEventsResponse(audit_events=[{"seq": 4}]))
+
+    ran = jit("audit", "export", "--to", str(tmp_path / "file"), *flags)
+
+    assert (ran.code, ran.out) == (0, f"3 events in {tmp_path / 'file'}\n")
+    assert [line[33:] for line in shown] == ["  0 %  0 events", " 50 %  2 events", " 75 %  3 events", ""]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_on_a_terminal_replaces_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
 
-    count = exporting.to_file((part.data for part in WHOLE), tmp_path / "file")
+    for line in ("one", "two", ""):
+        progress.tell(line)
 
-    assert count == 3
-    lines = [f"\x1b[K{count} events written ..." for count in (0, 2, 3)]
-    assert terminal.getvalue().split("\r")[1:] == [*lines, "\x1b[K"]
+    assert terminal.getvalue() == "\r\x1b[Kone\r\x1b[Ktwo\r\x1b[K"
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "share"), [(0, 9, "  0 %"), (1, 3, " 33 %"), (4, 3, "100 %"), (0, 0, "100 %")]
+)
+def test_a_bar_is_as_full_as_the_work_is_done(done: int, total: int, share: str) -> None:
+    full, percent = progress.bar(done, total).split("] ")
+
+    assert (percent, len(full)) == (share, 31)
 
 
 def tailed(seq: int, **fields: str) -> audit_pb2.TailAuditEventsResponse:

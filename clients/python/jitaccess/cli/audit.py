@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import partial
@@ -105,7 +106,11 @@ def export(
         )
     wanted = {"format": str(format), "filter": filter, "start_seq": start_seq, "end_seq": end_seq}
     with session.client() as client:
-        parts = client.export_audit_events(**wanted)  # type: ignore[arg-type]  # Each has its own type.
+        parts: Iterable[bytes] = client.export_audit_events(**wanted)  # type: ignore[arg-type]  # Each has its own type.
+        if sys.stderr.isatty() and (to is not None or not sys.stdout.isatty()):
+            # The export does not say how much there is.
+            newest = next(client.list_audit_events(page_size=1), None) if not end_seq else None
+            parts = exporting.shown(parts, start_seq, newest.seq if newest is not None else end_seq)
         if to is None:
             exporting.to_stdout(parts)
             return

@@ -12,14 +12,14 @@ from typing import Any, BinaryIO
 
 import typer
 
-from jitaccess.cli.progress import tell
+from jitaccess.cli.progress import bar, tell
 
 _BLOCK = 64 << 10
 
 
 def to_stdout(parts: Iterable[bytes]) -> None:
     """Writes the parts to the standard output."""
-    for part in _told(parts):
+    for part in parts:
         sys.stdout.buffer.write(part)
     sys.stdout.buffer.flush()
 
@@ -34,7 +34,7 @@ def to_file(parts: Iterable[bytes], path: Path) -> int:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                for part in _told(parts):
+                for part in parts:
                     count += part.count(b"\n")
                     file.write(part)
                 file.flush()
@@ -61,7 +61,7 @@ def onto_file(parts: Iterable[bytes], path: Path) -> int:
             whole = file.seek(_end_of_lines(file))
             file.truncate()
             try:
-                for part in _told(parts):
+                for part in parts:
                     file.write(part)
                     file.flush()
                     count += part.count(b"\n")
@@ -103,6 +103,24 @@ def holds_something(path: Path) -> bool:
         return False
 
 
+def shown(parts: Iterable[bytes], start_seq: int, end_seq: int) -> Iterator[bytes]:
+    """Yields the parts, and shows how far it is of the records after `start_seq` up to `end_seq`."""
+    count = 0
+    try:
+        tell(_so_far(0, start_seq, start_seq, end_seq))
+        for part in parts:
+            yield part
+            count += part.count(b"\n")
+            last = _seq_of(json.loads(part.splitlines()[-1]))
+            tell(_so_far(count, last, start_seq, end_seq))
+    finally:
+        tell("")
+
+
+def _so_far(count: int, last: int, start_seq: int, end_seq: int) -> str:
+    return f"{bar(last - start_seq, end_seq - start_seq)}  {count:,} events"
+
+
 def _seq_of(event: Any) -> int:
     """Returns the place in the log of an event as one of the formats has it. Raises ValueError, TypeError."""
     if not isinstance(event, dict):
@@ -137,15 +155,3 @@ def _line_break_before(file: BinaryIO, end: int) -> int:
 
 def _unwritable(path: Path, error: OSError) -> typer.BadParameter:
     return typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--to")
-
-
-def _told(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the parts, and shows how far it is."""
-    count = 0
-    try:
-        for part in parts:
-            yield part
-            count += part.count(b"\n")
-            tell(f"{count:,} events written ...")
-    finally:
-        tell("")
