@@ -232,15 +232,21 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("the locks cannot be read: %s (%s)", fault, fault.__cause__)
         return None
 
+    def has_met(self, caller: Caller) -> bool:
+        """Returns whether a call with the caller's token has ended the delegations of rights that it no longer gives.
+
+        A call that is answered in a batch does not end them, so the first with a token goes the ordinary way.
+        """
+        return _token(caller) in self._seen_tokens
+
     def _end_lost_delegations(self, caller: Caller) -> None:
         """Ends the caller's delegations of rights that its token no longer gives. It looks once per token."""
-        token = (caller.principal, caller.groups, caller.proved_until)
-        if not caller.principal or token in self._seen_tokens:
+        if not caller.principal or self.has_met(caller):
             return
         delegations.end_lost(self._store, caller)
         if len(self._seen_tokens) >= _MAX_SEEN_TOKENS:
             self._seen_tokens.clear()
-        self._seen_tokens.add(token)
+        self._seen_tokens.add(_token(caller))
 
     def _record(self, caller: Caller, refusal: JitError, request: Message | MalformedRequest) -> None:
         try:
@@ -252,6 +258,11 @@ class CallInterceptor(grpc.ServerInterceptor):
         except StoreUnavailable as fault:
             # The call is still refused. Only its record is lost, and the log says so.
             _log.warning("a refusal (%s, %s) could not be recorded: %s", caller.origin.method, refusal.reason, fault)
+
+
+def _token(caller: Caller) -> tuple[object, ...]:
+    """Returns what the caller's token proves of rights, and until when."""
+    return caller.principal, caller.groups, caller.proved_until
 
 
 def _fail_stream(method: str, context: grpc.ServicerContext) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import grpc
@@ -229,7 +230,7 @@ def _grpcio(
     settings: Settings, interceptor: CallInterceptor, register: Callable[[grpc.Server], None], checker: Checker
 ) -> Server:
     pool = ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc")
-    batches = {CHECK_ACCESS: BatchCheckHandler(interceptor.admission, checker)} if is_supported() else {}
+    batches = {CHECK_ACCESS: _check_handler(interceptor, checker)} if is_supported() else {}
     batching = BatchingInterceptor(batches, pool)
     server = grpc.server(
         pool,
@@ -268,6 +269,8 @@ def _native(
     # Only at the address of a Unix socket is a peer trusted that claims to be on one.
     elsewhere = tuple(proxy for proxy in settings.trusted_proxies if proxy != "unix")
 
+    # One for each kind of address: what it has met, it has met for the batches too.
+    @cache
     def of_address(unix: bool) -> CallInterceptor:
         return interceptor(settings.trusted_proxies if unix else elsewhere)
 
@@ -278,9 +281,14 @@ def _native(
         register=register,
         register_behind=_add_reflection if settings.reflection else None,
         aside=frozenset({_HEALTH_CHECK}),
-        batch_handlers=lambda unix: {CHECK_ACCESS: BatchCheckHandler(of_address(unix).admission, checker)},
+        batch_handlers=lambda unix: {CHECK_ACCESS: _check_handler(of_address(unix), checker)},
         share_port=settings.workers > 1,
     )
+
+
+def _check_handler(interceptor: CallInterceptor, checker: Checker) -> BatchCheckHandler:
+    """Returns what answers checks in batches at the interceptor's address."""
+    return BatchCheckHandler(interceptor.admission, checker, has_met=interceptor.has_met)
 
 
 def _add_reflection(server: grpc.Server) -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from tests.conftest import HOUR
-from tests.world import DELEGATIONS, GRANTS, POLICIES, Story
+from tests.world import ACCESS, DELEGATIONS, GRANTS, POLICIES, Story
 
 
 def delegated(story: Story) -> Any:
@@ -21,7 +23,8 @@ def approves(story: Story) -> str:
     return story.call(story.dave, GRANTS + "ApproveGrant", {"name": story.asks().name}).reason
 
 
-def test_a_delegation_ends_when_its_delegator_comes_without_the_group(story: Story) -> None:
+@pytest.mark.parametrize("call", [GRANTS + "ListGrants", ACCESS + "CheckAccess"])
+def test_a_delegation_ends_when_its_delegator_comes_without_the_group(story: Story, call: str) -> None:
     """Whoever is dismissed leaves the right with nobody, whatever it is that they still call."""
     story.create_policy()
     delegation = delegated(story)
@@ -29,7 +32,7 @@ def test_a_delegation_ends_when_its_delegator_comes_without_the_group(story: Sto
     dismissed = replace(story.ben, groups=())
     story.world.clock.advance(timedelta(seconds=1))
 
-    story.must(dismissed, GRANTS + "ListGrants", {})
+    story.must(dismissed, call, {} if "List" in call else story.question(subject=dismissed.principal))
 
     assert (before, approves(story)) == ("", "NOT_VISIBLE")
     ended = story.must(story.ben, DELEGATIONS + "GetDelegation", {"name": delegation.name})

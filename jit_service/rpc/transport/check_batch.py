@@ -52,8 +52,8 @@ class _Sound(NamedTuple):
     explain: bool
 
 
-class _AboutPast(Exception):
-    """A question about the past, which the cached grants cannot answer."""
+class _Aside(Exception):
+    """A call that the ordinary way must answer: about the past, or the first with its token."""
 
 
 class _Sender(NamedTuple):
@@ -68,10 +68,15 @@ class _Sender(NamedTuple):
 
 
 class BatchCheckHandler:
-    """The `BatchHandler` of CheckAccess, with the admission of the address that it serves."""
+    """The `BatchHandler` of CheckAccess, with the admission of the address that it serves.
 
-    def __init__(self, admission: Admission, checker: Checker) -> None:
+    The first call with a token goes the ordinary way, which ends what the token no longer gives: `has_met` says whether
+    one has.
+    """
+
+    def __init__(self, admission: Admission, checker: Checker, *, has_met: Callable[[Caller], bool]) -> None:
         self._admission = admission
+        self._has_met = has_met
         self._checker = checker
         self._known: GenerationalCache[tuple[bytes, object], _Sound] = GenerationalCache(MAX_KNOWN)
 
@@ -91,7 +96,7 @@ class BatchCheckHandler:
                 caller, standing = sender
                 self._admission.count_in_batch(caller)
                 sound = known((payload, standing)) or self._sound(call, sender)
-            except (JitError, DecodeError, ValueError, _AboutPast):
+            except (JitError, DecodeError, ValueError, _Aside):
                 continue
             (bounded if sound.consistency is Consistency.BOUNDED else strong).append((place, caller, sound))
         for consistency, asked in ((Consistency.STRONG, strong), (Consistency.BOUNDED, bounded)):
@@ -101,13 +106,15 @@ class BatchCheckHandler:
 
     def _sender(self, call: Call, identified: dict[tuple[str, ...], Identity]) -> _Sender:
         caller = self._admission.identify_in_batch(CHECK_ACCESS, call.metadata, call.peer, identified)
+        if not self._has_met(caller):
+            raise _Aside
         return _Sender(caller, (asker(caller), *edge_metadata(call.metadata)))
 
     def _sound(self, call: Call, sender: _Sender) -> _Sound:
         request = CheckAccessRequest.FromString(call.payload)
         self._admission.check_in_batch(sender.caller, request, call.metadata)
         if request.HasField("read_time"):
-            raise _AboutPast
+            raise _Aside
         question, consistency = question_of(sender.caller, request), consistency_of(request.consistency)
         sound = _Sound(question, consistency, request.min_revision, request.explain)
         if len(call.payload) <= MAX_BYTES:

@@ -60,7 +60,8 @@ class Batch:
             quota=Quota(Rates(writes=1e6, checks=1e6)),
             unproved=UnauthenticatedCalls(store),
         )
-        self.together = BatchCheckHandler(interceptor.admission, self.checker)
+        self.admission = interceptor.admission
+        self.together = BatchCheckHandler(self.admission, self.checker, has_met=lambda _: True)
 
     def call(self, who: str = GATEWAY.principal, **asked: object) -> Call:
         request = CheckAccessRequest(**{"subject": ALICE.principal, "action": "read", "resource": RESOURCE} | asked)  # type: ignore[arg-type]
@@ -146,6 +147,16 @@ def test_what_a_commit_that_was_acknowledged_before_took_away_is_not_allowed(lan
 
     # What explains the no must be read, so it goes the ordinary way.
     assert lane.together([lane.call()]) == [None]
+
+
+def test_the_first_call_with_a_token_is_left_to_the_way_that_ends_what_it_no_longer_gives(lane: Batch) -> None:
+    met = {GATEWAY.principal}
+    together = BatchCheckHandler(lane.admission, lane.checker, has_met=lambda caller: caller.principal in met)
+
+    answers = together([lane.call(), lane.call(ALICE.principal)])
+
+    assert [answer is None for answer in answers] == [False, True]
+    assert [event.principal for event in recorded(lane.store)] == [GATEWAY.principal]
 
 
 def test_a_token_that_is_over_is_not_believed_once_more(lane: Batch) -> None:
@@ -346,6 +357,13 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None
         "self._admission.check_in_batch(sender.caller, request, call.metadata)",
         "pass",
         lambda lane, _: test_what_is_not_sound_is_left_to_be_refused_by_itself_and_holds_nobody_up(lane),
+    ),
+    (
+        "a token whose lost rights nobody has ended",
+        BatchCheckHandler._sender,
+        "if not self._has_met(caller)",
+        "if False",
+        lambda lane, _: test_the_first_call_with_a_token_is_left_to_the_way_that_ends_what_it_no_longer_gives(lane),
     ),
     (
         "a past that is answered by what is now",
