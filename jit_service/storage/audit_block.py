@@ -70,6 +70,22 @@ class Block:
         """Whether the records could be read. What somebody changed in the store may be no bytes."""
         return isinstance(self.payloads[0], bytes)
 
+    def places_of(self, text: bytes) -> Iterator[int]:
+        """Yields the place of each record that contains the text, in order; the first record has the place 0."""
+        if self.count == 1:
+            # Whoever changed it in the store may have put line breaks into it.
+            if text in self.body:
+                yield 0
+            return
+        place, line = 0, 0
+        while (at := self.body.find(text, line)) >= 0:
+            place += self.body.count(_LINE, line, at)
+            yield place
+            place += 1
+            if (end := self.body.find(_LINE, at)) < 0:
+                return
+            line = end + 1
+
     def hashes(self, before: bytes) -> Iterator[bytes]:
         """Yields the hash of each record, as it is stored where it is. `before` is that of the record before."""
         stored = dict(self.marks)

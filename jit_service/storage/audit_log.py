@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy import Connection
+
 from jit_service.domain.audit.chain import GENESIS
 from jit_service.storage.audit_block import MAX_RECORDS, Block, Mark, read_marks, stored, unpack
 
@@ -32,6 +34,11 @@ class AuditLog:
         self._driver = driver
         self._sqlite = sqlite
 
+    @classmethod
+    def of(cls, connection: Connection) -> AuditLog:
+        """Returns the log in the transaction of SQLAlchemy's connection."""
+        return cls(connection.connection.dbapi_connection, sqlite=connection.dialect.name == "sqlite")
+
     def merged_until(self) -> int:
         """Returns the seq of the last record of the last piece; 0 if there is none."""
         (last,) = self._rows("SELECT coalesce(max(seq), 0) FROM audit_piece")
@@ -44,18 +51,13 @@ class AuditLog:
 
     def blocks(self, *, after: int, until: int) -> Iterator[Block]:
         """Yields, in order, the blocks that have records after the one seq and up to the other."""
-        while after < until and (found := self._pieces(after, _PIECES_AT_ONCE)):
-            for block in found:
-                if block.first > until:
-                    return
-                after = block.last
-                yield block
-        while after < until and (found := self.rows(after, _ROWS_AT_ONCE)):
-            for block in found:
-                if block.first > until:
-                    return
-                after = block.last
-                yield block
+        for read, at_once in ((self._pieces, _PIECES_AT_ONCE), (self.rows, _ROWS_AT_ONCE)):
+            while after < until and (found := read(after, at_once)):
+                for block in found:
+                    if block.first > until:
+                        return
+                    after = block.last
+                    yield block
 
     def rows(self, after: int, limit: int) -> list[Block]:
         """Returns up to `limit` of the rows that are not merged, the first after the seq first."""

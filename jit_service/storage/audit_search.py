@@ -152,22 +152,13 @@ class Search:
                 yield replace(recorded, hash=block.hash_at(seq, before))
 
     def _places(self, block: Block) -> Iterable[int]:
-        """Yields the places in the block of the records that contain what the filter asks for."""
+        """Returns the places in the block of the records that contain what the filter asks for."""
         if not self._needles:
-            yield from range(block.count)
-            return
-        body, line, counted = block.body, 0, 0
-        if not block.is_whole or not all(needle in body for needle in self._needles):
-            return
-        at = body.find(self._longest)
-        while at >= 0:
-            line += body.count(b"\n", counted, at)
-            counted = body.find(b"\n", at)
-            if all(needle in block.payloads[line] for needle in self._needles):
-                yield line
-            if counted < 0:
-                return
-            at = body.find(self._longest, counted)
+            return range(block.count)
+        if not block.is_whole or not all(needle in block.body for needle in self._needles):
+            return ()
+        places, payloads = block.places_of(self._longest), block.payloads
+        return (place for place in places if all(needle in payloads[place] for needle in self._needles))
 
 
 def _narrowed(node: Node | None, bounds: _Bounds) -> _Bounds:

@@ -132,7 +132,7 @@ class Store:
     def outbox(self) -> Iterator[Outbox]:
         """Begins a transaction that changes only the outbox."""
         with self._write() as connection, Session(connection) as session:
-            yield Outbox(session, self._log(connection), now=max(self.clock(), read_head(connection).time))
+            yield Outbox(session, AuditLog.of(connection), now=max(self.clock(), read_head(connection).time))
 
     def grant_loader(self) -> GrantLoader:
         """Returns a loader of what Check keeps in memory, on a connection of its own."""
@@ -149,7 +149,8 @@ class Store:
         `rest` is called now and then while it computes. What another process merges at the same time is left to it.
         """
         with translate_errors(), self._merging.connect() as connection:
-            log, driver = self._log(connection), self._driver(connection)
+            log = AuditLog.of(connection)
+            driver: Any = connection.connection.dbapi_connection
             blocks = audit_compaction.next_blocks(log) if log.count_unmerged() >= audit_compaction.PIECE else []
             if not blocks:
                 return 0
@@ -189,12 +190,6 @@ class Store:
             self._group_commit.close()
         for engine in (self._writing, self._merging, self.engine):
             engine.dispose()
-
-    def _driver(self, connection: Connection) -> Any:
-        return connection.connection.dbapi_connection
-
-    def _log(self, connection: Connection) -> AuditLog:
-        return AuditLog(self._driver(connection), sqlite=self._group_commit is not None)
 
     def _exclusive(self) -> AbstractContextManager[None]:
         """Excludes the other writers of this process on SQLite, which has one writer at a time."""

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, delete, insert, update
 from sqlmodel import col, select
 
 from jit_service.domain.audit.chain import link
-from jit_service.domain.audit.event import SETTINGS, Event, EventType
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import LostRace
@@ -229,8 +229,8 @@ class Transaction(Snapshot):
         self.seq += 1
         self.head_hash = link(self.head_hash, self.seq, payload)
         self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload, "count": None})
-        if event.type in SETTINGS:
-            self._insert(SettingChangeRow, {"seq": self.seq, "at": event.at, "name": event.policy or event.signal})
+        if event.setting:
+            self._insert(SettingChangeRow, {"seq": self.seq, "at": event.at, "name": event.setting})
         receivers = [subscription.receiver for subscription in self._subscriptions if subscription.wants(event)]
         if receivers:
             columns = {"seq": self.seq, "type": event.type, "at": event.at, "due_at": self.now}

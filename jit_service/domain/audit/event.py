@@ -123,6 +123,11 @@ class Event:
     omitted_count: int = 0
     states: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def setting(self) -> str:
+        """The name of the policy or signal that it changes; empty if it changes none."""
+        return self.policy or self.signal if self.type in SETTINGS else ""
+
 
 def group_fields(groups: frozenset[str] | None) -> dict[str, Any]:
     """Returns what an event says of the groups of its caller's token; None are left out of that."""

@@ -45,8 +45,8 @@ class Recomputed:
                 continue
             event = event_of(payload)
             self.states |= event.states
-            if event.type in SETTINGS:
-                self.settings.add((seq, event.policy or event.signal))
+            if event.setting:
+                self.settings.add((seq, event.setting))
         self.last, self.hash = block.last, block.hash
 
 
@@ -113,20 +113,10 @@ class AuditReader(Reading):
 
 def _told(block: Block) -> Iterator[tuple[int, bytes]]:
     """Yields seq and bytes of the records that may change a row, or a policy or signal. Few do."""
-    body, texts = block.body, _SETTINGS
-    if _are_checks(block):
-        # One text less to look for: most pieces have nothing but checks.
-        texts = ()
-    numbers: set[int] = set()
-    for text in (_STATES, *texts):
-        number = line = 0
-        while (at := body.find(text, line)) >= 0:
-            number += body.count(_LINE, line, at)
-            numbers.add(number)
-            line = at + len(text)
-    # A row of one record has it whole, whatever is in it.
-    for number in sorted(numbers) if block.count > 1 else [0] * bool(numbers):
-        yield block.first + number, block.payloads[number]
+    # Fewer texts to look for: most pieces have nothing but checks.
+    texts = (_STATES,) if _are_checks(block) else (_STATES, *_SETTINGS)
+    for place in sorted({place for text in texts for place in block.places_of(text)}):
+        yield block.first + place, block.payloads[place]
 
 
 def _are_checks(block: Block) -> bool:

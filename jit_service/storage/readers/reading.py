@@ -67,8 +67,7 @@ class Reading:
     @cached_property
     def _log(self) -> AuditLog:
         """The audit log in the same transaction."""
-        driver: Any = self._connection.connection.dbapi_connection
-        return AuditLog(driver, sqlite=self._connection.dialect.name == "sqlite")
+        return AuditLog.of(self._connection)
 
     def _sealed(self, row: Any, fact: Fact) -> Fact:
         """Returns the fact. Raises StoreUnavailable if the row does not match its seal."""
