@@ -96,15 +96,18 @@ def status(error: JitError) -> Status:
     return Status(code=code, message=message, details=[_pack(detail) for detail in details])
 
 
-def trailers(error: JitError) -> tuple[tuple[str, bytes]]:
-    """Returns the trailing metadata of a call that ends with the error."""
-    return (("grpc-status-details-bin", status(error).SerializeToString()),)
+def describe(context: grpc.ServicerContext, error: JitError) -> None:
+    """Gives the call the error's status, with which it is to end."""
+    answer = status(error)
+    _add_details(context, answer)
+    context.set_code(status_code(error))
+    context.set_details(answer.message)
 
 
 def abort(context: grpc.ServicerContext, error: JitError) -> NoReturn:
     """Ends the call with the error."""
     answer = status(error)
-    context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))
+    _add_details(context, answer)
     context.abort(status_code(error), answer.message)
 
 
@@ -112,8 +115,12 @@ def abort_internal(context: grpc.ServicerContext) -> NoReturn:
     """Ends the call with a fixed text, since the fault's own text may contain what the caller must not see."""
     info = ErrorInfo(reason="INTERNAL", domain=DOMAIN)
     answer = Status(code=grpc.StatusCode.INTERNAL.value[0], message=INTERNAL_MESSAGE, details=[_pack(info)])
-    context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))
+    _add_details(context, answer)
     context.abort(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
+
+
+def _add_details(context: grpc.ServicerContext, answer: Status) -> None:
+    context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))
 
 
 def _violations(error: InvalidField) -> list[BadRequest.FieldViolation]:

@@ -39,9 +39,6 @@ from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 
 _log = logging.getLogger(__name__)
 _MAX_SEEN_TOKENS: Final = 10_000
-# A proxy sends this when it asks for a client. The edge strips x-jit-* from what clients send, so a client cannot send
-# it through Envoy (envoy/envoy.yaml).
-_PROXY_METADATA: Final = ("x-jit-proxy", "ext-authz")
 _Guarded = tuple[Callable[..., Any], Callable[..., Any]]
 _caller: ContextVar[Caller] = ContextVar("caller")
 

@@ -399,7 +399,5 @@ def _encoded(job: _Job, answer: Any) -> bytes:
 
 
 def _refuse(context: CallContext, error: JitError) -> None:
-    context.set_code(errors.status_code(error))
-    context.set_details(error.message)
-    context.set_trailing_metadata(errors.trailers(error))
+    errors.describe(context, error)
     context.fail()
