@@ -231,7 +231,8 @@ def _grpcio(
 ) -> Server:
     pool = ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc")
     batches = {CHECK_ACCESS: _check_handler(interceptor, checker)} if is_supported() else {}
-    batching = BatchingInterceptor(batches, pool)
+    most = settings.rpc_threads * _CALLS_PER_THREAD
+    batching = BatchingInterceptor(batches, pool, most=most)
     server = grpc.server(
         pool,
         interceptors=[batching, interceptor],
@@ -242,7 +243,7 @@ def _grpcio(
             ("grpc.max_metadata_size", _METADATA_BYTES),
             ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
         ],
-        maximum_concurrent_rpcs=settings.rpc_threads * _CALLS_PER_THREAD + settings.watch_streams,
+        maximum_concurrent_rpcs=most + settings.watch_streams,
     )
     register(server)
     if settings.reflection:

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 from grpc import _server as grpcio
 
+from jit_service.domain.errors import JitError, TooManyCalls
 from jit_service.rpc import errors
 from jit_service.rpc.transport.batch_queue import BatchQueue, Waiting
 from jit_service.rpc.transport.check_batch import Answer, BatchHandler, Call
@@ -56,13 +57,17 @@ class BatchingInterceptor(grpc.ServerInterceptor):
 
     It comes before every other interceptor. They must decide by the method alone, since each method's handler is asked
     for once. A call that has no answer in its batch is answered by that handler, on a thread of the `pool`.
+
+    Of each method at most so many calls as `most` wait or are being answered; more are refused with TOO_MANY_CALLS.
+    grpcio's own bound does not count a call that has left its thread.
     """
 
-    def __init__(self, batches: Mapping[str, BatchHandler], pool: Executor) -> None:
+    def __init__(self, batches: Mapping[str, BatchHandler], pool: Executor, *, most: int) -> None:
         self._batches = batches
         self._pool = pool
+        self._most = most
         self._handlers: dict[str, Handler] = {}
-        self._queues: list[BatchQueue] = []
+        self.calls: list[_Calls] = []
         self._lock = threading.Lock()
 
     def intercept_service(
@@ -82,13 +87,15 @@ class BatchingInterceptor(grpc.ServerInterceptor):
     def close(self) -> None:
         """Ends the threads that answer."""
         with self._lock:
-            for queue in self._queues:
-                queue.close()
+            for calls in self.calls:
+                calls.queue.close()
 
     def _batched(self, method: str, plain: Handler) -> Handler:
+        if plain.unary_unary is None:
+            raise TypeError(f"{method} is no unary method, and only such are answered in batches")
         queue = BatchQueue(method, self._batches[method])
-        calls = _Calls(queue, plain, self._pool)
-        self._queues.append(queue)
+        calls = _Calls(queue, plain, self._pool, most=self._most)
+        self.calls.append(calls)
         work = (calls.still_waits, calls.answer)
         threading.Thread(target=queue.run, args=work, name="batch", daemon=True).start()
         take: Any = partial(calls.take)
@@ -98,20 +105,24 @@ class BatchingInterceptor(grpc.ServerInterceptor):
 
 
 class _Calls:
-    """The calls of one method that wait for their batch."""
+    """The calls of one method that wait or are being answered, `most` at the most."""
 
-    def __init__(self, queue: BatchQueue, plain: Handler, pool: Executor) -> None:
-        self._queue = queue
+    def __init__(self, queue: BatchQueue, plain: Handler, pool: Executor, *, most: int) -> None:
+        self.queue = queue
         self._plain = plain
         self._pool = pool
+        self._most = most
         self._contexts: dict[int, Any] = {}
         self._numbers = count()
 
     def take(self, payload: bytes, context: grpc.ServicerContext, _: Callable[[object], None]) -> None:
         """Takes a call from its thread, which goes on to the next."""
+        if len(self._contexts) >= self._most:
+            _refuse(context, TooManyCalls(f"{self._most} calls wait already; try again later"))
+            return
         number = next(self._numbers)
         self._contexts[number] = context
-        self._queue.put((number, None, Call(payload, context.invocation_metadata(), context.peer())))
+        self.queue.put((number, None, Call(payload, context.invocation_metadata(), context.peer())))
 
     def still_waits(self, number: int) -> bool:
         """Whether anybody waits for the answer; what was cancelled, or is over its deadline, is forgotten."""
@@ -123,27 +134,32 @@ class _Calls:
     def answer(self, waiting: Sequence[Waiting], answers: Sequence[Answer]) -> None:
         """Sends the answers; calls without one are answered by themselves."""
         for (number, _, call), answer in zip(waiting, answers, strict=True):
-            context = self._contexts.pop(number)
             if answer is None:
-                self._pool.submit(Context().run, self._by_itself, context, call.payload)
-            elif isinstance(answer, bytes):
+                self._pool.submit(Context().run, self._by_itself, number, call.payload)
+                continue
+            context = self._contexts.pop(number)
+            if isinstance(answer, bytes):
                 grpcio._status(context._rpc_event, context._state, answer)
             else:
-                context.set_trailing_metadata(errors.trailers(answer))
-                context.set_code(errors.status_code(answer))
-                context.set_details(answer.message)
-                grpcio._status(context._rpc_event, context._state, None)
+                _refuse(context, answer)
 
-    def _by_itself(self, context: Any, payload: bytes) -> None:
-        decode, behaviour = self._plain.request_deserializer, self._plain.unary_unary
-        if behaviour is None:
-            raise TypeError("only unary methods are answered in batches")
-        request = payload if decode is None else decode(payload)
-        grpcio._unary_response_in_pool(
-            context._rpc_event,
-            context._state,
-            behaviour,
-            lambda: request,
-            decode,
-            self._plain.response_serializer,
-        )
+    def _by_itself(self, number: int, payload: bytes) -> None:
+        context, decode = self._contexts[number], self._plain.request_deserializer
+        behaviour: Any = self._plain.unary_unary
+        try:
+            request = payload if decode is None else decode(payload)
+            grpcio._unary_response_in_pool(
+                context._rpc_event,
+                context._state,
+                behaviour,
+                lambda: request,
+                decode,
+                self._plain.response_serializer,
+            )
+        finally:
+            del self._contexts[number]
+
+
+def _refuse(context: Any, error: JitError) -> None:
+    errors.describe(context, error)
+    grpcio._status(context._rpc_event, context._state, None)

@@ -17,6 +17,7 @@ from jit_service.rpc.transport.check_batch import Answer, Call
 from jit_service.rpc.transport.grpcio_batches import BatchingInterceptor, is_supported
 
 METHOD = "/test.Service/Ask"
+MOST = 30
 _PATIENCE = 20.0
 
 
@@ -47,7 +48,7 @@ class Served:
 
     def __init__(self, asked: Asked) -> None:
         self.pool = ThreadPoolExecutor(2)
-        self.batching = BatchingInterceptor({METHOD: asked.together}, self.pool)
+        self.batching = BatchingInterceptor({METHOD: asked.together}, self.pool, most=MOST)
         self.server = grpc.server(self.pool, interceptors=[self.batching])
         handlers = {"Ask": grpc.unary_unary_rpc_method_handler(asked.alone)}
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
@@ -88,8 +89,8 @@ def held(asked: Asked, served: Served) -> Iterator[None]:
 
 def waiting_for(served: Served, count: int) -> None:
     """Returns when so many calls wait, beside the batch that is being answered."""
-    (queue,) = served.batching._queues
-    while len(queue) < count:
+    (calls,) = served.batching.calls
+    while len(calls.queue) < count:
         threading.Event().wait(0.001)
 
 
@@ -123,6 +124,34 @@ def test_calls_that_wait_are_answered_together_and_each_gets_its_own(asked: Aske
     assert [call.result() for call in calls] == [b"together:%d" % number for number in range(20)]
     assert len(asked.batches) == 2
     assert sorted(asked.batches[1]) == sorted(b"%d" % number for number in range(20))
+
+
+def test_more_calls_than_may_wait_are_refused_and_those_that_wait_are_answered(asked: Asked, served: Served) -> None:
+    """grpcio's own bound counts no call that waits without a thread, so that a flood would fill the memory."""
+    with held(asked, served):
+        calls = served.begin(*(b"%d" % number for number in range(MOST - 1)))
+        waiting_for(served, MOST - 1)
+        with pytest.raises(grpc.RpcError) as refused:
+            served.ask(b"one more", timeout=_PATIENCE)
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "grpc-status-details-bin" in dict(refused.value.trailing_metadata())
+    assert [call.result() for call in calls] == [b"together:%d" % number for number in range(MOST - 1)]
+    assert served.ask(b"later", timeout=_PATIENCE) == b"together:later"
+
+
+def test_calls_that_were_answered_or_given_up_count_no_more(asked: Asked, served: Served) -> None:
+    asked.answer = lambda call: None if call.payload == b"odd" else b"together"
+    for _ in range(MOST):
+        assert served.ask(b"odd", timeout=_PATIENCE) == b"alone:odd"
+        assert served.ask(b"even", timeout=_PATIENCE) == b"together"
+    with held(asked, served):
+        gone = served.begin(*[b"gone"] * (MOST - 1))
+        waiting_for(served, MOST - 1)
+        for call in gone:
+            call.cancel()
+
+    assert served.ask(b"later", timeout=_PATIENCE) == b"together"
 
 
 def test_a_call_that_has_no_answer_in_its_batch_is_answered_alone(asked: Asked, served: Served) -> None:
