@@ -1,4 +1,8 @@
-"""Notifications: which events a receiver wants to be told of, and when a delivery that failed is tried again."""
+"""Notifications: which events a receiver wants to be told of, and when a delivery that failed is tried again.
+
+`Subscription` says who is told, `Message` what one of them is told. The transaction of an event leaves a notification
+for each receiver and addressee (`storage/outbox.py`); `notifications/delivery.py` delivers them.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from jit_service.domain.audit.event import Event, EventType
+from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.errors import InvalidField
-from jit_service.domain.grants.grant import GrantState
+from jit_service.domain.grants.grant import Grant, GrantState
 
 NEVER: Final = frozenset({EventType.ACCESS_CHECKED})
 """Events that are never notified: there are too many of them, and each caller has had its answer."""
@@ -45,10 +49,15 @@ class Interest:
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
-    """What a receiver wants to be told of."""
+    """What a receiver wants to be told of.
+
+    Each of the `addressees` gets a notification of its own. They are addresses in the receiver's own form (an e-mail
+    address, a channel of Slack); the empty one leaves the choice to the receiver.
+    """
 
     receiver: str
     interests: frozenset[Interest]
+    addressees: tuple[str, ...] = ("",)
 
     def wants(self, event: Event) -> bool:
         """Returns whether the receiver is to be told of the event."""
@@ -75,19 +84,38 @@ class Retries:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What is sent: the same `id` and body at every attempt; `at` is when this attempt is made."""
+    """What one addressee of a receiver is told.
+
+    `id` is the same at every attempt; `at` is when this attempt is made. `grant` is the one that the event is about, as
+    it is now: if it was decided meanwhile, an old request says so. `earlier` is the reference that the receiver
+    returned for the message about the same grant that this addressee got before.
+    """
 
     id: str
-    body: bytes
     at: datetime
+    recorded: RecordedEvent
+    grant: Grant | None = None
+    addressee: str = ""
+    earlier: str = ""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a receiver calls a message that it has, so that the next one about the same grant can change it."""
+
+    reference: str
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a message was not delivered, without a word that the receiver chose. `final`: it wants no more of it."""
+    """Why a message was not delivered, without a word that the receiver chose.
+
+    `final`: it wants no more of it. `retry_after`: it wants nothing at all for so long.
+    """
 
     fault: str
     final: bool = False
+    retry_after: timedelta = timedelta()
 
 
 def interests(texts: Iterable[str]) -> frozenset[Interest]:

@@ -1,20 +1,22 @@
 """Use cases of notifications: deliver what commits put into the outbox, list what is undelivered, retry it.
 
 A notification is delivered at least once. After a crash between the event's commit and the delivery, or between the
-delivery and its record, the service attempts it again with the same id.
+delivery and its record, the service attempts it again with the same id. Each addressee has the notifications about one
+grant in their order: a later one waits until the earlier ones are delivered or given up.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import RecordedEvent
-from jit_service.domain.notification import Failure, Message, Retries, message_id
+from jit_service.domain.grants.grant import Grant
+from jit_service.domain.notification import Failure, Message, Receipt, Retries, message_id
 from jit_service.storage import Store
 from jit_service.storage.outbox import Claim, Undelivered
 
@@ -26,42 +28,59 @@ _log = logging.getLogger(__name__)
 
 
 class Wire(Protocol):
-    """Sends messages to one receiver."""
+    """Sends messages to one receiver. Each kind of receiver has one."""
 
-    def send(self, message: Message) -> Failure | None:
-        """Returns None once the receiver has acknowledged the message, else the failure."""
+    def send(self, message: Message) -> Failure | Receipt | None:
+        """Returns the failure, or, once the receiver has acknowledged the message, its receipt or None."""
 
     def interrupt(self) -> None:
         """Makes the attempt that is under way, and every later one, a failure."""
 
 
+@dataclass
+class Pause:
+    """Until when this process sends a receiver nothing, because it asked for that."""
+
+    until: datetime | None = None
+
+    def holds(self, now: datetime) -> bool:
+        """Returns whether nothing is to be sent at `now`."""
+        return self.until is not None and now < self.until
+
+
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """A receiver, the wire to it, and its limits. `timeout` is for one attempt."""
+    """A receiver, the wire to it, and its limits.
+
+    `timeout` is for one attempt. With `for_people`, messages have the grant as it is at the attempt.
+    """
 
     receiver: str
     wire: Wire
     timeout: timedelta
     retries: Retries
-    encode: Callable[[RecordedEvent], bytes]
+    for_people: bool = False
+    pause: Pause = field(default_factory=Pause)
 
 
 def deliver_next(store: Store, channel: Channel) -> bool:
     """Attempts the receiver's next due notification. Returns whether there was one."""
     with store.snapshot() as snapshot:
-        if not snapshot.is_due(channel.receiver):
+        if channel.pause.holds(snapshot.now) or not snapshot.is_due(channel.receiver):
             return False
     with store.outbox() as outbox:
         claim = outbox.claim(channel.receiver, lease=channel.timeout + LEASE)
     if claim is None:
         return False
-    failure = _attempt(channel, claim)
-    if failure is None:
-        with store.outbox() as outbox:
-            outbox.remove(claim)
-        _log.info("notified %s of %s", channel.receiver, _what(claim))
+    outcome = _attempt(store, channel, claim)
+    if isinstance(outcome, Failure):
+        _keep(store, channel, claim, outcome)
         return True
-    _keep(store, channel, claim, failure)
+    with store.outbox() as outbox:
+        outbox.remove(claim)
+        if outcome is not None and claim.about:
+            outbox.keep_reference(claim, outcome.reference)
+    _log.info("notified %s of %s", channel.receiver, _what(claim))
     return True
 
 
@@ -83,6 +102,7 @@ def told(waiting: Undelivered) -> dict[str, Any]:
     return {
         "id": waiting.id,
         "receiver": waiting.receiver,
+        "addressee": waiting.addressee,
         "eventType": waiting.type,
         "eventTime": waiting.at.isoformat(),
         "attempts": waiting.attempts,
@@ -92,26 +112,47 @@ def told(waiting: Undelivered) -> dict[str, Any]:
     }
 
 
-def _attempt(channel: Channel, claim: Claim) -> Failure | None:
+def _attempt(store: Store, channel: Channel, claim: Claim) -> Failure | Receipt | None:
     if claim.recorded is None:
         return Failure("the audit log has no such record that can be read", final=True)
     try:
-        body = channel.encode(claim.recorded)
-        return channel.wire.send(Message(id=_id(claim.recorded), body=body, at=claim.at))
+        grant = _grant(store, claim) if channel.for_people else None
+        message = Message(
+            id=_id(claim.recorded),
+            at=claim.at,
+            recorded=claim.recorded,
+            grant=grant,
+            addressee=claim.addressee,
+            earlier=claim.earlier,
+        )
+        return channel.wire.send(message)
     except Exception:
         # Any fault counts as a failed attempt, so that the receiver's other notifications do not wait.
         _log.exception("an attempt to notify %s raised a fault of the service", channel.receiver)
         return Failure("a fault of the service; its log has more")
 
 
+def _grant(store: Store, claim: Claim) -> Grant | None:
+    if not claim.about:
+        return None
+    with store.snapshot() as snapshot:
+        return snapshot.grant(claim.about)
+
+
 def _keep(store: Store, channel: Channel, claim: Claim, failure: Failure) -> None:
     wait = None if failure.final else channel.retries.wait_after(claim.attempts)
+    # A receiver that asks for longer than its own longest wait is asked again after that.
+    asked_for = min(failure.retry_after, channel.retries.longest)
+    if wait is not None:
+        wait = max(wait, asked_for)
     what = f"{channel.receiver} of {_what(claim)} (attempt {claim.attempts}): {failure.fault}"
     with store.outbox() as outbox:
         if wait is None:
             outbox.give_up(claim, failure.fault)
         else:
             outbox.put_off(claim, failure.fault, until=outbox.now + wait)
+        if asked_for:
+            channel.pause.until = outbox.now + asked_for
     if wait is None:
         _log.error("gave up notifying %s; see jit-service notifications", what)
     else:

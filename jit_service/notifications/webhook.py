@@ -16,13 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Final
 
+from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.language import ip_address
 from jit_service.domain.notification import Failure, Message
 from jit_service.notifications.receivers import Receiver, may_reach
 
 Resolve = Callable[[str, int], Sequence[str]]
+Encode = Callable[[RecordedEvent], bytes]
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 _GONE: Final = 410
 _PORTS: Final = {"https": 443, "http": 80}
@@ -32,9 +35,9 @@ class _NotSent(Exception):
     """The message was not sent; the text says why, and has no part of the receiver's answer."""
 
 
-def signature(keys: Iterable[bytes], message: Message) -> str:
+def signature(keys: Iterable[bytes], body: bytes, *, id_: str, at: datetime) -> str:
     """Returns the value of webhook-signature: one signature for each key (Standard Webhooks 1.0)."""
-    content = f"{message.id}.{_seconds(message)}.".encode() + message.body
+    content = f"{id_}.{_seconds(at)}.".encode() + body
     digests = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
@@ -48,9 +51,10 @@ def resolved(host: str, port: int) -> list[str]:
 class Webhook:
     """Sends to one receiver. One thread may call `send`; any thread may call `interrupt`."""
 
-    def __init__(self, receiver: Receiver, *, resolve: Resolve = resolved) -> None:
-        """Raises OSError if the ca_file cannot be loaded."""
+    def __init__(self, receiver: Receiver, encode: Encode, *, resolve: Resolve = resolved) -> None:
+        """`encode` makes the body. Raises OSError if the ca_file cannot be loaded."""
         self._receiver = receiver
+        self._encode = encode
         self._resolve = resolve
         parts = receiver.parts
         self._host = parts.hostname or ""
@@ -64,7 +68,7 @@ class Webhook:
     def send(self, message: Message) -> Failure | None:
         """Posts the message. Returns None for an answer of 2xx; anything else is a failure."""
         try:
-            status = self._post(self._addresses(), message)
+            status = self._post(self._addresses(), message, self._encode(message.recorded))
         except _NotSent as fault:
             return Failure(str(fault))
         if 200 <= status < 300:
@@ -102,7 +106,7 @@ class Webhook:
                 raise _NotSent(f"its name leads to {literal}, which is not loopback, without TLS")
         return found
 
-    def _post(self, addresses: Sequence[str], message: Message) -> int:
+    def _post(self, addresses: Sequence[str], message: Message, body: bytes) -> int:
         """Returns the status of the answer. The receiver's timeout is for all addresses together."""
         seconds = self._receiver.timeout.total_seconds()
         ends_at = time.monotonic() + seconds
@@ -113,7 +117,7 @@ class Webhook:
                 break
             connection = _Pinned(self._host, self._port, literal=literal, tls=self._tls, timeout=left)
             try:
-                return self._exchange(connection, message, seconds=left)
+                return self._exchange(connection, message, body, seconds=left)
             except (OSError, http.client.HTTPException) as raised:
                 fault = self._translated(raised, connection, seconds)
             if connection.reached:
@@ -121,7 +125,7 @@ class Webhook:
                 break
         raise fault
 
-    def _exchange(self, connection: _Pinned, message: Message, *, seconds: float) -> int:
+    def _exchange(self, connection: _Pinned, message: Message, body: bytes, *, seconds: float) -> int:
         with self._lock:
             if self._interrupted:
                 raise _NotSent("the service stopped")
@@ -131,7 +135,7 @@ class Webhook:
         end.daemon = True
         end.start()
         try:
-            connection.request("POST", self._target, body=message.body, headers=self._headers(message))
+            connection.request("POST", self._target, body=body, headers=self._headers(message, body))
             return connection.getresponse().status
         finally:
             end.cancel()
@@ -139,14 +143,14 @@ class Webhook:
                 self._connection = None
             connection.close()
 
-    def _headers(self, message: Message) -> dict[str, str]:
+    def _headers(self, message: Message, body: bytes) -> dict[str, str]:
         return {
             "content-type": CONTENT_TYPE,
             "user-agent": "jit-service",
             "connection": "close",
             "webhook-id": message.id,
-            "webhook-timestamp": str(_seconds(message)),
-            "webhook-signature": signature(self._receiver.keys, message),
+            "webhook-timestamp": str(_seconds(message.at)),
+            "webhook-signature": signature(self._receiver.keys, body, id_=message.id, at=message.at),
         }
 
     def _translated(self, fault: Exception, connection: _Pinned, seconds: float) -> _NotSent:
@@ -203,5 +207,5 @@ class _Pinned(http.client.HTTPConnection):
             raise TimeoutError
 
 
-def _seconds(message: Message) -> int:
-    return int(message.at.timestamp())
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())

@@ -20,9 +20,9 @@ from jit_service.configuration.exposure import exposed
 from jit_service.domain.errors import JitError, KeysUnavailable, StoreUnavailable
 from jit_service.issuers import Issuer
 from jit_service.notifications.receivers import Receiver
-from jit_service.notifications.webhook import Webhook
 from jit_service.rpc import policy_file
 from jit_service.rpc.authentication import keys_of
+from jit_service.runtime.channels import wire_to
 from jit_service.runtime.envoy import NO_TEMPORARY_DIRECTORY
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage.inspection import Found, inspect, sqlite_file
@@ -190,15 +190,15 @@ def _policies(settings: Settings) -> Iterator[Finding]:
 
 def _receivers(settings: Settings) -> Iterator[Finding]:
     for receiver in settings.notifications:
-        yield _receiver(receiver)
+        yield _receiver(receiver, settings)
 
 
-def _receiver(receiver: Receiver) -> Finding:
+def _receiver(receiver: Receiver, settings: Settings) -> Finding:
     about = f"receiver {receiver.name}"
     try:
-        fault = Webhook(receiver).look_up()
-    except OSError as broken:
-        return _fault(about, f"ca_file {receiver.ca_file} cannot be used: {broken}")
+        fault = wire_to(receiver, settings).look_up()
+    except SettingsError as broken:
+        return _fault(about, str(broken))
     if fault:
         return _warning(about, f"would get nothing now: {fault}")
     return _ok(about, f"has {len(receiver.keys)} secrets, and its name leads where it may; nothing was sent")

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,17 +23,15 @@ from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
 from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
 from jit_service.issuers import Issuer, exact_principals
-from jit_service.notifications.delivery import Channel, Deliverer
-from jit_service.notifications.receivers import Receiver
-from jit_service.notifications.webhook import Webhook
+from jit_service.notifications.delivery import Deliverer
 from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
-from jit_service.rpc.audit_formats.cloudevents import cloud_event
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
 from jit_service.rpc.server import Backend, Server, build_ext_proc_server, build_server
 from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.audit_compactor import AuditCompactor
+from jit_service.runtime.channels import channels_of
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
@@ -103,7 +100,7 @@ class _Listening:
 
 
 class Service:
-    """A service that is not listening yet. Raises StoreUnavailable, ServiceError, ExtraMissing."""
+    """A service that is not listening yet. Raises StoreUnavailable, ServiceError, SettingsError, ExtraMissing."""
 
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
         self.store = open_store(settings, clock=clock)
@@ -303,25 +300,6 @@ def open_store(settings: Settings, *, clock: Clock = utc_now) -> Store:
         clock=clock,
         subscriptions=[receiver.subscription for receiver in settings.notifications],
         key=_secret(settings),
-    )
-
-
-def channels_of(settings: Settings) -> list[Channel]:
-    """Returns how the receivers of the settings are reached. Raises ServiceError."""
-    return [_channel(receiver, source=settings.notifications_source) for receiver in settings.notifications]
-
-
-def _channel(receiver: Receiver, *, source: str) -> Channel:
-    try:
-        webhook = Webhook(receiver)
-    except OSError as fault:
-        raise ServiceError(f"receiver {receiver.name}: ca_file {receiver.ca_file} is of no use: {fault}") from fault
-    return Channel(
-        receiver=receiver.name,
-        wire=webhook,
-        timeout=receiver.timeout,
-        retries=receiver.retries,
-        encode=partial(cloud_event, source=source),
     )
 
 

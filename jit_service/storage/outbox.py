@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, delete, update
 from sqlmodel import Session, col, select
@@ -15,21 +15,28 @@ from jit_service.domain.notification import message_id
 from jit_service.storage import predicates
 from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.audit_records import record_at
-from jit_service.storage.tables import OutboxRow
+from jit_service.storage.tables import OutboxRow, SentMessageRow
+
+_KEPT: Final = timedelta(days=90)
+"""How long the reference of a sent message is kept after its last change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A notification that this process is to deliver, from `at` until its lease ends.
 
-    `recorded` is None if the audit log has lost the record, or if it cannot be read.
+    `recorded` is None if the audit log has lost the record, or if it cannot be read. `earlier` is what the receiver
+    called the message about the same grant that the addressee has; empty where there is none.
     """
 
     receiver: str
+    addressee: str
     seq: int
+    about: str
     attempts: int
     at: datetime
     recorded: RecordedEvent | None
+    earlier: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,7 @@ class Undelivered:
 
     id: str
     receiver: str
+    addressee: str
     type: str
     at: datetime
     attempts: int
@@ -63,15 +71,30 @@ class Outbox:
         if row is None:
             return None
         claim = Claim(
-            receiver=receiver, seq=row.seq, attempts=row.attempts + 1, at=self.now, recorded=self._recorded(row.seq)
+            receiver=receiver,
+            addressee=row.addressee,
+            seq=row.seq,
+            about=row.about,
+            attempts=row.attempts + 1,
+            at=self.now,
+            recorded=self._recorded(row.seq),
+            earlier=self._earlier(row),
         )
         values = {"attempts": claim.attempts, "due_at": self.now + lease}
-        self._session.execute(update(OutboxRow).where(_is_of(receiver, row.seq)).values(**values))
+        self._session.execute(update(OutboxRow).where(_is_of(claim)).values(**values))
         return claim
 
     def remove(self, claim: Claim) -> None:
         """Removes what was delivered, even if another process has claimed it again meanwhile."""
-        self._session.execute(delete(OutboxRow).where(_is_of(claim.receiver, claim.seq)))
+        self._session.execute(delete(OutboxRow).where(_is_of(claim)))
+
+    def keep_reference(self, claim: Claim, reference: str) -> None:
+        """Keeps what the receiver calls the message, for the next one about the same grant; for 90 days."""
+        key = {"receiver": claim.receiver, "addressee": claim.addressee, "about": claim.about}
+        self._session.merge(SentMessageRow(**key, reference=reference, at=self.now))
+        too_old = col(SentMessageRow.at) < self.now - _KEPT
+        self._session.flush()
+        self._session.execute(delete(SentMessageRow).where(too_old))
 
     def put_off(self, claim: Claim, fault: str, *, until: datetime) -> None:
         """Schedules another attempt, unless another process has claimed it meanwhile."""
@@ -86,7 +109,7 @@ class Outbox:
         wanted = select(OutboxRow)
         if only_given_up:
             wanted = wanted.where(col(OutboxRow.gave_up_at).is_not(None))
-        ordered = wanted.order_by(col(OutboxRow.seq), col(OutboxRow.receiver))
+        ordered = wanted.order_by(col(OutboxRow.seq), col(OutboxRow.receiver), col(OutboxRow.addressee))
         return [
             _waiting(row, hash_)
             for row in self._session.exec(ordered)
@@ -105,22 +128,30 @@ class Outbox:
         return int(result.rowcount)
 
     def _update_claim(self, claim: Claim, **values: Any) -> None:
-        mine = and_(_is_of(claim.receiver, claim.seq), col(OutboxRow.attempts) == claim.attempts)
+        mine = and_(_is_of(claim), col(OutboxRow.attempts) == claim.attempts)
         self._session.execute(update(OutboxRow).where(mine).values(**values))
 
     def _recorded(self, seq: int) -> RecordedEvent | None:
         recorded = record_at(self._log, seq)
         return None if recorded is None or recorded.event.type is EventType.UNREADABLE else recorded
 
+    def _earlier(self, row: OutboxRow) -> str:
+        if not row.about:
+            return ""
+        sent = self._session.get(SentMessageRow, (row.receiver, row.addressee, row.about))
+        return "" if sent is None else sent.reference
 
-def _is_of(receiver: str, seq: int) -> ColumnElement[bool]:
-    return and_(col(OutboxRow.receiver) == receiver, col(OutboxRow.seq) == seq)
+
+def _is_of(claim: Claim) -> ColumnElement[bool]:
+    mine = and_(col(OutboxRow.receiver) == claim.receiver, col(OutboxRow.addressee) == claim.addressee)
+    return and_(mine, col(OutboxRow.seq) == claim.seq)
 
 
 def _waiting(row: OutboxRow, hash_: bytes) -> Undelivered:
     return Undelivered(
         id=message_id(row.seq, hash_),
         receiver=row.receiver,
+        addressee=row.addressee,
         type=row.type,
         at=row.at,
         attempts=row.attempts,

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, and_, or_
-from sqlmodel import col
+from sqlalchemy.orm import aliased
+from sqlmodel import col, select
 
 from jit_service.storage.tables import DelegationRow, GrantRow, LockRow, OutboxRow, PolicyProposalRow
 
@@ -83,9 +84,21 @@ def proposal_undecided() -> Scope:
 
 
 def due(receiver: str, now: Now) -> Scope:
-    """Selects the receiver's notifications that are to be delivered now."""
+    """Selects the receiver's notifications that are to be delivered now.
+
+    One about a grant waits until the addressee has had all earlier ones about it, or they were given up.
+    """
     mine = and_(col(OutboxRow.receiver) == receiver, col(OutboxRow.due_at) <= now)
-    return and_(mine, col(OutboxRow.gave_up_at).is_(None))
+    earlier = aliased(OutboxRow)
+    awaited = select(earlier.seq).where(
+        col(OutboxRow.about) != "",
+        col(earlier.receiver) == receiver,
+        col(earlier.addressee) == col(OutboxRow.addressee),
+        col(earlier.about) == col(OutboxRow.about),
+        col(earlier.seq) < col(OutboxRow.seq),
+        col(earlier.gave_up_at).is_(None),
+    )
+    return and_(mine, col(OutboxRow.gave_up_at).is_(None), ~awaited.exists())
 
 
 def text_of(scope: Scope) -> str:

@@ -447,15 +447,20 @@ class SettingChangeRow(SQLModel, table=True):
 
 
 class OutboxRow(SQLModel, table=True):
-    """One notification for one receiver, from the event's transaction until it is delivered; then the row is deleted.
+    """One notification for one addressee of a receiver, from the event's transaction until it is delivered.
 
-    It is due at `due_at`. A process that claims it moves `due_at` on, so that no other process tries meanwhile.
+    Then the row is deleted. It is due at `due_at`. A process that claims it moves `due_at` on, so that no other process
+    tries meanwhile. Those about the same grant (`about`) are delivered in the order of `seq`.
     """
 
     __tablename__: ClassVar[Any] = "outbox"
-    __table_args__ = (_partial("outbox_by_due", "receiver", "due_at", where="gave_up_at IS NULL"),)
+    __table_args__ = (
+        _partial("outbox_by_due", "receiver", "due_at", where="gave_up_at IS NULL"),
+        _partial("outbox_by_grant", "receiver", "addressee", "about", "seq", where="gave_up_at IS NULL"),
+    )
 
     receiver: str = _text(primary_key=True)
+    addressee: str = _text(primary_key=True, server_default="")
     seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     type: str = _text()
     at: datetime = _instant()
@@ -463,6 +468,20 @@ class OutboxRow(SQLModel, table=True):
     due_at: datetime = _instant()
     gave_up_at: datetime | None = _instant(nullable=True)
     fault: str = _text()
+    about: str = _text(server_default="")
+
+
+class SentMessageRow(SQLModel, table=True):
+    """What a receiver calls the message that an addressee has about a grant, so that the next one can change it."""
+
+    __tablename__: ClassVar[Any] = "sent_message"
+    __table_args__ = (Index("sent_message_by_age", "at"),)
+
+    receiver: str = _text(primary_key=True)
+    addressee: str = _text(primary_key=True)
+    about: str = _text(primary_key=True)
+    reference: str = _text()
+    at: datetime = _instant()
 
 
 class ReplayRow(SQLModel, table=True):

@@ -223,7 +223,8 @@ class Transaction(Snapshot):
             self.record(replace(event, revision=self.revision))
 
     def record(self, event: Event) -> None:
-        """Appends the event to the audit log, and leaves a notification for every receiver that wants it."""
+        """Appends the event to the audit log, and leaves a notification for each addressee of every receiver that
+        wants it."""
         payload = rows.payload_of(replace(event, states=self._states) if self._states else event)
         self._states = {}
         self.seq += 1
@@ -231,10 +232,15 @@ class Transaction(Snapshot):
         self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload, "count": None})
         if event.setting:
             self._insert(SettingChangeRow, {"seq": self.seq, "at": event.at, "name": event.setting})
-        receivers = [subscription.receiver for subscription in self._subscriptions if subscription.wants(event)]
-        if receivers:
-            columns = {"seq": self.seq, "type": event.type, "at": event.at, "due_at": self.now}
-            waiting = [columns | {"receiver": receiver, "attempts": 0, "fault": ""} for receiver in receivers]
+        addressed = [
+            {"receiver": subscription.receiver, "addressee": addressee}
+            for subscription in self._subscriptions
+            if subscription.wants(event)
+            for addressee in subscription.addressees
+        ]
+        if addressed:
+            columns = {"seq": self.seq, "type": event.type, "at": event.at, "due_at": self.now, "about": event.grant}
+            waiting = [columns | each | {"attempts": 0, "fault": ""} for each in addressed]
             self._session.execute(insert(OutboxRow), waiting)
 
     def remember(self, request_id: str, replay: Replay) -> None:

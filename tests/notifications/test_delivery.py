@@ -17,7 +17,7 @@ import pytest
 
 from jit_service.domain.audit.event import EventType, RecordedEvent
 from jit_service.domain.grants.grant import Grant, Justification
-from jit_service.domain.notification import Failure, Message, Retries, Subscription, interests, seq_of
+from jit_service.domain.notification import Failure, Message, Receipt, Retries, Subscription, interests, seq_of
 from jit_service.domain.policies.policy import BreakGlassRule, PrincipalSet
 from jit_service.notifications import delivery
 from jit_service.notifications.delivery import LEASE, Channel, Deliverer, deliver_next
@@ -70,7 +70,7 @@ def there() -> Iterator[Hook]:
 def channel(there: Hook, directory: Path, name: str = "oncall", **changes: Any) -> Channel:
     """The way to a real receiver."""
     to = receiver(directory, there.url, name=name, **changes)
-    return Channel(receiver=name, wire=Webhook(to), timeout=to.timeout, retries=RETRIES, encode=encoded)
+    return Channel(receiver=name, wire=Webhook(to, encoded), timeout=to.timeout, retries=RETRIES)
 
 
 def encoded(recorded: RecordedEvent) -> bytes:
@@ -84,11 +84,11 @@ class Crash(BaseException):
 class Wire:
     """A wire that a test holds in its hand."""
 
-    def __init__(self, *answers: Failure | BaseException | None) -> None:
+    def __init__(self, *answers: Failure | Receipt | BaseException | None) -> None:
         self._answers = list(answers)
         self.sent: list[Message] = []
 
-    def send(self, message: Message) -> Failure | None:
+    def send(self, message: Message) -> Failure | Receipt | None:
         self.sent.append(message)
         answer = self._answers.pop(0) if self._answers else None
         if isinstance(answer, BaseException):
@@ -100,7 +100,7 @@ class Wire:
 
 
 def by(wire: Wire, name: str = "oncall") -> Channel:
-    return Channel(receiver=name, wire=wire, timeout=timedelta(seconds=10), retries=RETRIES, encode=encoded)
+    return Channel(receiver=name, wire=wire, timeout=timedelta(seconds=10), retries=RETRIES)
 
 
 def drain(store: Store, to: Channel) -> int:
@@ -242,7 +242,7 @@ def test_a_crash_in_the_attempt_is_followed_by_another_with_the_same_id(
     assert deliver_next(second, by(wire))
 
     assert [message.id for message in wire.sent] == [message.id for message in crashing.sent]
-    assert [message.body for message in wire.sent] == [message.body for message in crashing.sent]
+    assert [encoded(message.recorded) for message in wire.sent] == [encoded(crashing.sent[0].recorded)]
     assert waiting(second) == []
 
 
@@ -393,7 +393,7 @@ def test_a_receiver_that_does_not_take_it_holds_up_no_other(
             bad.hang()
         to = channel(bad, tmp_path, "bad", timeout=60)
         if how == "refuses":
-            to = replace(to, wire=Webhook(receiver(tmp_path, "http://127.0.0.1:9/", name="bad")))
+            to = replace(to, wire=Webhook(receiver(tmp_path, "http://127.0.0.1:9/", name="bad"), encoded))
         deliverers = [Deliverer(store, to), Deliverer(store, channel(there, tmp_path, "good"))]
         for deliverer in deliverers:
             deliverer.start()
@@ -483,6 +483,164 @@ def test_no_secret_is_in_the_log_or_the_outbox(
     assert "gave up notifying oncall" in caplog.text
     assert "notified oncall of POLICY_CREATED" in caplog.text
     assert not [text for text in told if "hunter2" in text or SECRET in text or "v1," in text]
+
+
+# Addressees, and their order
+
+
+def test_each_addressee_has_a_notification_of_its_own(open_store: Callable[..., Store], clock: Clock) -> None:
+    """What one of them does not take is tried again for that one alone."""
+    (subscription,) = everything("mail")
+    store = open_store(replace(subscription, addressees=("alice@example.com", "bob@example.com")))
+    add_policy(store)
+    wire = Wire(Failure("it answered 450"))
+
+    drain(store, by(wire, "mail"))
+
+    first, second = wire.sent
+    assert {first.addressee, second.addressee} == {"alice@example.com", "bob@example.com"}
+    assert first.id == second.id
+    assert [left.addressee for left in waiting(store)] == [first.addressee]
+    clock.advance(RETRIES.first)
+    drain(store, by(wire, "mail"))
+    assert (wire.sent[2].addressee, waiting(store)) == (first.addressee, [])
+
+
+def test_what_is_told_of_a_grant_is_told_in_order(store: Store, clock: Clock) -> None:
+    add_policy(store)
+    drain(store, by(Wire()))
+    first = ask(store)
+    second = ask(store)
+    approve(store, first)
+    wire = Wire(Failure("it answered 500"))
+
+    drain(store, by(wire))
+
+    assert _told(wire) == [("GRANT_REQUESTED", first.name), ("GRANT_REQUESTED", second.name)]
+    clock.advance(RETRIES.first)
+    drain(store, by(wire))
+    assert _told(wire)[2:] == [("GRANT_REQUESTED", first.name), ("GRANT_APPROVED", first.name)]
+    assert waiting(store) == []
+
+
+def test_another_process_does_not_overtake_an_attempt_about_the_same_grant(
+    open_store: Callable[..., Store], clock: Clock
+) -> None:
+    add_policy(store := open_store())
+    drain(store, by(Wire()))
+    approve(store, ask(store))
+    with store.outbox() as outbox:
+        claim = outbox.claim("oncall", lease=LEASE)
+    assert claim is not None
+
+    assert not deliver_next(other := open_store(), by(wire := Wire()))
+
+    with store.outbox() as outbox:
+        outbox.remove(claim)
+    assert deliver_next(other, by(wire))
+    assert [message.recorded.event.type for message in wire.sent] == ["GRANT_APPROVED"]
+
+
+def test_what_was_given_up_holds_up_nothing_of_its_grant(store: Store) -> None:
+    add_policy(store)
+    drain(store, by(Wire()))
+    approve(store, ask(store))
+    wire = Wire(Failure("it answered 410", final=True))
+
+    drain(store, by(wire))
+
+    assert [message.recorded.event.type for message in wire.sent] == ["GRANT_REQUESTED", "GRANT_APPROVED"]
+
+
+def test_people_are_told_how_the_grant_is_now(store: Store) -> None:
+    add_policy(store)
+    drain(store, by(Wire()))
+    approve(store, ask(store))
+    wire = Wire()
+
+    drain(store, replace(by(wire), for_people=True))
+
+    asked, approved = (message.grant for message in wire.sent)
+    assert asked is not None
+    assert asked == approved
+    assert asked.state(NOON) == "ACTIVE"
+
+
+def test_the_next_message_about_a_grant_comes_with_what_the_receiver_called_the_one_before(store: Store) -> None:
+    add_policy(store)
+    approve(store, ask(store))
+    ask(store)
+    wire = Wire(Receipt("policy"), Receipt("first"), Receipt("second"))
+
+    drain(store, by(wire))
+
+    assert [(message.recorded.event.type, message.earlier) for message in wire.sent] == [
+        ("POLICY_CREATED", ""),
+        ("GRANT_REQUESTED", ""),
+        ("GRANT_APPROVED", "first"),
+        ("GRANT_REQUESTED", ""),
+    ]
+
+
+def _told(wire: Wire) -> list[tuple[str, str]]:
+    return [(message.recorded.event.type.value, message.recorded.event.grant) for message in wire.sent]
+
+
+# Receivers that are down, or that ask for time
+
+
+def test_a_receiver_that_asks_for_time_is_sent_nothing_until_then(store: Store, clock: Clock) -> None:
+    add_policy(store)
+    wire = Wire(Failure("it answered 429", retry_after=timedelta(seconds=30)))
+    to = by(wire)
+    drain(store, to)
+    ask(store)
+
+    clock.advance(timedelta(seconds=30) - TICK)
+    assert drain(store, to) == 0
+    clock.advance(TICK)
+    assert drain(store, to) == 2
+    assert waiting(store) == []
+
+
+def test_a_receiver_cannot_ask_for_more_time_than_its_longest_wait(store: Store, clock: Clock) -> None:
+    add_policy(store)
+    to = by(Wire(Failure("it answered 503", retry_after=timedelta(days=9))))
+    drain(store, to)
+
+    clock.advance(RETRIES.longest)
+
+    assert drain(store, to) == 1
+
+
+def test_a_receiver_that_is_down_for_an_hour_loses_nothing_and_delays_nobody(
+    open_store: Callable[..., Store], clock: Clock
+) -> None:
+    store = open_store(*everything("down", "up"))
+    down, up = Wire(*[Failure("it refused the connection")] * 1000), Wire()
+    to_down, to_up = replace(by(down, "down"), retries=Retries()), by(up, "up")
+    add_policy(store)
+    for _ in range(12):
+        approve(store, ask(store))
+        drain(store, to_down)
+        drain(store, to_up)
+        assert [left.receiver for left in waiting(store) if left.receiver == "up"] == []
+        clock.advance(timedelta(minutes=5))
+    assert len(up.sent) == 25
+
+    back = Wire()
+    for _ in range(200):
+        drain(store, replace(to_down, wire=back))
+        clock.advance(timedelta(minutes=1))
+
+    assert waiting(store) == []
+    assert sorted(_told(back)) == sorted(_told(up))
+    order = _told(back)
+    assert all(
+        order.index(("GRANT_REQUESTED", name)) < order.index((type_, name))
+        for type_, name in order
+        if type_ == "GRANT_APPROVED"
+    )
 
 
 # Overdue reviews

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jit_service.domain.audit.event import Event, EventType
-from jit_service.runtime.service import channels_of
+from jit_service.runtime.channels import channels_of
 from jit_service.settings import Settings, SettingsError
 from tests.conftest import NOON
 from tests.notifications.webhooks import KEY, SECRET, facts
@@ -151,11 +151,9 @@ def test_the_environment_names_the_file_or_holds_the_list(tmp_path: Path, monkey
 
 
 def test_a_ca_file_that_is_none_is_told_at_the_start(tmp_path: Path) -> None:
-    from jit_service.runtime.service import ServiceError
-
     settings = loaded(tmp_path, facts(tmp_path, URL, ca_file=str(tmp_path / "none.pem")))
 
-    with pytest.raises(ServiceError, match=r"oncall.*ca_file"):
+    with pytest.raises(SettingsError, match=r"oncall.*ca_file"):
         channels_of(settings)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.notification import Failure, Message
 from jit_service.notifications.receivers import Receiver
 from jit_service.notifications.webhook import Webhook, resolved, signature
@@ -24,7 +25,9 @@ from tests.certificates import certificate
 from tests.conftest import NOON
 from tests.notifications.webhooks import KEY, SECRET, Hook, hook, receiver
 
-MESSAGE = Message(id="evt_7_0011223344556677", body='{"what":"ü"}'.encode(), at=NOON)
+BODY = '{"what":"ü"}'.encode()
+RECORDED = RecordedEvent(seq=7, hash=bytes(range(32)), event=Event(type=EventType.LOCK_CREATED, at=NOON, principal="x"))
+MESSAGE = Message(id="evt_7_0011223344556677", at=NOON, recorded=RECORDED)
 SECOND = timedelta(seconds=1)
 
 
@@ -34,9 +37,13 @@ def there() -> Iterator[Hook]:
         yield running
 
 
+def webhook(to: Receiver, **options: Any) -> Webhook:
+    return Webhook(to, lambda _: BODY, **options)
+
+
 def sent(to: Receiver, *addresses: str) -> Failure | None:
     """Sends the message, the receiver's name leading to the addresses."""
-    return Webhook(to, resolve=lambda *_: addresses or ("127.0.0.1",)).send(MESSAGE)
+    return webhook(to, resolve=lambda *_: addresses or ("127.0.0.1",)).send(MESSAGE)
 
 
 def fault(failure: Failure | None) -> str:
@@ -48,7 +55,7 @@ def test_a_message_arrives_whole_and_signed(there: Hook, tmp_path: Path) -> None
     assert sent(receiver(tmp_path, there.url)) is None
 
     (came,) = there.received
-    assert (came.path, came.body, came.id) == ("/hook?token=hunter2", MESSAGE.body, MESSAGE.id)
+    assert (came.path, came.body, came.id) == ("/hook?token=hunter2", BODY, MESSAGE.id)
     assert came.headers["webhook-timestamp"] == str(int(NOON.timestamp()))
     assert came.headers["content-type"] == "application/cloudevents+json; charset=utf-8"
     assert came.headers["host"] == f"127.0.0.1:{there.port}"
@@ -61,9 +68,10 @@ def test_the_signature_is_that_of_the_specification() -> None:
 
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     at = datetime.datetime.fromtimestamp(1614265330, datetime.UTC)
-    message = Message(id="msg_p5jXN8AQM9LWM0D4loKWxJek", body=b'{"test": 2432232314}', at=at)
 
-    assert signature([key], message) == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    signed = signature([key], b'{"test": 2432232314}', id_="msg_p5jXN8AQM9LWM0D4loKWxJek", at=at)
+
+    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_while_a_key_is_changed_both_sign(there: Hook, tmp_path: Path) -> None:
@@ -119,17 +127,17 @@ def test_a_receiver_that_is_slow_has_its_timeout_and_no_more(there: Hook, tmp_pa
 
 def test_an_attempt_ends_when_the_service_does(there: Hook, tmp_path: Path) -> None:
     there.hang()
-    webhook = Webhook(receiver(tmp_path, there.url, timeout=60))
+    hanging = webhook(receiver(tmp_path, there.url, timeout=60))
     answers: list[Failure | None] = []
-    sending = threading.Thread(target=lambda: answers.append(webhook.send(MESSAGE)))
+    sending = threading.Thread(target=lambda: answers.append(hanging.send(MESSAGE)))
     sending.start()
     there.arrivals.get(timeout=10)
 
-    webhook.interrupt()
+    hanging.interrupt()
     sending.join(10)
 
     assert [fault(answer) for answer in answers] == ["the service stopped"]
-    assert fault(webhook.send(MESSAGE)) == "the service stopped"
+    assert fault(hanging.send(MESSAGE)) == "the service stopped"
     assert len(there.received) == 1
 
 
@@ -195,7 +203,7 @@ def test_a_name_is_resolved_once_and_the_connection_goes_there(there: Hook, tmp_
         asked.append(host)
         return ["127.0.0.1"] if len(asked) == 1 else ["169.254.169.254"]
 
-    assert Webhook(receiver(tmp_path, f"http://localhost:{there.port}/"), resolve=resolve).send(MESSAGE) is None
+    assert webhook(receiver(tmp_path, f"http://localhost:{there.port}/"), resolve=resolve).send(MESSAGE) is None
 
     assert asked == ["localhost"]
     assert there.received[0].headers["host"] == f"localhost:{there.port}"
@@ -211,7 +219,7 @@ def test_an_address_that_refuses_is_followed_by_the_next(there: Hook, tmp_path: 
 def test_other_spellings_of_loopback_are_judged_by_where_they_lead(tmp_path: Path, host: str) -> None:
     to = receiver(tmp_path, f"https://{host}/", allow_private=False)
 
-    assert "where it may not be sent" in fault(Webhook(to).send(MESSAGE))
+    assert "where it may not be sent" in fault(webhook(to).send(MESSAGE))
 
 
 def test_a_name_that_does_not_resolve_is_a_failure(tmp_path: Path) -> None:
@@ -220,8 +228,8 @@ def test_a_name_that_does_not_resolve_is_a_failure(tmp_path: Path) -> None:
 
     to = receiver(tmp_path, "https://hooks.example.com/hunter2")
 
-    assert fault(Webhook(to, resolve=nowhere).send(MESSAGE)) == "its name does not resolve"
-    assert fault(Webhook(to, resolve=lambda *_: []).send(MESSAGE)) == "its name does not resolve"
+    assert fault(webhook(to, resolve=nowhere).send(MESSAGE)) == "its name does not resolve"
+    assert fault(webhook(to, resolve=lambda *_: []).send(MESSAGE)) == "its name does not resolve"
 
 
 def test_a_proxy_of_the_environment_is_not_used(there: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
