@@ -38,6 +38,8 @@ DEVELOPMENT: Final = "https://dev.jitaccess.invalid"
 MAX_TOKEN_BYTES: Final = 24 << 10
 """The longest token by default; a token with two hundred groups has 12 KB."""
 _OUR_TYPES: Final = ("jit-denial+jwt", "audit-checkpoint+jwt")
+_PRINTABLE: Final = re.compile(r"[ -~]{0,256}")
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,256}")
 _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
 Text = Annotated[str, Field(min_length=1)]
@@ -56,6 +58,24 @@ def _of_a_kind(prefix: str) -> str:
 
 
 Prefix = Annotated[str, AfterValidator(_of_a_kind)]
+
+
+def _printable(text: str) -> str:
+    # RFC 6749, appendix A.1.
+    if not _PRINTABLE.fullmatch(text):
+        raise ValueError("must be printable ASCII characters, at most 256")
+    return text
+
+
+def _scope(text: str) -> str:
+    # RFC 6749, section 3.3.
+    if not _SCOPE.fullmatch(text):
+        raise ValueError("must be 1 to 256 ASCII characters without spaces, quotation marks and backslashes")
+    return text
+
+
+LoginText = Annotated[str, AfterValidator(_printable)]
+Scope = Annotated[str, AfterValidator(_scope)]
 
 
 class PrincipalRule(BaseModel):
@@ -144,6 +164,15 @@ class Issuer(BaseModel):
     roles_claim: Text = "roles"
     roles: dict[Role, tuple[str, ...]] = Field(default_factory=dict)
     max_token_lifetime: Span | None = None
+    cli_client_id: LoginText = ""
+    console_client_id: LoginText = ""
+    login_scopes: Annotated[tuple[Scope, ...], Field(max_length=32)] = ()
+    login_audience: LoginText = ""
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether people log in there, by `jit login` or the console."""
+        return bool(self.cli_client_id or self.console_client_id)
 
     @cached_property
     def rules(self) -> tuple[PrincipalRule, ...]:
@@ -197,7 +226,17 @@ class Issuer(BaseModel):
         if self.principal_rules and (self.principal_claim, self.principal_prefix) != ("sub", ""):
             raise ValueError("principal_rules replace principal_claim and principal_prefix; give only one of the two")
         self._demand_keys()
+        self._demand_login()
         return self
+
+    def _demand_login(self) -> None:
+        if not self.logs_in and (self.login_scopes or self.login_audience):
+            raise ValueError("login_scopes and login_audience are for people who log in: cli_client_id is missing too")
+        if self.logs_in and not is_safe_url(self.issuer):
+            raise ValueError(
+                "cli_client_id and console_client_id need an issuer whose name is an https URL, or http on loopback, "
+                "since clients find its endpoints there"
+            )
 
     def _demand_keys(self) -> None:
         if self.jwks_file is not None and self.jwks_url is not None:
@@ -236,6 +275,17 @@ def demand_own_principals(issuers: Sequence[Issuer]) -> None:
             raise ValueError(f"{between}; give each a prefix of its own, or both shares_principals: true")
         if one.principal_case != other.principal_case:
             raise ValueError(f"{between}; then both must have the same principal_case")
+
+
+def login_issuer(issuers: Iterable[Issuer]) -> Issuer | None:
+    """Returns the issuer at which people log in; None if there is none. Raises ValueError for more than one."""
+    found = [issuer for issuer in issuers if issuer.logs_in]
+    if len(found) > 1:
+        raise ValueError(
+            f"{found[0].issuer} and {found[1].issuer} both have a cli_client_id or console_client_id; people log in at "
+            "one issuer only"
+        )
+    return found[0] if found else None
 
 
 def _shared_prefix(one: Issuer, other: Issuer) -> str | None:

@@ -20,7 +20,7 @@ from jit_service.configuration.environment import demand_known
 from jit_service.configuration.faults import lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
 from jit_service.domain.bounds import Bounds
-from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals
+from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, login_issuer
 from jit_service.notifications.receivers import Receiver
 from jitaccess import strict_yaml
 from jitaccess.jose.keys import is_safe_url
@@ -137,6 +137,15 @@ class Settings(BaseSettings):
         description="The URL that tokens of grants name as their issuer; without it none are issued.",
         json_schema_extra={"form": _ISSUER_FORM},
     )
+    public_url: str = Field(
+        default="",
+        description="The URL at which callers and browsers reach the service; by default JIT_TOKEN_ISSUER.",
+        json_schema_extra={"form": _ISSUER_FORM},
+    )
+    public_grpc_address: BoundAddress | None = Field(
+        default=None,
+        description="Where clients reach gRPC; by default the host and port of JIT_PUBLIC_URL, where Envoy serves it.",
+    )
     max_grant_token_lifetime: Span = Field(
         default=timedelta(minutes=15),
         gt=timedelta(),
@@ -231,6 +240,11 @@ class Settings(BaseSettings):
         scheme, separator, rest = self.database_url.partition("://")
         return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgresql", "postgres") else self.database_url
 
+    @property
+    def resource(self) -> str:
+        """The URL of the service as a protected resource (RFC 9728); empty if it is not known."""
+        return self.public_url or self.token_issuer
+
     def effective(self) -> str:
         """Returns all settings in one line, without secrets: URLs of receivers and passwords may be some."""
         instead = {
@@ -274,6 +288,7 @@ class Settings(BaseSettings):
             raise SettingsError("JIT_ISSUERS: has the same issuer twice")
         try:
             demand_own_principals(issuers)
+            login_issuer(issuers)
         except ValueError as fault:
             raise SettingsError(f"JIT_ISSUERS: {fault}") from None
         return issuers
@@ -341,9 +356,9 @@ class Settings(BaseSettings):
                 raise ValueError(f"must be addresses, networks such as 10.0.0.0/8, or unix: {fault}") from None
         return given
 
-    @field_validator("token_issuer")
+    @field_validator("token_issuer", "public_url")
     @classmethod
-    def _safe_issuer(cls, url: str) -> str:
+    def _safe_url(cls, url: str) -> str:
         if url and (not is_safe_url(url) or url.endswith("/") or "?" in url or "#" in url or not _URL.fullmatch(url)):
             raise ValueError(f"must be {_ISSUER_FORM}")
         return url

@@ -137,6 +137,11 @@ class Authenticator:
             self._verified_bytes = 0
 
     @property
+    def issuers(self) -> Sequence[Issuer]:
+        """The issuers that are trusted now."""
+        return self._trust.given
+
+    @property
     def trusted(self) -> object:
         """What is trusted now; it is another object after a change of the issuers."""
         return self._trust

@@ -101,6 +101,8 @@ RULES: dict[str, Rule] = {
     # A program that verifies tokens has no token for this service; keys and addresses are no secret.
     "/jitaccess.v1.TokenService/GetKeySet": _ANONYMOUS,
     "/jitaccess.v1.TokenService/GetAuthorizationServerMetadata": _ANONYMOUS,
+    # It says where a caller without a token gets one.
+    "/jitaccess.v1.TokenService/GetProtectedResourceMetadata": _ANONYMOUS,
     "/jitaccess.v1.TokenService/IntrospectToken": _READ,
     "/jitaccess.v1.TokenService/RevokeToken": _WRITE,
     "/authzen.v1.AuthorizationService/Evaluate": _CHECK,

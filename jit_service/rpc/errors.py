@@ -104,10 +104,10 @@ def describe(context: grpc.ServicerContext, error: JitError) -> None:
     context.set_details(answer.message)
 
 
-def abort(context: grpc.ServicerContext, error: JitError) -> NoReturn:
-    """Ends the call with the error."""
+def abort(context: grpc.ServicerContext, error: JitError, *more: tuple[str, str]) -> NoReturn:
+    """Ends the call with the error, and with `more` trailing metadata, which Envoy makes headers of."""
     answer = status(error)
-    _add_details(context, answer)
+    _add_details(context, answer, *more)
     context.abort(status_code(error), answer.message)
 
 
@@ -119,8 +119,8 @@ def abort_internal(context: grpc.ServicerContext) -> NoReturn:
     context.abort(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
 
 
-def _add_details(context: grpc.ServicerContext, answer: Status) -> None:
-    context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()),))
+def _add_details(context: grpc.ServicerContext, answer: Status, *more: tuple[str, str]) -> None:
+    context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()), *more))
 
 
 def _violations(error: InvalidField) -> list[BadRequest.FieldViolation]:

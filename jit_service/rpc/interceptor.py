@@ -24,6 +24,7 @@ from jit_service.domain.errors import (
     Locked,
     RateExceeded,
     StoreUnavailable,
+    Unauthenticated,
 )
 from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.rpc import errors, refusals
@@ -31,6 +32,7 @@ from jit_service.rpc.admission import Admission, MalformedRequest, check_request
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.authorization import RULES, Rule
 from jit_service.rpc.json_spelling import in_json_names
+from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store, set_caller
@@ -64,9 +66,11 @@ class CallInterceptor(grpc.ServerInterceptor):
         *,
         quota: Quota,
         unproved: UnauthenticatedCalls,
+        resource: ProtectedResource,
     ) -> None:
         self.admission = Admission(authenticator, quota, trusted_proxies)
         self._unproved = unproved
+        self._resource = resource
         self._store = store
         self._view = view
         self._authenticator = authenticator
@@ -210,9 +214,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             self._record(caller, refusal, request)
         if isinstance(refusal, StoreUnavailable):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
-        if isinstance(refusal, InvalidField) and edge_metadata(context.invocation_metadata())[0] is not None:
+        over_rest = edge_metadata(context.invocation_metadata())[0] is not None
+        if isinstance(refusal, InvalidField) and over_rest:
             # The record keeps the proto's names: it is the same for every way that a call comes.
             refusal = in_json_names(refusal, caller.origin.method)
+        if isinstance(refusal, Unauthenticated) and over_rest:
+            errors.abort(context, refusal, ("www-authenticate", self._resource.challenge(refusal)))
         errors.abort(context, refusal)
 
     def _lock_on(self, caller: Caller) -> Locked | None:

@@ -29,6 +29,7 @@ from jit_service.rpc.envoy.generated import external_auth_pb2, external_processo
 from jit_service.rpc.envoy.generated.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
 from jit_service.rpc.envoy.generated.external_processor_pb2_grpc import add_ExternalProcessorServicer_to_server
 from jit_service.rpc.interceptor import CallInterceptor
+from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.services.access import AccessServicer
 from jit_service.rpc.services.audit import AuditServicer
@@ -130,6 +131,7 @@ class Backend:
     streams: Streams
     issuing: Issuing | None
     unproved: UnauthenticatedCalls
+    resource: ProtectedResource
 
     def interceptor(self, trusted_proxies: Sequence[str], quota: Quota) -> CallInterceptor:
         """Returns the interceptor of an address whose peers are trusted as these proxies."""
@@ -141,6 +143,7 @@ class Backend:
             trusted_proxies,
             quota=quota,
             unproved=self.unproved,
+            resource=self.resource,
         )
 
 
@@ -170,7 +173,7 @@ def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, qu
     add_DelegationServiceServicer_to_server(DelegationServicer(store, settings.bounds), server)
     add_LockServiceServicer_to_server(LockServicer(store), server)
     add_SignalServiceServicer_to_server(SignalServicer(store), server)
-    add_TokenServiceServicer_to_server(TokenServicer(store, issuing), server)
+    add_TokenServiceServicer_to_server(TokenServicer(store, issuing, backend.resource), server)
     audit_servicer = AuditServicer(store, backend.follower, issuing, source=settings.notifications_source)
     add_AuditServiceServicer_to_server(audit_servicer, server)
     ext_authz = AuthorizationServicer(store, checker, backend.authenticator, issuing, quota)

@@ -27,6 +27,7 @@ from jit_service.notifications.delivery import Deliverer
 from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
+from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.server import Backend, Server, build_ext_proc_server, build_server
 from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.rpc.streams import StreamLimits, Streams
@@ -117,9 +118,10 @@ class Service:
         self.checker = Checker(self.store, grants, answers)
         self.searcher = Searcher(self.store, grants, recorder)
         self.open_requests = OpenRequests(grants, limit=settings.passing_streams)
+        authenticator = _authenticator(settings, issuers(), clock)
         backend = Backend(
             store=self.store,
-            authenticator=_authenticator(settings, issuers(), clock),
+            authenticator=authenticator,
             grants=grants,
             checker=self.checker,
             searcher=self.searcher,
@@ -128,6 +130,7 @@ class Service:
             streams=Streams(_stream_limits(settings)),
             issuing=self.issuing,
             unproved=UnauthenticatedCalls(self.store),
+            resource=ProtectedResource(settings.resource, settings.public_grpc_address, lambda: authenticator.issuers),
         )
         self._server = build_server(settings, backend)
         self._ext_proc_server = build_ext_proc_server(settings, backend, self.open_requests)
@@ -136,7 +139,7 @@ class Service:
             grants,
             recorder,
             backend.unproved,
-            IssuerKeyKeeper(backend.authenticator, issuers),
+            IssuerKeyKeeper(authenticator, issuers),
             Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
             AuditCompactor(self.store),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),

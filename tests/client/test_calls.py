@@ -533,6 +533,13 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         token_pb2.GetAuthorizationServerMetadataRequest(),
     ),
     (
+        "get_protected_resource_metadata",
+        (),
+        {},
+        "GetProtectedResourceMetadata",
+        token_pb2.GetProtectedResourceMetadataRequest(),
+    ),
+    (
         "introspect_token",
         ("a.b&c",),
         {},

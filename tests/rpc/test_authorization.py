@@ -45,6 +45,7 @@ ANONYMOUS = {
     "/authzen.v1.AuthorizationService/GetConfiguration",
     "/jitaccess.v1.TokenService/GetKeySet",
     "/jitaccess.v1.TokenService/GetAuthorizationServerMetadata",
+    "/jitaccess.v1.TokenService/GetProtectedResourceMetadata",
     "/jitaccess.v1.DocsService/GetOpenApi",
     "/jitaccess.v1.DocsService/GetDocsPage",
     "/jitaccess.v1.DocsService/GetDocsAsset",

@@ -218,6 +218,7 @@ class AsyncJitClient:
     issue_token = _method(tokens.issue_token)
     get_key_set = _method(tokens.get_key_set)
     get_authorization_server_metadata = _method(tokens.get_authorization_server_metadata)
+    get_protected_resource_metadata = _method(tokens.get_protected_resource_metadata)
     introspect_token = _method(tokens.introspect_token)
     revoke_token = _method(tokens.revoke_token)
     list_audit_events = _listing(audit.list_audit_events)

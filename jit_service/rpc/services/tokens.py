@@ -18,6 +18,7 @@ from jit_service.rpc.http_caching import answer_unless_cached
 from jit_service.rpc.interceptor import current_caller
 from jit_service.rpc.mapping import Decoder, Encoder
 from jit_service.rpc.media_types import FORM, JSON, is_utf8
+from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.storage import Store
 from jit_service.use_cases import signing_keys, tokens
 from jit_service.use_cases.signing_keys import MAX_CACHED, Issuing, demand_issuing
@@ -39,8 +40,9 @@ _DECODE: Final = Decoder(token_pb2.IssueTokenRequest, TokenRequest)
 class TokenServicer(TokenServiceServicer):
     """Tokens of grants. Without `issuing` there are none."""
 
-    def __init__(self, store: Store, issuing: Issuing | None) -> None:
+    def __init__(self, store: Store, issuing: Issuing | None, resource: ProtectedResource) -> None:
         self._store = store
+        self._resource = resource
         self._maybe_issuing = issuing
 
     @property
@@ -75,6 +77,11 @@ class TokenServicer(TokenServiceServicer):
         self, request: token_pb2.GetAuthorizationServerMetadataRequest, context: grpc.ServicerContext
     ) -> HttpBody:
         return _json(tokens.metadata(self._issuing))
+
+    def GetProtectedResourceMetadata(
+        self, request: token_pb2.GetProtectedResourceMetadataRequest, context: grpc.ServicerContext
+    ) -> HttpBody:
+        return _json(self._resource.metadata())
 
 
 def _json(value: Mapping[str, Any]) -> HttpBody:

@@ -182,3 +182,20 @@ class GetAuthorizationServerMetadataRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAuthorizationServerMetadataRequest: _TypeAlias = GetAuthorizationServerMetadataRequest  # noqa: Y015
+
+@_typing.final
+class GetProtectedResourceMetadataRequest(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProtectedResourceMetadataRequest: _TypeAlias = GetProtectedResourceMetadataRequest  # noqa: Y015

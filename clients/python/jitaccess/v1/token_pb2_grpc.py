@@ -61,6 +61,11 @@ class TokenServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_token__pb2.GetAuthorizationServerMetadataRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetProtectedResourceMetadata = channel.unary_unary(
+                '/jitaccess.v1.TokenService/GetProtectedResourceMetadata',
+                request_serializer=jitaccess_dot_v1_dot_token__pb2.GetProtectedResourceMetadataRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class TokenServiceServicer(object):
@@ -105,6 +110,16 @@ class TokenServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetProtectedResourceMetadata(self, request, context):
+        """Answers where a person logs in to call this service (RFC 9728): `resource`, `authorization_servers`,
+        `scopes_supported`, `bearer_methods_supported`, and for `jit login` and the console `jit_cli_client_id`,
+        `jit_console_client_id`, `jit_scopes`, `jit_audience` and `jit_grpc_address`. A member without a value is absent. The
+        `WWW-Authenticate` of a 401 names this address.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TokenServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +146,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
             'GetAuthorizationServerMetadata': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAuthorizationServerMetadata,
                     request_deserializer=jitaccess_dot_v1_dot_token__pb2.GetAuthorizationServerMetadataRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetProtectedResourceMetadata': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProtectedResourceMetadata,
+                    request_deserializer=jitaccess_dot_v1_dot_token__pb2.GetProtectedResourceMetadataRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
@@ -269,6 +289,33 @@ class TokenService(object):
             target,
             '/jitaccess.v1.TokenService/GetAuthorizationServerMetadata',
             jitaccess_dot_v1_dot_token__pb2.GetAuthorizationServerMetadataRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProtectedResourceMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jitaccess.v1.TokenService/GetProtectedResourceMetadata',
+            jitaccess_dot_v1_dot_token__pb2.GetProtectedResourceMetadataRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

@@ -49,6 +49,12 @@ class TokenServiceStub:
     """
     GetAuthorizationServerMetadata: _grpc.UnaryUnaryMultiCallable[_token_pb2.GetAuthorizationServerMetadataRequest, _httpbody_pb2.HttpBody]
     """Answers where all of that is (RFC 8414)."""
+    GetProtectedResourceMetadata: _grpc.UnaryUnaryMultiCallable[_token_pb2.GetProtectedResourceMetadataRequest, _httpbody_pb2.HttpBody]
+    """Answers where a person logs in to call this service (RFC 9728): `resource`, `authorization_servers`,
+    `scopes_supported`, `bearer_methods_supported`, and for `jit login` and the console `jit_cli_client_id`,
+    `jit_console_client_id`, `jit_scopes`, `jit_audience` and `jit_grpc_address`. A member without a value is absent. The
+    `WWW-Authenticate` of a 401 names this address.
+    """
 
 @_typing.type_check_only
 class TokenServiceAsyncStub(TokenServiceStub):
@@ -70,6 +76,12 @@ class TokenServiceAsyncStub(TokenServiceStub):
     """
     GetAuthorizationServerMetadata: _aio.UnaryUnaryMultiCallable[_token_pb2.GetAuthorizationServerMetadataRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Answers where all of that is (RFC 8414)."""
+    GetProtectedResourceMetadata: _aio.UnaryUnaryMultiCallable[_token_pb2.GetProtectedResourceMetadataRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Answers where a person logs in to call this service (RFC 9728): `resource`, `authorization_servers`,
+    `scopes_supported`, `bearer_methods_supported`, and for `jit login` and the console `jit_cli_client_id`,
+    `jit_console_client_id`, `jit_scopes`, `jit_audience` and `jit_grpc_address`. A member without a value is absent. The
+    `WWW-Authenticate` of a 401 names this address.
+    """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tokens of grants (RFC 9068, RFC 9396): JWTs signed with ES256 that say what a grant allows, for minutes."""
@@ -118,5 +130,17 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Answers where all of that is (RFC 8414)."""
+
+    @_abc_1.abstractmethod
+    def GetProtectedResourceMetadata(
+        self,
+        request: _token_pb2.GetProtectedResourceMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Answers where a person logs in to call this service (RFC 9728): `resource`, `authorization_servers`,
+        `scopes_supported`, `bearer_methods_supported`, and for `jit login` and the console `jit_cli_client_id`,
+        `jit_console_client_id`, `jit_scopes`, `jit_audience` and `jit_grpc_address`. A member without a value is absent. The
+        `WWW-Authenticate` of a 401 names this address.
+        """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -70,6 +70,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/.well-known/oauth-protected-resource": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answers where a person logs in to call this service (RFC 9728): `resource`, `authorization_servers`,  `scopes_supported`, `bearer_methods_supported`, and for `jit login` and the console `jit_cli_client_id`,  `jit_console_client_id`, `jit_scopes`, `jit_audience` and `jit_grpc_address`.
+         * @description Answers where a person logs in to call this service (RFC 9728): `resource`, `authorization_servers`,
+         *      `scopes_supported`, `bearer_methods_supported`, and for `jit login` and the console `jit_cli_client_id`,
+         *      `jit_console_client_id`, `jit_scopes`, `jit_audience` and `jit_grpc_address`. A member without a value is absent. The
+         *      `WWW-Authenticate` of a 401 names this address.
+         *
+         *     May call: anybody, without a token.
+         */
+        get: operations["TokenService_GetProtectedResourceMetadata"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/access/v1/evaluation": {
         parameters: {
             query?: never;
@@ -3392,6 +3417,34 @@ export interface operations {
         };
     };
     TokenService_GetAuthorizationServerMetadata: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            400: components["responses"]["400"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    TokenService_GetProtectedResourceMetadata: {
         parameters: {
             query?: never;
             header?: never;

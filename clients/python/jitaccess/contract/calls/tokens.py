@@ -47,6 +47,11 @@ def get_authorization_server_metadata() -> Call[Mapping[str, object]]:
     return _json_call("GetAuthorizationServerMetadata", token_pb2.GetAuthorizationServerMetadataRequest())
 
 
+def get_protected_resource_metadata() -> Call[Mapping[str, object]]:
+    """Returns where people log in to call the service, and as which client (RFC 9728)."""
+    return _json_call("GetProtectedResourceMetadata", token_pb2.GetProtectedResourceMetadataRequest())
+
+
 def introspect_token(token: str) -> Call[Mapping[str, object]]:
     """Answers what the service says of a token now (RFC 7662): its claims, or just `{"active": False}`."""
     return _json_call("IntrospectToken", token_pb2.IntrospectTokenRequest(body=_form(token)))
