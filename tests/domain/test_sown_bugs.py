@@ -18,7 +18,7 @@ import pytest
 from jit_service.domain import notification
 from jit_service.domain.audit import audit_filter, chain, refusal
 from jit_service.domain.caller import Caller
-from jit_service.domain.checks import cases, decision, http_request, search, what_if
+from jit_service.domain.checks import cases, decision, http_request, policy_set, search, what_if
 from jit_service.domain.checks.decision import Reason
 from jit_service.domain.conditions import condition, context, signal
 from jit_service.domain.errors import JitError
@@ -48,7 +48,7 @@ from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.domain.tokens import signing_key, token
 from tests.domain import test_notification, test_person
 from tests.domain.audit import test_audit_filter, test_chain, test_refusal
-from tests.domain.checks import test_cases, test_decision, test_http_request, test_search
+from tests.domain.checks import test_cases, test_decision, test_http_request, test_policy_set, test_search
 from tests.domain.conditions import test_condition, test_conditional, test_left_out, test_signal
 from tests.domain.grants import (
     test_approval,
@@ -1557,6 +1557,21 @@ TWINS = [
         "return min(wait, self.longest)",
         "return self.first * GROWTH ** (attempts - 1)",
         test_notification.test_each_wait_is_longer_up_to_the_longest_and_then_there_is_an_end,
+    ),
+    # What could be asked for
+    Twin(
+        "an index of policies by the beginning of a segment",
+        policy_set._start_of,
+        'before[: before.rfind("/") + 1]',
+        "before",
+        lambda: test_policy_set.test_patterns_of_every_form_are_found_and_forbid(("database/ord*/eu",), ("**",)),
+    ),
+    Twin(
+        "an index of policies that looks only at the first segment",
+        policy_set._ByStart.about,
+        'end = resource.find("/", end) + 1',
+        "end = 0",
+        lambda: test_policy_set.test_patterns_of_every_form_are_found_and_forbid(("database/orders/e*",), ("**",)),
     ),
     # Decisions
     Twin(

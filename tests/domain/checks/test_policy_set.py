@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.policy_set import PolicySet
+from jit_service.domain.grants.request import by_preference, denies
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from tests.domain.factories import ALICE, BOB, NOON, deny_policy, policy
 
 ALICE_ALONE = PrincipalSet(principals=(ALICE,))
 GROUPS = frozenset({"engineering"})
+# Names that begin alike, so that a wrong beginning finds too little or too much.
+_SEGMENTS = st.sampled_from(["a", "ab", "b"])
+_NAMES = st.lists(_SEGMENTS, min_size=2, max_size=4).map("/".join)
+_WILD_SEGMENTS = st.sampled_from(["a", "ab", "b", "*", "a*"])
+_PATTERNS = st.builds(
+    lambda segments, end: "/".join([*segments, *end]),
+    st.lists(_WILD_SEGMENTS, min_size=1, max_size=3),
+    st.sampled_from([["**"], ["*"], ["a"], ["b*"]]),
+) | st.just("**")
+_POLICIES = st.lists(
+    st.tuples(st.lists(_PATTERNS, min_size=1, max_size=3), st.sampled_from(["read", "**"]), st.integers(0, 2)),
+    max_size=8,
+)
 
 
 def askable(
@@ -68,6 +84,35 @@ def test_a_deny_of_other_actions_forbids_nothing(actions: tuple[str, ...]) -> No
 
     assert askable(policy(), deny) == ("policies/orders",)
     assert askable(policy(actions=actions)) == ()
+
+
+@pytest.mark.parametrize("resource", ["database/orders/eu", "database/orders", "databases/orders/eu", "d/orders"])
+def test_a_policy_is_found_by_each_of_its_patterns_and_once(resource: str) -> None:
+    under = policy(resources=("database/ord*/eu", "database/orders/**", "database/orders", "d*/orders/*", "d/**"))
+
+    assert askable(under, resource=resource) == ("policies/orders",)
+
+
+@given(_POLICIES, _POLICIES, _NAMES)
+def test_what_could_be_asked_for_is_what_a_look_at_every_policy_finds(
+    open_: list[tuple[list[str], str, int]], denying: list[tuple[list[str], str, int]], resource: str
+) -> None:
+    policies = [
+        policy(name=f"policies/p{number}", resources=tuple(resources), actions=(action,), priority=priority)
+        for number, (resources, action, priority) in enumerate(open_)
+    ]
+    denies_too = [
+        deny_policy(name=f"policies/d{number}", resources=tuple(resources), actions=(action,), eligible=ALICE_ALONE)
+        for number, (resources, action, _) in enumerate(denying[:1])
+    ]
+
+    found = askable(*policies, *denies_too, resource=resource)
+
+    denied = any(
+        denies(deny, subject=ALICE, groups=GROUPS, resource=resource, action="rows.write") for deny in denies_too
+    )
+    covering = [one.name for one in by_preference(policies) if one.covers((resource,), ("rows.write",))]
+    assert found == (() if denied else tuple(covering))
 
 
 def test_groups_that_are_not_known_may_be_any_for_asking_and_none_for_a_deny() -> None:
