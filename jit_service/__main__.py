@@ -38,7 +38,8 @@ from jit_service.domain.tokens.signing_key import KeyState, SigningKey
 from jit_service.notifications import delivery
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.runtime import preflight
-from jit_service.runtime.dev_issuer import DevIssuer, NoDevIssuer, first_steps
+from jit_service.runtime.dev_issuer import DevIssuer, NoDevIssuer
+from jit_service.runtime.dev_mode import DevMode
 from jit_service.runtime.edge import envoy_of, rates_of, socket_paths, with_http_port
 from jit_service.runtime.envoy import Certificate, EdgeError, Envoy, share, write_own
 from jit_service.runtime.envoy import binary as envoy_binary
@@ -145,17 +146,19 @@ def up(
         envoy_binary()
         stack.enter_context(sole_user_of(settings.data_dir))
         settings = with_http_port(settings, stack)
-        issuer = _dev_issuer(settings) if dev else None
-        if issuer is not None:
-            settings = settings.with_issuer(issuer.issuer()).with_token_issuer(f"http://{settings.http}")
+        mode = DevMode(settings) if dev else None
+        if mode is not None:
+            settings = mode.added_to(settings)
         migrate_store(settings)
         sockets = socket_paths(settings, stack)
-        grpc_address, tend = _started(settings, stack, sockets, examples=issuer is not None)
-        envoy = envoy_of(settings, sockets, stack)
+        grpc_address, tend = _started(settings, stack, sockets, examples=dev)
+        provider = mode.serve(sockets[0].parent, stack) if mode is not None else None
+        envoy = envoy_of(settings, sockets, stack, dev_provider=provider)
         http_address = envoy.start(timeout=_ENVOY_START_SECONDS)
-        if issuer is not None:
-            _say_dev(settings, str(http_address), grpc_address)
-        _ready(data_dir=settings.data_dir, grpc=grpc_address, http=f"http://{http_address}")
+        if mode is not None:
+            _say_dev(mode.first_steps(settings, http=http_address, grpc=grpc_address))
+        login = mode.login if mode is not None else None
+        _ready(data_dir=settings.data_dir, grpc=grpc_address, http=f"http://{http_address}", login=login)
         _wait(stopping, tend, envoy)
 
 
@@ -410,15 +413,6 @@ def _settings(**flags: Any) -> Settings:
     return settings
 
 
-def _dev_issuer(settings: Settings) -> DevIssuer:
-    for flag, address in (("--grpc", settings.grpc), ("--http", settings.http)):
-        if not address.is_loopback:
-            raise ServiceError(f"--dev is for loopback only, and {flag} is {address}, where anyone could act as alice")
-    issuer = DevIssuer(settings.data_dir)
-    issuer.write_tokens(utc_now())
-    return issuer
-
-
 def _started(
     settings: Settings, stack: ExitStack, sockets: Sequence[Path] = (), *, examples: bool = False
 ) -> tuple[Address, Callable[[], None]]:
@@ -457,20 +451,20 @@ def _apply_policies(service: Service, settings: Settings, *, examples: bool) -> 
         service.apply_policies(share("examples") / "policies.yaml", only_if_empty=True)
 
 
-def _say_dev(settings: Settings, http: str, grpc: Address) -> None:
-    """Warns loudly of what --dev means, and prints a first request to paste."""
+def _say_dev(steps: str) -> None:
+    """Warns loudly of what --dev means, and prints the first steps to paste."""
     typer.secho(
-        "\n*** DEVELOPMENT MODE: whoever reads the tokens below is alice, bob or the admin. Never in production. ***",
+        "\n*** DEVELOPMENT MODE: whoever is on this machine can be alice, bob or the admin. Never in production. ***",
         err=True,
         fg=typer.colors.RED,
         bold=True,
     )
-    typer.echo(first_steps(settings.data_dir, http=http, grpc=str(grpc)), err=True)
+    typer.echo(steps, err=True)
 
 
-def _ready(*, data_dir: Path, grpc: Address, http: str | None = None) -> None:
-    """Prints the one line on stdout, for the program that started this one."""
-    facts = {"ready": True, "http": http, "grpc": str(grpc), "data_dir": str(data_dir.resolve())}
+def _ready(*, data_dir: Path, grpc: Address, http: str | None = None, login: str | None = None) -> None:
+    """Prints the one line on stdout, for the program that started this one. `login` is the provider of --dev."""
+    facts = {"ready": True, "http": http, "login": login, "grpc": str(grpc), "data_dir": str(data_dir.resolve())}
     print(json.dumps({key: value for key, value in facts.items() if value is not None}), flush=True)
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +36,8 @@ from jitaccess.jose.keys import ASYMMETRIC, is_safe_url
 
 DEVELOPMENT: Final = "https://dev.jitaccess.invalid"
 """The issuer of `up --dev`, whose tokens may name everybody."""
+DEVELOPMENT_PATH: Final = "/dev/oidc"
+"""Where the edge of `up --dev` has the provider at which people log in (jit_service/runtime/dev_provider)."""
 MAX_TOKEN_BYTES: Final = 24 << 10
 """The longest token by default; a token with two hundred groups has 12 KB."""
 _OUR_TYPES: Final = ("jit-denial+jwt", "audit-checkpoint+jwt")
@@ -264,9 +267,9 @@ def exact_principals(issuers: Iterable[Issuer]) -> tuple[str, ...]:
 def demand_own_principals(issuers: Sequence[Issuer]) -> None:
     """Raises ValueError if two issuers can make the same principals, unless both set shares_principals.
 
-    The issuer of `up --dev` may make everybody's.
+    The issuers of `up --dev` may make everybody's.
     """
-    for one, other in combinations((issuer for issuer in issuers if issuer.issuer != DEVELOPMENT), 2):
+    for one, other in combinations((issuer for issuer in issuers if not _is_development(issuer.issuer)), 2):
         shared = _shared_prefix(one, other)
         if shared is None:
             continue
@@ -275,6 +278,12 @@ def demand_own_principals(issuers: Sequence[Issuer]) -> None:
             raise ValueError(f"{between}; give each a prefix of its own, or both shares_principals: true")
         if one.principal_case != other.principal_case:
             raise ValueError(f"{between}; then both must have the same principal_case")
+
+
+def _is_development(issuer: str) -> bool:
+    """Whether it is an issuer of `up --dev`; of http URLs only those on loopback are safe."""
+    is_provider = issuer.startswith("http://") and is_safe_url(issuer) and urlsplit(issuer).path == DEVELOPMENT_PATH
+    return issuer == DEVELOPMENT or is_provider
 
 
 def login_issuer(issuers: Iterable[Issuer]) -> Issuer | None:

@@ -114,7 +114,7 @@ def token(data_dir: Path, name: str) -> str:
 
 def test_up_says_where_it_is_on_one_line_and_serves_both(tmp_path: Path) -> None:
     with up(tmp_path) as (process, ready):
-        assert set(ready) == {"ready", "http", "grpc", "data_dir"}
+        assert set(ready) == {"ready", "http", "login", "grpc", "data_dir"}
         assert ready["ready"] is True
         assert ready["data_dir"] == str(tmp_path)
         with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:

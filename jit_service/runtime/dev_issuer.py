@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -51,9 +51,7 @@ class DevIssuer:
         self._directory = data_dir.resolve() / "dev"
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._key = self._load_or_make_key()
-        public = jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        keys = {"keys": [{**public, "kid": _KID, "use": "sig", "alg": "ES256"}]}
-        _write(self._directory / "jwks.json", json.dumps(keys))
+        _write(self._directory / "jwks.json", json.dumps(self.key_set()))
 
     @classmethod
     def of(cls, data_dir: Path) -> DevIssuer:
@@ -88,18 +86,28 @@ class DevIssuer:
         ttl: timedelta = LIFETIME,
     ) -> str:
         """Returns a token that is valid from `now` for `ttl`."""
+        rights = {"groups": list(groups), "roles": list(roles)}
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": principal} | rights
+        return self.signed(claims, now=now, ttl=ttl, typ="JWT")
+
+    def key_set(self) -> dict[str, Any]:
+        """Returns the key set that its tokens verify by."""
+        public = jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        return {"keys": [{**public, "kid": _KID, "use": "sig", "alg": "ES256"}]}
+
+    def signed(self, claims: Mapping[str, Any], *, now: datetime, ttl: timedelta, typ: str) -> str:
+        """Returns a token of this type with these claims, that is valid from `now` for `ttl`."""
         issued = int(now.timestamp())
-        claims: dict[str, Any] = {
-            "iss": ISSUER,
-            "aud": AUDIENCE,
-            "sub": principal,
-            "iat": issued,
-            "exp": issued + int(ttl.total_seconds()),
-            "jti": uuid.uuid4().hex,
-            "groups": list(groups),
-            "roles": list(roles),
-        }
-        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": _KID})
+        times = {"iat": issued, "exp": issued + int(ttl.total_seconds()), "jti": uuid.uuid4().hex}
+        return jwt.encode({**claims, **times}, self._key, algorithm="ES256", headers={"kid": _KID, "typ": typ})
+
+    def read(self, token: str, *, issuer: str, audiences: Sequence[str]) -> dict[str, Any]:
+        """Returns the claims of a token of this key, even if it is over. Raises jwt.InvalidTokenError."""
+        options: Any = {"verify_exp": False, "verify_iat": False, "require": ["sub", "aud", "iss"]}
+        claims: dict[str, Any] = jwt.decode(
+            token, self._key.public_key(), algorithms=["ES256"], issuer=issuer, audience=audiences, options=options
+        )
+        return claims
 
     def write_tokens(self, now: datetime) -> dict[str, Path]:
         """Writes a token, valid for 24 h, to DATA_DIR/dev/tokens/NAME.jwt for each of PEOPLE. Returns the paths."""
@@ -123,10 +131,11 @@ class DevIssuer:
         return key
 
 
-def first_steps(data_dir: Path, *, http: str, grpc: str) -> str:
-    """Returns what to paste for a first request as alice, by REST and at the command line."""
+def first_steps(data_dir: Path, *, http: str, grpc: str, login: str | None) -> str:
+    """Returns what to paste for a first request as alice, by REST and at the command line, and how to log in."""
     tokens = data_dir / "dev" / "tokens"
     body = '{"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}'
+    provider = f"\nProvider at which people log in, and pick who they are: {login}\n" if login else ""
     return f"""
 Tokens: {tokens}/{{{",".join(PEOPLE)}}}.jwt, valid for 24 h. A first request, by REST:
 
@@ -137,7 +146,7 @@ The same person at the command line:
 
   export JIT_ADDRESS={grpc} JIT_TOKEN_FILE={tokens}/alice.jwt
   {Path(sys.executable).parent / "jit"} ls
-"""
+{provider}"""
 
 
 def _write(path: Path, text: str) -> None:

@@ -40,11 +40,22 @@ def with_http_port(settings: Settings, stack: ExitStack) -> Settings:
     return settings.model_copy(update={"http": http})
 
 
-def envoy_of(settings: Settings, sockets: Sequence[Path], stack: ExitStack) -> Envoy:
-    """Writes the configuration of `up`'s Envoy into the data directory. Returns the Envoy, which the stack ends."""
+def envoy_of(
+    settings: Settings, sockets: Sequence[Path], stack: ExitStack, *, dev_provider: Path | None = None
+) -> Envoy:
+    """Writes the configuration of `up`'s Envoy into the data directory. Returns the Envoy, which the stack ends.
+
+    `dev_provider` is the socket of the provider of `up --dev`.
+    """
     directory = settings.data_dir.resolve() / "envoy"
     directory.mkdir(exist_ok=True)
-    config = render(http=settings.http, upstream=sockets, directory=directory, rates=rates_of(settings))
+    config = render(
+        http=settings.http,
+        upstream=sockets,
+        directory=directory,
+        rates=rates_of(settings),
+        dev_provider=dev_provider,
+    )
     envoy = Envoy(config, directory=directory)
     stack.callback(envoy.stop)
     return envoy

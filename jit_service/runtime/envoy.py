@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import yaml
 
+from jit_service.issuers import DEVELOPMENT_PATH
 from jit_service.settings import Address
 from jitaccess.extras import needed_for
 
@@ -106,11 +107,13 @@ def render(
     directory: Path,
     rates: Rates | None = None,
     descriptors: Path | None = None,
+    dev_provider: Path | None = None,
 ) -> Path:
     """Writes DIRECTORY/envoy.yaml, the shipped configuration with these addresses. Returns its path.
 
     `upstream` is the service's Unix socket, its address, or the sockets of its workers. Without `rates`, the shipped
-    rates stay; without `descriptors`, Envoy reads the shipped ones.
+    rates stay; without `descriptors`, Envoy reads the shipped ones. `dev_provider` is the socket of the provider of
+    `up --dev`.
     """
     config = yaml.safe_load((share("envoy") / "envoy.yaml").read_text())
     resources = config["static_resources"]
@@ -125,6 +128,8 @@ def render(
         limit = _filter(listener, "envoy.filters.http.local_ratelimit")
         limit["token_bucket"] = _bucket(rates.total)
         limit["descriptors"][0]["token_bucket"] = _bucket(rates.per_address)
+    if dev_provider is not None:
+        _add_dev_provider(resources, dev_provider)
     path = directory / "envoy.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     path.chmod(0o600)
@@ -220,6 +225,32 @@ def _filter(listener: dict[str, Any], name: str) -> Any:
     (chain,) = listener["filter_chains"]
     filters = chain["filters"][0]["typed_config"]["http_filters"]
     return next(each["typed_config"] for each in filters if each["name"] == name)
+
+
+def _add_dev_provider(resources: dict[str, Any], socket_: Path) -> None:
+    """Adds the cluster and the route of the development provider; the shipped configuration has no trace of it."""
+    name = "dev_provider"
+    endpoint = {"endpoint": {"address": _upstream_address(socket_)}}
+    resources["clusters"].append(
+        {
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        }
+    )
+    (listener,) = resources["listeners"]
+    (chain,) = listener["filter_chains"]
+    (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    # It speaks HTTP and forms, which are not for the filters that make gRPC of JSON.
+    off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    skipped = ("envoy.filters.http.lua", "envoy.filters.http.grpc_web", "envoy.filters.http.grpc_json_transcoder")
+    route = {
+        "match": {"path_separated_prefix": DEVELOPMENT_PATH},
+        "route": {"cluster": name, "timeout": "15s"},
+        "typed_per_filter_config": dict.fromkeys(skipped, off),
+    }
+    host["routes"].insert(0, route)
 
 
 def _bucket(rate: int) -> dict[str, Any]:
