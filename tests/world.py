@@ -66,6 +66,7 @@ class Person:
     principal: str
     groups: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ()
+    log_in: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Outcome:
     reason: str = ""
     fields: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 class World:
@@ -114,7 +116,12 @@ class World:
 
     def token(self, person: Person) -> str:
         return self.issuer.token(
-            person.principal, groups=person.groups, roles=person.roles, now=self.clock(), ttl=timedelta(hours=1)
+            person.principal,
+            groups=person.groups,
+            roles=person.roles,
+            now=self.clock(),
+            ttl=timedelta(hours=1),
+            log_in=person.log_in,
         )
 
 
@@ -384,13 +391,13 @@ def of_error(error: Any) -> Outcome:
 
 def refusal(code: str, text: str, status: Any) -> Outcome:
     """Returns the outcome that a google.rpc.Status tells."""
-    reason, fields = "", ()
+    reason, fields, metadata = "", (), {}
     for detail in status.details:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         if detail.Unpack(info):
             assert info.domain == "jitaccess"
-            reason = info.reason
+            reason, metadata = info.reason, dict(info.metadata)
         elif detail.Unpack(bad):
             fields = tuple(violation.field for violation in bad.field_violations)
     kinds = tuple(detail.type_url.rpartition("/")[2] for detail in status.details)
-    return Outcome(code, text=text, reason=reason, fields=fields, details=kinds)
+    return Outcome(code, text=text, reason=reason, fields=fields, details=kinds, metadata=metadata)

@@ -132,6 +132,7 @@ VALUES = (
     Value("ExtensionRule", doc="How often, and to which total from its start, a grant may be extended.", made=True),
     Value("BreakGlassRule", present=("eligible",), made=True),
     Value("CommentRule", made=True),
+    Value("ReviewAssurance", made=True),
     Value(
         "Policy",
         present=("eligible", "justification", "review_comment"),

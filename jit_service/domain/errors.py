@@ -3,8 +3,8 @@
 JitError
 ├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired
 ├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
-│                        ConditionNotMet, ConditionError, NotApprover, SelfApproval, ChildNotAllowed, ProxyRequired,
-│                        TokenNotCovering, PassageOver, Locked
+│                        ConditionNotMet, ConditionError, NotApprover, SelfApproval,
+│                        ReviewAssuranceRequired, ChildNotAllowed, ProxyRequired, TokenNotCovering, PassageOver, Locked
 ├── Invalid              InvalidField, MalformedMessage, Unsatisfiable, DenialNotBound
 ├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound,
 │                        LockNotFound, NoPublicUrl, AssetNotFound
@@ -115,6 +115,15 @@ class SelfApproval(NotPermitted):
     """Requester and subject do not review their own request."""
 
     reason = "SELF_APPROVAL"
+
+
+class ReviewAssuranceRequired(NotPermitted):
+    """The policy takes approvals only after a stronger or a newer log-in than the caller's token shows.
+
+    `acr_values`, `amr_values` and `max_age` of the metadata say which; a client asks the provider for it (RFC 9470).
+    """
+
+    reason = "REVIEW_ASSURANCE_REQUIRED"
 
 
 class ChildNotAllowed(NotPermitted):

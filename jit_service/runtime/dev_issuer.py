@@ -84,10 +84,11 @@ class DevIssuer:
         groups: Iterable[str] = (),
         roles: Iterable[Role] = (),
         ttl: timedelta = LIFETIME,
+        log_in: Mapping[str, Any] | None = None,
     ) -> str:
-        """Returns a token that is valid from `now` for `ttl`."""
+        """Returns a token that is valid from `now` for `ttl`; `log_in` are claims on how its holder logged in."""
         rights = {"groups": list(groups), "roles": list(roles)}
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": principal} | rights
+        claims = {**(log_in or {}), "iss": ISSUER, "aud": AUDIENCE, "sub": principal} | rights
         return self.signed(claims, now=now, ttl=ttl, typ="JWT")
 
     def key_set(self) -> dict[str, Any]:

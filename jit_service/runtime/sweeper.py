@@ -13,7 +13,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.grants import approval, break_glass, lock
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.policies.proposal import lapse_event
-from jit_service.storage import Store
+from jit_service.storage import Store, Transaction
 from jit_service.use_cases import signing_keys
 from jit_service.use_cases.signing_keys import Issuing
 
@@ -27,8 +27,8 @@ _CHECKPOINT_RECORDS: Final = 5_000
 
 
 def record_run_out(store: Store) -> int:
-    """Records once each grant, extension, proposal, review and lock that has run out, and ends live children of ended
-    grants.
+    """Records once each grant, extension, proposal, review and lock that has run out, what ends soon or has escalated,
+    and ends live children of ended grants.
 
     Returns how many of one kind, up to BATCH.
     """
@@ -40,6 +40,8 @@ def record_run_out(store: Store) -> int:
             snapshot.overdue_reviews,
             snapshot.expired_locks,
             snapshot.live_orphans,
+            snapshot.ending_soon,
+            snapshot.escalated_requests,
         )
         if not any(find(limit=1) for find in finders):
             return 0
@@ -63,7 +65,20 @@ def record_run_out(store: Store) -> int:
         for child, parent in orphans:
             # The call that ended the parent did not end all its children.
             tx.save_grant(*rules.revoke_with_parent(child, parent=parent, by=_ITSELF, now=tx.now))
-        return max(len(grants), len(extensions), len(proposals), len(unreviewed), len(locks), len(orphans))
+        counts = _record_coming(tx)
+        found: Sequence[Sequence[object]] = (grants, extensions, proposals, unreviewed, locks, orphans)
+        return max(*map(len, found), *counts)
+
+
+def _record_coming(tx: Transaction) -> tuple[int, int]:
+    """Records, once for each end and each step, what ends soon and what has escalated. Returns how many there were."""
+    ending = tx.ending_soon(limit=BATCH)
+    for grant in ending:
+        tx.record_ending_soon(grant)
+    escalated = tx.escalated_requests(limit=BATCH)
+    for grant in escalated:
+        tx.record_escalated(grant)
+    return len(ending), len(escalated)
 
 
 def forget_replays(store: Store) -> bool:

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from jit_service.domain.audit.event import Event, EventType, shorten
 from jit_service.domain.conditions.signal import Signal
+from jit_service.domain.grants.deadlines import escalates_at, warns_at
 from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import (
     Emergency,
@@ -31,6 +32,7 @@ from jit_service.domain.grants.grant import (
 from jit_service.domain.grants.lock import Lock, Target
 from jit_service.domain.language import name
 from jit_service.domain.person import Account
+from jit_service.domain.policies.assurance import Authentication
 from jit_service.domain.policies.policy import Policy, Step
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens.signing_key import SigningKey
@@ -67,6 +69,7 @@ _UNREADABLE = Event(
 _USAGE = TypeAdapter(Usage)
 _TERMS = TypeAdapter(Terms)
 _OFFER = TypeAdapter(Review)
+_AUTHENTICATIONS = TypeAdapter(Authentication)
 _EXTENSION = TypeAdapter(Extension)
 _EMERGENCY = TypeAdapter(Emergency)
 
@@ -115,6 +118,9 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
         "step_since": grant.step_since,
         "extension_expires_at": _open_extension_until(grant),
         "review_owed_at": grant.emergency.review_due_at if grant.emergency and grant.owes_review else None,
+        "warn_before": grant.warn_before,
+        "warns_at": warns_at(grant),
+        "escalates_at": escalates_at(grant),
         "revision": grant.revision,
         "subject_key": name.canonical(grant.subject),
         **_account_columns("requester_", grant.requester_account),
@@ -143,6 +149,7 @@ def review_columns(grant: Grant, position: int) -> dict[str, Any]:
         **_account_columns("", review.account),
         **_account_columns("holder_", review.holder_account),
         "token_id": review.token_id,
+        "authentication": _dump(_AUTHENTICATIONS, review.authentication),
     }
 
 
@@ -186,6 +193,7 @@ def grant_of(row: GrantRow, reviews: list[ReviewRow]) -> Grant:
         requester_account=_account_of(row.requester_issuer, row.requester_issuer_subject),
         request_ttl=row.request_ttl,
         step_since=row.step_since,
+        warn_before=row.warn_before,
     )
 
 
@@ -417,6 +425,7 @@ def _review_of(row: ReviewRow) -> Review:
         account=_account_of(row.issuer, row.issuer_subject),
         holder_account=_account_of(row.holder_issuer, row.holder_issuer_subject),
         token_id=row.token_id,
+        authentication=_read(_AUTHENTICATIONS, row.authentication),
     )
 
 

@@ -163,6 +163,8 @@ class GrantRow(SQLModel, table=True):
             "access_grant_pending_by_policy", "policy", "created_at", where=f"{_END_UNRECORDED} AND expires_at IS NULL"
         ),
         _partial("access_grant_live_child", "parent", where=f"{_END_UNRECORDED} AND parent <> ''"),
+        _partial("access_grant_to_warn", "warns_at", where=f"{_END_UNRECORDED} AND warns_at IS NOT NULL"),
+        _partial("access_grant_to_escalate", "escalates_at", where=f"{_END_UNRECORDED} AND escalates_at IS NOT NULL"),
         _partial("access_grant_to_lapse", "request_expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NULL"),
     )
 
@@ -212,6 +214,13 @@ class GrantRow(SQLModel, table=True):
     # When the audit log recorded the expiry, and that the review is overdue. No decision depends on them.
     run_out_at: datetime | None = _instant(nullable=True)
     overdue_recorded_at: datetime | None = _instant(nullable=True)
+    warn_before: timedelta = Field(sa_column=Column(Span, nullable=False, server_default="0"))
+    # When the audit log is to say that the end is near or that a step has escalated, and of which such instant it has
+    # said so. Only for finding rows.
+    warns_at: datetime | None = _instant(nullable=True)
+    warned_of: datetime | None = _instant(nullable=True)
+    escalates_at: datetime | None = _instant(nullable=True)
+    escalated_of: datetime | None = _instant(nullable=True)
     # The requester's account: its token's issuer and subject. Empty if not known.
     requester_issuer: str = _text()
     requester_issuer_subject: str = _text()
@@ -252,6 +261,7 @@ class ReviewRow(SQLModel, table=True):
     holder_issuer: str = _text()
     holder_issuer_subject: str = _text()
     token_id: str = _text()
+    authentication: dict[str, Any] | None = _json()
 
 
 class DelegationRow(SQLModel, table=True):

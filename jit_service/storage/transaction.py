@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, and_, delete, insert, update
+from sqlalchemy import Connection, and_, delete, insert, or_, update
 from sqlmodel import col, select
 
 from jit_service.domain.audit.chain import link
@@ -20,6 +20,7 @@ from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import LostRace
 from jit_service.domain.frozen import replace
+from jit_service.domain.grants.deadlines import ends_soon, escalated_event, expires_soon_event, has_escalated
 from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import Lock
@@ -101,7 +102,9 @@ class Transaction(Snapshot):
         there = self._count_reviews(grant)
         if grant.revision == 0:
             columns = rows.grant_columns(saved) | self._seals_of(saved, before=None)
-            self._insert(GrantRow, columns, run_out_at=None, overdue_recorded_at=None)
+            self._insert(
+                GrantRow, columns, run_out_at=None, overdue_recorded_at=None, warned_of=None, escalated_of=None
+            )
             self._stored[saved.name] = saved
         else:
             self._update_grant(grant, saved)
@@ -221,6 +224,16 @@ class Transaction(Snapshot):
         """Records, once, that the grant's review is overdue. The grant itself does not change."""
         if self._mark(GrantRow, grant.name, "overdue_recorded_at", self.now):
             self.record(replace(event, revision=self.revision))
+
+    def record_ending_soon(self, grant: Grant) -> None:
+        """Records, once for each end, that the grant ends soon. The grant itself does not change."""
+        if self._mark_due(GrantRow.warned_of, GrantRow.warns_at, grant) and ends_soon(grant, now=self.now):
+            self.record(replace(expires_soon_event(grant, now=self.now), revision=self.revision))
+
+    def record_escalated(self, grant: Grant) -> None:
+        """Records, once for each step that is waited for, that it has escalated. The grant itself does not change."""
+        if self._mark_due(GrantRow.escalated_of, GrantRow.escalates_at, grant) and has_escalated(grant, now=self.now):
+            self.record(replace(escalated_event(grant, now=self.now), revision=self.revision))
 
     def record(self, event: Event) -> None:
         """Appends the event to the audit log, and leaves a notification for each addressee of every receiver that
@@ -342,6 +355,13 @@ class Transaction(Snapshot):
         marked = getattr(table, column)
         first = and_(col(table.name) == name, col(marked).is_(unmarked))
         result: Any = self._session.execute(update(table).where(first).values({column: mark, **more}))
+        return bool(result.rowcount == 1)
+
+    def _mark_due(self, mark: Any, due: Any, grant: Grant) -> bool:
+        """Sets the mark of the grant's row to what is due, unless it is that. Returns whether this call has set it."""
+        unsaid = or_(col(mark).is_(None), col(mark) != col(due))
+        statement = update(GrantRow).where(col(GrantRow.name) == grant.name, unsaid).values({mark.key: col(due)})
+        result: Any = self._session.execute(statement)
         return bool(result.rowcount == 1)
 
     def _count(self, table: Any, name: str, *, new: bytes | None) -> None:

@@ -275,3 +275,21 @@ def test_show_shows_what_the_time_of_a_step_does(
     service.will_answer("GetGrant", grant(steps=[timed]))
 
     assert shown in words(jit("show", FULL_ID).out)
+
+
+def test_who_must_log_in_anew_to_approve_is_told_how(jit: Jit, service: Service) -> None:
+    service.will_answer("GetGrant", grant())
+    asked = {"acr_values": "phrh phr", "amr_values": "mfa", "max_age": "300"}
+    service.will_answer(
+        "ApproveGrant",
+        Refusal(grpc.StatusCode.PERMISSION_DENIED, "a newer log-in", "REVIEW_ASSURANCE_REQUIRED", metadata=asked),
+    )
+
+    ran = jit("approve", FULL_ID, "--etag", "e1")
+
+    assert ran.code == 4
+    assert words(ran.err) == (
+        "error: a newer log-in (REVIEW_ASSURANCE_REQUIRED) hint: log in anew at your provider with acr_values=phrh phr, "
+        "a method of each of: mfa, max_age=300, so enter the password or the second factor anew; take the new token, and "
+        "approve again (a denial needs none of it)"
+    )

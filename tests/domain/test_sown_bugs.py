@@ -24,9 +24,11 @@ from jit_service.domain.conditions import condition, context, signal
 from jit_service.domain.errors import JitError
 from jit_service.domain.grants import (
     approval,
+    assurance,
     break_glass,
     children,
     coverage,
+    deadlines,
     delegation,
     grant,
     lock,
@@ -43,6 +45,7 @@ from jit_service.domain.grants.grant import Grant, Review
 from jit_service.domain.language import etag, ip_address, regex
 from jit_service.domain.language.faults import Faults
 from jit_service.domain.person import Person
+from jit_service.domain.policies import assurance as asked_log_in
 from jit_service.domain.policies import diff, policy, proposal
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.domain.tokens import signing_key, token
@@ -52,8 +55,10 @@ from tests.domain.checks import test_cases, test_decision, test_http_request, te
 from tests.domain.conditions import test_condition, test_conditional, test_left_out, test_signal
 from tests.domain.grants import (
     test_approval,
+    test_assurance,
     test_break_glass,
     test_child,
+    test_deadlines,
     test_delegation,
     test_extension,
     test_grant,
@@ -65,6 +70,7 @@ from tests.domain.grants import (
     test_reviewing,
 )
 from tests.domain.language import test_etag, test_ip_address, test_regex
+from tests.domain.policies import test_assurance as test_asked_log_in
 from tests.domain.policies import test_diff, test_policy
 from tests.domain.tokens import test_signing_key, test_token
 
@@ -1225,6 +1231,55 @@ TWINS = [
         "or by.groups is None:\n        return ()",
         ":\n        return ()\n    by = by._replace(groups=by.groups or frozenset())",
         test_delegation.test_who_brings_all_of_the_groups_or_none_that_are_known_ends_nothing,
+    ),
+    Twin(
+        "an approval without the log-in that the policy asks for",
+        assurance.demand_assurance,
+        "if lacking:",
+        "if False:",
+        test_assurance.test_an_approval_without_one_is_refused_with_what_to_ask_the_provider_for,
+    ),
+    Twin(
+        "an approval that counts though the policy asks for a log-in by now",
+        quorum.counting_reviews,
+        "and is_assured(policy, review)",
+        "",
+        test_assurance.test_approvals_of_before_the_policy_asked_count_no_more,
+    ),
+    Twin(
+        "an offer that is accepted though its maker had not logged in so",
+        approval.accept,
+        "if not is_assured(policy, offer)",
+        "if False",
+        test_assurance.test_an_offer_of_before_the_policy_asked_cannot_be_accepted,
+    ),
+    Twin(
+        "an offer without the log-in that the policy asks for",
+        approval.counter,
+        "demand_assurance(grant, policy, by=by, now=now)",
+        "pass",
+        test_assurance.test_a_counter_offer_needs_it_as_an_approval_does,
+    ),
+    Twin(
+        "a log-in that is fresh for an instant too long",
+        asked_log_in.ReviewAssurance.lacking,
+        "shown.age >= self.max_age",
+        "shown.age > self.max_age",
+        test_asked_log_in.test_a_log_in_is_fresh_until_exactly_its_age_is_reached,
+    ),
+    Twin(
+        "a log-in of the future that is fresh for as long",
+        asked_log_in._age,
+        "if age >= -SKEW else None",
+        "",
+        test_asked_log_in.test_an_auth_time_may_be_as_far_ahead_as_clocks_may_differ,
+    ),
+    Twin(
+        "a warning that comes again with each use",
+        deadlines.warns_at,
+        "grant.latest_end - grant.warn_before if",
+        "grant.expires_at - grant.warn_before if",
+        test_deadlines.test_uses_do_not_move_the_warning,
     ),
     Twin(
         "a delegate where the policy forbids it",

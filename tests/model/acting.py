@@ -42,6 +42,7 @@ from tests.model.small_world import (
     GROUPS_AT_FIRST,
     OTHER_ADMIN,
     POLICIES,
+    STRONG,
 )
 from tests.model.world import World
 
@@ -143,11 +144,14 @@ class Acting(RuleBasedStateMachine):
         }
 
     def person(self, name: str) -> Person:
-        return Person(name, frozenset(self.groups.get(name, ())), is_admin=name in (ADMIN, OTHER_ADMIN))
+        groups = frozenset(self.groups.get(name, ()))
+        return Person(name, groups, is_admin=name in (ADMIN, OTHER_ADMIN), is_strong=name in STRONG)
 
     def caller(self, name: str) -> Caller:
         roles = frozenset({Role.ADMIN} if name in (ADMIN, OTHER_ADMIN) else ())
-        return Caller(principal=name, groups=frozenset(self.groups.get(name, ())), roles=roles, exact=(ALIAS,))
+        claims = {"acr": "strong"} if name in STRONG else {}
+        groups = frozenset(self.groups.get(name, ()))
+        return Caller(principal=name, groups=groups, roles=roles, claims=claims, exact=(ALIAS,))
 
     def has_room(self) -> bool:
         live = [entry for entry in self.world.entries.values() if entry.status in LIVE]

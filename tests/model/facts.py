@@ -42,6 +42,8 @@ class Person:
     name: str
     groups: frozenset[str]
     is_admin: bool = False
+    is_strong: bool = False
+    """Whether it logged in as this world's policies ask, where they ask."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Vote:
     round: int = 0
     late: bool = False
     loan: str = ""
+    strong: bool = False
+    """Whether it was cast after a strong log-in, while the policy asked for one."""
 
     def uses(self, *names: str) -> bool:
         mine = (self.who.name.lower(), self.holder.name.lower())

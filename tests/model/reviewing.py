@@ -46,7 +46,8 @@ class Reviewing(Spans):
             escalated = bool(step.timeout) and self.now - since >= step.timeout
             if first or (escalated and step.escalate_to is not None and in_set(holder, step.escalate_to)):
                 if not loan or not any(vote.uses(holder.name) for vote in self._said(entry)):
-                    return Vote(who, index, holder, round=entry.round, late=not first, loan=loan)
+                    strong = who.is_strong and policy.review_assurance is not None
+                    return Vote(who, index, holder, round=entry.round, late=not first, loan=loan, strong=strong)
                 spent = True
         return "AlreadyReviewed" if spent else "NotApprover"
 
@@ -65,7 +66,13 @@ class Reviewing(Spans):
         if not self._still_gives(entry, terms):
             return "PolicyNoLongerAllows"
         spared = self._spared(self.policies[entry.policy].steps, terms.length)
-        return "NotApprover" if self.waiting_step(entry, spared) < vote.step else OK
+        if self.waiting_step(entry, spared) < vote.step:
+            return "NotApprover"
+        return self._log_in_verdict(entry, who)
+
+    def _log_in_verdict(self, entry: Entry, who: Person) -> str:
+        asked = self.policies[entry.policy].review_assurance is not None
+        return "ReviewAssuranceRequired" if asked and not who.is_strong else OK
 
     def _too_short(self, entry: Entry, terms: Terms) -> bool:
         """Whether a reviewer chose a length that the policy does not give."""
@@ -104,6 +111,8 @@ class Reviewing(Spans):
             return verdict
         if entry.status != "PENDING":
             return "WrongState"
+        if self._log_in_verdict(entry, who) != OK:
+            return "ReviewAssuranceRequired"
         terms = self.changed(entry, changes)
         if terms is None or terms == entry.terms or self._too_short(entry, terms):
             return "InvalidField"
@@ -136,6 +145,8 @@ class Reviewing(Spans):
         if vote.loan and (policy.forbid_delegation or not self.loans[vote.loan].holds(self.now)):
             return "NotApprover"
         if vote.step >= len(policy.steps) or not self._counts(vote, policy.steps[vote.step]):
+            return "NotApprover"
+        if policy.review_assurance is not None and not vote.strong:
             return "NotApprover"
         taken = any(earlier.uses(vote.who.name, vote.holder.name) for earlier in self._said(entry))
         return "AlreadyReviewed" if taken else OK
@@ -174,7 +185,7 @@ class Reviewing(Spans):
                 return "SelfApproval"
         if entry.review_due is None:
             return "WrongState"
-        return "AlreadyReviewed" if entry.use_reviewed else OK
+        return "AlreadyReviewed" if entry.use_reviewed else self._log_in_verdict(entry, who)
 
     def complete(self, entry: Entry, who: Person) -> None:
         entry.use_reviewed = True
@@ -309,6 +320,7 @@ class Reviewing(Spans):
                 and (policy.allow_self_approval or not vote.uses(entry.asker.name, entry.holder))
                 and not (vote.loan and policy.forbid_delegation)
                 and not self.is_locked(vote.who.name, vote.holder.name)
+                and (not yes or vote.strong or policy.review_assurance is None)
             }
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from jit_service.domain.policies.assurance import ReviewAssurance
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, PrincipalSet, Step
 from tests.domain.factories import ALICE, BOB, BOT, CAROL, ERIN, HOUR, TICK, deny_policy, policy, step
 from tests.model.facts import (
@@ -48,6 +49,9 @@ STEPS = (
     (replace(step("security"), condition=LONG), replace(step("owners"), condition=CALM)),
     (replace(LAPSES, condition=LONG), replace(ESCALATES, condition=CALM), replace(step("security"), condition=LONG)),
 )
+STRONG_LOG_IN = ReviewAssurance(acr=("strong",))
+STRONG = {ALIAS, BOB, CAROL}
+"""Whose tokens say that they logged in so."""
 MORE = ExtensionRule(max_extensions=2, max_total_duration=4 * HOUR)
 GLASS = BreakGlassRule(eligible=PrincipalSet(groups=("engineering",)), max_duration=HOUR, review_within=HOUR / 2)
 FORBIDDEN = "policies/forbidden"
@@ -139,6 +143,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"break_glass": replace(GLASS, max_unreviewed=1)},
     {"forbid_delegation": True},
     {"forbid_delegation": False},
+    {"review_assurance": STRONG_LOG_IN},
+    {"review_assurance": None},
     {"max_child_depth": 0},
     {"max_child_depth": 2},
     {"max_active_per_subject": 1},

@@ -113,6 +113,11 @@ def approve_ones_own(story: Story) -> Outcome:
     return story.call(story.bob, GRANTS + "ApproveGrant", {"name": grant.name})
 
 
+def approve_after_a_weak_log_in(story: Story) -> Outcome:
+    story.create_policy(reviewAssurance={"acr": ["phr"]})
+    return story.call(story.bob, GRANTS + "ApproveGrant", {"name": story.asks().name})
+
+
 def too_long(story: Story) -> Outcome:
     story.create_policy()
     return asks(story, duration="14401s")
@@ -236,6 +241,7 @@ CASES = [
     Case(one_grant_too_many, errors.TooManyActive),
     Case(approve_by_an_auditor, errors.NotApprover, who="auditor"),
     Case(approve_ones_own, errors.SelfApproval, who="bob"),
+    Case(approve_after_a_weak_log_in, errors.ReviewAssuranceRequired, who="bob"),
     Case(too_long, errors.InvalidField, field="duration"),
     Case(no_such_grant, errors.GrantNotFound, who="admin"),
     Case(no_such_policy, errors.PolicyNotFound, who="admin"),

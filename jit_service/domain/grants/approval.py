@@ -23,6 +23,7 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.frozen import replace
+from jit_service.domain.grants.assurance import demand_assurance, is_assured, kept_authentication
 from jit_service.domain.grants.grant import (
     ExtensionState,
     Grant,
@@ -152,6 +153,7 @@ def approve(
     _demand_in_turn(grant, policy, place, by=by, locks=locks)
     # Of what is given, too, and not only of what was asked for.
     demand_condition(grant, policy, place, by=by, now=now, signals=signals)
+    demand_assurance(grant, policy, by=by, now=now)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
     review = _make_review(grant, ReviewDecision.APPROVED, policy, place, by=by, comment=comment, now=now, terms=given)
     reviewed = _with_review(grant, policy, review, now=now, locks=locks)
@@ -203,6 +205,7 @@ def counter(
     """
     place = demand_reviewer(grant, policy=policy, by=by, now=now, locks=locks, signals=signals)
     demand_state(grant, now, GrantState.PENDING)
+    demand_assurance(grant, policy, by=by, now=now)
     check_comment(comment, policy.review_comment, required=policy.review_comment.required_to_approve, by=policy.name)
     terms = narrow(grant.terms, edits, now=now)
     if terms.duration != grant.duration:
@@ -251,6 +254,8 @@ def accept(
     lent = not offer.delegation or (offer.delegation in delegations and not policy.forbid_delegation)
     if not lent or offer.step >= len(policy.steps) or not still_counts(policy.steps[offer.step], offer, locks):
         raise NotApprover(f"{offer.reviewer}, who made the offer, is not an approver of {policy.name} any more")
+    if not is_assured(policy, offer):
+        raise NotApprover(f"{offer.reviewer} had not logged in for the offer as {policy.name} asks of approvers now")
     if has_reviewed(grant, offer.by, offer.right_of):
         raise AlreadyReviewed(f"{offer.reviewer} has already reviewed {grant.name}; one principal counts once")
     review = replace(offer, at=now)
@@ -441,6 +446,7 @@ def _make_review(
         account=by.account,
         holder_account=place.right.account,
         token_id=by.token_id,
+        authentication=kept_authentication(policy, by, now=now),
     )
 
 

@@ -18,6 +18,7 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.grants.approval import rights_under
+from jit_service.domain.grants.assurance import demand_assurance
 from jit_service.domain.grants.grant import Grant, UseReview, event
 from jit_service.domain.policies.policy import Policy
 
@@ -28,7 +29,8 @@ def complete_review(
     """Closes the review that a break-glass use owes, whatever became of the grant.
 
     Approvers of its policy and admins may; nobody reviews its own use, nor anybody in its place, whatever the policy
-    says of self-approval. Raises SelfApproval, NotApprover, InvalidField for no comment, WrongState, AlreadyReviewed.
+    says of self-approval. The log-in of whoever does must be as for an approval. Raises SelfApproval, NotApprover,
+    InvalidField for no comment, WrongState, AlreadyReviewed, ReviewAssuranceRequired.
     """
     if grant.is_own_review(by.person):
         raise SelfApproval(f"{by.principal} took {grant.name}, so may not review its use")
@@ -43,6 +45,8 @@ def complete_review(
         raise WrongState(f"{grant.name} was not taken in an emergency, so it owes no review", grant=grant.name)
     if grant.emergency.review is not None:
         raise AlreadyReviewed(f"the use of {grant.name} was reviewed by {grant.emergency.review.reviewer}")
+    if policy is not None:
+        demand_assurance(grant, policy, by=by, now=now)
     review = UseReview(reviewer=by.principal, comment=comment, at=now)
     reviewed = replace(grant, emergency=replace(grant.emergency, review=review))
     completed = event(EventType.REVIEW_COMPLETED, reviewed, by=by, now=now, message=comment)

@@ -17,6 +17,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.errors import NotYours, WrongState
 from jit_service.domain.frozen import replace
 from jit_service.domain.person import Account, Person
+from jit_service.domain.policies.assurance import Authentication
 from jit_service.domain.policies.policy import Step
 
 
@@ -67,6 +68,7 @@ class Review:
     left them out. `escalated`: the right is only one after the step's timeout. `terms` are what an approval gave, where
     that changed them. `condition` is the step's, where that said who may decide: it was true of the reviewer then.
     `token_id` is the `jti` of the identity token that it came with; empty where that has none.
+    `authentication` is what that token said of the log-in, kept only where the policy asked (`review_assurance`).
     """
 
     reviewer: str
@@ -84,6 +86,7 @@ class Review:
     account: Account | None = None
     holder_account: Account | None = None
     token_id: str = ""
+    authentication: Authentication | None = None
 
     @property
     def holder(self) -> str:
@@ -197,8 +200,8 @@ class Grant:
     expires_at forward, never past starts_at + duration. `request_expires_at` is when it lapses undecided: after
     request_ttl, or with the step that is waited for since `step_since`. `requested` is what was asked for, where a
     reviewer gave other terms; `offer` is the approval that a reviewer would give for other terms. `chain` are the
-    grants it was passed on from, the first first. `revision` is the store's commit counter at the last change but its
-    use, 0 before it is stored.
+    grants it was passed on from, the first first. `warn_before` is how long before its end people are told. `revision`
+    is the store's commit counter at the last change but its use, 0 before it is stored.
     """
 
     name: str
@@ -238,6 +241,7 @@ class Grant:
     emergency: Emergency | None = None
     chain: tuple[str, ...] = ()
     requester_account: Account | None = None
+    warn_before: timedelta = timedelta()
 
     def state(self, now: datetime) -> GrantState:
         """Returns the state at `now`. Intervals are half-open: over when now >= expires_at."""

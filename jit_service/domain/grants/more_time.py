@@ -43,8 +43,8 @@ def normalize_more(more: MoreTime) -> MoreTime:
 def lengthen(grant: Grant, policy: Policy, *, now: datetime) -> Grant:
     """Returns the grant with the more time that was asked for, given now: under the policy's terms as they are.
 
-    That is its check_condition and its limits, though never more uses than before; limits that are other than before
-    count from now. What conditions see of a subject that asked itself are the claims that it asked with.
+    That is its check_condition, its limits and when it warns, though never more uses than before; limits that are other
+    than before count from now. What conditions see of a subject that asked itself are the claims that it asked with.
     """
     extension = sure(grant.extension)
     limits = replace(limits_under(grant.limits.max_uses, policy), since=grant.limits.since)
@@ -60,6 +60,7 @@ def lengthen(grant: Grant, policy: Policy, *, now: datetime) -> Grant:
         check_condition=policy.check_condition,
         claims=extension.claims if asked_itself else grant.claims,
         limits=limits,
+        warn_before=policy.warn_before,
     )
     return with_expiry(longer)
 

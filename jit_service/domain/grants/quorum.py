@@ -11,6 +11,7 @@ from jit_service.domain.errors import (
     AlreadyReviewed,
     NotApprover,
 )
+from jit_service.domain.grants.assurance import is_assured
 from jit_service.domain.grants.grant import (
     Grant,
     Review,
@@ -134,7 +135,7 @@ def count_denials(grant: Grant, policy: Policy, step: int, locks: Locks) -> int:
 
 def counting_reviews(grant: Grant, policy: Policy, locks: Locks) -> list[Review]:
     """Returns the reviews without those of the locked, and those that the policy as it is now forbids: of one's own
-    request, or in another's place."""
+    request, in another's place, or approvals after a log-in that does not suffice."""
     own = (grant.asker, grant.held_by)
     return [
         review
@@ -142,6 +143,7 @@ def counting_reviews(grant: Grant, policy: Policy, locks: Locks) -> list[Review]
         if not _is_locked(review, locks)
         and (policy.allow_self_approval or not review.uses_right_of(*own))
         and not (review.delegation and policy.forbid_delegation)
+        and is_assured(policy, review)
     ]
 
 

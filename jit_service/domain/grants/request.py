@@ -215,7 +215,7 @@ def demand_in_force_for(policy: Policy, grant: Grant) -> None:
 
 def _judge_conditions(grant: Grant, policy: Policy, *, signals: Signals, now: datetime) -> Grant:
     judged = _with_steps_needed(grant, policy, _facts(grant, signals=signals, now=now))
-    return replace(judged, check_condition=policy.check_condition)
+    return replace(judged, check_condition=policy.check_condition, warn_before=policy.warn_before)
 
 
 def _facts(grant: Grant, *, signals: Signals, now: datetime) -> Facts:

@@ -12,6 +12,7 @@ from jit_service.domain.conditions import condition
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language import name, regex
 from jit_service.domain.language.faults import Faults
+from jit_service.domain.policies.assurance import ReviewAssurance, normalize_assurance
 from jitaccess.naming.pattern import action_covered, resource_covered
 
 T = TypeVar("T")
@@ -177,6 +178,8 @@ class Policy:
     review_comment: CommentRule = CommentRule()
     max_child_depth: int = 0
     forbid_delegation: bool = False
+    review_assurance: ReviewAssurance | None = None
+    warn_before: timedelta = timedelta()
 
     @property
     def has_conditions(self) -> bool:
@@ -227,6 +230,7 @@ def normalize(policy: Policy, *, exact: tuple[str, ...] = ()) -> Policy:
         check_condition=keep("", condition.validate, policy.check_condition, "check_condition"),
         break_glass=keep(None, _normalize_break_glass, policy.break_glass, exact),
         review_comment=keep(policy.review_comment, _validate_comment, policy.review_comment),
+        review_assurance=keep(None, normalize_assurance, policy.review_assurance),
     )
     canonical = keep(canonical, _normalize_deny if policy.deny else _validate_times, canonical)
     faults.demand_none()
@@ -361,6 +365,8 @@ def _normalize_deny(policy: Policy) -> Policy:
         "break_glass": policy.break_glass,
         "max_child_depth": policy.max_child_depth,
         "forbid_delegation": policy.forbid_delegation,
+        "review_assurance": policy.review_assurance,
+        "warn_before": policy.warn_before,
     }
     given = [path for path, value in asked.items() if value]
     given += ["justification"] if policy.justification != JustificationRule() else []
@@ -389,6 +395,8 @@ def _validate_times(policy: Policy) -> Policy:
                 policy.max_duration,
             )
         keep(None, _check_extension, policy)
+        if policy.warn_before:
+            keep(None, _check_between, policy.warn_before, "warn_before", SHORTEST, policy.max_duration)
     for path, count, most in (
         ("max_active_per_subject", policy.max_active_per_subject, MAX_ACTIVE),
         ("max_uses", policy.max_uses, MAX_USES),

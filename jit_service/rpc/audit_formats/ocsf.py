@@ -71,6 +71,8 @@ _ACTIVITIES: Final[Mapping[EventType, tuple[Kind, int]]] = {
     EventType.EXTENSION_LAPSED: (ENTITY, _UPDATE),
     EventType.REVIEW_COMPLETED: (ENTITY, _UPDATE),
     EventType.REVIEW_OVERDUE: (ENTITY, _UPDATE),
+    EventType.STEP_ESCALATED: (ENTITY, _UPDATE),
+    EventType.GRANT_EXPIRES_SOON: (ENTITY, _UPDATE),
     EventType.BREAK_GLASS_USED: (ACCESS, _ASSIGN),
     EventType.GRANT_REVOKED: (ACCESS, _REVOKE),
     EventType.GRANT_RELEASED: (ACCESS, _REVOKE),

@@ -153,6 +153,21 @@ class GrantReader(Reading):
         unrecorded = and_(due <= self.now, col(GrantRow.overdue_recorded_at).is_(None))
         return self._grants(select(GrantRow).where(unrecorded).order_by(due).limit(limit))
 
+    def ending_soon(self, *, limit: int) -> list[Grant]:
+        """Returns active grants whose end is near, if no event says so of that end yet; the earliest first."""
+        due = col(GrantRow.warns_at)
+        unsaid = or_(col(GrantRow.warned_of).is_(None), col(GrantRow.warned_of) != due)
+        running = and_(predicates.end_unrecorded(), col(GrantRow.expires_at) > self.now)
+        return self._grants(select(GrantRow).where(running, due <= self.now, unsaid).order_by(due).limit(limit))
+
+    def escalated_requests(self, *, limit: int) -> list[Grant]:
+        """Returns requests whose step has escalated, if no event says so of that step yet; the earliest first."""
+        due = col(GrantRow.escalates_at)
+        unsaid = or_(col(GrantRow.escalated_of).is_(None), col(GrantRow.escalated_of) != due)
+        undecided = or_(predicates.undecided(self.now), col(GrantRow.extension_expires_at) > self.now)
+        waiting = and_(predicates.end_unrecorded(), undecided)
+        return self._grants(select(GrantRow).where(waiting, due <= self.now, unsaid).order_by(due).limit(limit))
+
     def _found_grants(self, statement: Statement, **values: Any) -> list[Grant]:
         found = statement.rows(self._connection, **values)
         return [

@@ -95,6 +95,8 @@ CLASSES = {
     EventType.LOCK_CREATED: 300401,
     EventType.LOCK_DELETED: 300404,
     EventType.LOCK_EXPIRED: 300403,
+    EventType.GRANT_EXPIRES_SOON: 300403,
+    EventType.STEP_ESCALATED: 300403,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from jitaccess.contract.model import ExtensionState, GrantState
 from jitaccess.errors import JitError
 
@@ -76,4 +78,18 @@ def code_of_extension(state: ExtensionState) -> int:
 
 def hint_for(error: JitError) -> str:
     """Returns what to do about it, or nothing where the message says it all."""
+    if error.reason == "REVIEW_ASSURANCE_REQUIRED":
+        return _step_up(error.metadata)
     return _HINTS.get(error.reason, "")
+
+
+def _step_up(asked: Mapping[str, str]) -> str:
+    """Returns how to log in so that the approval counts (RFC 9470); the values are the policy's."""
+    acr, amr, max_age = (asked.get(name, "") for name in ("acr_values", "amr_values", "max_age"))
+    demands = [
+        f"acr_values={acr}" if acr else "",
+        f"a method of each of: {amr}" if amr else "",
+        f"max_age={max_age}, so enter the password or the second factor anew" if max_age else "",
+    ]
+    how = ", ".join(demand for demand in demands if demand)
+    return f"log in anew at your provider with {how}; take the new token, and approve again (a denial needs none of it)"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         JustificationRule,
         Policy,
         PolicyChange,
+        ReviewAssurance,
     )
     from jitaccess.cli.screen import Screen
     from jitaccess.v1 import policy_pb2
@@ -252,10 +253,12 @@ def _fields(policy: Policy, screen: Screen) -> list[tuple[str, str]]:
         ("ends unless used", _unless_used(policy, screen)),
         ("more time", _extension(policy.extension, screen)),
         ("break-glass", _break_glass(policy.break_glass, screen)),
+        ("warns of its end", f"{warned} before" if (warned := screen.span(policy.warn_before)) else ""),
         ("passed on", f"{policy.max_child_depth} deep" if policy.max_child_depth else ""),
         ("delegation", "forbidden" if policy.forbid_delegation else ""),
         ("steps", "\n".join(_steps(policy, screen))),
         ("reviewers must say", _comments(policy.review_comment)),
+        ("reviewers log in", _assurance(policy.review_assurance, screen)),
         ("self-approval", "allowed" if policy.allow_self_approval else ""),
         ("priority", str(policy.priority) if policy.priority else ""),
         ("labels", "\n".join(f"{key}={value}" for key, value in sorted(policy.labels.items()))),
@@ -303,6 +306,17 @@ def _comments(rule: CommentRule) -> str:
     when = " and ".join(words for words, needed in demands if needed)
     pattern = f"what matches {rule.pattern}" if rule.pattern else ""
     return "; ".join(words for words in (when and f"why, {when}", pattern) if words)
+
+
+def _assurance(rule: ReviewAssurance | None, screen: Screen) -> str:
+    if rule is None:
+        return ""
+    demands = [
+        f"with acr {' or '.join(rule.acr)}" if rule.acr else "",
+        f"with amr {', '.join(rule.amr)}" if rule.amr else "",
+        f"less than {screen.span(rule.max_age)} before they approve" if rule.max_age else "",
+    ]
+    return ", ".join(demand for demand in demands if demand)
 
 
 def _steps(policy: Policy, screen: Screen) -> Iterable[str]:

@@ -205,6 +205,12 @@ class EventType(StrEnum):
     """A lock was lifted."""
     LOCK_EXPIRED = "LOCK_EXPIRED"
     """A lock is over; it held until its expire_time, whenever this was recorded."""
+    GRANT_EXPIRES_SOON = "GRANT_EXPIRES_SOON"
+    """A grant ends within `warn_before` of its policy; once for each end, so again after more time was given."""
+    STEP_ESCALATED = "STEP_ESCALATED"
+    """Nobody has decided a step within its timeout, so that `escalate_to` may decide it too; once for each such
+    step.
+    """
 
 
 class ChangeType(StrEnum):
@@ -853,6 +859,24 @@ class CommentRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewAssurance:
+    """What the token of whoever approves must say of the log-in. At least one field is set, and all that are set
+    must be true. It holds for approvals, counter-offers and reviews of break-glass uses. A token without the claim
+    does not suffice, and the call is refused with REVIEW_ASSURANCE_REQUIRED. docs/guides/policies.md says what is
+    read of a token.
+    """
+
+    acr: tuple[str, ...] = ()
+    """`acr` must be one of these (OpenID Connect Core, 2), the preferred first. At most 20, of 1 to 256 printable
+    ASCII characters without space.
+    """
+    amr: tuple[str, ...] = ()
+    """`amr` must have all of these: `mfa`, `hwk` (RFC 8176). Bounds as of `acr`."""
+    max_age: timedelta | None = None
+    """`auth_time` must be less than this ago; empty: any log-in. Whole seconds, at most 30 days."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """Who may request which resources and actions, for how long, and who must approve.
 
@@ -928,6 +952,12 @@ class Policy:
     forbid_delegation: bool = False
     """Nobody reviews under it in another's place; delegations give no right here, and what was approved by one no
     longer counts.
+    """
+    review_assurance: ReviewAssurance | None = None
+    """How whoever approves must have logged in; unset: however. Who may not approve may still deny."""
+    warn_before: timedelta | None = None
+    """How long before the end of a grant GRANT_EXPIRES_SOON is recorded, once for each end; empty: never. A grant
+    that is given for no longer than it is not warned of. At most max_duration.
     """
     raw: policy_pb2.Policy | None = field(default=None, repr=False, compare=False)
 

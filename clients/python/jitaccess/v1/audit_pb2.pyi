@@ -118,6 +118,10 @@ class AuditEvent(_message.Message):
         """A lock was lifted."""
         LOCK_EXPIRED: AuditEvent._EventType.ValueType  # 41
         """A lock is over; it held until its expire_time, whenever this was recorded."""
+        GRANT_EXPIRES_SOON: AuditEvent._EventType.ValueType  # 42
+        """A grant ends within `warn_before` of its policy; once for each end, so again after more time was given."""
+        STEP_ESCALATED: AuditEvent._EventType.ValueType  # 43
+        """Nobody has decided a step within its timeout, so that `escalate_to` may decide it too; once for each such step."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -206,6 +210,10 @@ class AuditEvent(_message.Message):
     """A lock was lifted."""
     LOCK_EXPIRED: AuditEvent.EventType.ValueType  # 41
     """A lock is over; it held until its expire_time, whenever this was recorded."""
+    GRANT_EXPIRES_SOON: AuditEvent.EventType.ValueType  # 42
+    """A grant ends within `warn_before` of its policy; once for each end, so again after more time was given."""
+    STEP_ESCALATED: AuditEvent.EventType.ValueType  # 43
+    """Nobody has decided a step within its timeout, so that `escalate_to` may decide it too; once for each such step."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int

@@ -81,6 +81,8 @@ class Policy(_message.Message):
     REVIEW_COMMENT_FIELD_NUMBER: _builtins.int
     MAX_CHILD_DEPTH_FIELD_NUMBER: _builtins.int
     FORBID_DELEGATION_FIELD_NUMBER: _builtins.int
+    REVIEW_ASSURANCE_FIELD_NUMBER: _builtins.int
+    WARN_BEFORE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`policies/{id}`; the id is 1 to 63 of a-z, 0-9 and -, and starts with a letter (AIP-122)."""
     display_name: _builtins.str
@@ -187,6 +189,16 @@ class Policy(_message.Message):
     def review_comment(self) -> Global___CommentRule:
         """What reviewers must say."""
 
+    @_builtins.property
+    def review_assurance(self) -> Global___ReviewAssurance:
+        """How whoever approves must have logged in; unset: however. Who may not approve may still deny."""
+
+    @_builtins.property
+    def warn_before(self) -> _duration_pb2.Duration:
+        """How long before the end of a grant GRANT_EXPIRES_SOON is recorded, once for each end; empty: never. A grant that is
+        given for no longer than it is not warned of. At most max_duration.
+        """
+
     def __init__(
         self,
         *,
@@ -222,14 +234,57 @@ class Policy(_message.Message):
         review_comment: Global___CommentRule | None = ...,
         max_child_depth: _builtins.int = ...,
         forbid_delegation: _builtins.bool = ...,
+        review_assurance: Global___ReviewAssurance | None = ...,
+        warn_before: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activation_window", b"activation_window", "break_glass", b"break_glass", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "eligible", b"eligible", "extension", b"extension", "idle_timeout", b"idle_timeout", "justification", b"justification", "max_duration", b"max_duration", "min_duration", b"min_duration", "request_ttl", b"request_ttl", "review_comment", b"review_comment", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activation_window", b"activation_window", "break_glass", b"break_glass", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "eligible", b"eligible", "extension", b"extension", "idle_timeout", b"idle_timeout", "justification", b"justification", "max_duration", b"max_duration", "min_duration", b"min_duration", "request_ttl", b"request_ttl", "review_assurance", b"review_assurance", "review_comment", b"review_comment", "update_time", b"update_time", "warn_before", b"warn_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "activation_window", b"activation_window", "allow_self_approval", b"allow_self_approval", "break_glass", b"break_glass", "check_condition", b"check_condition", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "deny", b"deny", "disabled", b"disabled", "display_name", b"display_name", "eligible", b"eligible", "etag", b"etag", "extension", b"extension", "forbid_delegation", b"forbid_delegation", "idle_timeout", b"idle_timeout", "justification", b"justification", "labels", b"labels", "max_active_per_subject", b"max_active_per_subject", "max_child_depth", b"max_child_depth", "max_duration", b"max_duration", "max_uses", b"max_uses", "min_duration", b"min_duration", "name", b"name", "priority", b"priority", "request_condition", b"request_condition", "request_ttl", b"request_ttl", "resources", b"resources", "review_comment", b"review_comment", "revision", b"revision", "steps", b"steps", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "activation_window", b"activation_window", "allow_self_approval", b"allow_self_approval", "break_glass", b"break_glass", "check_condition", b"check_condition", "create_time", b"create_time", "default_duration", b"default_duration", "delete_time", b"delete_time", "deny", b"deny", "disabled", b"disabled", "display_name", b"display_name", "eligible", b"eligible", "etag", b"etag", "extension", b"extension", "forbid_delegation", b"forbid_delegation", "idle_timeout", b"idle_timeout", "justification", b"justification", "labels", b"labels", "max_active_per_subject", b"max_active_per_subject", "max_child_depth", b"max_child_depth", "max_duration", b"max_duration", "max_uses", b"max_uses", "min_duration", b"min_duration", "name", b"name", "priority", b"priority", "request_condition", b"request_condition", "request_ttl", b"request_ttl", "resources", b"resources", "review_assurance", b"review_assurance", "review_comment", b"review_comment", "revision", b"revision", "steps", b"steps", "update_time", b"update_time", "warn_before", b"warn_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class ReviewAssurance(_message.Message):
+    """What the token of whoever approves must say of the log-in. At least one field is set, and all that are set must be
+    true. It holds for approvals, counter-offers and reviews of break-glass uses. A token without the claim does not
+    suffice, and the call is refused with REVIEW_ASSURANCE_REQUIRED. docs/guides/policies.md says what is read of a token.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACR_FIELD_NUMBER: _builtins.int
+    AMR_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def acr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`acr` must be one of these (OpenID Connect Core, 2), the preferred first. At most 20, of 1 to 256 printable ASCII
+        characters without space.
+        """
+
+    @_builtins.property
+    def amr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`amr` must have all of these: `mfa`, `hwk` (RFC 8176). Bounds as of `acr`."""
+
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """`auth_time` must be less than this ago; empty: any log-in. Whole seconds, at most 30 days."""
+
+    def __init__(
+        self,
+        *,
+        acr: _abc.Iterable[_builtins.str] | None = ...,
+        amr: _abc.Iterable[_builtins.str] | None = ...,
+        max_age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "amr", b"amr", "max_age", b"max_age"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewAssurance: _TypeAlias = ReviewAssurance  # noqa: Y015
 
 @_typing.final
 class ExtensionRule(_message.Message):

@@ -1564,9 +1564,11 @@ export interface components {
          *     - `LOCK_CREATED`: Somebody was locked: `subject`, or whoever is in `groups`, or the token `token_id`.
          *     - `LOCK_DELETED`: A lock was lifted.
          *     - `LOCK_EXPIRED`: A lock is over; it held until its expire_time, whenever this was recorded.
+         *     - `GRANT_EXPIRES_SOON`: A grant ends within `warn_before` of its policy; once for each end, so again after more time was given.
+         *     - `STEP_ESCALATED`: Nobody has decided a step within its timeout, so that `escalate_to` may decide it too; once for each such step.
          * @enum {string}
          */
-        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE" | "ACCESS_SEARCHED" | "LOCK_CREATED" | "LOCK_DELETED" | "LOCK_EXPIRED";
+        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE" | "ACCESS_SEARCHED" | "LOCK_CREATED" | "LOCK_DELETED" | "LOCK_EXPIRED" | "GRANT_EXPIRES_SOON" | "STEP_ESCALATED";
         /**
          * @description Describes violations in a client request. This error type focuses on the
          *      syntactic aspects of the request.
@@ -2375,6 +2377,8 @@ export interface components {
             requestTtl?: string;
             /** @description Resource patterns, 1 to 100. */
             resources: string[];
+            /** @description How whoever approves must have logged in; unset: however. Who may not approve may still deny. */
+            reviewAssurance?: components["schemas"]["ReviewAssurance"];
             /** @description What reviewers must say. */
             reviewComment?: components["schemas"]["CommentRule"];
             /**
@@ -2390,6 +2394,11 @@ export interface components {
              * @example 2026-03-02T12:00:00Z
              */
             readonly updateTime?: string;
+            /**
+             * @description How long before the end of a grant GRANT_EXPIRES_SOON is recorded, once for each end; empty: never. A grant that is given for no longer than it is not warned of. At most max_duration.
+             * @example 3600s
+             */
+            warnBefore?: string;
         };
         /** @description What happened, or would happen, to one policy. */
         PolicyChange: {
@@ -2639,7 +2648,7 @@ export interface components {
          * @description What is wrong, for programs. There may be new ones.
          * @enum {string}
          */
-        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CHILD_NOT_ALLOWED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_CHILDREN" | "TOO_MANY_DELEGATIONS" | "TOO_MANY_PENDING" | "TOO_MANY_UNREVIEWED" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
+        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CHILD_NOT_ALLOWED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_ASSURANCE_REQUIRED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_CHILDREN" | "TOO_MANY_DELEGATIONS" | "TOO_MANY_PENDING" | "TOO_MANY_UNREVIEWED" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
         /** @description What a check reads of an approved grant. */
         ReplicaGrant: {
             /** @description Action patterns it covers. */
@@ -2785,6 +2794,22 @@ export interface components {
          * @enum {string}
          */
         "Review.Decision": "DECISION_UNSPECIFIED" | "APPROVED" | "DENIED";
+        /**
+         * @description What the token of whoever approves must say of the log-in. At least one field is set, and all that are set must be
+         *      true. It holds for approvals, counter-offers and reviews of break-glass uses. A token without the claim does not
+         *      suffice, and the call is refused with REVIEW_ASSURANCE_REQUIRED. docs/guides/policies.md says what is read of a token.
+         */
+        ReviewAssurance: {
+            /** @description `acr` must be one of these (OpenID Connect Core, 2), the preferred first. At most 20, of 1 to 256 printable ASCII characters without space. */
+            acr?: string[];
+            /** @description `amr` must have all of these: `mfa`, `hwk` (RFC 8176). Bounds as of `acr`. */
+            amr?: string[];
+            /**
+             * @description `auth_time` must be less than this ago; empty: any log-in. Whole seconds, at most 30 days.
+             * @example 3600s
+             */
+            maxAge?: string;
+        };
         /** @description Which grants to end: those that match every field of the selector that is set. */
         RevokeGrantsRequest: {
             /** @description Why, at most 4,096 characters; needed to execute. */
@@ -5916,6 +5941,8 @@ export interface operations {
                     requestTtl?: string;
                     /** @description Resource patterns, 1 to 100. */
                     resources: string[];
+                    /** @description How whoever approves must have logged in; unset: however. Who may not approve may still deny. */
+                    reviewAssurance?: components["schemas"]["ReviewAssurance"];
                     /** @description What reviewers must say. */
                     reviewComment?: components["schemas"]["CommentRule"];
                     /**
@@ -5931,6 +5958,11 @@ export interface operations {
                      * @example 2026-03-02T12:00:00Z
                      */
                     readonly updateTime?: string;
+                    /**
+                     * @description How long before the end of a grant GRANT_EXPIRES_SOON is recorded, once for each end; empty: never. A grant that is given for no longer than it is not warned of. At most max_duration.
+                     * @example 3600s
+                     */
+                    warnBefore?: string;
                 };
             };
         };
