@@ -41,7 +41,7 @@ def test_the_policies_of_the_guide_can_be_applied(tmp_path: Path) -> None:
     with running_world(tmp_path, clock, f"sqlite:///{tmp_path / 'jit.db'}") as world:
         world.service.apply_policies(file)
 
-    assert len(blocks) == len(yaml.safe_load(file.read_text())["policies"]) == 6
+    assert len(blocks) == len(yaml.safe_load(file.read_text())["policies"]) == 7
 
 
 def test_the_subject_of_the_guide_reads_what_a_proxy_proved() -> None:

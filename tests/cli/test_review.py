@@ -282,7 +282,12 @@ def test_who_must_log_in_anew_to_approve_is_told_how(jit: Jit, service: Service)
     asked = {"acr_values": "phrh phr", "amr_values": "mfa", "max_age": "300"}
     service.will_answer(
         "ApproveGrant",
-        Refusal(grpc.StatusCode.PERMISSION_DENIED, "a newer log-in", "REVIEW_ASSURANCE_REQUIRED", metadata=asked),
+        Refusal(
+            code=grpc.StatusCode.PERMISSION_DENIED,
+            message="a newer log-in",
+            reason="REVIEW_ASSURANCE_REQUIRED",
+            metadata=asked,
+        ),
     )
 
     ran = jit("approve", FULL_ID, "--etag", "e1")
