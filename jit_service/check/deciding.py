@@ -69,7 +69,7 @@ class Deciding:
             grants=ref(subject),
             policies=ref(view.book),
             locks=view.locks,
-            conditions=judge_conditions(candidates, question, view.now, view.signals),
+            conditions=judge_conditions(candidates, question, view.now, view.signals, decision.findings),
             until=stands_until((*covering, *candidates), view.now),
         )
 

@@ -1615,18 +1615,11 @@ TWINS = [
     ),
     # What could be asked for
     Twin(
-        "an index of policies by the beginning of a segment",
-        policy_set._start_of,
-        'before[: before.rfind("/") + 1]',
-        "before",
-        lambda: test_policy_set.test_patterns_of_every_form_are_found_and_forbid(("database/ord*/eu",), ("**",)),
-    ),
-    Twin(
-        "an index of policies that looks only at the first segment",
-        policy_set._ByStart.about,
-        'end = resource.find("/", end) + 1',
-        "end = 0",
-        lambda: test_policy_set.test_patterns_of_every_form_are_found_and_forbid(("database/orders/e*",), ("**",)),
+        "policies that could be asked for in the order in which they are found",
+        policy_set._ByResource.about,
+        "sorted(set(places))",
+        "places",
+        test_policy_set.test_a_policy_of_which_several_patterns_match_is_named_once_and_in_its_order,
     ),
     # Decisions
     Twin(

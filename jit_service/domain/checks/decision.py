@@ -62,7 +62,8 @@ class Question(NamedTuple):
 class Finding(NamedTuple):
     """What one grant says to the question. `name` is the grant's, or of the deny policy or lock that overrules it.
 
-    `changes`: a check that rests on it changes it, or a grant above it.
+    `changes`: a check that rests on it changes it, or a grant above it. `judgement` is what the grant's condition said,
+    if it was judged.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Finding(NamedTuple):
     message: str
     grant: Candidate
     changes: bool = False
+    judgement: Judgement | None = None
 
 
 class Decision(NamedTuple):
@@ -165,18 +167,19 @@ def stands_until(judged: Iterable[Candidate], now: datetime) -> datetime | None:
 
 
 def judge_conditions(
-    judged: Iterable[Candidate], question: Question, now: datetime, signals: Signals
+    judged: Iterable[Candidate], question: Question, now: datetime, signals: Signals, findings: Iterable[Finding] = ()
 ) -> tuple[tuple[Candidate, Judgement], ...]:
     """Returns which of these grants are judged by their condition until `stands_until`, and what it says now.
 
     All that a decision reads of a question beyond its names and groups, and of the signals, it reads by these.
+    `findings` are those of a decision of the same question at the same `now`: what it judged is not judged again.
     """
+    conditional = [grant for grant in judged if grant.check_condition and grant.state(now) is GrantState.ACTIVE]
+    if not conditional:
+        return ()
+    known = {finding.grant.name: finding.judgement for finding in findings}
     return tuple(
-        [
-            (grant, judge_condition(grant, question, now, signals))
-            for grant in judged
-            if grant.check_condition and grant.state(now) is GrantState.ACTIVE
-        ]
+        [(grant, known.get(grant.name) or judge_condition(grant, question, now, signals)) for grant in conditional]
     )
 
 
@@ -301,14 +304,15 @@ def _own_finding(grant: Candidate, question: Question, evidence: Evidence[Candid
     if grant.is_used_up:
         message = _message(grant, Reason.USES_EXHAUSTED)
         return Finding(name=grant.name, reason=Reason.USES_EXHAUSTED, message=message, grant=grant)
+    judgement: Judgement | None = None
     if grant.check_condition:
         judgement = judge_condition(grant, question, evidence.now, evidence.signals)
         if judgement.verdict is not Verdict.MET:
             fault = judgement.message and f"cannot be judged: {judgement.message}"
             message = f"the check_condition of {grant.name} {fault or f'is not met: {grant.check_condition}'}"
             message += _since_left_out(question)
-            return Finding(name=grant.name, reason=_NOT_MET[judgement.verdict], message=message, grant=grant)
-    return Finding(grant.name, Reason.ALLOWED, _message(grant, Reason.ALLOWED), grant)
+            return Finding(grant.name, _NOT_MET[judgement.verdict], message, grant, judgement=judgement)
+    return Finding(grant.name, Reason.ALLOWED, _message(grant, Reason.ALLOWED), grant, judgement=judgement)
 
 
 def _facts(grant: Candidate, question: Question, now: datetime, signals: Signals) -> Facts:

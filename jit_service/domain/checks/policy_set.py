@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -11,9 +11,9 @@ from jit_service.domain.grants.request import by_preference
 from jit_service.domain.language.name import canonical
 from jit_service.domain.policies.policy import Policy
 from jitaccess.naming.pattern import Patterns
+from jitaccess.naming.pattern_table import PatternTable
 
 _NONE: Final = frozenset[str]()
-_NOWHERE: Final[Sequence[int]] = ()
 
 
 class PolicySet:
@@ -30,66 +30,53 @@ class PolicySet:
         is not minded; asking decides. A subject whose own token leaves them out could ask by none, and is denied by
         any.
         """
-        denying, askable = self._prepared
         denied, permitted = (None, _NONE) if asked.groups_left_out else (asked.groups or _NONE, asked.groups)
-        if any(deny.is_for(canonical(asked.subject), denied) for deny in denying.about(asked)):
+        subject = canonical(asked.subject)
+        if self._denies and any(deny.is_for(subject, denied) for deny in self._denies.about(asked)):
             return ()
-        return tuple([policy.name for policy in askable.about(asked) if policy.is_for(asked.subject, permitted)])
+        return tuple([policy.name for policy in self._askable.about(asked) if policy.is_for(asked.subject, permitted)])
+
+    # Made at first use: most sets are never asked.
+    @cached_property
+    def _denies(self) -> _ByResource:
+        return _ByResource(self.denying)
 
     @cached_property
-    def _prepared(self) -> tuple[_ByStart, _ByStart]:
-        """The deny policies, and those that can be asked under. Made at first use: most sets are never asked."""
-        return _ByStart(map(_prepare, self.denying)), _ByStart(map(_prepare, by_preference(self._policies)))
+    def _askable(self) -> _ByResource:
+        return _ByResource(by_preference(self._policies))
 
 
-class _ByStart:
-    """Policies in their order, found by the whole segments that their resource patterns begin with.
+class _ByResource:
+    """Policies in their order, found by the resource asked about, so that a question costs the same among thousands."""
 
-    A pattern matches no name that begins otherwise, so a question costs by the segments of its resource, and not by
-    how many policies there are.
-    """
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self._policies: list[_PreparedPolicy] = []
+        self._places: PatternTable[int] = PatternTable("/")
+        for place, policy in enumerate(policies):
+            self._policies.append(_prepare(policy))
+            for pattern in policy.resources:
+                self._places.add(pattern, place)
 
-    __slots__ = ("_by_start", "_policies")
-
-    def __init__(self, policies: Iterable[_PreparedPolicy]) -> None:
-        self._policies = tuple(policies)
-        by_start: dict[str, list[int]] = {}
-        for place, policy in enumerate(self._policies):
-            for start in policy.starts:
-                by_start.setdefault(start, []).append(place)
-        self._by_start = by_start
+    def __len__(self) -> int:
+        return len(self._policies)
 
     def about(self, asked: Question) -> list[_PreparedPolicy]:
-        """Returns the policies that are about the question, in their order."""
-        resource, by_start = asked.resource, self._by_start
-        places = [*by_start.get("", _NOWHERE), *by_start.get(resource, _NOWHERE)]
-        end = resource.find("/") + 1
-        while end:
-            places += by_start.get(resource[:end], _NOWHERE)
-            end = resource.find("/", end) + 1
-        # A policy with several patterns may be found by more than one of them.
-        ordered = sorted(set(places)) if len(places) > 1 else places
-        return [policy for place in ordered if (policy := self._policies[place]).is_about(asked)]
-
-
-def _start_of(pattern: str) -> str:
-    """Returns the pattern up to its first segment with a wildcard: `a/b/` of `a/b/c*`; all of it if it has none."""
-    before, wild, _ = pattern.partition("*")
-    return before[: before.rfind("/") + 1] if wild else pattern
+        """Returns the policies about the resource and action, in order."""
+        places = self._places.matching(asked.resource)
+        if len(places) > 1:
+            # Several patterns of one policy may match.
+            places = sorted(set(places))
+        found = [self._policies[place] for place in places]
+        return [policy for policy in found if policy.actions.match(asked.action)]
 
 
 class _PreparedPolicy(NamedTuple):
-    """The part of a policy that says who may ask for what."""
+    """The part of a policy that says who may ask for which actions."""
 
     name: str
-    starts: tuple[str, ...]
-    resources: Patterns
     actions: Patterns
     principals: frozenset[str]
     groups: frozenset[str]
-
-    def is_about(self, asked: Question) -> bool:
-        return self.resources.match(asked.resource) and self.actions.match(asked.action)
 
     def is_for(self, subject: str, groups: frozenset[str] | None) -> bool:
         if subject in self.principals:
@@ -100,8 +87,6 @@ class _PreparedPolicy(NamedTuple):
 def _prepare(policy: Policy) -> _PreparedPolicy:
     return _PreparedPolicy(
         name=policy.name,
-        starts=tuple({_start_of(pattern) for pattern in policy.resources}),
-        resources=Patterns(policy.resources, "/"),
         actions=Patterns(policy.actions, "."),
         # A deny forbids in any letter case.
         principals=frozenset(map(canonical, policy.eligible.principals) if policy.deny else policy.eligible.principals),

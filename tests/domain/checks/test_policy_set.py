@@ -151,3 +151,22 @@ def test_a_deny_holds_in_any_letter_case_and_a_permission_in_one() -> None:
     assert askable(policy(eligible=eligible), subject="service:Build-Bot") == ("policies/orders",)
     assert askable(policy(eligible=eligible), subject="service:build-bot") == ()
     assert askable(policy(), deny_policy(eligible=eligible), subject="service:build-bot") == ()
+
+
+def test_a_policy_of_which_several_patterns_match_is_named_once_and_in_its_order() -> None:
+    several = ("database/**", "database/orders/*", "database/orders/eu")
+    policies = [policy(name=f"policies/p{n}", priority=n, resources=several[n % 3 :]) for n in range(6)]
+
+    assert askable(*policies) == tuple(f"policies/p{n}" for n in reversed(range(6)))
+
+
+def test_policies_of_a_thousand_resources_are_told_apart() -> None:
+    policies = [policy(name=f"policies/p{n}", resources=(f"database/db{n}/**",)) for n in range(1_000)]
+    policies += [
+        deny_policy(name=f"policies/d{n}", resources=(f"database/db{n}/secret",), eligible=ALICE_ALONE)
+        for n in range(1_000)
+    ]
+
+    assert askable(*policies, resource="database/db7/orders") == ("policies/p7",)
+    assert askable(*policies, resource="database/db7/secret") == ()
+    assert askable(*policies, resource="database/db1000/orders") == ()
