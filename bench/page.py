@@ -32,6 +32,7 @@ _COLUMNS: Final = (
     ("requests_per_second", "requests/s", "{:,.0f}"),
     ("requests_per_core_second", "per CPU second", "{:,.0f}"),
     ("cpu_us", "CPU µs", "{:,.1f}"),
+    ("edge_cpu_us", "of it Envoy's", "{:,.1f}"),
     ("database_cpu_us", "database CPU µs", "{:,.1f}"),
     ("p50_ms", "p50 ms", "{:,.2f}"),
     ("p99_ms", "p99 ms", "{:,.2f}"),

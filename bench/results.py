@@ -75,6 +75,7 @@ _SHOWN = (
     "disk_bytes",
     "records_per_second",
     "cpu_us",
+    "edge_cpu_us",
     "p50_ms",
     "p99_ms",
     "p50",

@@ -113,32 +113,32 @@ class Server:
             before = self._spent()
             for tally in load:
                 after = self._spent()
-                spent, database, mine = (late - early for early, late in zip(before, after, strict=True))
+                spent, database, edge, mine = (late - early for early, late in zip(before, after, strict=True))
                 most = max(tally.latencies, default=0.0)
                 # Sorting all of them would keep the server waiting.
                 tally.latencies = tally.latencies[:: max(1, len(tally.latencies) // _KEPT_LATENCIES)]
                 facts = measured(tally, spent, load_cpu=mine, per_call=self.per_call)
-                facts |= {"max_ms": round(most * 1e3, 3)} | self._others(database, tally)
+                facts |= {"max_ms": round(most * 1e3, 3)} | self._others(database, edge, tally)
                 yield facts
                 before = after
 
     def _measured(self, load: Callable[[Callable[[], None]], Tally]) -> dict[str, Any]:
-        marks: list[tuple[float, float, float]] = []
+        marks: list[tuple[float, float, float, float]] = []
         tally = load(lambda: marks.append(self._spent()))
-        spent, database, mine = (after - before for before, after in zip(*marks, strict=True))
-        return measured(tally, spent, load_cpu=mine, per_call=self.per_call) | self._others(database, tally)
+        spent, database, edge, mine = (after - before for before, after in zip(*marks, strict=True))
+        return measured(tally, spent, load_cpu=mine, per_call=self.per_call) | self._others(database, edge, tally)
 
-    def _others(self, database: float, tally: Tally) -> dict[str, Any]:
+    def _others(self, database: float, edge: float, tally: Tally) -> dict[str, Any]:
         facts = {"memory_mib": round(sum(process.memory() for process in self.processes) / 2**20, 1)}
-        return facts | ({"database_cpu_us": per(database, tally.done * self.per_call)} if self.database_pid else {})
+        for part, spent, pid in (("database", database, self.database_pid), ("edge", edge, self.running.edge_pid)):
+            facts |= {f"{part}_cpu_us": per(spent, tally.done * self.per_call)} if pid else {}
+        return facts
 
-    def _spent(self) -> tuple[float, float, float]:
-        """Returns the CPU seconds of the server, of its database and of the load."""
-        return self._cpu(), cpu_seconds_of(self.database_pid), time.process_time()
-
-    def _cpu(self) -> float:
+    def _spent(self) -> tuple[float, float, float, float]:
+        """Returns the CPU seconds of the server with its Envoy, of its database, of its Envoy, and of the load."""
+        edge = cpu_seconds_of(self.running.edge_pid)
         own = sum(process.cpu_seconds() for process in self.processes)
-        return own + sum(cpu_seconds_of(pid) for pid in self.running.asked_pids)
+        return own + edge, cpu_seconds_of(self.database_pid), edge, time.process_time()
 
 
 def measured(tally: Tally, cpu: float, *, load_cpu: float, per_call: int = 1) -> dict[str, Any]:

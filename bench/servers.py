@@ -30,6 +30,7 @@ BATCH: Final = "/jitaccess.v1.AccessService/BatchCheckAccess"
 TOKEN_ISSUER: Final = "https://bench.invalid"  # noqa: S105 (a URL)
 UNLIMITED: Final = Rates(total=1_000_000, per_address=1_000_000)
 _START_SECONDS: Final = 120
+_TOKEN_BYTES: Final = 400
 _PYTHON: Final = SERVICE_BIN / "python"
 
 
@@ -78,14 +79,14 @@ class Mode:
 
 @dataclass(kw_only=True)
 class Running:
-    """A server: its address, its processes, and the call to send."""
+    """A server: its address, its processes, and the call to send. `edge_pid` is the Envoy in front of it, if any."""
 
     address: str
     processes: list[Process]
     token: str = ""
     admin_tokens: dict[str, str] = field(default_factory=dict)
     started_in: float = 0
-    asked_pids: tuple[int, ...] = ()
+    edge_pid: int = 0
     url: str = ""
 
     def headers(self, who: str = "gateway") -> list[tuple[str, str]]:
@@ -185,7 +186,7 @@ class Bench:
             processes=upstream.processes,
             token=upstream.token,
             admin_tokens=upstream.admin_tokens,
-            asked_pids=(pid,),
+            edge_pid=pid,
         )
 
     def _database(self, mode: Mode, place: Path) -> str:
@@ -277,8 +278,7 @@ def new_call(running: Running) -> Call:
 def empty_call(running: Running, asked: list[Question]) -> Call:
     """Returns the same call for a floor, whose answers are empty."""
     messages = [facts.check_message(question) for question in asked]
-    token = [("authorization", f"Bearer {'x' * 400}")]
-    return Call(path=CHECK, messages=messages, headers=running.headers() or token, right=lambda answer, _: not answer)
+    return Call(path=CHECK, messages=messages, headers=_headers(running), right=lambda answer, _: not answer)
 
 
 def rest_call(running: Running, asked: list[Question], right: Callable[[bytes, bool], bool]) -> Call:
@@ -290,10 +290,15 @@ def rest_call(running: Running, asked: list[Question], right: Callable[[bytes, b
     return Call(
         path="/v1/access:check",
         messages=bodies,
-        headers=running.headers(),
+        headers=_headers(running),
         right=lambda answer, number: right(answer, answers[number]),
         rest=True,
     )
+
+
+def _headers(running: Running) -> list[tuple[str, str]]:
+    """Returns the headers of a call; for a floor, which reads none, a token as long as ours: it must cost the same."""
+    return running.headers() or [("authorization", f"Bearer {'x' * _TOKEN_BYTES}")]
 
 
 def batch_call(running: Running, asked: list[Question], size: int) -> Call:

@@ -27,6 +27,8 @@ from jit_service.rpc.services.access_messages import EncodedChecks, check_messag
 from jitaccess.v1.access_pb2 import CheckAccessRequest
 
 CHECK_ACCESS: Final = "/jitaccess.v1.AccessService/CheckAccess"
+# Envoy gives each call another one. With it no two calls through Envoy would have a sender in common.
+_REQUEST_ID: Final = "x-request-id"
 _log = logging.getLogger(__name__)
 
 
@@ -90,9 +92,9 @@ class BatchCheckHandler:
         for place, call in enumerate(calls):
             payload, metadata, peer = call
             try:
-                way = metadata, without_port(peer)
+                way = _without_id(metadata), without_port(peer)
                 if (sender := senders.get(way)) is None:
-                    sender = senders[way] = self._sender(call, identified)
+                    sender = senders[way] = self._sender(call._replace(metadata=way[0]), identified)
                 caller, standing = sender
                 self._admission.count_in_batch(caller)
                 sound = known((payload, standing)) or self._sound(call, sender)
@@ -142,3 +144,8 @@ class BatchCheckHandler:
                 answers[place] = check_message(answer, explain=True).SerializeToString()
             else:
                 answers[place] = encoded(answer)
+
+
+def _without_id(metadata: Metadata) -> Metadata:
+    """Returns the metadata that a sender's calls share: all but the id of the request, which nothing here may read."""
+    return tuple([entry for entry in metadata if entry[0] != _REQUEST_ID])

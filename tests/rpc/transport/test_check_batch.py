@@ -159,6 +159,30 @@ def test_the_first_call_with_a_token_is_left_to_the_way_that_ends_what_it_no_lon
     assert [event.principal for event in recorded(lane.store)] == [GATEWAY.principal]
 
 
+def test_a_sender_is_looked_into_once_though_envoy_gives_each_call_an_id(
+    lane: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id differs from call to call, and nothing depends on it; another trace is another sender."""
+    identified: list[object] = []
+    identify = lane.admission.identify_in_batch
+    monkeypatch.setattr(
+        lane.admission,
+        "identify_in_batch",
+        lambda method, metadata, *rest: (identified.append(metadata), identify(method, metadata, *rest))[1],
+    )
+    call = lane.call()
+    trace = ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")
+
+    answers = lane.ask(
+        *(call._replace(metadata=(("x-request-id", each), *call.metadata)) for each in ("one", "two", "three")),
+        call._replace(metadata=(*call.metadata, ("x-request-id", "four"), trace)),
+    )
+
+    assert identified == [call.metadata, (*call.metadata, trace)]
+    assert [event.decision_id for event in recorded(lane.store)] == [answer.decision_id for answer in answers]
+    assert [event.origin.trace_id for event in recorded(lane.store)] == ["", "", "", "a" * 32]
+
+
 def test_a_token_that_is_over_is_not_believed_once_more(lane: Batch) -> None:
     call = lane.call()
     assert lane.ask(call)
@@ -375,7 +399,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None
     (
         "one caller for all",
         BatchCheckHandler.__call__,
-        "way = metadata, without_port(peer)",
+        "way = _without_id(metadata), without_port(peer)",
         "way = (), without_port(peer)",
         test_all_are_recorded_before_any_is_answered_in_one_transaction,
     ),
