@@ -21,7 +21,7 @@ from jit_service.configuration.faults import lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, login_issuer
-from jit_service.notifications.receivers import Receiver
+from jit_service.notifications.receivers import AnyReceiver
 from jitaccess import strict_yaml
 from jitaccess.jose.keys import is_safe_url
 
@@ -56,7 +56,7 @@ class Lists(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     issuers: tuple[Issuer, ...] = ()
-    notifications: tuple[Receiver, ...] = ()
+    notifications: tuple[AnyReceiver, ...] = ()
 
 
 class Settings(BaseSettings):
@@ -92,8 +92,8 @@ class Settings(BaseSettings):
         default=None,
         description="More issuers, as a YAML list. A change of the file is taken within seconds, without a restart.",
     )
-    notifications: Annotated[tuple[Receiver, ...], NoDecode, JSON_LIST] = Field(
-        default=(), description="The receivers of notifications; docs/operating.md has their keys."
+    notifications: Annotated[tuple[AnyReceiver, ...], NoDecode, JSON_LIST] = Field(
+        default=(), description="The receivers of notifications; docs/guides/notifications.md has their keys."
     )
     notifications_file: Path | None = Field(
         default=None,
@@ -104,6 +104,12 @@ class Settings(BaseSettings):
         pattern=r"^[!-~]{1,256}$",
         description="The `source` of the CloudEvents that are sent: a URI that identifies this service.",
         json_schema_extra={"form": "1 to 256 ASCII characters without spaces"},
+    )
+    console_url: str = Field(
+        default="",
+        description="The URL below which people's browsers find /console, to which messages link; by default "
+        "JIT_PUBLIC_URL, else http:// and JIT_HTTP.",
+        json_schema_extra={"form": _ISSUER_FORM},
     )
     trusted_proxies: CommaList = Field(
         default=("unix",),
@@ -245,6 +251,11 @@ class Settings(BaseSettings):
         """The URL of the service as a protected resource (RFC 9728); empty if it is not known."""
         return self.public_url or self.token_issuer
 
+    @property
+    def console(self) -> str:
+        """The URL below which people's browsers find /console, without a last slash."""
+        return self.console_url or self.resource or f"http://{self.http}"
+
     def effective(self) -> str:
         """Returns all settings in one line, without secrets: URLs of receivers and passwords may be some."""
         instead = {
@@ -257,7 +268,8 @@ class Settings(BaseSettings):
     @property
     def as_given(self) -> dict[str, Any]:
         """The settings as JSON values, from which `load` makes them again and reads their files anew."""
-        return self.model_dump(mode="json") | self._beside_files.model_dump(mode="json")
+        given = self.model_dump(mode="json", by_alias=True)
+        return given | self._beside_files.model_dump(mode="json", by_alias=True)
 
     @classmethod
     def load(cls, **flags: Any) -> Settings:
@@ -356,7 +368,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"must be addresses, networks such as 10.0.0.0/8, or unix: {fault}") from None
         return given
 
-    @field_validator("token_issuer", "public_url")
+    @field_validator("token_issuer", "public_url", "console_url")
     @classmethod
     def _safe_url(cls, url: str) -> str:
         if url and (not is_safe_url(url) or url.endswith("/") or "?" in url or "#" in url or not _URL.fullmatch(url)):

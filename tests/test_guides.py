@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jit_service.notifications.template import PLACEHOLDERS, read_template
 from jit_service.settings import Settings
 from jitaccess import Unauthenticated
 from jitaccess.guards import Incoming
@@ -118,3 +119,28 @@ def test_the_receivers_of_the_page_on_operating_load(tmp_path: Path) -> None:
 
     assert oncall.events == ("BREAK_GLASS_USED", "REVIEW_OVERDUE")
     assert chat.allow_private
+
+
+def test_the_receivers_of_the_guide_load(tmp_path: Path) -> None:
+    (lines,) = yaml_blocks("guides/notifications.md")
+    secrets = {"smtp": "hunter2", "slack": "xoxb-1", "teams": "https://prod.logic.example.com/x?sig=1", "siem": SECRET}
+    for name, secret in (secrets | {"pagerduty": "0123456789abcdef0123456789abcdef"}).items():
+        (tmp_path / name).write_text(secret)
+        (tmp_path / name).chmod(0o600)
+    file = tmp_path / "receivers.yaml"
+    file.write_text(lines.replace("/run/secrets", str(tmp_path)))
+
+    receivers = Settings.load(notifications_file=file).notifications
+
+    assert [receiver.kind for receiver in receivers] == ["email", "slack", "teams", "webhook", "webhook"]
+    assert receivers[0].addressees == ("database-owners@example.com", "carol@example.com")
+
+
+def test_the_template_of_the_guide_is_one_and_its_placeholders_are_all(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "guides" / "notifications.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    file = tmp_path / "mattermost.json"
+    file.write_text(lines)
+
+    assert read_template(file).is_json
+    assert set(re.findall(r"`\$\{([a-z]+)\}`", text)) == set(PLACEHOLDERS)

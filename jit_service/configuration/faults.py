@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 _LIST: Final = "must be a list, such as [a, b]"
@@ -52,9 +53,36 @@ def lines(fault: ValidationError, model: type[BaseModel], *, prefix: str = "JIT_
 
 
 def _line(fault: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
-    name, *path = place = _place(fault)
+    place = _place(fault)
+    name, *path = _shown(model, place)
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return f"{prefix}{str(name).upper()}{where}: {_words(fault, model, place)}"
+
+
+def _shown(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Returns the place without the kind that pydantic names where one of several models was chosen by it."""
+    shown: list[int | str] = []
+    here = [model]
+    for part in place:
+        chosen = [each for each in here if _kind(each) == part] if len(here) > 1 else []
+        if chosen:
+            here = chosen
+            continue
+        shown.append(part)
+        if isinstance(part, str) and len(here) == 1 and part in _fields(here[0]):
+            here = list(_models_in(_fields(here[0])[part].annotation))
+    return tuple(shown)
+
+
+def _kind(model: type[BaseModel]) -> str:
+    """Returns the kind that the model is for, where it has a literal field `kind`."""
+    field = model.model_fields.get("kind")
+    return str(get_args(field.annotation)[0]) if field is not None else ""
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Returns the model's fields by the names that users give them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -79,7 +107,9 @@ def _words(fault: ErrorDetails, model: type[BaseModel], place: tuple[int | str, 
     if _is_choice(fault):
         return "must be text, a whole number, true or false"
     if kind == "extra_forbidden":
-        return _unknown(str(place[-1]), _model_at(model, place[:-1]).model_fields)
+        return _unknown(str(place[-1]), _fields(_model_at(model, place[:-1])))
+    if kind == "union_tag_invalid":
+        return f"kind must be one of {str(context['expected_tags']).replace(chr(39), '')}"
     if kind in ("enum", "literal_error"):
         return f"must be {str(context['expected']).replace(chr(39), '')}"
     if kind == "string_pattern_mismatch":
@@ -95,16 +125,20 @@ def _unknown(key: str, known: Iterable[str]) -> str:
 
 def _form_at(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     """Returns the form that the field at the place says of itself."""
-    extra: Any = _model_at(model, place[:-1]).model_fields[str(place[-1])].json_schema_extra or {}
+    extra: Any = _fields(_model_at(model, place[:-1]))[str(place[-1])].json_schema_extra or {}
     return str(extra["form"])
 
 
 def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
     """Returns the model that is at the place within the first one."""
+    here = [model]
     for part in place:
-        if isinstance(part, str):
-            (model,) = _models_in(model.model_fields[part].annotation)
-    return model
+        chosen = [each for each in here if _kind(each) == part] if len(here) > 1 else []
+        if chosen:
+            here = chosen
+        elif isinstance(part, str):
+            here = list(_models_in(_fields(here[0])[part].annotation))
+    return here[0]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from jit_service.configuration.exposure import exposed
 from jit_service.domain.errors import JitError, KeysUnavailable, StoreUnavailable
 from jit_service.issuers import Issuer
-from jit_service.notifications.receivers import Receiver
+from jit_service.notifications.receivers import AnyReceiver
 from jit_service.rpc import policy_file
 from jit_service.rpc.authentication import keys_of
 from jit_service.runtime.channels import wire_to
@@ -193,7 +193,7 @@ def _receivers(settings: Settings) -> Iterator[Finding]:
         yield _receiver(receiver, settings)
 
 
-def _receiver(receiver: Receiver, settings: Settings) -> Finding:
+def _receiver(receiver: AnyReceiver, settings: Settings) -> Finding:
     about = f"receiver {receiver.name}"
     try:
         fault = wire_to(receiver, settings).look_up()
@@ -201,7 +201,7 @@ def _receiver(receiver: Receiver, settings: Settings) -> Finding:
         return _fault(about, str(broken))
     if fault:
         return _warning(about, f"would get nothing now: {fault}")
-    return _ok(about, f"has {len(receiver.keys)} secrets, and its name leads where it may; nothing was sent")
+    return _ok(about, f"is {receiver.kind}, and its name leads where it may; nothing was sent")
 
 
 def _issuers(settings: Settings) -> Iterator[Finding]:

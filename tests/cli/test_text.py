@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitaccess.cli.text import listed, moment, parse_instant, parse_label, safe, safe_lines, span
+from jitaccess.cli.text import listed, moment, parse_instant, parse_label, span
+from jitaccess.naming.printable import safe, safe_lines
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)

@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from jit_service.domain.audit.event import Event, EventType
+from jit_service.notifications.receivers import EmailReceiver
 from jit_service.runtime.channels import channels_of
 from jit_service.settings import Settings, SettingsError
 from tests.conftest import NOON
+from tests.notifications.chat import secret_file
 from tests.notifications.webhooks import KEY, SECRET, facts
 
 URL = "https://hooks.example.com/hunter2"
@@ -45,7 +47,7 @@ def test_a_receiver_needs_a_name_a_url_and_a_secret_and_has_defaults_for_the_res
     assert (receiver.timeout, receiver.attempts, receiver.allow_private) == (timedelta(seconds=10), 12, False)
     assert receiver.subscription.wants(Event(type=EventType.BREAK_GLASS_USED, at=NOON, principal="user:alice"))
     for name in ("url", "secret_file", "name"):
-        assert f"[0].{name}" in fault(tmp_path, {key: value for key, value in given.items() if key != name})
+        assert name in fault(tmp_path, {key: value for key, value in given.items() if key != name})
 
 
 def test_what_is_given_counts(tmp_path: Path) -> None:
@@ -177,3 +179,126 @@ def test_the_product_opens_no_store_without_its_subscriptions() -> None:
     ]
 
     assert opening == ["runtime/service.py"]
+
+
+# Other kinds
+
+
+def mail_facts(**changes: Any) -> dict[str, Any]:
+    facts = {"kind": "email", "name": "mail", "host": "mail.example.com", "from": "jit@example.com"}
+    return facts | {"to": ["bob@example.com", "user:carol@example.com"]} | changes
+
+
+def test_a_mail_server_needs_little_and_each_address_is_told_once(tmp_path: Path) -> None:
+    (receiver,) = loaded(
+        tmp_path, mail_facts(to=["bob@example.com", "user:bob@example.com", "c@example.com"])
+    ).notifications
+
+    assert isinstance(receiver, EmailReceiver)
+    assert (receiver.tls, receiver.smtp_port) == ("starttls", 587)
+    assert receiver.subscription.addressees == ("bob@example.com", "c@example.com")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"tls": "none"}, "host: must be encrypted"),
+        ({"tls": "maybe"}, "[0].tls: must be"),
+        ({"host": "mail.example.com:25"}, "[0].host"),
+        ({"host": "10.0.0.1"}, "allow_private"),
+        ({"host": "169.254.169.254", "allow_private": True}, "host"),
+        ({"from": "jit@example.com\r\nBcc: eve@example.com"}, "[0].from"),
+        ({"from_name": "a\r\nb"}, "[0].from_name"),
+        ({"to": ["bob"]}, "[0].to"),
+        ({"user": "jit"}, "password_file"),
+        ({"unsubscribe": "javascript:alert(1)"}, "[0].unsubscribe"),
+        ({"unsubscribe": "https://x.example/>, <https://evil.example"}, "[0].unsubscribe"),
+        ({"url": "https://hooks.example.com/hunter2"}, "[0].url: is no key here"),
+        ({"proxy": "https://proxy.internal"}, "[0].proxy: must be http://HOST:PORT"),
+        ({"proxy": "http://jit:hunter2@proxy.internal:3128"}, "proxy_credentials_file"),
+        ({"proxy_resolves": True}, "proxy is missing"),
+        ({"kind": "carrier-pigeon"}, "kind must be one of webhook, email, slack, teams"),
+    ],
+)
+def test_what_is_wrong_with_a_mail_server_is_named(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    assert named in fault(tmp_path, mail_facts(**changes))
+
+
+def test_slack_has_a_bot_or_a_webhook_and_not_both(tmp_path: Path) -> None:
+    token, url = secret_file(tmp_path, "xoxb-hunter2", "t"), secret_file(tmp_path, URL, "u")
+    slack = {"kind": "slack", "name": "chat"}
+
+    loaded(tmp_path, slack | {"token_file": token, "to": ["C0ORDERS", "#orders", "bob@example.com"]})
+    loaded(tmp_path, slack | {"url_file": url})
+
+    assert "and not both" in fault(tmp_path, slack | {"token_file": token, "url_file": url})
+    assert "and not both" in fault(tmp_path, slack)
+    assert "has its channel already" in fault(tmp_path, slack | {"url_file": url, "to": ["C0ORDERS"]})
+    assert "[0].to" in fault(tmp_path, slack | {"token_file": token, "to": ["<!channel>"]})
+
+
+@pytest.mark.parametrize("kind", ["slack", "teams"])
+@pytest.mark.parametrize(
+    "url", ["http://hooks.example.com/hunter2", "https://10.0.0.1/hunter2", "https://u:hunter2@h/", "hunter2", "a b"]
+)
+def test_a_url_in_a_file_is_judged_as_one_in_the_settings(tmp_path: Path, kind: str, url: str) -> None:
+    given = {"kind": kind, "name": "chat", "url_file": secret_file(tmp_path, url, "u")}
+
+    assert "url_file" in fault(tmp_path, given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"format": "pagerduty"}, "token_file: is missing"),
+        ({"format": "fax"}, "[0].format: must be"),
+        ({"format": "ntfy", "url": "https://ntfy.example.com/"}, "url: must end with the topic"),
+        ({"format": "ntfy", "template": "x.json"}, "exclude each other"),
+        ({"template": "/nowhere/x.json"}, "template: /nowhere/x.json cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_format_is_named(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    assert named in fault(tmp_path, facts(tmp_path, URL) | changes)
+
+
+def test_a_routing_key_that_is_none_is_not_shown(tmp_path: Path) -> None:
+    given = {"format": "pagerduty", "token_file": secret_file(tmp_path, "hunter2", "k")}
+
+    assert "32 letters and digits" in fault(tmp_path, facts(tmp_path, URL, **given))
+
+
+def test_each_kind_has_its_wire_and_only_cloud_events_do_without_the_grant(tmp_path: Path) -> None:
+    url = secret_file(tmp_path, "https://hooks.example.com/x", "u")
+    settings = loaded(
+        tmp_path,
+        facts(tmp_path, URL),
+        mail_facts(),
+        {"kind": "slack", "name": "chat", "url_file": url},
+        {"kind": "teams", "name": "teams", "url_file": url},
+        facts(tmp_path, URL, name="push", format="ntfy"),
+    )
+
+    channels = channels_of(settings)
+
+    assert [type(channel.wire).__name__ for channel in channels] == ["Webhook", "Mail", "Slack", "Teams", "Webhook"]
+    assert [channel.for_people for channel in channels] == [False, True, True, True, True]
+
+
+def test_settings_are_given_on_to_workers_whole(tmp_path: Path) -> None:
+    (tmp_path / "n.yaml").write_text(
+        yaml.safe_dump([mail_facts(proxy="http://proxy.internal:3128", from_name="Access")])
+    )
+    settings = Settings.load(
+        notifications=[mail_facts(name="other", from_name="A")], notifications_file=tmp_path / "n.yaml"
+    )
+
+    again = Settings.load(**settings.as_given)
+
+    assert again.notifications == settings.notifications
+
+
+def test_the_link_is_below_the_console_then_the_public_url_then_the_edge() -> None:
+    assert Settings.load().console == "http://127.0.0.1:8080"
+    assert Settings.load(public_url="https://jit.example.com").console == "https://jit.example.com"
+    both = Settings.load(public_url="https://jit.example.com", console_url="https://console.example.com")
+    assert both.console == "https://console.example.com"

@@ -19,8 +19,9 @@ import pytest
 
 from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.notification import Failure, Message
-from jit_service.notifications.receivers import Receiver
-from jit_service.notifications.webhook import Webhook, resolved, signature
+from jit_service.notifications.reach import resolved
+from jit_service.notifications.receivers import WebhookReceiver
+from jit_service.notifications.webhook import Webhook, signature
 from tests.certificates import certificate
 from tests.conftest import NOON
 from tests.notifications.webhooks import KEY, SECRET, Hook, hook, receiver
@@ -37,11 +38,11 @@ def there() -> Iterator[Hook]:
         yield running
 
 
-def webhook(to: Receiver, **options: Any) -> Webhook:
+def webhook(to: WebhookReceiver, **options: Any) -> Webhook:
     return Webhook(to, lambda _: BODY, **options)
 
 
-def sent(to: Receiver, *addresses: str) -> Failure | None:
+def sent(to: WebhookReceiver, *addresses: str) -> Failure | None:
     """Sends the message, the receiver's name leading to the addresses."""
     return webhook(to, resolve=lambda *_: addresses or ("127.0.0.1",)).send(MESSAGE)
 

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from jit_service.notifications.receivers import Receiver
+from jit_service.notifications.receivers import WebhookReceiver
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -113,9 +113,9 @@ def hook() -> Iterator[Hook]:
         server.server_close()
 
 
-def receiver(directory: Path, url: str, *, name: str = "oncall", **changes: Any) -> Receiver:
+def receiver(directory: Path, url: str, *, name: str = "oncall", **changes: Any) -> WebhookReceiver:
     """Returns a receiver of the settings, signed by KEY, on loopback."""
-    return Receiver.model_validate(facts(directory, url, name=name, **changes))
+    return WebhookReceiver.model_validate(facts(directory, url, name=name, **changes))
 
 
 def facts(directory: Path, url: str, **changes: Any) -> dict[str, Any]:

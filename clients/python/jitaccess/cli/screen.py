@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jitaccess.cli import text
+from jitaccess.naming.printable import safe, safe_lines
 
 _UNBOUNDED = 1_000_000
 _READABLE = 12  # A column squeezed below this is no longer read, so the table becomes records.
@@ -64,7 +65,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Shows one line of text."""
-        self._print(Text(text.safe(line)), soft_wrap=True)
+        self._print(Text(safe(line)), soft_wrap=True)
 
     def fields(self, fields: Sequence[tuple[str, str]]) -> None:
         """Shows labelled values, one under another; those without a value are left out."""
@@ -73,14 +74,14 @@ class Screen:
         grid.add_column(overflow="fold")
         for label, value in fields:
             if value:
-                grid.add_row(Text(label), _cell(label, text.safe_lines(value)))
+                grid.add_row(Text(label), _cell(label, safe_lines(value)))
         self._print(grid)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Shows a table without its empty columns, or each row as a record where the window is too narrow for it."""
         kept = [index for index in range(len(columns)) if any(row[index] for row in rows)]
         shown = [columns[index] for index in kept]
-        cells = [[text.safe(row[index]) for index in kept] for row in rows]
+        cells = [[safe(row[index]) for index in kept] for row in rows]
         if self._fits(shown, cells):
             self._print(_table(shown, cells))
             return

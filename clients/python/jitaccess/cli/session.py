@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jitaccess.cli.text import safe
+from jitaccess.naming.printable import safe
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -1,27 +1,13 @@
-"""Words for people: text that cannot harm a terminal, instants in local time, lengths of time."""
+"""Words for people: names in a row, instants in local time, lengths of time."""
 
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 
-# Controls (ESC and the C1 set among them), format characters (bidi, zero-width), surrogates, private use, unassigned,
-# and the two separators that break lines.
-_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _SECONDS_MATTER_BELOW = timedelta(minutes=10)
-
-
-def safe(text: str) -> str:
-    """Returns the text with what a terminal would act on, or would hide, as visible escapes."""
-    return "".join(_shown(character) for character in text)
-
-
-def safe_lines(text: str) -> str:
-    """Returns the text as `safe` does, but for its line breaks."""
-    return "\n".join(safe(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def quoted(name: str) -> str:
@@ -96,9 +82,3 @@ def _about(length: timedelta) -> str:
     if length >= _SECONDS_MATTER_BELOW:
         length -= timedelta(seconds=length.total_seconds() % 60)
     return span(length, units=2)
-
-
-def _shown(character: str) -> str:
-    if unicodedata.category(character) not in _HARMFUL:
-        return character
-    return character.encode("unicode_escape").decode("ascii")
