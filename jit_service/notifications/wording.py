@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from jit_service.configuration.forms import shown_span
-from jit_service.domain.audit.event import Event
+from jit_service.domain.audit.event import SERVICE, Event
 from jit_service.domain.grants.grant import ExtensionState, Grant, GrantState, Review
 from jit_service.domain.grants.quorum import current_step
 from jit_service.domain.notification import Message
@@ -86,10 +86,12 @@ _URGENCY: Final = {
     "GRANT_REVOKED": Urgency.WARNING,
     "GRANTS_REVOKED": Urgency.WARNING,
     "GRANT_EXPIRES_SOON": Urgency.WARNING,
+    "STEP_ESCALATED": Urgency.WARNING,
 }
 _ANEW: Final = frozenset(
     {
         "EXTENSION_REQUESTED",
+        "STEP_ESCALATED",
         "GRANT_COUNTERED",
         "GRANT_REVOKED",
         "REVIEW_OVERDUE",
@@ -108,6 +110,7 @@ _TITLES: Final = {
     "GRANT_EXPIRED": "Ended: {who} had {what}",
     "GRANT_LAPSED": "Nobody decided in time: {who} had asked for {what}",
     "GRANT_EXPIRES_SOON": "Ends soon: {who} has {what}",
+    "STEP_ESCALATED": "Escalated: {who} still waits for {what}",
     "GRANT_COUNTERED": "{by} offers {who} other terms: {what}",
     "COUNTER_OFFER_ACCEPTED": "{by} accepted the offer: {who} gets {what}",
     "COUNTER_OFFER_DECLINED": "{by} declined the offer: {what}",
@@ -222,7 +225,7 @@ def _words(event: Event, grant: Grant | None) -> tuple[str, str]:
     if kind in ("GRANT_REQUESTED", "BREAK_GLASS_USED"):
         return "Why", (grant.justification.text if grant is not None else "") or event.message
     if event.message:
-        return f"{person(event.principal)} says", event.message
+        return "Note" if event.principal == SERVICE else f"{person(event.principal)} says", event.message
     return "", ""
 
 
