@@ -8,8 +8,8 @@ from typing import Any
 
 from jit_service.domain.audit.chain import link
 from jit_service.storage.audit_block import pack
+from jit_service.storage.columns import EPOCH, MICROSECOND
 from jit_service.storage.engine import begin_immediate
-from jit_service.storage.tables import EPOCH, MICROSECOND
 
 _INSERT = "INSERT INTO audit_event (seq, hash, payload, count) VALUES"
 

@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 
 from jit_service.domain.audit.event import EventType
-from jit_service.storage.tables import EPOCH, MICROSECOND
+from jit_service.storage.columns import EPOCH, MICROSECOND
 
 # Stored numbers: they keep their meaning for ever.
 FIELDS: Final = {

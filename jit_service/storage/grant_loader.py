@@ -24,11 +24,12 @@ from jit_service.domain.person import Account
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage import postgresql, predicates, rows
 from jit_service.storage.audit_log import AuditLog
+from jit_service.storage.columns import EPOCH, MICROSECOND
 from jit_service.storage.failures import translate_errors
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.predicates import text_of
 from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, list_text, live_text, quoted_text, seal_number
-from jit_service.storage.tables import EPOCH, MICROSECOND, GrantRow
+from jit_service.storage.tables import GrantRow
 
 FindGrant = Callable[[str], CachedGrant | None]
 Progress = Callable[[int, int], None]

@@ -15,11 +15,11 @@ from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, bindpar
 from sqlmodel import col
 
 from jit_service.storage import predicates
+from jit_service.storage.columns import Instant
 from jit_service.storage.tables import (
     DelegationRow,
     GrantRow,
     HeadRow,
-    Instant,
     LockRow,
     PolicyRow,
     ReplayRow,

@@ -33,7 +33,8 @@ from jit_service.domain.language.name import canonical
 from jit_service.domain.language.paging import OrderTerm, Position
 from jit_service.domain.person import Person
 from jit_service.storage import coverage
-from jit_service.storage.tables import EPOCH, MICROSECOND, DelegationRow, GrantRow, Instant, ReviewRow
+from jit_service.storage.columns import EPOCH, MICROSECOND, Instant
+from jit_service.storage.tables import DelegationRow, GrantRow, ReviewRow
 
 Scope = ColumnElement[bool]
 

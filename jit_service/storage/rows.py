@@ -36,9 +36,9 @@ from jit_service.domain.policies.assurance import Authentication
 from jit_service.domain.policies.policy import Policy, Step
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens.signing_key import SigningKey
+from jit_service.storage.columns import EPOCH
 from jit_service.storage.engine import JsonText
 from jit_service.storage.tables import (
-    EPOCH,
     DelegationRow,
     GrantChangeRow,
     GrantRow,

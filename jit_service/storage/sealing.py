@@ -25,7 +25,7 @@ from pydantic_core import to_json
 
 from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.storage.tables import EPOCH, MICROSECOND
+from jit_service.storage.columns import EPOCH, MICROSECOND
 
 GRANTS: Final = "access_grant"
 """The kind of the sum of grants that nobody ended and that are not recorded as expired, as Check keeps them."""

@@ -1,97 +1,28 @@
-"""The tables. Instants and spans are integers of microseconds. The domain validates; SQLModel does not.
+"""The tables. The domain validates; SQLModel does not.
 
 `head` has one row, which every write locks first. So writes are serial, and revision, seq and time only increase.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Dialect,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware UTC datetime as microseconds since 1970. A naive one is refused."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        return None if value is None else (value - EPOCH) // MICROSECOND
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return None if value is None else EPOCH + value * MICROSECOND
-
-
-class Span(TypeDecorator[timedelta]):
-    """A timedelta as microseconds."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        return None if value is None else value // MICROSECOND
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:  # noqa: ARG002
-        return None if value is None else value * MICROSECOND
-
-
-# Byte order on PostgreSQL too, as on SQLite.
-TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-# On SQLite an alias of the rowid, so that appending touches only the end of the table.
-SEQ = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _text(**options: Any) -> Any:
-    return Field(sa_column=Column(TEXT, nullable=False, **options))
-
-
-def _number(**options: Any) -> Any:
-    return Field(sa_column=Column(BigInteger, nullable=False, autoincrement=False, **options))
-
-
-def _instant(*, nullable: bool = False) -> Any:
-    return Field(sa_column=Column(Instant, nullable=nullable))
-
-
-def _json() -> Any:
-    return Field(sa_column=Column(JSON().with_variant(JSONB(), "postgresql"), nullable=False))
-
-
-def _bytes() -> Any:
-    return Field(sa_column=Column(LargeBinary, nullable=False))
-
-
-def _seal() -> Any:
-    """The proof that the service wrote the row (`sealing`). A row without a seal is refused."""
-    return Field(default=None, sa_column=Column(LargeBinary, nullable=True))
-
-
-def _partial(name: str, *columns: str, where: str) -> Index:
-    """An index of the rows that meet the condition."""
-    condition = text(where)
-    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
-
+from jit_service.storage.columns import (
+    SEQ,
+    TEXT,
+    Span,
+    bytes_column,
+    instant_column,
+    json_column,
+    number_column,
+    partial_index,
+    seal_column,
+    text_column,
+)
 
 # As `predicates.end_unrecorded` and `lock_counted`, which find by these indexes.
 _END_UNRECORDED = "run_out_at IS NULL AND ended_at IS NULL"
@@ -104,15 +35,15 @@ class HeadRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "head"
 
     id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    revision: int = _number()
-    seq: int = _number()
-    hash: bytes = _bytes()
-    time: datetime = _instant()
+    revision: int = number_column()
+    seq: int = number_column()
+    hash: bytes = bytes_column()
+    time: datetime = instant_column()
     # The number of locks that are not lifted and not recorded as expired. At 0 the table is not read.
-    locks: int = _number(server_default="0")
+    locks: int = number_column(server_default="0")
     # The sums of the rows' seals by kind, and the seal of this row.
-    sums: str = _text(server_default="")
-    seal: bytes | None = _seal()
+    sums: str = text_column(server_default="")
+    seal: bytes | None = seal_column()
 
 
 class GrantRow(SQLModel, table=True):
@@ -127,107 +58,109 @@ class GrantRow(SQLModel, table=True):
         Index("access_grant_by_policy_and_creation", "policy", "created_at"),
         Index("access_grant_by_creation", "created_at", "name"),
         Index("access_grant_by_revision", "revision"),
-        _partial("access_grant_children", "parent", where="parent <> ''"),
+        partial_index("access_grant_children", "parent", where="parent <> ''"),
         Index("access_grant_by_subject_key", "subject_key", "expires_at"),
         # For the names under which an account requested grants.
-        _partial(
+        partial_index(
             "access_grant_names_of_account",
             "requester_issuer_subject",
             "requester_issuer",
             "requester",
             where="requester_issuer_subject <> ''",
         ),
-        _partial("access_grant_extending", "extension_expires_at", where="extension_expires_at IS NOT NULL"),
-        _partial("access_grant_owing_review", "review_owed_at", where="review_owed_at IS NOT NULL"),
+        partial_index("access_grant_extending", "extension_expires_at", where="extension_expires_at IS NOT NULL"),
+        partial_index("access_grant_owing_review", "review_owed_at", where="review_owed_at IS NOT NULL"),
         # For searches of the past, which look at what may have been live then.
         Index("access_grant_by_expiry", "expires_at", "created_at"),
         # For a change of the policy, which looks at its live grants.
-        _partial(
+        partial_index(
             "access_grant_live_by_policy", "policy", "expires_at", where="ended_at IS NULL AND expires_at IS NOT NULL"
         ),
         # For the sweeper, which records expiries: few rows, however many grants are kept.
-        _partial("access_grant_to_expire", "expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NOT NULL"),
+        partial_index("access_grant_to_expire", "expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NOT NULL"),
         # For the bound on undecided requests of one requester.
-        _partial(
+        partial_index(
             "access_grant_pending_by_requester",
             "requester",
             "request_expires_at",
             where=f"{_END_UNRECORDED} AND expires_at IS NULL",
         ),
         # For lists of what is pending, scheduled or active.
-        _partial("access_grant_open_by_creation", "created_at", where=_END_UNRECORDED),
-        _partial("access_grant_open_by_requester", "requester", "created_at", where=_END_UNRECORDED),
-        _partial("access_grant_open_by_subject", "subject_key", "created_at", where=_END_UNRECORDED),
+        partial_index("access_grant_open_by_creation", "created_at", where=_END_UNRECORDED),
+        partial_index("access_grant_open_by_requester", "requester", "created_at", where=_END_UNRECORDED),
+        partial_index("access_grant_open_by_subject", "subject_key", "created_at", where=_END_UNRECORDED),
         # For the inbox.
-        _partial(
+        partial_index(
             "access_grant_pending_by_policy", "policy", "created_at", where=f"{_END_UNRECORDED} AND expires_at IS NULL"
         ),
-        _partial("access_grant_live_child", "parent", where=f"{_END_UNRECORDED} AND parent <> ''"),
-        _partial("access_grant_to_warn", "warns_at", where=f"{_END_UNRECORDED} AND warns_at IS NOT NULL"),
-        _partial("access_grant_to_escalate", "escalates_at", where=f"{_END_UNRECORDED} AND escalates_at IS NOT NULL"),
-        _partial("access_grant_to_lapse", "request_expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NULL"),
+        partial_index("access_grant_live_child", "parent", where=f"{_END_UNRECORDED} AND parent <> ''"),
+        partial_index("access_grant_to_warn", "warns_at", where=f"{_END_UNRECORDED} AND warns_at IS NOT NULL"),
+        partial_index(
+            "access_grant_to_escalate", "escalates_at", where=f"{_END_UNRECORDED} AND escalates_at IS NOT NULL"
+        ),
+        partial_index("access_grant_to_lapse", "request_expires_at", where=f"{_END_UNRECORDED} AND expires_at IS NULL"),
     )
 
-    name: str = _text(primary_key=True)
-    requester: str = _text()
-    requester_groups: list[str] | None = _json()
-    subject: str = _text()
-    policy: str = _text()
-    policy_revision: int = _number()
-    steps: list[Any] = _json()
-    resources: list[str] = _json()
-    actions: list[str] = _json()
+    name: str = text_column(primary_key=True)
+    requester: str = text_column()
+    requester_groups: list[str] | None = json_column()
+    subject: str = text_column()
+    policy: str = text_column()
+    policy_revision: int = number_column()
+    steps: list[Any] = json_column()
+    resources: list[str] = json_column()
+    actions: list[str] = json_column()
     duration: timedelta = Field(sa_column=Column(Span, nullable=False))
-    justification: str = _text()
-    ticket: str = _text()
-    labels: dict[str, str] = _json()
-    created_at: datetime = _instant()
-    request_expires_at: datetime = _instant()
-    start_at: datetime | None = _instant(nullable=True)
-    approved_at: datetime | None = _instant(nullable=True)
-    starts_at: datetime | None = _instant(nullable=True)
-    expires_at: datetime | None = _instant(nullable=True)
-    ended_at: datetime | None = _instant(nullable=True)
+    justification: str = text_column()
+    ticket: str = text_column()
+    labels: dict[str, str] = json_column()
+    created_at: datetime = instant_column()
+    request_expires_at: datetime = instant_column()
+    start_at: datetime | None = instant_column(nullable=True)
+    approved_at: datetime | None = instant_column(nullable=True)
+    starts_at: datetime | None = instant_column(nullable=True)
+    expires_at: datetime | None = instant_column(nullable=True)
+    ended_at: datetime | None = instant_column(nullable=True)
     ended_as: str | None = Field(sa_column=Column(TEXT, nullable=True))
     ended_by: str | None = Field(sa_column=Column(TEXT, nullable=True))
     end_comment: str | None = Field(sa_column=Column(TEXT, nullable=True))
-    revision: int = _number()
-    skipped: list[int] = _json()
-    context: dict[str, Any] = _json()
-    claims: dict[str, Any] = _json()
-    source_address: str = _text()
-    check_condition: str = _text()
-    limits: dict[str, Any] = _json()
-    usage: dict[str, Any] = _json()
-    requested: dict[str, Any] | None = _json()
-    offer: dict[str, Any] | None = _json()
-    extension: dict[str, Any] | None = _json()
-    extension_count: int = _number()
-    emergency: dict[str, Any] | None = _json()
-    chain: list[str] = _json()
-    parent: str = _text()
+    revision: int = number_column()
+    skipped: list[int] = json_column()
+    context: dict[str, Any] = json_column()
+    claims: dict[str, Any] = json_column()
+    source_address: str = text_column()
+    check_condition: str = text_column()
+    limits: dict[str, Any] = json_column()
+    usage: dict[str, Any] = json_column()
+    requested: dict[str, Any] | None = json_column()
+    offer: dict[str, Any] | None = json_column()
+    extension: dict[str, Any] | None = json_column()
+    extension_count: int = number_column()
+    emergency: dict[str, Any] | None = json_column()
+    chain: list[str] = json_column()
+    parent: str = text_column()
     request_ttl: timedelta = Field(sa_column=Column(Span, nullable=False))
-    step_since: datetime | None = _instant(nullable=True)
+    step_since: datetime | None = instant_column(nullable=True)
     # Set while a request for more time is open, and while a break-glass use owes a review. Only for finding rows.
-    extension_expires_at: datetime | None = _instant(nullable=True)
-    review_owed_at: datetime | None = _instant(nullable=True)
+    extension_expires_at: datetime | None = instant_column(nullable=True)
+    review_owed_at: datetime | None = instant_column(nullable=True)
     # When the audit log recorded the expiry, and that the review is overdue. No decision depends on them.
-    run_out_at: datetime | None = _instant(nullable=True)
-    overdue_recorded_at: datetime | None = _instant(nullable=True)
+    run_out_at: datetime | None = instant_column(nullable=True)
+    overdue_recorded_at: datetime | None = instant_column(nullable=True)
     warn_before: timedelta = Field(sa_column=Column(Span, nullable=False, server_default="0"))
     # When the audit log is to say that the end is near or that a step has escalated, and of which such instant it has
     # said so. Only for finding rows.
-    warns_at: datetime | None = _instant(nullable=True)
-    warned_of: datetime | None = _instant(nullable=True)
-    escalates_at: datetime | None = _instant(nullable=True)
-    escalated_of: datetime | None = _instant(nullable=True)
+    warns_at: datetime | None = instant_column(nullable=True)
+    warned_of: datetime | None = instant_column(nullable=True)
+    escalates_at: datetime | None = instant_column(nullable=True)
+    escalated_of: datetime | None = instant_column(nullable=True)
     # The requester's account: its token's issuer and subject. Empty if not known.
-    requester_issuer: str = _text()
-    requester_issuer_subject: str = _text()
+    requester_issuer: str = text_column()
+    requester_issuer_subject: str = text_column()
     # The folded subject, to find all grants that count against the subject.
-    subject_key: str = _text()
-    seal: bytes | None = _seal()
-    live_seal: bytes | None = _seal()
+    subject_key: str = text_column()
+    seal: bytes | None = seal_column()
+    live_seal: bytes | None = seal_column()
 
 
 class ReviewRow(SQLModel, table=True):
@@ -237,31 +170,31 @@ class ReviewRow(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("grant_name", "round", "reviewer_key", name="review_once_a_principal"),
         Index("review_by_reviewer", "reviewer_key"),
-        _partial("review_by_account", "issuer_subject", "issuer", "reviewer_key", where="issuer_subject <> ''"),
+        partial_index("review_by_account", "issuer_subject", "issuer", "reviewer_key", where="issuer_subject <> ''"),
     )
 
     grant_name: str = Field(sa_column=Column(TEXT, ForeignKey("access_grant.name"), primary_key=True))
     position: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    reviewer: str = _text()
-    reviewer_key: str = _text()
-    groups: list[str] | None = _json()
-    decision: str = _text()
-    step: int = _number()
-    comment: str = _text()
-    at: datetime = _instant()
-    round: int = _number()
-    on_behalf_of: str = _text()
-    delegation: str = _text()
+    reviewer: str = text_column()
+    reviewer_key: str = text_column()
+    groups: list[str] | None = json_column()
+    decision: str = text_column()
+    step: int = number_column()
+    comment: str = text_column()
+    at: datetime = instant_column()
+    round: int = number_column()
+    on_behalf_of: str = text_column()
+    delegation: str = text_column()
     escalated: bool = Field(sa_column=Column(Boolean, nullable=False))
-    terms: dict[str, Any] | None = _json()
-    condition: str = _text()
+    terms: dict[str, Any] | None = json_column()
+    condition: str = text_column()
     # The accounts of the reviewer, and of the delegator whose right it used. Empty if not known.
-    issuer: str = _text()
-    issuer_subject: str = _text()
-    holder_issuer: str = _text()
-    holder_issuer_subject: str = _text()
-    token_id: str = _text()
-    authentication: dict[str, Any] | None = _json()
+    issuer: str = text_column()
+    issuer_subject: str = text_column()
+    holder_issuer: str = text_column()
+    holder_issuer_subject: str = text_column()
+    token_id: str = text_column()
+    authentication: dict[str, Any] | None = json_column()
 
 
 class DelegationRow(SQLModel, table=True):
@@ -270,47 +203,47 @@ class DelegationRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "delegation"
     __table_args__ = (
         Index("delegation_by_delegate", "delegate", "expires_at"),
-        _partial("delegation_by_delegator", "delegator", "expires_at", where="deleted_at IS NULL"),
+        partial_index("delegation_by_delegator", "delegator", "expires_at", where="deleted_at IS NULL"),
     )
 
-    name: str = _text(primary_key=True)
-    delegator: str = _text()
-    delegator_groups: list[str] | None = _json()
-    delegate: str = _text()
-    policies: list[str] = _json()
-    starts_at: datetime = _instant()
-    expires_at: datetime = _instant()
-    comment: str = _text()
-    created_at: datetime = _instant()
-    deleted_at: datetime | None = _instant(nullable=True)
-    revision: int = _number()
-    delegator_issuer: str = _text()
-    delegator_issuer_subject: str = _text()
-    seal: bytes | None = _seal()
+    name: str = text_column(primary_key=True)
+    delegator: str = text_column()
+    delegator_groups: list[str] | None = json_column()
+    delegate: str = text_column()
+    policies: list[str] = json_column()
+    starts_at: datetime = instant_column()
+    expires_at: datetime = instant_column()
+    comment: str = text_column()
+    created_at: datetime = instant_column()
+    deleted_at: datetime | None = instant_column(nullable=True)
+    revision: int = number_column()
+    delegator_issuer: str = text_column()
+    delegator_issuer_subject: str = text_column()
+    seal: bytes | None = seal_column()
 
 
 class LockRow(SQLModel, table=True):
     """One lock. Exactly one of principal, group_name and token_id is not empty."""
 
     __tablename__: ClassVar[Any] = "access_lock"
-    __table_args__ = (_partial("access_lock_open", "name", where=_LOCK_COUNTED),)
+    __table_args__ = (partial_index("access_lock_open", "name", where=_LOCK_COUNTED),)
 
-    name: str = _text(primary_key=True)
-    principal: str = _text()
-    group_name: str = _text()
-    token_id: str = _text()
-    accounts: list[list[str]] = _json()
-    also: list[str] = _json()
-    comment: str = _text()
-    creator: str = _text()
-    created_at: datetime = _instant()
-    expires_at: datetime | None = _instant(nullable=True)
+    name: str = text_column(primary_key=True)
+    principal: str = text_column()
+    group_name: str = text_column()
+    token_id: str = text_column()
+    accounts: list[list[str]] = json_column()
+    also: list[str] = json_column()
+    comment: str = text_column()
+    creator: str = text_column()
+    created_at: datetime = instant_column()
+    expires_at: datetime | None = instant_column(nullable=True)
     end_grants: bool = Field(sa_column=Column(Boolean, nullable=False))
-    ended_grants: int = _number()
-    deleted_at: datetime | None = _instant(nullable=True)
-    expiry_recorded_at: datetime | None = _instant(nullable=True)
-    revision: int = _number()
-    seal: bytes | None = _seal()
+    ended_grants: int = number_column()
+    deleted_at: datetime | None = instant_column(nullable=True)
+    expiry_recorded_at: datetime | None = instant_column(nullable=True)
+    revision: int = number_column()
+    seal: bytes | None = seal_column()
 
 
 class PolicyProposalRow(SQLModel, table=True):
@@ -318,14 +251,14 @@ class PolicyProposalRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "policy_proposal"
 
-    name: str = _text(primary_key=True)
-    created_at: datetime = _instant()
-    expires_at: datetime = _instant()
-    decided_at: datetime | None = _instant(nullable=True)
+    name: str = text_column(primary_key=True)
+    created_at: datetime = instant_column()
+    expires_at: datetime = instant_column()
+    decided_at: datetime | None = instant_column(nullable=True)
     lapse_recorded: bool = Field(sa_column=Column(Boolean, nullable=False))
-    revision: int = _number()
-    document: dict[str, Any] = _json()
-    seal: bytes | None = _seal()
+    revision: int = number_column()
+    document: dict[str, Any] = json_column()
+    seal: bytes | None = seal_column()
 
 
 class GrantChangeRow(SQLModel, table=True):
@@ -335,11 +268,11 @@ class GrantChangeRow(SQLModel, table=True):
     __table_args__ = (Index("grant_change_by_grant", "grant_name", "revision"),)
 
     revision: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    grant_name: str = _text()
-    type: str = _text()
-    at: datetime = _instant()
-    document: dict[str, Any] = _json()
-    seal: bytes | None = _seal()
+    grant_name: str = text_column()
+    type: str = text_column()
+    at: datetime = instant_column()
+    document: dict[str, Any] = json_column()
+    seal: bytes | None = seal_column()
 
 
 class PolicyRow(SQLModel, table=True):
@@ -347,11 +280,11 @@ class PolicyRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "policy"
 
-    name: str = _text(primary_key=True)
-    revision: int = _number()
-    deleted_at: datetime | None = _instant(nullable=True)
-    document: dict[str, Any] = _json()
-    seal: bytes | None = _seal()
+    name: str = text_column(primary_key=True)
+    revision: int = number_column()
+    deleted_at: datetime | None = instant_column(nullable=True)
+    document: dict[str, Any] = json_column()
+    seal: bytes | None = seal_column()
 
 
 class PolicyRevisionRow(SQLModel, table=True):
@@ -359,9 +292,9 @@ class PolicyRevisionRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "policy_revision"
 
-    name: str = _text(primary_key=True)
+    name: str = text_column(primary_key=True)
     revision: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    document: dict[str, Any] = _json()
+    document: dict[str, Any] = json_column()
 
 
 class SignalRow(SQLModel, table=True):
@@ -369,13 +302,13 @@ class SignalRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "signal"
 
-    name: str = _text(primary_key=True)
-    value: str = _text()
-    expires_at: datetime = _instant()
-    setter: str = _text()
-    updated_at: datetime = _instant()
-    revision: int = _number()
-    seal: bytes | None = _seal()
+    name: str = text_column(primary_key=True)
+    value: str = text_column()
+    expires_at: datetime = instant_column()
+    setter: str = text_column()
+    updated_at: datetime = instant_column()
+    revision: int = number_column()
+    seal: bytes | None = seal_column()
 
 
 class SigningKeyRow(SQLModel, table=True):
@@ -383,11 +316,11 @@ class SigningKeyRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "signing_key"
 
-    kid: str = _text(primary_key=True)
-    created_at: datetime = _instant()
-    signs_at: datetime = _instant()
-    sealed: bytes = _bytes()
-    last_expires_at: datetime | None = _instant(nullable=True)
+    kid: str = text_column(primary_key=True)
+    created_at: datetime = instant_column()
+    signs_at: datetime = instant_column()
+    sealed: bytes = bytes_column()
+    last_expires_at: datetime | None = instant_column(nullable=True)
 
 
 class TokenDenialRow(SQLModel, table=True):
@@ -396,8 +329,8 @@ class TokenDenialRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "token_denial"
     __table_args__ = (Index("token_denial_by_expiry", "expires_at"),)
 
-    token_id: str = _text(primary_key=True)
-    expires_at: datetime = _instant()
+    token_id: str = text_column(primary_key=True)
+    expires_at: datetime = instant_column()
 
 
 class AuditRow(SQLModel, table=True):
@@ -410,8 +343,8 @@ class AuditRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "audit_event"
 
     seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
-    hash: bytes = _bytes()
-    payload: bytes = _bytes()
+    hash: bytes = bytes_column()
+    payload: bytes = bytes_column()
     count: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
@@ -424,13 +357,13 @@ class AuditPieceRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "audit_piece"
 
     seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
-    count: int = _number()
-    first_at: datetime = _instant()
-    last_at: datetime = _instant()
-    hash: bytes = _bytes()
-    seal: bytes = _bytes()
-    marks: bytes = _bytes()
-    payload: bytes = _bytes()
+    count: int = number_column()
+    first_at: datetime = instant_column()
+    last_at: datetime = instant_column()
+    hash: bytes = bytes_column()
+    seal: bytes = bytes_column()
+    marks: bytes = bytes_column()
+    payload: bytes = bytes_column()
 
 
 class AuditDigestsRow(SQLModel, table=True):
@@ -442,7 +375,7 @@ class AuditDigestsRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "audit_digests"
 
     place: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
-    digests: bytes = _bytes()
+    digests: bytes = bytes_column()
 
 
 class SettingChangeRow(SQLModel, table=True):
@@ -452,8 +385,8 @@ class SettingChangeRow(SQLModel, table=True):
     __table_args__ = (Index("setting_change_by_name", "name", "seq"),)
 
     seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
-    at: datetime = _instant()
-    name: str = _text()
+    at: datetime = instant_column()
+    name: str = text_column()
 
 
 class OutboxRow(SQLModel, table=True):
@@ -465,20 +398,20 @@ class OutboxRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "outbox"
     __table_args__ = (
-        _partial("outbox_by_due", "receiver", "due_at", where="gave_up_at IS NULL"),
-        _partial("outbox_by_grant", "receiver", "addressee", "about", "seq", where="gave_up_at IS NULL"),
+        partial_index("outbox_by_due", "receiver", "due_at", where="gave_up_at IS NULL"),
+        partial_index("outbox_by_grant", "receiver", "addressee", "about", "seq", where="gave_up_at IS NULL"),
     )
 
-    receiver: str = _text(primary_key=True)
-    addressee: str = _text(primary_key=True, server_default="")
+    receiver: str = text_column(primary_key=True)
+    addressee: str = text_column(primary_key=True, server_default="")
     seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    type: str = _text()
-    at: datetime = _instant()
-    attempts: int = _number()
-    due_at: datetime = _instant()
-    gave_up_at: datetime | None = _instant(nullable=True)
-    fault: str = _text()
-    about: str = _text(server_default="")
+    type: str = text_column()
+    at: datetime = instant_column()
+    attempts: int = number_column()
+    due_at: datetime = instant_column()
+    gave_up_at: datetime | None = instant_column(nullable=True)
+    fault: str = text_column()
+    about: str = text_column(server_default="")
 
 
 class SentMessageRow(SQLModel, table=True):
@@ -487,11 +420,11 @@ class SentMessageRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "sent_message"
     __table_args__ = (Index("sent_message_by_age", "at"),)
 
-    receiver: str = _text(primary_key=True)
-    addressee: str = _text(primary_key=True)
-    about: str = _text(primary_key=True)
-    reference: str = _text()
-    at: datetime = _instant()
+    receiver: str = text_column(primary_key=True)
+    addressee: str = text_column(primary_key=True)
+    about: str = text_column(primary_key=True)
+    reference: str = text_column()
+    at: datetime = instant_column()
 
 
 class ReplayRow(SQLModel, table=True):
@@ -500,8 +433,8 @@ class ReplayRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "replay"
     __table_args__ = (Index("replay_by_answer", "answered_at"),)
 
-    request_id: str = _text(primary_key=True)
-    principal: str = _text()
-    digest: str = _text()
-    answered_at: datetime = _instant()
-    answer: str = _text()
+    request_id: str = text_column(primary_key=True)
+    principal: str = text_column()
+    digest: str = text_column()
+    answered_at: datetime = instant_column()
+    answer: str = text_column()
