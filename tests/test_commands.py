@@ -26,7 +26,9 @@ from jit_service.__main__ import app
 from jitaccess import JitClient, PermissionDenied, Unavailable
 from jitaccess.jose import jws
 from tests import prepared
+from tests.conftest import Clock
 from tests.notifications.webhooks import SECRET, facts, hook
+from tests.rest.dev_login import DevLogin
 
 SERVICE = Path(sys.executable).parent / "jit-service"
 ANY = "127.0.0.1:0"
@@ -150,10 +152,15 @@ def test_with_a_free_port_its_url_in_metadata_denials_and_tokens_is_where_it_is(
         asked = {"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}
         grant = sent("POST", "/v1/grants", asked)
         issued = sent("POST", f"/v1/{grant['name']}:issueToken", {"audience": ["https://api.example.com"]})
+        login = sent("GET", "/.well-known/oauth-protected-resource")
+        provider = DevLogin(ready["http"], ready["login"], Clock())
+        answered = provider.status(provider.log_in("bob").tokens()["access_token"])
 
     assert metadata["policy_decision_point"] == ready["http"]
     assert denial["context"]["access_request"]["endpoint"] == f"{ready['http']}/access/v1/requests"
     assert jws.decoded(issued["token"])[1]["iss"] == ready["http"]
+    assert (login["resource"], login["authorization_servers"]) == (ready["http"], [ready["login"]])
+    assert answered == 200
     assert not ready["http"].endswith(":0")
 
 

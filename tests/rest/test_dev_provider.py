@@ -322,7 +322,7 @@ class TestSession:
         asked.arrived = browser.press("confirm")
 
         claims = claims_of(asked.tokens()["access_token"])
-        assert (claims["acr"], claims["amr"]) == ("phr", ["user", "mfa"])
+        assert (claims["acr"], claims["amr"]) == ("phr", ["user", "mfa", "hwk"])
         assert claims["auth_time"] == int(service.clock().timestamp())
         # It holds for what the client asks next.
         assert "code" in LogIn(service, browser, acr_values="phrh phr", prompt="none").returned
@@ -493,13 +493,15 @@ class TestBrowserSecurity:
     def test_the_cookie_is_not_for_scripts_and_changes_with_each_proof(self, service: DevLogin) -> None:
         browser = Browser()
         LogIn(service, browser, answers=("carol",))
-        first = browser.client.cookies["jit-dev-session"]
+        # Cookies are sent to all ports of a host.
+        cookie = f"jit-dev-session-{service.url.rpartition(':')[2]}"
+        first = browser.client.cookies[cookie]
         set_by = browser.page.headers["set-cookie"]
-        assert set_by == f"jit-dev-session={first}; Path=/dev/oidc; Max-Age=43200; HttpOnly; SameSite=Lax"
+        assert set_by == f"{cookie}={first}; Path=/dev/oidc; Max-Age=43200; HttpOnly; SameSite=Lax"
 
         LogIn(service, browser, max_age="0", answers=("confirm",))
 
-        assert browser.client.cookies["jit-dev-session"] != first
+        assert browser.client.cookies[cookie] != first
 
     @pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://127.0.0.1:1"])
     def test_a_page_of_another_origin_can_answer_nothing(self, service: DevLogin, origin: str) -> None:

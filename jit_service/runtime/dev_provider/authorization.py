@@ -15,7 +15,7 @@ from jit_service.runtime.dev_provider.sessions import Session
 SCOPES: Final = ("openid", "offline_access")
 PROMPTS: Final = ("none", "login", "consent", "select_account")
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-_ACR: Final = re.compile(r"[!-~]{1,128}")
+_ACR: Final = re.compile(r"[!-~]{1,256}")
 _MAX_TEXT: Final = 1024
 
 
@@ -89,7 +89,7 @@ def _read(given: Mapping[str, str], client: Client, redirect_uri: str) -> Author
         raise OAuthFault("invalid_request", f"prompt must be of {', '.join(PROMPTS)}; none must be alone")
     acr_values = tuple(given.get("acr_values", "").split())
     if not all(_ACR.fullmatch(acr) for acr in acr_values):
-        raise OAuthFault("invalid_request", "acr_values must be ASCII words of at most 128 characters")
+        raise OAuthFault("invalid_request", "acr_values must be ASCII words of at most 256 characters")
     for name in ("state", "nonce"):
         if len(given.get(name, "")) > _MAX_TEXT:
             raise OAuthFault("invalid_request", f"{name} is longer than {_MAX_TEXT} characters")

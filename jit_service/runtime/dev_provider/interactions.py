@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from jit_service.runtime.dev_provider import pages
 from jit_service.runtime.dev_provider.authorization import AuthorizationRequest, ReturnedFault, Step
@@ -16,7 +17,6 @@ from jit_service.runtime.dev_provider.granting import Granting
 from jit_service.runtime.dev_provider.messages import OAuthFault, Request, Response, redirect
 from jit_service.runtime.dev_provider.sessions import PICKABLE, Session
 
-COOKIE: Final = "jit-dev-session"
 SESSION_LIFETIME: Final = timedelta(hours=12)
 _INTERACTION_LIFETIME: Final = timedelta(minutes=10)
 
@@ -37,6 +37,8 @@ class Interactions:
     ) -> None:
         self._url = url
         self._base = base
+        # A browser sends a cookie to every port of a host, so each service has a cookie of its own.
+        self._cookie_name = f"jit-dev-session-{urlsplit(url).port}"
         self._granting = granting
         self._devices = devices
         self._clock = clock
@@ -45,7 +47,7 @@ class Interactions:
 
     def session_of(self, request: Request) -> Session | None:
         """Returns the session of the browser, None where it has none."""
-        return self._sessions.get(request.cookie(COOKIE))
+        return self._sessions.get(request.cookie(self._cookie_name))
 
     def begin(self, asked: AuthorizationRequest, session: Session | None) -> Response:
         """Answers a client's request: by a code if nothing is to be asked, else by a page. Raises ReturnedFault."""
@@ -98,7 +100,7 @@ class Interactions:
 
     def log_out(self, request: Request) -> Response:
         """Ends the browser's session, and says so."""
-        self._sessions.remove(request.cookie(COOKIE))
+        self._sessions.remove(request.cookie(self._cookie_name))
         page = pages.message_page(self._base, "Logged out", "This browser is nobody any more.")
         return page.with_headers(self._cookie("", seconds=0))
 
@@ -116,7 +118,7 @@ class Interactions:
         if session is None or about.step(session, interaction=name, now=self._clock().timestamp()) is Step.PICK:
             return self._next(name, about, session)
         acr = about.acr_values[0] if about.acr_values else ""
-        self._sessions.remove(request.cookie(COOKIE))
+        self._sessions.remove(request.cookie(self._cookie_name))
         return self._kept(name, about, session.confirmed(acr, now=self._clock(), within=name))
 
     def _kept(self, name: str, about: AuthorizationRequest, session: Session) -> Response:
@@ -138,7 +140,10 @@ class Interactions:
         return redirect(about.redirect_uri, code=code, state=about.state, iss=self._url)
 
     def _cookie(self, value: str, *, seconds: int) -> tuple[str, str]:
-        return ("set-cookie", f"{COOKIE}={value}; Path={self._base}; Max-Age={seconds}; HttpOnly; SameSite=Lax")
+        return (
+            "set-cookie",
+            f"{self._cookie_name}={value}; Path={self._base}; Max-Age={seconds}; HttpOnly; SameSite=Lax",
+        )
 
 
 def _picked(answer: str, now: datetime, *, within: str) -> Session:

@@ -12,6 +12,8 @@ PICKED: Final = "urn:jitaccess:dev:picked"
 """The acr of whoever was picked on the page."""
 CONFIRMED: Final = "urn:jitaccess:dev:confirmed"
 """The acr of whoever confirmed it again, where the client asked for no other."""
+CONFIRMED_AMR: Final = ("user", "mfa", "hwk")
+"""What policies usually ask for (RFC 8176), so that each can be tried."""
 PICKABLE: Final = tuple(who for who, (principal, _, _) in PEOPLE.items() if principal.startswith("user:"))
 """The made-up people of the page; services have their tokens in files."""
 
@@ -34,4 +36,4 @@ class Session:
 
     def confirmed(self, acr: str, *, now: datetime, within: str) -> Session:
         """Returns the session after its user has confirmed it again, as the step-up to `acr`."""
-        return replace(self, auth_time=now, acr=acr or CONFIRMED, amr=("user", "mfa"), proved_in=within)
+        return replace(self, auth_time=now, acr=acr or CONFIRMED, amr=CONFIRMED_AMR, proved_in=within)
