@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from jit_service.configuration.exposure import exposed
 from jit_service.domain.errors import JitError, KeysUnavailable, StoreUnavailable
-from jit_service.issuers import Issuer
+from jit_service.issuers import Issuer, login_issuer
 from jit_service.notifications.receivers import AnyReceiver
 from jit_service.rpc import policy_file
 from jit_service.rpc.authentication import keys_of
@@ -209,6 +209,12 @@ def _issuers(settings: Settings) -> Iterator[Finding]:
         yield _fault("issuers", "none is configured, so nobody could call: set JIT_ISSUERS_FILE")
     for issuer in settings.issuers:
         yield _issuer(issuer)
+    login = login_issuer(settings.issuers)
+    if login is not None and not settings.resource:
+        yield _warning(
+            "log-in",
+            f"nobody is told to log in at {login.issuer}, since the service does not know its URL: set JIT_PUBLIC_URL",
+        )
 
 
 def _issuer(issuer: Issuer) -> Finding:

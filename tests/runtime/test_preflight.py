@@ -198,3 +198,11 @@ def test_what_everybody_may_read_is_a_warning(host: Host) -> None:
     (told,) = host.told("warning")
 
     assert "jit.db is open to everybody (mode 0644); chmod o-rwx it" in told
+
+
+def test_a_log_in_that_nobody_is_told_of_is_a_warning(host: Host) -> None:
+    login = [host.forge.issuer(cli_client_id="jit-cli")]
+
+    assert host.told("warning", issuers=login) == []
+    (told,) = host.told("warning", issuers=login, token_issuer="")
+    assert "JIT_PUBLIC_URL" in told
