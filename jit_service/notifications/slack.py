@@ -7,6 +7,7 @@ parse, the fallback, its special characters are escaped. Buttons only open the c
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -40,6 +41,9 @@ _NO_EDIT: Final = frozenset(
     {"cant_update_message", "edit_window_closed", "message_not_found", "channel_not_found", "is_archived"}
 )
 """With these the earlier message stays as it is, and the next one is posted beside it."""
+
+
+_PLACE: Final = {"channel": re.compile(r"[A-Z0-9]{2,32}"), "ts": re.compile(r"[0-9]{1,16}\.[0-9]{1,8}")}
 
 
 class Slack:
@@ -153,20 +157,31 @@ def _failure(outcome: Failure | _Error) -> Failure:
 
 
 def _receipt(outcome: dict[str, Any] | _Error | Failure) -> Receipt | Failure:
+    """Returns what the message is called. One that Slack gives no proper name has an empty one: nobody edits it."""
     if isinstance(outcome, Failure | _Error):
         return _failure(outcome)
-    channel, ts = outcome.get("channel"), outcome.get("ts")
-    return Receipt(json.dumps({"channel": channel, "ts": ts}))
+    place = _place_in(outcome)
+    return Receipt(json.dumps(place) if place is not None else "")
 
 
 def _reference_of(earlier: str) -> dict[str, str] | None:
     try:
-        said = json.loads(earlier)
+        return _place_in(json.loads(earlier))
     except ValueError:
         return None
-    if not isinstance(said, dict) or not all(isinstance(said.get(key), str) for key in ("channel", "ts")):
+
+
+def _place_in(said: Any) -> dict[str, str] | None:
+    """Returns the channel and ts of a message, if they are what Slack calls them."""
+    if not isinstance(said, dict):
         return None
-    return {"channel": said["channel"], "ts": said["ts"]}
+    place: dict[str, str] = {}
+    for key, form in _PLACE.items():
+        value = said.get(key)
+        if not isinstance(value, str) or not form.fullmatch(value):
+            return None
+        place[key] = value
+    return place
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,7 @@ LONGEST_FACT: Final = 400
 LONGEST_WORDS: Final = 1500
 _LISTED: Final = 3
 """How many resources or actions a title and a fact name."""
-_LINK: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}):(?=//)|\b(mailto|javascript|data|tel):|\bwww\.")
+_LINK: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}):(?=//)|\b(mailto|javascript|data|tel):(?=\S)|\bwww\.")
 _CUT: Final = " … (shortened)"
 
 
@@ -138,13 +138,24 @@ _UNDER_REVIEW: Final = {
     "EXTENSION_APPROVED": "{by} approved; more approvals are needed before {who} gets more time: {what}",
     "COUNTER_OFFER_ACCEPTED": "{by} accepted the offer; more approvals are needed before {who} gets {what}",
 }
+_NO_LONGER: Final = {
+    "GRANT_REQUESTED": "{who} had asked for {what}; it is {state} by now",
+    "STEP_ESCALATED": "{who} had waited for {what}; it is {state} by now",
+    "EXTENSION_REQUESTED": "{by} had asked for more time for {who}; it is {state} by now: {what}",
+}
+"""What a message says that is late, so that nobody is asked for what was decided meanwhile."""
 _AT_ONCE: Final = "{who} has {what}, by {policy}"
 
 
 def _title(message: Message) -> str:
-    event, kind = message.recorded.event, message.recorded.event.type.value
+    event, kind, grant = message.recorded.event, message.recorded.event.type.value, message.grant
+    state = grant.state(message.at).value if grant is not None else ""
     form = _TITLES.get(kind, f"{kind.replace('_', ' ').capitalize()} by {{by}}")
-    if event.decision == GrantState.PENDING:
+    if _asks(event) and _is_settled(event, grant, message.at):
+        form = _NO_LONGER[kind]
+        if kind == "EXTENSION_REQUESTED" and grant is not None:
+            state = grant.extension_state(message.at) or ""
+    elif event.decision == GrantState.PENDING:
         form = _UNDER_REVIEW.get(kind, form)
     elif kind == "GRANT_REQUESTED":
         form = _AT_ONCE
@@ -152,8 +163,20 @@ def _title(message: Message) -> str:
         form = _UNDER_REVIEW[kind]
     target = person(event.subject) or ", ".join(event.groups) or "a token"
     return form.format(
-        by=person(event.principal), who=person(event.subject), what=_what(event), target=target, policy=event.policy
+        by=person(event.principal),
+        who=person(event.subject),
+        what=_what(event),
+        target=target,
+        policy=event.policy,
+        state=state,
     )
+
+
+def _asks(event: Event) -> bool:
+    """Returns whether the event wanted somebody to decide when it happened."""
+    if event.type.value == "GRANT_REQUESTED":
+        return event.decision == GrantState.PENDING
+    return event.type.value in _NO_LONGER
 
 
 def person(principal: str) -> str:
@@ -257,7 +280,7 @@ def _unlinked(text: str) -> str:
 
 
 def _broken(found: re.Match[str]) -> str:
-    return found[0].replace(":", "[:]").replace("www.", "www[.]").replace("WWW.", "WWW[.]")
+    return found[0].replace(":", "[:]").replace(".", "[.]")
 
 
 def _shortened(text: str, longest: int) -> str:

@@ -107,7 +107,9 @@ def test_a_request_that_was_decided_meanwhile_says_so(there: MailServer) -> None
 
     sent(receiver(there.port), late)
 
-    text, _ = parts_of(there.mails[0])
+    (mail,) = there.mails
+    assert mail["subject"] == "alice@example.com had asked for read on database/orders/eu; it is ACTIVE by now"
+    text, _ = parts_of(mail)
     assert re.search(r"Now: +ACTIVE", text)
     assert re.search(r"Approved by: +bob@example.com", text)
 

@@ -22,6 +22,7 @@ from jit_service.storage import Store
 from tests.conftest import NOON, Clock
 from tests.notifications.chat import TOKEN, Chat, chat, secret_file
 from tests.notifications.told import CONSOLE, HOSTILE, LINK, about, approved, asked, decided, pending, revoked
+from tests.notifications.webhooks import hook
 from tests.storage.people import BOB, add_policy, approve, ask
 
 CHANNEL = "C0ORDERS"
@@ -223,6 +224,43 @@ def test_an_answer_that_is_not_slacks_is_a_failure(slack: Chat, tmp_path: Path, 
     assert fault(bot(slack, tmp_path), asked(addressee=CHANNEL)) == Failure("its answer is not Slack's")
 
 
+@pytest.mark.parametrize(
+    "place", [{}, {"channel": 7, "ts": []}, {"channel": "C1", "ts": "x" * 9999}, {"channel": "<!channel>", "ts": "1.1"}]
+)
+def test_a_message_without_a_proper_name_is_taken_and_never_edited(
+    slack: Chat, tmp_path: Path, place: dict[str, Any]
+) -> None:
+    slack.answers.append((200, {}, json.dumps({"ok": True} | place).encode()))
+    to = bot(slack, tmp_path)
+
+    receipt = sent(to, asked(addressee=CHANNEL))
+
+    assert receipt == Receipt("")
+    sent(to, decided(addressee=CHANNEL, earlier=receipt.reference))
+    assert [call.path for call in slack.calls] == ["/api/chat.postMessage"] * 2
+
+
+def test_an_answer_that_is_late_or_leads_elsewhere_is_none(tmp_path: Path) -> None:
+    with hook() as late:
+        late.hang()
+        to = SlackReceiver.model_validate(
+            {
+                "kind": "slack",
+                "name": "chat",
+                "token_file": secret_file(tmp_path, TOKEN),
+                "to": [CHANNEL],
+                "api_url": f"http://127.0.0.1:{late.port}/api/",
+                "allow_private": True,
+                "timeout": 1,
+            }
+        )
+        assert fault(to, asked(addressee=CHANNEL)) == Failure("no answer within 1 s")
+        late.released.set()
+        late.status, late.location = 302, "https://evil.example/"
+
+        assert fault(to, asked(addressee=CHANNEL)).fault == "it answered 302, and redirects are not followed"
+
+
 def test_no_secret_is_told(slack: Chat, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     slack.answers += [(500, {}, TOKEN.encode()), (403, {}, b"hunter2")]
@@ -281,5 +319,7 @@ def test_a_request_that_is_decided_while_slack_is_down_is_one_message_that_does_
     assert list_waiting(store) == []
     assert [call.path for call in slack.calls] == ["/api/chat.postMessage"] * 2 + ["/api/chat.update"]
     ((_, content),) = slack.posts.items()
-    assert "ACTIVE" in shown(slack.calls[1].content)
+    assert slack.calls[1].content["text"] == (
+        "alice@example.com had asked for read on database/orders/eu; it is ACTIVE by now"
+    )
     assert content["text"].startswith("bob@example.com approved")

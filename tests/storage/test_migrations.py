@@ -15,6 +15,8 @@ from sqlmodel import SQLModel
 
 from jit_service.domain.audit.event import Event, EventType, RecordedEvent
 from jit_service.domain.conditions.signal import Signal
+from jit_service.domain.notification import Subscription, interests
+from jit_service.notifications.delivery import list_waiting
 from jit_service.storage import Store, audit_compaction, payload_of
 from jit_service.storage.engine import for_writing, open_engine
 from jit_service.storage.migrate import _config, is_current, migrate
@@ -69,6 +71,32 @@ def test_an_older_database_is_not_current_and_keeps_its_grants(database_url: str
     assert again.is_unsealed()
     assert again.seal_existing() > 1
     assert grants.get(again, ALICE, grant.name).grant == grant
+    again.close()
+
+
+def test_notifications_that_wait_stay_and_those_of_addressees_go_with_the_downgrade(
+    database_url: str, clock: Clock
+) -> None:
+    """The release before knows no addressees: it would send each of theirs to one place."""
+    wanted = interests(["*"])
+    store = Store(
+        database_url,
+        clock=clock,
+        subscriptions=[
+            Subscription(receiver="oncall", interests=wanted),
+            Subscription(receiver="mail", interests=wanted, addressees=("bob@example.com",)),
+        ],
+    )
+    add_policy(store)
+    store.close()
+    downgrade(database_url, "0018")
+
+    migrate(database_url)
+
+    again = Store(database_url, clock=clock)
+    assert [(left.receiver, left.addressee, left.type) for left in list_waiting(again)] == [
+        ("oncall", "", "POLICY_CREATED")
+    ]
     again.close()
 
 
