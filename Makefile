@@ -8,6 +8,7 @@ BIN := .venv/bin
 PROTOS := $(wildcard proto/jitaccess/v1/*.proto)
 STAMP := .venv/.installed
 NODE_STAMP := clients/typescript/node_modules/.installed
+OIDC_STAMP := tests/oidc/node_modules/.installed
 SECONDS ?= 600
 BENCH := .data/bench/venv
 BENCH_STAMP := $(BENCH)/.installed
@@ -34,6 +35,11 @@ $(NODE_STAMP): clients/typescript/package.json clients/typescript/package-lock.j
 	  echo "installing locked packages into clients/typescript/node_modules ..." >&2; \
 	  cd clients/typescript && npm ci --silent --ignore-scripts && touch node_modules/.installed; fi
 
+$(OIDC_STAMP): tests/oidc/package.json tests/oidc/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "installing the OpenID provider of the tests into tests/oidc/node_modules ..." >&2; \
+	  cd tests/oidc && npm ci --silent --ignore-scripts && touch node_modules/.installed; fi
+
 setup: $(STAMP) ## Create .venv from the locks.
 
 third_party: $(STAMP) ## Copy google/api and google/rpc from the installed package, for buf.
@@ -48,7 +54,7 @@ demo: $(STAMP) ## Walk through the product: ask, approve, check, revoke, verify.
 protect-demo: $(STAMP) ## Put an API under just-in-time control: closed, asked for, open, revoked, closed.
 	@$(BIN)/python tools/protect_demo.py
 
-test: $(STAMP) $(NODE_STAMP) ## Run the whole test suite.
+test: $(STAMP) $(NODE_STAMP) $(OIDC_STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no PostgreSQL, short walks of the machines.
@@ -57,7 +63,7 @@ test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no P
 authzen: $(STAMP) ## Run AuthZEN's certification scenario, and write its results into docs/authzen.md.
 	@$(BIN)/python tools/conformance.py
 
-test-native: $(STAMP) $(NODE_STAMP) ## Run the whole test suite on the transport pygrpc-native.
+test-native: $(STAMP) $(NODE_STAMP) $(OIDC_STAMP) ## Run the whole test suite on the transport pygrpc-native.
 	@JIT_TRANSPORT=native $(BIN)/python -m pytest $(ARGS)
 
 fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new seed; the report is in .data/fuzz.
@@ -155,7 +161,8 @@ docs: $(DOCS_STAMP) $(DOCS)/$(MERMAID).min.js ## Build the site of the documents
 	@NO_MKDOCS_2_WARNING=1 MERMAID=$(DOCS)/$(MERMAID).min.js $(DOCS)/venv/bin/mkdocs build --strict
 
 clean: ## Remove what was built and the development data.
-	rm -rf .venv third_party .data dist site clients/typescript/node_modules clients/typescript/build
+	rm -rf .venv third_party .data dist site clients/typescript/node_modules clients/typescript/build \
+	  tests/oidc/node_modules
 
 .PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
   release-contract lock bench bench-quick bench-report wheels release release-try docs clean

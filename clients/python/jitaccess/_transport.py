@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
@@ -205,6 +206,13 @@ def authorization(token: TokenSource) -> tuple[tuple[str, str], ...]:
     if not text.isascii() or not text.isprintable() or " " in text:
         raise Unauthenticated("the token holds a character that no token has", reason="TOKEN_INVALID")
     return (("authorization", f"Bearer {text}"),)
+
+
+async def make_ready(token: TokenSource) -> None:
+    """Has a login renewed whose token is over, without holding up the event loop. Raises what the source raises."""
+    at_hand = getattr(token, "at_hand", None)
+    if at_hand is not None and at_hand() is None:
+        await asyncio.to_thread(token)
 
 
 def _options(address: str, *, plain: bool) -> Options:

@@ -21,6 +21,7 @@ from jitaccess.config import TokenSource
 from jitaccess.contract.calls import access, audit, delegations, grants, locks, policies, signals, tokens
 from jitaccess.contract.calls.call import Call
 from jitaccess.contract.model import AuditCheckpoint, AuditVerification, Grant, GrantEvent, Page, TailedEvent, View
+from jitaccess.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,9 +65,14 @@ class AsyncJitClient:
         insecure: bool = False,
         retry: Retry | None = None,
         ca_file: str | Path | None = None,
+        context: str | None = None,
     ) -> None:
         settings = config.load(
-            address=address, token=token, tls=tls if isinstance(tls, bool) else None, ca_file=ca_file
+            address=address,
+            token=token,
+            tls=tls if isinstance(tls, bool) else None,
+            ca_file=ca_file,
+            context=context,
         )
         self._token = settings.token
         self._timeout = timeout
@@ -116,6 +122,7 @@ class AsyncJitClient:
                 response_deserializer=call.answer.FromString,
             )
             try:
+                await _transport.make_ready(self._token)
                 answer = await rpc(
                     call.request, timeout=attempts.remaining(), metadata=_transport.authorization(self._token)
                 )
@@ -233,6 +240,12 @@ class AsyncJitClient:
     async def _events(self, resumption: Resumption[T]) -> AsyncGenerator[T, None]:
         while True:
             call = resumption.call()
+            try:
+                await _transport.make_ready(self._token)
+            except Unavailable as away:
+                # The provider, which may be back before the stream would be given up.
+                await asyncio.sleep(resumption.pause(away))
+                continue
             stream = self.open_stream(call)
             fault = _watch.ended()
             try:
@@ -254,6 +267,7 @@ class AsyncJitClient:
     async def _parts(self, call: Call[T]) -> AsyncGenerator[T, None]:
         attempts, has_begun = self._attempts(), False
         while True:
+            await _transport.make_ready(self._token)
             stream = self.open_stream(call)
             try:
                 while (message := await next_message(stream, silence=_watch.SILENCE)) is not grpc.aio.EOF:

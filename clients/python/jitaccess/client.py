@@ -21,7 +21,7 @@ from jitaccess.config import TokenSource
 from jitaccess.contract.calls import access, audit, delegations, grants, locks, policies, signals, tokens
 from jitaccess.contract.calls.call import Call
 from jitaccess.contract.model import AuditCheckpoint, AuditVerification, Grant, GrantEvent, Page, TailedEvent, View
-from jitaccess.errors import Internal, JitError
+from jitaccess.errors import Internal, JitError, Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,9 +61,10 @@ class JitClient:
 
     `address` is HOST:PORT, https://HOST or unix:PATH, or several of them with commas between: where one is unavailable,
     calls and streams go on with the next. `ca_file` has the authorities of the service's certificate, and means TLS.
-    `token` a text, or a function that is called for every call. What is not
-    given comes from the environment, then from the file (`jitaccess.config`). `timeout` is in seconds and holds for a
-    whole call, retries included; for a list, for each page.
+    `token` is a text, or a function that is called for every call. What is not given comes from the context that
+    `context` names, else from the environment and then the context in use (`jitaccess.config`): after `jit login`, and
+    in jobs of GitHub Actions, GitLab and Kubernetes, no token needs to be given. `timeout` is in seconds and holds for
+    a whole call, retries included; for a list, for each page.
     Raises Misconfigured and Unauthenticated at once where address or token are missing; each call raises the
     exceptions of `jitaccess.errors`.
     """
@@ -78,9 +79,14 @@ class JitClient:
         insecure: bool = False,
         retry: Retry | None = None,
         ca_file: str | Path | None = None,
+        context: str | None = None,
     ) -> None:
         settings = config.load(
-            address=address, token=token, tls=tls if isinstance(tls, bool) else None, ca_file=ca_file
+            address=address,
+            token=token,
+            tls=tls if isinstance(tls, bool) else None,
+            ca_file=ca_file,
+            context=context,
         )
         self._token = settings.token
         self._timeout = timeout
@@ -251,7 +257,12 @@ class JitClient:
     def _events(self, resumption: Resumption[T]) -> Generator[T, None, None]:
         while True:
             call = resumption.call()
-            stream = Stream(self.open_stream(call), silence=_watch.SILENCE)
+            try:
+                stream = Stream(self.open_stream(call), silence=_watch.SILENCE)
+            except Unavailable as away:
+                # The provider, which may be back before the stream would be given up.
+                time.sleep(self.pause_before_resuming(resumption, away))
+                continue
             fault = _watch.ended()
             try:
                 for message in stream:

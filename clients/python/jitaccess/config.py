@@ -1,26 +1,36 @@
-"""Where the client finds its address and token: argument, then environment, then file.
+"""Where the client finds its address and token: argument, then environment, then the context that is in use.
 
-Environment: JIT_ADDRESS, JIT_TOKEN, JIT_TOKEN_FILE, JIT_TLS, JIT_CA_FILE, and JIT_CONFIG for the file's path. The file
-is TOML, by default `$XDG_CONFIG_HOME/jit/config.toml` (`~/.config/jit/config.toml`), with the keys `address`,
-`token_file`, `token`, `tls` and `ca_file`. A relative `token_file` or `ca_file` in it is beside the file; its `tls` and
-`ca_file` go with its `address` only.
+Environment: JIT_ADDRESS, JIT_TOKEN, JIT_TOKEN_FILE, JIT_TLS, JIT_CA_FILE; JIT_CONTEXT names a context, JIT_CONFIG the
+configuration file (`jitaccess.contexts`). Both files are TOML with the keys `address`, `tls` and `ca_file`, which go
+together, and for the token the first of `token_file`, `token`, `token_command`, `workload`; a relative path in them is
+beside the configuration file. A context that `jit login` wrote has `login`: its tokens are renewed before they end, and
+go to its own address only. A context that is given as an argument comes before the environment.
+
+Where nothing names a token, a job of GitHub Actions, GitLab or Kubernetes takes that of its platform
+(`jitaccess.login.workload`). JIT_AUDIENCE or `audience` says for whom GitHub shall issue it; else the service is asked.
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from jitaccess.errors import Misconfigured, Unauthenticated
+from jitaccess import contexts
+from jitaccess.contexts import Context
+from jitaccess.errors import JitError, Misconfigured, Unauthenticated
+from jitaccess.login import resource, workload
+from jitaccess.login.renewal import Renewed
+from jitaccess.login.workload import Workload
 from jitaccess.naming.variables import Variable
 
 TokenSource = Callable[[], str]
 
-_KEYS: dict[str, type] = {"address": str, "token_file": str, "token": str, "tls": bool, "ca_file": str}
 _TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_HTTPS = "https://"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,25 +38,28 @@ class Config:
     """How to reach the service, and as whom. `token` is called for every call, so a token refreshed on disk is used.
 
     `ca_file` has the authorities that may sign the service's certificate, None is those that everybody trusts.
+    `token_from` says for people where the token comes from, `context` which context was looked at, empty for none.
     """
 
     address: str
     token: TokenSource
     tls: bool | None
     ca_file: Path | None = None
+    token_from: str = ""
+    context: Context | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    path: Path
-    found: bool
-    values: Mapping[str, str | bool]
+class _Reach(NamedTuple):
+    """How to reach the service, as far as one place says."""
 
-    def text(self, key: str) -> str:
-        return str(self.values.get(key, ""))
+    address: str
+    tls: bool | None
+    ca_file: Path | None
 
-    def shown(self) -> str:
-        return str(self.path) if self.found else f"{self.path} (not there)"
+
+class _Token(NamedTuple):
+    source: TokenSource
+    told_by: str
 
 
 def load(
@@ -55,29 +68,34 @@ def load(
     token: str | TokenSource | None,
     tls: bool | None = None,
     ca_file: str | Path | None = None,
+    context: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
-    """Returns what arguments, environment and file say together.
+    """Returns what arguments, environment and context say together.
 
     Raises Misconfigured without an address or with a broken file, Unauthenticated without a token; both say where
     they looked.
     """
     env = os.environ if environ is None else environ
-    told = address or env.get(Variable.ADDRESS, "")
-    source = _given_token(token) or _token_of_environment(env)
-    tls = _truth_of_environment(env) if tls is None else tls
-    authorities = _path_of(ca_file or env.get(Variable.CA_FILE, ""))
-    if told and source:
-        return Config(address=told, token=source, tls=tls, ca_file=authorities)
-    file = _read_file(env)
-    if not told:
-        tls = bool(file.values["tls"]) if tls is None and "tls" in file.values else tls
-        authorities = authorities or _beside(file, file.text("ca_file"))
+    told = _Reach(address or "", tls, _path_of(ca_file or ""))
+    found = _Token(_given_token(token), "the caller") if token is not None else None
+    if context is None:
+        told, found = _over(told, _reach_of_environment(env)), found or _token_of_environment(env)
+    used = None if told.address and found and context is None else contexts.chosen(env, context)
+    if used is not None and not told.address:
+        told = _over(told, _reach_of(used))
+    if context is not None:
+        told = told if told.address else _over(told, _reach_of_environment(env))
+    reach = told if told.address else _no_address(used)
+    found = found or _token_of(used, reach, env) or (_token_of_environment(env) if context else None)
+    found = found or _token_of_platform(used, reach, env) or _no_token(used)
     return Config(
-        address=told or _address_of_file(file),
-        token=source or _token_of_file(file),
-        tls=tls,
-        ca_file=authorities,
+        address=reach.address,
+        token=found.source,
+        tls=reach.tls,
+        ca_file=reach.ca_file,
+        token_from=found.told_by,
+        context=used,
     )
 
 
@@ -96,16 +114,40 @@ def token_file(path: str | Path) -> TokenSource:
     return read
 
 
-def _given_token(token: str | TokenSource | None) -> TokenSource | None:
+def service_url(address: str, *, tls: bool | None) -> str:
+    """Returns the URL of the service whose gRPC address is known: https, unless it is local and without TLS."""
+    first = address.split(",", maxsplit=1)[0].strip().rstrip("/")
+    if first.startswith(_HTTPS):
+        return first
+    local = first.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
+    return f"{'http' if local and not tls else 'https'}://{first}"
+
+
+def _over(one: _Reach, other: _Reach) -> _Reach:
+    """Returns what the first place says, and for the rest the second."""
+    return _Reach(one.address or other.address, other.tls if one.tls is None else one.tls, one.ca_file or other.ca_file)
+
+
+def _given_token(token: str | TokenSource) -> TokenSource:
     if isinstance(token, str):
         return lambda: token
     return token
 
 
-def _token_of_environment(env: Mapping[str, str]) -> TokenSource | None:
+def _reach_of_environment(env: Mapping[str, str]) -> _Reach:
+    return _Reach(env.get(Variable.ADDRESS, ""), _truth_of_environment(env), _path_of(env.get(Variable.CA_FILE, "")))
+
+
+def _reach_of(context: Context) -> _Reach:
+    return _Reach(context.text("address"), context.truth("tls"), context.path_at("ca_file"))
+
+
+def _token_of_environment(env: Mapping[str, str]) -> _Token | None:
     if env.get(Variable.TOKEN):
-        return _given_token(env[Variable.TOKEN])
-    return token_file(env[Variable.TOKEN_FILE]) if env.get(Variable.TOKEN_FILE) else None
+        return _Token(_given_token(env[Variable.TOKEN]), Variable.TOKEN)
+    if path := env.get(Variable.TOKEN_FILE):
+        return _Token(token_file(path), f"{Variable.TOKEN_FILE}, {path}")
+    return None
 
 
 def _truth_of_environment(env: Mapping[str, str]) -> bool | None:
@@ -119,63 +161,70 @@ def _path_of(text: str | Path) -> Path | None:
     return Path(text).expanduser() if text else None
 
 
-def _beside(file: _File, text: str) -> Path | None:
-    return file.path.parent / Path(text).expanduser() if text else None
+def _token_of(context: Context | None, reach: _Reach, env: Mapping[str, str]) -> _Token | None:
+    if context is None:
+        return None
+    if (path := context.path_at("token_file")) is not None:
+        return _Token(token_file(path), f"the file {path}, as {context.path} says")
+    if text := context.text("token"):
+        return _Token(lambda: text, f"{context.path}")
+    if command := context.values.get("token_command"):
+        source = workload.command_source(
+            command if isinstance(command, str | list) else "", directory=context.directory
+        )
+        return _Token(source, f"token_command in {context.path}")
+    if platform := context.text("workload"):
+        return _of_platform(Workload(platform), context, reach, env)
+    if (keep := context.keep) is None:
+        return None
+    if _canonical(reach.address) != _canonical(context.text("address")):
+        raise Unauthenticated(
+            f"the context {context.name} is logged in to {context.text('address')}, and its token is for no other "
+            f"service than that; for {reach.address} give a token, or another context",
+            reason="TOKEN_MISSING",
+        )
+    return _Token(Renewed(keep), f"the login of the context {context.name}, kept in {keep.shown()}")
 
 
-def _address_of_file(file: _File) -> str:
-    if address := file.text("address"):
-        return address
+def _token_of_platform(context: Context | None, reach: _Reach, env: Mapping[str, str]) -> _Token | None:
+    platform = workload.detect(env)
+    return None if platform is None else _of_platform(platform, context, reach, env)
+
+
+def _of_platform(platform: Workload, context: Context | None, reach: _Reach, env: Mapping[str, str]) -> _Token:
+    source = workload.source(platform, env, audience=partial(_audience, context, reach, env))
+    return _Token(source, f"the platform of this job: {platform}")
+
+
+def _audience(context: Context | None, reach: _Reach, env: Mapping[str, str]) -> str:
+    """Returns for whom a platform shall issue a token."""
+    said = env.get(Variable.AUDIENCE, "") or (context.text("audience") if context else "")
+    if said:
+        return said
+    url = (context.text("url") if context else "") or service_url(reach.address, tls=reach.tls)
+    try:
+        return resource.describe(url, ca_file=reach.ca_file).token_audience
+    except JitError as fault:
+        raise Misconfigured(
+            f"for whom shall the platform issue the token? Set {Variable.AUDIENCE}; the service: {fault.message}",
+            reason="AUDIENCE_MISSING",
+        ) from fault
+
+
+def _canonical(address: str) -> str:
+    return resource.host_and_port(address.rstrip("/")) if address.startswith(_HTTPS) else address
+
+
+def _no_address(context: Context | None) -> _Reach:
+    where = context.shown() if context else "the configuration file"
     raise Misconfigured(
-        f"no address: give one, or set JIT_ADDRESS to HOST:PORT, or `address` in {file.shown()}",
-        reason="ADDRESS_MISSING",
+        f"no address: give one, or set JIT_ADDRESS to HOST:PORT, or `address` in {where}", reason="ADDRESS_MISSING"
     )
 
 
-def _token_of_file(file: _File) -> TokenSource:
-    if path := file.text("token_file"):
-        return token_file(file.path.parent / Path(path).expanduser())
-    if token := file.text("token"):
-        return lambda: token
+def _no_token(context: Context | None) -> _Token:
+    where = context.shown() if context else "the configuration file"
     raise Unauthenticated(
-        f"no token: give one, or set JIT_TOKEN or JIT_TOKEN_FILE, or `token_file` in {file.shown()}",
+        f"no token: give one, or set JIT_TOKEN or JIT_TOKEN_FILE, or `token_file` in {where}, or log in",
         reason="TOKEN_MISSING",
     )
-
-
-def _path(env: Mapping[str, str]) -> Path:
-    if env.get(Variable.CONFIG):
-        return Path(env[Variable.CONFIG]).expanduser()
-    base = Path(env.get("XDG_CONFIG_HOME", ""))
-    # The XDG base directory specification: a path that is not absolute is to be ignored.
-    return (base if base.is_absolute() else Path("~/.config").expanduser()) / "jit" / "config.toml"
-
-
-def _read_file(env: Mapping[str, str]) -> _File:
-    path = _path(env)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if env.get(Variable.CONFIG):
-            raise _broken(path, "JIT_CONFIG names it, and it is not there") from None
-        return _File(path=path, found=False, values={})
-    except OSError as error:
-        raise _broken(path, error.strerror or "it cannot be read") from None
-    except UnicodeDecodeError:
-        raise _broken(path, "it is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise _broken(path, str(error)) from None
-    for key, value in values.items():
-        _check_key(path, key, value)
-    return _File(path=path, found=True, values=values)
-
-
-def _check_key(path: Path, key: str, value: object) -> None:
-    if key not in _KEYS:
-        raise _broken(path, f"{key!r} is none of {', '.join(_KEYS)}")
-    if not isinstance(value, _KEYS[key]):
-        raise _broken(path, f"{key!r} must be {'true or false' if _KEYS[key] is bool else 'a text'}")
-
-
-def _broken(path: Path, fault: str) -> Misconfigured:
-    return Misconfigured(f"the configuration file {path}: {fault}", reason="CONFIG_INVALID")

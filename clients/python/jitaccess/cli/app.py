@@ -17,11 +17,13 @@ from jitaccess.cli import (
     asking,
     audit,
     check,
+    context,
     delegation,
     drafts,
     exits,
     grants,
     lock,
+    login,
     policy,
     proposals,
     review,
@@ -37,9 +39,11 @@ from jitaccess.extras import ExtraMissing
 
 _HELP = """Ask for access, decide on it, and check it.
 
-The address and the token come from the options, then from JIT_ADDRESS and JIT_TOKEN or JIT_TOKEN_FILE, then from
-~/.config/jit/config.toml (keys address, token_file, token, tls, ca_file; JIT_CONFIG names another file). There may be
-several addresses, with commas between: where one is unavailable, the next is asked.
+`jit login https://HOST` is all that is needed. The address and the token come from the options, then from JIT_ADDRESS
+and JIT_TOKEN or JIT_TOKEN_FILE, then from the context in use (`jit context ls`), which --context or JIT_CONTEXT names
+too; without one, from ~/.config/jit/config.toml (keys address, tls, ca_file, token_file, token, token_command;
+JIT_CONFIG names another file). There may be several addresses, with commas between: where one is unavailable, the next
+is asked.
 """
 _EPILOG = (
     "Exit codes: 0 ok, 1 the answer is no, 2 usage or invalid, 3 unauthenticated, 4 not permitted, 5 not found, "
@@ -65,14 +69,18 @@ def build(*, completes: bool) -> typer.Typer:
     token.add_to(app)
     policies, log = made("Read, try, apply and approve policies."), made("Read and verify the audit log.")
     signals = made("Read and set signals, which conditions read.")
+    contexts = made("Choose between services, and between logins to one.")
     policy.add_to(policies)
     drafts.add_to(policies)
     proposals.add_to(policies)
     signal.add_to(signals)
     audit.add_to(log)
+    context.add_to(contexts)
     app.add_typer(policies, name="policy")
     app.add_typer(signals, name="signal")
     app.add_typer(log, name="audit")
+    app.add_typer(contexts, name="context")
+    login.add_to(app)
     who.add_to(app)
     return app
 

@@ -49,6 +49,13 @@ _COMMON: dict[str, Any] = {
     "timeout": Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.001, help="How long to wait for an answer [default: 10].")
     ],
+    "context": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The context to use, of `jit context ls` [env var: JIT_CONTEXT; default: the one in use].",
+        ),
+    ],
 }
 
 
@@ -75,10 +82,16 @@ def command(
     def register(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
         groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
+        own_names = {option.name for option in _own_options(function)}
+        takes_facts = _FACTS in own_names
 
         @wraps(function)
         def run(ctx: typer.Context, **given: Any) -> None:
-            own = Session(**{option: given.pop(option) for option in _COMMON})
+            common = {option: given[option] for option in _COMMON}
+            if takes_facts:
+                given[_FACTS], common[_FACTS] = _apart(given[_FACTS] or [])
+            given = {name: value for name, value in given.items() if name not in _COMMON or name in own_names}
+            own = Session(**common)
             session = own.over(ctx.obj) if isinstance(ctx.obj, Session) else own
             for name, group in groups.items():
                 given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
@@ -114,15 +127,22 @@ def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
+def _fact_or_context(text: str) -> tuple[str, object] | str:
+    return parse_fact(text) if "=" in text else text
+
+
 Facts = Annotated[
     list[str] | None,
     typer.Option(
         "--context",
-        metavar="K=V",
-        parser=parsed(parse_fact),
-        help="What conditions may read; may be repeated. V is JSON, else text.",
+        metavar="K=V|NAME",
+        parser=parsed(_fact_or_context),
+        help="K=V: what conditions may read; may be repeated. V is JSON, else text. NAME: the context to use, as "
+        "everywhere [env var: JIT_CONTEXT].",
     ),
 ]
+_FACTS = "context"
+"""The parameter of the commands that take facts; there the option is the common one of that name too."""
 
 
 Address = Annotated[
@@ -186,19 +206,38 @@ def _options(parameter: inspect.Parameter, hint: Any) -> list[inspect.Parameter]
     return [option.replace(annotation=hints[name]) for name, option in inspect.signature(hint).parameters.items()]
 
 
+def _own_options(function: Callable[..., None]) -> list[inspect.Parameter]:
+    """Returns the options of the function itself, without the Session."""
+    hints = get_type_hints(function, include_extras=True)
+    own = list(inspect.signature(function).parameters.values())[1:]
+    return [option for parameter in own for option in _options(parameter, hints[parameter.name])]
+
+
+def _apart(given: list[Any]) -> tuple[list[Any] | None, str | None]:
+    """Returns the facts, and the name of the context that stands among them."""
+    facts, named = (
+        [item for item in given if not isinstance(item, str)],
+        [item for item in given if isinstance(item, str)],
+    )
+    if len(named) > 1:
+        raise typer.BadParameter(
+            f"{named[0]!r} and {named[1]!r}: one context only; a fact is written KEY=VALUE", param_hint="--context"
+        )
+    return facts or None, (named[0] if named else None)
+
+
 def _sign(run: Callable[..., None], function: Callable[..., None] | None, **switches: Any) -> None:
     """Gives `run` the signature that typer reads: context, the function's own parameters, common options, switches."""
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
     if function is not None:
-        hints = get_type_hints(function, include_extras=True)
-        own = list(inspect.signature(function).parameters.values())[1:]
-        parameters += [
-            option.replace(kind=kind) for parameter in own for option in _options(parameter, hints[parameter.name])
-        ]
+        parameters += [option.replace(kind=kind) for option in _own_options(function)]
         del run.__wrapped__  # type: ignore[attr-defined]  # Or typer would read the function beneath.
+    taken = {parameter.name for parameter in parameters}
     parameters += [
-        inspect.Parameter(name, kind, default=None, annotation=annotation) for name, annotation in _COMMON.items()
+        inspect.Parameter(name, kind, default=None, annotation=annotation)
+        for name, annotation in _COMMON.items()
+        if name not in taken
     ]
     parameters += [inspect.Parameter(name, kind, default=False, annotation=hint) for name, hint in switches.items()]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

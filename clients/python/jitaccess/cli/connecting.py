@@ -25,10 +25,10 @@ def explained(error: JitError, session: Session) -> JitError:
     """Returns the error, or one that names the cause where an address shows it; nothing is sent but a handshake."""
     if error.code != "UNAVAILABLE" or error.status is not None or error.reason != "UNAVAILABLE":
         return error
-    from jitaccess import _transport, config
+    from jitaccess import _transport
 
     try:
-        settings = config.load(address=session.address, token=session.token, tls=session.tls, ca_file=session.ca_file)
+        settings = session.settings()
         targets = _transport.targets(settings.address, tls=settings.tls, insecure=False, ca_file=settings.ca_file)
     except JitError:
         return error

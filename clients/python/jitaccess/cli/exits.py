@@ -35,7 +35,13 @@ _CODES = {
 }
 _HINTS = {
     "ADDRESS_MISSING": "pass --address HOST:PORT",
-    "TOKEN_MISSING": "pass --token-file FILE, or set JIT_TOKEN_FILE",
+    "TOKEN_MISSING": "pass --token-file FILE, or set JIT_TOKEN_FILE, or log in with `jit login URL`",
+    "NOT_LOGGED_IN": "log in with `jit login`",
+    "LOGIN_ENDED": "log in again with `jit login`",
+    "LOGIN_DENIED": "log in again with `jit login`, as whoever may",
+    "LOGIN_NOT_OFFERED": "tokens from elsewhere go by --token-file FILE or JIT_TOKEN_FILE",
+    "PROVIDER_UNAVAILABLE": "who is logged in goes on until the token ends; try again once the provider is back",
+    "CONTEXT_UNKNOWN": "`jit context ls` shows the contexts",
     "TOKEN_EXPIRED": "get a new token; `jit whoami` shows what is in this one",
     "TOKEN_INVALID": "`jit whoami` shows what is in the token",
     "NOT_ELIGIBLE": "`jit policy ls` shows the policies that you may ask under",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from jitaccess import JitClient, JitError
     from jitaccess.cli.screen import Screen
-    from jitaccess.config import TokenSource
+    from jitaccess.config import Config, TokenSource
 
 
 class Output(StrEnum):
@@ -37,6 +37,7 @@ class Session:
     tls: bool | None = None
     ca_file: Path | None = None
     timeout: float | None = None
+    context: str | None = None
 
     def over(self, outer: Session) -> Session:
         """Returns the options of both; those of this one, given after the command, come first."""
@@ -47,6 +48,7 @@ class Session:
             tls=self.tls if self.tls is not None else outer.tls,
             ca_file=self.ca_file or outer.ca_file,
             timeout=self.timeout if self.timeout is not None else outer.timeout,
+            context=self.context or outer.context,
         )
 
     @property
@@ -66,21 +68,37 @@ class Session:
         """Whether people see the answer itself."""
         return self.output in (None, Output.TABLE) and sys.stdout.isatty()
 
+    def settings(self) -> Config:
+        """Returns how to reach the service, and as whom. Raises what JitClient raises."""
+        from jitaccess import config
+
+        return config.load(
+            address=self.address, token=self.token, tls=self.tls, ca_file=self.ca_file, context=self.context
+        )
+
     def client(self) -> JitClient:
         """Returns a client as the options want it. Raises what JitClient raises."""
-        from jitaccess._transport import DEFAULT_TIMEOUT
         from jitaccess.client import JitClient
 
-        timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
-        return JitClient(self.address, token=self.token, timeout=timeout, tls=self.tls, ca_file=self.ca_file)
+        return self._made(JitClient)
 
     def lasting_client(self) -> JitClient:
         """Returns a client whose streams, once begun, last until they are interrupted."""
-        from jitaccess._transport import DEFAULT_TIMEOUT
         from jitaccess.cli.lasting import LastingClient
 
-        timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
-        return LastingClient(self.address, token=self.token, timeout=timeout, tls=self.tls, ca_file=self.ca_file)
+        return self._made(LastingClient)
+
+    def _made(self, kind: type[JitClient]) -> JitClient:
+        from jitaccess._transport import DEFAULT_TIMEOUT
+
+        return kind(
+            self.address,
+            token=self.token,
+            timeout=DEFAULT_TIMEOUT if self.timeout is None else self.timeout,
+            tls=self.tls,
+            ca_file=self.ca_file,
+            context=self.context,
+        )
 
     def answer(self, message: Message, show: Callable[[Screen], None]) -> None:
         """Prints a message as REST would give it, or shows it to people."""

@@ -79,10 +79,9 @@ def _demand_yes(session: Session, grant: Grant, *, verb: str, since: str) -> Non
 
 def _whose(session: Session) -> str:
     """Returns who looks at which service, as one word."""
-    from jitaccess import config
-    from jitaccess.cli.who import read_claims
+    from jitaccess.login.claims import read_claims
 
-    settings = config.load(address=session.address, token=session.token)
+    settings = session.settings()
     token = settings.token()
     claims = read_claims(token)
     who = [str(claims[key]) for key in ("iss", "sub") if key in claims] or [token.strip()]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +16,7 @@ from jitaccess.cli.text import listed
 if TYPE_CHECKING:
     from jitaccess import JitError
     from jitaccess.cli.screen import Screen
+    from jitaccess.config import Config
 
 COMPLETE_VARIABLE = "_JIT_COMPLETE"
 _UNKNOWN_GROUPS = "not known: the token leaves them out, so they permit nothing"
@@ -41,15 +39,16 @@ def whoami(session: Session) -> None:
 
     Where it refuses the token or cannot be asked, what the token says is shown instead, as read here and not proved.
     """
-    from jitaccess import JitError, config
+    from jitaccess import JitError
+    from jitaccess.login.claims import read_claims
 
-    settings = config.load(address=session.address, token=session.token)
+    settings = session.settings()
     token = settings.token()
     with session.client() as client:
         try:
             found = client.who_am_i()
         except JitError as error:
-            _show_unproved(session, read_claims(token), settings.address, error)
+            _show_unproved(session, read_claims(token), settings, error)
             raise
 
     def show(screen: Screen) -> None:
@@ -62,11 +61,13 @@ def whoami(session: Session) -> None:
                 ("sub", found.issuer_subject),
                 ("jti", found.jti or "none: no lock can name this token"),
                 ("expires", screen.moment(found.expire_time)),
+                *_source(settings),
                 ("service", f"{settings.address} accepts the token"),
             ]
         )
 
     data = rest_json(found.raw) | {"readFrom": "service", "address": settings.address, "accepted": True}
+    data |= _source_data(settings)
     session.answer_data(data, show)
 
 
@@ -88,19 +89,9 @@ def add_to(app: typer.Typer) -> None:
     app.command()(completion)
 
 
-def read_claims(token: str) -> dict[str, object]:
-    """Returns the claims of a JWT (RFC 7519) without verifying it; none where the text is not a JWT."""
-    parts = token.strip().split(".")
-    payload = parts[1] if len(parts) == 3 else ""
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
-
-
-def _show_unproved(session: Session, claims: Mapping[str, object], address: str, error: JitError) -> None:
+def _show_unproved(session: Session, claims: Mapping[str, object], settings: Config, error: JitError) -> None:
     """Shows what the token says beside what the service said of it."""
+    address = settings.address
     refused = error.code == "UNAUTHENTICATED"
     takes = {key: error.metadata[key] for key in _TAKES if key in error.metadata} if refused else {}
     said = {name: _shown(claims.get(name)) for name in ("sub", "iss", "aud", "groups", "roles", "jti")}
@@ -112,7 +103,7 @@ def _show_unproved(session: Session, claims: Mapping[str, object], address: str,
         "address": address,
         "accepted": False if refused else None,
         "takes": takes,
-    }
+    } | _source_data(settings)
 
     def show(screen: Screen) -> None:
         heading = "as read here from the token, not proved" if claims else "the token cannot be read here: it is no JWT"
@@ -122,12 +113,24 @@ def _show_unproved(session: Session, claims: Mapping[str, object], address: str,
                 ("", f"({heading})"),
                 *said.items(),
                 ("expires", screen.moment(expires)),
+                *_source(settings),
                 ("service", service),
                 *((f"it takes {_TAKES[key]}", value) for key, value in takes.items()),
             ]
         )
 
     session.answer_data(data, show)
+
+
+def _source(settings: Config) -> list[tuple[str, str]]:
+    """Returns which context is in effect, and where the token comes from."""
+    rows = [("context", settings.context.name)] if settings.context is not None and settings.context.found else []
+    return [*rows, ("token from", settings.token_from)]
+
+
+def _source_data(settings: Config) -> dict[str, object]:
+    context = settings.context.name if settings.context is not None and settings.context.found else None
+    return {"context": context, "tokenFrom": settings.token_from}
 
 
 def _shown(claim: object) -> str:

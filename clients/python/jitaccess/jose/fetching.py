@@ -8,17 +8,25 @@ import socket
 import ssl
 import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import IO, Any, Final, NamedTuple
+from urllib.parse import urlencode, urlsplit
 
 MAX_BYTES: Final = 256 * 1024
 _MAX_SECRET: Final = 64 * 1024
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _DISCOVERY: Final = "/.well-known/openid-configuration"
+
+
+class Answer(NamedTuple):
+    """What an HTTP server answered: its status, and the body as JSON; None where the body is none."""
+
+    status: int
+    body: Any
 
 
 class Documents:
@@ -42,13 +50,18 @@ class Documents:
 
         Raises OSError and ValueError, whose words name no secret.
         """
+        with self._deadline() as reading:
+            yield lambda url: self._read(url, reading)
+
+    @contextmanager
+    def _deadline(self) -> Iterator[_Reading]:
         reading = _Reading(self._seconds)
         # The timeout of a socket starts anew with every byte; this timer does not.
         end = threading.Timer(self._seconds, reading.cut)
         end.daemon = True
         end.start()
         try:
-            yield lambda url: self._read(url, reading)
+            yield reading
         except Exception as fault:
             if reading.was_cut:
                 raise reading.over() from fault
@@ -56,18 +69,37 @@ class Documents:
         finally:
             end.cancel()
 
+    def ask(
+        self, url: str, form: Mapping[str, str] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Returns what the server answers at a URL, an error too: by POST with a form, else by GET.
+
+        Raises OSError where no answer comes in time, ValueError for one that is too long or a URL that is not safe.
+        """
+        request = _request(url, form=form, headers=headers)
+        with self._deadline() as reading:
+            try:
+                status, content = self._sent(request, reading)
+            except urllib.error.HTTPError as refusal:
+                with refusal:
+                    status, content = refusal.code, _bounded(refusal)
+        try:
+            return Answer(status, json.loads(content))
+        except (ValueError, RecursionError):
+            return Answer(status, None)
+
     def _read(self, url: str, reading: _Reading) -> Any:
-        if not is_safe_url(url):
-            raise ValueError("its URL is neither https nor http on loopback")
-        request = urllib.request.Request(url, headers={"accept": "application/json"})  # noqa: S310 (looked at above)
+        request = _request(url)
         if self._bearer_token_file is not None and _origin_of(url) == self._origin:
             request.add_unredirected_header("authorization", f"Bearer {secret_in(self._bearer_token_file)}")
-        with self._opener(reading).open(request, timeout=reading.left()) as answer:
-            content = answer.read(MAX_BYTES + 1)
-        reading.left()
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes")
+        _, content = self._sent(request, reading)
         return json.loads(content)
+
+    def _sent(self, request: urllib.request.Request, reading: _Reading) -> tuple[int, bytes]:
+        with self._opener(reading).open(request, timeout=reading.left()) as answer:
+            content = _bounded(answer)
+        reading.left()
+        return answer.status, content
 
     def _opener(self, reading: _Reading) -> urllib.request.OpenerDirector:
         # A proxy of plain http could change what this machine says to itself.
@@ -75,6 +107,24 @@ class Documents:
         return urllib.request.build_opener(
             urllib.request.ProxyHandler(proxies), _NoRedirects, _Http(reading), _Https(reading, self._ca_file)
         )
+
+
+def _request(
+    url: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> urllib.request.Request:
+    if not is_safe_url(url):
+        raise ValueError("its URL is neither https nor http on loopback")
+    body = urlencode(form).encode() if form is not None else None
+    return urllib.request.Request(  # noqa: S310 (looked at above)
+        url, data=body, headers={"accept": "application/json", **(headers or {})}
+    )
+
+
+def _bounded(answer: IO[bytes]) -> bytes:
+    content = answer.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES} bytes")
+    return content
 
 
 class _Reading:

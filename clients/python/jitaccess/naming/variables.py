@@ -16,7 +16,10 @@ class Variable(StrEnum):
     TOKEN_FILE = "JIT_TOKEN_FILE"  # noqa: S105 (the variable's name)
     TLS = "JIT_TLS"
     CA_FILE = "JIT_CA_FILE"
+    ID_TOKEN = "JIT_ID_TOKEN"  # noqa: S105 (the variable's name)
+    AUDIENCE = "JIT_AUDIENCE"
     CONFIG = "JIT_CONFIG"
+    CONTEXT = "JIT_CONTEXT"
     GRANT = "JIT_GRANT"
     SUBJECT = "JIT_SUBJECT"
     EXPIRES = "JIT_EXPIRES"
