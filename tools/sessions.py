@@ -4,6 +4,9 @@ A page holds ```console blocks. `alice$ COMMAND` is run by bash as that person; 
 than 0 as `(exit 4)`. `# SETTING=VALUE` before the first command sets the service. A command that ends in `&` runs on
 until that person says `wait`, or `^C` to interrupt it. Output counts as the same where only ids, instants, time left
 and the like differ; only what differs otherwise is written. tests/test_sessions.py plays the same pages and compares.
+
+On a page where somebody logs in, the service is behind Envoy at the page's address 127.0.0.1:8080, nobody has a token
+at first, and the browser that `jit login` opens picks whoever has typed it on the page of `up --dev`.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jit_service.domain.caller import Role
 from jit_service.runtime.dev_issuer import DevIssuer
+from jit_service.runtime.dev_mode import DevMode
+from jit_service.runtime.edge import envoy_of, socket_paths, with_http_port
 from jit_service.runtime.service import Service, utc_now
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
@@ -35,6 +40,8 @@ _PROMPT = re.compile(r"([a-z]+)\$ (.*)")
 _SETTING = re.compile(r"# ([a-z_]+)=(.+)")
 _ID = re.compile(r"\b[a-z2-7]{26}\b")
 _SECONDS = 60
+_EDGE = "127.0.0.1:8080"
+"""The address of Envoy on the pages."""
 # What differs from run to run, and what replaces it when two runs are compared.
 _VARYING = [
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)"), "TIME"),
@@ -97,6 +104,8 @@ class Player:
     directory: Path
     commands: Path
     """The directory of the command `jit`."""
+    edge: str = ""
+    """Where Envoy is, on a page where people log in."""
     ids: dict[str, str] = field(default_factory=dict)
     """The page's ids, each with the one that it has in this run."""
     waiting: dict[str, Running] = field(default_factory=dict)
@@ -124,12 +133,10 @@ class Player:
         environment = {
             "PATH": os.pathsep.join((str(self.commands), str(_INSTALLED), os.environ["PATH"])),
             "HOME": str(self.directory),
-            "JIT_ADDRESS": str(self.address),
-            "JIT_TOKEN_FILE": str(self.directory / "dev" / "tokens" / f"{who}.jwt"),
             "COLUMNS": "110",
             "LC_ALL": "C.UTF-8",
             "TZ": "UTC",
-        }
+        } | self._access(who)
         descriptor, path = tempfile.mkstemp(dir=self.directory, prefix="output-")
         with os.fdopen(descriptor, "w") as output:
             process = subprocess.Popen(
@@ -144,6 +151,18 @@ class Player:
             )
         return Running(process, Path(path))
 
+    def _access(self, who: str) -> dict[str, str]:
+        """Returns the variables by which somebody reaches the service, or logs in to it."""
+        if not self.edge:
+            token = self.directory / "dev" / "tokens" / f"{who}.jwt"
+            return {"JIT_ADDRESS": str(self.address), "JIT_TOKEN_FILE": str(token)}
+        picking = Path(__file__).with_name("pick_person.py")
+        return {
+            "XDG_CONFIG_HOME": str(self.directory / "home" / who),
+            "BROWSER": f"{sys.executable} {picking} {who} %s",
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+        }
+
     def _revision(self) -> int:
         with self.service.store.snapshot() as snapshot:
             return snapshot.revision
@@ -155,7 +174,10 @@ class Player:
             found = [here for written, here in self.ids.items() if written.startswith(word[0])]
             return found[0] if len(found) == 1 else word[0]
 
-        return re.sub(r"\b[a-z2-7]{4,26}\b", real, command)
+        return self._at_the_edge(re.sub(r"\b[a-z2-7]{4,26}\b", real, command))
+
+    def _at_the_edge(self, command: str) -> str:
+        return command.replace(_EDGE, self.edge) if self.edge else command
 
     def _with_written_ids(self, output: str, written: str) -> str:
         """Returns the output with the page's ids in place of new ones, in their order."""
@@ -166,7 +188,11 @@ class Player:
                 name = fresh.pop(0) if fresh else real
                 self.ids[name] = real
                 here[real] = name
-        return _ID.sub(lambda found: here[found[0]], output)
+        output = _ID.sub(lambda found: here[found[0]], output)
+        if self.edge:
+            output = output.replace(self.edge, _EDGE)
+            output = re.sub(rf"{re.escape(str(self.directory))}/home/[a-z]+", "~/.config", output)
+        return output
 
 
 def steps_of(page: str) -> tuple[dict[str, Any], list[Step]]:
@@ -206,7 +232,8 @@ def with_output(page: str, steps: list[Step]) -> str:
 def play(page: str, commands: Path = _INSTALLED) -> list[Step]:
     """Plays all of a page, and returns its steps with their output. `commands` is the directory of `jit`."""
     settings, steps = steps_of(page)
-    with _player(settings, commands) as player:
+    playing = _player_at_the_edge if any("jit login" in step.command for step in steps) else _player
+    with playing(settings, commands) as player:
         for step in steps:
             player.play(step)
     return steps
@@ -226,27 +253,59 @@ def _console_lines(page: str) -> Iterator[str]:
 
 @contextmanager
 def _player(changes: dict[str, Any], commands: Path) -> Iterator[Player]:
-    with tempfile.TemporaryDirectory(prefix="jit-session-") as name:
-        directory = Path(name)
-        shutil.copytree(ROOT / "examples", directory / "examples")
+    with _playground() as directory:
         issuer = DevIssuer(directory)
         issuer.write_tokens(utc_now())
         # A second admin, for changes that need two.
         second = issuer.token("user:second@example.com", roles=[Role.ADMIN], now=utc_now())
         (directory / "dev" / "tokens" / "second.jwt").write_text(second)
         settings = Settings.load(data_dir=directory, **changes).with_issuer(issuer.issuer())
-        migrate(settings.store_url)
-        service = Service(settings)
-        service.apply_policies(directory / "examples" / "policies.yaml")
+        service = _service(settings, directory)
         address = service.listen(Address("127.0.0.1", 0))
         service.start()
-        player = Player(service, address, directory, commands)
-        try:
+        with _stopping(Player(service, address, directory, commands)) as player:
             yield player
-        finally:
-            for running in player.waiting.values():
-                os.killpg(running.process.pid, signal.SIGKILL)
-            service.stop()
+
+
+@contextmanager
+def _player_at_the_edge(changes: dict[str, Any], commands: Path) -> Iterator[Player]:
+    with _playground() as directory, ExitStack() as stack:
+        settings = with_http_port(Settings.load(data_dir=directory, http="127.0.0.1:0", **changes), stack)
+        mode = DevMode(settings)
+        settings = mode.added_to(settings)
+        service = _service(settings, directory)
+        sockets = socket_paths(settings, stack)
+        service.listen_unix(sockets[0])
+        service.start()
+        player = Player(service, settings.http, directory, commands, edge=str(settings.http))
+        stack.enter_context(_stopping(player))
+        envoy_of(settings, sockets, stack, dev_provider=mode.serve(directory, stack)).start(timeout=_SECONDS)
+        yield player
+
+
+@contextmanager
+def _playground() -> Iterator[Path]:
+    """Gives a directory with the examples in it."""
+    with tempfile.TemporaryDirectory(prefix="jit-session-") as name:
+        shutil.copytree(ROOT / "examples", Path(name) / "examples")
+        yield Path(name)
+
+
+def _service(settings: Settings, directory: Path) -> Service:
+    migrate(settings.store_url)
+    service = Service(settings)
+    service.apply_policies(directory / "examples" / "policies.yaml")
+    return service
+
+
+@contextmanager
+def _stopping(player: Player) -> Iterator[Player]:
+    try:
+        yield player
+    finally:
+        for running in player.waiting.values():
+            os.killpg(running.process.pid, signal.SIGKILL)
+        player.service.stop()
 
 
 def main() -> None:

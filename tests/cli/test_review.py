@@ -295,6 +295,6 @@ def test_who_must_log_in_anew_to_approve_is_told_how(jit: Jit, service: Service)
     assert ran.code == 4
     assert words(ran.err) == (
         "error: a newer log-in (REVIEW_ASSURANCE_REQUIRED) hint: log in anew at your provider with acr_values=phrh phr,"
-        " a method of each of: mfa, max_age=300, so enter the password or the second factor anew; take the new token, "
-        "and approve again (a denial needs none of it)"
+        " a method of each of: mfa, max_age=300, so enter the password or the second factor anew: "
+        "jit login --acr-values 'phrh phr' --max-age 300; then approve again (a denial needs none of it)"
     )

@@ -49,7 +49,7 @@ def browse(monkeypatch: pytest.MonkeyPatch, alice: Person) -> Callable[[Person],
     monkeypatch.setenv("BROWSER", "firefox")
 
     def browse(person: Person) -> None:
-        monkeypatch.setattr("webbrowser.open", person.open)
+        monkeypatch.setattr("jitaccess.cli.login.open_browser", person.open)
 
     browse(alice)
     return browse

@@ -24,6 +24,7 @@ from jitaccess.cli import (
     grants,
     lock,
     login,
+    logout,
     policy,
     proposals,
     review,
@@ -81,6 +82,7 @@ def build(*, completes: bool) -> typer.Typer:
     app.add_typer(log, name="audit")
     app.add_typer(contexts, name="context")
     login.add_to(app)
+    logout.add_to(app)
     who.add_to(app)
     return app
 

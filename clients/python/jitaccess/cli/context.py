@@ -84,7 +84,7 @@ def add_context(
 def remove_context(session: Session, name: Name) -> None:
     """Remove a context. Who is logged in there is logged out first."""
     from jitaccess import contexts
-    from jitaccess.cli.login import end_login
+    from jitaccess.cli.logout import end_login
 
     keep = contexts.read(os.environ, name).keep
     fault = end_login(keep) if keep is not None else ""

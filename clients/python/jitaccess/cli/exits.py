@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 from jitaccess.contract.model import ExtensionState, GrantState
@@ -34,7 +35,7 @@ _CODES = {
     "ALREADY_EXISTS": CONFLICT,
 }
 _HINTS = {
-    "ADDRESS_MISSING": "pass --address HOST:PORT",
+    "ADDRESS_MISSING": "pass --address HOST:PORT, or log in with `jit login URL`",
     "TOKEN_MISSING": "pass --token-file FILE, or set JIT_TOKEN_FILE, or log in with `jit login URL`",
     "NOT_LOGGED_IN": "log in with `jit login`",
     "LOGIN_ENDED": "log in again with `jit login`",
@@ -98,4 +99,7 @@ def _step_up(asked: Mapping[str, str]) -> str:
         f"max_age={max_age}, so enter the password or the second factor anew" if max_age else "",
     ]
     how = ", ".join(demand for demand in demands if demand)
-    return f"log in anew at your provider with {how}; take the new token, and approve again (a denial needs none of it)"
+    options = f"--acr-values {shlex.quote(acr)} " if acr else ""
+    options += f"--max-age {shlex.quote(max_age)} " if max_age else ""
+    command = f"jit login {options or '--prompt login'}".strip()
+    return f"log in anew at your provider with {how}: {command}; then approve again (a denial needs none of it)"

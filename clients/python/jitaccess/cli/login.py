@@ -1,4 +1,4 @@
-"""The commands that log in to a service and out of it."""
+"""The command that logs in to a service."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitaccess.cli import exits
 from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
 from jitaccess.errors import JitError, Misconfigured, Unauthenticated, Unavailable
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from jitaccess.contexts import Context
     from jitaccess.login.device_flow import Invitation
     from jitaccess.login.keeping import Keep, Login
-    from jitaccess.login.provider import Provider, Registration
     from jitaccess.login.resource import Resource
-    from jitaccess.login.tokens import Tokens
 
 
 class Store(StrEnum):
@@ -79,9 +77,26 @@ class Way:
             show_default=False,
         ),
     ] = ""
+    acr_values: Annotated[
+        str,
+        typer.Option(
+            metavar="ACR", help="How strongly to log in, as a policy demands for approvals.", show_default=False
+        ),
+    ] = ""
+    max_age: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="SECONDS", help="How long ago to have logged in at most.", show_default=False),
+    ] = None
     store: Annotated[
         Store, typer.Option(help="Where the tokens go: to the system's key ring where there is one, else to a file.")
     ] = Store.AUTO
+
+    @property
+    def asking(self) -> dict[str, str]:
+        """What to ask of the provider beside the usual."""
+        age = "" if self.max_age is None else str(self.max_age)
+        asked = {"prompt": self.prompt, "acr_values": self.acr_values, "max_age": age}
+        return {name: value for name, value in asked.items() if value}
 
 
 def login(
@@ -103,38 +118,15 @@ def login(
         _log_in_workload(session, service, name, way)
         return
     service.demand_login()
-    tokens, registration = _person(service, way)
-    _keep_if_accepted(session, service, name, tokens, registration, way)
-
-
-def logout(
-    session: Session,
-    everywhere: Annotated[bool, typer.Option("--all", help="Log out of all contexts.")] = False,
-) -> None:
-    """Log out: the provider revokes the tokens, and they are forgotten here.
-
-    They are forgotten where the provider is away too; then the exit code is 7, and they count until they end.
-    """
-    from jitaccess import contexts
-
-    found = [contexts.read(os.environ, each) for each in contexts.names(os.environ)] if everywhere else None
-    chosen = found if found is not None else [contexts.chosen(os.environ, session.context)]
-    keeps = [keep for keep in (each.keep for each in chosen) if keep is not None]
-    if not keeps and not everywhere:
-        raise Misconfigured(
-            f"the context {chosen[0].name} has no login, so there is none to end", reason="NOT_LOGGED_IN"
-        )
-    ended = [(keep.context, end_login(keep)) for keep in keeps]
-    data = {"contexts": [{"context": each, "revoked": fault == "", "fault": fault} for each, fault in ended]}
-    session.answer_data(data, lambda screen: _show_ended(screen, ended))
-    if any(fault for _, fault in ended):
-        raise typer.Exit(exits.UNAVAILABLE)
+    login, values = _person(service, way), _reach(session, service)
+    values["principal"] = _accepted(service, values, login)
+    _show_login(session, values, login, _keep(name, values, login, way))
+    _warn_of_variables(name)
 
 
 def add_to(app: typer.Typer) -> None:
-    """Adds the commands to the app."""
+    """Adds the command to the app."""
     command(app)(login)
-    command(app)(logout)
 
 
 def _demand_one_way(way: Way, session: Session) -> None:
@@ -185,8 +177,9 @@ def _name_of(url: str) -> str:
     return demand_name(f"{host}-{parts.port}"[:63] if parts.port else host[:63])
 
 
-def _person(service: Resource, way: Way) -> tuple[Tokens, Registration]:
+def _person(service: Resource, way: Way) -> Login:
     from jitaccess.login import code_flow, device_flow, provider
+    from jitaccess.login.keeping import Login
     from jitaccess.login.provider import Registration
 
     registration = Registration(
@@ -194,16 +187,24 @@ def _person(service: Resource, way: Way) -> tuple[Tokens, Registration]:
     )
     at = provider.discover(service.issuer)
     if way.device:
-        return device_flow.log_in(at, registration, show=_show_code), registration
+        tokens = device_flow.log_in(at, registration, show=_show_code)
+    else:
+        show = partial(_show_address, opens=not way.no_browser)
+        tokens = code_flow.log_in(at, registration, show=show, port=way.port, asking=way.asking)
+    return Login(registration=registration, tokens=tokens)
 
-    def show(address: str) -> None:
-        _say(f"Log in here: {address}")
-        if not way.no_browser and _has_browser():
-            import webbrowser
 
-            webbrowser.open(address)
+def _show_address(address: str, *, opens: bool) -> None:
+    _say(f"Log in here: {address}")
+    if opens and _has_browser():
+        open_browser(address)
 
-    return code_flow.log_in(at, registration, show=show, port=way.port, prompt=way.prompt), registration
+
+def open_browser(address: str) -> None:
+    """Opens the address in the user's browser."""
+    import webbrowser
+
+    webbrowser.open(address)
 
 
 def _has_browser() -> bool:
@@ -224,37 +225,46 @@ def _show_code(invitation: Invitation) -> None:
     _say(f"The code counts for {span(timedelta(seconds=invitation.seconds))}.")
 
 
-def _keep_if_accepted(
-    session: Session, service: Resource, name: str, tokens: Tokens, registration: Registration, way: Way
-) -> None:
-    from jitaccess import contexts
-    from jitaccess.login.keeping import Keep, Login, Place, usual_place
+def _accepted(service: Resource, values: Mapping[str, Any], login: Login) -> str:
+    """Returns whom the service takes the login for. Has it revoked, and raises, where the service refuses its token."""
+    from jitaccess.cli.logout import revoke
 
-    values = _reach(session, service)
     try:
-        principal = _asked_who(values, tokens.bearer)
+        return _asked_who(values, login.tokens.bearer)
     except JitError as refused:
-        _revoke(Login(registration=registration, tokens=tokens))
+        revoke(login)
         raise Unauthenticated(
             f"you are logged in at {service.issuer}, but the service at {service.url} does not accept the token, so it "
             f"was revoked: {refused.message}",
             reason=refused.reason,
             metadata=refused.metadata,
         ) from refused
+
+
+def _keep(name: str, values: Mapping[str, Any], login: Login, way: Way) -> Keep:
+    """Keeps the login as a context, and has it used. Returns where it is."""
+    from jitaccess import contexts
+    from jitaccess.login.keeping import Keep, Place, usual_place
+
     directory = contexts.directory(os.environ)
     place = usual_place() if way.store is Store.AUTO else Place(way.store)
     keep = Keep(directory, name, place)
     with keep.alone():
-        keep = _kept(keep, Keep(directory, name, Place.FILE), Login(registration=registration, tokens=tokens), way)
-        contexts.write(os.environ, name, values | {"login": keep.place, "principal": principal})
+        keep = _kept(keep, Keep(directory, name, Place.FILE), login, way)
+        contexts.write(os.environ, name, {**values, "login": keep.place})
     contexts.use(os.environ, name)
+    return keep
+
+
+def _show_login(session: Session, values: Mapping[str, Any], login: Login, keep: Keep) -> None:
+    tokens, name = login.tokens, keep.context
     ends = datetime.fromtimestamp(tokens.expires_at, UTC)
     data = {
         "context": name,
-        "principal": principal or None,
-        "url": service.url,
+        "principal": values["principal"] or None,
+        "url": values["url"],
         "address": values["address"],
-        "issuer": service.issuer,
+        "issuer": login.registration.issuer,
         "expireTime": ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "renewed": bool(tokens.refresh_token),
         "tokens": keep.place.value,
@@ -264,9 +274,9 @@ def _keep_if_accepted(
         after = "; renewed before that" if tokens.refresh_token else "; then log in again"
         screen.fields(
             [
-                ("principal", principal),
-                ("service", service.url),
-                ("provider", service.issuer),
+                ("principal", values["principal"]),
+                ("service", values["url"]),
+                ("provider", login.registration.issuer),
                 ("context", f"{name}, in use from now on"),
                 ("token until", screen.moment(ends) + after),
                 ("kept in", keep.shown()),
@@ -274,7 +284,6 @@ def _keep_if_accepted(
         )
 
     session.answer_data(data, show)
-    _warn_of_variables(name)
 
 
 def _kept(keep: Keep, file: Keep, login: Login, way: Way) -> Keep:
@@ -355,47 +364,6 @@ def _job(session: Session, service: Resource, way: Way) -> dict[str, Any]:
             reason="WORKLOAD_TOKEN_MISSING",
         )
     return {"workload": platform.value, "audience": service.token_audience}
-
-
-def end_login(keep: Keep) -> str:
-    """Ends a login: it is revoked and forgotten. Returns why the provider has not revoked it, empty where it has."""
-    with keep.alone():
-        try:
-            login = keep.read()
-        except Unauthenticated as unreadable:
-            keep.remove()
-            return unreadable.message
-        fault = _revoke(login) if login is not None else ""
-        keep.remove()
-    return fault
-
-
-def _revoke(login: Login) -> str:
-    """Has the provider revoke what the login holds; returns why it did not, empty where it did."""
-    from jitaccess.login import provider
-    from jitaccess.login.provider import Refused
-
-    held = [("refresh_token", login.tokens.refresh_token), ("access_token", login.tokens.access_token)]
-    try:
-        at: Provider = provider.discover(login.registration.issuer)
-        if not at.revocation_endpoint:
-            return f"the provider {at.issuer} has no revocation_endpoint; the tokens count until they end"
-        for kind, token in held:
-            if token:
-                at.revoke(token, kind=kind, client_id=login.registration.client_id)
-    except Refused as refused:
-        # RFC 7009, 2.2.1: many do not revoke access tokens that are JWTs, which end soon by themselves.
-        return "" if refused.code == "unsupported_token_type" else f"the provider refuses: {refused}"
-    except JitError as fault:
-        return fault.message
-    return ""
-
-
-def _show_ended(screen: Screen, ended: list[tuple[str, str]]) -> None:
-    if not ended:
-        screen.say("nobody is logged in")
-    for name, fault in ended:
-        screen.say(f"logged out of {name}" + (f"; warning: not revoked: {fault}" if fault else ""))
 
 
 def _warn_of_variables(name: str) -> None:

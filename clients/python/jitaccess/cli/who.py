@@ -124,7 +124,11 @@ def _show_unproved(session: Session, claims: Mapping[str, object], settings: Con
 
 def _source(settings: Config) -> list[tuple[str, str]]:
     """Returns which context is in effect, and where the token comes from."""
+    from jitaccess.login.renewal import Renewed
+
     rows = [("context", settings.context.name)] if settings.context is not None and settings.context.found else []
+    if isinstance(settings.token, Renewed):
+        rows.append(("renewed", "by itself, before it ends" if settings.token.goes_on else "not: then log in again"))
     return [*rows, ("token from", settings.token_from)]
 
 

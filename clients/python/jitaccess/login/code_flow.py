@@ -25,20 +25,21 @@ def log_in(
     *,
     show: Callable[[str], None],
     port: int = 0,
-    prompt: str = "",
+    asking: Mapping[str, str] | None = None,
     seconds: float = WAIT_SECONDS,
     clock: Callable[[], float] = time.time,
 ) -> Tokens:
     """Returns the tokens of whoever logs in at the address that `show` is given.
 
-    The browser comes back to `port` of 127.0.0.1, one that the system chooses where it is 0. `prompt` goes to the
-    provider as it is (OpenID Connect Core 1.0, 3.1.2.1). Raises Unauthenticated and Unavailable; nothing was kept then.
+    The browser comes back to `port` of 127.0.0.1, one that the system chooses where it is 0. `asking` has further
+    parameters, such as `prompt` and `max_age` (OpenID Connect Core 1.0, 3.1.2.1). Raises Unauthenticated and
+    Unavailable; nothing was kept then.
     """
     if not provider.authorization_endpoint:
         raise Misconfigured(f"the provider {provider.issuer} has no authorization_endpoint", reason="PROVIDER_INVALID")
     verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
     with listening(port) as loopback:
-        asked = registration.asked(provider) | {
+        asked: dict[str, str] = registration.asked(provider) | {
             "response_type": "code",
             "redirect_uri": loopback.redirect_uri,
             "state": state,
@@ -47,8 +48,7 @@ def log_in(
             "code_challenge_method": "S256",
         }
         separator = "&" if "?" in provider.authorization_endpoint else "?"
-        asked |= {"prompt": prompt} if prompt else {}
-        show(f"{provider.authorization_endpoint}{separator}{urlencode(asked)}")
+        show(f"{provider.authorization_endpoint}{separator}{urlencode({**asked, **(asking or {})})}")
         code = _code(loopback.wait(seconds), provider, state=state)
     form = {
         "grant_type": "authorization_code",

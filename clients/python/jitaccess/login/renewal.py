@@ -11,6 +11,7 @@ from typing import Final
 
 from jitaccess.errors import JitError, Unauthenticated, Unavailable
 from jitaccess.login import provider
+from jitaccess.login.claims import read_claims
 from jitaccess.login.keeping import Keep, Login
 from jitaccess.login.provider import Refused
 from jitaccess.login.tokens import Tokens, check_id_token, read_answer
@@ -28,6 +29,11 @@ class Renewed:
         self._lock = threading.Lock()
         self._tokens: Tokens | None = None
         self._leave_alone_until = 0.0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is renewed when it ends, as far as is known without asking the provider."""
+        return self._tokens is not None and bool(self._tokens.refresh_token)
 
     def at_hand(self) -> str | None:
         """Returns the token where nothing has to be read or asked for, which may take seconds; else None."""
@@ -125,8 +131,6 @@ def renew(login: Login, *, now: Callable[[], float]) -> Tokens:
 
 
 def _demand_same_person(tokens: Tokens, held: Tokens) -> None:
-    from jitaccess.login.claims import read_claims
-
     before = read_claims(held.id_token).get("sub")
     if before is not None and read_claims(tokens.id_token).get("sub") != before:
         raise Unauthenticated(
