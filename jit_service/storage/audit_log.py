@@ -44,11 +44,6 @@ class AuditLog:
         (last,) = self._rows("SELECT coalesce(max(seq), 0) FROM audit_piece")
         return int(last[0])
 
-    def count_unmerged(self) -> int:
-        """Returns how many records are in no piece."""
-        (found,) = self._rows("SELECT seq - (SELECT coalesce(max(seq), 0) FROM audit_piece) FROM head")
-        return int(found[0])
-
     def blocks(self, *, after: int, until: int) -> Iterator[Block]:
         """Yields, in order, the blocks that have records after the one seq and up to the other."""
         for read, at_once in ((self._pieces, _PIECES_AT_ONCE), (self.rows, _ROWS_AT_ONCE)):
@@ -62,6 +57,14 @@ class AuditLog:
     def rows(self, after: int, limit: int) -> list[Block]:
         """Returns up to `limit` of the rows that are not merged, the first after the seq first."""
         found = self._rows(f"SELECT {_ROW} FROM audit_event WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)  # noqa: S608
+        return [stored(*row) for row in found]
+
+    def rows_with(self, count: int, after: int) -> list[Block]:
+        """Returns the rows after the seq that have the next so many records, in order; none while there are fewer."""
+        (last,) = self._rows("SELECT min(seq) FROM audit_event WHERE seq >= ?", after + count)
+        if last[0] is None:
+            return []
+        found = self._rows(f"SELECT {_ROW} FROM audit_event WHERE seq > ? AND seq <= ? ORDER BY seq", after, last[0])  # noqa: S608
         return [stored(*row) for row in found]
 
     def rows_backwards(self, before: int, limit: int) -> list[Block]:

@@ -100,7 +100,7 @@ def summarize(payloads: Sequence[bytes], *, rest: Callable[[], None] = lambda: N
         "trace_id": {origin.trace_id for origin in origins},
         "request_id": {origin.request_id for origin in origins},
     }
-    digests = {FIELDS[field]: b"".join(sorted(set(map(digest, found)))) for field, found in values.items()}
+    digests = {FIELDS[field]: b"".join(sorted(_digests(found))) for field, found in values.items()}
     return Summary(microseconds(min(instants)), microseconds(max(instants)), digests)
 
 
@@ -112,7 +112,13 @@ def sealed_text(summary: Summary) -> str:
 
 def digest(value: str) -> bytes:
     """Returns the digest of a value: not a secret, and no proof; it only tells which pieces to read."""
-    return crc32(value.encode("utf-8", "surrogatepass")).to_bytes(4, "big")[:DIGEST_BYTES]
+    (found,) = _digests((value,))
+    return found
+
+
+def _digests(values: Iterable[str]) -> set[bytes]:
+    """Returns the digests of all the values at once: there are three for each record that is merged."""
+    return {crc32(value.encode("utf-8", "surrogatepass")).to_bytes(4, "big")[:DIGEST_BYTES] for value in values}
 
 
 def may_have(digests: bytes, wanted: bytes) -> bool:

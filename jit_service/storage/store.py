@@ -151,7 +151,7 @@ class Store:
         with translate_errors(), self._merging.connect() as connection:
             log = AuditLog.of(connection)
             driver: Any = connection.connection.dbapi_connection
-            blocks = audit_compaction.next_blocks(log) if log.count_unmerged() >= audit_compaction.PIECE else []
+            blocks = audit_compaction.next_blocks(log)
             if not blocks:
                 return 0
             values, digests = audit_compaction.merged(blocks, self.sealer, rest=rest)
