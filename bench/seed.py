@@ -30,6 +30,7 @@ from jit_service.domain.grants import approval, request
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.rpc import policy_file
 from jit_service.storage import Store, rows
+from jit_service.storage.columns import MICROSECOND
 from jit_service.storage.engine import for_writing
 from jit_service.storage.migrate import migrate
 from jit_service.storage.migrations import versions
@@ -159,6 +160,8 @@ def _rows(content: Content, revision: int, sealer: Sealer) -> Iterator[dict[str,
             subject=holder,
             resources=(what.resource,),
             actions=(what.action,),
+            # As where each has a commit of its own: lists are in the order of creation.
+            created_at=now - (content.grants - n) * MICROSECOND,
             revision=revision + n + 1,
         )
         seals = {"seal": sealer.of(grant.name, grant), "live_seal": sealer.of_live(live_text(condense(grant)))}

@@ -143,6 +143,8 @@ class Bench:
         issuers.write_text(yaml.safe_dump([json.loads(issuer.issuer().model_dump_json(exclude_defaults=True))]))
         environment |= {"JIT_ISSUERS_FILE": str(issuers), "JIT_DATABASE_URL": url, "JIT_DATA_DIR": str(place)}
         environment["JIT_KEY_FILE"] = str(seed.key_file())
+        # The load of many is sent by a few principals, each of which may do only so much.
+        environment |= {"JIT_WRITES_PER_SECOND": "1000000", "JIT_MAX_PENDING": "10000"}
         if "token_issuer" in Settings.model_fields:
             environment["JIT_TOKEN_ISSUER"] = TOKEN_ISSUER
         command: list[str | Path] = [SERVICE_BIN / "jit-service"]
