@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, bindparam, insert, select, update
+from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, bindparam, func, insert, select, update
 from sqlmodel import col
 
 from jit_service.storage import predicates
@@ -110,6 +110,12 @@ REVIEWS: Final = Statement(
 )
 LIVE_GRANTS: Final = Statement(
     _GRANTS.where(col(GrantRow.subject) == bindparam("subject"), predicates.live(_NOW)).order_by(col(GrantRow.name))
+)
+COUNT_PENDING: Final = Statement(
+    select(func.count().label("count"))
+    .select_from(GrantRow.__table__)  # type: ignore[attr-defined]
+    .where(col(GrantRow.requester) == bindparam("requester"))
+    .where(predicates.end_unrecorded(), predicates.undecided(_NOW))
 )
 CHILDREN: Final = Statement(
     # The condition of the index `access_grant_children`.

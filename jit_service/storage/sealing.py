@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache
@@ -162,34 +162,50 @@ def canonical(fact: object) -> str:
 
     A field with its default value is left out, so that seals from before the field existed stay valid.
     """
-    return json.dumps(_json_value(fact), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _encode(_json_value(fact))
 
 
 def _json_value(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, str)):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, (int, float)):
-        # A database may return 1e300 as an integer, and -0.0 without its sign.
-        return repr(float(value) + 0.0)
-    if isinstance(value, datetime):
-        return (value - EPOCH) // MICROSECOND
-    if isinstance(value, timedelta):
-        return value // MICROSECOND
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(_json_value, value))
-    kind = type(value)
-    if dataclasses.is_dataclass(kind):
-        return {
-            name: _json_value(found) for name, default in _defaults(kind) if (found := getattr(value, name)) != default
-        }
-    return [_json_value(item) for item in value]
+    kind: Any = type(value)
+    return _converter(kind)(value)
 
 
 @cache
+def _converter(kind: Any) -> Callable[[Any], Any]:
+    """Returns what makes JSON of a value of the type. To find it takes longer than the rest, so it is done once."""
+    for kinds, convert in _CONVERTERS:
+        if issubclass(kind, kinds):
+            return convert
+    if dataclasses.is_dataclass(kind):
+        fields = _defaults(kind)
+        return lambda value: {
+            name: _json_value(found) for name, default in fields if (found := getattr(value, name)) != default
+        }
+    return lambda value: [_json_value(item) for item in value]
+
+
+def _text(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): _json_value(item) for key, item in value.items()}
+
+
+_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+_CONVERTERS: Final[tuple[tuple[tuple[type, ...], Callable[[Any], Any]], ...]] = (
+    ((type(None), bool, str), _text),
+    # A database may return 1e300 as an integer, and -0.0 without its sign.
+    ((int, float), lambda value: repr(float(value) + 0.0)),
+    ((datetime,), lambda value: (value - EPOCH) // MICROSECOND),
+    ((timedelta,), lambda value: value // MICROSECOND),
+    ((Mapping,), _mapping),
+    ((set, frozenset), lambda value: sorted(map(_json_value, value))),
+)
+
+
 def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:
-    """Returns each field with its default. Finding them takes more than half the time of a seal, so it is done once."""
+    """Returns each field with its default."""
     return tuple(
         (each.name, each.default_factory() if each.default_factory is not dataclasses.MISSING else each.default)
         for each in dataclasses.fields(kind)

@@ -386,7 +386,9 @@ def _change(store: Store, caller: Caller, name: str, etag: str, transition: Tran
         etags.demand(etag, grant.name, grant.revision)
         saved = tx.save_grant(*transition(tx, grant, by))
         answer = GrantAnswer(*remember(tx, caller, _GRANTS, saved))
-    if saved.end is not None:
+        # Nobody can pass it on any more, so there are no others later.
+        has_ended_above_others = saved.end is not None and bool(tx.live_children(saved.name))
+    if has_ended_above_others:
         end_below(store, [saved], by=by)
     return answer
 

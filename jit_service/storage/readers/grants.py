@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy import ColumnElement, and_, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -122,9 +122,8 @@ class GrantReader(Reading):
 
     def count_pending(self, requester: str) -> int:
         """Returns how many undecided requests for access the principal has."""
-        pending = and_(predicates.end_unrecorded(), predicates.undecided(self.now))
-        own = and_(col(GrantRow.requester) == requester, pending)
-        return self._session.exec(select(func.count()).select_from(GrantRow).where(own)).one()
+        [found] = prepared.COUNT_PENDING.rows(self._connection, requester=requester, now=self.now)
+        return int(found.count)
 
     def run_out(self, *, limit: int) -> list[Grant]:
         """Returns grants that expired and requests that lapsed, if no event records it yet; the earliest first."""
