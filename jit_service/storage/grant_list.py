@@ -157,6 +157,15 @@ def arms_of(listed: GrantList, node: Node | None, order: Sequence[OrderTerm]) ->
     return tuple(Arm(and_(arm.scope, *limits), arm.is_ordered) for arm in arms)
 
 
+def is_narrow(node: Node | None) -> bool:
+    """Whether the filter selects one grant by its name, or those that somebody reviewed."""
+    return any(
+        each.field == "reviewers"
+        or (each.field == "name" and each.operator == "=" and not str(each.value).endswith("*"))
+        for each in _required(node)
+    )
+
+
 def _is_by_creation(order: Sequence[OrderTerm]) -> bool:
     """Whether indexes have the grants in this order: by creation, and by name where that is equal."""
     return [term.field for term in order] == ["create_time", "name"] and not order[1].descending

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Subquery, func, literal_column, type_coerce, union
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Subquery,
+    and_,
+    func,
+    literal,
+    literal_column,
+    text,
+    type_coerce,
+    union,
+    union_all,
+)
 from sqlmodel import col, select
 
 from jit_service.domain.errors import InvalidField
@@ -35,6 +48,33 @@ class FoundGrants(NamedTuple):
     rest: Position | None = None
 
 
+@dataclass(kw_only=True)
+class _Walk:
+    """How far the grants of a list were looked at in their order, and the positions of those that match."""
+
+    order: Sequence[OrderTerm]
+    after: Position | None
+    limit: int
+    looked_at: int = 0
+    found: list[Position] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """How many grants may still be looked at."""
+        return max(self.limit, LOOKED_AT) - self.looked_at
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the page is full, the list at its end, or enough looked at."""
+        is_at_end = self.looked_at > 0 and self.after is None
+        return len(self.found) == self.limit or is_at_end or self.left == 0
+
+    @property
+    def rest(self) -> Position | None:
+        """Where to go on if the page is not full and there is more."""
+        return self.after if len(self.found) < self.limit else None
+
+
 class GrantListReader(AccountReader, GrantReader):
     """Reads pages of lists. Each page looks at LOOKED_AT grants at most."""
 
@@ -46,19 +86,27 @@ class GrantListReader(AccountReader, GrantReader):
         By creation or by name, grants are looked at one after another, by indexes; that may end before the limit, with
         a `rest`. Other orders sort what an index finds. Raises InvalidField if that is too much.
         """
+        self._read_by_indexes()
         arms = grant_list.arms_of(listed, node, order)
-        if not arms or node is not None or listed.sets:
+        walk = _Walk(order=order, after=after, limit=limit)
+        is_narrow = bool(listed.sets) or grant_list.is_narrow(node)
+        if arms and not is_narrow:
+            # Most pages are full after the first look, which costs less than to count what an index finds.
+            self._look(arms, listed, node, walk, limit if node is None else max(limit, _FIRST_LOOK))
+        if not walk.is_over and (not arms or node is not None or is_narrow):
             few = self._few(listed, node)
             if few is not None:
                 return FoundGrants(self._sorted(few, listed, node, order, after, limit))
-        if arms:
-            return self._walked(arms, listed, node, order, after, limit)
-        raise InvalidField(
-            "order_by",
-            f"{', '.join(term.field for term in order[:-1] or order)} would sort more than {LOOKED_AT:,} grants; "
-            "order by create_time, or narrow the filter by name, subject, requester, policy, state, reviewers, "
-            "create_time or expire_time",
-        )
+        if not arms:
+            raise InvalidField(
+                "order_by",
+                f"{', '.join(term.field for term in order[:-1] or order)} would sort more than {LOOKED_AT:,} grants; "
+                "order by create_time, or narrow the filter by name, subject, requester, policy, state, reviewers, "
+                "create_time or expire_time",
+            )
+        while not walk.is_over:
+            self._look(arms, listed, node, walk, 4 * walk.looked_at or max(limit, _FIRST_LOOK))
+        return FoundGrants(self._found(walk), walk.rest)
 
     def list_of(self, person: Person) -> GrantList:
         """Returns the list of the grants that the person requested or is the subject of."""
@@ -80,6 +128,8 @@ class GrantListReader(AccountReader, GrantReader):
     def _few(self, listed: GrantList, node: Node | None) -> Subquery | None:
         """Returns the names of at most LOOKED_AT grants that have all of the list that the filter selects, or None."""
         for conditions in grant_list.sets_of(listed, node, has_few_reviews=self.has_few_reviews):
+            if any(count > LOOKED_AT for count in self._session.execute(_counts(conditions)).one()):
+                continue
             count = self._session.exec(select(func.count()).select_from(_names(conditions, LOOKED_AT + 1))).one()
             if count <= LOOKED_AT:
                 # Knowing how few they are, PostgreSQL reads each by its name.
@@ -101,32 +151,37 @@ class GrantListReader(AccountReader, GrantReader):
         wanted = wanted.where(listed.scope, matching(node, GRANT_COLUMNS, now=self.now)).limit(limit)
         return self._entries(page(wanted, GRANT_COLUMNS, order=order, after=after))
 
-    def _walked(
-        self,
-        arms: Sequence[Arm],
-        listed: GrantList,
-        node: Node | None,
-        order: Sequence[OrderTerm],
-        after: Position | None,
-        limit: int,
-    ) -> FoundGrants:
-        entries: list[tuple[Grant, Position]] = []
-        look, left = limit if node is None else max(limit, _FIRST_LOOK), max(limit, LOOKED_AT)
-        while True:
-            look = min(look, left)
-            looked = _looked(arms, order, after, look)
-            keys = list(looked.c)
-            ordered = directed(order, keys)
-            wanted = select(GrantRow, *keys).select_from(looked).join(GrantRow, col(GrantRow.name) == looked.c.name)
-            wanted = wanted.where(listed.scope, matching(node, GRANT_COLUMNS, now=self.now)).order_by(*ordered)
-            entries += self._entries(wanted.limit(limit - len(entries)))
-            if len(entries) == limit:
-                return FoundGrants(entries)
-            last = self._session.execute(select(*keys).order_by(*ordered).offset(look - 1).limit(1)).first()
-            left -= look
-            if last is None or left == 0:
-                return FoundGrants(entries, None if last is None else tuple(last))
-            after, look = tuple(last), look * 4
+    def _look(self, arms: Sequence[Arm], listed: GrantList, node: Node | None, walk: _Walk, at_most: int) -> None:
+        """Looks at the next grants that the arms find, and keeps the positions of those that match."""
+        count = min(at_most, walk.left)
+        matches = and_(listed.scope, matching(node, GRANT_COLUMNS, now=self.now))
+        looked: Any = _looked(arms, walk.order, walk.after, count, matches=matches).cte("looked")
+        keys: list[Any] = list(looked.c)[:-1]
+        ordered = directed(walk.order, keys)
+        found = _marked(keys, True).where(looked.c.is_match).order_by(*ordered).limit(walk.limit - len(walk.found))
+        last = _marked(keys, False).order_by(*ordered).offset(count - 1).limit(1)
+        both = union_all(select(found.subquery()), select(last.subquery())).subquery()
+        told: Any = select(*both.c)
+        rows = [tuple(row) for row in self._session.execute(told.order_by(*directed(walk.order, list(both.c)[:-1])))]
+        walk.found += [row[:-1] for row in rows if row[-1]]
+        walk.after = next((row[:-1] for row in rows if not row[-1]), None)
+        walk.looked_at += count
+
+    def _found(self, walk: _Walk) -> list[tuple[Grant, Position]]:
+        name_at = [term.field for term in walk.order].index("name")
+        places = {str(position[name_at]): position for position in walk.found}
+        named = select(GrantRow).where(col(GrantRow.name).in_(places))
+        grants = {grant.name: grant for grant in self._grants(named)} if places else {}
+        return [(grants[name], position) for name, position in places.items()]
+
+    def _read_by_indexes(self) -> None:
+        """Has PostgreSQL find grants by indexes.
+
+        It takes what a filter selects to be spread evenly over the table, and so reads the table from its beginning for
+        a limit that it believes to meet soon. Old grants are there, of which most are over.
+        """
+        if self._connection.dialect.name == "postgresql":
+            self._session.execute(text("SET LOCAL enable_seqscan = off"))
 
     def _entries(self, statement: Any) -> list[tuple[Grant, Position]]:
         found = self._session.execute(statement).all()
@@ -134,23 +189,34 @@ class GrantListReader(AccountReader, GrantReader):
         return [(grant, tuple(row[1:])) for grant, row in zip(grants, found, strict=True)]
 
 
-def _looked(arms: Sequence[Arm], order: Sequence[OrderTerm], after: Position | None, limit: int) -> Subquery:
-    """Returns the keys of the first `limit` grants after the position that one of the arms has."""
+def _marked(keys: Sequence[Any], is_match: bool) -> Any:
+    marked: list[Any] = [*keys, literal(is_match).label("is_match")]
+    return select(*marked)
+
+
+def _looked(
+    arms: Sequence[Arm], order: Sequence[OrderTerm], after: Position | None, limit: int, *, matches: Scope
+) -> Any:
+    """Returns the keys of the first `limit` grants after the position that one of the arms has, and whether they match.
+
+    That is judged where the grant is read for its keys: to read it again by its name costs as much once more, and
+    PostgreSQL might read the whole table for it.
+    """
     firsts = []
     for arm in arms:
-        found: Any = select(*(_KEYS[term.field] for term in order)).where(arm.scope)
+        keys: list[Any] = [_KEYS[term.field] for term in order]
+        judged: list[Any] = [*keys, type_coerce(matches, Boolean).label("is_match")]
+        found: Any = select(*judged).where(arm.scope)
         if not arm.is_ordered:
             # With its own limit it is read by its own index, and sorted then.
             found = select(found.limit(_NO_LIMIT).subquery())
-        keys = list(found.selected_columns)
+            keys = list(found.selected_columns)[:-1]
         if after is not None:
             found = found.where(beyond(order, keys, after))
         firsts.append(found.order_by(*directed(order, keys)).limit(limit))
     merged = _union(firsts)
     everything: Any = select(*merged.c)
-    first: Any = everything.order_by(*directed(order, list(merged.c))).limit(limit)
-    whole: Subquery = first.subquery()
-    return whole
+    return everything.order_by(*directed(order, list(merged.c)[:-1])).limit(limit)
 
 
 def _names(conditions: Sequence[Scope], limit: int) -> Subquery:
@@ -163,6 +229,14 @@ def _union(parts: Sequence[Any]) -> Subquery:
     whole: Any = parts[0] if len(parts) == 1 else union(*(select(part.subquery()) for part in parts))
     found: Subquery = whole.subquery()
     return found
+
+
+def _counts(conditions: Sequence[Scope]) -> Any:
+    """Counts what each condition finds, up to LOOKED_AT + 1. This reads indexes alone, and no grants."""
+    some: Any = (
+        select(literal_column("1")).select_from(GrantRow).where(each).limit(LOOKED_AT + 1) for each in conditions
+    )
+    return select(*(select(func.count()).select_from(each.subquery()).scalar_subquery() for each in some))
 
 
 def _count_all() -> Any:
