@@ -22,6 +22,7 @@ from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, Co
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, login_issuer
 from jit_service.notifications.receivers import AnyReceiver
+from jit_service.notifications.routes import Route, routes_of
 from jitaccess import strict_yaml
 from jitaccess.jose.keys import is_safe_url
 
@@ -57,12 +58,14 @@ class Lists(BaseModel):
 
     issuers: tuple[Issuer, ...] = ()
     notifications: tuple[AnyReceiver, ...] = ()
+    routes: tuple[Route, ...] = ()
 
 
 class Settings(BaseSettings):
     """All settings, each of which is JIT_NAME in the environment; some are flags too, which come first.
 
-    Once loaded, `issuers` and `notifications` have what the files list too. A `form` says in words what a text must be.
+    Once loaded, `issuers`, `notifications` and `routes` have what the files list too. A `form` says in words what a
+    text must be.
     """
 
     model_config = SettingsConfigDict(
@@ -97,7 +100,11 @@ class Settings(BaseSettings):
     )
     notifications_file: Path | None = Field(
         default=None,
-        description="More receivers, as a YAML list, read at the start. Their secret files are read at each use.",
+        description="More receivers, as a YAML list, or `receivers` and `routes` with a list each; read at the start. "
+        "Their secret files are read at each use.",
+    )
+    routes: Annotated[tuple[Route, ...], NoDecode, JSON_LIST] = Field(
+        default=(), description="Where people and groups are told; docs/guides/notifications.md has their keys."
     )
     notifications_source: str = Field(
         default="/jitaccess",
@@ -262,6 +269,7 @@ class Settings(BaseSettings):
             "database_url": _without_secrets(self.database_url),
             "issuers": ",".join(issuer.issuer for issuer in self.issuers),
             "notifications": ",".join(receiver.name for receiver in self.notifications),
+            "routes": str(len(self.routes)),
         }
         return table.effective(self, instead=instead)
 
@@ -282,9 +290,12 @@ class Settings(BaseSettings):
             settings = cls(**flags)
         except ValidationError as fault:
             raise SettingsError(*lines(fault, cls)) from None
-        settings._beside_files = Lists(issuers=settings.issuers, notifications=settings.notifications)
-        receivers = settings._with_file("notifications", settings.notifications_file).notifications
-        loaded = settings.model_copy(update={"issuers": settings.issuers_now(), "notifications": receivers})
+        settings._beside_files = Lists(
+            issuers=settings.issuers, notifications=settings.notifications, routes=settings.routes
+        )
+        listed = settings._with_file("notifications", settings.notifications_file)
+        told = {"notifications": listed.notifications, "routes": listed.routes}
+        loaded = settings.model_copy(update={"issuers": settings.issuers_now(), **told})
         loaded._demand_whole()
         return loaded
 
@@ -310,7 +321,8 @@ class Settings(BaseSettings):
         if path is None:
             return self._beside_files
         try:
-            return Lists.model_validate({what: [*getattr(self._beside_files, what), *_list_of(path, what)]})
+            more = _lists_of(path, what)
+            return Lists.model_validate({name: [*getattr(self._beside_files, name), *more[name]] for name in more})
         except ValidationError as fault:
             raise SettingsError(*lines(fault, Lists)) from None
 
@@ -320,6 +332,10 @@ class Settings(BaseSettings):
         receivers = [receiver.name for receiver in self.notifications]
         if len(set(receivers)) < len(receivers):
             raise SettingsError("JIT_NOTIFICATIONS: has the same name twice")
+        try:
+            routes_of(self.routes, self.notifications)
+        except ValueError as fault:
+            raise SettingsError(f"JIT_ROUTES{fault}") from None
         self.demand_encrypted("grpc")
         self.demand_encrypted("passing")
         if not self.trust_any_proxy and any(proxy.endswith("/0") for proxy in self.trusted_proxies):
@@ -382,7 +398,8 @@ def _without_secrets(database_url: str) -> str:
     return f"{found['scheme']}{found['user'] or ''}{found['rest']}" if found else database_url.partition("://")[0]
 
 
-def _list_of(path: Path, what: str) -> list[Any]:
+def _lists_of(path: Path, what: str) -> dict[str, list[Any]]:
+    """Returns what a file lists, by the names of `Lists`. Raises SettingsError."""
     variable = f"JIT_{what.upper()}_FILE"
     try:
         found = strict_yaml.load(path.read_text(encoding="utf-8"))
@@ -395,6 +412,11 @@ def _list_of(path: Path, what: str) -> list[Any]:
         raise SettingsError(
             f"{variable}: {path} is not YAML: {getattr(fault, 'problem', None) or 'bad'}{line}"
         ) from None
-    if not isinstance(found, list):
-        raise SettingsError(f"{variable}: {path} must hold a list of {what}")
-    return found
+    if what == "notifications" and isinstance(found, dict) and found.keys() <= {"receivers", "routes"}:
+        lists = {"notifications": found.get("receivers", []), "routes": found.get("routes", [])}
+    else:
+        lists = {what: found}
+    if not all(isinstance(one, list) for one in lists.values()):
+        or_both = ", or `receivers` and `routes` with a list each" if what == "notifications" else ""
+        raise SettingsError(f"{variable}: {path} must hold a list of {what}{or_both}")
+    return lists

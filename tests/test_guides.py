@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jit_service.notifications.routes import routes_of, subscriptions_of
 from jit_service.notifications.template import PLACEHOLDERS, read_template
 from jit_service.settings import Settings
 from jitaccess import Unauthenticated
@@ -122,7 +123,7 @@ def test_the_receivers_of_the_page_on_operating_load(tmp_path: Path) -> None:
 
 
 def test_the_receivers_of_the_guide_load(tmp_path: Path) -> None:
-    (lines,) = yaml_blocks("guides/notifications.md")
+    lines, _ = yaml_blocks("guides/notifications.md")
     secrets = {"smtp": "hunter2", "slack": "xoxb-1", "teams": "https://prod.logic.example.com/x?sig=1", "siem": SECRET}
     for name, secret in (secrets | {"pagerduty": "0123456789abcdef0123456789abcdef"}).items():
         (tmp_path / name).write_text(secret)
@@ -134,6 +135,22 @@ def test_the_receivers_of_the_guide_load(tmp_path: Path) -> None:
 
     assert [receiver.kind for receiver in receivers] == ["email", "slack", "teams", "webhook", "webhook"]
     assert receivers[0].addressees == ("database-owners@example.com", "carol@example.com")
+
+
+def test_the_routes_of_the_guide_load(tmp_path: Path) -> None:
+    _, lines = yaml_blocks("guides/notifications.md")
+    for name, secret in {"slack": "xoxb-1", "pagerduty": "0123456789abcdef0123456789abcdef"}.items():
+        (tmp_path / name).write_text(secret)
+        (tmp_path / name).chmod(0o600)
+    file = tmp_path / "receivers.yaml"
+    file.write_text(lines.replace("/run/secrets", str(tmp_path)))
+
+    settings = Settings.load(notifications_file=file)
+
+    assert [route.receiver for route in routes_of(settings.routes, settings.notifications)] == [
+        *("mail", "chat", "chat", "mail", "pager"),
+    ]
+    assert subscriptions_of(settings.routes, settings.notifications) == []
 
 
 def test_the_template_of_the_guide_is_one_and_its_placeholders_are_all(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
 from jit_service.issuers import Issuer, exact_principals
 from jit_service.notifications.delivery import Deliverer
+from jit_service.notifications.routes import routes_of, subscriptions_of
 from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
@@ -301,7 +302,8 @@ def open_store(settings: Settings, *, clock: Clock = utc_now) -> Store:
     return Store(
         settings.store_url,
         clock=clock,
-        subscriptions=[receiver.subscription for receiver in settings.notifications],
+        subscriptions=subscriptions_of(settings.routes, settings.notifications),
+        routes=routes_of(settings.routes, settings.notifications),
         key=_secret(settings),
     )
 

@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.notification import Subscription
+from jit_service.domain.routing import Route
 from jit_service.storage import audit_append, audit_compaction, postgresql, prepared
 from jit_service.storage import engine as engines
 from jit_service.storage.audit_log import AuditLog
@@ -35,10 +36,19 @@ _LONG_WAL = 1000
 class Store:
     """The store behind a database URL. Every method raises StoreUnavailable when the database does not answer.
 
-    The commit of an event leaves a notification in the outbox for each subscription that wants the event.
+    The commit of an event leaves a notification in the outbox for each subscription that wants the event, and
+    for each address that a route leads to.
     """
 
-    def __init__(self, url: str, *, clock: Clock, subscriptions: Iterable[Subscription] = (), key: bytes = b"") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        subscriptions: Iterable[Subscription] = (),
+        routes: Iterable[Route] = (),
+        key: bytes = b"",
+    ) -> None:
         """`key` seals the rows that decisions rest on. Only tests leave it out."""
         self.sealer = Sealer(key)
         self.engine = engines.open_engine(url)
@@ -47,6 +57,7 @@ class Store:
         self._merging = engines.for_merging(self.engine)
         self.clock = clock
         self._subscriptions = tuple(subscriptions)
+        self._routes = tuple(routes)
         self._appending: Any = None
         # SQLite has one writer at a time. Waiting for it here is fair and quick; SQLite's own busy wait is neither.
         self._group_commit = GroupCommit(self._writing) if self.engine.dialect.name == "sqlite" else None
@@ -86,7 +97,12 @@ class Store:
         """Begins a write transaction: commits at the end of the block, or rolls back if the block raises."""
         with self._write() as connection:
             transaction = Transaction(
-                connection, self.clock, self.sealer, policy_cache=self._policies, subscriptions=self._subscriptions
+                connection,
+                self.clock,
+                self.sealer,
+                policy_cache=self._policies,
+                subscriptions=self._subscriptions,
+                routes=self._routes,
             )
             transaction.demand_unlocked()
             yield transaction

@@ -427,6 +427,20 @@ class SentMessageRow(SQLModel, table=True):
     at: datetime = instant_column()
 
 
+class ToldRow(SQLModel, table=True):
+    """Where people were told that something about a grant waits for them, so that they are told of its end too.
+
+    `principal` is whose address it is; empty where that is not known. The rows go when the grant is over.
+    """
+
+    __tablename__: ClassVar[Any] = "told_address"
+
+    grant_name: str = text_column(primary_key=True)
+    receiver: str = text_column(primary_key=True)
+    addressee: str = text_column(primary_key=True)
+    principal: str = text_column()
+
+
 class ReplayRow(SQLModel, table=True):
     """The answer to a request_id, to be given again for the same request (AIP-155)."""
 

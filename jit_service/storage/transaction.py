@@ -24,9 +24,10 @@ from jit_service.domain.grants.deadlines import ends_soon, escalated_event, expi
 from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import Lock
-from jit_service.domain.notification import Subscription
+from jit_service.domain.notification import NEVER, Subscription
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
+from jit_service.domain.routing import Address, Route, Told, told_of
 from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import prepared, rows
 from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
@@ -52,6 +53,7 @@ from jit_service.storage.tables import (
     SignalRow,
     SigningKeyRow,
     TokenDenialRow,
+    ToldRow,
 )
 
 Sealed = Policy | Signal | Delegation | Lock | Proposal
@@ -69,9 +71,11 @@ class Transaction(Snapshot):
         *,
         policy_cache: PolicyCache = NO_POLICIES,
         subscriptions: Sequence[Subscription] = (),
+        routes: Sequence[Route] = (),
     ) -> None:
         super().__init__(connection, clock, sealer, policy_cache=policy_cache, head=prepared.LOCKED_HEAD)
         self._subscriptions = subscriptions
+        self._routes = routes
         # Seals of rows that were written since the last audit record; the next record names them.
         self._states: dict[str, str] = {}
         # Grants as they are stored. Nobody else can change them before this transaction commits.
@@ -83,7 +87,7 @@ class Transaction(Snapshot):
         Raises LostRace if the stored grant has changed since it was read.
         """
         saved = self._save_grant(grant, event.type)
-        self.record(replace(event, revision=saved.revision))
+        self.record(replace(event, revision=saved.revision), about=saved)
         return saved
 
     def save_uses(self, grants: Iterable[Grant], event: Event) -> None:
@@ -218,26 +222,26 @@ class Transaction(Snapshot):
             self._sums = exchange(self._sums, GRANTS, old=before.live_seal if is_counted(before) else None, new=None)
             self._next_revision()
             self._leave_change(expired, event.type, expired.revision)
-            self.record(replace(event, revision=expired.revision))
+            self.record(replace(event, revision=expired.revision), about=expired)
 
     def record_overdue(self, grant: Grant, event: Event) -> None:
         """Records, once, that the grant's review is overdue. The grant itself does not change."""
         if self._mark(GrantRow, grant.name, "overdue_recorded_at", self.now):
-            self.record(replace(event, revision=self.revision))
+            self.record(replace(event, revision=self.revision), about=grant)
 
     def record_ending_soon(self, grant: Grant) -> None:
         """Records, once for each end, that the grant ends soon. The grant itself does not change."""
         if self._mark_due(GrantRow.warned_of, GrantRow.warns_at, grant) and ends_soon(grant, now=self.now):
-            self.record(replace(expires_soon_event(grant, now=self.now), revision=self.revision))
+            self.record(replace(expires_soon_event(grant, now=self.now), revision=self.revision), about=grant)
 
     def record_escalated(self, grant: Grant) -> None:
         """Records, once for each step that is waited for, that it has escalated. The grant itself does not change."""
         if self._mark_due(GrantRow.escalated_of, GrantRow.escalates_at, grant) and has_escalated(grant, now=self.now):
-            self.record(replace(escalated_event(grant, now=self.now), revision=self.revision))
+            self.record(replace(escalated_event(grant, now=self.now), revision=self.revision), about=grant)
 
-    def record(self, event: Event) -> None:
+    def record(self, event: Event, *, about: Grant | None = None) -> None:
         """Appends the event to the audit log, and leaves a notification for each addressee of every receiver that
-        wants it."""
+        wants it, and each address that the routes lead to. `about` is the grant that the event led to."""
         payload = rows.payload_of(replace(event, states=self._states) if self._states else event)
         self._states = {}
         self.seq += 1
@@ -245,16 +249,37 @@ class Transaction(Snapshot):
         self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload, "count": None})
         if event.setting:
             self._insert(SettingChangeRow, {"seq": self.seq, "at": event.at, "name": event.setting})
-        addressed = [
-            {"receiver": subscription.receiver, "addressee": addressee}
+        addressed = {
+            (subscription.receiver, addressee)
             for subscription in self._subscriptions
             if subscription.wants(event)
             for addressee in subscription.addressees
-        ]
+        }
+        addressed |= self._routed(event, about)
         if addressed:
             columns = {"seq": self.seq, "type": event.type, "at": event.at, "due_at": self.now, "about": event.grant}
-            waiting = [columns | each | {"attempts": 0, "fault": ""} for each in addressed]
+            columns |= {"attempts": 0, "fault": ""}
+            waiting = [columns | {"receiver": to[0], "addressee": to[1]} for to in sorted(addressed)]
             self._session.execute(insert(OutboxRow), waiting)
+
+    def _routed(self, event: Event, about: Grant | None) -> set[tuple[str, str]]:
+        """Returns the receivers and addressees that the routes lead to, and keeps whom to tell of the grant's end."""
+        if not self._routes or event.type in NEVER:
+            return set()
+        before = self.told_before(about.name) if about is not None else []
+        policy = self.policy(about.policy) if about is not None else None
+        told = told_of(event, self._routes, grant=about, policy=policy, before=before)
+        if about is not None:
+            self._keep_told(about.name, told, before)
+        return {(address.receiver, address.addressee) for address in told.addresses}
+
+    def _keep_told(self, grant: str, told: Told, before: Sequence[Address]) -> None:
+        known = {address[:2] for address in before}
+        new = [address for address in told.kept if address[:2] not in known and not told.is_over]
+        if new:
+            self._session.execute(insert(ToldRow), [address._asdict() | {"grant_name": grant} for address in new])
+        if told.is_over and before:
+            self._session.execute(delete(ToldRow).where(col(ToldRow.grant_name) == grant))
 
     def remember(self, request_id: str, replay: Replay) -> None:
         """Keeps the answer, to be given again if the same request is repeated."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import notification
+from jit_service.domain import notification, routing
 from jit_service.domain.audit import audit_filter, chain, refusal
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks import cases, decision, http_request, policy_set, search, what_if
@@ -49,7 +49,7 @@ from jit_service.domain.policies import assurance as asked_log_in
 from jit_service.domain.policies import diff, policy, proposal
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.domain.tokens import signing_key, token
-from tests.domain import test_notification, test_person
+from tests.domain import test_notification, test_person, test_routing
 from tests.domain.audit import test_audit_filter, test_chain, test_refusal
 from tests.domain.checks import test_cases, test_decision, test_http_request, test_policy_set, test_search
 from tests.domain.conditions import test_condition, test_conditional, test_left_out, test_signal
@@ -1280,6 +1280,41 @@ TWINS = [
         "grant.latest_end - grant.warn_before if",
         "grant.expires_at - grant.warn_before if",
         test_deadlines.test_uses_do_not_move_the_warning,
+    ),
+    Twin(
+        "a requester that is asked to decide",
+        routing._without_own,
+        "if not (own and grant.is_own_review(Person(principal)))",
+        "if True",
+        test_routing.test_named_approvers_are_told_but_for_those_who_may_not_decide,
+    ),
+    Twin(
+        "an end that nobody hears of who was asked",
+        routing.told_of,
+        "*holding, *earlier",
+        "*holding",
+        lambda: test_routing.test_who_was_told_of_a_request_is_told_of_its_end_whoever_ended_it(test_routing.withdrawn),
+    ),
+    Twin(
+        "a step that asks anew with each of its approvals",
+        routing._begins_to_wait,
+        "grant.round_reviews[-1].step != current_step(grant)",
+        "True",
+        test_routing.test_one_of_two_approvals_in_a_step_tells_its_approvers_nothing_new,
+    ),
+    Twin(
+        "an escalation that is told to those who knew",
+        routing._deciders,
+        "asked = step.escalate_to or _NOBODY",
+        "asked = step.approvers",
+        test_routing.test_the_escalated_are_told_when_it_escalates_and_not_before,
+    ),
+    Twin(
+        "a message about what one did oneself",
+        routing._without_actor,
+        "if not Person(principal).is_same(actor)",
+        "if True",
+        test_routing.test_nobody_is_told_what_they_did_themselves,
     ),
     Twin(
         "a delegate where the policy forbids it",

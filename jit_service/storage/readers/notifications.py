@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sqlmodel import select
+from sqlmodel import col, select
 
+from jit_service.domain.routing import Address
 from jit_service.storage import predicates
 from jit_service.storage.readers.reading import Reading
-from jit_service.storage.tables import OutboxRow
+from jit_service.storage.tables import OutboxRow, ToldRow
 
 
 class NotificationReader(Reading):
@@ -16,3 +17,9 @@ class NotificationReader(Reading):
         """Whether a notification of the receiver is due."""
         statement = select(OutboxRow.seq).where(predicates.due(receiver, self.now)).limit(1)
         return self._session.exec(statement).first() is not None
+
+    def told_before(self, grant: str) -> list[Address]:
+        """Returns where people were told that something about the grant waits for them."""
+        statement = select(ToldRow).where(ToldRow.grant_name == grant)
+        found = self._session.exec(statement.order_by(col(ToldRow.receiver), col(ToldRow.addressee)))
+        return [Address(row.receiver, row.addressee, row.principal) for row in found]
