@@ -116,14 +116,22 @@ def grant_columns(grant: Grant) -> dict[str, Any]:
         "parent": grant.parent,
         "request_ttl": grant.request_ttl,
         "step_since": grant.step_since,
-        "extension_expires_at": _open_extension_until(grant),
-        "review_owed_at": grant.emergency.review_due_at if grant.emergency and grant.owes_review else None,
         "warn_before": grant.warn_before,
-        "warns_at": warns_at(grant),
-        "escalates_at": escalates_at(grant),
         "revision": grant.revision,
         "subject_key": name.canonical(grant.subject),
+        **_due_columns(grant),
         **_account_columns("requester_", grant.requester_account),
+    }
+
+
+def _due_columns(grant: Grant) -> dict[str, Any]:
+    """Returns the columns by which the sweeper finds what is due."""
+    emergency = grant.emergency
+    return {
+        "warns_at": warns_at(grant),
+        "escalates_at": escalates_at(grant),
+        "extension_expires_at": _open_extension_until(grant),
+        "review_owed_at": emergency.review_due_at if emergency is not None and grant.owes_review else None,
     }
 
 

@@ -113,12 +113,15 @@ def test_who_asks_for_more_time_has_the_approvers_told() -> None:
 
 def test_named_approvers_are_told_but_for_those_who_may_not_decide() -> None:
     """The requester, the holder, and whoever has had a say in the round."""
-    under = policy(steps=(step(principals=(ALICE, BOT, BOB, ERIN, CAROL), needed=2), step(principals=(ERIN, BOB))))
+    under = policy(
+        steps=(step(principals=(ALICE, BOT, BOB, ERIN, CAROL), needed=2), step(principals=(ERIN, BOB, ALICE)))
+    )
     first = approve(pending(under), under=under)
     second = approving(first, by=erin(), under=under)
 
     assert told(asked(under), under=under) == [("mail", BOB), ("mail", CAROL), ("mail", ERIN)]
     assert told(second, under=under) == [TO_ALICE]
+    assert all_told(second, under=under).kept == ()
 
 
 def test_nobody_is_told_where_a_rule_approved() -> None:
