@@ -18,7 +18,7 @@ from jit_service.notifications.reach import Attempt, NotSent, Place, Reach, Reso
 from jit_service.notifications.receivers import EmailReceiver, Tls, mailbox
 from jit_service.notifications.wording import Notice, notice_of
 
-_STYLE: Final = "font-family:sans-serif;font-size:15px;line-height:1.4;color:#1b1b1b"
+_STYLE: Final = "font-family:sans-serif;font-size:15px;line-height:1.4;color:#1b1b1b;overflow-wrap:anywhere"
 _BUTTON: Final = "display:inline-block;padding:10px 18px;background:#1a56b0;color:#fff;text-decoration:none"
 
 
@@ -158,9 +158,10 @@ def html_of(notice: Notice) -> str:
     )
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
         f"<title>{escape(notice.title)}</title></head>"
         f'<body style="{_STYLE}"><h1 style="font-size:18px">{escape(notice.title)}</h1>'
-        f'<table role="presentation">{rows}</table>{_quote(notice)}'
+        f"<table>{rows}</table>{_quote(notice)}"
         f'<p><a style="{_BUTTON}" href="{escape(notice.link)}">Open in the console</a></p>'
         "<p>This mail decides nothing; do not reply to it.</p></body></html>\n"
     )
