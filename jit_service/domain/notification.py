@@ -20,6 +20,12 @@ NEVER: Final = frozenset({EventType.ACCESS_CHECKED})
 """Events that are never notified: there are too many of them, and each caller has had its answer."""
 ONLY_BY_NAME: Final = frozenset({EventType.CALL_REFUSED})
 """Events that `*` leaves out: anybody can cause them, even without a token."""
+CROWD: Final = 5
+"""From so many messages on that wait for one addressee, they are one digest."""
+LARGEST_CROWD: Final = 50
+"""How many messages one digest has at most."""
+NEVER_IN_A_DIGEST: Final = frozenset({EventType.BREAK_GLASS_USED, EventType.REVIEW_OVERDUE, EventType.LOCK_CREATED})
+"""What must not drown among others."""
 DEFAULT_EVENTS: Final = (
     "BREAK_GLASS_USED",
     "REVIEW_OVERDUE",
@@ -90,7 +96,8 @@ class Message:
 
     `id` is the same at every attempt; `at` is when this attempt is made. `grant` is the one that the event is about, as
     it is now: if it was decided meanwhile, an old request says so. `earlier` is the reference that the receiver
-    returned for the message about the same grant that this addressee got before.
+    returned for the message about the same grant that this addressee got before. `crowd` are others, which wait for the
+    same addressee, and are told with it as one digest.
     """
 
     id: str
@@ -99,6 +106,7 @@ class Message:
     grant: Grant | None = None
     addressee: str = ""
     earlier: str = ""
+    crowd: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)

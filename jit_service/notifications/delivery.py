@@ -8,8 +8,8 @@ grant in their order: a later one waits until the earlier ones are delivered or 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -52,7 +52,8 @@ class Pause:
 class Channel:
     """A receiver, the wire to it, and its limits.
 
-    `timeout` is for one attempt. With `for_people`, messages have the grant as it is at the attempt.
+    `timeout` is for one attempt. With `for_people`, messages have the grant as it is at the attempt. With
+    `digests`, many that wait for one addressee are one message.
     """
 
     receiver: str
@@ -60,6 +61,7 @@ class Channel:
     timeout: timedelta
     retries: Retries
     for_people: bool = False
+    digests: bool = False
     pause: Pause = field(default_factory=Pause)
 
 
@@ -68,19 +70,15 @@ def deliver_next(store: Store, channel: Channel) -> bool:
     with store.snapshot() as snapshot:
         if channel.pause.holds(snapshot.now) or not snapshot.is_due(channel.receiver):
             return False
+    lease = channel.timeout + LEASE
     with store.outbox() as outbox:
-        claim = outbox.claim(channel.receiver, lease=channel.timeout + LEASE)
+        claim = outbox.claim(channel.receiver, lease=lease)
+        crowd = outbox.claim_crowd(claim, lease=lease) if claim is not None and channel.digests else []
     if claim is None:
         return False
-    outcome = _attempt(store, channel, claim)
-    if isinstance(outcome, Failure):
-        _keep(store, channel, claim, outcome)
-        return True
-    with store.outbox() as outbox:
-        outbox.remove(claim)
-        if outcome is not None and claim.about:
-            outbox.keep_reference(claim, outcome.reference)
-    _log.info("notified %s of %s", channel.receiver, _what(claim))
+    outcome = _attempt(store, channel, claim, crowd)
+    for each in (claim, *crowd):
+        _settle(store, channel, each, outcome)
     return True
 
 
@@ -112,24 +110,40 @@ def told(waiting: Undelivered) -> dict[str, Any]:
     }
 
 
-def _attempt(store: Store, channel: Channel, claim: Claim) -> Failure | Receipt | None:
+def _settle(store: Store, channel: Channel, claim: Claim, outcome: Failure | Receipt | None) -> None:
+    """Removes what was delivered, and keeps what was not."""
+    if isinstance(outcome, Failure):
+        _keep(store, channel, claim, outcome)
+        return
+    with store.outbox() as outbox:
+        outbox.remove(claim)
+        if outcome is not None and claim.about:
+            outbox.keep_reference(claim, outcome.reference)
+    _log.info("notified %s of %s", channel.receiver, _what(claim))
+
+
+def _attempt(store: Store, channel: Channel, claim: Claim, crowd: Sequence[Claim]) -> Failure | Receipt | None:
     if claim.recorded is None:
         return Failure("the audit log has no such record that can be read", final=True)
     try:
-        grant = _grant(store, claim) if channel.for_people else None
-        message = Message(
-            id=_id(claim.recorded),
-            at=claim.at,
-            recorded=claim.recorded,
-            grant=grant,
-            addressee=claim.addressee,
-            earlier=claim.earlier,
-        )
-        return channel.wire.send(message)
+        message = _message(store, channel, claim, claim.recorded)
+        others = tuple(_message(store, channel, each, each.recorded) for each in crowd if each.recorded is not None)
+        return channel.wire.send(replace(message, crowd=others))
     except Exception:
         # Any fault counts as a failed attempt, so that the receiver's other notifications do not wait.
         _log.exception("an attempt to notify %s raised a fault of the service", channel.receiver)
         return Failure("a fault of the service; its log has more")
+
+
+def _message(store: Store, channel: Channel, claim: Claim, recorded: RecordedEvent) -> Message:
+    return Message(
+        id=_id(recorded),
+        at=claim.at,
+        recorded=recorded,
+        grant=_grant(store, claim) if channel.for_people else None,
+        addressee=claim.addressee,
+        earlier=claim.earlier,
+    )
 
 
 def _grant(store: Store, claim: Claim) -> Grant | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -61,6 +61,8 @@ class Notice:
 
 def notice_of(message: Message, console: str) -> Notice:
     """Returns what the message says. `console` is the URL below which the console's pages are, without a last slash."""
+    if message.crowd:
+        return _digest(message, console)
     event, grant = message.recorded.event, message.grant
     label, words = _words(event, grant)
     return Notice(
@@ -76,6 +78,26 @@ def notice_of(message: Message, console: str) -> Notice:
         urgency=_URGENCY.get(event.type.value, Urgency.INFO),
         settled=_is_settled(event, grant, message.at),
         anew=event.type.value in _ANEW,
+    )
+
+
+def _digest(message: Message, console: str) -> Notice:
+    """Returns what a crowd of messages says: each title in a line, and one link to the console."""
+    notices = [notice_of(each, console) for each in (replace(message, crowd=()), *message.crowd)]
+    return Notice(
+        # Another crowd at another attempt is another mail.
+        id=f"{notices[0].id}.{notices[-1].id}",
+        event=notices[0].event,
+        at=max(notice.at for notice in notices),
+        title=f"{len(notices)} messages about access",
+        facts=(),
+        words="\n".join(notice.title for notice in notices),
+        words_label="What happened",
+        link=f"{console}/console/",
+        about=message.id,
+        urgency=Urgency.WARNING if any(notice.urgency is not Urgency.INFO for notice in notices) else Urgency.INFO,
+        settled=all(notice.settled for notice in notices),
+        anew=True,
     )
 
 

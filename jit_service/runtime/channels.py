@@ -62,6 +62,7 @@ def _channel(receiver: AnyReceiver, settings: Settings) -> Channel:
         timeout=receiver.timeout,
         retries=receiver.retries,
         for_people=_is_for_people(receiver),
+        digests=isinstance(receiver, EmailReceiver | TeamsReceiver),
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, delete, update
 from sqlmodel import Session, col, select
 
 from jit_service.domain.audit.event import EventType, RecordedEvent
-from jit_service.domain.notification import message_id
+from jit_service.domain.notification import CROWD, LARGEST_CROWD, NEVER_IN_A_DIGEST, message_id
 from jit_service.storage import predicates
 from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.audit_records import record_at
@@ -68,10 +68,27 @@ class Outbox:
         # Skip what another process is claiming, and do not wait for it.
         wanted = wanted.order_by(col(OutboxRow.due_at), col(OutboxRow.seq)).limit(1).with_for_update(skip_locked=True)
         row = self._session.exec(wanted).first()
-        if row is None:
-            return None
+        return None if row is None else self._claimed(row, lease)
+
+    def claim_crowd(self, claim: Claim, *, lease: timedelta) -> list[Claim]:
+        """Claims what else is due for the claim's addressee, the oldest first, where it is a crowd with the claim.
+
+        Else it claims nothing. There is one for each grant, since a later one about it is not due.
+        """
+        if claim.recorded is None or claim.recorded.event.type in NEVER_IN_A_DIGEST:
+            return []
+        others = and_(
+            predicates.due(claim.receiver, self.now),
+            col(OutboxRow.addressee) == claim.addressee,
+            col(OutboxRow.type).not_in(NEVER_IN_A_DIGEST),
+        )
+        wanted = select(OutboxRow).where(others).order_by(col(OutboxRow.seq)).limit(LARGEST_CROWD - 1)
+        found = [row for row in self._session.exec(wanted.with_for_update(skip_locked=True)) if self._recorded(row.seq)]
+        return [self._claimed(row, lease) for row in found] if len(found) + 1 >= CROWD else []
+
+    def _claimed(self, row: OutboxRow, lease: timedelta) -> Claim:
         claim = Claim(
-            receiver=receiver,
+            receiver=row.receiver,
             addressee=row.addressee,
             seq=row.seq,
             about=row.about,
