@@ -264,6 +264,7 @@ def _begins(text: str, pattern: str) -> bool:
 def _is_meant(principal: str, pattern: str) -> bool:
     """Returns whether the principal is the one named, or one whose name begins and ends as the pattern does."""
     if "*" not in pattern:
-        return name.canonical(principal) == name.canonical(pattern)
+        # Where letter case counts, another spelling is somebody else, who must not be told.
+        return principal in (pattern, name.canonical(pattern))
     prefix, _, suffix = pattern.partition("*")
     return len(principal) >= len(pattern) and principal.startswith(prefix) and principal.endswith(suffix)

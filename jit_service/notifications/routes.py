@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -18,6 +19,7 @@ from jit_service.notifications.receivers import AnyReceiver, EmailReceiver, Slac
 _SOME_PRINCIPALS: Final = re.compile(r"(?:user|service):\*[^*\s]{0,254}")
 _POLICIES: Final = re.compile(r"policies/(?:[a-z][a-z0-9-]{0,62}|[a-z0-9-]{0,62}\*)")
 _MOST: Final = 100
+_AS_WRITTEN: Final = partial(name.principal, exact=("user:", "service:"))
 _WHOLE: Final = ("",)
 """The address of a receiver that is one place itself."""
 
@@ -50,7 +52,7 @@ class Route(BaseModel):
     @classmethod
     def _people(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(
-            text if _SOME_PRINCIPALS.fullmatch(text) else _valid(name.principal, text, "principals") for text in given
+            text if _SOME_PRINCIPALS.fullmatch(text) else _valid(_AS_WRITTEN, text, "principals") for text in given
         )
 
     @field_validator("policies")
