@@ -65,7 +65,7 @@ class ReviewAssurance:
         if missing := [value for value in self.amr if value not in shown.amr]:
             lacks.append(f"its amr must have {', '.join(self.amr)}, and lacks {', '.join(missing)}")
         if self.max_age and (shown.age is None or shown.age >= self.max_age):
-            told = f"is {_seconds(shown.age)} s ago" if shown.age is not None else "is not in it, or cannot be"
+            told = f"it is {_seconds(shown.age)} s ago" if shown.age is not None else "there is none that counts"
             lacks.append(f"its auth_time must be less than {_seconds(self.max_age)} s ago, and {told}")
         return lacks
 
