@@ -17,15 +17,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jitaccess import contexts
 from jitaccess.contexts import Context
 from jitaccess.errors import JitError, Misconfigured, Unauthenticated
-from jitaccess.login import resource, workload
-from jitaccess.login.renewal import Renewed
-from jitaccess.login.workload import Workload
 from jitaccess.naming.variables import Variable
+
+if TYPE_CHECKING:
+    from jitaccess.login.workload import Workload
 
 TokenSource = Callable[[], str]
 
@@ -169,11 +169,15 @@ def _token_of(context: Context | None, reach: _Reach, env: Mapping[str, str]) ->
     if text := context.text("token"):
         return _Token(lambda: text, f"{context.path}")
     if command := context.values.get("token_command"):
+        from jitaccess.login import workload
+
         source = workload.command_source(
             command if isinstance(command, str | list) else "", directory=context.directory
         )
         return _Token(source, f"token_command in {context.path}")
     if platform := context.text("workload"):
+        from jitaccess.login.workload import Workload
+
         return _of_platform(Workload(platform), context, reach, env)
     if (keep := context.keep) is None:
         return None
@@ -183,15 +187,21 @@ def _token_of(context: Context | None, reach: _Reach, env: Mapping[str, str]) ->
             f"service than that; for {reach.address} give a token, or another context",
             reason="TOKEN_MISSING",
         )
+    from jitaccess.login.renewal import Renewed
+
     return _Token(Renewed(keep), f"the login of the context {context.name}, kept in {keep.shown()}")
 
 
 def _token_of_platform(context: Context | None, reach: _Reach, env: Mapping[str, str]) -> _Token | None:
+    from jitaccess.login import workload
+
     platform = workload.detect(env)
     return None if platform is None else _of_platform(platform, context, reach, env)
 
 
 def _of_platform(platform: Workload, context: Context | None, reach: _Reach, env: Mapping[str, str]) -> _Token:
+    from jitaccess.login import workload
+
     source = workload.source(platform, env, audience=partial(_audience, context, reach, env))
     return _Token(source, f"the platform of this job: {platform}")
 
@@ -201,6 +211,8 @@ def _audience(context: Context | None, reach: _Reach, env: Mapping[str, str]) ->
     said = env.get(Variable.AUDIENCE, "") or (context.text("audience") if context else "")
     if said:
         return said
+    from jitaccess.login import resource
+
     url = (context.text("url") if context else "") or service_url(reach.address, tls=reach.tls)
     try:
         return resource.describe(url, ca_file=reach.ca_file).token_audience
@@ -212,7 +224,9 @@ def _audience(context: Context | None, reach: _Reach, env: Mapping[str, str]) ->
 
 
 def _canonical(address: str) -> str:
-    return resource.host_and_port(address.rstrip("/")) if address.startswith(_HTTPS) else address
+    from jitaccess.login.resource import host_and_port
+
+    return host_and_port(address.rstrip("/")) if address.startswith(_HTTPS) else address
 
 
 def _no_address(context: Context | None) -> _Reach:

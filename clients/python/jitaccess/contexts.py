@@ -7,21 +7,18 @@ name of the one in use. Without one in use it is the configuration file, which i
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import tempfile
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jitaccess.errors import Misconfigured
-from jitaccess.login.keeping import Keep, Place
-from jitaccess.login.workload import Workload
-from jitaccess.naming.suggestion import did_you_mean
 from jitaccess.naming.variables import Variable
+
+if TYPE_CHECKING:
+    from jitaccess.login.keeping import Keep
 
 DEFAULT: Final = "default"
 """The name of the configuration file itself among the contexts."""
@@ -41,7 +38,6 @@ _KEYS: Final[Mapping[str, tuple[type, ...]]] = {
 # What `jit login` writes, into a context of its own.
 _LOGIN_KEYS: Final[Mapping[str, tuple[type, ...]]] = {"login": (str,), "principal": (str,)}
 _FORMS: Final = {(str,): "a text", (bool,): "true or false", (str, list): "a text or a list of texts"}
-_CHOICES: Final = {"workload": Workload, "login": Place}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +71,11 @@ class Context:
     @property
     def keep(self) -> Keep | None:
         """Where the tokens of its login are; None where it has no login."""
-        return Keep(self.directory, self.name, Place(self.text("login"))) if self.text("login") else None
+        if not self.text("login"):
+            return None
+        from jitaccess.login.keeping import Keep, Place
+
+        return Keep(self.directory, self.name, Place(self.text("login")))
 
     def shown(self) -> str:
         """Returns what it is, for people."""
@@ -93,6 +93,8 @@ def chosen(env: Mapping[str, str], name: str | None = None) -> Context:
 
 def read(env: Mapping[str, str], name: str, *, how: str = "") -> Context:
     """Returns the context of that name. Raises Misconfigured where it is not there or broken."""
+    import tomllib
+
     path = _path_of(env, demand_name(name))
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -215,12 +217,27 @@ def _check_key(path: Path, key: str, value: object, known: Mapping[str, tuple[ty
     of_texts = not isinstance(value, list) or all(isinstance(part, str) for part in value)
     if not isinstance(value, known[key]) or not of_texts:
         raise _broken(path, f"{key!r} must be {_FORMS[known[key]]}")
-    if key in _CHOICES and value not in list(_CHOICES[key]):
-        raise _broken(path, f"{key!r} is {value!r}, and must be {' or '.join(_CHOICES[key])}")
+    if (choices := list(_choices(key))) and value not in choices:
+        raise _broken(path, f"{key!r} is {value!r}, and must be {' or '.join(choices)}")
+
+
+def _choices(key: str) -> Iterable[str]:
+    """Returns the values that the key may have; none where it may have any."""
+    if key == "workload":
+        from jitaccess.login.workload import Workload
+
+        return Workload
+    if key == "login":
+        from jitaccess.login.keeping import Place
+
+        return Place
+    return ()
 
 
 def _write(path: Path, text: str) -> None:
     """Writes the file, there whole or not at all, for its user alone: a context may hold a token."""
+    import tempfile
+
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)
@@ -240,6 +257,8 @@ def _toml(value: _Value) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
+    import json
+
     # A JSON text of ASCII is a TOML text too, but for the characters beyond 16 bits and DEL.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
@@ -249,6 +268,8 @@ def _bad_name(name: str, fault: str) -> Misconfigured:
 
 
 def _unknown(env: Mapping[str, str], name: str, how: str) -> Misconfigured:
+    from jitaccess.naming.suggestion import did_you_mean
+
     known = names(env)
     there = f"there are {', '.join(known)}" if known else "there is none"
     said = f" ({how})" if how else ""
