@@ -17,7 +17,8 @@ from jit_service.runtime.service import Service
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 from jitaccess.login import code_flow, provider
-from jitaccess.login.keeping import Keep, Login, Place
+from jitaccess.login.choices import Place
+from jitaccess.login.keeping import Keep, Login
 from jitaccess.login.tokens import Tokens
 from tests.login.oidc import AUDIENCE, Oidc, Person, publishing, running
 

@@ -17,8 +17,9 @@ from jitaccess import AsyncJitClient, JitClient
 from jitaccess.cli.app import run
 from jitaccess.errors import JitError
 from jitaccess.login import device_flow
+from jitaccess.login.choices import Place
 from jitaccess.login.claims import read_claims
-from jitaccess.login.keeping import Keep, Place
+from jitaccess.login.keeping import Keep
 from jitaccess.login.renewal import Renewed
 from tests import prepared
 from tests.cli.conftest import Ran

@@ -57,7 +57,8 @@ import sys
 sys.modules["keyring"] = None
 from pathlib import Path
 from jitaccess.errors import Unauthenticated
-from jitaccess.login.keeping import Keep, Place, usual_place
+from jitaccess.login.choices import Place
+from jitaccess.login.keeping import Keep, usual_place
 print(usual_place())
 try:
     Keep(Path("/nowhere"), "prod", Place.KEYRING).read()

@@ -16,8 +16,9 @@ import pytest
 
 from jitaccess.errors import Unauthenticated, Unavailable
 from jitaccess.login import file_lock
+from jitaccess.login.choices import Place
 from jitaccess.login.claims import read_claims
-from jitaccess.login.keeping import Keep, Login, Place
+from jitaccess.login.keeping import Keep, Login
 from jitaccess.login.renewal import Renewed
 from jitaccess.login.tokens import Tokens
 from tests.login.conftest import Watch
@@ -69,7 +70,8 @@ def test_threads_renew_it_once(oidc: Oidc, kept: Login, keep: Keep, watch: Watch
 _ANOTHER_PROCESS = """
 import sys, time
 from pathlib import Path
-from jitaccess.login.keeping import Keep, Place
+from jitaccess.login.choices import Place
+from jitaccess.login.keeping import Keep
 from jitaccess.login.renewal import Renewed
 source = Renewed(Keep(Path(sys.argv[1]), "prod", Place.FILE), clock=lambda: time.time() + 481)
 sys.stdin.readline()

@@ -17,15 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from jitaccess import contexts
 from jitaccess.contexts import Context
 from jitaccess.errors import JitError, Misconfigured, Unauthenticated
+from jitaccess.login.choices import Workload
 from jitaccess.naming.variables import Variable
-
-if TYPE_CHECKING:
-    from jitaccess.login.workload import Workload
 
 TokenSource = Callable[[], str]
 
@@ -176,8 +174,6 @@ def _token_of(context: Context | None, reach: _Reach, env: Mapping[str, str]) ->
         )
         return _Token(source, f"token_command in {context.path}")
     if platform := context.text("workload"):
-        from jitaccess.login.workload import Workload
-
         return _of_platform(Workload(platform), context, reach, env)
     if (keep := context.keep) is None:
         return None

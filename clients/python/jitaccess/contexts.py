@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jitaccess.errors import Misconfigured
+from jitaccess.login.choices import Place, Workload
 from jitaccess.naming.variables import Variable
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _KEYS: Final[Mapping[str, tuple[type, ...]]] = {
 # What `jit login` writes, into a context of its own.
 _LOGIN_KEYS: Final[Mapping[str, tuple[type, ...]]] = {"login": (str,), "principal": (str,)}
 _FORMS: Final = {(str,): "a text", (bool,): "true or false", (str, list): "a text or a list of texts"}
+_CHOICES: Final = {"workload": Workload, "login": Place}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class Context:
         """Where the tokens of its login are; None where it has no login."""
         if not self.text("login"):
             return None
-        from jitaccess.login.keeping import Keep, Place
+        from jitaccess.login.keeping import Keep
 
         return Keep(self.directory, self.name, Place(self.text("login")))
 
@@ -217,21 +219,8 @@ def _check_key(path: Path, key: str, value: object, known: Mapping[str, tuple[ty
     of_texts = not isinstance(value, list) or all(isinstance(part, str) for part in value)
     if not isinstance(value, known[key]) or not of_texts:
         raise _broken(path, f"{key!r} must be {_FORMS[known[key]]}")
-    if (choices := list(_choices(key))) and value not in choices:
-        raise _broken(path, f"{key!r} is {value!r}, and must be {' or '.join(choices)}")
-
-
-def _choices(key: str) -> Iterable[str]:
-    """Returns the values that the key may have; none where it may have any."""
-    if key == "workload":
-        from jitaccess.login.workload import Workload
-
-        return Workload
-    if key == "login":
-        from jitaccess.login.keeping import Place
-
-        return Place
-    return ()
+    if key in _CHOICES and value not in list(_CHOICES[key]):
+        raise _broken(path, f"{key!r} is {value!r}, and must be {' or '.join(_CHOICES[key])}")
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import typer
 from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
 from jitaccess.errors import Misconfigured
-from jitaccess.login.workload import Workload
+from jitaccess.login.choices import Workload
 
 if TYPE_CHECKING:
     from jitaccess.contexts import Context

@@ -244,7 +244,8 @@ def _accepted(service: Resource, values: Mapping[str, Any], login: Login) -> str
 def _keep(name: str, values: Mapping[str, Any], login: Login, way: Way) -> Keep:
     """Keeps the login as a context, and has it used. Returns where it is."""
     from jitaccess import contexts
-    from jitaccess.login.keeping import Keep, Place, usual_place
+    from jitaccess.login.choices import Place
+    from jitaccess.login.keeping import Keep, usual_place
 
     directory = contexts.directory(os.environ)
     place = usual_place() if way.store is Store.AUTO else Place(way.store)
@@ -288,7 +289,7 @@ def _show_login(session: Session, values: Mapping[str, Any], login: Login, keep:
 
 def _kept(keep: Keep, file: Keep, login: Login, way: Way) -> Keep:
     """Keeps the login, in a file where the key ring was only tried and does not take it. Returns where it is."""
-    from jitaccess.login.keeping import Place
+    from jitaccess.login.choices import Place
 
     try:
         keep.write(login)

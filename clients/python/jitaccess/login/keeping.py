@@ -13,24 +13,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from jitaccess.errors import Unauthenticated, Unavailable
 from jitaccess.extras import ExtraMissing, needed_for
 from jitaccess.login import file_lock
+from jitaccess.login.choices import Place
 from jitaccess.login.provider import Registration
 from jitaccess.login.tokens import Tokens
 
 _SERVICE: Final = "jit"
-
-
-class Place(StrEnum):
-    """Where the tokens of a context are."""
-
-    KEYRING = "keyring"
-    FILE = "file"
 
 
 @dataclass(frozen=True, kw_only=True)

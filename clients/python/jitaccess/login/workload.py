@@ -6,12 +6,12 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from jitaccess.errors import Misconfigured, Unauthenticated, Unavailable
+from jitaccess.login.choices import Workload
 from jitaccess.login.claims import lifetime
 from jitaccess.login.resource import SECONDS
 from jitaccess.naming.variables import Variable
@@ -24,14 +24,6 @@ _GITLAB: Final = "GITLAB_CI"
 _COMMAND_SECONDS: Final = 60.0
 _MAX_TOKEN: Final = 64 << 10
 _UNKNOWN_LIFETIME: Final = 60.0
-
-
-class Workload(StrEnum):
-    """The platforms whose jobs have tokens of their own."""
-
-    GITHUB = "github"
-    GITLAB = "gitlab"
-    KUBERNETES = "kubernetes"
 
 
 def detect(env: Mapping[str, str]) -> Workload | None:
