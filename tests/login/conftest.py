@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,13 @@ def kept(keep: Keep, oidc: Oidc, logged_in: Callable[..., Tokens]) -> Login:
 
 
 @pytest.fixture(scope="session")
-def grpc_address(shared_oidc: Oidc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real service that takes the provider's tokens, without Envoy."""
+def service_watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture(scope="session")
+def grpc_address(shared_oidc: Oidc, service_watch: Watch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real service that takes the provider's tokens, without Envoy, by the clock `service_watch`."""
     issuer = Issuer(
         issuer=shared_oidc.issuer,
         audience=(AUDIENCE,),
@@ -96,7 +102,7 @@ def grpc_address(shared_oidc: Oidc, tmp_path_factory: pytest.TempPathFactory) ->
     )
     settings = Settings.load(data_dir=tmp_path_factory.mktemp("service")).with_issuer(issuer)
     migrate(settings.store_url)
-    service = Service(settings)
+    service = Service(settings, clock=lambda: datetime.fromtimestamp(service_watch(), UTC))
     address = service.listen(Address("127.0.0.1", 0))
     service.start()
     yield str(address)

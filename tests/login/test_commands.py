@@ -15,6 +15,7 @@ import pytest
 
 from jitaccess import AsyncJitClient, JitClient
 from jitaccess.cli.app import run
+from jitaccess.contract.model import GrantEventType
 from jitaccess.errors import JitError
 from jitaccess.login import device_flow
 from jitaccess.login.choices import Place
@@ -246,6 +247,17 @@ def test_two_logins_are_two_contexts(jit: Jit, logged_in_at: str, browse: Callab
     ]
 
 
+def test_login_overwrites_no_context_of_another_service(jit: Jit, url: str, browse: Callable[[Person], None]) -> None:
+    jit("context", "add", "prod", "--url", "https://jit.example.com")
+    jit("context", "add", "lab", "--address", "lab:443")
+
+    for name, whose in (("prod", "https://jit.example.com"), ("lab", "lab:443")):
+        ran = jit("login", url, "--context", name)
+
+        assert ran.code == 2
+        assert f"there is a context {name} already, of {whose}" in ran.err
+
+
 def test_jit_context_names_the_context(jit: Jit, logged_in_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     jit("context", "add", "other", "--address", "127.0.0.1:1", "--use")
     monkeypatch.setenv("JIT_CONTEXT", "prod")
@@ -351,6 +363,29 @@ def test_a_client_that_outlives_its_token_has_the_next_one(
         assert client.who_am_i().jti != read_claims(first["access_token"])["jti"]
 
     assert tokens_of(bare_environment, "prod")["refresh_token"] != first["refresh_token"]
+
+
+def test_a_watch_goes_on_with_the_next_token_where_its_own_ended(
+    logged_in_at: str, grpc_address: str, bare_environment: Path, watch: Watch, service_watch: Watch, oidc: Oidc
+) -> None:
+    """What `jit run`, `jit audit tail` and `jit ls --watch` stand on."""
+    source = Renewed(Keep(bare_environment, "prod", Place.FILE), clock=watch)
+    try:
+        with JitClient(grpc_address, token=source) as client:
+            events = client.watch_grants(heartbeats=True)
+            next(events)
+            # The token has 600 seconds.
+            watch.ahead = service_watch.ahead = 700
+            oidc.set_clock_ahead(700)
+
+            told = next(event for event in events if source.at_hand() is not None)
+
+            events.close()
+    finally:
+        service_watch.ahead = 0.0
+
+    assert told.event_type is GrantEventType.HEARTBEAT
+    assert [form["status"] for form in oidc.forms() if form["grant_type"] == "refresh_token"] == [200]
 
 
 def test_an_asynchronous_client_goes_on_too(logged_in_at: str, grpc_address: str, bare_environment: Path) -> None:

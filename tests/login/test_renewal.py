@@ -129,6 +129,47 @@ def test_while_the_provider_is_away_the_token_goes_on_until_its_end(
     assert source() != kept.tokens.bearer
 
 
+def test_while_the_login_cannot_be_locked_the_token_goes_on_until_its_end(
+    kept: Login, keep: Keep, watch: Watch, tmp_path: Path
+) -> None:
+    (tmp_path / "jit" / "tokens" / "prod.lock").mkdir()
+    source = Renewed(keep, clock=watch)
+    watch.ahead = 590
+    assert source() == kept.tokens.bearer
+
+    watch.ahead = 601
+    with pytest.raises(Unavailable, match=r"prod\.lock") as caught:
+        source()
+
+    assert caught.value.reason == "TOKEN_STORE_UNUSABLE"
+
+
+def test_a_refresh_token_is_not_used_up_where_the_new_one_could_not_be_kept(
+    oidc: Oidc, kept: Login, keep: Keep, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(login: Login) -> None:
+        raise Unavailable("the disk is full", reason="TOKEN_STORE_UNUSABLE")
+
+    monkeypatch.setattr(keep, "write", full)
+    watch.ahead = 590
+
+    assert Renewed(keep, clock=watch)() == kept.tokens.bearer
+    assert renewals(oidc) == []
+
+
+def test_who_logged_out_goes_on_with_nothing(kept: Login, keep: Keep, watch: Watch) -> None:
+    source = Renewed(keep, clock=watch)
+    source()
+    keep.remove()
+    watch.ahead = 500
+
+    with pytest.raises(Unauthenticated) as caught:
+        source()
+
+    assert caught.value.reason == "NOT_LOGGED_IN"
+    assert source.at_hand() is None
+
+
 def test_a_provider_that_is_away_is_left_alone_for_a_while(oidc: Oidc, kept: Login, keep: Keep, watch: Watch) -> None:
     source = Renewed(keep, clock=watch)
     oidc.go_away()

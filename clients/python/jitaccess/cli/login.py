@@ -114,6 +114,7 @@ def login(
     """
     _demand_one_way(way, session)
     service, name = _service(session, url)
+    _demand_free(name, service)
     if way.workload:
         _log_in_workload(session, service, name, way)
         return
@@ -158,6 +159,21 @@ def _service(session: Session, url: str | None) -> tuple[Resource, str]:
     own = used.path_at("ca_file") if used is not None else None
     service = resource.describe(url, ca_file=session.ca_file or own or _ca_of_environment())
     return service, name if name not in ("", contexts.DEFAULT) else _name_of(service.url)
+
+
+def _demand_free(name: str, service: Resource) -> None:
+    """Raises Misconfigured where the context is one of another service: it would be overwritten."""
+    from jitaccess import contexts
+
+    if not contexts.is_there(os.environ, name):
+        return
+    known = contexts.read(os.environ, name)
+    if known.text("url") not in ("", service.url) or (not known.text("url") and known.text("address")):
+        raise Misconfigured(
+            f"there is a context {name} already, of {known.text('url') or known.text('address')}; give another name by "
+            f"--context, or remove it first: jit context rm {name}",
+            reason="CONTEXT_EXISTS",
+        )
 
 
 def _ca_of_environment() -> Path | None:

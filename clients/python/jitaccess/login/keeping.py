@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -58,8 +58,12 @@ class Keep:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Within it no other process changes this login."""
-        with file_lock.held(self._lock):
+        """Within it no other process changes this login. Raises Unavailable where that cannot be had."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(file_lock.held(self._lock))
+            except OSError as fault:
+                raise _unwritable(str(self._lock), fault.strerror or "it cannot be written") from None
             yield
 
     def read(self) -> Login | None:

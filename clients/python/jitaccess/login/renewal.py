@@ -49,7 +49,7 @@ class Renewed:
         with self._lock:
             token = self.at_hand()
             if token is None:
-                self._tokens = self._read()
+                self._read()
                 token = self.at_hand() or self._renewed()
             return token
 
@@ -59,40 +59,43 @@ class Renewed:
             return False
         return now < tokens.renew_at or (now < min(self._leave_alone_until, tokens.expires_at))
 
-    def _read(self) -> Tokens:
+    def _read(self) -> Login:
+        """Returns the login as it is kept now, whose token is at hand from then on."""
         login = self._keep.read()
+        # Whoever logged out must not go on with what was at hand here.
+        self._tokens = None if login is None else login.tokens
         if login is None:
-            raise _nobody(self._keep)
-        return login.tokens
+            raise Unauthenticated(f"nobody is logged in to the context {self._keep.context}", reason="NOT_LOGGED_IN")
+        return login
 
     def _renewed(self) -> str:
-        with self._keep.alone():
-            # Another process may have renewed it while this one waited.
-            login = self._keep.read()
-            if login is None:
-                raise _nobody(self._keep)
-            self._tokens = login.tokens
-            if (token := self.at_hand()) is not None:
-                return token
-            try:
-                self._tokens = renew(login, now=self._clock)
-            except JitError as fault:
-                return self._go_on(login.tokens, fault)
-            self._keep.write(replace(login, tokens=self._tokens))
-            return self._tokens.bearer
+        """Returns a new token, or the one at hand as long as it counts where another cannot be had for now."""
+        try:
+            with self._keep.alone():
+                # Another process may have renewed it while this one waited.
+                login = self._read()
+                return self.at_hand() or self._renewed_alone(login)
+        except JitError as fault:
+            return self._go_on(self._tokens, fault)
 
-    def _go_on(self, tokens: Tokens, fault: JitError) -> str:
+    def _renewed_alone(self, login: Login) -> str:
+        # What cannot be written would be lost, and with it the login: its refresh token counts once.
+        self._keep.write(login)
+        self._tokens = renew(login, now=self._clock)
+        self._keep.write(replace(login, tokens=self._tokens))
+        return self._tokens.bearer
+
+    def _go_on(self, tokens: Tokens | None, fault: JitError) -> str:
         """Returns the token at hand as long as it counts, else raises why there is no other."""
         now = self._clock()
+        if tokens is None:
+            raise fault
         if tokens.obtained_at - 1 <= now < tokens.expires_at:
             self._leave_alone_until = now + _AGAIN_SECONDS
             return tokens.bearer
         if isinstance(fault, Unavailable):
             ended = datetime.fromtimestamp(tokens.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            raise Unavailable(
-                f"{fault.message}; the last token ended {ended}, and another is to be had once the provider is back",
-                reason=fault.reason,
-            ) from fault
+            raise Unavailable(f"{fault.message}; the last token ended {ended}", reason=fault.reason) from fault
         raise fault
 
 
@@ -136,10 +139,6 @@ def _demand_same_person(tokens: Tokens, held: Tokens) -> None:
         raise Unauthenticated(
             "the provider renewed the login as somebody else; log in again", reason="ID_TOKEN_INVALID"
         )
-
-
-def _nobody(keep: Keep) -> Unauthenticated:
-    return Unauthenticated(f"nobody is logged in to the context {keep.context}", reason="NOT_LOGGED_IN")
 
 
 def _over(issuer: str, fault: str) -> Unauthenticated:
