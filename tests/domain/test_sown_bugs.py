@@ -24,7 +24,6 @@ from jit_service.domain.conditions import condition, context, signal
 from jit_service.domain.errors import JitError
 from jit_service.domain.grants import (
     approval,
-    assurance,
     break_glass,
     children,
     coverage,
@@ -32,6 +31,7 @@ from jit_service.domain.grants import (
     delegation,
     grant,
     lock,
+    log_in,
     misfit,
     more_time,
     preview,
@@ -55,7 +55,6 @@ from tests.domain.checks import test_cases, test_decision, test_http_request, te
 from tests.domain.conditions import test_condition, test_conditional, test_left_out, test_signal
 from tests.domain.grants import (
     test_approval,
-    test_assurance,
     test_break_glass,
     test_child,
     test_deadlines,
@@ -63,6 +62,7 @@ from tests.domain.grants import (
     test_extension,
     test_grant,
     test_lock,
+    test_log_in,
     test_misfit,
     test_preview,
     test_request,
@@ -1234,31 +1234,31 @@ TWINS = [
     ),
     Twin(
         "an approval without the log-in that the policy asks for",
-        assurance.demand_assurance,
+        log_in.demand_assurance,
         "if lacking:",
         "if False:",
-        test_assurance.test_an_approval_without_one_is_refused_with_what_to_ask_the_provider_for,
+        test_log_in.test_an_approval_without_one_is_refused_with_what_to_ask_the_provider_for,
     ),
     Twin(
         "an approval that counts though the policy asks for a log-in by now",
         quorum.counting_reviews,
         "and is_assured(policy, review)",
         "",
-        test_assurance.test_approvals_of_before_the_policy_asked_count_no_more,
+        test_log_in.test_approvals_of_before_the_policy_asked_count_no_more,
     ),
     Twin(
         "an offer that is accepted though its maker had not logged in so",
         approval.accept,
         "if not is_assured(policy, offer)",
         "if False",
-        test_assurance.test_an_offer_of_before_the_policy_asked_cannot_be_accepted,
+        test_log_in.test_an_offer_of_before_the_policy_asked_cannot_be_accepted,
     ),
     Twin(
         "an offer without the log-in that the policy asks for",
         approval.counter,
         "demand_assurance(grant, policy, by=by, now=now)",
         "pass",
-        test_assurance.test_a_counter_offer_needs_it_as_an_approval_does,
+        test_log_in.test_a_counter_offer_needs_it_as_an_approval_does,
     ),
     Twin(
         "a log-in that is fresh for an instant too long",

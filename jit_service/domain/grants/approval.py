@@ -23,7 +23,6 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.frozen import replace
-from jit_service.domain.grants.assurance import demand_assurance, is_assured, kept_authentication
 from jit_service.domain.grants.grant import (
     ExtensionState,
     Grant,
@@ -37,6 +36,7 @@ from jit_service.domain.grants.grant import (
     start,
 )
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.grants.log_in import demand_assurance, is_assured, kept_authentication
 from jit_service.domain.grants.more_time import lengthen
 from jit_service.domain.grants.quorum import (
     ReviewPlace,

@@ -18,8 +18,8 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.grants.approval import rights_under
-from jit_service.domain.grants.assurance import demand_assurance
 from jit_service.domain.grants.grant import Grant, UseReview, event
+from jit_service.domain.grants.log_in import demand_assurance
 from jit_service.domain.policies.policy import Policy
 
 

@@ -11,13 +11,13 @@ from jit_service.domain.errors import (
     AlreadyReviewed,
     NotApprover,
 )
-from jit_service.domain.grants.assurance import is_assured
 from jit_service.domain.grants.grant import (
     Grant,
     Review,
     ReviewDecision,
 )
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
+from jit_service.domain.grants.log_in import is_assured
 from jit_service.domain.person import Person, count_distinct
 from jit_service.domain.policies.policy import Policy, Step
 
