@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from jitaccess import AsyncJitClient, JitClient
+from jitaccess._watch import Resumption
 from jitaccess.cli.app import run
 from jitaccess.contract.model import GrantEventType
 from jitaccess.errors import JitError
@@ -386,6 +387,35 @@ def test_a_watch_goes_on_with_the_next_token_where_its_own_ended(
 
     assert told.event_type is GrantEventType.HEARTBEAT
     assert [form["status"] for form in oidc.forms() if form["grant_type"] == "refresh_token"] == [200]
+
+
+def test_a_watch_waits_for_a_provider_that_is_away_as_its_token_ends(
+    logged_in_at: str, grpc_address: str, bare_environment: Path, watch: Watch, service_watch: Watch, oidc: Oidc
+) -> None:
+    faults: list[str] = []
+
+    class Patient(JitClient):
+        def pause_before_resuming(self, _: Resumption[Any], fault: JitError) -> float:
+            faults.append(fault.reason)
+            oidc.go_away(fault.reason != "PROVIDER_UNAVAILABLE")
+            return 0.0
+
+    source = Renewed(Keep(bare_environment, "prod", Place.FILE), clock=watch)
+    try:
+        with Patient(grpc_address, token=source) as client:
+            events = client.watch_grants(heartbeats=True)
+            next(events)
+            watch.ahead = service_watch.ahead = 700
+            oidc.set_clock_ahead(700)
+
+            told = next(event for event in events if source.at_hand() is not None)
+
+            events.close()
+    finally:
+        service_watch.ahead = 0.0
+
+    assert told.event_type is GrantEventType.HEARTBEAT
+    assert faults[-1] == "PROVIDER_UNAVAILABLE"
 
 
 def test_an_asynchronous_client_goes_on_too(logged_in_at: str, grpc_address: str, bare_environment: Path) -> None:
