@@ -9,6 +9,7 @@ PROTOS := $(wildcard proto/jitaccess/v1/*.proto)
 STAMP := .venv/.installed
 NODE_STAMP := clients/typescript/node_modules/.installed
 OIDC_STAMP := tests/oidc/node_modules/.installed
+CONSOLE_STAMP := clients/console/node_modules/.installed
 SECONDS ?= 600
 BENCH := .data/bench/venv
 BENCH_STAMP := $(BENCH)/.installed
@@ -30,15 +31,11 @@ $(STAMP): requirements/dev.txt pyproject.toml clients/python/pyproject.toml
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
 	@touch $@
 
-$(NODE_STAMP): clients/typescript/package.json clients/typescript/package-lock.json
+# The packages of the TypeScript client, of the console and of the tests' OpenID provider, each by its own lock.
+$(NODE_STAMP) $(CONSOLE_STAMP) $(OIDC_STAMP): %/node_modules/.installed: %/package.json %/package-lock.json
 	@if command -v npm >/dev/null; then \
-	  echo "installing locked packages into clients/typescript/node_modules ..." >&2; \
-	  cd clients/typescript && npm ci --silent --ignore-scripts && touch node_modules/.installed; fi
-
-$(OIDC_STAMP): tests/oidc/package.json tests/oidc/package-lock.json
-	@if command -v npm >/dev/null; then \
-	  echo "installing the OpenID provider of the tests into tests/oidc/node_modules ..." >&2; \
-	  cd tests/oidc && npm ci --silent --ignore-scripts && touch node_modules/.installed; fi
+	  echo "installing locked packages into $*/node_modules ..." >&2; \
+	  cd $* && npm ci --silent --ignore-scripts && touch node_modules/.installed; fi
 
 setup: $(STAMP) ## Create .venv from the locks.
 
@@ -54,7 +51,7 @@ demo: $(STAMP) ## Walk through the product: ask, approve, check, revoke, verify.
 protect-demo: $(STAMP) ## Put an API under just-in-time control: closed, asked for, open, revoked, closed.
 	@$(BIN)/python tools/protect_demo.py
 
-test: $(STAMP) $(NODE_STAMP) $(OIDC_STAMP) ## Run the whole test suite.
+test: $(STAMP) $(NODE_STAMP) $(CONSOLE_STAMP) $(OIDC_STAMP) ## Run the whole test suite.
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no PostgreSQL, short walks of the machines.
@@ -63,7 +60,7 @@ test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no P
 authzen: $(STAMP) ## Run AuthZEN's certification scenario, and write its results into docs/authzen.md.
 	@$(BIN)/python tools/conformance.py
 
-test-native: $(STAMP) $(NODE_STAMP) $(OIDC_STAMP) ## Run the whole test suite on the transport pygrpc-native.
+test-native: $(STAMP) $(NODE_STAMP) $(CONSOLE_STAMP) $(OIDC_STAMP) ## Run the whole test suite on the transport pygrpc-native.
 	@JIT_TRANSPORT=native $(BIN)/python -m pytest $(ARGS)
 
 fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new seed; the report is in .data/fuzz.
@@ -79,7 +76,7 @@ floods: $(STAMP) ## Measure what one caller can make all others carry (docs/limi
 mutants: $(STAMP) ## Change the domain one thing at a time and see that tests notice; MODULES="decision grants"; goes on where it was stopped.
 	@$(BIN)/python tools/mutants.py $(MODULES) $(ARGS)
 
-browser: ## Install Debian's chromium, for the test of the page /docs; needs root.
+browser: ## Install Debian's chromium, for the tests of the console and of the page /docs; needs root.
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
 
@@ -87,7 +84,7 @@ postgresql: ## Install Debian's PostgreSQL, for the tests on an older one than t
 	@test -d /usr/lib/postgresql || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null; }
 
-lint: $(STAMP) $(NODE_STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
+lint: $(STAMP) $(NODE_STAMP) $(CONSOLE_STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -102,7 +99,7 @@ hooks: ## Have git run `make lint` before each commit of this clone.
 format: $(STAMP) ## Format the Python code.
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
 
-proto: $(STAMP) $(NODE_STAMP) ## Generate the Python and TypeScript code, the descriptor set, OpenAPI and the reference.
+proto: $(STAMP) $(NODE_STAMP) $(CONSOLE_STAMP) ## Generate the code, the descriptor set, OpenAPI and the reference; build the console.
 	@$(BIN)/python tools/generate.py
 
 release-contract: $(STAMP) third_party ## Take today's protos as the released contract for `buf breaking`.
@@ -161,8 +158,7 @@ docs: $(DOCS_STAMP) $(DOCS)/$(MERMAID).min.js ## Build the site of the documents
 	@NO_MKDOCS_2_WARNING=1 MERMAID=$(DOCS)/$(MERMAID).min.js $(DOCS)/venv/bin/mkdocs build --strict
 
 clean: ## Remove what was built and the development data.
-	rm -rf .venv third_party .data dist site clients/typescript/node_modules clients/typescript/build \
-	  tests/oidc/node_modules
+	rm -rf .venv third_party .data dist site clients/*/node_modules clients/typescript/build tests/oidc/node_modules
 
 .PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
   release-contract lock bench bench-quick bench-report wheels release release-try docs clean

@@ -3,8 +3,8 @@
 First from the protos alone: the Python messages and stubs, the values and exports of the Python client, and the
 descriptor set that Envoy transcodes with. Then from the protos and the service's code: the OpenAPI document, the
 reference of the API, the table of who may do what, the page of all settings, and (where npm has been) the generated
-part of the TypeScript client. The service imports what the first step makes, so the first step is written before the
-second begins: a new message or service can be used at once.
+part of the TypeScript client. Each step imports what the one before makes, so that is written before the next begins: a
+new message or service can be used at once. Last, where npm has been, the console, which is built of that client.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import client_model
+import console
 import grpc_tools
 import typescript
 from google.protobuf import descriptor_pb2
@@ -102,6 +103,19 @@ def generate_pages(out: Path) -> None:
         typescript.typescript(out, document=document, descriptors=ROOT / DESCRIPTORS, protoc=run_protoc)
 
 
+def generate_console(out: Path) -> None:
+    """Writes the console's pages. Their names change with their content, so what is not made again is to be removed."""
+    if not console.missing():
+        console.console(out)
+
+
+def left_over() -> list[Path]:
+    """Returns the files of the console's pages that the page of the tree does not load."""
+    pages = ROOT / console.BUILT
+    page = (pages / "console.html").read_text(encoding="utf-8")
+    return [path for path in sorted((pages / "assets").iterdir()) if f"/assets/{path.name}" not in page]
+
+
 def stale(step: Callable[[Path], None]) -> dict[Path, bytes]:
     """Returns, by its path in the tree, each file that the step makes otherwise than the tree has it."""
     with tempfile.TemporaryDirectory() as directory:
@@ -116,9 +130,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare with what is committed, write nothing")
     check = parser.parse_args().check
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # protoc-gen-mypy
-    if why := typescript.missing():
+    for why in filter(None, (typescript.missing(), console.missing())):
         print(why, file=sys.stderr)
-    for step in (generate_code, generate_pages):
+    for step in (generate_code, generate_pages, generate_console):
         found = stale(step)
         if check and found:
             names = ", ".join(path.relative_to(ROOT).as_posix() for path in found)
@@ -126,6 +140,10 @@ def main() -> None:
         for path, content in found.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+    for path in left_over():
+        if check:
+            sys.exit(f"the console's page does not load {path.relative_to(ROOT)}; run `make proto`")
+        path.unlink()
 
 
 if __name__ == "__main__":

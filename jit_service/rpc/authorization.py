@@ -126,6 +126,9 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.DocsService/GetOpenApi": _ANONYMOUS,
     "/jitaccess.v1.DocsService/GetDocsPage": _ANONYMOUS,
     "/jitaccess.v1.DocsService/GetDocsAsset": _ANONYMOUS,
+    # A page and its files; what it shows, it asks with its user's token.
+    "/jitaccess.v1.ConsoleService/GetConsolePage": _ANONYMOUS,
+    "/jitaccess.v1.ConsoleService/GetConsoleAsset": _ANONYMOUS,
     # Envoy asks, for whoever sent what no method could take; the answer is made of the published contract.
     "/jitaccess.edge/ExplainRequest": _PUBLIC,
     # They show only whether the service answers, and its published contract.

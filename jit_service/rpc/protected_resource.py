@@ -44,6 +44,12 @@ class ProtectedResource:
         }
         return {name: value for name, value in members.items() if value}
 
+    @property
+    def authorization_servers(self) -> Sequence[str]:
+        """The URLs of the issuers at which people log in, as they are now."""
+        login = login_issuer(self._issuers())
+        return () if login is None else (login.issuer,)
+
     def challenge(self, refusal: Unauthenticated) -> str:
         """Returns the `WWW-Authenticate` of a 401 (RFC 9728, section 5.1; RFC 6750, section 3).
 

@@ -33,6 +33,7 @@ from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.services.access import AccessServicer
 from jit_service.rpc.services.audit import AuditServicer
+from jit_service.rpc.services.console import ConsoleServicer
 from jit_service.rpc.services.delegations import DelegationServicer
 from jit_service.rpc.services.docs import DocsServicer
 from jit_service.rpc.services.edge import add_edge_method
@@ -56,6 +57,7 @@ from jitaccess.extras import needed_for
 from jitaccess.v1 import (
     access_pb2,
     audit_pb2,
+    console_pb2,
     delegation_pb2,
     docs_pb2,
     grant_pb2,
@@ -66,6 +68,7 @@ from jitaccess.v1 import (
 )
 from jitaccess.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from jitaccess.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
+from jitaccess.v1.console_pb2_grpc import add_ConsoleServiceServicer_to_server
 from jitaccess.v1.delegation_pb2_grpc import add_DelegationServiceServicer_to_server
 from jitaccess.v1.docs_pb2_grpc import add_DocsServiceServicer_to_server
 from jitaccess.v1.grant_pb2_grpc import add_GrantServiceServicer_to_server
@@ -89,6 +92,7 @@ SERVICES = tuple(
         (authorization_pb2, "AuthorizationService"),
         (access_request_pb2, "AccessRequestService"),
         (docs_pb2, "DocsService"),
+        (console_pb2, "ConsoleService"),
     )
 )
 EXT_PROC_SERVICE = external_processor_pb2.DESCRIPTOR.services_by_name["ExternalProcessor"].full_name
@@ -179,6 +183,7 @@ def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, qu
     ext_authz = AuthorizationServicer(store, checker, backend.authenticator, issuing, quota)
     add_AuthorizationServicer_to_server(ext_authz, server)
     add_DocsServiceServicer_to_server(DocsServicer(), server)
+    add_ConsoleServiceServicer_to_server(ConsoleServicer(backend.resource), server)
     add_edge_method(server)
     health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store, SERVICES), server)
 

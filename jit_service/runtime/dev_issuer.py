@@ -133,10 +133,11 @@ class DevIssuer:
 
 
 def first_steps(data_dir: Path, *, http: str, grpc: str, login: str | None) -> str:
-    """Returns what to paste for a first request as alice, by REST and at the command line, and how to log in."""
+    """Returns what to paste for a first request as alice, by REST, at the command line and in a browser."""
     tokens = data_dir / "dev" / "tokens"
     body = '{"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}'
     provider = f"\nProvider at which people log in, and pick who they are: {login}\n" if login else ""
+    console = f"\nIn a browser, where you log in as any of these people: http://{http}/console\n"
     return f"""
 Tokens: {tokens}/{{{",".join(PEOPLE)}}}.jwt, valid for 24 h. A first request, by REST:
 
@@ -147,7 +148,7 @@ The same person at the command line:
 
   export JIT_ADDRESS={grpc} JIT_TOKEN_FILE={tokens}/alice.jwt
   {Path(sys.executable).parent / "jit"} ls
-{provider}"""
+{console}{provider}"""
 
 
 def _write(path: Path, text: str) -> None:

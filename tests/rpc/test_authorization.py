@@ -49,6 +49,8 @@ ANONYMOUS = {
     "/jitaccess.v1.DocsService/GetOpenApi",
     "/jitaccess.v1.DocsService/GetDocsPage",
     "/jitaccess.v1.DocsService/GetDocsAsset",
+    "/jitaccess.v1.ConsoleService/GetConsolePage",
+    "/jitaccess.v1.ConsoleService/GetConsoleAsset",
 }
 
 PROXY = {"/envoy.service.auth.v3.Authorization/Check"}

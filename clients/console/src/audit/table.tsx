@@ -1,0 +1,36 @@
+import { type AuditEvent, AuditEvent_EventType as Type } from "contract/jitaccess/v1/audit_pb";
+
+import { useNow } from "../hooks";
+import { Empty } from "../parts/notice";
+import { When } from "../parts/time";
+import { Link } from "../router";
+import { last, open, person, sentence } from "../words/text";
+import { instant } from "../words/time";
+
+export function AuditTable({ events }: { readonly events: readonly AuditEvent[] }) {
+  const now = useNow(60_000);
+  if (events.length === 0) {
+    return <Empty>There is no record of this.</Empty>;
+  }
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label="Audit records">
+      <table>
+        <thead>
+          <tr><th scope="col">No.</th><th scope="col">When</th><th scope="col">What</th><th scope="col">Who</th><th scope="col">About</th><th scope="col">Result</th></tr>
+        </thead>
+        <tbody>
+          {events.map((event) => (
+            <tr key={`${event.seq}`}>
+              <td>{`${event.seq}`}</td>
+              <td><When at={instant(event.eventTime)} now={now} /></td>
+              <td>{sentence(Type[event.eventType])}{event.grant ? <div><Link to={`/${event.grant}`}>{last(event.grant)}</Link></div> : null}</td>
+              <td>{open(person(event.principal))}{event.subject && event.subject !== event.principal ? <div class="soft">about {open(person(event.subject))}</div> : null}</td>
+              <td><code>{open(event.actions.join(", "))}</code> <code>{open(event.resources.join(", "))}</code>{event.message ? <p class="said">{open(event.message)}</p> : null}</td>
+              <td>{event.decision} {event.reason}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}

@@ -1,0 +1,214 @@
+"""A desk with one browser, in whose windows people sit: the real console, at a real service behind a real Envoy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.rest.dev_login import DevLogin
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+AXE = Path(__file__).parents[2] / "clients/console/node_modules/axe-core/axe.min.js"
+SECONDS = 20
+PHONE, WIDE = 360, 1280
+
+
+class Window:
+    """A window of the browser, and who is logged in there."""
+
+    def __init__(self, desk: Desk, handle: str) -> None:
+        self._desk = desk
+        self._handle = handle
+
+    @property
+    def browser(self) -> Chrome:
+        """The browser, with this window in front."""
+        self._desk.browser.switch_to.window(self._handle)
+        return self._desk.browser
+
+    def open(self, path: str) -> None:
+        """Goes to a page as one who types its address: all that is in the window's memory is gone."""
+        self.browser.get(f"{self._desk.url}/console{path}")
+
+    def follow(self, title: str) -> None:
+        """Goes to a page by the navigation."""
+        link = self.wait_for(lambda: self._named("header nav a", title))
+        self.script("arguments[0].click()", link)
+        self.wait_for(lambda: title in self.text("h1") and "Reading" not in self.text("main"))
+
+    def go(self, path: str) -> None:
+        """Goes to a page as a link of the console does."""
+        move = "history.pushState(null, '', arguments[0]); dispatchEvent(new Event('popstate'))"
+        self.script(move, f"/console{path}")
+
+    def be(self, who: str, path: str = "") -> Window:
+        """Logs in as one of the made-up people, and so comes to the path."""
+        self.forget_cookies()
+        self.open(path)
+        self.press("Log in")
+        self.wait_for(lambda: self.find(f"button[value='{who}']")).click()
+        self.wait_for(lambda: self.find("header.top"))
+        return self
+
+    def forget_cookies(self) -> None:
+        """Lets the provider not know who was logged in before."""
+        self.browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+
+    def close(self) -> None:
+        """Closes the window: each one in view has one of the six connections that a browser makes without TLS."""
+        self.browser.close()
+        self._desk.browser.switch_to.window(self._desk.home)
+
+    def find(self, selector: str) -> WebElement | None:
+        found = self.browser.find_elements(By.CSS_SELECTOR, selector)
+        return found[0] if found else None
+
+    def text(self, selector: str = "body") -> str:
+        element = self.find(selector)
+        return "" if element is None else element.text
+
+    def press(self, word: str, within: str = "body") -> None:
+        """Presses the button that begins with the word."""
+        self.wait_for(lambda: self._named(f"{within} button:enabled", word)).click()
+
+    def write(self, label: str, text: str) -> None:
+        """Writes into the field with the label, instead of what was there."""
+        self.wait_for(lambda: self._named("label", label))
+        script = "const l = [...document.querySelectorAll('label')].find(e => e.textContent.startsWith(arguments[0]));"
+        script += "return document.getElementById(l.htmlFor)"
+        field = self.browser.execute_script(script, label)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(text)
+
+    def key(self, key: str) -> None:
+        """Presses a key where the focus is."""
+        self.browser.switch_to.active_element.send_keys(key)
+
+    def sees(self, words: str, within: str = "main") -> bool:
+        """Waits until the page says so."""
+        self.wait_for(lambda: words in self.text(within))
+        return True
+
+    def wait_for(self, that: Callable[[], Any]) -> Any:
+        try:
+            return WebDriverWait(self.browser, SECONDS, poll_frequency=0.05).until(lambda _: _unless_gone(that))
+        except Exception as fault:
+            raise AssertionError(f"at {self.browser.current_url}:\n{self.text()[:3000]}") from fault
+
+    def script(self, text: str, *arguments: Any) -> Any:
+        return self.browser.execute_script(text, *arguments)
+
+    def resize(self, width: int, *, dark: bool = False) -> None:
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def findings(self) -> list[str]:
+        """Returns what axe-core finds by WCAG 2.2 AA, each with the first element, and whether the page is too wide."""
+        if not AXE.exists():
+            pytest.skip("axe-core is not there: `make lint` installs it where there is npm")
+        if not self.script("return 'axe' in window"):
+            self.script(AXE.read_text(encoding="utf-8"))
+        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        run = (
+            "const done = arguments[1]; axe.run({runOnly: arguments[0]}).then(r => done(JSON.stringify(r.violations)))"
+        )
+        found = json.loads(self.browser.execute_async_script(run, tags))
+        told = [f"{each['id']}: {each['help']}: {each['nodes'][0]['html'][:200]}" for each in found]
+        return [*told, "wider than the window"] if self.is_wider_than_the_window() else told
+
+    def is_wider_than_the_window(self) -> bool:
+        return bool(self.script("return document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+    def complaints(self) -> list[str]:
+        """Returns what the browser itself complained about: scripts that failed, what the policy forbade."""
+        entries = [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
+        return [entry for entry in entries if "Failed to load resource" not in entry]
+
+    def _named(self, selector: str, words: str) -> WebElement | None:
+        found = self.browser.find_elements(By.CSS_SELECTOR, selector)
+        return next((element for element in found if element.text.startswith(words)), None)
+
+
+class Desk:
+    """The browser, and the service's REST as the made-up people use it without a browser."""
+
+    def __init__(self, service: DevLogin, directory: Path, browser: Chrome) -> None:
+        self.service = service
+        self.url = service.url
+        self.browser = browser
+        self.home = browser.current_window_handle
+        self._directory = directory
+        self._seats: dict[str, Window] = {}
+
+    def seat(self, who: str) -> Window:
+        """Returns the window where somebody stays logged in, from one test to the next."""
+        if who not in self._seats:
+            self._seats[who] = self.window().be(who)
+        return self._seats[who]
+
+    def window(self) -> Window:
+        self.browser.switch_to.new_window("window")
+        return Window(self, self.browser.current_window_handle)
+
+    def call(self, who: str, verb: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Calls REST as somebody, and returns the answer, which must be one."""
+        token = (self._directory / "dev" / "tokens" / f"{who}.jwt").read_text()
+        headers = {"authorization": f"Bearer {token}"}
+        answer = httpx.request(verb, f"{self.url}/v1/{path}", json=body, headers=headers, timeout=20)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def asks(self, who: str, policy: str, resource: str, action: str = "read", text: str = "It is needed") -> Any:
+        justification = {"text": text, "ticket": "OPS-1"}
+        scope = {"resources": [resource], "actions": [action], "policy": f"policies/{policy}", "duration": "1800s"}
+        return self.call(who, "POST", "grants", scope | {"justification": justification})
+
+    def allows(self, resource: str, action: str = "read", subject: str = "user:alice@example.com") -> bool:
+        question = {"subject": subject, "action": action, "resource": resource}
+        return bool(self.call("gateway", "POST", "access:check", question)["allowed"])
+
+
+def _unless_gone(that: Callable[[], Any]) -> Any:
+    """Returns what it does, and nothing while the page is being drawn anew."""
+    from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+
+    try:
+        return that()
+    except StaleElementReferenceException:
+        return None
+    except WebDriverException as fault:
+        if "intercepted" in str(fault) or "not interactable" in str(fault):
+            return None
+        raise
+
+
+@contextmanager
+def running_browser() -> Iterator[Chrome]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("there is no chromium with its chromedriver; as root on Debian, `make browser` installs them")
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM
+    # Everything that is asked of any other host than this one is not found.
+    resolver = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", resolver):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options=options, service=ChromeService(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()

@@ -1,0 +1,275 @@
+"""What people do in the console, in a real browser: ask, decide, extend, end, and what must not happen meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from tests.console.desk import PHONE, WIDE, Desk, Window
+
+pytestmark = pytest.mark.xdist_group("console")
+
+
+@pytest.fixture
+def window(desk: Desk) -> Iterator[Window]:
+    window = desk.window()
+    yield window
+    window.close()
+
+
+# The same again, for somebody else.
+other = window
+
+
+def test_a_request_is_asked_for_approved_extended_and_revoked_and_each_check_follows(
+    desk: Desk, window: Window, other: Window
+) -> None:
+    alice, bob = window.be("alice", "/ask"), other.be("bob")
+
+    alice.write("What for", "Write the wiki")
+    alice.write("On which resources", "wiki/plans")
+    alice.write("Why", "The plan has a wrong date")
+    assert alice.sees("It waits for 1 decision.", "aside")
+    assert alice.sees("anyone of database-owners", "aside")
+    alice.press("Ask", "main form")
+    assert alice.sees("Pending")
+    assert not desk.allows("wiki/plans")
+
+    assert bob.sees("The plan has a wrong date", ".detail")
+    bob.key("a")
+    bob.write("Comment", "Good catch")
+    bob.press("Approve", "dialog")
+    assert alice.sees("Active")
+    assert desk.allows("wiki/plans")
+
+    alice.press("Extend")
+    alice.write("How much more", "20 min")
+    alice.write("Why", "Two more dates")
+    alice.press("Ask", "dialog")
+    assert bob.sees("asks for more time")
+    bob.press("Approve")
+    bob.press("Approve", "dialog")
+    assert alice.sees("50 min")
+
+    bob.go(alice.browser.current_url.partition("/console")[2])
+    bob.sees("Active")
+    bob.press("Revoke")
+    bob.write("Why", "The plan is frozen")
+    bob.press("Revoke", "dialog")
+    assert alice.sees("Revoked")
+    assert alice.sees("The plan is frozen")
+    assert not desk.allows("wiki/plans")
+    assert alice.complaints() == []
+
+
+def test_what_changed_while_it_was_looked_at_is_not_approved_blind(desk: Desk, window: Window) -> None:
+    grant = desk.asks("alice", "two-approvals", "vault/one")
+    bob = window.be("bob", f"/{grant['name']}")
+    bob.press("Approve")
+    bob.sees("After yours it needs 1 more approval", "dialog")
+
+    desk.call("carol", "POST", f"{grant['name']}:approve", {"comment": "first"})
+
+    assert bob.sees("It was changed while you looked at it")
+    assert bob.find("dialog[open]") is None
+    assert not desk.allows("vault/one")
+    bob.press("Show it as it is now")
+    bob.sees("Yours is the last approval needed")
+    bob.press("Approve")
+    bob.press("Approve", "dialog")
+    assert bob.sees("Active")
+    assert desk.allows("vault/one")
+
+
+def test_a_session_goes_on_silently_and_ends_with_words_where_it_cannot(desk: Desk, window: Window) -> None:
+    alice = window.be("alice", "/mine")
+
+    desk.service.clock.advance(timedelta(minutes=11))
+    alice.follow("Ask")
+    alice.sees("What for")
+    assert alice.find("dialog[open]") is None
+
+    desk.service.clock.advance(timedelta(days=3))
+    alice.follow("My access")
+    assert alice.sees("Your session is over", "dialog")
+
+    desk.service.clock.advance(-timedelta(days=3, minutes=11))
+    alice.press("Log in", "dialog")
+    alice.wait_for(lambda: alice.find("header.top") or alice.find("button[value='alice']"))
+    if (again := alice.find("button[value='alice']")) is not None:
+        again.click()
+    alice.wait_for(lambda: alice.find("header.top"))
+    assert alice.browser.current_url.endswith("/console/mine")
+
+
+def test_a_log_in_that_was_not_begun_here_is_refused(desk: Desk, window: Window) -> None:
+    window.forget_cookies()
+    window.open("/callback?code=stolen&state=theirs")
+
+    assert window.sees("This log-in was not begun in this window")
+    assert "stolen" not in window.browser.current_url
+
+
+def test_no_token_is_in_any_storage(desk: Desk, window: Window) -> None:
+    alice = window.be("alice")
+
+    kept = alice.script("return JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
+
+    assert "eyJ" not in kept
+    assert "jit-console-login" not in kept
+
+
+HOSTILE = '<img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>&lt;b&gt; שלום '
+
+
+def test_a_hostile_justification_is_shown_as_the_text_that_it_is(desk: Desk, window: Window) -> None:
+    text = HOSTILE + "w" * (4096 - len(HOSTILE))
+    grant = desk.asks("alice", "two-approvals", "vault/hostile", text=text)
+    carol = window.be("carol", f"/{grant['name']}")
+    carol.resize(PHONE)
+
+    assert carol.sees("<img src=x onerror=")
+    assert carol.sees("</script>&lt;b&gt;")
+    assert carol.find("main img, main script") is None
+    assert "owned" not in carol.browser.title
+    assert not carol.is_wider_than_the_window()
+    carol.resize(WIDE)
+    desk.call("alice", "POST", f"{grant['name']}:withdraw", {})
+
+
+def test_a_justification_that_would_turn_text_round_is_refused_where_it_is_written(desk: Desk, window: Window) -> None:
+    alice = window.be("alice", "/ask?policy=wiki-write&resource=wiki/plans")
+
+    alice.script(PASTE, "Why", "harmless \u202efdp.exe")
+
+    assert alice.sees("holds the bidirectional control U+202E", "form .wrong")
+
+
+PASTE = """
+const label = [...document.querySelectorAll("label")].find((each) => each.textContent.startsWith(arguments[0]));
+const field = document.getElementById(label.htmlFor);
+field.value = arguments[1];
+field.dispatchEvent(new Event("input", { bubbles: true }));
+"""
+
+
+def test_everything_is_decided_by_keys_and_the_focus_comes_back(desk: Desk, window: Window) -> None:
+    first, second = (desk.asks("alice", "wiki-write", f"wiki/{page}", text="Keys") for page in ("k1", "k2"))
+    bob = window.be("bob")
+    bob.sees("wiki/k2", ".items")
+
+    for key in "jjjkkk":
+        bob.key(key)
+    assert bob.text(".item[aria-current]") == bob.text(".items li:first-child")
+    while "wiki/k1" not in bob.text(".item[aria-current]"):
+        bob.key("j")
+    before = bob.browser.switch_to.active_element
+    bob.key("?")
+    assert bob.sees("Next request", "dialog")
+    bob.key(Keys.ESCAPE)
+    bob.wait_for(lambda: bob.find("dialog[open]") is None)
+    assert bob.browser.switch_to.active_element == before
+    bob.key("d")
+    bob.write("Comment", "Not now")
+    bob.key(Keys.TAB)
+    bob.key(Keys.ENTER)
+    bob.wait_for(lambda: "wiki/k1" not in bob.text(".items"))
+
+    assert desk.call("bob", "GET", first["name"])["state"] == "DENIED"
+    assert desk.call("bob", "GET", second["name"])["state"] == "PENDING"
+
+
+def test_an_admin_sets_a_signal_locks_somebody_out_tries_a_policy_and_verifies_the_log(
+    desk: Desk, window: Window
+) -> None:
+    admin = window.be("admin", "/signals")
+    admin.write("Name", "maintenance")
+    admin.press("Set")
+    assert admin.sees("set by admin@example.com", ".cards")
+
+    admin.follow("Locks")
+    admin.write("Name", "user:mallory@example.com")
+    admin.write("Why", "Left the company")
+    admin.press("Lock")
+    assert admin.sees("Left the company", ".cards")
+    admin.press("Unlock mallory@example.com")
+    assert admin.sees("Nobody is locked.")
+
+    admin.go("/policies/wiki-write")
+    admin.write("Resource", "wiki/plans")
+    admin.press("Test")
+    assert admin.sees("Pending, by step 1", ".notice")
+
+    admin.follow("Policies")
+    admin.press("Simulate")
+    assert admin.sees("would change.", ".notice")
+
+    admin.follow("Audit")
+    assert admin.sees("Policy created", "table")
+    admin.press("Verify")
+    assert admin.sees("records are as they were written.")
+    assert admin.complaints() == []
+
+
+def test_a_delegate_decides_in_somebodys_place(desk: Desk, window: Window) -> None:
+    bob = window.be("bob", "/delegations")
+    bob.write("Who", "user:dave@example.com")
+    bob.press("Delegate")
+    assert bob.sees("decides for bob@example.com", ".cards")
+
+    grant = desk.asks("alice", "wiki-write", "wiki/delegated")
+    approved = desk.call("dave", "POST", f"{grant['name']}:approve", {})
+    assert approved["state"] == "ACTIVE"
+    bob.press("Take it back from dave@example.com")
+    assert bob.sees("Does not count now", ".cards")
+
+
+def test_other_terms_are_offered_and_taken(desk: Desk, window: Window) -> None:
+    grant = desk.asks("alice", "wiki-write", "wiki/offer")
+    bob = window.be("bob", f"/{grant['name']}")
+    bob.press("Give less")
+    bob.write("Shorter", "10 min")
+    bob.write("Comment", "Ten minutes are enough")
+    bob.press("Offer this instead")
+    assert bob.sees("offers 10 min")
+
+    alice = window.be("alice", "/mine")
+    alice.press("Accept the offer")
+    alice.press("Accept the offer", "dialog")
+    assert alice.sees("left of 10 min")
+
+
+PAGES = ["Inbox", "My access", "Ask", "All grants", "Reviews owed", "Policies", "Delegations"]
+STEERING = ["Overview", "Audit", "Signals", "Locks"]
+
+
+@pytest.mark.parametrize("width", [PHONE, WIDE])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_on_any_page(desk: Desk, width: int, dark: bool) -> None:
+    grant = desk.asks("alice", "wiki-write", f"wiki/axe-{width}-{dark}")
+    found: dict[str, list[str]] = {}
+
+    bob = desk.seat("bob")
+    bob.resize(width, dark=dark)
+    for title in PAGES:
+        bob.follow(title)
+        found[title] = bob.findings()
+    bob.go(f"/{grant['name']}")
+    bob.sees("What happened")
+    found["One grant"] = bob.findings()
+    bob.press("Deny")
+    found["A dialog"] = bob.findings()
+    bob.press("Cancel")
+    admin = desk.seat("admin")
+    admin.resize(width, dark=dark)
+    for title in STEERING:
+        admin.follow(title)
+        found[title] = admin.findings()
+    admin.go("/policies/wiki-write")
+    admin.sees("Test a question")
+    found["One policy"] = admin.findings()
+
+    assert {title: each for title, each in found.items() if each} == {}
