@@ -62,6 +62,12 @@ class Window:
         self.wait_for(lambda: self.find("header.top"))
         return self
 
+    def choose(self, words: str) -> None:
+        """Opens the request of the inbox that says so."""
+        items = ".items .item"
+        self.wait_for(lambda: self._with(items, words)).click()
+        self.wait_for(lambda: words in self.text(f"{items}[aria-current]"))
+
     def forget_cookies(self) -> None:
         """Lets the provider not know who was logged in before."""
         self.browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
@@ -138,6 +144,10 @@ class Window:
         entries = [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
         return [entry for entry in entries if "Failed to load resource" not in entry]
 
+    def _with(self, selector: str, words: str) -> WebElement | None:
+        found = self.browser.find_elements(By.CSS_SELECTOR, selector)
+        return next((element for element in found if words in element.text), None)
+
     def _named(self, selector: str, words: str) -> WebElement | None:
         found = self.browser.find_elements(By.CSS_SELECTOR, selector)
         return next((element for element in found if element.text.startswith(words)), None)
@@ -152,13 +162,6 @@ class Desk:
         self.browser = browser
         self.home = browser.current_window_handle
         self._directory = directory
-        self._seats: dict[str, Window] = {}
-
-    def seat(self, who: str) -> Window:
-        """Returns the window where somebody stays logged in, from one test to the next."""
-        if who not in self._seats:
-            self._seats[who] = self.window().be(who)
-        return self._seats[who]
 
     def window(self) -> Window:
         self.browser.switch_to.new_window("window")

@@ -38,6 +38,7 @@ def test_a_request_is_asked_for_approved_extended_and_revoked_and_each_check_fol
     assert alice.sees("Pending")
     assert not desk.allows("wiki/plans")
 
+    bob.choose("wiki/plans")
     assert bob.sees("The plan has a wrong date", ".detail")
     bob.key("a")
     bob.write("Comment", "Good catch")
@@ -49,6 +50,7 @@ def test_a_request_is_asked_for_approved_extended_and_revoked_and_each_check_fol
     alice.write("How much more", "20 min")
     alice.write("Why", "Two more dates")
     alice.press("Ask", "dialog")
+    bob.choose("20 min")
     assert bob.sees("asks for more time")
     bob.press("Approve")
     bob.press("Approve", "dialog")
@@ -143,6 +145,7 @@ def test_a_hostile_justification_is_shown_as_the_text_that_it_is(desk: Desk, win
 def test_a_justification_that_would_turn_text_round_is_refused_where_it_is_written(desk: Desk, window: Window) -> None:
     alice = window.be("alice", "/ask?policy=wiki-write&resource=wiki/plans")
 
+    alice.sees("What for")
     alice.script(PASTE, "Why", "harmless \u202efdp.exe")
 
     assert alice.sees("holds the bidirectional control U+202E", "form .wrong")
@@ -248,11 +251,11 @@ STEERING = ["Overview", "Audit", "Signals", "Locks"]
 
 @pytest.mark.parametrize("width", [PHONE, WIDE])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_nothing_on_any_page(desk: Desk, width: int, dark: bool) -> None:
+def test_axe_finds_nothing_on_any_page(desk: Desk, window: Window, other: Window, width: int, dark: bool) -> None:
     grant = desk.asks("alice", "wiki-write", f"wiki/axe-{width}-{dark}")
     found: dict[str, list[str]] = {}
 
-    bob = desk.seat("bob")
+    bob = window.be("bob")
     bob.resize(width, dark=dark)
     for title in PAGES:
         bob.follow(title)
@@ -263,7 +266,7 @@ def test_axe_finds_nothing_on_any_page(desk: Desk, width: int, dark: bool) -> No
     bob.press("Deny")
     found["A dialog"] = bob.findings()
     bob.press("Cancel")
-    admin = desk.seat("admin")
+    admin = other.be("admin")
     admin.resize(width, dark=dark)
     for title in STEERING:
         admin.follow(title)
