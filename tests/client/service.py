@@ -21,7 +21,7 @@ SERVICES = [
     service
     for name, module in MODULES.items()
     # The pages are for a browser, not for a client.
-    if name != "docs_pb2"
+    if name not in ("docs_pb2", "console_pb2")
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
