@@ -172,6 +172,12 @@ VALUES = (
         raw=True,
     ),
     Value(
+        "SimulationProgress",
+        "StreamPolicySimulationResponse",
+        doc="How far the simulation of policies is; the last one has the result.",
+        raw=True,
+    ),
+    Value(
         "Delegation",
         doc="The right of the delegator to review, lent to the delegate; without `policies`, all of it.",
         mixin="Named",

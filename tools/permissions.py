@@ -330,6 +330,7 @@ OPERATIONS: Final = (
     ),
     Operation("test policies", "PolicyService/TestPolicy"),
     Operation("simulate policies", "PolicyService/SimulatePolicies"),
+    Operation("follow the simulation of policies", "PolicyService/StreamPolicySimulation"),
     Operation("set a signal", "SignalService/SetSignal"),
     Operation("read the signals", "SignalService/ListSignals"),
     Operation("delegate one's own right to review", "DelegationService/CreateDelegation"),

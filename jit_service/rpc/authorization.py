@@ -81,6 +81,7 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.PolicyService/ApplyPolicies": _APPLY,
     "/jitaccess.v1.PolicyService/TestPolicy": _READ_AUDIT,
     "/jitaccess.v1.PolicyService/SimulatePolicies": _READ_AUDIT,
+    "/jitaccess.v1.PolicyService/StreamPolicySimulation": _READ_AUDIT,
     "/jitaccess.v1.PolicyService/GetPolicyProposal": _READ_AUDIT,
     "/jitaccess.v1.PolicyService/ListPolicyProposals": _READ_AUDIT,
     "/jitaccess.v1.PolicyService/ApprovePolicyProposal": _WRITE_ADMIN,

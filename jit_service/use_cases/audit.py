@@ -16,6 +16,7 @@ from jit_service.domain.language import paging
 from jit_service.domain.language.filter import parse
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.readers.audit import Recomputed
+from jit_service.use_cases.long_work import result_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +82,7 @@ def verify(store: Store, *, since: Checkpoint | None = None) -> LogVerification:
 
     Then it replays what the log says of each grant, policy, signal, delegation, lock and proposal against the store.
     """
-    steps = verification(store, since=since)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            verified: LogVerification = end.value
-            return verified
+    return result_of(verification(store, since=since))
 
 
 def verification(store: Store, *, since: Checkpoint | None = None) -> Verifying:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.errors import InvalidField
 from jit_service.storage import Snapshot, Store
 from jit_service.use_cases import audit
 from jit_service.use_cases.audit import LogVerification, Progress, Verifying
+from jit_service.use_cases.long_work import followed
 from jit_service.use_cases.signing_keys import Issuing, demand_issuing, signing_key
 from jitaccess.jose.checkpoints import TYPE, SignedCheckpoint, read_checkpoint
 from jitaccess.jose.keys import GivenKeys
@@ -52,9 +51,6 @@ class VerifyProgress:
 
     at: Progress
     result: VerifyResult | None = None
-
-
-_PAUSE_SECONDS: Final = 0.5
 
 
 def make(store: Store, maybe_issuing: Issuing | None) -> IssuedCheckpoint:
@@ -102,18 +98,9 @@ def stream_verification(
 
 
 def _told(steps: Verifying, signature: SignatureState | None, gone: Callable[[], bool]) -> Iterator[VerifyProgress]:
-    told_at = float("-inf")
-    # Whoever goes away leaves no snapshot open.
-    with closing(steps):
-        while not gone():
-            try:
-                at = next(steps)
-            except StopIteration as end:
-                yield VerifyProgress(at=at, result=VerifyResult(verified=end.value, signature=signature))
-                return
-            if time.monotonic() - told_at >= _PAUSE_SECONDS:
-                yield VerifyProgress(at=at)
-                told_at = time.monotonic()
+    for at, verified in followed(steps, gone=gone):
+        result = VerifyResult(verified=verified, signature=signature) if verified is not None else None
+        yield VerifyProgress(at=at, result=result)
 
 
 def _checkpoint(store: Store, maybe_issuing: Issuing | None, text: str) -> tuple[Checkpoint, SignatureState]:

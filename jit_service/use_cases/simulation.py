@@ -7,8 +7,8 @@ whether it was an emergency.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -31,6 +31,7 @@ from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import JustificationRule, Policy
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.rows import GrantChange
+from jit_service.use_cases.long_work import followed, result_of
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 DEFAULT_CHANGES: Final = 100
@@ -40,6 +41,10 @@ MAX_EVENTS: Final = 10_000
 _CHUNK: Final = 1000
 _ASKED = (EventType.GRANT_REQUESTED, EventType.BREAK_GLASS_USED)
 _ASKING = ("/jitaccess.v1.GrantService/RequestGrant", "/jitaccess.v1.GrantService/EnsureGrant")
+
+
+_JUDGED = (*_ASKED, EventType.CALL_REFUSED, EventType.ACCESS_CHECKED)
+_SIGNAL_KINDS = (EventType.SIGNAL_SET, EventType.SIGNAL_DELETED)
 
 
 class Kind(StrEnum):
@@ -87,68 +92,121 @@ class SimulationResult:
     truncated_at: datetime | None
 
 
-def simulate(
-    store: Store,
-    proposed: Sequence[PolicyDraft],
-    *,
-    prune: bool,
-    start: datetime | None,
-    end: datetime | None,
-    max_changes: int,
-    exact: tuple[str, ...] = (),
-) -> SimulationResult:
-    """Judges the window [start, end) again. `exact` is as in `name.principal`. Raises InvalidField, StaleEtag."""
-    if not 0 <= max_changes <= MAX_CHANGES:
-        raise InvalidField("max_changes", f"is {max_changes}; 0 to {MAX_CHANGES} are allowed")
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a simulation is: of `event_count` records, which grows while they are looked for, so many are judged."""
+
+    judged_count: int
+    event_count: int
+
+
+_NOT_BEGUN: Final = Progress(judged_count=0, event_count=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationProgress:
+    """How far a simulation is. Only the last one has the result."""
+
+    at: Progress
+    result: SimulationResult | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What is simulated: the policies, whether they are all there are, and the window [start, end).
+
+    `max_changes` 0 is DEFAULT_CHANGES; `exact` is as in `name.principal`.
+    """
+
+    proposed: Sequence[PolicyDraft]
+    prune: bool
+    start: datetime | None
+    end: datetime | None
+    max_changes: int
+    exact: tuple[str, ...] = ()
+
+
+Simulating = Generator[Progress, None, SimulationResult]
+"""The steps of a simulation; what it found is its result."""
+
+
+def simulate(store: Store, draft: Draft) -> SimulationResult:
+    """Judges the window again. Raises InvalidField, StaleEtag."""
+    return result_of(_simulation(store, draft))
+
+
+def stream_simulation(store: Store, draft: Draft, *, gone: Callable[[], bool]) -> Iterator[SimulationProgress]:
+    """Yields how far it is, as it judges as `simulate` does, until `gone`; the last one has the result.
+
+    The first one comes at once, then one each half second. Raises what `simulate` raises, before the first.
+    """
+    for at, result in followed(_simulation(store, draft), gone=gone):
+        yield SimulationProgress(at=at, result=result)
+
+
+def _simulation(store: Store, draft: Draft) -> Simulating:
+    if not 0 <= draft.max_changes <= MAX_CHANGES:
+        raise InvalidField("max_changes", f"is {draft.max_changes}; 0 to {MAX_CHANGES} are allowed")
     with store.snapshot() as snapshot:
-        end = end or snapshot.now
-        start = start or end - DEFAULT_WINDOW
+        end = draft.end or snapshot.now
+        start = draft.start or end - DEFAULT_WINDOW
         if start >= end:
             raise InvalidField("start_time", f"is {start.isoformat()}; it must be before {end.isoformat()}")
         stored = snapshot.policies()
-        changes = diff.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=exact)
-        draft = diff.outcome(stored, changes)
-        return _judged_again(snapshot, stored, draft, start, end, max_changes or DEFAULT_CHANGES)
+        there = snapshot.policies(deleted=True)
+        changes = diff.difference(there, draft.proposed, prune=draft.prune, exact=draft.exact)
+        yield _NOT_BEGUN
+        signals = yield from _finding(snapshot, _window(None, end, _SIGNAL_KINDS), at_most=None, told=False)
+        events = yield from _finding(snapshot, _window(start, end, _JUDGED), at_most=MAX_EVENTS + 1)
+        judging = _judging(_History(snapshot, signals), events[:MAX_EVENTS], stored, diff.outcome(stored, changes))
+        tally = yield from judging
+        return SimulationResult(
+            request_count=tally.counts[Kind.REQUEST],
+            check_count=tally.counts[Kind.CHECK],
+            changed_count=len(tally.changed),
+            changes=tuple(tally.changed[: draft.max_changes or DEFAULT_CHANGES]),
+            truncated_at=events[MAX_EVENTS - 1].event.at if len(events) > MAX_EVENTS else None,
+        )
 
 
-def _judged_again(
-    snapshot: Snapshot, stored: list[Policy], draft: list[Policy], start: datetime, end: datetime, max_changes: int
-) -> SimulationResult:
-    past = _History(snapshot, end)
-    events = _events(snapshot, _window(start, end, (*_ASKED, EventType.CALL_REFUSED, EventType.ACCESS_CHECKED)))
-    counts = {Kind.REQUEST: 0, Kind.CHECK: 0}
-    changed = 0
-    shown: list[Change] = []
-    for recorded in events[:MAX_EVENTS]:
+@dataclass(kw_only=True)
+class _Tally:
+    """How many requests and checks were judged, and which would be answered otherwise."""
+
+    counts: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
+    changed: list[Change] = field(default_factory=list)
+
+
+def _judging(
+    past: _History, events: Sequence[RecordedEvent], stored: list[Policy], draft: list[Policy]
+) -> Generator[Progress, None, _Tally]:
+    tally = _Tally()
+    for number, recorded in enumerate(events):
+        yield Progress(judged_count=number, event_count=len(events))
         event = recorded.event
         kind = Kind.CHECK if event.type is EventType.ACCESS_CHECKED else Kind.REQUEST
         question = past.check(recorded) if kind is Kind.CHECK else past.request(recorded)
         if question is None:
             continue
-        counts[kind] += 1
+        tally.counts[kind] += 1
         before, after = question.answer(stored), question.answer(draft)
-        if not before.differs(after):
-            continue
-        changed += 1
-        if len(shown) < max_changes:
-            shown.append(
-                Change(
-                    kind=kind,
-                    seq=recorded.seq,
-                    at=event.at,
-                    subject=event.subject or event.principal,
-                    resources=event.resources,
-                    actions=event.actions,
-                    before=before,
-                    after=after,
-                )
-            )
-    return SimulationResult(
-        request_count=counts[Kind.REQUEST],
-        check_count=counts[Kind.CHECK],
-        changed_count=changed,
-        changes=tuple(shown),
-        truncated_at=events[MAX_EVENTS - 1].event.at if len(events) > MAX_EVENTS else None,
+        if before.differs(after):
+            tally.changed.append(_change(kind, recorded, before, after))
+    yield Progress(judged_count=len(events), event_count=len(events))
+    return tally
+
+
+def _change(kind: Kind, recorded: RecordedEvent, before: Answer, after: Answer) -> Change:
+    event = recorded.event
+    return Change(
+        kind=kind,
+        seq=recorded.seq,
+        at=event.at,
+        subject=event.subject or event.principal,
+        resources=event.resources,
+        actions=event.actions,
+        before=before,
+        after=after,
     )
 
 
@@ -192,10 +250,10 @@ class _Check:
 class _History:
     """What was known at each record. Records must be asked about in their order."""
 
-    def __init__(self, snapshot: Snapshot, end: datetime) -> None:
+    def __init__(self, snapshot: Snapshot, signals: list[RecordedEvent]) -> None:
+        """`signals` are the records of the signals until the end of the window, in order."""
         self._snapshot = snapshot
-        kinds = (EventType.SIGNAL_SET, EventType.SIGNAL_DELETED)
-        self._told = _events(snapshot, _window(None, end, kinds), at_most=None)
+        self._told = signals
         self._signals: dict[str, Signal] = {}
         self._changes: dict[str, list[GrantChange]] = {}
         # Of the items of one batch only the first has the context that they share.
@@ -317,8 +375,10 @@ def _window(start: datetime | None, end: datetime, kinds: Sequence[EventType]) -
     return f'{since}event_time < "{end.isoformat()}" AND ({any_kind})'
 
 
-def _events(snapshot: Snapshot, filter_text: str, *, at_most: int | None = MAX_EVENTS + 1) -> list[RecordedEvent]:
-    """Returns the records that match, in order."""
+def _finding(
+    snapshot: Snapshot, filter_text: str, *, at_most: int | None, told: bool = True
+) -> Generator[Progress, None, list[RecordedEvent]]:
+    """Returns the records that match, in order. They count as those to be judged if they are `told`."""
     node = parse(filter_text, AUDIT_FIELDS)
     found: list[RecordedEvent] = []
     beyond: int | None = 0
@@ -327,4 +387,5 @@ def _events(snapshot: Snapshot, filter_text: str, *, at_most: int | None = MAX_E
         chunk = snapshot.audit_events(node=node, backwards=False, beyond=beyond, limit=limit)
         found += chunk.events
         beyond = chunk.resume
+        yield Progress(judged_count=0, event_count=min(len(found), MAX_EVENTS)) if told else _NOT_BEGUN
     return found

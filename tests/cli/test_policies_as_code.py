@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from jitaccess import policy_file
+from jitaccess.cli import progress
 from jitaccess.v1 import policy_pb2
 from tests.cli.conftest import Jit
 from tests.cli.samples import soon
@@ -19,6 +20,7 @@ from tests.client.service import Refusal, Service
 from tests.domain.test_sown_bugs import Twin, demand_caught
 
 Proposal = policy_pb2.PolicyProposal
+Progress = policy_pb2.StreamPolicySimulationResponse
 Case = policy_pb2.PolicyTestCase
 Result = policy_pb2.PolicyTestResult
 CASES = """
@@ -438,12 +440,12 @@ def test_simulate_shows_what_would_have_been_answered_otherwise(jit: Jit, servic
     found = policy_pb2.SimulatePoliciesResponse(
         request_count=3, check_count=9, changed_count=2, changes=[changed], truncate_time=soon(hours=-1)
     )
-    service.will_answer("SimulatePolicies", found)
+    service.will_stream("StreamPolicySimulation", [Progress(event_count=12), Progress(result=found)])
 
     ran = jit("policy", "simulate", str(file), "--prune", "--since", "7d", "--max", "1")
 
     assert ran.code == 0, ran.err
-    [sent] = service.sent("SimulatePolicies")
+    [sent] = service.sent("StreamPolicySimulation")
     assert (sent.prune, sent.max_changes, len(sent.policies)) == (True, 1, 1)
     assert abs(sent.start_time.seconds - soon(days=-7).seconds) < 60
     _, row, count, more, truncated = ran.out.splitlines()
@@ -455,10 +457,40 @@ def test_simulate_shows_what_would_have_been_answered_otherwise(jit: Jit, servic
 
 
 def test_simulate_leaves_the_window_to_the_service(jit: Jit, service: Service, file: Path) -> None:
+    service.will_stream("StreamPolicySimulation", [Progress(result=policy_pb2.SimulatePoliciesResponse())])
+
     ran = jit("policy", "simulate", str(file))
 
     assert ran.out == "0 of 0 requests and 0 checks would be answered otherwise\n"
-    assert not service.sent("SimulatePolicies")[0].HasField("start_time")
+    assert not service.sent("StreamPolicySimulation")[0].HasField("start_time")
+
+
+@pytest.mark.parametrize("stream", [[], [Progress(event_count=12)]])
+def test_a_simulation_without_a_result_is_an_error(
+    jit: Jit, service: Service, file: Path, stream: list[Progress]
+) -> None:
+    service.will_stream("StreamPolicySimulation", stream)
+
+    ran = jit("policy", "simulate", str(file))
+
+    assert (ran.code, ran.out, "without a result" in ran.err) == (7, "", True)
+
+
+@pytest.mark.parametrize("flags", [(), ("-q",)])
+def test_on_a_terminal_it_is_shown_how_far_the_simulation_is(
+    jit: Jit, service: Service, file: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(progress, "tell", shown.append)
+    result = policy_pb2.SimulatePoliciesResponse()
+    told = [Progress(), Progress(event_count=4), Progress(judged_count=2, event_count=4, result=result)]
+    service.will_stream("StreamPolicySimulation", told)
+
+    jit("policy", "simulate", str(file), *flags)
+
+    none, some = f"[{'-' * 30}]   0 %", f"[{'#' * 15}{'-' * 15}]  50 %"
+    texts = [f"{none}  0 of 0", f"{none}  0 of 4", f"{some}  2 of 4"]
+    assert shown == ([] if flags else [*(f"{text} requests and checks" for text in texts), ""])
 
 
 def test_apply_under_dual_control_says_that_a_proposal_waits(jit: Jit, service: Service, file: Path) -> None:

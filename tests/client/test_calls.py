@@ -428,6 +428,18 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         ),
     ),
     (
+        "stream_policy_simulation",
+        ([POLICY],),
+        {"prune": True, "start_time": NOON, "max_changes": 5},
+        "StreamPolicySimulation",
+        policy_pb2.StreamPolicySimulationRequest(
+            policies=[POLICY_MESSAGE],
+            prune=True,
+            start_time=Timestamp(seconds=int(NOON.timestamp())),
+            max_changes=5,
+        ),
+    ),
+    (
         "get_policy_proposal",
         ("q",),
         {},

@@ -49,6 +49,7 @@ PAIRS: list[tuple[type, type[Message]]] = [
     (model.PolicyTestReport, policy_pb2.TestPolicyResponse),
     (model.SimulatedChange, policy_pb2.SimulatedChange),
     (model.Simulation, policy_pb2.SimulatePoliciesResponse),
+    (model.SimulationProgress, policy_pb2.StreamPolicySimulationResponse),
     (model.Delegation, delegation_pb2.Delegation),
     (model.AuditVerdict, audit_pb2.VerifyAuditLogResponse),
     (model.AuditVerification, audit_pb2.StreamAuditVerificationResponse),

@@ -22,7 +22,8 @@ from google.rpc import status_pb2
 
 from jitaccess.v1.audit_pb2 import StreamAuditVerificationResponse, TailAuditEventsResponse
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
-from tests.world import AUDIT, GRANTS, Outcome, Person, Story, code_name, messages_of, refusal, rest_call
+from jitaccess.v1.policy_pb2 import StreamPolicySimulationResponse
+from tests.world import AUDIT, GRANTS, POLICIES, Outcome, Person, Story, code_name, messages_of, refusal, rest_call
 
 Events = Iterator[WatchGrantsResponse]
 _JIT = (sys.executable, "-c", "from jitaccess.cli import main; main()")
@@ -63,6 +64,13 @@ def verifying(story: Story, person: Person, **body: Any) -> Iterator[Iterator[St
 
 
 @contextmanager
+def simulating(story: Story, person: Person, **body: Any) -> Iterator[Iterator[StreamPolicySimulationResponse]]:
+    """Opens the simulation of policies on the story's surface."""
+    with _streaming(story, story.world.token(person), POLICIES + "StreamPolicySimulation", body) as messages:
+        yield messages
+
+
+@contextmanager
 def exporting(story: Story, person: Person, **body: Any) -> Iterator[Iterator[bytes]]:
     """Opens the export on the story's surface, and yields its lines."""
     with _streaming(story, story.world.token(person), AUDIT + "ExportAuditEvents", body) as messages:
@@ -85,8 +93,9 @@ def _streaming(story: Story, token: str, method: str, body: dict[str, Any]) -> I
             answers.cancel()
         return
     connection = http.client.HTTPConnection(story.world.http.host, story.world.http.port, timeout=30)
-    _, path, _ = rest_call(method, body)
-    connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
+    verb, path, data = rest_call(method, body)
+    content = {"content-type": "application/json"} if data else {}
+    connection.request(verb, path, body=data, headers={"authorization": f"Bearer {token}"} | content)
     response = connection.getresponse()
     try:
         yield _lines(response, answer)

@@ -16,7 +16,7 @@ import pytest
 from jit_service.domain.caller import Caller
 from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.use_cases import proposals
-from tests.stories.streams import Refused, exporting, tailing, verifying, watching
+from tests.stories.streams import Refused, exporting, simulating, tailing, verifying, watching
 from tests.world import (
     ACCESS,
     AUDIT,
@@ -209,6 +209,7 @@ WALK: dict[str, Prepared] = {
     "reject the admin's proposal": lambda case, _: case.proposed(case.story.admin, "Reject"),
     "test policies": trying,
     "simulate policies": bodiless(POLICIES + "SimulatePolicies"),
+    "follow the simulation of policies": bodiless(POLICIES + "StreamPolicySimulation"),
     "set a signal": setting_a_signal,
     "read the signals": bodiless(SIGNALS + "ListSignals"),
     "delegate one's own right to review": delegating,
@@ -231,6 +232,7 @@ STREAMS: dict[str, Callable[..., AbstractContextManager[Iterator[Any]]]] = {
     AUDIT + "TailAuditEvents": tailing,
     AUDIT + "ExportAuditEvents": exporting,
     AUDIT + "StreamAuditVerification": verifying,
+    POLICIES + "StreamPolicySimulation": simulating,
 }
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from jit_service.runtime import sweeper
 from jitaccess.v1.policy_pb2 import PolicyChange, PolicyProposal, PolicyTestCase, SimulatedChange
 from tests.cli_surface import Cli
 from tests.conftest import HOUR, Clock
+from tests.stories.streams import Refused, simulating
 from tests.world import GRANTS, POLICIES, Grpc, Outcome, Rest, Story, World, running_world
 
 Expect = PolicyTestCase.Outcome
@@ -357,6 +359,21 @@ def test_the_window_is_half_open_and_what_is_left_out_is_said(lone: Story, monke
     assert not some.HasField("truncate_time")
 
 
+def test_a_simulation_is_followed_to_its_result(lone: Story) -> None:
+    lone.create_policy()
+    lone.granted()
+    lone.check()
+    draft = lone.policy(steps=[], eligible={"principals": [lone.dave.principal]})
+    whole = simulated(lone, draft)
+
+    with simulating(lone, lone.auditor, policies=[draft]) as told:
+        first, *_, last = list(told)
+
+    assert (first.judged_count, first.event_count, first.HasField("result")) == (0, 0, False)
+    assert (last.judged_count, last.event_count, last.result.changed_count) == (2, 2, 2)
+    assert last.result == whole
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -367,6 +384,11 @@ def test_the_window_is_half_open_and_what_is_left_out_is_said(lone: Story, monke
 )
 def test_a_bad_simulation_names_its_field(story: Story, changes: dict[str, Any], field: str) -> None:
     assert story.call(story.admin, POLICIES + "SimulatePolicies", changes).fields[0] == field
+
+
+def test_a_bad_simulation_is_not_followed(lone: Story) -> None:
+    with pytest.raises((Refused, grpc.RpcError), match="1001"), simulating(lone, lone.admin, maxChanges=1001) as told:
+        next(told)
 
 
 @pytest.fixture(scope="module")

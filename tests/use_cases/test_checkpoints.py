@@ -14,7 +14,7 @@ from jit_service.domain.audit import checkpoint as rules
 from jit_service.domain.audit.chain import GENESIS, link
 from jit_service.domain.errors import InvalidField, KeysUnavailable, TokensOff
 from jit_service.storage import Store
-from jit_service.use_cases import audit, checkpoints, signing_keys, tokens
+from jit_service.use_cases import audit, checkpoints, long_work, signing_keys, tokens
 from jit_service.use_cases.audit import LogVerification
 from jit_service.use_cases.checkpoints import IssuedCheckpoint, SignatureState, VerifyProgress, VerifyResult
 from jit_service.use_cases.keyring import KeyRing
@@ -157,7 +157,7 @@ def result(store: Store, issuing: Issuing, kept: IssuedCheckpoint, *, only_new: 
 def test_a_verification_that_is_followed_finds_the_same(
     store: Store, issuing: Issuing, kept: IssuedCheckpoint, only_new: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(long_work, "_PAUSE_SECONDS", 0)
     monkeypatch.setattr(audit, "_AT_ONCE", 1)
 
     told = followed(store, issuing, kept, only_new=only_new)

@@ -49,6 +49,17 @@ def _listing(build: Callable[P, Call[Page[T]]]) -> Callable[Concatenate[AsyncJit
     return method
 
 
+def _following(build: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncJitClient, P], AsyncGenerator[T, None]]:
+    """Returns the method that yields the messages of a stream that ends by itself."""
+
+    @functools.wraps(build)
+    def method(self: AsyncJitClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        return self._parts(build(*args, **kwargs))
+
+    method.__signature__ = with_self(build)  # type: ignore[attr-defined]
+    return method
+
+
 class AsyncJitClient:
     """Asks, decides and checks over gRPC from one event loop; an asynchronous context manager.
 
@@ -206,6 +217,7 @@ class AsyncJitClient:
     apply_policies = _method(policies.apply_policies)
     test_policy = _method(policies.test_policy)
     simulate_policies = _method(policies.simulate_policies)
+    stream_policy_simulation = _following(policies.stream_policy_simulation)
     get_policy_proposal = _method(policies.get_policy_proposal)
     list_policy_proposals = _listing(policies.list_policy_proposals)
     approve_policy_proposal = _method(policies.approve_policy_proposal)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import grpc
 
 from jit_service.domain.errors import DualControlRequired, InvalidField
@@ -18,8 +20,9 @@ from jit_service.rpc.services.policies_messages import (
     proposal_message,
     proposed_of,
     simulated_message,
+    simulation_of,
+    simulation_progress_message,
     tested_message,
-    window_of,
 )
 from jit_service.storage import Store
 from jit_service.use_cases import policies, policy_tests, proposals, simulation
@@ -113,17 +116,14 @@ class PolicyServicer(PolicyServiceServicer):
     def SimulatePolicies(
         self, request: policy_pb2.SimulatePoliciesRequest, context: grpc.ServicerContext
     ) -> policy_pb2.SimulatePoliciesResponse:
-        start, end = window_of(request)
-        simulated = simulation.simulate(
-            self._store,
-            proposed_of(request.policies),
-            prune=request.prune,
-            start=start,
-            end=end,
-            max_changes=request.max_changes,
-            exact=current_caller().exact,
-        )
-        return simulated_message(simulated)
+        return simulated_message(simulation.simulate(self._store, simulation_of(request, current_caller().exact)))
+
+    def StreamPolicySimulation(
+        self, request: policy_pb2.StreamPolicySimulationRequest, context: grpc.ServicerContext
+    ) -> Iterator[policy_pb2.StreamPolicySimulationResponse]:
+        draft = simulation_of(request, current_caller().exact)
+        told = simulation.stream_simulation(self._store, draft, gone=lambda: not context.is_active())
+        return map(simulation_progress_message, told)
 
     def GetPolicyProposal(
         self, request: policy_pb2.GetPolicyProposalRequest, context: grpc.ServicerContext

@@ -23,7 +23,7 @@ from jit_service.domain.policies.proposal import Proposal
 from jit_service.rpc.mapping import Decoder, Encoder, Rule
 from jit_service.rpc.well_known_types import instant_of, json_object_of
 from jit_service.use_cases.policies import ApplyResult
-from jit_service.use_cases.simulation import Change, SimulationResult
+from jit_service.use_cases.simulation import Change, Draft, SimulationProgress, SimulationResult
 from jitaccess.v1 import policy_pb2
 
 _POSITIVE: Final = Rule(positive=True)
@@ -196,11 +196,27 @@ def tested_message(results: Sequence[CaseResult]) -> policy_pb2.TestPolicyRespon
     )
 
 
-def window_of(message: policy_pb2.SimulatePoliciesRequest) -> tuple[datetime | None, datetime | None]:
-    """Returns the start and the end of the window, as far as they are given. Raises InvalidField."""
-    start = instant_of(message.start_time, "start_time") if message.HasField("start_time") else None
-    end = instant_of(message.end_time, "end_time") if message.HasField("end_time") else None
-    return start, end
+def simulation_of(
+    message: policy_pb2.SimulatePoliciesRequest | policy_pb2.StreamPolicySimulationRequest, exact: tuple[str, ...]
+) -> Draft:
+    """Returns the draft and its window, as far as that is given. Raises InvalidField."""
+    return Draft(
+        proposed=proposed_of(message.policies),
+        prune=message.prune,
+        start=instant_of(message.start_time, "start_time") if message.HasField("start_time") else None,
+        end=instant_of(message.end_time, "end_time") if message.HasField("end_time") else None,
+        max_changes=message.max_changes,
+        exact=exact,
+    )
+
+
+def simulation_progress_message(told: SimulationProgress) -> policy_pb2.StreamPolicySimulationResponse:
+    """Returns one message of a simulation: how far it is, and in the last one what would change."""
+    return policy_pb2.StreamPolicySimulationResponse(
+        judged_count=told.at.judged_count,
+        event_count=told.at.event_count,
+        result=simulated_message(told.result) if told.result is not None else None,
+    )
 
 
 def _decoded_at(path: str, message: policy_pb2.Policy) -> Policy:

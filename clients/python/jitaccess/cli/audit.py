@@ -14,6 +14,7 @@ import typer
 from jitaccess.cli import exits
 from jitaccess.cli.command import command
 from jitaccess.cli.grants import DEFAULT_LIMIT, PAGE_LIMIT, Filter, Limit
+from jitaccess.cli.progress import Quiet, bar, last_of
 from jitaccess.cli.session import Session
 from jitaccess.cli.text import listed
 
@@ -44,7 +45,6 @@ Checkpoint = Annotated[
     typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
 ]
 OnlyNew = Annotated[bool, typer.Option("--only-new", help="Recompute only what came after the checkpoint.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show on stderr how far it is.")]
 _COLUMNS = ("SEQ", "TIME", "EVENT", "PRINCIPAL", "SUBJECT", "ACTIONS", "RESOURCES", "DECISION", "REASON", "GRANT")
 # Of lines that come one by one.
 _WIDTHS = (7, 12, 16, 24, 24, 10, 24, 9, 14, 0)
@@ -183,18 +183,13 @@ def _tell(above: Sequence[tuple[str, ...]], event: AuditEvent, screen: Screen) -
 
 def _followed(verification: Iterable[AuditVerification], quiet: bool) -> tuple[AuditVerification, AuditVerdict]:
     """Shows how far it is, and returns the last that was told, with its result. Raises Internal where it has none."""
-    from jitaccess.cli.progress import bar, tell
     from jitaccess.errors import Internal
 
-    last: AuditVerification | None = None
-    try:
-        for last in verification:
-            total = last.event_count - last.start_seq
-            if not quiet:
-                tell(f"{bar(last.checked_count, total)}  {last.checked_count:,} of {total:,} events")
-    finally:
-        if not quiet:
-            tell("")
+    def line(told: AuditVerification) -> str:
+        total = told.event_count - told.start_seq
+        return f"{bar(told.checked_count, total)}  {told.checked_count:,} of {total:,} events"
+
+    last = last_of(verification, line, quiet=quiet)
     if last is None or last.result is None:
         raise Internal("the verification ended without a result, so nothing is verified; try again")
     return last, last.result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,12 +13,13 @@ import typer
 from jitaccess.cli import exits
 from jitaccess.cli.command import command, parsed
 from jitaccess.cli.policy import Files, Prune, show_changes
+from jitaccess.cli.progress import Quiet, bar, last_of
 from jitaccess.cli.session import Session
 from jitaccess.cli.text import listed
 from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
-    from jitaccess import PolicyTestReport, PolicyTestResult, SimulatedChange, Simulation
+    from jitaccess import PolicyTestReport, PolicyTestResult, SimulatedChange, Simulation, SimulationProgress
     from jitaccess.cli.judges import Judge
     from jitaccess.cli.policyfile import Finding, PolicyFiles, Trial
     from jitaccess.cli.screen import Screen
@@ -147,6 +148,7 @@ def simulate(
         int,
         typer.Option("--max", metavar="N", min=0, max=1000, help="Show at most this many changes [default: 100]."),
     ] = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Show what the files would have answered otherwise.
 
@@ -157,7 +159,8 @@ def simulate(
     loaded = policyfile.read(files).demand_sound()
     start = datetime.now(UTC) - since if since else None
     with session.client() as client, _placed(loaded):
-        found = client.simulate_policies(loaded.policies, prune=prune, start_time=start, max_changes=most)
+        told = client.stream_policy_simulation(loaded.policies, prune=prune, start_time=start, max_changes=most)
+        found = _followed(told, quiet)
     session.answer(found.raw, lambda screen: _show_simulation(screen, found))
 
 
@@ -214,6 +217,21 @@ def _test_data(reports: Sequence[tuple[Trial, PolicyTestReport]], failed: int) -
         lines = [trial.line(index) for index in range(len(report.results))]
         tests.append({"file": trial.path, "policy": trial.policy, "lines": lines, **rest_json(report.raw)})
     return {"tests": tests, "failedCount": failed}
+
+
+def _followed(simulation: Iterable[SimulationProgress], quiet: bool) -> Simulation:
+    """Shows how far it is, and returns the result. Raises Internal where it has none."""
+    from jitaccess.errors import Internal
+
+    def line(told: SimulationProgress) -> str:
+        judged = f"{told.judged_count:,} of {told.event_count:,} requests and checks"
+        # Until the first is judged, they are still looked for.
+        return f"{bar(told.judged_count, told.event_count or 1)}  {judged}"
+
+    last = last_of(simulation, line, quiet=quiet)
+    if last is None or last.result is None:
+        raise Internal("the simulation ended without a result; try again")
+    return last.result
 
 
 def _show_simulation(screen: Screen, found: Simulation) -> None:

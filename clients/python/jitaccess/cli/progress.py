@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Annotated, Final, TypeVar
 
+import typer
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show on stderr how far it is.")]
+Told = TypeVar("Told")
 _WIDTH: Final = 30
 
 
@@ -20,3 +25,16 @@ def bar(done: int, total: int) -> str:
     share = min(done / total, 1.0) if total > 0 else 1.0
     full = int(share * _WIDTH)
     return f"[{'#' * full}{'-' * (_WIDTH - full)}] {int(share * 100):3} %"
+
+
+def last_of(told: Iterable[Told], line: Callable[[Told], str], *, quiet: bool) -> Told | None:
+    """Shows how far it is, unless `quiet`, and returns the last that was told; None if nothing was."""
+    last: Told | None = None
+    try:
+        for last in told:
+            if not quiet:
+                tell(line(last))
+    finally:
+        if not quiet:
+            tell("")
+    return last

@@ -1142,6 +1142,19 @@ class Simulation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SimulationProgress:
+    """How far the simulation of policies is; the last one has the result."""
+
+    judged_count: int
+    """How many of the recorded requests and checks have been judged again."""
+    event_count: int
+    """How many there are to judge; it grows while they are looked for in the audit log."""
+    result: Simulation | None
+    """What would change. Only the last message has it."""
+    raw: policy_pb2.StreamPolicySimulationResponse = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Delegation(mixins.Named):
     """The right of the delegator to review, lent to the delegate; without `policies`, all of it."""
 

@@ -1528,6 +1528,82 @@ class SimulatePoliciesResponse(_message.Message):
 Global___SimulatePoliciesResponse: _TypeAlias = SimulatePoliciesResponse  # noqa: Y015
 
 @_typing.final
+class StreamPolicySimulationRequest(_message.Message):
+    """A draft, and a window of the past."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICIES_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    MAX_CHANGES_FIELD_NUMBER: _builtins.int
+    prune: _builtins.bool
+    """The draft is all there is; else stored policies that it does not name stay as they are."""
+    max_changes: _builtins.int
+    """At most this many changes are told; 0 is 100; at most 1,000."""
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
+        """The draft set, at most 1,000."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From when; empty: 24 h before end_time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when, not itself; empty: now."""
+
+    def __init__(
+        self,
+        *,
+        policies: _abc.Iterable[Global___Policy] | None = ...,
+        prune: _builtins.bool = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        max_changes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "max_changes", b"max_changes", "policies", b"policies", "prune", b"prune", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamPolicySimulationRequest: _TypeAlias = StreamPolicySimulationRequest  # noqa: Y015
+
+@_typing.final
+class StreamPolicySimulationResponse(_message.Message):
+    """How far the simulation is; in the last message what would change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JUDGED_COUNT_FIELD_NUMBER: _builtins.int
+    EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    judged_count: _builtins.int
+    """How many of the recorded requests and checks have been judged again."""
+    event_count: _builtins.int
+    """How many there are to judge; it grows while they are looked for in the audit log."""
+    @_builtins.property
+    def result(self) -> Global___SimulatePoliciesResponse:
+        """What would change. Only the last message has it."""
+
+    def __init__(
+        self,
+        *,
+        judged_count: _builtins.int = ...,
+        event_count: _builtins.int = ...,
+        result: Global___SimulatePoliciesResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_count", b"event_count", "judged_count", b"judged_count", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamPolicySimulationResponse: _TypeAlias = StreamPolicySimulationResponse  # noqa: Y015
+
+@_typing.final
 class SimulatedChange(_message.Message):
     """One answer that would change."""
 

@@ -75,6 +75,11 @@ class PolicyServiceStub(object):
                 request_serializer=jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesRequest.SerializeToString,
                 response_deserializer=jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesResponse.FromString,
                 _registered_method=True)
+        self.StreamPolicySimulation = channel.unary_stream(
+                '/jitaccess.v1.PolicyService/StreamPolicySimulation',
+                request_serializer=jitaccess_dot_v1_dot_policy__pb2.StreamPolicySimulationRequest.SerializeToString,
+                response_deserializer=jitaccess_dot_v1_dot_policy__pb2.StreamPolicySimulationResponse.FromString,
+                _registered_method=True)
         self.GetPolicyProposal = channel.unary_unary(
                 '/jitaccess.v1.PolicyService/GetPolicyProposal',
                 request_serializer=jitaccess_dot_v1_dot_policy__pb2.GetPolicyProposalRequest.SerializeToString,
@@ -159,6 +164,14 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamPolicySimulation(self, request, context):
+        """As SimulatePolicies, without a deadline: the first message comes at once, further ones at least each second say how far
+        it is, and the last one has the result. It is whole where the last message has the result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPolicyProposal(self, request, context):
         """Reads a proposal: a set that waits for another admin, under dual control.
         """
@@ -229,6 +242,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.SimulatePolicies,
                     request_deserializer=jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesRequest.FromString,
                     response_serializer=jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesResponse.SerializeToString,
+            ),
+            'StreamPolicySimulation': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamPolicySimulation,
+                    request_deserializer=jitaccess_dot_v1_dot_policy__pb2.StreamPolicySimulationRequest.FromString,
+                    response_serializer=jitaccess_dot_v1_dot_policy__pb2.StreamPolicySimulationResponse.SerializeToString,
             ),
             'GetPolicyProposal': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPolicyProposal,
@@ -468,6 +486,33 @@ class PolicyService(object):
             '/jitaccess.v1.PolicyService/SimulatePolicies',
             jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesRequest.SerializeToString,
             jitaccess_dot_v1_dot_policy__pb2.SimulatePoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamPolicySimulation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/jitaccess.v1.PolicyService/StreamPolicySimulation',
+            jitaccess_dot_v1_dot_policy__pb2.StreamPolicySimulationRequest.SerializeToString,
+            jitaccess_dot_v1_dot_policy__pb2.StreamPolicySimulationResponse.FromString,
             options,
             channel_credentials,
             insecure,

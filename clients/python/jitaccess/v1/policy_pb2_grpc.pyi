@@ -53,6 +53,10 @@ class PolicyServiceStub:
     """
     SimulatePolicies: _grpc.UnaryUnaryMultiCallable[_policy_pb2.SimulatePoliciesRequest, _policy_pb2.SimulatePoliciesResponse]
     """Judges the recorded requests and checks of a window by a draft set, and says which answers would change."""
+    StreamPolicySimulation: _grpc.UnaryStreamMultiCallable[_policy_pb2.StreamPolicySimulationRequest, _policy_pb2.StreamPolicySimulationResponse]
+    """As SimulatePolicies, without a deadline: the first message comes at once, further ones at least each second say how far
+    it is, and the last one has the result. It is whole where the last message has the result.
+    """
     GetPolicyProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyProposalRequest, _policy_pb2.PolicyProposal]
     """Reads a proposal: a set that waits for another admin, under dual control."""
     ListPolicyProposals: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListPolicyProposalsRequest, _policy_pb2.ListPolicyProposalsResponse]
@@ -87,6 +91,10 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """
     SimulatePolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.SimulatePoliciesRequest, _policy_pb2.SimulatePoliciesResponse]  # type: ignore[assignment]
     """Judges the recorded requests and checks of a window by a draft set, and says which answers would change."""
+    StreamPolicySimulation: _aio.UnaryStreamMultiCallable[_policy_pb2.StreamPolicySimulationRequest, _policy_pb2.StreamPolicySimulationResponse]  # type: ignore[assignment]
+    """As SimulatePolicies, without a deadline: the first message comes at once, further ones at least each second say how far
+    it is, and the last one has the result. It is whole where the last message has the result.
+    """
     GetPolicyProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyProposalRequest, _policy_pb2.PolicyProposal]  # type: ignore[assignment]
     """Reads a proposal: a set that waits for another admin, under dual control."""
     ListPolicyProposals: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPolicyProposalsRequest, _policy_pb2.ListPolicyProposalsResponse]  # type: ignore[assignment]
@@ -166,6 +174,16 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.SimulatePoliciesResponse, _abc.Awaitable[_policy_pb2.SimulatePoliciesResponse]]:
         """Judges the recorded requests and checks of a window by a draft set, and says which answers would change."""
+
+    @_abc_1.abstractmethod
+    def StreamPolicySimulation(
+        self,
+        request: _policy_pb2.StreamPolicySimulationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_policy_pb2.StreamPolicySimulationResponse], _abc.AsyncIterator[_policy_pb2.StreamPolicySimulationResponse]]:
+        """As SimulatePolicies, without a deadline: the first message comes at once, further ones at least each second say how far
+        it is, and the last one has the result. It is whole where the last message has the result.
+        """
 
     @_abc_1.abstractmethod
     def GetPolicyProposal(

@@ -1178,6 +1178,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/policies:streamSimulation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * As SimulatePolicies, without a deadline: the first message comes at once, further ones at least each second say how far  it is, and the last one has the result.
+         * @description As SimulatePolicies, without a deadline: the first message comes at once, further ones at least each second say how far
+         *      it is, and the last one has the result. It is whole where the last message has the result.
+         *
+         *     May call: the role `admin` or `auditor`.
+         */
+        post: operations["PolicyService_StreamPolicySimulation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/{policy}": {
         parameters: {
             query?: never;
@@ -3161,6 +3184,45 @@ export interface components {
              * @description The records after this one are recomputed: with only_new the checkpoint's last one, else 0.
              */
             startSeq?: string;
+        };
+        /** @description A draft, and a window of the past. */
+        StreamPolicySimulationRequest: {
+            /**
+             * Format: date-time
+             * @description Until when, not itself; empty: now.
+             * @example 2026-03-02T12:00:00Z
+             */
+            endTime?: string;
+            /**
+             * Format: int32
+             * @description At most this many changes are told; 0 is 100; at most 1,000.
+             */
+            maxChanges?: number;
+            /** @description The draft set, at most 1,000. */
+            policies?: components["schemas"]["Policy"][];
+            /** @description The draft is all there is; else stored policies that it does not name stay as they are. */
+            prune?: boolean;
+            /**
+             * Format: date-time
+             * @description From when; empty: 24 h before end_time.
+             * @example 2026-03-02T12:00:00Z
+             */
+            startTime?: string;
+        };
+        /** @description How far the simulation is; in the last message what would change. */
+        StreamPolicySimulationResponse: {
+            /**
+             * Format: int32
+             * @description How many there are to judge; it grows while they are looked for in the audit log.
+             */
+            eventCount?: number;
+            /**
+             * Format: int32
+             * @description How many of the recorded requests and checks have been judged again.
+             */
+            judgedCount?: number;
+            /** @description What would change. Only the last message has it. */
+            result?: components["schemas"]["SimulatePoliciesResponse"];
         };
         /** @description One event, or a sign of life. */
         TailAuditEventsResponse: {
@@ -5838,6 +5900,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SimulatePoliciesResponse"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    PolicyService_StreamPolicySimulation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StreamPolicySimulationRequest"];
+            };
+        };
+        responses: {
+            /** @description NDJSON: one message a line, until the stream ends. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamPolicySimulationResponse"];
                 };
             };
             400: components["responses"]["400"];

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -14,7 +14,15 @@ from jitaccess._error import invalid_field
 from jitaccess.contract.calls.call import Call, listing, one
 from jitaccess.contract.calls.fields import fill, full_name, instant_message, new_request_id, texts
 from jitaccess.contract.convert import encode_policy
-from jitaccess.contract.model import AppliedPolicies, Page, Policy, PolicyProposal, PolicyTestReport, Simulation
+from jitaccess.contract.model import (
+    AppliedPolicies,
+    Page,
+    Policy,
+    PolicyProposal,
+    PolicyTestReport,
+    Simulation,
+    SimulationProgress,
+)
 from jitaccess.v1 import policy_pb2
 
 M = TypeVar("M", bound=Message)
@@ -138,15 +146,27 @@ def simulate_policies(
 
     Without times it is the last 24 hours; `max_changes` 0 leaves it to the service. Changes nothing.
     """
-    message = fill(
-        policy_pb2.SimulatePoliciesRequest,
-        policies=_policy_messages(policies),
-        prune=prune,
-        start_time=instant_message(start_time, "start_time"),
-        end_time=instant_message(end_time, "end_time"),
-        max_changes=max_changes,
-    )
+    draft = _draft(policies, prune, start_time, end_time, max_changes)
+    message = fill(policy_pb2.SimulatePoliciesRequest, **draft)
     return one("PolicyService/SimulatePolicies", message, policy_pb2.SimulatePoliciesResponse, Simulation)
+
+
+def stream_policy_simulation(
+    policies: Iterable[PolicyLike],
+    *,
+    prune: bool = False,
+    start_time: datetime | None = None,
+    end_time: datetime | None = None,
+    max_changes: int = 0,
+) -> Call[SimulationProgress]:
+    """Yields how far a simulation is, at least each second; the last one has the `result`.
+
+    As `simulate_policies`, and no timeout ends it. An iterator that breaks off raises, and has told no result.
+    """
+    draft = _draft(policies, prune, start_time, end_time, max_changes)
+    message = fill(policy_pb2.StreamPolicySimulationRequest, **draft)
+    answer = policy_pb2.StreamPolicySimulationResponse
+    return one("PolicyService/StreamPolicySimulation", message, answer, SimulationProgress)
 
 
 def get_policy_proposal(name: str) -> Call[PolicyProposal]:
@@ -218,3 +238,19 @@ def _case_message(case: TestCaseLike, field: str) -> policy_pb2.PolicyTestCase:
         return json_format.ParseDict(dict(case), policy_pb2.PolicyTestCase())
     except (ValueError, TypeError, AttributeError, json_format.ParseError) as error:
         raise invalid_field(field, str(error)) from error
+
+
+def _draft(
+    policies: Iterable[PolicyLike],
+    prune: bool,
+    start_time: datetime | None,
+    end_time: datetime | None,
+    max_changes: int,
+) -> dict[str, Any]:
+    return {
+        "policies": _policy_messages(policies),
+        "prune": prune,
+        "start_time": instant_message(start_time, "start_time"),
+        "end_time": instant_message(end_time, "end_time"),
+        "max_changes": max_changes,
+    }
