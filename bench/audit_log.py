@@ -94,14 +94,22 @@ def page(running: Running, text: str, size: int = 0) -> tuple[audit_pb2.ListAudi
 
 
 def verified(running: Running, checkpoint: str = "") -> Row:
-    """Has the service verify its log, from a checkpoint on if there is one."""
-    request = audit_pb2.VerifyAuditLogRequest(checkpoint=checkpoint)
+    """Has the service verify its log, or only what is new since the checkpoint if there is one."""
+    begin = time.perf_counter()
+    request = audit_pb2.StreamAuditVerificationRequest(checkpoint=checkpoint, only_new=bool(checkpoint))
+    answer = audit_pb2.VerifyAuditLogResponse()
     try:
-        answer, seconds = calls.ask(
-            running, _AUDITOR, _SERVICE + "VerifyAuditLog", request, audit_pb2.VerifyAuditLogResponse
-        )
+        for part in calls.stream(
+            running,
+            _AUDITOR,
+            _SERVICE + "StreamAuditVerification",
+            request,
+            audit_pb2.StreamAuditVerificationResponse,
+        ):
+            answer = part.result
     except Unavailable as fault:
         return {"void": str(fault), "errors": 1}
+    seconds = time.perf_counter() - begin
     records = int(answer.event_count)
     return {
         "valid": bool(answer.valid),
