@@ -1,4 +1,4 @@
-"""Where the tokens of a login are kept: in the system's key ring, or in a file that only its user can read (ADR 57).
+"""Where the tokens of a login are kept: in the system's key ring, or in a file that only its user can read (ADR 55).
 
 The key ring is used where the package `keyring` is there (extra `keyring`) and finds one of the system's; else a file
 of mode 0600 in the directory `tokens` beside the configuration file. Which it was stands in the context.
