@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
+from selenium.webdriver import Chrome
 
 from tests.conftest import Clock
 from tests.console.desk import Desk, running_browser
@@ -46,9 +48,21 @@ EXTENDABLE = {
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    directory = tmp_path_factory.mktemp("console")
+    with running_browser() as browser, _served(tmp_path_factory.mktemp("console"), browser) as desk:
+        yield desk
+
+
+@pytest.fixture
+def desk_of_its_own(desk: Desk, tmp_path: Path) -> Iterator[Desk]:
+    """A service for a test that moves its clock: no service's time goes back, so the others would be in the future."""
+    with _served(tmp_path, desk.browser) as own:
+        yield own
+
+
+@contextmanager
+def _served(directory: Path, browser: Chrome) -> Iterator[Desk]:
     # The browser has the machine's time, so the service begins with it; then it stands still until a test moves it.
-    with running_browser() as browser, running_dev_login(directory, Clock(datetime.now(UTC))) as service:
+    with running_dev_login(directory, Clock(datetime.now(UTC))) as service:
         desk = Desk(service, directory, browser)
         examples = yaml.safe_load((ROOT / "examples" / "policies.yaml").read_text())["policies"]
         desk.call("admin", "POST", "policies:apply", {"policies": [*examples, BOTH, EXTENDABLE]})

@@ -86,7 +86,8 @@ def test_what_changed_while_it_was_looked_at_is_not_approved_blind(desk: Desk, w
     assert desk.allows("vault/one")
 
 
-def test_a_session_goes_on_silently_and_ends_with_words_where_it_cannot(desk: Desk, window: Window) -> None:
+def test_a_session_goes_on_silently_and_ends_with_words_where_it_cannot(desk_of_its_own: Desk) -> None:
+    desk, window = desk_of_its_own, desk_of_its_own.window()
     alice = window.be("alice", "/mine")
 
     desk.service.clock.advance(timedelta(minutes=11))
@@ -105,6 +106,7 @@ def test_a_session_goes_on_silently_and_ends_with_words_where_it_cannot(desk: De
         again.click()
     alice.wait_for(lambda: alice.find("header.top"))
     assert alice.browser.current_url.endswith("/console/mine")
+    window.close()
 
 
 def test_a_log_in_that_was_not_begun_here_is_refused(desk: Desk, window: Window) -> None:

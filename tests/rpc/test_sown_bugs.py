@@ -225,7 +225,7 @@ TWINS = [
     ),
     Twin(
         "a fetch without end",
-        fetching.Documents.reading.__wrapped__,  # type: ignore[attr-defined]
+        fetching.Documents._deadline.__wrapped__,  # type: ignore[attr-defined]
         "end.start()",
         "pass",
         with_provider(test_keys.test_an_issuer_that_drips_is_cut_off),
@@ -256,7 +256,7 @@ TWINS = [
     ),
     Twin(
         "keys by plain http",
-        fetching.Documents._read,
+        fetching._request,
         "if not is_safe_url(url):",
         "if False:",
         with_provider(test_keys.test_keys_by_plain_http_from_elsewhere_are_not_fetched),

@@ -17,6 +17,7 @@ from jit_service.rpc import origins, request_cache
 from jit_service.rpc.admission import Admission
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.interceptor import CallInterceptor
+from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.request_cache import MAX_BYTES
 from jit_service.rpc.streams import StreamLimits, Streams
@@ -59,6 +60,7 @@ class Batch:
             (),
             quota=Quota(Rates(writes=1e6, checks=1e6)),
             unproved=UnauthenticatedCalls(store),
+            resource=ProtectedResource("", None, lambda: ()),
         )
         self.admission = interceptor.admission
         self.together = BatchCheckHandler(self.admission, self.checker, has_met=lambda _: True)

@@ -11,6 +11,7 @@ from jitaccess.cli.command import command
 from jitaccess.cli.session import Session
 from jitaccess.errors import Misconfigured
 from jitaccess.login.choices import Workload
+from jitaccess.naming.variables import Variable
 
 if TYPE_CHECKING:
     from jitaccess.contexts import Context
@@ -22,7 +23,7 @@ def list_contexts(session: Session) -> None:
     """List the contexts. `default` is the configuration file itself."""
     from jitaccess import contexts
 
-    chosen = session.context or os.environ.get("JIT_CONTEXT") or contexts.in_use(os.environ)
+    chosen = session.context or os.environ.get(Variable.CONTEXT) or contexts.in_use(os.environ)
     found = [contexts.read(os.environ, name) for name in contexts.names(os.environ)]
     data = {"contexts": [_data(each, is_used=each.name == chosen) for each in found]}
     rows = [
