@@ -221,7 +221,7 @@ def test_a_provider_that_goes_away_before_the_code_is_exchanged_is_named(
 
 
 def test_another_nonce_is_refused(logged_in: LogIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_flow, "check_id_token", _with_another_nonce(code_flow.check_id_token))
+    monkeypatch.setattr(code_flow, "read_answer", _with_another_nonce(code_flow.read_answer))
 
     with pytest.raises(Unauthenticated, match="nonce") as caught:
         logged_in()
@@ -229,8 +229,8 @@ def test_another_nonce_is_refused(logged_in: LogIn, monkeypatch: pytest.MonkeyPa
     assert caught.value.reason == "ID_TOKEN_INVALID"
 
 
-def _with_another_nonce(check: Callable[..., None]) -> Callable[..., None]:
-    return lambda token, **options: check(token, **(options | {"nonce": "another"}))
+def _with_another_nonce(read: Callable[..., Tokens]) -> Callable[..., Tokens]:
+    return lambda body, **options: read(body, **(options | {"nonce": "another"}))
 
 
 def test_a_port_that_is_taken_is_named(logged_in: LogIn) -> None:

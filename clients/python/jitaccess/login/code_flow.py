@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from jitaccess.errors import Misconfigured, Unauthenticated
 from jitaccess.login.loopback import listening
 from jitaccess.login.provider import Provider, Refused, Registration
-from jitaccess.login.tokens import Tokens, check_id_token, read_answer
+from jitaccess.login.tokens import Tokens, read_answer
 
 WAIT_SECONDS: Final = 300.0
 """For how long the browser may be away."""
@@ -73,17 +73,10 @@ def _exchanged(
                 reason="CODE_EXPIRED",
             ) from None
         raise provider.refusal(refused) from None
-    tokens = read_answer(body, now=now())
-    if tokens.id_token:
-        check_id_token(
-            tokens.id_token,
-            issuer=provider.issuer,
-            client_id=registration.client_id,
-            nonce=nonce,
-            now=tokens.obtained_at,
-            fresh=True,
-        )
-    elif "openid" in registration.asked(provider)["scope"].split():
+    tokens = read_answer(
+        body, issuer=provider.issuer, client_id=registration.client_id, nonce=nonce, now=now(), fresh=True
+    )
+    if not tokens.id_token and "openid" in registration.asked(provider)["scope"].split():
         raise Unauthenticated("the provider's answer has no ID token; nothing was kept", reason="ID_TOKEN_INVALID")
     return tokens
 

@@ -12,7 +12,7 @@ from jitaccess.errors import Misconfigured, Unauthenticated, Unavailable
 from jitaccess.jose.fetching import is_safe_url
 from jitaccess.login.claims import number
 from jitaccess.login.provider import Provider, Refused, Registration
-from jitaccess.login.tokens import Tokens, check_id_token, read_answer
+from jitaccess.login.tokens import Tokens, read_answer
 
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 _INTERVAL: Final = 5.0
@@ -55,17 +55,9 @@ def log_in(
     show(invitation)
     form = {"grant_type": _GRANT, "device_code": device_code, "client_id": registration.client_id}
     answer = _polled(provider, form, interval=interval, seconds=invitation.seconds)
-    tokens = read_answer(answer, now=clock())
-    if tokens.id_token:
-        check_id_token(
-            tokens.id_token,
-            issuer=provider.issuer,
-            client_id=registration.client_id,
-            nonce=None,
-            now=tokens.obtained_at,
-            fresh=True,
-        )
-    return tokens
+    return read_answer(
+        answer, issuer=provider.issuer, client_id=registration.client_id, nonce=None, now=clock(), fresh=True
+    )
 
 
 def _polled(provider: Provider, form: Mapping[str, str], *, interval: float, seconds: float) -> Mapping[str, Any]:

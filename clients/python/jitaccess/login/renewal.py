@@ -14,7 +14,7 @@ from jitaccess.login import provider
 from jitaccess.login.claims import read_claims
 from jitaccess.login.keeping import Keep, Login
 from jitaccess.login.provider import Refused
-from jitaccess.login.tokens import Tokens, check_id_token, read_answer
+from jitaccess.login.tokens import Tokens, read_answer
 
 _AGAIN_SECONDS: Final = 15.0
 """How long to leave a provider alone that was away, while the token at hand still counts."""
@@ -119,16 +119,16 @@ def renew(login: Login, *, now: Callable[[], float]) -> Tokens:
         if refused.code == "invalid_grant":
             raise _over(registration.issuer, refused.words or "it was ended, or used elsewhere") from None
         raise at.refusal(refused) from None
-    tokens = read_answer(body, now=now(), refresh_token=held.refresh_token)
+    tokens = read_answer(
+        body,
+        issuer=at.issuer,
+        client_id=registration.client_id,
+        nonce=None,
+        now=now(),
+        fresh=False,
+        refresh_token=held.refresh_token,
+    )
     if tokens.id_token:
-        check_id_token(
-            tokens.id_token,
-            issuer=at.issuer,
-            client_id=registration.client_id,
-            nonce=None,
-            now=tokens.obtained_at,
-            fresh=False,
-        )
         _demand_same_person(tokens, held)
     return tokens
 

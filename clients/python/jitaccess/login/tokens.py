@@ -44,10 +44,20 @@ class Tokens:
         return self.expires_at - min(120.0, (self.expires_at - self.obtained_at) / 5)
 
 
-def read_answer(body: Mapping[str, Any], *, now: float, refresh_token: str = "") -> Tokens:
+def read_answer(
+    body: Mapping[str, Any],
+    *,
+    issuer: str,
+    client_id: str,
+    nonce: str | None,
+    now: float,
+    fresh: bool,
+    refresh_token: str = "",
+) -> Tokens:
     """Returns the tokens of an answer; `refresh_token` goes on where the answer brings no new one (RFC 6749, 6).
 
-    Raises Unauthenticated for an answer without a bearer token.
+    Raises Unauthenticated for an answer without a bearer token, and for one whose ID token is not of this login
+    (`check_id_token`).
     """
     access, kind = body.get("access_token"), body.get("token_type")
     if not isinstance(access, str) or not access:
@@ -64,6 +74,8 @@ def read_answer(body: Mapping[str, Any], *, now: float, refresh_token: str = "")
         obtained_at=now,
         expires_at=now,
     )
+    if tokens.id_token:
+        check_id_token(tokens.id_token, issuer=issuer, client_id=client_id, nonce=nonce, now=now, fresh=fresh)
     return _with_end(tokens, number(body, "expires_in"))
 
 
