@@ -31,8 +31,7 @@ class PolicySet:
         any.
         """
         denied, permitted = (None, _NONE) if asked.groups_left_out else (asked.groups or _NONE, asked.groups)
-        subject = canonical(asked.subject)
-        if self._denies and any(deny.is_for(subject, denied) for deny in self._denies.about(asked)):
+        if self.denying and any(deny.is_for(canonical(asked.subject), denied) for deny in self._denies.about(asked)):
             return ()
         return tuple([policy.name for policy in self._askable.about(asked) if policy.is_for(asked.subject, permitted)])
 
@@ -56,9 +55,6 @@ class _ByResource:
             self._policies.append(_prepare(policy))
             for pattern in policy.resources:
                 self._places.add(pattern, place)
-
-    def __len__(self) -> int:
-        return len(self._policies)
 
     def about(self, asked: Question) -> list[_PreparedPolicy]:
         """Returns the policies about the resource and action, in order."""
