@@ -57,6 +57,10 @@ def environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> Mapping[st
 def jit(environment: Mapping[str, str], capsys: pytest.CaptureFixture[str]) -> Jit:
     """Runs `jit` in this process, its output going to a pipe as it were."""
 
+    return jit_in_process(capsys)
+
+
+def jit_in_process(capsys: pytest.CaptureFixture[str]) -> Jit:
     def jit(*arguments: str) -> Ran:
         code = run(arguments)
         out, err = capsys.readouterr()

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from selenium.webdriver import Chrome
 
+from tests.browser import running_browser
 from tests.conftest import Clock
-from tests.console.desk import Desk, running_browser
+from tests.console.desk import Desk
 from tests.rest.dev_login import running_dev_login
 
 ROOT = Path(__file__).parents[2]

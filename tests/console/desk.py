@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -19,7 +17,6 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.rest.dev_login import DevLogin
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 AXE = Path(__file__).parents[2] / "clients/console/node_modules/axe-core/axe.min.js"
 SECONDS = 20
 PHONE, WIDE = 360, 1280
@@ -197,21 +194,3 @@ def _unless_gone(that: Callable[[], Any]) -> Any:
         if "intercepted" in str(fault) or "not interactable" in str(fault):
             return None
         raise
-
-
-@contextmanager
-def running_browser() -> Iterator[Chrome]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("there is no chromium with its chromedriver; as root on Debian, `make browser` installs them")
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    # Everything that is asked of any other host than this one is not found.
-    resolver = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", resolver):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()

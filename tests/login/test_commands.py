@@ -15,7 +15,6 @@ import pytest
 
 from jitaccess import AsyncJitClient, JitClient
 from jitaccess._watch import Resumption
-from jitaccess.cli.app import run
 from jitaccess.contract.model import GrantEventType
 from jitaccess.errors import JitError
 from jitaccess.login import device_flow
@@ -24,26 +23,19 @@ from jitaccess.login.claims import read_claims
 from jitaccess.login.keeping import Keep
 from jitaccess.login.renewal import Renewed
 from tests import prepared
-from tests.cli.conftest import Ran
+from tests.cli.conftest import Jit, jit_in_process
 from tests.login.conftest import Watch
 from tests.login.oidc import Oidc, Person
 
 pytestmark = pytest.mark.xdist_group("login")
 
-Jit = Callable[..., Ran]
 ALICE = "user:alice@example.com"
 
 
 @pytest.fixture
 def jit(capsys: pytest.CaptureFixture[str]) -> Jit:
     """Runs `jit` in this process."""
-
-    def jit(*arguments: str) -> Ran:
-        code = run(arguments)
-        out, err = capsys.readouterr()
-        return Ran(code=code, out=out, err=err)
-
-    return jit
+    return jit_in_process(capsys)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,12 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from jitaccess.cli.app import run
 from jitaccess.config import Config, load
 from jitaccess.errors import Misconfigured, Unauthenticated, Unavailable
 from jitaccess.login import workload
 from jitaccess.login.workload import Cached, command_source
-from tests.cli.conftest import Ran
+from tests.cli.conftest import Jit, jit_in_process
 from tests.login.oidc import AUDIENCE, publishing
 
 URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
@@ -222,17 +221,9 @@ def test_what_a_command_printed_is_in_no_message() -> None:
     assert "secret" not in str(caught.value)
 
 
-Jit = Callable[..., Ran]
-
-
 @pytest.fixture
 def jit(capsys: pytest.CaptureFixture[str]) -> Jit:
-    def jit(*arguments: str) -> Ran:
-        code = run(arguments)
-        out, err = capsys.readouterr()
-        return Ran(code=code, out=out, err=err)
-
-    return jit
+    return jit_in_process(capsys)
 
 
 @pytest.fixture

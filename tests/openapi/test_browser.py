@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import presence_of_element_located, url_contains
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.browser import running_browser
 from tests.world import World
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SECONDS = 120
 OPERATION = "operations-GrantService-GrantService_ApproveGrant"
 
 
 @pytest.fixture
 def browser() -> Iterator[Chrome]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("there is no chromium with its chromedriver; as root on Debian, `make browser` installs them")
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    # Everything that is asked of any other host than this one is not found.
-    resolver = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", resolver):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with running_browser() as browser:
+        yield browser
 
 
 def test_the_page_shows_every_operation_and_nothing_fails_in_it(browser: Chrome, world: World) -> None:
