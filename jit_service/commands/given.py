@@ -1,0 +1,47 @@
+"""What every command begins with: its settings, its store, and one line for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from jit_service.domain.errors import JitError
+from jit_service.rpc.policy_file import PolicyFileError
+from jit_service.runtime.dev_issuer import NoDevIssuer
+from jit_service.runtime.envoy import EdgeError
+from jit_service.runtime.service import ServiceError, demand_schema, open_store
+from jit_service.settings import Settings, SettingsError
+from jit_service.storage import Store
+from jitaccess.extras import ExtraMissing
+
+
+def store_of(settings: Settings) -> Store:
+    """Returns the store, which has the schema of this version. Raises ServiceError, StoreUnavailable."""
+    store = open_store(settings)
+    demand_schema(store)
+    return store
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the command with exit code 1 and one line on stderr for a fault that an operator can mend."""
+    try:
+        yield
+    except (SettingsError, ServiceError, EdgeError, PolicyFileError, NoDevIssuer, JitError, ExtraMissing) as fault:
+        typer.echo(f"jit-service: error: {' '.join(str(fault).split())}", err=True)
+        raise typer.Exit(1) from fault
+
+
+def loaded(**flags: Any) -> Settings:
+    """Returns the settings with these flags; None is a flag that was not given. Raises SettingsError."""
+    return Settings.load(**{flag: value for flag, value in flags.items() if value is not None})
+
+
+def settings_of(**flags: Any) -> Settings:
+    """Does what `loaded` does, and makes the data directory."""
+    settings = loaded(**flags)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return settings

@@ -1,0 +1,56 @@
+"""`jit-service keys`: the keys that tokens are signed with."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from jit_service.commands.given import one_line_errors, settings_of, store_of
+from jit_service.commands.options import DatabaseUrl, DataDir
+from jit_service.domain.audit.event import SERVICE
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.tokens.signing_key import KeyState, SigningKey
+from jit_service.runtime.service import ServiceError, issuing_of
+from jit_service.use_cases import signing_keys
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="See and rotate the keys that tokens are signed with."
+)
+
+
+@app.command("list")
+def keys_list(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Print the keys that tokens are signed with, one JSON object a line, without the private parts."""
+    with one_line_errors(), closing(store_of(settings_of(data_dir=data_dir, database_url=database_url))) as store:
+        for key, state in signing_keys.list_all(store):
+            _say_key(key, state)
+
+
+@app.command("rotate")
+def keys_rotate(
+    *,
+    compromised: Annotated[
+        bool, typer.Option("--compromised", help="Sign with the new key at once, and remove all others.")
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Add a key: it is published now, and signs once every verifier has it; tokens of other keys stay valid."""
+    with one_line_errors():
+        settings = settings_of(data_dir=data_dir, database_url=database_url)
+        issuing = issuing_of(settings)
+        if issuing is None:
+            raise ServiceError("no tokens are issued: set JIT_TOKEN_ISSUER")
+        by = Caller(principal=SERVICE, origin=Origin(method="jit-service keys rotate"))
+        with closing(store_of(settings)) as store:
+            add = signing_keys.replace_all if compromised else signing_keys.rotate
+            added = add(store, issuing, by=by)
+            _say_key(added, KeyState.SIGNING if compromised else KeyState.PUBLISHED)
+
+
+def _say_key(key: SigningKey, state: KeyState) -> None:
+    facts = {"kid": key.kid, "state": state, "createTime": key.created_at, "signsFrom": key.signs_at}
+    print(json.dumps(facts | {"lastExpireTime": key.last_expires_at}, default=lambda instant: instant.isoformat()))
