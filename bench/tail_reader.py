@@ -19,7 +19,9 @@ def main() -> None:
     """Runs until stdin ends."""
     token, told, begun = json.loads(sys.stdin.readline()), [0], threading.Event()
     service = audit_pb2_grpc.AuditServiceStub(grpc.insecure_channel(sys.argv[1]))
-    stream = service.TailAuditEvents(audit_pb2.TailAuditEventsRequest(), metadata=(("authorization", token),))
+    # As the Python client asks.
+    request = audit_pb2.TailAuditEventsRequest(batch_size=1000)
+    stream = service.TailAuditEvents(request, metadata=(("authorization", token),))
 
     def follow() -> None:
         for message in stream:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from jit_service.domain.audit.chain import GENESIS
-from jit_service.storage.audit_block import MAX_RECORDS, Block, Mark, read_marks, stored, unpack
+from jit_service.storage.audit_block import MAX_RECORDS, Block, Mark, read_marks, stored
 
 _ROW: Final = "seq, hash, payload, count"
 _PIECE: Final = "seq, hash, payload, count, marks"
@@ -161,7 +161,7 @@ class AuditLog:
     def _pieces(self, after: int, limit: int) -> list[Block]:
         found = self._rows(f"SELECT {_PIECE} FROM audit_piece WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)  # noqa: S608
         return [
-            Block(seq, unpack(payload), None, count, read_marks(marks, Mark(count, hash_)))
+            Block(seq, payload, count, read_marks(marks, Mark(count, hash_)))
             for seq, hash_, payload, count, marks in found
         ]
 

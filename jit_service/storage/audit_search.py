@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -18,8 +19,9 @@ from jit_service.domain.audit.audit_filter import matches
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.checks.decision_id import decided_at
 from jit_service.domain.language.filter import And, Comparison, Node, Or
-from jit_service.storage.audit_block import Block
+from jit_service.storage.audit_block import Block, Line
 from jit_service.storage.audit_log import AuditLog
+from jit_service.storage.audit_records import StoredRecord
 from jit_service.storage.audit_summary import FIELDS, digest, may_have, microseconds
 from jit_service.storage.rows import event_of
 
@@ -63,7 +65,6 @@ class Search:
         self._backwards = backwards
         self._bounds = _narrowed(node, _Bounds(low=after + 1, high=until))
         self._needles = _needles(node)
-        self._longest = max(self._needles, key=len, default=b"")
         self._left = _BUDGET
         self._resume: int | None = None
 
@@ -139,26 +140,30 @@ class Search:
         return [seq for seq in seqs if _may_match(self._node, seq, of_field)]
 
     def _found_in(self, block: Block) -> Iterator[RecordedEvent]:
-        before = None
-        places = self._places(block)
-        for place in reversed(list(places)) if self._backwards else places:
-            seq = block.first + place
+        for line in self._lines(block):
+            seq = block.first + line.place
             if not self._bounds.low <= seq <= self._bounds.high:
                 continue
             self._left -= _DECODE
-            recorded = RecordedEvent(seq=seq, hash=b"", event=event_of(block.payloads[place]))
+            recorded = RecordedEvent(seq=seq, hash=b"", event=event_of(block.record(line)))
             if matches(self._node, recorded):
-                before = before or self._log.hash_before(block)
-                yield replace(recorded, hash=block.hash_at(seq, before))
+                yield replace(recorded, hash=block.hash_of(line, partial(self._log.hash_before, block)))
 
-    def _places(self, block: Block) -> Iterable[int]:
-        """Returns the places in the block of the records that contain what the filter asks for."""
-        if not self._needles:
-            return range(block.count)
-        if not block.is_whole or not all(needle in block.body for needle in self._needles):
-            return ()
-        places, payloads = block.places_of(self._longest), block.payloads
-        return (place for place in places if all(needle in payloads[place] for needle in self._needles))
+    def _lines(self, block: Block) -> Iterable[Line]:
+        """Returns the records of the block that contain what the filter asks for."""
+        lines = block.lines_with(self._needles) if self._needles else block.lines()
+        return lines if self._backwards else reversed(list(lines))
+
+
+def meant(node: Node, records: Iterable[StoredRecord]) -> list[StoredRecord]:
+    """Returns those of the records that the filter means. It decodes only what contains the filter's values."""
+    needles = _needles(node)
+    return [
+        record
+        for record in records
+        if not (isinstance(record.payload, bytes) and any(needle not in record.payload for needle in needles))
+        and matches(node, record.recorded)
+    ]
 
 
 def _narrowed(node: Node | None, bounds: _Bounds) -> _Bounds:

@@ -385,7 +385,18 @@ def test_each_event_is_a_line_under_one_header(jit: Jit, service: Service) -> No
     assert ran.code == 3
     assert header.split()[:4] == ["SEQ", "TIME", "EVENT", "PRINCIPAL"]
     assert first.index("user:bob@example.com") == second.index("user:ann@example.com") == header.index("PRINCIPAL")
-    assert service.sent("TailAuditEvents") == [audit_pb2.TailAuditEventsRequest(filter="seq > 0", start_seq=3)]
+    (sent,) = service.sent("TailAuditEvents")
+    assert sent == audit_pb2.TailAuditEventsRequest(filter="seq > 0", start_seq=3, batch_size=1000)
+
+
+def test_events_that_come_together_are_a_line_each(jit: Jit, service: Service) -> None:
+    second = tailed(5, principal="user:ann").audit_event
+    together = audit_pb2.TailAuditEventsResponse(audit_events=[REVOKED.audit_event, second], seq=5)
+    service.will_stream("TailAuditEvents", [tailed(3), together, OVER])
+
+    lines = jit("audit", "tail", "-o", "json").out.splitlines()
+
+    assert [json.loads(line)["seq"] for line in lines] == ["4", "5"]
 
 
 def test_a_tail_in_json_is_one_object_a_line(jit: Jit, service: Service) -> None:

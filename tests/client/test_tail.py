@@ -25,6 +25,11 @@ def event(seq: int) -> audit_pb2.TailAuditEventsResponse:
     return audit_pb2.TailAuditEventsResponse(audit_event=audit_pb2.AuditEvent(seq=seq), seq=seq)
 
 
+def batch(*seqs: int) -> audit_pb2.TailAuditEventsResponse:
+    events = [audit_pb2.AuditEvent(seq=seq) for seq in seqs]
+    return audit_pb2.TailAuditEventsResponse(audit_events=events, seq=seqs[-1])
+
+
 def told(events: list[TailedEvent]) -> list[tuple[int, bool]]:
     return [(item.seq, item.audit_event is not None) for item in events]
 
@@ -37,6 +42,34 @@ def test_records_are_told_as_they_come_without_signs_of_life(ask: Ask, service: 
     service.will_stream("TailAuditEvents", [heartbeat(3), event(4), heartbeat(5), event(6)])
 
     assert told(ask("tail_audit_events", events=2)) == [(4, True), (6, True)]
+
+
+def test_records_that_come_together_are_told_one_by_one(ask: Ask, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [heartbeat(3), batch(4, 6), batch(9)])
+
+    events = ask("tail_audit_events", events=3)
+
+    assert told(events) == [(4, True), (6, True), (9, True)]
+    assert [item.raw for item in events] == [event(4), event(6), event(9)]
+    assert [sent.batch_size for sent in service.sent("TailAuditEvents")] == [1000]
+
+
+def test_after_a_batch_a_stream_is_taken_up_after_its_last_record(ask: Ask, service: Service) -> None:
+    service.will_stream("TailAuditEvents", [heartbeat(3), batch(4, 6), AWAY], [heartbeat(6), batch(7)])
+
+    assert told(ask("tail_audit_events", start_seq=3, events=3)) == [(4, True), (6, True), (7, True)]
+    assert starts(service) == [3, 6]
+
+
+def test_a_service_from_before_there_were_batches_is_asked_without(ask: Ask, service: Service) -> None:
+    unknown = {"3": "jitaccess.v1.TailAuditEventsRequest has no field 3"}
+    refusal = Refusal(code=grpc.StatusCode.INVALID_ARGUMENT, reason="INVALID_FIELD", violations=unknown)
+    service.will_stream("TailAuditEvents", [refusal], [heartbeat(3), event(4)])
+
+    events = ask("tail_audit_events", start_seq=3, options={"retry": Retry(attempts=1)})
+
+    assert told(events) == [(4, True)]
+    assert [sent.batch_size for sent in service.sent("TailAuditEvents")] == [1000, 0]
 
 
 def test_signs_of_life_are_told_where_they_are_asked_for(ask: Ask, service: Service) -> None:

@@ -397,7 +397,7 @@ def test_a_record_with_a_line_break_cannot_be_stored_with_others() -> None:
 
 
 def test_a_piece_keeps_a_hash_for_every_64_records() -> None:
-    blocks = [Block(last, b"", (b"",), 1, (Mark(1, bytes([last]) * 32),)) for last in range(1, 151)]
+    blocks = [Block(last, b"", 1, (Mark(1, bytes([last]) * 32),), is_packed=False) for last in range(1, 151)]
 
     marks = read_marks(join_marks(blocks), Mark(150, bytes([150]) * 32))
 
@@ -527,9 +527,9 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Log, pytest.MonkeyPatch], None]]
     ),
     (
         "a hash from the wrong place",
-        Block.hash_at,
-        "range(begin, wanted)",
-        "range(begin + 1, wanted)",
+        Block.hash_of,
+        "_up_to(line, number - begin)",
+        "_up_to(line, number - begin - 1)",
         test_a_search_finds_the_same_records_however_they_are_stored,
     ),
 ]

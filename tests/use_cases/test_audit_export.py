@@ -169,7 +169,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store], None]]] = [
     (
         "a filter that is not asked",
         audit_export._pages,
-        " if matches(node, record.recorded)",
+        "if node is None else meant(node, page)",
         "",
         test_a_page_without_a_match_is_a_sign_of_life,
     ),

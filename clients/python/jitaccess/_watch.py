@@ -6,27 +6,33 @@ Both clients read their streams through a `Resumption`; it does no I/O.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
 from jitaccess._transport import Attempts
+from jitaccess.contract.calls.audit import Told
 from jitaccess.contract.calls.call import Call
 from jitaccess.contract.model import GrantEvent, GrantEventType, TailedEvent
 from jitaccess.errors import JitError, Unavailable
+from jitaccess.v1 import audit_pb2
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 SILENCE = 20.0  # Seconds; a heartbeat comes every 5, so that after three missing ones the stream counts as dead.
+# As such a service names the field, which it does not know.
+_BATCHES = str(audit_pb2.TailAuditEventsRequest.BATCH_SIZE_FIELD_NUMBER)
 _QUIET = (GrantEventType.HEARTBEAT, GrantEventType.OVERRUN)
 
 
-class Resumption(ABC, Generic[T]):
-    """How far one stream is. Tries again without limit as long as each stream brought something.
+class Resumption(ABC, Generic[T, E]):
+    """How far one stream is: its answers are a `T` each, and of each it yields what there is, an `E` each.
 
-    A stream ends with the token it was opened with; the next one has the token as it is then.
+    Tries again without limit as long as each stream brought something. A stream ends with the token it was opened
+    with; the next one has the token as it is then.
     """
 
     def __init__(self, call: Call[T], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
@@ -44,8 +50,8 @@ class Resumption(ABC, Generic[T]):
         self._place(request)
         return replace(self._call, request=request)
 
-    def take(self, told: T) -> bool:
-        """Notes the event, and returns whether to yield it."""
+    def take(self, told: T) -> Iterable[E]:
+        """Notes the answer, and returns what to yield of it."""
         self._attempts = None
         self._tells = self.has_told = True
         return self._take(told)
@@ -63,10 +69,10 @@ class Resumption(ABC, Generic[T]):
         """Makes the request begin after the last event."""
 
     @abstractmethod
-    def _take(self, told: T) -> bool: ...
+    def _take(self, told: T) -> Iterable[E]: ...
 
 
-class WatchResumption(Resumption[GrantEvent]):
+class WatchResumption(Resumption[GrantEvent, GrantEvent]):
     """How far one watch is."""
 
     def __init__(self, call: Call[GrantEvent], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
@@ -83,7 +89,10 @@ class WatchResumption(Resumption[GrantEvent]):
         else:
             request.start_revision = 0  # type: ignore[attr-defined]
 
-    def _take(self, told: GrantEvent) -> bool:
+    def _take(self, told: GrantEvent) -> Iterable[GrantEvent]:
+        return (told,) if self._is_to_yield(told) else ()
+
+    def _is_to_yield(self, told: GrantEvent) -> bool:
         self._revision, self._history = told.revision, told.history
         if told.event_type is GrantEventType.CURRENT:
             return self._is_news(told)
@@ -99,19 +108,31 @@ class WatchResumption(Resumption[GrantEvent]):
         return is_news
 
 
-class TailResumption(Resumption[TailedEvent]):
+class TailResumption(Resumption[Told, TailedEvent]):
     """How far one tailing of the audit log is."""
 
-    def __init__(self, call: Call[TailedEvent], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
+    def __init__(self, call: Call[Told], *, heartbeats: bool, new_attempts: Callable[[], Attempts]) -> None:
         super().__init__(call, heartbeats=heartbeats, new_attempts=new_attempts)
         self._seq: int = call.request.start_seq  # type: ignore[attr-defined]  # It is a TailAuditEventsRequest.
+        self._batch_size: int = call.request.batch_size  # type: ignore[attr-defined]
+
+    def pause(self, fault: JitError) -> float:
+        """As of every stream. A service from before there were batches refuses them, and is asked without."""
+        if self._batch_size and not self._tells and fault.reason == "INVALID_FIELD" and _BATCHES in _fields(fault):
+            self._batch_size = 0
+            return 0.0
+        return super().pause(fault)
 
     def _place(self, request: Message) -> None:
-        request.start_seq = self._seq  # type: ignore[attr-defined]
+        request.start_seq, request.batch_size = self._seq, self._batch_size  # type: ignore[attr-defined]
 
-    def _take(self, told: TailedEvent) -> bool:
-        self._seq = told.seq
-        return told.audit_event is not None or self._heartbeats
+    def _take(self, told: Told) -> Iterable[TailedEvent]:
+        self._seq = told[-1].seq
+        return (event for event in told if event.audit_event is not None or self._heartbeats)
+
+
+def _fields(fault: JitError) -> set[str]:
+    return {violation.field for violation in fault.field_violations}
 
 
 def ended() -> JitError:

@@ -25,6 +25,7 @@ from jitaccess.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncJitClient, P], Awaitable[T]]:
@@ -249,7 +250,7 @@ class AsyncJitClient:
         channels = self._channels
         return Attempts(retry=self._retry, timeout=seconds, address=channels.address, others=channels.others)
 
-    async def _events(self, resumption: Resumption[T]) -> AsyncGenerator[T, None]:
+    async def _events(self, resumption: Resumption[T, E]) -> AsyncGenerator[E, None]:
         while True:
             call = resumption.call()
             try:
@@ -262,8 +263,7 @@ class AsyncJitClient:
             fault = _watch.ended()
             try:
                 while (message := await next_message(stream, silence=_watch.SILENCE)) is not grpc.aio.EOF:
-                    event = call.read_answer(message)
-                    if resumption.take(event):
+                    for event in resumption.take(call.read_answer(message)):
                         yield event
             except TimeoutError:
                 fault = _watch.silent(_watch.SILENCE)

@@ -25,6 +25,7 @@ from jitaccess.errors import Internal, JitError, Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 def with_self(build: Callable[..., object]) -> inspect.Signature:
@@ -266,7 +267,7 @@ class JitClient:
         channels = self._channels
         return Attempts(retry=self._retry, timeout=seconds, address=channels.address, others=channels.others)
 
-    def _events(self, resumption: Resumption[T]) -> Generator[T, None, None]:
+    def _events(self, resumption: Resumption[T, E]) -> Generator[E, None, None]:
         while True:
             call = resumption.call()
             try:
@@ -278,9 +279,7 @@ class JitClient:
             fault = _watch.ended()
             try:
                 for message in stream:
-                    event = call.read_answer(message)
-                    if resumption.take(event):
-                        yield event
+                    yield from resumption.take(call.read_answer(message))
             except grpc.RpcError as error:
                 fault = _watch.silent(_watch.SILENCE) if stream.was_silent else from_call(error, address=self.address)
                 fault.__cause__ = error
@@ -290,7 +289,7 @@ class JitClient:
             self.turn()
             time.sleep(pause)
 
-    def pause_before_resuming(self, resumption: Resumption[Any], fault: JitError) -> float:
+    def pause_before_resuming(self, resumption: Resumption[Any, Any], fault: JitError) -> float:
         """Returns the seconds to wait before a broken stream is taken up, or raises the fault where it shall not be."""
         return resumption.pause(fault)
 

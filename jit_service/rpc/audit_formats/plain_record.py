@@ -1,18 +1,26 @@
-"""The AuditEvent message of a plain record in proto3 JSON, made of its stored bytes in a tenth of the time.
+"""The AuditEvent message of a plain record, and the same in proto3 JSON, made of its stored bytes without an Event.
 
-Nearly all records of a busy service are plain: checks without a context. It gives the bytes that the message itself
-would give; a test compares the two.
+Nearly all records of a busy service are plain: checks without a context. The JSON takes a tenth of the time that it
+takes by way of the message, the message half of what it takes by way of the Event. Both are what the long way gives; a
+test compares them.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 import msgspec
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from jit_service.rpc.well_known_types import timestamp
+from jitaccess.v1 import audit_pb2
 
 # `2026-03-02T12:00:00.123000Z`; protobuf's JSON has three digits where they suffice.
 _WITH_FRACTION: Final = 27
 _MILLISECONDS: Final = 23
+# `2026-03-02T12:00:00Z`, as an instant without a fraction is stored.
+_WITHOUT_FRACTION: Final = 20
 
 
 class _Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,4 +149,56 @@ def plain_json(seq: int, hash_: bytes, payload: bytes) -> bytes | None:
             record.groups_left_out,
             record.context_of,
         )
+    )
+
+
+def plain_message(seq: int, hash_: bytes, payload: bytes) -> audit_pb2.AuditEvent | None:
+    """Returns the message of the record, None for one that is not plain."""
+    try:
+        record = _DECODE(payload)
+        at = record.at
+        if len(at) not in (_WITH_FRACTION, _WITHOUT_FRACTION) or at[-1] != "Z":
+            return None
+        instant = timestamp(datetime.fromisoformat(at))
+        return _message_of(seq, hash_, record, instant)
+    # Of the contract too: an event_type that it does not know, or a number that is too large for its field.
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+def _message_of(seq: int, hash_: bytes, record: _Record, at: Timestamp | None) -> audit_pb2.AuditEvent:
+    origin = record.origin
+    return audit_pb2.AuditEvent(
+        name=f"auditEvents/{seq}",
+        seq=seq,
+        event_type=record.type,  # type: ignore[arg-type]  # Protobuf takes its name.
+        event_time=at,
+        principal=record.principal,
+        subject=record.subject,
+        resources=record.resources,
+        actions=record.actions,
+        decision=record.decision,
+        reason=record.reason,
+        message=record.message,
+        grant=record.grant,
+        policy=record.policy,
+        policy_revision=record.policy_revision,
+        method=origin.method,
+        source_address=origin.source_address,
+        user_agent=origin.user_agent,
+        trace_id=origin.trace_id,
+        request_id=origin.request_id,
+        decision_id=record.decision_id,
+        revision=record.revision,
+        hash=hash_.hex(),
+        chain=record.chain,
+        groups=record.groups,
+        token_id=record.token_id or origin.token_id,
+        subject_source_ip=record.subject_source_ip,
+        issuer=origin.issuer,
+        issuer_subject=origin.issuer_subject,
+        lock=record.lock,
+        omitted_count=record.omitted_count,
+        groups_left_out=record.groups_left_out,
+        context_of=record.context_of,
     )

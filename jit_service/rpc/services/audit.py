@@ -14,6 +14,7 @@ from jit_service.rpc.message_size import within_bytes
 from jit_service.rpc.services.audit_messages import (
     audit_message,
     checkpoint_message,
+    tail_batch_message,
     tail_message,
     verification_message,
     verification_progress_message,
@@ -60,10 +61,11 @@ class AuditServicer(AuditServiceServicer):
             self._store,
             filter_text=request.filter,
             start_seq=request.start_seq,
+            batch_size=request.batch_size,
             follower=self._follower,
             gone=lambda: not context.is_active(),
         )
-        return map(tail_message, updates)
+        return map(tail_batch_message if request.batch_size else tail_message, updates)
 
     def ExportAuditEvents(
         self, request: audit_pb2.ExportAuditEventsRequest, context: grpc.ServicerContext

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from jit_service.domain.audit.event import Event, RecordedEvent
 from jit_service.feeds.audit import AuditUpdate
+from jit_service.rpc.audit_formats.plain_record import plain_message
 from jit_service.rpc.mapping import Encoder
+from jit_service.storage.audit_records import StoredRecord
 from jit_service.use_cases.checkpoints import IssuedCheckpoint, VerifyProgress, VerifyResult
 from jitaccess.v1 import audit_pb2
 
@@ -43,10 +45,21 @@ def audit_message(recorded: RecordedEvent) -> audit_pb2.AuditEvent:
     return _EVENT(recorded.event, name=f"auditEvents/{recorded.seq}", seq=recorded.seq, hash=recorded.hash.hex())
 
 
+def stored_message(record: StoredRecord) -> audit_pb2.AuditEvent:
+    """Returns the same of a record as it is stored."""
+    plain = plain_message(*record) if isinstance(record.payload, bytes) else None
+    return audit_message(record.recorded) if plain is None else plain
+
+
 def tail_message(update: AuditUpdate) -> audit_pb2.TailAuditEventsResponse:
     """Returns one message of a tail: a record, or a heartbeat without one."""
-    event = audit_message(update.recorded) if update.recorded is not None else None
+    event = stored_message(update.records[0]) if update.records else None
     return audit_pb2.TailAuditEventsResponse(audit_event=event, seq=update.seq)
+
+
+def tail_batch_message(update: AuditUpdate) -> audit_pb2.TailAuditEventsResponse:
+    """Returns one message of a tail in batches: records, or a heartbeat without any."""
+    return audit_pb2.TailAuditEventsResponse(audit_events=map(stored_message, update.records), seq=update.seq)
 
 
 def verification_progress_message(told: VerifyProgress) -> audit_pb2.StreamAuditVerificationResponse:

@@ -115,7 +115,7 @@ def _told(block: Block) -> Iterator[tuple[int, bytes]]:
     """Yields seq and bytes of the records that may change a row, or a policy or signal. Few do."""
     # Fewer texts to look for: most pieces have nothing but checks.
     texts = (_STATES,) if _are_checks(block) else (_STATES, *_SETTINGS)
-    for place in sorted({place for text in texts for place in block.places_of(text)}):
+    for place in sorted({line.place for text in texts for line in block.lines_with((text,))}):
         yield block.first + place, block.payloads[place]
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Origin
 from jit_service.rpc.audit_formats import ndjson, plain_record
-from jit_service.rpc.audit_formats.plain_record import plain_json
+from jit_service.rpc.audit_formats.plain_record import plain_json, plain_message
+from jit_service.rpc.services.audit_messages import audit_message, stored_message
 from jit_service.storage import payload_of
 from jit_service.storage.audit_records import StoredRecord
 from tests.conftest import NOON, TICK
@@ -65,11 +66,24 @@ def test_a_record_has_the_bytes_of_its_message_however_they_are_made() -> None:
     check_same()
 
 
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(event=events, seq=st.integers(1, 2**40))
+def check_same_message(event: Event, seq: int) -> None:
+    record = StoredRecord(seq, bytes(range(32)), payload_of(event))
+
+    assert stored_message(record) == audit_message(record.recorded)
+
+
+def test_a_record_has_the_same_message_however_it_is_made() -> None:
+    check_same_message()
+
+
 PLAIN = Event(type=EventType.ACCESS_CHECKED, at=NOON + TICK, principal="service:s", message="yes", decision_id="d")
 
 
 def test_a_check_without_a_context_is_plain() -> None:
     assert plain_json(1, bytes(32), payload_of(PLAIN)) is not None
+    assert plain_message(1, bytes(32), payload_of(PLAIN)) is not None
 
 
 @pytest.mark.parametrize(
@@ -93,6 +107,9 @@ def test_what_is_not_plain_is_left_to_the_message(more: dict[str, Any]) -> None:
 def test_what_somebody_changed_is_told_as_unreadable(payload: Any) -> None:
     line = ndjson.audit_event(StoredRecord(7, bytes(32), payload))
 
+    message = stored_message(StoredRecord(7, bytes(32), payload))
+
+    assert (message.seq, "cannot be read" in message.message) == (7, True)
     assert b'"seq":"7"' in line
     assert b"cannot be read" in line
 

@@ -17,7 +17,7 @@ class LastingClient(JitClient):
 
     _said = ""
 
-    def pause_before_resuming(self, resumption: Resumption[Any], fault: JitError) -> float:
+    def pause_before_resuming(self, resumption: Resumption[Any, Any], fault: JitError) -> float:
         """Returns the seconds to wait; raises the fault where it will not pass, or where nothing was told yet."""
         try:
             return super().pause_before_resuming(resumption, fault)

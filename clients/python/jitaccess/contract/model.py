@@ -1354,8 +1354,8 @@ class TailedEvent:
     """
 
     audit_event: AuditEvent | None
-    """What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5
-    s.
+    """What was recorded. Without any event, it is a sign of life: the first message is one, and one comes at least
+    every 5 s.
     """
     seq: int
     """Everything up to here has been told that the filter means. Tail again from it."""

@@ -483,19 +483,25 @@ class TailAuditEventsRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     START_SEQ_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """AIP-160, as of ListAuditEvents."""
     start_seq: _builtins.int
     """Tell what came after this one. 0: what comes from now on."""
+    batch_size: _builtins.int
+    """Up to so many events in one message, in its audit_events; more than 1,000 is 1,000. Nothing is waited for to fill a
+    message. 0: each event in a message of its own, in its audit_event, which cannot follow a busy service.
+    """
     def __init__(
         self,
         *,
         filter: _builtins.str = ...,
         start_seq: _builtins.int = ...,
+        batch_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "start_seq", b"start_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "filter", b"filter", "start_seq", b"start_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -503,27 +509,33 @@ Global___TailAuditEventsRequest: _TypeAlias = TailAuditEventsRequest  # noqa: Y0
 
 @_typing.final
 class TailAuditEventsResponse(_message.Message):
-    """One event, or a sign of life."""
+    """One event, or several with a batch_size, or a sign of life."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIT_EVENT_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    AUDIT_EVENTS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Everything up to here has been told that the filter means. Tail again from it."""
     @_builtins.property
     def audit_event(self) -> Global___AuditEvent:
-        """What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5 s."""
+        """What was recorded. Without any event, it is a sign of life: the first message is one, and one comes at least every 5 s."""
+
+    @_builtins.property
+    def audit_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
+        """What was recorded, in order of seq; only with a batch_size in the request."""
 
     def __init__(
         self,
         *,
         audit_event: Global___AuditEvent | None = ...,
         seq: _builtins.int = ...,
+        audit_events: _abc.Iterable[Global___AuditEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event", "audit_events", b"audit_events", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3224,10 +3224,12 @@ export interface components {
             /** @description What would change. Only the last message has it. */
             result?: components["schemas"]["SimulatePoliciesResponse"];
         };
-        /** @description One event, or a sign of life. */
+        /** @description One event, or several with a batch_size, or a sign of life. */
         TailAuditEventsResponse: {
-            /** @description What was recorded. Without it, it is a sign of life: the first message is one, and one comes at least every 5 s. */
+            /** @description What was recorded. Without any event, it is a sign of life: the first message is one, and one comes at least every 5 s. */
             auditEvent?: components["schemas"]["AuditEvent"];
+            /** @description What was recorded, in order of seq; only with a batch_size in the request. */
+            auditEvents?: components["schemas"]["AuditEvent"][];
             /**
              * Format: int64
              * @description Everything up to here has been told that the filter means. Tail again from it.
@@ -4496,6 +4498,8 @@ export interface operations {
     AuditService_TailAuditEvents: {
         parameters: {
             query?: {
+                /** @description Up to so many events in one message, in its audit_events; more than 1,000 is 1,000. Nothing is waited for to fill a message. 0: each event in a message of its own, in its audit_event, which cannot follow a busy service. */
+                batchSize?: number;
                 /** @description AIP-160, as of ListAuditEvents. */
                 filter?: string;
                 /** @description Tell what came after this one. 0: what comes from now on. */

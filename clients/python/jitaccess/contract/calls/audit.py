@@ -6,8 +6,13 @@ from google.api.httpbody_pb2 import HttpBody
 
 from jitaccess.contract.calls.call import Call, listing, one
 from jitaccess.contract.calls.fields import fill
+from jitaccess.contract.convert import decode
 from jitaccess.contract.model import AuditCheckpoint, AuditEvent, AuditVerdict, AuditVerification, Page, TailedEvent
 from jitaccess.v1 import audit_pb2
+
+Told = tuple[TailedEvent, ...]
+"""What one answer of a tail has: records, or one sign of life."""
+_TOLD_AT_ONCE = 1000
 
 
 def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 0) -> Call[Page[AuditEvent]]:
@@ -18,16 +23,14 @@ def list_audit_events(*, filter: str = "", order_by: str = "", page_size: int = 
     )
 
 
-def tail_audit_events(*, filter: str = "", start_seq: int = 0) -> Call[TailedEvent]:
-    """Tells the records after `start_seq`, with 0 those that come from now on.
+def tail_audit_events(*, filter: str = "", start_seq: int = 0) -> Call[Told]:
+    """Tells the records after `start_seq`, with 0 those that come from now on, up to 1,000 in an answer.
 
     Its answers are a stream: JitClient.tail_audit_events reads it.
     """
-    return one(
-        "AuditService/TailAuditEvents",
-        fill(audit_pb2.TailAuditEventsRequest, filter=filter, start_seq=start_seq),
-        audit_pb2.TailAuditEventsResponse,
-        TailedEvent,
+    message = fill(audit_pb2.TailAuditEventsRequest, filter=filter, start_seq=start_seq, batch_size=_TOLD_AT_ONCE)
+    return Call(
+        rpc="AuditService/TailAuditEvents", request=message, answer=audit_pb2.TailAuditEventsResponse, read=_told
     )
 
 
@@ -89,3 +92,17 @@ def _text_of(checkpoint: AuditCheckpoint | str) -> str:
 
 def _data(body: HttpBody) -> bytes:
     return bytes(body.data)
+
+
+def _told(answer: audit_pb2.TailAuditEventsResponse) -> Told:
+    """Returns the records of a batch as if each had come by itself; each can be resumed from."""
+    if not answer.audit_events:
+        return (decode(TailedEvent, answer),)
+    return tuple(
+        TailedEvent(
+            audit_event=decode(AuditEvent, event),
+            seq=event.seq,
+            raw=audit_pb2.TailAuditEventsResponse(audit_event=event, seq=event.seq),
+        )
+        for event in answer.audit_events
+    )
