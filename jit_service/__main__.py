@@ -29,18 +29,8 @@ import typer
 
 from jit_service.commands import keys, notifications
 from jit_service.commands.envoy import envoy_config
-from jit_service.commands.given import one_line_errors, settings_of, store_of
-from jit_service.commands.options import (
-    DatabaseUrl,
-    DataDir,
-    Dev,
-    Grpc,
-    Http,
-    Plaintext,
-    Policies,
-    TransportName,
-    WorkerCount,
-)
+from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
+from jit_service.commands.options import SERVING, STORING, Flags, takes
 from jit_service.commands.settings import check, list_settings
 from jit_service.configuration.exposure import exposed
 from jit_service.domain.caller import Role
@@ -96,32 +86,18 @@ def _common(
 
 
 @app.command(epilog=_SETTINGS_HINT)
+@takes("http", *SERVING)
 def up(
     *,
-    dev: Dev = False,
-    data_dir: DataDir = None,
-    grpc: Grpc = None,
-    http: Http = None,
-    database_url: DatabaseUrl = None,
-    policies: Policies = None,
-    transport: TransportName = None,
-    workers: WorkerCount = None,
-    allow_plaintext: Plaintext = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Issue tokens for made-up people; on loopback only, never in production.")
+    ] = False,
+    flags: Flags,
 ) -> None:
     """Run the service with Envoy in front, in the foreground, on a database brought up to date."""
     with one_line_errors(), ExitStack() as stack:
         stopping = _stop_signal()
-        settings = settings_of(
-            data_dir=data_dir,
-            grpc=grpc,
-            http=http,
-            database_url=database_url,
-            policies=policies,
-            transport=transport,
-            workers=workers,
-            allow_plaintext=allow_plaintext,
-        )
-        settings.demand_encrypted("http")
+        settings = settings_of(flags, listens=("grpc", "passing", "http"))
         # Before the database is changed.
         envoy_binary()
         stack.enter_context(sole_user_of(settings.data_dir))
@@ -133,38 +109,29 @@ def up(
         sockets = socket_paths(settings, stack)
         grpc_address, tend = _started(settings, stack, sockets, examples=dev)
         provider = mode.serve(sockets[0].parent, stack) if mode is not None else None
-        envoy = envoy_of(settings, sockets, stack, dev_provider=provider)
+        # The development's provider and its pages are http on loopback.
+        tls = None if dev else settings.tls
+        envoy = envoy_of(settings, sockets, stack, tls=tls, dev_provider=provider)
         http_address = envoy.start(timeout=_ENVOY_START_SECONDS)
         if mode is not None:
             _say_dev(mode.first_steps(settings, http=http_address, grpc=grpc_address))
         login = mode.login if mode is not None else None
-        _ready(data_dir=settings.data_dir, grpc=grpc_address, http=f"http://{http_address}", login=login)
+        _ready(
+            data_dir=settings.data_dir,
+            grpc=grpc_address,
+            http=f"{'https' if tls else 'http'}://{http_address}",
+            login=login,
+        )
         _wait(stopping, tend, envoy)
 
 
 @app.command(epilog=_SETTINGS_HINT)
-def serve(
-    *,
-    data_dir: DataDir = None,
-    grpc: Grpc = None,
-    database_url: DatabaseUrl = None,
-    policies: Policies = None,
-    transport: TransportName = None,
-    workers: WorkerCount = None,
-    allow_plaintext: Plaintext = None,
-) -> None:
+@takes(*SERVING)
+def serve(*, flags: Flags) -> None:
     """Run the gRPC service alone, on a database that `migrate` brought up to date; put your own Envoy in front."""
     with one_line_errors(), ExitStack() as stack:
         stopping = _stop_signal()
-        settings = settings_of(
-            data_dir=data_dir,
-            grpc=grpc,
-            database_url=database_url,
-            policies=policies,
-            transport=transport,
-            workers=workers,
-            allow_plaintext=allow_plaintext,
-        )
+        settings = settings_of(flags)
         grpc_address, tend = _started(settings, stack)
         _ready(data_dir=settings.data_dir, grpc=grpc_address)
         _wait(stopping, tend)
@@ -178,42 +145,43 @@ def worker() -> None:
 
 
 @app.command()
-def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+@takes(*STORING)
+def migrate(*, flags: Flags) -> None:
     """Bring the database to the schema of this version."""
     with one_line_errors():
-        settings = settings_of(data_dir=data_dir, database_url=database_url)
+        settings = settings_of(flags)
         migrate_store(settings)
         typer.echo("the database has the schema of this version", err=True)
 
 
 @app.command()
+@takes(*STORING)
 def unlock(
     which: Annotated[
         str, typer.Argument(metavar="LOCK|PRINCIPAL", help="locks/ID, or user:NAME with every lock on it.")
     ],
     *,
-    data_dir: DataDir = None,
-    database_url: DatabaseUrl = None,
+    flags: Flags,
 ) -> None:
     """Lift a lock on the service's own host, when everyone who may lift it is locked; the audit log records it."""
-    with one_line_errors(), closing(store_of(settings_of(data_dir=data_dir, database_url=database_url))) as store:
+    with one_line_errors(), closing(store_of(settings_of(flags))) as store:
         for lifted in locks.lift_at_host(store, which):
             print(lifted.name)
 
 
 @app.command("dev-token")
+@takes("data_dir")
 def dev_token(
     principal: Annotated[str, typer.Argument(help="user:NAME or service:NAME")],
     *,
     group: Annotated[list[str] | None, typer.Option("--group", help="A group; may be repeated.")] = None,
     role: Annotated[list[Role] | None, typer.Option("--role", help="An API role; may be repeated.")] = None,
     hours: Annotated[float, typer.Option("--hours", min=0.01, max=24, help="How long it is valid.")] = 24,
-    data_dir: DataDir = None,
+    flags: Flags,
 ) -> None:
     """Print a token of the development issuer, for a service that runs with --dev on the same data directory."""
     with one_line_errors():
-        given = {} if data_dir is None else {"data_dir": data_dir}
-        issuer = DevIssuer.of(Settings.load(**given).data_dir)
+        issuer = DevIssuer.of(loaded(flags).data_dir)
         token = issuer.token(
             name.principal(principal, "PRINCIPAL"),
             groups=[name.group(text, "--group") for text in group or ()],

@@ -280,6 +280,22 @@ def demand_own_principals(issuers: Sequence[Issuer]) -> None:
             raise ValueError(f"{between}; then both must have the same principal_case")
 
 
+def demand_unmade(issuers: Iterable[Issuer], principal: str) -> None:
+    """Raises ValueError if one of the issuers can make the principal, or one that begins as it does before a `*`.
+
+    One that sets shares_principals may. Those of `up --dev` may make everybody's.
+    """
+    begin = canonical(principal.removesuffix("*"))
+    for issuer in issuers:
+        prefixes = [] if _is_development(issuer.issuer) or issuer.shares_principals else issuer.principal_prefixes
+        for prefix in map(canonical, prefixes):
+            if begin.startswith(prefix) or (principal.endswith("*") and prefix.startswith(begin)):
+                raise ValueError(
+                    f"{issuer.issuer} can make {principal} too, which JIT_TLS_PRINCIPALS gives to a certificate; give "
+                    "the issuer a prefix of its own, or shares_principals: true"
+                )
+
+
 def _is_development(issuer: str) -> bool:
     """Whether it is an issuer of `up --dev`; of http URLs only those on loopback are safe."""
     is_provider = issuer.startswith("http://") and is_safe_url(issuer) and urlsplit(issuer).path == DEVELOPMENT_PATH

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -15,18 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
+from jit_service.client_certificates import CertificatePrincipal, demand_distinct
 from jit_service.configuration import table
+from jit_service.configuration.certificate import TlsFiles
 from jit_service.configuration.environment import demand_known
 from jit_service.configuration.faults import lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
 from jit_service.domain.bounds import Bounds
-from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, login_issuer
+from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, demand_unmade, login_issuer
 from jit_service.notifications.receivers import AnyReceiver
 from jit_service.notifications.routes import Route, routes_of
 from jitaccess import strict_yaml
 from jitaccess.jose.keys import is_safe_url
 
-__all__ = ["Address", "Settings", "SettingsError", "Transport"]
+LISTENS: Final = ("grpc", "passing")
+"""The ports of every service, by their settings; `up` has another one, `http`."""
+__all__ = ["LISTENS", "Address", "Settings", "SettingsError", "Transport"]
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
 _ISSUER_FORM: Final = "an https URL, or http on loopback, without query, fragment or a slash at its end"
 _PLAIN_DATABASE: Final = re.compile(
@@ -126,10 +131,27 @@ class Settings(BaseSettings):
     trust_any_proxy: bool = Field(
         default=False, description="Allow a network of all addresses in JIT_TRUSTED_PROXIES; anybody can lie then."
     )
-    allow_plaintext: bool = Field(
-        default=False,
-        description="Allow ports without TLS on other addresses than loopback; something else must encrypt the way.",
+    tls_cert: Path | None = Field(
+        default=None,
+        description="The certificate chain, in PEM, for TLS at the TCP ports: gRPC, passing, and Envoy's of `up`. "
+        "A change of the file is taken at the next connection, without a restart.",
     )
+    tls_key: Path | None = Field(
+        default=None, description="The private key of JIT_TLS_CERT, in PEM, without a passphrase."
+    )
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="The authorities, in PEM, of clients' certificates; with it gRPC and passing demand one (mTLS).",
+    )
+    tls_principals: Annotated[tuple[CertificatePrincipal, ...], NoDecode, JSON_LIST] = Field(
+        default=(),
+        description="The service principals that clients' certificates prove; docs/guides/tls.md has the keys.",
+    )
+    insecure_listen: bool = Field(
+        default=False,
+        description="Listen without TLS on other addresses than loopback; something else must encrypt the way.",
+    )
+    allow_plaintext: bool = Field(default=False, description="The older name of JIT_INSECURE_LISTEN.")
     max_token_lifetime: Span = Field(
         default=timedelta(hours=24),
         gt=timedelta(),
@@ -254,6 +276,13 @@ class Settings(BaseSettings):
         return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgresql", "postgres") else self.database_url
 
     @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS at the TCP ports; None for ports without."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(chain=self.tls_cert, key=self.tls_key, client_ca=self.tls_client_ca)
+
+    @property
     def resource(self) -> str:
         """The URL of the service as a protected resource (RFC 9728); empty if it is not known."""
         return self.public_url or self.token_issuer
@@ -261,7 +290,7 @@ class Settings(BaseSettings):
     @property
     def console(self) -> str:
         """The URL below which people's browsers find /console, without a last slash."""
-        return self.console_url or self.resource or f"http://{self.http}"
+        return self.console_url or self.resource or f"{'https' if self.tls else 'http'}://{self.http}"
 
     def effective(self) -> str:
         """Returns all settings in one line, without secrets: URLs of receivers and passwords may be some."""
@@ -270,6 +299,7 @@ class Settings(BaseSettings):
             "issuers": ",".join(issuer.issuer for issuer in self.issuers),
             "notifications": ",".join(receiver.name for receiver in self.notifications),
             "routes": str(len(self.routes)),
+            "tls_principals": ",".join(rule.principal for rule in self.tls_principals),
         }
         return table.effective(self, instead=instead)
 
@@ -280,8 +310,11 @@ class Settings(BaseSettings):
         return given | self._beside_files.model_dump(mode="json", by_alias=True)
 
     @classmethod
-    def load(cls, **flags: Any) -> Settings:
-        """Returns the settings from the flags, the environment and the files that these name. Raises SettingsError."""
+    def load(cls, *, listens: Sequence[str] = LISTENS, **flags: Any) -> Settings:
+        """Returns the settings from the flags, the environment and the files that these name. Raises SettingsError.
+
+        `listens` are the ports on which the command that has the settings listens.
+        """
         try:
             demand_known(os.environ, cls.model_fields)
         except ValueError as fault:
@@ -290,6 +323,8 @@ class Settings(BaseSettings):
             settings = cls(**flags)
         except ValidationError as fault:
             raise SettingsError(*lines(fault, cls)) from None
+        # Before any file is looked for: whoever would send tokens in clear is told that first.
+        settings._demand_safe_ports(listens)
         settings._beside_files = Lists(
             issuers=settings.issuers, notifications=settings.notifications, routes=settings.routes
         )
@@ -312,6 +347,8 @@ class Settings(BaseSettings):
         try:
             demand_own_principals(issuers)
             login_issuer(issuers)
+            for rule in self.tls_principals:
+                demand_unmade(issuers, rule.principal)
         except ValueError as fault:
             raise SettingsError(f"JIT_ISSUERS: {fault}") from None
         return issuers
@@ -333,26 +370,48 @@ class Settings(BaseSettings):
         if len(set(receivers)) < len(receivers):
             raise SettingsError("JIT_NOTIFICATIONS: has the same name twice")
         try:
+            demand_distinct(self.tls_principals)
+        except ValueError as fault:
+            raise SettingsError(f"JIT_TLS_PRINCIPALS: {fault}") from None
+        try:
             routes_of(self.routes, self.notifications)
         except ValueError as fault:
             raise SettingsError(f"JIT_ROUTES{fault}") from None
-        self.demand_encrypted("grpc")
-        self.demand_encrypted("passing")
         if not self.trust_any_proxy and any(proxy.endswith("/0") for proxy in self.trusted_proxies):
             raise SettingsError(
                 "JIT_TRUSTED_PROXIES: trusts every address, so anybody could write any address into the audit log; "
                 "name your proxies' addresses, or set JIT_TRUST_ANY_PROXY=true if nobody else reaches the port"
             )
 
-    def demand_encrypted(self, port: str) -> None:
-        """Raises SettingsError if the port, which has no TLS, can be reached from other machines, unless allowed."""
+    def _demand_encrypted(self, port: str) -> None:
+        """Raises SettingsError if other machines can reach the port and it has no TLS, unless that is allowed."""
         address: Address | None = getattr(self, port)
-        if address is not None and not address.is_loopback and not self.allow_plaintext:
+        if address is None or address.is_loopback or self.tls or self.insecure_listen or self.allow_plaintext:
+            return
+        raise SettingsError(
+            f"JIT_{port.upper()}: {address} is not loopback, and this port has no TLS, so tokens would cross the "
+            "network in clear; give --tls-cert FILE and --tls-key FILE (JIT_TLS_CERT, JIT_TLS_KEY), or bind 127.0.0.1 "
+            "behind an Envoy with TLS, or say --insecure-listen (JIT_INSECURE_LISTEN=true) if something else encrypts "
+            "the way"
+        )
+
+    def _demand_safe_ports(self, listens: Sequence[str]) -> None:
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            missing, there = ("KEY", "CERT") if self.tls_key is None else ("CERT", "KEY")
+            raise SettingsError(f"JIT_TLS_{missing}: is missing; JIT_TLS_{there} needs it for TLS")
+        if self.tls_client_ca is not None and self.tls is None:
+            raise SettingsError("JIT_TLS_CLIENT_CA: needs TLS; set JIT_TLS_CERT and JIT_TLS_KEY too")
+        if self.tls_principals and self.tls_client_ca is None:
             raise SettingsError(
-                f"JIT_{port.upper()}: {address} is not loopback, and this port has no TLS, so tokens would cross the "
-                "network in clear; bind 127.0.0.1 behind an Envoy with TLS (envoy/tls.yaml), or set "
-                "JIT_ALLOW_PLAINTEXT=true if something else encrypts the way"
+                "JIT_TLS_PRINCIPALS: needs JIT_TLS_CLIENT_CA, whose authorities sign these certificates"
             )
+        if self.tls is not None and self.transport is Transport.NATIVE:
+            raise SettingsError(
+                "JIT_TLS_CERT: the native transport (pygrpc-native) has no TLS; use --transport grpcio, or serve "
+                "native on 127.0.0.1 without a certificate, behind an Envoy with TLS (jit-service envoy-config)"
+            )
+        for port in listens:
+            self._demand_encrypted(port)
 
     def with_issuer(self, issuer: Issuer) -> Settings:
         """Returns the settings with one more issuer."""

@@ -607,4 +607,4 @@ def test_a_port_without_tls_is_for_loopback_unless_somebody_says_otherwise(
 ) -> None:
     flag = "--grpc" if command == "serve" else "--http"
 
-    assert "JIT_ALLOW_PLAINTEXT=true" in terminal.failing(command, "--data-dir", str(tmp_path), flag, "0.0.0.0:0")
+    assert "JIT_INSECURE_LISTEN=true" in terminal.failing(command, "--data-dir", str(tmp_path), flag, "0.0.0.0:0")

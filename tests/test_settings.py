@@ -138,13 +138,64 @@ class TestWords:
 
 class TestPorts:
     @pytest.mark.parametrize("variable", ["JIT_GRPC", "JIT_PASSING"])
+    @pytest.mark.parametrize("allowed", ["JIT_INSECURE_LISTEN", "JIT_ALLOW_PLAINTEXT"])
     def test_a_port_without_tls_is_for_loopback_unless_somebody_says_otherwise(
-        self, fault: Any, monkeypatch: pytest.MonkeyPatch, variable: str
+        self, fault: Any, monkeypatch: pytest.MonkeyPatch, variable: str, allowed: str
     ) -> None:
-        assert "is not loopback, and this port has no TLS" in fault(**{variable: "0.0.0.0:8081"})
+        told = fault(**{variable: "0.0.0.0:8081"})
 
-        monkeypatch.setenv("JIT_ALLOW_PLAINTEXT", "true")
+        assert f"{variable}: 0.0.0.0:8081 is not loopback, and this port has no TLS" in told
+        assert "--tls-cert" in told
+        assert "--insecure-listen" in told
+
+        monkeypatch.setenv(allowed, "true")
         Settings.load()
+
+    def test_that_is_said_before_anything_is_looked_for(self, fault: Any) -> None:
+        told = fault(JIT_GRPC="0.0.0.0:8081", JIT_ISSUERS_FILE="/nowhere", JIT_NOTIFICATIONS_FILE="/nowhere")
+
+        assert "has no TLS" in told
+        assert "/nowhere" not in told
+
+    def test_with_a_certificate_it_may_listen_anywhere(self) -> None:
+        settings = Settings.load(
+            grpc="0.0.0.0:8081", passing="0.0.0.0:8082", tls_cert="server.crt", tls_key="server.key"
+        )
+
+        assert settings.tls is not None
+
+    @pytest.mark.parametrize(
+        ("principal", "told"),
+        [
+            ({"uri": "spiffe://e.org/x", "dns": "x.internal"}, "[0]: needs exactly one of uri and dns"),
+            ({"uri": "spiffe://e.org/x*"}, "[0].uri: must be SCHEME://HOST/PATH"),
+            ({"uri": "spiffe://e.org*"}, "[0].uri: must be SCHEME://HOST/PATH"),
+            ({"dns": "*"}, "[0].dns: must be a host's name"),
+            ({"dns": "a.*.internal"}, "[0].dns: must be a host's name"),
+            ({"dns": "x.internal", "principal": "user:alice"}, "[0]: principal must begin with service:"),
+            ({"dns": "x.internal", "principal": "service:jit-service"}, "[0]: principal must be service:NAME"),
+            ({"dns": "*.internal", "principal": "service:x"}, "[0]: principal must end in *"),
+            ({"dns": "*.internal", "principal": "service:*", "roles": ["admin"]}, "[0]: roles are for one"),
+            ({"dns": "x.internal", "roles": ["root"]}, "[0].roles[0]: must be checker, auditor, admin or responder"),
+            ({"dns": "x.internal", "role": ["admin"]}, "[0].role: is no key here; did you mean roles?"),
+        ],
+    )
+    def test_a_wrong_principal_of_a_certificate_is_told_by_its_place(
+        self, fault: Any, principal: dict[str, Any], told: str
+    ) -> None:
+        given = json.dumps([{"principal": "service:x"} | principal])
+
+        assert f"JIT_TLS_PRINCIPALS{told}" in fault(JIT_TLS_PRINCIPALS=given)
+
+    def test_an_issuer_makes_no_principals_of_certificates_unless_it_says_so(self) -> None:
+        rule = {"uri": "spiffe://e.org/*", "principal": "service:e/*"}
+        tls = {"tls_cert": "a", "tls_key": "b", "tls_client_ca": "c", "tls_principals": [rule]}
+        other = ISSUER | {"principal_prefix": "service:"}
+
+        with pytest.raises(SettingsError, match=r"can make service:e/\* too, which JIT_TLS_PRINCIPALS gives"):
+            Settings.load(issuers=[other], **tls)
+        Settings.load(issuers=[other | {"shares_principals": True}], **tls)
+        Settings.load(issuers=[other | {"principal_prefix": "service:idp/"}], **tls)
 
     @pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0", "unix, 10.0.0.1, 0.0.0.0/0"])
     def test_not_every_address_may_name_its_client_unless_somebody_says_otherwise(

@@ -7,35 +7,70 @@ from typing import Annotated
 
 import typer
 
-from jit_service.commands.given import one_line_errors
-from jit_service.commands.options import Grpc, Http
+from jit_service.commands.given import loaded, one_line_errors
+from jit_service.commands.options import Flags, takes
+from jit_service.configuration.certificate import TlsFiles
 from jit_service.runtime.edge import rates_of
-from jit_service.runtime.envoy import Certificate, write_own
+from jit_service.runtime.envoy import write_own
+from jit_service.runtime.envoy_tls import Upstream
 from jit_service.runtime.service import ServiceError
-from jit_service.settings import Settings
 
 
+@takes("grpc", "http")
 def envoy_config(
     directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where envoy.yaml is written.")],
     *,
-    grpc: Grpc = None,
-    http: Http = None,
     tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", help="The certificate chain of a TLS listener.")
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate chain of a TLS listener.")
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its private key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key.")] = None,
+    upstream_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--upstream-ca", metavar="FILE", help="Speak TLS to the service, whose certificate this authority signed."
+        ),
+    ] = None,
+    upstream_name: Annotated[
+        str,
+        typer.Option("--upstream-name", metavar="NAME", help="Whom that certificate must be for [the host of --grpc]."),
+    ] = "",
+    upstream_cert: Annotated[
+        Path | None,
+        typer.Option("--upstream-cert", metavar="FILE", help="What Envoy proves itself by to the service (mTLS)."),
+    ] = None,
+    upstream_key: Annotated[
+        Path | None, typer.Option("--upstream-key", metavar="FILE", help="The key of --upstream-cert.")
+    ] = None,
+    flags: Flags,
 ) -> None:
-    """Write the configuration of an Envoy of your own, in front of `serve`; write it again with each new version."""
+    """Write the configuration of an Envoy of your own, in front of `serve`; write it again with each new version.
+
+    --grpc is where the service is. Without --upstream-ca the way there has no TLS.
+    """
     with one_line_errors():
-        settings = Settings.load(**{key: value for key, value in {"grpc": grpc, "http": http}.items() if value})
-        if (tls_cert is None) is not (tls_key is None):
-            raise ServiceError("--tls-cert and --tls-key belong together: one of them is missing")
-        certificate = Certificate(chain=tls_cert, key=tls_key) if tls_cert and tls_key else None
+        # It is Envoy that listens, and the service may be anywhere.
+        settings = loaded(flags, listens=())
+        listener = _files(tls_cert, tls_key, "--tls-cert", "--tls-key")
+        own = _files(upstream_cert, upstream_key, "--upstream-cert", "--upstream-key")
+        if upstream_ca is None and (own is not None or upstream_name):
+            raise ServiceError("--upstream-ca is missing: without it nobody could tell who answers as the service")
+        upstream = None
+        if upstream_ca is not None:
+            upstream = Upstream(authority=upstream_ca, name=upstream_name or settings.grpc.host, certificate=own)
         path = write_own(
             http=settings.http,
             upstream=settings.grpc,
             directory=directory,
             rates=rates_of(settings),
-            certificate=certificate,
+            listener_tls=listener,
+            upstream_tls=upstream,
         )
+        if upstream is None and not settings.grpc.is_loopback:
+            typer.echo(f"warning: the way to {settings.grpc} has no TLS; tokens cross it in clear", err=True)
         print(path.resolve())
+
+
+def _files(chain: Path | None, key: Path | None, *flags: str) -> TlsFiles | None:
+    if (chain is None) is not (key is None):
+        raise ServiceError(f"{' and '.join(flags)} belong together: one of them is missing")
+    return TlsFiles(chain=chain, key=key) if chain and key else None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import typer
 
+from jit_service.commands.options import Flags
 from jit_service.domain.errors import JitError
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.runtime.dev_issuer import NoDevIssuer
 from jit_service.runtime.envoy import EdgeError
 from jit_service.runtime.service import ServiceError, demand_schema, open_store
-from jit_service.settings import Settings, SettingsError
+from jit_service.settings import LISTENS, Settings, SettingsError
 from jit_service.storage import Store
 from jitaccess.extras import ExtraMissing
 
@@ -35,13 +35,13 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(1) from fault
 
 
-def loaded(**flags: Any) -> Settings:
-    """Returns the settings with these flags; None is a flag that was not given. Raises SettingsError."""
-    return Settings.load(**{flag: value for flag, value in flags.items() if value is not None})
+def loaded(flags: Flags, *, listens: Sequence[str] = LISTENS) -> Settings:
+    """Returns the settings with these flags. `listens` are the ports of the command. Raises SettingsError."""
+    return Settings.load(listens=listens, **{flag: value for flag, value in flags.items() if value is not None})
 
 
-def settings_of(**flags: Any) -> Settings:
+def settings_of(flags: Flags, *, listens: Sequence[str] = LISTENS) -> Settings:
     """Does what `loaded` does, and makes the data directory."""
-    settings = loaded(**flags)
+    settings = loaded(flags, listens=listens)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return settings

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jit_service.commands.given import one_line_errors, settings_of, store_of
-from jit_service.commands.options import DatabaseUrl, DataDir
+from jit_service.commands.options import STORING, Flags, takes
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.tokens.signing_key import KeyState, SigningKey
@@ -22,25 +22,26 @@ app = typer.Typer(
 
 
 @app.command("list")
-def keys_list(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+@takes(*STORING)
+def keys_list(*, flags: Flags) -> None:
     """Print the keys that tokens are signed with, one JSON object a line, without the private parts."""
-    with one_line_errors(), closing(store_of(settings_of(data_dir=data_dir, database_url=database_url))) as store:
+    with one_line_errors(), closing(store_of(settings_of(flags))) as store:
         for key, state in signing_keys.list_all(store):
             _say_key(key, state)
 
 
 @app.command("rotate")
+@takes(*STORING)
 def keys_rotate(
     *,
     compromised: Annotated[
         bool, typer.Option("--compromised", help="Sign with the new key at once, and remove all others.")
     ] = False,
-    data_dir: DataDir = None,
-    database_url: DatabaseUrl = None,
+    flags: Flags,
 ) -> None:
     """Add a key: it is published now, and signs once every verifier has it; tokens of other keys stay valid."""
     with one_line_errors():
-        settings = settings_of(data_dir=data_dir, database_url=database_url)
+        settings = settings_of(flags)
         issuing = issuing_of(settings)
         if issuing is None:
             raise ServiceError("no tokens are issued: set JIT_TOKEN_ISSUER")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jit_service.commands.given import loaded
-from jit_service.commands.options import DatabaseUrl, DataDir, Grpc, Plaintext, Policies, TransportName
+from jit_service.commands.options import SERVING, Flags, takes
 from jit_service.configuration import table
 from jit_service.runtime import preflight
 from jit_service.runtime.preflight import Form
@@ -16,33 +16,21 @@ from jit_service.runtime.service import utc_now
 from jit_service.settings import Settings
 
 
+@takes("http", *SERVING)
 def check(
     *,
     output: Annotated[Form, typer.Option("-o", "--output", help="Lines for people, or one JSON object.")] = Form.TEXT,
     strict: Annotated[bool, typer.Option("--strict", help="Fail for warnings too.")] = False,
-    data_dir: DataDir = None,
-    grpc: Grpc = None,
-    database_url: DatabaseUrl = None,
-    policies: Policies = None,
-    transport: TransportName = None,
-    allow_plaintext: Plaintext = None,
+    flags: Flags,
 ) -> None:
     """Try settings, files, database, receivers and issuers, without starting or changing anything.
 
     Exit code 1 if the service would not start or nobody could use it, else 0: fit for systemd's ExecStartPre.
     """
-    flags = {
-        "data_dir": data_dir,
-        "grpc": grpc,
-        "database_url": database_url,
-        "policies": policies,
-        "transport": transport,
-        "allow_plaintext": allow_plaintext,
-    }
     # What is wrong is among the findings, in plain words.
     logging.disable(logging.CRITICAL)
     try:
-        report = preflight.report(lambda: loaded(**flags), clock=utc_now, strict=strict)
+        report = preflight.report(lambda: loaded(flags), clock=utc_now, strict=strict)
     finally:
         logging.disable(logging.NOTSET)
     print(report.text(output))

@@ -39,12 +39,16 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
+        return self.host == "localhost" or (self.is_numeric and ipaddress.ip_address(self.host).is_loopback)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether its host is an IP address, not a name."""
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            ipaddress.ip_address(self.host)
         except ValueError:
             return False
+        return True
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -1,10 +1,10 @@
-"""What a file says, read anew after it has changed, so that nobody has to restart the service for it."""
+"""What files say, read anew after they have changed, so that nobody has to restart the service for it."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,12 +13,12 @@ _log = logging.getLogger(__name__)
 
 
 class FreshFile(Generic[T]):
-    """The content of a file. Any thread may ask for it.
+    """The content of a file, which may rest on others `beside` it. Any thread may ask for it.
 
     While a new content is broken, or the file is away, the content before it holds, and the log says so once.
     """
 
-    def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
+    def __init__(self, path: Path, read: Callable[[Path], T], *, beside: Sequence[Path] = ()) -> None:
         """Reads the file for the first time. Raises what `read` raises; later, only OSError and ValueError are caught.
 
         `read` must not put any part of a secret into its errors.
@@ -27,14 +27,15 @@ class FreshFile(Generic[T]):
         self._read = read
         self._lock = threading.Lock()
         self._fault = ""
-        self._version = _version_of(path) if path.exists() else None
+        self._all = (path, *beside)
+        self._version = _version_of(self._all) if all(each.exists() for each in self._all) else None
         self._content = read(path)
 
     def content(self) -> T:
         """Returns what the file says now, or what it said before it was broken."""
         with self._lock:
             try:
-                version = _version_of(self._path)
+                version = _version_of(self._all)
                 # A broken content is tried again each time: to mend a mode does not change the version.
                 if version != self._version or self._fault:
                     self._content, self._version = self._read(self._path), version
@@ -51,6 +52,6 @@ class FreshFile(Generic[T]):
         self._fault = fault
 
 
-def _version_of(path: Path) -> tuple[int, int, int]:
-    facts = path.stat()
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+def _version_of(paths: Sequence[Path]) -> tuple[int, ...]:
+    facts = [path.stat() for path in paths]
+    return tuple(part for each in facts for part in (each.st_mtime_ns, each.st_size, each.st_ino))

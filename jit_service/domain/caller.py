@@ -32,7 +32,8 @@ READS_GRANTS: Final = (Role.AUDITOR, Role.ADMIN, Role.RESPONDER)
 class Origin:
     """Where a call came from and whose token it brought, for the record. Empty text is unknown.
 
-    `issuer`, `issuer_subject` and `token_id` are the token's `iss`, `sub` and `jti` (RFC 7519).
+    `issuer`, `issuer_subject` and `token_id` are the token's `iss`, `sub` and `jti` (RFC 7519). `client_certificate` is
+    the name in the client's certificate that proved the caller, and `client_certificate_sha256` the digest of that.
     """
 
     method: str = ""
@@ -43,6 +44,8 @@ class Origin:
     issuer: str = ""
     issuer_subject: str = ""
     token_id: str = ""
+    client_certificate: str = ""
+    client_certificate_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Every fact for which the service refuses, one class each.
 
 JitError
-├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired
+├── Unauthenticated      TokenMissing, TokenInvalid, TokenExpired, CertificateInvalid, CertificateMismatch
 ├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
 │                        ConditionNotMet, ConditionError, NotApprover, SelfApproval,
 │                        ReviewAssuranceRequired, ChildNotAllowed, ProxyRequired, TokenNotCovering, PassageOver, Locked
@@ -57,6 +57,18 @@ class TokenExpired(Unauthenticated):
     """The token was good, and its time is over."""
 
     reason = "TOKEN_EXPIRED"
+
+
+class CertificateInvalid(Unauthenticated):
+    """The client certificate does not count: its time is over, its authority is not trusted now, or it is ambiguous."""
+
+    reason = "CERTIFICATE_INVALID"
+
+
+class CertificateMismatch(Unauthenticated):
+    """The token is another's than the client certificate of the connection, which names a principal too."""
+
+    reason = "CERTIFICATE_MISMATCH"
 
 
 class NotPermitted(JitError):

@@ -11,16 +11,16 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from jit_service.background import BackgroundThread
-from jit_service.domain.caller import Role
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
 from jit_service.domain.language import name
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
 from jit_service.rpc import claims
+from jit_service.rpc.identity import Identity
 from jitaccess.jose import jws
 from jitaccess.jose.jws import BadToken
 from jitaccess.jose.keys import FileKeys, IssuerKeys, Jwk, KeysAway, Pick, UrlKeys, pick_of
@@ -32,25 +32,6 @@ _KEEP_INTERVAL: Final = timedelta(seconds=1)
 _MAX_VERIFIED: Final = 10_000
 _MAX_VERIFIED_BYTES: Final = 32 << 20
 _MAX_WAITING: Final = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """What a token proves, until it expires. Groups are None where the token leaves them out: they are not known.
-
-    `issuer`, `issuer_subject` and `token_id` are its `iss`, `sub` and `jti`. `exact` are the prefixes of principals, of
-    all issuers, whose letter case counts.
-    """
-
-    principal: str
-    groups: frozenset[str] | None
-    roles: frozenset[Role]
-    expires_at: datetime
-    issuer: str = ""
-    issuer_subject: str = ""
-    token_id: str = ""
-    exact: tuple[str, ...] = ()
-    claims: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class _VerifiedToken(NamedTuple):
@@ -217,7 +198,7 @@ class Authenticator:
     def demand_unexpired(self, proved_until: datetime | None, *, trusted: object) -> None:
         """Raises TokenExpired if the token has expired since the call began, or others are `trusted` by now."""
         if proved_until is None or self._clock() >= proved_until:
-            raise TokenExpired("the token has expired; get a new one, and resume from the last revision")
+            raise TokenExpired("the token or certificate has expired; get a new one, and resume from the last revision")
         if trusted is not self._trust:
             raise TokenExpired("the service's issuers were changed; resume from the last revision")
 

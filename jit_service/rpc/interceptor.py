@@ -31,6 +31,7 @@ from jit_service.rpc import errors, refusals
 from jit_service.rpc.admission import Admission, MalformedRequest, check_request, decode_request, edge_metadata
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.authorization import RULES, Rule
+from jit_service.rpc.client_certificates import ClientCertificates
 from jit_service.rpc.json_spelling import in_json_names
 from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.quota import Quota
@@ -67,8 +68,9 @@ class CallInterceptor(grpc.ServerInterceptor):
         quota: Quota,
         unproved: UnauthenticatedCalls,
         resource: ProtectedResource,
+        certificates: ClientCertificates | None = None,
     ) -> None:
-        self.admission = Admission(authenticator, quota, trusted_proxies)
+        self.admission = Admission(authenticator, quota, trusted_proxies, certificates)
         self._unproved = unproved
         self._resource = resource
         self._store = store
@@ -129,7 +131,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         metadata = context.invocation_metadata()
         caller = self.admission.unauthenticated(method, metadata, context.peer())
         try:
-            caller = self.admission.identify(rule, caller, metadata, context.peer())
+            caller = self.admission.identify(rule, caller, metadata, context.peer(), self.admission.shown(context))
             self.admission.count(rule, caller, request)
             caller = check_request(rule, caller, request, metadata)
             self._end_lost_delegations(caller)
@@ -159,7 +161,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         caller = self.admission.unauthenticated(method, metadata, context.peer())
         trusted = self._authenticator.trusted
         try:
-            caller = self.admission.identify(rule, caller, metadata, context.peer())
+            caller = self.admission.identify(rule, caller, metadata, context.peer(), self.admission.shown(context))
             self.admission.count(rule, caller, request)
             caller = check_request(rule, caller, request, metadata)
             self._end_lost_delegations(caller)

@@ -16,6 +16,7 @@ from jit_service.domain.language.ip_address import canonical
 Metadata = Sequence[tuple[str, str | bytes]]
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_USER_AGENT: Final = 256
+_OF_PROXIES: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"})
 _MAX_ORIGINS: Final = 4096
 
 
@@ -57,9 +58,14 @@ class Origins:
 
 
 @lru_cache(maxsize=_MAX_ORIGINS)
-def with_token(origin: Origin, issuer: str, issuer_subject: str, token_id: str) -> Origin:
-    """Returns the origin with the token that the call brought."""
-    return replace(origin, issuer=issuer, issuer_subject=issuer_subject, token_id=token_id)
+def with_proof(origin: Origin, **proof: str) -> Origin:
+    """Returns the origin with what proved the caller: the token that the call brought, and the certificate."""
+    return replace(origin, **proof)
+
+
+def is_passed_on(metadata: Metadata) -> bool:
+    """Returns whether a proxy passed the call on, as the headers tell that Envoy and other HTTP proxies add."""
+    return any(key in _OF_PROXIES or key.startswith("x-envoy-") for key, _ in metadata)
 
 
 def user_agent(given: str) -> str:

@@ -23,6 +23,7 @@ from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.authzen.access_requests import AccessRequestServicer
 from jit_service.rpc.authzen.servicer import AuthzenServicer
+from jit_service.rpc.client_certificates import ClientCertificates
 from jit_service.rpc.envoy.ext_authz import AuthorizationServicer
 from jit_service.rpc.envoy.ext_proc import ExternalProcessorServicer
 from jit_service.rpc.envoy.generated import external_auth_pb2, external_processor_pb2
@@ -116,6 +117,8 @@ class Server(Protocol):
 
     def add_insecure_port(self, address: str) -> int: ...
 
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int: ...
+
     def start(self) -> None: ...
 
     def stop(self, grace: float | None) -> threading.Event: ...
@@ -136,6 +139,7 @@ class Backend:
     issuing: Issuing | None
     unproved: UnauthenticatedCalls
     resource: ProtectedResource
+    certificates: ClientCertificates | None = None
 
     def interceptor(self, trusted_proxies: Sequence[str], quota: Quota) -> CallInterceptor:
         """Returns the interceptor of an address whose peers are trusted as these proxies."""
@@ -148,6 +152,7 @@ class Backend:
             quota=quota,
             unproved=self.unproved,
             resource=self.resource,
+            certificates=self.certificates,
         )
 
 
@@ -218,6 +223,7 @@ class _GrpcioServer:
 
     def __init__(self, server: grpc.Server, batching: BatchingInterceptor) -> None:
         self.add_insecure_port = server.add_insecure_port
+        self.add_secure_port = server.add_secure_port
         self.start = server.start
         self._server = server
         self._batching = batching
@@ -240,7 +246,7 @@ def _grpcio(
     pool = ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc")
     batches = {CHECK_ACCESS: _check_handler(interceptor, checker)} if is_supported() else {}
     most = settings.rpc_threads * _CALLS_PER_THREAD
-    batching = BatchingInterceptor(batches, pool, most=most)
+    batching = BatchingInterceptor(batches, pool, most=most, shown=interceptor.admission.shown)
     server = grpc.server(
         pool,
         interceptors=[batching, interceptor],

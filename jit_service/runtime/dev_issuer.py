@@ -132,8 +132,12 @@ class DevIssuer:
         return key
 
 
-def first_steps(data_dir: Path, *, http: str, grpc: str, login: str | None) -> str:
-    """Returns what to paste for a first request as alice, by REST, at the command line and in a browser."""
+def first_steps(data_dir: Path, *, http: str, grpc: str, tls: bool, login: str | None) -> str:
+    """Returns what to paste for a first request as alice, by REST, at the command line and in a browser.
+
+    `tls` says whether gRPC has TLS, whose authority only its operator knows.
+    """
+    secure = " JIT_CA_FILE=ca.pem" if tls else ""
     tokens = data_dir / "dev" / "tokens"
     body = '{"resources": ["database/orders/eu"], "actions": ["read"], "duration": "600s"}'
     provider = f"\nProvider at which people log in, and pick who they are: {login}\n" if login else ""
@@ -146,7 +150,7 @@ Tokens: {tokens}/{{{",".join(PEOPLE)}}}.jwt, valid for 24 h. A first request, by
 
 The same person at the command line:
 
-  export JIT_ADDRESS={grpc} JIT_TOKEN_FILE={tokens}/alice.jwt
+  export JIT_ADDRESS={grpc}{secure} JIT_TOKEN_FILE={tokens}/alice.jwt
   {Path(sys.executable).parent / "jit"} ls
 {console}{provider}"""
 

@@ -48,7 +48,9 @@ class DevMode:
 
     def first_steps(self, settings: Settings, *, http: Address, grpc: Address) -> str:
         """Returns what to paste for a first request."""
-        return first_steps(settings.data_dir, http=str(http), grpc=str(grpc), login=self.login)
+        return first_steps(
+            settings.data_dir, http=str(http), grpc=str(grpc), tls=settings.tls is not None, login=self.login
+        )
 
 
 def _demand_loopback(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from jit_service.configuration.certificate import TlsFiles
 from jit_service.runtime.envoy import Envoy, Rates, render, temporary_directory
 from jit_service.runtime.workers import hold
 from jit_service.settings import Settings
@@ -41,11 +42,16 @@ def with_http_port(settings: Settings, stack: ExitStack) -> Settings:
 
 
 def envoy_of(
-    settings: Settings, sockets: Sequence[Path], stack: ExitStack, *, dev_provider: Path | None = None
+    settings: Settings,
+    sockets: Sequence[Path],
+    stack: ExitStack,
+    *,
+    tls: TlsFiles | None,
+    dev_provider: Path | None = None,
 ) -> Envoy:
     """Writes the configuration of `up`'s Envoy into the data directory. Returns the Envoy, which the stack ends.
 
-    `dev_provider` is the socket of the provider of `up --dev`.
+    With `tls` its port has TLS by these files. `dev_provider` is the socket of the provider of `up --dev`.
     """
     directory = settings.data_dir.resolve() / "envoy"
     directory.mkdir(exist_ok=True)
@@ -55,8 +61,9 @@ def envoy_of(
         directory=directory,
         rates=rates_of(settings),
         dev_provider=dev_provider,
+        listener_tls=tls,
     )
-    envoy = Envoy(config, directory=directory)
+    envoy = Envoy(config, directory=directory, tls=tls is not None)
     stack.callback(envoy.stop)
     return envoy
 

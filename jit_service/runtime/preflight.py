@@ -10,12 +10,14 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from jit_service.configuration import certificate
 from jit_service.configuration.exposure import exposed
 from jit_service.domain.errors import JitError, KeysUnavailable, StoreUnavailable
 from jit_service.issuers import Issuer, login_issuer
@@ -58,6 +60,7 @@ _Try = Callable[[Settings], Iterator[Finding]]
 _ok: Final = partial(Finding, Level.OK)
 _warning: Final = partial(Finding, Level.WARNING)
 _fault: Final = partial(Finding, Level.FAULT)
+_RENEW_BEFORE: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,15 @@ def findings(load: Callable[[], Settings], *, clock: Clock) -> Iterator[Finding]
         yield from (_fault("settings", each) for each in fault.faults)
         return
     yield _ok("settings", f"are those of jit-service {version('jit-service')}")
-    tries: tuple[_Try, ...] = (_files, _ports, partial(_database, clock=clock), _policies, _receivers, _issuers)
+    tries: tuple[_Try, ...] = (
+        _files,
+        _ports,
+        partial(_certificate, clock=clock),
+        partial(_database, clock=clock),
+        _policies,
+        _receivers,
+        _issuers,
+    )
     for attempt in tries:
         yield from attempt(settings)
 
@@ -126,6 +137,25 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield _fault(name, f"{address.host} is not an address of this machine ({fault})")
     if settings.transport is Transport.NATIVE and importlib.util.find_spec("pygrpc_native") is None:
         yield _fault("transport", "native needs pygrpc-native: install jit-service[native]")
+
+
+def _certificate(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
+    if settings.tls is None:
+        return
+    about = "certificate"
+    try:
+        expires_at = certificate.read(settings.tls).expires_at
+    except ValueError as fault:
+        yield _fault(about, str(fault))
+        return
+    left = expires_at - clock()
+    told = f"{settings.tls.chain} is good until {expires_at:%Y-%m-%d %H:%M} UTC"
+    if left <= timedelta():
+        yield _fault(about, f"{settings.tls.chain} has expired, at {expires_at:%Y-%m-%d %H:%M} UTC: no client takes it")
+    elif left < _RENEW_BEFORE:
+        yield _warning(about, f"{told}, in {left.days} days: renew it; the service takes the new one by itself")
+    else:
+        yield _ok(about, told)
 
 
 def _unbindable(address: Address) -> str:

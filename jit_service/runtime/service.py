@@ -16,6 +16,8 @@ from jit_service.check.checker import Checker
 from jit_service.check.deciding import Caching, Deciding
 from jit_service.check.recording import Recording
 from jit_service.check.search import Searcher
+from jit_service.configuration import certificate
+from jit_service.configuration.certificate import FreshCertificate
 from jit_service.configuration.fresh_file import FreshFile
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
@@ -28,10 +30,12 @@ from jit_service.notifications.routes import routes_of, subscriptions_of
 from jit_service.proxy.open_requests import OpenRequests
 from jit_service.rpc import policy_file
 from jit_service.rpc.authentication import Authenticator, IssuerKeyKeeper
+from jit_service.rpc.client_certificates import ClientCertificates
 from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.server import Backend, Server, build_ext_proc_server, build_server
 from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.rpc.streams import StreamLimits, Streams
+from jit_service.rpc.transport import tls
 from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.channels import channels_of
 from jit_service.runtime.sweeper import Sweeper
@@ -105,6 +109,7 @@ class Service:
     """A service that is not listening yet. Raises StoreUnavailable, ServiceError, SettingsError, ExtraMissing."""
 
     def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
+        self._certificate = _certificate_of(settings)
         self.store = open_store(settings, clock=clock)
         demand_schema(self.store)
         self._dual_control = settings.policies_dual_control
@@ -132,6 +137,7 @@ class Service:
             issuing=self.issuing,
             unproved=UnauthenticatedCalls(self.store),
             resource=ProtectedResource(settings.resource, settings.public_grpc_address, lambda: authenticator.issuers),
+            certificates=_client_certificates(settings, self._certificate, clock),
         )
         self._server = build_server(settings, backend)
         self._ext_proc_server = build_ext_proc_server(settings, backend, self.open_requests)
@@ -152,8 +158,11 @@ class Service:
         ]
 
     def listen(self, address: Address) -> Address:
-        """Binds a TCP address; port 0 takes a free one. Returns what is bound. Raises ServiceError."""
-        return Address(host=address.host, port=_bind(self._server, str(address)))
+        """Binds a TCP address, with TLS if the settings name a certificate; port 0 takes a free one.
+
+        Returns what is bound. Raises ServiceError.
+        """
+        return Address(host=address.host, port=_bind(self._server, str(address), self._certificate))
 
     def listen_unix(self, path: Path) -> None:
         """Binds a Unix socket that only this user can open, and the one beside it. Raises ServiceError."""
@@ -163,8 +172,8 @@ class Service:
             socket.chmod(0o600)
 
     def listen_passing(self, address: Address) -> Address:
-        """Binds a TCP address for proxies that have watched what passes. Raises ServiceError."""
-        return Address(host=address.host, port=_bind(self._ext_proc_server, str(address)))
+        """Binds a TCP address as `listen` does, for proxies that have watched what passes. Raises ServiceError."""
+        return Address(host=address.host, port=_bind(self._ext_proc_server, str(address), self._certificate))
 
     def start(self) -> None:
         """Starts all parts; calls are answered from then on."""
@@ -226,8 +235,31 @@ def passing_socket(path: Path) -> Path:
     return path.with_suffix(".passing")
 
 
-def _bind(server: Server, address: str) -> int:
+def _certificate_of(settings: Settings) -> FreshCertificate | None:
+    """Returns the certificate of the TCP ports, None where they have no TLS. Raises ServiceError."""
+    if settings.tls is None:
+        return None
     try:
+        found = certificate.fresh(settings.tls)
+    except ValueError as fault:
+        raise ServiceError(str(fault)) from fault
+    if (expires_at := found.content().expires_at) <= utc_now():
+        _log.warning(
+            "the certificate in %s has expired at %s, and no client will accept it", settings.tls.chain, expires_at
+        )
+    return found
+
+
+def _client_certificates(settings: Settings, files: FreshCertificate | None, clock: Clock) -> ClientCertificates | None:
+    if files is None or not settings.tls_principals:
+        return None
+    return ClientCertificates(files, settings.tls_principals, clock=clock)
+
+
+def _bind(server: Server, address: str, files: FreshCertificate | None = None) -> int:
+    try:
+        if files is not None:
+            return server.add_secure_port(address, tls.server_credentials(files))
         return server.add_insecure_port(address)
     except RuntimeError as fault:
         raise ServiceError(f"cannot listen on {address}: it is taken, or not an address of this machine") from fault

@@ -131,6 +131,8 @@ def _origin(origin: Origin) -> str:
         "issuer",
         "issuer_subject",
         "token_id",
+        "client_certificate",
+        "client_certificate_sha256",
     )
     known = [f'"{field}":{_quoted(value)}' for field in fields if (value := getattr(origin, field))]
     return f',"origin":{{{",".join(known)}}}' if known else ""

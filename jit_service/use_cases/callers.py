@@ -20,6 +20,7 @@ class Recognised:
     issuer: str
     issuer_subject: str
     jti: str
+    client_certificate: str
     expires_at: datetime | None
 
 
@@ -35,5 +36,6 @@ def recognise(store: Store, caller: Caller) -> Recognised:
             issuer=caller.origin.issuer,
             issuer_subject=caller.origin.issuer_subject,
             jti=caller.token_id,
+            client_certificate=caller.origin.client_certificate,
             expires_at=caller.proved_until,
         )

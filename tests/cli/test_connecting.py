@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from jitaccess.v1 import audit_pb2
-from tests.certificates import certificate
+from tests.certificates import Authority, certificate
 from tests.cli.conftest import Jit
 from tests.cli.samples import grant, listed
 from tests.client.service import Refusal, Service, serving
@@ -198,3 +198,91 @@ def test_a_tail_that_has_begun_outlasts_its_host(jit: Jit, service: Service, mon
 
     assert (ran.code, len(ran.out.splitlines())) == (3, 3)
     assert ran.err.count("this goes on once it is back") == 1
+
+
+@pytest.fixture
+def mutual(tmp_path: Path) -> Iterator[tuple[Service, Authority]]:
+    """A service that demands certificates of its clients, signed by the authority that signed its own."""
+    authority = Authority(tmp_path)
+    own = authority.sign("server", dns=["localhost"])
+    pair = [(own.key.read_bytes(), own.chain.read_bytes())]
+    credentials = grpc.ssl_server_credentials(pair, authority.file.read_bytes(), require_client_auth=True)
+    with serving(Service(), credentials) as running:
+        running.address = running.address.replace("127.0.0.1", "localhost")
+        yield running, authority
+
+
+def test_a_client_certificate_is_shown_by_flags_variables_and_file(
+    jit: Jit, mutual: tuple[Service, Authority], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service, authority = mutual
+    own = authority.sign("client", dns=["client.internal"])
+    both = tmp_path / "both.pem"
+    both.write_bytes(own.key.read_bytes() + own.chain.read_bytes())
+    reach = ("--address", service.address, "--ca-file", str(authority.file))
+
+    by_flags = jit("ls", *reach, "--cert", str(own.chain), "--key", str(own.key)).code
+    by_one_file = jit("ls", *reach, "--cert", str(both)).code
+    monkeypatch.setenv("JIT_CERT_FILE", str(own.chain))
+    monkeypatch.setenv("JIT_CERT_KEY_FILE", str(own.key))
+    by_variables = jit("ls", *reach).code
+    for name in ("JIT_CERT_FILE", "JIT_CERT_KEY_FILE", "JIT_ADDRESS"):
+        monkeypatch.delenv(name)
+    config = tmp_path / "config.toml"
+    pair = f'cert_file = "{own.chain.name}"\ncert_key_file = "{own.key.name}"\n'
+    config.write_text(f'address = "{service.address}"\nca_file = "{authority.file.name}"\n{pair}')
+    monkeypatch.setenv("JIT_CONFIG", str(config))
+
+    assert (by_flags, by_one_file, by_variables, jit("ls").code) == (0, 0, 0, 0)
+
+
+def test_with_a_client_certificate_no_token_is_needed(
+    jit: Jit, mutual: tuple[Service, Authority], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, authority = mutual
+    own = authority.sign("client", dns=["client.internal"])
+    for name in ("JIT_TOKEN", "JIT_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    ran = jit(
+        "ls",
+        *("--address", service.address, "--ca-file", str(authority.file)),
+        *("--cert", str(own.chain), "--key", str(own.key)),
+    )
+
+    assert ran.code == 0, ran.err
+    assert "authorization" not in service.received[-1].metadata
+
+
+def test_a_port_that_demands_a_client_certificate_says_so(jit: Jit, mutual: tuple[Service, Authority]) -> None:
+    service, authority = mutual
+
+    ran = jit("ls", "--address", service.address, "--ca-file", str(authority.file))
+
+    assert ran.code == 7
+    assert f"{service.address} demands a client certificate (mTLS) (CLIENT_CERTIFICATE_NEEDED)" in ran.err
+    assert "hint: pass --cert FILE and --key FILE" in ran.err
+
+
+def test_a_client_certificate_of_another_authority_is_told(
+    jit: Jit, mutual: tuple[Service, Authority], tmp_path: Path
+) -> None:
+    service, authority = mutual
+    own = Authority(tmp_path, "strangers").sign("client", dns=["client.internal"])
+
+    ran = jit(
+        "ls",
+        *("--address", service.address, "--ca-file", str(authority.file)),
+        *("--cert", str(own.chain), "--key", str(own.key)),
+    )
+
+    assert f"{service.address} does not take the client certificate that was shown" in ran.err
+
+
+def test_a_certificate_and_a_key_that_do_not_belong_together_are_named(jit: Jit, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one, other = authority.sign("one"), authority.sign("other")
+
+    ran = jit("ls", "--cert", str(one.chain), "--key", str(other.key))
+
+    assert (ran.code, f"{one.chain} and {other.key} are no certificate and its key" in ran.err) == (2, True)

@@ -13,7 +13,8 @@ import grpc
 import pytest
 
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.rpc.transport.check_batch import Answer, BatchHandler, Call
+from jit_service.rpc.admission import Call
+from jit_service.rpc.transport.check_batch import Answer, BatchHandler
 from jit_service.rpc.transport.native import Limits, NativeServer
 from tests.faults.test_calls import SOON, eventually
 from tests.faults.test_streams import AsItIs

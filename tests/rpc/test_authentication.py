@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
 from jit_service.issuers import Issuer
-from jit_service.rpc.authentication import Authenticator, Identity
+from jit_service.rpc.authentication import Authenticator
+from jit_service.rpc.identity import Identity
 from jit_service.settings import Settings, SettingsError
 from tests.conftest import HOUR, NOON, TICK, Clock
 from tests.rpc.tokens import AUDIENCE, DROP, Forge, encoded, raw_sign

@@ -11,7 +11,8 @@ import pytest
 
 from jit_service.domain.caller import Role
 from jit_service.domain.errors import TokenInvalid
-from jit_service.rpc.authentication import Authenticator, Identity
+from jit_service.rpc.authentication import Authenticator
+from jit_service.rpc.identity import Identity
 from tests.conftest import NOON, Clock
 from tests.rpc.tokens import DROP, Forge
 

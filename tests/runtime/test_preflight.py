@@ -6,11 +6,14 @@ import json
 import shutil
 import sqlite3
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jit_service.configuration import certificate
+from jit_service.configuration.certificate import TlsFiles
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.runtime import preflight
@@ -18,7 +21,8 @@ from jit_service.runtime.preflight import Form, Report
 from jit_service.runtime.service import issuing_of, open_store
 from jit_service.settings import Settings
 from jit_service.use_cases import signing_keys
-from tests.conftest import Clock
+from tests.certificates import Authority
+from tests.conftest import TICK, Clock
 from tests.notifications.webhooks import facts
 from tests.rpc.tokens import Forge
 
@@ -206,3 +210,31 @@ def test_a_log_in_that_nobody_is_told_of_is_a_warning(host: Host) -> None:
     assert host.told("warning", issuers=login) == []
     (told,) = host.told("warning", issuers=login, token_issuer="")
     assert "JIT_PUBLIC_URL" in told
+
+
+@pytest.mark.parametrize(
+    ("left", "level", "told"),
+    [
+        (timedelta(days=14), "ok", "is good until "),
+        (timedelta(days=14) - TICK, "warning", ", in 13 days: renew it"),
+        (TICK, "warning", "is good until "),
+        (timedelta(), "fault", "has expired, at "),
+    ],
+)
+def test_the_end_of_the_certificate_is_told(host: Host, tmp_path: Path, left: timedelta, level: str, told: str) -> None:
+    pair = Authority(tmp_path).sign("server", dns=["localhost"])
+    files = {"tls_cert": pair.chain, "tls_key": pair.key}
+    host.clock.now = certificate.read(TlsFiles(chain=pair.chain, key=pair.key)).expires_at - left
+
+    (said,) = [each for each in host.check(**files).findings if each.about == "certificate"]
+
+    assert (said.level, told in said.message) == (level, True)
+
+
+def test_a_certificate_that_cannot_be_used_is_told(host: Host, tmp_path: Path) -> None:
+    pair = Authority(tmp_path).sign("server", dns=["localhost"])
+    pair.key.chmod(0o644)
+
+    told = host.told("fault", tls_cert=pair.chain, tls_key=pair.key)
+
+    assert told == [f"certificate: JIT_TLS_KEY: {pair.key} is open to everybody (mode 0644); chmod o-rwx it"]

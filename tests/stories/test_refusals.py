@@ -288,6 +288,8 @@ ELSEWHERE = {
     errors.NoPublicUrl,
     errors.AssetNotFound,
     errors.PassageOver,
+    errors.CertificateInvalid,
+    errors.CertificateMismatch,
 }
 
 

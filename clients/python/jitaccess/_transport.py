@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Generic, TypeVar
 import grpc
 
 from jitaccess._faults import from_call
-from jitaccess.config import TokenSource
+from jitaccess.config import ClientCertificate, TokenSource, no_token
 from jitaccess.errors import JitError, Misconfigured, Unauthenticated
 
 DEFAULT_TIMEOUT = 10.0
@@ -139,13 +140,18 @@ class Channels(Generic[C]):
 
 
 def targets(
-    addresses: str, *, tls: bool | grpc.ChannelCredentials | None, insecure: bool, ca_file: Path | None = None
+    addresses: str,
+    *,
+    tls: bool | grpc.ChannelCredentials | None,
+    insecure: bool,
+    ca_file: Path | None = None,
+    client_certificate: ClientCertificate | None = None,
 ) -> tuple[Target, ...]:
     """Returns where and how to connect to each of the addresses, which commas separate.
 
     An address is HOST:PORT, unix:PATH, or https://HOST:PORT (443 without a port), which means TLS for all of them. So
-    does `ca_file`, unless `tls` says otherwise. Where one is another host, all are spoken to as it is. Raises
-    Misconfigured.
+    do `ca_file` and `client_certificate`, unless `tls` says otherwise. Where one is another host, all are spoken to as
+    it is. Raises Misconfigured.
     """
     parts = [part.strip() for part in addresses.split(",")]
     if any(part.startswith(_HTTPS) for part in parts):
@@ -153,10 +159,13 @@ def targets(
             raise Misconfigured(f"{addresses} means TLS, which is switched off", reason="ADDRESS_INVALID")
         tls = tls or True
     hosts = [_host_of(part) for part in parts]
-    if tls is None and (ca_file is not None or (not insecure and not all(map(_is_local, hosts)))):
+    files = ca_file is not None or client_certificate is not None
+    if tls is None and (files or (not insecure and not all(map(_is_local, hosts)))):
         tls = True
-    if tls is True and ca_file is not None:
-        tls = grpc.ssl_channel_credentials(root_certificates=_authorities(ca_file))
+    if tls is True and files:
+        authorities = _authorities(ca_file) if ca_file is not None else None
+        key, chain = _pair(client_certificate) if client_certificate is not None else (None, None)
+        tls = grpc.ssl_channel_credentials(root_certificates=authorities, private_key=key, certificate_chain=chain)
     several = () if len(hosts) == 1 else (("grpc.min_reconnect_backoff_ms", _GIVE_UP_CONNECTING_MS),)
     found = (target(host, tls=tls, insecure=insecure) for host in hosts)
     return tuple(replace(each, options=(*each.options, *several)) for each in found)
@@ -179,6 +188,24 @@ def _authorities(path: Path) -> bytes:
     return pem
 
 
+def _pair(certificate: ClientCertificate) -> tuple[bytes, bytes]:
+    """Returns the key and the chain. Raises Misconfigured, also where they do not belong together."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate.chain, certificate.key, password="")
+        return certificate.key.read_bytes(), certificate.chain.read_bytes()
+    except ssl.SSLError as error:
+        raise Misconfigured(
+            f"{certificate.chain} and {certificate.key} are no certificate and its key, in PEM and without a "
+            f"passphrase: {error.reason or 'they cannot be read'}",
+            reason="CLIENT_CERTIFICATE_INVALID",
+        ) from None
+    except OSError as error:
+        raise Misconfigured(
+            f"the client certificate {certificate.chain} or its key {certificate.key} cannot be read: {error.strerror}",
+            reason="CLIENT_CERTIFICATE_INVALID",
+        ) from None
+
+
 def target(address: str, *, tls: bool | grpc.ChannelCredentials | None, insecure: bool) -> Target:
     """Returns where and how to connect to HOST:PORT or unix:PATH.
 
@@ -199,7 +226,12 @@ def target(address: str, *, tls: bool | grpc.ChannelCredentials | None, insecure
 
 
 def authorization(token: TokenSource) -> tuple[tuple[str, str], ...]:
-    """Returns the metadata that proves the caller, RFC 6750. Raises Unauthenticated for a token that is none."""
+    """Returns the metadata that proves the caller, RFC 6750; none where its certificate does.
+
+    Raises Unauthenticated for a token that is none.
+    """
+    if token is no_token:
+        return ()
     text = token().strip()
     if not text:
         raise Unauthenticated("the token is empty", reason="TOKEN_MISSING")

@@ -77,6 +77,8 @@ class AsyncJitClient:
         insecure: bool = False,
         retry: Retry | None = None,
         ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        cert_key_file: str | Path | None = None,
         context: str | None = None,
     ) -> None:
         settings = config.load(
@@ -84,6 +86,8 @@ class AsyncJitClient:
             token=token,
             tls=tls if isinstance(tls, bool) else None,
             ca_file=ca_file,
+            cert_file=cert_file,
+            cert_key_file=cert_key_file,
             context=context,
         )
         self._token = settings.token
@@ -94,6 +98,7 @@ class AsyncJitClient:
             tls=settings.tls if tls is None else tls,
             insecure=insecure,
             ca_file=settings.ca_file,
+            client_certificate=settings.client_certificate,
         )
         # A channel is made by the first call to its address: grpc.aio binds it to the loop that is running then.
         self._channels = Channels(targets, _open)

@@ -73,6 +73,8 @@ class JitClient:
 
     `address` is HOST:PORT, https://HOST or unix:PATH, or several of them with commas between: where one is unavailable,
     calls and streams go on with the next. `ca_file` has the authorities of the service's certificate, and means TLS.
+    `cert_file` and `cert_key_file` are this client's own certificate chain and key, in PEM, where the service demands
+    one; where it names the caller, no token is needed.
     `token` is a text, or a function that is called for every call. What is not given comes from the context that
     `context` names, else from the environment and then the context in use (`jitaccess.config`): after `jit login`, and
     in jobs of GitHub Actions, GitLab and Kubernetes, no token needs to be given. `timeout` is in seconds and holds for
@@ -91,6 +93,8 @@ class JitClient:
         insecure: bool = False,
         retry: Retry | None = None,
         ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        cert_key_file: str | Path | None = None,
         context: str | None = None,
     ) -> None:
         settings = config.load(
@@ -98,6 +102,8 @@ class JitClient:
             token=token,
             tls=tls if isinstance(tls, bool) else None,
             ca_file=ca_file,
+            cert_file=cert_file,
+            cert_key_file=cert_key_file,
             context=context,
         )
         self._token = settings.token
@@ -108,6 +114,7 @@ class JitClient:
             tls=settings.tls if tls is None else tls,
             insecure=insecure,
             ca_file=settings.ca_file,
+            client_certificate=settings.client_certificate,
         )
         self._channels = Channels(targets, _open)
 

@@ -1,10 +1,11 @@
 """Where the client finds its address and token: argument, then environment, then the context that is in use.
 
-Environment: JIT_ADDRESS, JIT_TOKEN, JIT_TOKEN_FILE, JIT_TLS, JIT_CA_FILE; JIT_CONTEXT names a context, JIT_CONFIG the
-configuration file (`jitaccess.contexts`). Both files are TOML with the keys `address`, `tls` and `ca_file`, which go
-together, and for the token the first of `token_file`, `token`, `token_command`, `workload`; a relative path in them is
-beside the configuration file. A context that `jit login` wrote has `login`: its tokens are renewed before they end, and
-go to its own address only. A context that is given as an argument comes before the environment.
+Environment: JIT_ADDRESS, JIT_TOKEN, JIT_TOKEN_FILE, JIT_TLS, JIT_CA_FILE, JIT_CERT_FILE, JIT_CERT_KEY_FILE; JIT_CONTEXT
+names a context, JIT_CONFIG the configuration file (`jitaccess.contexts`). Both files are TOML with the keys `address`,
+`tls`, `ca_file`, `cert_file` and `cert_key_file`, which go together, and for the token the first of `token_file`,
+`token`, `token_command`, `workload`; a relative path in them is beside the configuration file. A context that
+`jit login` wrote has `login`: its tokens are renewed before they end, and go to its own address only. A context that is
+given as an argument comes before the environment.
 
 Where nothing names a token, a job of GitHub Actions, GitLab or Kubernetes takes that of its platform
 (`jitaccess.login.workload`). JIT_AUDIENCE or `audience` says for whom GitHub shall issue it; else the service is asked.
@@ -36,6 +37,7 @@ class Config:
     """How to reach the service, and as whom. `token` is called for every call, so a token refreshed on disk is used.
 
     `ca_file` has the authorities that may sign the service's certificate, None is those that everybody trusts.
+    `client_certificate` is what this client proves itself by (mTLS); with one, `token` may be `no_token`.
     `token_from` says for people where the token comes from, `context` which context was looked at, empty for none.
     """
 
@@ -43,8 +45,16 @@ class Config:
     token: TokenSource
     tls: bool | None
     ca_file: Path | None = None
+    client_certificate: ClientCertificate | None = None
     token_from: str = ""
     context: Context | None = None
+
+
+class ClientCertificate(NamedTuple):
+    """The files of a client's certificate chain and of its key, in PEM; one file may have both."""
+
+    chain: Path
+    key: Path
 
 
 class _Reach(NamedTuple):
@@ -53,6 +63,14 @@ class _Reach(NamedTuple):
     address: str
     tls: bool | None
     ca_file: Path | None
+    cert_file: Path | None
+    cert_key_file: Path | None
+
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        if self.cert_file is None:
+            return None
+        return ClientCertificate(self.cert_file, self.cert_key_file or self.cert_file)
 
 
 class _Token(NamedTuple):
@@ -66,6 +84,8 @@ def load(
     token: str | TokenSource | None,
     tls: bool | None = None,
     ca_file: str | Path | None = None,
+    cert_file: str | Path | None = None,
+    cert_key_file: str | Path | None = None,
     context: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
@@ -75,7 +95,7 @@ def load(
     they looked.
     """
     env = os.environ if environ is None else environ
-    told = _Reach(address or "", tls, _path_of(ca_file or ""))
+    told = _Reach(address or "", tls, _path_of(ca_file or ""), _path_of(cert_file or ""), _path_of(cert_key_file or ""))
     found = _Token(_given_token(token), "the caller") if token is not None else None
     if context is None:
         told, found = _over(told, _reach_of_environment(env)), found or _token_of_environment(env)
@@ -86,15 +106,21 @@ def load(
         told = told if told.address else _over(told, _reach_of_environment(env))
     reach = told if told.address else _no_address(used)
     found = found or _token_of(used, reach, env) or (_token_of_environment(env) if context else None)
-    found = found or _token_of_platform(used, reach, env) or _no_token(used)
+    found = found or _token_of_platform(used, reach, env) or _without_token(used, reach)
     return Config(
         address=reach.address,
         token=found.source,
         tls=reach.tls,
         ca_file=reach.ca_file,
+        client_certificate=reach.client_certificate,
         token_from=found.told_by,
         context=used,
     )
+
+
+def no_token() -> str:
+    """Is the source of whoever has no token, since the client's certificate proves who it is."""
+    return ""
 
 
 def token_file(path: str | Path) -> TokenSource:
@@ -123,7 +149,15 @@ def service_url(address: str, *, tls: bool | None) -> str:
 
 def _over(one: _Reach, other: _Reach) -> _Reach:
     """Returns what the first place says, and for the rest the second."""
-    return _Reach(one.address or other.address, other.tls if one.tls is None else one.tls, one.ca_file or other.ca_file)
+    # A certificate and its key are of one place.
+    pair = one if one.cert_file is not None else other
+    return _Reach(
+        one.address or other.address,
+        other.tls if one.tls is None else one.tls,
+        one.ca_file or other.ca_file,
+        pair.cert_file,
+        one.cert_key_file or pair.cert_key_file,
+    )
 
 
 def _given_token(token: str | TokenSource) -> TokenSource:
@@ -133,11 +167,13 @@ def _given_token(token: str | TokenSource) -> TokenSource:
 
 
 def _reach_of_environment(env: Mapping[str, str]) -> _Reach:
-    return _Reach(env.get(Variable.ADDRESS, ""), _truth_of_environment(env), _path_of(env.get(Variable.CA_FILE, "")))
+    files = (_path_of(env.get(each, "")) for each in (Variable.CA_FILE, Variable.CERT_FILE, Variable.CERT_KEY_FILE))
+    return _Reach(env.get(Variable.ADDRESS, ""), _truth_of_environment(env), *files)
 
 
 def _reach_of(context: Context) -> _Reach:
-    return _Reach(context.text("address"), context.truth("tls"), context.path_at("ca_file"))
+    files = (context.path_at(each) for each in ("ca_file", "cert_file", "cert_key_file"))
+    return _Reach(context.text("address"), context.truth("tls"), *files)
 
 
 def _token_of_environment(env: Mapping[str, str]) -> _Token | None:
@@ -232,9 +268,12 @@ def _no_address(context: Context | None) -> _Reach:
     )
 
 
-def _no_token(context: Context | None) -> _Token:
+def _without_token(context: Context | None, reach: _Reach) -> _Token:
+    if reach.client_certificate is not None:
+        return _Token(no_token, f"nowhere: the certificate {reach.cert_file} says who calls")
     where = context.shown() if context else "the configuration file"
     raise Unauthenticated(
-        f"no token: give one, or set JIT_TOKEN or JIT_TOKEN_FILE, or `token_file` in {where}, or log in",
+        f"no token: give one, or set JIT_TOKEN or JIT_TOKEN_FILE, or `token_file` in {where}, or log in, or give a "
+        "client certificate",
         reason="TOKEN_MISSING",
     )

@@ -34,6 +34,8 @@ _KEYS: Final[Mapping[str, tuple[type, ...]]] = {
     "audience": (str,),
     "tls": (bool,),
     "ca_file": (str,),
+    "cert_file": (str,),
+    "cert_key_file": (str,),
     "url": (str,),
 }
 # What `jit login` writes, into a context of its own.

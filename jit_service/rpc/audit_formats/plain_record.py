@@ -32,6 +32,8 @@ class _Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issuer: str = ""
     issuer_subject: str = ""
     token_id: str = ""
+    client_certificate: str = ""
+    client_certificate_sha256: str = ""
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +97,8 @@ class _Message(msgspec.Struct, rename="camel", omit_defaults=True):
     omitted_count: int = 0
     groups_left_out: bool = False
     context_of: str = ""
+    client_certificate: str = ""
+    client_certificate_sha256: str = ""
 
 
 _DECODE: Final = msgspec.json.Decoder(_Record).decode
@@ -148,6 +152,8 @@ def plain_json(seq: int, hash_: bytes, payload: bytes) -> bytes | None:
             record.omitted_count,
             record.groups_left_out,
             record.context_of,
+            origin.client_certificate,
+            origin.client_certificate_sha256,
         )
     )
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from jit_service.rpc.transport.check_batch import Answer, BatchHandler, Call
+from jit_service.rpc.admission import Call
+from jit_service.rpc.transport.check_batch import Answer, BatchHandler
 
 BATCH: Final = 64
 """How many calls are answered at once, at most."""

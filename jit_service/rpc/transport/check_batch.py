@@ -18,8 +18,9 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.generational_cache import GenerationalCache
-from jit_service.rpc.admission import Admission, edge_metadata
-from jit_service.rpc.authentication import Identity
+from jit_service.rpc.admission import Admission, Call, Proof, edge_metadata
+from jit_service.rpc.client_certificates import Shown
+from jit_service.rpc.identity import Identity
 from jit_service.rpc.origins import Metadata, without_port
 from jit_service.rpc.request_cache import MAX_BYTES, MAX_KNOWN, Asker, asker, question_of
 from jit_service.rpc.services.access import consistency_of
@@ -30,14 +31,6 @@ CHECK_ACCESS: Final = "/jitaccess.v1.AccessService/CheckAccess"
 # Envoy gives each call another one. With it no two calls through Envoy would have a sender in common.
 _REQUEST_ID: Final = "x-request-id"
 _log = logging.getLogger(__name__)
-
-
-class Call(NamedTuple):
-    """A unary call as it came."""
-
-    payload: bytes
-    metadata: Metadata
-    peer: str
 
 
 Answer = bytes | JitError | None
@@ -86,13 +79,13 @@ class BatchCheckHandler:
         answers: list[Answer] = [None] * len(calls)
         strong: list[tuple[int, Caller, _Sound]] = []
         bounded: list[tuple[int, Caller, _Sound]] = []
-        senders: dict[tuple[Metadata, str], _Sender] = {}
-        identified: dict[tuple[str, ...], Identity] = {}
+        senders: dict[tuple[Metadata, str, Shown], _Sender] = {}
+        identified: dict[Proof, Identity] = {}
         known = self._known.get
         for place, call in enumerate(calls):
-            payload, metadata, peer = call
+            payload, metadata, peer, shown = call
             try:
-                way = _without_id(metadata), without_port(peer)
+                way = _without_id(metadata), without_port(peer), shown
                 if (sender := senders.get(way)) is None:
                     sender = senders[way] = self._sender(call._replace(metadata=way[0]), identified)
                 caller, standing = sender
@@ -106,8 +99,8 @@ class BatchCheckHandler:
                 self._answer(consistency, asked, answers)
         return answers
 
-    def _sender(self, call: Call, identified: dict[tuple[str, ...], Identity]) -> _Sender:
-        caller = self._admission.identify_in_batch(CHECK_ACCESS, call.metadata, call.peer, identified)
+    def _sender(self, call: Call, identified: dict[Proof, Identity]) -> _Sender:
+        caller = self._admission.identify_in_batch(CHECK_ACCESS, call, identified)
         if not self._has_met(caller):
             raise _Aside
         return _Sender(caller, (asker(caller), *edge_metadata(call.metadata)))

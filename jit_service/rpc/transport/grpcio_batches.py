@@ -25,8 +25,10 @@ from grpc import _server as grpcio
 
 from jit_service.domain.errors import JitError, TooManyCalls
 from jit_service.rpc import errors
+from jit_service.rpc.admission import Call
+from jit_service.rpc.client_certificates import NOTHING_SHOWN, Shown
 from jit_service.rpc.transport.batch_queue import BatchQueue, Waiting
-from jit_service.rpc.transport.check_batch import Answer, BatchHandler, Call
+from jit_service.rpc.transport.check_batch import Answer, BatchHandler
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _SIGNATURES: Final = {
@@ -59,10 +61,18 @@ class BatchingInterceptor(grpc.ServerInterceptor):
     for once. A call that has no answer in its batch is answered by that handler, on a thread of the `pool`.
 
     Of each method at most so many calls as `most` wait or are being answered; more are refused with TOO_MANY_CALLS.
-    grpcio's own bound does not count a call that has left its thread.
+    grpcio's own bound does not count a call that has left its thread. `shown` tells the client certificate of a call.
     """
 
-    def __init__(self, batches: Mapping[str, BatchHandler], pool: Executor, *, most: int) -> None:
+    def __init__(
+        self,
+        batches: Mapping[str, BatchHandler],
+        pool: Executor,
+        *,
+        most: int,
+        shown: Callable[[grpc.ServicerContext], Shown] = lambda _: NOTHING_SHOWN,
+    ) -> None:
+        self._shown = shown
         self._batches = batches
         self._pool = pool
         self._most = most
@@ -94,7 +104,7 @@ class BatchingInterceptor(grpc.ServerInterceptor):
         if plain.unary_unary is None:
             raise TypeError(f"{method} is no unary method, and only such are answered in batches")
         queue = BatchQueue(method, self._batches[method])
-        calls = _Calls(queue, plain, self._pool, most=self._most)
+        calls = _Calls(queue, plain, self._pool, most=self._most, shown=self._shown)
         self.calls.append(calls)
         work = (calls.still_waits, calls.answer)
         threading.Thread(target=queue.run, args=work, name="batch", daemon=True).start()
@@ -107,7 +117,16 @@ class BatchingInterceptor(grpc.ServerInterceptor):
 class _Calls:
     """The calls of one method that wait or are being answered, `most` at the most."""
 
-    def __init__(self, queue: BatchQueue, plain: Handler, pool: Executor, *, most: int) -> None:
+    def __init__(
+        self,
+        queue: BatchQueue,
+        plain: Handler,
+        pool: Executor,
+        *,
+        most: int,
+        shown: Callable[[grpc.ServicerContext], Shown],
+    ) -> None:
+        self._shown = shown
         self.queue = queue
         self._plain = plain
         self._pool = pool
@@ -122,7 +141,8 @@ class _Calls:
             return
         number = next(self._numbers)
         self._contexts[number] = context
-        self.queue.put((number, None, Call(payload, context.invocation_metadata(), context.peer())))
+        call = Call(payload, context.invocation_metadata(), context.peer(), self._shown(context))
+        self.queue.put((number, None, call))
 
     def still_waits(self, number: int) -> bool:
         """Whether anybody waits for the answer; what was cancelled, or is over its deadline, is forgotten."""

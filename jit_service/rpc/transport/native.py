@@ -28,8 +28,9 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from jit_service.domain.errors import JitError, ServiceStopping, TooManyCalls
 from jit_service.rpc import errors
+from jit_service.rpc.admission import Call
 from jit_service.rpc.transport.batch_queue import BATCH, BatchQueue, Waiting
-from jit_service.rpc.transport.check_batch import Answer, BatchHandler, Call
+from jit_service.rpc.transport.check_batch import Answer, BatchHandler
 from jit_service.rpc.transport.grpcio_behind import GrpcioBehind
 from jit_service.rpc.transport.native_context import Aborted, CallContext
 
@@ -147,6 +148,10 @@ class NativeServer:
         ]
         self._listeners.append(_Listener(front, tuple(methods)))
         return front.bound_port
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """Raises RuntimeError: pygrpc-native has no TLS. The settings refuse it before."""
+        raise RuntimeError(f"pygrpc-native cannot serve TLS at {address}")
 
     def start(self) -> None:
         """Begins to answer."""

@@ -14,14 +14,14 @@ from jit_service.check import AuditMode, GrantCache, Recorder, checker, question
 from jit_service.check.recording import Recording
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc import origins, request_cache
-from jit_service.rpc.admission import Admission
+from jit_service.rpc.admission import Admission, Call
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.interceptor import CallInterceptor
 from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.quota import Quota, Rates
 from jit_service.rpc.request_cache import MAX_BYTES
 from jit_service.rpc.streams import StreamLimits, Streams
-from jit_service.rpc.transport.check_batch import Answer, BatchCheckHandler, Call
+from jit_service.rpc.transport.check_batch import Answer, BatchCheckHandler
 from jit_service.storage import Store
 from jit_service.use_cases import grants
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
@@ -170,7 +170,7 @@ def test_a_sender_is_looked_into_once_though_envoy_gives_each_call_an_id(
     monkeypatch.setattr(
         lane.admission,
         "identify_in_batch",
-        lambda method, metadata, *rest: (identified.append(metadata), identify(method, metadata, *rest))[1],
+        lambda method, call, *rest: (identified.append(call.metadata), identify(method, call, *rest))[1],
     )
     call = lane.call()
     trace = ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")

@@ -13,7 +13,8 @@ import pytest
 from grpc import _server as grpcio
 
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.rpc.transport.check_batch import Answer, Call
+from jit_service.rpc.admission import Call
+from jit_service.rpc.transport.check_batch import Answer
 from jit_service.rpc.transport.grpcio_batches import BatchingInterceptor, is_supported
 
 METHOD = "/test.Service/Ask"

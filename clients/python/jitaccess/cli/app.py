@@ -42,9 +42,9 @@ _HELP = """Ask for access, decide on it, and check it.
 
 `jit login https://HOST` is all that is needed. The address and the token come from the options, then from JIT_ADDRESS
 and JIT_TOKEN or JIT_TOKEN_FILE, then from the context in use (`jit context ls`), which --context or JIT_CONTEXT names
-too; without one, from ~/.config/jit/config.toml (keys address, tls, ca_file, token_file, token, token_command;
-JIT_CONFIG names another file). There may be several addresses, with commas between: where one is unavailable, the next
-is asked.
+too; without one, from ~/.config/jit/config.toml (keys address, tls, ca_file, cert_file, cert_key_file, token_file,
+token, token_command; JIT_CONFIG names another file). There may be several addresses, with commas between: where one is
+unavailable, the next is asked.
 """
 _EPILOG = (
     "Exit codes: 0 ok, 1 the answer is no, 2 usage or invalid, 3 unauthenticated, 4 not permitted, 5 not found, "

@@ -43,6 +43,18 @@ _COMMON: dict[str, Any] = {
             metavar="FILE", help="Authorities of the service's certificate, PEM; means TLS [env var: JIT_CA_FILE]."
         ),
     ],
+    "cert_file": Annotated[
+        Path | None,
+        typer.Option(
+            "--cert", metavar="FILE", help="This client's own certificate chain, PEM (mTLS) [env var: JIT_CERT_FILE]."
+        ),
+    ],
+    "cert_key_file": Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="Its key, PEM; by default in the same file [env var: JIT_CERT_KEY_FILE]."
+        ),
+    ],
     "token_file": Annotated[
         Path | None, typer.Option(metavar="FILE", help="File with the bearer token [env var: JIT_TOKEN_FILE].")
     ],

@@ -118,6 +118,8 @@ def _values(
         "address": address,
         "tls": session.tls if session.tls is not None else (url.startswith("https://") if url else None),
         "ca_file": str(session.ca_file.expanduser().absolute()) if session.ca_file else None,
+        "cert_file": str(session.cert_file.expanduser().absolute()) if session.cert_file else None,
+        "cert_key_file": str(session.cert_key_file.expanduser().absolute()) if session.cert_key_file else None,
         "token_file": str(session.token_file.expanduser().absolute()) if session.token_file else None,
         "token_command": token_command,
         "workload": workload.value if workload else None,

@@ -56,6 +56,8 @@ _HINTS = {
     "TLS_NOT_SPOKEN": "pass --no-tls if that port is meant, or the address of the port that speaks TLS",
     "CERTIFICATE_UNKNOWN_AUTHORITY": "pass --ca-file FILE, or set JIT_CA_FILE, with the authority that signed it",
     "CERTIFICATE_EXPIRED": "whoever runs the service must renew it; is this machine's clock right?",
+    "CLIENT_CERTIFICATE_NEEDED": "pass --cert FILE and --key FILE, or set JIT_CERT_FILE and JIT_CERT_KEY_FILE",
+    "CLIENT_CERTIFICATE_REFUSED": "the service trusts other authorities, or the certificate has expired",
     "CERTIFICATE_WRONG_NAME": "use an address with a name that the certificate is for",
     "UNAVAILABLE": "is the service up, and is the address its gRPC one?",
 }

@@ -36,6 +36,8 @@ class Session:
     token_file: Path | None = None
     tls: bool | None = None
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    cert_key_file: Path | None = None
     timeout: float | None = None
     context: str | None = None
 
@@ -47,6 +49,8 @@ class Session:
             token_file=self.token_file or outer.token_file,
             tls=self.tls if self.tls is not None else outer.tls,
             ca_file=self.ca_file or outer.ca_file,
+            cert_file=self.cert_file or outer.cert_file,
+            cert_key_file=self.cert_key_file or outer.cert_key_file,
             timeout=self.timeout if self.timeout is not None else outer.timeout,
             context=self.context or outer.context,
         )
@@ -73,7 +77,13 @@ class Session:
         from jitaccess import config
 
         return config.load(
-            address=self.address, token=self.token, tls=self.tls, ca_file=self.ca_file, context=self.context
+            address=self.address,
+            token=self.token,
+            tls=self.tls,
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            cert_key_file=self.cert_key_file,
+            context=self.context,
         )
 
     def client(self) -> JitClient:
@@ -97,6 +107,8 @@ class Session:
             timeout=DEFAULT_TIMEOUT if self.timeout is None else self.timeout,
             tls=self.tls,
             ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            cert_key_file=self.cert_key_file,
             context=self.context,
         )
 

@@ -779,7 +779,11 @@ class Recognised:
     jti: str
     """The token's id, its `jti`, by which a lock or the audit log names it. Empty where it has none."""
     expire_time: datetime | None
-    """The token is over at this instant."""
+    """The token, or the certificate, is over at this instant."""
+    client_certificate: str
+    """The name in the client certificate that named the principal, `uri:…` or `dns:…`. Empty where a token alone
+    did.
+    """
     raw: access_pb2.WhoAmIResponse = field(repr=False, compare=False)
 
 
@@ -1277,6 +1281,12 @@ class AuditEvent:
     """Of a check: the answer's decision_id."""
     revision: int
     """The store's commit counter after the act."""
+    client_certificate: str
+    """The name in the client certificate that named the caller's principal, `uri:…` or `dns:…`. Empty where a token
+    alone proved who the caller is.
+    """
+    client_certificate_sha256: str
+    """SHA-256 of that certificate's DER, in hex."""
     hash: str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     signal: str

@@ -16,6 +16,8 @@ class Variable(StrEnum):
     TOKEN_FILE = "JIT_TOKEN_FILE"  # noqa: S105 (the variable's name)
     TLS = "JIT_TLS"
     CA_FILE = "JIT_CA_FILE"
+    CERT_FILE = "JIT_CERT_FILE"
+    CERT_KEY_FILE = "JIT_CERT_KEY_FILE"
     ID_TOKEN = "JIT_ID_TOKEN"  # noqa: S105 (the variable's name)
     AUDIENCE = "JIT_AUDIENCE"
     CONFIG = "JIT_CONFIG"

@@ -54,6 +54,7 @@ class WhoAmIResponse(_message.Message):
     ISSUER_SUBJECT_FIELD_NUMBER: _builtins.int
     JTI_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CLIENT_CERTIFICATE_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
     """The principal that the token proves: `user:alice@example.com`."""
     groups_left_out: _builtins.bool
@@ -64,6 +65,8 @@ class WhoAmIResponse(_message.Message):
     """Whom the issuer calls the principal, the token's `sub`."""
     jti: _builtins.str
     """The token's id, its `jti`, by which a lock or the audit log names it. Empty where it has none."""
+    client_certificate: _builtins.str
+    """The name in the client certificate that named the principal, `uri:…` or `dns:…`. Empty where a token alone did."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The API roles that the token gives: `checker`, `auditor`, `responder`, `admin`."""
@@ -74,7 +77,7 @@ class WhoAmIResponse(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """The token is over at this instant."""
+        """The token, or the certificate, is over at this instant."""
 
     def __init__(
         self,
@@ -87,10 +90,11 @@ class WhoAmIResponse(_message.Message):
         issuer_subject: _builtins.str = ...,
         jti: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        client_certificate: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "groups", b"groups", "groups_left_out", b"groups_left_out", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "jti", b"jti", "principal", b"principal", "roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_certificate", b"client_certificate", "expire_time", b"expire_time", "groups", b"groups", "groups_left_out", b"groups_left_out", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "jti", b"jti", "principal", b"principal", "roles", b"roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -253,6 +253,8 @@ class AuditEvent(_message.Message):
     LOCK_FIELD_NUMBER: _builtins.int
     OMITTED_COUNT_FIELD_NUMBER: _builtins.int
     CONTEXT_OF_FIELD_NUMBER: _builtins.int
+    CLIENT_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    CLIENT_CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`auditEvents/{seq}`."""
@@ -324,6 +326,12 @@ class AuditEvent(_message.Message):
     """
     context_of: _builtins.str
     """Of an item of a batch: the decision_id of the item whose record has the context of this one too."""
+    client_certificate: _builtins.str
+    """The name in the client certificate that named the caller's principal, `uri:…` or `dns:…`. Empty where a token alone
+    proved who the caller is.
+    """
+    client_certificate_sha256: _builtins.str
+    """SHA-256 of that certificate's DER, in hex."""
     hash: _builtins.str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     @_builtins.property
@@ -399,11 +407,13 @@ class AuditEvent(_message.Message):
         lock: _builtins.str = ...,
         omitted_count: _builtins.int = ...,
         context_of: _builtins.str = ...,
+        client_certificate: _builtins.str = ...,
+        client_certificate_sha256: _builtins.str = ...,
         hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "context", b"context", "context_of", b"context_of", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "lock", b"lock", "message", b"message", "method", b"method", "name", b"name", "omitted_count", b"omitted_count", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "subject_source_ip", b"subject_source_ip", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "client_certificate", b"client_certificate", "client_certificate_sha256", b"client_certificate_sha256", "context", b"context", "context_of", b"context_of", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "lock", b"lock", "message", b"message", "method", b"method", "name", b"name", "omitted_count", b"omitted_count", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "subject_source_ip", b"subject_source_ip", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

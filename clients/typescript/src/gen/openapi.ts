@@ -1487,6 +1487,10 @@ export interface components {
             actions?: string[];
             /** @description Of a grant that was passed on: the grants above it, from the first to the parent. */
             chain?: string[];
+            /** @description The name in the client certificate that named the caller's principal, `uri:…` or `dns:…`. Empty where a token alone proved who the caller is. */
+            clientCertificate?: string;
+            /** @description SHA-256 of that certificate's DER, in hex. */
+            clientCertificateSha256?: string;
             /** @description What the caller asserted, of a request or a check. */
             context?: {
                 [key: string]: unknown;
@@ -2717,7 +2721,7 @@ export interface components {
          * @description What is wrong, for programs. There may be new ones.
          * @enum {string}
          */
-        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CHILD_NOT_ALLOWED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_ASSURANCE_REQUIRED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_CHILDREN" | "TOO_MANY_DELEGATIONS" | "TOO_MANY_PENDING" | "TOO_MANY_UNREVIEWED" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
+        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CERTIFICATE_INVALID" | "CERTIFICATE_MISMATCH" | "CHILD_NOT_ALLOWED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_ASSURANCE_REQUIRED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_CHILDREN" | "TOO_MANY_DELEGATIONS" | "TOO_MANY_PENDING" | "TOO_MANY_UNREVIEWED" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
         /** @description What a check reads of an approved grant. */
         ReplicaGrant: {
             /** @description Action patterns it covers. */
@@ -3346,9 +3350,11 @@ export interface components {
         "WatchGrantsResponse.EventType": "EVENT_TYPE_UNSPECIFIED" | "CURRENT" | "HEARTBEAT" | "OVERRUN" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "GRANT_USED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DENY_POLICIES" | "LOCKS";
         /** @description Whom the service takes the caller for. */
         WhoAmIResponse: {
+            /** @description The name in the client certificate that named the principal, `uri:…` or `dns:…`. Empty where a token alone did. */
+            clientCertificate?: string;
             /**
              * Format: date-time
-             * @description The token is over at this instant.
+             * @description The token, or the certificate, is over at this instant.
              * @example 2026-03-02T12:00:00Z
              */
             expireTime?: string;
