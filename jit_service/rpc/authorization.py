@@ -20,7 +20,8 @@ class Rule:
 
     The caller needs one of the `roles`; with None, every authenticated caller may call it. For a dry run, which is a
     request with `validate_only`, one of the `dry_run_roles` is enough too. A refusal of a `recorded`
-    RPC leaves an audit record (writes and checks). One that `writes` waits for the store's one lock of writers.
+    RPC leaves an audit record (writes and checks), but for a dry run of one that is `tried_unrecorded`. One that
+    `writes` waits for the store's one lock of writers.
     """
 
     public: bool = False
@@ -29,7 +30,12 @@ class Rule:
     roles: frozenset[Role] | None = None
     dry_run_roles: frozenset[Role] = frozenset()
     recorded: bool = False
+    tried_unrecorded: bool = False
     writes: bool = False
+
+    def records(self, request: object) -> bool:
+        """Returns whether a refusal of the request leaves an audit record."""
+        return self.recorded and not (self.tried_unrecorded and _is_dry_run(request))
 
     def needed_roles(self) -> str:
         """Returns the roles in Markdown, for the documents; empty where none is needed."""
@@ -46,6 +52,8 @@ _PROXY_STREAM = Rule(proxy=True)
 _READ = Rule()
 _CHECK = Rule(recorded=True)
 _WRITE = Rule(recorded=True, writes=True)
+# A console tries a decision whenever its user looks at a request: nobody has decided anything by that.
+_DECIDE = replace(_WRITE, tried_unrecorded=True)
 _READ_AUDIT = Rule(roles=frozenset({Role.AUDITOR, Role.ADMIN}))
 _WRITE_ADMIN = Rule(roles=frozenset({Role.ADMIN}), recorded=True, writes=True)
 _APPLY = replace(_WRITE_ADMIN, dry_run_roles=frozenset({Role.AUDITOR}))
@@ -57,16 +65,16 @@ RULES: dict[str, Rule] = {
     "/jitaccess.v1.GrantService/EnsureGrant": _WRITE,
     "/jitaccess.v1.GrantService/GetGrant": _READ,
     "/jitaccess.v1.GrantService/ListGrants": _READ,
-    "/jitaccess.v1.GrantService/ApproveGrant": _WRITE,
-    "/jitaccess.v1.GrantService/DenyGrant": _WRITE,
+    "/jitaccess.v1.GrantService/ApproveGrant": _DECIDE,
+    "/jitaccess.v1.GrantService/DenyGrant": _DECIDE,
     "/jitaccess.v1.GrantService/WithdrawGrant": _WRITE,
     "/jitaccess.v1.GrantService/RevokeGrant": _WRITE,
     "/jitaccess.v1.GrantService/RevokeGrants": _RESPOND,
     "/jitaccess.v1.GrantService/ReleaseGrant": _WRITE,
-    "/jitaccess.v1.GrantService/CounterGrant": _WRITE,
+    "/jitaccess.v1.GrantService/CounterGrant": _DECIDE,
     "/jitaccess.v1.GrantService/AcceptCounterOffer": _WRITE,
     "/jitaccess.v1.GrantService/DeclineCounterOffer": _WRITE,
-    "/jitaccess.v1.GrantService/ExtendGrant": _WRITE,
+    "/jitaccess.v1.GrantService/ExtendGrant": _DECIDE,
     "/jitaccess.v1.GrantService/CompleteReview": _WRITE,
     "/jitaccess.v1.GrantService/WatchGrants": _READ,
     "/jitaccess.v1.AccessService/CheckAccess": _CHECK,
@@ -150,8 +158,12 @@ def demand(rule: Rule | None, caller: Caller, request: object = None) -> None:
     if rule.roles is None:
         return
     roles = rule.roles
-    if rule.dry_run_roles and getattr(request, "validate_only", False) is True:
+    if rule.dry_run_roles and _is_dry_run(request):
         roles |= rule.dry_run_roles
     if not caller.has(*roles):
         needed = " or ".join(sorted(roles))
         raise RoleRequired(f"{method} needs the role {needed}, which {caller.principal} does not have", needed=needed)
+
+
+def _is_dry_run(request: object) -> bool:
+    return getattr(request, "validate_only", False) is True

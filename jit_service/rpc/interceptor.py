@@ -211,9 +211,11 @@ class CallInterceptor(grpc.ServerInterceptor):
     ) -> NoReturn:
         # A record of each call over the rate would let its sender fill the log.
         if not isinstance(refusal, RateExceeded):
-            refusal = self._lock_on(caller) or refusal
-        if (rule is None or rule.recorded) and not isinstance(refusal, RateExceeded):
-            self._record(caller, refusal, request)
+            lock = self._lock_on(caller)
+            refusal = lock or refusal
+            # What somebody unproved or locked tries is recorded, whatever it is.
+            if rule is None or rule.records(request) or (rule.recorded and (lock or not caller.principal)):
+                self._record(caller, refusal, request)
         if isinstance(refusal, StoreUnavailable):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         over_rest = edge_metadata(context.invocation_metadata())[0] is not None

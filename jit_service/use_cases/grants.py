@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from pydantic import TypeAdapter
 
@@ -51,7 +51,7 @@ END_TOGETHER: Final = 25
 """How many grants that came from one that has ended are ended in one transaction."""
 _log = logging.getLogger(__name__)
 _USABLE = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
-Transition = Callable[[Transaction, Grant, Caller], tuple[Grant, Event]]
+Transition = Callable[[Snapshot, Grant, Caller], tuple[Grant, Event]]
 
 
 class GrantAnswer(NamedTuple):
@@ -60,6 +60,12 @@ class GrantAnswer(NamedTuple):
     grant: Grant
     at: datetime
     preview: Preview | None = None
+
+
+class Do(Protocol):
+    """What is done with a transition: `commit` it, or `attempt` it."""
+
+    def __call__(self, store: Store, caller: Caller, name: str, etag: str, transition: Transition) -> GrantAnswer: ...
 
 
 class GrantView(StrEnum):
@@ -250,6 +256,33 @@ def list_page(
         return GrantPage(grants=tuple(grant for grant, _ in kept[:size]), next_page_token=token, at=snapshot.now)
 
 
+def commit(store: Store, caller: Caller, name: str, etag: str, transition: Transition) -> GrantAnswer:
+    """Stores what the transition makes of the grant, and its record. Raises NotVisible, GrantNotFound, StaleEtag."""
+    with store.transaction() as tx:
+        by = with_delegations(tx, caller)
+        grant = read_visible(tx, by, name)
+        if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
+            return GrantAnswer(*earlier)
+        etags.demand(etag, grant.name, grant.revision)
+        saved = tx.save_grant(*transition(tx, grant, by))
+        answer = GrantAnswer(*remember(tx, caller, _GRANTS, saved))
+        # Nobody can pass it on any more, so there are no others later.
+        has_ended_above_others = saved.end is not None and bool(tx.live_children(saved.name))
+    if has_ended_above_others:
+        end_below(store, [saved], by=by)
+    return answer
+
+
+def attempt(store: Store, caller: Caller, name: str, etag: str, transition: Transition) -> GrantAnswer:
+    """Answers what the transition would make of the grant, and stores nothing. Raises as `commit` does."""
+    with store.snapshot() as snapshot:
+        by = with_delegations(snapshot, caller)
+        grant = read_visible(snapshot, by, name)
+        etags.demand(etag, grant.name, grant.revision)
+        would_be, _ = transition(snapshot, grant, by)
+        return GrantAnswer(would_be, snapshot.now)
+
+
 def approve(
     store: Store,
     caller: Caller,
@@ -259,87 +292,94 @@ def approve(
     etag: str,
     extension_round: int = 0,
     edits: terms.Edits = terms.AS_ASKED,
+    do: Do = commit,
 ) -> GrantAnswer:
     """Approves the current step, of the request or of the extension of that round, with the edits if any.
 
     Raises what `domain.grants.reviewing.approve` raises.
     """
 
-    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+    def transition(tx: Snapshot, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         rules = _review_rules(tx, grant)
         shown = Shown(etag=etag, extension_round=extension_round)
         return reviewing.approve(grant, edits, rules=rules, by=by, comment=comment, now=tx.now, shown=shown)
 
-    return _change(store, caller, name, etag, transition)
+    return do(store, caller, name, etag, transition)
 
 
-def deny(store: Store, caller: Caller, name: str, *, comment: str, etag: str, extension_round: int = 0) -> GrantAnswer:
+def deny(
+    store: Store, caller: Caller, name: str, *, comment: str, etag: str, extension_round: int = 0, do: Do = commit
+) -> GrantAnswer:
     """Denies a pending request, for access or for more time. Raises what `domain.grants.reviewing.deny` raises."""
 
-    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+    def transition(tx: Snapshot, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         rules = _review_rules(tx, grant)
         shown = Shown(etag=etag, extension_round=extension_round)
         return reviewing.deny(grant, rules=rules, by=by, comment=comment, now=tx.now, shown=shown)
 
-    return _change(store, caller, name, etag, transition)
+    return do(store, caller, name, etag, transition)
 
 
-def counter(store: Store, caller: Caller, name: str, *, comment: str, etag: str, edits: terms.Edits) -> GrantAnswer:
+def counter(
+    store: Store, caller: Caller, name: str, *, comment: str, etag: str, edits: terms.Edits, do: Do = commit
+) -> GrantAnswer:
     """Offers other terms. Raises what `domain.grants.reviewing.counter` raises."""
 
-    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+    def transition(tx: Snapshot, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         return reviewing.counter(grant, edits, rules=_review_rules(tx, grant), by=by, comment=comment, now=tx.now)
 
-    return _change(store, caller, name, etag, transition)
+    return do(store, caller, name, etag, transition)
 
 
 def accept_offer(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
     """Takes the offered terms. Raises what `domain.grants.reviewing.accept` raises."""
 
-    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+    def transition(tx: Snapshot, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         lent = tuple(right.delegation for right in _lent_to_offerer(tx, grant))
         rules = _review_rules(tx, grant)
         return reviewing.accept(grant, rules=rules, by=by, comment=comment, now=tx.now, delegations=lent)
 
-    return _change(store, caller, name, etag, transition)
+    return commit(store, caller, name, etag, transition)
 
 
 def decline_offer(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
     """Declines the offered terms. Raises what `domain.grants.approval.decline` raises."""
-    return _change(
+    return commit(
         store, caller, name, etag, lambda tx, grant, by: approval.decline(grant, by=by, comment=comment, now=tx.now)
     )
 
 
-def extend(store: Store, caller: Caller, name: str, more: more_time.MoreTime, *, etag: str) -> GrantAnswer:
+def extend(
+    store: Store, caller: Caller, name: str, more: more_time.MoreTime, *, etag: str, do: Do = commit
+) -> GrantAnswer:
     """Asks for more time. Raises what `domain.grants.reviewing.extend` raises."""
 
-    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+    def transition(tx: Snapshot, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         return reviewing.extend(grant, more, rules=_review_rules(tx, grant), by=by, now=tx.now)
 
-    return _change(store, caller, name, etag, transition)
+    return do(store, caller, name, etag, transition)
 
 
 def complete_review(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
     """Closes the review of a break-glass use. Raises what `domain.grants.break_glass.complete_review` raises."""
 
-    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+    def transition(tx: Snapshot, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         policy = tx.policy(grant.policy)
         return break_glass.complete_review(grant, policy=policy, by=by, comment=comment, now=tx.now)
 
-    return _change(store, caller, name, etag, transition)
+    return commit(store, caller, name, etag, transition)
 
 
 def withdraw(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
     """Takes back a pending request of one's own. Raises what `domain.grants.approval.withdraw` raises."""
-    return _change(
+    return commit(
         store, caller, name, etag, lambda tx, grant, by: approval.withdraw(grant, by=by, comment=comment, now=tx.now)
     )
 
 
 def release(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
     """Gives one's own access back, and what was passed on from it. Raises what `domain.grants.grant.release` raises."""
-    return _change(
+    return commit(
         store, caller, name, etag, lambda tx, grant, by: rules.release(grant, by=by, comment=comment, now=tx.now)
     )
 
@@ -347,10 +387,10 @@ def release(store: Store, caller: Caller, name: str, *, comment: str, etag: str)
 def revoke(store: Store, caller: Caller, name: str, *, comment: str, etag: str) -> GrantAnswer:
     """Ends access at once, and what was passed on from it. Raises what `domain.grants.approval.revoke` raises."""
 
-    def transition(tx: Transaction, grant: Grant, by: Caller) -> tuple[Grant, Event]:
+    def transition(tx: Snapshot, grant: Grant, by: Caller) -> tuple[Grant, Event]:
         return approval.revoke(grant, policy=tx.policy(grant.policy), by=by, comment=comment, now=tx.now)
 
-    return _change(store, caller, name, etag, transition)
+    return commit(store, caller, name, etag, transition)
 
 
 def end_below(store: Store, parents: Iterable[Grant], *, by: Caller) -> None:
@@ -377,23 +417,7 @@ def _end_some(store: Store, parent: Grant, *, by: Caller) -> bool:
     return True
 
 
-def _change(store: Store, caller: Caller, name: str, etag: str, transition: Transition) -> GrantAnswer:
-    with store.transaction() as tx:
-        by = with_delegations(tx, caller)
-        grant = read_visible(tx, by, name)
-        if (earlier := answered_before(tx, caller, _GRANTS)) is not None:
-            return GrantAnswer(*earlier)
-        etags.demand(etag, grant.name, grant.revision)
-        saved = tx.save_grant(*transition(tx, grant, by))
-        answer = GrantAnswer(*remember(tx, caller, _GRANTS, saved))
-        # Nobody can pass it on any more, so there are no others later.
-        has_ended_above_others = saved.end is not None and bool(tx.live_children(saved.name))
-    if has_ended_above_others:
-        end_below(store, [saved], by=by)
-    return answer
-
-
-def _review_rules(tx: Transaction, grant: Grant) -> ReviewRules:
+def _review_rules(tx: Snapshot, grant: Grant) -> ReviewRules:
     """Returns what the store has to judge the request by. Raises PolicyNoLongerAllows for a policy that is gone."""
     policy = _policy_of(tx, grant)
     return ReviewRules(policy=policy, policies=tx.policies(), signals=_signals(tx, [policy]), locks=tx.locks)
@@ -406,7 +430,7 @@ def _signals(snapshot: Snapshot, policies: Sequence[Policy]) -> Signals:
     return signal.at(snapshot.signals(), snapshot.now)
 
 
-def _lent_to_offerer(tx: Transaction, grant: Grant) -> tuple[Right, ...]:
+def _lent_to_offerer(tx: Snapshot, grant: Grant) -> tuple[Right, ...]:
     """Returns the rights that whoever made the offer has from others now."""
     return with_delegations(tx, Caller(principal=grant.offer.reviewer)).delegated if grant.offer else ()
 
@@ -421,7 +445,7 @@ def read_visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
     return grant
 
 
-def _policy_of(tx: Transaction, grant: Grant) -> Policy:
+def _policy_of(tx: Snapshot, grant: Grant) -> Policy:
     policy = tx.policy(grant.policy)
     if policy is None:
         raise PolicyNoLongerAllows(f"{grant.name} can no longer pass: {grant.policy} is gone", grant=grant.name)

@@ -68,6 +68,34 @@ def test_a_reviewer_gives_or_offers_less(jit: Jit, service: Service, command: st
     assert sent.start_time == instant(datetime(2026, 11, 24, 8, tzinfo=UTC))
 
 
+@pytest.mark.parametrize(
+    ("command", "rpc"), [("approve", "ApproveGrant"), ("deny", "DenyGrant"), ("counter", "CounterGrant")]
+)
+def test_a_dry_run_of_a_decision_says_what_it_would_do_to_the_request_as_it_is(
+    jit: Jit, service: Service, command: str, rpc: str
+) -> None:
+    service.will_answer("GetGrant", grant())
+    service.will_answer(rpc, active())
+
+    ran = jit(command, FULL_ID, "--dry-run", *(("--for", "30m") if command == "counter" else ()))
+
+    assert ran.code == 0, ran.err
+    [sent] = service.sent(rpc)
+    assert (sent.validate_only, sent.etag) == (True, "etag-1")
+    assert f"grants/{FULL_ID} would be ACTIVE: until" in ran.out
+    assert "approved:" not in ran.out
+
+
+def test_a_dry_run_says_what_would_refuse_the_approval(jit: Jit, service: Service) -> None:
+    service.will_answer("GetGrant", grant())
+    refusal = Refusal(code=grpc.StatusCode.PERMISSION_DENIED, message="bob is none", reason="NOT_APPROVER")
+    service.will_answer("ApproveGrant", refusal)
+
+    ran = jit("approve", FULL_ID, "--dry-run")
+
+    assert (ran.code, "bob is none (NOT_APPROVER)" in ran.err) == (4, True), ran.err
+
+
 def test_an_approval_of_less_shows_what_was_asked_for_and_what_was_given(jit: Jit, service: Service) -> None:
     less = active(actions=["read"], duration=Duration(seconds=1800), requested=ASKED)
     service.will_answer("GetGrant", grant())

@@ -177,6 +177,36 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         grant_pb2.ApproveGrantRequest(name="grants/x1", comment="ok", etag="e", request_id=REQUEST_ID),
     ),
     (
+        "approve",
+        ("x1",),
+        {"validate_only": True, **ID},
+        "ApproveGrant",
+        grant_pb2.ApproveGrantRequest(name="grants/x1", validate_only=True, request_id=REQUEST_ID),
+    ),
+    (
+        "deny",
+        ("x1",),
+        {"validate_only": True, **ID},
+        "DenyGrant",
+        grant_pb2.DenyGrantRequest(name="grants/x1", validate_only=True, request_id=REQUEST_ID),
+    ),
+    (
+        "counter",
+        ("x1",),
+        {"validate_only": True, **ID},
+        "CounterGrant",
+        grant_pb2.CounterGrantRequest(name="grants/x1", validate_only=True, request_id=REQUEST_ID),
+    ),
+    (
+        "extend",
+        ("x1", timedelta(hours=1)),
+        {"validate_only": True, **ID},
+        "ExtendGrant",
+        grant_pb2.ExtendGrantRequest(
+            name="grants/x1", duration=Duration(seconds=3600), validate_only=True, request_id=REQUEST_ID
+        ),
+    ),
+    (
         "deny",
         ("x1",),
         {"comment": "no", "etag": "e", **ID},

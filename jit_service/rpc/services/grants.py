@@ -74,11 +74,13 @@ class GrantServicer(GrantServiceServicer):
         )
 
     def ApproveGrant(self, request: grant_pb2.ApproveGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        approve = partial(grants.approve, extension_round=request.extension_round, edits=approval_edits_of(request))
+        edits = approval_edits_of(request)
+        approve = partial(grants.approve, extension_round=request.extension_round, edits=edits, do=_done(request))
         return _change(approve, self._store, request)
 
     def DenyGrant(self, request: grant_pb2.DenyGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _change(partial(grants.deny, extension_round=request.extension_round), self._store, request)
+        deny = partial(grants.deny, extension_round=request.extension_round, do=_done(request))
+        return _change(deny, self._store, request)
 
     def WithdrawGrant(self, request: grant_pb2.WithdrawGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         return _change(grants.withdraw, self._store, request)
@@ -102,7 +104,8 @@ class GrantServicer(GrantServiceServicer):
         return _change(grants.release, self._store, request)
 
     def CounterGrant(self, request: grant_pb2.CounterGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
-        return _change(partial(grants.counter, edits=counter_edits_of(request)), self._store, request)
+        counter = partial(grants.counter, edits=counter_edits_of(request), do=_done(request))
+        return _change(counter, self._store, request)
 
     def AcceptCounterOffer(
         self, request: grant_pb2.AcceptCounterOfferRequest, context: grpc.ServicerContext
@@ -116,7 +119,8 @@ class GrantServicer(GrantServiceServicer):
 
     def ExtendGrant(self, request: grant_pb2.ExtendGrantRequest, context: grpc.ServicerContext) -> grant_pb2.Grant:
         grant, more = name.grant_name(request.name, "name"), more_time_of(request)
-        return grant_message(*grants.extend(self._store, current_caller(), grant, more, etag=request.etag))
+        do = _done(request)
+        return grant_message(*grants.extend(self._store, current_caller(), grant, more, etag=request.etag, do=do))
 
     def CompleteReview(
         self, request: grant_pb2.CompleteReviewRequest, context: grpc.ServicerContext
@@ -162,6 +166,15 @@ class _TransitionRequest(Protocol):
     name: str
     comment: str
     etag: str
+
+
+class _TriedRequest(Protocol):
+    validate_only: bool
+
+
+def _done(request: _TriedRequest) -> grants.Do:
+    """Returns what is done with the transition: it is stored, or after a dry run only answered."""
+    return grants.attempt if request.validate_only else grants.commit
 
 
 def _change(change: _Transition, store: Store, request: _TransitionRequest) -> grant_pb2.Grant:

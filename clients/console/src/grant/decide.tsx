@@ -4,14 +4,18 @@ import type { Policy } from "contract/jitaccess/v1/policy_pb";
 import { useState } from "preact/hooks";
 
 import { grants } from "../api";
-import { useChange } from "../hooks";
+import { useChange, useNow, useSettled } from "../hooks";
 import { Dialog } from "../parts/dialog";
 import { DurationField } from "../parts/duration";
 import { AreaField, TextField, wrongIn } from "../parts/field";
 import { FaultNotice } from "../parts/notice";
 import { open, person } from "../words/text";
-import { duration, instant, MINUTE, span, spell, timestamp, toLocalInput } from "../words/time";
+import { duration, MINUTE, span, spell, timestamp, toLocalInput } from "../words/time";
+import { type Edits, Outcome } from "./outcome";
 import { waitsForMore } from "./state";
+
+/** What is typed is tried once it has stood still for so many milliseconds. */
+const TYPING = 400;
 
 export type Decision = "approve" | "deny" | "less";
 
@@ -28,6 +32,7 @@ export function Decide(props: Props) {
 }
 
 function YesOrNo({ grant, policy, decision, onClose, onDone }: Props) {
+  const now = useNow();
   const [comment, setComment] = useState("");
   const isYes = decision === "approve";
   const bound = { name: grant.name, etag: grant.etag, extensionRound: waitsForMore(grant) ? (grant.extension?.round ?? 0) : 0 };
@@ -44,7 +49,7 @@ function YesOrNo({ grant, policy, decision, onClose, onDone }: Props) {
     <Dialog title={`${isYes ? "Approve" : "Deny"}: ${open(person(grant.subject))}`} onClose={onClose}>
       <form onSubmit={submit}>
         <p class="summary">{summary(grant)}</p>
-        {isYes ? <p>{outcome(grant)}</p> : null}
+        {isYes ? <Outcome grant={grant} now={now} /> : null}
         <AreaField label={isRequired ? "Comment" : "Comment (optional)"} value={comment} onText={setComment} required={isRequired ?? false} maxLength={4096}
           help={commentHelp(policy)} wrong={wrongIn(change.fault, "comment")} />
         <FaultNotice fault={change.fault} />
@@ -68,22 +73,6 @@ export function summary(grant: Grant): string {
   return `${open(grant.actions.join(", "))} on ${open(grant.resources.join(", "))}, ${asked}`;
 }
 
-/** What an approval brings about, by what the steps still need. */
-export function outcome(grant: Grant): string {
-  const waiting = grant.steps.filter((step) => !step.skipped && step.approvalsRemaining > 0);
-  const missing = waiting.reduce((sum, step) => sum + step.approvalsRemaining, 0);
-  if (missing > 1) {
-    return `After yours it needs ${missing - 1} more approval${missing === 2 ? "" : "s"}.`;
-  }
-  if (waitsForMore(grant)) {
-    return `Yours is the last approval needed: the access then ends ${spell(span(grant.extension?.duration))} later.`;
-  }
-  const start = instant(grant.startTime);
-  return start !== undefined && start > Date.now()
-    ? `Yours is the last approval needed: the access is then scheduled for ${new Date(start).toLocaleString()}.`
-    : `Yours is the last approval needed: the access begins at once, for ${spell(span(grant.duration))}.`;
-}
-
 function Less({ grant, policy, onClose, onDone }: Props) {
   const asked = span(waitsForMore(grant) ? grant.extension?.duration : grant.duration);
   const isMore = waitsForMore(grant);
@@ -92,15 +81,15 @@ function Less({ grant, policy, onClose, onDone }: Props) {
   const [actions, setActions] = useState(grant.actions.join("\n"));
   const [start, setStart] = useState("");
   const [comment, setComment] = useState("");
-  const terms = () => ({
-    name: grant.name,
-    etag: grant.etag,
-    comment,
+  const now = useNow();
+  const edits: Edits = {
     ...(length === asked ? {} : { duration: duration(length) }),
     ...(isMore || resources === grant.resources.join("\n") ? {} : { resources: lines(resources) }),
     ...(isMore || actions === grant.actions.join("\n") ? {} : { actions: lines(actions) }),
     ...(start === "" ? {} : { startTime: timestamp(new Date(start).getTime()) }),
-  });
+  };
+  const settled = useSettled({ length, resources, actions, start, edits }, TYPING).edits;
+  const terms = () => ({ ...edits, name: grant.name, etag: grant.etag, comment });
   type Given = ReturnType<typeof terms>;
   const give = useChange((given: Given, requestId) => grants.approveGrant({ ...given, requestId, extensionRound: isMore ? (grant.extension?.round ?? 0) : 0 }), onDone);
   const offer = useChange((given: Given, requestId) => grants.counterGrant({ ...given, requestId }), onDone);
@@ -118,7 +107,7 @@ function Less({ grant, policy, onClose, onDone }: Props) {
           </>
         )}
         <AreaField label="Comment" value={comment} onText={setComment} maxLength={4096} help={commentHelp(policy)} wrong={wrongIn(fault, "comment")} />
-        <FaultNotice fault={fault} />
+        {fault === undefined ? <Outcome grant={grant} now={now} edits={settled} /> : <FaultNotice fault={fault} />}
         <div class="actions">
           <button type="submit" class="go" disabled={give.isBusy}>Approve with this</button>
           {isMore ? null : <button type="button" disabled={offer.isBusy} onClick={() => { give.forget(); void offer.make(terms()); }}>Offer this instead</button>}

@@ -4,7 +4,7 @@ import { Grant_State as State } from "contract/jitaccess/v1/grant_pb";
 import type { Policy } from "contract/jitaccess/v1/policy_pb";
 import { useState } from "preact/hooks";
 
-import { grants, policies } from "../api";
+import { call, faultOf, grants, policies } from "../api";
 import { useChange, useRead } from "../hooks";
 import { Dialog } from "../parts/dialog";
 import { DurationField } from "../parts/duration";
@@ -32,7 +32,7 @@ const ACTS: Record<Exclude<Act, "extend">, { word: string; does: string; tone: s
   review: { word: "Complete the review", does: "It closes the review that this emergency owes.", tone: "go", needsComment: true, call: (said, requestId) => grants.completeReview({ ...said, requestId }) },
 };
 
-/** What the caller can do with the grant, as far as the grant itself tells; the service decides. */
+/** What the caller can do with the grant, as far as the grant itself tells; the service decides. More time is tried. */
 export function actsOf(grant: Grant, me: string): Act[] {
   const isMine = grant.requester === me || grant.subject === me;
   const found: Act[] = [];
@@ -60,9 +60,11 @@ export function Acts({ grant, me, onDone }: { readonly grant: Grant; readonly me
   const [act, setAct] = useState<Act>();
   const close = () => setAct(undefined);
   const done = () => { close(); onDone(); };
+  const acts = actsOf(grant, me);
+  const isExtendable = useRead(() => (acts.includes("extend") ? canExtend(grant) : Promise.resolve(false)), [grant.etag, acts.join()]).answer ?? false;
   return (
     <>
-      {actsOf(grant, me).map((each) => (
+      {acts.filter((each) => each !== "extend" || isExtendable).map((each) => (
         <button key={each} type="button" class={each === "extend" ? "" : ACTS[each].tone === "go" ? "go" : ""} onClick={() => setAct(each)}>
           {each === "extend" ? "Extend" : ACTS[each].word}
         </button>
@@ -100,6 +102,16 @@ function Confirm({ grant, act, onClose, onDone }: Props & { readonly act: Exclud
       </form>
     </Dialog>
   );
+}
+
+/** Whether the service would take a request for a second more. What only the form's words lack can be written there. */
+async function canExtend(grant: Grant): Promise<boolean> {
+  try {
+    await call(() => grants.extendGrant({ name: grant.name, duration: duration(1000), validateOnly: true }));
+    return true;
+  } catch (thrown) {
+    return Object.keys(faultOf(thrown).fields).some((field) => field.startsWith("justification"));
+  }
 }
 
 /** What the policy leaves of the time in all; a day while it is not known. */

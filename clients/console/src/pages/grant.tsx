@@ -1,14 +1,15 @@
 /** One grant at an address of its own, to which mail and chat link. Nothing is decided by opening it. */
-import { type Grant, ListGrantsRequest_View as View } from "contract/jitaccess/v1/grant_pb";
+import { type Grant, Grant_State as State, ListGrantsRequest_View as View } from "contract/jitaccess/v1/grant_pb";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { audit, call, grants, policies } from "../api";
 import { AuditTable } from "../audit/table";
-import { Decide, type Decision, outcome } from "../grant/decide";
+import { Decide, type Decision } from "../grant/decide";
 import { differences } from "../grant/differences";
 import { GrantFacts, Steps, Terms } from "../grant/facts";
+import { Outcome, WhyNot } from "../grant/outcome";
 import { Acts } from "../grant/own";
-import { StateBadge } from "../grant/state";
+import { StateBadge, waitsForMore } from "../grant/state";
 import { Timeline } from "../grant/timeline";
 import { useNow, useRead } from "../hooks";
 import { useKeys } from "../keys";
@@ -26,7 +27,7 @@ export function OneGrant({ id }: { readonly id: string }) {
   if (grant.fault?.isGone && grant.answer === undefined) {
     return <Notice tone="warn">You may not see this grant, or there is none. Whoever sent you the link may see more than you.</Notice>;
   }
-  return <Reading of={grant}>{(answer) => <Shown key={name} latest={answer} canDecide={isMine.answer ?? false} again={grant.again} />}</Reading>;
+  return <Reading of={grant}>{(answer) => <Shown key={name} latest={answer} canDecide={isMine.answer} again={grant.again} />}</Reading>;
 }
 
 /** Only the service knows whether the caller may decide now; its list of what waits for the caller says so. */
@@ -37,7 +38,7 @@ async function isReviewable(name: string): Promise<boolean> {
 
 interface ShownProps {
   readonly latest: Grant;
-  readonly canDecide: boolean;
+  readonly canDecide: boolean | undefined;
   readonly again: () => Promise<void>;
 }
 
@@ -47,8 +48,9 @@ function Shown({ latest, canDecide, again }: ShownProps) {
   const [grant, setGrant] = useState(latest);
   const [decision, setDecision] = useState<Decision>();
   const policy = useRead(() => policies.getPolicy({ name: grant.policy }), [grant.policy]);
-  const isStale = canDecide && latest.etag !== grant.etag;
+  const isStale = canDecide === true && latest.etag !== grant.etag;
   const isOwn = useRef(false);
+  const isOthers = grant.requester !== me.principal && grant.subject !== me.principal;
   useEffect(() => {
     // Who cannot decide has nothing to be misled about, and sees each change at once. So does who made it.
     if (!canDecide || latest.etag === grant.etag || isOwn.current) {
@@ -81,7 +83,7 @@ function Shown({ latest, canDecide, again }: ShownProps) {
         ) : null}
         <Acts grant={grant} me={me.principal} onDone={done} />
       </div>
-      {canDecide ? <p>{outcome(grant)}</p> : null}
+      {canDecide ? <Outcome grant={grant} now={now} /> : canDecide === false && isOthers && (grant.state === State.PENDING || waitsForMore(grant)) ? <WhyNot grant={grant} /> : null}
       <GrantFacts grant={grant} now={now} />
       <h2>Decisions</h2>
       <Steps steps={grant.steps} now={now} />

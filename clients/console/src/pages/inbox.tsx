@@ -4,9 +4,10 @@ import type { Policy } from "contract/jitaccess/v1/policy_pb";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { call, grants, policies } from "../api";
-import { Decide, type Decision, outcome, summary } from "../grant/decide";
+import { Decide, type Decision, summary } from "../grant/decide";
 import { differences } from "../grant/differences";
 import { Fact, Facts, GrantFacts, Steps } from "../grant/facts";
+import { Outcome } from "../grant/outcome";
 import { StateBadge, waitsForMore } from "../grant/state";
 import { useNow, useRead } from "../hooks";
 import { Empty, FaultNotice, Notice, Reading } from "../parts/notice";
@@ -145,7 +146,8 @@ function Waiting({ grant, now, decision, setDecision, onDone }: WaitingProps) {
         <button type="button" class="stop" disabled={isStale} onClick={() => setDecision("deny")}>Deny <kbd>d</kbd></button>
         <button type="button" disabled={isStale} onClick={() => setDecision("less")}>Give less <kbd>l</kbd></button>
       </div>
-      <p>{outcome(shown)}{policy?.displayName ? ` Under “${open(policy.displayName)}”.` : ""}</p>
+      {policy?.displayName ? <p>Under “{open(policy.displayName)}”.</p> : null}
+      <Outcome grant={shown} now={now} />
       <GrantFacts grant={shown} now={now} />
       {waitsForMore(shown) ? <MoreTime grant={shown} now={now} /> : null}
       <h3>Who else may decide</h3>

@@ -192,14 +192,26 @@ def answer_page(
     session.answer(page.raw, show)
 
 
+def answer_dry_run(session: Session, grant: Grant) -> None:
+    """Shows a grant as a decision would make it."""
+    answer_grant(session, grant, is_="would be")
+
+
 def answer_grant(
-    session: Session, grant: Grant, *, decided: Callable[[Grant, Screen], str] = lambda _grant, _screen: ""
+    session: Session,
+    grant: Grant,
+    *,
+    decided: Callable[[Grant, Screen], str] = lambda _grant, _screen: "",
+    is_: str = "is",
 ) -> None:
-    """Shows a grant after a decision: its state, the decision, terms that differ from the request, who is next."""
+    """Shows a grant after a decision: its state, the decision, terms that differ from the request, who is next.
+
+    After a dry run it would be so (`is_`).
+    """
     from jitaccess.cli import describe
 
     def show(screen: Screen) -> None:
-        screen.say(f"{grant.name} is {grant.state}: {describe.standing(grant, screen)}")
+        screen.say(f"{grant.name} {is_} {grant.state}: {describe.standing(grant, screen)}")
         if on := decided(grant, screen):
             screen.say(on)
         if grant.requested:

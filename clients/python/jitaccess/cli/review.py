@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from jitaccess.cli.grants import (
     Filter,
     GrantId,
     Limit,
+    answer_dry_run,
     answer_grant,
     answer_page,
     page_of,
@@ -24,7 +26,7 @@ from jitaccess.cli.text import parse_instant
 from jitaccess.naming.duration import parse_span
 
 if TYPE_CHECKING:
-    from jitaccess import Grant, Page
+    from jitaccess import Grant, JitClient, Page
     from jitaccess.cli.screen import Screen
 
 ShorterFor = Annotated[
@@ -38,6 +40,9 @@ OnlyResources = Annotated[
 OnlyActions = Annotated[
     list[str] | None,
     typer.Option("--action", metavar="A", help="Only this, within what was asked for; may be repeated."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what it would do, or why you may not; nothing is decided.")
 ]
 LaterStart = Annotated[
     datetime | None,
@@ -84,32 +89,46 @@ def approve(
     action: OnlyActions = None,
     start: LaterStart = None,
     etag: Etag = "",
+    dry_run: DryRun = False,
 ) -> None:
     """Approve a pending grant, or more time for it.
 
     The decision is on the request as `jit inbox` or `jit show` last showed it to you, or as --etag says; on a terminal,
     a request that you have not seen is shown first. The answer says what was approved. With --for, --resource,
-    --action or --start the access is shorter, less, or later than requested.
+    --action or --start the access is shorter, less, or later than requested. With --dry-run it says what the approval
+    would do to the request as it is now.
     """
+    from functools import partial
+
     from jitaccess.cli import describe, shown
 
     edits = _terms(duration, resource, action, start)
     with session.client() as client:
+        decide = partial(client.approve, comment=comment, **edits)
+        if dry_run:
+            _try(session, client, grant, etag, decide)
+            return
         found, seen = shown.to_decide_on(session, client, grant, etag=etag, verb="Approve")
-        decided = client.approve(found, comment=comment, etag=seen, **edits)
+        decided = decide(found, etag=seen)
     answer_grant(session, decided, decided=describe.approved)
 
 
-def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "") -> None:
+def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "", dry_run: DryRun = False) -> None:
     """Deny a pending grant, or more time for it.
 
     The decision is on the request as `jit inbox` or `jit show` last showed it to you, as for `jit approve`.
     """
+    from functools import partial
+
     from jitaccess.cli import shown
 
     with session.client() as client:
+        decide = partial(client.deny, comment=comment)
+        if dry_run:
+            _try(session, client, grant, etag, decide)
+            return
         found, seen = shown.to_decide_on(session, client, grant, etag=etag, verb="Deny")
-        decided = client.deny(found, comment=comment, etag=seen)
+        decided = decide(found, etag=seen)
     answer_grant(session, decided)
 
 
@@ -122,19 +141,26 @@ def counter(
     action: OnlyActions = None,
     start: LaterStart = None,
     etag: Etag = "",
+    dry_run: DryRun = False,
 ) -> None:
     """Offer other terms than those asked for.
 
     The requester accepts or declines them.
     """
+    from functools import partial
+
     from jitaccess.cli import shown
 
     edits = _terms(duration, resource, action, start)
     if not edits:
         raise typer.BadParameter("say what you offer: --for, --resource, --action or --start")
     with session.client() as client:
+        decide = partial(client.counter, comment=comment, **edits)
+        if dry_run:
+            _try(session, client, grant, etag, decide)
+            return
         found, seen = shown.to_decide_on(session, client, grant, etag=etag, verb="Offer other terms for")
-        countered = client.counter(found, comment=comment, etag=seen, **edits)
+        countered = decide(found, etag=seen)
     answer_grant(session, countered)
 
 
@@ -171,6 +197,14 @@ def add_to(app: typer.Typer) -> None:
         command(app)(function)
     command(app, "review-debt")(review_debt)
     command(app)(review)
+
+
+def _try(session: Session, client: JitClient, grant: str, etag: str, decide: Callable[..., Grant]) -> None:
+    """Shows what the decision would do to the grant as it is now, or as it was with the etag."""
+    from jitaccess.cli import ids
+
+    found = ids.find(client, grant)
+    answer_dry_run(session, decide(found, etag=etag or found.etag, validate_only=True))
 
 
 def _filter(*, subject: str, resource: str, filter: str) -> str:

@@ -1113,6 +1113,7 @@ class ApproveGrantRequest(_message.Message):
     ACTIONS_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     EXTENSION_ROUND_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`."""
     comment: _builtins.str
@@ -1124,6 +1125,10 @@ class ApproveGrantRequest(_message.Message):
     extension_round: _builtins.int
     """Which request for more time is approved: its round, as the grant shows it; 0: the first request, for access. Where
     more time waits for a decision this or the etag is required, so that no approval is for what nobody was shown.
+    """
+    validate_only: _builtins.bool
+    """Only answer what the approval would do, and change nothing: the grant as it would be, with its state, its end and
+    what its steps would still need, or the refusal that the approval would meet. Neither leaves an audit record.
     """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
@@ -1153,10 +1158,11 @@ class ApproveGrantRequest(_message.Message):
         actions: _abc.Iterable[_builtins.str] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         extension_round: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "comment", b"comment", "duration", b"duration", "etag", b"etag", "extension_round", b"extension_round", "name", b"name", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "comment", b"comment", "duration", b"duration", "etag", b"etag", "extension_round", b"extension_round", "name", b"name", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1176,6 +1182,7 @@ class CounterGrantRequest(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`."""
     comment: _builtins.str
@@ -1184,6 +1191,8 @@ class CounterGrantRequest(_message.Message):
     """The etag that was read; another one is refused."""
     request_id: _builtins.str
     """A UUID chosen by the caller (AIP-155)."""
+    validate_only: _builtins.bool
+    """Only answer what the offer would do, as for approvals."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """For shorter than asked."""
@@ -1211,10 +1220,11 @@ class CounterGrantRequest(_message.Message):
         resources: _abc.Iterable[_builtins.str] | None = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "comment", b"comment", "duration", b"duration", "etag", b"etag", "name", b"name", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "comment", b"comment", "duration", b"duration", "etag", b"etag", "name", b"name", "request_id", b"request_id", "resources", b"resources", "start_time", b"start_time", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1299,12 +1309,15 @@ class ExtendGrantRequest(_message.Message):
     JUSTIFICATION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`."""
     etag: _builtins.str
     """The etag that was read; another one is refused."""
     request_id: _builtins.str
     """A UUID chosen by the caller (AIP-155)."""
+    validate_only: _builtins.bool
+    """Only answer what asking would do, as for approvals."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How much more."""
@@ -1321,10 +1334,11 @@ class ExtendGrantRequest(_message.Message):
         justification: Global___Justification | None = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "justification", b"justification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "etag", b"etag", "justification", b"justification", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "etag", b"etag", "justification", b"justification", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1708,6 +1722,7 @@ class DenyGrantRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EXTENSION_ROUND_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`grants/{id}`."""
     comment: _builtins.str
@@ -1718,6 +1733,8 @@ class DenyGrantRequest(_message.Message):
     """A UUID chosen by the caller (AIP-155)."""
     extension_round: _builtins.int
     """Which request for more time is denied, as for approvals."""
+    validate_only: _builtins.bool
+    """Only answer what the denial would do, as for approvals."""
     def __init__(
         self,
         *,
@@ -1726,10 +1743,11 @@ class DenyGrantRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         extension_round: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "etag", b"etag", "extension_round", b"extension_round", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "etag", b"etag", "extension_round", b"extension_round", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

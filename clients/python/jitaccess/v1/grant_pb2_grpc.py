@@ -151,7 +151,7 @@ class GrantServiceServicer(object):
 
     def ApproveGrant(self, request, context):
         """Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
-        starts the access, or lengthens it.
+        starts the access, or lengthens it. With validate_only it only says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

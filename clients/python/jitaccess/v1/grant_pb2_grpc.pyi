@@ -43,7 +43,7 @@ class GrantServiceStub:
     """Lists the grants of a view, newest first unless order_by says otherwise."""
     ApproveGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.ApproveGrantRequest, _grant_pb2.Grant]
     """Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
-    starts the access, or lengthens it.
+    starts the access, or lengthens it. With validate_only it only says so.
     """
     DenyGrant: _grpc.UnaryUnaryMultiCallable[_grant_pb2.DenyGrantRequest, _grant_pb2.Grant]
     """Denies a pending grant, or more time for it, which it names. The last denial that the step needs ends the request."""
@@ -85,7 +85,7 @@ class GrantServiceAsyncStub(GrantServiceStub):
     """Lists the grants of a view, newest first unless order_by says otherwise."""
     ApproveGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.ApproveGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
-    starts the access, or lengthens it.
+    starts the access, or lengthens it. With validate_only it only says so.
     """
     DenyGrant: _aio.UnaryUnaryMultiCallable[_grant_pb2.DenyGrantRequest, _grant_pb2.Grant]  # type: ignore[assignment]
     """Denies a pending grant, or more time for it, which it names. The last denial that the step needs ends the request."""
@@ -154,7 +154,7 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_grant_pb2.Grant, _abc.Awaitable[_grant_pb2.Grant]]:
         """Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
-        starts the access, or lengthens it.
+        starts the access, or lengthens it. With validate_only it only says so.
         """
 
     @_abc_1.abstractmethod

@@ -839,7 +839,7 @@ export interface paths {
         /**
          * Approves the current step of a pending grant, or of more time for it, which it names.
          * @description Approves the current step of a pending grant, or of more time for it, which it names. The last approval needed
-         *      starts the access, or lengthens it.
+         *      starts the access, or lengthens it. With validate_only it only says so.
          *
          *     May call: anyone with a token.
          */
@@ -5117,6 +5117,8 @@ export interface operations {
                      * @example 2026-03-02T12:00:00Z
                      */
                     startTime?: string;
+                    /** @description Only answer what the approval would do, and change nothing: the grant as it would be, with its state, its end and what its steps would still need, or the refusal that the approval would meet. Neither leaves an audit record. */
+                    validateOnly?: boolean;
                 };
             };
         };
@@ -5234,6 +5236,8 @@ export interface operations {
                      * @example 2026-03-02T12:00:00Z
                      */
                     startTime?: string;
+                    /** @description Only answer what the offer would do, as for approvals. */
+                    validateOnly?: boolean;
                 };
             };
         };
@@ -5331,6 +5335,8 @@ export interface operations {
                     extensionRound?: number;
                     /** @description A UUID chosen by the caller (AIP-155). */
                     requestId?: string;
+                    /** @description Only answer what the denial would do, as for approvals. */
+                    validateOnly?: boolean;
                 };
             };
         };
@@ -5387,6 +5393,8 @@ export interface operations {
                     justification?: components["schemas"]["Justification"];
                     /** @description A UUID chosen by the caller (AIP-155). */
                     requestId?: string;
+                    /** @description Only answer what asking would do, as for approvals. */
+                    validateOnly?: boolean;
                 };
             };
         };

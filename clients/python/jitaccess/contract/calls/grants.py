@@ -90,6 +90,7 @@ def approve(
     actions: str | Iterable[str] = (),
     start_time: datetime | None = None,
     extension_round: int = 0,
+    validate_only: bool = False,
     etag: str | None = None,
     request_id: str | None = None,
 ) -> Call[Grant]:
@@ -97,9 +98,10 @@ def approve(
 
     More time is approved only by the Grant that was read, its etag, or its `extension_round`. What is given of
     `duration`, `resources`, `actions` and `start_time` narrows the access: shorter, less, or later.
+    With `validate_only` nothing is decided: the grant is returned as it would be, or what would refuse it is raised.
     """
     message = _decision(grant_pb2.ApproveGrantRequest, grant, comment, etag, request_id)
-    message.MergeFrom(fill(grant_pb2.ApproveGrantRequest, extension_round=extension_round))
+    message.MergeFrom(fill(grant_pb2.ApproveGrantRequest, extension_round=extension_round, validate_only=validate_only))
     _add_terms(message, duration, resources, actions, start_time)
     return _grant_call("ApproveGrant", message)
 
@@ -109,15 +111,17 @@ def deny(
     *,
     comment: str = "",
     extension_round: int = 0,
+    validate_only: bool = False,
     etag: str | None = None,
     request_id: str | None = None,
 ) -> Call[Grant]:
     """Denies a pending grant, for good. A Grant that has changed since it was read is refused (Aborted).
 
     More time is denied only by the Grant that was read, its etag, or its `extension_round`.
+    With `validate_only` nothing is decided: the grant is returned as it would be, or what would refuse it is raised.
     """
     message = _decision(grant_pb2.DenyGrantRequest, grant, comment, etag, request_id)
-    message.MergeFrom(fill(grant_pb2.DenyGrantRequest, extension_round=extension_round))
+    message.MergeFrom(fill(grant_pb2.DenyGrantRequest, extension_round=extension_round, validate_only=validate_only))
     return _grant_call("DenyGrant", message)
 
 
@@ -148,11 +152,16 @@ def counter(
     resources: str | Iterable[str] = (),
     actions: str | Iterable[str] = (),
     start_time: datetime | None = None,
+    validate_only: bool = False,
     etag: str | None = None,
     request_id: str | None = None,
 ) -> Call[Grant]:
-    """Offers other terms than those asked for: shorter, less, or later. The requester accepts or declines them."""
+    """Offers other terms than those asked for: shorter, less, or later. The requester accepts or declines them.
+
+    With `validate_only` nothing is offered: the grant is returned as it would be, or what would refuse it is raised.
+    """
     message = _decision(grant_pb2.CounterGrantRequest, grant, comment, etag, request_id)
+    message.MergeFrom(fill(grant_pb2.CounterGrantRequest, validate_only=validate_only))
     _add_terms(message, duration, resources, actions, start_time)
     return _grant_call("CounterGrant", message)
 
@@ -179,15 +188,20 @@ def extend(
     *,
     justification: str = "",
     ticket: str = "",
+    validate_only: bool = False,
     etag: str | None = None,
     request_id: str | None = None,
 ) -> Call[Grant]:
-    """Asks for so much more time without a gap; where it needs approval, the grant runs on meanwhile."""
+    """Asks for so much more time without a gap; where it needs approval, the grant runs on meanwhile.
+
+    With `validate_only` nothing is asked: the grant is returned as it would be, or what would refuse it is raised.
+    """
     message = fill(
         grant_pb2.ExtendGrantRequest,
         name=grant_name(grant),
         duration=duration_message(duration),
         justification=_justification(justification, ticket),
+        validate_only=validate_only,
         etag=etag_of(grant, etag),
         request_id=new_request_id(request_id),
     )
