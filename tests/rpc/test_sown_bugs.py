@@ -64,7 +64,7 @@ def the_token_of_a_cluster_stays_there() -> None:
 TWINS = [
     Twin(
         "an auditor who writes policies",
-        authorization.demand,
+        authorization._is_dry_run,
         'getattr(request, "validate_only", False) is True',
         "True",
         test_authorization.test_an_auditor_may_ask_what_policies_would_change_and_not_change_them,
