@@ -104,7 +104,7 @@ def approve(
 
     edits = _terms(duration, resource, action, start)
     with session.client() as client:
-        decide = partial(client.approve, comment=comment, **edits)
+        decide: Callable[..., Grant] = partial(client.approve, comment=comment, **edits)
         if dry_run:
             _try(session, client, grant, etag, decide)
             return
@@ -123,7 +123,7 @@ def deny(session: Session, grant: GrantId, comment: Comment = "", etag: Etag = "
     from jitaccess.cli import shown
 
     with session.client() as client:
-        decide = partial(client.deny, comment=comment)
+        decide: Callable[..., Grant] = partial(client.deny, comment=comment)
         if dry_run:
             _try(session, client, grant, etag, decide)
             return
@@ -155,7 +155,7 @@ def counter(
     if not edits:
         raise typer.BadParameter("say what you offer: --for, --resource, --action or --start")
     with session.client() as client:
-        decide = partial(client.counter, comment=comment, **edits)
+        decide: Callable[..., Grant] = partial(client.counter, comment=comment, **edits)
         if dry_run:
             _try(session, client, grant, etag, decide)
             return
