@@ -99,7 +99,7 @@ def _misses(summary: dict[str, Any], directory: Path) -> str:
     if not missed:
         return ""
     found = sorted(directory.glob("profile-*.txt"))
-    where = " Where the time goes, by sampling the server under load (py-spy):" if found else ""
+    where = " Where the time goes, by sampling the server under load (py-spy), unless it says so:" if found else ""
     lines = [f"Missed: {', '.join(missed)}.{where}\n"]
     for path in found:
         lines += [f"### {path.stem.removeprefix('profile-')}", "```", path.read_text().rstrip(), "```"]
