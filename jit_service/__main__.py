@@ -31,7 +31,7 @@ from jit_service.commands import keys, notifications
 from jit_service.commands.envoy import envoy_config
 from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
 from jit_service.commands.options import SERVING, STORING, Flags, takes
-from jit_service.commands.settings import check, list_settings
+from jit_service.commands.settings import check, init, list_settings, show_config
 from jit_service.configuration.exposure import exposed
 from jit_service.domain.caller import Role
 from jit_service.domain.language import name
@@ -58,6 +58,8 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
 )
 app.command("envoy-config")(envoy_config)
+app.command("init")(init)
+app.command("config")(show_config)
 app.command("check")(check)
 app.command("settings")(list_settings)
 app.add_typer(keys.app, name="keys")

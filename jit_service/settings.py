@@ -1,37 +1,36 @@
-"""The settings: from flags first, then from JIT_* in the environment. Nothing else reads the environment."""
+"""The settings: from flags first, then JIT_* in the environment, then a file. Nothing else reads the environment."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
 from jit_service.client_certificates import CertificatePrincipal, demand_distinct
-from jit_service.configuration import table
+from jit_service.configuration import settings_file, table
 from jit_service.configuration.certificate import TlsFiles
-from jit_service.configuration.environment import demand_known
-from jit_service.configuration.faults import lines
+from jit_service.configuration.environment import CONFIG, Source, demand_known, sources_of
+from jit_service.configuration.faults import SettingsError, lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
+from jit_service.configuration.settings_file import SettingsFile
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, demand_unmade, login_issuer
 from jit_service.notifications.receivers import AnyReceiver
 from jit_service.notifications.routes import Route, routes_of
-from jitaccess import strict_yaml
 from jitaccess.jose.keys import is_safe_url
 
 LISTENS: Final = ("grpc", "passing")
 """The ports of every service, by their settings; `up` has another one, `http`."""
-__all__ = ["LISTENS", "Address", "Settings", "SettingsError", "Transport"]
+__all__ = ["LISTENS", "Address", "Settings", "SettingsError", "Source", "Transport", "config_of_environment"]
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
 _ISSUER_FORM: Final = "an https URL, or http on loopback, without query, fragment or a slash at its end"
 _PLAIN_DATABASE: Final = re.compile(
@@ -46,14 +45,6 @@ class Transport(StrEnum):
 
     GRPCIO = "grpcio"
     NATIVE = "native"
-
-
-class SettingsError(ValueError):
-    """Settings are wrong. Each fault is one line that names the setting; the message has all of them."""
-
-    def __init__(self, *faults: str) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = faults
 
 
 class Lists(BaseModel):
@@ -253,6 +244,8 @@ class Settings(BaseSettings):
     )
     reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
 
+    _file: SettingsFile | None = PrivateAttr(default=None)
+    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
     # The lists without what the files add to them.
     _beside_files: Lists = PrivateAttr(default_factory=Lists)
 
@@ -292,16 +285,30 @@ class Settings(BaseSettings):
         """The URL below which people's browsers find /console, without a last slash."""
         return self.console_url or self.resource or f"{'https' if self.tls else 'http'}://{self.http}"
 
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Where each setting comes from."""
+        return self._sources
+
+    @property
+    def file(self) -> SettingsFile | None:
+        """The settings file."""
+        return self._file
+
     def effective(self) -> str:
-        """Returns all settings in one line, without secrets: URLs of receivers and passwords may be some."""
-        instead = {
+        """Returns all settings in one line, without secrets."""
+        return table.effective(self, instead=self.instead_of_secrets)
+
+    @property
+    def instead_of_secrets(self) -> Mapping[str, str]:
+        """What to show of settings that may hold a secret, as URLs of receivers and of databases do, or are long."""
+        return {
             "database_url": _without_secrets(self.database_url),
             "issuers": ",".join(issuer.issuer for issuer in self.issuers),
             "notifications": ",".join(receiver.name for receiver in self.notifications),
             "routes": str(len(self.routes)),
             "tls_principals": ",".join(rule.principal for rule in self.tls_principals),
         }
-        return table.effective(self, instead=instead)
 
     @property
     def as_given(self) -> dict[str, Any]:
@@ -310,19 +317,27 @@ class Settings(BaseSettings):
         return given | self._beside_files.model_dump(mode="json", by_alias=True)
 
     @classmethod
-    def load(cls, *, listens: Sequence[str] = LISTENS, **flags: Any) -> Settings:
-        """Returns the settings from the flags, the environment and the files that these name. Raises SettingsError.
+    def load(cls, *, config: Path | None = None, listens: Sequence[str] = LISTENS, **flags: Any) -> Settings:
+        """Returns the settings from the flags, the environment, the file `config`, and the files that these name.
 
-        `listens` are the ports on which the command that has the settings listens.
+        `listens` are the ports on which the command that has the settings listens. Raises SettingsError.
         """
+        demand_known(os.environ, cls.model_fields)
+        file = settings_file.read(config, cls.model_fields) if config is not None else None
         try:
-            demand_known(os.environ, cls.model_fields)
-        except ValueError as fault:
-            raise SettingsError(str(fault)) from None
+            return cls._loaded(file, flags, listens)
+        except SettingsError as fault:
+            raise SettingsError(*map(file.located, fault.faults)) if file is not None else fault from None
+
+    @classmethod
+    def _loaded(cls, file: SettingsFile | None, flags: Mapping[str, Any], listens: Sequence[str]) -> Settings:
+        sources = sources_of(cls.model_fields, flags, os.environ, file.values if file is not None else ())
+        of_file = {name: file.values[name] for name, source in sources.items() if file and source is Source.FILE}
         try:
-            settings = cls(**flags)
+            settings = cls(**of_file, **flags)
         except ValidationError as fault:
             raise SettingsError(*lines(fault, cls)) from None
+        settings._sources, settings._file = sources, file
         # Before any file is looked for: whoever would send tokens in clear is told that first.
         settings._demand_safe_ports(listens)
         settings._beside_files = Lists(
@@ -451,6 +466,12 @@ class Settings(BaseSettings):
         return url
 
 
+def config_of_environment() -> Path | None:
+    """Returns the settings file that the environment names."""
+    named = os.environ.get(CONFIG, "")
+    return Path(named) if named else None
+
+
 def _without_secrets(database_url: str) -> str:
     """Returns the URL without its password and its parameters, or only its scheme if it is of no plain form."""
     found = _PLAIN_DATABASE.fullmatch(database_url)
@@ -460,17 +481,7 @@ def _without_secrets(database_url: str) -> str:
 def _lists_of(path: Path, what: str) -> dict[str, list[Any]]:
     """Returns what a file lists, by the names of `Lists`. Raises SettingsError."""
     variable = f"JIT_{what.upper()}_FILE"
-    try:
-        found = strict_yaml.load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"{variable}: {path} cannot be read: {' '.join(str(fault).split())}") from fault
-    except yaml.YAMLError as fault:
-        # The message has the line's number, not its text, which may be a secret.
-        mark = getattr(fault, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark is not None else ""
-        raise SettingsError(
-            f"{variable}: {path} is not YAML: {getattr(fault, 'problem', None) or 'bad'}{line}"
-        ) from None
+    found = settings_file.document(settings_file.text_of(path, variable), path, variable)
     if what == "notifications" and isinstance(found, dict) and found.keys() <= {"receivers", "routes"}:
         lists = {"notifications": found.get("receivers", []), "routes": found.get("routes", [])}
     else:

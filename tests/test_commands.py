@@ -608,3 +608,51 @@ def test_a_port_without_tls_is_for_loopback_unless_somebody_says_otherwise(
     flag = "--grpc" if command == "serve" else "--http"
 
     assert "JIT_INSECURE_LISTEN=true" in terminal.failing(command, "--data-dir", str(tmp_path), flag, "0.0.0.0:0")
+
+
+def test_init_writes_a_settings_file_that_works_and_replaces_none(terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "jit-service.yaml"
+
+    code, out, _ = terminal.run("init", str(path))
+    again = terminal.failing("init", str(path))
+    printed = terminal.run("init", "-")[1]
+    config = ("config", "--config", str(path), "-o", "json")
+
+    assert (code, out) == (0, f"{path}\n")
+    assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    assert f"{path} is there; --force replaces it" in again
+    assert "# workers: 1\n" in printed
+    assert {each["source"] for each in json.loads(terminal.run(*config)[1])["settings"].values()} == {"default"}
+    assert terminal.run("init", str(path), "--force")[0] == 0
+
+
+def test_config_shows_what_holds_and_from_where_without_secrets(terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "jit-service.yaml"
+    path.write_text("\ndatabase_url: postgresql://jit:hunter2@db/jit\nworkers: 2\n")
+    path.chmod(0o600)
+    flags = ("--config", str(path), "--grpc", "127.0.0.1:7")
+
+    _, text, _ = terminal.run("config", *flags, JIT_RPC_THREADS="9")
+    _, told, _ = terminal.run("config", "-o", "json", "--grpc", "127.0.0.1:7", JIT_SERVICE_CONFIG=str(path))
+    shown = json.loads(told)
+
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in text.splitlines()}
+    assert lines["grpc"] == "127.0.0.1:7 (flag)"
+    assert lines["rpc_threads"] == "9 (environment, JIT_RPC_THREADS)"
+    assert lines["workers"] == f"2 (file, {path}:3)"
+    assert lines["policies"] == "- (default)"
+    assert lines["database_url"] == f"postgresql://jit@db/jit (file, {path}:2)"
+    assert shown["file"] == str(path)
+    assert shown["settings"]["workers"] == {"value": "2", "source": "file", "variable": "JIT_WORKERS"}
+    assert "hunter2" not in text + told
+
+
+def test_config_tries_the_settings_without_starting(terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "jit-service.yaml"
+    path.write_text("workers: 0\n")
+
+    code, told, _ = terminal.run("config", "--check", "--config", str(path))
+
+    assert code == 1
+    assert told == f"fault    settings: {path}:1: workers: must be at least 1\n"
+    assert f"{path}:1: workers: must be at least 1" in terminal.failing("config", "--config", str(path))

@@ -13,7 +13,7 @@ from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.runtime.dev_issuer import NoDevIssuer
 from jit_service.runtime.envoy import EdgeError
 from jit_service.runtime.service import ServiceError, demand_schema, open_store
-from jit_service.settings import LISTENS, Settings, SettingsError
+from jit_service.settings import LISTENS, Settings, SettingsError, config_of_environment
 from jit_service.storage import Store
 from jitaccess.extras import ExtraMissing
 
@@ -37,7 +37,8 @@ def one_line_errors() -> Iterator[None]:
 
 def loaded(flags: Flags, *, listens: Sequence[str] = LISTENS) -> Settings:
     """Returns the settings with these flags. `listens` are the ports of the command. Raises SettingsError."""
-    return Settings.load(listens=listens, **{flag: value for flag, value in flags.items() if value is not None})
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    return Settings.load(config=given.pop("config", None) or config_of_environment(), listens=listens, **given)
 
 
 def settings_of(flags: Flags, *, listens: Sequence[str] = LISTENS) -> Settings:

@@ -15,7 +15,14 @@ from jit_service.settings import Transport
 Flags = Mapping[str, Any]
 """Flags by the names of their settings; None is one that was not given."""
 
+_CONFIG: Final = "config"
 _OPTIONS: Final[Mapping[str, Any]] = {
+    _CONFIG: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", help="A file with settings, as `init` writes it [JIT_SERVICE_CONFIG]."
+        ),
+    ],
     "data_dir": Annotated[Path | None, typer.Option("--data-dir", help="Where files are kept [JIT_DATA_DIR; .data].")],
     "grpc": Annotated[str | None, typer.Option("--grpc", metavar="HOST:PORT", help="gRPC; port 0 takes a free one.")],
     "http": Annotated[str | None, typer.Option("--http", metavar="HOST:PORT", help="REST and gRPC, through Envoy.")],
@@ -60,7 +67,8 @@ STORING: Final = ("data_dir", "database_url")
 
 
 def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command these flags. It gets all of them as its argument `flags`."""
+    """Gives a command these flags, and the settings file. It gets all of them as its argument `flags`."""
+    names = (_CONFIG, *names)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "flags"]

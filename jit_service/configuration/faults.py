@@ -46,6 +46,14 @@ _CHOICES: Final = ("bool", "int", "str")
 _OF_CHOICES: Final = ("bool_type", "int_type", "string_type")
 
 
+class SettingsError(ValueError):
+    """Settings are wrong. Each fault is one line that names the setting; the message has all of them."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
 def lines(fault: ValidationError, model: type[BaseModel], *, prefix: str = "JIT_") -> list[str]:
     """Returns each fault in one line: `JIT_ISSUERS[0].roles.admin: must be a list, such as [a, b]`."""
     told = (_line(each, model, prefix) for each in fault.errors(include_url=False, include_input=False))

@@ -51,8 +51,12 @@ def page(model: type[BaseModel]) -> str:
 
 def effective(settings: BaseModel, *, instead: Mapping[str, str]) -> str:
     """Returns all values in one line. `instead` says what to show of settings that may hold a secret."""
-    values = {name: instead.get(name, shown(getattr(settings, name))) for name in type(settings).model_fields}
-    return " ".join(f"{name}={value or '-'}" for name, value in values.items())
+    return " ".join(f"{name}={value or '-'}" for name, value in values(settings, instead=instead).items())
+
+
+def values(settings: BaseModel, *, instead: Mapping[str, str]) -> dict[str, str]:
+    """Returns all values as one would write them, by their names; `instead` is as for `effective`."""
+    return {name: instead.get(name, shown(getattr(settings, name))) for name in type(settings).model_fields}
 
 
 def shown(value: object) -> str:
@@ -117,9 +121,12 @@ _PAGE: Final = """# Settings
 `make proto` writes this page from `jit_service/settings.py`. `jit-service settings` prints the same, and
 `jit-service check` tries the settings of a host without starting anything.
 
-A setting is a variable of the environment. Those that `jit-service serve --help` has are flags too, and a flag comes
-first. An empty variable counts as not set. A `JIT_*` variable that is neither here nor the client's is refused. When
-the service starts it logs its version and the settings that hold, without secrets.
+A setting is a variable of the environment, and a key of the settings file, where its name is in lower case and
+without `JIT_`: `jit-service init` writes the file with every setting in a comment, and `--config FILE` or
+`JIT_SERVICE_CONFIG` names it. Those that `jit-service serve --help` has are flags too. A flag comes before the
+variable, the variable before the file, the file before the default; `jit-service config` shows what holds and from
+where. An empty variable counts as not set. A `JIT_*` variable that is neither here nor the client's is refused, and so
+is a key that is none. When the service starts it logs its version and the settings that hold, without secrets.
 
 A duration is days, hours, minutes and seconds (__FORMS__, 0.5s), or a number of seconds.
 
