@@ -45,6 +45,23 @@ EXTENDABLE = {
     "extension": {"maxExtensions": 2, "maxTotalDuration": "14400s"},
     "steps": [{"displayName": "Owners", "approvers": {"groups": ["database-owners"]}}],
 }
+STRONGER = {
+    "name": "policies/stronger",
+    "eligible": {"groups": ["engineering"]},
+    "resources": ["safe/**"],
+    "actions": ["read"],
+    "maxDuration": "3600s",
+    "reviewAssurance": {"acr": ["urn:jitaccess:dev:confirmed"], "maxAge": "300s"},
+    "steps": [{"displayName": "Owners", "approvers": {"groups": ["database-owners"]}}],
+}
+NO_MORE = {
+    "name": "policies/no-more",
+    "eligible": {"groups": ["engineering"]},
+    "resources": ["fixed/**"],
+    "actions": ["read"],
+    "maxDuration": "3600s",
+    "steps": [{"displayName": "Owners", "approvers": {"groups": ["database-owners"]}}],
+}
 
 
 @pytest.fixture(scope="session")
@@ -66,5 +83,5 @@ def _served(directory: Path, browser: Chrome) -> Iterator[Desk]:
     with running_dev_login(directory, Clock(datetime.now(UTC))) as service:
         desk = Desk(service, directory, browser)
         examples = yaml.safe_load((ROOT / "examples" / "policies.yaml").read_text())["policies"]
-        desk.call("admin", "POST", "policies:apply", {"policies": [*examples, BOTH, EXTENDABLE]})
+        desk.call("admin", "POST", "policies:apply", {"policies": [*examples, BOTH, EXTENDABLE, STRONGER, NO_MORE]})
         yield desk

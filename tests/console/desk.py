@@ -82,6 +82,9 @@ class Window:
         element = self.find(selector)
         return "" if element is None else element.text
 
+    def texts(self, selector: str) -> list[str]:
+        return [element.text for element in self.browser.find_elements(By.CSS_SELECTOR, selector)]
+
     def press(self, word: str, within: str = "body") -> None:
         """Presses the button that begins with the word."""
         self.wait_for(lambda: self._named(f"{within} button:enabled", word)).click()

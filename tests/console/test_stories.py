@@ -86,6 +86,79 @@ def test_what_changed_while_it_was_looked_at_is_not_approved_blind(desk: Desk, w
     assert desk.allows("vault/one")
 
 
+def test_two_approvers_at_once_and_the_second_sees_what_the_first_has_done(
+    desk: Desk, window: Window, other: Window
+) -> None:
+    desk.asks("alice", "two-approvals", "vault/two")
+    bob, carol = window.be("bob"), other.be("carol")
+    for one in (bob, carol):
+        one.choose("vault/two")
+        assert one.sees("After yours it needs 1 more approval: Owners and security, anyone of", ".detail")
+        one.press("Approve")
+        one.sees("After yours it needs 1 more approval", "dialog")
+
+    bob.press("Approve", "dialog")
+
+    assert carol.sees("bob@example.com decided: approved", ".detail")
+    assert carol.find("dialog[open]") is None
+    assert not desk.allows("vault/two")
+    carol.press("Show it as it is now")
+    assert carol.sees("the access would be active at once, until", ".detail")
+    carol.press("Approve")
+    carol.press("Approve", "dialog")
+    carol.wait_for(lambda: desk.allows("vault/two"))
+
+
+def test_a_policy_that_asks_for_a_stronger_log_in_sends_its_approver_to_the_provider(
+    desk: Desk, window: Window
+) -> None:
+    grant = desk.asks("alice", "stronger", "safe/gold")
+    bob = window.be("bob", f"/{grant['name']}")
+    assert bob.sees("REVIEW_ASSURANCE_REQUIRED")
+
+    bob.press("Log in as it asks")
+    bob.wait_for(lambda: "/dev/oidc/" in bob.browser.current_url)
+    bob.wait_for(lambda: bob.find("button[value='confirm']")).click()
+    assert bob.sees("the access would be active at once, until")
+    bob.press("Approve")
+    bob.press("Approve", "dialog")
+
+    assert bob.sees("Active")
+    assert desk.allows("safe/gold")
+
+
+def test_who_may_not_decide_reads_why(desk: Desk, window: Window) -> None:
+    grant = desk.asks("alice", "wiki-write", "wiki/not-mine")
+
+    carol = window.be("admin", f"/{grant['name']}")
+
+    assert carol.sees("You may not decide: user:admin@example.com is not an approver of policies/wiki-write")
+
+
+def test_more_time_is_offered_only_where_the_policy_gives_any(desk: Desk, window: Window) -> None:
+    for policy, resource in (("wiki-write", "wiki/more"), ("no-more", "fixed/one")):
+        desk.call("bob", "POST", f"{desk.asks('alice', policy, resource)['name']}:approve", {})
+    alice = window.be("alice", "/mine")
+
+    alice.wait_for(lambda: "Extend" in _card(alice, "wiki/more"))
+    assert "Give back" in _card(alice, "fixed/one")
+    assert "Extend" not in _card(alice, "fixed/one")
+
+
+def _card(window: Window, words: str) -> str:
+    return next((text for text in window.texts(".card") if words in text), "")
+
+
+def test_logging_out_ends_the_providers_session_too(desk: Desk, window: Window) -> None:
+    alice = window.be("alice", "/mine")
+
+    alice.press("Log out", "header")
+    alice.wait_for(lambda: alice.browser.current_url == f"{desk.url}/console/")
+    alice.press("Log in")
+
+    assert alice.wait_for(lambda: alice.find("button[value='bob']"))
+
+
 def test_a_session_goes_on_silently_and_ends_with_words_where_it_cannot(desk_of_its_own: Desk) -> None:
     desk, window = desk_of_its_own, desk_of_its_own.window()
     alice = window.be("alice", "/mine")

@@ -16,6 +16,8 @@ interface Metadata {
 export interface Tokens {
   readonly bearer: string;
   readonly refresh: string | undefined;
+  /** The ID token of the log-in, by which the provider knows whose session ends. */
+  readonly identity: string | undefined;
   readonly expiresAt: number;
 }
 
@@ -33,6 +35,10 @@ interface Pending {
 
 const PENDING = "jit-console-login";
 const CALLBACK = "/console/callback";
+/** Where the provider sends the browser once its session has ended. */
+const LOGGED_OUT = "/console/";
+/** A provider that does not answer a log-out is given up after so many milliseconds. */
+const PATIENCE = 3_000;
 const NEEDS_ASKING = new Set(["login_required", "interaction_required", "consent_required", "account_selection_required"]);
 /** A token whose life nobody tells is asked for anew after so long. */
 const UNKNOWN_LIFE = 300_000;
@@ -110,22 +116,35 @@ export class Provider {
     );
     const expectedNonce = this.isOpenId ? { expectedNonce: pending.nonce } : {};
     const given = await oauth.processAuthorizationCodeResponse(this.server, this.client, answer, expectedNonce);
-    return { tokens: tokensOf(given, undefined), back: pending.back };
+    return { tokens: tokensOf(given), back: pending.back };
   }
 
   /** Renews the tokens by the refresh token, which may be another one from then on. */
-  async renew(refresh: string): Promise<Tokens> {
+  async renew(before: Tokens & { readonly refresh: string }): Promise<Tokens> {
     const options = { ...plain(new URL(this.server.issuer)), additionalParameters: this.audience };
-    const answer = await oauth.refreshTokenGrantRequest(this.server, this.client, oauth.None(), refresh, options);
-    return tokensOf(await oauth.processRefreshTokenResponse(this.server, this.client, answer), refresh);
+    const answer = await oauth.refreshTokenGrantRequest(this.server, this.client, oauth.None(), before.refresh, options);
+    return tokensOf(await oauth.processRefreshTokenResponse(this.server, this.client, answer), before);
   }
 
-  /** Tells the provider that the refresh token is not needed any more; an unreachable provider is not waited for. */
-  async revoke(refresh: string): Promise<void> {
-    if (this.server.revocation_endpoint !== undefined) {
-      const options = plain(new URL(this.server.issuer));
-      await oauth.revocationRequest(this.server, this.client, oauth.None(), refresh, options).catch(() => undefined);
+  /** Tells the provider that the refresh token is not needed any more. Returns whether the provider answered. */
+  async revoke(refresh: string): Promise<boolean> {
+    if (this.server.revocation_endpoint === undefined) {
+      return true;
     }
+    const options = { ...plain(new URL(this.server.issuer)), signal: () => AbortSignal.timeout(PATIENCE) };
+    return oauth.revocationRequest(this.server, this.client, oauth.None(), refresh, options).then(() => true, () => false);
+  }
+
+  /** Leaves for where the provider ends its own session too (OpenID Connect RP-Initiated Logout 1.0), if it can. */
+  end(identity: string): void {
+    const endpoint = this.server.end_session_endpoint;
+    if (endpoint === undefined) {
+      return;
+    }
+    const address = new URL(endpoint);
+    const query = { id_token_hint: identity, client_id: this.client.client_id, post_logout_redirect_uri: location.origin + LOGGED_OUT };
+    Object.entries(query).forEach(([name, value]) => address.searchParams.set(name, value));
+    location.assign(address);
   }
 
   private get client(): oauth.Client {
@@ -170,11 +189,11 @@ function takePending(): Pending | undefined {
 }
 
 /** The access token where the service can read it, which is a JWT; else the id token, as some providers only sign that. */
-function tokensOf(given: oauth.TokenEndpointResponse, refresh: string | undefined): Tokens {
+function tokensOf(given: oauth.TokenEndpointResponse, before?: Tokens): Tokens {
   const isReadable = given.access_token.split(".").length === 3;
   const bearer = isReadable ? given.access_token : (given.id_token ?? given.access_token);
   const life = given.expires_in === undefined ? UNKNOWN_LIFE : given.expires_in * 1000;
-  return { bearer, refresh: given.refresh_token ?? refresh, expiresAt: Date.now() + life };
+  return { bearer, refresh: given.refresh_token ?? before?.refresh, identity: given.id_token ?? before?.identity, expiresAt: Date.now() + life };
 }
 
 /** A provider without TLS is for trying out on this machine only. */

@@ -58,12 +58,14 @@ export async function logIn(stepUp: Readonly<Record<string, string>> = {}): Prom
 }
 
 export async function logOut(): Promise<void> {
-  const refresh = tokens?.refresh;
+  const { refresh, identity } = tokens ?? {};
   forget();
   sessionStorage.removeItem(WAS_IN);
   become({ is: "out", at: provider?.name ?? "", fault: "" });
-  if (refresh !== undefined) {
-    await provider?.revoke(refresh);
+  const isThere = refresh === undefined || (await provider?.revoke(refresh));
+  // Whoever sits down here next would else be logged in by one press of a button.
+  if (isThere && identity !== undefined) {
+    provider?.end(identity);
   }
 }
 
@@ -135,10 +137,10 @@ async function arrive(from: Provider): Promise<void> {
 
 async function renewed(): Promise<Tokens> {
   const refresh = tokens?.refresh;
-  if (provider === undefined || refresh === undefined) {
+  if (provider === undefined || tokens === undefined || refresh === undefined) {
     throw new SessionOver();
   }
-  renewal ??= provider.renew(refresh).finally(() => {
+  renewal ??= provider.renew({ ...tokens, refresh }).finally(() => {
     renewal = undefined;
   });
   const given = await renewal;
