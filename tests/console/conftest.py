@@ -66,19 +66,20 @@ NO_MORE = {
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with running_browser() as browser, _served(tmp_path_factory.mktemp("console"), browser) as desk:
+    with running_browser() as browser, served(tmp_path_factory.mktemp("console"), browser) as desk:
         yield desk
 
 
 @pytest.fixture
 def desk_of_its_own(desk: Desk, tmp_path: Path) -> Iterator[Desk]:
     """A service for a test that moves its clock: no service's time goes back, so the others would be in the future."""
-    with _served(tmp_path, desk.browser) as own:
+    with served(tmp_path, desk.browser) as own:
         yield own
 
 
 @contextmanager
-def _served(directory: Path, browser: Chrome) -> Iterator[Desk]:
+def served(directory: Path, browser: Chrome) -> Iterator[Desk]:
+    """Runs the service with the policies that the tests ask under."""
     # The browser has the machine's time, so the service begins with it; then it stands still until a test moves it.
     with running_dev_login(directory, Clock(datetime.now(UTC))) as service:
         desk = Desk(service, directory, browser)
