@@ -147,12 +147,14 @@ class GrantLoader:
             columns = f"run_out_at, ended_at, {_COLUMNS}"
             found = connection.execute(f"SELECT {columns} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
             changed_rows, now = found.fetchall(), _microseconds(head.time)
-            self._advance_sum(changed_rows, held, now, sums)
+            total, aside = self._advanced_sum(changed_rows, held, now, sums)
             grants = [self._decoder.changed(row[1:], now) for row in changed_rows]
             policies = self._policies(connection, f" WHERE {after}", (revision,))
             ended = frozenset(changed.subject for changed in grants if changed.was_access)
             signals, locks = self._signals(connection, sums), self._locks(connection, head)
-            return Delta(head, grants, policies, signals, ended, locks)
+        # Only now: after a fault until here, the next call reads the same changes again, and must not count them twice.
+        self._total, self._aside = total, aside
+        return Delta(head, grants, policies, signals, ended, locks)
 
     @contextmanager
     def load(self, progress: Progress) -> Iterator[FullLoad]:
@@ -257,8 +259,13 @@ class GrantLoader:
             locks.append(lock)
         return Locks(locks)
 
-    def _advance_sum(self, found: Iterable[tuple[Any, ...]], held: FindGrant, now: int, sums: Sums) -> None:
-        """Raises StoreUnavailable unless these are all grants that changed, each with its seal."""
+    def _advanced_sum(
+        self, found: Iterable[tuple[Any, ...]], held: FindGrant, now: int, sums: Sums
+    ) -> tuple[int, dict[str, int]]:
+        """Returns what `_total` and `_aside` are after these changes.
+
+        Raises StoreUnavailable unless these are all grants that changed, each with its seal.
+        """
         total, aside = self._total, dict(self._aside)
         for run_out, ended, *columns, seal in found:
             name = columns[0]
@@ -273,7 +280,7 @@ class GrantLoader:
                 if not self._decoder.is_live(columns, now):
                     aside[name] = new
         self._sealer.demand_total(GRANTS, total, sums)
-        self._total, self._aside = total, aside
+        return total, aside
 
     def _demand_live(self, columns: Sequence[Any], seal: bytes | None) -> int:
         """Returns the grant's seal as a number. Raises StoreUnavailable if it is not the seal of the columns."""

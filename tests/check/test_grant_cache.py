@@ -204,6 +204,25 @@ def test_every_change_is_seen_by_the_next_strong_look(store: Store, view: GrantC
     assert names(view) == []
 
 
+@pytest.mark.parametrize("step", ["_policies", "_signals", "_locks"])
+def test_a_connection_that_breaks_within_a_look_spoils_no_later_one(
+    store: Store, view: GrantCache, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """As in a failover: what was read before the break is read again, and its seals must not be counted twice."""
+    add_policy(store)
+    view.strong([WHO])
+    grant = approve(store, ask(store))
+
+    def breaks(*_: object) -> None:
+        raise StoreUnavailable("the store does not answer")
+
+    with monkeypatch.context() as broken, pytest.raises(StoreUnavailable):
+        broken.setattr(GrantLoader, step, breaks)
+        view.strong([WHO])
+
+    assert names(view) == [grant.name]
+
+
 def test_policies_and_signals_are_of_the_same_revision(store: Store, view: GrantCache) -> None:
     created = add_policy(store)
     policies.create(store, ADMIN, deny_policy(name="policies/never", revision=0))
