@@ -160,6 +160,9 @@ class GroupCommit:
     def _undo(self, group: _Group, driver: Any, fault: BaseException) -> None:
         if not group.members:
             self._finish(group, group.transaction.rollback)
+            if isinstance(getattr(fault, "orig", fault), sqlite3.OperationalError):
+                # SQLite opens a database read-only where it cannot do better, and it stays so for this connection.
+                self._discard()
             return
         try:
             driver.execute("ROLLBACK TO member")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 
 from jit_service.domain.audit.event import Event
 from jit_service.domain.errors import StoreUnavailable
@@ -147,6 +147,20 @@ def test_nobody_is_answered_where_the_commit_fails(store: Store) -> None:
         assert snapshot.seq == before
     assert states(store, [ask(store)]) == [GrantState.PENDING]
     assert not audit.verify(store).problem
+
+
+def test_a_connection_that_cannot_write_is_not_kept(store: Store) -> None:
+    """As SQLite's is for good that was opened while the file system was read-only."""
+    add_policy(store)
+    file = f"file:{store.engine.url.database}?mode=ro"
+    opened = create_engine("sqlite://", creator=lambda: sqlite3.connect(file, uri=True, check_same_thread=False))
+    assert store._group_commit is not None
+    store._group_commit._connection = opened.connect()
+
+    with pytest.raises(StoreUnavailable):
+        ask(store)
+
+    assert ask(store)
 
 
 def test_checks_are_recorded_behind_what_waits_for_its_commit(store: Store) -> None:
