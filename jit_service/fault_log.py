@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.errors import Unavailable
 
 COUNT_SECONDS: Final = 60.0
 """How often the count of a fault that repeats unchanged is logged."""
@@ -34,7 +34,7 @@ class FaultLog:
         self._count += 1
         if this != self._last:
             self._last, self._logged_at = this, now
-            if isinstance(fault, StoreUnavailable):
+            if isinstance(fault, Unavailable):
                 self._log.warning("%s for now: %s", self._undone, fault)
             else:
                 self._log.error("%s", self._undone, exc_info=fault)

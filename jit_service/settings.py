@@ -194,6 +194,11 @@ class Settings(BaseSettings):
     policies_dual_control: bool = Field(
         default=False, description="Whether a change of policies needs a second admin's approval."
     )
+    longest_idle: Span = Field(
+        default=timedelta(days=90),
+        gt=timedelta(),
+        description="With SQLite, a start this long after the newest record is refused: the clock may be wrong.",
+    )
     audit_checks: AuditMode = Field(
         default=AuditMode.COMMITTED,
         description="Which checks are recorded: `committed` before the answer, `buffered` after it, `denied` only a no "

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.errors import StoreUnavailable, Unavailable
 from jit_service.storage.engine import WAIT_SECONDS
 
 # As PostgreSQL's commit_delay and commit_siblings: after a batch of at least 8 items, the leader waits for as many
@@ -77,8 +77,8 @@ class Batcher(Generic[Item, Answer]):
             raise StoreUnavailable("the store is busy: no turn in time")
         if entry.leads:
             self._lead(entry)
-        if isinstance(entry.fault, StoreUnavailable):
-            raise StoreUnavailable(str(entry.fault)) from entry.fault
+        if isinstance(entry.fault, Unavailable):
+            raise type(entry.fault)(str(entry.fault)) from entry.fault
         if entry.fault is not None:
             raise RuntimeError("the batch failed") from entry.fault
         return entry.answer  # type: ignore[return-value]

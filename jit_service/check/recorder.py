@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from jit_service.check.batcher import Batcher
-from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.errors import StoreUnavailable, Unavailable
 from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
 
@@ -119,7 +119,7 @@ class Recorder:
             count += len(group[-1].payloads)
         try:
             self._write(group)
-        except StoreUnavailable:
+        except Unavailable:
             self._buffer.extendleft(reversed(group))
             return False
         return True
@@ -132,7 +132,7 @@ class Recorder:
                 self._store.append(payloads, at=max(records.at for records in group))
         except Exception as fault:
             self._faults.failed(fault)
-            message = str(fault) if isinstance(fault, StoreUnavailable) else "the check could not be recorded"
+            message = str(fault) if isinstance(fault, Unavailable) else "the check could not be recorded"
             raise StoreUnavailable(message) from fault
         self._faults.succeeded()
         return [None] * len(group)

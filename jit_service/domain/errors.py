@@ -14,7 +14,8 @@ JitError
 ├── Conflict             StaleEtag, StalePlan, LostRace, RequestIdReused
 ├── TooMany              TooManyActive, TooManyWatchers, TooManyCalls, TooManyPending, TooManyChildren,
 │                        TooManyDelegations, RateExceeded
-└── Unavailable          StoreUnavailable, KeysUnavailable, IssuerKeysUnavailable, ServiceStopping, RouteMisconfigured
+└── Unavailable          StoreUnavailable, KeysUnavailable, IssuerKeysUnavailable, ClockStepped, ServiceStopping,
+                         RouteMisconfigured
 
 A branch is a class of fact and decides the status (`rpc/errors.py` holds that table); a leaf is the fact, with a stable
 `reason` for programs and a message that names the id, what is, and what was needed.
@@ -441,6 +442,12 @@ class IssuerKeysUnavailable(Unavailable):
     """The keys of the token's issuer cannot be had now, so nobody can say whether the token is good."""
 
     reason = "ISSUER_KEYS_UNAVAILABLE"
+
+
+class ClockStepped(Unavailable):
+    """The host's clock was set by more than a minute while the service ran, so nobody can say what has expired."""
+
+    reason = "CLOCK_STEPPED"
 
 
 class ServiceStopping(Unavailable):

@@ -23,8 +23,8 @@ from jit_service.domain.errors import (
     JitError,
     Locked,
     RateExceeded,
-    StoreUnavailable,
     Unauthenticated,
+    Unavailable,
 )
 from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.rpc import errors, refusals
@@ -216,7 +216,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             # What somebody unproved or locked tries is recorded, whatever it is.
             if rule is None or rule.records(request) or (rule.recorded and (lock or not caller.principal)):
                 self._record(caller, refusal, request)
-        if isinstance(refusal, StoreUnavailable):
+        if isinstance(refusal, Unavailable):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         over_rest = edge_metadata(context.invocation_metadata())[0] is not None
         if isinstance(refusal, InvalidField) and over_rest:
@@ -236,7 +236,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 demand_unlocked_caller(self._view.strong(()).locks, caller)
         except Locked as locked:
             return locked
-        except StoreUnavailable as fault:
+        except Unavailable as fault:
             _log.warning("the locks cannot be read: %s (%s)", fault, fault.__cause__)
         return None
 
@@ -263,7 +263,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 audit.record_refusal(self._store, caller, refusal, about)
             else:
                 self._unproved.refused(caller, reason=refusal.reason)
-        except StoreUnavailable as fault:
+        except Unavailable as fault:
             # The call is still refused. Only its record is lost, and the log says so.
             _log.warning("a refusal (%s, %s) could not be recorded: %s", caller.origin.method, refusal.reason, fault)
 

@@ -7,7 +7,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -38,6 +38,7 @@ from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.rpc.transport import tls
 from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.channels import channels_of
+from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
@@ -78,11 +79,6 @@ class ServiceError(Exception):
 _COLLECT_AFTER: Final = (20_000, 50, 100)
 
 
-def utc_now() -> datetime:
-    """The clock of a running service."""
-    return datetime.now(UTC)
-
-
 class _Part(Protocol):
     """What a service starts and stops."""
 
@@ -108,10 +104,14 @@ class _Listening:
 class Service:
     """A service that is not listening yet. Raises StoreUnavailable, ServiceError, SettingsError, ExtraMissing."""
 
-    def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        """`clock` is by default this host's, which must then be right; a test has one of its own."""
         self._certificate = _certificate_of(settings)
+        host, clock = clock is None, clock or SteadyClock()
         self.store = open_store(settings, clock=clock)
         demand_schema(self.store)
+        if host:
+            demand_clock(self.store, settings.longest_idle)
         self._dual_control = settings.policies_dual_control
         issuers = _issuers_of(settings)
         self._itself = Caller(principal=SERVICE, origin=Origin(method="start-up"), exact=exact_principals(issuers()))
@@ -315,6 +315,33 @@ def demand_schema(store: Store) -> None:
     if fault := schema_fault(store.engine):
         store.close()
         raise ServiceError(fault)
+
+
+def demand_clock(store: Store, longest_idle: timedelta) -> None:
+    """Raises ServiceError, and closes the store, if this host's clock cannot be right, by the database's or the log."""
+    try:
+        now, seen = utc_now(), store.clocks()
+        fault = _fault_of_clock(now, seen.database, seen.newest, longest_idle)
+    except StoreUnavailable:
+        store.close()
+        raise
+    if fault:
+        store.close()
+        raise ServiceError(fault)
+
+
+def _fault_of_clock(now: datetime, database: datetime | None, newest: datetime | None, longest_idle: timedelta) -> str:
+    if database is not None and abs(now - database) > MAX_STEP:
+        way = "ahead of" if now > database else "behind"
+        off = timedelta(seconds=round(abs(now - database).total_seconds()))
+        return f"this host's clock is {off} {way} the database's; set it right (NTP)"
+    if database is None and newest is not None and now - newest > longest_idle:
+        return (
+            f"this host's clock is {(now - newest).days} days ahead of the newest record, and what has ended by it has "
+            "ended for good; set the clock right, or, where the service did stand still for so long, set "
+            f"JIT_LONGEST_IDLE={(now - newest).days + 1}d for this start"
+        )
+    return ""
 
 
 def _demand_keys(store: Store, issuing: Issuing) -> None:

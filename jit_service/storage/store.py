@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, update
 from sqlmodel import Session
@@ -31,6 +31,13 @@ from jit_service.storage.transaction import Transaction
 
 # In pages of 4 KB.
 _LONG_WAL = 1000
+
+
+class Clocks(NamedTuple):
+    """The database's clock, None where it is this host's; and the latest instant on record, if there is one."""
+
+    database: datetime | None
+    newest: datetime | None
 
 
 class Store:
@@ -149,6 +156,15 @@ class Store:
         """Begins a transaction that changes only the outbox."""
         with self._write() as connection, Session(connection) as session:
             yield Outbox(session, AuditLog.of(connection), now=max(self.clock(), read_head(connection).time))
+
+    def clocks(self) -> Clocks:
+        """Returns what the store knows of the time."""
+        with translate_errors(), self._reading.begin() as connection:
+            head = read_head(connection)
+            database = None
+            if connection.dialect.name != "sqlite":
+                database = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+            return Clocks(database, head.time if head.seq else None)
 
     def grant_loader(self) -> GrantLoader:
         """Returns a loader of what Check keeps in memory, on a connection of its own."""

@@ -24,8 +24,8 @@ from jit_service.domain.errors import (
     NotVisible,
     PolicyNoLongerAllows,
     RoleRequired,
-    StoreUnavailable,
     TooManyActive,
+    Unavailable,
 )
 from jit_service.domain.grants import approval, break_glass, children, coverage, more_time, request, reviewing, terms
 from jit_service.domain.grants import grant as rules
@@ -403,7 +403,7 @@ def end_below(store: Store, parents: Iterable[Grant], *, by: Caller) -> None:
         try:
             while _end_some(store, parent, by=by):
                 pass
-        except StoreUnavailable as fault:
+        except Unavailable as fault:
             _log.warning("what came from %s is ended later: %s", parent.name, fault)
 
 

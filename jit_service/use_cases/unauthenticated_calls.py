@@ -17,7 +17,7 @@ from typing import Final
 from jit_service.background import BackgroundThread
 from jit_service.domain.audit.refusal import unauthenticated_event
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.errors import Unavailable
 from jit_service.storage import Store
 
 INTERVAL: Final = timedelta(seconds=1)
@@ -53,7 +53,7 @@ class UnauthenticatedCalls(BackgroundThread):
     def refused(self, caller: Caller, *, reason: str) -> None:
         """Counts a refused call, and records it unless its address had a record within the last second.
 
-        Raises StoreUnavailable; then it stays counted.
+        Raises Unavailable; then it stays counted.
         """
         now = self._store.clock()
         with self._lock:
@@ -82,7 +82,7 @@ class UnauthenticatedCalls(BackgroundThread):
             batch = [self._taken(counted, counted.recorded_at) for counted in self._addresses.values() if counted.count]
         try:
             self._record(batch)
-        except StoreUnavailable as fault:
+        except Unavailable as fault:
             self._log.warning("refusals of %d addresses are not recorded: %s", len(batch), fault)
 
     def _counted(self, origin: Origin, reason: str, now: datetime) -> _RefusalCount:

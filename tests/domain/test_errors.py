@@ -44,7 +44,7 @@ def test_every_class_says_what_it_means(error: type[JitError]) -> None:
 
 
 def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
-    whole = re.sub(r",\n│ +", ", ", errors.__doc__ or "")
+    whole = re.sub(r",\n[│ ] +", ", ", errors.__doc__ or "")
     lines = re.findall(r"[├└]── (\w+) +(.+)", whole)
 
     drawn = {branch: leaves.split(", ") for branch, leaves in lines}

@@ -276,6 +276,7 @@ ELSEWHERE = {
     errors.TooManyChildren,
     errors.TooManyDelegations,
     errors.ServiceStopping,
+    errors.ClockStepped,
     errors.TokensOff,
     errors.KeysUnavailable,
     errors.IssuerKeysUnavailable,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.errors import Unavailable
 from jit_service.storage import Store
 
 
@@ -33,7 +33,7 @@ class StoreHealth(health.HealthServicer):  # type: ignore[misc]
             if not request.service:
                 self._store.prove_writing()
             status = health_pb2.HealthCheckResponse.SERVING
-        except StoreUnavailable:
+        except Unavailable:
             status = health_pb2.HealthCheckResponse.NOT_SERVING
         return health_pb2.HealthCheckResponse(status=status)
 

@@ -16,7 +16,7 @@ from jit_service.check.checker import Checker
 from jit_service.check.questions import CheckRequest, Consistency
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
-from jit_service.domain.errors import JitError, StoreUnavailable
+from jit_service.domain.errors import JitError, Unavailable
 from jit_service.domain.generational_cache import GenerationalCache
 from jit_service.rpc.admission import Admission, Call, Proof, edge_metadata
 from jit_service.rpc.client_certificates import Shown
@@ -124,7 +124,7 @@ class BatchCheckHandler:
                 [CheckRequest(caller, sound.question, sound.min_revision) for _, caller, sound in everything],
                 consistency,
             )
-        except StoreUnavailable as fault:
+        except Unavailable as fault:
             _log.warning("%s: %s (%s)", CHECK_ACCESS, fault, fault.__cause__)
             for place, *_ in everything:
                 answers[place] = fault
