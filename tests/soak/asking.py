@@ -15,9 +15,9 @@ from random import Random
 
 from jit_service.runtime.service import utc_now
 from jitaccess import CheckItem, Consistency, Decision, JitClient, JitError, LocalChecker, LocalReason
-from tests.soak.clients import WAYS, Clients
+from tests.soak.clients import Clients
 from tests.soak.people import GATEWAY, STRANGER
-from tests.soak.site import Site
+from tests.soak.place import REST, Place
 from tests.soak.told import Told
 
 CLOCKS = 0.005
@@ -55,7 +55,7 @@ class Board:
 class Reader:
     """Asks, and takes down what it was told. All raise JitError where there is no answer."""
 
-    def __init__(self, site: Site, told: Told, clients: Clients, replica: LocalChecker | None = None) -> None:
+    def __init__(self, site: Place, told: Told, clients: Clients, replica: LocalChecker | None = None) -> None:
         self._site = site
         self._told = told
         self._clients = clients
@@ -80,12 +80,12 @@ class Reader:
         self._ask([life], way, "check", ask)
 
     def check_any_way(self, lives: list[Life]) -> None:
-        self.check(lives[0], self.random.choice(WAYS))
+        self.check(lives[0], self.random.choice(self._site.ways))
 
     def batch(self, lives: list[Life]) -> None:
         """Asks several STRONG questions in one call."""
         items = [CheckItem(life.subject, "read", life.resource) for life in lives]
-        self._ask(lives, self.random.choice(WAYS), "batch", lambda client: client.check_many(items))
+        self._ask(lives, self.random.choice(self._site.ways), "batch", lambda client: client.check_many(items))
 
     def bounded(self, lives: list[Life]) -> None:
         """Asks a question whose answer may be a little old, and says how old."""
@@ -94,7 +94,7 @@ class Reader:
         def ask(client: JitClient) -> Sequence[Decision]:
             return [client.check(life.subject, "read", life.resource, consistency=Consistency.BOUNDED)]
 
-        self._ask([life], self.random.choice(WAYS), "BOUNDED check", ask)
+        self._ask([life], self.random.choice(self._site.ways), "BOUNDED check", ask)
 
     def replica(self, lives: list[Life]) -> None:
         """Asks the replica, whose answer says how old it may be."""
@@ -114,7 +114,7 @@ class Reader:
         with_token = [life for life in lives if life.token]
         if not with_token:
             return
-        life, way = with_token[0], self.random.choice(WAYS[:-1])
+        life, way = with_token[0], self.random.choice(self._site.ways[:-1])
         client, began = self._clients.of(GATEWAY, way), time.monotonic()
         told = self._told.call("introspection", lambda: client.introspect_token(life.token))
         if told["active"] is True:
@@ -122,7 +122,7 @@ class Reader:
 
     def what_nobody_has(self, lives: list[Life]) -> None:
         """Asks what no grant gives: another action, more than the resource, another subject."""
-        life, way = lives[0], self.random.choice(WAYS)
+        life, way = lives[0], self.random.choice(self._site.ways)
         subject, action, resource = self.random.choice(
             [
                 (life.subject, "write", life.resource),
@@ -163,7 +163,7 @@ class Reader:
 
 
 def _surface(way: str) -> str:
-    return way if way == WAYS[-1] else "gRPC"
+    return way if way == REST else "gRPC"
 
 
 ASKING = (

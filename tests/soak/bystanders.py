@@ -19,9 +19,9 @@ from jitaccess._faults import from_call
 from jitaccess._transport import authorization
 from jitaccess.contract.calls import access, grants
 from tests.soak.asking import Board, Life
-from tests.soak.clients import WAYS, Clients, open_client
+from tests.soak.clients import Clients, open_client
 from tests.soak.people import ADMIN, GATEWAY, STRANGER, requester
-from tests.soak.site import Site
+from tests.soak.place import Place
 from tests.soak.told import Told
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -32,7 +32,7 @@ FLOOD = 2000
 class Intruder:
     """Tries what nobody may, again and again."""
 
-    def __init__(self, site: Site, told: Told, board: Board, random: Random, forger: DevIssuer) -> None:
+    def __init__(self, site: Place, told: Told, board: Board, random: Random, forger: DevIssuer) -> None:
         self._site = site
         self._told = told
         self._board = board
@@ -66,7 +66,7 @@ class Intruder:
         self._tries("a check of somebody else", self._clients.any_of(STRANGER), lambda client: client.check(*question))
 
     def forges(self, life: Life) -> None:
-        with open_client(self._site, self._forged, self._random.choice(WAYS)) as client:
+        with open_client(self._site, self._forged, self._random.choice(self._site.ways)) as client:
             self._tries("a forged token", client, lambda client: client.revoke(life.grant, comment="x"))
 
     def _tries(self, what: str, client: JitClient, do: Callable[[JitClient], Any]) -> None:
@@ -83,7 +83,7 @@ class Intruder:
 class Watcher:
     """Follows all grants, and judges the order: revisions never go back, and nothing is told twice."""
 
-    def __init__(self, site: Site, told: Told, client: JitClient) -> None:
+    def __init__(self, site: Place, told: Told, client: JitClient) -> None:
         self._site = site
         self._told = told
         self._client = client
@@ -100,6 +100,9 @@ class Watcher:
                 self._site.stopping.wait(0.2)
 
     def _follow(self) -> None:
+        if not self._revision:
+            # What was told of the beginning before the stream broke is told again.
+            self._at_revision.clear()
         with closing(self._client.watch_grants(start_revision=self._revision, view=View.ALL)) as events:
             for event in events:
                 if event.grant is not None:
@@ -119,7 +122,7 @@ class Watcher:
         self._told.watch_told(violation)
 
 
-def flood(site: Site, told: Told, board: Board, random: Random) -> None:
+def flood(site: Place, told: Told, board: Board, random: Random) -> None:
     """Asks far more at once than there are threads to answer, and waits for no answer before all are sent."""
     call = access.check(GATEWAY.principal, "read", "auto/flood")
     metadata = authorization(lambda: site.token(GATEWAY))
@@ -134,7 +137,7 @@ def flood(site: Site, told: Told, board: Board, random: Random) -> None:
             _count(told, each, site)
 
 
-def _count(told: Told, sent: Any, site: Site) -> None:
+def _count(told: Told, sent: Any, site: Place) -> None:
     fault = sent.exception()
     if fault is None:
         told.counted("flood", "OK")
@@ -143,7 +146,7 @@ def _count(told: Told, sent: Any, site: Site) -> None:
         told.counted("flood", error.code, str(error))
 
 
-def dead_clients(site: Site, told: Told, board: Board, random: Random) -> None:
+def dead_clients(site: Place, told: Told, board: Board, random: Random) -> None:
     """Connects to gRPC and Envoy, says half of something, and stays silent; half of them then hang up hard."""
     held = []
     for where in (site.grpc, site.http) * 10:
@@ -159,10 +162,10 @@ def dead_clients(site: Site, told: Told, board: Board, random: Random) -> None:
         connection.close()
 
 
-def slow_clients(site: Site, told: Told, board: Board, random: Random) -> None:
+def slow_clients(site: Place, told: Told, board: Board, random: Random) -> None:
     """Begins to watch, and reads nothing."""
     token = site.token(ADMIN)
-    clients = [JitClient(site.socket(random.randrange(2)), token=token) for _ in range(4)]
+    clients = [JitClient(site.address_of(random.choice(site.ways[:-1])), token=token, insecure=True) for _ in range(4)]
     streams = [client.open_stream(grants.watch_grants(view=View.ALL)) for client in clients]
     end = time.monotonic() + random.uniform(1, 4)
     site.stopping.wait(max(0.0, end - time.monotonic()))

@@ -12,9 +12,10 @@ from typing import Any
 
 from tests.soak.asking import Board
 from tests.soak.bystanders import dead_clients, flood, slow_clients
-from tests.soak.clients import REST, answers
+from tests.soak.clients import answers
 from tests.soak.judge import RECOVERY_SECONDS
 from tests.soak.people import GATEWAY
+from tests.soak.place import REST
 from tests.soak.site import ENVOY, Site, worker
 from tests.soak.told import Told
 

@@ -1,4 +1,4 @@
-"""Ways to call: the Python client straight to each worker, and the same client as REST through Envoy."""
+"""Ways to call: the Python client straight to each process, and the same client as REST through Envoy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from google.rpc.status_pb2 import Status
 from jitaccess import JitClient, JitError, ResourceExhausted, Retry, Unavailable
 from jitaccess._faults import from_status
 from jitaccess.contract.calls.call import Call
-from tests.soak.site import WORKERS, Site, worker
+from tests.soak.place import REST, Place
 from tests.soak.told import Told
 from tests.world import Person, rest_call
 
 T = TypeVar("T")
-REST = "REST"
-WAYS = (*(worker(number) for number in range(WORKERS)), REST)
 TIMEOUT = 5.0
 _ONCE = Retry(attempts=1)
 _PAUSE_SECONDS = 0.1
@@ -33,9 +31,10 @@ _GIVE_UP_SECONDS = 60.0
 class RestClient(JitClient):
     """The same calls over REST, each as its google.api.http says, wherever Envoy is at the moment."""
 
-    def __init__(self, site: Site, token: str) -> None:
-        super().__init__(site.socket(0), token=token, timeout=TIMEOUT, retry=_ONCE)
+    def __init__(self, site: Place, token: str, *, timeout: float = TIMEOUT) -> None:
+        super().__init__(site.address_of(site.ways[0]), token=token, timeout=timeout, retry=_ONCE, insecure=True)
         self._site = site
+        self._seconds = timeout
         self._bearer = token
 
     def send(self, call: Call[T], *, timeout: float | None = None) -> T:  # noqa: ARG002 (REST has one for all)
@@ -52,7 +51,7 @@ class RestClient(JitClient):
 
     def _answer(self, verb: str, path: str, content: str | None) -> tuple[int, bytes]:
         where = self._site.http
-        connection = http.client.HTTPConnection(where.host, where.port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection(where.host, where.port, timeout=self._seconds)
         headers = {"authorization": f"Bearer {self._bearer}", "content-type": "application/json"}
         try:
             connection.request(verb, path, body=content, headers=headers)
@@ -67,7 +66,7 @@ class RestClient(JitClient):
 class Clients:
     """One thread's clients: a person's client for each way, opened when first needed."""
 
-    def __init__(self, site: Site, told: Told, random: Random) -> None:
+    def __init__(self, site: Place, told: Told, random: Random) -> None:
         self.site = site
         self.told = told
         self.random = random
@@ -86,7 +85,7 @@ class Clients:
 
     def any_of(self, person: Person) -> JitClient:
         """Returns the person's client for any way."""
-        return self.of(person, self.random.choice(WAYS))
+        return self.of(person, self.random.choice(self.site.ways))
 
     def until_known(self, person: Person, kind: str, do: Callable[[JitClient], T]) -> T:
         """Makes a write, again and by any way while its outcome is unknown: it has one request_id, so it happens once.
@@ -104,16 +103,18 @@ class Clients:
                 time.sleep(_PAUSE_SECONDS)
 
 
-def open_client(site: Site, token: str, way: str) -> JitClient:
+def open_client(site: Place, token: str, way: str, *, timeout: float = TIMEOUT) -> JitClient:
     """Returns a client that tries once, so that what it was told is what the service said."""
     if way == REST:
-        return RestClient(site, token)
-    return JitClient(site.socket(WAYS.index(way)), token=token, timeout=TIMEOUT, retry=_ONCE)
+        return RestClient(site, token, timeout=timeout)
+    return JitClient(site.address_of(way), token=token, timeout=timeout, retry=_ONCE, insecure=True)
 
 
-def answers(site: Site, person: Person, way: str, ask: Callable[[JitClient], Any]) -> bool:
+def answers(
+    site: Place, person: Person, way: str, ask: Callable[[JitClient], Any], *, timeout: float = TIMEOUT
+) -> bool:
     """Says whether a client that connects anew has an answer."""
-    with suppress(JitError), open_client(site, site.token(person), way) as client:
+    with suppress(JitError), open_client(site, site.token(person), way, timeout=timeout) as client:
         ask(client)
         return True
     return False

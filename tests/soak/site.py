@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from jit_service.runtime.service import utc_now
 from jit_service.settings import Address
 from tests.faults.test_workers import Running
 from tests.soak.people import write_policies
+from tests.soak.place import REST
 from tests.test_commands import ANY, SERVICE
 from tests.world import Person
 
@@ -34,9 +35,18 @@ def worker(number: int) -> str:
 class Site:
     """Where the service is, and its processes. Only the main thread may start it: the kernel ends it with that."""
 
-    def __init__(self, directory: Path, *, transport: str, database_url: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        transport: str,
+        database_url: str = "",
+        data_dir: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is the service's beside what a run needs; `data_dir` is by default in the directory."""
         self.stopping = threading.Event()
-        self.data_dir = directory.resolve() / "d"
+        self.data_dir = (data_dir or directory / "d").resolve()
         self.data_dir.mkdir(mode=0o700, parents=True)
         self.issuer = DevIssuer(self.data_dir)
         self._log = directory / "service.log"
@@ -60,6 +70,7 @@ class Site:
             "JIT_TOKEN_ISSUER": "http://127.0.0.1",
             # All clients are at one address.
             "JIT_HTTP_RATE_PER_ADDRESS": "2000",
+            **(environment or {}),
         }
         self._running: Running | None = None
         self._process: Process | None = None
@@ -78,6 +89,11 @@ class Site:
                 process.kill()
         self.reap()
 
+    def end(self) -> None:
+        """Ends it in order, as for an upgrade."""
+        self.signal(PARENT, signal.SIGTERM)
+        self.reap()
+
     def reap(self) -> None:
         """Waits for its end."""
         if self._process is not None:
@@ -86,9 +102,14 @@ class Site:
             self._process.stop()
         self._process = None
 
-    def socket(self, number: int) -> str:
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Each worker, and REST."""
+        return (*(worker(number) for number in range(WORKERS)), REST)
+
+    def address_of(self, way: str) -> str:
         """Returns where a worker answers gRPC, whichever process it is."""
-        return f"unix:{self.data_dir / f'grpc-{number}.sock'}"
+        return f"unix:{self.data_dir / f'grpc-{self.ways.index(way)}.sock'}"
 
     @property
     def http(self) -> Address:

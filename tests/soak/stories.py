@@ -28,9 +28,9 @@ from jitaccess import (
     Unavailable,
 )
 from tests.soak.asking import CLOCKS, Board, Life, Reader
-from tests.soak.clients import WAYS, Clients
+from tests.soak.clients import Clients
 from tests.soak.people import ADMIN, forbidding, owner, requester
-from tests.soak.site import Site
+from tests.soak.place import Place
 from tests.soak.told import Told
 from tests.world import Person
 
@@ -39,10 +39,14 @@ HOUR = timedelta(hours=1)
 
 
 class Driver:
-    """Tells one story after the other, as the seed has it, with people of its own."""
+    """Tells one story after the other, as the seed has it, with people of its own.
 
-    def __init__(self, site: Site, told: Told, board: Board, number: int, random: Random) -> None:
+    `prefix` tells its resources from those of an earlier driver on the same store.
+    """
+
+    def __init__(self, site: Place, told: Told, board: Board, number: int, random: Random, *, prefix: str = "") -> None:
         self.number = number
+        self._prefix = prefix
         self.random = random
         self.told = told
         self.requester = requester(number)
@@ -73,7 +77,7 @@ class Driver:
     def life(self, kind: str) -> Life:
         """Returns a life that has not begun."""
         self._count += 1
-        life = Life(resource=f"{kind}/{self.number}/{self._count}", subject=self.requester.principal)
+        life = Life(resource=f"{kind}/{self.number}/{self._prefix}{self._count}", subject=self.requester.principal)
         self._board.add(life)
         return life
 
@@ -149,7 +153,7 @@ class Driver:
 
     def everywhere(self, life: Life) -> None:
         """Asks on every way."""
-        for way in WAYS:
+        for way in self._site.ways:
             with suppress(JitError):
                 self._reader.check(life, way)
 

@@ -73,6 +73,7 @@ class Told:
     states: dict[str, str] = field(default_factory=dict)
     decisions: dict[str, bool] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
+    endings: Counter[str] = field(default_factory=Counter)
     _operations: defaultdict[str, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     _closed: dict[str, float] = field(default_factory=dict)
     _forgotten: set[str] = field(default_factory=set)
@@ -90,14 +91,15 @@ class Told:
         try:
             answer = do()
         except JitError as fault:
-            self._ended(kind, fault.code, str(fault))
+            self._ended(kind, fault.code, str(fault), reason=fault.reason)
             raise
         self._ended(kind, "OK", "", time.monotonic() - began)
         return answer
 
-    def _ended(self, kind: str, code: str, text: str, seconds: float | None = None) -> None:
+    def _ended(self, kind: str, code: str, text: str, seconds: float | None = None, *, reason: str = "") -> None:
         with self._lock:
             self.outcomes[f"{kind}: {code}"] += 1
+            self.endings[code if reason in ("", code) else f"{code} {reason}"] += 1
             if code not in UNANSWERED:
                 self.codes.tried(f"{kind} ended {code}: {text}" if code in ("INTERNAL", "UNKNOWN") else "")
             if seconds is not None:

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,18 @@ _DEBIAN = Path("/usr/lib/postgresql")
 class Server:
     """One server on a Unix socket in a directory of its own."""
 
-    def __init__(self, binaries: Path, directory: Path) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        directory: Path,
+        *,
+        options: str = "-c fsync=off",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`options` and `environment` are the server's."""
         self._binaries = binaries
+        self._options = options
+        self._environment = environment
         self._directory = directory
         self._user = _user_of(directory)
         self._run("initdb", "-D", str(self._data), "-U", "jit", "-A", "trust", "-E", "UTF8", "--no-sync")
@@ -42,8 +52,19 @@ class Server:
             connection.execute(statement)  # type: ignore[call-overload]
 
     def start(self) -> None:
-        options = f"-k {self._directory} -c listen_addresses='' -c fsync=off"
-        self._run("pg_ctl", "-D", str(self._data), "-l", str(self._data / "log"), "-w", "-o", options, "start")
+        options = f"-k {self._directory} -c listen_addresses='' {self._options}"
+        self._run(
+            "pg_ctl",
+            "-D",
+            str(self._data),
+            "-l",
+            str(self._data / "log"),
+            "-w",
+            "-o",
+            options,
+            "start",
+            **(self._environment or {}),
+        )
 
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
@@ -62,7 +83,7 @@ class Server:
             connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")  # type: ignore[call-overload]
             connection.execute("SELECT pg_reload_conf()")
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, **environment: str) -> None:
         # Not to a pipe: the server would hold it open.
         subprocess.run(
             [self._binaries / program, *arguments],
@@ -71,6 +92,7 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self._directory,
+            env={**os.environ, **environment},
         )
 
 
