@@ -70,6 +70,20 @@ soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEE
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --transport $(or $(TRANSPORT),grpcio) \
 	  --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish)
 
+cluster: $(STAMP) ## Fail over a PostgreSQL cluster under three hosts of the service, by SEED, for SECONDS at least; writes docs/reliability.md.
+	@$(BIN)/python -m tests.reliability cluster --publish $(if $(filter command,$(firstword $(origin SECONDS))),--seconds $(SECONDS)) \
+	  $(if $(SEED),--seed $(SEED))
+
+faults: $(STAMP) ## Break what one host stands on (disks, clocks, processes, DATABASE=postgresql), by SEED; writes docs/reliability.md.
+	@$(BIN)/python -m tests.reliability faults --publish --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED))
+
+kill: $(STAMP) ## kill -9 the service under load, by SEED, COUNT times (300 on SQLite, 100 on DATABASE=postgresql); writes docs/reliability.md.
+	@$(BIN)/python -m tests.reliability kill --publish --database $(or $(DATABASE),sqlite) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
+
+cluster-packages: ## Install Debian's PostgreSQL, Patroni, etcd, HAProxy and PgBouncer, for `make cluster`; needs root.
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	  postgresql patroni etcd-server haproxy pgbouncer iproute2 >/dev/null
+
 floods: $(STAMP) ## Measure what one caller can make all others carry (docs/limits.md); the result is in .data/floods.
 	@$(BIN)/python -m tests.floods --output .data/floods/result.json
 
@@ -160,5 +174,5 @@ docs: $(DOCS_STAMP) $(DOCS)/$(MERMAID).min.js ## Build the site of the documents
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data dist site clients/*/node_modules clients/typescript/build tests/oidc/node_modules
 
-.PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak floods mutants browser postgresql lint hooks format proto \
+.PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak cluster cluster-packages faults kill floods mutants browser postgresql lint hooks format proto \
   release-contract lock bench bench-quick bench-report wheels release release-try docs clean

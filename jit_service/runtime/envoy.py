@@ -107,7 +107,7 @@ def temporary_directory(prefix: str) -> tempfile.TemporaryDirectory[str]:
 def render(
     *,
     http: Address,
-    upstream: Path | Address | Sequence[Path],
+    upstream: Path | Address | Sequence[Path | Address],
     directory: Path,
     rates: Rates | None = None,
     descriptors: Path | None = None,
@@ -117,9 +117,9 @@ def render(
 ) -> Path:
     """Writes DIRECTORY/envoy.yaml, the shipped configuration with these addresses. Returns its path.
 
-    `upstream` is the service's Unix socket, its address, or the sockets of its workers. Without `rates`, the shipped
-    rates stay; without `descriptors`, Envoy reads the shipped ones. `dev_provider` is the socket of the provider of
-    `up --dev`. Without `listener_tls` or `upstream_tls`, there is no TLS on that side.
+    `upstream` is the service's Unix socket, its address, or the sockets or addresses of several processes. Without
+    `rates`, the shipped rates stay; without `descriptors`, Envoy reads the shipped ones. `dev_provider` is the socket
+    of the provider of `up --dev`. Without `listener_tls` or `upstream_tls`, there is no TLS on that side.
     """
     config = yaml.safe_load((share("envoy") / "envoy.yaml").read_text())
     resources = config["static_resources"]

@@ -1,0 +1,1 @@
+"""What the service does while something breaks: `make cluster`, `make faults` and `make kill`."""

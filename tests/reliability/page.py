@@ -1,0 +1,129 @@
+"""Writes docs/reliability.md from the results of runs, so that no number there is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.soak.page import table
+
+RESULTS = {
+    "cluster": "A cluster",
+    "faults-sqlite": "One host on SQLite",
+    "faults-postgresql": "One host on PostgreSQL",
+}
+"""The results that have a table of faults, and its heading."""
+KILLS = ("kill-sqlite", "kill-postgresql")
+_HEAD = """# Reliability
+
+Written by `make cluster`, `make faults` and `make kill` from the results of their runs; do not edit.
+
+Each fault below was done while clients requested, approved, revoked, checked and watched, as in
+[the long run](soak.md). A row has what was done, what clients saw, and four figures:
+
+- **broken** is how long the fault lasted, in seconds: from its beginning until the cause was put right, or until
+  PostgreSQL took writes again by its own means.
+- **again after** is how long it then took, in seconds, until the last way to call answered a check and a write to
+  clients that connected anew: each process over gRPC, and REST through Envoy. It must be 5 s at most,
+  without a restart of what was not killed.
+- **lost** counts acknowledged transitions and decisions that the store did not have at the end, or had twice.
+- **wrong** counts answers that no order of events explains, and yeses that nobody may have had.
+
+*Answered* counts calls that succeeded meanwhile. `UNAVAILABLE STORE_UNAVAILABLE` is what the service says when the
+store does not answer; `UNAVAILABLE` alone means that nobody answered at that address. No call may end INTERNAL. A
+write whose client got no answer is sent again with the same `request_id` until its outcome is known.
+
+What is not shown: **a kill does not test fsync**, since the kernel keeps what a killed process has written. The
+machine's own power was never cut.
+"""
+_CLUSTER = """
+`make cluster` starts three PostgreSQL under Patroni (synchronous and strict) with etcd, HAProxy and PgBouncer in
+transaction mode, and three hosts of the service behind one Envoy. Each host is a network namespace of its own. A
+primary that vanishes without a word is followed after Patroni's `ttl`, which is 20 s at least; that time is in
+*broken*.
+"""
+_FAULTS = """
+`make faults` runs `jit-service up` with two workers and Envoy, and breaks what it stands on: disks, clocks, the way to
+the database, processes, and limits of the operating system.
+"""
+
+
+def write(docs: Path) -> None:
+    """Writes the page from the results that are beside it."""
+    (docs / "reliability.md").write_text(text(docs / "reliability"))
+
+
+def text(directory: Path) -> str:
+    """Returns the page."""
+    parts = [_HEAD]
+    for name, heading in RESULTS.items():
+        if (result := _read(directory / f"{name}.json")) is not None:
+            intro = _CLUSTER if name == "cluster" else _FAULTS
+            parts.append(f"\n## {heading}\n{intro}\n{_about(result)}\n{_rows(result)}\n{_properties(result)}")
+    kills = [result for name in KILLS if (result := _read(directory / f"{name}.json")) is not None]
+    if kills:
+        parts.append(_kills(kills))
+    return "".join(parts)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _about(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    verdict = "passed" if result["passed"] else "**FAILED**"
+    lines = [
+        f"`{result['command']}` on {result['at'][:10]}: {verdict}. The audit chain is {result['chain']}.",
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; {versions}.",
+    ]
+    if result.get("skipped"):
+        lines.append(f"Not possible on that machine: {'; '.join(result['skipped'])}.")
+    return "\n\n".join(lines) + "\n"
+
+
+def _rows(result: dict[str, Any]) -> str:
+    head = "fault | seen by clients | broken, s | again after, s | lost | wrong"
+    rows = [
+        f"{row['name']} | {row['seen']} | {row['broken']} | {_slowest(row['recovered'].values())} | "
+        f"{row['lost']} | {row['wrong']}"
+        for row in result["rows"]
+    ]
+    failed = [
+        f"- **{row['name']}** did not pass: {'; '.join(problem.splitlines()[0] for problem in row['problems'][:3])}"
+        for row in result["rows"]
+        if not row["passed"]
+    ]
+    return table(head, rows) + ("\n" + "\n".join(failed) + "\n" if failed else "")
+
+
+def _slowest(times: Iterable[float | None]) -> str:
+    known = list(times)
+    return "never" if None in known else f"{max((took for took in known if took is not None), default=0.0):.2f}"
+
+
+def _properties(result: dict[str, Any]) -> str:
+    rows = [f"{each['name']} | {each['trials']:,} | {each['violations']:,}" for each in result["properties"]]
+    return "Over all of them:\n\n" + table("property | trials | violations", rows)
+
+
+def _kills(results: list[dict[str, Any]]) -> str:
+    rows = [
+        f"{result['database']} | {result['kills']} | {result['checks']:,} | {result['transitions']:,} | "
+        f"{result['slowest']:.2f} | {result['lost']} | {result['wrong']} | {result['chain']}"
+        for result in results
+    ]
+    head = "database | kills | acked checks | acked transitions | slowest start, s | lost | wrong | audit chain"
+    said = "\n".join(
+        f"- `{result['command']}` on {result['at'][:10]}: {'passed' if result['passed'] else '**FAILED**'}."
+        for result in results
+    )
+    intro = (
+        "`make kill` kills the service with all its processes at random moments under a load of writes and checks, and "
+        "starts it again on the same data. The chain is verified after each twentieth start, and at the end everything "
+        "that was acknowledged is looked for in the store."
+    )
+    return f"\n## kill -9, again and again\n\n{intro}\n\n{said}\n\n{table(head, rows)}"
