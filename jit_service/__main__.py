@@ -32,7 +32,7 @@ from jit_service.commands.envoy import envoy_config
 from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
 from jit_service.commands.options import SERVING, STORING, Flags, takes
 from jit_service.commands.settings import check, init, list_settings, show_config
-from jit_service.configuration.exposure import exposed
+from jit_service.configuration.exposure import exposed, tighten
 from jit_service.domain.caller import Role
 from jit_service.domain.language import name
 from jit_service.runtime.dev_issuer import DevIssuer
@@ -209,7 +209,8 @@ def _started(
     """Starts the service, in this process or in workers. Returns its address, and what to call at intervals."""
     if not settings.issuers:
         raise ServiceError("no issuer is configured, so nobody could call: set JIT_ISSUERS_FILE, or use up --dev")
-    for message in exposed(settings.data_dir, sqlite_file(settings.store_url)):
+    database = sqlite_file(settings.store_url)
+    for message in (*tighten(database), *exposed(settings.data_dir, database)):
         _log.warning("%s", message)
     _log.info("jit-service %s starts: %s", version("jit-service"), settings.effective())
     if settings.workers > 1:

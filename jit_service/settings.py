@@ -16,8 +16,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
 from jit_service.client_certificates import CertificatePrincipal, demand_distinct
-from jit_service.configuration import settings_file, table
+from jit_service.configuration import settings_file, table, transport_security
 from jit_service.configuration.certificate import TlsFiles
+from jit_service.configuration.database_url import DATABASE_FORM, DatabaseUrl, without_secrets
 from jit_service.configuration.environment import CONFIG, Source, demand_known, sources_of
 from jit_service.configuration.faults import SettingsError, lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
@@ -33,11 +34,6 @@ LISTENS: Final = ("grpc", "passing")
 __all__ = ["LISTENS", "Address", "Settings", "SettingsError", "Source", "Transport", "config_of_environment"]
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
 _ISSUER_FORM: Final = "an https URL, or http on loopback, without query, fragment or a slash at its end"
-_PLAIN_DATABASE: Final = re.compile(
-    r"(?P<scheme>[a-z0-9+]+://)(?:(?P<user>[^:@/?#]*)(?::[^:@/?#]*)?(?=@))?(?P<rest>@?[^:@?#]*(?::[0-9]+[^:@?#]*)*)"
-    r"(?:\?[^@]*)?"
-)
-_DATABASE_FORM: Final = "sqlite:///FILE or postgresql://USER@HOST/DB"
 
 
 class Transport(StrEnum):
@@ -69,11 +65,11 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default=Path(".data"), description="The data directory, where files are kept.")
-    database_url: str = Field(
+    database_url: DatabaseUrl = Field(
         default="",
         repr=False,
         description="The database, with its password if there is one; by default SQLite, jit.db in the data directory.",
-        json_schema_extra={"form": _DATABASE_FORM},
+        json_schema_extra={"form": DATABASE_FORM},
     )
     grpc: BoundAddress = Field(default=Address("127.0.0.1", 8081), description="Where gRPC is served.")
     http: BoundAddress = Field(default=Address("127.0.0.1", 8080), description="Where the Envoy of `up` serves.")
@@ -181,6 +177,11 @@ class Settings(BaseSettings):
     key_file: Path | None = Field(
         default=None,
         description="The key that seals rows and signing keys, one for all hosts; by default token.key in data_dir.",
+    )
+    key_command: str = Field(
+        default="",
+        description="A command that prints that key, instead of a file: from a KMS or an HSM. It is run at the start.",
+        json_schema_extra={"form": "a program with its arguments, quoted as for a shell, which does not run it"},
     )
     token_key_rotation: Span = Field(default=timedelta(days=30), description="How long a key signs tokens.")
     token_key_overlap: Span = Field(
@@ -308,10 +309,11 @@ class Settings(BaseSettings):
     def instead_of_secrets(self) -> Mapping[str, str]:
         """What to show of settings that may hold a secret, as URLs of receivers and of databases do, or are long."""
         return {
-            "database_url": _without_secrets(self.database_url),
+            "database_url": without_secrets(self.database_url),
             "issuers": ",".join(issuer.issuer for issuer in self.issuers),
             "notifications": ",".join(receiver.name for receiver in self.notifications),
             "routes": str(len(self.routes)),
+            "key_command": self.key_command and f"{self.key_command.split()[0]} …",
             "tls_principals": ",".join(rule.principal for rule in self.tls_principals),
         }
 
@@ -386,6 +388,8 @@ class Settings(BaseSettings):
     def _demand_whole(self) -> None:
         if self.token_key_rotation <= self.token_key_overlap:
             raise SettingsError("JIT_TOKEN_KEY_ROTATION: must be longer than JIT_TOKEN_KEY_OVERLAP")
+        if self.key_file is not None and self.key_command:
+            raise SettingsError("JIT_KEY_COMMAND: give this or JIT_KEY_FILE, not both")
         receivers = [receiver.name for receiver in self.notifications]
         if len(set(receivers)) < len(receivers):
             raise SettingsError("JIT_NOTIFICATIONS: has the same name twice")
@@ -403,35 +407,19 @@ class Settings(BaseSettings):
                 "name your proxies' addresses, or set JIT_TRUST_ANY_PROXY=true if nobody else reaches the port"
             )
 
-    def _demand_encrypted(self, port: str) -> None:
-        """Raises SettingsError if other machines can reach the port and it has no TLS, unless that is allowed."""
-        address: Address | None = getattr(self, port)
-        if address is None or address.is_loopback or self.tls or self.insecure_listen or self.allow_plaintext:
-            return
-        raise SettingsError(
-            f"JIT_{port.upper()}: {address} is not loopback, and this port has no TLS, so tokens would cross the "
-            "network in clear; give --tls-cert FILE and --tls-key FILE (JIT_TLS_CERT, JIT_TLS_KEY), or bind 127.0.0.1 "
-            "behind an Envoy with TLS, or say --insecure-listen (JIT_INSECURE_LISTEN=true) if something else encrypts "
-            "the way"
-        )
-
     def _demand_safe_ports(self, listens: Sequence[str]) -> None:
-        if (self.tls_cert is None) is not (self.tls_key is None):
-            missing, there = ("KEY", "CERT") if self.tls_key is None else ("CERT", "KEY")
-            raise SettingsError(f"JIT_TLS_{missing}: is missing; JIT_TLS_{there} needs it for TLS")
-        if self.tls_client_ca is not None and self.tls is None:
-            raise SettingsError("JIT_TLS_CLIENT_CA: needs TLS; set JIT_TLS_CERT and JIT_TLS_KEY too")
-        if self.tls_principals and self.tls_client_ca is None:
-            raise SettingsError(
-                "JIT_TLS_PRINCIPALS: needs JIT_TLS_CLIENT_CA, whose authorities sign these certificates"
-            )
-        if self.tls is not None and self.transport is Transport.NATIVE:
-            raise SettingsError(
-                "JIT_TLS_CERT: the native transport (pygrpc-native) has no TLS; use --transport grpcio, or serve "
-                "native on 127.0.0.1 without a certificate, behind an Envoy with TLS (jit-service envoy-config)"
-            )
-        for port in listens:
-            self._demand_encrypted(port)
+        tls_faults = transport_security.tls_faults(
+            certificate=self.tls_cert is not None,
+            key=self.tls_key is not None,
+            client_ca=self.tls_client_ca is not None,
+            principals=bool(self.tls_principals),
+            native=self.transport is Transport.NATIVE,
+        )
+        in_clear = () if self.insecure_listen or self.allow_plaintext else listens
+        ports = {port: getattr(self, port) for port in in_clear}
+        faults = [*tls_faults, *transport_security.port_faults(ports, tls=self.tls is not None)]
+        if faults:
+            raise SettingsError(*faults)
 
     def with_issuer(self, issuer: Issuer) -> Settings:
         """Returns the settings with one more issuer."""
@@ -443,14 +431,6 @@ class Settings(BaseSettings):
     def with_token_issuer(self, url: str) -> Settings:
         """Returns the settings with this token issuer, unless they have one."""
         return self if self.token_issuer else self.model_copy(update={"token_issuer": url})
-
-    @field_validator("database_url")
-    @classmethod
-    def _known_database(cls, url: str) -> str:
-        if url and url.partition("://")[0] not in ("sqlite", "postgresql", "postgres", "postgresql+psycopg"):
-            # The message leaves out the URL, which may hold a password.
-            raise ValueError(f"must be {_DATABASE_FORM}")
-        return url
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -475,12 +455,6 @@ def config_of_environment() -> Path | None:
     """Returns the settings file that the environment names."""
     named = os.environ.get(CONFIG, "")
     return Path(named) if named else None
-
-
-def _without_secrets(database_url: str) -> str:
-    """Returns the URL without its password and its parameters, or only its scheme if it is of no plain form."""
-    found = _PLAIN_DATABASE.fullmatch(database_url)
-    return f"{found['scheme']}{found['user'] or ''}{found['rest']}" if found else database_url.partition("://")[0]
 
 
 def _lists_of(path: Path, what: str) -> dict[str, list[Any]]:

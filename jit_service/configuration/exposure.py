@@ -1,4 +1,4 @@
-"""What on the disk is open to others, or lies where the database cannot be kept whole: told, but not refused."""
+"""What on the disk is open to others, or lies where the database cannot be kept whole: told or mended, not refused."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def exposed(data_dir: Path, database: Path | None) -> Iterator[str]:
             yield f"{path} is open to everybody (mode {mode:04o}); chmod o-rwx it"
     if system := file_system(database.parent):
         yield f"{database} is on a network file system ({system}), where SQLite's WAL can be damaged; use PostgreSQL"
+
+
+def tighten(database: Path | None) -> Iterator[str]:
+    """Takes SQLite's files from everybody, as a copy or a backup may have left them, and yields a line for each.
+
+    New files beside the database get its mode from SQLite. What is another user's stays, and `exposed` tells it.
+    """
+    for path in (Path(f"{database}{suffix}") for suffix in _BESIDE if database is not None):
+        if not path.exists() or not (mode := _mode(path)) & stat.S_IRWXO:
+            continue
+        try:
+            path.chmod(mode & ~stat.S_IRWXO)
+        except OSError:
+            continue
+        yield f"{path} was open to everybody (mode {mode:04o}), and is not any more"
 
 
 def file_system(path: Path, mounts: Path = _MOUNTS) -> str:

@@ -14,7 +14,6 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from jit_service.configuration import certificate
@@ -29,7 +28,7 @@ from jit_service.runtime.envoy import NO_TEMPORARY_DIRECTORY
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage.inspection import Found, inspect, sqlite_file
 from jit_service.storage.readers.reading import Clock
-from jit_service.use_cases.keyring import KeyFileError, KeyRing, secret_of
+from jit_service.use_cases.keyring import KeyFileError, KeyRing, secret_by, secret_of
 from jitaccess.extras import ExtraMissing
 
 
@@ -173,10 +172,10 @@ def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
     path = settings.key_file or settings.data_dir / "token.key"
     key = None
     try:
-        key = secret_of(path)
-        yield _ok("key file", f"{path} can be used")
+        key = secret_by(settings.key_command) if settings.key_command else secret_of(path)
+        yield _ok("key file", "JIT_KEY_COMMAND gives a key" if settings.key_command else f"{path} can be used")
     except KeyFileError as fault:
-        if settings.key_file is not None or path.exists():
+        if settings.key_command or settings.key_file is not None or path.exists():
             yield _fault("key file", str(fault))
     try:
         found = inspect(settings.store_url, key=key, clock=clock)
@@ -187,18 +186,20 @@ def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
         yield _fault("database", found.schema_fault)
         return
     yield _ok("database", f"{found.server} with the schema of this version")
-    yield from _seals(settings, path, key, found)
+    yield from _seals(settings, key, found)
 
 
-def _seals(settings: Settings, path: Path, key: bytes | None, found: Found) -> Iterator[Finding]:
+def _seals(settings: Settings, key: bytes | None, found: Found) -> Iterator[Finding]:
+    path = settings.key_file or settings.data_dir / "token.key"
+    named = "the key of JIT_KEY_COMMAND" if settings.key_command else str(path)
     if key is None:
-        if not path.exists():
+        if not settings.key_command and not path.exists():
             yield _fault("key file", f"{path} is not there, but the database is: put back the key that sealed it")
         return
     if found.seal_fault:
         yield _fault(
             "key file",
-            f"{path} does not open the database ({found.seal_fault}): it is another key, or somebody changed the "
+            f"{named} does not open the database ({found.seal_fault}): it is another key, or somebody changed the "
             "database",
         )
     ring = KeyRing(key)
@@ -206,7 +207,7 @@ def _seals(settings: Settings, path: Path, key: bytes | None, found: Found) -> I
         try:
             ring.public(sealed)
         except KeysUnavailable as fault:
-            yield _fault("key file", f"{path}: {fault}")
+            yield _fault("key file", f"{named}: {fault}")
 
 
 def _policies(settings: Settings) -> Iterator[Finding]:

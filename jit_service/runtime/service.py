@@ -47,7 +47,7 @@ from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.migrate import schema_fault
 from jit_service.storage.readers.reading import Clock
 from jit_service.use_cases import policies, proposals, signing_keys
-from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_of
+from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_by, secret_of
 from jit_service.use_cases.past_access import PastAccess
 from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
@@ -284,6 +284,8 @@ def _secret(settings: Settings) -> bytes:
     """
     path = settings.key_file or settings.data_dir / "token.key"
     try:
+        if settings.key_command:
+            return secret_by(settings.key_command)
         # One that is named is made by whoever shares it among the hosts.
         if settings.key_file is None:
             make_key_file(path)

@@ -12,6 +12,8 @@ import binascii
 import json
 import os
 import secrets
+import shlex
+import subprocess
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +31,7 @@ from jit_service.domain.tokens.signing_key import SigningKey
 
 _BYTES: Final = 32
 _NONCE_BYTES: Final = 12
+_SECONDS: Final = 30
 _PURPOSE: Final = b"jitaccess token signing key "
 
 
@@ -89,15 +92,46 @@ def secret_of(path: Path) -> bytes:
         raise KeyFileError(f"the key file {path} cannot be read: {type(fault).__name__}") from fault
     except ValueError as fault:
         raise KeyFileError(f"the key file {fault}") from None
-    try:
-        secret = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        secret = b""
+    secret = _decoded(text)
     if len(secret) != _BYTES:
         raise KeyFileError(
             f"the key file {path} does not hold {_BYTES} bytes in base64; `openssl rand -base64 32` does"
         )
     return secret
+
+
+def secret_by(command: str) -> bytes:
+    """Returns the 32 bytes that the command prints in base64, as a key file holds them. Raises KeyFileError.
+
+    No shell runs it. What it prints, on stderr too, is nowhere shown: it may be a part of the key, or of a PIN.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as fault:
+        raise KeyFileError(f"JIT_KEY_COMMAND is not quoted as for a shell: {fault}") from None
+    try:
+        # The operator's own command, from the settings.
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise KeyFileError(f"JIT_KEY_COMMAND: {words[0]} gave no key in {_SECONDS} s") from None
+    except (OSError, IndexError) as fault:
+        reason = getattr(fault, "strerror", None) or "it is empty"
+        raise KeyFileError(f"JIT_KEY_COMMAND cannot be run: {reason}") from None
+    if done.returncode != 0:
+        ended = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        raise KeyFileError(f"JIT_KEY_COMMAND: {words[0]} ended with {ended}; run it by hand to see what it says")
+    secret = _decoded(done.stdout.decode("ascii", errors="replace"))
+    if len(secret) != _BYTES:
+        raise KeyFileError(f"JIT_KEY_COMMAND: {words[0]} printed {len(done.stdout)} bytes, not {_BYTES} in base64")
+    return secret
+
+
+def _decoded(text: str) -> bytes:
+    """Returns what the base64 text says, nothing if it is none."""
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def ring_of(path: Path) -> KeyRing:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jit_service.configuration.exposure import exposed, file_system
+from jit_service.configuration.exposure import exposed, file_system, tighten
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -45,3 +45,22 @@ def test_a_directory_in_which_everybody_may_write_is_told(tmp_path: Path) -> Non
     assert list(exposed(tmp_path, None)) == [
         f"everybody may make and remove files in {tmp_path} (mode 0777); chmod o-rwx it"
     ]
+
+
+def test_a_database_that_a_copy_left_open_is_taken_from_everybody(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    database, log = tmp_path / "jit.db", tmp_path / "jit.db-wal"
+    for path, mode in ((database, 0o644), (log, 0o666)):
+        path.touch()
+        path.chmod(mode)
+
+    told = list(tighten(database))
+
+    assert told == [
+        f"{database} was open to everybody (mode 0644), and is not any more",
+        f"{log} was open to everybody (mode 0666), and is not any more",
+    ]
+    assert [path.stat().st_mode & 0o777 for path in (database, log)] == [0o640, 0o660]
+    assert list(exposed(tmp_path, database)) == []
+    assert list(tighten(database)) == []
+    assert list(tighten(None)) == []
