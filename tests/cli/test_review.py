@@ -305,6 +305,16 @@ def test_show_shows_what_the_time_of_a_step_does(
     assert shown in words(jit("show", FULL_ID).out)
 
 
+def test_a_review_says_how_its_reviewer_had_logged_in(jit: Jit, service: Service) -> None:
+    decided = grant_pb2.Review(
+        reviewer="user:bob@example.com", decision="APPROVED", step=1, create_time=soon(minutes=-1), acr="phr",
+        amr=["hwk", "mfa"], auth_time=soon(minutes=-3),
+    )  # fmt: skip
+    service.will_answer("GetGrant", active(reviews=[decided]))
+
+    assert "logged in by acr phr, amr hwk mfa, at " in words(jit("show", FULL_ID).out)
+
+
 def test_who_must_log_in_anew_to_approve_is_told_how(jit: Jit, service: Service) -> None:
     service.will_answer("GetGrant", grant())
     asked = {"acr_values": "phrh phr", "amr_values": "mfa", "max_age": "300"}

@@ -124,6 +124,7 @@ def test_a_policy_that_asks_for_a_stronger_log_in_sends_its_approver_to_the_prov
     bob.press("Approve", "dialog")
 
     assert bob.sees("Active")
+    assert bob.sees("urn:jitaccess:dev:confirmed", ".happenings")
     assert desk.allows("safe/gold")
 
 

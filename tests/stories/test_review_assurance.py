@@ -29,7 +29,12 @@ def test_who_steps_up_may_approve_with_the_new_token(story: Story) -> None:
     assert (weak.code, weak.reason) == ("PERMISSION_DENIED", "REVIEW_ASSURANCE_REQUIRED")
     asked = {name: weak.metadata[name] for name in ("acr_values", "amr_values", "max_age")}
     assert asked == {"acr_values": "phrh phr", "amr_values": "mfa", "max_age": "300"}
-    assert story.approves(bob, grant).state == Grant.ACTIVE
+    approved = story.approves(bob, grant)
+    [review] = approved.reviews
+    assert approved.state == Grant.ACTIVE
+    assert (review.acr, list(review.amr)) == ("phr", ["hwk", "mfa"])
+    assert review.auth_time.seconds == int(story.world.clock().timestamp())
+    assert story.must(story.auditor, GRANTS + "GetGrant", {"name": grant.name}).reviews == approved.reviews
 
 
 def test_a_log_in_goes_stale_while_its_token_is_good(story: Story) -> None:

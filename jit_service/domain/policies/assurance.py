@@ -32,12 +32,13 @@ _LAST_SECOND: Final = 253_402_300_799
 class Authentication:
     """What a token says of how its holder authenticated. Empty and None: it does not say, or not so that it counts.
 
-    `age` is how long before the decision that was; a provider whose clock is a little ahead makes it zero.
+    `age` is how long before the decision that was, at `at`; a provider whose clock is a little ahead makes it zero.
     """
 
     acr: str = ""
     amr: tuple[str, ...] = ()
     age: timedelta | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,12 @@ def authentication(claims: Mapping[str, Any], *, now: datetime) -> Authenticatio
     """
     acr, amr = claims.get("acr"), claims.get("amr")
     is_list = isinstance(amr, list | tuple) and len(amr) <= MAX_VALUES and all(map(_is_value, amr))
+    at = _instant(claims.get("auth_time"), now)
     return Authentication(
         acr=acr if isinstance(acr, str) and _is_value(acr) else "",
         amr=tuple(amr or ()) if is_list else (),
-        age=_age(claims.get("auth_time"), now),
+        age=None if at is None else max(now - at, timedelta()),
+        at=at,
     )
 
 
@@ -128,13 +131,13 @@ def _is_value(value: object) -> bool:
     return isinstance(value, str) and _VALUE.fullmatch(value) is not None
 
 
-def _age(auth_time: object, now: datetime) -> timedelta | None:
+def _instant(auth_time: object, now: datetime) -> datetime | None:
     if isinstance(auth_time, bool) or not isinstance(auth_time, int | float):
         return None
     if not (math.isfinite(auth_time) and 0 <= auth_time <= _LAST_SECOND):
         return None
-    age = now - datetime.fromtimestamp(auth_time, UTC)
-    return max(age, timedelta()) if age >= -SKEW else None
+    at = datetime.fromtimestamp(auth_time, UTC)
+    return at if at <= now + SKEW else None
 
 
 def _seconds(span: timedelta) -> int:

@@ -37,7 +37,17 @@ more_time_of = Decoder(
 )
 selector_of = Decoder(grant_pb2.RevokeGrantsRequest, GrantSelector)
 
-_REVIEW: Final = Encoder(grant_pb2.Review, Review, {"step": lambda review: review.step + 1, "create_time": "at"})
+_REVIEW: Final = Encoder(
+    grant_pb2.Review,
+    Review,
+    {
+        "step": lambda review: review.step + 1,
+        "create_time": "at",
+        "acr": "authentication.acr",
+        "amr": "authentication.amr",
+        "auth_time": "authentication.at",
+    },
+)
 _OFFER: Final = Encoder(grant_pb2.CounterOffer, Review, {"create_time": "at"})
 _USE_REVIEW: Final = Encoder(grant_pb2.UseReview, UseReview, {"create_time": "at"})
 _STEP: Final = Encoder(grant_pb2.StepStatus, Step, derived=("approvals_remaining", "skipped", "due_time", "escalated"))

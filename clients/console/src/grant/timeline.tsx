@@ -13,6 +13,9 @@ export interface Happening {
   readonly said: string;
   readonly tone: "plain" | "good" | "bad";
   readonly terms?: NonNullable<Grant["requested"]>;
+  /** How whoever decided had logged in, and when, where the policy asked. */
+  readonly logIn?: readonly string[];
+  readonly loggedInAt?: number | undefined;
 }
 
 const ENDED = new Set([State.DENIED, State.WITHDRAWN, State.REVOKED, State.RELEASED]);
@@ -28,6 +31,8 @@ export function happenings(grant: Grant): Happening[] {
       said: review.comment,
       tone: review.decision === Decision.APPROVED ? ("good" as const) : ("bad" as const),
       ...(review.terms ? { terms: review.terms } : {}),
+      logIn: [review.acr, ...review.amr].filter((each) => each !== ""),
+      loggedInAt: instant(review.authTime),
     })),
     { at: instant(grant.counterOffer?.createTime), what: "Other terms offered", by: grant.counterOffer?.reviewer ?? "", said: grant.counterOffer?.comment ?? "", tone: "plain" },
     { at: instant(grant.extension?.createTime), what: `Asked for ${spell(span(grant.extension?.duration))} more`, by: grant.extension?.requester ?? "", said: grant.extension?.justification?.text ?? "", tone: "plain" },
@@ -56,6 +61,7 @@ export function Timeline({ grant, now }: { readonly grant: Grant; readonly now: 
             <div>
               <strong>{each.what}</strong> <When at={each.at} now={now} />
               {each.by ? <div class="soft">by {open(person(each.by))}</div> : null}
+              {each.logIn?.length || each.loggedInAt ? <div class="soft">logged in <When at={each.loggedInAt} now={now} /> {each.logIn?.map((one) => <code key={one}>{open(one)} </code>)}</div> : null}
               {each.terms ? <div>gave <Terms terms={each.terms} now={now} /></div> : null}
               {each.said ? <p class="said">{open(each.said)}</p> : null}
             </div>

@@ -291,4 +291,13 @@ def _review(review: Review, screen: Screen) -> str:
     what = f"step {review.step}" + (f" of extension {review.round}" if review.round else "")
     edit = f", giving {terms(review.terms, screen)}" if review.terms else ""
     comment = f": {review.comment}" if review.comment else ""
-    return f"{review.decision} by {reviewer}, {what}, {screen.clock(review.create_time)}{edit}{comment}"
+    log_in = _log_in(review, screen)
+    return f"{review.decision} by {reviewer}, {what}, {screen.clock(review.create_time)}{edit}{log_in}{comment}"
+
+
+def _log_in(review: Review, screen: Screen) -> str:
+    """Returns how the reviewer had logged in, as far as that is kept."""
+    words = [f"acr {review.acr}"] if review.acr else []
+    words += [f"amr {' '.join(review.amr)}"] if review.amr else []
+    words += [f"at {screen.clock(review.auth_time)}"] if review.auth_time else []
+    return f", logged in by {', '.join(words)}" if words else ""

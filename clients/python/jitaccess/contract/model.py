@@ -465,6 +465,14 @@ class Review:
     """The approver whose delegate the reviewer was; empty: the reviewer itself."""
     round: int
     """Which request was decided: 0 the first, n the n-th for more time."""
+    acr: str
+    """How the reviewer had logged in, by the `acr` of the token that the decision came with. It is kept, as are the
+    next two fields, only where the policy asked (review_assurance), and empty where the token did not say.
+    """
+    amr: tuple[str, ...]
+    """By which methods: its `amr`."""
+    auth_time: datetime | None
+    """When: its `auth_time`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -655,6 +655,9 @@ class Review(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    ACR_FIELD_NUMBER: _builtins.int
+    AMR_FIELD_NUMBER: _builtins.int
+    AUTH_TIME_FIELD_NUMBER: _builtins.int
     reviewer: _builtins.str
     """Who decided."""
     decision: Global___Review.Decision.ValueType
@@ -667,6 +670,10 @@ class Review(_message.Message):
     """The approver whose delegate the reviewer was; empty: the reviewer itself."""
     round: _builtins.int
     """Which request was decided: 0 the first, n the n-th for more time."""
+    acr: _builtins.str
+    """How the reviewer had logged in, by the `acr` of the token that the decision came with. It is kept, as are the next two
+    fields, only where the policy asked (review_assurance), and empty where the token did not say.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -674,6 +681,14 @@ class Review(_message.Message):
     @_builtins.property
     def terms(self) -> Global___AccessTerms:
         """The terms that this approval gave, where it changed them."""
+
+    @_builtins.property
+    def amr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By which methods: its `amr`."""
+
+    @_builtins.property
+    def auth_time(self) -> _timestamp_pb2.Timestamp:
+        """When: its `auth_time`."""
 
     def __init__(
         self,
@@ -686,10 +701,13 @@ class Review(_message.Message):
         terms: Global___AccessTerms | None = ...,
         on_behalf_of: _builtins.str = ...,
         round: _builtins.int = ...,
+        acr: _builtins.str = ...,
+        amr: _abc.Iterable[_builtins.str] | None = ...,
+        auth_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "terms", b"terms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth_time", b"auth_time", "create_time", b"create_time", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "decision", b"decision", "on_behalf_of", b"on_behalf_of", "reviewer", b"reviewer", "round", b"round", "step", b"step", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "amr", b"amr", "auth_time", b"auth_time", "comment", b"comment", "create_time", b"create_time", "decision", b"decision", "on_behalf_of", b"on_behalf_of", "reviewer", b"reviewer", "round", b"round", "step", b"step", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2832,6 +2832,16 @@ export interface components {
         };
         /** @description One reviewer's decision. */
         Review: {
+            /** @description How the reviewer had logged in, by the `acr` of the token that the decision came with. It is kept, as are the next two fields, only where the policy asked (review_assurance), and empty where the token did not say. */
+            acr?: string;
+            /** @description By which methods: its `amr`. */
+            amr?: string[];
+            /**
+             * Format: date-time
+             * @description When: its `auth_time`.
+             * @example 2026-03-02T12:00:00Z
+             */
+            authTime?: string;
             /** @description The reviewer's why. */
             comment?: string;
             /**
