@@ -12,11 +12,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 # ruff: noqa: E402 (what stands before the imports is for them)
@@ -32,24 +31,18 @@ from jit_service.commands.envoy import envoy_config
 from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
 from jit_service.commands.options import SERVING, STORING, Flags, takes
 from jit_service.commands.settings import check, init, list_settings, show_config
-from jit_service.configuration.exposure import exposed, tighten
 from jit_service.domain.caller import Role
 from jit_service.domain.language import name
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.dev_mode import DevMode
 from jit_service.runtime.edge import envoy_of, socket_paths, with_http_port
-from jit_service.runtime.envoy import EdgeError, Envoy, share
+from jit_service.runtime.envoy import EdgeError, Envoy
 from jit_service.runtime.envoy import binary as envoy_binary
-from jit_service.runtime.service import (
-    Service,
-    ServiceError,
-    sole_user_of,
-    utc_now,
-)
+from jit_service.runtime.launch import Started, started
 from jit_service.runtime.service import migrate as migrate_store
-from jit_service.runtime.workers import Workers, run_worker
-from jit_service.settings import Address, Settings
-from jit_service.storage.inspection import sqlite_file
+from jit_service.runtime.service import sole_user_of, utc_now
+from jit_service.runtime.workers import run_worker
+from jit_service.settings import LISTENS, Settings
 from jit_service.use_cases import locks
 
 gc.enable()
@@ -99,7 +92,7 @@ def up(
     """Run the service with Envoy in front, in the foreground, on a database brought up to date."""
     with one_line_errors(), ExitStack() as stack:
         stopping = _stop_signal()
-        settings = settings_of(flags, listens=("grpc", "passing", "http"))
+        settings = settings_of(flags, listens=(*LISTENS, "http"))
         # Before the database is changed.
         envoy_binary()
         stack.enter_context(sole_user_of(settings.data_dir))
@@ -109,22 +102,17 @@ def up(
             settings = mode.added_to(settings)
         migrate_store(settings)
         sockets = socket_paths(settings, stack)
-        grpc_address, tend = _started(settings, stack, sockets, examples=dev)
+        service = started(settings, stack, sockets, examples=dev)
         provider = mode.serve(sockets[0].parent, stack) if mode is not None else None
         # The development's provider and its pages are http on loopback.
         tls = None if dev else settings.tls
         envoy = envoy_of(settings, sockets, stack, tls=tls, dev_provider=provider)
         http_address = envoy.start(timeout=_ENVOY_START_SECONDS)
         if mode is not None:
-            _say_dev(mode.first_steps(settings, http=http_address, grpc=grpc_address))
+            _say_dev(mode.first_steps(settings, http=http_address, grpc=service.grpc))
         login = mode.login if mode is not None else None
-        _ready(
-            data_dir=settings.data_dir,
-            grpc=grpc_address,
-            http=f"{'https' if tls else 'http'}://{http_address}",
-            login=login,
-        )
-        _wait(stopping, tend, envoy)
+        _ready(settings, service, http=f"{'https' if tls else 'http'}://{http_address}", login=login)
+        _wait(stopping, service.tend, envoy)
 
 
 @app.command(epilog=_SETTINGS_HINT)
@@ -134,9 +122,9 @@ def serve(*, flags: Flags) -> None:
     with one_line_errors(), ExitStack() as stack:
         stopping = _stop_signal()
         settings = settings_of(flags)
-        grpc_address, tend = _started(settings, stack)
-        _ready(data_dir=settings.data_dir, grpc=grpc_address)
-        _wait(stopping, tend)
+        service = started(settings, stack)
+        _ready(settings, service)
+        _wait(stopping, service.tend)
 
 
 @app.command(hidden=True)
@@ -203,45 +191,6 @@ def main() -> None:
     app()
 
 
-def _started(
-    settings: Settings, stack: ExitStack, sockets: Sequence[Path] = (), *, examples: bool = False
-) -> tuple[Address, Callable[[], None]]:
-    """Starts the service, in this process or in workers. Returns its address, and what to call at intervals."""
-    if not settings.issuers:
-        raise ServiceError("no issuer is configured, so nobody could call: set JIT_ISSUERS_FILE, or use up --dev")
-    database = sqlite_file(settings.store_url)
-    for message in (*tighten(database), *exposed(settings.data_dir, database)):
-        _log.warning("%s", message)
-    _log.info("jit-service %s starts: %s", version("jit-service"), settings.effective())
-    if settings.workers > 1:
-        workers = Workers(settings, sockets)
-        stack.callback(workers.stop)
-        # Apply the policies once, not in each worker, by a service that never listens.
-        with ExitStack() as once:
-            service = Service(settings)
-            once.callback(service.stop)
-            _apply_policies(service, settings, examples=examples)
-        workers.start()
-        return workers.address, workers.tend
-    service = Service(settings)
-    stack.callback(service.stop)
-    _apply_policies(service, settings, examples=examples)
-    address = service.listen(settings.grpc)
-    for path in sockets:
-        service.listen_unix(path)
-    if settings.passing is not None:
-        service.listen_passing(settings.passing)
-    service.start()
-    return address, lambda: None
-
-
-def _apply_policies(service: Service, settings: Settings, *, examples: bool) -> None:
-    if settings.policies is not None:
-        service.apply_policies(settings.policies)
-    elif examples:
-        service.apply_policies(share("examples") / "policies.yaml", only_if_empty=True)
-
-
 def _say_dev(steps: str) -> None:
     """Warns loudly of what --dev means, and prints the first steps to paste."""
     typer.secho(
@@ -253,9 +202,16 @@ def _say_dev(steps: str) -> None:
     typer.echo(steps, err=True)
 
 
-def _ready(*, data_dir: Path, grpc: Address, http: str | None = None, login: str | None = None) -> None:
+def _ready(settings: Settings, service: Started, *, http: str | None = None, login: str | None = None) -> None:
     """Prints the one line on stdout, for the program that started this one. `login` is the provider of --dev."""
-    facts = {"ready": True, "http": http, "login": login, "grpc": str(grpc), "data_dir": str(data_dir.resolve())}
+    facts = {
+        "ready": True,
+        "http": http,
+        "login": login,
+        "grpc": str(service.grpc),
+        "metrics": service.metrics,
+        "data_dir": str(settings.data_dir.resolve()),
+    }
     print(json.dumps({key: value for key, value in facts.items() if value is not None}), flush=True)
 
 

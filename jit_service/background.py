@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
 from jit_service.fault_log import FaultLog
+from jit_service.metrics.catalogue import RUNS
 
 
 class BackgroundThread(threading.Thread, ABC):
@@ -24,6 +26,8 @@ class BackgroundThread(threading.Thread, ABC):
         self._patience = patience.total_seconds() if patience is not None else None
         self._log = logging.getLogger(type(self).__module__)
         self._faults = FaultLog(self._log, undone)
+        self.succeeded_at: float | None = None
+        """When the work last succeeded, in seconds since 1970."""
 
     @abstractmethod
     def work(self) -> None:
@@ -47,8 +51,11 @@ class BackgroundThread(threading.Thread, ABC):
             try:
                 self.work()
             except Exception as fault:
+                RUNS.add(self.name, "failed")
                 self.failed(fault)
             else:
+                RUNS.add(self.name, "done")
+                self.succeeded_at = time.time()
                 self._faults.succeeded()
             self.wait_for_work()
 

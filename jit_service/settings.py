@@ -29,7 +29,7 @@ from jit_service.notifications.receivers import AnyReceiver
 from jit_service.notifications.routes import Route, routes_of
 from jitaccess.jose.keys import is_safe_url
 
-LISTENS: Final = ("grpc", "passing")
+LISTENS: Final = ("grpc", "passing", "metrics")
 """The ports of every service, by their settings; `up` has another one, `http`."""
 __all__ = ["LISTENS", "Address", "Settings", "SettingsError", "Source", "Transport", "config_of_environment"]
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
@@ -244,6 +244,10 @@ class Settings(BaseSettings):
     passing: BoundAddress | None = Field(
         default=None,
         description="Where Envoys on other hosts have open requests watched; without it, only a Unix socket does this.",
+    )
+    metrics: BoundAddress | None = Field(
+        default=None,
+        description="Where Prometheus scrapes /metrics, without a token; nothing is served there by default.",
     )
     passing_streams: int = Field(
         default=4096, ge=1, le=1 << 16, description="How many open requests the service watches at once."

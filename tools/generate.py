@@ -2,9 +2,10 @@
 
 First from the protos alone: the Python messages and stubs, the values and exports of the Python client, and the
 descriptor set that Envoy transcodes with. Then from the protos and the service's code: the OpenAPI document, the
-reference of the API, the table of who may do what, the page of all settings, and (where npm has been) the generated
-part of the TypeScript client. Each step imports what the one before makes, so that is written before the next begins: a
-new message or service can be used at once. Last, where npm has been, the console, which is built of that client.
+reference of the API, the table of who may do what, the pages of all settings and of all metrics, and (where npm has
+been) the generated part of the TypeScript client. Each step imports what the one before makes, so that is written
+before the next begins: a new message or service can be used at once. Last, where npm has been, the console, which is
+built of that client.
 """
 
 import argparse
@@ -34,6 +35,7 @@ OPENAPI = "jit_service/pages/openapi.json"
 REFERENCE = "docs/reference.md"
 PERMISSIONS = "docs/permissions.md"
 SETTINGS = "docs/settings.md"
+METRICS = "docs/metrics.md"
 ARCHITECTURE = "ARCHITECTURE.md"
 # Envoy answers with an empty body if it does not know the type of an error's details, so the set must have these.
 NAMED_FOR_ENVOY = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
@@ -85,6 +87,7 @@ def generate_pages(out: Path) -> None:
     from rooms import with_table
 
     from jit_service.configuration import table
+    from jit_service.metrics.page import page as metrics_page
     from jit_service.rpc.authorization import RULES
     from jit_service.settings import Settings
 
@@ -98,6 +101,7 @@ def generate_pages(out: Path) -> None:
     page.write_text(reference(run_protoc, _protos()))
     (out / PERMISSIONS).write_text(permissions())
     (out / SETTINGS).write_text(table.page(Settings))
+    (out / METRICS).write_text(metrics_page())
     (out / ARCHITECTURE).write_text(with_table((ROOT / ARCHITECTURE).read_text(encoding="utf-8")))
     if not typescript.missing():
         typescript.typescript(out, document=document, descriptors=ROOT / DESCRIPTORS, protoc=run_protoc)

@@ -7,9 +7,11 @@ section 6.4). So all threads that wait share the price of linearizability.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.metrics.catalogue import BARRIER_SECONDS, STORE_ERRORS
 
 
 class Barrier:
@@ -30,13 +32,16 @@ class Barrier:
         """Returns once a look that began after this call has ended. Raises StoreUnavailable, and what `look` raises."""
         came = self._begun
         if not self._turn.acquire(timeout=self._wait_seconds):
+            STORE_ERRORS.add("barrier")
             raise StoreUnavailable(f"the store did not answer within {self._wait_seconds:g} s")
         try:
             if self._done > came:
                 return
             self._begun += 1
             number = self._begun
+            begun_at = time.perf_counter()
             self._look()
+            BARRIER_SECONDS.observe(time.perf_counter() - begun_at)
             self._done = number
         finally:
             self._turn.release()

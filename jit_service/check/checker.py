@@ -11,7 +11,7 @@ from jit_service.check.evidence import stored_evidence
 from jit_service.check.grant_cache import MAX_PAST, GrantCache
 from jit_service.check.index import View
 from jit_service.check.questions import CheckRequest, Consistency, RefusedItem, demand_bounded
-from jit_service.check.recording import CheckResult, Recording
+from jit_service.check.recording import CheckResult, Recording, count_decisions
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question, check_event, decide
 from jit_service.domain.checks.decision_id import decision_ids
@@ -117,6 +117,11 @@ class Checker:
 
         One transaction makes the decision, counts the use and records the answer.
         """
+        result = self._decide_in_transaction(caller, question, shared)
+        count_decisions([result])
+        return result
+
+    def _decide_in_transaction(self, caller: Caller, question: Question, shared: SharedContexts | None) -> CheckResult:
         with self._store.transaction() as tx:
             held = tx.live_grants(question.subject)
             evidence = stored_evidence(tx, held, now=tx.now)

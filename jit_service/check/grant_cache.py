@@ -76,6 +76,16 @@ class GrantCache:
             age = time.monotonic() - self._fresh_at
         return self._index.look(subjects, timedelta(seconds=age))
 
+    @property
+    def size(self) -> int:
+        """How many grants it has: those that are scheduled or active."""
+        return len(self._index)
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago the cache was last seen to have all commits."""
+        return time.monotonic() - self._fresh_at
+
     def known_past(self, subject: str) -> Sequence[Candidate] | None:
         """Returns the same as `past`, or None if only the store has it."""
         return self._index.known_past(subject)

@@ -34,6 +34,10 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "workers": Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Processes that share the port and the store [1].")
     ],
+    "metrics": Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="HOST:PORT", help="Metrics for Prometheus [none]; port 0 takes a free one."),
+    ],
     "tls_cert": Annotated[
         Path | None, typer.Option("--tls-cert", metavar="FILE", help="Serve TLS by this certificate chain, in PEM.")
     ],
@@ -56,6 +60,7 @@ SERVING: Final = (
     "policies",
     "transport",
     "workers",
+    "metrics",
     "tls_cert",
     "tls_key",
     "tls_client_ca",

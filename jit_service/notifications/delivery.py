@@ -17,6 +17,7 @@ from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.notification import Failure, Message, Receipt, Retries, message_id
+from jit_service.metrics.catalogue import DELIVERIES
 from jit_service.storage import Store
 from jit_service.storage.outbox import Claim, Undelivered
 
@@ -115,6 +116,7 @@ def _settle(store: Store, channel: Channel, claim: Claim, outcome: Failure | Rec
     if isinstance(outcome, Failure):
         _keep(store, channel, claim, outcome)
         return
+    DELIVERIES.add(channel.receiver, "delivered")
     with store.outbox() as outbox:
         outbox.remove(claim)
         if outcome is not None and claim.about:
@@ -167,6 +169,7 @@ def _keep(store: Store, channel: Channel, claim: Claim, failure: Failure) -> Non
             outbox.put_off(claim, failure.fault, until=outbox.now + wait)
         if asked_for:
             channel.pause.until = outbox.now + asked_for
+    DELIVERIES.add(channel.receiver, "given_up" if wait is None else "failed")
     if wait is None:
         _log.error("gave up notifying %s; see jit-service notifications", what)
     else:

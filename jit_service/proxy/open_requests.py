@@ -76,6 +76,11 @@ class OpenRequests(BackgroundThread):
             self._open.add(request)
         return request
 
+    @property
+    def count(self) -> int:
+        """How many requests are open."""
+        return len(self._open)
+
     def forget(self, request: OpenRequest) -> None:
         """Removes a request that has ended by itself, or by the proxy's own timer at the end of its time."""
         with self._lock:

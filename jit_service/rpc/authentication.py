@@ -16,9 +16,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from jit_service.background import BackgroundThread
-from jit_service.domain.errors import IssuerKeysUnavailable, TokenExpired, TokenInvalid, TokenMissing
+from jit_service.domain.errors import IssuerKeysUnavailable, JitError, TokenExpired, TokenInvalid, TokenMissing
 from jit_service.domain.language import name
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
+from jit_service.metrics.catalogue import REFUSED_SIGN_INS
 from jit_service.rpc import claims
 from jit_service.rpc.identity import Identity
 from jitaccess.jose import jws
@@ -93,7 +94,11 @@ class Authenticator:
 
         Raises TokenMissing, TokenInvalid, TokenExpired, IssuerKeysUnavailable; no message holds any part of the token.
         """
-        return self._identify(authorization, patience=_PATIENCE_SECONDS)
+        try:
+            return self._identify(authorization, patience=_PATIENCE_SECONDS)
+        except JitError as refusal:
+            REFUSED_SIGN_INS.add(refusal.reason)
+            raise
 
     def identify_at_once(self, authorization: Sequence[str]) -> Identity:
         """Does what `identify` does, but never waits. After IssuerKeysUnavailable, `identify` may still succeed."""
@@ -116,6 +121,10 @@ class Authenticator:
             self._trust = trusted
             self._verified.clear()
             self._verified_bytes = 0
+
+    def keys_known(self) -> list[tuple[str, int, float | None]]:
+        """Returns of each issuer its URL, how many keys are known, and their age in seconds; None before there are."""
+        return [(name, *keys.known()) for name, (_, keys) in self._trust.issuers.items()]
 
     @property
     def issuers(self) -> Sequence[Issuer]:

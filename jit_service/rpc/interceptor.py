@@ -7,6 +7,7 @@ servicer may see (strictness.py). A refusal of a write or a check is recorded be
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
@@ -31,6 +32,7 @@ from jit_service.rpc import errors, refusals
 from jit_service.rpc.admission import Admission, MalformedRequest, check_request, decode_request, edge_metadata
 from jit_service.rpc.authentication import Authenticator
 from jit_service.rpc.authorization import RULES, Rule
+from jit_service.rpc.calls_seen import saw_answered, saw_ended, saw_failed, saw_refused
 from jit_service.rpc.client_certificates import ClientCertificates
 from jit_service.rpc.json_spelling import in_json_names
 from jit_service.rpc.protected_resource import ProtectedResource
@@ -128,6 +130,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         request: Message | MalformedRequest,
         context: grpc.ServicerContext,
     ) -> Any:
+        since = time.perf_counter()
         metadata = context.invocation_metadata()
         caller = self.admission.unauthenticated(method, metadata, context.peer())
         try:
@@ -135,18 +138,15 @@ class CallInterceptor(grpc.ServerInterceptor):
             self.admission.count(rule, caller, request)
             caller = check_request(rule, caller, request, metadata)
             self._end_lost_delegations(caller)
-            token = _caller.set(caller)
-            set_caller(caller)
-            try:
-                return behaviour(request, context)
-            finally:
-                set_caller(None)
-                _caller.reset(token)
+            answer = _answer(caller, behaviour, request, context)
         except JitError as refusal:
-            self._refuse(rule, caller, refusal, request, context)
+            self._refuse(rule, caller, refusal, request, context, since=since)
         except Exception:
             _log.exception("%s failed", method)
+            saw_failed(method, since=since)
             errors.abort_internal(context)
+        saw_answered(method, [since])
+        return answer
 
     def _run_stream(
         self,
@@ -170,6 +170,10 @@ class CallInterceptor(grpc.ServerInterceptor):
             for message in self._streams.carry(context, behaviour(request, context), by=caller):
                 self._authenticator.demand_unexpired(caller.proved_until, trusted=trusted)
                 yield message
+            saw_ended(method, cancelled=False)
+        except GeneratorExit:
+            saw_ended(method, cancelled=True)
+            raise
         except JitError as refusal:
             set_caller(None)
             self._refuse(rule, caller, refusal, request, context)
@@ -208,7 +212,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         refusal: JitError,
         request: Message | MalformedRequest,
         context: grpc.ServicerContext,
+        *,
+        since: float | None = None,
     ) -> NoReturn:
+        """Records, counts and answers a refusal. `since` is when a unary call came, by time.perf_counter."""
         # A record of each call over the rate would let its sender fill the log.
         if not isinstance(refusal, RateExceeded):
             lock = self._lock_on(caller)
@@ -216,6 +223,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             # What somebody unproved or locked tries is recorded, whatever it is.
             if rule is None or rule.records(request) or (rule.recorded and (lock or not caller.principal)):
                 self._record(caller, refusal, request)
+        saw_refused(caller.origin.method, refusal, since=since)
         if isinstance(refusal, Unavailable):
             _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
         over_rest = edge_metadata(context.invocation_metadata())[0] is not None
@@ -268,6 +276,22 @@ class CallInterceptor(grpc.ServerInterceptor):
             _log.warning("a refusal (%s, %s) could not be recorded: %s", caller.origin.method, refusal.reason, fault)
 
 
+def _answer(
+    caller: Caller,
+    behaviour: Callable[[Any, grpc.ServicerContext], Any],
+    request: Message | MalformedRequest,
+    context: grpc.ServicerContext,
+) -> Any:
+    """Returns the servicer's answer to the caller."""
+    token = _caller.set(caller)
+    set_caller(caller)
+    try:
+        return behaviour(request, context)
+    finally:
+        set_caller(None)
+        _caller.reset(token)
+
+
 def _token(caller: Caller) -> tuple[object, ...]:
     """Returns what the caller's token proves of rights, and until when."""
     return caller.principal, caller.groups, caller.proved_until
@@ -276,5 +300,6 @@ def _token(caller: Caller) -> tuple[object, ...]:
 def _fail_stream(method: str, context: grpc.ServicerContext) -> None:
     """Ends a stream after a fault. A stream whose client has gone needs no answer, and no line in the log."""
     if context.is_active():
+        saw_failed(method)
         _log.exception("%s failed", method)
         errors.abort_internal(context)

@@ -70,6 +70,11 @@ class Streams(BackgroundThread):
                 yield message
                 stream.handed_at = None
 
+    @property
+    def count(self) -> int:
+        """How many streams are open."""
+        return len(self._open)
+
     def end_stalled(self) -> None:
         """Cancels the streams whose client has not read for too long; a client can resume from its revision."""
         with self._lock:

@@ -131,7 +131,7 @@ def _files(settings: Settings) -> Iterator[Finding]:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    for name, address in (("grpc", settings.grpc), ("passing", settings.passing)):
+    for name, address in (("grpc", settings.grpc), ("passing", settings.passing), ("metrics", settings.metrics)):
         if address is not None and (fault := _unbindable(address)):
             yield _fault(name, f"{address.host} is not an address of this machine ({fault})")
     if settings.transport is Transport.NATIVE and importlib.util.find_spec("pygrpc_native") is None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
+from jit_service.background import BackgroundThread
 from jit_service.check import DecisionCache, GrantCache, Recorder
 from jit_service.check.checker import Checker
 from jit_service.check.deciding import Caching, Deciding
@@ -38,6 +39,7 @@ from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.rpc.transport import tls
 from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.channels import channels_of
+from jit_service.runtime.gauges import Parts
 from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
@@ -156,6 +158,19 @@ class Service:
             self.open_requests,
             backend.follower,
         ]
+        self.gauges = self._gauges(settings, backend, recorder)
+
+    def _gauges(self, settings: Settings, backend: Backend, recorder: Recorder) -> Parts:
+        return Parts(
+            store=self.store,
+            grants=backend.grants,
+            recorder=recorder,
+            streams=backend.streams,
+            open_requests=self.open_requests,
+            authenticator=backend.authenticator,
+            threads=[part for part in self._parts if isinstance(part, BackgroundThread)],
+            transport=settings.transport,
+        )
 
     def listen(self, address: Address) -> Address:
         """Binds a TCP address, with TLS if the settings name a certificate; port 0 takes a free one.

@@ -15,12 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from jit_service.metrics.catalogue import WORKER_ENDS
+from jit_service.metrics.families import Values
+from jit_service.runtime.measuring import ASK, WorkersTogether, WorkerValues, answer_line
 from jit_service.runtime.service import STOP_SECONDS, Service, ServiceError, StoreUnavailable
 from jit_service.settings import Address, Settings, SettingsError
 
@@ -40,11 +43,12 @@ class Workers:
 
     def __init__(self, settings: Settings, sockets: Sequence[Path] = ()) -> None:
         self._held: list[socket.socket] = []
+        self.together = WorkersTogether()
         self.address = self._take(settings.grpc)
         passing = self._take(settings.passing) if settings.passing is not None else None
         shared = settings.model_copy(update={"grpc": self.address, "passing": passing})
         self._slots = [
-            _Slot(number, _brief(shared, number, sockets[number] if sockets else None))
+            _Slot(number, _brief(shared, number, sockets[number] if sockets else None), self.together)
             for number in range(settings.workers)
         ]
         self._served_at = time.monotonic()
@@ -117,15 +121,22 @@ def run_worker(brief: TextIO, report: TextIO) -> bool:
             print(json.dumps({"fault": " ".join(str(fault).split())}), file=report, flush=True)
             return False
         print(json.dumps({"serves": True}), file=report, flush=True)
-        threading.Thread(target=_until_end, args=(brief, stopping), name="parent", daemon=True).start()
+        work = (brief, report, service.gauges.values, stopping)
+        threading.Thread(target=_until_end, args=work, name="parent", daemon=True).start()
         stopping.wait()
         return True
 
 
-def _until_end(brief: TextIO, stopping: threading.Event) -> None:
-    """Waits until the parent has ended, for whatever reason, and sets `stopping`."""
-    brief.read()
-    stopping.set()
+def _until_end(brief: TextIO, report: TextIO, gauges: Callable[[], Values], stopping: threading.Event) -> None:
+    """Tells the parent its values when it asks, until it has ended, for whatever reason; then sets `stopping`."""
+    try:
+        for line in brief:
+            if line.strip() == ASK:
+                print(answer_line(gauges), file=report, flush=True)
+    except (OSError, ValueError):
+        _log.debug("the parent does not listen any more")
+    finally:
+        stopping.set()
 
 
 def _name_in_logs(who: str) -> None:
@@ -160,9 +171,10 @@ def _brief(settings: Settings, number: int, path: Path | None) -> str:
 class _Slot:
     """The place of one worker, and its current process."""
 
-    def __init__(self, number: int, brief: str) -> None:
+    def __init__(self, number: int, brief: str, together: WorkersTogether) -> None:
         self.number = number
         self._brief = brief
+        self._together = together
         self._run: _Run | None = None
         self._failures = 0
         self._due_at = 0.0
@@ -185,6 +197,7 @@ class _Slot:
     def start(self) -> None:
         """Starts a worker."""
         self._run = _Run.of(self._brief)
+        self._together.joined(self.number, self._run.values)
 
     def tend(self, now: float) -> None:
         """Replaces a worker that has ended, once its pause is over; ends one that does not start in time."""
@@ -197,6 +210,8 @@ class _Slot:
             )
             self._due_at = now + pause
             self._failures += 1
+            self._together.left(self.number)
+            WORKER_ENDS.add()
         elif now >= self._due_at:
             self._due_at = 0.0
             self.start()
@@ -230,12 +245,13 @@ class _Slot:
 
 @dataclass
 class _Run:
-    """One process, and the one line that it reports."""
+    """One process, the first line that it reports, and its values, which the other lines are."""
 
     process: subprocess.Popen[str]
     started_at: float
     reader: threading.Thread
     said: dict[str, Any]
+    values: WorkerValues
 
     @classmethod
     def of(cls, brief: str) -> _Run:
@@ -250,21 +266,22 @@ class _Run:
         )
         assert process.stdin is not None  # noqa: S101 (for mypy)
         said: dict[str, Any] = {}
-        reader = threading.Thread(target=_listen, args=(process, said), name="worker", daemon=True)
+        values = WorkerValues(process.stdin)
+        reader = threading.Thread(target=_listen, args=(process, said, values), name="worker", daemon=True)
         reader.start()
         try:
             process.stdin.write(brief)
             process.stdin.flush()
         except BrokenPipeError:
             _log.debug("a worker ended before it read its brief")
-        return cls(process, time.monotonic(), reader, said)
+        return cls(process, time.monotonic(), reader, said, values)
 
     @property
     def serves(self) -> bool:
         return "serves" in self.said
 
     def wait_fault(self) -> str:
-        # Its report may not have been read yet.
+        # Its report may not have been read yet; once it has ended, the reader ends with it.
         self.reader.join(1.0)
         return str(self.said.get("fault", ""))
 
@@ -279,10 +296,13 @@ class _Run:
                 pipe.close()
 
 
-def _listen(process: subprocess.Popen[str], said: dict[str, Any]) -> None:
+def _listen(process: subprocess.Popen[str], said: dict[str, Any], values: WorkerValues) -> None:
     assert process.stdout is not None  # noqa: S101 (for mypy)
     line = process.stdout.readline()
     try:
         said.update(json.loads(line or "{}"))
     except ValueError:
         said["fault"] = "its report is not JSON"
+    with suppress(ValueError):  # the pipe is closed when the worker is
+        for line in process.stdout:
+            values.came(line)

@@ -11,10 +11,23 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jit_service.domain.errors import JitError, LostRace, StoreUnavailable
+from jit_service.metrics.catalogue import STORE_ERRORS
 
 _Types = tuple[type[BaseException], ...]
 _READ_ONLY: Final = "25006"
 """The SQLSTATE of a write to a read-only server: a standby, or a primary that was demoted."""
+# What the first two characters of a SQLSTATE tell (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_CLASSES: Final = {"08": "connection", "25": "read_only", "40": "conflict", "53": "full", "55": "busy", "57": "stopped"}
+_CODES: Final = {
+    sqlite3.SQLITE_BUSY: "busy",
+    sqlite3.SQLITE_LOCKED: "busy",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_IOERR: "disk",
+    sqlite3.SQLITE_READONLY: "read_only",
+    sqlite3.SQLITE_CANTOPEN: "connection",
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "corrupt",
+}
 
 
 @cache
@@ -32,6 +45,19 @@ def _away_and_broken() -> tuple[_Types, _Types]:
     return (*away, psycopg.OperationalError, psycopg.InterfaceError), (*broken, psycopg.IntegrityError)
 
 
+def kind_of(fault: BaseException) -> str:
+    """Returns what kind of fault it is, in one word of a few."""
+    cause = getattr(fault, "orig", fault)
+    if isinstance(fault, PoolTimeout):
+        return "pool"
+    if isinstance(cause, sqlite3.Error):
+        # The low byte is the primary code; extended codes say more.
+        return _CODES.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF, "other")
+    if (state := getattr(cause, "sqlstate", None)) is not None:
+        return _CLASSES.get(state[:2], "other")
+    return "connection" if isinstance(fault, _away_and_broken()[0]) else "other"
+
+
 class translate_errors:
     """Raises StoreUnavailable if the database does not answer, LostRace if another call stored the same thing first."""
 
@@ -45,7 +71,9 @@ class translate_errors:
             return
         away, broken = _away_and_broken()
         if isinstance(fault, broken):
+            STORE_ERRORS.add("conflict")
             raise LostRace("another call stored the same thing first; read it again") from fault
+        STORE_ERRORS.add(kind_of(fault))
         if isinstance(fault, away) or (isinstance(fault, DBAPIError) and fault.connection_invalidated):
             raise StoreUnavailable("the store does not answer") from fault
         if getattr(getattr(fault, "orig", fault), "sqlstate", None) == _READ_ONLY:

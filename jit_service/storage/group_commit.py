@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import RootTransaction
 
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.metrics.catalogue import COMMIT_SECONDS, COMMIT_SIZE, STORE_ERRORS
 from jit_service.storage.engine import WAIT_SECONDS
+from jit_service.storage.failures import kind_of
 
 
 class FairLock:
@@ -55,6 +58,7 @@ class FairLock:
                 self._release()
             raise
         if not has_come and self._leave_queue(baton):
+            STORE_ERRORS.add("busy")
             raise StoreUnavailable("the store is busy: no turn to write in time")
 
     def _leave_queue(self, baton: threading.Lock) -> bool:
@@ -155,7 +159,10 @@ class GroupCommit:
             raise StoreUnavailable("the store does not answer") from group.fault
 
     def _commit(self, group: _Group) -> None:
+        begun_at = time.perf_counter()
         self._finish(group, group.transaction.commit)
+        COMMIT_SECONDS.observe(time.perf_counter() - begun_at, "write")
+        COMMIT_SIZE.observe(group.members, "write")
 
     def _undo(self, group: _Group, driver: Any, fault: BaseException) -> None:
         if not group.members:
@@ -181,6 +188,7 @@ class GroupCommit:
 
     def _give_up(self, group: _Group, fault: BaseException) -> None:
         """Discards the group and its connection; the next group has a new one."""
+        STORE_ERRORS.add(kind_of(fault))
         # In this order: a thread that sees `is_over`, without the lock, must also see the fault.
         group.fault = fault
         group.is_over = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jit_service.storage.readers.audit import AuditReader
 from jit_service.storage.readers.delegations import DelegationReader
+from jit_service.storage.readers.figures import FigureReader
 from jit_service.storage.readers.grant_changes import GrantChangeReader
 from jit_service.storage.readers.grant_lists import GrantListReader
 from jit_service.storage.readers.locks import LockReader
@@ -31,6 +32,7 @@ class Snapshot(
     AuditReader,
     ReplayReader,
     NotificationReader,
+    FigureReader,
 ):
     """Everything that can be read in one transaction: each reader's methods, on one state.
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, QueuePool, update
 from sqlmodel import Session
 
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.notification import Subscription
 from jit_service.domain.routing import Route
+from jit_service.metrics.catalogue import COMMIT_SECONDS, COMMIT_SIZE
+from jit_service.metrics.events import count_committed
 from jit_service.storage import audit_append, audit_compaction, postgresql, prepared
 from jit_service.storage import engine as engines
 from jit_service.storage.audit_log import AuditLog
@@ -116,6 +119,7 @@ class Store:
             transaction.finish()
             # Also if the commit fails: then no later head has this one in its history, and the policies are read again.
             self._keep_policies(transaction)
+        count_committed(transaction.recorded)
         for notice in self._on_commit:
             notice(transaction.head)
 
@@ -125,6 +129,7 @@ class Store:
         By the driver alone, without SQLAlchemy, since every check waits for it.
         """
         with self._note_outcome(), translate_errors(), self._exclusive():
+            begun_at = time.perf_counter()
             connection = self._append_connection()
             try:
                 audit_append.append(connection.dbapi_connection, payloads, at=at, sqlite=self._group_commit is not None)
@@ -132,6 +137,8 @@ class Store:
                 self._appending = None
                 connection.invalidate()
                 raise
+            COMMIT_SECONDS.observe(time.perf_counter() - begun_at, "checks")
+            COMMIT_SIZE.observe(len(payloads), "checks")
 
     def is_unsealed(self) -> bool:
         """Whether the store has content and no seal: it is from before rows were sealed."""
@@ -214,6 +221,14 @@ class Store:
                 with self._group_commit.exclusive():
                     driver.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
+    def connections(self) -> tuple[int, int, int]:
+        """Returns how many connections of the pools are in use, how many are idle, and how many there may be."""
+        # On PostgreSQL they are one.
+        pools = {engine.pool for engine in (self.engine, self._writing, self._merging)}
+        queues = [pool for pool in pools if isinstance(pool, QueuePool)]
+        most = sum(pool.size() + max(0, pool._max_overflow) for pool in queues)
+        return sum(pool.checkedout() for pool in queues), sum(pool.checkedin() for pool in queues), most
+
     def close(self) -> None:
         """Closes every connection."""
         if self._appending is not None:
@@ -235,8 +250,12 @@ class Store:
                 with self._group_commit.transaction() as connection:
                     yield connection
             else:
-                with self._writing.begin() as connection:
+                with self._writing.connect() as connection, connection.begin() as transaction:
                     yield connection
+                    begun_at = time.perf_counter()
+                    transaction.commit()
+                    COMMIT_SECONDS.observe(time.perf_counter() - begun_at, "write")
+                    COMMIT_SIZE.observe(1, "write")
 
     @contextmanager
     def _note_outcome(self) -> Iterator[None]:

@@ -78,6 +78,8 @@ class Transaction(Snapshot):
         self._routes = routes
         # Seals of rows that were written since the last audit record; the next record names them.
         self._states: dict[str, str] = {}
+        # What the commit records, each with the grant that it led to, for whoever counts it.
+        self.recorded: list[tuple[Event, Grant | None]] = []
         # Grants as they are stored. Nobody else can change them before this transaction commits.
         self._stored: dict[str, Grant] = {}
 
@@ -244,6 +246,7 @@ class Transaction(Snapshot):
         wants it, and each address that the routes lead to. `about` is the grant that the event led to."""
         payload = rows.payload_of(replace(event, states=self._states) if self._states else event)
         self._states = {}
+        self.recorded.append((event, about))
         self.seq += 1
         self.head_hash = link(self.head_hash, self.seq, payload)
         self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload, "count": None})

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from jit_service.domain.errors import JitError
 from jit_service.rpc.admission import Call
+from jit_service.rpc.calls_seen import saw_answered, saw_refused
 from jit_service.rpc.transport.check_batch import Answer, BatchHandler
 
 BATCH: Final = 64
@@ -31,7 +33,8 @@ class BatchQueue:
     def __init__(self, path: str, handler: BatchHandler) -> None:
         self._path = path
         self._handler = handler
-        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        # Each with when it came, by time.perf_counter.
+        self._queue: SimpleQueue[tuple[float, Waiting] | None] = SimpleQueue()
         # Clear from when a call comes until none waits.
         self._idle = threading.Event()
         self._idle.set()
@@ -43,7 +46,7 @@ class BatchQueue:
         """Adds a call."""
         if self._idle.is_set():
             self._idle.clear()
-        self._queue.put(waiting)
+        self._queue.put((time.perf_counter(), waiting))
 
     def wait_until_idle(self, seconds: float) -> None:
         """Returns when no call waits, or after so long."""
@@ -61,9 +64,12 @@ class BatchQueue:
         """Answers calls until `close`, but for those that were cancelled in the queue."""
         expected = 0
         while (taken := self._taken(expected)) is not None:
-            waiting = [each for each in taken if still_waits(each[0])]
+            came = [each for each in taken if still_waits(each[1][0])]
+            waiting = [each for _, each in came]
             try:
-                answer(waiting, self._answers(waiting))
+                answers = self._answers(waiting)
+                answer(waiting, answers)
+                self._count([at for at, _ in came], answers)
             except Exception:
                 _log.exception("the answers of %d calls of %s are not given", len(waiting), self._path)
             left = len(self)
@@ -71,6 +77,13 @@ class BatchQueue:
                 self._idle.set()
             # Clients that are answered now are likely to ask again at once.
             expected = len(taken) + left if len(taken) >= _CROWD else 0
+
+    def _count(self, came: Sequence[float], answers: Sequence[Answer]) -> None:
+        """Counts the calls that are answered; those without an answer are counted where they are answered."""
+        saw_answered(self._path, [at for at, answer in zip(came, answers, strict=True) if isinstance(answer, bytes)])
+        for at, answer in zip(came, answers, strict=True):
+            if isinstance(answer, JitError):
+                saw_refused(self._path, answer, since=at)
 
     def _answers(self, waiting: Sequence[Waiting]) -> Sequence[Answer]:
         """Returns the answers; None for each call after a fault, so that each is answered by itself."""
@@ -83,12 +96,12 @@ class BatchQueue:
             return [None] * len(waiting)
         return answers
 
-    def _taken(self, expected: int) -> list[Waiting] | None:
+    def _taken(self, expected: int) -> list[tuple[float, Waiting]] | None:
         """Returns the next batch, once a call waits; None after `close`.
 
         Where more calls are `expected` than wait, the batch waits a little longer for them.
         """
-        taken: list[Waiting] = []
+        taken: list[tuple[float, Waiting]] = []
         try:
             while len(taken) < BATCH:
                 waiting = self._queue.get(block=not taken)

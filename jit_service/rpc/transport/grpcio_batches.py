@@ -26,6 +26,7 @@ from grpc import _server as grpcio
 from jit_service.domain.errors import JitError, TooManyCalls
 from jit_service.rpc import errors
 from jit_service.rpc.admission import Call
+from jit_service.rpc.calls_seen import saw_refused
 from jit_service.rpc.client_certificates import NOTHING_SHOWN, Shown
 from jit_service.rpc.transport.batch_queue import BatchQueue, Waiting
 from jit_service.rpc.transport.check_batch import Answer, BatchHandler
@@ -104,7 +105,7 @@ class BatchingInterceptor(grpc.ServerInterceptor):
         if plain.unary_unary is None:
             raise TypeError(f"{method} is no unary method, and only such are answered in batches")
         queue = BatchQueue(method, self._batches[method])
-        calls = _Calls(queue, plain, self._pool, most=self._most, shown=self._shown)
+        calls = _Calls(method, queue, plain, self._pool, most=self._most, shown=self._shown)
         self.calls.append(calls)
         work = (calls.still_waits, calls.answer)
         threading.Thread(target=queue.run, args=work, name="batch", daemon=True).start()
@@ -119,6 +120,7 @@ class _Calls:
 
     def __init__(
         self,
+        method: str,
         queue: BatchQueue,
         plain: Handler,
         pool: Executor,
@@ -128,6 +130,7 @@ class _Calls:
     ) -> None:
         self._shown = shown
         self.queue = queue
+        self._method = method
         self._plain = plain
         self._pool = pool
         self._most = most
@@ -137,7 +140,9 @@ class _Calls:
     def take(self, payload: bytes, context: grpc.ServicerContext, _: Callable[[object], None]) -> None:
         """Takes a call from its thread, which goes on to the next."""
         if len(self._contexts) >= self._most:
-            _refuse(context, TooManyCalls(f"{self._most} calls wait already; try again later"))
+            refusal = TooManyCalls(f"{self._most} calls wait already; try again later")
+            saw_refused(self._method, refusal)
+            _refuse(context, refusal)
             return
         number = next(self._numbers)
         self._contexts[number] = context

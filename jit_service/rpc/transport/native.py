@@ -29,6 +29,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from jit_service.domain.errors import JitError, ServiceStopping, TooManyCalls
 from jit_service.rpc import errors
 from jit_service.rpc.admission import Call
+from jit_service.rpc.calls_seen import saw_refused
 from jit_service.rpc.transport.batch_queue import BATCH, BatchQueue, Waiting
 from jit_service.rpc.transport.check_batch import Answer, BatchHandler
 from jit_service.rpc.transport.grpcio_behind import GrpcioBehind
@@ -249,19 +250,19 @@ class NativeServer:
             job.context.set_details(f"the message has {len(job.payload)} B; {self._limits.message_bytes} are allowed")
             job.context.fail()
         elif self._stopping:
-            _refuse(job.context, ServiceStopping("the service stops"))
+            _turn_away(job.method, job.context, ServiceStopping("the service stops"))
         elif job.method.handler.response_streaming:
             self._accept_stream(job)
         elif job.method.batch_queue is not None:
             # Such a call comes here only where the batch queue is full.
-            self._refuse_waiting(job.context)
+            self._refuse_waiting(job.method, job.context)
         else:
             self._accept_unary(job)
 
     def _accept_unary(self, job: _Job) -> None:
         if job.method.queue.qsize() >= self._limits.waiting:
             job.listener.calls.pop(job.context.call_id, None)
-            self._refuse_waiting(job.context)
+            self._refuse_waiting(job.method, job.context)
         else:
             job.listener.calls[job.context.call_id] = job.context
             job.method.queue.put(job)
@@ -269,7 +270,8 @@ class NativeServer:
     def _accept_stream(self, job: _Job) -> None:
         with self._lock:
             if self._open_streams >= self._limits.streams:
-                _refuse(job.context, TooManyCalls("as many streams as the service keeps are open or wait"))
+                refusal = TooManyCalls("as many streams as the service keeps are open or wait")
+                _turn_away(job.method, job.context, refusal)
                 return
             self._open_streams += 1
         job.listener.calls[job.context.call_id] = job.context
@@ -295,8 +297,9 @@ class NativeServer:
                 listener.calls.pop(call_id, None)
                 _refuse(context, answer)
 
-    def _refuse_waiting(self, context: CallContext) -> None:
-        _refuse(context, TooManyCalls(f"{self._limits.waiting} calls wait already; try again later"))
+    def _refuse_waiting(self, method: _Method, context: CallContext) -> None:
+        refusal = TooManyCalls(f"{self._limits.waiting} calls wait already; try again later")
+        _turn_away(method, context, refusal)
 
     def _stream(self, job: _Job) -> None:
         try:
@@ -401,6 +404,12 @@ def _request(job: _Job) -> Any:
 def _encoded(job: _Job, answer: Any) -> bytes:
     encode = job.method.handler.response_serializer
     return bytes(answer if encode is None else encode(answer))
+
+
+def _turn_away(method: _Method, context: CallContext, refusal: JitError) -> None:
+    """Refuses a call that no servicer sees."""
+    saw_refused(method.path, refusal)
+    _refuse(context, refusal)
 
 
 def _refuse(context: CallContext, error: JitError) -> None:

@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -107,6 +108,10 @@ class IssuerKeys(ABC):
     def look(self) -> KeySet:
         """Returns the usable keys that are at the source now. Raises OSError, ValueError, HTTPException."""
 
+    @abstractmethod
+    def known(self) -> tuple[int, float | None]:
+        """Returns how many keys serve now, and how many seconds ago they were had; None where they never were."""
+
     def tend(self) -> None:  # noqa: B027 (only what is fetched needs it)
         """Fetches the keys ahead of their use where it is time to. It does not wait."""
 
@@ -151,6 +156,12 @@ class FileKeys(IssuerKeys):
         """See IssuerKeys."""
         return usable_keys(self._path.read_bytes())
 
+    def known(self) -> tuple[int, float | None]:
+        """See IssuerKeys. It looks at the file, as a token would make it do."""
+        with suppress(KeysAway):
+            self.find(lambda _: None, patience=0)
+        return len(self._keys), None if self._version is None else 0.0
+
     def _refresh(self) -> None:
         try:
             facts = self._path.stat()
@@ -173,6 +184,10 @@ class GivenKeys(IssuerKeys):
     def find(self, pick: Pick, *, patience: float) -> Jwk | None:  # noqa: ARG002 (nothing is waited for)
         """See IssuerKeys."""
         return pick(self._keys)
+
+    def known(self) -> tuple[int, float | None]:
+        """See IssuerKeys."""
+        return len(self._keys), 0.0
 
     def look(self) -> KeySet:
         """See IssuerKeys."""
@@ -244,6 +259,14 @@ class UrlKeys(IssuerKeys):
     def tend(self) -> None:
         """See IssuerKeys."""
         self._fetching(self._clock(), unknown=False)
+
+    def known(self) -> tuple[int, float | None]:
+        """See IssuerKeys. Keys that are too old to serve count no more."""
+        state, now = self._state, self._clock()
+        if state.fetched_at == _NEVER:
+            return 0, None
+        age = now - state.fetched_at
+        return len(state.keys) if age <= _STALE_SECONDS else 0, age
 
     def _is_sure(self) -> bool:
         """Returns whether a key that is not among the known ones is not the issuer's."""
