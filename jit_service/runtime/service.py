@@ -110,10 +110,7 @@ class Service:
         """`clock` is by default this host's, which must then be right; a test has one of its own."""
         self._certificate = _certificate_of(settings)
         host, clock = clock is None, clock or SteadyClock()
-        self.store = open_store(settings, clock=clock)
-        demand_schema(self.store)
-        if host:
-            demand_clock(self.store, settings.longest_idle)
+        self.store = _sound_store(settings, clock, host=host)
         self._dual_control = settings.policies_dual_control
         issuers = _issuers_of(settings)
         self._itself = Caller(principal=SERVICE, origin=Origin(method="start-up"), exact=exact_principals(issuers()))
@@ -220,6 +217,15 @@ class Service:
         changed = [change.name for change in applied.changes if change.type is not ChangeType.UNCHANGED]
         what = f"proposed {path} as {applied.proposal}" if applied.proposal else f"applied {path}"
         _log.info("%s: %s", what, ", ".join(changed) or "nothing changed")
+
+
+def _sound_store(settings: Settings, clock: Clock, *, host: bool) -> Store:
+    """Returns the store, of this version's schema; `host`: the clock is this host's, and must be right."""
+    store = open_store(settings, clock=clock)
+    demand_schema(store)
+    if host:
+        demand_clock(store, settings.longest_idle)
+    return store
 
 
 def _issuers_of(settings: Settings) -> Callable[[], Sequence[Issuer]]:
