@@ -135,6 +135,16 @@ class Reader:
         self._told.decided(answer.decision_id, answer.allowed)
         self._told.must_refuse(f"{action} on {resource} by {subject}", bool(answer))
 
+    def what_is_never_asked_again(self, _: list[Life]) -> None:
+        """Asks what nobody has asked, or will: no cache may keep it for good."""
+        way, resource = self.random.choice(self._site.ways), f"auto/never/{self.random.getrandbits(64):x}"
+        client = self._clients.of(GATEWAY, way)
+        answer = self._told.call(
+            f"check by {_surface(way)}", lambda: client.check(STRANGER.principal, "read", resource)
+        )
+        self._told.decided(answer.decision_id, answer.allowed)
+        self._told.must_refuse(f"read on {resource} by a stranger", bool(answer))
+
     def _ask_about(self, lives: list[Life]) -> None:
         if lives:
             self.random.choice(ASKING)(self, lives)
@@ -177,4 +187,6 @@ ASKING = (
     Reader.replica,
     Reader.introspect,
     Reader.what_nobody_has,
+    Reader.what_is_never_asked_again,
+    Reader.what_is_never_asked_again,
 )

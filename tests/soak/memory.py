@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 ALLOWED_SHARE = 0.5
 ALLOWED_MIB = 48.0
+FLAT_MIB_PER_HOUR = 10.0
+LONG_SECONDS = 1500.0
+"""From how long a process is followed its memory must be flat: until then, its caches may still fill."""
 
 
 class Sample(NamedTuple):
@@ -38,10 +41,12 @@ class Growth:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether it grew by less than half of what it was, or by less than noise.
+        """Whether it is flat where it was followed for long; else, whether it grew by less than half of what it was.
 
-        What holds for a run of any length: the longer it is, the smaller the leak that is found.
+        Noise counts as nothing: what is less than 48 MiB in a short time.
         """
+        if self.seconds >= LONG_SECONDS:
+            return self.mib_per_hour < FLAT_MIB_PER_HOUR
         return self.mib < max(ALLOWED_MIB, ALLOWED_SHARE * self.first_mib)
 
     def __str__(self) -> str:

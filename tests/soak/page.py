@@ -38,15 +38,19 @@ How to read it:
   attempt. Trials are not independent, so the bound measures how much was examined; it is not a proof.
 - The first half has every fault. The second half kills no parent, no Envoy, and only worker 0, so that the memory of
   the others can be followed. The slope is that of the best-fitting straight line, from when a process is as old as a
-  tenth of the run. Memory counts as bounded where it grew by less than half of what it was, or by less than 48 MiB.
+  tenth of the run. A process that was followed for 25 minutes or more, as in `SECONDS=3600`, must be flat: below 10 MiB
+  an hour. One that was followed for less counts as bounded where it grew by less than half of what it was, or by less
+  than 48 MiB.
 - A young worker fills its caches: up to 20,000 decisions of 1 to 2 KiB
-  ([ADR 33](adr/0033-cache-decisions-by-object-identity.md)), and here almost every question is a new one. A run of
-  minutes cannot tell that from a leak, so its slopes are upper bounds; `SECONDS=3600` tells more.
+  ([ADR 33](adr/0033-cache-decisions-by-object-identity.md)), and here almost every question is a new one: one in six is
+  about a resource that nobody asks about again. A run of minutes cannot tell a cache that fills from a leak, so its
+  slopes are upper bounds; `SECONDS=3600` tells more.
 - Recovery is the time from the kill (or from SIGCONT) to the first answer to a client that connects anew: for the
   killed worker by that worker, and through Envoy by any worker.
 
 What it does not show: **kill -9 does not test fsync**. The kernel keeps what a killed process has written, so this says
-nothing of power loss. Several hosts, clock steps, a full disk and days of running are not covered either.
+nothing of power loss. Several hosts, clock steps and broken disks are in [reliability.md](reliability.md); days of
+running are covered nowhere.
 """
 
 

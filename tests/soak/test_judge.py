@@ -67,10 +67,10 @@ class Run:
         return {each.name for each in self.judged() if each.violations}
 
 
-def growth(mib_per_hour: float) -> Growth:
+def growth(mib_per_hour: float, *, seconds: float = 3600) -> Growth:
     return Growth(
         role="worker 1",
-        seconds=3600,
+        seconds=seconds,
         first_mib=100,
         last_mib=100,
         mib_per_hour=mib_per_hour,
@@ -218,9 +218,14 @@ def test_a_slope_is_that_of_the_process_that_lived_longest_after_the_warm_up() -
     assert grown.is_bounded
 
 
-@pytest.mark.parametrize(("mib_per_hour", "bounded"), [(49.9, True), (50, False)])
-def test_growth_by_half_in_the_time_that_was_looked_at_is_a_leak(mib_per_hour: float, bounded: bool) -> None:
-    assert growth(mib_per_hour).is_bounded is bounded
+@pytest.mark.parametrize(("mib_per_hour", "bounded"), [(149.9, True), (150, False)])
+def test_growth_by_half_in_minutes_is_a_leak(mib_per_hour: float, bounded: bool) -> None:
+    assert growth(mib_per_hour, seconds=1200).is_bounded is bounded
+
+
+@pytest.mark.parametrize(("mib_per_hour", "bounded"), [(9.9, True), (10, False)])
+def test_who_was_looked_at_for_half_an_hour_must_be_flat(mib_per_hour: float, bounded: bool) -> None:
+    assert growth(mib_per_hour, seconds=1800).is_bounded is bounded
 
 
 def test_a_process_is_warm_by_its_own_age() -> None:
