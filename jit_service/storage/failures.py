@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import cache
+import sys
 from types import TracebackType
 from typing import Final
 
@@ -30,17 +30,15 @@ _CODES: Final = {
 }
 
 
-@cache
 def _away_and_broken() -> tuple[_Types, _Types]:
     """Returns the errors of a database that does not answer, and those of a constraint.
 
-    Only a fault asks for them, since importing psycopg takes 60 ms, which a service on SQLite does without.
+    psycopg is not imported here: where nobody has, no fault is of its. A process without a free file could not either.
     """
     away: _Types = OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError, sqlite3.InterfaceError
     broken: _Types = IntegrityError, sqlite3.IntegrityError
-    try:
-        import psycopg
-    except ImportError:  # PostgreSQL is an extra.
+    psycopg = sys.modules.get("psycopg")
+    if psycopg is None:
         return away, broken
     return (*away, psycopg.OperationalError, psycopg.InterfaceError), (*broken, psycopg.IntegrityError)
 
