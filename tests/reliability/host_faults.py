@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, suppress
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -20,7 +20,7 @@ from jit_service.storage.migrate import is_current, migrate
 from tests.reliability.disk import Mode
 from tests.reliability.one_host import OneHost
 from tests.reliability.program import wait_until
-from tests.reliability.trial import Fault
+from tests.reliability.trial import Fault, seconds_until_it_answers
 from tests.soak.asking import Board
 from tests.soak.bystanders import dead_clients, flood, slow_clients
 from tests.soak.site import ENVOY, PARENT, worker
@@ -45,18 +45,11 @@ def during(block: Callable[[OneHost], AbstractContextManager[None]]) -> Do:
 
 
 def kill_worker(host: OneHost) -> Generator[None]:
-    """The parent starts a new one; the other one serves meanwhile."""
+    """The parent starts a new one, which takes as long as it takes; the other one serves meanwhile."""
     host.site.signal(worker(0), signal.SIGKILL)
     yield
-    wait_until(lambda: _listens(host.site.address_of(worker(0))), "a new worker")
+    wait_until(lambda: seconds_until_it_answers(host.site, worker(0), time.monotonic()) < inf, "a new worker")
     yield
-
-
-def _listens(address: str) -> bool:
-    with suppress(OSError), closing(socket.socket(socket.AF_UNIX)) as client:
-        client.connect(address.removeprefix("unix:"))
-        return True
-    return False
 
 
 def kill_all(host: OneHost) -> Generator[None]:
@@ -138,7 +131,7 @@ def silent_receiver(host: OneHost) -> Generator[None]:
 
 
 def no_key_set(host: OneHost) -> Generator[None]:
-    """The issuer's key set is away; known keys still count."""
+    """The file with the issuer's keys is away: nobody can say which tokens count."""
     keys = host.site.data_dir / "dev" / "jwks.json"
     away = keys.with_suffix(".away")
     keys.rename(away)
@@ -266,7 +259,7 @@ ON_BOTH: tuple[Fault[OneHost], ...] = (
     Fault(name="connections that stay silent or are reset", do=overrun(dead_clients), sees="nothing", hold=0.0),
     Fault(name="watchers that do not read", do=overrun(slow_clients), sees="nothing", hold=0.0),
     Fault(name="webhook receiver that does not answer", do=silent_receiver, sees="nothing"),
-    Fault(name="issuer's key set away", do=no_key_set, sees="nothing"),
+    Fault(name="issuer's key file away", do=no_key_set, sees="UNAVAILABLE"),
     Fault(name="kill -9 during migrate", do=killed_migration, sees="nothing: it is another database", hold=0.0),
 )
 CLOCKS: tuple[Fault[OneHost], ...] = (

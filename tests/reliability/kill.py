@@ -18,6 +18,7 @@ from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.service import utc_now
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
+from jitaccess import Unavailable
 from tests import prepared
 from tests.reliability import results
 from tests.soak.asking import Board
@@ -33,6 +34,7 @@ COUNTS = {"sqlite": 300, "postgresql": 100}
 _ALIVE_SECONDS = (0.05, 0.8)
 _VERIFY_EVERY = 20
 _SAY_EVERY = 10
+_PATIENCE_SECONDS = 30.0
 _DRIVERS, _READERS = 4, 3
 
 
@@ -169,6 +171,14 @@ def _under_load(
 
 def _verified(service: Alone) -> str:
     """Returns what is wrong with the chain; nothing where it is whole."""
-    with open_client(service, service.token(AUDITOR), service.ways[0], timeout=60) as client:
-        verdict = client.verify_audit_log()
-        return "" if verdict.valid else verdict.problem
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            with open_client(service, service.token(AUDITOR), service.ways[0], timeout=60) as client:
+                verdict = client.verify_audit_log()
+                return "" if verdict.valid else verdict.problem
+        except Unavailable:
+            # gRPC remembers for a moment that nobody listened at the address.
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)

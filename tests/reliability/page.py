@@ -31,7 +31,7 @@ Each fault below was done while clients requested, approved, revoked, checked an
 - **lost** counts acknowledged transitions and decisions that the store did not have at the end, or had twice.
 - **wrong** counts answers that no order of events explains, and yeses that nobody may have had.
 
-*Answered* counts calls that succeeded meanwhile. `UNAVAILABLE STORE_UNAVAILABLE` is what the service says when the
+*Answered* counts calls that succeeded meanwhile; clients wait 5 s for an answer. `UNAVAILABLE STORE_UNAVAILABLE` is what the service says when the
 store does not answer; `UNAVAILABLE` alone means that nobody answered at that address. No call may end INTERNAL. A
 write whose client got no answer is sent again with the same `request_id` until its outcome is known.
 
@@ -93,11 +93,16 @@ def _rows(result: dict[str, Any]) -> str:
         for row in result["rows"]
     ]
     failed = [
-        f"- **{row['name']}** did not pass: {'; '.join(problem.splitlines()[0] for problem in row['problems'][:3])}"
+        f"- **{row['name']}** did not pass: {'; '.join(_first_problems(row))}"
         for row in result["rows"]
         if not row["passed"]
     ]
     return table(head, rows) + ("\n" + "\n".join(failed) + "\n" if failed else "")
+
+
+def _first_problems(row: dict[str, Any]) -> list[str]:
+    late = [f"it answered again only after {_slowest(row['recovered'].values())} s"]
+    return [problem.splitlines()[0] for problem in row["problems"][:3]] or late
 
 
 def _slowest(times: Iterable[float | None]) -> str:
