@@ -31,9 +31,10 @@ Each fault below was done while clients requested, approved, revoked, checked an
 - **lost** counts acknowledged transitions and decisions that the store did not have at the end, or had twice.
 - **wrong** counts answers that no order of events explains, and yeses that nobody may have had.
 
-*Answered* counts calls that succeeded meanwhile; clients wait 5 s for an answer. `UNAVAILABLE STORE_UNAVAILABLE` is what the service says when the
-store does not answer; `UNAVAILABLE` alone means that nobody answered at that address. No call may end INTERNAL. A
-write whose client got no answer is sent again with the same `request_id` until its outcome is known.
+*Answered* counts calls that succeeded meanwhile; clients wait 5 s for an answer. `UNAVAILABLE STORE_UNAVAILABLE` is
+what the service says when the store does not answer; `UNAVAILABLE` alone means that nobody answered at that address. No
+call may end INTERNAL. A write whose client got no answer is sent again with the same `request_id` until its outcome is
+known.
 
 What is not shown: **a kill does not test fsync**, since the kernel keeps what a killed process has written. The
 machine's own power was never cut.
