@@ -1,4 +1,5 @@
-"""The operator's commands: serve, up, migrate, check, settings, envoy-config, unlock, keys, notifications, dev-token.
+"""The operator's commands: serve, up, migrate, check, settings, envoy-config, unlock, audit, keys, notifications,
+dev-token.
 
 Messages for people go to stderr; stdout is for programs.
 """
@@ -26,7 +27,7 @@ gc.disable()
 
 import typer
 
-from jit_service.commands import keys, notifications
+from jit_service.commands import audit, keys, notifications
 from jit_service.commands.envoy import envoy_config
 from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
 from jit_service.commands.options import SERVING, STORING, Flags, takes
@@ -55,6 +56,7 @@ app.command("init")(init)
 app.command("config")(show_config)
 app.command("check")(check)
 app.command("settings")(list_settings)
+app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(notifications.app, name="notifications")
 _log = logging.getLogger("jit_service")

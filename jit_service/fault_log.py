@@ -34,7 +34,7 @@ class FaultLog:
         self._count += 1
         if this != self._last:
             self._last, self._logged_at = this, now
-            if isinstance(fault, Unavailable):
+            if isinstance(fault, Unavailable | OSError):
                 self._log.warning("%s for now: %s", self._undone, fault)
             else:
                 self._log.error("%s", self._undone, exc_info=fault)

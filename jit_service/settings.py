@@ -205,6 +205,17 @@ class Settings(BaseSettings):
         description="Which checks are recorded: `committed` before the answer, `buffered` after it, `denied` only a no "
         "(before it), `off` none. Grants that count their uses are always recorded, committed.",
     )
+    audit_retention: Span | None = Field(
+        default=None,
+        gt=timedelta(),
+        description="How long audit records are kept; by default for ever. Older ones are pruned behind a signed "
+        "checkpoint, for which JIT_TOKEN_ISSUER must be set.",
+    )
+    audit_archive: Path | None = Field(
+        default=None,
+        description="A directory, one for all hosts, where audit records are archived before they are pruned. While it "
+        "cannot be written, nothing is pruned.",
+    )
     bounded_staleness: Span = Field(
         default=timedelta(seconds=1),
         gt=timedelta(),
@@ -394,6 +405,10 @@ class Settings(BaseSettings):
             raise SettingsError("JIT_TOKEN_KEY_ROTATION: must be longer than JIT_TOKEN_KEY_OVERLAP")
         if self.key_file is not None and self.key_command:
             raise SettingsError("JIT_KEY_COMMAND: give this or JIT_KEY_FILE, not both")
+        if self.audit_archive is not None and self.audit_retention is None:
+            raise SettingsError(
+                "JIT_AUDIT_ARCHIVE: is where JIT_AUDIT_RETENTION archives what it prunes, and that is not set"
+            )
         receivers = [receiver.name for receiver in self.notifications]
         if len(set(receivers)) < len(receivers):
             raise SettingsError("JIT_NOTIFICATIONS: has the same name twice")

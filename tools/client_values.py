@@ -221,6 +221,13 @@ VALUES = (
         note="A sign of life has no record. Tailing again from `seq` goes on after it.",
     ),
     Value(
+        "AuditBeginning",
+        "AuditBeginning",
+        doc="Where a log begins whose first records were pruned.",
+        present=("prune_time",),
+        note="`verify_checkpoint` verifies its `checkpoint` by its `public_key`.",
+    ),
+    Value(
         "AuditVerdict",
         "VerifyAuditLogResponse",
         doc="What the verification of the audit log found.",

@@ -5,7 +5,7 @@ JitError
 ├── NotPermitted         RoleRequired, NotVisible, NotYours, NotEligible, DeniedByPolicy,
 │                        ConditionNotMet, ConditionError, NotApprover, SelfApproval,
 │                        ReviewAssuranceRequired, ChildNotAllowed, ProxyRequired, TokenNotCovering, PassageOver, Locked
-├── Invalid              InvalidField, MalformedMessage, Unsatisfiable, DenialNotBound
+├── Invalid              InvalidField, MalformedMessage, Unsatisfiable, DenialNotBound, RecordsPruned
 ├── NotFound             GrantNotFound, PolicyNotFound, SignalNotFound, DelegationNotFound, ProposalNotFound,
 │                        LockNotFound, NoPublicUrl, AssetNotFound
 ├── AlreadyExists        PolicyExists
@@ -216,6 +216,25 @@ class DenialNotBound(Invalid):
     """What is asked for is not what was denied, or nothing proves that it was."""
 
     reason = "DENIAL_NOT_BOUND"
+
+
+class RecordsPruned(Invalid):
+    """What a field names lies before the first record that is still kept. What was before was pruned.
+
+    `first_seq` is the first record that is kept.
+    """
+
+    reason = "RECORDS_PRUNED"
+
+    def __init__(self, field: str, fault: str, *, first_seq: int) -> None:
+        super().__init__(f"{field}: {fault}", field=field, first_seq=str(first_seq))
+        self.field = field
+        self.fault = fault
+
+    @property
+    def each(self) -> tuple[RecordsPruned, ...]:
+        """This fault alone, as of `InvalidField.each`."""
+        return (self,)
 
 
 class NotFound(JitError):

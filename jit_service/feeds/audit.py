@@ -50,8 +50,8 @@ def tail(
     """Returns the stream of records after `start_seq` (0: of those to come) that match the filter, until `gone`.
 
     An update has up to `batch_size` records, at most 1,000 and half a MiB; one for 0. Nothing waits for more of them.
-    The first update is a heartbeat. Raises InvalidField at once; the stream raises InvalidField, StoreUnavailable,
-    ServiceStopping.
+    The first update is a heartbeat. Raises InvalidField, RecordsPruned at once; the stream raises these,
+    StoreUnavailable, ServiceStopping.
     """
     if batch_size < 0:
         raise InvalidField("batch_size", f"is {batch_size}; 0 to {_MOST} are allowed")
@@ -100,9 +100,12 @@ def _batches(records: list[StoredRecord], size: int) -> Iterator[tuple[StoredRec
 
 
 def _start(store: Store, start_seq: int) -> int:
-    head = store.head().seq
+    with store.snapshot() as snapshot:
+        head, beginning = snapshot.seq, snapshot.log_beginning
     if not 0 <= start_seq <= head:
         raise InvalidField("start_seq", f"is {start_seq}; the log has {head} records")
+    if start_seq:
+        beginning.demand_kept(start_seq, "start_seq")
     return start_seq or head
 
 
@@ -113,6 +116,7 @@ def _news(store: Store, last: int, *, at: Head, enough: int) -> tuple[list[Store
     not contain `at`: a record must not be streamed in the place of another.
     """
     with store.snapshot() as snapshot:
+        snapshot.log_beginning.demand_kept(last, "start_seq")
         if snapshot.seq < last or not snapshot.has_been_at(at):
             raise InvalidField(
                 "start_seq",

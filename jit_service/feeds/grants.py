@@ -131,7 +131,13 @@ def demand_reached(store: Store, watched: Watched) -> None:
 
 
 def demand_history(snapshot: Snapshot, head: Head) -> None:
-    """Raises InvalidField if the store has not been at `head`: it is from another history (invariant I32)."""
+    """Raises InvalidField if the store has not been at `head`: it is from another history (invariant I32).
+
+    Raises RecordsPruned if nobody can tell, since the audit log was pruned beyond it.
+    """
+    if head.seq and snapshot.record_hash(head.seq) is None and snapshot.log_beginning.seq > head.seq:
+        found = f"goes with record {head.seq} of the audit log"
+        raise snapshot.log_beginning.pruned("start_revision", found)
     if not snapshot.has_been_at(head):
         raise InvalidField(
             "start_revision",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from jit_service.domain.errors import (
     NotPermitted,
     Precondition,
     RateExceeded,
+    RecordsPruned,
     TooMany,
     TooManyCalls,
     TooManyWatchers,
@@ -77,7 +79,7 @@ def status(error: JitError) -> Status:
     message = harmless(error.message, _MAX_MESSAGE)
     metadata = {key: harmless(value, _MAX_METADATA) for key, value in error.metadata.items()}
     details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
-    if isinstance(error, InvalidField):
+    if isinstance(error, InvalidField | RecordsPruned):
         details.append(BadRequest(field_violations=_violations(error)))
     if isinstance(error, Precondition):
         subject = metadata.get("grant", metadata.get("policy", ""))
@@ -123,15 +125,16 @@ def _add_details(context: grpc.ServicerContext, answer: Status, *more: tuple[str
     context.set_trailing_metadata((("grpc-status-details-bin", answer.SerializeToString()), *more))
 
 
-def _violations(error: InvalidField) -> list[BadRequest.FieldViolation]:
+def _violations(error: InvalidField | RecordsPruned) -> list[BadRequest.FieldViolation]:
     """Returns the fault of each field. Of very many, the first that fit, and how many there are beside them."""
     violations: list[BadRequest.FieldViolation] = []
     size = 0
-    for count, fault in enumerate(error.each):
+    each: Sequence[InvalidField | RecordsPruned] = error.each
+    for count, fault in enumerate(each):
         field, description = harmless(fault.field, _MAX_METADATA), harmless(fault.fault, _MAX_MESSAGE)
         size += len(field.encode()) + len(description.encode())
         if violations and size > _MAX_VIOLATIONS:
-            left = len(error.each) - count
+            left = len(each) - count
             violations.append(BadRequest.FieldViolation(field=error.field, description=f"and {left} faults more"))
             break
         violations.append(BadRequest.FieldViolation(field=field, description=description))

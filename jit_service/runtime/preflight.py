@@ -98,6 +98,7 @@ def findings(load: Callable[[], Settings], *, clock: Clock) -> Iterator[Finding]
     yield _ok("settings", f"are those of jit-service {version('jit-service')}")
     tries: tuple[_Try, ...] = (
         _files,
+        _retention,
         _ports,
         partial(_certificate, clock=clock),
         partial(_database, clock=clock),
@@ -128,6 +129,18 @@ def _files(settings: Settings) -> Iterator[Finding]:
         tempfile.gettempdir()
     except OSError:
         yield _warning("files", f"{NO_TEMPORARY_DIRECTORY}; `up` needs it for its Envoy")
+
+
+def _retention(settings: Settings) -> Iterator[Finding]:
+    if settings.audit_retention is None:
+        return
+    if not settings.token_issuer:
+        yield _fault("retention", "JIT_AUDIT_RETENTION needs JIT_TOKEN_ISSUER, whose keys sign where the log begins")
+    archive = settings.audit_archive
+    if archive is not None and not (archive.is_dir() and os.access(archive, os.W_OK | os.X_OK)):
+        yield _warning("retention", f"{archive} is no directory that this user may write, so that nothing is pruned")
+    elif archive is not None:
+        yield _ok("retention", f"audit records are archived in {archive} before they are pruned")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

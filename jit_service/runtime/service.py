@@ -22,7 +22,7 @@ from jit_service.configuration.certificate import FreshCertificate
 from jit_service.configuration.fresh_file import FreshFile
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.errors import KeysUnavailable, StoreUnavailable
+from jit_service.domain.errors import KeysUnavailable, StoreUnavailable, TokensOff
 from jit_service.domain.policies.diff import ChangeType
 from jit_service.domain.tokens.signing_key import Rotation
 from jit_service.issuers import Issuer, exact_principals
@@ -40,6 +40,7 @@ from jit_service.rpc.transport import tls
 from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.channels import channels_of
 from jit_service.runtime.gauges import Parts
+from jit_service.runtime.retention import Kept, Retention, kept_by
 from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
@@ -148,6 +149,7 @@ class Service:
             IssuerKeyKeeper(authenticator, issuers),
             Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
             AuditCompactor(self.store),
+            *_retention(self.store, settings, self.issuing),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),
             backend.streams,
             _Listening(self._server, grace=STOP_SECONDS),
@@ -226,6 +228,15 @@ def _sound_store(settings: Settings, clock: Clock, *, host: bool) -> Store:
     if host:
         demand_clock(store, settings.longest_idle)
     return store
+
+
+def _retention(store: Store, settings: Settings, issuing: Issuing | None) -> tuple[_Part, ...]:
+    """Returns what forgets by the settings; nothing if all is kept for ever. Raises ServiceError."""
+    try:
+        kept = kept_by(settings, issuing)
+    except TokensOff as fault:
+        raise ServiceError(str(fault)) from None
+    return () if kept == Kept() else (Retention(store, kept),)
 
 
 def _issuers_of(settings: Settings) -> Callable[[], Sequence[Issuer]]:

@@ -5,7 +5,7 @@ By the driver alone: a log of ten million records is read by its ten thousand pi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -40,9 +40,23 @@ class AuditLog:
         return cls(connection.connection.dbapi_connection, sqlite=connection.dialect.name == "sqlite")
 
     def merged_until(self) -> int:
-        """Returns the seq of the last record of the last piece; 0 if there is none."""
-        (last,) = self._rows("SELECT coalesce(max(seq), 0) FROM audit_piece")
+        """Returns the seq of the last record that was merged into a piece, pruned or not; 0 if there is none."""
+        ends = "SELECT max(seq) AS seq FROM audit_piece UNION ALL SELECT max(seq) FROM audit_beginning"
+        (last,) = self._rows(f"SELECT coalesce(max(seq), 0) FROM ({ends}) AS ends")  # noqa: S608
         return int(last[0])
+
+    def oldest_pieces(self, limit: int) -> list[tuple[int, int]]:
+        """Returns seq and last instant, in microseconds since 1970, of up to `limit` pieces, the oldest first."""
+        found = self._rows("SELECT seq, last_at FROM audit_piece ORDER BY seq LIMIT ?", limit)
+        return [(seq, last_at) for seq, last_at in found]
+
+    def delete_pieces(self, *, after: int, until: int, fields: Iterable[int]) -> int:
+        """Deletes the pieces that end after the one seq and up to the other, with their digests. Returns how many."""
+        for field in fields:
+            base = field * _FIELD
+            self._execute("DELETE FROM audit_digests WHERE place > ? AND place <= ?", base + after, base + until)
+        deleted = self._execute("DELETE FROM audit_piece WHERE seq > ? AND seq <= ?", after, until).rowcount
+        return int(deleted)
 
     def blocks(self, *, after: int, until: int) -> Iterator[Block]:
         """Yields, in order, the blocks that have records after the one seq and up to the other."""
@@ -166,10 +180,10 @@ class AuditLog:
         ]
 
     def _hash_of_end(self, seq: int) -> bytes | None:
-        """Returns the hash of the record with the seq where it ends a row or piece."""
+        """Returns the hash of the record with the seq where it ends a row or piece, or where the log was pruned."""
         if seq == 0:
             return GENESIS
-        for table in ("audit_event", "audit_piece"):
+        for table in ("audit_event", "audit_piece", "audit_beginning"):
             if found := self._rows(f"SELECT hash FROM {table} WHERE seq = ?", seq):  # noqa: S608
                 return bytes(found[0][0])
         return None

@@ -43,6 +43,13 @@ def records_between(log: AuditLog, *, after: int, until: int, enough: int) -> li
     return found
 
 
+def payload_at(log: AuditLog, seq: int) -> bytes | None:
+    """Returns the bytes of the record with the seq, None if there is none, or what somebody put there is no bytes."""
+    block = log.block_of(seq)
+    payload = None if block is None else block.payloads[seq - block.first]
+    return payload if isinstance(payload, bytes) else None
+
+
 def record_at(log: AuditLog, seq: int) -> RecordedEvent | None:
     """Returns the record with the seq, None if there is none."""
     block = log.block_of(seq)

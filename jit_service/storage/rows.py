@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
+from jit_service.domain.audit.beginning import Beginning
 from jit_service.domain.audit.event import Event, EventType, shorten
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.grants.deadlines import escalates_at, warns_at
@@ -52,6 +53,7 @@ from jit_service.storage.tables import (
 
 Fact = TypeVar("Fact")
 POLICIES = TypeAdapter(Policy)
+BEGINNINGS = TypeAdapter(Beginning)
 _STEPS = TypeAdapter(tuple[Step, ...])
 _EVENTS = TypeAdapter(Event)
 _PROPOSALS = TypeAdapter(Proposal)

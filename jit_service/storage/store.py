@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, QueuePool, update
-from sqlmodel import Session
+from sqlalchemy import Connection, QueuePool, insert, or_, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
 
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.notification import Subscription
@@ -29,11 +30,12 @@ from jit_service.storage.readers.reading import Clock, read_head
 from jit_service.storage.readers.seals import seal_rows
 from jit_service.storage.sealing import Sealer, sums_text
 from jit_service.storage.snapshot import Snapshot
-from jit_service.storage.tables import HeadRow
+from jit_service.storage.tables import HeadRow, LeaseRow
 from jit_service.storage.transaction import Transaction
 
 # In pages of 4 KB.
 _LONG_WAL = 1000
+_LONGEST_LEASE = timedelta(hours=1)
 
 
 class Clocks(NamedTuple):
@@ -172,6 +174,26 @@ class Store:
             if connection.dialect.name != "sqlite":
                 database = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
             return Clocks(database, head.time if head.seq else None)
+
+    def take_lease(self, task: str, holder: str, *, span: timedelta) -> bool:
+        """Takes or prolongs the lease of a task that one process alone is to do. Returns whether the holder has it."""
+        with self._write() as connection:
+            now = max(self.clock(), read_head(connection).time)
+            free = or_(col(LeaseRow.holder) == holder, col(LeaseRow.expires_at) <= now)
+            # One that ends later than any could is none: somebody would stop the task by it.
+            free = or_(free, col(LeaseRow.expires_at) > now + _LONGEST_LEASE)
+            held = {"holder": holder, "expires_at": now + span}
+            taken = connection.execute(update(LeaseRow).where(col(LeaseRow.task) == task, free).values(**held))
+            if taken.rowcount == 1:
+                return True
+            if connection.execute(select(LeaseRow).where(col(LeaseRow.task) == task)).first() is not None:
+                return False
+            try:
+                with connection.begin_nested():
+                    connection.execute(insert(LeaseRow).values(task=task, **held))
+            except IntegrityError:
+                return False
+            return True
 
     def grant_loader(self) -> GrantLoader:
         """Returns a loader of what Check keeps in memory, on a connection of its own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from jit_service.storage.columns import (
@@ -379,7 +379,11 @@ class AuditDigestsRow(SQLModel, table=True):
 
 
 class SettingChangeRow(SQLModel, table=True):
-    """An audit record of a change of a policy or signal, to answer about the past. Such records are few."""
+    """An audit record of a change of a policy or signal, to answer about the past. Such records are few.
+
+    `payload` is the record itself once the log was pruned of it, for the last change of each policy and signal. The
+    log's beginning has a digest of all these.
+    """
 
     __tablename__: ClassVar[Any] = "setting_change"
     __table_args__ = (Index("setting_change_by_name", "name", "seq"),)
@@ -387,6 +391,28 @@ class SettingChangeRow(SQLModel, table=True):
     seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
     at: datetime = instant_column()
     name: str = text_column()
+    payload: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+
+
+class AuditBeginningRow(SQLModel, table=True):
+    """A place up to which the audit log was pruned. The log begins at the last of them; `document` is a Beginning."""
+
+    __tablename__: ClassVar[Any] = "audit_beginning"
+
+    seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
+    hash: bytes = bytes_column()
+    document: dict[str, Any] = json_column()
+    seal: bytes | None = seal_column()
+
+
+class LeaseRow(SQLModel, table=True):
+    """Which process does a task that one alone is to do, and until when unless it goes on with it."""
+
+    __tablename__: ClassVar[Any] = "lease"
+
+    task: str = text_column(primary_key=True)
+    holder: str = text_column()
+    expires_at: datetime = instant_column()
 
 
 class OutboxRow(SQLModel, table=True):

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, and_, delete, insert, or_, update
 from sqlmodel import col, select
 
+from jit_service.domain.audit.beginning import Beginning
 from jit_service.domain.audit.chain import link
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.conditions.signal import Signal
-from jit_service.domain.errors import LostRace
+from jit_service.domain.errors import LostRace, StoreUnavailable
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants.deadlines import ends_soon, escalated_event, expires_soon_event, has_escalated
 from jit_service.domain.grants.delegation import Delegation
@@ -30,14 +31,18 @@ from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.routing import Address, Route, Told, told_of
 from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import prepared, rows
+from jit_service.storage.audit_records import payload_at
+from jit_service.storage.audit_summary import FIELDS
 from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
 from jit_service.storage.prepared import Statement
+from jit_service.storage.readers.log_beginning import beginning_name, digest_of_carried
 from jit_service.storage.readers.reading import Clock
 from jit_service.storage.readers.replays import Replay
 from jit_service.storage.readers.seals import is_counted
 from jit_service.storage.sealing import GRANTS, Sealer, exchange, live_text, sums_text
 from jit_service.storage.snapshot import Snapshot
 from jit_service.storage.tables import (
+    AuditBeginningRow,
     AuditRow,
     DelegationRow,
     GrantChangeRow,
@@ -251,7 +256,7 @@ class Transaction(Snapshot):
         self.head_hash = link(self.head_hash, self.seq, payload)
         self._insert(AuditRow, {"seq": self.seq, "hash": self.head_hash, "payload": payload, "count": None})
         if event.setting:
-            self._insert(SettingChangeRow, {"seq": self.seq, "at": event.at, "name": event.setting})
+            self._insert(SettingChangeRow, {"seq": self.seq, "at": event.at, "name": event.setting, "payload": None})
         addressed = {
             (subscription.receiver, addressee)
             for subscription in self._subscriptions
@@ -264,6 +269,47 @@ class Transaction(Snapshot):
             columns |= {"attempts": 0, "fault": ""}
             waiting = [columns | {"receiver": to[0], "addressee": to[1]} for to in sorted(addressed)]
             self._session.execute(insert(OutboxRow), waiting)
+
+    def prune_audit(self, beginning: Beginning, event: Event, *, since: Beginning) -> None:
+        """Prunes the records after one beginning of the log up to a later one, with the event.
+
+        The caller has read them there. Raises LostRace if the log does not begin at `since`, or no piece ends there.
+        """
+        if self.log_beginning.seq != since.seq or self.record_hash(beginning.seq) != bytes.fromhex(beginning.hash):
+            raise LostRace(f"the audit log was pruned by another process, or is not merged up to {beginning.seq}")
+        carried = self._carry_settings(beginning.seq)
+        document = rows.BEGINNINGS.dump_python(replace(beginning, carried=carried), mode="json")
+        if not self._log.delete_pieces(after=since.seq, until=beginning.seq, fields=FIELDS.values()):
+            raise LostRace(f"no piece of the audit log ends after {since.seq}")
+        seal = self._sealer.of(beginning_name(beginning.seq), document)
+        columns = {"seq": beginning.seq, "hash": bytes.fromhex(beginning.hash), "document": document}
+        self._insert(AuditBeginningRow, columns, seal=seal)
+        # Nobody can be told any more of what was not delivered.
+        self._session.execute(delete(OutboxRow).where(col(OutboxRow.seq) <= beginning.seq))
+        self.record(event)
+
+    def _carry_settings(self, until: int) -> str:
+        """Keeps the last change of each policy and signal beyond its record, and forgets those before it.
+
+        Returns the digest of all that are kept so.
+        """
+        changes = self._session.exec(
+            select(SettingChangeRow).where(col(SettingChangeRow.seq) <= until).order_by(col(SettingChangeRow.seq))
+        )
+        last = {row.name: row for row in changes}
+        kept: dict[int, tuple[str, bytes]] = {}
+        for name, row in last.items():
+            payload = row.payload if row.payload is not None else payload_at(self._log, row.seq)
+            if payload is None or rows.event_of(payload).type is EventType.UNREADABLE:
+                raise StoreUnavailable(f"record {row.seq} is not as it was recorded; verify the log")
+            if rows.event_of(payload).type not in (EventType.POLICY_DELETED, EventType.SIGNAL_DELETED):
+                kept[row.seq] = (name, payload)
+        gone = and_(col(SettingChangeRow.seq) <= until, col(SettingChangeRow.seq).not_in(kept))
+        self._session.execute(delete(SettingChangeRow).where(gone))
+        for seq, (_, payload) in kept.items():
+            one = update(SettingChangeRow).where(col(SettingChangeRow.seq) == seq)
+            self._session.execute(one.values(payload=payload))
+        return digest_of_carried((seq, *kept[seq]) for seq in sorted(kept))
 
     def _routed(self, event: Event, about: Grant | None) -> set[tuple[str, str]]:
         """Returns the receivers and addressees that the routes lead to, and keeps whom to tell of the grant's end."""

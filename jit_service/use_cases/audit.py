@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from jit_service.domain.audit.audit_filter import AUDIT_FIELDS, AUDIT_ORDER
+from jit_service.domain.audit.beginning import Beginning
 from jit_service.domain.audit.checkpoint import Checkpoint, Fault, fault_in
 from jit_service.domain.audit.event import RecordedEvent
 from jit_service.domain.audit.refusal import About, refusal_event
@@ -21,10 +22,11 @@ from jit_service.use_cases.long_work import result_of
 
 @dataclass(frozen=True, kw_only=True)
 class AuditPage:
-    """One page of the log. An empty token: the last page."""
+    """One page of the log. An empty token: the last page. The records up to `pruned_seq` were pruned."""
 
     events: tuple[RecordedEvent, ...]
     next_page_token: str
+    pruned_seq: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,8 @@ class LogVerification:
     """What the chain says. `first_bad_seq` is 0 and `problem` empty where every record is as it was written.
 
     `differing` is the name of the first grant, policy, signal, delegation, lock or proposal that is not as its last
-    record says, or not as the service left it, and `difference` says which.
+    record says, or not as the service left it, and `difference` says which. `beginning` is where the log begins, if its
+    first records were pruned; then these were not verified.
     """
 
     event_count: int
@@ -41,6 +44,7 @@ class LogVerification:
     problem: str = ""
     differing: str = ""
     difference: str = ""
+    beginning: Beginning | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +71,17 @@ def list_page(
     order = paging.order_by(order_by, AUDIT_ORDER, default="seq desc")
     this_query = paging.digest("auditEvents", caller.principal, filter_text, order_by)
     beyond = int(paging.decode(page_token, query=this_query, shape=(int,))[0]) if page_token else None
+    backwards = order[0].descending
     with store.snapshot() as snapshot:
-        found = snapshot.audit_events(node=node, backwards=order[0].descending, beyond=beyond, limit=size + 1)
+        beginning = snapshot.log_beginning
+        if beyond is not None and not backwards:
+            beginning.demand_kept(beyond, "page_token")
+        found = snapshot.audit_events(node=node, backwards=backwards, beyond=beyond, limit=size + 1)
     events = found.events[:size]
     # The search may have ended before the page was full: the next page goes on from there.
     resume = events[-1].seq if len(found.events) > size else found.resume
-    return AuditPage(
-        events=tuple(events), next_page_token="" if resume is None else paging.encode((resume,), query=this_query)
-    )
+    next_page = "" if resume is None else paging.encode((resume,), query=this_query)
+    return AuditPage(events=tuple(events), next_page_token=next_page, pruned_seq=beginning.seq)
 
 
 def verify(store: Store, *, since: Checkpoint | None = None) -> LogVerification:
@@ -101,8 +108,9 @@ def verification_of_new(store: Store, *, since: Checkpoint) -> Verifying:
 
 
 def _verification(store: Store, so_far: Recomputed, since: Checkpoint | None) -> Verifying:
+    fault = _fault_at_beginning(store, so_far)
     yield _progress(so_far, store.head().seq)
-    fault = yield from _fault_in_merged(store, so_far)
+    fault = fault or (yield from _fault_in_merged(store, so_far))
     with store.snapshot() as snapshot:
         fault = fault or (yield from _fault_in_rest(snapshot, so_far))
         faults = (fault, _fault_since(snapshot, since) if since is not None else None)
@@ -115,13 +123,23 @@ def _verification(store: Store, so_far: Recomputed, since: Checkpoint | None) ->
             problem=problem,
             differing=differing,
             difference=difference,
+            beginning=snapshot.log_beginning if snapshot.log_beginning.was_pruned else None,
         )
+
+
+def _fault_at_beginning(store: Store, so_far: Recomputed) -> Fault | None:
+    with store.snapshot() as snapshot:
+        if bad := snapshot.beginning_fault():
+            return Fault(*bad)
+        snapshot.skip_pruned(so_far)
+    return None
 
 
 def _fault_in_merged(store: Store, so_far: Recomputed) -> Generator[Progress, None, Fault | None]:
     """Recomputes what is merged: it does not change, so that no transaction stays open while somebody is told."""
     while True:
         with store.snapshot() as snapshot:
+            snapshot.skip_pruned(so_far)
             until, event_count = snapshot.merged_seq, snapshot.seq
             bad = snapshot.recompute(so_far, until=until, enough=_AT_ONCE)
         yield _progress(so_far, event_count)
@@ -131,6 +149,7 @@ def _fault_in_merged(store: Store, so_far: Recomputed) -> Generator[Progress, No
 
 def _fault_in_rest(snapshot: Snapshot, so_far: Recomputed) -> Generator[Progress, None, Fault | None]:
     """Recomputes what is left, up to the head, in one state of the store."""
+    snapshot.skip_pruned(so_far)
     bad, before = None, -1
     while bad is None and so_far.last > before:
         before = so_far.last
@@ -154,6 +173,12 @@ def _progress(so_far: Recomputed, event_count: int) -> Progress:
 
 def _fault_since(snapshot: Snapshot, since: Checkpoint) -> Fault | None:
     return fault_in(snapshot.seq, snapshot.record_hash(since.event_count), since=since)
+
+
+def demand_kept(snapshot: Snapshot, since: Checkpoint) -> None:
+    """Raises RecordsPruned if the log cannot be held against the checkpoint, since it was pruned beyond it."""
+    if snapshot.record_hash(since.event_count) is None:
+        snapshot.log_beginning.demand_kept(since.event_count, "checkpoint")
 
 
 def record_refusal(store: Store, caller: Caller, error: JitError, about: About) -> None:

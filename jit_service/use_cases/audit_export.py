@@ -25,11 +25,11 @@ def export(
 ) -> Iterator[list[StoredRecord]]:
     """Returns what the filter means of the records after `start_seq` up to `end_seq`, page by page, until `gone`.
 
-    With 0 up to the last one that there is now. A page in which there is nothing of it is empty. Raises InvalidField,
-    before anything is read.
+    With 0 from the first one that is still there, and up to the last one that there is now. A page in which there is
+    nothing of it is empty. Raises InvalidField, before anything is read, and RecordsPruned, also later.
     """
     node = parse(filter_text, AUDIT_FIELDS)
-    return _pages(store, node, start_seq, _end(store, start_seq, end_seq), gone)
+    return _pages(store, node, *_bounds(store, start_seq, end_seq), gone)
 
 
 def _pages(
@@ -37,17 +37,23 @@ def _pages(
 ) -> Iterator[list[StoredRecord]]:
     while last < until and not gone():
         with store.snapshot() as snapshot:
+            snapshot.log_beginning.demand_kept(last, "start_seq")
             page = snapshot.audit_records(after=last, until=until, enough=_PAGE)
         # What somebody deleted, only verifying the log tells.
         last = page[-1].seq if page else until
         yield page if node is None else meant(node, page)
 
 
-def _end(store: Store, start_seq: int, end_seq: int) -> int:
+def _bounds(store: Store, start_seq: int, end_seq: int) -> tuple[int, int]:
+    """Returns the seqs after which and up to which to export."""
     with store.snapshot() as snapshot:
-        head = snapshot.seq
+        head, beginning = snapshot.seq, snapshot.log_beginning
     if not 0 <= start_seq <= head:
         raise InvalidField("start_seq", f"is {start_seq}; the log has {head} records")
     if end_seq and not start_seq <= end_seq <= head:
         raise InvalidField("end_seq", f"is {end_seq}; it must be from {start_seq} to {head}, where the log ends")
-    return end_seq or head
+    start_seq = start_seq or beginning.seq
+    beginning.demand_kept(start_seq, "start_seq")
+    if end_seq:
+        beginning.demand_kept(end_seq, "end_seq")
+    return start_seq, end_seq or head

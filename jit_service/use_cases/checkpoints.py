@@ -10,6 +10,7 @@ from typing import Any
 
 from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.errors import InvalidField
+from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import Snapshot, Store
 from jit_service.use_cases import audit
 from jit_service.use_cases.audit import LogVerification, Progress, Verifying
@@ -57,13 +58,20 @@ def make(store: Store, maybe_issuing: Issuing | None) -> IssuedCheckpoint:
     """Signs what the log is now. Raises TokensOff, KeysUnavailable."""
     issuing = demand_issuing(maybe_issuing)
     with store.snapshot() as snapshot:
-        key, at = signing_key(snapshot), snapshot.now.replace(microsecond=0)
+        key, at = signing_key(snapshot), snapshot.now
         checkpoint = Checkpoint(event_count=snapshot.seq, head_hash=snapshot.head_hash)
+    return sign(issuing, key, checkpoint, at=at)
+
+
+def sign(issuing: Issuing, key: SigningKey, checkpoint: Checkpoint, *, at: datetime, **more: Any) -> IssuedCheckpoint:
+    """Signs a checkpoint, with `more` claims in it. Raises KeysUnavailable."""
+    at = at.replace(microsecond=0)
     claims = {
         "iss": issuing.issuer,
         "iat": int(at.timestamp()),
         "event_count": checkpoint.event_count,
         "head_hash": checkpoint.head_hash.hex(),
+        **more,
     }
     text = issuing.ring.sign(key, claims, typ=TYPE)
     return IssuedCheckpoint(checkpoint=checkpoint, at=at, text=text, public_key=issuing.ring.public(key))
@@ -72,7 +80,8 @@ def make(store: Store, maybe_issuing: Issuing | None) -> IssuedCheckpoint:
 def verify(store: Store, maybe_issuing: Issuing | None, text: str) -> VerifyResult:
     """Recomputes the whole chain, and holds it against the checkpoint, unless the text is empty.
 
-    Raises InvalidField for what is no checkpoint of this service; TokensOff, KeysUnavailable where it cannot tell.
+    Raises InvalidField for what is no checkpoint of this service; RecordsPruned for one of before the log begins;
+    TokensOff, KeysUnavailable where it cannot tell.
     """
     if not text:
         return VerifyResult(verified=audit.verify(store))
@@ -106,8 +115,11 @@ def _told(steps: Verifying, signature: SignatureState | None, gone: Callable[[],
 def _checkpoint(store: Store, maybe_issuing: Issuing | None, text: str) -> tuple[Checkpoint, SignatureState]:
     with store.snapshot() as snapshot:
         read = _read(snapshot, demand_issuing(maybe_issuing), text)
-    state = SignatureState.VERIFIED if read.is_verified else SignatureState.KEY_UNKNOWN
-    return Checkpoint(event_count=read.event_count, head_hash=bytes.fromhex(read.head_hash)), state
+        since = Checkpoint(event_count=read.event_count, head_hash=bytes.fromhex(read.head_hash))
+        audit.demand_kept(snapshot, since)
+        # The key of a beginning may be gone; the beginning itself is sealed.
+        is_known = read.is_verified or any(text == beginning.checkpoint for beginning in snapshot.log_beginnings())
+    return since, SignatureState.VERIFIED if is_known else SignatureState.KEY_UNKNOWN
 
 
 def _read(snapshot: Snapshot, issuing: Issuing, text: str) -> SignedCheckpoint:

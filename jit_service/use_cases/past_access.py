@@ -27,6 +27,7 @@ from jit_service.domain.grants.lock import Locks
 from jit_service.domain.language import paging
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage import Snapshot, Store, payload_of
+from jitaccess.naming import rfc3339
 
 MAX_JUDGED: Final = 10_000
 """How many grants one answer about the past judges."""
@@ -130,7 +131,10 @@ class _Then:
     """What the record says of one instant. Policies, locks and signals are read once, and signals only if needed."""
 
     def __init__(self, snapshot: Snapshot, at: datetime) -> None:
-        past.demand_on_record(at, begins_at=snapshot.record_begins_at(), now=snapshot.now)
+        begins_at = snapshot.record_begins_at()
+        if snapshot.log_beginning.was_pruned and begins_at is not None and at < begins_at:
+            raise snapshot.log_beginning.pruned("read_time", f"is {rfc3339.exact(at)}")
+        past.demand_on_record(at, begins_at=begins_at, now=snapshot.now)
         self._snapshot = snapshot
         self._at = at
         self._notes: list[str] = []

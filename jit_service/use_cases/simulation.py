@@ -149,14 +149,20 @@ def _simulation(store: Store, draft: Draft) -> Simulating:
         raise InvalidField("max_changes", f"is {draft.max_changes}; 0 to {MAX_CHANGES} are allowed")
     with store.snapshot() as snapshot:
         end = draft.end or snapshot.now
-        start = draft.start or end - DEFAULT_WINDOW
+        beginning = snapshot.log_beginning
+        if draft.start is not None and beginning.was_pruned and draft.start < beginning.last_at:
+            raise beginning.pruned("start_time", f"is {draft.start.isoformat()}")
+        start = draft.start or max(end - DEFAULT_WINDOW, beginning.last_at)
         if start >= end:
             raise InvalidField("start_time", f"is {start.isoformat()}; it must be before {end.isoformat()}")
         stored = snapshot.policies()
         there = snapshot.policies(deleted=True)
         changes = diff.difference(there, draft.proposed, prune=draft.prune, exact=draft.exact)
         yield _NOT_BEGUN
-        signals = yield from _finding(snapshot, _window(None, end, _SIGNAL_KINDS), at_most=None, told=False)
+        signals = [
+            RecordedEvent(seq=seq, hash=b"", event=event) for seq, event in snapshot.carried_settings() if event.signal
+        ]
+        signals += yield from _finding(snapshot, _window(None, end, _SIGNAL_KINDS), at_most=None, told=False)
         events = yield from _finding(snapshot, _window(start, end, _JUDGED), at_most=MAX_EVENTS + 1)
         judging = _judging(_History(snapshot, signals), events[:MAX_EVENTS], stored, diff.outcome(stored, changes))
         tally = yield from judging

@@ -291,6 +291,7 @@ ELSEWHERE = {
     errors.PassageOver,
     errors.CertificateInvalid,
     errors.CertificateMismatch,
+    errors.RecordsPruned,
 }
 
 

@@ -451,7 +451,7 @@ TWINS = [
     ),
     (
         "a checkpoint that is a token",
-        checkpoints.make,
+        checkpoints.sign,
         ", typ=TYPE",
         "",
         lambda store, issuing, _: test_a_checkpoint_is_no_token_of_a_grant(

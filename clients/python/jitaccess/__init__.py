@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jitaccess.contract.model import (
         AccessTerms,
         AppliedPolicies,
+        AuditBeginning,
         AuditCheckpoint,
         AuditEvent,
         AuditVerdict,
@@ -115,6 +116,7 @@ __all__ = [
     "AppliedPolicies",
     "AsyncJitClient",
     "AsyncLocalChecker",
+    "AuditBeginning",
     "AuditCheckpoint",
     "AuditEvent",
     "AuditVerdict",
@@ -207,6 +209,7 @@ _HOMES = {
     "AppliedPolicies": "contract.model",
     "AsyncJitClient": "aio",
     "AsyncLocalChecker": "replica.checker_aio",
+    "AuditBeginning": "contract.model",
     "AuditCheckpoint": "contract.model",
     "AuditEvent": "contract.model",
     "AuditVerdict": "contract.model",

@@ -50,7 +50,9 @@ class AuditServicer(AuditServiceServicer):
             page_token=request.page_token,
         )
         return audit_pb2.ListAuditEventsResponse(
-            audit_events=[audit_message(event) for event in page.events], next_page_token=page.next_page_token
+            audit_events=[audit_message(event) for event in page.events],
+            next_page_token=page.next_page_token,
+            pruned_seq=page.pruned_seq,
         )
 
     def TailAuditEvents(

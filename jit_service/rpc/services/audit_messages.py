@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jit_service.domain.audit.beginning import Beginning
 from jit_service.domain.audit.event import Event, RecordedEvent
 from jit_service.feeds.audit import AuditUpdate
 from jit_service.rpc.audit_formats.plain_record import plain_message
@@ -22,6 +23,15 @@ _EVENT = Encoder(
     within=("origin",),
     derived=("name", "seq", "hash"),
 )
+_BEGINNING = Encoder(
+    audit_pb2.AuditBeginning,
+    Beginning,
+    {
+        "pruned_seq": "seq",
+        "prune_time": "pruned_at",
+        "archived_from_seq": "archived_from",
+    },
+)
 verification_message = Encoder(
     audit_pb2.VerifyAuditLogResponse,
     VerifyResult,
@@ -29,6 +39,7 @@ verification_message = Encoder(
         "valid": lambda compared: not (compared.verified.first_bad_seq or compared.verified.differing),
         "checkpoint_signature": "signature",
         "first_differing": "verified.differing",
+        "beginning": ("verified.beginning", _BEGINNING),
     },
     within=("verified",),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlmodel import col, select
 
+from jit_service.domain.audit.beginning import PieceSpan
 from jit_service.domain.audit.chain import GENESIS
 from jit_service.domain.audit.event import SETTINGS, EventType
 from jit_service.domain.language.filter import Node
@@ -14,7 +15,8 @@ from jit_service.storage.audit_block import Block
 from jit_service.storage.audit_records import StoredRecord, records_between
 from jit_service.storage.audit_search import Found, Search
 from jit_service.storage.audit_summary import FIELDS, Summary, sealed_text
-from jit_service.storage.readers.reading import Reading
+from jit_service.storage.columns import EPOCH, MICROSECOND
+from jit_service.storage.readers.log_beginning import LogBeginningReader
 from jit_service.storage.rows import event_of
 from jit_service.storage.tables import SettingChangeRow
 
@@ -38,6 +40,13 @@ class Recomputed:
     states: dict[str, str] = field(default_factory=dict)
     settings: set[tuple[int, str]] = field(default_factory=set)
 
+    def begin_after(self, seq: int, hash_: bytes) -> None:
+        """Forgets all that was recomputed, and goes on after the record with this hash."""
+        self.start = self.last = seq
+        self.hash = hash_
+        self.states.clear()
+        self.settings.clear()
+
     def take(self, block: Block) -> None:
         """Adds the block, which has the next record."""
         for seq, payload in _told(block):
@@ -50,7 +59,7 @@ class Recomputed:
         self.last, self.hash = block.last, block.hash
 
 
-class AuditReader(Reading):
+class AuditReader(LogBeginningReader):
     """Reads the audit log by a filter or by seq, and recomputes its hash chain."""
 
     def audit_events(self, *, node: Node | None, backwards: bool, beyond: int | None, limit: int) -> Found:
@@ -62,6 +71,20 @@ class AuditReader(Reading):
     def audit_records(self, *, after: int, until: int, enough: int) -> list[StoredRecord]:
         """Returns records after one seq and up to another, in order: at least `enough`, if there are as many."""
         return records_between(self._log, after=after, until=until, enough=enough)
+
+    def oldest_pieces(self, limit: int) -> list[PieceSpan]:
+        """Returns the oldest pieces, in order."""
+        return [PieceSpan(seq, EPOCH + last_at * MICROSECOND) for seq, last_at in self._log.oldest_pieces(limit)]
+
+    def blocks(self, *, after: int, until: int) -> Iterator[Block]:
+        """Yields, in order, the blocks that have records after the one seq and up to the other."""
+        return self._log.blocks(after=after, until=until)
+
+    def skip_pruned(self, so_far: Recomputed) -> None:
+        """Begins anew where the log begins, if it was pruned beyond what is recomputed."""
+        beginning = self.log_beginning
+        if so_far.last < beginning.seq:
+            so_far.begin_after(beginning.seq, bytes.fromhex(beginning.hash))
 
     @property
     def merged_seq(self) -> int:

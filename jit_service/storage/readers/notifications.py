@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy import func
 from sqlmodel import col, select
 
 from jit_service.domain.routing import Address
@@ -17,6 +18,11 @@ class NotificationReader(Reading):
         """Whether a notification of the receiver is due."""
         statement = select(OutboxRow.seq).where(predicates.due(receiver, self.now)).limit(1)
         return self._session.exec(statement).first() is not None
+
+    def first_notification_seq(self) -> int | None:
+        """Returns the seq of the first record that somebody is still to be told of; None if there is none."""
+        waiting = select(func.min(OutboxRow.seq)).where(col(OutboxRow.gave_up_at).is_(None))
+        return self._session.exec(waiting).one()
 
     def told_before(self, grant: str) -> list[Address]:
         """Returns where people were told that something about the grant waits for them."""

@@ -5,7 +5,7 @@ Nothing of it is cached. The state at an instant is the one after the last commi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,7 @@ from jit_service.domain.policies.policy import Policy
 from jit_service.storage import predicates, rows
 from jit_service.storage.audit_records import record_at
 from jit_service.storage.readers.grant_changes import GrantChangeReader
+from jit_service.storage.readers.log_beginning import LogBeginningReader
 from jit_service.storage.readers.policies import PolicyReader
 from jit_service.storage.tables import GrantChangeRow, GrantRow, LockRow, SettingChangeRow
 
@@ -38,11 +39,16 @@ class HeldScope(NamedTuple):
     actions: tuple[str, ...]
 
 
-class PastReader(GrantChangeReader, PolicyReader):
+class PastReader(GrantChangeReader, PolicyReader, LogBeginningReader):
     """Reads the state at an instant `at`."""
 
     def record_begins_at(self) -> datetime | None:
-        """Returns the instant of the first audit record, None where there is none."""
+        """Returns the instant from which on all is on record: that of the first audit record; None if there is none.
+
+        Of a log that was pruned, it is the instant of the last record that is gone.
+        """
+        if self.log_beginning.was_pruned:
+            return self.log_beginning.last_at
         first = record_at(self._log, 1)
         return None if first is None else first.event.at
 
@@ -99,8 +105,14 @@ class PastReader(GrantChangeReader, PolicyReader):
             col(SettingChangeRow.at) <= at, func.substr(SettingChangeRow.name, 1, len(collection)) == collection
         )
         last = select(func.max(SettingChangeRow.seq)).where(known).group_by(col(SettingChangeRow.name))
-        found = (record_at(self._log, seq) for seq in sorted(self._session.exec(last)))
-        return [recorded.event for recorded in found if recorded is not None]
+        carried = dict(self.carried_settings())
+        return [event for seq in sorted(self._session.exec(last)) if (event := self._setting(seq, carried)) is not None]
+
+    def _setting(self, seq: int, carried: Mapping[int, Event]) -> Event | None:
+        if seq <= self.log_beginning.seq:
+            return carried.get(seq)
+        recorded = record_at(self._log, seq)
+        return None if recorded is None else recorded.event
 
     def _revision_of(self, event: Event) -> Policy:
         """Returns the policy as the event left it."""

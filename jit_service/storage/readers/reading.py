@@ -61,7 +61,10 @@ class Reading:
         return head == self.head or head.is_followed_by(self.revision, self.record_hash(head.seq))
 
     def record_hash(self, seq: int) -> bytes | None:
-        """Returns the hash of the audit record with the seq, or None if there is none."""
+        """Returns the hash of the audit record with the seq, or None if there is none, or none any more.
+
+        Of a pruned record it is known where the log has once begun.
+        """
         return self._log.hash_at(seq)
 
     @cached_property

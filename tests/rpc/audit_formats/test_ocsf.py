@@ -97,6 +97,7 @@ CLASSES = {
     EventType.LOCK_EXPIRED: 300403,
     EventType.GRANT_EXPIRES_SOON: 300403,
     EventType.STEP_ESCALATED: 300403,
+    EventType.AUDIT_PRUNED: 300404,
 }
 
 

@@ -44,6 +44,10 @@ Checkpoint = Annotated[
     str,
     typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
 ]
+Archive = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where pruned records were archived: verified with the log, as one chain."),
+]
 OnlyNew = Annotated[bool, typer.Option("--only-new", help="Recompute only what came after the checkpoint.")]
 _COLUMNS = ("SEQ", "TIME", "EVENT", "PRINCIPAL", "SUBJECT", "ACTIONS", "RESOURCES", "DECISION", "REASON", "GRANT")
 # Of lines that come one by one.
@@ -62,6 +66,9 @@ def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> N
     def show(screen: Screen) -> None:
         rows = [_row(event, screen) for event in page.items]
         screen.listing(_COLUMNS, rows, none="no events", more=bool(page.next_page_token))
+        pruned: int = page.raw.pruned_seq  # type: ignore[attr-defined]  # It is a ListAuditEventsResponse.
+        if pruned and not page.next_page_token:
+            screen.say(f"events 1 to {pruned} were pruned; the log begins with event {pruned + 1}")
 
     session.answer(page.raw, show)
 
@@ -119,35 +126,86 @@ def export(
     session.answer_data({"file": str(to), "eventCount": count}, lambda screen: screen.say(said))
 
 
-def verify(session: Session, checkpoint: Checkpoint = "", only_new: OnlyNew = False, quiet: Quiet = False) -> None:
+def verify(
+    session: Session,
+    checkpoint: Checkpoint = "",
+    archive: Archive = None,
+    only_new: OnlyNew = False,
+    quiet: Quiet = False,
+) -> None:
     """Recompute the hash chain, and hold it against a checkpoint that was kept elsewhere.
 
     Exit code 1 says that records were edited, deleted or reordered, or that the store has something that is not as its
-    last record says; with a checkpoint, that the log was cut or rewritten, too.
+    last record says; with a checkpoint, that the log was cut or rewritten, too. With an archive the files are verified
+    here, and the log must go on from them.
     """
     from jitaccess.cli.checkpoint import Kept, kept
 
     if only_new and not checkpoint:
         raise typer.BadParameter("--only-new goes with --checkpoint: new is what came after it")
     held = kept(checkpoint) if checkpoint else Kept("", {})
+    if archive is not None:
+        _verify_with_archive(session, archive, held, only_new=only_new, quiet=quiet)
+        return
     with session.client() as client:
         last, verdict = _followed(client.stream_audit_verification(checkpoint=held.text, only_new=only_new), quiet)
     signature = _signature(verdict, held)
+    new = last.checked_count if only_new else None
+    session.answer(verdict.raw, lambda screen: _tell_verdict(screen, verdict, signature, new=new))
+    if not verdict:
+        raise typer.Exit(exits.NO)
+
+
+def _verify_with_archive(session: Session, directory: Path, held: Kept, *, only_new: bool, quiet: bool) -> None:
+    from jitaccess.cli import archive as archives
+    from jitaccess.cli.checkpoint import Kept
+
+    try:
+        last = archives.last_of(directory)
+        # The log is held against the end of the archive, and the archive against what is older.
+        within = held if archives.is_within(held, last) else Kept("", {})
+        signature = ""
+        with session.client() as client:
+            _, verdict = _followed(client.stream_audit_verification(checkpoint=last.checkpoint), quiet)
+            if held.text and not within.text and verdict:
+                told = client.stream_audit_verification(checkpoint=held.text, only_new=only_new)
+                _, verdict = _followed(told, quiet)
+                signature = _signature(verdict, held)
+        archived = archives.demand_one_chain(directory, verdict, within, quiet=quiet)
+    except archives.NotOneChain as fault:
+        found = {"valid": False, "firstBadSeq": fault.seq, "problem": fault.problem}
+        wrong = f"NOT VALID at event {fault.seq}: {fault.problem}"
+        session.answer_data(found, lambda screen: screen.say(wrong))
+        raise typer.Exit(exits.NO) from None
+    said = (
+        f"archive: {archived.count} events, {archived.first_seq} to {archived.last.last_seq}, in {archived.files} files"
+    )
 
     def show(screen: Screen) -> None:
-        if verdict:
-            new = f"{last.checked_count} new of " if only_new else ""
-            screen.say(f"valid: {new}{verdict.event_count} events, head {verdict.head_hash}")
-        if verdict.first_differing:
-            screen.say(f"NOT VALID: {verdict.first_differing} {verdict.difference}")
-        if verdict.first_bad_seq:
-            screen.say(f"NOT VALID at event {verdict.first_bad_seq}: {verdict.problem}")
-        if signature:
-            screen.say(signature)
+        screen.say(f"{said}: valid, and the log goes on from it" if verdict else said)
+        _tell_verdict(screen, verdict, signature, new=None)
 
     session.answer(verdict.raw, show)
     if not verdict:
         raise typer.Exit(exits.NO)
+
+
+def _tell_verdict(screen: Screen, verdict: AuditVerdict, signature: str, *, new: int | None) -> None:
+    if verdict:
+        of = f"{new} new of " if new is not None else ""
+        screen.say(f"valid: {of}{verdict.event_count} events, head {verdict.head_hash}")
+    if verdict.first_differing:
+        screen.say(f"NOT VALID: {verdict.first_differing} {verdict.difference}")
+    if verdict.first_bad_seq:
+        screen.say(f"NOT VALID at event {verdict.first_bad_seq}: {verdict.problem}")
+    if (beginning := verdict.beginning) is not None:
+        seq = beginning.pruned_seq
+        screen.say(
+            f"verified from event {seq + 1}, below which the log was pruned at the checkpoint of event {seq}, "
+            f"{screen.clock(beginning.prune_time)}; --archive verifies what was before"
+        )
+    if signature:
+        screen.say(signature)
 
 
 def checkpoint(session: Session) -> None:

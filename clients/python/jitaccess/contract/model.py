@@ -211,6 +211,10 @@ class EventType(StrEnum):
     """Nobody has decided a step within its timeout, so that `escalate_to` may decide it too; once for each such
     step.
     """
+    AUDIT_PRUNED = "AUDIT_PRUNED"
+    """The oldest records of this log were pruned, after JIT_AUDIT_RETENTION: the message says which, and where they
+    were archived.
+    """
 
 
 class ChangeType(StrEnum):
@@ -1381,6 +1385,29 @@ class TailedEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditBeginning:
+    """Where a log begins whose first records were pruned.
+
+    `verify_checkpoint` verifies its `checkpoint` by its `public_key`.
+    """
+
+    pruned_seq: int
+    """The last record that was pruned: the log has the records after it."""
+    hash: str
+    """The hash of that record, in hex. The log goes on from it."""
+    prune_time: datetime
+    """When it was pruned."""
+    checkpoint: str
+    """The checkpoint of that record, as of GetAuditCheckpointResponse, which was signed then."""
+    public_key: Mapping[str, object]
+    """The JWK (RFC 7517) that verifies the checkpoint."""
+    archived_from_seq: int
+    """The records from this one to pruned_seq are in an archive without a gap (JIT_AUDIT_ARCHIVE); 0 where the last
+    ones are not.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditVerdict(mixins.TrueIfValid):
     """What the verification of the audit log found.
 
@@ -1407,6 +1434,8 @@ class AuditVerdict(mixins.TrueIfValid):
     """
     difference: str
     """What is wrong with it."""
+    beginning: AuditBeginning | None
+    """Where the log begins, if its first records were pruned: it was verified from there on."""
     raw: audit_pb2.VerifyAuditLogResponse = field(repr=False, compare=False)
 
 

@@ -122,6 +122,10 @@ class AuditEvent(_message.Message):
         """A grant ends within `warn_before` of its policy; once for each end, so again after more time was given."""
         STEP_ESCALATED: AuditEvent._EventType.ValueType  # 43
         """Nobody has decided a step within its timeout, so that `escalate_to` may decide it too; once for each such step."""
+        AUDIT_PRUNED: AuditEvent._EventType.ValueType  # 44
+        """The oldest records of this log were pruned, after JIT_AUDIT_RETENTION: the message says which, and where they were
+        archived.
+        """
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -214,6 +218,10 @@ class AuditEvent(_message.Message):
     """A grant ends within `warn_before` of its policy; once for each end, so again after more time was given."""
     STEP_ESCALATED: AuditEvent.EventType.ValueType  # 43
     """Nobody has decided a step within its timeout, so that `escalate_to` may decide it too; once for each such step."""
+    AUDIT_PRUNED: AuditEvent.EventType.ValueType  # 44
+    """The oldest records of this log were pruned, after JIT_AUDIT_RETENTION: the message says which, and where they were
+    archived.
+    """
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
@@ -465,8 +473,11 @@ class ListAuditEventsResponse(_message.Message):
 
     AUDIT_EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PRUNED_SEQ_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
+    pruned_seq: _builtins.int
+    """The records up to this one were pruned, so that they are in no answer; 0 where none was."""
     @_builtins.property
     def audit_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
         """The events."""
@@ -476,10 +487,11 @@ class ListAuditEventsResponse(_message.Message):
         *,
         audit_events: _abc.Iterable[Global___AuditEvent] | None = ...,
         next_page_token: _builtins.str = ...,
+        pruned_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_events", b"audit_events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_events", b"audit_events", "next_page_token", b"next_page_token", "pruned_seq", b"pruned_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -497,7 +509,7 @@ class TailAuditEventsRequest(_message.Message):
     filter: _builtins.str
     """AIP-160, as of ListAuditEvents."""
     start_seq: _builtins.int
-    """Tell what came after this one. 0: what comes from now on."""
+    """Tell what came after this one. 0: what comes from now on. Refused with RECORDS_PRUNED where some of it was pruned."""
     batch_size: _builtins.int
     """Up to so many events in one message, in its audit_events; more than 1,000 is 1,000. Nothing is waited for to fill a
     message. 0: each event in a message of its own, in its audit_event, which cannot follow a busy service.
@@ -568,7 +580,9 @@ class ExportAuditEventsRequest(_message.Message):
     filter: _builtins.str
     """AIP-160, as of ListAuditEvents."""
     start_seq: _builtins.int
-    """Only events after this one: the last one of an earlier export, to go on with it."""
+    """Only events after this one: the last one of an earlier export, to go on with it. Refused with RECORDS_PRUNED where
+    some of them were pruned. 0: from the first event that the log still has.
+    """
     end_seq: _builtins.int
     """Only events up to this one; 0: up to the last one."""
     def __init__(
@@ -650,6 +664,7 @@ class VerifyAuditLogResponse(_message.Message):
     CHECKPOINT_SIGNATURE_FIELD_NUMBER: _builtins.int
     FIRST_DIFFERING_FIELD_NUMBER: _builtins.int
     DIFFERENCE_FIELD_NUMBER: _builtins.int
+    BEGINNING_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Every record is there, in order and as it was written; and what the store has is what the log says of it last."""
     event_count: _builtins.int
@@ -668,6 +683,10 @@ class VerifyAuditLogResponse(_message.Message):
     """
     difference: _builtins.str
     """What is wrong with it."""
+    @_builtins.property
+    def beginning(self) -> Global___AuditBeginning:
+        """Where the log begins, if its first records were pruned: it was verified from there on."""
+
     def __init__(
         self,
         *,
@@ -679,14 +698,63 @@ class VerifyAuditLogResponse(_message.Message):
         checkpoint_signature: Global___VerifyAuditLogResponse.CheckpointSignature.ValueType = ...,
         first_differing: _builtins.str = ...,
         difference: _builtins.str = ...,
+        beginning: Global___AuditBeginning | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beginning", b"beginning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_signature", b"checkpoint_signature", "difference", b"difference", "event_count", b"event_count", "first_bad_seq", b"first_bad_seq", "first_differing", b"first_differing", "head_hash", b"head_hash", "problem", b"problem", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beginning", b"beginning", "checkpoint_signature", b"checkpoint_signature", "difference", b"difference", "event_count", b"event_count", "first_bad_seq", b"first_bad_seq", "first_differing", b"first_differing", "head_hash", b"head_hash", "problem", b"problem", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyAuditLogResponse: _TypeAlias = VerifyAuditLogResponse  # noqa: Y015
+
+@_typing.final
+class AuditBeginning(_message.Message):
+    """Where a log begins whose first records were pruned (JIT_AUDIT_RETENTION)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRUNED_SEQ_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    PRUNE_TIME_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FROM_SEQ_FIELD_NUMBER: _builtins.int
+    pruned_seq: _builtins.int
+    """The last record that was pruned: the log has the records after it."""
+    hash: _builtins.str
+    """The hash of that record, in hex. The log goes on from it."""
+    checkpoint: _builtins.str
+    """The checkpoint of that record, as of GetAuditCheckpointResponse, which was signed then."""
+    archived_from_seq: _builtins.int
+    """The records from this one to pruned_seq are in an archive without a gap (JIT_AUDIT_ARCHIVE); 0 where the last ones are
+    not.
+    """
+    @_builtins.property
+    def prune_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was pruned."""
+
+    @_builtins.property
+    def public_key(self) -> _struct_pb2.Struct:
+        """The JWK (RFC 7517) that verifies the checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        pruned_seq: _builtins.int = ...,
+        hash: _builtins.str = ...,
+        prune_time: _timestamp_pb2.Timestamp | None = ...,
+        checkpoint: _builtins.str = ...,
+        public_key: _struct_pb2.Struct | None = ...,
+        archived_from_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prune_time", b"prune_time", "public_key", b"public_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_from_seq", b"archived_from_seq", "checkpoint", b"checkpoint", "hash", b"hash", "prune_time", b"prune_time", "pruned_seq", b"pruned_seq", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditBeginning: _TypeAlias = AuditBeginning  # noqa: Y015
 
 @_typing.final
 class StreamAuditVerificationRequest(_message.Message):

@@ -1481,6 +1481,33 @@ export interface components {
              */
             revision?: string;
         };
+        /** @description Where a log begins whose first records were pruned (JIT_AUDIT_RETENTION). */
+        AuditBeginning: {
+            /**
+             * Format: int64
+             * @description The records from this one to pruned_seq are in an archive without a gap (JIT_AUDIT_ARCHIVE); 0 where the last ones are not.
+             */
+            archivedFromSeq?: string;
+            /** @description The checkpoint of that record, as of GetAuditCheckpointResponse, which was signed then. */
+            checkpoint?: string;
+            /** @description The hash of that record, in hex. The log goes on from it. */
+            hash?: string;
+            /**
+             * Format: int64
+             * @description The last record that was pruned: the log has the records after it.
+             */
+            prunedSeq?: string;
+            /**
+             * Format: date-time
+             * @description When it was pruned.
+             * @example 2026-03-02T12:00:00Z
+             */
+            pruneTime?: string;
+            /** @description The JWK (RFC 7517) that verifies the checkpoint. */
+            publicKey?: {
+                [key: string]: unknown;
+            };
+        };
         /** @description One act, as it was recorded. */
         AuditEvent: {
             /** @description To do what. */
@@ -1639,9 +1666,11 @@ export interface components {
          *     - `LOCK_EXPIRED`: A lock is over; it held until its expire_time, whenever this was recorded.
          *     - `GRANT_EXPIRES_SOON`: A grant ends within `warn_before` of its policy; once for each end, so again after more time was given.
          *     - `STEP_ESCALATED`: Nobody has decided a step within its timeout, so that `escalate_to` may decide it too; once for each such step.
+         *     - `AUDIT_PRUNED`: The oldest records of this log were pruned, after JIT_AUDIT_RETENTION: the message says which, and where they were
+         *      archived.
          * @enum {string}
          */
-        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE" | "ACCESS_SEARCHED" | "LOCK_CREATED" | "LOCK_DELETED" | "LOCK_EXPIRED" | "GRANT_EXPIRES_SOON" | "STEP_ESCALATED";
+        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE" | "ACCESS_SEARCHED" | "LOCK_CREATED" | "LOCK_DELETED" | "LOCK_EXPIRED" | "GRANT_EXPIRES_SOON" | "STEP_ESCALATED" | "AUDIT_PRUNED";
         /**
          * @description Describes violations in a client request. This error type focuses on the
          *      syntactic aspects of the request.
@@ -2224,6 +2253,11 @@ export interface components {
             auditEvents?: components["schemas"]["AuditEvent"][];
             /** @description Empty on the last page. */
             nextPageToken?: string;
+            /**
+             * Format: int64
+             * @description The records up to this one were pruned, so that they are in no answer; 0 where none was.
+             */
+            prunedSeq?: string;
         };
         /** @description A page of delegations. */
         ListDelegationsResponse: {
@@ -2721,7 +2755,7 @@ export interface components {
          * @description What is wrong, for programs. There may be new ones.
          * @enum {string}
          */
-        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CERTIFICATE_INVALID" | "CERTIFICATE_MISMATCH" | "CHILD_NOT_ALLOWED" | "CLOCK_STEPPED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "REQUEST_ID_REUSED" | "REVIEW_ASSURANCE_REQUIRED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_CHILDREN" | "TOO_MANY_DELEGATIONS" | "TOO_MANY_PENDING" | "TOO_MANY_UNREVIEWED" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
+        Reason: "ALREADY_REVIEWED" | "ASSET_NOT_FOUND" | "BODY_TOO_LARGE" | "CERTIFICATE_INVALID" | "CERTIFICATE_MISMATCH" | "CHILD_NOT_ALLOWED" | "CLOCK_STEPPED" | "CONDITION_ERROR" | "CONDITION_NOT_MET" | "DELEGATION_NOT_FOUND" | "DENIAL_NOT_BOUND" | "DENIAL_OVER" | "DENIED_BY_POLICY" | "DUAL_CONTROL_REQUIRED" | "EXTENSION_CAP" | "GRANT_NOT_FOUND" | "INTERNAL" | "INVALID_FIELD" | "ISSUER_KEYS_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "LOCKED" | "LOCK_NOT_FOUND" | "LOST_RACE" | "MALFORMED_MESSAGE" | "MALFORMED_REQUEST" | "NOT_APPROVER" | "NOT_ELIGIBLE" | "NOT_VISIBLE" | "NOT_YOURS" | "NO_PUBLIC_URL" | "PASSAGE_OVER" | "POLICY_EXISTS" | "POLICY_NOT_FOUND" | "POLICY_NO_LONGER_ALLOWS" | "PROPOSAL_NOT_FOUND" | "PROXY_REQUIRED" | "RATE_EXCEEDED" | "RATE_LIMITED" | "RECORDS_PRUNED" | "REQUEST_ID_REUSED" | "REVIEW_ASSURANCE_REQUIRED" | "REVIEW_OVERDUE" | "ROLE_REQUIRED" | "ROUTE_MISCONFIGURED" | "SELF_APPROVAL" | "SERVICE_STOPPING" | "SERVICE_UNREACHABLE" | "SIGNAL_NOT_FOUND" | "STALE_ETAG" | "STALE_PLAN" | "STORE_UNAVAILABLE" | "TIMEOUT" | "TOKENS_OFF" | "TOKEN_EXPIRED" | "TOKEN_INVALID" | "TOKEN_MISSING" | "TOKEN_NOT_COVERING" | "TOKEN_NOT_POSSIBLE" | "TOO_MANY_ACTIVE" | "TOO_MANY_CALLS" | "TOO_MANY_CHILDREN" | "TOO_MANY_DELEGATIONS" | "TOO_MANY_PENDING" | "TOO_MANY_UNREVIEWED" | "TOO_MANY_WATCHERS" | "UNKNOWN_PATH" | "UNSATISFIABLE" | "WRONG_STATE";
         /** @description What a check reads of an approved grant. */
         ReplicaGrant: {
             /** @description Action patterns it covers. */
@@ -3280,6 +3314,8 @@ export interface components {
         };
         /** @description What the chain says, and what it says beside the checkpoint. */
         VerifyAuditLogResponse: {
+            /** @description Where the log begins, if its first records were pruned: it was verified from there on. */
+            beginning?: components["schemas"]["AuditBeginning"];
             /** @description What is known of the checkpoint's signature. */
             checkpointSignature?: components["schemas"]["VerifyAuditLogResponse.CheckpointSignature"];
             /** @description What is wrong with it. */
@@ -4481,7 +4517,7 @@ export interface operations {
                 filter?: string;
                 /** @description `jitaccess` (the default): an AuditEvent each. `cloudevents`: a CloudEvent 1.0 with that in its data. `ocsf`: an event of the Open Cybersecurity Schema Framework. */
                 format?: string;
-                /** @description Only events after this one: the last one of an earlier export, to go on with it. */
+                /** @description Only events after this one: the last one of an earlier export, to go on with it. Refused with RECORDS_PRUNED where some of them were pruned. 0: from the first event that the log still has. */
                 startSeq?: string;
             };
             header?: never;
@@ -4518,7 +4554,7 @@ export interface operations {
                 batchSize?: number;
                 /** @description AIP-160, as of ListAuditEvents. */
                 filter?: string;
-                /** @description Tell what came after this one. 0: what comes from now on. */
+                /** @description Tell what came after this one. 0: what comes from now on. Refused with RECORDS_PRUNED where some of it was pruned. */
                 startSeq?: string;
             };
             header?: never;
