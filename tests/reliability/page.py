@@ -128,7 +128,7 @@ def _kills(results: list[dict[str, Any]]) -> str:
         for result in results
     )
     intro = (
-        "`make kill` kills the service with all its processes at random moments under a load of writes and checks, and "
+        "`make kill` kills one process of `jit-service serve` at random moments under a load of writes and checks, and "
         "starts it again on the same data. The chain is verified after each twentieth start, and at the end everything "
         "that was acknowledged is looked for in the store."
     )
