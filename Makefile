@@ -94,9 +94,9 @@ browser: ## Install Debian's chromium, for the tests of the console and of the p
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
 
-postgresql: ## Install Debian's PostgreSQL, for the tests on an older one than the wheel's; needs root.
-	@test -d /usr/lib/postgresql || { apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null; }
+postgresql: ## Install Debian's PostgreSQL and PgBouncer, for the tests with TLS, a pooler, an older version; needs root.
+	@test -d /usr/lib/postgresql -a -x /usr/sbin/pgbouncer || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql pgbouncer >/dev/null; }
 
 lint: $(STAMP) $(NODE_STAMP) $(CONSOLE_STAMP) third_party ## ruff, mypy --strict, import-linter, buf lint and breaking, generated files fresh.
 	$(BIN)/ruff format --check --quiet .

@@ -42,7 +42,8 @@ class GrantCache:
         self._index = Index(clock)
         # The place in the store's history at which the index was read.
         self._place = BEGINNING
-        self._barrier = Barrier(self._catch_up, wait_seconds=WAIT_SECONDS)
+        door = store.door
+        self._barrier = Barrier(self._catch_up, wait_seconds=WAIT_SECONDS, hangs=lambda: door.is_closed)
         self._fresh_at = 0.0
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="live", daemon=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from jit_service.domain.audit.chain import link
+from jit_service.storage import postgresql
 from jit_service.storage.audit_block import pack
 from jit_service.storage.columns import EPOCH, MICROSECOND
 from jit_service.storage.engine import begin_immediate
@@ -27,6 +28,7 @@ def append(connection: Any, payloads: Sequence[bytes], *, at: datetime, sqlite: 
         if sqlite:
             _append_sqlite(cursor, payloads, stored, time)
         else:
+            postgresql.begin(connection)
             _append_postgresql(cursor, payloads, stored, time)
         connection.commit()
     except BaseException:

@@ -25,7 +25,7 @@ from jit_service.domain.policies.policy import Policy
 from jit_service.storage import postgresql, predicates, rows
 from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.columns import EPOCH, MICROSECOND
-from jit_service.storage.failures import translate_errors
+from jit_service.storage.door import Door
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.predicates import text_of
 from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, list_text, live_text, quoted_text, seal_number
@@ -108,8 +108,9 @@ class GrantLoader:
     connection's own commits nor any commit during a transaction.
     """
 
-    def __init__(self, engine: Engine, sealer: Sealer) -> None:
+    def __init__(self, engine: Engine, sealer: Sealer, door: Door) -> None:
         self._engine = engine
+        self._door = door
         self._sealer = sealer
         # The sum of the seals of all counted grants, and the seals of those of them that are over: Check drops those.
         self._total = 0
@@ -159,7 +160,7 @@ class GrantLoader:
     @contextmanager
     def load(self, progress: Progress) -> Iterator[FullLoad]:
         """Yields all that is live, as one snapshot. Grants are read as they are taken; `progress` counts them."""
-        with self._connected() as connection, _snapshot(connection, self._sqlite):
+        with self._connected() as connection, _snapshot(connection, self._sqlite), postgresql.loading(connection):
             head = self._head(connection, BEGINNING)
             sums = self._sums(connection)
             for table in TABLES:
@@ -187,7 +188,7 @@ class GrantLoader:
             query, (since.seq,)
         ).fetchone()
         if is_no_primary:
-            raise StoreUnavailable("the database server takes no writes: it is a standby, or read-only")
+            raise StoreUnavailable(postgresql.TAKES_NO_WRITES)
         place = Head(revision, seq, bytes(hash_))
         if hash_there is None and since.seq:
             # The record is within a row, or in a piece since the last look.
@@ -345,9 +346,10 @@ class GrantLoader:
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
-        with translate_errors():
-            if self._connection is not None and not self._sqlite:
-                self._replace_ended()
+        with self._door.passed():
+            kept = self._connection
+            if kept is not None and not self._sqlite and postgresql.has_ended(kept.dbapi_connection):
+                self._give_up()
             if self._connection is None:
                 self._connection = self._engine.raw_connection()
                 self._connection.detach()
@@ -360,10 +362,6 @@ class GrantLoader:
                 # Its state is not known: the next read takes a new connection.
                 self._give_up()
                 raise
-
-    def _replace_ended(self) -> None:
-        if postgresql.has_ended(self._connection.dbapi_connection):
-            self._give_up()
 
     def _give_up(self) -> None:
         """Closes the connection without a rollback, which a broken one would refuse."""

@@ -20,7 +20,8 @@ from jit_service.metrics.events import count_committed
 from jit_service.storage import audit_append, audit_compaction, postgresql, prepared
 from jit_service.storage import engine as engines
 from jit_service.storage.audit_log import AuditLog
-from jit_service.storage.failures import translate_errors
+from jit_service.storage.door import Door
+from jit_service.storage.failures import demand_outcome
 from jit_service.storage.grant_loader import GrantLoader
 from jit_service.storage.group_commit import GroupCommit
 from jit_service.storage.head import Head
@@ -63,6 +64,7 @@ class Store:
     ) -> None:
         """`key` seals the rows that decisions rest on. Only tests leave it out."""
         self.sealer = Sealer(key)
+        self.door = Door()
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
@@ -98,11 +100,17 @@ class Store:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
-        with translate_errors(), self._reading.begin() as connection:
+        with self.door.passed(), self._reading.begin() as connection:
             snapshot = Snapshot(connection, self.clock, self.sealer, policy_cache=self._policies)
             snapshot.demand_unlocked()
             yield snapshot
         self._keep_policies(snapshot)
+
+    @contextmanager
+    def long_snapshot(self) -> Iterator[Snapshot]:
+        """As `snapshot`, for whoever computes much between two reads."""
+        with self.snapshot() as snapshot, snapshot.kept_open():
+            yield snapshot
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -130,7 +138,7 @@ class Store:
 
         By the driver alone, without SQLAlchemy, since every check waits for it.
         """
-        with self._note_outcome(), translate_errors(), self._exclusive():
+        with self._note_outcome(), self.door.passed(), self._exclusive():
             begun_at = time.perf_counter()
             connection = self._append_connection()
             try:
@@ -144,7 +152,7 @@ class Store:
 
     def is_unsealed(self) -> bool:
         """Whether the store has content and no seal: it is from before rows were sealed."""
-        with translate_errors(), self._reading.begin() as connection:
+        with self.door.passed(), self._reading.begin() as connection:
             head = read_head(connection)
             return head.revision > 0 and not head.sums and head.seal is None
 
@@ -168,7 +176,7 @@ class Store:
 
     def clocks(self) -> Clocks:
         """Returns what the store knows of the time."""
-        with translate_errors(), self._reading.begin() as connection:
+        with self.door.passed(), self._reading.begin() as connection:
             head = read_head(connection)
             database = None
             if connection.dialect.name != "sqlite":
@@ -197,7 +205,7 @@ class Store:
 
     def grant_loader(self) -> GrantLoader:
         """Returns a loader of what Check keeps in memory, on a connection of its own."""
-        return GrantLoader(self.engine, self.sealer)
+        return GrantLoader(self.engine, self.sealer, self.door)
 
     def head(self) -> Head:
         """Returns where the store is in its history."""
@@ -209,7 +217,7 @@ class Store:
 
         `rest` is called now and then while it computes. What another process merges at the same time is left to it.
         """
-        with translate_errors(), self._merging.connect() as connection:
+        with self.door.passed(), self._merging.connect() as connection:
             log = AuditLog.of(connection)
             driver: Any = connection.connection.dbapi_connection
             blocks = audit_compaction.next_blocks(log)
@@ -236,7 +244,7 @@ class Store:
         """
         if self._group_commit is None:
             return
-        with translate_errors(), self._writing.connect() as connection:
+        with self.door.passed(), self._writing.connect() as connection:
             driver: Any = connection.connection.dbapi_connection
             _, pages, _ = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if pages > _LONG_WAL:
@@ -267,7 +275,7 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """Begins a write transaction; commits it at the end of the block, or rolls it back if the block raises."""
-        with self._note_outcome(), translate_errors():
+        with self._note_outcome(), self.door.passed():
             if self._group_commit is not None:
                 with self._group_commit.transaction() as connection:
                     yield connection
@@ -275,7 +283,8 @@ class Store:
                 with self._writing.connect() as connection, connection.begin() as transaction:
                     yield connection
                     begun_at = time.perf_counter()
-                    transaction.commit()
+                    with demand_outcome():
+                        transaction.commit()
                     COMMIT_SECONDS.observe(time.perf_counter() - begun_at, "write")
                     COMMIT_SIZE.observe(1, "write")
 

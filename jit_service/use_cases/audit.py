@@ -111,7 +111,7 @@ def _verification(store: Store, so_far: Recomputed, since: Checkpoint | None) ->
     fault = _fault_at_beginning(store, so_far)
     yield _progress(so_far, store.head().seq)
     fault = fault or (yield from _fault_in_merged(store, so_far))
-    with store.snapshot() as snapshot:
+    with store.long_snapshot() as snapshot:
         fault = fault or (yield from _fault_in_rest(snapshot, so_far))
         faults = (fault, _fault_since(snapshot, since) if since is not None else None)
         seq, problem = min(filter(None, faults), default=Fault(0, ""))

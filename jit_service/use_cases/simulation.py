@@ -147,7 +147,7 @@ def stream_simulation(store: Store, draft: Draft, *, gone: Callable[[], bool]) -
 def _simulation(store: Store, draft: Draft) -> Simulating:
     if not 0 <= draft.max_changes <= MAX_CHANGES:
         raise InvalidField("max_changes", f"is {draft.max_changes}; 0 to {MAX_CHANGES} are allowed")
-    with store.snapshot() as snapshot:
+    with store.long_snapshot() as snapshot:
         end = draft.end or snapshot.now
         beginning = snapshot.log_beginning
         if draft.start is not None and beginning.was_pruned and draft.start < beginning.last_at:

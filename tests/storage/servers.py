@@ -34,7 +34,7 @@ class Server:
         self._options = options
         self._environment = environment
         self._directory = directory
-        self._user = _user_of(directory)
+        self._user = owner_of(directory)
         self._run("initdb", "-D", str(self._data), "-U", "jit", "-A", "trust", "-E", "UTF8", "--no-sync")
         self.start()
         self.sql("CREATE DATABASE jit")
@@ -50,6 +50,26 @@ class Server:
     def sql(self, statement: str, *, database: str = "postgres") -> None:
         with psycopg.connect(host=str(self._directory), dbname=database, user="jit", autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[call-overload]
+
+    @property
+    def data(self) -> Path:
+        return self._data
+
+    @property
+    def socket(self) -> Path:
+        return self._directory / ".s.PGSQL.5432"
+
+    def restart(self, *options: str) -> None:
+        """Starts it again with settings such as `ssl=on`, from now on."""
+        self.stop()
+        self._options += "".join(f" -c {option}" for option in options)
+        self.start()
+
+    def own(self, path: Path) -> None:
+        """Gives a file to the server's user alone."""
+        path.chmod(0o600)
+        if self._user is not None:
+            shutil.chown(path, self._user)
 
     def start(self) -> None:
         options = f"-k {self._directory} -c listen_addresses='' {self._options}"
@@ -123,8 +143,8 @@ def oldest() -> Path:
     return found[0].parent
 
 
-def _user_of(directory: Path) -> str | None:
-    """PostgreSQL refuses to run as root."""
+def owner_of(directory: Path) -> str | None:
+    """Returns whom the directory is given to, if root runs the tests: PostgreSQL and PgBouncer refuse to be root."""
     if os.geteuid() != 0:
         return None
     found = next((name for name in ("postgres", "pgserver", "nobody") if _is_there(name)), None)

@@ -206,7 +206,7 @@ def test_a_connection_that_ended_unnoticed_fails_no_check(server: Server, fresh:
 def test_several_hosts_are_named_as_libpq_does(url: str, host: str, port: str, attributes: str) -> None:
     engine = open_engine(url)
     given: dict[str, Any] = {}
-    engine.dialect.connect = lambda *_, **arguments: given.update(arguments)  # type: ignore[method-assign]
+    engine.dialect.connect = lambda *_, **arguments: given.update(arguments)  # type: ignore[assignment, method-assign, return-value]
 
     with pytest.raises(AttributeError):
         engine.raw_connection()

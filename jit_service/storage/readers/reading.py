@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 from sqlmodel import Session
 
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.storage import prepared
+from jit_service.storage import postgresql, prepared
 from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.head import Head
 from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
@@ -20,6 +21,7 @@ from jit_service.storage.sealing import Sealer
 
 Clock = Callable[[], datetime]
 Fact = TypeVar("Fact")
+_LONG_SECONDS: Final = 300
 
 
 class Reading:
@@ -55,6 +57,12 @@ class Reading:
     def head(self) -> Head:
         """Where the store is in its history."""
         return Head(revision=self.revision, seq=self.seq, hash=self.head_hash)
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Lets the transaction do nothing for minutes, where a server ends those that do nothing for seconds."""
+        with postgresql.patiently(self._connection.connection.dbapi_connection, seconds=_LONG_SECONDS):
+            yield
 
     def has_been_at(self, head: Head) -> bool:
         """Whether the head is in this history. A head of another history has another hash."""

@@ -1,0 +1,38 @@
+"""A connection to PostgreSQL on which no answer is waited for without end. Importing it takes psycopg's 60 ms."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import PQGen
+
+_INTERVAL_SECONDS = 0.1
+RV = TypeVar("RV")
+
+
+class NoAnswer(psycopg.OperationalError):
+    """The server did not answer in time; nobody knows what it did."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """Gives up a server that leaves a statement, or the end of a transaction, unanswered for `answer_seconds`.
+
+    The server's own timeouts do not help while it hangs, nor while nothing comes through the network: TCP only
+    notices that a peer is gone if its host is. `is_pooled` says that a pooler stands between, and gives each
+    transaction a session of its own choice, which the statement `limits` bounds.
+    """
+
+    answer_seconds: float | None = 5
+    is_pooled = False
+    limits = ""
+
+    def wait(self, gen: PQGen[RV], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> RV:
+        """As psycopg's, with `answer_seconds` for a timeout. Raises NoAnswer, and the connection is closed."""
+        try:
+            return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
+        except errors._WaitTimeout:
+            # Closed and not cancelled: a cancelled wait for a synchronous standby would be answered as a commit.
+            self.pgconn.finish()
+            raise NoAnswer(f"PostgreSQL has not answered for {self.answer_seconds:g} s") from None
