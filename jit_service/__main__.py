@@ -1,5 +1,4 @@
-"""The operator's commands: serve, up, migrate, check, settings, envoy-config, unlock, audit, keys, notifications,
-dev-token.
+"""The operator's commands: serve, up, migrate, check, backup, restore, config, unlock, audit, keys, and others.
 
 Messages for people go to stderr; stdout is for programs.
 """
@@ -28,6 +27,7 @@ gc.disable()
 import typer
 
 from jit_service.commands import audit, keys, notifications
+from jit_service.commands.backup import backup, restore
 from jit_service.commands.envoy import envoy_config
 from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
 from jit_service.commands.options import SERVING, STORING, Flags, takes
@@ -55,6 +55,8 @@ app.command("envoy-config")(envoy_config)
 app.command("init")(init)
 app.command("config")(show_config)
 app.command("check")(check)
+app.command("backup")(backup)
+app.command("restore")(restore)
 app.command("settings")(list_settings)
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")

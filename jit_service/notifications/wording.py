@@ -109,6 +109,7 @@ _URGENCY: Final = {
     "GRANTS_REVOKED": Urgency.WARNING,
     "GRANT_EXPIRES_SOON": Urgency.WARNING,
     "STEP_ESCALATED": Urgency.WARNING,
+    "STORE_RESTORED": Urgency.CRITICAL,
 }
 _ANEW: Final = frozenset(
     {
@@ -154,6 +155,7 @@ _TITLES: Final = {
     "POLICY_CREATED": "{by} made {policy}",
     "POLICY_UPDATED": "{by} changed {policy}",
     "POLICY_DELETED": "{by} deleted {policy}",
+    "STORE_RESTORED": "The store was restored from a backup",
 }
 _UNDER_REVIEW: Final = {
     "GRANT_APPROVED": "{by} approved; more approvals are needed before {who} gets {what}",

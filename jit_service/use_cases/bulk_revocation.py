@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from pydantic import TypeAdapter
 
@@ -14,7 +15,7 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import InvalidField, StalePlan
 from jit_service.domain.grants import approval as rules
-from jit_service.domain.grants.grant import Grant, revoke_with_parent
+from jit_service.domain.grants.grant import Grant, GrantState, revoke_with_parent
 from jit_service.domain.language import name
 from jit_service.storage import Snapshot, Store, query
 from jit_service.use_cases.grants import end_below
@@ -46,6 +47,7 @@ class RevocationPlan:
 
 
 _PLANS = TypeAdapter(RevocationPlan)
+_TOGETHER: Final = 200
 
 
 def normalize(selector: GrantSelector) -> GrantSelector:
@@ -97,6 +99,25 @@ def execute(store: Store, caller: Caller, selector: GrantSelector, *, plan_id: s
         remember(tx, caller, _PLANS, done)
     end_below(store, tops, by=caller)
     return done
+
+
+def end_all(store: Store, by: Caller, *, comment: str, report: Callable[[int, int], None]) -> int:
+    """Ends every scheduled or active grant, each with its record, in transactions of a few. Returns their number.
+
+    `report` is called with how many have ended, and how many there were.
+    """
+    with store.snapshot() as snapshot:
+        names = [grant.name for grant in snapshot.live_grants_of(query.grants_matching())]
+    ended = 0
+    for begin in range(0, len(names), _TOGETHER):
+        with store.transaction() as tx:
+            found = (tx.grant(each) for each in names[begin : begin + _TOGETHER])
+            for grant in found:
+                if grant is not None and grant.state(tx.now) in (GrantState.SCHEDULED, GrantState.ACTIVE):
+                    tx.save_grant(*rules.revoke(grant, policy=None, by=by, comment=comment, now=tx.now))
+                    ended += 1
+        report(begin, len(names))
+    return ended
 
 
 def _plan(snapshot: Snapshot, selector: GrantSelector) -> RevocationPlan:

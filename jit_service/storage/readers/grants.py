@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, and_, func, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -37,6 +37,10 @@ class GrantReader(Reading):
     def live_grants_of(self, scope: ColumnElement[bool]) -> list[Grant]:
         """Returns every scheduled or active grant of the scope, by name."""
         return self._grants(select(GrantRow).where(scope, predicates.granted(self.now)).order_by(GrantRow.name))
+
+    def count_granted(self) -> int:
+        """Returns how many grants are scheduled or active."""
+        return self._session.exec(select(func.count()).select_from(GrantRow).where(predicates.granted(self.now))).one()
 
     def current_grants(self) -> list[Grant]:
         """Returns every grant that is pending, scheduled or active, by name."""

@@ -215,6 +215,8 @@ class EventType(StrEnum):
     """The oldest records of this log were pruned, after JIT_AUDIT_RETENTION: the message says which, and where they
     were archived.
     """
+    STORE_RESTORED = "STORE_RESTORED"
+    """The store was restored from a backup: what came after the backup is not in this log."""
 
 
 class ChangeType(StrEnum):

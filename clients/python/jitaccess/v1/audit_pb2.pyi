@@ -126,6 +126,8 @@ class AuditEvent(_message.Message):
         """The oldest records of this log were pruned, after JIT_AUDIT_RETENTION: the message says which, and where they were
         archived.
         """
+        STORE_RESTORED: AuditEvent._EventType.ValueType  # 45
+        """The store was restored from a backup: what came after the backup is not in this log."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -222,6 +224,8 @@ class AuditEvent(_message.Message):
     """The oldest records of this log were pruned, after JIT_AUDIT_RETENTION: the message says which, and where they were
     archived.
     """
+    STORE_RESTORED: AuditEvent.EventType.ValueType  # 45
+    """The store was restored from a backup: what came after the backup is not in this log."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
