@@ -109,7 +109,7 @@ class Member:
 
 
 class Database:
-    """The members with all that is around them. `url` leads through PgBouncer and HAProxy to the primary."""
+    """The members with all that is around them. `url` leads through HAProxy to the primary."""
 
     def __init__(self, network: Network, directory: Path, logs: Path) -> None:
         self._directory = directory

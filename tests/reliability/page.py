@@ -40,10 +40,10 @@ What is not shown: **a kill does not test fsync**, since the kernel keeps what a
 machine's own power was never cut.
 """
 _CLUSTER = """
-`make cluster` starts three PostgreSQL under Patroni (synchronous and strict) with etcd, HAProxy and PgBouncer in
-transaction mode, and three hosts of the service behind one Envoy. Each host is a network namespace of its own. A
-primary that vanishes without a word is followed after Patroni's `ttl`, which is 20 s at least; that time is in
-*broken*.
+`make cluster` starts three PostgreSQL under Patroni (synchronous and strict) with etcd and HAProxy, and three hosts of
+the service behind one Envoy. Each host is a network namespace of its own. PgBouncer runs too, but the service does not
+go through it: it is not in the way of these runs. A primary that vanishes without a word is followed after Patroni's
+`ttl`, which is 20 s at least; that time is in *broken*.
 """
 _FAULTS = """
 `make faults` runs `jit-service up` with two workers and Envoy, and breaks what it stands on: disks, clocks, the way to
