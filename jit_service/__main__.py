@@ -1,4 +1,4 @@
-"""The operator's commands: serve, up, migrate, check, backup, restore, config, unlock, audit, keys, and others.
+"""The operator's commands: serve, up, migrate, check, doctor, backup, restore, config, unlock, audit, keys, and others.
 
 Messages for people go to stderr; stdout is for programs.
 """
@@ -31,7 +31,7 @@ from jit_service.commands.backup import backup, restore
 from jit_service.commands.envoy import envoy_config
 from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
 from jit_service.commands.options import SERVING, STORING, Flags, takes
-from jit_service.commands.settings import check, init, list_settings, show_config
+from jit_service.commands.settings import check, examine, init, list_settings, show_config
 from jit_service.domain.caller import Role
 from jit_service.domain.language import name
 from jit_service.runtime.dev_issuer import DevIssuer
@@ -55,6 +55,7 @@ app.command("envoy-config")(envoy_config)
 app.command("init")(init)
 app.command("config")(show_config)
 app.command("check")(check)
+app.command("doctor")(examine)
 app.command("backup")(backup)
 app.command("restore")(restore)
 app.command("settings")(list_settings)

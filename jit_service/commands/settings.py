@@ -1,4 +1,4 @@
-"""`jit-service init`, `config`, `check` and `settings`: what settings there are, which hold, and whether they work."""
+"""`jit-service init`, `config`, `settings`, `check` and `doctor`: what settings there are, and whether they work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jit_service.commands.given import loaded, one_line_errors
 from jit_service.commands.options import SERVING, Flags, takes
 from jit_service.configuration import table, template
 from jit_service.configuration.environment import PREFIX
-from jit_service.runtime import preflight
+from jit_service.runtime import doctor, preflight
 from jit_service.runtime.preflight import Form
 from jit_service.runtime.service import ServiceError, utc_now
 from jit_service.settings import Settings, Source
@@ -37,6 +37,26 @@ def check(
     finally:
         logging.disable(logging.NOTSET)
     print(report.text(output))
+    raise typer.Exit(int(report.fails))
+
+
+@takes("http", *SERVING)
+def examine(
+    *,
+    output: Annotated[Form, typer.Option("-o", "--output", help="A table for people, or one JSON object.")] = Form.TEXT,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail for warnings too.")] = False,
+    flags: Flags,
+) -> None:
+    """Examine the settings, the store, its log, the keys, the clock, the disk and what waits, beside the service.
+
+    It changes nothing. Exit code 1 if something is wrong, else 0.
+    """
+    logging.disable(logging.CRITICAL)
+    try:
+        report = doctor.report(lambda: loaded(flags), clock=utc_now, strict=strict)
+    finally:
+        logging.disable(logging.NOTSET)
+    print(report.text(output) if output is Form.JSON else report.table())
     raise typer.Exit(int(report.fails))
 
 

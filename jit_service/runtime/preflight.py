@@ -82,6 +82,11 @@ class Report:
         told = [finding._asdict() for finding in self.findings]
         return json.dumps({"ok": not self.fails, "version": version("jit-service"), "findings": told}, indent=1)
 
+    def table(self) -> str:
+        """Returns the findings as a table for people: what, how it is, and the words."""
+        width = max(len(finding.about) for finding in self.findings)
+        return "\n".join(f"{about:<{width}}  {level:<7}  {message}" for level, about, message in self.findings)
+
 
 def report(load: Callable[[], Settings], *, clock: Clock, strict: bool = False) -> Report:
     """Tries everything. `load` may raise SettingsError."""

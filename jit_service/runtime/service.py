@@ -355,7 +355,7 @@ def demand_clock(store: Store, longest_idle: timedelta) -> None:
     """Raises ServiceError, and closes the store, if this host's clock cannot be right, by the database's or the log."""
     try:
         now, seen = utc_now(), store.clocks()
-        fault = _fault_of_clock(now, seen.database, seen.newest, longest_idle)
+        fault = fault_of_clock(now, seen.database, seen.newest, longest_idle)
     except StoreUnavailable:
         store.close()
         raise
@@ -364,7 +364,8 @@ def demand_clock(store: Store, longest_idle: timedelta) -> None:
         raise ServiceError(fault)
 
 
-def _fault_of_clock(now: datetime, database: datetime | None, newest: datetime | None, longest_idle: timedelta) -> str:
+def fault_of_clock(now: datetime, database: datetime | None, newest: datetime | None, longest_idle: timedelta) -> str:
+    """Returns what is wrong with this host's clock, by the database's or the newest record; nothing if right."""
     if database is not None and abs(now - database) > MAX_STEP:
         way = "ahead of" if now > database else "behind"
         off = timedelta(seconds=round(abs(now - database).total_seconds()))

@@ -1,0 +1,190 @@
+"""`jit-service doctor` finds what is wrong with a service that runs, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from jit_service.domain.audit.event import EventType
+from jit_service.domain.notification import Interest, Subscription
+from jit_service.runtime import doctor
+from jit_service.runtime.preflight import Form, Report
+from jit_service.runtime.service import issuing_of, open_store
+from jit_service.settings import Settings
+from jit_service.storage import Store
+from jit_service.use_cases import signing_keys
+from jit_service.use_cases.keyring import secret_of
+from tests.conftest import Clock
+from tests.rpc.tokens import Forge
+from tests.storage import people
+from tests.storage.people import ADMIN
+
+
+@dataclass
+class Host:
+    """A data directory in which the service runs, and what the doctor says of it."""
+
+    data_dir: Path
+    forge: Forge
+    clock: Clock
+
+    def settings(self, **changes: Any) -> Settings:
+        usual = {"data_dir": self.data_dir, "issuers": [self.forge.issuer()], "grpc": "127.0.0.1:0"}
+        return Settings.load(**(usual | {"token_issuer": "https://jit.example.com"} | changes))
+
+    def report(self, **changes: Any) -> Report:
+        return doctor.report(lambda: self.settings(**changes), clock=self.clock)
+
+    def told(self, *levels: str, **changes: Any) -> list[str]:
+        return [f"{each.about}: {each.message}" for each in self.report(**changes).findings if each.level in levels]
+
+    @property
+    def key(self) -> Path:
+        return self.data_dir / "token.key"
+
+    def open(self) -> Store:
+        return open_store(self.settings(), clock=self.clock)
+
+    def sql(self, statement: str, *values: Any) -> None:
+        with closing(sqlite3.connect(self.data_dir / "jit.db")) as connection:
+            connection.execute(statement, values)
+            connection.commit()
+
+
+@pytest.fixture
+def host(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Host:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o700)
+    shutil.copyfile(sqlite_template, data_dir / "jit.db")
+    made = Host(data_dir, Forge(tmp_path), clock)
+    with closing(made.open()) as store:
+        issuing = issuing_of(made.settings())
+        assert issuing is not None
+        signing_keys.replace_all(store, issuing, by=ADMIN)
+        people.add_policy(store)
+        people.approve(store, people.ask(store))
+    return made
+
+
+def test_a_sound_service_has_no_finding_and_nothing_is_written(host: Host) -> None:
+    with closing(host.open()) as store:
+        before = store.head()
+
+        report = host.report()
+
+        assert store.head() == before
+    assert {each.level for each in report.findings} == {"ok"}
+    assert not report.fails
+    assert {"audit log", "grants", "clock", "disk", "signing keys", "notifications"} <= {
+        each.about for each in report.findings
+    }
+
+
+def test_people_get_a_table_and_programs_json(host: Host) -> None:
+    report = host.report()
+
+    assert all("  ok       " in line for line in report.table().splitlines())
+    assert json.loads(report.text(Form.JSON))["ok"] is True
+
+
+def _widen(host: Host) -> None:
+    host.sql("UPDATE access_grant SET expires_at = expires_at + 1000000")
+
+
+def _rewrite(host: Host) -> None:
+    host.sql("UPDATE audit_event SET payload = CAST(replace(CAST(payload AS TEXT), 'alice', 'malice') AS BLOB)")
+
+
+def _remove_key(host: Host) -> None:
+    host.key.unlink()
+
+
+def _set_back(host: Host) -> None:
+    host.clock.advance(timedelta(hours=-1))
+
+
+class Case(NamedTuple):
+    spoil: Callable[[Host], object]
+    level: str
+    words: str
+
+
+CASES = {
+    "a grant that somebody changed": Case(_widen, "fault", "not as"),
+    "a record that somebody changed": Case(_rewrite, "fault", "audit log: "),
+    "a key file that is gone": Case(_remove_key, "fault", "put back the key that sealed it"),
+    "a clock that was set back": Case(_set_back, "fault", "clock: is 1:00:00 behind the newest record"),
+    "a schema of another version": Case(
+        lambda host: host.sql("UPDATE alembic_version SET version_num = '0099'"), "fault", "of a newer version"
+    ),
+    "a key that was not replaced": Case(
+        lambda host: host.clock.advance(timedelta(days=40)), "warning", "should have been replaced"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_wrong_is_found(host: Host, case: Case) -> None:
+    case.spoil(host)
+
+    told = host.told(case.level)
+
+    assert [line for line in told if case.words in line], told
+    assert host.report().fails is (case.level == "fault")
+
+
+def test_no_key_is_made_where_there_is_none(host: Host) -> None:
+    _remove_key(host)
+
+    host.report()
+
+    assert not host.key.exists()
+
+
+def test_notifications_that_nobody_takes_are_told(host: Host) -> None:
+    told_of = Subscription(receiver="oncall", interests=frozenset({Interest(type=EventType.GRANT_APPROVED)}))
+    with closing(
+        Store(host.settings().store_url, clock=host.clock, subscriptions=[told_of], key=secret_of(host.key))
+    ) as store:
+        people.approve(store, people.ask(store))
+    assert "notifications: 1 wait for their delivery" in host.told("ok")
+
+    host.clock.advance(timedelta(hours=1))
+
+    assert [line for line in host.told("warning") if line.startswith("receiver oncall: 1 notifications wait")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"insecure_listen": True}, "JIT_INSECURE_LISTEN: tokens may cross the network in clear"),
+        ({"audit_checks": "off"}, "JIT_AUDIT_CHECKS: no check is on record"),
+        ({"max_token_lifetime": "36h"}, "JIT_MAX_TOKEN_LIFETIME"),
+        ({"trust_any_proxy": True}, "JIT_TRUST_ANY_PROXY"),
+    ],
+)
+def test_settings_that_take_away_what_is_promised_are_told(host: Host, changes: dict[str, Any], words: str) -> None:
+    assert [line for line in host.told("warning", **changes) if words in line]
+
+
+def test_a_disk_without_room_is_a_fault(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type(shutil.disk_usage(host.data_dir))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2**33, 2**33 - 2**20, 2**20))
+
+    assert [line for line in host.told("fault") if "soon nothing can be written" in line]
+
+
+def test_on_postgresql_the_clock_is_held_against_the_servers(host: Host, postgresql_url: str) -> None:
+    # The test's clock stands still, the server's does not.
+    told = host.told("fault", database_url=postgresql_url)
+
+    assert [line for line in told if "clock: this host's clock is" in line], told
