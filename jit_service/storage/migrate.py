@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.storage import postgresql
 from jit_service.storage.engine import for_writing, open_engine
 
 # Any number that nobody else in the database uses for another lock.
@@ -28,7 +30,7 @@ def migrate(url: str) -> None:
     engine = open_engine(url)
     writing = for_writing(engine)
     try:
-        with writing.begin() as connection:
+        with writing.begin() as connection, _patiently(connection):
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             found = MigrationContext.configure(connection).get_current_revision()
@@ -41,6 +43,11 @@ def migrate(url: str) -> None:
     finally:
         for each in (writing, engine):
             each.dispose()
+
+
+def _patiently(connection: Connection) -> AbstractContextManager[None]:
+    """Lets a step take its time: an index of a large table is built for longer than a call may wait."""
+    return postgresql.patiently(connection.connection.dbapi_connection, seconds=None)
 
 
 def is_current(engine: Engine) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -18,6 +20,7 @@ from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.notification import Subscription, interests
 from jit_service.notifications.delivery import list_waiting
 from jit_service.storage import Store, audit_compaction, payload_of
+from jit_service.storage import engine as engines
 from jit_service.storage.engine import for_writing, open_engine
 from jit_service.storage.migrate import _config, is_current, migrate
 from jit_service.use_cases import audit, grants, signals
@@ -163,6 +166,29 @@ def test_the_index_of_an_earlier_release_is_used_and_removed(sqlite_url: str, cl
     assert changes_of_settings(again) == [(1, "policies/orders")]
     assert not path.exists()
     again.close()
+
+
+def test_a_step_may_take_longer_than_a_call_of_a_client(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index of a large table takes minutes."""
+    downgrade(postgresql_url, "0021")
+    with _psycopg(postgresql_url) as connection:
+        connection.execute(
+            "CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.3); END'"
+        )
+        connection.execute(
+            "CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION slow()"
+        )
+    monkeypatch.setattr(engines, "WAIT_SECONDS", 1)
+
+    migrate(postgresql_url)
+
+    engine = open_engine(postgresql_url)
+    assert is_current(engine)
+    engine.dispose()
+
+
+def _psycopg(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
 
 
 def test_an_empty_database_gets_the_whole_schema(tmp_path: Path) -> None:
