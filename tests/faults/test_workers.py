@@ -18,6 +18,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -62,6 +63,17 @@ class Running:
 
     def socket(self, number: int) -> Path:
         return self.data_dir / f"grpc-{number}.sock"
+
+    @property
+    def each_gets_calls(self) -> bool:
+        """Whether Envoy sends calls to each worker. One that was gone waits a second for its next ones."""
+        commands = [child.cmdline() for child in psutil.Process(self.process.pid).children()]
+        (envoy,) = [words for words in commands if "--config-yaml" in words]
+        admin = json.loads(envoy[envoy.index("--config-yaml") + 1])["admin"]["address"]["pipe"]["path"]
+        with httpx.Client(transport=httpx.HTTPTransport(uds=admin), base_url="http://envoy") as client:
+            clusters = client.get("/clusters", params={"format": "json"}).json()["cluster_statuses"]
+        hosts = [host for each in clusters if each["name"].startswith("jit_service") for host in each["host_statuses"]]
+        return [host["health_status"] for host in hosts] == [{"eds_health_status": "HEALTHY"}] * 4
 
     def client(self, name: str, worker: int) -> JitClient:
         """Returns a client of this one worker."""
@@ -125,6 +137,8 @@ def test_they_share_the_port_and_each_serves(tmp_path: Path, transport: str) -> 
 
 def test_one_that_is_killed_is_replaced_while_the_other_serves(shared: Shared, transport: str) -> None:
     service = shared(transport)
+    # The other is one that serves in Envoy's eyes too: the test before this one may have ended it.
+    assert eventually(lambda: service.each_gets_calls)
     with service.client("alice", 0) as client:
         grant = client.request(["database/orders/eu"], ["read"])
     before = service.workers()
