@@ -1,4 +1,4 @@
-"""Generates files from the protos and the code; with --check, names each committed file that is out of date.
+"""Generates files from the protos and the code; with --check, names what is out of date or not in git.
 
 First from the protos alone: the Python messages and stubs, the values and exports of the Python client, and the
 descriptor set that Envoy transcodes with. Then from the protos and the service's code: the OpenAPI document, the
@@ -10,10 +10,11 @@ built of that client.
 
 import argparse
 import os
+import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import client_model
@@ -120,13 +121,44 @@ def left_over() -> list[Path]:
     return [path for path in sorted((pages / "assets").iterdir()) if f"/assets/{path.name}" not in page]
 
 
-def stale(step: Callable[[Path], None]) -> dict[Path, bytes]:
-    """Returns, by its path in the tree, each file that the step makes otherwise than the tree has it."""
+def made_by(step: Callable[[Path], None]) -> dict[Path, bytes]:
+    """Returns what the step makes, by its path in the tree."""
     with tempfile.TemporaryDirectory() as directory:
         step(Path(directory))
         paths = sorted(path for path in Path(directory).rglob("*") if path.is_file())
-        made = {ROOT / path.relative_to(directory): path.read_bytes() for path in paths}
+        return {ROOT / path.relative_to(directory): path.read_bytes() for path in paths}
+
+
+def stale(made: dict[Path, bytes]) -> dict[Path, bytes]:
+    """Returns what of it the tree has not, or has otherwise."""
     return {path: content for path, content in made.items() if not path.exists() or path.read_bytes() != content}
+
+
+def unknown_to_git(paths: Iterable[Path]) -> list[Path]:
+    """Returns those of the paths that git does not have: a commit of all the others would be without them."""
+    if not (ROOT / ".git").exists():
+        return []
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    known = {ROOT / name for name in listed.split("\0")}
+    return [path for path in paths if path not in known]
+
+
+def _check(made: dict[Path, bytes]) -> None:
+    """Exits if the tree has not what was made, or has it without git."""
+    if found := stale(made):
+        sys.exit(f"not what the protos and the code give; run `make proto`: {_names(found)}")
+    if unknown := unknown_to_git(made):
+        sys.exit(f"made from the protos and the code, and not in git; `git add` it: {_names(unknown)}")
+
+
+def _write(made: dict[Path, bytes]) -> None:
+    for path, content in stale(made).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _names(paths: Iterable[Path]) -> str:
+    return ", ".join(path.relative_to(ROOT).as_posix() for path in paths)
 
 
 def main() -> None:
@@ -137,13 +169,7 @@ def main() -> None:
     for why in filter(None, (typescript.missing(), console.missing())):
         print(why, file=sys.stderr)
     for step in (generate_code, generate_pages, generate_console):
-        found = stale(step)
-        if check and found:
-            names = ", ".join(path.relative_to(ROOT).as_posix() for path in found)
-            sys.exit(f"not what the protos and the code give; run `make proto`: {names}")
-        for path, content in found.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        (_check if check else _write)(made_by(step))
     for path in left_over():
         if check:
             sys.exit(f"the console's page does not load {path.relative_to(ROOT)}; run `make proto`")

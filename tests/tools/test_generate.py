@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +32,45 @@ def test_a_method_without_a_rule_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
     with pytest.raises(SystemExit, match=r"does not say who may call .*/FrameGrant"):
         generate.generate_pages(tmp_path)
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone whose console is a page with a script: both are on the disk, and git has the page alone."""
+    # In a hook, git says by variables which index it means.
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    built = tmp_path / generate.console.BUILT
+    assets = built / "assets"
+    assets.mkdir(parents=True)
+    (page := built / "console.html").write_text('<script src="/console/assets/new.js"></script>')
+    (assets / "new.js").write_text("")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", str(page))
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    for step in ("generate_code", "generate_pages"):
+        monkeypatch.setattr(generate, step, lambda _: None)
+    monkeypatch.setattr(generate, "generate_console", lambda out: shutil.copytree(built, out / generate.console.BUILT))
+    monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
+    return tmp_path
+
+
+def git(clone: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=clone, check=True)
+
+
+def test_what_is_made_and_fresh_but_not_in_git_is_named(clone: Path) -> None:
+    with pytest.raises(SystemExit, match=r"not in git; `git add` it: \S+/assets/new.js$"):
+        generate.main()
+
+
+def test_what_is_fresh_and_in_git_is_said_nothing_of(clone: Path) -> None:
+    git(clone, "add", ".")
+
+    generate.main()
+
+
+def test_a_tree_without_git_is_compared_alone(clone: Path) -> None:
+    shutil.rmtree(clone / ".git")
+
+    generate.main()
