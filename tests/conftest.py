@@ -25,6 +25,9 @@ from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.migrate import migrate
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from tests.schedule import Schedule
     from tests.world import Story, Surface, World
 
 # A test that starts a process forks in the midst of gRPC's threads; its fork handlers then end the child at times,
@@ -178,6 +181,21 @@ _ON_EACH_TRANSPORT = (
 def pytest_xdist_auto_num_workers() -> int:
     """Has one worker more than there are processors, since at any time some tests only wait."""
     return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule:
+    """Gives one worker all the tests that share what takes long to start."""
+    from tests.schedule import Schedule
+
+    return Schedule(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has the long tests before the short ones, each in random order."""
+    from tests.schedule import is_long
+
+    items.sort(key=lambda item: not is_long(item.nodeid))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -30,9 +30,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import sessions  # noqa: E402
 
-# All of them use the one service.
-pytestmark = pytest.mark.xdist_group("pastes")
-
 _BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _BETWEEN = "\x1e"
 _SECONDS = 120

@@ -19,8 +19,6 @@ import pytest
 from tests import prepared
 from tests.test_commands import up
 
-pytestmark = pytest.mark.xdist_group("jit_end_to_end")
-
 ALICE = "user:alice@example.com"
 
 

@@ -64,7 +64,7 @@ NO_MORE = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with running_browser() as browser, served(tmp_path_factory.mktemp("console"), browser) as desk:
         yield desk

@@ -10,8 +10,6 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.console.desk import PHONE, WIDE, Desk, Window
 
-pytestmark = pytest.mark.xdist_group("console")
-
 
 @pytest.fixture
 def window(desk: Desk) -> Iterator[Window]:

@@ -36,7 +36,7 @@ class Watch:
         return time.time() + self.ahead
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_oidc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oidc]:
     if shutil.which("npm") is None:
         pytest.skip("there is no node with npm")
@@ -85,12 +85,12 @@ def kept(keep: Keep, oidc: Oidc, logged_in: Callable[..., Tokens]) -> Login:
     return login
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service_watch() -> Watch:
     return Watch()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def grpc_address(shared_oidc: Oidc, service_watch: Watch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real service that takes the provider's tokens, without Envoy, by the clock `service_watch`."""
     issuer = Issuer(

@@ -18,8 +18,6 @@ from jitaccess.login.tokens import Tokens
 from tests.login.conftest import Keep, Login, Watch
 from tests.login.oidc import AUDIENCE, Oidc, Person
 
-pytestmark = pytest.mark.xdist_group("login")
-
 LogIn = Callable[..., Tokens]
 HOUR = 3600.0
 

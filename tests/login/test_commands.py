@@ -27,8 +27,6 @@ from tests.cli.conftest import Jit, jit_in_process
 from tests.login.conftest import Watch
 from tests.login.oidc import Oidc, Person
 
-pytestmark = pytest.mark.xdist_group("login")
-
 ALICE = "user:alice@example.com"
 
 

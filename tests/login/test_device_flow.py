@@ -13,8 +13,6 @@ from jitaccess.login.device_flow import Invitation
 from jitaccess.login.tokens import Tokens
 from tests.login.oidc import Oidc, Person
 
-pytestmark = pytest.mark.xdist_group("login")
-
 Pauses = list[float]
 
 

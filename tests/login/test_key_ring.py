@@ -18,8 +18,6 @@ from jitaccess.login.keeping import Place, usual_place
 from tests.login.oidc import Person
 from tests.login.ring import VARIABLE, Ring
 
-pytestmark = pytest.mark.xdist_group("login")
-
 
 @pytest.fixture(autouse=True)
 def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

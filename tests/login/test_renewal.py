@@ -24,8 +24,6 @@ from jitaccess.login.tokens import Tokens
 from tests.login.conftest import Watch
 from tests.login.oidc import Oidc
 
-pytestmark = pytest.mark.xdist_group("login")
-
 
 def renewals(oidc: Oidc) -> list[int]:
     """The statuses of the answers to refresh tokens."""

@@ -32,9 +32,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 import wheels as wheels_tool  # noqa: E402
 
-# One worker builds and installs for all.
-pytestmark = pytest.mark.xdist_group("install")
-
 OURS = {"jitaccess", "jit-service"}
 ANY = "127.0.0.1:0"
 

@@ -1,0 +1,66 @@
+"""Which tests one worker of pytest-xdist runs together, and what begins.
+
+What a module or a directory starts for all its tests, such as a service behind Envoy or a browser, is started once if
+one worker has them all. xdist's own `--dist loadgroup` cannot say so: it writes `Item._nodeid`, which pytest has not
+read since 9.2. Each other test is given to whichever worker is free.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
+TOGETHER = (
+    "tests/cli/test_end_to_end.py",
+    "tests/console/",
+    "tests/faults/test_workers.py",
+    "tests/login/",
+    "tests/rest/test_dev_provider.py",
+    "tests/rest/test_protected_resource.py",
+    "tests/rpc/test_any_input.py",
+    "tests/storage/test_postgresql.py",
+    "tests/stories/test_examples.py",
+    "tests/stories/test_told.py",
+    "tests/stories/test_who.py",
+    "tests/test_pastes.py",
+    "tests/test_recipes.py",
+    "tests/tools/test_install.py",
+)
+"""Files and directories whose tests share what takes long to start."""
+LONG = (
+    "tests/domain/grants/test_grant_machine.py",
+    "tests/openapi/test_fuzz.py",
+    "tests/soak/test_soak.py",
+    "tests/storage/test_lifecycle_machine.py",
+    "tests/storage/test_past_machine.py",
+)
+"""Files with a test that takes ten seconds or more. It comes before what is short, to not run alone at the end."""
+
+
+def unit_of(nodeid: str) -> str:
+    """Returns the name of what a worker runs as a whole: a file, a directory, or the test alone."""
+    return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+
+def is_long(nodeid: str) -> bool:
+    """Whether the test is one of the long ones."""
+    return nodeid.startswith(LONG)
+
+
+class Schedule(LoadScopeScheduling):
+    """Gives out the units with the most tests first, and single tests in the order of the collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
+
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        super().mark_test_complete(node, item_index, duration)
+        # At each end all that was ever given to the worker is counted through, so what is done is forgotten.
+        assigned = self.assigned_work[node]
+        unit = unit_of(self.registered_collections[node][item_index])
+        if all(assigned[unit].values()):
+            del assigned[unit]
