@@ -279,7 +279,7 @@ def _player_at_the_edge(changes: dict[str, Any], commands: Path) -> Iterator[Pla
         service.start()
         player = Player(service, settings.http, directory, commands, edge=str(settings.http))
         stack.enter_context(_stopping(player))
-        envoy_of(settings, sockets, stack, dev_provider=mode.serve(directory, stack)).start(timeout=_SECONDS)
+        envoy_of(settings, sockets, stack, tls=None, dev_provider=mode.serve(directory, stack)).start(timeout=_SECONDS)
         yield player
 
 
