@@ -148,6 +148,11 @@ release: $(STAMP) $(RELEASE_STAMP) third_party ## Build wheels, sdists, contract
 wheels: $(STAMP) ## Build both wheels of this tree into dist/, with the locked requirements and sums.
 	@$(BIN)/python tools/wheels.py
 
+image: wheels ## Build the image jit-access:VERSION from the wheels, by podman or buildah; BASE=IMAGE takes another base image.
+	@set -e; builder=$$(command -v podman || command -v buildah) || { echo "make image: there is neither podman nor buildah; install Debian's package buildah" >&2; exit 1; }; \
+	  version=$$(ls dist/jit_service-*.whl | cut -d- -f2); \
+	  $$builder build --format docker --file deploy/Containerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(IMAGE_ARGS) --tag jit-access:$$version .
+
 release-try: ## Install what is in dist/ into a new environment without the repository, and walk the demo with it.
 	@cd dist && sha256sum --check --quiet SHA256SUMS
 	@rm -rf .data/release/try && $(PYTHON) -m venv .data/release/try
@@ -175,4 +180,4 @@ clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data dist site clients/*/node_modules clients/typescript/build tests/oidc/node_modules
 
 .PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak cluster cluster-packages faults kill floods mutants browser postgresql lint hooks format proto \
-  release-contract lock bench bench-quick bench-report wheels release release-try docs clean
+  release-contract lock bench bench-quick bench-report wheels image release release-try docs clean

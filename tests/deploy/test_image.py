@@ -1,0 +1,70 @@
+"""The Containerfile says what an image of the service needs, and its health check tells a service from none.
+
+Where buildah and a base image are had, `make image BASE=…` builds it; no test fetches a base image.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.test_commands import up
+
+ROOT = Path(__file__).parents[2]
+CONTAINERFILE = (ROOT / "deploy" / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+HEALTH = ROOT / "deploy" / "health.py"
+
+
+def instructions(name: str) -> list[str]:
+    """Returns what follows the instruction in the last stage, which becomes the image."""
+    stage = CONTAINERFILE[CONTAINERFILE.rindex("\nFROM ") :]
+    return re.findall(rf"^{name} (.*)$", stage, re.MULTILINE)
+
+
+def healthy(address: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HEALTH)]
+    return subprocess.run(command, env={"JIT_GRPC": address}, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_image_runs_as_nobody_by_number() -> None:
+    # Kubernetes can tell only of a number that it is not root (`runAsNonRoot`).
+    assert instructions("USER") == ["65532:65532"]
+
+
+def test_only_the_data_directory_belongs_to_that_user() -> None:
+    owned = [line for line in instructions("RUN") + instructions("COPY") if "65532" in line or "--chown" in line]
+
+    assert owned == ["install --directory --owner=65532 --group=65532 --mode=0700 /var/lib/jit"]
+    assert instructions("VOLUME") == ["/var/lib/jit"]
+
+
+def test_what_is_installed_has_hashes_and_our_wheels_come_from_no_index() -> None:
+    locked, ours = re.findall(r"pip install (.*?) (?=&&)", CONTAINERFILE)
+
+    assert "--require-hashes" in locked
+    assert {"--no-deps", "--no-index"} <= set(ours.split())
+
+
+def test_its_command_is_one_of_the_service() -> None:
+    assert [json.loads(line) for line in (*instructions("ENTRYPOINT"), *instructions("CMD"))] == [
+        ["jit-service"],
+        ["serve"],
+    ]
+    (check,) = instructions("HEALTHCHECK")
+    assert check.endswith(json.dumps(["/opt/jit/bin/python", f"/opt/jit/{HEALTH.name}"]))
+
+
+def test_the_health_check_tells_a_service_from_none(tmp_path: Path) -> None:
+    with up(tmp_path) as (_, ready):
+        found = healthy(ready["grpc"])
+        assert (found.returncode, found.stderr) == (0, "")
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        found = healthy(address)
+    assert (found.returncode, found.stderr) == (1, f"{address}: StatusCode.UNAVAILABLE\n")
