@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from jit_service.check import AuditMode
 from jit_service.client_certificates import CertificatePrincipal, demand_distinct
@@ -22,6 +22,7 @@ from jit_service.configuration.database_url import DATABASE_FORM, DatabaseUrl, w
 from jit_service.configuration.environment import CONFIG, Source, demand_known, sources_of
 from jit_service.configuration.faults import SettingsError, lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
+from jit_service.configuration.keeping import KeepingSettings
 from jit_service.configuration.settings_file import SettingsFile
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, demand_unmade, login_issuer
@@ -53,7 +54,7 @@ class Lists(BaseModel):
     routes: tuple[Route, ...] = ()
 
 
-class Settings(BaseSettings):
+class Settings(KeepingSettings):
     """All settings, each of which is JIT_NAME in the environment; some are flags too, which come first.
 
     Once loaded, `issuers`, `notifications` and `routes` have what the files list too. A `form` says in words what a
@@ -204,17 +205,6 @@ class Settings(BaseSettings):
         default=AuditMode.COMMITTED,
         description="Which checks are recorded: `committed` before the answer, `buffered` after it, `denied` only a no "
         "(before it), `off` none. Grants that count their uses are always recorded, committed.",
-    )
-    audit_retention: Span | None = Field(
-        default=None,
-        gt=timedelta(),
-        description="How long audit records are kept; by default for ever. Older ones are pruned behind a signed "
-        "checkpoint, for which JIT_TOKEN_ISSUER must be set.",
-    )
-    audit_archive: Path | None = Field(
-        default=None,
-        description="A directory, one for all hosts, where audit records are archived before they are pruned. While it "
-        "cannot be written, nothing is pruned.",
     )
     bounded_staleness: Span = Field(
         default=timedelta(seconds=1),
@@ -405,10 +395,8 @@ class Settings(BaseSettings):
             raise SettingsError("JIT_TOKEN_KEY_ROTATION: must be longer than JIT_TOKEN_KEY_OVERLAP")
         if self.key_file is not None and self.key_command:
             raise SettingsError("JIT_KEY_COMMAND: give this or JIT_KEY_FILE, not both")
-        if self.audit_archive is not None and self.audit_retention is None:
-            raise SettingsError(
-                "JIT_AUDIT_ARCHIVE: is where JIT_AUDIT_RETENTION archives what it prunes, and that is not set"
-            )
+        if faults := self.keeping_faults():
+            raise SettingsError(*faults)
         receivers = [receiver.name for receiver in self.notifications]
         if len(set(receivers)) < len(receivers):
             raise SettingsError("JIT_NOTIFICATIONS: has the same name twice")
