@@ -16,8 +16,11 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from jit_service.domain.audit.chain import link
+from jit_service.use_cases import audit_archive
 from jit_service.use_cases.keyring import KeyRing
 from jitaccess.cli import audit, exporting, progress
+from jitaccess.jose.archives import Manifest
 from jitaccess.v1 import audit_pb2
 from tests.cli.conftest import Jit
 from tests.client.service import Refusal, Service
@@ -168,6 +171,61 @@ def test_a_file_that_holds_no_checkpoint_is_refused_before_anything_is_asked(
 
     assert jit("audit", "verify", "--checkpoint", str(tmp_path / "file")).code == 2
     assert service.received == []
+
+
+def archived_in(directory: Path) -> str:
+    """Archives two records, and returns the hash of the last one."""
+    records = [b"one", b"two"]
+    first = link(bytes(32), 1, records[0])
+    last = link(first, 2, records[1]).hex()
+    name, sha256 = audit_archive.write_records(directory, 1, records)
+    claims = CLAIMS | {"event_count": 2, "head_hash": last}
+    manifest = Manifest(
+        file=name,
+        sha256=sha256,
+        first_seq=1,
+        last_seq=2,
+        count=2,
+        previous_hash=bytes(32).hex(),
+        first_hash=first.hex(),
+        last_hash=last,
+        first_time="2026-03-02T12:00:00Z",
+        last_time="2026-03-02T12:00:00Z",
+        signer=CLAIMS["iss"],  # type: ignore[arg-type]  # It is a text.
+        checkpoint=RING.sign(KEY, claims, typ="audit-checkpoint+jwt"),
+        public_key=RING.public(KEY),
+    )
+    audit_archive.write_manifest(directory, manifest)
+    return last
+
+
+def gone_on_from_the_archive(hash_: str) -> Progress:
+    checkpoint = RING.sign(KEY, CLAIMS | {"event_count": 2, "head_hash": hash_}, typ="audit-checkpoint+jwt")
+    beginning = audit_pb2.AuditBeginning(
+        pruned_seq=2, hash=hash_, checkpoint=checkpoint, public_key=ParseDict(RING.public(KEY), Struct())
+    )
+    said = Said(valid=True, event_count=12, beginning=beginning, checkpoint_signature=Said.VERIFIED)
+    return Progress(event_count=12, start_seq=2, checked_count=10, result=said)
+
+
+def test_an_archive_and_the_log_are_verified_as_one_chain(jit: Jit, service: Service, tmp_path: Path) -> None:
+    service.will_stream("StreamAuditVerification", [gone_on_from_the_archive(archived_in(tmp_path))])
+
+    ran = jit("audit", "verify", "--archive", str(tmp_path))
+
+    assert ran.code == 0
+    assert ran.out.splitlines()[0] == "archive: 2 events, 1 to 2, in 1 file: valid, and the log goes on from it"
+    assert "--archive" not in ran.out
+
+
+def test_a_log_that_does_not_go_on_from_the_archive_is_a_no(jit: Jit, service: Service, tmp_path: Path) -> None:
+    archived_in(tmp_path)
+    service.will_stream("StreamAuditVerification", [gone_on_from_the_archive("cd" * 32)])
+
+    ran = jit("audit", "verify", "--archive", str(tmp_path))
+
+    assert ran.code == 1
+    assert ran.out.startswith("NOT VALID at event 2: record 2 of the archive is not the one after which the log begins")
 
 
 def parts(*texts: bytes) -> list[HttpBody]:

@@ -177,20 +177,21 @@ def _verify_with_archive(session: Session, directory: Path, held: Kept, *, only_
         wrong = f"NOT VALID at event {fault.seq}: {fault.problem}"
         session.answer_data(found, lambda screen: screen.say(wrong))
         raise typer.Exit(exits.NO) from None
-    said = (
-        f"archive: {archived.count} events, {archived.first_seq} to {archived.last.last_seq}, in {archived.files} files"
-    )
+    files = "1 file" if archived.files == 1 else f"{archived.files} files"
+    said = f"archive: {archived.count} events, {archived.first_seq} to {archived.last.last_seq}, in {files}"
 
     def show(screen: Screen) -> None:
         screen.say(f"{said}: valid, and the log goes on from it" if verdict else said)
-        _tell_verdict(screen, verdict, signature, new=None)
+        _tell_verdict(screen, verdict, signature, with_archive=True)
 
     session.answer(verdict.raw, show)
     if not verdict:
         raise typer.Exit(exits.NO)
 
 
-def _tell_verdict(screen: Screen, verdict: AuditVerdict, signature: str, *, new: int | None) -> None:
+def _tell_verdict(
+    screen: Screen, verdict: AuditVerdict, signature: str, *, new: int | None = None, with_archive: bool = False
+) -> None:
     if verdict:
         of = f"{new} new of " if new is not None else ""
         screen.say(f"valid: {of}{verdict.event_count} events, head {verdict.head_hash}")
@@ -200,9 +201,10 @@ def _tell_verdict(screen: Screen, verdict: AuditVerdict, signature: str, *, new:
         screen.say(f"NOT VALID at event {verdict.first_bad_seq}: {verdict.problem}")
     if (beginning := verdict.beginning) is not None:
         seq = beginning.pruned_seq
+        hint = "" if with_archive else "; --archive verifies what was before"
         screen.say(
             f"verified from event {seq + 1}, below which the log was pruned at the checkpoint of event {seq}, "
-            f"{screen.clock(beginning.prune_time)}; --archive verifies what was before"
+            f"{screen.clock(beginning.prune_time)}{hint}"
         )
     if signature:
         screen.say(signature)
