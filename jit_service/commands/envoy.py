@@ -52,11 +52,7 @@ def envoy_config(
         settings = loaded(flags, listens=())
         listener = _files(tls_cert, tls_key, "--tls-cert", "--tls-key")
         own = _files(upstream_cert, upstream_key, "--upstream-cert", "--upstream-key")
-        if upstream_ca is None and (own is not None or upstream_name):
-            raise ServiceError("--upstream-ca is missing: without it nobody could tell who answers as the service")
-        upstream = None
-        if upstream_ca is not None:
-            upstream = Upstream(authority=upstream_ca, name=upstream_name or settings.grpc.host, certificate=own)
+        upstream = _upstream(upstream_ca, upstream_name, own, host=settings.grpc.host)
         path = write_own(
             http=settings.http,
             upstream=settings.grpc,
@@ -68,6 +64,15 @@ def envoy_config(
         if upstream is None and not settings.grpc.is_loopback:
             typer.echo(f"warning: the way to {settings.grpc} has no TLS; tokens cross it in clear", err=True)
         print(path.resolve())
+
+
+def _upstream(authority: Path | None, name: str, own: TlsFiles | None, *, host: str) -> Upstream | None:
+    """Returns how Envoy speaks TLS to the service at the host; None if it does not."""
+    if authority is not None:
+        return Upstream(authority=authority, name=name or host, certificate=own)
+    if own is not None or name:
+        raise ServiceError("--upstream-ca is missing: without it nobody could tell who answers as the service")
+    return None
 
 
 def _files(chain: Path | None, key: Path | None, *flags: str) -> TlsFiles | None:

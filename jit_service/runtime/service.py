@@ -141,12 +141,19 @@ class Service:
         )
         self._server = build_server(settings, backend)
         self._ext_proc_server = build_ext_proc_server(settings, backend, self.open_requests)
-        # Started in this order and stopped in the opposite one: streams end first, and what calls need ends after them.
-        self._parts: list[_Part] = [
-            grants,
+        self._parts = self._ordered(settings, backend, recorder, IssuerKeyKeeper(authenticator, issuers))
+        self.gauges = self._gauges(settings, backend, recorder)
+
+    def _ordered(self, settings: Settings, backend: Backend, recorder: Recorder, keys: IssuerKeyKeeper) -> list[_Part]:
+        """Returns the parts in the order in which they start. They stop in the opposite one.
+
+        So streams end first, and what calls need ends after them.
+        """
+        return [
+            backend.grants,
             recorder,
             backend.unproved,
-            IssuerKeyKeeper(authenticator, issuers),
+            keys,
             Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
             AuditCompactor(self.store),
             *_retention(self.store, settings, self.issuing),
@@ -157,7 +164,6 @@ class Service:
             self.open_requests,
             backend.follower,
         ]
-        self.gauges = self._gauges(settings, backend, recorder)
 
     def _gauges(self, settings: Settings, backend: Backend, recorder: Recorder) -> Parts:
         return Parts(

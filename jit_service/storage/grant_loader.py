@@ -11,14 +11,12 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from pydantic_core import from_json
 from sqlalchemy import Engine, and_
 from sqlmodel import col
 
 from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.domain.grants.grant import Limits
 from jit_service.domain.grants.lock import NO_LOCKS, Lock, Locks, Target
 from jit_service.domain.person import Account
 from jit_service.domain.policies.policy import Policy
@@ -26,9 +24,10 @@ from jit_service.storage import postgresql, predicates, rows
 from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.columns import EPOCH, MICROSECOND
 from jit_service.storage.door import Door
+from jit_service.storage.grant_decoder import COLUMNS, GrantChanged, GrantDecoder, instant
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.predicates import text_of
-from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, list_text, live_text, quoted_text, seal_number
+from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, list_text, live_text, seal_number
 from jit_service.storage.tables import GrantRow
 
 FindGrant = Callable[[str], CachedGrant | None]
@@ -36,15 +35,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of grants that are read, and the number of all."""
 _CHUNK: Final = 500
 """How many rows are read at a time: as many as fit the processor's cache until they are made into grants."""
-_NO_LIMITS: Final = Limits()
 from_bytes: Final = int.from_bytes
-_MAX_INTERNED: Final = 100_000
-# Columns that Check never reads of a grant are NULL: this loads up to a million rows.
-_COLUMNS: Final = """name, subject, policy, policy_revision, CAST(resources AS TEXT), CAST(actions AS TEXT), duration,
-    starts_at, expires_at, CASE WHEN expires_at IS NULL THEN request_expires_at END,
-    CASE WHEN requester = subject THEN CAST(requester_groups AS TEXT) END,
-    CASE WHEN check_condition <> '' AND requester = subject THEN CAST(claims AS TEXT) END,
-    check_condition, CAST(chain AS TEXT), CAST(limits AS TEXT), live_seal"""
 
 
 class HeadState(NamedTuple):
@@ -62,15 +53,6 @@ class HeadState(NamedTuple):
 
 class AnotherHistory(Exception):
     """The store does not continue from where it was read: a backup was restored, or a failover lost commits."""
-
-
-class GrantChanged(NamedTuple):
-    """A grant after a change. `live` is None if it is over; then `was_access` tells whether it had been approved."""
-
-    name: str
-    subject: str
-    live: CachedGrant | None
-    was_access: bool = False
 
 
 class Delta(NamedTuple):
@@ -119,7 +101,7 @@ class GrantLoader:
         self._mark = "?" if self._sqlite else "%s"
         self._connection: Any = None
         self._seen: int | None = None
-        self._decoder = _GrantDecoder()
+        self._decoder = GrantDecoder()
 
     def moved(self, since: Head) -> HeadState | None:
         """Returns the head, or None if no commit can have moved it since the last call that returned one.
@@ -145,7 +127,7 @@ class GrantLoader:
             head, revision = self._head(connection, place), place.revision
             after = f"revision > {self._mark}"
             sums = self._sums(connection)
-            columns = f"run_out_at, ended_at, {_COLUMNS}"
+            columns = f"run_out_at, ended_at, {COLUMNS}"
             found = connection.execute(f"SELECT {columns} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
             changed_rows, now = found.fetchall(), _microseconds(head.time)
             total, aside = self._advanced_sum(changed_rows, held, now, sums)
@@ -249,7 +231,7 @@ class GrantLoader:
                 comment=comment,
                 creator=creator,
                 created_at=_at(created),
-                expires_at=_instant(expires),
+                expires_at=instant(expires),
                 end_grants=bool(ends),
                 ended_grants=ended,
                 revision=revision,
@@ -295,8 +277,8 @@ class GrantLoader:
     ) -> Iterator[list[CachedGrant]]:
         total, live = _count_live(connection, now), text_of(predicates.live(now))
         cursor = connection.cursor() if self._sqlite else connection.cursor(name="live")
-        cursor.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {live}")  # noqa: S608
-        self._decoder = _GrantDecoder()
+        cursor.execute(f"SELECT {COLUMNS} FROM access_grant WHERE {live}")  # noqa: S608
+        self._decoder = GrantDecoder()
         read = counted = 0
         while chunk := cursor.fetchmany(_CHUNK):
             grants = self._decoder.live(chunk)
@@ -307,7 +289,7 @@ class GrantLoader:
         cursor.close()
         # CASE, not NOT: for an undecided request SQL's answer may be NULL, both for "is live" and for its negation.
         over = f"{text_of(predicates.end_unrecorded())} AND CASE WHEN {live} THEN 0 ELSE 1 END = 1"
-        left = connection.execute(f"SELECT {_COLUMNS} FROM access_grant WHERE {over}").fetchall()  # noqa: S608
+        left = connection.execute(f"SELECT {COLUMNS} FROM access_grant WHERE {over}").fetchall()  # noqa: S608
         self._aside = {row[0]: self._demand_live(row[:-1], row[-1]) for row in left}
         self._total = counted + sum(self._aside.values())
         # After the last chunk, but before the caller has taken over anything: it keeps nothing that does not add up.
@@ -372,88 +354,6 @@ class GrantLoader:
         connection.invalidate()
 
 
-class _Interned(dict[Any, Any]):
-    """Keeps one result for each value, until there are _MAX_INTERNED."""
-
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self._make = make
-
-    def __missing__(self, value: Any) -> Any:
-        if len(self) >= _MAX_INTERNED:
-            self.clear()
-        made = self[value] = None if value is None else self._make(value)
-        return made
-
-
-class _SealedTexts:
-    """The parts of `live_text` for texts, lists and groups that many grants share."""
-
-    def __init__(self) -> None:
-        self.texts = _Interned(quoted_text)
-        self.lists = _Interned(lambda text: list_text(_list(text)))
-        self.groups = _Interned(_sealed_groups)
-
-
-class _GrantDecoder:
-    """Makes live grants from rows. Equal texts, lists and groups of many grants become one object."""
-
-    def __init__(self) -> None:
-        self._texts = _Interned(str)
-        self._lists = _Interned(_list)
-        self._groups = _Interned(_groups)
-        self._spans = _Interned(lambda microseconds: timedelta(microseconds=microseconds))
-        self.sealed = _SealedTexts()
-        self._metered = _Interned(lambda text: rows.LIMITS.validate_json(text) != _NO_LIMITS)
-
-    def changed(self, row: tuple[Any, ...], now: int) -> GrantChanged:
-        """Returns the change that the row describes; its first column is `ended_at`."""
-        ended, name, subject = row[:3]
-        expires, asked_until = row[9:11]
-        if ended is not None or now >= (asked_until if expires is None else expires):
-            return GrantChanged(name, subject, None, was_access=expires is not None)
-        (live,) = self.live([row[1:]])
-        return GrantChanged(name, subject, live)
-
-    def is_live(self, columns: Sequence[Any], now: int) -> bool:
-        """Whether the grant, which nobody ended, is not over."""
-        expires, asked_until = columns[8:10]
-        return bool(now < (asked_until if expires is None else expires))
-
-    def live(self, found: Iterable[tuple[Any, ...]]) -> list[CachedGrant]:
-        """Returns the grants of rows that are live, in one loop without calls: up to a million are made at start."""
-        texts, lists, groups, spans, metered = self._texts, self._lists, self._groups, self._spans, self._metered
-        made: list[CachedGrant] = []
-        for (name, subject, policy, revision, resources, actions, duration, starts, expires, asked_until, proved,
-                claims, condition, chain, limits, _) in found:  # fmt: skip
-            span = spans[duration]
-            # Positional arguments: keywords would cost as much as the rest.
-            starts_at = None if starts is None else EPOCH + timedelta(0, 0, starts)
-            if starts_at is not None and expires == starts + duration:
-                expires_at: datetime | None = starts_at + span
-            else:
-                expires_at = _instant(expires)
-            made.append(
-                CachedGrant(
-                    name,
-                    subject,
-                    texts[policy],
-                    revision,
-                    tuple(from_json(resources, cache_strings="none")),
-                    lists[actions],
-                    span,
-                    starts_at,
-                    expires_at,
-                    None if asked_until is None else _instant(asked_until),
-                    groups[proved],
-                    None if claims is None else json.loads(claims),
-                    texts[condition],
-                    lists[chain],
-                    metered[limits],
-                )
-            )
-        return made
-
-
 def _count_live(connection: Any, now: datetime) -> int:
     """Returns how many grants are live. By these conditions two indexes count them, and no row is read."""
     counts = []
@@ -470,26 +370,6 @@ def _snapshot(connection: Any, sqlite: bool) -> Iterator[None]:
         yield
     finally:
         connection.execute("ROLLBACK")
-
-
-def _groups(text: str) -> frozenset[str] | None:
-    """Returns the groups; None if the token left them out."""
-    found = from_json(text)
-    return None if found is None else frozenset(found)
-
-
-def _sealed_groups(text: str) -> str:
-    found = _groups(text)
-    return "" if found is None else list_text(sorted(found))
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(from_json(text, cache_strings="none"))
-
-
-def _instant(microseconds: int | None) -> datetime | None:
-    # Positional arguments: a keyword would cost as much as the rest.
-    return None if microseconds is None else EPOCH + timedelta(0, 0, microseconds)
 
 
 def _at(microseconds: int) -> datetime:

@@ -23,7 +23,8 @@ from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store, grant_loader
-from jit_service.storage.grant_loader import Delta, FullLoad, GrantChanged, GrantLoader, HeadState
+from jit_service.storage.grant_decoder import GrantChanged
+from jit_service.storage.grant_loader import Delta, FullLoad, GrantLoader, HeadState
 from jit_service.storage.head import Head as Place
 from jit_service.use_cases import grants, policies, signals
 from tests.conftest import HOUR, NOON, TICK, Clock

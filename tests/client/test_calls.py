@@ -342,7 +342,7 @@ SENT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Message]] = [
         (),
         {"filter": "seq > 1", "start_seq": 3, "heartbeats": True},
         "TailAuditEvents",
-        audit_pb2.TailAuditEventsRequest(filter="seq > 1", start_seq=3),
+        audit_pb2.TailAuditEventsRequest(filter="seq > 1", start_seq=3, batch_size=1000),
     ),
     (
         "export_audit_events",

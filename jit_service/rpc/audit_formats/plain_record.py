@@ -114,48 +114,7 @@ def plain_json(seq: int, hash_: bytes, payload: bytes) -> bytes | None:
         record = _DECODE(payload)
     except msgspec.MsgspecError:
         return None
-    origin, at = record.origin, record.at
-    if len(at) == _WITH_FRACTION and at.endswith("000Z"):
-        at = f"{at[:_MILLISECONDS]}Z"
-    # By place, since names would take half of the time.
-    return _ENCODE(
-        _Message(
-            f"auditEvents/{seq}",
-            str(seq),
-            record.type,
-            at,
-            record.principal,
-            record.subject,
-            record.resources,
-            record.actions,
-            record.decision,
-            record.reason,
-            record.message,
-            record.grant,
-            record.policy,
-            str(record.policy_revision or ""),
-            origin.method,
-            origin.source_address,
-            origin.user_agent,
-            origin.trace_id,
-            origin.request_id,
-            record.decision_id,
-            str(record.revision or ""),
-            hash_.hex(),
-            record.chain,
-            record.groups,
-            record.token_id or origin.token_id,
-            record.subject_source_ip,
-            origin.issuer,
-            origin.issuer_subject,
-            record.lock,
-            record.omitted_count,
-            record.groups_left_out,
-            record.context_of,
-            origin.client_certificate,
-            origin.client_certificate_sha256,
-        )
-    )
+    return _ENCODE(_json_of(seq, hash_, record))
 
 
 def plain_message(seq: int, hash_: bytes, payload: bytes) -> audit_pb2.AuditEvent | None:
@@ -170,6 +129,49 @@ def plain_message(seq: int, hash_: bytes, payload: bytes) -> audit_pb2.AuditEven
     # Of the contract too: an event_type that it does not know, or a number that is too large for its field.
     except (msgspec.MsgspecError, ValueError):
         return None
+
+
+def _json_of(seq: int, hash_: bytes, record: _Record) -> _Message:
+    origin, at = record.origin, record.at
+    if len(at) == _WITH_FRACTION and at.endswith("000Z"):
+        at = f"{at[:_MILLISECONDS]}Z"
+    # By place, since names would take half of the time.
+    return _Message(
+        f"auditEvents/{seq}",
+        str(seq),
+        record.type,
+        at,
+        record.principal,
+        record.subject,
+        record.resources,
+        record.actions,
+        record.decision,
+        record.reason,
+        record.message,
+        record.grant,
+        record.policy,
+        str(record.policy_revision or ""),
+        origin.method,
+        origin.source_address,
+        origin.user_agent,
+        origin.trace_id,
+        origin.request_id,
+        record.decision_id,
+        str(record.revision or ""),
+        hash_.hex(),
+        record.chain,
+        record.groups,
+        record.token_id or origin.token_id,
+        record.subject_source_ip,
+        origin.issuer,
+        origin.issuer_subject,
+        record.lock,
+        record.omitted_count,
+        record.groups_left_out,
+        record.context_of,
+        origin.client_certificate,
+        origin.client_certificate_sha256,
+    )
 
 
 def _message_of(seq: int, hash_: bytes, record: _Record, at: Timestamp | None) -> audit_pb2.AuditEvent:
@@ -207,4 +209,6 @@ def _message_of(seq: int, hash_: bytes, record: _Record, at: Timestamp | None) -
         omitted_count=record.omitted_count,
         groups_left_out=record.groups_left_out,
         context_of=record.context_of,
+        client_certificate=origin.client_certificate,
+        client_certificate_sha256=origin.client_certificate_sha256,
     )
