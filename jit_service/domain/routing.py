@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from jit_service.domain.audit.event import Event, EventType
+from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import ExtensionState, Grant, GrantState
-from jit_service.domain.grants.quorum import current_step
+from jit_service.domain.grants.quorum import current_step, has_reviewed
 from jit_service.domain.language import name
 from jit_service.domain.notification import Interest
 from jit_service.domain.person import Person
@@ -25,6 +26,8 @@ _ASKED: Final = frozenset({EventType.GRANT_REQUESTED, EventType.EXTENSION_REQUES
 _APPROVED: Final = frozenset({EventType.GRANT_APPROVED, EventType.EXTENSION_APPROVED, EventType.COUNTER_OFFER_ACCEPTED})
 """A step may be passed, and the next one begin."""
 _EMERGENCIES: Final = frozenset({EventType.BREAK_GLASS_USED, EventType.REVIEW_OVERDUE})
+MAY_ASK: Final = _ASKED | _APPROVED | _EMERGENCIES | {EventType.STEP_ESCALATED}
+"""What may ask somebody to decide, so that delegations say who else may."""
 _OF_HOLDERS: Final = frozenset(
     {
         EventType.GRANT_APPROVED,
@@ -130,11 +133,12 @@ def told_of(
     grant: Grant | None = None,
     policy: Policy | None = None,
     before: Collection[Address] = (),
+    delegations: Iterable[Delegation] = (),
 ) -> Told:
     """Returns who is told of the event.
 
     `grant` is the one that it is about, as it is after it, `policy` that grant's as it is now, and `before` are those
-    who were told that it waits. Nobody is told what they did themselves, and nobody of what was passed on, which ends
+    who were told that it waits. Whoever may decide by one of the `delegations` is told as its delegator is. Nobody is told what they did themselves, and nobody of what was passed on, which ends
     with its grant.
     """
     if grant is not None and grant.chain:
@@ -142,7 +146,8 @@ def told_of(
     fitting = [route for route in routes if route.covers(event, grant)]
     wanting = [route for route in fitting if route.wants(event)]
     must_know = [address for route in fitting if route.demands(event) for address in route.own_addresses]
-    deciding = list(_addresses(wanting, _without_actor(_deciders(event, grant, policy), event)))
+    deciders = _deciders(event, grant, policy, tuple(delegations))
+    deciding = list(_addresses(wanting, _without_actor(deciders, event)))
     if deciding or event.type in _EMERGENCIES:
         deciding += must_know
     holding = _addresses(wanting, _without_actor(_holders(event, grant), event))
@@ -162,20 +167,41 @@ def _addresses(routes: Iterable[Route], people: PrincipalSet) -> Iterator[Addres
         yield from taken.own_addresses if taken is not None else ()
 
 
-def _deciders(event: Event, grant: Grant | None, policy: Policy | None) -> PrincipalSet:
-    """Returns whom the event asks to decide: the step's approvers when it begins, the others when it escalates."""
+def _deciders(
+    event: Event, grant: Grant | None, policy: Policy | None, delegations: Sequence[Delegation]
+) -> PrincipalSet:
+    """Returns whom the event asks to decide, and their delegates."""
     if grant is None:
         return _NOBODY
+    asked = _asked(event, grant, policy)
+    delegates = (one.delegate for one in delegations if policy and _lends(one, asked, event, grant, policy))
+    everybody = _union((asked, PrincipalSet(principals=tuple(delegates))))
+    return _without_own(everybody, grant, policy)
+
+
+def _asked(event: Event, grant: Grant, policy: Policy | None) -> PrincipalSet:
+    """Returns the step's approvers when it begins, those it escalates to when it does; a policy's in an emergency."""
     if event.type in _EMERGENCIES:
-        return _without_own(_union(step.deciders for step in policy.steps) if policy else _NOBODY, grant, policy)
+        return _union(step.deciders for step in policy.steps) if policy else _NOBODY
     if not _waits(grant, event):
         return _NOBODY
     step = grant.steps[current_step(grant)]
     if event.type is EventType.STEP_ESCALATED:
-        asked = step.escalate_to or _NOBODY
-    else:
-        asked = step.approvers if _begins_to_wait(event, grant) else _NOBODY
-    return _without_own(asked, grant, policy)
+        return step.escalate_to or _NOBODY
+    return step.approvers if _begins_to_wait(event, grant) else _NOBODY
+
+
+def _lends(delegation: Delegation, asked: PrincipalSet, event: Event, grant: Grant, policy: Policy) -> bool:
+    """Returns whether the delegate may decide by the delegation, as `approval.demand_reviewer` says."""
+    right = delegation.right
+    return (
+        delegation.is_active(event.at)
+        and not policy.forbid_delegation
+        and (not right.policies or policy.name in right.policies)
+        and asked.has(right.holder, right.groups)
+        and (policy.allow_self_approval or not grant.is_own_review(right.person))
+        and not has_reviewed(grant, right.person)
+    )
 
 
 def _begins_to_wait(event: Event, grant: Grant) -> bool:

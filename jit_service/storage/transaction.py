@@ -28,7 +28,7 @@ from jit_service.domain.grants.lock import Lock
 from jit_service.domain.notification import NEVER, Subscription
 from jit_service.domain.policies.policy import Policy
 from jit_service.domain.policies.proposal import Proposal
-from jit_service.domain.routing import Address, Route, Told, told_of
+from jit_service.domain.routing import MAY_ASK, Address, Route, Told, told_of
 from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import prepared, rows
 from jit_service.storage.audit_records import payload_at
@@ -317,7 +317,10 @@ class Transaction(Snapshot):
             return set()
         before = self.told_before(about.name) if about is not None else []
         policy = self.policy(about.policy) if about is not None else None
-        told = told_of(event, self._routes, grant=about, policy=policy, before=before)
+        usable = self.usable_delegations() if event.type in MAY_ASK else ()
+        locks = self.locks
+        lent = [delegation for delegation in usable if locks.on_right(delegation.right) is None]
+        told = told_of(event, self._routes, grant=about, policy=policy, before=before, delegations=lent)
         if about is not None:
             self._keep_told(about.name, told, before)
         return {(address.receiver, address.addressee) for address in told.addresses}

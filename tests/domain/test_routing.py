@@ -12,6 +12,7 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.grants import approval, break_glass, deadlines
 from jit_service.domain.grants import grant as rules
+from jit_service.domain.grants.delegation import Delegation
 from jit_service.domain.grants.grant import Grant, Justification
 from jit_service.domain.grants.terms import Edits
 from jit_service.domain.notification import interests
@@ -54,9 +55,16 @@ def told(
     return sorted(address[:2] for address in all_told(made, under=under, routes=routes, before=before).addresses)
 
 
-def all_told(made: tuple[Grant, Event], *, under: Policy | None = None, routes: Any = ROUTES, before: Any = ()) -> Told:
+def all_told(
+    made: tuple[Grant, Event],
+    *,
+    under: Policy | None = None,
+    routes: Any = ROUTES,
+    before: Any = (),
+    delegations: Any = (),
+) -> Told:
     grant, event = made
-    return told_of(event, routes, grant=grant, policy=under or policy(), before=before)
+    return told_of(event, routes, grant=grant, policy=under or policy(), before=before, delegations=delegations)
 
 
 def asked(under: Policy | None = None, **asked: Any) -> tuple[Grant, Event]:
@@ -126,6 +134,87 @@ def test_named_approvers_are_told_but_for_those_who_may_not_decide() -> None:
 
 def test_nobody_is_told_where_a_rule_approved() -> None:
     assert told(asked(policy(steps=()))) == []
+
+
+# Delegates
+
+
+def lent(**changes: Any) -> Delegation:
+    """Bob's right to review as one of the owners, in Dave's hands."""
+    facts: dict[str, Any] = {
+        "name": "delegations/d",
+        "delegator": BOB,
+        "delegator_groups": frozenset({"owners"}),
+        "delegate": DAVE,
+        "policies": (),
+        "starts_at": NOON,
+        "expires_at": NOON + HOUR,
+        "comment": "",
+        "created_at": NOON,
+    }
+    return Delegation(**(facts | changes))
+
+
+def told_delegates(made: tuple[Grant, Event], *delegations: Delegation, under: Policy | None = None) -> list[str]:
+    addresses = all_told(made, under=under, delegations=delegations).addresses
+    return sorted(address.principal for address in addresses if address.principal)
+
+
+def test_whoever_may_decide_in_an_approvers_place_is_told_too_and_of_the_end() -> None:
+    result = all_told(asked(), delegations=[lent(policies=(policy().name,))])
+
+    assert sorted(address[:2] for address in result.addresses) == [TO_OWNERS, ("mail", DAVE)]
+    assert result.kept == result.addresses
+
+
+def test_a_delegate_is_told_once_whoever_it_decides_for() -> None:
+    under = policy(steps=(step(principals=(BOB, CAROL, DAVE)),))
+    delegations = lent(), lent(name="delegations/e", delegator=CAROL)
+
+    assert told_delegates(asked(under), *delegations, under=under) == [BOB, CAROL, DAVE]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"policies": ("policies/other",)},
+        {"starts_at": NOON + timedelta(microseconds=1)},
+        {"expires_at": NOON},
+        {"deleted_at": NOON},
+        {"delegator_groups": frozenset({"security"})},
+        {"delegator_groups": None},
+        {"delegate": ALICE},
+        {"delegator": ALICE},
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_whoever_may_not_decide_by_a_delegation_is_not_told(changes: dict[str, Any]) -> None:
+    assert told_delegates(asked(), lent(**changes)) == []
+
+
+def test_where_the_policy_forbids_delegation_no_delegate_is_told() -> None:
+    under = policy(forbid_delegation=True)
+
+    assert told_delegates(asked(under), lent(), under=under) == []
+
+
+def test_the_next_steps_delegates_are_told_but_for_those_of_whoever_had_a_say() -> None:
+    under = policy(steps=(step("owners"), step("owners", "security")))
+    of_carol = lent(delegator=CAROL, delegator_groups=frozenset({"security"}), delegate=ERIN)
+
+    made = approving(pending(under), under=under)
+
+    assert told_delegates(made, lent(), of_carol, under=under) == [ALICE, ERIN]
+
+
+def test_the_delegates_of_the_escalated_are_told_when_it_escalates() -> None:
+    escalates = replace(step("owners"), timeout=HOUR, escalate_to=PrincipalSet(principals=(CAROL,)))
+    under = policy(steps=(escalates,))
+    late = NOON + HOUR
+    of_carol = lent(delegator=CAROL, expires_at=late + HOUR)
+    made = pending(under), deadlines.escalated_event(pending(under), now=late)
+
+    assert told_delegates(made, lent(expires_at=late + HOUR), of_carol, under=under) == [CAROL, DAVE]
 
 
 # Requesters and holders

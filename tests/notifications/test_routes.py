@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jit_service.domain.grants.delegation import NewDelegation
 from jit_service.domain.notification import Retries, Subscription, interests
 from jit_service.domain.policies.policy import PrincipalSet, Step
 from jit_service.domain.routing import Route
@@ -22,7 +23,7 @@ from jit_service.notifications.routes import routes_of, subscriptions_of
 from jit_service.runtime import sweeper
 from jit_service.settings import Settings, SettingsError
 from jit_service.storage import Store
-from jit_service.use_cases import grants
+from jit_service.use_cases import delegations, grants
 from tests.conftest import HOUR, Clock
 from tests.notifications.mail_server import mail_server
 from tests.notifications.test_mail import receiver
@@ -116,6 +117,22 @@ def test_an_end_that_is_near_tells_the_holder(open_store: Opens, clock: Clock) -
     sweeper.record_run_out(store)
 
     assert told(store) == [TO_ALICE]
+
+
+def test_a_request_is_told_to_whoever_may_decide_in_an_approvers_place(open_store: Opens, clock: Clock) -> None:
+    store = open_store()
+    add_policy(store)
+    delegations.create(store, BOB, NewDelegation(delegate=CAROL.principal, expires_at=clock() + HOUR))
+    told(store)
+
+    grant = ask(store)
+
+    assert told(store) == [TO_OWNERS, ("mail", CAROL.principal)]
+    approve(store, grant)
+    assert told(store) == [TO_OWNERS, TO_ALICE, ("mail", CAROL.principal)]
+    clock.advance(HOUR)
+    ask(store)
+    assert told(store) == [TO_OWNERS]
 
 
 def test_nobody_is_told_where_a_rule_approved(open_store: Opens) -> None:
