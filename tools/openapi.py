@@ -40,6 +40,17 @@ _PROBLEM_SCHEMA: Final = {
     "required": ["type", "title", "status"],
     "properties": {name: {"type": "string"} for name in ("type", "title", "detail")} | {"status": {"type": "integer"}},
 }
+_HEADERS: Final[Mapping[int, Json]] = {
+    401: {
+        "WWW-Authenticate": {
+            "description": "How to be let in (RFC 6750): `Bearer`, with `error` where the token is not a good one, and"
+            " with `resource_metadata` (RFC 9728), the URL that says where to log in, where people can.",
+            "required": True,
+            "schema": {"type": "string", "pattern": "^Bearer"},
+            "example": 'Bearer error="invalid_token"',
+        }
+    }
+}
 STATUS_CODES: Final = {
     400: "The request is malformed, or impossible in the state of things.",
     401: "There is no token, or not a good one.",
@@ -522,7 +533,8 @@ def _error_responses() -> Json:
     made: dict[int, Json] = {}
     for status, words in STATUS_CODES.items():
         content = {"schema": {"$ref": "#/components/schemas/Status"}, "examples": {}}
-        made[status] = {"description": words, "content": {JSON: content}}
+        headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
+        made[status] = {"description": words, **headers, "content": {JSON: content}}
     for status, reason, code, words in sorted(_faults()):
         info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": DOMAIN, "metadata": {}}
         value = {"code": code, "message": words, "details": [info]}

@@ -92,6 +92,20 @@ def test_every_status_that_an_error_can_have_is_in_every_operation_that_can_have
         assert ("409" in operation["responses"]) == (verb != "get")
 
 
+def test_every_401_says_how_to_be_let_in_and_no_other_error_does(world: World) -> None:
+    for status, response in DOCUMENT["components"]["responses"].items():
+        assert list(response.get("headers", {})) == (["WWW-Authenticate"] if status == "401" else [])
+    for _, _, operation in operations():
+        assert operation["responses"].get("401", {"$ref": ""})["$ref"] in ("", "#/components/responses/401")
+
+    header = DOCUMENT["components"]["responses"]["401"]["headers"]["WWW-Authenticate"]
+    for token in ({}, {"authorization": "Bearer x.y.z"}):
+        status, _, headers = fetch(world, "/v1/grants", **token)
+        assert status == 401
+        assert faults(header["schema"], headers["www-authenticate"]) == []
+    assert faults(header["schema"], header["example"]) == []
+
+
 def test_every_example_fits_its_schema() -> None:
     checked = 0
     for _, _, operation in operations():

@@ -3434,6 +3434,11 @@ export interface components {
         /** @description There is no token, or not a good one. */
         401: {
             headers: {
+                /**
+                 * @description How to be let in (RFC 6750): `Bearer`, with `error` where the token is not a good one, and with `resource_metadata` (RFC 9728), the URL that says where to log in, where people can.
+                 * @example Bearer error="invalid_token"
+                 */
+                "WWW-Authenticate": string;
                 [name: string]: unknown;
             };
             content: {
