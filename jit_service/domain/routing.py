@@ -138,8 +138,8 @@ def told_of(
     """Returns who is told of the event.
 
     `grant` is the one that it is about, as it is after it, `policy` that grant's as it is now, and `before` are those
-    who were told that it waits. Whoever may decide by one of the `delegations` is told as its delegator is. Nobody is told what they did themselves, and nobody of what was passed on, which ends
-    with its grant.
+    who were told that it waits. Whoever may decide by one of the `delegations` is told as its delegator is. Nobody is
+    told what they did themselves, and nobody of what was passed on, which ends with its grant.
     """
     if grant is not None and grant.chain:
         return Told()
