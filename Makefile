@@ -148,6 +148,9 @@ release: $(STAMP) $(RELEASE_STAMP) third_party ## Build wheels, sdists, contract
 wheels: $(STAMP) ## Build both wheels of this tree into dist/, with the locked requirements and sums.
 	@$(BIN)/python tools/wheels.py
 
+chart-tools: $(STAMP) ## Install Helm as a library and the schemas of Kubernetes into .venv (350 MB), for the tests of deploy/helm.
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/chart.txt
+
 image: wheels ## Build the image jit-access:VERSION from the wheels, by podman or buildah; BASE=IMAGE takes another base image.
 	@set -e; builder=$$(command -v podman || command -v buildah) || { echo "make image: there is neither podman nor buildah; install Debian's package buildah" >&2; exit 1; }; \
 	  version=$$(ls dist/jit_service-*.whl | cut -d- -f2); \
@@ -180,4 +183,4 @@ clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data dist site clients/*/node_modules clients/typescript/build tests/oidc/node_modules
 
 .PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak cluster cluster-packages faults kill floods mutants browser postgresql lint hooks format proto \
-  release-contract lock bench bench-quick bench-report wheels image release release-try docs clean
+  release-contract lock bench bench-quick bench-report wheels image chart-tools release release-try docs clean

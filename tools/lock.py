@@ -2,6 +2,7 @@
 
 `requirements/dev.txt` is everything; `requirements/runtime.txt` is what a production host needs;
 `requirements/bench.txt` is what the benchmark needs, at the versions of the others: it must measure what runs;
+`requirements/chart.txt` is what tests of the Helm chart need beside `dev.txt`;
 `requirements/release.txt` is what makes a release's bill of materials, and `requirements/docs.txt` what builds the site
 of the documents; these two have nothing to do with the others.
 """
@@ -18,6 +19,7 @@ LOCKS = {
         *("pyproject.toml", "--group", "bench", "--all-extras"),
         *("--constraint", "requirements/dev.txt"),
     ],
+    "requirements/chart.txt": ["--group", "chart", "--constraint", "requirements/dev.txt"],
     "requirements/release.txt": ["--group", "release"],
     "requirements/docs.txt": ["--group", "docs"],
 }
